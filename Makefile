@@ -1,0 +1,38 @@
+# Everything a person or CI does here. Each target does all of its own set-up; see bin/setup.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help setup up test check unit acceptance bench lock clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## +/\t/' | expand -t 14
+
+setup: .venv/.ready
+.venv/.ready: bin/setup requirements.lock pyproject.toml
+	@bin/setup
+
+up: setup        ## run the store in the foreground, its data in ./var/store
+	@.venv/bin/tawara up var/store
+
+check: setup     ## seconds: format, lint, types, import rules, unit tests
+	@.venv/bin/ruff format --check src tests benchmarks
+	@.venv/bin/ruff check src tests benchmarks
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -m 'not slow'
+
+unit: setup      ## the unit tests alone
+	@$(PY) -m pytest -q tests/unit
+
+test: check      ## everything: check, then the acceptance tests with real processes and clients
+	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/acceptance
+
+bench: setup     ## measure against the peers; prints ratios
+	@$(PY) -m benchmarks
+
+lock: setup      ## refresh requirements.lock from pyproject.toml
+	@bin/lock
+
+clean:           ## remove what set-up and runs made (not var/, which holds data)
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The Python client, and how every part of Tawara talks to storage nodes."""

@@ -1,0 +1,1 @@
+"""The HTTP door: Python decides, nginx moves the bytes."""

@@ -1,0 +1,1 @@
+"""The SQL database: every statement, its schema and its engines, and nothing else."""

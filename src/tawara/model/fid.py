@@ -1,0 +1,30 @@
+"""Where a fid lies on a device: the path that trackers, nodes and MogileFS agree on (reference: section 8.4)."""
+
+from __future__ import annotations
+
+import re
+
+_PATH = re.compile(r"/dev(\d+)/(\d)/(\d{3})/(\d{3})/(\d{10,20})\.fid")
+
+
+def relative_path(fid: int) -> str:
+    """The path of `fid` below its device's directory: `0/000/000/0000000001.fid` for 1.
+
+    The directories are the first seven digits of the fid, padded to ten; a longer fid keeps all its digits in the name.
+    """
+    digits = f"{fid:010d}"
+    return f"{digits[0]}/{digits[1:4]}/{digits[4:7]}/{digits}.fid"
+
+
+def path(devid: int, fid: int) -> str:
+    """The path of `fid` on device `devid` as a storage node serves it, with its leading slash."""
+    return f"/dev{devid}/{relative_path(fid)}"
+
+
+def parse_path(text: str) -> tuple[int, int] | None:
+    """`(devid, fid)` of a path as `path` makes it, None for any other text."""
+    match = _PATH.fullmatch(text)
+    if match is None:
+        return None
+    devid, fid = int(match[1]), int(match[5])
+    return (devid, fid) if path(devid, fid) == text else None

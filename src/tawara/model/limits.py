@@ -1,0 +1,53 @@
+"""Every limit of the store in one place: what is accepted, how much of it, and for how long.
+
+Sizes are bytes, times are seconds. The configuration may lower or raise those that `Limits` names; the constants belong
+to the formats and cannot change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KEY_BYTES: Final = 1024
+"""Longest key, in bytes of UTF-8."""
+NAME_BYTES: Final = 255
+"""Longest domain name (schema: `domain.namespace`)."""
+CLASS_NAME_BYTES: Final = 50
+"""Longest class name (schema: `class.classname`)."""
+HOST_NAME_BYTES: Final = 40
+"""Longest host name (schema: `host.hostname`)."""
+LIST_KEYS: Final = 1000
+"""Most keys in one answer to list_keys."""
+LIST_FIDS: Final = 500
+"""Most fids in one answer to list_fids."""
+DESTINATIONS: Final = 3
+"""Most devices offered to an upload by create_open with multi_dest."""
+END_OF_TIME: Final = 2**31 - 1
+"""`nexttry` of a row that waits for a person (unix time)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one peer may ask of a server before it is refused, slowed down or cut off."""
+
+    line: int = 256 * 1024
+    """Longest request line that a tracker or side channel reads; a longer one ends the connection."""
+    pipelined: int = 64 * 1024
+    """Bytes of not yet answered requests kept per tracker connection before reading pauses; at least one line."""
+    connections: int = 12_000
+    """Open connections per server; further ones wait in the backlog."""
+    unread_answer: float = 120.0
+    """Time that a peer may leave answers unread before it is cut off."""
+    header: int = 16 * 1024
+    """Bytes of HTTP request line, and of each header field."""
+    header_time: float = 20.0
+    """Time within which a request's header must have arrived once its connection is open or its first byte is there."""
+    stalled_body: float = 60.0
+    """Time that a body may stand still, in either direction, before the transfer is given up."""
+    upload: int = 64 * 1024**4
+    """Largest file."""
+    upload_open: int = 3600
+    """Time between create_open and create_close; later the upload is swept."""
+    chunk: int = 1024 * 1024
+    """Unit in which bytes are read, hashed and sent."""

@@ -1,0 +1,1 @@
+"""A storage node: bytes on a machine's disks, and how they are served."""

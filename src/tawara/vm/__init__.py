@@ -1,0 +1,1 @@
+"""Packaged machines: a virtual machine as a .deb and a .rpm."""

@@ -1,0 +1,1 @@
+"""Pure codecs between bytes and messages: no I/O, no clock."""
