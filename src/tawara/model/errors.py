@@ -1,8 +1,8 @@
 """The one hierarchy of errors: each says once how it looks on every surface.
 
-A class's docstring is its default message, for people. Each class maps once to a tracker code (`code`, derived from the
-class's name unless given), a text for the tracker's wire (`text`, where MogileFS sends other words than ours; reference:
-section 7 of the protocol), an HTTP status, and a CLI exit code; `hint` says what to do next.
+A class's docstring is its default message, for people. Each class maps once to a tracker code (`code`, derived from
+the class's name unless given), a text for the tracker's wire (`text`, where MogileFS sends other words than ours;
+reference: section 7 of the protocol), an HTTP status, and a CLI exit code; `hint` says what to do next.
 """
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""Wake-up calls inside one process: who has queued work rings, the worker that waits for it wakes at once.
+
+A bell is a hint and never the truth: the work is in the database, a worker also looks there by itself from time to
+time, and rings from other processes do not arrive here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class Bell:
+    """One kind of work's wake-up call."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Say that there is work."""
+        self._rung.set()
+
+    async def wait(self, at_most: float) -> bool:
+        """Sleep until the bell is rung, `at_most` seconds; whether it was. Rings between two waits are not lost."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._rung.wait(), at_most)
+        rung = self._rung.is_set()
+        self._rung.clear()
+        return rung
+
+
+class Bells:
+    """The bells of one process."""
+
+    def __init__(self) -> None:
+        self.replicate = Bell()
+        self.delete = Bell()

@@ -1,0 +1,103 @@
+"""The boundary between Tawara and its database: what an engine promises, whichever of the three it is.
+
+Everything that is asked of a database is a coroutine function whose first argument is a `Transaction`; these functions
+are the sibling modules (`files`, `queues`, `cluster`, …), which hold all SQL, once, and say what each promises. An
+engine runs them:
+
+    stored = await metadata.read(files.find, dmid, key)
+    await metadata.write(files.rename, dmid, old, new, now=now)
+
+Statements are written with `?` for values. Where the engines' words differ, the transaction's `dialect` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Dialect(Protocol):
+    """The words in which the engines differ."""
+
+    name: str
+    """`sqlite`, `postgresql` or `mysql`."""
+
+    key_value: str
+    """SQL for a key (bytes) given as a value: compares byte for byte with the `dkey` columns."""
+
+    for_update: str
+    """Suffix that locks the rows a SELECT returns, or nothing where a writer is alone anyway."""
+
+    def key_column(self, column: str) -> str:
+        """SQL that reads a `dkey` column as bytes, exactly as they were stored."""
+        ...
+
+    def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
+        """An INSERT of one row that leaves an existing row with the same primary key alone."""
+        ...
+
+    def upsert(self, table: str, key: Sequence[str], columns: Sequence[str]) -> str:
+        """An INSERT of one row (`key` then `columns`) that overwrites `columns` of an existing one with that key."""
+        ...
+
+
+class Transaction(Protocol):
+    """An open transaction. Exceptions leave nothing of it behind."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The engine's words."""
+        ...
+
+    async def rows(self, sql: str, *values: object) -> list[Row]:
+        """All rows of a SELECT."""
+        ...
+
+    async def row(self, sql: str, *values: object) -> Row | None:
+        """The first row of a SELECT, or None."""
+        ...
+
+    async def run(self, sql: str, *values: object) -> int:
+        """Execute a statement; the number of rows that it changed."""
+        ...
+
+    async def run_many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
+        """Execute one statement for each sequence of values."""
+        ...
+
+    async def insert(self, sql: str, key: str, *values: object) -> int:
+        """Execute an INSERT into a table whose integer column `key` counts by itself; the number it was given.
+
+        Raises model.errors.Dup when the row breaks a unique key; the transaction can go on.
+        """
+        ...
+
+
+Question: TypeAlias = Callable[Concatenate[Transaction, P], Awaitable[T]]
+"""A coroutine function over a transaction. It awaits nothing but that transaction, so that an engine may run it in a
+thread, and it may be run again from its start, so it has no effect but on the database."""
+
+
+class Metadata(Protocol):
+    """A database, open."""
+
+    async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask; sees everything committed before the call, may be retried. Raises Db when the database does not answer."""
+        ...
+
+    async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Change; when this returns, the change is committed and durable. When it raises, nothing was changed.
+
+        Changes that arrive together may share one commit; each succeeds or fails alone. Concurrent changes behave as if
+        one after another where they touch the same rows. Raises what `change` raises; Dup for a unique key broken;
+        Db when the database does not answer (whether a commit cut off by that took effect is then unknown).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun, and let go."""
+        ...

@@ -1,0 +1,224 @@
+"""The tables: MogileFS's schema 17 with its limits widened, and our own beside them (prefix `tawara_`).
+
+The only user of SQLAlchemy, and only for DDL in three dialects; imported when a database is made, not when it is used.
+Reference: section 17 of the protocol.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.types import TypeEngine
+
+MOGILEFS_SCHEMA = 17
+"""What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
+TAWARA_SCHEMA = 1
+"""The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
+
+_NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+_KEY: TypeEngine[bytes] = (
+    LargeBinary(1024).with_variant(sqlite.TEXT(), "sqlite").with_variant(mysql.VARBINARY(1024), "mysql", "mariadb")
+)
+_DIGEST: TypeEngine[bytes] = LargeBinary(64).with_variant(mysql.VARBINARY(64), "mysql", "mariadb")
+
+tables = MetaData()
+
+Table(
+    "domain",
+    tables,
+    Column("dmid", Integer, primary_key=True, autoincrement=False),
+    Column("namespace", String(255), nullable=False, unique=True),
+)
+Table(
+    "class",
+    tables,
+    Column("dmid", Integer, primary_key=True, autoincrement=False),
+    Column("classid", Integer, primary_key=True, autoincrement=False),
+    Column("classname", String(50), nullable=False),
+    Column("mindevcount", SmallInteger, nullable=False),
+    Column("hashtype", SmallInteger),
+    Column("replpolicy", String(255)),
+    UniqueConstraint("dmid", "classname"),
+)
+Table(
+    "file",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("dmid", Integer, nullable=False),
+    Column("dkey", _KEY),
+    Column("length", _NUMBER),
+    Column("classid", Integer, nullable=False),
+    Column("devcount", SmallInteger, nullable=False),
+    UniqueConstraint("dmid", "dkey"),
+    Index("file_devcount", "dmid", "classid", "devcount"),
+)
+Table(
+    "tempfile",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=True),
+    Column("createtime", _NUMBER, nullable=False),
+    Column("classid", Integer, nullable=False),
+    Column("dmid", Integer, nullable=False),
+    Column("dkey", _KEY),
+    Column("devids", String(255)),
+    Index("tempfile_createtime", "createtime"),
+    sqlite_autoincrement=True,
+)
+Table(
+    "file_on",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+    Index("file_on_devid", "devid"),
+)
+Table(
+    "file_on_corrupt",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+)
+Table(
+    "unreachable_fids",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("lastupdate", _NUMBER, nullable=False),
+    Index("unreachable_fids_lastupdate", "lastupdate"),
+)
+Table(
+    "host",
+    tables,
+    Column("hostid", Integer, primary_key=True, autoincrement=False),
+    Column("status", String(16)),
+    Column("http_port", Integer, server_default="7500"),
+    Column("http_get_port", Integer),
+    Column("hostname", String(255), unique=True),
+    Column("hostip", String(255), unique=True),
+    Column("altip", String(255), unique=True),
+    Column("altmask", String(64)),
+)
+Table(
+    "device",
+    tables,
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+    Column("hostid", Integer, nullable=False),
+    Column("status", String(16)),
+    Column("weight", Integer, server_default="100"),
+    Column("mb_total", _NUMBER),
+    Column("mb_used", _NUMBER),
+    Column("mb_asof", _NUMBER),
+    Index("device_status", "status"),
+)
+Table(
+    "server_settings",
+    tables,
+    Column("field", String(50), primary_key=True),
+    Column("value", Text),
+)
+Table(
+    "file_to_replicate",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("nexttry", _NUMBER, nullable=False),
+    Column("fromdevid", Integer),
+    Column("failcount", SmallInteger, nullable=False, server_default="0"),
+    Column("flags", SmallInteger, nullable=False, server_default="0"),
+    Index("file_to_replicate_nexttry", "nexttry"),
+)
+Table("file_to_delete", tables, Column("fid", _NUMBER, primary_key=True, autoincrement=False))
+Table(
+    "file_to_delete_later",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("delafter", _NUMBER, nullable=False),
+    Index("file_to_delete_later_delafter", "delafter"),
+)
+Table(
+    "file_to_delete2",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("nexttry", _NUMBER, nullable=False),
+    Column("failcount", SmallInteger, nullable=False, server_default="0"),
+    Index("file_to_delete2_nexttry", "nexttry"),
+)
+Table(
+    "file_to_queue",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("devid", Integer),
+    Column("type", SmallInteger, primary_key=True, autoincrement=False),
+    Column("nexttry", _NUMBER, nullable=False),
+    Column("failcount", SmallInteger, nullable=False, server_default="0"),
+    Column("flags", SmallInteger, nullable=False, server_default="0"),
+    Column("arg", Text),
+    Index("file_to_queue_type_nexttry", "type", "nexttry"),
+)
+Table(
+    "fsck_log",
+    tables,
+    Column("logid", _NUMBER, primary_key=True, autoincrement=True),
+    Column("utime", _NUMBER, nullable=False),
+    Column("fid", _NUMBER),
+    Column("evcode", String(4)),
+    Column("devid", Integer),
+    Index("fsck_log_utime", "utime"),
+    sqlite_autoincrement=True,
+)
+Table(
+    "checksum",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("hashtype", SmallInteger, nullable=False),
+    Column("checksum", _DIGEST, nullable=False),
+)
+Table(
+    "lock",
+    tables,
+    Column("lockid", Integer, primary_key=True, autoincrement=False),
+    Column("hostname", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("acquiredat", _NUMBER, nullable=False),
+)
+
+# --- ours -------------------------------------------------------------------------------------------------------------
+
+Table(  # what MogileFS never kept of a fid
+    "tawara_file",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("stored_at", _NUMBER, nullable=False),
+    Column("content_type", String(255)),
+)
+Table(  # copies under way: bytes of fid may lie on devid without a row in file_on
+    "tawara_copy",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+    Column("lease", _NUMBER, nullable=False),
+    Index("tawara_copy_lease", "lease"),
+)
+
+
+def statements(dialect_name: str) -> list[str]:
+    """The DDL that makes an empty database ready, for `sqlite`, `postgresql` or `mysql`, in order."""
+    from sqlalchemy.dialects import postgresql
+
+    module = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}[dialect_name]
+    dialect = module.dialect()
+    ddl: list[str] = []
+    for table in tables.sorted_tables:
+        ddl.append(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
+        ddl.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in sorted(table.indexes, key=str))
+    return ddl

@@ -1,0 +1,51 @@
+"""What this process knows of the cluster: the rows as last read, with what its monitor observes.
+
+Decisions about files read the cluster only from here, as the original does (reference: section 1), so that a request
+costs no query for hosts and devices. `Metadata` stays the truth; `refresh` brings the view up to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from tawara.metadata import cluster
+from tawara.metadata.contract import Metadata
+from tawara.model.cluster import Cluster, Observation
+
+
+class ClusterView:
+    """The current `Cluster` of one process. Owned by its event loop."""
+
+    def __init__(self, metadata: Metadata, *, min_free_mb: int = 100, default_mindevcount: int = 2) -> None:
+        self._metadata = metadata
+        self._min_free_mb = min_free_mb
+        self._default_mindevcount = default_mindevcount
+        self.current = Cluster()
+        self._observed = asyncio.Event()
+        self.look_again: Callable[[], Awaitable[None]] | None = None
+        """Set by the monitor: runs one round at once (re-reads the rows and looks at every device)."""
+
+    async def refresh(self) -> Cluster:
+        """Read the rows again, keeping the observations."""
+        rows = await self._metadata.read(
+            cluster.load, min_free_mb=self._min_free_mb, default_mindevcount=self._default_mindevcount
+        )
+        self.current = rows.with_observations(self.current.observed)
+        return self.current
+
+    def observe(self, observed: Mapping[int, Observation]) -> None:
+        """Take over what the monitor saw in a finished round."""
+        self.current = self.current.with_observations(observed)
+        self._observed.set()
+
+    async def wait_observed(self) -> None:
+        """Wait until the monitor has finished its first round; before it no device can be chosen."""
+        await self._observed.wait()
+
+    async def renew(self) -> None:
+        """Bring rows and observations up to date, as every changing admin command does before it answers."""
+        if self.look_again is None:
+            await self.refresh()
+        else:
+            await self.look_again()

@@ -1,0 +1,62 @@
+"""What the database knows of files: stored contents, uploads under way, and the work that is queued for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tawara.model.cluster import Checksum
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One immutable content that a key names (schema: `file`, `file_on`, `tawara_file`)."""
+
+    fid: int
+    dmid: int
+    key: bytes
+    length: int
+    """Bytes."""
+    classid: int
+    devcount: int
+    """The stored column, which may lag behind `devids`."""
+    devids: tuple[int, ...] = ()
+    """The devices that have a replica, in no particular order."""
+    stored_at: int | None = None
+    """When the key was given this content, unix seconds; None for files that MogileFS stored."""
+    content_type: str | None = None
+    """The media type that the uploader gave."""
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file between create_open and create_close (schema: `tempfile`)."""
+
+    fid: int
+    dmid: int
+    key: bytes
+    classid: int
+    devids: tuple[int, ...]
+    """The devices that were offered to the client."""
+    created_at: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """A fid that may need more (or fewer) replicas (schema: `file_to_replicate`)."""
+
+    fid: int
+    nexttry: int
+    from_devid: int | None
+    failcount: int
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A fid that no key names any more, and whose bytes are to go (schema: `file_to_delete2`)."""
+
+    fid: int
+    nexttry: int
+    failcount: int
