@@ -40,7 +40,8 @@ async def load(tx: Transaction, *, min_free_mb: int = 100, default_mindevcount: 
     hosts = {
         row[0]: Host(row[0], row[1], HostState(row[2]), *row[3:])
         for row in await tx.rows(
-            "SELECT hostid, hostname, status, hostip, http_port, http_get_port, altip, altmask FROM host ORDER BY hostid"
+            "SELECT hostid, hostname, status, hostip, http_port, http_get_port, altip, altmask FROM host"
+            " ORDER BY hostid"
         )
     }
     devices = {

@@ -86,7 +86,7 @@ class Metadata(Protocol):
     """A database, open."""
 
     async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Ask; sees everything committed before the call, may be retried. Raises Db when the database does not answer."""
+        """Ask; sees everything committed before the call. Raises Db when the database does not answer."""
         ...
 
     async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
