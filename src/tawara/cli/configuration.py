@@ -1,0 +1,166 @@
+"""The configuration: what can be set, what it is when nobody sets it, and the file that explains it.
+
+The classes below are the only description. The commented file of a first run is rendered from them, and what a file, the
+environment (`TAWARA_TRACKER_LISTEN=…`) or `--set tracker.listen=…` gives is checked against them; later ones win.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from tawara.model.errors import ConfigurationError
+
+Doc = msgspec.Meta
+Positive = Annotated[int, Doc(gt=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file."""
+
+
+class Store(Section):
+    """What all parts share."""
+
+    database: Annotated[
+        str,
+        Doc(description="Where the names are kept: sqlite:///PATH (relative to this file), postgresql://, mysql://."),
+    ] = "sqlite:///tawara.db"
+    min_free_mb: Annotated[int, Doc(ge=0, description="A device with less free space (MiB) gets no new files.")] = 100
+    mindevcount: Annotated[
+        int, Doc(ge=1, description="Copies of a file whose domain has no class row of its own for `default`.")
+    ] = 2
+
+
+class Tracker(Section):
+    """Answers the MogileFS line protocol."""
+
+    listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7001"
+    connections: Annotated[Positive, Doc(description="Most connected clients; more wait.")] = 12_000
+
+
+class Node(Section):
+    """The storage node: this machine's devices over HTTP."""
+
+    listen: Annotated[str, Doc(description="ADDRESS:PORT of GET, PUT, DELETE.")] = "127.0.0.1:7500"
+    side_channel: Annotated[str, Doc(description='ADDRESS:PORT of sizes, checksums and disk load; "" for none.')] = (
+        "127.0.0.1:7501"
+    )
+    advertise: Annotated[str, Doc(description='The address that clients are told; "" for the one listened on.')] = ""
+    devices: Annotated[
+        str, Doc(description="Directory of the devices dev1, dev2, …, each a directory or the mount point of a disk.")
+    ] = "devices"
+
+
+class Gateway(Section):
+    """The HTTP door: http://LISTEN/DOMAIN/KEY."""
+
+    listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7080"
+    key_file: Annotated[str, Doc(description="File with the secret key that PUT and DELETE need.")] = "secret.key"
+    public_reads: Annotated[bool, Doc(description="Whether GET needs no key.")] = True
+    nginx: Annotated[
+        Literal["bundled", "system", "off"],
+        Doc(description="Who moves the bytes: our nginx, the machine's, or Python (correct, only slower)."),
+    ] = "bundled"
+
+
+class Workers(Section):
+    """Background care."""
+
+    replicate: Annotated[Positive, Doc(description="Files copied at the same time.")] = 8
+    delete: Annotated[Positive, Doc(description="Files deleted at the same time.")] = 16
+
+
+class Log(Section):
+    """What is said on standard error."""
+
+    format: Annotated[Literal["text", "json"], Doc(description="For people, or one JSON object a line.")] = "text"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Doc(description="The least that is said.")] = "info"
+
+
+class Configuration(Section):
+    """Tawara's configuration."""
+
+    store: Store = Store()
+    tracker: Tracker = Tracker()
+    node: Node = Node()
+    gateway: Gateway = Gateway()
+    workers: Workers = Workers()
+    log: Log = Log()
+
+
+FILE = "tawara.toml"
+
+
+def render(configuration: Configuration) -> str:
+    """The commented file of `configuration`."""
+    lines = [
+        "# Tawara's configuration. Every setting stands here with its value; change what you like and start again.",
+        "# A setting is overridden by the environment, TAWARA_SECTION_NAME=…, and that by --set section.name=….",
+    ]
+    for section in msgspec.structs.fields(configuration):
+        values = getattr(configuration, section.name)
+        lines += ["", f"# {(type(values).__doc__ or '').strip()}", f"[{section.name}]"]
+        described_section = msgspec.inspect.type_info(type(values))
+        assert isinstance(described_section, msgspec.inspect.StructType)
+        for described in described_section.fields:
+            lines.append(f"# {_description(described.type)}")
+            lines.append(f"{described.name} = {json.dumps(getattr(values, described.name))}")
+    return "\n".join(lines) + "\n"
+
+
+def _description(described: msgspec.inspect.Type) -> str:
+    extra = getattr(described, "extra_json_schema", None) or {}
+    description: str = extra.get("description", "")
+    if isinstance(described, msgspec.inspect.LiteralType):
+        description += f" One of: {', '.join(map(str, described.values))}."
+    return description
+
+
+def load(
+    path: Path | None, *, environment: Mapping[str, str] = os.environ, settings: Iterable[str] = ()
+) -> Configuration:
+    """The configuration of the file at `path` (defaults without one), the environment and `section.name=value` texts.
+
+    Raises ConfigurationError, which names the setting.
+    """
+    raw: dict[str, dict[str, Any]] = {}
+    if path is not None:
+        try:
+            raw = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+    for section in msgspec.structs.fields(Configuration):
+        for field in msgspec.structs.fields(section.type):
+            value = environment.get(f"TAWARA_{section.name}_{field.name}".upper())
+            if value is not None:
+                raw.setdefault(section.name, {})[field.name] = value
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        section_name, dot, field_name = name.partition(".")
+        if not equals or not dot:
+            raise ConfigurationError(
+                f"--set {setting}: write it as section.name=value, for example tracker.listen=:7001"
+            )
+        raw.setdefault(section_name, {})[field_name] = value
+    try:
+        return msgspec.convert(raw, Configuration, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise ConfigurationError(
+            f"Setting {where.rstrip('`')}: {what}", hint=f"It is set in {path} or by --set."
+        ) from error
+
+
+def address(text: str, setting: str) -> tuple[str, int]:
+    """`127.0.0.1:7001` or `[::1]:7001` as (host, port); no host means loopback. Raises ConfigurationError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ConfigurationError(f"{setting} = {text!r}: write it as ADDRESS:PORT, for example 127.0.0.1:7001")
+    return host.strip("[]") or "127.0.0.1", int(port)

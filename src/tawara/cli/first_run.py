@@ -1,0 +1,68 @@
+"""Making a store's directory: what `tawara up DIR` does before it starts anything, the first time and every time.
+
+Each step looks whether it is done already, so that a first run that was cut short is simply carried on by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from tawara.cli.configuration import FILE, Configuration, load, render
+from tawara.metadata import cluster
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.model.cluster import HostState
+
+DOMAIN = "files"
+"""The domain that a new store begins with."""
+HOST = "local"
+"""The name of this machine in a store that began with `tawara up`."""
+DEVICES = 4
+
+
+def write_once(path: Path, text: str, mode: int) -> None:
+    """Write a file with `mode` unless it exists; it appears whole, and never readable by more than `mode` says."""
+    if path.exists():
+        return
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(unfinished, path)
+    unfinished.unlink()
+
+
+def prepare_directory(directory: Path, settings: list[str]) -> Configuration:
+    """Make what of the directory, its configuration, secret key and devices is missing; the configuration."""
+    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    write_once(directory / FILE, render(Configuration()), 0o644)
+    configuration = load(directory / FILE, settings=settings)
+    write_once(directory / configuration.gateway.key_file, secrets.token_urlsafe(32) + "\n", 0o600)
+    devices = directory / configuration.node.devices
+    if not devices.exists():
+        unfinished = devices.with_name(devices.name + ".new")
+        for number in range(1, DEVICES + 1):
+            (unfinished / f"dev{number}").mkdir(parents=True, exist_ok=True)
+        unfinished.rename(devices)
+    return configuration
+
+
+async def _describe(tx: Transaction, *, ip: str, port: int) -> None:
+    found = await cluster.load(tx)
+    if not found.hosts and not found.domains:
+        await cluster.create_domain(tx, DOMAIN)
+        hostid = await cluster.create_host(tx, HOST, ip=ip, http_port=port, state=HostState.ALIVE)
+        for devid in range(1, DEVICES + 1):
+            await cluster.create_device(tx, devid, hostid)
+    elif (host := found.hosts_by_name.get(HOST)) and (host.ip, host.http_port) != (ip, port):
+        await cluster.update_host(tx, HOST, ip=ip, http_port=port)
+
+
+async def describe_machine(metadata: Metadata, *, ip: str, port: int) -> None:
+    """Have the database know this machine's storage node: all of it when it is empty, a changed address otherwise."""
+    await metadata.write(_describe, ip=ip, port=port)

@@ -1,0 +1,86 @@
+"""A daemon in the foreground: one of its kind in a directory, until a signal asks it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from tawara.cli.assembly import Running
+from tawara.model.errors import InUse
+
+log = structlog.get_logger(__name__)
+
+GRACE = 4.5
+"""Seconds in which everything has to be stopped after the signal; what is not by then is left to the next start."""
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, which the kernel lets go when this process ends, however it ends. Raises InUse."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
+            raise InUse(
+                f"Tawara is running on {directory} already (process {pid})",
+                hint=f"Use it, or stop it: kill {pid}",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def _signals() -> AsyncIterator[asyncio.Event]:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def run_until_signal(store: AbstractAsyncContextManager[Running]) -> None:
+    """Enter `store`, stay until SIGINT or SIGTERM, leave it; within `GRACE` of the signal, also while it starts."""
+
+    async def main() -> None:
+        async with _signals() as stop:
+            stopping = asyncio.ensure_future(stop.wait())
+            started = asyncio.Event()
+            running = asyncio.ensure_future(_stay(store, started, stop))
+            await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if stop.is_set():
+                log.info("stopping")
+                if not started.is_set():
+                    running.cancel()
+            await asyncio.wait({running}, timeout=GRACE)
+            if not running.done():
+                log.warning("cut off what did not stop in time", seconds=GRACE)
+                os._exit(1)
+            if not running.cancelled():
+                running.result()
+
+    uvloop.run(main())
+
+
+async def _stay(store: AbstractAsyncContextManager[Running], started: asyncio.Event, stop: asyncio.Event) -> None:
+    async with store:
+        started.set()
+        await stop.wait()

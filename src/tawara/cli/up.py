@@ -1,0 +1,104 @@
+"""`tawara up`: the whole store on one machine, in the foreground."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from tawara.cli import first_run, log
+from tawara.cli.assembly import Room, Running, running
+from tawara.cli.configuration import Configuration
+from tawara.cli.foreground import only_one, run_until_signal
+
+
+def up(
+    directory: Path = Path("tawara-store"),
+    /,
+    *,
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    nginx: bool = True,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
+) -> None:
+    """Run a store on this machine: tracker, storage node, workers and gateway, until Ctrl-C.
+
+    The first run makes DIRECTORY: the commented configuration tawara.toml, the database, four devices, the domain
+    "files", and the secret key that uploads over HTTP need. All of it listens on this machine only.
+
+    Examples:
+
+        tawara up
+
+        tawara up /srv/tawara --set gateway.listen=127.0.0.1:8080
+
+    Args:
+        directory: Where everything of the store lies.
+        settings: A setting for this run, section.name=value; may be repeated.
+        nginx: Have nginx move the bytes; without it the gateway streams by itself, only slower.
+        json: Say everything as JSON, one object a line.
+        verbose: Say more.
+    """
+    directory = directory.absolute()
+    configuration = first_run.prepare_directory(directory, list(settings))
+    configuration = _with_flags(configuration, nginx=nginx, json=json, verbose=verbose)
+    log.configure(configuration.log)
+    with only_one(directory):
+        run_until_signal(_up(configuration, directory, json=json))
+
+
+def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbose: bool) -> Configuration:
+    change = msgspec.structs.replace
+    if not nginx:
+        configuration = change(configuration, gateway=change(configuration.gateway, nginx="off"))
+    if json:
+        configuration = change(configuration, log=change(configuration.log, format="json"))
+    if verbose:
+        configuration = change(configuration, log=change(configuration.log, level="debug"))
+    return configuration
+
+
+@asynccontextmanager
+async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
+    async with running(configuration, directory, frozenset(Room), one_machine=True) as store:
+        await store.view.wait_observed()
+        print(_as_json(store) if json else _welcome(store), flush=True)
+        yield store
+
+
+def _as_json(store: Running) -> str:
+    return jsonlib.dumps({"event": "ready", "directory": str(store.directory), **store.addresses})
+
+
+def _welcome(store: Running) -> str:
+    """What runs where, and three commands to try."""
+    where = store.addresses
+    key = shlex.quote(str(store.directory / store.configuration.gateway.key_file))
+    tracker = "" if where["tracker"] == "127.0.0.1:7001" else f" --tracker {where['tracker']}"
+    url = f"http://{where['gateway']}/{first_run.DOMAIN}/hello.txt"
+    width = max(map(len, where))
+    lines = [f"Tawara is up; its files lie in {store.directory}", ""]
+    lines += [f"  {name.replace('_', ' '):<{width}}  {address}" for name, address in where.items()]
+    lines += [
+        "",
+        "Try, in another terminal:",
+        "",
+        f"  echo hello | {_program()} put - {first_run.DOMAIN}/hello.txt{tracker}",
+        f"  curl {url}",
+        f'  curl -H "Authorization: Bearer $(cat {key})" -T FILE {url.removesuffix("hello.txt")}',
+        "",
+        "Ctrl-C stops it.",
+    ]
+    return "\n".join(lines)
+
+
+def _program() -> str:
+    """How this program was called, so that the commands shown can be pasted."""
+    return shlex.quote(sys.argv[0]) if "/" in sys.argv[0] else "tawara"
