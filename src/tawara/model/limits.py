@@ -23,6 +23,8 @@ LIST_FIDS: Final = 500
 """Most fids in one answer to list_fids."""
 DESTINATIONS: Final = 3
 """Most devices offered to an upload by create_open with multi_dest."""
+NODE_PATH_BYTES: Final = 1024
+"""Longest path on a storage node, in bytes."""
 END_OF_TIME: Final = 2**31 - 1
 """`nexttry` of a row that waits for a person (unix time)."""
 
@@ -37,10 +39,16 @@ class Limits:
     """Bytes of not yet answered requests kept per tracker connection before reading pauses; at least one line."""
     connections: int = 12_000
     """Open connections per server; further ones wait in the backlog."""
+    side_channels: int = 512
+    """Open connections to a node's side channel; further ones wait in the backlog."""
+    side_channel_idle: float = 600.0
+    """Time after which a side channel on which nothing was asked is closed; a `watch` stays open."""
     unread_answer: float = 120.0
     """Time that a peer may leave answers unread before it is cut off."""
     header: int = 16 * 1024
     """Bytes of HTTP request line, and of each header field."""
+    headers: int = 64 * 1024
+    """Bytes of an HTTP request's line and header fields together."""
     header_time: float = 20.0
     """Time within which a request's header must have arrived once its connection is open or its first byte is there."""
     stalled_body: float = 60.0

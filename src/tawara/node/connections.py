@@ -1,0 +1,91 @@
+"""HTTP connections as a storage node wants them: aiohttp's, with a bound on headers and answers without internals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from tawara.node.accept import Leave
+
+log = structlog.get_logger(__name__)
+
+SERVER = "tawara"
+"""What the Server header says: no versions."""
+
+
+def plain(status: int, text: str = "", **headers: str) -> web.Response:
+    """A short answer for people; header names are given with underscores for hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = f"{text}\n".encode() if text else b""
+    return web.Response(
+        status=status, body=body, headers={hdrs.SERVER: SERVER, hdrs.CONTENT_TYPE: "text/plain", **named}
+    )
+
+
+class Connection(RequestHandler):
+    """One connection. aiohttp ends it when a whole header has not come in time; this also counts the header's bytes."""
+
+    __slots__ = ("_header_bytes", "_leave", "_most_header_bytes")
+
+    def __init__(self, server: HttpServer, leave: Leave, most_header_bytes: int, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._leave, self._most_header_bytes = leave, most_header_bytes
+        self._header_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes while no request is complete; a peer that sends more than any header has is cut off."""
+        super().data_received(data)
+        waiter = self._waiter  # there while aiohttp waits for a header, done as soon as one is whole
+        if waiter is None or waiter.done():
+            self._header_bytes = 0
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > self._most_header_bytes:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another connection."""
+        super().connection_lost(exc)
+        self._leave()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, and what failed outside of the handler, without a word about the inside."""
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionResetError
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("connection failed", peer=request.remote, exc_info=exc)
+        response = plain(status, HTTPStatus(status).phrase)
+        response.force_close()
+        return response
+
+
+class HttpServer(web.Server):
+    """The connections of one door."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        most_header_bytes: int,
+        **settings: Any,
+    ) -> None:
+        """`settings` are those of aiohttp's RequestHandler. Needs a running event loop."""
+        super().__init__(handler)
+        self._most_header_bytes, self._settings = most_header_bytes, settings
+
+    def connection(self, leave: Leave) -> Connection:
+        """A protocol for one new connection, which calls `leave` when the connection is over."""
+        loop = asyncio.get_running_loop()
+        return Connection(self, leave, self._most_header_bytes, loop=loop, **self._settings)

@@ -1,0 +1,358 @@
+"""What happens on the disks: files received whole, read, deleted, counted. Knows nothing of HTTP or event loops.
+
+Everything here blocks and may be called from any thread. Each name below a device is opened from its parent's
+descriptor without following symbolic links, so that nothing outside of the device's directory can be reached; the
+device's own directory may be a link, for that is how administrators mount disks. No descriptor is kept between calls:
+a disk can be unmounted at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tawara.node import paths
+from tawara.node.errors import (
+    DeviceFailed,
+    DeviceFull,
+    DirectoryInstead,
+    InTheWay,
+    NoSuchDevice,
+    NoSuchFile,
+    Reserved,
+    as_node_errors,
+)
+from tawara.node.incoming import Incoming
+from tawara.node.paths import INCOMING, DevicePath
+from tawara.wire.side_channel import DigestName
+
+_WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WALK_TO_WRITE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DEVICE_NAME: Final = re.compile(r"dev\d{1,10}", re.ASCII)
+_KNOWN_DIRECTORIES: Final = 100_000
+_DIGEST_STEP: Final = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A file open for reading: descriptor, bytes, time of last change (unix seconds). Close it, or use `with`."""
+
+    descriptor: int
+    size: int
+    modified: int
+    disk: int
+    """Number of the file system that it is on (st_dev)."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the file. Raises DeviceFailed."""
+        with as_node_errors():
+            first = os.pread(self.descriptor, count, offset)
+            parts = [first]
+            got = len(first)
+            while first and got < count:
+                first = os.pread(self.descriptor, count - got, offset + got)
+                parts.append(first)
+                got += len(first)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the descriptor; further calls do nothing."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full a device is, in KiB: `total` is `used` and `available`, blocks reserved for root excluded."""
+
+    used: int
+    available: int
+
+    @property
+    def total(self) -> int:
+        """KiB that files can ever take."""
+        return self.used + self.available
+
+
+class Digest:
+    """A digest being computed, a step at a time, so that a long file does not occupy a disk's thread."""
+
+    def __init__(self, file: OpenFile, name: DigestName) -> None:
+        self._file = file
+        self._hash = hashlib.new(name.replace("-", ""), usedforsecurity=False)
+        self.offset = 0
+        """Bytes digested so far; after an error, where the disk failed."""
+
+    def step(self) -> bool:
+        """Digest some more; False when there is no more. Raises DeviceFailed."""
+        chunk = self._file.read(self.offset, _DIGEST_STEP)
+        self._hash.update(chunk)
+        self.offset += len(chunk)
+        return bool(chunk)
+
+    def hex(self) -> str:
+        """The digest in lower-case hex."""
+        return self._hash.hexdigest()
+
+
+class Devices:
+    """The devices below one document root: directories `dev1`, `dev2`... Paths are texts like `/dev1/0/000/f.fid`.
+
+    Every method that takes a path raises InvalidPath for a malformed one, NoSuchDevice when there is no such device,
+    and DeviceFailed when the disk does.
+    """
+
+    def __init__(self, docroot: Path, *, unnamed_files: bool = True) -> None:
+        """`unnamed_files` False never uses O_TMPFILE, as on a file system without it."""
+        self.docroot = docroot
+        self._unnamed = unnamed_files
+        self._durable: set[tuple[str, ...]] = set()
+        """Directories whose own entry is known to be on the disk."""
+
+    def names(self) -> list[str]:
+        """The devices that are there now, by number."""
+        with as_node_errors(), os.scandir(self.docroot) as entries:
+            found = [each.name for each in entries if _DEVICE_NAME.fullmatch(each.name) and each.is_dir()]
+        return sorted(found, key=lambda name: int(name[3:]))
+
+    def exists(self, device: str) -> bool:
+        """Is there a directory for `device`?"""
+        return bool(_DEVICE_NAME.fullmatch(device)) and (self.docroot / device).is_dir()
+
+    def receive(self, path: str, *, size: int | None = None, md5: bytes | None = None) -> Incoming:
+        """Begin to receive a file; directories below an existing device are made, durably. Raises DeviceFull, InTheWay.
+
+        `size` and `md5` (16 raw bytes) are what the file must come to; `Incoming.commit` refuses anything else.
+        """
+        target = paths.parse_file(path)
+        if target.reserved:
+            raise Reserved
+        with as_node_errors():
+            device, directory = self._make_way(target.device, target.names[:-1])
+            if size is not None:
+                facts = os.fstatvfs(device)
+                if size > facts.f_bavail * facts.f_frsize:
+                    os.close(device)
+                    os.close(directory)
+                    raise DeviceFull
+        return Incoming(directory, device, target.names[-1], size=size, md5=md5, unnamed=self._unnamed)
+
+    def adopt(self, path: str, source: Path, *, link: bool = False) -> int:
+        """Put the finished local file `source` on a device, durably, and return its size in bytes.
+
+        The bytes are copied inside the kernel, sharing extents where the file system can. With `link` the file itself
+        becomes the device's, as a hard link, when both are on one file system: nobody may write to it afterwards.
+        """
+        with as_node_errors():
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if link and self._adopt_by_link(path, descriptor):
+                return size
+            with self.receive(path, size=size) as incoming:
+                incoming.copy(descriptor)
+                incoming.commit()
+            return size
+        finally:
+            os.close(descriptor)
+
+    def open(self, path: str) -> OpenFile:
+        """The file at `path`, open for reading. Raises NoSuchFile, DirectoryInstead."""
+        target = paths.parse(path)
+        with self._parent(target) as directory, as_node_errors():
+            descriptor = os.open(target.names[-1] if target.names else ".", _READ, dir_fd=directory)
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and not path.endswith("/"):
+            return OpenFile(descriptor, facts.st_size, int(facts.st_mtime), facts.st_dev)
+        os.close(descriptor)
+        if stat.S_ISDIR(facts.st_mode):
+            raise DirectoryInstead
+        raise NoSuchFile
+
+    def size(self, path: str) -> int:
+        """The file's size in bytes. Raises NoSuchFile."""
+        with self.open(path) as file:
+            return file.size
+
+    def delete(self, path: str) -> None:
+        """Remove the file, durably. Raises NoSuchFile, InTheWay (a directory), Reserved.
+
+        NoSuchFile is as good as done: the directory is synced in that case too, so that a file which an earlier,
+        interrupted call removed does not come back after a power cut.
+        """
+        target = paths.parse_file(path)
+        if target.reserved:
+            raise Reserved
+        with self._parent(target, flags=_WALK_TO_WRITE) as directory, as_node_errors():
+            try:
+                os.unlink(target.names[-1], dir_fd=directory)
+            finally:
+                os.fsync(directory)
+
+    def digest(self, path: str, name: DigestName) -> str:
+        """The file's digest in lower-case hex. Raises NoSuchFile."""
+        with self.open(path) as file:
+            digest = Digest(file, name)
+            while digest.step():
+                pass
+            return digest.hex()
+
+    def make_directory(self, path: str) -> None:
+        """Make the directory and those above it below an existing device, durably; it may be there. Raises InTheWay."""
+        target = paths.parse(path)
+        if target.reserved:
+            raise Reserved
+        with as_node_errors():
+            for descriptor in self._make_way(target.device, target.names):
+                os.close(descriptor)
+
+    def usage(self, device: str) -> Usage:
+        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready (8.5)."""
+        if not self.exists(device):
+            raise NoSuchDevice
+        with as_node_errors():
+            facts = os.statvfs(self.docroot / device)
+        used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize // 1024
+        return Usage(used=max(1, used), available=facts.f_bavail * facts.f_frsize // 1024)
+
+    def sweep(self) -> int:
+        """Remove what writers that are no more have left in `~incoming` of every device; the number removed.
+
+        A file that is still being written, by this process or another, is locked and stays.
+        """
+        return sum(self._sweep_device(device) for device in self.names())
+
+    def _sweep_device(self, device: str) -> int:
+        swept = 0
+        with as_node_errors():
+            top = self._device(device)
+            try:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    incoming = os.open(INCOMING, _WALK_TO_WRITE, dir_fd=top)
+                    try:
+                        swept = sum(_remove_unlocked(incoming, name) for name in os.listdir(incoming))  # noqa: PTH208 - a descriptor, no path
+                    finally:
+                        os.close(incoming)
+            finally:
+                os.close(top)
+        return swept
+
+    def _adopt_by_link(self, path: str, source: int) -> bool:
+        """Give the open file a name at `path` without copying; False where the file systems do not allow it."""
+        with self.receive(path) as incoming:
+            try:
+                incoming.become(source)
+            except OSError as error:
+                if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOENT):
+                    return False
+                raise DeviceFailed from error
+            incoming.commit()
+        return True
+
+    def _device(self, device: str, flags: int = os.O_RDONLY) -> int:
+        """Descriptor of the device's top directory, the only place where a symbolic link is followed."""
+        try:
+            return os.open(self.docroot / device, flags | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoSuchDevice from None
+
+    @contextmanager
+    def _parent(self, target: DevicePath, flags: int = _WALK) -> Iterator[int]:
+        """Descriptor of the directory that holds `target`, or of the device itself. Raises NoSuchFile."""
+        with as_node_errors():
+            here = self._device(target.device, flags & ~os.O_NOFOLLOW)
+            for name in target.names[:-1]:
+                here = _below(here, name, flags)
+        try:
+            yield here
+        finally:
+            os.close(here)
+
+    def _make_way(self, device: str, names: tuple[str, ...]) -> tuple[int, int]:
+        """Descriptors of the device and of the directory `names` below it, made and synced where it was not there."""
+        top = self._device(device)
+        try:
+            here = os.dup(top)
+            for depth, name in enumerate(names, start=1):
+                here = self._enter(here, name, (device, *names[:depth]))
+        except BaseException:
+            os.close(top)
+            raise
+        return top, here
+
+    def _enter(self, above: int, name: str, place: tuple[str, ...]) -> int:
+        """Open the directory `name` below `above` (which gets closed), made if need be, its entry safe on the disk.
+
+        A directory that was there may have been made a moment ago by another thread, or by a process that was killed
+        before its fsync; so each directory's parent is synced once in the life of this process.
+        """
+        entered = -1
+        try:
+            try:
+                entered = os.open(name, _WALK_TO_WRITE, dir_fd=above)
+            except FileNotFoundError:
+                self._durable.discard(place)
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o777, dir_fd=above)
+                entered = os.open(name, _WALK_TO_WRITE, dir_fd=above)
+            if place not in self._durable:
+                os.fsync(above)
+                self._remember_durable(place)
+        except OSError as error:
+            if entered >= 0:
+                os.close(entered)
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise InTheWay from error
+            raise
+        finally:
+            os.close(above)
+        return entered
+
+    def _remember_durable(self, place: tuple[str, ...]) -> None:
+        if len(self._durable) >= _KNOWN_DIRECTORIES:
+            self._durable.clear()
+        self._durable.add(place)
+
+
+def _below(above: int, name: str, flags: int) -> int:
+    """Open the directory `name` below the one open as `above`, which gets closed."""
+    try:
+        return os.open(name, flags, dir_fd=above)
+    finally:
+        os.close(above)
+
+
+def _remove_unlocked(directory: int, name: str) -> bool:
+    """Remove the file unless its writer lives."""
+    try:
+        descriptor = os.open(name, _READ, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=directory)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True

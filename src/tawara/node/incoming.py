@@ -1,0 +1,185 @@
+"""A file on its way in: it has no name until every byte of it is on the disk.
+
+The bytes go to a file without a name in the directory where it will live (O_TMPFILE), which is given its name after
+fsync: whatever dies before that, process or machine, leaves nothing to sweep. File systems that cannot do this, and
+files that replace another, go through a name in the device's `~incoming` directory and a rename. Such a file is locked
+(flock) as long as its writer lives, so that a sweeper can tell a leftover from another process's upload.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from tawara.node.errors import WrongDigest, WrongSize, as_node_errors
+from tawara.node.paths import INCOMING
+
+SYNC_EVERY: Final = 64 * 1024 * 1024
+"""Bytes after which a long upload is synced, so that the last sync of 4 GiB does not outlast the client's patience."""
+
+_NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
+"""How kernels and file systems without O_TMPFILE say so (open(2))."""
+
+
+class Incoming:
+    """A file being received. Not visible before `commit`; `abort`, or leaving the context, drops it.
+
+    Blocking, and used by one thread at a time. `size` is what the file must come to and `md5` the raw digest that it
+    must have, where they are known; `commit` refuses anything else.
+    """
+
+    def __init__(
+        self,
+        directory: int,
+        device: int,
+        name: str,
+        *,
+        size: int | None = None,
+        md5: bytes | None = None,
+        unnamed: bool = True,
+    ) -> None:
+        """Take over the descriptors of the target's directory and of its device's top directory; both get closed."""
+        self._directory, self._device, self._name = directory, device, name
+        self._temporary: str | None = None
+        self._expected_size, self._expected_md5 = size, md5
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 is not None else None
+        self._unsynced = 0
+        self.size = 0
+        self._file = -1
+        try:
+            with as_node_errors():
+                self._file = self._unnamed() if unnamed else self._named()
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Append `chunk`. Raises DeviceFull, DeviceFailed, WrongSize."""
+        view = memoryview(chunk)
+        if self._expected_size is not None and self.size + len(view) > self._expected_size:
+            raise WrongSize
+        if self._md5 is not None:
+            self._md5.update(view)
+        with as_node_errors():
+            while view:
+                written = os.write(self._file, view)
+                view = view[written:]
+                self._grew(written)
+
+    def copy(self, source: int) -> None:
+        """Append the file open as descriptor `source`, from its start, inside the kernel (shared extents if it can)."""
+        with as_node_errors():
+            left = os.fstat(source).st_size
+            offset = 0
+            while left > 0:
+                copied = self._copy_some(source, offset, min(left, SYNC_EVERY))
+                if not copied:
+                    raise WrongSize
+                offset, left = offset + copied, left - copied
+                self._grew(copied)
+
+    def become(self, source: int) -> None:
+        """Be the file open as `source` itself, by a hard link, instead of a copy; nobody may write to it any more.
+
+        Raises OSError as link(2) does where that is not possible; nothing has happened then.
+        """
+        make_incoming(self._device)
+        temporary = secrets.token_hex(12)
+        os.link(f"/proc/self/fd/{source}", f"{INCOMING}/{temporary}", dst_dir_fd=self._device, follow_symlinks=True)
+        os.close(self._file)
+        self._file, self._temporary, self.size = os.dup(source), temporary, os.fstat(source).st_size
+
+    def commit(self) -> None:
+        """Sync the bytes, check them, give them their name, sync the name. Raises WrongSize, WrongDigest, DeviceFailed.
+
+        When this returns the file survives a power cut. When it raises the old state is still there.
+        """
+        try:
+            if self._expected_size is not None and self.size != self._expected_size:
+                raise WrongSize
+            if self._md5 is not None and self._md5.digest() != self._expected_md5:
+                raise WrongDigest
+            with as_node_errors():
+                os.fsync(self._file)
+                self._give_name()
+                os.fsync(self._directory)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop what has come so far, if it was not committed. May be called any number of times."""
+        if self._temporary is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._device)
+            self._temporary = None
+        for descriptor in (self._file, self._directory, self._device):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._directory = self._device = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def _unnamed(self) -> int:
+        try:
+            return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._directory)
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED_FILES:
+                raise
+            return self._named()
+
+    def _named(self) -> int:
+        make_incoming(self._device)
+        self._temporary = secrets.token_hex(12)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(f"{INCOMING}/{self._temporary}", flags, 0o666, dir_fd=self._device)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+
+    def _give_name(self) -> None:
+        if self._temporary is None:
+            origin = f"/proc/self/fd/{self._file}"
+            try:
+                os.link(origin, self._name, dst_dir_fd=self._directory, follow_symlinks=True)
+            except FileExistsError:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                make_incoming(self._device)
+                temporary = secrets.token_hex(12)
+                os.link(origin, f"{INCOMING}/{temporary}", dst_dir_fd=self._device, follow_symlinks=True)
+                self._temporary = temporary
+            else:
+                return
+        os.rename(f"{INCOMING}/{self._temporary}", self._name, src_dir_fd=self._device, dst_dir_fd=self._directory)
+        self._temporary = None
+
+    def _copy_some(self, source: int, offset: int, count: int) -> int:
+        try:
+            return os.copy_file_range(source, self._file, count, offset)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return os.sendfile(self._file, source, offset, count)
+
+    def _grew(self, written: int) -> None:
+        self.size += written
+        self._unsynced += written
+        if self._unsynced >= SYNC_EVERY:
+            os.fdatasync(self._file)
+            self._unsynced = 0
+
+
+def make_incoming(device: int) -> None:
+    """Make the `~incoming` directory of the device whose top directory is open as `device`, unless it is there."""
+    with suppress(FileExistsError):
+        os.mkdir(INCOMING, 0o700, dir_fd=device)

@@ -1,0 +1,50 @@
+"""Which texts are paths on a node: the one gate between what the network says and what the disks see.
+
+Reference: section 18.1. Every name that MogileFS makes is plain ASCII, so nothing ever needs a percent sign, and a path
+with one is refused as a whole instead of being decoded: encoded slashes, dots and NULs cannot even be asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tawara.model.limits import NODE_PATH_BYTES
+from tawara.node.errors import InvalidPath
+
+_PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
+
+INCOMING = "~incoming"
+"""Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
+USAGE = "usage"
+"""The file of a device that tells how full it is; the node writes it, nobody else may."""
+
+
+class DevicePath(NamedTuple):
+    """A validated path: the device's name (`dev7`) and the names below it, none for the device's own directory."""
+
+    device: str
+    names: tuple[str, ...]
+
+    @property
+    def reserved(self) -> bool:
+        """Is this the node's own file, which peers may read only?"""
+        return self.names == (USAGE,)
+
+
+def parse(text: str) -> DevicePath:
+    """The path that `text` (undecoded, without query) names; one trailing slash is allowed. Raises InvalidPath."""
+    if len(text) > NODE_PATH_BYTES or ".." in text or not _PATH.fullmatch(text):
+        raise InvalidPath
+    device, *names = text.strip("/").split("/")
+    if "." in names:
+        raise InvalidPath
+    return DevicePath(device, tuple(names))
+
+
+def parse_file(text: str) -> DevicePath:
+    """The path of a file: one with a name below the device, and no slash at its end. Raises InvalidPath."""
+    path = parse(text)
+    if not path.names or text.endswith("/"):
+        raise InvalidPath
+    return path

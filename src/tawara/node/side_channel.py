@@ -1,0 +1,164 @@
+"""The side channel: sizes, digests and disk load for trackers, a line each (reference: section 18.3).
+
+Answers come in the order of the requests, and a connection has one request at work at a time, so that a long digest
+holds back nobody else. `shutdown` is refused: anyone who reaches the port could say it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Final
+
+import structlog
+
+from tawara.model.errors import NotFoundError, TawaraError
+from tawara.model.limits import Limits
+from tawara.node import disk_load
+from tawara.node.accept import Leave
+from tawara.node.devices import Devices, Digest
+from tawara.node.errors import DirectoryInstead, InvalidPath
+from tawara.node.lanes import Lanes
+from tawara.wire import side_channel as wire
+from tawara.wire.side_channel import DigestName
+
+log = structlog.get_logger(__name__)
+
+_WATCH_PERIOD: Final = 1.0
+_FSCK: Final = "fsck"
+_NO_FILE: Final = (NotFoundError, InvalidPath, DirectoryInstead)
+
+
+class SideChannel:
+    """Answers side-channel lines about the files of `devices`."""
+
+    def __init__(self, devices: Devices, lanes: Lanes, limits: Limits) -> None:
+        self._devices, self._lanes, self._limits = devices, lanes, limits
+        self._conversations: set[asyncio.Task[None]] = set()
+        self._disks: dict[int, asyncio.Lock] = {}
+        """Locks by file system: a check reads one file at a time from each."""
+
+    def connection(self, leave: Leave) -> asyncio.Protocol:
+        """A protocol for one new connection, which calls `leave` when the connection is over."""
+        reader = asyncio.StreamReader(limit=self._limits.line)
+
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._converse(reader, writer))
+            self._conversations.add(task)
+            task.add_done_callback(self._conversations.discard)
+
+        return _Connection(reader, begin, leave)
+
+    async def close(self) -> None:
+        """End every conversation now."""
+        for task in self._conversations:
+            task.cancel()
+        if self._conversations:
+            await asyncio.wait(self._conversations, timeout=2)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await self._line(reader):
+                request = wire.parse(line)
+                if isinstance(request, wire.Watch):
+                    await self._watch(writer)
+                    return
+                if request is not None:
+                    await self._say(writer, await self._answer(request))
+        except asyncio.LimitOverrunError:
+            writer.write(wire.LINE_TOO_LONG)
+        except (ConnectionError, TimeoutError):
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        except Exception:
+            log.exception("side channel failed")
+            writer.transport.abort()
+        finally:
+            writer.close()
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        """The next line; nothing at the end. Raises LimitOverrunError, TimeoutError."""
+        async with asyncio.timeout(self._limits.side_channel_idle):
+            try:
+                return await reader.readuntil(b"\n")
+            except asyncio.IncompleteReadError:
+                return b""
+
+    async def _say(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
+        writer.write(answer)
+        async with asyncio.timeout(self._limits.unread_answer):
+            await writer.drain()
+
+    async def _answer(self, request: wire.Size | wire.Digest | wire.Refused) -> bytes:
+        match request:
+            case wire.Refused(answer):
+                return answer
+            case wire.Size(uri):
+                return wire.size(uri, await self._size(uri))
+            case wire.Digest(name, uri, reason):
+                return await self._digest(uri, name, spare_the_disk=reason == _FSCK)
+
+    async def _size(self, uri: str) -> int | None:
+        try:
+            return await self._lanes.run(await self._lanes.of(uri), self._devices.size, uri)
+        except _NO_FILE:
+            return None
+
+    async def _digest(self, uri: str, name: DigestName, *, spare_the_disk: bool) -> bytes:
+        """Digest in short turns of the disk's threads, so that readers of the same disk get theirs."""
+        try:
+            lane = await self._lanes.of(uri)
+            file = await self._lanes.run(lane, self._devices.open, uri)
+        except _NO_FILE:
+            return wire.digest(uri, name, None)
+        except TawaraError:
+            return wire.read_failed(uri, 0)
+        disk = self._disks.setdefault(file.disk, asyncio.Lock()) if spare_the_disk else nullcontext()
+        digest = Digest(file, name)
+        with file:
+            try:
+                async with disk:
+                    while await self._lanes.run(lane, digest.step):
+                        pass
+            except TawaraError:
+                return wire.read_failed(uri, digest.offset)
+        return wire.digest(uri, name, digest.hex())
+
+    async def _watch(self, writer: asyncio.StreamWriter) -> None:
+        """Report the load of the disks about once a second until the peer goes away."""
+        try:
+            before, disks = await self._lanes.run(Lanes.ANY, self._look)
+        except OSError:
+            disks = {}
+        if not any(disks.values()):
+            await self._say(writer, wire.NO_STATISTICS)
+            return
+        while not writer.transport.is_closing():
+            await asyncio.sleep(_WATCH_PERIOD)
+            after, disks = await self._lanes.run(Lanes.ANY, self._look)
+            busy = {devid: disk_load.percent(before, after, disk) for devid, disk in disks.items()}
+            await self._say(writer, wire.load(busy))
+            before = after
+
+    def _look(self) -> tuple[disk_load.Sample, dict[int, disk_load.DiskNumber | None]]:
+        return disk_load.sample(), disk_load.disks(self._devices)
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """A connection that says when it is over."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        begin: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None],
+        leave: Leave,
+    ) -> None:
+        super().__init__(reader, begin)
+        self._leave = leave
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._leave()

@@ -1,0 +1,59 @@
+"""What a Range header asks for: all of the bytes, one part of them, or nothing that exists (RFC 9110, section 14).
+
+More than one part in a request is answered with the whole, as RFC 9110 section 14.2 allows: no client of a file store
+needs multipart answers, and they are a known way to make a server work for nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+_ONE_RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORECASE)
+_BEYOND = 10**19
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One part: `length` bytes (at least 1) from byte `start` on."""
+
+    start: int
+    length: int
+
+    def content_range(self, size: int) -> str:
+        """The value of Content-Range for this part of `size` bytes."""
+        return f"bytes {self.start}-{self.start + self.length - 1}/{size}"
+
+
+class Unpartial(Enum):
+    """The two answers that are not a part."""
+
+    WHOLE = "the header is absent, malformed or asks for several parts: send everything with 200"
+    UNSATISFIABLE = "no byte of the file is in the range: send 416"
+
+
+def resolve(header: str | None, size: int) -> Span | Unpartial:
+    """What to send of `size` bytes for the Range header `header`; malformed headers are ignored (RFC 9110, 14.2)."""
+    match = _ONE_RANGE.fullmatch(header) if header else None
+    if match is None or match[0].strip().endswith("=-"):
+        return Unpartial.WHOLE
+    first, last = _number(match[1]), _number(match[2])
+    if first is None:
+        assert last is not None
+        wanted = min(last, size)
+        return Span(size - wanted, wanted) if wanted else Unpartial.UNSATISFIABLE
+    if last is not None and last < first:
+        return Unpartial.WHOLE
+    if first >= size:
+        return Unpartial.UNSATISFIABLE
+    end = size if last is None else min(last + 1, size)
+    return Span(first, end - first)
+
+
+def _number(digits: str) -> int | None:
+    """The number, or one beyond every file: a flood of digits must not cost the quadratic time of int()."""
+    if not digits:
+        return None
+    significant = digits.lstrip("0") or "0"
+    return int(significant) if len(significant) < 20 else _BEYOND

@@ -1,0 +1,95 @@
+"""The lines of a storage node's side channel: requests read, answers written (reference: section 18.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+DigestName = Literal["MD5", "SHA-1"]
+
+_SIZE = re.compile(rb"size[ \t]+(\S+)", re.IGNORECASE)
+_DIGEST = re.compile(rb"(md5|sha-1)[ \t]+(\S+)(?:[ \t]+(\w+))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`size URI`: how many bytes has it?"""
+
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """`MD5 URI [reason]`, `SHA-1 URI [reason]`: its digest? For reason `fsck` disks are spared."""
+
+    name: DigestName
+    uri: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """`watch`: from now on, how busy is each disk?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Anything else, with the line that answers it."""
+
+    answer: bytes
+
+
+Request = Size | Digest | Watch | Refused
+
+UNKNOWN = b"ERR unknown command\r\n"
+NOT_HONOURED = b"ERR shutdown is not honoured\r\n"
+LINE_TOO_LONG = b"ERR line too long\r\n"
+NO_STATISTICS = b"ERR iostat unavailable\r\n"
+DOTS = b"ERROR: uri invalid (contains ..)\r\n"
+NOT_ASCII = b"ERROR: uri invalid\r\n"
+
+
+def parse(line: bytes) -> Request | None:
+    """What `line` (with or without its line end) asks for; None for an empty one."""
+    line = line.strip()
+    if not line:
+        return None
+    if match := _SIZE.fullmatch(line):
+        return _refused_uri(match[1]) or Size(match[1].decode("ascii"))
+    if match := _DIGEST.fullmatch(line):
+        name = cast(DigestName, match[1].decode("ascii").upper())
+        reason = match[3].decode("ascii") if match[3] else None
+        return _refused_uri(match[2]) or Digest(name, match[2].decode("ascii"), reason)
+    command = line.lower().split()[0]
+    if command == b"watch":
+        return Watch()
+    return Refused(NOT_HONOURED if command == b"shutdown" else UNKNOWN)
+
+
+def size(uri: str, size: int | None) -> bytes:
+    """The answer to `Size`; None: there is no such file."""
+    return f"{uri} {-1 if size is None else size}\r\n".encode("ascii")
+
+
+def digest(uri: str, name: DigestName, value: str | None) -> bytes:
+    """The answer to `Digest`, with the lower-case hex; None: there is no such file."""
+    return f"{uri} {name}={-1 if value is None else value}\r\n".encode("ascii")
+
+
+def read_failed(uri: str, offset: int) -> bytes:
+    """The answer to `Digest` when the disk fails `offset` bytes into the file."""
+    return f"ERR read {uri} at {offset} failed\r\n".encode("ascii")
+
+
+def load(percent: Mapping[int, float | None]) -> bytes:
+    """One report of a `watch`: how busy the disk of each device number is, in percent; None: not known."""
+    lines = (f"{devid}\t{'-' if busy is None else f'{busy:.2f}'}\n" for devid, busy in sorted(percent.items()))
+    return ("".join(lines) + ".\n").encode("ascii")
+
+
+def _refused_uri(uri: bytes) -> Refused | None:
+    if b".." in uri:
+        return Refused(DOTS)
+    return None if uri.isascii() else Refused(NOT_ASCII)
