@@ -1,7 +1,7 @@
 """The configuration: what can be set, what it is when nobody sets it, and the file that explains it.
 
-The classes below are the only description. The commented file of a first run is rendered from them, and what a file, the
-environment (`TAWARA_TRACKER_LISTEN=…`) or `--set tracker.listen=…` gives is checked against them; later ones win.
+The classes below are the only description. The commented file of a first run is rendered from them, and what a file,
+the environment (`TAWARA_TRACKER_LISTEN=…`) or `--set tracker.listen=…` gives is checked against them; later ones win.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_mistakes_are_named(setting: str, said: str) -> None:
 def test_broken_file_is_named(tmp_path: Path) -> None:
     """A file that is not TOML is refused with its path and line."""
     with pytest.raises(ConfigurationError, match=r"tawara\.toml.*line 1"):
-        load(written(tmp_path, "listen ="), environment={})
+        load(written(tmp_path, "listen = =\n"), environment={})
 
 
 def test_addresses() -> None:
