@@ -1,0 +1,31 @@
+"""Replication policies: how many copies a file should have, and where (reference: section 10).
+
+A policy is a frozen value, read from a class's text with `parse`. Asked about a `Situation` it answers what to do next;
+the doing, and asking again, is the replicate worker's.
+"""
+
+from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content
+from tawara.model.policy.choice import pick_surplus, plan_destinations
+from tawara.model.policy.networks import HostsPerNetwork, MultipleNetworks
+from tawara.model.policy.spread import MultipleDevices, MultipleHosts
+from tawara.model.policy.text import parse
+from tawara.model.policy.union import Union
+
+__all__ = [
+    "Answer",
+    "Copy",
+    "Happy",
+    "HostsPerNetwork",
+    "MultipleDevices",
+    "MultipleHosts",
+    "MultipleNetworks",
+    "NoAnswer",
+    "Policy",
+    "Situation",
+    "TooHappy",
+    "Union",
+    "is_content",
+    "parse",
+    "pick_surplus",
+    "plan_destinations",
+]

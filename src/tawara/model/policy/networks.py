@@ -1,0 +1,100 @@
+"""The policies of MogileFS-Network: copies in different network zones, or so many in each (sections 10.4, 10.5)."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tawara.model.cluster import DeviceState
+from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation, TooHappy, in_order
+from tawara.model.policy.spread import answer
+from tawara.model.zones import Zones
+
+
+def _zones(situation: Situation) -> dict[int, str]:
+    """The zone of each device. A device of a host that is not known has a zone of its own."""
+    cluster = situation.cluster
+    zones = Zones.of(cluster.settings)
+    found: dict[int, str] = {}
+    for devid, device in cluster.devices.items():
+        host = cluster.hosts.get(device.hostid)
+        found[devid] = zones.zone_of(host.ip) if host else f"host {device.hostid}"
+    return found
+
+
+def _alive(situation: Situation) -> Iterable[int]:
+    return (devid for devid, device in situation.cluster.devices.items() if device.state is DeviceState.ALIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleNetworks:
+    """Copies in as many different zones, and then on as many different hosts (reference: section 10.4)."""
+
+    copies: int | None = None
+    """How many; None means the class's mindevcount."""
+
+    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+        """See Policy."""
+        wanted = self.copies or situation.mindevcount
+        on = len(situation.on)
+        if wanted == 1 and on >= 1:
+            return Happy()
+        if on >= 2 and on == situation.total_disks:
+            return Happy()
+        zones = _zones(situation)
+        zones_on = {zones[devid] for devid in situation.on}
+        in_zones = len(zones_on) >= min(wanted, len({zones[devid] for devid in _alive(situation)}))
+        hosts_on, hosts_alive = situation.hosts_on, situation.hosts_alive
+        on_hosts = len(hosts_on) >= min(wanted, len(hosts_alive))
+        if in_zones and on_hosts and (len(hosts_on) > wanted or on > wanted):
+            return TooHappy()
+        if in_zones and on_hosts and on >= wanted:
+            return Happy()
+        ideal, other_host, same_host = list[int](), list[int](), list[int]()
+        for devid in situation.candidates:
+            if situation.host(devid) in hosts_on and len(hosts_on) < len(hosts_alive):
+                same_host.append(devid)
+            elif zones[devid] in zones_on and not in_zones:
+                other_host.append(devid)
+            else:
+                ideal.append(devid)
+        return answer(situation, wanted, rng, ideal, other_host, same_host)
+
+
+@dataclass(frozen=True, slots=True)
+class HostsPerNetwork:
+    """So many hosts with a copy in each of the named zones; the class's mindevcount plays no part (section 10.5).
+
+    A zone with fewer hosts than that makes do with as many devices. Copies in other zones are surplus.
+    """
+
+    wanted: tuple[tuple[str, int], ...]
+    """(zone, number of hosts)"""
+
+    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+        """See Policy."""
+        zones = _zones(situation)
+        devices_on = Counter(zones[devid] for devid in situation.on)
+        hosts_on = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in situation.on})
+        hosts = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in _alive(situation)})
+        lacking = {
+            zone
+            for zone, number in self.wanted
+            if devices_on[zone] < number or hosts_on[zone] < min(number, hosts[zone])
+        }
+        if not lacking:
+            asked = dict(self.wanted)
+            return TooHappy() if any(devices_on[zone] > asked.get(zone, 0) for zone in devices_on) else Happy()
+        used = situation.hosts_on
+        candidates = [devid for devid in situation.candidates if zones[devid] in lacking]
+        ideal = [devid for devid in candidates if situation.host(devid) not in used]
+        desperate = [
+            devid
+            for devid in candidates
+            if situation.host(devid) in used and devices_on[zones[devid]] < dict(self.wanted)[zones[devid]]
+        ]
+        if not ideal and not desperate:
+            return NoAnswer()
+        return Copy(in_order(situation, ideal, rng), in_order(situation, desperate, rng))

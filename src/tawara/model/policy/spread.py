@@ -1,0 +1,72 @@
+"""The policies that come with MogileFS: so many copies on different hosts, or just on different devices."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation, TooHappy, in_order
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleHosts:
+    """Copies on as many different hosts (reference: section 10.2).
+
+    In one point it differs from the original: a file with too many copies, all on too few hosts, first gets a copy on
+    another host and is trimmed then, where the original deletes first.
+    """
+
+    copies: int | None = None
+    """How many; None means the class's mindevcount."""
+
+    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+        """See Policy."""
+        wanted = self.copies or situation.mindevcount
+        on = len(situation.on)
+        if wanted == 1 and on == 1:
+            return Happy()
+        hosts_on, hosts_alive = situation.hosts_on, situation.hosts_alive
+        spread = len(hosts_on) >= min(wanted, len(hosts_alive))
+        if spread and (len(hosts_on) > wanted or on > wanted):
+            return TooHappy()
+        if spread and on >= wanted:
+            return Happy()
+        if on >= 2 and on == situation.total_disks:
+            return Happy()
+        return _choose(situation, wanted, avoid_hosts=len(hosts_on) < len(hosts_alive), rng=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleDevices:
+    """Copies on as many devices, wherever they are (reference: section 10.3)."""
+
+    copies: int | None = None
+    """How many; None means the class's mindevcount."""
+
+    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+        """See Policy."""
+        wanted = self.copies or situation.mindevcount
+        on = len(situation.on)
+        if on > wanted:
+            return TooHappy()
+        if on == wanted or (on >= 2 and on == situation.total_disks):
+            return Happy()
+        return _choose(situation, wanted, avoid_hosts=False, rng=rng)
+
+
+def _choose(situation: Situation, wanted: int, *, avoid_hosts: bool, rng: random.Random) -> Answer:
+    candidates = situation.candidates
+    used = situation.hosts_on if avoid_hosts else frozenset()
+    ideal = [devid for devid in candidates if situation.host(devid) not in used]
+    desperate = [devid for devid in candidates if situation.host(devid) in used]
+    return answer(situation, wanted, rng, ideal, desperate)
+
+
+def answer(
+    situation: Situation, wanted: int, rng: random.Random, ideal: list[int], *desperate: list[int]
+) -> Copy | NoAnswer:
+    """Copy to these devices, the better group first. Once there are copies enough, only an ideal place is worth one."""
+    if not ideal and (len(situation.on) >= wanted or not any(desperate)):
+        return NoAnswer()
+    last = (devid for group in desperate for devid in in_order(situation, group, rng))
+    return Copy(in_order(situation, ideal, rng), tuple(last))

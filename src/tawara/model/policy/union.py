@@ -1,0 +1,57 @@
+"""Several policies at once: `Union(P1(…), P2(…))`, which MogileFS parses but never implemented (section 10.1)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tawara.model.policy.answers import (
+    Answer,
+    Copy,
+    Happy,
+    NoAnswer,
+    Policy,
+    Situation,
+    TooHappy,
+    is_content,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Every part is to be content with the same set of copies.
+
+    A part that has too many for itself may need to live with that for another's sake; only a copy without which all
+    parts are content is surplus.
+    """
+
+    parts: tuple[Policy, ...]
+
+    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+        """See Policy."""
+        answers = [part.decide(situation, rng) for part in self.parts]
+        copies = [each for each in answers if isinstance(each, Copy)]
+        if copies:
+            return _merge(copies)
+        if any(isinstance(each, NoAnswer) for each in answers):
+            return NoAnswer()
+        if any(isinstance(each, TooHappy) for each in answers) and self._could_do_with_less(situation, rng):
+            return TooHappy()
+        return Happy()
+
+    def _could_do_with_less(self, situation: Situation, rng: random.Random) -> bool:
+        return any(
+            all(is_content(part, less, rng) for part in self.parts)
+            for less in map(situation.without_copy, sorted(situation.on))
+        )
+
+
+def _merge(copies: list[Copy]) -> Copy:
+    """One answer for the parts that want a copy: a place that is ideal for more of them comes first."""
+    votes: dict[int, int] = {}
+    for copy in copies:
+        for devid in copy.ideal:
+            votes[devid] = votes.get(devid, 0) + 1
+    ideal = tuple(sorted(votes, key=votes.__getitem__, reverse=True))
+    desperate = dict.fromkeys(devid for copy in copies for devid in copy.desperate if devid not in votes)
+    return Copy(ideal, tuple(desperate))

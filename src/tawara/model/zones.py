@@ -1,0 +1,69 @@
+"""Which network zone a host is in, by the settings `network_zones` and `zone_NAME` (reference: section 10.4)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """The named zones of a cluster, each a set of networks."""
+
+    networks: tuple[tuple[_Network, str], ...] = ()
+    """Most specific network first."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Zones:
+        """Read the zones from the server settings. What is no netmask is passed over."""
+        names = settings.get("network_zones")
+        if not names:
+            return _NO_ZONES
+        return _read(tuple((name, settings.get(f"zone_{name}", "")) for name in _words(names)))
+
+    def zone_of(self, address: str) -> str:
+        """The zone of a host's address: the named one with the most specific network that has it.
+
+        An address in no zone counts as its own neighbourhood (/16, IPv6 /48), a host name as itself.
+        """
+        return _zone_of(self, address)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+@lru_cache(maxsize=64)
+def _read(zones: tuple[tuple[str, str], ...]) -> Zones:
+    networks = [(network, name) for name, masks in zones for network in _networks(_words(masks))]
+    return Zones(tuple(sorted(networks, key=lambda each: each[0].prefixlen, reverse=True)))
+
+
+def _networks(masks: Iterable[str]) -> list[_Network]:
+    networks: list[_Network] = []
+    for mask in masks:
+        try:
+            networks.append(ipaddress.ip_network(mask, strict=False))
+        except ValueError:
+            continue  # the command that writes the setting checks it; an old database may hold anything
+    return networks
+
+
+@lru_cache(maxsize=4096)
+def _zone_of(zones: Zones, address: str) -> str:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    for network, name in zones.networks:
+        if ip.version == network.version and ip in network:
+            return name
+    return str(ipaddress.ip_network(f"{address}/{16 if ip.version == 4 else 48}", strict=False))
+
+
+_NO_ZONES = Zones()

@@ -1,0 +1,295 @@
+"""What the policies answer: the tables of the reference (10.2 to 10.5), and what holds in every cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.model.clusters import cluster, clusters
+
+from tawara.model.cluster import Cluster, DeviceState, StorageClass
+from tawara.model.errors import NoDevices
+from tawara.model.policy import (
+    Answer,
+    Copy,
+    Happy,
+    HostsPerNetwork,
+    MultipleDevices,
+    MultipleHosts,
+    MultipleNetworks,
+    NoAnswer,
+    Policy,
+    Situation,
+    TooHappy,
+    Union,
+    is_content,
+    parse,
+    pick_surplus,
+    plan_destinations,
+)
+
+RNG = Random(7)
+ZONES = {"network_zones": "near far", "zone_near": "10.1.0.0/16", "zone_far": "10.2.0.0/16, 10.3.0.0/16"}
+
+
+def ask(policy: str, where: Cluster, on: set[int], minimum: int = 2, failed: Iterable[int] = ()) -> Answer:
+    return parse(policy).decide(Situation.of(where, on, minimum, failed=failed), RNG)
+
+
+def places(answer: Answer) -> tuple[set[int], set[int]]:
+    assert isinstance(answer, Copy), answer
+    return set(answer.ideal), set(answer.desperate)
+
+
+TWO_HOSTS = cluster({1: [1, 2], 2: [3, 4]})
+THREE_HOSTS = cluster({1: [1, 2], 2: [3, 4], 3: [5]})
+
+
+@pytest.mark.parametrize(
+    ("where", "on", "minimum", "answer"),
+    [
+        (TWO_HOSTS, {1}, 1, Happy()),
+        (TWO_HOSTS, {1, 3}, 2, Happy()),
+        (TWO_HOSTS, {1, 3, 4}, 2, TooHappy()),
+        (TWO_HOSTS, {1, 2, 3}, 3, Happy()),
+        (TWO_HOSTS, {1, 3}, 1, TooHappy()),
+        (THREE_HOSTS, {1, 3, 5}, 2, TooHappy()),
+        (cluster({1: [1, 2]}), {1, 2}, 2, Happy()),
+        (cluster({1: [1, 2]}), {1, 2}, 3, Happy()),
+        (cluster({1: [1]}), {1}, 2, NoAnswer()),
+        (cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.DOWN), {1, 3}, 2, Happy()),
+        (cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.READONLY), {1}, 1, Happy()),
+    ],
+)
+def test_multiple_hosts(where: Cluster, on: set[int], minimum: int, answer: Answer) -> None:
+    """MultipleHosts is happy, too happy or at a loss as the reference says (10.2)."""
+    assert ask("MultipleHosts()", where, on, minimum) == answer
+
+
+def test_multiple_hosts_prefers_other_hosts() -> None:
+    """A host without a copy is ideal, one that has one is for want of a better (10.2, 6)."""
+    assert places(ask("MultipleHosts()", TWO_HOSTS, {1})) == ({3, 4}, {2})
+    assert places(ask("MultipleHosts(3)", TWO_HOSTS, {1, 3})) == ({2, 4}, set())
+    assert places(ask("MultipleHosts()", TWO_HOSTS, {1}, failed={3, 4})) == (set(), {2})
+
+
+def test_multiple_hosts_waits_for_another_host() -> None:
+    """Two copies on one host are not enough if there is a second; a third copy there would not help (10.2, 7)."""
+    away = cluster({1: [1, 2, 5], 2: [3]})
+    assert ask("MultipleHosts()", away, {1, 2}, failed={3}) == NoAnswer()
+    assert places(ask("MultipleHosts()", away, {1, 2})) == ({3}, {5})
+
+
+def test_too_many_on_one_host_are_spread_before_they_are_trimmed() -> None:
+    """Three copies on one host are no safer than one: the next step is a copy elsewhere."""
+    assert places(ask("MultipleHosts()", TWO_HOSTS, {1, 2})) == ({3, 4}, set())
+    assert places(ask("MultipleHosts()", cluster({1: [1, 2, 5], 2: [3]}), {1, 2, 5})) == ({3}, set())
+
+
+def test_copies_on_dead_devices_do_not_count() -> None:
+    """A replica on a dead or unknown device is as good as none."""
+    where = cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.DEAD)
+    assert places(ask("MultipleHosts()", where, {1, 3, 99})) == ({2}, set())
+
+
+@pytest.mark.parametrize(
+    ("on", "minimum", "answer"), [({1, 2}, 2, Happy()), ({1, 2, 3}, 2, TooHappy()), ({1, 2, 3, 4}, 5, Happy())]
+)
+def test_multiple_devices(on: set[int], minimum: int, answer: Answer) -> None:
+    """MultipleDevices only counts (10.3)."""
+    assert ask("MultipleDevices()", TWO_HOSTS, on, minimum) == answer
+
+
+def test_multiple_devices_takes_any() -> None:
+    """For MultipleDevices every device without a copy is ideal (10.3)."""
+    assert places(ask("MultipleDevices()", TWO_HOSTS, {1})) == ({2, 3, 4}, set())
+
+
+NETWORKS = cluster({11: [1, 2], 12: [3], 21: [4], 31: [5]}, settings=ZONES)
+
+
+def test_multiple_networks() -> None:
+    """MultipleNetworks spreads over zones first, then over hosts (10.4)."""
+    assert places(ask("MultipleNetworks()", NETWORKS, {1})) == ({4, 5}, {2, 3})
+    assert ask("MultipleNetworks()", NETWORKS, {1, 4}) == Happy()
+    assert ask("MultipleNetworks()", NETWORKS, {4, 5}, failed={1, 2, 3}) == NoAnswer()
+    assert places(ask("MultipleNetworks(3)", NETWORKS, {1, 4})) == ({3, 5}, {2})
+    assert ask("MultipleNetworks(3)", NETWORKS, {1, 4, 5}) == Happy()
+    assert ask("MultipleNetworks()", NETWORKS, {1, 4, 5}) == TooHappy()
+    assert ask("MultipleNetworks(1)", NETWORKS, {1, 4}) == Happy()
+
+
+def test_networks_without_settings_are_the_16s() -> None:
+    """An address in no zone counts as its /16 (10.4)."""
+    bare = cluster({11: [1], 12: [2], 21: [3], 31: [4]})
+    assert places(ask("MultipleNetworks()", bare, {1})) == ({3, 4}, {2})
+
+
+def test_hosts_per_network() -> None:
+    """HostsPerNetwork asks for hosts in each zone, for devices where the zone has too few hosts (10.5)."""
+    policy = "HostsPerNetwork(near=2,far=1)"
+    assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
+    assert places(ask(policy, NETWORKS, {1, 2})) == ({3, 4, 5}, set())
+    assert ask(policy, NETWORKS, {1, 3, 4}) == Happy()
+    assert ask(policy, NETWORKS, {1, 3, 4, 5}) == TooHappy()
+    assert ask(policy, NETWORKS, {1, 2, 3, 4}) == TooHappy()
+    small = cluster({11: [1, 2], 21: [4]}, settings=ZONES)
+    assert ask(policy, small, {1, 2, 4}) == Happy()
+    assert ask("HostsPerNetwork(elsewhere=1)", NETWORKS, {1}) == NoAnswer()
+
+
+def test_union_satisfies_every_part() -> None:
+    """A union is happy only when all its parts are, and trims only what none of them needs."""
+    policy = "Union(HostsPerNetwork(near=2),HostsPerNetwork(far=1))"
+    assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
+    assert places(ask(policy, NETWORKS, {1, 3})) == ({4, 5}, set())
+    assert ask(policy, NETWORKS, {1, 3, 4}) == Happy()
+    assert ask(policy, NETWORKS, {1, 3, 4, 5}) == TooHappy()
+    assert pick_surplus(parse(policy), Situation.of(NETWORKS, {1, 3, 4, 5}, 2), RNG) in {4, 5}
+
+
+def test_union_prefers_what_helps_most_parts() -> None:
+    """A place that is ideal for two parts comes before one that is ideal for one."""
+    answer = ask("Union(MultipleHosts(2),HostsPerNetwork(near=1,far=1))", NETWORKS, {1})
+    assert isinstance(answer, Copy)
+    assert set(answer.ideal[:2]) == {4, 5}
+
+
+def test_surplus_comes_from_the_crowded_host() -> None:
+    """Of three copies on two hosts one of the two that share a host is trimmed."""
+    situation = Situation.of(TWO_HOSTS, {1, 2, 3}, 2)
+    assert pick_surplus(MultipleHosts(), situation, RNG) in {1, 2}
+
+
+def test_surplus_of_draining_device_goes_first() -> None:
+    """When a device is being emptied, its copy is the one to go."""
+    where = cluster({1: [1, 2, 3]}, dev2=DeviceState.DRAIN)
+    assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 2), RNG) == 2
+
+
+def test_down_copies_are_no_reason_to_trim_readable_ones() -> None:
+    """Copies on a device that is away count, but are not kept instead of readable ones."""
+    where = cluster({1: [1], 2: [2], 3: [3]}, dev1=DeviceState.DOWN)
+    situation = Situation.of(where, {1, 2, 3}, 2)
+    assert MultipleHosts().decide(situation, RNG) == TooHappy()
+    assert pick_surplus(MultipleHosts(), situation, RNG) is None
+
+
+def test_a_file_needs_its_room() -> None:
+    """A device with less room than the file is no candidate, though it takes smaller ones."""
+    small = Situation.of(TWO_HOSTS, {1}, 2, size=400 * 1024 * 1024)
+    large = Situation.of(TWO_HOSTS, {1}, 2, size=600 * 1024 * 1024)
+    assert isinstance(MultipleHosts().decide(small, RNG), Copy)
+    assert MultipleHosts().decide(large, RNG) == NoAnswer()
+
+
+# --- planning the devices of a new file -------------------------------------------------------------------------------
+
+
+def test_plans_as_many_as_the_class_wants() -> None:
+    """A new file goes to so many devices at once that its class is happy, each on its own host."""
+    chosen = plan_destinations(THREE_HOSTS, StorageClass(0, "default", 3), 1, RNG)
+    assert {THREE_HOSTS.devices[devid].hostid for devid in chosen} == {1, 2, 3}
+
+
+def test_plans_what_can_be_had() -> None:
+    """With one device left the file is written there: a worker makes the other copies later."""
+    assert plan_destinations(cluster({1: [1]}), StorageClass(0, "default", 3), 1, RNG) == (1,)
+
+
+def test_plans_again_after_a_failure() -> None:
+    """A writer that saw a device fail gets another one in its place, and nothing when it has enough."""
+    again = plan_destinations(THREE_HOSTS, StorageClass(0, "default", 2), 1, RNG, on={1}, failed={3})
+    assert len(again) == 1
+    assert again[0] in {4, 5}
+    assert plan_destinations(THREE_HOSTS, StorageClass(0, "default", 2), 1, RNG, on={1, 3}) == ()
+
+
+def test_plans_nothing_on_full_devices() -> None:
+    """When no device can take the file that is said, not shrugged off."""
+    with pytest.raises(NoDevices):
+        plan_destinations(TWO_HOSTS, StorageClass(0, "default", 2), 1 << 40, RNG)
+
+
+# --- in every cluster -------------------------------------------------------------------------------------------------
+
+counted = st.builds(
+    lambda kind, copies: kind(copies),
+    st.sampled_from([MultipleHosts, MultipleDevices, MultipleNetworks]),
+    st.none() | st.integers(1, 5),
+)
+per_network = st.builds(HostsPerNetwork, st.sampled_from([(("near", 2), ("far", 1)), (("near", 1),), (("gone", 1),)]))
+single: st.SearchStrategy[Policy] = counted | per_network
+policies: st.SearchStrategy[Policy] = single | st.builds(Union, st.lists(single, min_size=1, max_size=3).map(tuple))
+replicas = st.sets(st.integers(1, 11), max_size=6)
+seeds = st.integers(0, 1000).map(Random)
+
+
+@given(counted, clusters(), replicas, st.integers(1, 5), seeds)
+def test_never_content_with_too_few(policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random) -> None:
+    """While another device could take a copy, a policy is not content with fewer than it was asked for."""
+    situation = Situation.of(where, on, minimum)
+    wanted = getattr(policy, "copies", None) or minimum
+    if is_content(policy, situation, rng) and len(situation.on) < wanted:
+        assert not situation.candidates
+        assert len(situation.on) == situation.total_disks
+
+
+@given(policies, clusters(), replicas, st.sets(st.integers(1, 9)), st.integers(1, 5), seeds)
+def test_only_picks_what_can_take_it(
+    policy: Policy, where: Cluster, on: set[int], failed: set[int], minimum: int, rng: Random
+) -> None:
+    """A copy is never advised to a device that has one, has failed, or may not be written."""
+    answer = policy.decide(Situation.of(where, on, minimum, failed=failed, size=1024), rng)
+    if isinstance(answer, Copy):
+        assert answer.choices
+        assert len(set(answer.choices)) == len(answer.choices)
+        for devid in answer.choices:
+            assert devid not in on | failed
+            assert where.should_get_new_files(devid)
+            free = where.devices[devid].mb_free
+            assert free is None or free >= where.min_free_mb
+
+
+@settings(max_examples=300)
+@given(policies, clusters(), replicas, st.integers(1, 5), seeds, st.data())
+def test_following_the_advice_ends(
+    policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random, data: st.DataObject
+) -> None:
+    """Copying, failing and trimming as advised comes to an end, and never back to a state in which more is wanted."""
+    situation = Situation.of(where, on, minimum)
+    once_content = False
+    for _ in range(4 * len(where.devices) + 4):
+        answer = policy.decide(situation, rng)
+        once_content = once_content or isinstance(answer, Happy | TooHappy)
+        if isinstance(answer, Copy):
+            assert not once_content
+            tried = answer.choices[0]
+            if data.draw(st.booleans()):
+                situation = situation.with_copy(tried)
+            else:
+                situation = Situation(where, situation.on, minimum, situation.failed | {tried})
+        elif isinstance(answer, TooHappy):
+            surplus = pick_surplus(policy, situation, rng)
+            if surplus is None:
+                return
+            situation = situation.without_copy(surplus)
+        else:
+            return
+    pytest.fail("the advice goes in circles")
+
+
+@given(policies, clusters(), replicas, st.integers(1, 5), seeds)
+def test_surplus_is_surplus(policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random) -> None:
+    """What is trimmed is deletable, and the policy is content with those left, also with only the readable ones."""
+    situation = Situation.of(where, on, minimum)
+    surplus = pick_surplus(policy, situation, rng)
+    if surplus is not None:
+        assert where.can_delete_from(surplus)
+        left = situation.without_copy(surplus)
+        readable = {devid for devid in left.on if where.should_read_from(devid)}
+        assert readable
+        assert is_content(policy, Situation.of(where, readable, minimum), rng)
