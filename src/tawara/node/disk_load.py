@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tawara.node.devices import Devices
-from tawara.node.usage import DiskNumber, mount_of, parse_mounts
+from tawara.node.mounts import DiskNumber, mount_of, parse_mounts
 
 _DISKSTATS: Final = Path("/proc/diskstats")
 _IO_TICKS: Final = 12

@@ -20,6 +20,7 @@ from tawara.node.accept import Leave
 from tawara.node.devices import Devices, Digest
 from tawara.node.errors import DirectoryInstead, InvalidPath
 from tawara.node.lanes import Lanes
+from tawara.node.mounts import DiskNumber
 from tawara.wire import side_channel as wire
 from tawara.wire.side_channel import DigestName
 
@@ -143,7 +144,7 @@ class SideChannel:
             await self._say(writer, wire.load(busy))
             before = after
 
-    def _look(self) -> tuple[disk_load.Sample, dict[int, disk_load.DiskNumber | None]]:
+    def _look(self) -> tuple[disk_load.Sample, dict[int, DiskNumber | None]]:
         return disk_load.sample(), disk_load.disks(self._devices)
 
 
