@@ -1,0 +1,128 @@
+"""Which devices a new file goes to, and in which order a file's replicas are read (reference: section 9).
+
+Everything here is decided from one `Cluster`; chance comes in as a `random.Random`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from tawara.model.cluster import Cluster, Device, DeviceState
+from tawara.model.errors import NoDevices
+from tawara.model.limits import DESTINATIONS
+
+T = TypeVar("T")
+
+FREEST = 20
+"""How many of the emptiest devices share the new files among themselves."""
+MIB = 1024 * 1024
+
+
+def weighted_shuffle(weighted: Iterable[tuple[T, float]], rng: Random) -> list[T]:
+    """Draw the items one by one, each with a probability proportional to its weight; weights of 0 or less are left out.
+
+    Every item waits for a time that is distributed exponentially with its weight as the rate; the order in which they
+    arrive is distributed as that of the draws.
+    """
+    arrivals = [(rng.expovariate(weight), index, item) for index, (item, weight) in enumerate(weighted) if weight > 0]
+    arrivals.sort(key=lambda arrival: arrival[:2])
+    return [item for _, _, item in arrivals]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def by_free_space(devices: Iterable[Device], rng: Random) -> list[Device]:
+    """The emptiest devices, the emptier the likelier in front; full ones and those of unknown size are left out."""
+    freest = sorted(devices, key=lambda device: device.percent_free, reverse=True)[:FREEST]
+    return weighted_shuffle([(device, 100 * device.percent_free) for device in freest], rng)
+
+
+def spread_over_hosts(devices: Iterable[Device], count: int) -> list[Device]:
+    """The first `count` devices, one of each host before a second one of any."""
+    first: list[Device] = []
+    others: list[Device] = []
+    used: set[int] = set()
+    for device in devices:
+        (others if device.hostid in used else first).append(device)
+        used.add(device.hostid)
+    return [*first, *others][:count]
+
+
+def choose_destinations(
+    cluster: Cluster, rng: Random, *, count: int = DESTINATIONS, size: int | None = None
+) -> tuple[int, ...]:
+    """Up to `count` devices for a new file, the best first (9.1). Raises NoDevices.
+
+    With a `size` (bytes) only devices that have more than that free. Devices of unknown size are the last resort.
+    """
+    candidates = [device for devid, device in cluster.devices.items() if cluster.should_get_new_files(devid)]
+    unknown = [device for device in candidates if not device.mb_total or device.mb_used is None]
+    roomy = [device for device in candidates if _has_room(device, size)]
+    order = by_free_space(roomy, rng) or weighted_shuffle([(device, 1) for device in unknown], rng)
+    if not order:
+        raise NoDevices
+    return tuple(device.devid for device in spread_over_hosts(order, count))
+
+
+def _has_room(device: Device, size: int | None) -> bool:
+    free = device.mb_free
+    return free is not None and (size is None or free * MIB > size)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOrder:
+    """In which order to read from the devices that have a file."""
+
+    preferred: Sequence[int]
+    """Devices to read from."""
+    draining: Sequence[int] = ()
+    """Devices to read from only when the preferred ones do not suffice."""
+    backup: int | None = None
+    """A device that is believed not to answer, for when there is no other."""
+
+
+def read_weight(cluster: Cluster, devid: int) -> float:
+    """How much a device should be read from: what its disk has time for if that is known, else its own weight (9.2)."""
+    seen = cluster.observed.get(devid)
+    if seen is not None and seen.utilization is not None:
+        return max(1.0, 102.0 - seen.utilization)
+    device = cluster.devices.get(devid)
+    return (device.weight if device else 0) or 100
+
+
+def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> ReadOrder:
+    """Order the devices that have a file, as get_paths hands them out. Devices that no one knows are left out."""
+    preferred: list[tuple[int, float]] = []
+    draining: list[tuple[int, float]] = []
+    silent: list[int] = []
+    for devid in devids:
+        device = cluster.devices.get(devid)
+        if device is None or device.hostid not in cluster.hosts:
+            continue
+        if not cluster.should_read_from(devid):
+            silent.append(devid)
+        elif device.state is DeviceState.DRAIN:
+            draining.append((devid, read_weight(cluster, devid)))
+        else:
+            preferred.append((devid, read_weight(cluster, devid)))
+    return ReadOrder(
+        weighted_shuffle(preferred, rng),
+        weighted_shuffle(draining, rng) if draining else (),
+        _least_hopeless(cluster, silent, rng) if silent else None,
+    )
+
+
+def _least_hopeless(cluster: Cluster, silent: Sequence[int], rng: Random) -> int:
+    """One of the devices that should not be read from now: rather one that only seems unreachable, a dead one last."""
+
+    def hope(devid: int) -> tuple[bool, bool, float]:
+        return cluster.can_read_from(devid), cluster.counts_as_replica(devid), rng.random()
+
+    return max(silent, key=hope)

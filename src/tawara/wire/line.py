@@ -1,0 +1,209 @@
+"""The tracker's line protocol as bytes: requests, replies, escaping, and cutting a stream into lines.
+
+Reference: section 2 of the protocol. A request is `COMMAND name=value&…` LF; a reply is `OK name=value&…` or
+`ERR code text[ callid]`, CRLF. Names and values are escaped; values are bytes and stay bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from tawara.model.errors import BY_CODE, TawaraError
+
+Value: TypeAlias = bytes | str | int | None
+"""What an argument may be given as; None is sent as an empty value, text as UTF-8."""
+Args: TypeAlias = Mapping[str, Value]
+
+# --- escaping (2.2) ---------------------------------------------------------------------------------------------------
+
+SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_,-./\\:"
+"""The bytes that are sent as they are. Clients rely on exactly this set: some never unescape a reply."""
+_UNSAFE = re.compile(b"[^" + re.escape(SAFE) + b"]")
+_ESCAPED = {bytes([code]): b"+" if code == 0x20 else b"%%%02X" % code for code in range(256)}
+
+
+def escape(value: bytes) -> bytes:
+    """`value` with every byte outside the safe set as `%XX`, and blanks as `+`."""
+    if not value.translate(None, SAFE):
+        return value
+    return _UNSAFE.sub(lambda match: _ESCAPED[match[0]], value)
+
+
+def unescape(value: bytes) -> bytes:
+    """The inverse of `escape`; a `%` that two hexadecimal digits do not follow stays."""
+    return unquote_to_bytes(value.replace(b"+", b" "))
+
+
+def _to_bytes(value: Value) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    return b"" if value is None else b"%d" % value
+
+
+def encode_args(args: Args) -> bytes:
+    """`name=value` joined by `&`, all escaped. Names become UTF-8."""
+    pieces = [b"%s=%s" % (name.encode(), _to_bytes(value)) for name, value in args.items()]
+    joined = b"&".join(pieces)
+    # What is left without the safe bytes are the separators alone, unless something has to be escaped: one pass in C
+    # for the whole reply in place of one for each name and value.
+    if joined.translate(None, SAFE) == (b"=&" * len(pieces))[:-1]:
+        return joined
+    return b"&".join(
+        [b"%s=%s" % (escape(name.encode()), escape(_to_bytes(value))) for name, value in args.items()],
+    )
+
+
+def decode_args(raw: bytes) -> dict[str, bytes]:
+    """The arguments of a line. A name that comes twice has its values joined by NUL; an absent value is empty.
+
+    Names that are not UTF-8 keep their bytes as surrogates. A raw `=` in a value belongs to the value.
+    """
+    args: dict[str, bytes] = {}
+    plain = b"%" not in raw and b"+" not in raw
+    for piece in raw.split(b"&"):
+        if not piece or piece == b"0":
+            continue
+        name, _, value = piece.partition(b"=")
+        if not plain:
+            name, value = unescape(name), unescape(value)
+        key = name.decode("utf-8", "surrogateescape")
+        args[key] = args[key] + b"\0" + value if key in args else value
+    return args
+
+
+# --- the server's side ------------------------------------------------------------------------------------------------
+
+
+class Request(NamedTuple):
+    """One line of a client."""
+
+    command: str
+    """In lower case; empty if the line is no command at all."""
+    args: Mapping[str, bytes]
+    management: bool = False
+    """Whether it is a `!` command (section 6), whose words are in `argument` and not in `args`."""
+    argument: bytes = b""
+
+    @property
+    def callid(self) -> bytes:
+        """What the client wants to see again in the reply, empty if nothing."""
+        return self.args.get("callid", b"")
+
+
+_COMMAND = re.compile(rb"\s*(\w+)\s*(.*)", re.DOTALL)
+_MANAGEMENT = re.compile(rb"!(\S+)\s*(.*)", re.DOTALL)
+
+
+def parse_request(line: bytes) -> Request:
+    """Read a line, without its end. Never fails: what is no command has an empty name, and so is an unknown one."""
+    if match := _COMMAND.match(line):
+        return Request(match[1].decode("ascii").lower(), decode_args(match[2]) if match[2] else {})
+    if match := _MANAGEMENT.match(line):
+        return Request(match[1].decode("ascii", "replace").lower(), {}, management=True, argument=match[2].rstrip())
+    return Request("", {})
+
+
+def ok(args: Args, callid: bytes = b"") -> bytes:
+    """The line that says yes, with its end."""
+    if callid:
+        args = {**args, "callid": callid}
+    return b"OK %s\r\n" % encode_args(args)
+
+
+def error(code: str, text: str, callid: bytes = b"") -> bytes:
+    """The line that says no, with its end; the text is never empty, for clients split the line at its blanks."""
+    line = b"ERR %s %s" % (code.encode(), escape((text or code).encode()))
+    return b"%s %s\r\n" % (line, escape(callid)) if callid else line + b"\r\n"
+
+
+def refusal(trouble: TawaraError, callid: bytes = b"") -> bytes:
+    """The line that an error of ours becomes."""
+    return error(trouble.code, trouble.wire_text, callid)
+
+
+# --- the client's side ------------------------------------------------------------------------------------------------
+
+
+class Accepted(NamedTuple):
+    """An `OK`."""
+
+    args: Mapping[str, bytes]
+
+
+class Refused(NamedTuple):
+    """An `ERR`."""
+
+    code: str
+    text: str
+    callid: bytes = b""
+
+    def as_error(self) -> TawaraError:
+        """The error that the tracker raised, as near as its code says."""
+        known = BY_CODE.get(self.code)
+        return known(self.text) if known else TawaraError(f"{self.code}: {self.text}")
+
+
+def encode_request(command: str, args: Args) -> bytes:
+    """The line that asks for `command`, with its end."""
+    return b"%s %s\r\n" % (command.encode(), encode_args(args)) if args else b"%s\r\n" % command.encode()
+
+
+_ERR = re.compile(rb"ERR (\w+)(?: (\S*))?(?: (\S*))?\s*")
+
+
+def decode_reply(line: bytes) -> Accepted | Refused:
+    """Read a tracker's line, without its end. Raises ValueError when it is no reply."""
+    if line.startswith(b"OK") and (len(line) == 2 or line[2] == 0x20):
+        return Accepted(decode_args(line[3:].strip()))
+    if match := _ERR.fullmatch(line):
+        text = unescape(match[2] or b"").decode("utf-8", "replace")
+        return Refused(match[1].decode("ascii"), text or match[1].decode("ascii"), unescape(match[3] or b""))
+    raise ValueError(f"not a tracker's reply: {line[:80]!r}")
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+class LineBuffer:
+    """Cuts a stream, in whatever pieces it arrives, into lines of at most `limit` bytes (their LF not counted)."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._partial = bytearray()
+        self.overlong = False
+        """Whether a line exceeded the limit. The stream cannot be followed from there on: nothing more is taken in."""
+
+    def __len__(self) -> int:
+        """Bytes of the line that has not ended yet."""
+        return len(self._partial)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take in a piece; the lines that are whole now, without LF or CRLF, those before an overlong one included."""
+        if self.overlong:
+            return []
+        first, *rest = data.split(b"\n")
+        self._partial += first
+        if not rest:
+            self._check(len(self._partial))
+            return []
+        ended = [bytes(self._partial), *rest]
+        last = ended.pop()
+        self._partial = bytearray(last)
+        lines: list[bytes] = []
+        for line in ended:
+            if self._check(len(line)):
+                return lines
+            lines.append(line[:-1] if line.endswith(b"\r") else line)
+        self._check(len(last))
+        return lines
+
+    def _check(self, length: int) -> bool:
+        if length > self._limit:
+            self.overlong = True
+            self._partial = bytearray()
+        return self.overlong
