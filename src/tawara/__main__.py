@@ -1,0 +1,5 @@
+"""`python -m tawara`, the same as `tawara`."""
+
+from tawara.cli import main
+
+main()

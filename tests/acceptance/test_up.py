@@ -1,0 +1,123 @@
+"""`tawara up`: one command, a store that answers, and one that stops, refuses and carries on as it should."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.store import STOP_SECONDS, TAWARA, Store, store
+
+
+def test_first_run_makes_all_and_everything_answers(tmp_path: Path) -> None:
+    """From nothing: a commented configuration, a private key, four devices, and every part answers."""
+    with store(tmp_path / "a store") as one:
+        directory = one.directory
+        assert stat.S_IMODE((directory / "secret.key").stat().st_mode) == 0o600
+        assert stat.S_IMODE((directory / "tawara.db").stat().st_mode) == 0o600
+        assert "# " in (directory / "tawara.toml").read_text()
+        assert sorted(each.name for each in (directory / "devices").iterdir()) == ["dev1", "dev2", "dev3", "dev4"]
+        with socket.create_connection(("127.0.0.1", int(one.tracker.rpartition(":")[2])), 5) as line:
+            line.sendall(b"noop\r\n")
+            assert line.recv(100) == b"OK \r\n"
+        assert b"used:" in urllib.request.urlopen(f"http://{one.node}/dev1/usage", timeout=5).read()
+        assert one.run("put", "-", "files/a b", input="hello").returncode == 0
+        assert urllib.request.urlopen(f"http://{one.gateway}/files/a%20b", timeout=5).read() == b"hello"
+        assert one.stop() < STOP_SECONDS
+        assert one.processes() == []
+
+
+def test_welcome_can_be_pasted(tmp_path: Path) -> None:
+    """What is printed names the four addresses, and its commands work."""
+    one = Store(tmp_path / "store")
+    command = [each for each in one.command() if each != "--json"]
+    with one.log.open("wb") as log:
+        one.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+    try:
+        assert one.process.stdout is not None
+        lines = []
+        while "Ctrl-C" not in (line := one.process.stdout.readline()):
+            assert line, one.log.read_text()
+            lines.append(line)
+        said = "".join(lines)
+        for address in (one.tracker, one.node, one.gateway):
+            assert address in said
+        put, get, upload = (line.strip() for line in lines if re.match(r"  (echo|curl) ", line))
+        put = put.replace(re.search(r"\| (\S+) put", put)[1], " ".join(TAWARA))  # type: ignore[index] # it is there
+        subprocess.run(put, shell=True, check=True, timeout=30)
+        assert subprocess.run(get, shell=True, check=True, capture_output=True, timeout=30).stdout == b"hello\n"
+        file = tmp_path / "FILE"
+        file.write_text("by curl")
+        subprocess.run(upload, shell=True, check=True, cwd=tmp_path, timeout=30)
+        assert one.run("get", "files/FILE", "-").stdout == "by curl"
+    finally:
+        one.kill()
+
+
+def test_second_up_refuses(tmp_path: Path) -> None:
+    """A directory has one store at a time; the second says so in a sentence and harms nothing."""
+    with store(tmp_path / "store") as one:
+        second = subprocess.run(Store(one.directory).command(), capture_output=True, text=True, timeout=30)
+        assert second.returncode == 4
+        assert "running on" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert one.run("status").returncode == 0
+
+
+@pytest.mark.parametrize("room", ["tracker", "node", "gateway"])
+def test_taken_port_is_named(tmp_path: Path, room: str) -> None:
+    """A port that is taken is told with who wanted it, and nothing is left running."""
+    one = Store(tmp_path / "store")
+    address = getattr(one, room)
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        refused = subprocess.run(one.command(), capture_output=True, text=True, timeout=30)
+    assert refused.returncode not in (0, 1), refused.stderr
+    assert address in refused.stderr
+    assert room.replace("node", "storage node") in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-nginx"]])
+def test_killed_store_carries_on(tmp_path: Path, flags: list[str]) -> None:
+    """After kill -9 of everything, and of the main process alone, the next up has all that was acknowledged."""
+    one = Store(tmp_path / "store", flags)
+    try:
+        one.start()
+        one.run("put", "-", "files/one", input="1")
+        one.kill()
+        one.start()
+        one.run("put", "-", "files/two", input="2")
+        assert one.process is not None
+        one.process.kill()
+        one.process.wait(10)
+        one.start()
+        for key, content in (("one", b"1"), ("two", b"2")):
+            assert urllib.request.urlopen(f"http://{one.gateway}/files/{key}", timeout=10).read() == content
+        assert one.stop() < STOP_SECONDS
+    finally:
+        one.kill()
+
+
+def test_sigterm_while_idle_clients_are_connected(tmp_path: Path) -> None:
+    """Open connections to every part do not hold up the stop."""
+    with store(tmp_path / "store") as one:
+        addresses = [("127.0.0.1", int(each.rpartition(":")[2])) for each in (one.tracker, one.node, one.gateway)]
+        connections = [socket.create_connection(address, 5) for address in addresses * 5]
+        assert one.stop() < STOP_SECONDS
+        for connection in connections:
+            connection.close()
+
+
+def test_wrong_configuration_is_refused(tmp_path: Path) -> None:
+    """A setting that does not exist is named, with exit code 2."""
+    refused = subprocess.run(
+        [*TAWARA, "up", str(tmp_path / "store"), "--set", "tracker.port=1"], capture_output=True, text=True, timeout=30
+    )
+    assert refused.returncode == 2
+    assert "tracker" in refused.stderr
+    assert "Traceback" not in refused.stderr
