@@ -198,7 +198,7 @@ async def _refuse_shared_address(tx: Transaction, hostid: int, changes: Mapping[
             raise errors.Dup
 
 
-async def create_host(tx: Transaction, name: str, **fields: object) -> int:
+async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
     """Make a host from fields of `model.cluster.Host`; its hostid. Raises HostExists, Dup (an address is taken)."""
     if await tx.row("SELECT 1 FROM host WHERE hostname = ?", name) is not None:
         raise errors.HostExists
@@ -215,7 +215,7 @@ async def create_host(tx: Transaction, name: str, **fields: object) -> int:
     return hostid
 
 
-async def update_host(tx: Transaction, name: str, **fields: object) -> int:
+async def update_host(tx: Transaction, name: str, /, **fields: object) -> int:
     """Change fields of a host; its hostid. Raises HostNotFound, Dup (an address is taken)."""
     hostid = await _hostid(tx, name)
     await _refuse_shared_address(tx, hostid, fields)

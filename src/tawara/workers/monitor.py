@@ -1,0 +1,299 @@
+"""The monitor: keeps a process's view of the cluster true, by reading the rows and looking at every device.
+
+Each host is looked at by a task of its own, so that one that is silent holds up nobody. What an answer means is decided
+in `model.observation`. Reference: section 8.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import cluster as rows
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model import observation
+from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
+from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
+from tawara.model.observation import Look
+
+log = structlog.get_logger(__name__)
+
+PERIOD = 4.0
+"""Seconds between two rounds while all is well."""
+ANXIOUS_PERIOD = 2.5
+"""Seconds between two rounds while some device is not as it should be."""
+PATIENCE = 2.0
+"""Seconds that a usage file may take, and that a round waits for its slowest host."""
+WRITE_PATIENCE = 10.0
+"""Seconds that a test write may take: a busy disk is slow, but not broken."""
+WATCH_AGAIN = 60.0
+"""Seconds after which a side channel that broke is tried again."""
+_TEST_BYTES = 256
+
+
+class Monitor:
+    """Looks at the cluster for one process, and tells its `ClusterView`.
+
+    `start` returns at once; `view.wait_observed()` returns after the first round. `stop` ends within a second.
+    """
+
+    def __init__(
+        self,
+        view: ClusterView,
+        metadata: Metadata,
+        nodes: NodeClient,
+        *,
+        side_channel_port: int | None = 7501,
+        period: float = PERIOD,
+        anxious_period: float = ANXIOUS_PERIOD,
+    ) -> None:
+        """`side_channel_port` is that of every storage node, None to know no utilisation. Periods are seconds."""
+        self._view = view
+        self._metadata = metadata
+        self._nodes = nodes
+        self._side_channel_port = side_channel_port
+        self._period = period
+        self._anxious_period = anxious_period
+        self._rng = random.Random()  # noqa: S311 - only names of test files
+        self._turn = asyncio.Lock()
+        self._main: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._looks: dict[int, asyncio.Task[None]] = {}
+        """By hostid: the look that is under way."""
+        self._watches: dict[int, tuple[Host, asyncio.Task[None]]] = {}
+        """By hostid: who listens to the host's side channel."""
+        self._seen: dict[int, Observation] = {}
+        self._usage: dict[int, tuple[int, int]] = {}
+        self._tested: dict[int, float] = {}
+        """By devid: when a test write was last made, by the monotonic clock."""
+        self._utilization: dict[int, float | None] = {}
+
+    async def start(self) -> None:
+        """Begin to look, and offer rounds on demand through `view.look_again`."""
+        self._view.look_again = self.look_again
+        self._main = asyncio.create_task(self._keep_looking(), name="monitor")
+
+    async def stop(self) -> None:
+        """Stop looking. The view keeps what was seen last."""
+        self._view.look_again = None
+        tasks = [self._main, self._next, *self._looks.values(), *(task for _, task in self._watches.values())]
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        self._main = self._next = None
+        self._looks.clear()
+        self._watches.clear()
+
+    async def look_again(self) -> None:
+        """Make a round that begins after this call; calls that arrive meanwhile share it. Raises Db."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._one_round(), name="monitor's next round")
+        await asyncio.shield(self._next)
+
+    async def _one_round(self) -> None:
+        async with self._turn:
+            self._next = None
+            await self._round()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            period = self._anxious_period
+            try:
+                await self.look_again()
+                if observation.all_is_well(self._view.current):
+                    period = self._period
+            except TawaraError as error:
+                log.warning("monitor: round failed", reason=str(error))
+            except Exception:
+                log.exception("monitor: round failed")
+            await asyncio.sleep(period)
+
+    async def _round(self) -> None:
+        cluster = await self._view.refresh()
+        self._forget_all_but(cluster)
+        by_host: dict[int, list[Device]] = {}
+        for device in cluster.devices.values():
+            if observation.is_watched(cluster, device):
+                by_host.setdefault(device.hostid, []).append(device)
+        self._keep_watching(cluster, set(by_host))
+        for hostid, devices in by_host.items():
+            if hostid not in self._looks:
+                look = asyncio.create_task(self._look_at_host(cluster, cluster.hosts[hostid], devices))
+                self._looks[hostid] = look
+                look.add_done_callback(partial(self._look_ended, hostid))
+        if self._looks:
+            await asyncio.wait(list(self._looks.values()), timeout=PATIENCE + 0.5)
+        await self._record_usage()
+        self._publish()
+
+    def _look_ended(self, hostid: int, look: asyncio.Task[None]) -> None:
+        if self._looks.get(hostid) is look:
+            del self._looks[hostid]
+        if look.cancelled():
+            return
+        if (error := look.exception()) is not None:
+            log.error("monitor: look failed", host=hostid, exc_info=error)
+        elif self._view.current.observed:
+            self._publish()  # a slow host's news does not wait for the next round
+
+    def _publish(self) -> None:
+        self._view.observe(
+            {
+                devid: Observation(seen.state, self._utilization.get(devid), seen.rejects_bad_md5)
+                for devid, seen in self._seen.items()
+            }
+        )
+
+    def _forget_all_but(self, cluster: Cluster) -> None:
+        """Devices that are gone or not looked at any more are not observed, whatever was seen of them."""
+        for devid in list(self._seen):
+            device = cluster.devices.get(devid)
+            if device is None or not observation.is_watched(cluster, device):
+                del self._seen[devid]
+                self._usage.pop(devid, None)
+                self._tested.pop(devid, None)
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def _look_at_host(self, cluster: Cluster, host: Host, devices: list[Device]) -> None:
+        """Look at one device first; if the host does not answer at all, spare it and us the others."""
+        first, *others = devices
+        look = await self._look(host, first)
+        if look.host_is_silent:
+            for device in devices:
+                self._conclude(device, Observed.UNREACHABLE)
+            return
+        await asyncio.gather(
+            self._examine(cluster, host, first, look),
+            *(self._look_and_examine(cluster, host, device) for device in others),
+        )
+
+    async def _look(self, host: Host, device: Device) -> Look:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                usage = await self._nodes.usage(_url(host, device, "usage", get=True))
+        except (NodeUnreachable, NoSource, TimeoutError) as error:
+            log.debug("monitor: no usage", device=device.devid, reason=str(error) or "no answer in time")
+            return Look(None, time.monotonic() - began)
+        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), time.monotonic() - began)
+
+    async def _look_and_examine(self, cluster: Cluster, host: Host, device: Device) -> None:
+        await self._examine(cluster, host, device, await self._look(host, device))
+
+    async def _examine(self, cluster: Cluster, host: Host, device: Device, look: Look) -> None:
+        """Conclude from the look, and from a test write where one is due."""
+        devid = device.devid
+        seen = self._seen.get(devid)
+        before = seen.state if seen else None
+        testable = observation.may_be_tested(cluster, device)
+        wrote: bool | None = None
+        rejects = seen.rejects_bad_md5 if seen else False
+        if look.usage is not None:
+            self._usage[devid] = look.usage
+        if not testable:
+            self._tested.pop(devid, None)
+        elif look.usage is not None:
+            tested = self._tested.get(devid)
+            since = None if tested is None else time.monotonic() - tested
+            if observation.wants_write_test(before, since):
+                wrote = await self._write_test(host, device)
+                self._tested[devid] = time.monotonic()
+                if wrote and before is not Observed.WRITEABLE:
+                    rejects = await self._rejects_bad_md5(host, device)
+        state = observation.judge(answered=look.usage is not None, testable=testable, wrote=wrote, before=before)
+        self._conclude(device, state, rejects_bad_md5=rejects)
+
+    def _conclude(self, device: Device, state: Observed, *, rejects_bad_md5: bool = False) -> None:
+        before = self._seen.get(device.devid)
+        if before is None or before.state is not state:
+            say = log.warning if state is Observed.UNREACHABLE else log.info
+            say("device observed", device=device.devid, state=str(state))
+        self._seen[device.devid] = Observation(state, rejects_bad_md5=rejects_bad_md5)
+
+    async def _write_test(self, host: Host, device: Device) -> bool:
+        """Whether a small file can be written to the device and read back."""
+        try:
+            async with asyncio.timeout(WRITE_PATIENCE):
+                for _ in range(3):  # another monitor may write the same file at the same moment
+                    number = self._rng.randrange(100)
+                    name = f"test-write/test-write-{number:02d}"
+                    body = f"time={time.time():.6f} rand={self._rng.getrandbits(64)}".encode()
+                    await self._put_test(host, device, name, body)
+                    if await self._nodes.read(_url(host, device, name, get=True), limit=_TEST_BYTES) == body:
+                        return True
+        except (NodeUnreachable, NoSource, TimeoutError) as error:
+            log.debug("monitor: test write failed", device=device.devid, reason=str(error) or "no answer in time")
+        return False
+
+    async def _put_test(self, host: Host, device: Device, name: str, body: bytes) -> None:
+        """PUT, and only if that fails make the directory first: most nodes make it themselves (18.1)."""
+        url = _url(host, device, name)
+        try:
+            await self._nodes.put(url, body, length=len(body))
+        except NodeUnreachable:
+            await self._nodes.make_directory(_url(host, device, "test-write/"))
+            await self._nodes.put(url, body, length=len(body))
+
+    async def _rejects_bad_md5(self, host: Host, device: Device) -> bool:
+        """Whether the node refuses a body that does not have the Content-MD5 it came with."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._nodes.put(_url(host, device, "test-write/test-md5"), b".", length=1, md5=bytes(16))
+        except ChecksumMismatch:
+            return True
+        except (NodeUnreachable, TimeoutError):
+            return False  # not known; a copy is then read back, which is never wrong
+        return False
+
+    # --- what is written down -----------------------------------------------------------------------------------------
+
+    async def _record_usage(self) -> None:
+        now = int(time.time())
+        devices = self._view.current.devices
+        due = {
+            devid: usage
+            for devid, usage in self._usage.items()
+            if devid in devices and observation.worth_recording(devices[devid], usage, now)
+        }
+        if due:
+            await self._metadata.write(rows.record_usage, due, now=now)
+            await self._view.refresh()
+
+    # --- the side channel ---------------------------------------------------------------------------------------------
+
+    def _keep_watching(self, cluster: Cluster, hostids: set[int]) -> None:
+        """Listen to the side channels of these hosts and of no others."""
+        if self._side_channel_port is None:
+            return
+        for hostid, (host, task) in list(self._watches.items()):
+            if hostid not in hostids or host.ip != cluster.hosts[hostid].ip:
+                task.cancel()
+                del self._watches[hostid]
+        for hostid in hostids - self._watches.keys():
+            host = cluster.hosts[hostid]
+            task = asyncio.create_task(self._watch(host, self._side_channel_port), name=f"watch {host.name}")
+            self._watches[hostid] = (host, task)
+
+    async def _watch(self, host: Host, port: int) -> None:
+        while True:
+            with suppress(NodeUnreachable):  # a node need not have a side channel (18.3)
+                async for busy in self._nodes.watch(host.ip, port):
+                    self._utilization.update(busy)
+            for devid, device in self._view.current.devices.items():
+                if device.hostid == host.hostid:
+                    self._utilization.pop(devid, None)
+            await asyncio.sleep(WATCH_AGAIN)
+
+
+def _url(host: Host, device: Device, name: str, *, get: bool = False) -> str:
+    address = f"[{host.ip}]" if ":" in host.ip else host.ip
+    return f"http://{address}:{(host.http_get_port if get else None) or host.http_port}/dev{device.devid}/{name}"

@@ -1,0 +1,94 @@
+"""The monitor against real storage nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from tawara.metadata import cluster as rows
+from tawara.model.cluster import DeviceState, Observed
+from tawara.node.server import StorageNode
+from tests.unit.workers.house import eventually, house
+
+
+async def test_first_round_is_quick(tmp_path: Path) -> None:
+    """Within a second of its start the monitor has written to every device, and knows how full it is."""
+    async with house(tmp_path, {"h1": [1, 2], "h2": [3]}, look=False) as home:
+        began = time.monotonic()
+        await home.monitor.start()
+        await home.view.wait_observed()
+        took = time.monotonic() - began
+        await home.monitor.stop()
+        assert took < 1
+        for devid in (1, 2, 3):
+            assert home.view.current.should_get_new_files(devid)
+            assert home.view.current.observed[devid].rejects_bad_md5
+            assert (home.view.current.devices[devid].mb_total or 0) > 0
+
+
+async def test_a_node_that_goes_and_returns(tmp_path: Path) -> None:
+    """A node that stops is unreachable after the next round, the others stay; once back it is writeable."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        address = home.storage["h2"].http_address
+        await home.storage["h2"].stop()
+        await home.view.renew()
+        assert home.view.current.observed[2].state is Observed.UNREACHABLE
+        assert home.view.current.is_writeable(1)
+        again = StorageNode(tmp_path / "h2", http=address, side_channel=None)
+        await again.start()
+        try:
+            await home.view.renew()
+            assert home.view.current.is_writeable(2)
+        finally:
+            await again.stop()
+
+
+async def test_a_device_without_its_directory(tmp_path: Path) -> None:
+    """A device whose directory is missing (not mounted) is unreachable, its neighbours are not."""
+    async with house(tmp_path, {"h1": [1, 2]}) as home:
+        (tmp_path / "h1" / "dev2").rename(tmp_path / "away")
+        await home.view.renew()
+        assert home.view.current.observed[2].state is Observed.UNREACHABLE
+        assert home.view.current.is_writeable(1)
+
+
+async def test_administrative_states(tmp_path: Path) -> None:
+    """A read-only device is looked at but not written to, a device that is down is not looked at (8.1)."""
+    async with house(tmp_path, {"h1": [1, 2]}) as home:
+        await home.metadata.write(rows.set_device_state, "h1", 1, DeviceState.READONLY)
+        await home.metadata.write(rows.set_device_state, "h1", 2, DeviceState.DOWN)
+        await home.view.renew()
+        assert home.view.current.observed[1].state is Observed.READABLE
+        assert 2 not in home.view.current.observed
+        await home.metadata.write(rows.set_device_state, "h1", 1, DeviceState.ALIVE)
+        await home.view.renew()
+        assert home.view.current.is_writeable(1)
+
+
+async def test_a_silent_host_holds_up_nobody(tmp_path: Path) -> None:
+    """A host that accepts connections and says nothing is unreachable, and the others are known meanwhile."""
+    opened: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: opened.append(writer), "127.0.0.9", 0)
+    async with house(tmp_path, {"h1": [1]}, look=False) as home:
+        port = silent.sockets[0].getsockname()[1]
+        hostid = await home.metadata.write(rows.create_host, "mute", ip="127.0.0.9", http_port=port, state="alive")
+        await home.metadata.write(rows.create_device, 7, hostid)
+        await home.monitor.start()
+        await home.view.wait_observed()
+        assert home.view.current.is_writeable(1)
+        await eventually(lambda: 7 in home.view.current.observed)
+        assert home.view.current.observed[7].state is Observed.UNREACHABLE
+        await home.monitor.stop()
+    for writer in opened:
+        writer.close()
+    silent.close()
+    await silent.wait_closed()
+
+
+async def test_rounds_on_demand_see_what_was_just_written(tmp_path: Path) -> None:
+    """A renewed view has what was committed before the call, however many ask at once."""
+    async with house(tmp_path, {"h1": [1]}) as home:
+        await home.metadata.write(rows.create_domain, "more")
+        await asyncio.gather(*(home.view.renew() for _ in range(20)))
+        assert "more" in home.view.current.domains
