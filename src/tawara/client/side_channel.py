@@ -1,0 +1,86 @@
+"""Asking a storage node's side channel: one connection for each question (reference: section 18.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from tawara.model import errors
+from tawara.model.cluster import HashType
+
+DIGEST_TIME: Final = 3600.0
+"""Seconds that a node may take to read a whole file for a digest; it says nothing meanwhile."""
+_LINE: Final = 16 * 1024
+_DEVICES: Final = 10_000
+_UTILISATION: Final = re.compile(rb"(\d{1,9})\t(\d{1,9}(?:\.\d{1,9})?|-)")
+
+
+async def digest(
+    host: str, port: int, path: str, hashtype: HashType, reason: str, connect_timeout: float
+) -> bytes | None:
+    """The digest of the file at `path`, computed by the node; None if it is not there. Raises NodeUnreachable."""
+    if re.search(r"[\s\x00]", path + reason):
+        raise errors.NodeUnreachable(f"{path!r} cannot be said on a side channel")
+    async with _connected(host, port, connect_timeout) as (reader, writer):
+        with _speaking_with(host, port):
+            writer.write(f"{hashtype.wire} {path} {reason}".rstrip().encode() + b"\r\n")
+            await writer.drain()
+            async with asyncio.timeout(DIGEST_TIME):
+                line = (await reader.readuntil(b"\n")).rstrip()
+    match = re.fullmatch(rb"(\S+) ([\w-]+)=(-1|[0-9a-fA-F]+)", line)
+    if match is None or match[1] != path.encode() or match[2] != hashtype.wire.encode():
+        raise errors.NodeUnreachable(f"{host}:{port} gives no digest: {line[:200].decode(errors='replace')}")
+    if match[3] == b"-1":
+        return None
+    if len(match[3]) != 2 * hashtype.digest_size:
+        raise errors.NodeUnreachable(f"{host}:{port} gives a digest of the wrong length")
+    return bytes.fromhex(match[3].decode())
+
+
+async def watch(
+    host: str, port: int, connect_timeout: float, silence: float
+) -> AsyncIterator[Mapping[int, float | None]]:
+    """Each round of `watch`: percent by devid. Raises NodeUnreachable when it ends, makes no sense or falls silent."""
+    async with _connected(host, port, connect_timeout) as (reader, writer):
+        with _speaking_with(host, port):
+            writer.write(b"watch\r\n")
+            await writer.drain()
+        seen: dict[int, float | None] = {}
+        while True:
+            with _speaking_with(host, port):
+                async with asyncio.timeout(silence):
+                    line = (await reader.readuntil(b"\n")).rstrip()
+            if line == b".":
+                yield seen
+                seen = {}
+                continue
+            match = _UTILISATION.fullmatch(line)
+            if match is None or len(seen) > _DEVICES:
+                raise errors.NodeUnreachable(f"{host}:{port} does not watch: {line[:200].decode(errors='replace')}")
+            seen[int(match[1])] = None if match[2] == b"-" else float(match[2])
+
+
+@asynccontextmanager
+async def _connected(
+    host: str, port: int, timeout: float
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    with _speaking_with(host, port):
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(host, port, limit=_LINE)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _speaking_with(host: str, port: int) -> Iterator[None]:
+    """What asyncio and the system raise, in our words."""
+    try:
+        yield
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        reason = str(error) or type(error).__name__
+        raise errors.NodeUnreachable(f"{host}:{port}, side channel: {reason}") from error
