@@ -1,1 +1,130 @@
-"""The command line, one file per command."""
+"""The command line: which commands there are, and what becomes of their errors.
+
+Commands are named by import string and imported when they are called, so that `tawara --help` is quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from cyclopts import App, CycloptsError, Group, UnknownCommandError
+
+from tawara import __version__
+from tawara.model.errors import Exit, TawaraError
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C (128 + SIGINT)."""
+BROKEN_PIPE: Final = 141
+"""Exit code when the reader of our output went away (128 + SIGPIPE)."""
+
+_DAEMONS, _FILES, _CLUSTER, _MACHINES = (
+    Group(name, sort_key=place) for place, name in enumerate(("Run the store", "Files", "Cluster", "Packaged machines"))
+)
+_COMMANDS: Final = (
+    (_DAEMONS, "up", "tawara.cli.up:up", "Run the whole store on this machine"),
+    (_DAEMONS, "tracker", "tawara.cli.daemons:tracker", "Run a tracker"),
+    (_DAEMONS, "node", "tawara.cli.daemons:node", "Run a storage node"),
+    (_DAEMONS, "workers", "tawara.cli.daemons:workers", "Run the background care"),
+    (_DAEMONS, "gateway", "tawara.cli.daemons:gateway", "Run the HTTP door"),
+    (_FILES, "put", "tawara.cli.put:put", "Store files"),
+    (_FILES, "get", "tawara.cli.get:get", "Fetch files"),
+    (_FILES, "ls", "tawara.cli.ls:ls", "List domains, or the keys of one"),
+    (_FILES, "rm", "tawara.cli.rm:rm", "Delete files"),
+    (_FILES, "info", "tawara.cli.info:info", "Show a file and where its replicas are"),
+    (_CLUSTER, "status", "tawara.cli.status:status", "Show trackers, hosts, devices, and what is wrong"),
+    (_CLUSTER, "domain", "tawara.cli.domain:app", "List, add and remove domains"),
+    (_CLUSTER, "class", "tawara.cli.storage_class:app", "List, add, change and remove storage classes"),
+    (_CLUSTER, "host", "tawara.cli.host:app", "List, add, change and remove hosts"),
+    (_CLUSTER, "device", "tawara.cli.device:app", "List, add and change devices"),
+    (_CLUSTER, "settings", "tawara.cli.settings:app", "List and change the cluster's settings"),
+    (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),
+)
+
+_EXIT_CODES: Final = (
+    "Exit codes: 0 done, 1 failed (also in part), 2 wrong usage or configuration, 3 not found, 4 exists already or in"
+    " use, 5 not authorised, 6 a server does not answer or has no room, 7 damaged data, 130 Ctrl-C."
+)
+
+app = App(
+    name="tawara",
+    help="Tawara: a few ordinary machines, turned into a small data centre.",
+    help_epilogue=_EXIT_CODES,
+    help_format="plaintext",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+for _group, _name, _where, _help in _COMMANDS:
+    app.command(_where, name=_name, help=_help, group=_group)
+app.register_install_completion_command(help="Install completion for this shell.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own); the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        _pass_keys_through(stream)
+    try:
+        outcome = app(
+            list(arguments) if arguments is not None else sys.argv[1:], print_error=False, exit_on_error=False
+        )
+        sys.stdout.flush()
+    except TawaraError as error:
+        return _failed(error.exit, error.message, error.hint)
+    except UnknownCommandError as error:
+        command = error.unused_tokens[0] if error.unused_tokens else ""
+        return _failed(Exit.USAGE, f"There is no command {command!r}{_similar(command)}", "See `tawara --help`.")
+    except CycloptsError as error:
+        return _failed(Exit.USAGE, str(error), f"See `{_command_of(error)} --help`.")
+    except KeyboardInterrupt:
+        return _failed(INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        # What is still buffered has no reader either; the interpreter must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        named = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        return _failed(_exit_of(error), f"{named}{error.strerror or error}")
+    return outcome if isinstance(outcome, int) else Exit.OK
+
+
+def _failed(code: int, message: str, hint: str | None = None) -> int:
+    """Say what went wrong: one line, unless the error is a list."""
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+    text = "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in message.rstrip(". \n"))
+    print(f"{red}tawara: {text}{plain}.{f' {hint}' if hint else ''}", file=sys.stderr)
+    return code
+
+
+def _exit_of(error: OSError) -> Exit:
+    match error:
+        case FileNotFoundError():
+            return Exit.NOT_FOUND
+        case FileExistsError():
+            return Exit.CONFLICT
+        case PermissionError():
+            return Exit.DENIED
+        case _:
+            return Exit.FAILURE
+
+
+def _similar(command: str) -> str:
+    near = difflib.get_close_matches(command, [name for _, name, _, _ in _COMMANDS], n=1)
+    return f"; is {near[0]!r} meant?" if near else ""
+
+
+def _command_of(error: CycloptsError) -> str:
+    return " ".join(["tawara", *(error.command_chain or ())])
+
+
+def _pass_keys_through(stream: TextIO) -> None:
+    """Let keys and file names that are not UTF-8 go out as the bytes that they are."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="surrogateescape")
