@@ -1,0 +1,75 @@
+"""From the URL in a configuration to an open database: which engine, with which password, with or without a schema."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from tawara.metadata.contract import Metadata
+from tawara.model.errors import ConfigurationError
+
+_PASSWORD_VARIABLES = {"postgresql": ("TAWARA_DB_PASSWORD", "PGPASSWORD"), "mysql": ("TAWARA_DB_PASSWORD", "MYSQL_PWD")}
+_ENGINES = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+}
+
+
+async def open_metadata(url: str, *, password_file: Path | None = None) -> Metadata:
+    """Open the database at `url`, and make the tables first where it is empty.
+
+    `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one),
+    `postgresql://user@host:5432/database` (also `?host=/directory/of/the/socket`, `?sslmode=verify-full`),
+    `mysql://user@host:3306/database` (also `?unix_socket=/path`, `?ssl_ca=/path`; for a database of MogileFS whose
+    trackers spoke Latin-1 `?keys=latin1`).
+
+    The password comes from `password_file`, or the variables TAWARA_DB_PASSWORD, PGPASSWORD, MYSQL_PWD; one in the URL
+    is refused, since URLs are shown in logs and process lists. Raises ConfigurationError when the URL makes no sense or
+    the database is not for us, Db when it does not answer.
+    """
+    parts = urlsplit(url)
+    engine = _ENGINES.get(parts.scheme)
+    if engine == "sqlite":
+        return _open_sqlite(parts)
+    if engine is None:
+        raise ConfigurationError(
+            f"{parts.scheme or 'The database URL'} is not an engine of ours",
+            hint="sqlite:///path, postgresql://user@host/database or mysql://user@host/database",
+        )
+    if parts.password is not None:
+        raise ConfigurationError(
+            "A database URL must not contain the password",
+            hint="Put it into a file that only the daemon can read, or into TAWARA_DB_PASSWORD.",
+        )
+    if not parts.path.strip("/"):
+        raise ConfigurationError("The database URL names no database", hint=f"{engine}://user@host/database")
+    password = _password(engine, password_file)
+    if engine == "postgresql":
+        from tawara.metadata.postgres import open_postgres
+
+        return await open_postgres(url, password)
+    from tawara.metadata.mysql import open_mysql
+
+    return await open_mysql(url, password)
+
+
+def _open_sqlite(parts: SplitResult) -> Metadata:
+    from tawara.metadata.sqlite import SqliteMetadata
+
+    path = unquote(parts.path)
+    if parts.netloc or not path.strip("/"):
+        raise ConfigurationError("A SQLite URL has three slashes and a path", hint="sqlite:///var/lib/tawara/tawara.db")
+    return SqliteMetadata.open(Path("/" + path.lstrip("/") if path.startswith("/") else path))
+
+
+def _password(engine: str, file: Path | None) -> str | None:
+    if file is not None:
+        try:
+            return file.read_text().rstrip("\r\n")
+        except OSError as error:
+            raise ConfigurationError(f"The password file {file} cannot be read: {error.strerror}") from error
+    return next((os.environ[name] for name in _PASSWORD_VARIABLES[engine] if name in os.environ), None)

@@ -1,0 +1,105 @@
+"""The engines under test, each behind the same fixture: `metadata` is an empty database, whichever it is."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.open import open_metadata
+from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
+
+ENGINES = ("sqlite", "postgresql", "mysql")
+SERVERS: dict[str, Callable[[], Server]] = {"postgresql": PostgresServer, "mysql": MariaServer}
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Server]]:
+    """One server of each kind for the whole session, started when it is first asked for."""
+    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
+    running: dict[str, Server] = {}
+
+    def get(engine: str) -> Server:
+        if engine not in running:
+            running[engine] = SERVERS[engine]()
+        return running[engine]
+
+    yield get
+    for server in running.values():
+        server.remove()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of the engine under test."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def _reused(servers: Callable[[str], Server]) -> Callable[[str], str]:
+    urls: dict[str, str] = {}
+
+    def get(engine: str) -> str:
+        if engine not in urls:
+            urls[engine] = servers(engine).create("contract")
+        return urls[engine]
+
+    return get
+
+
+@pytest.fixture
+async def url(engine: str, _reused: Callable[[str], str], tmp_path: Path) -> str:
+    """The URL of a database with the schema and nothing else in it."""
+    if engine == "sqlite":
+        return f"sqlite://{tmp_path}/tawara.db"
+    url = _reused(engine)
+    metadata = await open_metadata(url)
+    try:
+        await metadata.write(_empty)
+    finally:
+        await metadata.close()
+    return url
+
+
+async def _empty(tx: Transaction) -> None:
+    from tawara.metadata.schema import tables
+
+    for table in tables.tables:
+        keep = " WHERE field NOT LIKE '%version'" if table == "server_settings" else ""
+        await tx.run(f'DELETE FROM "{table}"{keep}')
+
+
+@pytest.fixture
+def blank_url(engine: str, servers: Callable[[str], Server], tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with nothing in it at all."""
+    if engine == "sqlite":
+        yield f"sqlite://{tmp_path}/blank.db"
+        return
+    name = f"blank_{uuid.uuid4().hex[:8]}"
+    yield servers(engine).create(name)
+    servers(engine).drop(name)
+
+
+@pytest.fixture
+async def opener(url: str) -> AsyncIterator[Callable[[], Awaitable[Metadata]]]:
+    """Opens the same database once more, as another tracker does."""
+    opened: list[Metadata] = []
+
+    async def another() -> Metadata:
+        opened.append(await open_metadata(url))
+        return opened[-1]
+
+    yield another
+    for metadata in opened:
+        await metadata.close()
+
+
+@pytest.fixture
+async def metadata(opener: Callable[[], Awaitable[Metadata]]) -> Metadata:
+    """An empty database, open."""
+    return await opener()

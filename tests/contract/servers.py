@@ -1,0 +1,253 @@
+"""Real database servers for the tests: started here on private directories, reached by Unix sockets, ended by pid."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+PASSWORD = secrets.token_hex(8)
+"""Of the user `tawara` on the servers; goes by environment only."""
+START_SECONDS = 30.0
+
+
+class NotInstalled(RuntimeError):
+    """A database server cannot be started because it is not installed."""
+
+
+class Server(Protocol):
+    """A running database server."""
+
+    def url(self, database: str) -> str:
+        """The address of one of its databases, without a password."""
+        ...
+
+    def create(self, database: str) -> str:
+        """Make an empty database; its URL."""
+        ...
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        ...
+
+    def start(self) -> None:
+        """Start it (again)."""
+        ...
+
+    def kill(self) -> None:
+        """End it without a warning, as a power cut does."""
+        ...
+
+    def remove(self) -> None:
+        """Stop it and remove its directory."""
+        ...
+
+
+def _system_user(preferred: str) -> pwd.struct_passwd | None:
+    """Whom to run a server as: nobody else than ourselves, unless we are root, as whom servers refuse to run."""
+    if os.geteuid() != 0:
+        return None
+    for name in (preferred, "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise NotInstalled(f"There is neither a user {preferred} nor nobody to run a database server as")
+
+
+def _program(name: str, *places: str) -> str:
+    candidates = [str(each) for place in places for each in sorted(Path("/").glob(f"{place}/{name}"), reverse=True)]
+    found = next(iter(candidates), None) or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise NotInstalled(f"{name} is not installed; `bin/setup-databases` installs the servers that the tests need")
+    return found
+
+
+class _Process:
+    """A server's directory and its process, run as a system user."""
+
+    def __init__(self, name: str, user: str) -> None:
+        self._user = _system_user(user)
+        self.directory = Path(tempfile.mkdtemp(prefix=f"tawara-{name}-"))
+        if self._user is not None:
+            os.chown(self.directory, self._user.pw_uid, self._user.pw_gid)
+        self.data = self.directory / "data"
+        self.log = self.directory / "log"
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def _as_user(self, command: Sequence[str]) -> list[str]:
+        if self._user is None:
+            return list(command)
+        ids = [f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}", "--clear-groups"]
+        return ["setpriv", *ids, "--", *command]
+
+    def once(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        done = subprocess.run(
+            self._as_user(command),
+            cwd=self.directory,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-2000:]}")
+
+    def run(self, command: Sequence[str]) -> None:
+        with self.log.open("ab") as log:
+            self._running = subprocess.Popen(
+                self._as_user(command), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def wait_for(self, probe: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Wait until `probe` succeeds."""
+        end = time.monotonic() + START_SECONDS
+        while subprocess.run(probe, env={**os.environ, **environment}, capture_output=True, check=False).returncode:
+            if self._running is None or self._running.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"The server did not start: {self.log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+
+    def end(self, by: signal.Signals) -> None:
+        if self._running is not None:
+            self._running.send_signal(by)
+            self._running.wait(30)
+            self._running = None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class PostgresServer:
+    """PostgreSQL."""
+
+    def __init__(self) -> None:
+        place = "usr/lib/postgresql/*/bin"
+        self._postgres = _program("postgres", place)
+        self._psql = _program("psql", place)
+        self._process = _Process("postgres", "postgres")
+        password = self._process.directory / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        self._process.once(
+            [
+                *(_program("initdb", place), "-D", str(self._process.data), "-U", "tawara", f"--pwfile={password}"),
+                *("--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"),
+            ]
+        )
+        password.unlink()
+        self.start()
+
+    def start(self) -> None:
+        """See Server."""
+        sockets = ("-c", f"unix_socket_directories={self._process.directory}", "-c", "listen_addresses=")
+        small = ("-c", "shared_buffers=64MB", "-c", "max_connections=100", "-c", "autovacuum_naptime=10min")
+        self._process.run([self._postgres, "-D", str(self._process.data), *sockets, *small])
+        self._process.wait_for(self._client("SELECT 1"), {"PGPASSWORD": PASSWORD})
+
+    def _client(self, statement: str) -> list[str]:
+        directory = str(self._process.directory)
+        return [self._psql, "-h", directory, "-U", "tawara", "-d", "postgres", "-q", "-c", statement]
+
+    def _ask(self, statement: str) -> None:
+        subprocess.run(
+            self._client(statement), env={**os.environ, "PGPASSWORD": PASSWORD}, check=True, stdout=subprocess.DEVNULL
+        )
+
+    def url(self, database: str) -> str:
+        """See Server."""
+        return f"postgresql://tawara@/{database}?host={self._process.directory}"
+
+    def create(self, database: str) -> str:
+        """See Server."""
+        self._ask(f"CREATE DATABASE {database}")
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        """See Server."""
+        self._ask(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+    def kill(self) -> None:
+        """See Server."""
+        pid = self._process.data / "postmaster.pid"
+        self._process.end(signal.SIGKILL)
+        # The children notice by themselves that they are orphans; until then the shared memory is taken.
+        segment = pid.read_text().split("\n")[6].split()[-1]
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            listing = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+            if all(line.split()[1] != segment or line.split()[6] == "0" for line in listing):
+                return
+            time.sleep(0.02)
+
+    def remove(self) -> None:
+        """See Server."""
+        self._process.end(signal.SIGQUIT)
+        self._process.remove()
+
+
+class MariaServer:
+    """MariaDB."""
+
+    def __init__(self) -> None:
+        self._mariadbd = _program("mariadbd", "usr/sbin")
+        self._client_program = _program("mariadb", "usr/bin")
+        self._process = _Process("mariadb", "mysql")
+        self._socket = self._process.directory / "socket"
+        self._process.once(
+            [
+                *(_program("mariadb-install-db", "usr/bin"), "--no-defaults", f"--datadir={self._process.data}"),
+                *("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"),
+            ]
+        )
+        self.start()
+        self._ask(f"CREATE USER tawara@localhost IDENTIFIED BY '{PASSWORD}'")
+        self._ask("GRANT ALL ON *.* TO tawara@localhost")
+
+    def start(self) -> None:
+        """See Server."""
+        self._process.run(
+            [
+                *(self._mariadbd, "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
+                *("--skip-networking", "--innodb-buffer-pool-size=64M", "--max-connections=100"),
+                *("--innodb-flush-log-at-trx-commit=1", f"--pid-file={self._process.directory / 'pid'}"),
+                f"--log-error={self._process.log}",
+            ]
+        )
+        self._process.wait_for(self._client("SELECT 1"), {})
+
+    def _client(self, statement: str) -> list[str]:
+        return [self._client_program, "--no-defaults", f"--socket={self._socket}", "-u", "root", "-e", statement]
+
+    def _ask(self, statement: str) -> None:
+        # By standard input, so that a password is in no process's arguments.
+        subprocess.run(self._client("")[:-2], input=statement.encode(), check=True, stdout=subprocess.DEVNULL)
+
+    def url(self, database: str) -> str:
+        """See Server."""
+        return f"mysql://tawara@/{database}?unix_socket={self._socket}"
+
+    def create(self, database: str) -> str:
+        """See Server."""
+        self._ask(f"CREATE DATABASE {database}")
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        """See Server."""
+        self._ask(f"DROP DATABASE IF EXISTS {database}")
+
+    def kill(self) -> None:
+        """See Server."""
+        self._process.end(signal.SIGKILL)
+
+    def remove(self) -> None:
+        """See Server."""
+        self._process.end(signal.SIGTERM)
+        self._process.remove()

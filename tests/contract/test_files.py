@@ -1,0 +1,260 @@
+"""What each transaction of `metadata.files` promises, on every engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tawara.metadata import files, queues, replicas
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.model.cluster import Checksum, HashType
+from tawara.model.errors import (
+    FidExists,
+    FidInUse,
+    InvalidKey,
+    KeyExists,
+    NoDevices,
+    NoTempFile,
+    UnknownKey,
+)
+from tawara.model.files import StoredFile, Upload
+
+MD5 = Checksum(HashType.MD5, bytes(range(16)))
+
+
+async def upload(metadata: Metadata, key: bytes, *, fid: int = 0, dmid: int = 1, now: int = 100) -> int:
+    return await metadata.write(files.open_upload, dmid=dmid, key=key, classid=3, devids=(1, 2), now=now, fid=fid)
+
+
+async def close(metadata: Metadata, fid: int, key: bytes, devids: tuple[int, ...] = (1,)) -> int | None:
+    return await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=3, length=10, devids=devids, now=200)
+
+
+async def store(metadata: Metadata, key: bytes, devids: tuple[int, ...] = (1,)) -> int:
+    fid = await upload(metadata, key)
+    await close(metadata, fid, key, devids)
+    return fid
+
+
+async def backlog(metadata: Metadata) -> dict[str, int]:
+    return await metadata.read(queues.backlog)
+
+
+async def test_an_upload_is_kept_as_opened(metadata: Metadata) -> None:
+    """open_upload remembers everything of the upload, which no key names yet."""
+    fid = await upload(metadata, b"k")
+    assert await metadata.read(files.find_upload, fid) == Upload(fid, 1, b"k", 3, (1, 2), 100)
+    assert await metadata.read(files.find, 1, b"k") is None
+
+
+async def test_fids_are_never_given_twice(metadata: Metadata) -> None:
+    """Every upload has a fid of its own, greater than all before, also when earlier ones are gone."""
+    first = await upload(metadata, b"a")
+    await metadata.write(files.discard_upload, first, now=1)
+    second = await store(metadata, b"a")
+    await metadata.write(files.delete, 1, b"a", now=1)
+    assert first < second < await upload(metadata, b"a")
+
+
+async def test_a_fid_that_is_asked_for(metadata: Metadata) -> None:
+    """A free fid can be asked for; counting goes on beyond it. One in use, or behind those in use, is refused."""
+    first = await store(metadata, b"a")
+    wanted = first + 5000
+    assert await upload(metadata, b"b", fid=wanted) == wanted
+    for taken in (wanted, first):
+        with pytest.raises(FidInUse):
+            await upload(metadata, b"c", fid=taken)
+    following = [await upload(metadata, b"d") for _ in range(3)]
+    assert following == sorted(set(following))
+    assert following[0] > wanted
+
+
+async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:
+    """After a restore that left the counter behind the files, new fids are beyond every file's (17.1)."""
+    start = await upload(metadata, b"a")
+
+    async def restore(tx: Transaction) -> None:
+        sql = f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, 1, {tx.dialect.key_value}, 1, 0, 1)"
+        for fid in range(start + 1, start + 40):
+            await tx.run(sql, fid, b"restored%d" % fid)
+
+    await metadata.write(restore)
+    new = [await upload(metadata, b"n%d" % n) for n in range(5)]
+    assert new == sorted(set(new))
+    assert new[0] >= start + 40
+
+
+async def test_close_names_the_content(metadata: Metadata) -> None:
+    """After close_upload the key names the fid with all that was given, queued for replication, and no upload is left."""
+    fid = await upload(metadata, b"k")
+    replaced = await metadata.write(
+        files.close_upload,
+        fid,
+        dmid=1,
+        key=b"k",
+        classid=3,
+        length=10,
+        devids=(2, 1),
+        now=200,
+        checksum=MD5,
+        content_type="image/png",
+    )
+    assert replaced is None
+    found = await metadata.read(files.find, 1, b"k")
+    assert found is not None
+    assert sorted(found.devids) == [1, 2]
+    assert found == StoredFile(fid, 1, b"k", 10, 3, 2, found.devids, 200, "image/png", MD5)
+    assert await metadata.read(files.find_fid, fid) == found
+    assert await metadata.read(files.find_upload, fid) is None
+    assert await backlog(metadata) == {"replicate": 1, "delete": 0, "uploads": 0}
+
+
+async def test_close_without_replication(metadata: Metadata) -> None:
+    """A caller that has seen the policy satisfied queues no replication."""
+    fid = await upload(metadata, b"k")
+    await metadata.write(
+        files.close_upload, fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,), now=1, replicate=False
+    )
+    assert (await backlog(metadata))["replicate"] == 0
+
+
+async def test_close_replaces(metadata: Metadata) -> None:
+    """Closing over an existing key gives back the replaced fid, which is queued for deletion and named by nothing."""
+    old = await store(metadata, b"k")
+    new = await upload(metadata, b"k")
+    assert await close(metadata, new, b"k") == old
+    found = await metadata.read(files.find, 1, b"k")
+    assert found is not None
+    assert found.fid == new
+    assert await metadata.read(files.find_fid, old) is None
+    (deletion,) = await metadata.write(queues.claim_deletions, limit=10, now=200)
+    assert deletion.fid == old
+
+
+async def test_an_upload_is_closed_once(metadata: Metadata) -> None:
+    """A second close, and one of an upload that never was, raises NoTempFile and changes nothing."""
+    fid = await store(metadata, b"k")
+    with pytest.raises(NoTempFile):
+        await close(metadata, fid, b"other")
+    with pytest.raises(NoTempFile):
+        await close(metadata, fid + 1000, b"other")
+    assert await metadata.read(files.find, 1, b"other") is None
+
+
+async def test_a_fid_that_is_stored_already(metadata: Metadata) -> None:
+    """An upload row that was left although its fid is the key's file raises FidExists and leaves the file."""
+    fid = await store(metadata, b"k")
+    await metadata.write(_leave_upload, fid, b"k")
+    with pytest.raises(FidExists):
+        await close(metadata, fid, b"k")
+    assert await metadata.read(files.find, 1, b"k") is not None
+
+
+async def _leave_upload(tx: Transaction, fid: int, key: bytes) -> None:
+    await tx.run(
+        f"INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, 1, 0, 1, {tx.dialect.key_value}, '1')",
+        fid,
+        key,
+    )
+
+
+async def test_a_fid_is_never_named_by_two_keys(metadata: Metadata) -> None:
+    """An upload row left of a stored fid cannot give it a second key."""
+    fid = await store(metadata, b"k")
+    await metadata.write(_leave_upload, fid, b"second")
+    with pytest.raises(FidExists):
+        await close(metadata, fid, b"second")
+    assert await metadata.read(files.find, 1, b"second") is None
+
+
+async def test_discard(metadata: Metadata) -> None:
+    """A discarded upload is gone, and its bytes on every offered device are queued for deletion; twice is NoTempFile."""
+    fid = await upload(metadata, b"k")
+    await metadata.write(files.discard_upload, fid, now=5)
+    assert await metadata.read(replicas.devices_of, fid) == (1, 2)
+    assert await backlog(metadata) == {"replicate": 0, "delete": 1, "uploads": 0}
+    with pytest.raises(NoTempFile):
+        await metadata.write(files.discard_upload, fid, now=5)
+
+
+async def test_discarding_a_row_left_by_mogilefs_keeps_the_file(metadata: Metadata) -> None:
+    """An upload row whose fid is a file is only forgotten (11.2)."""
+    fid = await store(metadata, b"k")
+    await metadata.write(_leave_upload, fid, b"k")
+    await metadata.write(files.discard_upload, fid, now=5)
+    assert await metadata.read(files.find, 1, b"k") is not None
+    assert (await backlog(metadata))["delete"] == 0
+
+
+async def test_old_uploads_expire(metadata: Metadata) -> None:
+    """expire_uploads gives up those opened before a time, oldest first, not more than asked for."""
+    old = [await upload(metadata, b"k%d" % n, now=n) for n in range(5)]
+    young = await upload(metadata, b"young", now=1000)
+    assert await metadata.write(files.expire_uploads, before=1000, now=2000, limit=3) == 3
+    assert [await metadata.read(files.find_upload, fid) is None for fid in old] == [True, True, True, False, False]
+    assert await metadata.write(files.expire_uploads, before=1000, now=2000) == 2
+    assert await metadata.write(files.expire_uploads, before=1000, now=2000) == 0
+    assert await metadata.read(files.find_upload, young) is not None
+
+
+async def test_delete(metadata: Metadata) -> None:
+    """A deleted key is unknown at once, and its fid is queued for deletion; its replicas stay known until then."""
+    fid = await store(metadata, b"k", (1, 2))
+    assert await metadata.write(files.delete, 1, b"k", now=5) == fid
+    assert await metadata.read(files.find, 1, b"k") is None
+    assert await metadata.read(replicas.devices_of, fid) == (1, 2)
+    assert (await backlog(metadata))["delete"] == 1
+    with pytest.raises(UnknownKey):
+        await metadata.write(files.delete, 1, b"k", now=5)
+
+
+async def test_rename(metadata: Metadata) -> None:
+    """The file has the new key and not the old one; UnknownKey and KeyExists change nothing."""
+    fid = await store(metadata, b"a")
+    await store(metadata, b"taken")
+    await metadata.write(files.rename, 1, b"a", b"b")
+    assert await metadata.read(files.find, 1, b"a") is None
+    found = await metadata.read(files.find, 1, b"b")
+    assert found is not None
+    assert found.fid == fid
+    with pytest.raises(UnknownKey):
+        await metadata.write(files.rename, 1, b"a", b"c")
+    for target in (b"taken", b"b"):
+        with pytest.raises(KeyExists):
+            await metadata.write(files.rename, 1, b"b", target)
+
+
+async def test_set_class(metadata: Metadata) -> None:
+    """set_class moves a file and queues it, says so, and does nothing when it was there already."""
+    fid = await store(metadata, b"k")
+    await metadata.write(queues.claim_replications, limit=10, now=10)
+    assert await metadata.write(files.set_class, 1, b"k", 7) is True
+    found = await metadata.read(files.find, 1, b"k")
+    assert found is not None
+    assert found.classid == 7
+    assert [each.fid for each in await metadata.write(queues.claim_replications, limit=10, now=10)] == [fid]
+    assert await metadata.write(files.set_class, 1, b"k", 7) is False
+    with pytest.raises(InvalidKey):
+        await metadata.write(files.set_class, 1, b"none", 7)
+    await metadata.write(replicas.drop_replica, fid, 1)
+    with pytest.raises(NoDevices):
+        await metadata.write(files.set_class, 1, b"k", 8)
+
+
+async def test_a_checksum_is_replaced(metadata: Metadata) -> None:
+    """store_checksum keeps the last one."""
+    fid = await store(metadata, b"k")
+    other = Checksum(HashType.SHA1, bytes(20))
+    for checksum in (MD5, other):
+        await metadata.write(files.store_checksum, fid, checksum)
+    found = await metadata.read(files.find, 1, b"k")
+    assert found is not None
+    assert found.checksum == other
+
+
+async def test_list_fids(metadata: Metadata) -> None:
+    """list_fids pages through all files in order of fid, each with its replicas."""
+    fids = [await store(metadata, b"k%d" % n, (1, 2, 3)) for n in range(5)]
+    first = await metadata.read(files.list_fids, fids[0], 2)
+    assert [each.fid for each in first] == fids[1:3]
+    assert [sorted(each.devids) for each in first] == [[1, 2, 3]] * 2
+    assert [each.fid for each in await metadata.read(files.list_fids, fids[2], 10)] == fids[3:]

@@ -1,0 +1,208 @@
+"""Many clients on several trackers act on few keys at once; a checker looks for a history that explains all answers.
+
+Per key: what was told to anyone, and what is found in the end, must be what some order of the changes gives, in which a
+change that was answered before another began comes first (linearizability). Fids make that easy to see: each close puts
+a value that nobody else puts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from tawara.metadata import files, queues
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.model.errors import KeyExists, UnknownKey
+
+Opener = Callable[[], Awaitable[Metadata]]
+
+
+@dataclass
+class Told:
+    """One call and its answer; `began` and `ended` are counted by one clock."""
+
+    name: str
+    keys: tuple[bytes, ...]
+    fid: int | None
+    began: int
+    ended: int = 0
+    answer: object = None
+
+
+State = dict[bytes, int]
+
+
+def follows(state: State, call: Told) -> State | None:
+    """The state after `call`, or None if its answer is not possible in `state`."""
+    key = call.keys[0]
+    now = state.get(key)
+    if call.name == "find":
+        return state if call.answer == now else None
+    if call.name == "close":
+        assert call.fid is not None
+        return {**state, key: call.fid} if call.answer == now else None
+    if call.name == "delete":
+        if call.answer != now:
+            return None
+        return {each: fid for each, fid in state.items() if each != key}
+    target = call.keys[1]
+    if call.answer == "unknown":
+        return state if now is None else None
+    if call.answer == "exists":
+        return state if now is not None and (target in state) else None
+    if now is None or target in state:
+        return None
+    return {**{each: fid for each, fid in state.items() if each != key}, target: now}
+
+
+@dataclass
+class Search:
+    """Looks for an order of the calls that explains their answers."""
+
+    calls: list[Told]
+    dead_ends: set[tuple[frozenset[int], tuple[tuple[bytes, int], ...]]] = field(default_factory=set)
+
+    def explains(self, final: State) -> bool:
+        """Whether there is one, from an empty database to `final`."""
+        todo = [(frozenset(range(len(self.calls))), State())]
+        while todo:
+            left, state = todo.pop()
+            if not left:
+                if state == final:
+                    return True
+                continue
+            signature = (left, tuple(sorted(state.items())))
+            if signature in self.dead_ends:
+                continue
+            self.dead_ends.add(signature)
+            first_end = min(self.calls[each].ended for each in left)
+            for each in left:
+                if self.calls[each].began <= first_end and (after := follows(state, self.calls[each])) is not None:
+                    todo.append((left - {each}, after))
+        return False
+
+
+class Clients:
+    """Concurrent clients, and a protocol of what they were told."""
+
+    def __init__(self, trackers: list[Metadata], seed: int) -> None:
+        self.trackers = trackers
+        self.random = random.Random(seed)
+        self.clock = 0
+        self.told: list[Told] = []
+
+    def tick(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    async def client(self, keys: list[bytes], calls: int) -> None:
+        for _ in range(calls):
+            tracker = self.random.choice(self.trackers)
+            name = self.random.choice(("close", "close", "delete", "rename", "find"))
+            chosen = tuple(self.random.sample(keys, 2))
+            fid = None
+            if name == "close":
+                fid = await tracker.write(files.open_upload, dmid=1, key=chosen[0], classid=0, devids=(1,), now=1)
+            call = Told(name, chosen, fid, self.tick())
+            call.answer = await self.ask(tracker, call)
+            call.ended = self.tick()
+            self.told.append(call)
+
+    async def ask(self, tracker: Metadata, call: Told) -> object:
+        key = call.keys[0]
+        if call.name == "find":
+            found = await tracker.read(files.find, 1, key)
+            return None if found is None else found.fid
+        if call.name == "close":
+            assert call.fid is not None
+            return await tracker.write(
+                files.close_upload, call.fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1
+            )
+        try:
+            if call.name == "delete":
+                return await tracker.write(files.delete, 1, key, now=1)
+            return await tracker.write(files.rename, 1, *call.keys)
+        except UnknownKey:
+            return None if call.name == "delete" else "unknown"
+        except KeyExists:
+            return "exists"
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_changes_of_a_key_are_as_if_one_after_another(metadata: Metadata, opener: Opener, seed: int) -> None:
+    """Closes, deletes, renames and look-ups of three keys by six clients on two trackers have a sequential history."""
+    clients = Clients([metadata, await opener()], seed)
+    keys = [b"a", b"b", b"c"]
+    await asyncio.gather(*(clients.client(keys, 12) for _ in range(6)))
+    found = {key: await metadata.read(files.find, 1, key) for key in keys}
+    final = {key: each.fid for key, each in found.items() if each is not None}
+    assert Search(clients.told).explains(final), sorted(clients.told, key=lambda call: call.began)
+    assert len(set(final.values())) == len(final)
+
+    closed = {call.fid for call in clients.told if call.name == "close"}
+    gone = {each.fid for each in await metadata.write(queues.claim_deletions, limit=1000, now=10)}
+    assert gone == closed - set(final.values())
+
+
+def test_the_checker_finds_what_is_wrong() -> None:
+    """The checker accepts a possible history and refuses a lost close, a stale look-up and a key that came twice."""
+    first = Told("close", (b"a",), 1, 1, 2, None)
+    second = Told("close", (b"a",), 2, 3, 4, 1)
+    assert Search([first, second]).explains({b"a": 2})
+    assert not Search([first, second]).explains({b"a": 1})
+    assert not Search([first, Told("close", (b"a",), 2, 3, 4, None)]).explains({b"a": 2})
+    assert not Search([first, second, Told("find", (b"a",), None, 5, 6, 1)]).explains({b"a": 2})
+    assert Search([first, second, Told("find", (b"a",), None, 1, 6, 1)]).explains({b"a": 2})
+    assert not Search([first, Told("rename", (b"a", b"b"), None, 3, 4, None)]).explains({b"a": 1, b"b": 1})
+
+
+async def test_uploads_closed_together(metadata: Metadata, opener: Opener) -> None:
+    """Uploads that are opened and closed at once, on two trackers and of few keys, leave one file for each key."""
+    trackers = [metadata, await opener()]
+
+    async def create(number: int) -> tuple[bytes, int, int | None]:
+        key = b"k%d" % (number % 7)
+        tracker = trackers[number % 2]
+        fid = await tracker.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1)
+        replaced = await tracker.write(
+            files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1, 2), now=1
+        )
+        return key, fid, replaced
+
+    done = await asyncio.gather(*(create(number) for number in range(140)))
+    assert len({fid for _, fid, _ in done}) == 140
+    for key in {key for key, _, _ in done}:
+        fids = {fid for each, fid, _ in done if each == key}
+        replaced = [old for each, _, old in done if each == key]
+        found = await metadata.read(files.find, 1, key)
+        assert found is not None
+        # Each fid was replaced exactly once, but the last one, and exactly one close replaced nothing.
+        assert sorted(old for old in replaced if old is not None) == sorted(fids - {found.fid})
+        assert sorted(found.devids) == [1, 2]
+
+
+async def test_closing_and_giving_up_an_upload_at_once(metadata: Metadata, opener: Opener) -> None:
+    """Of a close and a discard of one upload, one succeeds; a fid is never both a file and queued for deletion."""
+    other = await opener()
+
+    async def both(tx: Transaction) -> int:
+        row = await tx.row("SELECT COUNT(*) FROM file f JOIN file_to_delete2 d ON d.fid = f.fid")
+        assert row is not None
+        return int(row[0])
+
+    for number in range(20):
+        key = b"k%d" % number
+        fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
+        told = await asyncio.gather(
+            metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1),
+            other.write(files.discard_upload, fid, now=1),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(each, BaseException) for each in told) == 1
+        found = await metadata.read(files.find, 1, key)
+        assert (found is None) == isinstance(told[0], BaseException)
+    assert await metadata.read(both) == 0
