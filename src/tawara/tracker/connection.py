@@ -1,0 +1,320 @@
+"""One client of the line server: requests come in pieces and in floods, answers go out in order, nothing piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tawara.model import errors
+from tawara.tracker.context import Call
+from tawara.tracker.verbs import QUICK, THOROUGH
+from tawara.wire.line import Args, LineBuffer, Request, ok, parse_request, refusal
+
+if TYPE_CHECKING:
+    from tawara.tracker.server import TrackerServer
+
+_log = structlog.get_logger("tracker")
+
+_BURST = 16
+"""Requests of one connection that are answered before others have their turn."""
+_ANSWERS = 64 * 1024
+"""Bytes of answers that are gathered before they are given to the transport."""
+_LINGER_SECONDS = 2.0
+"""How long what a refused peer still sends is thrown away, so that it can read why."""
+
+
+class Connection(asyncio.Protocol):
+    """The line protocol with one peer. One request at a time is worked on; the others wait, up to a limit."""
+
+    __slots__ = (
+        "_arrived",
+        "_busy",
+        "_eof",
+        "_leaving",
+        "_lines",
+        "_next",
+        "_reading",
+        "_scheduled",
+        "_server",
+        "_transport",
+        "_unread",
+        "_waiting",
+        "_waiting_bytes",
+        "_writing",
+        "client_ip",
+    )
+
+    def __init__(self, server: TrackerServer) -> None:
+        self._server = server
+        self._lines = LineBuffer(server.limits.line)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[bytes] = []
+        self._next = 0
+        """Where in `_waiting` the first request is that was not begun."""
+        self._waiting_bytes = 0
+        self._arrived = 0.0
+        """When the first of the waiting requests came."""
+        self._busy = False
+        """A request is being worked on."""
+        self._scheduled = False
+        """The event loop will call `_serve`."""
+        self._reading = True
+        self._writing = True
+        """Whether the peer takes what is sent."""
+        self._unread: asyncio.TimerHandle | None = None
+        self._eof = False
+        self._leaving = False
+        """Nothing more will be answered."""
+        self.client_ip: str | None = None
+
+    # --- what the transport tells -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.client_ip = str(peer[0]).removeprefix("::ffff:")
+        self._server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol. A request that is being worked on is finished all the same."""
+        self._transport = None
+        self._leaving = True
+        self._waiting.clear()
+        self._next = self._waiting_bytes = 0
+        if self._unread is not None:
+            self._unread.cancel()
+        self._server.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._leaving:
+            return
+        lines = [line for line in self._lines.feed(data) if line]
+        if lines:
+            if not self._waiting:
+                self._arrived = time.perf_counter()
+            self._waiting += lines
+            self._waiting_bytes += len(data)
+        if not self._scheduled and not self._busy:
+            self._serve()
+        self._govern_reading()
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. Whether to keep the connection until everything is answered."""
+        self._eof = True
+        return not self._leaving and (self._busy or self._scheduled or self._next < len(self._waiting))
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the peer does not read what it is sent."""
+        self._writing = False
+        assert self._transport is not None
+        self._watch_unread(self._transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._writing = True
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        self._schedule()
+
+    def _watch_unread(self, unread: int) -> None:
+        loop, seconds = asyncio.get_running_loop(), self._server.limits.unread_answer
+        self._unread = loop.call_later(seconds, self._cut_off_if_still, unread)
+
+    def _cut_off_if_still(self, unread: int) -> None:
+        if self._transport is None:
+            return
+        left = self._transport.get_write_buffer_size()
+        if left < unread:
+            self._watch_unread(left)  # it reads, if slowly
+        else:
+            _log.info("peer does not read its answers", peer=self.client_ip)
+            self.abort()
+
+    def _govern_reading(self) -> None:
+        """Read on or pause, by how much waits."""
+        if self._transport is None or self._leaving or self._eof:
+            return
+        wanted = self._waiting_bytes <= self._server.limits.pipelined and not self._lines.overlong
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    # --- answering ----------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._busy:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve(self) -> None:
+        """Answer what waits, until something has to be waited for or others have to have their turn."""
+        self._scheduled = False
+        answers: list[bytes] = []
+        size = 0
+        for _ in range(_BURST):
+            if self._busy or self._leaving or not self._writing or self._next >= len(self._waiting):
+                break
+            line = self._waiting[self._next]
+            self._next += 1
+            answer = self._begin(line)
+            if answer:
+                answers.append(answer)
+                size += len(answer)
+                if size >= _ANSWERS:
+                    self._send(b"".join(answers))
+                    answers, size = [], 0
+        if answers:
+            self._send(answers[0] if len(answers) == 1 else b"".join(answers))
+        if self._next < len(self._waiting):
+            if self._writing and not self._busy:
+                self._schedule()
+        else:
+            self._waiting.clear()
+            self._next = self._waiting_bytes = 0
+            if not self._busy:
+                self._leave_if_done()
+            self._govern_reading()
+
+    def _begin(self, line: bytes) -> bytes:
+        """Begin a request: its answer, or nothing if that will come later."""
+        begun = time.perf_counter()
+        request = parse_request(line)
+        if request.management:
+            return self._server.management.answer(request, self)
+        call = Call(request.args, self.client_ip)
+        running: Coroutine[Any, Any, Args]
+        if verb := QUICK.get(request.command):
+            running = verb(self._server.tracker, call)
+            try:
+                awaited = running.send(None)
+            except StopIteration as stop:
+                answer = ok(stop.value, request.callid)
+            except Exception as error:
+                answer = self._refuse(request, error)
+            else:
+                running = _resume(running, awaited)
+                return self._go_on(running, request, line, begun)
+        elif verb := THOROUGH.get(request.command):
+            return self._go_on(verb(self._server.tracker, call), request, line, begun)
+        else:
+            answer = refusal(errors.UnknownCommand(), request.callid)
+        self._server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
+        return answer
+
+    def _go_on(self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float) -> bytes:
+        """Let a request take its time; others wait on this connection, and on no other."""
+        self._busy = True
+        self._server.run(self._finish(running, request, line, begun))
+        return b""
+
+    async def _finish(self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float) -> None:
+        try:
+            answer = ok(await running, request.callid)
+        except Exception as error:
+            answer = self._refuse(request, error)
+        self._server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
+        self._busy = False
+        self._send(answer)
+        self._serve()
+
+    def _refuse(self, request: Request, error: Exception) -> bytes:
+        """The answer to a request that failed. What is no error of ours is logged, and nothing of it is told."""
+        if isinstance(error, errors.TawaraError):
+            if isinstance(error, errors.UnavailableError):
+                self._server.management.announce(f"{request.command}: {error.wire_text}")
+            return refusal(error, request.callid)
+        _log.error("request failed", command=request.command, peer=self.client_ip, exc_info=error)
+        self._server.management.announce(f"{request.command} crashed: {type(error).__name__}")
+        return refusal(errors.TawaraError(), request.callid)
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def push(self, data: bytes) -> None:
+        """Send lines that answer no request, unless the peer does not read."""
+        if self._writing and not self._leaving:
+            self._send(data)
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    def _leave_if_done(self) -> None:
+        """Everything is answered: end the connection if the peer has ended it, or sent what cannot be followed."""
+        if self._transport is None or self._leaving:
+            return
+        if self._lines.overlong:
+            self._send(refusal(errors.LineTooLong()))
+            self._linger()
+        elif self._eof:
+            self.close()
+
+    def _linger(self) -> None:
+        """Close, but first throw away for a moment what the peer still sends, or it would not see the last answer."""
+        assert self._transport is not None
+        self._leaving = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection when what was answered is sent."""
+        self._leaving = True
+        if self._transport is not None:
+            self._transport.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request of this peer is being worked on."""
+        return self._busy
+
+    def waiting(self) -> list[bytes]:
+        """The requests that were read and not begun."""
+        return self._waiting[self._next :]
+
+
+class _Resumed:
+    """Goes on with a coroutine that was begun outside a task, from what it waits for."""
+
+    __slots__ = ("_awaited", "_running")
+
+    def __init__(self, running: Coroutine[Any, Any, Args], awaited: Any) -> None:
+        self._running = running
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Args]:
+        awaited, running = self._awaited, self._running
+        while True:
+            try:
+                try:
+                    sent = yield awaited
+                except BaseException as error:
+                    awaited = running.throw(error)
+                else:
+                    awaited = running.send(sent)
+            except StopIteration as stop:
+                reply: Args = stop.value
+                return reply
+
+
+async def _resume(running: Coroutine[Any, Any, Args], awaited: Any) -> Args:
+    return await _Resumed(running, awaited)

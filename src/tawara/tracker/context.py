@@ -1,0 +1,147 @@
+"""What a verb works with: the parts of the tracker, and the call that it answers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol, TypeAlias
+
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model import errors
+from tawara.model.cluster import Cluster, Domain, HashType
+from tawara.model.limits import KEY_BYTES
+from tawara.tracker.directories import Directories
+from tawara.wire.line import Args
+
+
+class Nodes(Protocol):
+    """What the tracker asks of storage nodes; `tawara.client.nodes.NodeClient` is one. All raise NodeUnreachable."""
+
+    async def size(self, url: str) -> int | None:
+        """The bytes of the file at `url`, None if it is not there."""
+        ...
+
+    async def make_directory(self, url: str) -> bool:
+        """MKCOL; False if the node does not do that."""
+        ...
+
+    async def digest(self, url: str, hashtype: HashType, *, side_channel_port: int | None = None) -> bytes | None:
+        """The digest of the file at `url`, None if it is not there."""
+        ...
+
+
+def _unix_seconds() -> int:
+    return int(time.time())
+
+
+@dataclass(slots=True)
+class Tracker:
+    """The parts of one tracker. It holds no state that the database does not have, but for what may be forgotten."""
+
+    metadata: Metadata
+    view: ClusterView
+    nodes: Nodes
+    bells: Bells
+    side_channel_port: int | None = 7501
+    """Where storage nodes compute digests; None if they have no side channel."""
+    rng: Random = field(default_factory=Random)
+    now: Callable[[], int] = _unix_seconds
+    directories: Directories = field(default_factory=Directories)
+
+    @property
+    def cluster(self) -> Cluster:
+        """What this process knows of the cluster now."""
+        return self.view.current
+
+
+LARGEST = 2**63 - 1
+"""Largest fid and size, those of a signed column of 64 bits."""
+_NUMBER = re.compile(rb"\s*([+-]?\d{1,30})", re.ASCII)
+
+
+class Call:
+    """One request: its arguments, read as the original reads them, and who asks."""
+
+    __slots__ = ("args", "client_ip")
+
+    def __init__(self, args: Mapping[str, bytes], client_ip: str | None = None) -> None:
+        self.args = args
+        self.client_ip = client_ip
+
+    def raw(self, name: str) -> bytes:
+        """An argument as it came; empty if absent."""
+        return self.args.get(name, b"")
+
+    def text(self, name: str) -> str:
+        """An argument as text; what is not UTF-8 is kept as surrogates, which no name in the database has."""
+        return self.args.get(name, b"").decode("utf-8", "surrogateescape")
+
+    def flag(self, name: str) -> bool:
+        """Whether an argument is there and neither empty nor 0."""
+        return self.args.get(name, b"") not in (b"", b"0")
+
+    def number(self, name: str) -> int | None:
+        """An argument's leading digits as a number, as Perl reads it; None if absent or no number."""
+        match = _NUMBER.match(self.args.get(name, b""))
+        return int(match[1]) if match else None
+
+    def bounded(self, name: str, most: int = LARGEST) -> int:
+        """An argument as a number from 0 to `most`; 0 if absent, the nearer end if beyond."""
+        return min(max(0, self.number(name) or 0), most)
+
+    @property
+    def alternative(self) -> bool:
+        """Whether the client asks for the hosts' alternative addresses."""
+        return self.args.get("zone") == b"alt"
+
+    def domain(self, cluster: Cluster) -> Domain:
+        """The domain that the call names. Raises NoDomain, UnregDomain."""
+        raw = self.args.get("domain")
+        if not raw:
+            raise errors.NoDomain
+        domain = cluster.domains.get(raw.decode("utf-8", "surrogateescape"))
+        if domain is None:
+            raise errors.UnregDomain
+        return domain
+
+    def name(self, argument: str, missing: type[errors.TawaraError]) -> str:
+        """A name that must be given; it may be one that no database can have. Raises `missing`, InvalidName."""
+        raw = self.args.get(argument, b"")
+        if raw in (b"", b"0"):
+            raise missing
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise errors.InvalidName(f"{argument} must be UTF-8") from None
+
+    def new_name(self, argument: str, missing: type[errors.TawaraError], most: int) -> str:
+        """A name that is to be stored, of `most` bytes. Raises `missing`, InvalidName."""
+        name = self.name(argument, missing)
+        if len(name.encode()) > most:
+            raise errors.InvalidName(f"{argument} has at most {most} bytes")
+        if not name.isprintable():
+            raise errors.InvalidName(f"{argument} must be printable")
+        return name
+
+    def key(self, name: str = "key") -> bytes:
+        """A key that must be given. Raises NoKey."""
+        key = self.args.get(name)
+        if not key:
+            raise errors.NoKey
+        return key
+
+    def new_key(self, name: str = "key") -> bytes:
+        """A key that is to be stored; empty if absent. Raises InvalidKey when it is too long."""
+        key = self.args.get(name, b"")
+        if len(key) > KEY_BYTES:
+            raise errors.InvalidKey(f"A key has at most {KEY_BYTES} bytes")
+        return key
+
+
+Verb: TypeAlias = Callable[[Tracker, Call], Coroutine[Any, Any, Args]]
+"""A use case: reads a call, returns the reply's arguments, raises errors of the model."""

@@ -1,0 +1,100 @@
+"""The verbs about devices (reference: section 4)."""
+
+from __future__ import annotations
+
+from tawara.metadata import cluster as rows
+from tawara.model import errors
+from tawara.model.cluster import DeviceState
+from tawara.tracker.context import Call, Tracker
+from tawara.wire.line import Args, Value
+
+_LARGEST_DEVID = 2**31 - 1
+_LARGEST_WEIGHT = 2**23 - 1
+"""That of the original's column of three bytes."""
+
+
+async def create_device(tracker: Tracker, call: Call) -> Args:
+    """Make a device on a host that is given by id or name; `alive`, but without files until the monitor has seen it."""
+    state = DeviceState.ALIVE
+    if call.raw("state"):
+        try:
+            state = DeviceState(call.text("state"))
+        except ValueError:
+            raise errors.InvalidState from None
+    devid = _digits(call.raw("devid"), _LARGEST_DEVID)
+    if not devid:
+        raise errors.InvalidDevid
+    cluster = await tracker.view.refresh()  # the host may have been made on another tracker a moment ago
+    hostid = _digits(call.raw("hostid"), _LARGEST_DEVID)
+    if hostid:
+        if hostid not in cluster.hosts:
+            raise errors.UnknownHostid
+    elif call.flag("hostname"):
+        host = cluster.hosts_by_name.get(call.text("hostname"))
+        if host is None:
+            raise errors.UnknownHost
+        hostid = host.hostid
+    else:
+        raise errors.BadArgs("No hostid/hostname parameter")
+    await tracker.metadata.write(rows.create_device, devid, hostid, state)
+    await tracker.view.renew()
+    return {}
+
+
+def _digits(raw: bytes, most: int) -> int | None:
+    """A number written in digits alone; None for anything else."""
+    return int(raw) if raw.isdigit() and len(raw) <= 10 and int(raw) <= most else None
+
+
+async def get_devices(tracker: Tracker, call: Call) -> Args:
+    """All devices, or the one with the `devid` that is asked for."""
+    cluster = tracker.cluster
+    wanted = call.number("devid") if call.flag("devid") else None
+    devices = [device for device in cluster.devices.values() if wanted in (None, device.devid)]
+    reply: dict[str, Value] = {"devices": len(devices)}
+    for number, device in enumerate(devices, 1):
+        seen = cluster.observed.get(device.devid)
+        busy = seen.utilization if seen else None
+        reply |= {
+            f"dev{number}_devid": device.devid,
+            f"dev{number}_hostid": device.hostid,
+            f"dev{number}_status": device.state.value,
+            f"dev{number}_weight": device.weight,
+            f"dev{number}_mb_total": device.mb_total,
+            f"dev{number}_mb_used": device.mb_used,
+            f"dev{number}_mb_free": device.mb_free,
+            f"dev{number}_mb_asof": device.mb_asof,
+            f"dev{number}_observed_state": seen.state.value if seen else "",
+            f"dev{number}_utilization": "" if busy is None else f"{busy:.2f}",
+            f"dev{number}_reject_bad_md5": int(seen.rejects_bad_md5) if seen else "",
+        }
+    return reply
+
+
+async def set_state(tracker: Tracker, call: Call) -> Args:
+    """Decide a device's state."""
+    host, devid = _device(call)
+    try:
+        state = DeviceState(call.text("state"))
+    except ValueError:
+        raise errors.BadParams from None
+    await tracker.metadata.write(rows.set_device_state, host, devid, state)
+    await tracker.view.renew()
+    return {}
+
+
+async def set_weight(tracker: Tracker, call: Call) -> Args:
+    """Set how much a device is read from, relative to the others."""
+    host, devid = _device(call)
+    weight = call.number("weight")
+    if weight is None or not 0 <= weight <= _LARGEST_WEIGHT:
+        raise errors.BadParams
+    await tracker.metadata.write(rows.set_device_weight, host, devid, weight)
+    await tracker.view.renew()
+    return {}
+
+
+def _device(call: Call) -> tuple[str, int]:
+    if not call.flag("host") or not call.flag("device"):
+        raise errors.BadParams
+    return call.name("host", errors.BadParams), call.bounded("device", _LARGEST_DEVID)

@@ -1,0 +1,118 @@
+"""The verbs about domains and their classes (reference: section 4)."""
+
+from __future__ import annotations
+
+from tawara.metadata import cluster as rows
+from tawara.model import errors
+from tawara.model.cluster import DEFAULT_CLASS, HashType
+from tawara.model.limits import CLASS_NAME_BYTES, NAME_BYTES
+from tawara.model.policy import parse as parse_policy
+from tawara.tracker.context import Call, Tracker
+from tawara.wire.line import Args, Value
+
+_MOST_COPIES = 255
+"""Largest mindevcount (schema: a column of one byte)."""
+_LONGEST_POLICY = 255
+
+
+async def create_domain(tracker: Tracker, call: Call) -> Args:
+    """Make a domain."""
+    name = call.new_name("domain", errors.NoDomain, NAME_BYTES)
+    await tracker.metadata.write(rows.create_domain, name)
+    await tracker.view.renew()
+    return {"domain": name}
+
+
+async def delete_domain(tracker: Tracker, call: Call) -> Args:
+    """Remove a domain that has neither files nor classes."""
+    name = call.name("domain", errors.NoDomain)
+    await tracker.metadata.write(rows.delete_domain, name)
+    await tracker.view.renew()
+    return {"domain": name}
+
+
+async def get_domains(tracker: Tracker, call: Call) -> Args:
+    """All domains with their classes. The names of the reply's arguments have no separators; clients know."""
+    domains = tracker.cluster.domains.values()
+    reply: dict[str, Value] = {"domains": len(domains)}
+    for number, domain in enumerate(domains, 1):
+        reply[f"domain{number}"] = domain.name
+        reply[f"domain{number}classes"] = len(domain.classes)
+        for class_number, each in enumerate(domain.classes.values(), 1):
+            prefix = f"domain{number}class{class_number}"
+            reply[f"{prefix}name"] = each.name
+            reply[f"{prefix}mindevcount"] = each.mindevcount
+            reply[f"{prefix}replpolicy"] = each.policy
+            reply[f"{prefix}hashtype"] = each.hashtype.wire if each.hashtype else "NONE"
+    return reply
+
+
+async def create_class(tracker: Tracker, call: Call) -> Args:
+    """Make a class of a domain; `default` gets a row of its own."""
+    domain = call.name("domain", errors.NoDomain)
+    name = call.new_name("class", errors.NoClass, CLASS_NAME_BYTES)
+    mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
+    await tracker.metadata.write(
+        rows.create_class, domain, name, mindevcount=mindevcount, replpolicy=policy, hashtype=hashtype
+    )
+    await tracker.view.renew()
+    return {"class": name, "mindevcount": mindevcount, "domain": domain}
+
+
+async def update_class(tracker: Tracker, call: Call) -> Args:
+    """Change a class; an empty policy leaves the old one, the hash type `NONE` removes it."""
+    domain = call.name("domain", errors.NoDomain)
+    name = call.name("class", errors.NoClass)
+    mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
+    await tracker.metadata.write(
+        rows.update_class,
+        domain,
+        name,
+        mindevcount=mindevcount,
+        replpolicy=policy,
+        hashtype=hashtype,
+        clear_hashtype=bool(call.raw("hashtype")) and hashtype is None,
+    )
+    await tracker.view.renew()
+    return {"class": name, "mindevcount": mindevcount, "domain": domain}
+
+
+async def delete_class(tracker: Tracker, call: Call) -> Args:
+    """Remove a class that has no files."""
+    domain = call.name("domain", errors.NoDomain)
+    name = call.name("class", errors.NoClass)
+    if name == DEFAULT_CLASS:
+        raise errors.NodelDefaultClass
+    await tracker.metadata.write(rows.delete_class, domain, name)
+    await tracker.view.renew()
+    return {"domain": domain, "class": name}
+
+
+def _mindevcount(call: Call) -> int:
+    count = call.number("mindevcount") or 0
+    if count < 1:
+        raise errors.InvalidMindevcount
+    if count > _MOST_COPIES:
+        raise errors.InvalidMindevcount(f"The mindevcount must be at most {_MOST_COPIES}")
+    return count
+
+
+def _policy(call: Call) -> str | None:
+    text = call.text("replpolicy")
+    if not text:
+        return None
+    if len(text) > _LONGEST_POLICY:
+        raise errors.InvalidReplpolicy(f"A replication policy has at most {_LONGEST_POLICY} characters")
+    parse_policy(text)
+    return text
+
+
+def _hashtype(call: Call) -> HashType | None:
+    """The hash type, None for `NONE` and for nothing."""
+    name = call.text("hashtype")
+    if name in ("", "NONE"):
+        return None
+    hashtype = HashType.from_wire(name)
+    if hashtype is None:
+        raise errors.InvalidHashtype
+    return hashtype

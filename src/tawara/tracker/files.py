@@ -1,0 +1,143 @@
+"""The verbs about one stored file: where it is, what it is, and its deletion, renaming and change of class."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from tawara.metadata import diagnosis, files
+from tawara.model import errors
+from tawara.model.cluster import Cluster, Domain
+from tawara.model.files import StoredFile
+from tawara.model.placement import order_for_reading
+from tawara.tracker.context import Call, Tracker
+from tawara.wire.line import Args, Value
+
+_FEWEST_PATHS = 2
+"""The least that `pathcount` can ask for."""
+
+
+async def get_paths(tracker: Tracker, call: Call) -> Args:
+    """Where a file can be read now, the best place first; not more than `pathcount` places, perhaps none."""
+    cluster = tracker.cluster
+    domain = call.domain(cluster)
+    stored = await _find(tracker, call, domain)
+    wanted = max(_FEWEST_PATHS, call.number("pathcount") or 0)
+    order = order_for_reading(cluster, stored.devids, tracker.rng)
+    chosen: list[int] = []
+    for devids in (order.preferred, order.draining):
+        if devids and len(chosen) < wanted:
+            if not chosen and not call.flag("noverify"):
+                devids = await _from_first_whole(tracker, stored, devids)
+            chosen.extend(devids[: wanted - len(chosen)])
+    if not chosen and order.backup is not None:
+        chosen.append(order.backup)
+    reply: dict[str, Value] = {"paths": len(chosen)}
+    for number, devid in enumerate(chosen, 1):
+        reply[f"path{number}"] = cluster.url(
+            devid, stored.fid, get=True, client_ip=call.client_ip, alternative=call.alternative
+        )
+    return reply
+
+
+async def _from_first_whole(tracker: Tracker, stored: StoredFile, devids: Sequence[int]) -> Sequence[int]:
+    """The devices without those in front whose replica is missing or has another length; those behind are not asked."""
+    for position, devid in enumerate(devids):
+        url = tracker.cluster.url(devid, stored.fid, get=True)
+        if url is None:
+            continue
+        try:
+            # A verb may be begun outside any task, and a request to a node has timeouts, which need one.
+            length = await asyncio.ensure_future(tracker.nodes.size(url))
+        except errors.NodeUnreachable:
+            continue
+        if length == stored.length:
+            return devids[position:]
+    return ()
+
+
+async def _find(tracker: Tracker, call: Call, domain: Domain) -> StoredFile:
+    stored = await tracker.metadata.read(files.find, domain.dmid, call.key())
+    if stored is None:
+        raise errors.UnknownKey
+    return stored
+
+
+def names_of(cluster: Cluster, stored: StoredFile) -> tuple[str, str]:
+    """The names of a file's domain and class, empty where they are gone."""
+    domain = cluster.domains_by_id.get(stored.dmid)
+    storage_class = domain.classes.get(stored.classid) if domain else None
+    return domain.name if domain else "", storage_class.name if storage_class else ""
+
+
+async def file_info(tracker: Tracker, call: Call) -> Args:
+    """What is known of a file."""
+    domain = call.domain(tracker.cluster)
+    stored = await _find(tracker, call, domain)
+    storage_class = domain.classes.get(stored.classid)
+    reply: dict[str, Value] = {
+        "fid": stored.fid,
+        "domain": domain.name,
+        "class": storage_class.name if storage_class else "",
+        "key": stored.key,
+        "length": stored.length,
+        "devcount": stored.devcount,
+    }
+    if storage_class and storage_class.hashtype:
+        reply["checksum"] = str(stored.checksum) if stored.checksum else "MISSING"
+    if call.flag("devices"):
+        reply["devids"] = ",".join(map(str, sorted(stored.devids)))
+    return reply
+
+
+async def file_debug(tracker: Tracker, call: Call) -> Args:
+    """Every row that the database has about a fid, of a file or not."""
+    cluster = tracker.cluster
+    stored = None if call.flag("fid") else await _find(tracker, call, call.domain(cluster))
+    fid = stored.fid if stored else call.bounded("fid")
+    facts = await tracker.metadata.read(diagnosis.facts_of, fid)
+    reply: dict[str, Value] = {"checksum": str(facts.checksum) if facts.checksum else "NONE"}
+    if facts.devids:
+        reply["devids"] = ",".join(map(str, facts.devids))
+    for devid in facts.devids:
+        url = cluster.url(devid, facts.fid, get=True, client_ip=call.client_ip, alternative=call.alternative)
+        reply[f"devpath_{devid}"] = url
+    for prefix, row in facts.rows.items():
+        reply |= {f"{prefix}_{column}": value for column, value in row.items()}
+    if stored is None:
+        stored = await tracker.metadata.read(files.find_fid, fid)
+    if stored is not None:
+        reply["fid_domain"], reply["fid_class"] = names_of(cluster, stored)
+    return reply
+
+
+async def delete(tracker: Tracker, call: Call) -> Args:
+    """Forget a key; its bytes go later."""
+    domain = call.domain(tracker.cluster)
+    await tracker.metadata.write(files.delete, domain.dmid, call.key(), now=tracker.now())
+    tracker.bells.delete.ring()
+    return {}
+
+
+async def rename(tracker: Tracker, call: Call) -> Args:
+    """Give a file another key, never one that is taken."""
+    domain = call.domain(tracker.cluster)
+    from_key, to_key = call.key("from_key"), call.key("to_key")
+    call.new_key("to_key")
+    await tracker.metadata.write(files.rename, domain.dmid, from_key, to_key)
+    return {}
+
+
+async def updateclass(tracker: Tracker, call: Call) -> Args:
+    """Move a file to another class of its domain."""
+    domain = call.domain(tracker.cluster)
+    key = call.key()
+    name = call.text("class")
+    if not name:
+        raise errors.NoClass
+    storage_class = domain.class_named(name)
+    if storage_class is None:
+        raise errors.ClassNotFound
+    if await tracker.metadata.write(files.set_class, domain.dmid, key, storage_class.classid):
+        tracker.bells.replicate.ring()
+    return {}

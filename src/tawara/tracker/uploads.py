@@ -1,0 +1,196 @@
+"""The verbs by which a file comes in: create_open and create_close (reference: section 3)."""
+
+from __future__ import annotations
+
+import time
+
+from tawara.metadata import files
+from tawara.model import errors
+from tawara.model.cluster import Checksum
+from tawara.model.files import Upload
+from tawara.model.limits import DESTINATIONS
+from tawara.model.placement import choose_destinations
+from tawara.tracker.context import LARGEST, Call, Tracker
+from tawara.wire.line import Args, Value
+
+
+class _Profile:
+    """How long the steps of a call took, for `debug_profile=1`."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._since = time.perf_counter()
+        self._points: list[tuple[str, float]] = []
+
+    def point(self, name: str) -> None:
+        """The step `name` is done."""
+        if self._wanted:
+            now = time.perf_counter()
+            self._points.append((name, now - self._since))
+            self._since = now
+
+    def args(self) -> dict[str, Value]:
+        """What goes into the reply; nothing if it was not wanted."""
+        if not self._wanted:
+            return {}
+        args: dict[str, Value] = {"profpoints": len(self._points)}
+        for number, (name, seconds) in enumerate(self._points, 1):
+            args[f"prof_{number}_name"] = name
+            args[f"prof_{number}_time"] = f"{seconds:.3f}"
+        return args
+
+
+async def create_open(tracker: Tracker, call: Call) -> Args:
+    """Begin an upload: a new fid, and the places where the client may put its bytes, the best first."""
+    await tracker.view.wait_observed()
+    profile = _Profile(call.flag("debug_profile"))
+    cluster = tracker.cluster
+    domain = call.domain(cluster)
+    key = call.new_key()
+    storage_class = domain.class_named(call.text("class"))
+    if storage_class is None:
+        raise errors.UnregClass
+    fid = call.number("fid") or 0
+    if not 0 <= fid <= LARGEST:
+        raise errors.BadParams("The fid is out of range")
+    many = call.flag("multi_dest")
+    size = max(0, call.number("size") or 0) or None
+    devids = choose_destinations(cluster, tracker.rng, count=DESTINATIONS if many else 1, size=size)
+    profile.point("choose_devices")
+    fid = await tracker.metadata.write(
+        files.open_upload,
+        dmid=domain.dmid,
+        key=key,
+        classid=storage_class.classid,
+        devids=devids,
+        now=tracker.now(),
+        fid=fid,
+    )
+    profile.point("open_upload")
+    if not _is_on(cluster.settings.get("skip_mkcol")):
+        await tracker.directories.make(cluster, fid, devids, tracker.nodes.make_directory)
+        for devid in devids:
+            profile.point(f"vivify_dir_on_dev{devid}")
+    urls = [cluster.url(devid, fid, client_ip=call.client_ip, alternative=call.alternative) for devid in devids]
+    if not many:
+        return {"fid": fid, "devid": devids[0], "path": urls[0], **profile.args()}
+    reply: dict[str, Value] = {"fid": fid, "dev_count": len(devids)}
+    for number, (devid, url) in enumerate(zip(devids, urls, strict=True), 1):
+        reply[f"devid_{number}"] = devid
+        reply[f"path_{number}"] = url
+    return reply | profile.args()
+
+
+def _is_on(setting: str | None) -> bool:
+    return (setting or "0") != "0"
+
+
+async def create_close(tracker: Tracker, call: Call) -> Args:
+    """End an upload: check that the bytes are there, then name them. From the check on, a failure discards them."""
+    cluster = tracker.cluster
+    domain = call.domain(cluster)
+    for name, missing in (("fid", errors.NoFid), ("devid", errors.NoDevid), ("path", errors.NoPath)):
+        if not call.flag(name):
+            raise missing
+    checksum = _checksum(call)
+    key = call.new_key()
+    fid, devid = call.number("fid") or 0, call.number("devid") or 0
+    path = call.text("path")
+    if not 0 < fid <= LARGEST or path != cluster.url(
+        devid, fid, client_ip=call.client_ip, alternative=call.alternative
+    ):
+        raise errors.BogusArgs
+    upload = await tracker.metadata.read(files.find_upload, fid)
+    if upload is None or upload.dmid != domain.dmid:
+        raise errors.NoTempFile
+    if not key:  # the client's way to abandon an upload
+        await _discard(tracker, upload)
+        return {}
+    try:
+        length = await _verified_length(tracker, call, upload, devid, checksum)
+        replaced = await _name(tracker, call, upload, devid, length, checksum)
+    except (
+        errors.InvalidDestdev,
+        errors.SizeVerifyError,
+        errors.SizeMismatch,
+        errors.ChecksumMismatch,
+        errors.FidExists,
+    ):
+        await _discard(tracker, upload)
+        raise
+    tracker.bells.replicate.ring()
+    if replaced is not None:
+        tracker.bells.delete.ring()
+    return {}
+
+
+def _checksum(call: Call) -> Checksum | None:
+    text = call.text("checksum")
+    if not text:
+        return None
+    checksum = Checksum.parse(text)
+    if checksum is None:
+        raise errors.InvalidChecksumFormat
+    return checksum
+
+
+async def _discard(tracker: Tracker, upload: Upload) -> None:
+    await tracker.metadata.write(files.discard_upload, upload.fid, now=tracker.now())
+    tracker.bells.delete.ring()
+
+
+async def _verified_length(tracker: Tracker, call: Call, upload: Upload, devid: int, checksum: Checksum | None) -> int:
+    """The bytes that lie on the device, after all checks that the client asks for."""
+    if devid not in upload.devids:
+        offered = ",".join(map(str, upload.devids))
+        raise errors.InvalidDestdev(f"File uploaded to invalid dest {devid}. Valid devices were: {offered}")
+    path, expected = call.text("path"), call.text("size")
+    # The tracker goes to the host's own address, also when the client was given the alternative one.
+    url = tracker.cluster.url(devid, upload.fid) or path
+    try:
+        actual = await tracker.nodes.size(url)
+        trouble = "missing" if actual is None else ""
+        cause = ""
+    except errors.NodeUnreachable as error:
+        actual, trouble, cause = None, "cantreach", error.message
+    if actual is None:
+        raise errors.SizeVerifyError(f"Expected: {expected}; actual: 0 ({trouble}); path: {path}; error: {cause}")
+    if call.flag("size"):
+        size = call.number("size")
+        if size is None or (size > -1 and size != actual):
+            raise errors.SizeMismatch(f"Expected: {expected}; actual: {actual}; path: {path}")
+    if checksum is not None and call.flag("checksumverify"):
+        await _verify_checksum(tracker, upload.fid, url, path, checksum)
+    return actual
+
+
+async def _verify_checksum(tracker: Tracker, fid: int, url: str, path: str, checksum: Checksum) -> None:
+    name = checksum.hashtype.wire
+    try:
+        digest = await tracker.nodes.digest(url, checksum.hashtype, side_channel_port=tracker.side_channel_port)
+        actual = digest.hex() if digest is not None else "(missing)"
+    except errors.NodeUnreachable:
+        digest, actual = None, "(cantreach)"
+    if digest != checksum.digest:
+        raise errors.ChecksumMismatch(
+            f"Expected: Checksum[f={fid};{name}={checksum.digest.hex()}]; actual: {name}:{actual}; path: {path}"
+        )
+
+
+async def _name(
+    tracker: Tracker, call: Call, upload: Upload, devid: int, length: int, checksum: Checksum | None
+) -> int | None:
+    """Give the key its new content; the fid that it had, if any. The checksum is kept if its class wants that kind."""
+    storage_class = tracker.cluster.storage_class(upload.dmid, upload.classid)
+    wanted = storage_class.hashtype if storage_class else None
+    return await tracker.metadata.write(
+        files.close_upload,
+        upload.fid,
+        dmid=upload.dmid,
+        key=call.key(),
+        classid=upload.classid,
+        length=length,
+        devids=(devid,),
+        now=tracker.now(),
+        checksum=checksum if checksum is not None and checksum.hashtype is wanted else None,
+    )

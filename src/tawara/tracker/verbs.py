@@ -1,0 +1,55 @@
+"""The commands of the line protocol, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tawara.tracker import devices, domains, files, hosts, listing, settings, upkeep, uploads
+from tawara.tracker.context import Verb
+
+QUICK: Mapping[str, Verb] = MappingProxyType(
+    {
+        "delete": files.delete,
+        "file_debug": files.file_debug,
+        "file_info": files.file_info,
+        "get_devices": devices.get_devices,
+        "get_domains": domains.get_domains,
+        "get_hosts": hosts.get_hosts,
+        "get_paths": files.get_paths,
+        "list_fids": listing.list_fids,
+        "list_keys": listing.list_keys,
+        "noop": upkeep.noop,
+        "rename": files.rename,
+        "replicate_now": upkeep.replicate_now,
+        "server_setting": settings.server_setting,
+        "server_settings": settings.server_settings,
+        "set_server_setting": settings.set_server_setting,
+        "test": upkeep.test,
+        "updateclass": files.updateclass,
+    }
+)
+"""Verbs that are begun where the request is read, outside any task, and may be done before it would have been started.
+Until they first wait for the database they do nothing that needs a task, such as a timeout."""
+
+THOROUGH: Mapping[str, Verb] = MappingProxyType(
+    {
+        "clear_cache": upkeep.clear_cache,
+        "create_class": domains.create_class,
+        "create_close": uploads.create_close,
+        "create_device": devices.create_device,
+        "create_domain": domains.create_domain,
+        "create_host": hosts.create_host,
+        "create_open": uploads.create_open,
+        "delete_class": domains.delete_class,
+        "delete_domain": domains.delete_domain,
+        "delete_host": hosts.delete_host,
+        "do_monitor_round": upkeep.clear_cache,
+        "set_state": devices.set_state,
+        "set_weight": devices.set_weight,
+        "sleep": upkeep.sleep,
+        "update_class": domains.update_class,
+        "update_host": hosts.update_host,
+    }
+)
+"""Verbs that talk to storage nodes or wait for the monitor; each call is a task."""
