@@ -60,7 +60,7 @@ class Store:
         """What starts it."""
         return [*TAWARA, "up", str(self.directory), "--json", *self.settings, *self.flags]
 
-    def start(self) -> dict[str, str]:
+    def start(self) -> dict[str, object]:
         """Start it, and wait until it says that it is ready; what it said."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -69,7 +69,7 @@ class Store:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"ended with {self.process.wait()}: {self.log.read_text()[-3000:]}"
-        ready: dict[str, str] = json.loads(line)
+        ready: dict[str, object] = json.loads(line)
         assert ready["event"] == "ready"
         return ready
 

@@ -30,8 +30,10 @@ class Store(Section):
 
     database: Annotated[
         str,
-        Doc(description="Where the names are kept: sqlite:///PATH (relative to this file), postgresql://, mysql://."),
-    ] = "sqlite:///tawara.db"
+        Doc(
+            description="Where the names are kept: sqlite:PATH (relative to this file), postgresql://USER@HOST/NAME, mysql://…."
+        ),
+    ] = "sqlite:tawara.db"
     min_free_mb: Annotated[int, Doc(ge=0, description="A device with less free space (MiB) gets no new files.")] = 100
     mindevcount: Annotated[
         int, Doc(ge=1, description="Copies of a file whose domain has no class row of its own for `default`.")

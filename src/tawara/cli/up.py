@@ -68,13 +68,12 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 @asynccontextmanager
 async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
     async with running(configuration, directory, frozenset(Room), one_machine=True) as store:
-        await store.view.wait_observed()
         print(_as_json(store) if json else _welcome(store), flush=True)
         yield store
 
 
 def _as_json(store: Running) -> str:
-    return jsonlib.dumps({"event": "ready", "directory": str(store.directory), **store.addresses})
+    return jsonlib.dumps({"event": "ready", "directory": str(store.directory), "addresses": store.addresses})
 
 
 def _welcome(store: Running) -> str:
@@ -85,7 +84,7 @@ def _welcome(store: Running) -> str:
     url = f"http://{where['gateway']}/{first_run.DOMAIN}/hello.txt"
     width = max(map(len, where))
     lines = [f"Tawara is up; its files lie in {store.directory}", ""]
-    lines += [f"  {name.replace('_', ' '):<{width}}  {address}" for name, address in where.items()]
+    lines += [f"  {name:<{width}}  {address}" for name, address in where.items()]
     lines += [
         "",
         "Try, in another terminal:",
