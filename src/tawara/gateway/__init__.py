@@ -1,1 +1,1 @@
-"""The HTTP door: Python decides, nginx moves the bytes."""
+"""The HTTP door: files by domain and key for people and applications, in front of which nginx moves the bytes."""

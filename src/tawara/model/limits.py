@@ -23,6 +23,8 @@ LIST_FIDS: Final = 500
 """Most fids in one answer to list_fids."""
 DESTINATIONS: Final = 3
 """Most devices offered to an upload by create_open with multi_dest."""
+REPLICAS_TRIED: Final = 6
+"""Most replicas that the gateway tries for one read."""
 NODE_PATH_BYTES: Final = 1024
 """Longest path on a storage node, in bytes."""
 END_OF_TIME: Final = 2**31 - 1
@@ -53,6 +55,10 @@ class Limits:
     """Time within which a request's header must have arrived once its connection is open or its first byte is there."""
     stalled_body: float = 60.0
     """Time that a body may stand still, in either direction, before the transfer is given up."""
+    node_connect: float = 2.0
+    """Time that a storage node may take to accept a connection before the gateway's nginx takes the next replica."""
+    node_answer: float = 10.0
+    """Time that a storage node may take to begin an answer, or to continue it, before the next replica is taken."""
     upload: int = 64 * 1024**4
     """Largest file."""
     upload_open: int = 3600

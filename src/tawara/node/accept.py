@@ -31,32 +31,18 @@ class Door:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: tuple[str, int] | socket.socket,
         purpose: str,
         make_protocol: Callable[[Leave], asyncio.Protocol],
         *,
         connections: int,
         reuse_port: bool = False,
     ) -> None:
-        """Take `address` (port 0: any free one) for `purpose`, in words for people. Raises PortTaken."""
+        """Take `address` (port 0: any free one; or a socket that listens) for `purpose`, in words. Raises PortTaken."""
         self._make_protocol = make_protocol
         self._free = asyncio.Semaphore(min(connections, _affordable()))
         self._task: asyncio.Task[None] | None = None
-        host, port = address
-        try:
-            family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._socket = socket.create_server(
-                resolved[:2],
-                family=family,
-                backlog=_BACKLOG,
-                reuse_port=reuse_port,
-            )
-        except OSError as error:
-            reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
-            raise PortTaken(
-                f"{host}:{port} {reason}; {purpose} wants it",
-                hint="Stop what listens there, or give another port in the configuration.",
-            ) from error
+        self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
         self._socket.setblocking(False)
 
     @property
@@ -94,6 +80,20 @@ class Door:
             except OSError:
                 connection.close()
                 self._free.release()
+
+
+def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) -> socket.socket:
+    """A socket that listens on `address` (port 0: any free one) for `purpose`, in words. Raises PortTaken."""
+    host, port = address
+    try:
+        family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(resolved[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise PortTaken(
+            f"{host}:{port} {reason}; {purpose} wants it",
+            hint="Stop what listens there, or give another port in the configuration.",
+        ) from error
 
 
 def _affordable() -> int:

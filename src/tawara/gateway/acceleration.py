@@ -1,0 +1,49 @@
+"""Telling nginx where a body lies, in the header fields of an answer without one: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tawara.gateway import nginx_configuration as nginx
+from tawara.gateway.nginx_configuration import Field
+from tawara.gateway.reading import Answer
+from tawara.model.limits import REPLICAS_TRIED
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One place to read a file from."""
+
+    path: str
+    """`/devN/…/FID.fid`."""
+    host: str | None
+    """`ADDRESS:PORT` of its storage node; None for a file of this machine."""
+
+
+def redirect(answer: Answer, replicas: Sequence[Replica], *, range_asked: bool) -> dict[str, str]:
+    """The fields that make nginx send `answer` from the first of `replicas` that it can be read from.
+
+    `range_asked` is whether the client's request has a Range at all: nginx's own reading of it differs from ours where
+    it is malformed, and then it must not look.
+    """
+    span = answer.part
+    assert span is not None
+    wanted = f"bytes={span.start}-{span.start + span.length - 1}" if answer.partial else ""
+    local = "local" if answer.partial or not range_asked else "whole"
+    fields = {
+        Field.ETAG: answer.headers["ETag"],
+        Field.MODIFIED: answer.headers.get("Last-Modified", ""),
+        Field.TYPE: answer.headers["Content-Type"],
+        Field.RANGE: wanted,
+    }
+    named: dict[str, str] = {str(name): value for name, value in fields.items()}
+    for number, replica in enumerate(replicas, start=1):
+        named[nginx.path(number)] = replica.path
+        named[nginx.host(number)] = replica.host or ""
+    places = [f"@{'remote' if replica.host else local}_{number}" for number, replica in enumerate(replicas, start=1)]
+    named["X-Accel-Redirect"] = places[0] if places else nginx.EXHAUSTED
+    for number, name in enumerate([*places[1:], nginx.EXHAUSTED], start=2):
+        if number <= REPLICAS_TRIED:
+            named[nginx.place(number)] = name
+    return named

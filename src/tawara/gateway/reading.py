@@ -1,0 +1,101 @@
+"""What a GET or HEAD of a stored file is answered, before a byte is sent: pure decisions (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from mimetypes import MimeTypes
+from random import Random
+from typing import Final
+
+from tawara.model.cluster import Cluster
+from tawara.model.files import StoredFile
+from tawara.model.limits import REPLICAS_TRIED
+from tawara.model.placement import order_for_reading
+from tawara.wire import ranges
+from tawara.wire.http import Conditions, Validators, Verdict, entity_tag, http_date
+
+_TYPES: Final = MimeTypes(filenames=()).types_map[True]
+"""By extension; Python's own table, so that the answer does not depend on the machine's files."""
+_PACKED: Final = {
+    ".gz": "application/gzip",
+    ".bz2": "application/x-bzip2",
+    ".xz": "application/x-xz",
+    ".zst": "application/zstd",
+}
+_UNKNOWN_TYPE: Final = "application/octet-stream"
+_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]*;[\x20-\x7e\t]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status, header fields, and the part of the file that is the body (None: no body at all)."""
+
+    status: int
+    headers: Mapping[str, str]
+    part: ranges.Span | None = None
+    partial: bool = False
+    """Whether the part was asked for by a range, so that the status is 206."""
+
+
+def validators(stored: StoredFile) -> Validators:
+    """What conditions of a request are compared with."""
+    return Validators(entity_tag(stored.fid, stored.length), stored.stored_at)
+
+
+def media_type(text: str | None) -> str | None:
+    """A Content-Type as it may be stored and sent again; None if it is not one."""
+    return text if text is not None and len(text) <= 255 and _TYPE.fullmatch(text) else None
+
+
+def type_of(stored: StoredFile) -> str:
+    """The Content-Type: as the uploader gave it, else by the key's extension."""
+    given = media_type(stored.content_type)
+    if given is not None:
+        return given
+    name = stored.key.rpartition(b"/")[2].decode("ascii", "replace").lower()
+    dot = name.rfind(".")
+    extension = name[dot:] if dot >= 0 else ""
+    return _PACKED.get(extension) or _TYPES.get(extension, _UNKNOWN_TYPE)
+
+
+def entity_headers(stored: StoredFile) -> dict[str, str]:
+    """The validators as header fields."""
+    headers = {"ETag": entity_tag(stored.fid, stored.length)}
+    if stored.stored_at is not None:
+        headers["Last-Modified"] = http_date(stored.stored_at)
+    return headers
+
+
+def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> Answer:
+    """Preconditions first, then the range (RFC 9110, section 13.2.2); HEAD knows no ranges (section 14.2)."""
+    current = validators(stored)
+    verdict = conditions.judge(current, reading=True)
+    headers = entity_headers(stored)
+    if verdict is Verdict.NOT_MODIFIED:
+        return Answer(304, headers)
+    if verdict is Verdict.FAILED:
+        return Answer(412, headers)
+    headers |= {
+        "Content-Type": type_of(stored),
+        "Content-Length": str(stored.length),
+        "Accept-Ranges": "bytes",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if head:
+        return Answer(200, headers)
+    span = ranges.resolve(range_field if conditions.ranges_apply(current) else None, stored.length)
+    if span is ranges.Unpartial.UNSATISFIABLE:
+        return Answer(416, {"Content-Range": f"bytes */{stored.length}", "Accept-Ranges": "bytes"})
+    if isinstance(span, ranges.Span):
+        headers |= {"Content-Length": str(span.length), "Content-Range": span.content_range(stored.length)}
+        return Answer(206, headers, span, partial=True)
+    return Answer(200, headers, ranges.Span(0, stored.length))
+
+
+def devices_to_read(cluster: Cluster, stored: StoredFile, rng: Random) -> list[int]:
+    """The devices to read the file from, best first; those that are draining or seem not to answer come last."""
+    order = order_for_reading(cluster, stored.devids, rng)
+    backup = [] if order.backup is None or not cluster.can_read_from(order.backup) else [order.backup]
+    return [*order.preferred, *order.draining, *backup][:REPLICAS_TRIED]

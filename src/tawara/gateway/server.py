@@ -1,0 +1,124 @@
+"""A whole gateway: its HTTP door, and nginx in front of it when there is one, on the event loop that runs."""
+
+from __future__ import annotations
+
+import random
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tawara.client.nodes import NodeClient
+from tawara.gateway.app import HttpDoor
+from tawara.gateway.nginx import NginxFront, listen_unix
+from tawara.gateway.places import Places
+from tawara.gateway.writing import Writer
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.limits import Limits
+from tawara.node.accept import Door, take
+from tawara.node.devices import Devices
+
+_GRACE: Final = 1.0
+"""Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
+_PURPOSE: Final = "the gateway"
+
+
+class Gateway:
+    """Serves `GET`, `HEAD`, `PUT`, `DELETE` of `/DOMAIN/KEY`. Start and stop it once."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        bells: Bells,
+        *,
+        listen: tuple[str, int] | Path,
+        secret: str,
+        local_devices: Devices | None = None,
+        nginx: NginxFront | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        public_reads: bool = True,
+        reproxy: bool = False,
+    ) -> None:
+        """Listen on a host and port (0: any free one) or at the path of a Unix socket.
+
+        `secret` is what PUT and DELETE, and without `public_reads` GET, have to carry as bearer token. With
+        `local_devices` the files on them are sent and stored without a storage node between. `nginx` None streams the
+        bytes through Python. `reproxy` lets front ends that offer it fetch from the storage nodes, whose addresses they
+        then see; allow it only where every client is such a front end.
+        """
+        self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
+        self._listen, self._secret, self._devices = listen, secret, local_devices
+        self._nginx, self._limits = nginx, limits
+        self._public_reads, self._reproxy = public_reads, reproxy
+        self._http: HttpDoor | None = None
+        self._writer: Writer | None = None
+        self._doors: list[Door] = []
+        self._public: socket.socket | None = None
+        self._address: tuple[str, int] | Path | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that are really listened on, once started on such."""
+        assert isinstance(self._address, tuple), "not started, or on a Unix socket"
+        return self._address
+
+    async def start(self) -> None:
+        """Take the address, then let clients in; with nginx, once it answers. Raises PortTaken, ConfigurationError."""
+        rng = random.SystemRandom()
+        limits = self._limits
+        try:
+            listen = self._listen
+            self._public = listen_unix(listen) if isinstance(listen, Path) else take(listen, _PURPOSE)
+            self._address = listen if isinstance(listen, Path) else self._public.getsockname()[:2]
+            self._writer = Writer(
+                self._metadata,
+                self._view,
+                self._nodes,
+                self._bells,
+                local_devices=self._devices if self._nginx is not None else None,
+                limits=limits,
+                rng=rng,
+            )
+            self._http = HttpDoor(
+                self._metadata,
+                self._view,
+                self._nodes,
+                self._writer,
+                Places(self._devices),
+                secret=self._secret,
+                public_reads=self._public_reads,
+                reproxy=self._reproxy,
+                nginx=self._nginx,
+                limits=limits,
+                rng=rng,
+            )
+            inner = self._public if self._nginx is None else self._nginx.open_socket()
+            door = Door(inner, _PURPOSE, self._http.connection, connections=limits.connections)
+            self._doors.append(door)
+            door.open()
+            if self._nginx is not None:
+                docroot = self._devices.docroot if self._devices is not None else None
+                await self._nginx.start(self._public, docroot, limits)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Give the address back, let requests finish for a moment, cut what is left; done within 5 seconds."""
+        if self._public is not None:
+            self._public.close()
+            if isinstance(self._listen, Path):
+                with suppress(FileNotFoundError):
+                    self._listen.unlink()
+        if self._nginx is not None:
+            await self._nginx.stop()
+        for door in self._doors:
+            await door.close()
+        if self._http is not None:
+            await self._http.close(_GRACE if self._nginx is None else _GRACE / 4)
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,98 @@
+"""Bodies that pass through Python: from the first replica that has them to a client, from a client to several devices.
+
+Memory is bounded and every wait has an end; whoever is slowest sets the pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Final
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.model.errors import NodeUnreachable, NoSource, UnavailableError
+from tawara.wire.ranges import Span
+
+log = structlog.get_logger(__name__)
+
+_AHEAD: Final = 8
+"""Pieces of a body that wait for each device."""
+
+Sink = Callable[[AsyncIterator[bytes]], Awaitable[None]]
+"""Takes a body and stores it; when it returns, the bytes are safe."""
+
+
+async def read_somewhere(
+    nodes: NodeClient, urls: Iterable[str], part: Span, size: int, *, patience: float
+) -> AsyncGenerator[bytes, None]:
+    """The bytes `part` of a file of `size` bytes, from the first of its replicas `urls` that gives them.
+
+    When a replica breaks off, the next goes on where it stopped. Raises NoSource when none is left. `patience` is how
+    long a node may take to begin, in seconds.
+    """
+    position, end = part.start, part.start + part.length
+    for url in urls:
+        if position == end:
+            return
+        wanted = None if position == 0 and end == size else (position, end - 1)
+        try:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(patience):
+                    download = await stack.enter_async_context(nodes.get(url, byte_range=wanted))
+                if download.length != end - position:
+                    raise NodeUnreachable(f"{url}: the replica has another size")
+                async for piece in download:
+                    position += len(piece)
+                    yield piece
+        except (UnavailableError, TimeoutError) as error:
+            log.warning("replica failed", url=url, at=position, reason=str(error) or "no answer in time")
+    if position < end:
+        raise NoSource
+
+
+class _Branch:
+    """One of the places that a body goes to."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+        self.task = asyncio.ensure_future(sink(self._body()))
+        self.task.add_done_callback(self._over)
+
+    async def give(self, piece: bytes | None) -> None:
+        """Hand over a piece, None at the end; returns at once when the branch is over."""
+        if not self.task.done():
+            await self._pieces.put(piece)
+
+    def _over(self, task: asyncio.Future[None]) -> None:
+        while not self._pieces.empty():  # lets go whoever waits to hand over another piece
+            self._pieces.get_nowait()
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+
+
+async def tee(body: AsyncIterable[bytes], sinks: Mapping[int, Sink]) -> dict[int, BaseException | None]:
+    """Send `body` to all `sinks` at once; what became of each, None for success.
+
+    Stops early when all have failed. When `body` raises, or the caller is cancelled, all sinks are cancelled and done
+    with before the exception goes on.
+    """
+    branches = {name: _Branch(sink) for name, sink in sinks.items()}
+    try:
+        async for piece in body:
+            for branch in branches.values():
+                await branch.give(piece)
+            if all(branch.task.done() for branch in branches.values()):
+                break
+        for branch in branches.values():
+            await branch.give(None)
+        await asyncio.wait([branch.task for branch in branches.values()])
+    finally:
+        for branch in branches.values():
+            branch.task.cancel()
+        results = await asyncio.gather(*(branch.task for branch in branches.values()), return_exceptions=True)
+    return dict(zip(branches, results, strict=True))

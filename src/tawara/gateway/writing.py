@@ -1,0 +1,348 @@
+"""A body becomes a file: planned devices, copies on all of them at once, one transaction that names it.
+
+The body comes as a finished local file (nginx has received it) or as a stream. The answer waits until every copy that
+the class demands is fsynced, or has failed; a file with fewer copies than that is queued for replication. When nothing
+can be named, whatever lies on the devices is queued for deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.gateway.reading import validators
+from tawara.gateway.streaming import tee
+from tawara.metadata import files, replicas
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.view import ClusterView
+from tawara.model import fid as fids
+from tawara.model.cluster import Checksum, Domain, HashType, StorageClass
+from tawara.model.errors import (
+    ChecksumMismatch,
+    NodeUnreachable,
+    NoDevices,
+    NoTempFile,
+    PreconditionFailed,
+    TawaraError,
+    UnknownKey,
+)
+from tawara.model.files import StoredFile
+from tawara.model.limits import Limits
+from tawara.model.policy import Situation, is_content, parse, plan_destinations
+from tawara.node.devices import Devices
+from tawara.node.lanes import Lanes
+from tawara.wire.http import Conditions, Verdict, entity_tag
+
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FIRST_ROUND: Final = 10.0
+"""Seconds to wait for the monitor's first look at the devices, without which no device can be chosen."""
+_RENEWAL: Final = 600.0
+"""Seconds after which a long upload says that it is still under way."""
+_ATTEMPTS: Final = 8
+"""How often a commit is tried when others change the same key all the while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a PUT asks for, its body aside."""
+
+    domain: Domain
+    key: bytes
+    storage_class: StorageClass
+    content_type: str | None
+    md5: bytes | None
+    """The digest that the body must have."""
+    conditions: Conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A file is stored."""
+
+    etag: str
+    created: bool
+    """Whether the key was new."""
+
+
+class _Digests:
+    """The digests that an upload needs, computed while it passes."""
+
+    def __init__(self, order: Order) -> None:
+        self.hashtype = order.storage_class.hashtype
+        self._expected = order.md5
+        self._wanted = {kind for kind in (self.hashtype, HashType.MD5 if order.md5 else None) if kind is not None}
+        self._running = {kind: hashlib.new(kind.hashlib, usedforsecurity=False) for kind in self._wanted}
+        self.length = 0
+
+    def update(self, piece: bytes | memoryview) -> None:
+        self.length += len(piece)
+        for running in self._running.values():
+            running.update(piece)
+
+    def read(self, path: Path, chunk: int) -> None:
+        """Digest a file, if that is needed at all."""
+        if not self._running:
+            self.length = path.stat().st_size
+            return
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(chunk):
+                self.update(piece)
+
+    def finish(self) -> Checksum | None:
+        """The checksum that the class keeps. Raises ChecksumMismatch when the body is not what was announced."""
+        if self._expected is not None and self._running[HashType.MD5].digest() != self._expected:
+            raise ChecksumMismatch("The body does not have the digest that Content-MD5 names; nothing was kept")
+        return None if self.hashtype is None else Checksum(self.hashtype, self._running[self.hashtype].digest())
+
+
+class Writer:
+    """Stores and deletes files for the gateway."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        bells: Bells,
+        *,
+        local_devices: Devices | None,
+        limits: Limits,
+        rng: random.Random,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
+        self._devices, self._limits, self._rng, self._clock = local_devices, limits, rng, clock
+        self._lanes = Lanes(local_devices) if local_devices is not None else None
+
+    def close(self) -> None:
+        """Take no more work."""
+        if self._lanes is not None:
+            self._lanes.close()
+
+    async def check(self, order: Order) -> None:
+        """Refuse before the body comes what would be refused after it. Raises PreconditionFailed, NoDevices."""
+        await self._plan(order, 0)
+        await self._expected(order.domain, order.key, order.conditions)
+
+    async def store_file(self, order: Order, path: Path) -> Receipt:
+        """Store the finished local file `path`, which nobody writes to any more and the caller removes."""
+        digests = _Digests(order)
+        await self._work(digests.read, path, self._limits.chunk)
+        checksum = digests.finish()
+        length = digests.length
+        async with self._upload(order, length) as (fid, devids):
+            local = [devid for devid in devids if self.is_local(devid)]
+            copies: dict[int, Awaitable[None]] = {
+                devid: self._copy_here(devid, fid, path, link=devid == local[0])
+                if devid in local
+                else self._nodes.put(self._url(devid, fid), self._pieces(path), length=length, md5=order.md5)
+                for devid in devids
+            }
+            results = await asyncio.gather(*copies.values(), return_exceptions=True)
+            outcome = dict(zip(copies, results, strict=True))
+            return await self._commit(order, fid, length, checksum, outcome)
+
+    async def store_stream(self, order: Order, body: AsyncIterator[bytes], length: int | None) -> Receipt:
+        """Store a body of `length` bytes (None: not known before its end) as it comes."""
+        digests = _Digests(order)
+
+        async def digested() -> AsyncIterator[bytes]:
+            async for piece in body:
+                digests.update(piece)
+                yield piece
+
+        async with self._upload(order, length or 0) as (fid, devids):
+            outcome = await tee(
+                digested(),
+                {
+                    devid: lambda pieces, devid=devid: self._nodes.put(  # type: ignore[misc]
+                        self._url(devid, fid), pieces, length=length, md5=order.md5
+                    )
+                    for devid in devids
+                },
+            )
+            checksum = digests.finish() if None in outcome.values() else None
+            return await self._commit(order, fid, digests.length, checksum, outcome)
+
+    async def delete(self, domain: Domain, key: bytes, conditions: Conditions) -> None:
+        """Remove a key. Raises UnknownKey, PreconditionFailed."""
+        for _ in range(_ATTEMPTS):
+            expected = await self._expected(domain, key, conditions)
+            if expected == 0:
+                raise UnknownKey
+            with suppress(PreconditionFailed):
+                await self._metadata.write(
+                    files.delete, domain.dmid, key, now=int(self._clock()), expected_fid=expected
+                )
+                self._bells.delete.ring()
+                return
+        raise PreconditionFailed
+
+    def is_local(self, devid: int) -> bool:
+        """Whether the device is a directory of this machine."""
+        return self._devices is not None and self._devices.exists(f"dev{devid}")
+
+    # --- the parts of a write -----------------------------------------------------------------------------------------
+
+    async def _plan(self, order: Order, size: int) -> tuple[int, ...]:
+        try:
+            async with asyncio.timeout(_FIRST_ROUND):
+                await self._view.wait_observed()
+        except TimeoutError:
+            raise NoDevices from None
+        return plan_destinations(self._view.current, order.storage_class, size, self._rng)
+
+    async def _expected(self, domain: Domain, key: bytes, conditions: Conditions) -> int | None:
+        """The fid that the key must name when the change is committed, 0 for none, None for any.
+
+        Raises PreconditionFailed when the conditions do not hold now.
+        """
+        if conditions == Conditions():
+            return None
+        stored: StoredFile | None = await self._metadata.read(files.find, domain.dmid, key)
+        if conditions.judge(None if stored is None else validators(stored), reading=False) is not Verdict.GO:
+            raise PreconditionFailed
+        return 0 if stored is None else stored.fid
+
+    @asynccontextmanager
+    async def _upload(self, order: Order, size: int) -> AsyncIterator[tuple[int, tuple[int, ...]]]:
+        """Open an upload; give it up when the body of the `async with` raises."""
+        devids = await self._plan(order, size)
+        fid = await self._metadata.write(
+            files.open_upload,
+            dmid=order.domain.dmid,
+            key=order.key,
+            classid=order.storage_class.classid,
+            devids=devids,
+            now=int(self._clock()),
+        )
+        renewal = asyncio.create_task(self._keep(fid))
+        try:
+            yield fid, devids
+        except BaseException:
+            await self._discard(fid)
+            raise
+        finally:
+            renewal.cancel()
+
+    async def _keep(self, fid: int) -> None:
+        while True:
+            await asyncio.sleep(_RENEWAL)
+            with suppress(TawaraError):  # a database that is away now may be back when the upload ends
+                await self._metadata.write(files.renew_upload, fid, now=int(self._clock()))
+
+    async def _discard(self, fid: int) -> None:
+        try:
+            await self._metadata.write(files.discard_upload, fid, now=int(self._clock()))
+        except NoTempFile:
+            return  # the commit has taken effect although it was reported as failed
+        except TawaraError as error:
+            log.warning("upload not discarded; it will expire", fid=fid, reason=error.message)
+            return
+        self._bells.delete.ring()
+
+    async def _commit(
+        self,
+        order: Order,
+        fid: int,
+        length: int,
+        checksum: Checksum | None,
+        outcome: Mapping[int, BaseException | None],
+    ) -> Receipt:
+        """Name what has been written. Raises NoDevices or NodeUnreachable when that is nothing."""
+        good = [devid for devid, failure in outcome.items() if failure is None]
+        strays = [devid for devid, failure in outcome.items() if failure is not None]
+        for devid in strays:
+            log.warning("device failed an upload", fid=fid, devid=devid, reason=str(outcome[devid]))
+        if not good:
+            raise _worst(outcome.values())
+        replicate = not self._satisfied(order.storage_class, good)
+        for _ in range(_ATTEMPTS):
+            expected = await self._expected(order.domain, order.key, order.conditions)
+            with suppress(PreconditionFailed):
+                closing: dict[str, Any] = {
+                    "dmid": order.domain.dmid,
+                    "key": order.key,
+                    "classid": order.storage_class.classid,
+                    "length": length,
+                    "devids": good,
+                    "now": int(self._clock()),
+                    "checksum": checksum,
+                    "content_type": order.content_type,
+                    "replicate": replicate,
+                    "expected_fid": expected,
+                }
+                if strays:
+                    replaced = await self._metadata.write(_close_with_strays, fid, strays=strays, **closing)
+                else:  # the usual case, of which the database takes many in one go
+                    replaced = await self._metadata.write(files.close_upload, fid, **closing)
+                if replicate:
+                    self._bells.replicate.ring()
+                if replaced is not None:
+                    self._bells.delete.ring()
+                return Receipt(entity_tag(fid, length), replaced is None)
+        raise PreconditionFailed
+
+    def _satisfied(self, storage_class: StorageClass, devids: Iterable[int]) -> bool:
+        situation = Situation.of(self._view.current, devids, storage_class.mindevcount)
+        return is_content(parse(storage_class.policy), situation, self._rng)
+
+    def _url(self, devid: int, fid: int) -> str:
+        url = self._view.current.url(devid, fid)
+        if url is None:
+            raise NoDevices
+        return url
+
+    async def _copy_here(self, devid: int, fid: int, path: Path, *, link: bool) -> None:
+        assert self._lanes is not None and self._devices is not None
+        target = fids.path(devid, fid)
+        # Only one copy may share the disk blocks of the received file: a second link would be no second copy.
+        await self._lanes.run(await self._lanes.of(target), self._devices.adopt, target, path, link=link)
+
+    async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
+        with path.open("rb", buffering=0) as file:
+            while piece := await self._work(file.read, self._limits.chunk):
+                yield piece
+
+    async def _work(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._lanes is not None:
+            return await self._lanes.run(Lanes.ANY, work, *args, **kwargs)
+        return await asyncio.to_thread(work, *args, **kwargs)
+
+
+async def _close_with_strays(
+    tx: Transaction, fid: int, /, *, strays: list[int], now: int, **closing: Any
+) -> int | None:
+    """Name the content and have what failed writes left swept, in one transaction; see files.close_upload."""
+    replaced = await files.close_upload(tx, fid, now=now, **closing)
+    for devid in strays:
+        await replicas.announce_stray(tx, fid, devid, now=now)
+    return replaced
+
+
+def _worst(failures: Iterable[BaseException | None]) -> BaseException:
+    """Why no device has the file, without a word about which devices those are."""
+    seen = list(failures)
+    for failure in seen:
+        if isinstance(failure, ChecksumMismatch):
+            return ChecksumMismatch("The body does not have the digest that Content-MD5 names; nothing was kept")
+        if failure is not None and not isinstance(failure, TawaraError):
+            return failure  # the client broke off, or a fault of ours
+    if any(isinstance(failure, TawaraError) and failure.http == 507 for failure in seen):
+        return NoDevices()
+    return NodeUnreachable("No storage device took the file; try again")

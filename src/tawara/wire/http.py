@@ -1,0 +1,196 @@
+"""HTTP as the gateway speaks it: request targets, keys in paths, dates, entity tags, preconditions (RFC 9110, 3986).
+
+A target is `/DOMAIN/KEY`: the first slash after the domain ends it, everything behind is the key, percent-decoded once.
+So `%2F` is a slash of the key like any other, `+` is a plus, and slashes at the end or in a row are kept. A key has
+many spellings in URLs; `path_of` writes the one that we use ourselves.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import timegm
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import formatdate
+from enum import Enum
+from typing import Final
+from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes
+
+from tawara.model.errors import InvalidKey, UsageError
+from tawara.model.limits import KEY_BYTES, NAME_BYTES
+
+_ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_SAFE_IN_KEY: Final = "/:@!$&'()*,;=~"
+_TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\U0010ffff]*")')
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATES: Final = (
+    re.compile(r"[A-Z][a-z]{2}, (?P<d>\d\d) (?P<m>[A-Z][a-z]{2}) (?P<y>\d{4}) (?P<t>\d\d:\d\d:\d\d) GMT", re.ASCII),
+    re.compile(r"[A-Z][a-z]{5,8}, (?P<d>\d\d)-(?P<m>[A-Z][a-z]{2})-(?P<y>\d\d) (?P<t>\d\d:\d\d:\d\d) GMT", re.ASCII),
+    re.compile(r"[A-Z][a-z]{2} (?P<m>[A-Z][a-z]{2}) (?P<d>[ \d]\d) (?P<t>\d\d:\d\d:\d\d) (?P<y>\d{4})", re.ASCII),
+)
+"""IMF-fixdate, and the two obsolete forms that servers must understand (RFC 9110, section 5.6.7)."""
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request is about. Without a domain it is the gateway itself, without a key the domain."""
+
+    domain: str = ""
+    key: bytes = b""
+    query: str = ""
+
+    def parameters(self) -> dict[str, bytes]:
+        """The parameters of the query, decoded as forms are (`+` is a blank); the last of a name wins.
+
+        Raises UsageError when there are too many.
+        """
+        try:
+            pairs = parse_qsl(
+                self.query, keep_blank_values=True, errors="surrogateescape", max_num_fields=32, separator="&"
+            )
+        except ValueError:
+            raise UsageError("The query has too many parameters") from None
+        return {name: value.encode("utf-8", "surrogateescape") for name, value in pairs}
+
+
+def parse_target(raw: str) -> Target:
+    """The target of a request line, origin form or absolute form; bytes beyond ASCII as surrogates or UTF-8.
+
+    Raises UsageError for what is no path, has a broken escape or a NUL, or climbs above the root; InvalidKey for a key
+    that is too long.
+    """
+    path, _, query = _ORIGIN.sub("", raw, count=1).partition("?")
+    data = path.encode("utf-8", "surrogateescape")
+    if not data.startswith(b"/") or _BROKEN_ESCAPE.search(data) or b"#" in data:
+        raise UsageError("The address is not a path of percent-encoded bytes")
+    if _climbs(unquote_to_bytes(data)):
+        raise UsageError("The address climbs above the root")
+    domain, _, key = data[1:].partition(b"/")
+    decoded = unquote_to_bytes(key)
+    name = unquote_to_bytes(domain).decode("utf-8", "replace")
+    if b"\0" in decoded or "\0" in name:
+        raise UsageError("The address holds a NUL")
+    if len(decoded) > KEY_BYTES:
+        raise InvalidKey(f"A key has at most {KEY_BYTES} bytes")
+    return Target(name[: NAME_BYTES + 1], decoded, query)
+
+
+def _climbs(path: bytes) -> bool:
+    """Whether `..` leads above the root at some point; proxies refuse that, so we do it everywhere."""
+    depth = 0
+    for segment in path.split(b"/"):
+        if segment == b"..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif segment not in (b"", b"."):
+            depth += 1
+    return False
+
+
+def path_of(domain: str, key: bytes) -> str:
+    """The path at which the gateway serves a key: `/DOMAIN/KEY`, percent-encoded."""
+    return f"/{quote_from_bytes(domain.encode(), safe='')}/{quote_from_bytes(key, safe=_SAFE_IN_KEY)}"
+
+
+# --- dates and entity tags --------------------------------------------------------------------------------------------
+
+
+def http_date(seconds: int) -> str:
+    """Unix seconds as a date of HTTP (RFC 9110, section 5.6.7)."""
+    return formatdate(seconds, usegmt=True)
+
+
+def parse_date(text: str | None) -> int | None:
+    """Unix seconds of a date in one of HTTP's three forms; None for anything else, which has to be ignored."""
+    for form in _DATES if text else ():
+        match = form.fullmatch(text.strip()) if text else None
+        if match is None or match["m"] not in _MONTHS:
+            continue
+        year = int(match["y"])
+        if year < 100:
+            year += 1900 if year >= 70 else 2000
+        hour, minute, second = map(int, match["t"].split(":"))
+        try:
+            moment = datetime(year, _MONTHS.index(match["m"]) + 1, int(match["d"]), hour, minute, min(second, 59))
+        except ValueError:
+            return None
+        return timegm(moment.timetuple()) + (second == 60)
+    return None
+
+
+def entity_tag(fid: int, length: int) -> str:
+    """The strong entity tag of a fid's bytes, which never change, whichever replica serves them."""
+    return f'"{fid:x}-{length:x}"'
+
+
+# --- preconditions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What preconditions are compared with."""
+
+    etag: str
+    """Strong, with its quotes."""
+    modified: int | None = None
+    """Unix seconds, None if it is not known."""
+
+
+class Verdict(Enum):
+    """What the preconditions of a request come to."""
+
+    GO = "do what the method says"
+    NOT_MODIFIED = "304: the client has it already"
+    FAILED = "412: it is not as the client thinks"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The conditional header fields of a request; several lines of one name are joined by commas."""
+
+    if_match: str | None = None
+    if_unmodified_since: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    if_range: str | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the request says in what state it expects the resource to be."""
+        return self.if_match is not None or self.if_unmodified_since is not None
+
+    def judge(self, current: Validators | None, *, reading: bool) -> Verdict:
+        """Evaluate in the order of RFC 9110, section 13.2.2; `current` is None when there is no such resource."""
+        modified = current.modified if current else None
+        if self.if_match is not None:
+            if current is None or not _lists(self.if_match, current.etag, weakly=False):
+                return Verdict.FAILED
+        elif (since := parse_date(self.if_unmodified_since)) is not None and modified is not None and modified > since:
+            return Verdict.FAILED
+        if self.if_none_match is not None:
+            if current is not None and _lists(self.if_none_match, current.etag, weakly=True):
+                return Verdict.NOT_MODIFIED if reading else Verdict.FAILED
+        elif reading and (since := parse_date(self.if_modified_since)) is not None and modified is not None:
+            return Verdict.NOT_MODIFIED if modified <= since else Verdict.GO
+        return Verdict.GO
+
+    def ranges_apply(self, current: Validators) -> bool:
+        """Whether Range is to be heeded: If-Range is absent or names exactly this state (RFC 9110, section 13.1.5)."""
+        if self.if_range is None:
+            return True
+        text = self.if_range.strip()
+        if text.endswith('"'):
+            return text == current.etag
+        return current.modified is not None and parse_date(text) == current.modified
+
+
+def _lists(field: str, etag: str, *, weakly: bool) -> bool:
+    """Whether an If-Match or If-None-Match field is `*` or names `etag` (comparison: RFC 9110, section 8.8.3.2)."""
+    if field.strip() == "*":
+        return True
+    return any(tag == etag and (weakly or not weak) for weak, tag in _TAG.findall(field))
