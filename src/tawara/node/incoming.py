@@ -92,8 +92,11 @@ class Incoming:
         make_incoming(self._device)
         temporary = secrets.token_hex(12)
         os.link(f"/proc/self/fd/{source}", f"{INCOMING}/{temporary}", dst_dir_fd=self._device, follow_symlinks=True)
+        self._drop_temporary()
+        self._temporary = temporary
         os.close(self._file)
-        self._file, self._temporary, self.size = os.dup(source), temporary, os.fstat(source).st_size
+        self._file, self.size = os.dup(source), os.fstat(source).st_size
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def commit(self) -> None:
         """Sync the bytes, check them, give them their name, sync the name. Raises WrongSize, WrongDigest, DeviceFailed.
@@ -114,10 +117,7 @@ class Incoming:
 
     def abort(self) -> None:
         """Drop what has come so far, if it was not committed. May be called any number of times."""
-        if self._temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._device)
-            self._temporary = None
+        self._drop_temporary()
         for descriptor in (self._file, self._directory, self._device):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -161,7 +161,13 @@ class Incoming:
             else:
                 return
         os.rename(f"{INCOMING}/{self._temporary}", self._name, src_dir_fd=self._device, dst_dir_fd=self._directory)
-        self._temporary = None
+
+    def _drop_temporary(self) -> None:
+        """Remove the temporary name, which a rename has done already unless both names were links to one file."""
+        if self._temporary is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._device)
+            self._temporary = None
 
     def _copy_some(self, source: int, offset: int, count: int) -> int:
         try:

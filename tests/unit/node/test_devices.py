@@ -1,0 +1,226 @@
+"""What happens on the disks."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tawara.model.errors import TawaraError
+from tawara.node.devices import Devices
+from tawara.node.errors import (
+    DeviceFull,
+    DirectoryInstead,
+    InTheWay,
+    NoSuchDevice,
+    NoSuchFile,
+    Reserved,
+    WrongDigest,
+    WrongSize,
+)
+from tawara.node.paths import INCOMING
+
+PATH = "/dev1/0/000/000/0000000001.fid"
+
+
+@pytest.fixture(params=[True, False], ids=["unnamed", "named"])
+def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
+    """One device, on a file system with and without O_TMPFILE."""
+    (tmp_path / "dev1").mkdir()
+    return Devices(tmp_path, unnamed_files=request.param)
+
+
+def put(devices: Devices, data: bytes, path: str = PATH) -> None:
+    with devices.receive(path) as incoming:
+        incoming.write(data)
+        incoming.commit()
+
+
+def read(devices: Devices, path: str = PATH) -> bytes:
+    with devices.open(path) as file:
+        return file.read(0, file.size)
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(each.relative_to(root)) for each in root.rglob("*") if not each.is_dir())
+
+
+def test_a_committed_file_is_there(devices: Devices) -> None:
+    """What was written and committed can be read, has its size and digests."""
+    put(devices, b"abc")
+    assert read(devices) == b"abc"
+    assert devices.size(PATH) == 3
+    assert devices.digest(PATH, "MD5") == hashlib.md5(b"abc").hexdigest()
+    assert devices.digest(PATH, "SHA-1") == hashlib.sha1(b"abc").hexdigest()
+    assert files(devices.docroot) == [PATH[1:]]
+
+
+def test_nothing_is_visible_before_the_commit(devices: Devices) -> None:
+    """A file being received has no name that can be asked for, and an aborted one leaves nothing at all."""
+    with devices.receive(PATH) as incoming:
+        incoming.write(b"abc")
+        with pytest.raises(NoSuchFile):
+            devices.open(PATH)
+    assert files(devices.docroot) == []
+
+
+def test_a_file_is_replaced_whole(devices: Devices) -> None:
+    """Readers see the old bytes until the commit and the new ones after it."""
+    put(devices, b"old")
+    with devices.receive(PATH) as incoming:
+        incoming.write(b"newer")
+        assert read(devices) == b"old"
+        incoming.commit()
+    assert read(devices) == b"newer"
+    assert files(devices.docroot) == [PATH[1:]]
+
+
+def test_sync_comes_before_the_name(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced, then named, then its directory is synced."""
+    put(devices, b"", PATH.replace("1.fid", "2.fid"))
+    calls = []
+    for name in ("fsync", "link", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
+    put(devices, b"abc")
+    assert calls in (["fsync", "link", "fsync"], ["fsync", "rename", "fsync"])
+
+
+def test_every_new_directory_is_synced_once_in_its_parent(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first file below new directories pays for their entries, the second does not."""
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1])
+    put(devices, b"abc")
+    tops = [str(devices.docroot / part) for part in ("dev1", "dev1/0", "dev1/0/000")]
+    assert [each for each in synced if each in tops] == tops
+    synced.clear()
+    put(devices, b"abc", PATH.replace("1.fid", "2.fid"))
+    assert not [each for each in synced if each in tops]
+
+
+@pytest.mark.parametrize(
+    ("expect", "error"),
+    [({"md5": b"\0" * 16}, WrongDigest), ({"size": 4}, WrongSize), ({"size": 2}, WrongSize)],
+)
+def test_what_is_not_as_announced_is_not_kept(
+    devices: Devices, expect: dict[str, bytes | int], error: type[TawaraError]
+) -> None:
+    """A wrong digest, a short or a long body: an error, and the old file stays."""
+    put(devices, b"old")
+    with pytest.raises(error), devices.receive(PATH, **expect) as incoming:  # type: ignore[arg-type] # one or the other
+        incoming.write(b"abc")
+        incoming.commit()
+    assert read(devices) == b"old"
+    assert files(devices.docroot) == [PATH[1:]]
+
+
+def test_a_file_that_cannot_fit_is_refused_at_once(devices: Devices) -> None:
+    """A size beyond the free space is told before a byte is sent."""
+    with pytest.raises(DeviceFull):
+        devices.receive(PATH, size=2**60)
+
+
+def test_symbolic_links_lead_nowhere(devices: Devices, tmp_path: Path) -> None:
+    """No link below a device is followed: not to read, write, delete or make directories."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    (tmp_path / "dev1" / "out").symlink_to(outside)
+    (tmp_path / "dev1" / "file").symlink_to(outside / "secret")
+    for path in ("/dev1/out/secret", "/dev1/file"):
+        with pytest.raises(NoSuchFile):
+            devices.open(path)
+    with pytest.raises(NoSuchFile):
+        devices.delete("/dev1/out/secret")
+    with pytest.raises(InTheWay):
+        devices.receive("/dev1/out/new")
+    with pytest.raises(InTheWay):
+        devices.make_directory("/dev1/out/new")
+    put(devices, b"mine", "/dev1/file")
+    assert (outside / "secret").read_text() == "secret"
+    assert os.listdir(outside) == ["secret"]
+    assert read(devices, "/dev1/file") == b"mine"
+
+
+def test_a_device_itself_may_be_a_link(devices: Devices, tmp_path: Path) -> None:
+    """Administrators mount disks elsewhere and link devN to them."""
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "dev2").symlink_to(tmp_path / "mnt")
+    put(devices, b"abc", "/dev2/x")
+    assert (tmp_path / "mnt" / "x").read_bytes() == b"abc"
+    assert devices.names() == ["dev1", "dev2"]
+
+
+def test_deleting(devices: Devices) -> None:
+    """A deleted file is gone; a missing one and a directory are told apart."""
+    put(devices, b"abc")
+    devices.delete(PATH)
+    with pytest.raises(NoSuchFile):
+        devices.delete(PATH)
+    with pytest.raises(InTheWay):
+        devices.delete("/dev1/0/000")
+
+
+def test_the_usage_file_is_the_nodes_own(devices: Devices) -> None:
+    """Peers can neither write nor delete it."""
+    with pytest.raises(Reserved):
+        devices.receive("/dev1/usage")
+    with pytest.raises(Reserved):
+        devices.delete("/dev1/usage")
+
+
+def test_things_that_are_no_files(devices: Devices, tmp_path: Path) -> None:
+    """Directories, missing devices and pipes are not read, and nothing hangs."""
+    os.mkfifo(tmp_path / "dev1" / "pipe")
+    with pytest.raises(DirectoryInstead):
+        devices.open("/dev1")
+    with pytest.raises(NoSuchDevice):
+        devices.open("/dev7/x")
+    with pytest.raises(NoSuchDevice):
+        devices.receive("/dev7/x")
+    with pytest.raises(NoSuchFile):
+        devices.open("/dev1/pipe")
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_adopting_a_local_file(devices: Devices, tmp_path: Path, link: bool) -> None:
+    """A finished local file becomes a device's file, by copy or by link, and replaces what was there."""
+    source = tmp_path / "body"
+    source.write_bytes(b"x" * 100_000)
+    put(devices, b"old")
+    assert devices.adopt(PATH, source, link=link) == 100_000
+    assert devices.adopt(PATH, source, link=link) == 100_000, "doing it again changes nothing"
+    assert read(devices) == b"x" * 100_000
+    assert os.path.samefile(source, tmp_path / PATH[1:]) is link
+    assert files(devices.docroot) == ["body", PATH[1:]]
+
+
+def test_usage_is_never_zero(devices: Devices) -> None:
+    """Trackers take 0 for a device that is not ready."""
+    usage = devices.usage("dev1")
+    assert usage.used >= 1
+    assert usage.total == usage.used + usage.available
+
+
+def test_sweeping_takes_leftovers_and_leaves_uploads(tmp_path: Path) -> None:
+    """What a dead writer left is removed; what is being written stays, and can still be committed."""
+    (tmp_path / "dev1" / INCOMING).mkdir(parents=True)
+    (tmp_path / "dev1" / INCOMING / "0123").write_bytes(b"half")
+    devices = Devices(tmp_path, unnamed_files=False)
+    with devices.receive(PATH) as incoming:
+        incoming.write(b"abc")
+        assert Devices(tmp_path).sweep() == 1
+        incoming.commit()
+    assert read(devices) == b"abc"
+    assert files(tmp_path) == [PATH[1:]]
+
+
+def test_no_descriptor_is_left_open(devices: Devices, tmp_path: Path) -> None:
+    """Neither success nor failure keeps a descriptor: a disk can be unmounted at any time."""
+    before = len(os.listdir("/proc/self/fd"))
+    test_symbolic_links_lead_nowhere(devices, tmp_path)
+    test_a_file_that_cannot_fit_is_refused_at_once(devices)
+    test_deleting(devices)
+    test_things_that_are_no_files(devices, tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before

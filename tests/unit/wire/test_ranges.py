@@ -1,0 +1,59 @@
+"""What a Range header asks for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.wire.ranges import Span, Unpartial, resolve
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "answer"),
+    [
+        (None, 10, Unpartial.WHOLE),
+        ("bytes=0-0", 10, Span(0, 1)),
+        ("bytes=0-9", 10, Span(0, 10)),
+        ("bytes=2-5", 10, Span(2, 4)),
+        ("bytes=5-", 10, Span(5, 5)),
+        ("bytes=5-999", 10, Span(5, 5)),
+        ("bytes=-3", 10, Span(7, 3)),
+        ("bytes=-99", 10, Span(0, 10)),
+        ("BYTES=1-2", 10, Span(1, 2)),
+        ("bytes=10-", 10, Unpartial.UNSATISFIABLE),
+        ("bytes=10-12", 10, Unpartial.UNSATISFIABLE),
+        ("bytes=-0", 10, Unpartial.UNSATISFIABLE),
+        ("bytes=0-", 0, Unpartial.UNSATISFIABLE),
+        ("bytes=-5", 0, Unpartial.UNSATISFIABLE),
+        ("bytes=5-2", 10, Unpartial.WHOLE),
+        ("bytes=-", 10, Unpartial.WHOLE),
+        ("bytes=0-1,4-5", 10, Unpartial.WHOLE),
+        ("chunks=0-1", 10, Unpartial.WHOLE),
+        ("bytes=a-b", 10, Unpartial.WHOLE),
+        ("bytes=１-２", 10, Unpartial.WHOLE),
+        ("bytes=" + "9" * 15000 + "-", 10, Unpartial.UNSATISFIABLE),
+        ("bytes=0-" + "9" * 15000, 10, Span(0, 10)),
+    ],
+)
+def test_the_range_matrix(header: str | None, size: int, answer: Span | Unpartial) -> None:
+    """Single ranges are resolved, clipped or unsatisfiable as RFC 9110 says; what is malformed is ignored."""
+    assert resolve(header, size) == answer
+
+
+@given(st.one_of(st.text(), st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True)), st.integers(0, 2**63))
+def test_a_part_is_never_empty_and_never_outside(header: str, size: int) -> None:
+    """Whatever is asked, a part lies within the file."""
+    answer = resolve(header, size)
+    if isinstance(answer, Span):
+        assert answer.length >= 1
+        assert answer.start >= 0
+        assert answer.start + answer.length <= size
+
+
+@given(st.binary(min_size=1, max_size=50), st.integers(0, 60), st.integers(0, 60))
+def test_a_part_is_what_slicing_gives(data: bytes, first: int, last: int) -> None:
+    """`bytes=A-B` is the slice A to B inclusive."""
+    answer = resolve(f"bytes={first}-{last}", len(data))
+    if isinstance(answer, Span):
+        assert data[answer.start : answer.start + answer.length] == data[first : last + 1]
+    else:
+        assert last < first or not data[first : last + 1]

@@ -1,0 +1,48 @@
+"""The lines of the side channel."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.wire import side_channel as wire
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        (b"size /dev1/x\r\n", wire.Size("/dev1/x")),
+        (b"size /dev1/x\n", wire.Size("/dev1/x")),
+        (b"MD5 /dev1/x\r\n", wire.Digest("MD5", "/dev1/x")),
+        (b"SHA-1 /dev1/x fsck\r\n", wire.Digest("SHA-1", "/dev1/x", "fsck")),
+        (b"watch\r\n", wire.Watch()),
+        (b"\r\n", None),
+        (b"shutdown\r\n", wire.Refused(wire.NOT_HONOURED)),
+        (b"SHUTDOWN now", wire.Refused(wire.NOT_HONOURED)),
+        (b"size", wire.Refused(wire.UNKNOWN)),
+        (b"size /dev1/../x", wire.Refused(wire.DOTS)),
+        (b"MD5 /dev1/../x", wire.Refused(wire.DOTS)),
+        (b"size /dev1/\xff", wire.Refused(wire.NOT_ASCII)),
+    ],
+)
+def test_what_a_line_asks_for(line: bytes, request_: wire.Request | None) -> None:
+    """Each request of the reference is understood; anything else is answered with an error."""
+    assert wire.parse(line) == request_
+
+
+@given(st.binary(max_size=200))
+def test_no_line_breaks_the_parser(line: bytes) -> None:
+    """Any bytes give a request, a refusal of one line, or nothing."""
+    request = wire.parse(line)
+    if isinstance(request, wire.Refused):
+        assert request.answer.count(b"\n") == 1
+        assert request.answer.endswith(b"\r\n")
+
+
+def test_answers() -> None:
+    """Answers are written as mogstored writes them."""
+    assert wire.size("/dev1/x", 7) == b"/dev1/x 7\r\n"
+    assert wire.size("/dev1/x", None) == b"/dev1/x -1\r\n"
+    assert wire.digest("/dev1/x", "MD5", "ab") == b"/dev1/x MD5=ab\r\n"
+    assert wire.digest("/dev1/x", "SHA-1", None) == b"/dev1/x SHA-1=-1\r\n"
+    assert wire.read_failed("/dev1/x", 4096) == b"ERR read /dev1/x at 4096 failed\r\n"
+    assert wire.load({10: 0.4, 2: None}) == b"2\t-\n10\t0.40\n.\n"
