@@ -23,16 +23,16 @@ async def enqueue_replication(tx: Transaction, fid: int, *, nexttry: int = 0, fr
     await tx.run(upsert, fid, nexttry, from_devid, 0, 0)
 
 
-async def claim_replications(tx: Transaction, *, limit: int, now: int) -> list[Replication]:
-    """Take up to `limit` due rows until `now + LEASE`, longest due first. Their `nexttry` is the end of the lease."""
+async def claim_replications(tx: Transaction, *, limit: int, now: int, lease: int = LEASE) -> list[Replication]:
+    """Take up to `limit` due rows until `now + lease`, longest due first. Their `nexttry` is the end of the lease."""
     rows = await tx.rows(
         "SELECT fid, fromdevid, failcount, flags FROM file_to_replicate WHERE nexttry <= ?"
-        f" ORDER BY nexttry LIMIT ?{tx.dialect.for_update}",
+        f" ORDER BY nexttry LIMIT ?{tx.dialect.skip_locked}",
         now,
         limit,
     )
-    await tx.run_many("UPDATE file_to_replicate SET nexttry = ? WHERE fid = ?", [(now + LEASE, row[0]) for row in rows])
-    return [Replication(row[0], now + LEASE, row[1], row[2], row[3]) for row in rows]
+    await tx.run_many("UPDATE file_to_replicate SET nexttry = ? WHERE fid = ?", [(now + lease, row[0]) for row in rows])
+    return [Replication(row[0], now + lease, row[1], row[2], row[3]) for row in rows]
 
 
 async def finish_replication(tx: Transaction, claim: Replication) -> None:
@@ -71,16 +71,16 @@ async def enqueue_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
     await tx.run(upsert, fid, nexttry, 0)
 
 
-async def claim_deletions(tx: Transaction, *, limit: int, now: int) -> list[Deletion]:
-    """Take up to `limit` due rows until `now + LEASE`, longest due first."""
+async def claim_deletions(tx: Transaction, *, limit: int, now: int, lease: int = LEASE) -> list[Deletion]:
+    """Take up to `limit` due rows until `now + lease`, longest due first."""
     rows = await tx.rows(
         "SELECT fid, failcount FROM file_to_delete2 WHERE nexttry <= ?"
-        f" ORDER BY nexttry LIMIT ?{tx.dialect.for_update}",
+        f" ORDER BY nexttry LIMIT ?{tx.dialect.skip_locked}",
         now,
         limit,
     )
-    await tx.run_many("UPDATE file_to_delete2 SET nexttry = ? WHERE fid = ?", [(now + LEASE, row[0]) for row in rows])
-    return [Deletion(row[0], now + LEASE, row[1]) for row in rows]
+    await tx.run_many("UPDATE file_to_delete2 SET nexttry = ? WHERE fid = ?", [(now + lease, row[0]) for row in rows])
+    return [Deletion(row[0], now + lease, row[1]) for row in rows]
 
 
 async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
@@ -93,6 +93,11 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
     for table in ("checksum", "tawara_file", "tempfile", "file_to_replicate"):
         await tx.run(f"DELETE FROM {table} WHERE fid = ?", claim.fid)
     return True
+
+
+async def forget_deletion(tx: Transaction, claim: Deletion) -> None:
+    """Take the fid out of the queue, and leave everything else of it as it is."""
+    await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)
 
 
 async def postpone_deletion(tx: Transaction, claim: Deletion, *, nexttry: int, failcount: int) -> None:

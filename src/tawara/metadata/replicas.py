@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tawara.metadata import queues
 from tawara.metadata.contract import Transaction
+from tawara.model.errors import LeaseLost
 
 COPY_LEASE = 6 * 3600
 """Seconds after which a copy that was neither recorded nor given up is swept."""
@@ -19,20 +20,29 @@ async def devices_of(tx: Transaction, fid: int) -> tuple[int, ...]:
     return tuple(row[0] for row in await tx.rows("SELECT devid FROM file_on WHERE fid = ? ORDER BY devid", fid))
 
 
-async def announce_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> bool:
+async def announce_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease: int = COPY_LEASE) -> bool:
     """Say that bytes of `fid` will be written to `devid`; False if someone else is at it, or it is there already."""
     if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
         return False
     insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
-    return await tx.run(insert, fid, devid, now + COPY_LEASE) == 1
+    return await tx.run(insert, fid, devid, now + lease) == 1
+
+
+async def announce_stray(tx: Transaction, fid: int, devid: int, *, now: int) -> None:
+    """Say that a write of `fid` to `devid` failed and may have left bytes there, to be swept at once."""
+    insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
+    await tx.run(insert, fid, devid, now)
 
 
 async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> bool:
     """The announced copy is whole and fsynced: from now on it is a replica.
 
     False if no key names the fid any more; the copy is then recorded as well, and queued for deletion with the rest.
+    Raises LeaseLost if the announcement was swept meanwhile, and perhaps the bytes with it.
     """
-    await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
+    announced = await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
+    if not announced and await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is None:
+        raise LeaseLost
     await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
     if await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
         await queues.enqueue_deletion(tx, fid, now)
@@ -51,7 +61,11 @@ async def claim_abandoned_copies(tx: Transaction, *, now: int, limit: int = 50) 
 
     Those that are replicas by now are only forgotten.
     """
-    rows = await tx.rows("SELECT fid, devid FROM tawara_copy WHERE lease <= ? ORDER BY lease LIMIT ?", now, limit)
+    rows = await tx.rows(
+        f"SELECT fid, devid FROM tawara_copy WHERE lease <= ? ORDER BY lease LIMIT ?{tx.dialect.skip_locked}",
+        now,
+        limit,
+    )
     abandoned: list[tuple[int, int]] = []
     for fid, devid in rows:
         if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
@@ -71,6 +85,36 @@ async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
     await update_devcount(tx, fid)
 
 
+async def retire_replica(
+    tx: Transaction, fid: int, devid: int, *, among: frozenset[int], now: int, lease: int = COPY_LEASE
+) -> bool:
+    """Do without one of the replicas `among`: from now on it is none, and its bytes are to be deleted, then retracted.
+
+    False, and nothing is changed, if the fid does not have exactly those replicas any more, so that two workers never
+    trim each other's remaining one.
+    """
+    rows = await tx.rows(f"SELECT devid FROM file_on WHERE fid = ?{tx.dialect.for_update}", fid)
+    if devid not in among or among != {row[0] for row in rows}:
+        return False
+    await drop_replica(tx, fid, devid)
+    await tx.run(tx.dialect.upsert("tawara_copy", ("fid", "devid"), ("lease",)), fid, devid, now + lease)
+    return True
+
+
+async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int) -> int:
+    """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many (11.3)."""
+    if await tx.row(f"SELECT 1 FROM device WHERE devid = ? AND status = 'dead'{tx.dialect.for_update}", devid) is None:
+        return 0
+    fids = [row[0] for row in await tx.rows("SELECT fid FROM file_on WHERE devid = ? LIMIT ?", devid, limit)]
+    for fid in fids:
+        await drop_replica(tx, fid, devid)
+        await queues.enqueue_replication(tx, fid, nexttry=now)
+    return len(fids)
+
+
 async def update_devcount(tx: Transaction, fid: int) -> None:
     """Bring `file.devcount` up to the replicas that there are."""
+    # Counted only when the row is ours, so that the last of several at once sees what all others did.
+    if tx.dialect.for_update and await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
+        return
     await tx.run("UPDATE file SET devcount = (SELECT COUNT(*) FROM file_on WHERE fid = ?) WHERE fid = ?", fid, fid)

@@ -404,8 +404,18 @@ class NoSetRebal(ConflictError):
     """The policy cannot be changed while a rebalance is running"""
 
 
+class LeaseLost(ConflictError):
+    """The lease ran out, and the work was taken over or undone by another worker"""
+
+
 class InUse(ConflictError):
     """Another Tawara is running there"""
+
+
+class PreconditionFailed(ConflictError):
+    """It is not, or no longer, as the request demands"""
+
+    http = 412
 
 
 # --- what cannot be done now ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tawara.metadata.bell import Bells
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
-from tawara.model.cluster import Checksum, HashType
+from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.node.server import StorageNode
 from tawara.workers.monitor import Monitor
 
@@ -131,3 +131,9 @@ async def eventually(true: Callable[[], object], *, within: float = 10.0) -> Non
     async with asyncio.timeout(within):
         while not true():
             await asyncio.sleep(0.01)
+
+
+async def set_state(home: House, devid: int, state: DeviceState) -> None:
+    """Decide a device's state, as a person does, and have the monitor take note."""
+    await home.metadata.write(rows.set_device_state, home.devices[devid], devid, state)
+    await home.view.renew()

@@ -1,0 +1,46 @@
+"""Keeping, and giving back, what a worker has claimed in `queues` and announced in `replicas`.
+
+A worker takes short leases and renews them while it is at work, so that what it held is taken over soon after it died,
+however long a large copy takes. Each function is one transaction; times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from tawara.metadata.contract import Transaction
+from tawara.model.files import Deletion, Replication
+
+Claim = TypeVar("Claim", Replication, Deletion)
+
+
+def _table(claim: Replication | Deletion) -> str:
+    return "file_to_replicate" if isinstance(claim, Replication) else "file_to_delete2"
+
+
+async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list[Claim]:
+    """Hold these claims until then; the claims as they are now. Those that were lost meanwhile are left as they are."""
+    renewed: list[Claim] = []
+    for claim in claims:
+        held = await tx.run(
+            f"UPDATE {_table(claim)} SET nexttry = ? WHERE fid = ? AND nexttry = ?", until, claim.fid, claim.nexttry
+        )
+        renewed.append(replace(claim, nexttry=until) if held else claim)
+    return renewed
+
+
+async def release(tx: Transaction, claims: Sequence[Replication | Deletion], *, now: int) -> None:
+    """Give claims back undone, for anyone to take at once."""
+    for claim in claims:
+        await tx.run(
+            f"UPDATE {_table(claim)} SET nexttry = ? WHERE fid = ? AND nexttry = ?", now, claim.fid, claim.nexttry
+        )
+
+
+async def renew_copies(tx: Transaction, copies: Iterable[tuple[int, int]], *, until: int) -> None:
+    """Keep these announced copies, given as (fid, devid), from being swept until then; or have them swept, now."""
+    await tx.run_many(
+        "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ?", [(until, fid, devid) for fid, devid in copies]
+    )

@@ -1,0 +1,120 @@
+"""The delete worker: removes the bytes of fids that no key names any more (reference: section 11.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import files, leases, queues, replicas
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.view import ClusterView
+from tawara.model import backoff
+from tawara.model.errors import NodeUnreachable
+from tawara.model.files import Deletion
+from tawara.workers.runner import LEASE, Claimed
+
+log = structlog.get_logger(__name__)
+
+Held = Claimed[Deletion]
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """The device has no bytes of the fid (any more)."""
+
+    devid: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """The bytes could not be deleted now."""
+
+    seconds: int
+    reason: str
+
+
+class Delete:
+    """See the module."""
+
+    name = "delete"
+
+    def __init__(self, metadata: Metadata, view: ClusterView, nodes: NodeClient, *, lease: int = LEASE) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._nodes = nodes
+        self._lease = lease
+
+    # --- see Worker ---------------------------------------------------------------------------------------------------
+
+    async def take(self, limit: int) -> Sequence[Held]:
+        """See Worker."""
+        now = int(time.time())
+        due = await self._metadata.read(queues.next_deletion)
+        if due is None or due > now:
+            return []
+        claims = await self._metadata.write(queues.claim_deletions, limit=limit, now=now, lease=self._lease)
+        return [Claimed(claim) for claim in claims]
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return await self._metadata.read(queues.next_deletion)
+
+    async def renew(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        until = int(time.time()) + self._lease
+        claims = await self._metadata.write(leases.renew, [held.claim for held in items], until=until)
+        for held, claim in zip(items, claims, strict=True):
+            held.claim = claim
+
+    async def release(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        await self._metadata.write(leases.release, [held.claim for held in items], now=int(time.time()))
+
+    async def work(self, item: Held) -> float | None:
+        """See Worker. A device that cannot be asked now does not keep the bytes on the others."""
+        claim = item.claim
+        if await self._metadata.read(files.find_fid, claim.fid) is not None:
+            log.error("a file that has a name was queued for deletion, and is kept", fid=claim.fid)
+            await self._metadata.write(queues.forget_deletion, claim)
+            return None
+        devids = await self._metadata.read(replicas.devices_of, claim.fid)
+        outcomes = await asyncio.gather(*(self._delete(claim, devid) for devid in devids))
+        gone = [outcome.devid for outcome in outcomes if isinstance(outcome, _Gone)]
+        if await self._metadata.write(_settle, item.claim, gone):
+            return None
+        late = [outcome for outcome in outcomes if isinstance(outcome, _Later)]
+        pause = min((outcome.seconds for outcome in late), default=backoff.COPY_UNDER_WAY)
+        nexttry = int(time.time()) + pause
+        # What waits only for a copy under way has not failed.
+        failcount = min(claim.failcount + bool(late), 32767)
+        log.info("deletion put off", fid=claim.fid, reasons=[outcome.reason for outcome in late] or ["being copied"])
+        await self._metadata.write(queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount)
+        return nexttry
+
+    async def _delete(self, claim: Deletion, devid: int) -> _Gone | _Later:
+        """Remove the fid's bytes from one device, or find that they are gone with it."""
+        cluster = self._view.current
+        if not cluster.counts_as_replica(devid):  # dead, or unknown: MogileFS kept the row for ever
+            return _Gone(devid)
+        url = cluster.url(devid, claim.fid)
+        if not cluster.can_delete_from(devid) or url is None:
+            return _Later(backoff.while_not_allowed(claim.failcount), f"dev{devid} may not be deleted from")
+        if not cluster.is_writeable(devid):
+            return _Later(backoff.while_not_writeable(claim.failcount), f"dev{devid} is not writeable")
+        try:
+            await self._nodes.delete(url)
+        except NodeUnreachable as error:
+            return _Later(backoff.after_failed_deletion(claim.failcount), str(error))
+        return _Gone(devid)
+
+
+async def _settle(tx: Transaction, claim: Deletion, gone: Sequence[int]) -> bool:
+    """Forget the replicas that are gone, and the fid if they were the last; whether that was so."""
+    for devid in gone:
+        await replicas.drop_replica(tx, claim.fid, devid)
+    return await queues.finish_deletion(tx, claim)

@@ -1,0 +1,82 @@
+"""The reaper: has the files of devices that are marked dead replicated elsewhere (reference: section 11.3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from tawara.metadata import replicas
+from tawara.metadata.bell import Bell
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import DeviceState
+
+log = structlog.get_logger(__name__)
+
+GRACE = 16.0
+"""Seconds between seeing that a device is dead and believing it: a person may have mistyped."""
+PASS = 1000
+"""Replicas forgotten in one transaction."""
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 7200.0
+"""Seconds after which an empty dead device is looked at again, doubling."""
+
+
+class Reap:
+    """See the module. A unit of work is one pass over one device."""
+
+    name = "reap"
+
+    def __init__(
+        self, metadata: Metadata, view: ClusterView, *, replicate_bell: Bell, grace: float = GRACE, period: float = 5.0
+    ) -> None:
+        """`period`: seconds between two looks whether a device was marked dead."""
+        self._metadata = metadata
+        self._view = view
+        self._replicate_bell = replicate_bell
+        self._grace = grace
+        self._period = period
+        self._due: dict[int, float] = {}
+        """By devid of each dead device: when to look at it next."""
+        self._pause: dict[int, float] = {}
+
+    async def take(self, limit: int) -> Sequence[int]:
+        """See Worker."""
+        now = time.time()
+        devices = self._view.current.devices.values()
+        dead = {device.devid for device in devices if device.state is DeviceState.DEAD}
+        for devid in self._due.keys() - dead:  # brought back
+            del self._due[devid]
+            self._pause.pop(devid, None)
+        for devid in dead - self._due.keys():
+            self._due[devid] = now + self._grace
+        due = [devid for devid, when in self._due.items() if when <= now][:limit]
+        for devid in due:
+            self._due[devid] = now + FIRST_PAUSE  # until its pass has ended and knows better
+        return due
+
+    async def work(self, item: int) -> float | None:
+        """See Worker."""
+        found = await self._metadata.write(replicas.empty_dead_device, item, limit=PASS, now=int(time.time()))
+        if found:
+            log.info("replicas of a dead device are made anew", device=item, files=found)
+            self._pause.pop(item, None)
+            self._replicate_bell.ring()
+            pause = 0.0
+        else:
+            pause = self._pause.get(item, FIRST_PAUSE)
+            self._pause[item] = min(2 * pause, LONGEST_PAUSE)
+        if item in self._due:
+            self._due[item] = time.time() + pause
+        return self._due.get(item)
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return min([time.time() + self._period, *self._due.values()])
+
+    async def renew(self, items: Sequence[int]) -> None:
+        """See Worker. Nothing to do: nothing is claimed in the database."""
+
+    async def release(self, items: Sequence[int]) -> None:
+        """See Worker. Nothing to do: nothing is claimed in the database."""

@@ -1,0 +1,83 @@
+"""All workers of one process: made, started, stopped and looked at together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata.bell import Bell, Bells
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.limits import Limits
+from tawara.workers.delete import Delete
+from tawara.workers.reap import GRACE, Reap
+from tawara.workers.replicate import Replicate
+from tawara.workers.runner import LEASE, Runner, Status, Worker
+from tawara.workers.sweep import PERIOD, Sweep
+
+_LIMITS = Limits()
+SMALL_PER_LARGE = 4
+"""How many small files are copied in the time and place of a large one."""
+
+
+class Workers:
+    """Background care for the store. Any number of processes may have one; any may be killed at any moment."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        bells: Bells,
+        *,
+        replicate: int = 8,
+        delete: int = 16,
+        patience: float = 5.0,
+        upload_open: int = _LIMITS.upload_open,
+        sweep_period: float = PERIOD,
+        reap_grace: float = GRACE,
+        lease: int = LEASE,
+    ) -> None:
+        """How many files are copied and deleted at the same time; four small files count as one.
+
+        `patience`: seconds after which an idle worker looks for work that other processes queued. `lease`: seconds
+        after which work is taken over from a worker that died.
+        """
+        self._view = view
+        self._patience = patience
+        self._runners: list[Runner[Any]] = []
+        self._lease = lease
+        self._starting: asyncio.Task[None] | None = None
+        copier = Replicate(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
+        self._add(copier, replicate * SMALL_PER_LARGE, bells.replicate)
+        self._add(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
+        sweeper = Sweep(metadata, view, nodes, delete_bell=bells.delete, upload_open=upload_open, period=sweep_period)
+        self._add(sweeper, 4, None)
+        self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
+
+    def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
+        patience = self._patience if bell else max(self._patience, 60.0)
+        self._runners.append(Runner(worker, concurrency=concurrency, patience=patience, bell=bell, lease=self._lease))
+
+    async def start(self) -> None:
+        """Begin to work as soon as the cluster has been observed. Returns at once."""
+        self._starting = asyncio.create_task(self._start(), name="workers: waiting for the monitor")
+
+    async def _start(self) -> None:
+        await self._view.wait_observed()
+        for runner in self._runners:
+            runner.start()
+
+    async def stop(self) -> None:
+        """Finish or give back what was claimed; done within 5 seconds."""
+        if self._starting is not None:
+            self._starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._starting
+        await asyncio.gather(*(runner.stop() for runner in self._runners))
+
+    def status(self) -> list[Status]:
+        """What each worker is doing."""
+        return [runner.status for runner in self._runners]

@@ -1,0 +1,85 @@
+"""The sweeper: gives up uploads that were never closed, and deletes what abandoned copies left (section 11.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import files, replicas
+from tawara.metadata.bell import Bell
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.errors import NodeUnreachable
+
+log = structlog.get_logger(__name__)
+
+PERIOD = 15.0
+"""Seconds between two looks."""
+UPLOADS_AT_ONCE = 50
+
+
+class Sweep:
+    """See the module. A unit of work is the place (fid, devid) of an abandoned copy."""
+
+    name = "sweep"
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        delete_bell: Bell,
+        upload_open: int,
+        period: float = PERIOD,
+    ) -> None:
+        """`upload_open`: seconds after which an upload that is not closed is given up."""
+        self._metadata = metadata
+        self._view = view
+        self._nodes = nodes
+        self._delete_bell = delete_bell
+        self._upload_open = upload_open
+        self._period = period
+        self._last = 0.0
+
+    async def take(self, limit: int) -> Sequence[tuple[int, int]]:
+        """See Worker."""
+        self._last = time.time()
+        now = int(self._last)
+        expired = UPLOADS_AT_ONCE
+        while expired == UPLOADS_AT_ONCE:
+            expired = await self._metadata.write(
+                files.expire_uploads, before=now - self._upload_open, now=now, limit=UPLOADS_AT_ONCE
+            )
+            if expired:
+                log.info("uploads given up", count=expired)
+                self._delete_bell.ring()
+        return await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit)
+
+    async def work(self, item: tuple[int, int]) -> float | None:
+        """See Worker. A device that cannot be written now keeps its announcement, and is asked again later."""
+        fid, devid = item
+        cluster = self._view.current
+        url = cluster.url(devid, fid)
+        if cluster.counts_as_replica(devid) and url is not None:
+            try:
+                await self._nodes.delete(url)
+            except NodeUnreachable as error:
+                log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
+                return None
+        await self._metadata.write(replicas.retract_copy, fid, devid)
+        self._delete_bell.ring()  # a deletion may have waited for it
+        return None
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return self._last + self._period
+
+    async def renew(self, items: Sequence[tuple[int, int]]) -> None:
+        """See Worker. Nothing to do: the work is short."""
+
+    async def release(self, items: Sequence[tuple[int, int]]) -> None:
+        """See Worker. Nothing to do: it can wait."""
