@@ -73,7 +73,8 @@ async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:
     start = await upload(metadata, b"a")
 
     async def restore(tx: Transaction) -> None:
-        sql = f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, 1, {tx.dialect.key_value}, 1, 0, 1)"
+        columns = "fid, dmid, dkey, length, classid, devcount"
+        sql = f"INSERT INTO file ({columns}) VALUES (?, 1, {tx.dialect.key_value}, 1, 0, 1)"
         for fid in range(start + 1, start + 40):
             await tx.run(sql, fid, b"restored%d" % fid)
 
@@ -84,7 +85,7 @@ async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:
 
 
 async def test_close_names_the_content(metadata: Metadata) -> None:
-    """After close_upload the key names the fid with all that was given, queued for replication, and no upload is left."""
+    """After close_upload the key names the fid with all that was given, it is queued, and no upload is left."""
     fid = await upload(metadata, b"k")
     replaced = await metadata.write(
         files.close_upload,
@@ -150,8 +151,9 @@ async def test_a_fid_that_is_stored_already(metadata: Metadata) -> None:
 
 
 async def _leave_upload(tx: Transaction, fid: int, key: bytes) -> None:
+    columns = "fid, createtime, classid, dmid, dkey, devids"
     await tx.run(
-        f"INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, 1, 0, 1, {tx.dialect.key_value}, '1')",
+        f"INSERT INTO tempfile ({columns}) VALUES (?, 1, 0, 1, {tx.dialect.key_value}, '1')",
         fid,
         key,
     )
@@ -167,7 +169,7 @@ async def test_a_fid_is_never_named_by_two_keys(metadata: Metadata) -> None:
 
 
 async def test_discard(metadata: Metadata) -> None:
-    """A discarded upload is gone, and its bytes on every offered device are queued for deletion; twice is NoTempFile."""
+    """A discarded upload is gone, its bytes on every offered device are queued for deletion; twice is NoTempFile."""
     fid = await upload(metadata, b"k")
     await metadata.write(files.discard_upload, fid, now=5)
     assert await metadata.read(replicas.devices_of, fid) == (1, 2)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.dialect import successor
 
 FRESH_DMID = itertools.count(1)
 # Each example has a domain of its own, so that they may share the fixture's database.
@@ -89,4 +90,4 @@ async def test_an_upload_keeps_its_key(metadata: Metadata, key: bytes) -> None:
 )
 def test_the_successor_of_a_prefix(prefix: bytes, end: bytes | None) -> None:
     """The least byte string beyond all that begin with the prefix."""
-    assert files.successor(prefix) == end
+    assert successor(prefix) == end

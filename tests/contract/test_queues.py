@@ -52,7 +52,7 @@ async def test_a_lapsed_lease_falls_due(metadata: Metadata) -> None:
 
 
 async def test_a_lost_lease_finishes_nothing(metadata: Metadata) -> None:
-    """Who has lost the lease, because it lapsed or the work was queued again, neither finishes nor postpones the row."""
+    """Who has lost the lease, by time or by newly queued work, neither finishes nor postpones the row."""
     await metadata.write(queues.enqueue_replication, 1)
     (lost,) = await metadata.write(queues.claim_replications, limit=1, now=50)
     await metadata.write(queues.enqueue_replication, 1)
@@ -158,6 +158,8 @@ async def test_concurrent_copies_are_all_counted(metadata: Metadata, opener: Ope
     """Replicas of one fid that are recorded and dropped at once leave devcount equal to the replicas that there are."""
     trackers = [metadata, await opener()]
     fid = await store(metadata, b"k", (1, 2, 3, 4))
+    for n in range(10):
+        await metadata.write(replicas.announce_copy, fid, 10 + n, now=1)
     await asyncio.gather(
         *(trackers[n % 2].write(replicas.record_copy, fid, 10 + n, now=1) for n in range(10)),
         *(trackers[n % 2].write(replicas.drop_replica, fid, n) for n in range(1, 4)),

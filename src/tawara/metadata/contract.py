@@ -12,8 +12,8 @@ Statements are written with `?` for values. Where the engines' words differ, the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,8 +32,18 @@ class Dialect(Protocol):
     for_update: str
     """Suffix that locks the rows a SELECT returns, or nothing where a writer is alone anyway."""
 
+    skip_locked: str
+    """The same, and rows that another transaction has locked are passed over instead of waited for."""
+
+    exact_keys: bool
+    """Whether `dkey` columns compare byte for byte; not in a database of MogileFS with a collation of its own."""
+
     def key_column(self, column: str) -> str:
         """SQL that reads a `dkey` column as bytes, exactly as they were stored."""
+        ...
+
+    def key_range(self, column: str, prefix: bytes) -> tuple[str, list[object]]:
+        """SQL for `column` beginning with `prefix`, that an index can answer, and its values; nothing for b""."""
         ...
 
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
@@ -69,6 +79,14 @@ class Transaction(Protocol):
         """Execute one statement for each sequence of values."""
         ...
 
+    async def insert_many(self, sql: str, key: str, values: Sequence[Sequence[object]]) -> list[int]:
+        """Execute an INSERT for each sequence of values; the numbers that `key` was given, in their order."""
+        ...
+
+    async def advance(self, table: str, key: str, number: int) -> None:
+        """Have `key` count on beyond `number`, which was just inserted by hand."""
+        ...
+
     async def insert(self, sql: str, key: str, *values: object) -> int:
         """Execute an INSERT into a table whose integer column `key` counts by itself; the number it was given.
 
@@ -80,6 +98,30 @@ class Transaction(Protocol):
 Question: TypeAlias = Callable[Concatenate[Transaction, P], Awaitable[T]]
 """A coroutine function over a transaction. It awaits nothing but that transaction, so that an engine may run it in a
 thread, and it may be run again from its start, so it has no effect but on the database."""
+
+
+class Call(NamedTuple):
+    """What a question was asked with."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+Answer: TypeAlias = Any
+"""What a question returned; or, as a value, the exception that it raised."""
+Together: TypeAlias = Callable[[Transaction, Sequence[Call]], Awaitable[Sequence[Answer]]]
+"""One transaction in the place of many: the answers to the calls of one question, in their order. An answer that is an
+exception must have left nothing; when the function itself raises, each call is asked alone instead."""
+
+
+def together(many: Together) -> Callable[[Question[P, T]], Question[P, T]]:
+    """Say that calls of a question that arrive together may be answered by `many`, with the same effect."""
+
+    def mark(question: Question[P, T]) -> Question[P, T]:
+        question.__dict__["together"] = many
+        return question
+
+    return mark
 
 
 class Metadata(Protocol):

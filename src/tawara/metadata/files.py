@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tawara.metadata import queues
-from tawara.metadata.contract import Row, Transaction
+from tawara.metadata import queues, uploads
+from tawara.metadata.contract import Answer, Call, Row, Transaction, together
+from tawara.metadata.dialect import rounded
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.errors import Dup, FidExists, FidInUse, InvalidKey, KeyExists, NoDevices, NoTempFile, UnknownKey
+from tawara.model.errors import (
+    Dup,
+    InvalidKey,
+    KeyExists,
+    NoDevices,
+    NoTempFile,
+    PreconditionFailed,
+    TawaraError,
+    UnknownKey,
+)
 from tawara.model.files import StoredFile, Upload
 
 
@@ -51,6 +61,26 @@ def _gather(rows: Sequence[Row]) -> list[StoredFile]:
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
+def _asked(dmid: int, key: bytes) -> tuple[int, bytes]:
+    return dmid, key
+
+
+async def _find_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+    asked = [_asked(*call.args, **call.kwargs) for call in calls]
+    if not tx.dialect.exact_keys:
+        return [await find(tx, *each) for each in asked]
+    conditions: list[str] = []
+    values: list[object] = []
+    for dmid in {dmid for dmid, _ in asked}:
+        keys = rounded([key for each, key in asked if each == dmid])
+        conditions.append(f"f.dmid = ? AND f.dkey IN ({', '.join([tx.dialect.key_value] * len(keys))})")
+        values += (dmid, *keys)
+    rows = await tx.rows(f"{_file_columns(tx)} WHERE {' OR '.join(conditions)}", *values)
+    found = {(each.dmid, each.key): each for each in _gather(rows)}
+    return [found.get(each) for each in asked]
+
+
+@together(_find_together)
 async def find(tx: Transaction, dmid: int, key: bytes) -> StoredFile | None:
     """The file that `key` names, with its replicas; None if there is none."""
     rows = await tx.rows(f"{_file_columns(tx)} WHERE f.dmid = ? AND f.dkey = {tx.dialect.key_value}", dmid, key)
@@ -86,26 +116,14 @@ def parse_devids(text: str | None) -> tuple[int, ...]:
     return tuple(int(each) for each in (text or "").split(",") if each)
 
 
-def successor(prefix: bytes) -> bytes | None:
-    """The least byte string that is greater than everything with `prefix`; None if there is none."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
-
-
 def _key_range(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None) -> tuple[str, list[object]]:
-    value = tx.dialect.key_value
-    where, values = "f.dmid = ?", [dmid]
-    conditions: list[object] = list(values)
-    if prefix:
-        where += f" AND f.dkey >= {value}"
-        conditions.append(prefix)
-        if (end := successor(prefix)) is not None:
-            where += f" AND f.dkey < {value}"
-            conditions.append(end)
+    where, values = tx.dialect.key_range("f.dkey", prefix)
+    conditions = ["f.dmid = ?", *([where] if where else [])]
+    values = [dmid, *values]
     if after is not None:
-        where += f" AND f.dkey > {value}"
-        conditions.append(after)
-    return where, conditions
+        conditions.append(f"f.dkey > {tx.dialect.key_value}")
+        values.append(after)
+    return " AND ".join(conditions), values
 
 
 async def list_keys(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None, limit: int) -> list[bytes]:
@@ -142,6 +160,14 @@ async def list_fids(tx: Transaction, after: int, count: int) -> list[StoredFile]
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
+async def _open_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+    openings = [uploads.Opening(**call.kwargs) for call in calls]
+    counted = [each for each in openings if not each.fid]
+    fids = iter(await uploads.open_many(tx, counted) if counted else ())
+    return [await uploads.open_chosen(tx, each, each.fid) if each.fid else next(fids) for each in openings]
+
+
+@together(_open_together)
 async def open_upload(
     tx: Transaction, *, dmid: int, key: bytes, classid: int, devids: Sequence[int], now: int, fid: int = 0
 ) -> int:
@@ -149,30 +175,15 @@ async def open_upload(
 
     Raises FidInUse when the fid asked for is, or may have been, in use.
     """
-    columns = "createtime, dmid, dkey, classid, devids"
-    values = (now, dmid, key, classid, ",".join(map(str, devids)))
-    if fid:
-        row = await tx.row("SELECT MAX(fid) FROM file")
-        if fid <= ((row and row[0]) or 0) or await tx.row("SELECT 1 FROM tempfile WHERE fid = ?", fid):
-            raise FidInUse
-        await tx.run(
-            f"INSERT INTO tempfile (fid, {columns}) VALUES (?, ?, ?, {tx.dialect.key_value}, ?, ?)", fid, *values
-        )
-        return fid
-    insert = f"INSERT INTO tempfile ({columns}) VALUES (?, ?, {tx.dialect.key_value}, ?, ?)"
-    new = await tx.insert(insert, "fid", *values)
-    if await tx.row("SELECT 1 FROM file WHERE fid = ?", new) is None:
-        return new
-    # The counter is behind the files, as after a restore: push it past them, and count again.
-    await tx.run("DELETE FROM tempfile WHERE fid = ?", new)
-    row = await tx.row("SELECT MAX(fid) FROM file")
-    pushed = (row[0] if row else 0) + 1
-    await tx.run(
-        f"INSERT INTO tempfile (fid, {columns}) VALUES (?, ?, ?, {tx.dialect.key_value}, ?, ?)", pushed, *values
-    )
-    return pushed
+    opening = uploads.Opening(dmid, key, classid, devids, now, fid)
+    return await uploads.open_chosen(tx, opening, fid) if fid else (await uploads.open_many(tx, [opening]))[0]
 
 
+async def _close_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+    return await uploads.close_many(tx, [uploads.Closing(*call.args, **call.kwargs) for call in calls])
+
+
+@together(_close_together)
 async def close_upload(
     tx: Transaction,
     fid: int,
@@ -186,37 +197,21 @@ async def close_upload(
     checksum: Checksum | None = None,
     content_type: str | None = None,
     replicate: bool = True,
+    expected_fid: int | None = None,
 ) -> int | None:
     """Give `key` the content `fid`, which lies whole and fsynced on `devids`; the fid that it replaced, if any.
 
     The replaced fid is queued for deletion; `fid` for replication, unless the caller has seen its policy satisfied.
-    Raises NoTempFile when the upload is not open (any more), FidExists when `fid` is stored already.
+    Raises NoTempFile when the upload is not open (any more), FidExists when `fid` is stored already, PreconditionFailed
+    when `key` does not name `expected_fid` (0: names something).
     """
-    if await tx.run("DELETE FROM tempfile WHERE fid = ?", fid) == 0:
-        raise NoTempFile
-    key_value = tx.dialect.key_value
-    old = await tx.row(f"SELECT fid FROM file WHERE dmid = ? AND dkey = {key_value}{tx.dialect.for_update}", dmid, key)
-    if old is not None:
-        if old[0] == fid:
-            raise FidExists
-        await tx.run("DELETE FROM file WHERE fid = ?", old[0])
-        await queues.enqueue_deletion(tx, old[0], now)
-    await tx.run(
-        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, ?, {key_value}, ?, ?, ?)",
-        fid,
-        dmid,
-        key,
-        length,
-        classid,
-        len(devids),
+    closing = uploads.Closing(
+        fid, dmid, key, classid, length, devids, now, checksum, content_type, replicate, expected_fid
     )
-    await tx.run("INSERT INTO tawara_file (fid, stored_at, content_type) VALUES (?, ?, ?)", fid, now, content_type)
-    await tx.run_many(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), [(fid, devid) for devid in devids])
-    if checksum is not None:
-        await store_checksum(tx, fid, checksum)
-    if replicate:
-        await queues.enqueue_replication(tx, fid)
-    return old[0] if old is not None else None
+    (answer,) = await uploads.close_many(tx, [closing])
+    if isinstance(answer, TawaraError):
+        raise answer
+    return answer
 
 
 async def discard_upload(tx: Transaction, fid: int, *, now: int) -> None:
@@ -224,7 +219,8 @@ async def discard_upload(tx: Transaction, fid: int, *, now: int) -> None:
     upload = await find_upload(tx, fid)
     if upload is None:
         raise NoTempFile
-    await tx.run("DELETE FROM tempfile WHERE fid = ?", fid)
+    if await tx.run("DELETE FROM tempfile WHERE fid = ?", fid) == 0:
+        raise NoTempFile  # closed at this moment
     if await tx.row("SELECT 1 FROM file WHERE fid = ?", fid) is not None:
         return  # the content is a file's after all: MogileFS closed it and left the row (11.2)
     insert = tx.dialect.insert_or_ignore("file_on", ("fid", "devid"))
@@ -232,9 +228,19 @@ async def discard_upload(tx: Transaction, fid: int, *, now: int) -> None:
     await queues.enqueue_deletion(tx, fid, now)
 
 
+async def renew_upload(tx: Transaction, fid: int, *, now: int) -> None:
+    """Say that a long upload is still under way, so that it does not expire. Raises NoTempFile."""
+    if await tx.run("UPDATE tempfile SET createtime = ? WHERE fid = ?", now, fid) == 0:
+        raise NoTempFile
+
+
 async def expire_uploads(tx: Transaction, *, before: int, now: int, limit: int = 50) -> int:
     """Give up the uploads that were opened before `before`, at most `limit`; how many (11.2)."""
-    rows = await tx.rows("SELECT fid FROM tempfile WHERE createtime < ? ORDER BY createtime LIMIT ?", before, limit)
+    rows = await tx.rows(
+        f"SELECT fid FROM tempfile WHERE createtime < ? ORDER BY createtime LIMIT ?{tx.dialect.skip_locked}",
+        before,
+        limit,
+    )
     for (fid,) in rows:
         await discard_upload(tx, fid, now=now)
     return len(rows)
@@ -249,33 +255,45 @@ async def store_checksum(tx: Transaction, fid: int, checksum: Checksum) -> None:
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int) -> int:
-    """Remove a key, queue its bytes for deletion; the fid that it named. Raises UnknownKey."""
+async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int, expected_fid: int | None = None) -> int:
+    """Remove a key, queue its bytes for deletion; the fid that it named.
+
+    Raises UnknownKey, and PreconditionFailed when the key names another fid than `expected_fid`.
+    """
     fid = await _locked_fid(tx, dmid, key)
     if fid is None:
         raise UnknownKey
+    if expected_fid is not None and fid != expected_fid:
+        raise PreconditionFailed
     await tx.run("DELETE FROM file WHERE fid = ?", fid)
     await queues.enqueue_deletion(tx, fid, now)
     return fid
 
 
 async def _locked_fid(tx: Transaction, dmid: int, key: bytes) -> int | None:
+    """The fid that a key names now, its row locked; None if it names none at this moment."""
     dialect = tx.dialect
-    row = await tx.row(
-        f"SELECT fid FROM file WHERE dmid = ? AND dkey = {dialect.key_value}{dialect.for_update}", dmid, key
-    )
-    return None if row is None else row[0]
+    select = f"SELECT fid FROM file WHERE dmid = ? AND dkey = {dialect.key_value}"
+    while True:
+        row = await tx.row(f"{select}{dialect.for_update}", dmid, key)
+        if row is not None:
+            fid: int = row[0]
+            return fid
+        # Whoever waited for a row that was replaced meanwhile gets nothing, although the key was there all the time.
+        if not dialect.for_update or await tx.row(select, dmid, key) is None:
+            return None
 
 
 async def rename(tx: Transaction, dmid: int, from_key: bytes, to_key: bytes) -> None:
     """Give a file another key. Raises UnknownKey, and KeyExists when `to_key` names a file already."""
-    fid = await _locked_fid(tx, dmid, from_key)
-    if fid is None:
+    # In one order whatever the direction, so that two renames never wait for each other.
+    fids = {key: await _locked_fid(tx, dmid, key) for key in sorted((from_key, to_key))}
+    if fids[from_key] is None:
         raise UnknownKey
-    if await _locked_fid(tx, dmid, to_key) is not None:
+    if fids[to_key] is not None:
         raise KeyExists
     try:
-        await tx.run(f"UPDATE file SET dkey = {tx.dialect.key_value} WHERE fid = ?", to_key, fid)
+        await tx.run(f"UPDATE file SET dkey = {tx.dialect.key_value} WHERE fid = ?", to_key, fids[from_key])
     except Dup:
         raise KeyExists from None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tawara.metadata.contract import Dialect, P, Question, Row, T, Transaction
+from tawara.metadata.dialect import StandardDialect
 from tawara.model.errors import ConfigurationError, Db, Dup, TawaraError
 
 GROUP = 256
@@ -25,29 +26,17 @@ BUSY_SECONDS = 10.0
 """How long a change waits for another process that is writing."""
 
 
-class SqliteDialect:
+class SqliteDialect(StandardDialect):
     """SQLite's words. Keys are kept as TEXT, as MogileFS does, but taken and given byte for byte."""
 
     name = "sqlite"
     key_value = "CAST(? AS TEXT)"
     for_update = ""
+    skip_locked = ""
 
     def key_column(self, column: str) -> str:
         """See Dialect."""
         return f"CAST({column} AS BLOB)"
-
-    def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
-        """See Dialect."""
-        return f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-    def upsert(self, table: str, key: Sequence[str], columns: Sequence[str]) -> str:
-        """See Dialect."""
-        changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
-        both = (*key, *columns)
-        return (
-            f"INSERT INTO {table} ({', '.join(both)}) VALUES ({', '.join('?' * len(both))})"
-            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
-        )
 
 
 class SqliteTransaction:
@@ -80,6 +69,13 @@ class SqliteTransaction:
             self._executemany(sql, values)
         except sqlite3.IntegrityError as error:
             raise Dup from error
+
+    async def insert_many(self, sql: str, key: str, values: Sequence[Sequence[object]]) -> list[int]:
+        """See Transaction."""
+        return [await self.insert(sql, key, *each) for each in values]
+
+    async def advance(self, table: str, key: str, number: int) -> None:
+        """See Transaction. AUTOINCREMENT minds what is inserted."""
 
     async def insert(self, sql: str, key: str, *values: object) -> int:
         """See Transaction."""

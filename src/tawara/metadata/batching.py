@@ -1,0 +1,75 @@
+"""Calls that arrive together travel together: one query for many look-ups, one transaction for many changes.
+
+Nothing waits for company. A call that finds its lane free goes at once; those that come while the lane's journeys are
+under way gather, and go with the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from tawara.metadata.contract import Answer, Call
+
+
+class Lane:
+    """The waiting calls of one function, and at most `width` journeys of at most `most` calls."""
+
+    def __init__(
+        self, travel: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]], *, width: int, most: int
+    ) -> None:
+        """`travel` answers calls in their order, with a result or an exception for each, or raises for all."""
+        self._travel = travel
+        self._width = width
+        self._most = most
+        self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
+        self._journeys: set[asyncio.Task[None]] = set()
+        self._departing = False
+
+    def ask(self, call: Call) -> asyncio.Future[Any]:
+        """The answer to `call`, some time. Cancelling it takes nothing back from a journey that has begun."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((call, future))
+        if not self._departing and len(self._journeys) < self._width:
+            # Not before the loop's other callbacks: what arrived in the same turn comes along.
+            self._departing = True
+            loop.call_soon(self._depart)
+        return future
+
+    def _depart(self) -> None:
+        self._departing = False
+        if not self._waiting or len(self._journeys) >= self._width:
+            return
+        party = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        journey = asyncio.create_task(self._journey(party))
+        self._journeys.add(journey)
+        journey.add_done_callback(self._arrived)
+
+    def _arrived(self, journey: asyncio.Task[None]) -> None:
+        self._journeys.discard(journey)
+        self._depart()
+
+    async def _journey(self, party: list[tuple[Call, asyncio.Future[Any]]]) -> None:
+        answers: Sequence[Answer]
+        try:
+            answers = await self._travel([call for call, _ in party])
+        except Exception as error:
+            answers = [error] * len(party)
+        for (_, future), answer in zip(party, answers, strict=True):
+            if future.done():
+                continue  # whoever asked has been cancelled
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    async def drain(self) -> None:
+        """Wait until nobody waits."""
+        while self._journeys or self._waiting:
+            if self._journeys:
+                await asyncio.wait(set(self._journeys))
+            else:
+                await asyncio.sleep(0)

@@ -1,0 +1,58 @@
+"""The words that SQLite and PostgreSQL have in common, and byte-wise ranges of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def successor(prefix: bytes) -> bytes | None:
+    """The least byte string that is greater than everything with `prefix`; None if there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+
+
+class StandardDialect:
+    """Keys in binary columns, and `ON CONFLICT`; see contract.Dialect for what each word means."""
+
+    name = "standard"
+    key_value = "?"
+    for_update = " FOR UPDATE"
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+    exact_keys = True
+
+    def key_column(self, column: str) -> str:
+        """See Dialect."""
+        return column
+
+    def key_range(self, column: str, prefix: bytes) -> tuple[str, list[object]]:
+        """See Dialect."""
+        if not prefix:
+            return "", []
+        end = successor(prefix)
+        if end is None:
+            return f"{column} >= {self.key_value}", [prefix]
+        return f"{column} >= {self.key_value} AND {column} < {self.key_value}", [prefix, end]
+
+    def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
+        """See Dialect."""
+        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)}) ON CONFLICT DO NOTHING"
+
+    def upsert(self, table: str, key: Sequence[str], columns: Sequence[str]) -> str:
+        """See Dialect."""
+        changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        both = (*key, *columns)
+        return (
+            f"INSERT INTO {table} ({', '.join(both)}) VALUES ({marks(both)})"
+            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+        )
+
+
+def marks(values: Sequence[object]) -> str:
+    """A `?` for each of `values`."""
+    return ", ".join("?" * len(values))
+
+
+def rounded(values: Sequence[object]) -> list[object]:
+    """The same values for an IN list, the last repeated up to a power of two: few different texts to prepare."""
+    size = 1 << (len(values) - 1).bit_length()
+    return [*values, *[values[-1]] * (size - len(values))]

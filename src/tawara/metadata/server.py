@@ -1,0 +1,283 @@
+"""What the engines with a database server have in common: pooled connections, retries, time limits, shared journeys.
+
+A driver (`postgres`, `mysql`) gives `Link`s and says by the exceptions below what went wrong; what follows from that is
+decided here. A question that failed for a reason that may be gone the next time is asked again from its start, as the
+contract allows; a change whose COMMIT was cut off is not, for nobody knows whether it took effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from tawara.metadata.batching import Lane
+from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together, Transaction
+from tawara.model.errors import Db, Dup
+
+
+class Again(Exception):
+    """A deadlock, or a serialisation failure: the same may succeed at another time."""
+
+
+class Lost(Exception):
+    """The connection is gone, or could not be made."""
+
+
+class Unanswered(Db):
+    """The database does not answer"""
+
+    code = "db"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Limits and sizes of one process's dealings with its database server."""
+
+    readers: int = 4
+    """Most connections for look-ups."""
+    writers: int = 8
+    """Most connections for changes."""
+    answer: float = 10.0
+    """Seconds within which every question is answered, if only with Db."""
+    connect: float = 5.0
+    """Seconds that making a connection may take."""
+    tries: int = 12
+    """Most times that a question is asked that met a deadlock or a broken unique key."""
+    party: int = 64
+    """Most calls in one journey."""
+
+
+class Link(Transaction, Protocol):
+    """One connection. Raises Again, Lost, Dup, and Db for what the database refuses."""
+
+    async def begin(self, *, snapshot: bool) -> None:
+        """Open a transaction: one that only reads, from one snapshot, or one that changes."""
+        ...
+
+    async def commit(self) -> None:
+        """Make it durable."""
+        ...
+
+    async def rollback(self) -> None:
+        """Leave nothing of it."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye."""
+        ...
+
+    def terminate(self) -> None:
+        """Drop the connection as it is."""
+        ...
+
+
+Connect: TypeAlias = Callable[[], Awaitable[Link]]
+
+
+class _Links:
+    """At most `size` connections, made when needed; the one that was used last is used next."""
+
+    def __init__(self, connect: Connect, size: int) -> None:
+        self._connect = connect
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[Link] = []
+
+    async def use(self, work: Callable[[Link], Awaitable[T]]) -> T:
+        """Do `work` with a connection of its own. One that is Lost or left in the middle is not used again."""
+        async with self._free:
+            link = self._idle.pop() if self._idle else await self._connect()
+            try:
+                result = await work(link)
+            except (Lost, asyncio.CancelledError):
+                link.terminate()
+                raise
+            except BaseException:
+                self._idle.append(link)
+                raise
+            self._idle.append(link)
+            return result
+
+    def forget(self) -> None:
+        """Drop the idle connections, which are likely lost as well."""
+        while self._idle:
+            self._idle.pop().terminate()
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+
+class _SeveralStatements(Exception):
+    """A look-up that was tried without a transaction needs one."""
+
+
+class _FirstStatement:
+    """A transaction of one statement, for which the database needs no transaction; refuses a second."""
+
+    def __init__(self, link: Link) -> None:
+        self.dialect: Dialect = link.dialect
+        self._link: Link | None = link
+
+    def _once(self) -> Link:
+        link, self._link = self._link, None
+        if link is None:
+            raise _SeveralStatements
+        return link
+
+    async def rows(self, sql: str, *values: object) -> list[Row]:
+        """See Transaction."""
+        return await self._once().rows(sql, *values)
+
+    async def row(self, sql: str, *values: object) -> Row | None:
+        """See Transaction."""
+        return await self._once().row(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise _SeveralStatements  # a statement that changes something: no look-up at all, or one that needs a lock
+
+
+async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call: Call) -> T:
+    """Ask within the transaction that `link` has begun, and end it."""
+    try:
+        result = await question(link, *call.args, **call.kwargs)
+    except (Lost, asyncio.CancelledError):
+        raise
+    except BaseException:
+        await link.rollback()
+        raise
+    try:
+        await link.commit()
+    except Lost as error:
+        raise Unanswered("The database was lost while it committed; the change may or may not stand") from error
+    return result
+
+
+class ServerMetadata:
+    """A database server as `contract.Metadata`. Belongs to one event loop."""
+
+    def __init__(self, connect: Connect, pace: Pace) -> None:
+        self._pace = pace
+        self._readers = _Links(connect, pace.readers)
+        self._writers = _Links(connect, pace.writers)
+        self._lanes: dict[Together, Lane] = {}
+        self._need_snapshot: set[object] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    # --- the contract -------------------------------------------------------------------------------------------------
+
+    async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Metadata."""
+        return await self._ask(question, Call(args, kwargs), self._read)
+
+    async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Metadata."""
+        return await self._ask(change, Call(args, kwargs), self._write)
+
+    async def close(self) -> None:
+        """See Metadata."""
+        self._closed = True
+        for lane in self._lanes.values():
+            await lane.drain()
+        while self._under_way:
+            await asyncio.wait(set(self._under_way))
+        await self._readers.close()
+        await self._writers.close()
+
+    # --- whom to ask with ---------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self, question: Callable[..., Awaitable[T]], call: Call, way: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> T:
+        if self._closed:
+            raise Db("The database is closed")
+        many: Together | None = getattr(question, "together", None)
+        answer: asyncio.Future[T]
+        if many is not None:
+            answer = self._lane(question, many, way).ask(call)
+        else:
+            # A task of its own: whoever is cancelled while waiting leaves no connection in the middle of something.
+            task = asyncio.create_task(way(question, call))
+            self._under_way.add(task)
+            task.add_done_callback(self._finished)
+            answer = asyncio.shield(task)
+        return await answer
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # its waiter may be gone
+
+    def _lane(
+        self, question: Callable[..., Awaitable[Any]], many: Together, way: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> Lane:
+        lane = self._lanes.get(many)
+        if lane is None:
+
+            async def travel(calls: Sequence[Call]) -> Sequence[Answer]:
+                if len(calls) > 1:
+                    try:
+                        answers: Sequence[Answer] = await way(many, Call((calls,), {}))
+                    except Unanswered:
+                        raise
+                    except Exception:  # noqa: S110 one of them spoils it for all: each is asked alone, and gets its own
+                        pass
+                    else:
+                        return answers
+                return await asyncio.gather(*(way(question, call) for call in calls), return_exceptions=True)
+
+            lane = self._lanes[many] = Lane(travel, width=2, most=self._pace.party)
+        return lane
+
+    # --- how to ask ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, question: Callable[..., Awaitable[T]], call: Call) -> T:
+        async def once(link: Link) -> T:
+            if question not in self._need_snapshot:
+                try:
+                    return await question(_FirstStatement(link), *call.args, **call.kwargs)
+                except _SeveralStatements:
+                    self._need_snapshot.add(question)
+            await link.begin(snapshot=True)
+            return await _or_roll_back(link, question, call)
+
+        return await self._within_time(once, self._readers)
+
+    async def _write(self, change: Callable[..., Awaitable[T]], call: Call) -> T:
+        async def once(link: Link) -> T:
+            await link.begin(snapshot=False)
+            return await _or_roll_back(link, change, call)
+
+        return await self._within_time(once, self._writers)
+
+    async def _within_time(self, once: Callable[[Link], Awaitable[T]], links: _Links) -> T:
+        try:
+            async with asyncio.timeout(self._pace.answer):
+                return await self._until_it_works(once, links)
+        except TimeoutError:
+            raise Unanswered from None
+
+    async def _until_it_works(self, once: Callable[[Link], Awaitable[T]], links: _Links) -> T:
+        lost = 0
+        for tried in range(1, self._pace.tries + 1):
+            try:
+                return await links.use(once)
+            except Lost as error:
+                # All that idled are lost with it, as after the server's restart; a new one tells whether it is back.
+                links.forget()
+                lost += 1
+                if lost == 3:
+                    raise Unanswered from error
+            except Again as error:
+                if tried == self._pace.tries:
+                    raise Db("The database found no order for concurrent changes") from error
+            except Dup:
+                # Someone else was faster with the same name: the question finds that out when it is asked again, and
+                # only a key that is broken every time is an answer.
+                if tried >= 3:
+                    raise
+            await asyncio.sleep(random.uniform(0, 0.002 * 2 ** min(tried, 6)))  # noqa: S311 no secret
+        raise AssertionError("every last try returns or raises")

@@ -1,0 +1,187 @@
+"""Opening and closing uploads, many in one transaction and with few statements; one is many, too.
+
+`files` has the use cases; this is how they are done so that uploads that come together cost little more than one.
+Rows are always locked and inserted in the order of fids and keys, so that two such transactions do not deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tawara.metadata.contract import Transaction
+from tawara.metadata.dialect import marks, rounded
+from tawara.model.cluster import Checksum
+from tawara.model.errors import FidExists, FidInUse, NoTempFile, PreconditionFailed, TawaraError
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What an upload is opened with; see files.open_upload."""
+
+    dmid: int
+    key: bytes
+    classid: int
+    devids: Sequence[int]
+    now: int
+    fid: int = 0
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """The values of _COLUMNS."""
+        return (self.now, self.dmid, self.key, self.classid, ",".join(map(str, self.devids)))
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What an upload is closed with; see files.close_upload."""
+
+    fid: int
+    dmid: int
+    key: bytes
+    classid: int
+    length: int
+    devids: Sequence[int]
+    now: int
+    checksum: Checksum | None = None
+    content_type: str | None = None
+    replicate: bool = True
+    expected_fid: int | None = None
+
+
+_COLUMNS = "createtime, dmid, dkey, classid, devids"
+
+
+def _insert(tx: Transaction, fid: bool = False) -> str:
+    fid_column, fid_mark = ("fid, ", "?, ") if fid else ("", "")
+    return f"INSERT INTO tempfile ({fid_column}{_COLUMNS}) VALUES ({fid_mark}?, ?, {tx.dialect.key_value}, ?, ?)"
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+async def open_many(tx: Transaction, openings: Sequence[Opening]) -> list[int]:
+    """A new fid for each, never used before (17.1)."""
+    fids = await tx.insert_many(_insert(tx), "fid", [opening.row for opening in openings])
+    used = await _greatest_fid(tx)
+    if min(fids) > used:
+        return fids
+    # The counter is behind the files, as after a restore: push it past them, and count again.
+    await tx.run_many("DELETE FROM tempfile WHERE fid = ?", [(fid,) for fid in fids])
+    await open_chosen(tx, openings[0], max(used, *fids) + 1)
+    others = openings[1:]
+    rest = await tx.insert_many(_insert(tx), "fid", [each.row for each in others]) if others else []
+    return [max(used, *fids) + 1, *rest]
+
+
+async def _greatest_fid(tx: Transaction) -> int:
+    row = await tx.row("SELECT MAX(fid) FROM file")
+    return (row[0] if row else None) or 0
+
+
+async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:
+    """The fid that was asked for, beyond which counting goes on. Raises FidInUse."""
+    if fid <= await _greatest_fid(tx) or await tx.row("SELECT 1 FROM tempfile WHERE fid = ?", fid):
+        raise FidInUse
+    await tx.run(_insert(tx, fid=True), fid, *opening.row)
+    await tx.advance("tempfile", "fid", fid)
+    return fid
+
+
+# --- closing ----------------------------------------------------------------------------------------------------------
+
+
+async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
+    """For each the fid that it replaced or None, or the error for which nothing of it was done."""
+    answers: dict[int, int | TawaraError | None] = {}
+    waiting = list(enumerate(closings))
+    while waiting:
+        # Those of one key or one fid are closed one after another; where keys are not compared as bytes, all are.
+        seen: set[object] = set()
+        now: list[tuple[int, Closing]] = []
+        later: list[tuple[int, Closing]] = []
+        for place, closing in waiting:
+            names = {closing.fid, (closing.dmid, closing.key)}
+            (later if seen & names or (seen and not tx.dialect.exact_keys) else now).append((place, closing))
+            seen |= names
+        now.sort(key=lambda each: (each[1].dmid, each[1].key))
+        answers.update(zip((place for place, _ in now), await _close(tx, [each for _, each in now]), strict=True))
+        waiting = later
+    return [answers[place] for place in range(len(closings))]
+
+
+async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
+    """The same for closings of different keys and fids, in the order of their keys."""
+    fids = sorted(closing.fid for closing in closings)
+    opened = await _among(tx, "SELECT fid FROM tempfile WHERE fid IN ({})", fids, tx.dialect.for_update)
+    stored = await _among(tx, "SELECT fid FROM file WHERE fid IN ({})", fids)
+    named = await _named(tx, closings)
+    answers: list[int | TawaraError | None] = []
+    good: list[Closing] = []
+    replaced: list[int] = []
+    for closing in closings:
+        old = named.get((closing.dmid, closing.key))
+        if closing.fid not in opened:
+            answers.append(NoTempFile())
+        elif closing.expected_fid is not None and (old or 0) != closing.expected_fid:
+            answers.append(PreconditionFailed())
+        elif closing.fid in stored:
+            answers.append(FidExists())
+        else:
+            answers.append(old)
+            good.append(closing)
+            if old is not None:
+                replaced.append(old)
+    await _replace(tx, good, sorted(replaced))
+    return answers
+
+
+async def _among(tx: Transaction, sql: str, numbers: Sequence[int], suffix: str = "") -> set[int]:
+    values = rounded(numbers)
+    return {row[0] for row in await tx.rows(sql.format(marks(values)) + suffix, *values)}
+
+
+async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int, bytes], int]:
+    """The fids that the closings' keys name now, locked."""
+    dialect = tx.dialect
+    named: dict[tuple[int, bytes], int] = {}
+    for dmid in sorted({closing.dmid for closing in closings}):
+        keys = [closing.key for closing in closings if closing.dmid == dmid]
+        values = rounded(keys)
+        rows = await tx.rows(
+            f"SELECT fid, {dialect.key_column('dkey')} FROM file WHERE dmid = ?"
+            f" AND dkey IN ({', '.join([dialect.key_value] * len(values))}){dialect.for_update}",
+            dmid,
+            *values,
+        )
+        for fid, key in rows:
+            named[dmid, bytes(key) if dialect.exact_keys else keys[0]] = fid
+    return named
+
+
+async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Sequence[int]) -> None:
+    """Name the new contents, and queue what is to be done for them and for those that they replace."""
+    if not closings:
+        return
+    dialect = tx.dialect
+    values = rounded([closing.fid for closing in closings])
+    await tx.run(f"DELETE FROM tempfile WHERE fid IN ({marks(values)})", *values)
+    if replaced:
+        values = rounded(replaced)
+        await tx.run(f"DELETE FROM file WHERE fid IN ({marks(values)})", *values)
+        deletion = dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
+        await tx.run_many(deletion, [(fid, closings[0].now, 0) for fid in replaced])
+    await tx.run_many(
+        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, ?, {dialect.key_value}, ?, ?, ?)",
+        [(each.fid, each.dmid, each.key, each.length, each.classid, len(each.devids)) for each in closings],
+    )
+    await tx.run_many(
+        "INSERT INTO tawara_file (fid, stored_at, content_type) VALUES (?, ?, ?)",
+        [(each.fid, each.now, each.content_type) for each in closings],
+    )
+    copies = [(each.fid, devid) for each in closings for devid in each.devids]
+    await tx.run_many(dialect.insert_or_ignore("file_on", ("fid", "devid")), copies)
+    checksums = [(each.fid, int(each.checksum.hashtype), each.checksum.digest) for each in closings if each.checksum]
+    await tx.run_many(dialect.upsert("checksum", ("fid",), ("hashtype", "checksum")), checksums)
+    replication = dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))
+    await tx.run_many(replication, [(each.fid, 0, None, 0, 0) for each in closings if each.replicate])
