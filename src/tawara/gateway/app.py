@@ -25,7 +25,7 @@ from tawara.client.nodes import NodeClient
 from tawara.gateway import reading
 from tawara.gateway.acceleration import Replica, redirect
 from tawara.gateway.nginx import NginxFront
-from tawara.gateway.nginx_configuration import Field, Step
+from tawara.gateway.nginx_configuration import METHODS, Field, Step
 from tawara.gateway.places import Places
 from tawara.gateway.streaming import read_somewhere
 from tawara.gateway.writing import Order, Receipt, Writer
@@ -54,7 +54,6 @@ from tawara.wire.http import Conditions, Target, http_date, parse_target, path_o
 
 log = structlog.get_logger(__name__)
 
-_METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
 _RESERVED: Final = ".tawara"
 """No domain of this name is served: it is the gateway's own."""
 _READ_AHEAD: Final = 128 * 1024
@@ -159,12 +158,12 @@ class HttpDoor:
     async def _respond(self, request: web.BaseRequest, step: Step | None) -> web.StreamResponse:
         target = parse_target(request.raw_path)
         method = "PUT" if step in (Step.ADMIT, Step.STORE) else request.method
-        if method not in _METHODS.split(", "):
+        if method not in METHODS.split(", "):
             raise MethodNotAllowed
         if method != "PUT" and request.body_exists:
             raise TooLarge("The body is too large, or has no place here")
         if method == "OPTIONS":
-            return plain(204, Allow=_METHODS)
+            return web.Response(status=204, headers={hdrs.ALLOW: METHODS})
         if target.domain in ("", _RESERVED):
             return await self._own(target, method)
         reads = method in ("GET", "HEAD")
@@ -178,7 +177,7 @@ class HttpDoor:
         if method == "PUT":
             return await self._put(request, domain, target, step)
         await self._writer.delete(domain, target.key, _conditions(request))
-        return plain(204)
+        return web.Response(status=204)
 
     async def _own(self, target: Target, method: str) -> web.StreamResponse:
         """What is not in a domain: what this is, and whether it is well."""
@@ -392,7 +391,7 @@ def _refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
         invalid = ', error="invalid_token"' if hdrs.AUTHORIZATION in request.headers else ""
         response.headers[hdrs.WWW_AUTHENTICATE] = f'Bearer realm="tawara"{invalid}'
     if error.http == 405:
-        response.headers[hdrs.ALLOW] = _METHODS
+        response.headers[hdrs.ALLOW] = METHODS
     return response
 
 

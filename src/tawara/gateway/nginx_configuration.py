@@ -23,6 +23,7 @@ BODIES: Final = "bodies"
 PID: Final = "nginx.pid"
 ERRORS: Final = "error.log"
 EXHAUSTED: Final = "@exhausted"
+METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
 
 
 class Field(StrEnum):
@@ -246,8 +247,9 @@ location @refused {{
 
 
 def _sentence(status: int) -> str:
+    allow = f'    add_header Allow "{METHODS}" always;\n' if status == 405 else ""
     return (
-        f"location = /.tawara/nginx/{status} {{\n    internal;\n    default_type text/plain;\n"
+        f"location = /.tawara/nginx/{status} {{\n    internal;\n    default_type text/plain;\n{allow}"
         f'    return {status} "{_SENTENCES[status]}\\n";\n}}\n'
     )
 
@@ -279,12 +281,13 @@ add_header X-Content-Type-Options nosniff;
 
 def _local(number: int, *, whole: bool) -> str:
     name = f"@{'whole' if whole else 'local'}_{number}"
+    ranges = "max_ranges 0; add_header Accept-Ranges bytes;" if whole else "max_ranges 1;"
     return f"""\
 location {name} {{
 {_indent(_remember() if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     root {DEVICES};
-    max_ranges {0 if whole else 1};
+    {ranges}
     rewrite ^ ${_variable(path(number))} break;
 {_indent(_ENTITY)}
 }}
