@@ -1,1 +1,40 @@
-"""The Python client, and how every part of Tawara talks to storage nodes."""
+"""The Python client of a Tawara (or MogileFS) store: `Client`, and `AsyncClient` for asyncio.
+
+Control goes to a tracker, bytes go straight to and from the storage nodes. Errors are those of `tawara.model.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tawara.client.answers import ClassInfo, DeviceInfo, DomainInfo, FileInfo, Stored
+    from tawara.client.asynchronous import AsyncClient
+    from tawara.client.synchronous import Client
+    from tawara.client.trackers import OutcomeUnknown
+
+__all__ = [
+    "AsyncClient",
+    "ClassInfo",
+    "Client",
+    "DeviceInfo",
+    "DomainInfo",
+    "FileInfo",
+    "OutcomeUnknown",
+    "Stored",
+]
+
+_WHERE = {
+    "AsyncClient": "asynchronous",
+    "Client": "synchronous",
+    "OutcomeUnknown": "trackers",
+} | dict.fromkeys(("ClassInfo", "DeviceInfo", "DomainInfo", "FileInfo", "Stored"), "answers")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: a tracker that needs `client.nodes` needs no thread for a `Client`."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

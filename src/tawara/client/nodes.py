@@ -60,19 +60,22 @@ class Download:
         self.status = response.status
         self.length = length
         """Bytes of this body: of the range, when one was asked for."""
+        self.received = 0
+        """Bytes that have come so far."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The bytes; raises NodeUnreachable when the body breaks off or stands still before its end."""
-        received = 0
-        while True:
-            with _speaking_with(self.url):
-                piece = await self._response.content.read(self._chunk)
-            if not piece:
-                break
-            received += len(piece)
-            yield piece
-        if received != self.length:
-            raise errors.NodeUnreachable(f"{self.url} broke off after {received} of {self.length} bytes")
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes; raises NodeUnreachable when the body breaks off or stands still before its end."""
+        with _speaking_with(self.url):
+            piece = await self._response.content.read(self._chunk)
+        self.received += len(piece)
+        if piece:
+            return piece
+        if self.received != self.length:
+            raise errors.NodeUnreachable(f"{self.url} broke off after {self.received} of {self.length} bytes")
+        raise StopAsyncIteration
 
 
 class NodeClient:

@@ -1,0 +1,188 @@
+"""The verbs by which a cluster is run: domains, classes, hosts, devices, settings (reference: section 4)."""
+
+from __future__ import annotations
+
+from tawara.client import answers
+from tawara.client.answers import DeviceInfo, DomainInfo
+from tawara.client.trackers import Trackers
+from tawara.model import errors
+from tawara.model.cluster import DeviceState, HashType, Host, HostState
+from tawara.wire.line import Value
+
+
+class Administration:
+    """The part of `AsyncClient` that changes and shows the cluster.
+
+    A change has reached the tracker that was asked when the verb returns, other trackers some seconds later.
+    All raise TrackerUnreachable, Db.
+    """
+
+    _trackers: Trackers
+
+    # --- domains and classes ------------------------------------------------------------------------------------------
+
+    async def domains(self) -> list[DomainInfo]:
+        """All domains with their classes, by name."""
+        found = DomainInfo.read(await self._trackers.ask("get_domains"))
+        return sorted(found, key=lambda each: each.name)
+
+    async def classes(self, domain: str) -> list[answers.ClassInfo]:
+        """The classes of a domain. Raises UnregDomain."""
+        for each in await self.domains():
+            if each.name == domain:
+                return list(each.classes)
+        raise errors.UnregDomain(f"There is no domain {domain!r}")
+
+    async def create_domain(self, domain: str) -> None:
+        """Make a domain. Raises DomainExists, InvalidName."""
+        await self._trackers.ask("create_domain", {"domain": domain}, settled_by=(errors.DomainExists,))
+
+    async def delete_domain(self, domain: str) -> None:
+        """Remove an empty domain. Raises DomainNotFound, DomainHasFiles, DomainHasClasses."""
+        await self._trackers.ask("delete_domain", {"domain": domain}, settled_by=(errors.DomainNotFound,))
+
+    async def create_class(
+        self,
+        domain: str,
+        storage_class: str,
+        *,
+        mindevcount: int,
+        replpolicy: str | None = None,
+        hashtype: HashType | None = None,
+    ) -> None:
+        """Make a class. Raises ClassExists, DomainNotFound, InvalidMindevcount, InvalidReplpolicy."""
+        args = _class_args(domain, storage_class, mindevcount, replpolicy, hashtype.wire if hashtype else None)
+        await self._trackers.ask("create_class", args, settled_by=(errors.ClassExists,))
+
+    async def update_class(
+        self,
+        domain: str,
+        storage_class: str,
+        *,
+        mindevcount: int,
+        replpolicy: str | None = None,
+        hashtype: HashType | None = None,
+        no_hashtype: bool = False,
+    ) -> None:
+        """Change a class; None leaves policy and hash type as they are. Raises as `create_class`, ClassNotFound."""
+        wire_name = "NONE" if no_hashtype else hashtype.wire if hashtype else None
+        await self._trackers.ask("update_class", _class_args(domain, storage_class, mindevcount, replpolicy, wire_name))
+
+    async def delete_class(self, domain: str, storage_class: str) -> None:
+        """Remove a class without files. Raises ClassNotFound, ClassHasFiles, NodelDefaultClass."""
+        await self._trackers.ask(
+            "delete_class", {"domain": domain, "class": storage_class}, settled_by=(errors.ClassNotFound,)
+        )
+
+    # --- hosts and devices --------------------------------------------------------------------------------------------
+
+    async def hosts(self) -> list[Host]:
+        """All hosts, by name."""
+        return sorted(answers.read_hosts(await self._trackers.ask("get_hosts")), key=lambda each: each.name)
+
+    async def create_host(
+        self,
+        host: str,
+        *,
+        ip: str,
+        port: int = 7500,
+        get_port: int | None = None,
+        state: HostState = HostState.DOWN,
+        altip: str | None = None,
+        altmask: str | None = None,
+    ) -> None:
+        """Make a host; it takes part when its state is alive. Raises HostExists, Dup when the address is taken."""
+        args = _host_args(host, ip=ip, port=port, getport=get_port, status=state, altip=altip, altmask=altmask)
+        await self._trackers.ask("create_host", args, settled_by=(errors.HostExists,))
+
+    async def update_host(
+        self,
+        host: str,
+        *,
+        ip: str | None = None,
+        port: int | None = None,
+        get_port: int | None = None,
+        state: HostState | None = None,
+        altip: str | None = None,
+        altmask: str | None = None,
+    ) -> None:
+        """Change what is given of a host. Raises HostNotFound, Dup."""
+        await self._trackers.ask(
+            "update_host",
+            _host_args(host, ip=ip, port=port, getport=get_port, status=state, altip=altip, altmask=altmask),
+        )
+
+    async def delete_host(self, host: str) -> None:
+        """Remove a host without devices. Raises UnknownHost, HostNotEmpty."""
+        await self._trackers.ask("delete_host", {"host": host}, settled_by=(errors.UnknownHost,))
+
+    async def devices(self) -> list[DeviceInfo]:
+        """All devices, by number."""
+        found = DeviceInfo.read(await self._trackers.ask("get_devices"))
+        return sorted(found, key=lambda each: each.devid)
+
+    async def create_device(self, devid: int, *, host: str, state: DeviceState = DeviceState.ALIVE) -> None:
+        """Make a device. Raises UnknownHost, ExistingDevid."""
+        await self._trackers.ask(
+            "create_device",
+            {"devid": devid, "hostname": host, "state": state},
+            settled_by=(errors.ExistingDevid,),
+        )
+
+    async def set_device_state(self, host: str, devid: int, state: DeviceState) -> None:
+        """Decide a device's state. Raises NoDevice, HostMismatch, StateTooHigh."""
+        await self._trackers.ask("set_state", {"host": host, "device": devid, "state": state})
+
+    async def set_device_weight(self, host: str, devid: int, weight: int) -> None:
+        """Set how much a device is read from, relative to the others. Raises NoDevice, HostMismatch."""
+        await self._trackers.ask("set_weight", {"host": host, "device": devid, "weight": weight})
+
+    # --- settings and care --------------------------------------------------------------------------------------------
+
+    async def settings(self) -> dict[str, str]:
+        """The cluster's settings that the tracker shows."""
+        return answers.read_settings(await self._trackers.ask("server_settings"))
+
+    async def setting(self, key: str) -> str:
+        """One setting, empty if it is not set."""
+        return (await self._trackers.ask("server_setting", {"key": key})).get("value", b"").decode(errors="replace")
+
+    async def set_setting(self, key: str, value: str) -> None:
+        """Change a setting. Raises NotWritable, InvalidFormat."""
+        await self._trackers.ask("set_server_setting", {"key": key, "value": value})
+
+    async def replicate_now(self) -> int:
+        """Make deferred copies due now; how many."""
+        return int((await self._trackers.ask("replicate_now")).get("count", b"0"))
+
+    async def clear_cache(self) -> None:
+        """Let the tracker look at the database and at every device again; it has when this returns."""
+        await self._trackers.ask("clear_cache")
+
+    def trackers(self) -> list[tuple[str, int]]:
+        """The addresses of the trackers that this client knows."""
+        return sorted(self._trackers.addresses)
+
+    async def tracker_stats(self, address: tuple[str, int]) -> dict[str, str]:
+        """What one tracker counts (`!stats`), with its `version`. Raises TrackerUnreachable."""
+        lines = await self._trackers.manage(address, "stats")
+        version = await self._trackers.manage(address, "version")
+        return {"version": version[0] if version else ""} | {
+            name: value for name, _, value in (each.partition(" ") for each in lines)
+        }
+
+
+def _class_args(
+    domain: str, storage_class: str, mindevcount: int, replpolicy: str | None, hashtype: str | None
+) -> dict[str, Value]:
+    args: dict[str, Value] = {"domain": domain, "class": storage_class, "mindevcount": mindevcount}
+    if replpolicy is not None:
+        args["replpolicy"] = replpolicy
+    if hashtype is not None:
+        args["hashtype"] = hashtype
+    return args
+
+
+def _host_args(host: str, **given: Value) -> dict[str, Value]:
+    args: dict[str, Value] = {name: value for name, value in given.items() if value is not None}
+    return {"host": host, **args}

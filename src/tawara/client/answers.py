@@ -1,0 +1,202 @@
+"""What trackers answer, as values. Pure: reply arguments in, frozen values out (reference: sections 3 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tawara.model.cluster import Checksum, DeviceState, HashType, Host, HostState, Observed
+
+Reply: TypeAlias = Mapping[str, bytes]
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """A key as it is stored: text is UTF-8. Text that `key_text` made comes back as it was, whatever it was."""
+    return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
+
+
+def key_text(key: bytes) -> str:
+    """A key as text; bytes that are not UTF-8 become lone surrogates, as in Python's file names."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A stored file."""
+
+    domain: str
+    key: str
+    fid: int
+    """The number of this content; a key that gets new content gets a new fid."""
+    length: int
+    """Bytes."""
+    storage_class: str
+    copies: int
+    """How many replicas there are, as the tracker last counted them."""
+    checksum: Checksum | None = None
+    devids: tuple[int, ...] = ()
+    """The devices of the replicas, if they were asked for."""
+    stored_at: int | None = None
+    """When the key got this content, unix seconds; None if the tracker does not tell."""
+
+    @classmethod
+    def read(cls, reply: Reply) -> FileInfo:
+        """From the reply to file_info."""
+        checksum = Checksum.parse(_text(reply, "checksum"))
+        return cls(
+            domain=_text(reply, "domain"),
+            key=key_text(reply["key"]),
+            fid=int(reply["fid"]),
+            length=int(reply["length"]),
+            storage_class=_text(reply, "class"),
+            copies=int(reply["devcount"]),
+            checksum=checksum,
+            devids=tuple(int(each) for each in reply.get("devids", b"").split(b",") if each),
+            stored_at=_number(reply, "stored_at"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What `put` stored."""
+
+    fid: int
+    length: int
+    """Bytes."""
+    checksum: Checksum | None = None
+    """If one was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInfo:
+    """A storage class of a domain."""
+
+    name: str
+    mindevcount: int
+    """Copies."""
+    replpolicy: str
+    hashtype: HashType | None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """A domain and its classes."""
+
+    name: str
+    classes: tuple[ClassInfo, ...]
+
+    @staticmethod
+    def read(reply: Reply) -> list[DomainInfo]:
+        """From the reply to get_domains."""
+        return [
+            DomainInfo(
+                _text(reply, f"domain{number}"),
+                tuple(
+                    ClassInfo(
+                        _text(reply, f"domain{number}class{each}name"),
+                        int(reply[f"domain{number}class{each}mindevcount"]),
+                        _text(reply, f"domain{number}class{each}replpolicy"),
+                        HashType.from_wire(_text(reply, f"domain{number}class{each}hashtype")),
+                    )
+                    for each in _count(reply, f"domain{number}classes")
+                ),
+            )
+            for number in _count(reply, "domains")
+        ]
+
+
+def read_hosts(reply: Reply) -> list[Host]:
+    """From the reply to get_hosts."""
+    return [
+        Host(
+            hostid=int(reply[f"host{number}_hostid"]),
+            name=_text(reply, f"host{number}_hostname"),
+            state=HostState(_text(reply, f"host{number}_status")),
+            ip=_text(reply, f"host{number}_hostip"),
+            http_port=int(reply[f"host{number}_http_port"]),
+            http_get_port=_number(reply, f"host{number}_http_get_port"),
+            altip=_text(reply, f"host{number}_altip") or None,
+            altmask=_text(reply, f"host{number}_altmask") or None,
+        )
+        for number in _count(reply, "hosts")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device: what people decided, and what the tracker's monitor sees of it. Sizes are MiB."""
+
+    devid: int
+    hostid: int
+    state: DeviceState
+    weight: int
+    mb_total: int | None
+    mb_used: int | None
+    observed: Observed | None
+    """None before the monitor has looked."""
+    utilization: float | None
+    """Percent of time that the disk is busy."""
+
+    @staticmethod
+    def read(reply: Reply) -> list[DeviceInfo]:
+        """From the reply to get_devices."""
+        return [
+            DeviceInfo(
+                devid=int(reply[f"dev{number}_devid"]),
+                hostid=int(reply[f"dev{number}_hostid"]),
+                state=DeviceState(_text(reply, f"dev{number}_status")),
+                weight=_number(reply, f"dev{number}_weight") or 0,
+                mb_total=_number(reply, f"dev{number}_mb_total"),
+                mb_used=_number(reply, f"dev{number}_mb_used"),
+                observed=Observed(seen) if (seen := _text(reply, f"dev{number}_observed_state")) else None,
+                utilization=float(busy) if (busy := _text(reply, f"dev{number}_utilization")) else None,
+            )
+            for number in _count(reply, "devices")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A place that create_open offers for an upload."""
+
+    devid: int
+    url: str
+
+
+def read_destinations(reply: Reply) -> list[Destination]:
+    """From the reply to create_open, best first."""
+    if "dev_count" not in reply:
+        return [Destination(int(reply["devid"]), _text(reply, "path"))]
+    return [
+        Destination(int(reply[f"devid_{number}"]), _text(reply, f"path_{number}"))
+        for number in _count(reply, "dev_count")
+    ]
+
+
+def read_paths(reply: Reply) -> list[str]:
+    """From the reply to get_paths, best first."""
+    return [_text(reply, f"path{number}") for number in _count(reply, "paths")]
+
+
+def read_keys(reply: Reply) -> list[bytes]:
+    """From the reply to list_keys, in order."""
+    return [reply[f"key_{number}"] for number in _count(reply, "key_count")]
+
+
+def read_settings(reply: Reply) -> dict[str, str]:
+    """From the reply to server_settings."""
+    return {_text(reply, f"key_{number}"): _text(reply, f"value_{number}") for number in _count(reply, "key_count")}
+
+
+def _count(reply: Reply, name: str) -> range:
+    return range(1, int(reply[name]) + 1)
+
+
+def _text(reply: Reply, name: str) -> str:
+    return reply.get(name, b"").decode("utf-8", "surrogateescape")
+
+
+def _number(reply: Reply, name: str) -> int | None:
+    text = reply.get(name, b"")
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,272 @@
+"""The client for asyncio: files in and out of the store, straight from and to the storage nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tawara.client import answers
+from tawara.client.administration import Administration
+from tawara.client.answers import FileInfo, Stored, key_bytes, key_text
+from tawara.client.nodes import NodeClient
+from tawara.client.reading import PATHS, Located, Reading
+from tawara.client.source import Data, Source
+from tawara.client.trackers import OutcomeUnknown, Trackers, parse_addresses
+from tawara.client.uploading import PAUSES, Upload
+from tawara.model import errors
+from tawara.model.cluster import Checksum, HashType
+from tawara.model.limits import LIST_KEYS
+from tawara.wire.line import Value
+
+
+class AsyncClient(Administration):
+    """Files by domain and key, and the verbs by which a cluster is run. Belongs to one event loop.
+
+    Domains and classes are `str`. Keys are `str` (UTF-8) or `bytes`; keys that come back are `str`, in which bytes that
+    are not UTF-8 are lone surrogates, as in Python's file names, so that they go in again as they came out.
+
+    Every verb may raise `TrackerUnreachable` (no tracker answers), `Db` (their database does not), `UnregDomain`.
+
+        async with AsyncClient("127.0.0.1:7001") as client:
+            await client.put("photos", "cat.jpg", Path("cat.jpg"))
+            async for chunk in client.stream("photos", "cat.jpg"):
+                ...
+    """
+
+    def __init__(
+        self,
+        trackers: str | Sequence[str] = "127.0.0.1:7001",
+        *,
+        connect_timeout: float = 2.0,
+        reply_timeout: float = 30.0,
+        stall_timeout: float = 60.0,
+    ) -> None:
+        """`trackers` are HOST:PORT, several with commas between. Times are seconds. Nothing is connected yet."""
+        self._trackers = Trackers(
+            parse_addresses(trackers), connect_timeout=connect_timeout, reply_timeout=reply_timeout
+        )
+        self._nodes = NodeClient(connect_timeout=connect_timeout, stall_timeout=stall_timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._trackers.close()
+        await self._nodes.close()
+
+    # --- files in -----------------------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        domain: str,
+        key: str | bytes,
+        data: Data,
+        *,
+        storage_class: str = "",
+        size: int | None = None,
+        checksum: Checksum | HashType | None = None,
+    ) -> Stored:
+        """Store `data` under `key`, in place of what is there. When this returns, it is stored.
+
+        `data` is bytes, a `Path`, a file open for reading bytes (from where it stands), or a possibly asynchronous
+        iterable of bytes; it is read in bounded pieces, in a thread if it blocks. `size` (bytes) helps when `data`
+        does not tell: only devices with room are offered then. `checksum` is what the data must have, or the kind to
+        compute; either is verified on the device before the file is named.
+
+        A device that fails is replaced by another one, if `data` can be read again. Raises NoDevices, NodeUnreachable
+        (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, what reading `data` raises, and
+        OutcomeUnknown: the tracker went away at the end and nobody can tell whether the file is stored.
+        """
+        source = Source(data, size)
+        return await Upload(self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum).run()
+
+    # --- files out ----------------------------------------------------------------------------------------------------
+
+    async def get(self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes of a file, or those from `start` up to but without `end`. Raises UnknownKey, NoSource."""
+        async with self.open(domain, key, start=start, end=end) as reading:
+            return b"".join([chunk async for chunk in reading])
+
+    @asynccontextmanager
+    async def open(
+        self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None, verify: bool = False
+    ) -> AsyncIterator[Reading]:
+        """A file to read once, chunk by chunk: its `info`, the `length` of what is read, and the bytes by iteration.
+
+        The content is that which the key had when it was opened, also when the key gets another one meanwhile. With
+        `verify` the bytes of a whole file are compared with its checksum, if it has one. Raises UnknownKey; iterating
+        raises NoSource when no replica can be read (on), ChecksumMismatch.
+        """
+
+        async def locate_again() -> Located:
+            return await self._locate(domain, key, noverify=False)
+
+        located = await self._locate(domain, key, noverify=True)
+        reading = Reading(self._nodes, located, locate_again, start=start, end=end, verify=verify)
+        try:
+            yield reading
+        finally:
+            await reading.close()
+
+    async def stream(
+        self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None, verify: bool = False
+    ) -> AsyncIterator[bytes]:
+        """The chunks of a file; see `open`."""
+        async with self.open(domain, key, start=start, end=end, verify=verify) as reading:
+            async for chunk in reading:
+                yield chunk
+
+    async def download(
+        self,
+        domain: str,
+        key: str | bytes,
+        path: str | os.PathLike[str],
+        *,
+        verify: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> FileInfo:
+        """Fetch a file to `path`, where it appears whole or not at all: written beside it, fsynced, renamed.
+
+        `progress` is told the number of bytes of each piece, on the loop's thread. Raises as `open`, and OSError.
+        """
+        target = Path(path)
+        async with self.open(domain, key, verify=verify) as reading:
+            partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+            descriptor = await asyncio.to_thread(os.open, partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                try:
+                    async for chunk in reading:
+                        await asyncio.to_thread(_write_all, descriptor, chunk)
+                        if progress is not None:
+                            progress(len(chunk))
+                    await asyncio.to_thread(os.fsync, descriptor)
+                finally:
+                    os.close(descriptor)
+                partial.replace(target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+            await asyncio.to_thread(_sync_directory, target.parent)
+            return reading.info
+
+    async def paths(self, domain: str, key: str | bytes, *, count: int = PATHS, verify: bool = False) -> list[str]:
+        """URLs where the file can be read now, best first. With `verify` the tracker looks whether the first is there.
+
+        Raises UnknownKey.
+        """
+        args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "pathcount": count}
+        if not verify:
+            args["noverify"] = 1
+        return answers.read_paths(await self._trackers.ask("get_paths", args))
+
+    async def info(self, domain: str, key: str | bytes, *, devices: bool = False) -> FileInfo:
+        """What is known of a file; with `devices`, on which devices it is. Raises UnknownKey."""
+        args: dict[str, Value] = {"domain": domain, "key": key_bytes(key)}
+        if devices:
+            args["devices"] = 1
+        return FileInfo.read(await self._trackers.ask("file_info", args))
+
+    async def exists(self, domain: str, key: str | bytes) -> bool:
+        """Whether there is a file of that name."""
+        try:
+            await self.info(domain, key)
+        except errors.UnknownKey:
+            return False
+        return True
+
+    async def list_keys(
+        self, domain: str, prefix: str | bytes = "", *, after: str | bytes = "", page: int = LIST_KEYS
+    ) -> AsyncIterator[str]:
+        """The keys that begin with `prefix` and follow `after`, in byte order; fetched `page` at a time."""
+        wanted, latest = key_bytes(prefix), key_bytes(after)
+        while True:
+            args: dict[str, Value] = {"domain": domain, "prefix": wanted, "after": latest, "limit": page}
+            try:
+                keys = answers.read_keys(await self._trackers.ask("list_keys", args))
+            except errors.NoneMatch:
+                return
+            for key in keys:
+                yield key_text(key)
+            if len(keys) < page:
+                return
+            latest = keys[-1]
+
+    # --- files changed ------------------------------------------------------------------------------------------------
+
+    async def delete(self, domain: str, key: str | bytes) -> None:
+        """Forget a file; its bytes go later. Raises UnknownKey."""
+        args: dict[str, Value] = {"domain": domain, "key": key_bytes(key)}
+        await self._trackers.ask("delete", args, settled_by=(errors.UnknownKey,))
+
+    async def rename(self, domain: str, key: str | bytes, new_key: str | bytes) -> None:
+        """Give a file another key. Raises UnknownKey, and KeyExists: a file is never overwritten by this."""
+        fid = (await self.info(domain, key)).fid
+        args: dict[str, Value] = {"domain": domain, "from_key": key_bytes(key), "to_key": key_bytes(new_key)}
+        for pause in PAUSES:
+            try:
+                await self._trackers.ask("rename", args, once=True)
+            except OutcomeUnknown:
+                if await self._has_fid(domain, new_key, fid):
+                    return
+                await asyncio.sleep(pause)
+            except errors.UnknownKey:
+                if await self._has_fid(domain, new_key, fid):  # an attempt whose answer got lost did it
+                    return
+                raise
+            else:
+                return
+        raise OutcomeUnknown(f"Whether {key_text(key_bytes(key))!r} has its new name is not known")
+
+    async def set_class(self, domain: str, key: str | bytes, storage_class: str) -> None:
+        """Move a file to another class. Raises InvalidKey if there is no such file, ClassNotFound."""
+        args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "class": storage_class}
+        await self._trackers.ask("updateclass", args)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    async def _locate(self, domain: str, key: str | bytes, *, noverify: bool) -> Located:
+        for pause in PAUSES:
+            info, urls = await asyncio.gather(
+                self.info(domain, key), self.paths(domain, key, verify=not noverify), return_exceptions=True
+            )
+            if isinstance(info, BaseException):
+                raise info
+            if isinstance(urls, BaseException):
+                raise urls
+            located = Located(info, urls)
+            if located.consistent():
+                return located
+            await asyncio.sleep(pause)  # somebody is overwriting the key, again and again
+        raise errors.NoSource(f"{key_text(key_bytes(key))!r} changes faster than it can be found")
+
+    async def _has_fid(self, domain: str, key: str | bytes, fid: int) -> bool:
+        try:
+            return (await self.info(domain, key)).fid == fid
+        except errors.UnknownKey:
+            return False
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""Reading a file from its replicas: the next one when one fails, from the byte where it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from tawara.client.answers import FileInfo
+from tawara.client.nodes import NodeClient
+from tawara.model import errors
+from tawara.model.fid import parse_path
+
+PATHS: Final = 10
+"""How many replicas to ask a tracker for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A content and where it lies, best replica first."""
+
+    info: FileInfo
+    urls: Sequence[str]
+
+    def consistent(self) -> bool:
+        """Whether info and URLs speak of the same content: the key may have got another between two questions."""
+        return all(
+            place is None or place[1] == self.info.fid
+            for place in (parse_path(urlsplit(url).path) for url in self.urls)
+        )
+
+
+class Reading:
+    """The bytes of one content, from `start` up to but without `end`: iterate once.
+
+    Bounded memory; a replica that fails or has another length is left for the next one, and all are tried again as
+    long as that brings the reading on.
+    """
+
+    def __init__(
+        self,
+        nodes: NodeClient,
+        located: Located,
+        locate_again: Callable[[], Awaitable[Located]],
+        *,
+        start: int = 0,
+        end: int | None = None,
+        verify: bool = False,
+    ) -> None:
+        length = located.info.length
+        self.info = located.info
+        self.start = min(start, length)
+        self.end = max(self.start, length if end is None else min(end, length))
+        self._nodes = nodes
+        self._urls = located.urls
+        self._locate_again = locate_again
+        self._under_way: AsyncGenerator[bytes, None] | None = None
+        self._verify = verify and self.start == 0 and self.end == length
+
+    @property
+    def length(self) -> int:
+        """Bytes that this reading will give."""
+        return self.end - self.start
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks, see the class."""
+        self._under_way = self._verified_chunks()
+        return self._under_way
+
+    async def close(self) -> None:
+        """End an iteration that was left half-way."""
+        if self._under_way is not None:
+            await self._under_way.aclose()
+
+    async def _verified_chunks(self) -> AsyncGenerator[bytes, None]:
+        """The chunks. Raises NoSource when no replica can be read on, ChecksumMismatch if it was to verify."""
+        checksum = self.info.checksum if self._verify else None
+        hasher = hashlib.new(checksum.hashtype.hashlib, usedforsecurity=False) if checksum else None
+        async with aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                if hasher is not None:
+                    await asyncio.to_thread(hasher.update, chunk)
+                yield chunk
+        if hasher is not None and checksum is not None and hasher.digest() != checksum.digest:
+            raise errors.ChecksumMismatch(f"What was read of {self.info.key!r} is not what was stored")
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        at = self.start
+        failures: list[str] = []
+        asked_again = False
+        while at < self.end:
+            before = at
+            for url in self._urls:
+                try:
+                    async with self._nodes.get(url, byte_range=self._rest(at)) as download:
+                        if download.length != self.end - at:
+                            raise errors.NodeUnreachable(f"{url} has another length than the file")
+                        async for chunk in download:
+                            at += len(chunk)
+                            yield chunk
+                except (errors.NodeUnreachable, errors.NoSource) as error:
+                    failures.append(error.message)
+                if at >= self.end:
+                    return
+            if at == before and asked_again:
+                raise errors.NoSource(
+                    f"No replica of {self.info.key!r} can be read ({'; '.join(failures) or 'none is up'})"
+                )
+            asked_again = at == before
+            self._urls = await self._replicas_now()
+
+    def _rest(self, at: int) -> tuple[int, int | None] | None:
+        """The range that is still to come, None for the whole file."""
+        if at == 0 and self.end == self.info.length:
+            return None
+        return at, self.end - 1
+
+    async def _replicas_now(self) -> Sequence[str]:
+        """Where the same content lies now; where it lay, if the key has got another content since."""
+        try:
+            located = await self._locate_again()
+        except (errors.NotFoundError, errors.UnavailableError):
+            return self._urls
+        return located.urls if located.info.fid == self.info.fid else self._urls

@@ -1,0 +1,275 @@
+"""The client for code without asyncio: the verbs of `AsyncClient`, run on an event loop in a thread of its own.
+
+There is one implementation. A verb here is the asynchronous one wrapped by one line below, which keeps its parameters,
+types and documentation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from tawara.client.answers import FileInfo
+from tawara.client.asynchronous import AsyncClient
+from tawara.client.reading import Reading
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_END: Final = object()
+
+
+class _Engine:
+    """An event loop in a daemon thread, with the client that lives on it."""
+
+    def __init__(self, make_client: Callable[[], AsyncClient]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tawara-client", daemon=True)
+        self._thread.start()
+        self.client = self.run(_made(make_client))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the loop and wait. Ctrl-C in the waiting thread cancels the work."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """Close the client, end the loop and its thread."""
+        if threading.current_thread() is self._thread:  # the garbage collector ran here
+            self._loop.call_soon(self._loop.stop)
+            return
+        self.run(self._finish())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _finish(self) -> None:
+        this = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not this]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self.client.close()
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+
+async def _made(make_client: Callable[[], AsyncClient]) -> AsyncClient:
+    return make_client()
+
+
+def _blocking(
+    verb: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    @functools.wraps(verb)
+    def run(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        engine = self._engine()
+        return engine.run(verb(engine.client, *args, **kwargs))
+
+    return run
+
+
+def _iterating(
+    verb: Callable[Concatenate[AsyncClient, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    @functools.wraps(verb)
+    def run(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        engine = self._engine()
+        return _walk(engine, verb(engine.client, *args, **kwargs))
+
+    return run
+
+
+def _walk(engine: _Engine, iterator: AsyncIterator[T]) -> Iterator[T]:
+    async def step() -> T | object:
+        return await anext(iterator, _END)
+
+    async def leave() -> None:
+        closing = getattr(iterator, "aclose", None)
+        if closing is not None:
+            await closing()
+
+    try:
+        while (item := engine.run(step())) is not _END:
+            yield item  # type: ignore[misc]  # what is not _END is a T
+    finally:
+        engine.run(leave())
+
+
+def _opening(
+    verb: Callable[Concatenate[AsyncClient, P], AbstractAsyncContextManager[Reading]],
+) -> Callable[Concatenate[Client, P], AbstractContextManager[BlockingReading]]:
+    @functools.wraps(verb)
+    @contextmanager
+    def run(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[BlockingReading]:
+        engine = self._engine()
+        opened = verb(engine.client, *args, **kwargs)
+        reading = engine.run(_enter(opened))
+        try:
+            yield BlockingReading(engine, reading)
+        finally:
+            engine.run(_exit(opened))
+
+    return run
+
+
+async def _enter(opened: AbstractAsyncContextManager[T]) -> T:
+    return await opened.__aenter__()
+
+
+async def _exit(opened: AbstractAsyncContextManager[T]) -> None:
+    await opened.__aexit__(None, None, None)
+
+
+class BlockingReading:
+    """A file to read once: `info`, `length`, and the chunks by iteration."""
+
+    def __init__(self, engine: _Engine, reading: Reading) -> None:
+        self._engine = engine
+        self._reading = reading
+
+    @property
+    def info(self) -> FileInfo:
+        """What is known of the file."""
+        return self._reading.info
+
+    @property
+    def length(self) -> int:
+        """Bytes that the iteration gives."""
+        return self._reading.length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return _walk(self._engine, aiter(self._reading))
+
+
+class Client:
+    """`AsyncClient` for code without asyncio: the same verbs, which wait; `stream` and `list_keys` are iterators.
+
+    May be used by several threads at once, and in a forked process, which gets connections of its own. Close it, or use
+    it in a `with`; what is not closed ends with the process.
+
+        with Client("127.0.0.1:7001") as client:
+            client.put("photos", "cat.jpg", Path("cat.jpg"))
+            data = client.get("photos", "cat.jpg")
+    """
+
+    def __init__(
+        self,
+        trackers: str | Sequence[str] = "127.0.0.1:7001",
+        *,
+        connect_timeout: float = 2.0,
+        reply_timeout: float = 30.0,
+        stall_timeout: float = 60.0,
+    ) -> None:
+        """As `AsyncClient`. Nothing is connected, and no thread started, before the first verb."""
+        self._make = functools.partial(
+            AsyncClient,
+            trackers,
+            connect_timeout=connect_timeout,
+            reply_timeout=reply_timeout,
+            stall_timeout=stall_timeout,
+        )
+        self._make()  # so that wrong arguments are told here
+        self._lock = threading.Lock()
+        self._running: _Engine | None = None
+        self._stop: Callable[[], object] | None = None
+        _clients.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections and end the thread; verbs under way in other threads fail. It may be used again."""
+        with self._lock:
+            self._running = None
+            if self._stop is not None:
+                self._stop()
+                self._stop = None
+
+    # --- the verbs ----------------------------------------------------------------------------------------------------
+
+    put = _blocking(AsyncClient.put)
+    get = _blocking(AsyncClient.get)
+    open = _opening(AsyncClient.open)
+    stream = _iterating(AsyncClient.stream)
+    download = _blocking(AsyncClient.download)
+    paths = _blocking(AsyncClient.paths)
+    info = _blocking(AsyncClient.info)
+    exists = _blocking(AsyncClient.exists)
+    list_keys = _iterating(AsyncClient.list_keys)
+    delete = _blocking(AsyncClient.delete)
+    rename = _blocking(AsyncClient.rename)
+    set_class = _blocking(AsyncClient.set_class)
+
+    domains = _blocking(AsyncClient.domains)
+    classes = _blocking(AsyncClient.classes)
+    create_domain = _blocking(AsyncClient.create_domain)
+    delete_domain = _blocking(AsyncClient.delete_domain)
+    create_class = _blocking(AsyncClient.create_class)
+    update_class = _blocking(AsyncClient.update_class)
+    delete_class = _blocking(AsyncClient.delete_class)
+    hosts = _blocking(AsyncClient.hosts)
+    create_host = _blocking(AsyncClient.create_host)
+    update_host = _blocking(AsyncClient.update_host)
+    delete_host = _blocking(AsyncClient.delete_host)
+    devices = _blocking(AsyncClient.devices)
+    create_device = _blocking(AsyncClient.create_device)
+    set_device_state = _blocking(AsyncClient.set_device_state)
+    set_device_weight = _blocking(AsyncClient.set_device_weight)
+    settings = _blocking(AsyncClient.settings)
+    setting = _blocking(AsyncClient.setting)
+    set_setting = _blocking(AsyncClient.set_setting)
+    replicate_now = _blocking(AsyncClient.replicate_now)
+    clear_cache = _blocking(AsyncClient.clear_cache)
+    tracker_stats = _blocking(AsyncClient.tracker_stats)
+
+    def trackers(self) -> list[tuple[str, int]]:
+        """The addresses of the trackers that this client knows."""
+        return self._engine().client.trackers()
+
+    # --- the engine ---------------------------------------------------------------------------------------------------
+
+    def _engine(self) -> _Engine:
+        with self._lock:
+            if self._running is None:
+                self._running = _Engine(self._make)
+                # Also when this object, or the process, ends without `close`.
+                self._stop = weakref.finalize(self, _stop_in, os.getpid(), self._running)
+            return self._running
+
+    def _forget(self) -> None:
+        """Begin anew: in a forked process neither the thread nor the state of the lock came along."""
+        self._lock = threading.Lock()
+        self._running = None
+        self._stop = None
+
+
+def _stop_in(pid: int, engine: _Engine) -> None:
+    if os.getpid() == pid:
+        engine.stop()
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for client in list(_clients):
+        client._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,232 @@
+"""Speaking with trackers: a few connections to several of them, the next one when one fails.
+
+A request whose answer got lost may have been carried out. So each request says what that means for it: most are asked
+again (asking twice is the same as asking once), some are known to be done by the error that the second time gives, and
+what is neither raises `OutcomeUnknown`, for the caller to find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from tawara.model import errors
+from tawara.wire import line
+from tawara.wire.line import Args
+
+DEFAULT_PORT: Final = 7001
+REPLY_BYTES: Final = 8 * 1024 * 1024
+"""Longest reply: 1,000 keys of 1,024 bytes, all escaped, are 3 MiB."""
+REST: Final = 15.0
+"""Seconds for which a tracker that failed is asked only if no other is left."""
+_MANAGEMENT_LINES: Final = 100_000
+
+
+class OutcomeUnknown(errors.UnavailableError):
+    """The tracker went away before it answered: the request may have been carried out, or not"""
+
+    code = "outcome_unknown"
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST`, `HOST:PORT` or `[IPv6]:PORT`. Raises UsageError."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):  # no port, or half of an IPv6 address
+        host, port = text.strip(), str(DEFAULT_PORT)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise errors.UsageError(
+            f"{text!r} is not an address", hint="A tracker is HOST:PORT, several have commas between."
+        )
+    return host, int(port)
+
+
+def parse_addresses(text: str | Sequence[str]) -> list[tuple[str, int]]:
+    """Addresses with commas between, or a sequence of them. Raises UsageError, also when there is none."""
+    pieces = text.split(",") if isinstance(text, str) else text
+    addresses = [parse_address(each) for each in pieces if each.strip()]
+    if not addresses:
+        raise errors.UsageError("No tracker is named", hint="A tracker is HOST:PORT, several have commas between.")
+    return list(dict.fromkeys(addresses))
+
+
+@dataclass
+class _Tracker:
+    host: str
+    port: int
+    idle: list[_Connection] = field(default_factory=list)
+    rests_until: float = 0.0
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass
+class _Connection:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def fresh(self) -> bool:
+        """Whether the tracker has not hung up, and not spoken unasked, since the last request."""
+        return not (self.reader.at_eof() or self.writer.is_closing() or self.reader.exception())
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+class _NotSent(errors.TrackerUnreachable):
+    """No tracker answers"""
+
+    code = "not_sent"
+
+
+class Trackers:
+    """A pool of connections to trackers, owned by the event loop in which it is used."""
+
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        *,
+        connect_timeout: float = 2.0,
+        reply_timeout: float = 30.0,
+        connections: int = 8,
+    ) -> None:
+        """Times are seconds; `connections` is how many requests are under way at once."""
+        self._trackers = [_Tracker(host, port) for host, port in addresses]
+        random.shuffle(self._trackers)  # so that many clients do not all ask the same one
+        self._connect_timeout = connect_timeout
+        self._reply_timeout = reply_timeout
+        self._free = asyncio.Semaphore(connections)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The trackers, in the order of preference now."""
+        return [(each.host, each.port) for each in self._trackers]
+
+    async def close(self) -> None:
+        """Close the connections that no request is using."""
+        for tracker in self._trackers:
+            while tracker.idle:
+                tracker.idle.pop().close()
+
+    async def ask(
+        self,
+        command: str,
+        args: Args | None = None,
+        *,
+        once: bool = False,
+        settled_by: tuple[type[errors.TawaraError], ...] = (),
+    ) -> Mapping[str, bytes]:
+        """The arguments of the OK reply; raises the error that an ERR reply means.
+
+        Every tracker is asked until one answers, and the one that answered last is asked first the next time. A request
+        whose answer got lost is asked again, unless it is `once`: then OutcomeUnknown is raised. When it was asked
+        again, an error of `settled_by` means that the first time did it: the reply is empty. Raises TrackerUnreachable
+        when no tracker answers; Db and Busy when every tracker says so.
+        """
+        request = line.encode_request(command, args or {})
+        lost = False
+        failure: errors.TawaraError = errors.TrackerUnreachable()
+        for tracker in self._in_turn():
+            try:
+                reply = await self._ask_one(tracker, request)
+            except _NotSent as error:
+                failure = errors.TrackerUnreachable(error.message)
+                continue
+            except errors.TrackerUnreachable as error:
+                if once:
+                    raise OutcomeUnknown(f"{command}: {error.message}") from error
+                failure, lost = error, True
+                continue
+            if isinstance(reply, line.Accepted):
+                return reply.args
+            failure = reply.as_error()
+            if isinstance(failure, errors.Db) and once:
+                raise OutcomeUnknown(f"{command}: {failure.message}") from failure
+            if lost and isinstance(failure, settled_by):
+                return {}
+            if not isinstance(failure, errors.Db | errors.Busy):
+                raise failure
+            lost = lost or isinstance(failure, errors.Db)
+        raise failure
+
+    async def manage(self, address: tuple[str, int], command: str) -> list[str]:
+        """The lines of a management command (`!version`, `!stats`) of one tracker (reference: section 6)."""
+        tracker = next(each for each in self._trackers if (each.host, each.port) == address)
+        async with self._free:
+            with _speaking_with(tracker):
+                connection = await self._connect(tracker)
+                try:
+                    connection.writer.write(f"!{command}\r\n".encode())
+                    lines: list[str] = []
+                    async with asyncio.timeout(self._reply_timeout):
+                        while (text := (await connection.reader.readuntil(b"\n")).strip()) != b".":
+                            lines.append(text.decode(errors="replace"))
+                            if len(lines) > _MANAGEMENT_LINES:
+                                raise errors.TrackerUnreachable(f"{tracker}: the answer does not end")
+                finally:
+                    connection.close()
+        return lines
+
+    # --- one tracker --------------------------------------------------------------------------------------------------
+
+    def _in_turn(self) -> Iterator[_Tracker]:
+        """The trackers in the order in which to ask; the first comes twice, for it may just have been restarted."""
+        now = asyncio.get_running_loop().time()
+        self._trackers.sort(key=lambda each: each.rests_until > now)  # stable
+        yield from (order := list(self._trackers))
+        yield order[0]
+
+    async def _ask_one(self, tracker: _Tracker, request: bytes) -> line.Accepted | line.Refused:
+        """Raises _NotSent when the tracker cannot have seen the request, TrackerUnreachable when it can."""
+        async with self._free:
+            connection = None
+            while tracker.idle and connection is None:
+                connection = tracker.idle.pop()
+                if not connection.fresh():
+                    connection.close()
+                    connection = None
+            try:
+                if connection is None:
+                    try:
+                        with _speaking_with(tracker):
+                            connection = await self._connect(tracker)
+                    except errors.TrackerUnreachable as error:
+                        raise _NotSent(error.message) from error
+                with _speaking_with(tracker):
+                    async with asyncio.timeout(self._reply_timeout):
+                        connection.writer.write(request)
+                        await connection.writer.drain()
+                        text = await connection.reader.readuntil(b"\n")
+                    reply = line.decode_reply(text.rstrip(b"\r\n"))
+            except BaseException as error:
+                if connection is not None:
+                    connection.close()  # an answer that came late would be taken for that of the next request
+                if isinstance(error, errors.TrackerUnreachable):
+                    tracker.rests_until = asyncio.get_running_loop().time() + REST
+                raise
+            tracker.rests_until = 0.0
+            tracker.idle.append(connection)
+            return reply
+
+    async def _connect(self, tracker: _Tracker) -> _Connection:
+        async with asyncio.timeout(self._connect_timeout):
+            return _Connection(*await asyncio.open_connection(tracker.host, tracker.port, limit=REPLY_BYTES))
+
+
+@contextmanager
+def _speaking_with(tracker: _Tracker) -> Iterator[None]:
+    """The one place where what asyncio, the system and the codec raise becomes ours."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise errors.TrackerUnreachable(f"{tracker}: no answer in time") from error
+    except asyncio.IncompleteReadError as error:
+        raise errors.TrackerUnreachable(f"{tracker} hung up") from error
+    except (OSError, ValueError, asyncio.LimitOverrunError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise errors.TrackerUnreachable(f"{tracker}: {reason}") from error
