@@ -466,6 +466,8 @@ class SizeMismatch(CorruptError):
 class SizeVerifyError(CorruptError):
     """The stored file cannot be found where the client says it is"""
 
+    code = "size_verify_error"
+
 
 class ChecksumMismatch(CorruptError):
     """The stored file has another checksum than the client says"""
