@@ -1,0 +1,70 @@
+"""What the monitor concludes from what it sees (8.5), and how long what failed is left alone (10.6, 11.1)."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from tawara.model import backoff
+from tawara.model.cluster import Device, DeviceState, Observed
+from tawara.model.observation import Look, judge, wants_write_test, worth_recording
+
+
+@pytest.mark.parametrize(
+    ("answered", "testable", "wrote", "before", "state"),
+    [
+        (False, True, None, Observed.WRITEABLE, Observed.UNREACHABLE),
+        (True, False, None, Observed.WRITEABLE, Observed.READABLE),
+        (True, True, True, Observed.UNREACHABLE, Observed.WRITEABLE),
+        (True, True, False, Observed.WRITEABLE, Observed.READABLE),
+        (True, True, None, Observed.WRITEABLE, Observed.WRITEABLE),
+        (True, True, None, None, Observed.READABLE),
+    ],
+)
+def test_states(answered: bool, testable: bool, wrote: bool | None, before: Observed | None, state: Observed) -> None:
+    """A device is writeable only by a test write, and stays so between two of them while it answers."""
+    assert judge(answered=answered, testable=testable, wrote=wrote, before=before) is state
+
+
+def test_slow_failures_are_the_hosts() -> None:
+    """A failure that takes half a second or more spares the host's other devices the question."""
+    assert Look(None, 2.0).host_is_silent
+    assert not Look(None, 0.1).host_is_silent
+    assert not Look((10, 5), 2.0).host_is_silent
+
+
+def test_write_tests() -> None:
+    """Every 15 seconds, and at once on a device that is new or was away."""
+    assert wants_write_test(None, None)
+    assert wants_write_test(Observed.UNREACHABLE, 1)
+    assert not wants_write_test(Observed.WRITEABLE, 14)
+    assert wants_write_test(Observed.WRITEABLE, 15)
+    assert wants_write_test(Observed.READABLE, 15)
+
+
+def test_usage_is_recorded_once_by_one() -> None:
+    """Changed usage every 15 seconds, unchanged every minute, whichever monitor did it last; never trust the future."""
+
+    def device(asof: int | None) -> Device:
+        return Device(1, 1, DeviceState.ALIVE, mb_total=10, mb_used=5, mb_asof=asof)
+
+    assert worth_recording(device(None), (10, 5), 1000)
+    assert not worth_recording(device(990), (10, 6), 1000)
+    assert worth_recording(device(985), (10, 6), 1000)
+    assert not worth_recording(device(985), (10, 5), 1000)
+    assert worth_recording(device(940), (10, 5), 1000)
+    assert worth_recording(device(4600), (10, 5), 1000)
+
+
+def test_pauses_grow() -> None:
+    """The pauses after failures are the reference's, within a fifth, and never longer than a day and a fifth."""
+    rng = Random(1)
+    middle = [15, 60, 300, 1800, 3600, 7200, 14400, 28800, 86400, 86400]
+    for failcount, pause in enumerate(middle):
+        assert 0.8 * pause - 1 <= backoff.after_failed_replication(failcount, rng) <= 1.2 * pause + 1
+    assert backoff.while_not_writeable(2) == 720
+    assert backoff.while_not_allowed(2) == 10800
+    assert backoff.after_failed_deletion(2) == 5400
+    assert backoff.after_failed_deletion(30000) == backoff.LONGEST
+    assert all(0.25 <= backoff.after_errors(count, rng) <= 60 for count in range(1, 2000))

@@ -1,0 +1,200 @@
+"""The delete worker, the sweeper and the reaper against real storage nodes and a real database."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tawara.metadata import files, queues, replicas
+from tawara.metadata.bell import Bell
+from tawara.model.cluster import DeviceState
+from tawara.model.errors import NodeUnreachable
+from tawara.workers.delete import Delete
+from tawara.workers.reap import Reap
+from tawara.workers.sweep import Sweep
+from tests.unit.workers.house import House, house, set_state
+
+CONTENT = b"a bale of rice"
+
+
+async def delete_due(home: House) -> float | None:
+    """Work off the deletions that are due; until when the last was put off."""
+    worker, until = Delete(home.metadata, home.view, home.nodes), None
+    for item in await worker.take(100):
+        until = await worker.work(item)
+    return until
+
+
+async def store_and_delete(home: House, *devids: int) -> int:
+    fid = await home.store(b"key", CONTENT, *devids)
+    await home.metadata.write(files.delete, home.dmid, b"key", now=int(time.time()))
+    return fid
+
+
+async def test_all_bytes_go(tmp_path: Path) -> None:
+    """A deleted file leaves no bytes on any device, and no row in any queue."""
+    async with house(tmp_path, {"h1": [1, 2], "h2": [3]}) as home:
+        await store_and_delete(home, 1, 2, 3)
+        assert await delete_due(home) is None
+        assert home.on_disk() == {}
+        assert await home.metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
+
+
+async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
+    """A replica that is missing on its device does not keep the deletion from ending."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await store_and_delete(home, 1, 2)
+        home.place(1, fid).unlink()
+        assert await delete_due(home) is None
+        assert home.on_disk() == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "pause"), [(DeviceState.READONLY, 3600), (DeviceState.DOWN, 3600), (DeviceState.DEAD, None)]
+)
+async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: DeviceState, pause: int | None) -> None:
+    """Read-only and down devices are waited for, a dead one is not; the others lose their bytes at once (11.1)."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await store_and_delete(home, 1, 2)
+        await set_state(home, 2, state)
+        until = await delete_due(home)
+        assert home.on_disk() == {fid: {2}}
+        if pause is None:
+            assert until is None
+        else:
+            assert until is not None
+            assert until - time.time() == pytest.approx(pause, abs=3)
+            assert await home.metadata.read(replicas.devices_of, fid) == (2,)
+
+
+async def test_a_device_that_nobody_knows_is_as_good_as_gone(tmp_path: Path) -> None:
+    """A row of a device that does not exist does not stay in the queue for ever, as it did in MogileFS (11.1)."""
+    async with house(tmp_path, {"h1": [1]}) as home:
+        fid = await home.store(b"key", CONTENT, 1)
+        await home.metadata.write(replicas.announce_copy, fid, 77, now=1)
+        await home.metadata.write(replicas.record_copy, fid, 77, now=1)
+        await home.metadata.write(files.delete, home.dmid, b"key", now=1)
+        assert await delete_due(home) is None
+        assert await home.metadata.read(queues.next_deletion) is None
+
+
+async def test_a_node_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a node does not delete, the deletion is put off, longer each time, and the replica is not forgotten."""
+    async with house(tmp_path, {"h1": [1]}) as home:
+        fid = await store_and_delete(home, 1)
+
+        async def refuse(url: str) -> bool:
+            raise NodeUnreachable(url)
+
+        monkeypatch.setattr(home.nodes, "delete", refuse)
+        until = await delete_due(home)
+        assert until is not None
+        assert until - time.time() == pytest.approx(1800, abs=3)
+        assert await home.metadata.read(replicas.devices_of, fid) == (1,)
+
+
+async def test_a_named_file_is_never_deleted(tmp_path: Path) -> None:
+    """A fid that a key names is kept, whoever put it into the queue."""
+    async with house(tmp_path, {"h1": [1]}) as home:
+        fid = await home.store(b"key", CONTENT, 1)
+        await home.metadata.write(queues.enqueue_deletion, fid, 1)
+        await delete_due(home)
+        assert home.on_disk() == {fid: {1}}
+        assert await home.metadata.read(queues.next_deletion) is None
+        assert await home.devids(fid) == {1}
+
+
+async def test_a_copy_under_way_is_waited_for(tmp_path: Path) -> None:
+    """While a copy is announced the deletion does not end, and is soon looked at again."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await store_and_delete(home, 1)
+        await home.metadata.write(replicas.announce_copy, fid, 2, now=int(time.time()))
+        until = await delete_due(home)
+        assert until is not None
+        assert until - time.time() < 15
+        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
+        await home.metadata.write(replicas.record_copy, fid, 2, now=int(time.time()))
+        assert await delete_due(home) is None
+        assert home.on_disk() == {}
+
+
+# --- the sweeper ------------------------------------------------------------------------------------------------------
+
+
+async def sweep(home: House, *, upload_open: int = 3600) -> None:
+    worker = Sweep(home.metadata, home.view, home.nodes, delete_bell=Bell(), upload_open=upload_open)
+    for item in await worker.take(100):
+        await worker.work(item)
+
+
+async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
+    """What lies on the devices of an upload that was opened too long ago is deleted (11.2)."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        now = int(time.time())
+        old, new = [
+            await home.metadata.write(
+                files.open_upload, dmid=home.dmid, key=b"key", classid=0, devids=(1, 2), now=opened
+            )
+            for opened in (now - 4000, now)
+        ]
+        for fid in (old, new):
+            await home.nodes.put(home.url(1, fid), CONTENT, length=len(CONTENT))
+        await sweep(home)
+        await delete_due(home)
+        assert home.on_disk() == {new: {1}}
+
+
+async def test_abandoned_copies_go(tmp_path: Path) -> None:
+    """The bytes of a copy whose worker died are deleted when its lease has run out, and the place is free again."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", CONTENT, 1)
+        now = int(time.time())
+        await home.metadata.write(replicas.announce_copy, fid, 2, now=now - 100, lease=60)
+        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
+        await sweep(home)
+        assert home.on_disk() == {fid: {1}}
+        assert await home.metadata.write(replicas.announce_copy, fid, 2, now=now)
+
+
+async def test_copies_under_way_are_not_swept(tmp_path: Path) -> None:
+    """A copy whose lease runs is left alone."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", CONTENT, 1)
+        await home.metadata.write(replicas.announce_copy, fid, 2, now=int(time.time()), lease=60)
+        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
+        await sweep(home)
+        assert home.on_disk() == {fid: {1, 2}}
+
+
+# --- the reaper -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
+    """The replicas of a device marked dead are forgotten, and their files queued for replication (11.3)."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fids = [await home.store(b"%d" % number, CONTENT, 1, 2) for number in range(3)]
+        await home.metadata.write(queues.replicate_now, now=1)
+        for claim in await home.metadata.write(queues.claim_replications, limit=9, now=1):
+            await home.metadata.write(queues.finish_replication, claim)
+        reaper = Reap(home.metadata, home.view, replicate_bell=home.bells.replicate, grace=0)
+        assert await reaper.take(10) == []
+        await set_state(home, 2, DeviceState.DEAD)
+        assert await reaper.take(10) == [2]
+        await reaper.work(2)
+        for fid in fids:
+            assert await home.devids(fid) == {1}
+        assert (await home.metadata.read(queues.backlog))["replicate"] == 3
+        await reaper.work(2)
+        due = await reaper.next_due()
+        assert due is not None
+        assert await reaper.take(10) == []
+
+
+async def test_a_device_brought_back_is_left_alone(tmp_path: Path) -> None:
+    """A device that is not dead (any more) in the database keeps its replicas, whatever this process believes."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", CONTENT, 1, 2)
+        assert await home.metadata.write(replicas.empty_dead_device, 2, limit=10, now=1) == 0
+        assert await home.devids(fid) == {1, 2}

@@ -1,0 +1,155 @@
+"""What all workers have in common: waking, sleeping, backing off, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from tawara.metadata.bell import Bell
+from tawara.model.errors import Db
+from tawara.workers import runner as runners
+from tawara.workers.runner import Runner
+from tests.unit.workers.house import eventually
+
+
+class Pile:
+    """A worker whose work is a list of numbers; one of them may be hard, one may fail."""
+
+    name = "pile"
+
+    def __init__(self, *numbers: int) -> None:
+        self.due = list(numbers)
+        self.done: list[int] = []
+        self.given_back: list[int] = []
+        self.renewed = 0
+        self.looked = 0
+        self.most_at_once = 0
+        self.now = 0
+        self.broken = 0
+        self.later: float | None = None
+        self.hold: asyncio.Event | None = None
+
+    async def take(self, limit: int) -> Sequence[int]:
+        self.looked += 1
+        if self.broken:
+            self.broken -= 1
+            raise Db
+        taken, self.due = self.due[:limit], self.due[limit:]
+        return taken
+
+    async def work(self, item: int) -> float | None:
+        self.now += 1
+        self.most_at_once = max(self.most_at_once, self.now)
+        try:
+            if self.hold:
+                await self.hold.wait()
+            await asyncio.sleep(0)
+            if item < 0:
+                raise Db
+            self.done.append(item)
+            return self.later
+        finally:
+            self.now -= 1
+
+    async def next_due(self) -> float | None:
+        return None
+
+    async def renew(self, items: Sequence[int]) -> None:
+        self.renewed += len(items)
+
+    async def release(self, items: Sequence[int]) -> None:
+        self.given_back += items
+
+
+async def test_works_off_everything_so_many_at_once() -> None:
+    """Everything that is due is done, never more at once than was allowed."""
+    pile = Pile(*range(1000))
+    runner = Runner(pile, concurrency=7, patience=60)
+    runner.start()
+    await eventually(lambda: len(pile.done) == 1000)
+    await runner.stop()
+    assert sorted(pile.done) == list(range(1000))
+    assert pile.most_at_once == 7
+    assert runner.status.done == 1000
+
+
+async def test_wakes_by_its_bell() -> None:
+    """An idle runner looks once, sleeps, and wakes at once when the bell rings."""
+    pile, bell = Pile(), Bell()
+    runner = Runner(pile, concurrency=2, patience=60, bell=bell)
+    runner.start()
+    await asyncio.sleep(0.05)
+    assert pile.looked == 1
+    pile.due = [1]
+    rung = time.monotonic()
+    bell.ring()
+    await eventually(lambda: pile.done == [1])
+    assert time.monotonic() - rung < 0.5
+    await runner.stop()
+
+
+async def test_looks_by_itself_when_patience_ends() -> None:
+    """Work that another process queued is found without a bell."""
+    pile = Pile()
+    runner = Runner(pile, concurrency=2, patience=0.05)
+    runner.start()
+    await asyncio.sleep(0.01)
+    pile.due = [1]
+    await eventually(lambda: pile.done == [1])
+    await runner.stop()
+
+
+async def test_what_was_put_off_for_a_moment_is_looked_at_then() -> None:
+    """A unit that was put off to earlier than the runner would wake shortens its sleep."""
+    pile = Pile(1)
+    pile.hold = asyncio.Event()
+    runner = Runner(pile, concurrency=2, patience=60)
+    runner.start()
+    await eventually(lambda: pile.now == 1)
+    looked = pile.looked
+    pile.later = time.time()
+    pile.hold.set()
+    await eventually(lambda: pile.looked > looked)
+    await runner.stop()
+
+
+async def test_errors_do_not_stop_it() -> None:
+    """A unit that fails is counted and left to its lease; a database that is away is waited for."""
+    pile = Pile(-1, 2)
+    pile.broken = 1
+    runner = Runner(pile, concurrency=2, patience=60)
+    runner.start()
+    await eventually(lambda: pile.done == [2])
+    assert runner.status.failed == 2
+    assert runner.status.last_error
+    await runner.stop()
+    assert pile.given_back == []
+
+
+async def test_stopping_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under way gets a moment to finish, and all that was claimed and not done is given back."""
+    monkeypatch.setattr(runners, "GRACE", 0.05)
+    pile = Pile(*range(100))
+    pile.hold = asyncio.Event()
+    runner = Runner(pile, concurrency=3, patience=60)
+    runner.start()
+    await eventually(lambda: pile.now == 3)
+    await runner.stop()
+    assert pile.done == []
+    assert sorted(pile.given_back + pile.due) == list(range(100))
+    assert pile.now == 0
+
+
+async def test_leases_are_renewed() -> None:
+    """What is under way for longer than a lease stays claimed."""
+    pile = Pile(1)
+    pile.hold = asyncio.Event()
+    runner = Runner(pile, concurrency=1, patience=60, lease=0.06)
+    runner.start()
+    await eventually(lambda: pile.renewed >= 2)
+    pile.hold.set()
+    await eventually(lambda: pile.done == [1])
+    await runner.stop()
