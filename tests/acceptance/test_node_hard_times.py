@@ -1,0 +1,231 @@
+"""Killed nodes, broken connections, slow, greedy and numerous peers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tawara.model.limits import Limits
+from tawara.node.devices import Devices
+from tawara.node.paths import INCOMING
+from tests.acceptance.node_room import FILE, files, get, parse, process, put, resident, running, talk
+
+HALF = f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nContent-Length: 2000000\r\n\r\n".encode() + b"x" * 1_000_000
+MEMORY = 150 * 1024 * 1024
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that must come true soon."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+def written(pid: int) -> int:
+    """Bytes that a process has handed to write(2) and the like so far."""
+    return int(Path(f"/proc/{pid}/io").read_text().split("wchar: ")[1].split()[0])
+
+
+async def test_a_node_killed_during_a_put_leaves_nothing(tmp_path: Path) -> None:
+    """After SIGKILL in the middle of an upload over an old file, the old file is whole and there is nothing else."""
+    async with process(tmp_path) as (child, address):
+        assert parse(await talk(address, put(FILE, b"old")))[0] == 200
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(HALF)
+        await until(lambda: written(child.pid) > 900_000)
+        child.kill()
+        await child.wait()
+        writer.close()
+    assert (tmp_path / FILE[1:]).read_bytes() == b"old"
+    async with process(tmp_path) as (_, address):
+        assert (await get(address, FILE))[2] == b"old"
+        assert files(tmp_path) == {FILE[1:]}
+
+
+async def test_leftovers_with_a_name_are_swept_at_the_next_start(tmp_path: Path) -> None:
+    """Where unnamed files do not exist, a killed upload leaves a hidden file, which the next start removes."""
+    (tmp_path / "dev1").mkdir()
+    child = os.fork()
+    if not child:  # a writer that dies without a word, as under SIGKILL
+        incoming = Devices(tmp_path, unnamed_files=False).receive(FILE)
+        incoming.write(b"half")
+        os._exit(0)
+    os.waitpid(child, 0)
+    (leftover,) = files(tmp_path)
+    assert leftover.startswith(f"dev1/{INCOMING}/")
+    async with process(tmp_path) as (_, address):
+        assert files(tmp_path) == set()
+        assert (await get(address, FILE))[0] == 404
+
+
+async def test_a_broken_connection_leaves_nothing(tmp_path: Path) -> None:
+    """A peer that goes away half-way, in plain or chunked bodies, leaves neither a file nor a descriptor."""
+    async with running(tmp_path) as node:
+        descriptors = len(os.listdir("/proc/self/fd"))
+        chunked = f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\nabc".encode()
+        for said in (HALF, chunked):
+            _, writer = await asyncio.open_connection(*node.http_address)
+            writer.write(said)
+            await writer.drain()
+            await until(lambda: (tmp_path / "dev1/0/000/000").exists())
+            writer.transport.abort()
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+        assert files(tmp_path) == set()
+
+
+async def test_a_malformed_chunk_is_refused(tmp_path: Path) -> None:
+    """A body that breaks the rules of chunking is answered with 400 and not kept."""
+    async with running(tmp_path) as node:
+        head = f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        answer = await talk(node.http_address, head + b"3\r\nabc\r\nzzz\r\n")
+        assert parse(answer)[0] == 400
+        assert files(tmp_path) == set()
+
+
+async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    """After `stalled_body` without a byte the upload is refused with 408 and the connection closed."""
+    async with running(tmp_path, Limits(stalled_body=0.3)) as node:
+        reader, writer = await asyncio.open_connection(*node.http_address)
+        writer.write(HALF)
+        status, fields, _ = parse(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5))
+        assert (status, fields["connection"]) == (408, "close")
+        assert files(tmp_path) == set()
+        writer.close()
+
+
+async def test_an_answer_that_is_not_read_is_given_up(tmp_path: Path) -> None:
+    """A peer that asks for much and reads nothing is cut off, whether the files are large or small."""
+    async with running(tmp_path, Limits(stalled_body=0.3)) as node:
+        (tmp_path / "dev1" / "large").write_bytes(b"x" * 50_000_000)
+        (tmp_path / "dev1" / "small").write_bytes(b"x" * 60_000)
+        for request in (b"GET /dev1/large HTTP/1.1\r\n\r\n", b"GET /dev1/small HTTP/1.1\r\nHost: n\r\n\r\n" * 1000):
+            reader, writer = await asyncio.open_connection(*node.http_address, limit=1024)
+            writer.write(request)
+            await asyncio.sleep(1.0)  # longer than the node's patience; what is in buffers by now is all there will be
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await asyncio.wait_for(reader.readexactly(50_000_000), 5)
+            writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /dev1/us", b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\nX: "])
+async def test_a_header_that_does_not_come_is_not_waited_for(tmp_path: Path, said: bytes) -> None:
+    """A connection without a whole header is closed after `header_time`, drop by drop or in silence."""
+    async with running(tmp_path, Limits(header_time=0.4)) as node:
+        reader, writer = await asyncio.open_connection(*node.http_address)
+        began = time.monotonic()
+        writer.write(said)
+        ended = asyncio.ensure_future(reader.read())
+        while not ended.done():
+            if said and not writer.is_closing():
+                writer.write(b"a")
+            await asyncio.wait([ended], timeout=0.05)
+            assert time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.3
+        writer.close()
+
+
+async def test_floods_of_headers_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """Peers that send headers without end are cut off early, while others are served and memory stays bounded."""
+    async with process(tmp_path) as (child, address):
+
+        async def flood(start: bytes, more: bytes) -> int:
+            sent = 0
+            _, writer = await asyncio.open_connection(*address)
+            try:
+                writer.write(start)
+                while sent < 20_000_000:
+                    writer.write(more)
+                    await writer.drain()
+                    sent += len(more)
+            except ConnectionError:
+                pass
+            finally:
+                writer.close()
+            return sent
+
+        kinds = [
+            (b"GET /dev1/x HTTP/1.1\r\n", b"X-Field: " + b"y" * 8000 + b"\r\n"),
+            (b"GET /", b"a" * 65536),
+            (b"GET /dev1/x HTTP/1.1\r\nX: ", b"b" * 65536),
+            (b"", b"\x00\xff" * 32768),
+        ]
+        floods = [asyncio.create_task(flood(*kind)) for kind in kinds * 10]
+        served = 0
+        while not all(each.done() for each in floods):
+            assert (await get(address, "/dev1/usage"))[0] == 200
+            served += 1
+        assert served
+        assert max(await asyncio.gather(*floods)) < 20_000_000
+        assert resident(child.pid) < MEMORY
+
+
+async def test_floods_of_pipelined_requests_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """A peer that asks for ever and never reads is held back, not buffered."""
+    async with process(tmp_path) as (child, address):
+        (tmp_path / "dev1" / "f").write_bytes(b"x" * 60_000)
+        _, writer = await asyncio.open_connection(*address)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                while True:
+                    writer.write(b"GET /dev1/f HTTP/1.1\r\nHost: n\r\n\r\n" * 1000)
+                    await writer.drain()
+        assert (await get(address, "/dev1/usage"))[0] == 200
+        assert resident(child.pid) < MEMORY
+        writer.transport.abort()
+
+
+async def test_a_large_file_passes_in_little_memory(tmp_path: Path) -> None:
+    """A few hundred MiB go in and out in chunks, and the process stays small."""
+    size, block = 320 * 1024 * 1024, os.urandom(1 << 20)
+    async with process(tmp_path) as (child, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(size // len(block)):
+            writer.write(block)
+            await writer.drain()
+        assert parse(await reader.readuntil(b"\r\n\r\n"))[0] == 200
+        writer.write(f"GET {FILE} HTTP/1.1\r\nHost: n\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(size // len(block)):
+            assert await reader.readexactly(len(block)) == block
+        assert resident(child.pid) < MEMORY
+        writer.close()
+
+
+async def test_more_connections_than_allowed_wait_outside(tmp_path: Path) -> None:
+    """With room for two, a third is served as soon as one of them leaves."""
+    async with running(tmp_path, Limits(connections=2)) as node:
+        inside = [await asyncio.open_connection(*node.http_address) for _ in range(2)]
+        for reader, writer in inside:
+            writer.write(b"HEAD /dev1/usage HTTP/1.1\r\nHost: n\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+        third = asyncio.create_task(get(node.http_address, "/dev1/usage"))
+        assert not (await asyncio.wait([third], timeout=0.3))[0]
+        inside[0][1].close()
+        assert (await asyncio.wait_for(third, 5))[0] == 200
+        inside[1][1].close()
+
+
+async def test_stopping_takes_less_than_five_seconds(tmp_path: Path) -> None:
+    """Idle, half-sent and unread connections do not hold up a stop, and an upload that is cut leaves nothing."""
+    async with running(tmp_path) as node:
+        (tmp_path / "dev1" / "large").write_bytes(b"x" * 50_000_000)
+        writers = []
+        for said in (b"", b"GET /de", HALF, b"GET /dev1/large HTTP/1.1\r\n\r\n"):
+            _, writer = await asyncio.open_connection(*node.http_address)
+            writer.write(said)
+            writers.append(writer)
+        _, side = await asyncio.open_connection(*node.side_address)
+        side.write(b"watch\n")
+        await until(lambda: (tmp_path / "dev1/0/000/000").exists())
+        began = time.monotonic()
+        await node.stop()
+        assert time.monotonic() - began < 5
+        for writer in (*writers, side):
+            writer.close()
+        assert files(tmp_path) == {"dev1/large"}
