@@ -1,1 +1,1 @@
-"""Packaged machines: a virtual machine as a .deb and a .rpm."""
+"""Packaged machines: a guest as a .deb and an .rpm; installing the package is running the guest."""

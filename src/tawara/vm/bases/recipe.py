@@ -1,0 +1,101 @@
+"""What a base is made of: which Debian packages, and how their files become a root file system and an identity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tawara.vm.spec import Guest
+from tawara.vm.tree import Node, Tree
+
+EPOCH = 1_767_225_600
+"""The time that every file in an image bears unless SOURCE_DATE_EPOCH gives another (2026-01-01)."""
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A guest's ssh host key (ed25519), made before its first boot."""
+
+    private: str
+    """OpenSSH's private key file."""
+    public: str
+    """`ssh-ed25519 AAAA…`, without a comment."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One base. The functions are pure: trees in, trees out."""
+
+    name: str
+    summary: str
+    suite: str
+    variant: str
+    packages: tuple[str, ...]
+    kernel: str
+    """The Debian package that the kernel and its modules come from."""
+    release: int
+    """Raised when the functions below change what they make, so that caches notice."""
+    shape: Callable[[Tree, Tree, Sequence[str]], dict[str, Node]]
+    """(the packages' tree, the kernel's tree, busybox's applets) -> the root file system."""
+    guest_files: Callable[[Guest], dict[str, Node]]
+    """What the delta lays over the base for one kind of guest; nothing of an instance's identity."""
+    identity: Callable[[Guest, HostKey], dict[str, Node]]
+    """What makes an instance itself: host name, addresses, machine-id, host key."""
+    tidy: Callable[[Tree], dict[str, Node]] = dict
+    """What of a tree is kept after packages were installed into it."""
+    agent: bool = False
+    """Does the QEMU guest agent run in it?"""
+    cmdline: str = "console=ttyS0 quiet loglevel=3 net.ifnames=0"
+
+    def key(self, epoch: int, mirror: str) -> str:
+        """The name under which a built base is cached."""
+        facts = (self.name, self.suite, self.variant, self.packages, self.kernel, self.release, self.cmdline)
+        return f"{self.name}-{hashlib.sha256(repr((facts, epoch, mirror)).encode()).hexdigest()[:16]}"
+
+
+def hosts_file(guest: Guest) -> str:
+    """The guest's own /etc/hosts."""
+    names = guest.fqdn if guest.fqdn == guest.name else f"{guest.fqdn} {guest.name}"
+    return f"127.0.0.1 localhost\n127.0.1.1 {names}\n::1 localhost ip6-localhost\n"
+
+
+def resolv_conf(guest: Guest) -> str:
+    """Name servers: the first card's network first (its guests' names), then those that reach the outside."""
+    first = [guest.primary.network]
+    rest = [nic.network for nic in guest.nics[1:] if nic.network.kind == "nat"]
+    gateways = dict.fromkeys(str(network.gateway) for network in first + rest)
+    return "".join(f"nameserver {gateway}\n" for gateway in list(gateways)[:3])
+
+
+def routes(guest: Guest) -> list[tuple[str, str, str, int]]:
+    """For each card: MAC, address with prefix, gateway or -, metric. The first NAT network is preferred."""
+    table = []
+    metric = 100
+    for nic in guest.nics:
+        gateway = str(nic.network.gateway) if nic.network.kind == "nat" else "-"
+        table.append((nic.mac, f"{nic.ip}/{nic.network.subnet.prefixlen}", gateway, metric))
+        metric += 100 if nic.network.kind == "nat" else 0
+    return table
+
+
+def mounts(guest: Guest) -> str:
+    """The fstab lines of the data disk and of shared directories."""
+    lines = []
+    if guest.data is not None:
+        lines.append(f"LABEL=tawara-data {guest.data.mount} ext4 defaults,nofail 0 2\n")
+    for number, share in enumerate(guest.shares):
+        kind = "virtiofs defaults,nofail" if share.kind == "virtiofs" else "9p trans=virtio,version=9p2000.L,nofail"
+        lines.append(f"share{number} {share.target} {kind} 0 0\n")
+    return "".join(lines)
+
+
+def mount_points(guest: Guest) -> list[str]:
+    """Where the data disk and shared directories appear, as tree paths."""
+    data = [guest.data.mount] if guest.data else []
+    return [path.lstrip("/") for path in (*data, *(share.target for share in guest.shares))]
+
+
+def kernel_image(kernel: Tree) -> bytes:
+    """The kernel in a package's tree."""
+    return next(node.content for path, node in sorted(kernel.items()) if path.startswith("boot/vmlinuz-"))

@@ -1,0 +1,137 @@
+"""`tawara vm build`: from a guest's description to packages and a repository in dist/."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tawara
+from tawara.vm import package_manifest
+from tawara.vm.base_image import FILES, Base, Report, build_base
+from tawara.vm.bases import RECIPES
+from tawara.vm.bases.recipe import EPOCH, HostKey
+from tawara.vm.definition import Layers, claims, definition_files
+from tawara.vm.delta import Delta, build_delta
+from tawara.vm.errors import BuildError
+from tawara.vm.host_keys import host_key
+from tawara.vm.packager import KINDS, build_package, file_name, index_repository
+from tawara.vm.spec import Guest
+from tawara.vm.spec_read import read_guest
+
+_SECRET = {"identity.tar": 0o600}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to build, and how."""
+
+    out: Path
+    cache: Path
+    report: Report
+    epoch: int = EPOCH
+    mirror: str = ""
+    signing_key: str | None = None
+    kinds: tuple[str, ...] = KINDS
+
+
+@dataclass
+class Built:
+    """What a build made."""
+
+    packages: list[Path] = field(default_factory=list)
+    base: str = ""
+    delta: str = ""
+    delta_bytes: int = 0
+
+
+def default_cache() -> Path:
+    """Where bases are kept between builds."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tawara" / "vm"
+
+
+def build_epoch() -> int:
+    """SOURCE_DATE_EPOCH, or the time that all our images bear."""
+    return int(os.environ.get("SOURCE_DATE_EPOCH") or EPOCH)
+
+
+def build_file(path: Path, options: Options) -> Built:
+    """Build the guest that a description names, with the base and support packages it needs, and index the folder."""
+    guest = read_guest(path.read_text(), str(path), path.stem, path.parent)
+    built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options)
+    built.packages += build_host_package(options)
+    options.report("indexing the repository")
+    index_repository(options.out, options.epoch, options.signing_key)
+    return built
+
+
+def build_guest(guest: Guest, key: HostKey, options: Options) -> Built:
+    """The guest's and its base's packages."""
+    recipe = RECIPES[guest.base]
+    base = build_base(recipe, options.cache, options.epoch, options.report, options.mirror)
+    packages = _base_packages(base, recipe.summary, options)
+    with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
+        folder = Path(name)
+        disk = folder / "disk.qcow2"
+        delta = build_delta(guest, base, recipe, disk, options.epoch, options.report, options.mirror)
+        layers = Layers(delta.digest, base.digest)
+        modes = _write(folder, definition_files(guest, layers, recipe, key, options.epoch))
+        modes["disk.qcow2"] = 0o644
+        claimed = claims(guest)
+        _write(folder / "claims", claimed)
+        summary = guest.description or f"Packaged machine {guest.fqdn} on {recipe.name}"
+        package = package_manifest.guest_package(
+            guest.name, guest.version, summary, base.package, str(folder), modes, tuple(claimed)
+        )
+        options.report(f"{guest.name}: packaging")
+        _refuse_changed_content(package.name, guest.version, delta, options)
+        packages += build_package(package, options.out, options.epoch, options.kinds)
+        return Built(packages, base.digest, delta.digest, disk.stat().st_size)
+
+
+def build_host_package(options: Options) -> list[Path]:
+    """The support package that every guest depends on."""
+    with importlib.resources.as_file(importlib.resources.files("tawara.vm") / "host_files") as source:
+        package = package_manifest.host_package(tawara.__version__, str(source))
+        return build_package(package, options.out, options.epoch, options.kinds)
+
+
+def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
+    """The base's packages; those that are in the folder already are the same, for their name holds their digest."""
+    package = package_manifest.base_package(
+        base.name, base.digest, tawara.__version__, summary, str(base.folder), FILES
+    )
+    made = []
+    for kind in options.kinds:
+        there = options.out / file_name(package, kind)
+        if there.exists():
+            made.append(there)
+        else:
+            options.report(f"{base.name}: packaging the base (.{kind})")
+            made += build_package(package, options.out, options.epoch, (kind,))
+    return made
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> dict[str, int]:
+    """Write small files below the folder; gives each one's mode in the package."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return {name: _SECRET.get(name, 0o644) for name in files}
+
+
+def _refuse_changed_content(package: str, version: str, delta: Delta, options: Options) -> None:
+    """A version that was built stays what it is: package managers do not replace a package by its own version."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = options.out / ".built"
+    lines = dict(line.split(" ", 1) for line in record.read_text().splitlines()) if record.exists() else {}
+    name = f"{package}={version}"
+    if lines.get(name, delta.digest) != delta.digest:
+        raise BuildError(
+            f"{package} {version} was built before with other contents", hint="Raise `version` in the description."
+        )
+    lines[name] = delta.digest
+    record.write_text("".join(f"{each} {digest}\n" for each, digest in sorted(lines.items())))

@@ -1,0 +1,80 @@
+"""An instance's definition: the folder of small files from which the host's `reconcile` makes a running guest."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from tawara.vm import guest_json
+from tawara.vm.bases.recipe import HostKey, Recipe
+from tawara.vm.hostkey import known_hosts_line
+from tawara.vm.initrd import IDENTITY_FIRST
+from tawara.vm.libvirt_xml import domain_xml, network_xml
+from tawara.vm.spec import Guest
+from tawara.vm.tree import write_tar
+
+STATE = "/var/lib/tawara-vm"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What an instance's disk stands on, by content digest."""
+
+    delta: str
+    base: str
+
+
+def definition_files(guest: Guest, layers: Layers, recipe: Recipe | None, key: HostKey, epoch: int) -> dict[str, bytes]:
+    """Every file of the definition, by its path within the folder. No recipe means a foreign image."""
+    cmdline = recipe.cmdline if recipe else None
+    files = {
+        "facts": _facts(guest, layers),
+        "guest.json": guest_json.write(guest),
+        "domain.xml": domain_xml(guest, cmdline=cmdline, agent=recipe is None or recipe.agent).encode(),
+        "reservations": reservations(guest).encode(),
+        "known_hosts": known_hosts_line(guest_names(guest), key.public).encode(),
+        "hosts": f"{guest.primary.ip} {' '.join(dict.fromkeys((guest.fqdn, guest.name)))}\n".encode(),
+        "identity.tar": identity_archive(guest, recipe, key, epoch),
+    }
+    for network in {nic.network for nic in guest.nics}:
+        files[f"networks/{network.libvirt_name}.xml"] = network_xml(network).encode()
+    return dict(sorted(files.items()))
+
+
+def reservations(guest: Guest) -> str:
+    """One line for each card: libvirt's network, MAC, IP, names."""
+    rows = [f"{n.network.libvirt_name} {n.mac} {n.ip} {guest.fqdn} {guest.name}\n" for n in guest.nics]
+    return "".join(rows)
+
+
+def guest_names(guest: Guest) -> list[str]:
+    """Every name and address by which ssh may know the guest."""
+    return list(dict.fromkeys((guest.fqdn, guest.name, *(str(nic.ip) for nic in guest.nics))))
+
+
+def claims(guest: Guest) -> dict[str, bytes]:
+    """Files named after what must be unique; two packages with the same one are refused by the package manager."""
+    taken = [f"name/{guest.name}", f"fqdn/{guest.fqdn}"]
+    taken += [f"mac/{nic.mac}" for nic in guest.nics] + [f"ip/{nic.ip}" for nic in guest.nics]
+    return {claim: f"{guest.package}\n".encode() for claim in taken}
+
+
+def identity_archive(guest: Guest, recipe: Recipe | None, key: HostKey, epoch: int) -> bytes:
+    """What the ram disk lays over the root at the first boot; it begins with a name that the ram disk looks for."""
+    if recipe is None:
+        return b""
+    files = recipe.identity(guest, key)
+    return write_tar(files, epoch, first=[IDENTITY_FIRST])
+
+
+def _facts(guest: Guest, layers: Layers) -> bytes:
+    facts = {
+        "NAME": guest.name,
+        "FQDN": guest.fqdn,
+        "DELTA": layers.delta,
+        "BASE": layers.base,
+        "DISK_SIZE": str(guest.disk),
+        "DATA_SIZE": str(guest.data.size if guest.data else 0),
+        "ORDER": f"{guest.order:02d}",
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items()).encode()

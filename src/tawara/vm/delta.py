@@ -1,0 +1,83 @@
+"""Build a guest's delta: what one kind of guest has beyond its base, as a qcow2 file of the changed clusters only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tawara.vm import ext4, tree
+from tawara.vm.base_image import Base, Report
+from tawara.vm.bases.recipe import Recipe
+from tawara.vm.definition import STATE
+from tawara.vm.disk import copy_sparse, write_qcow2
+from tawara.vm.run import run
+from tawara.vm.spec import Guest
+
+CLUSTER_BITS = 12
+"""4 KiB clusters: a delta of a few files stays in the tens of kilobytes."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta that was built."""
+
+    path: Path
+    digest: str
+    clusters: int
+
+
+def build_delta(
+    guest: Guest, base: Base, recipe: Recipe, out: Path, epoch: int, report: Report, mirror: str = ""
+) -> Delta:
+    """Write the guest's files (and, where it has packages or commands, what these change) over its base."""
+    existing = base.index()
+    changed = recipe.guest_files(guest) | {
+        file.path.lstrip("/"): tree.file(file.content, file.mode) for file in guest.files
+    }
+    removed: list[str] = []
+    if guest.packages or guest.commands:
+        report(f"{guest.name}: installing packages, running commands")
+        before = base.tree()
+        after = _installed(guest, base, changed, recipe.suite, epoch, mirror)
+        changed, removed = tree.differences(before, recipe.tidy(after))
+    changed = tree.with_parents(tree.resolved(changed, existing), existing)
+
+    report(f"{guest.name}: writing the delta")
+    with tempfile.TemporaryDirectory(prefix="tawara-delta-", dir=base.folder.parent) as folder:
+        raw = Path(folder) / "root.raw"
+        copy_sparse(base.raw, raw)
+        ext4.change(raw, changed, removed, existing, epoch)
+        backing = f"{STATE}/images/{base.digest}/disk.qcow2"
+        clusters = write_qcow2(out, raw, base.raw, backing, CLUSTER_BITS)
+    return Delta(out, hashlib.sha256(out.read_bytes()).hexdigest()[:12], clusters)
+
+
+def _installed(
+    guest: Guest, base: Base, laid_over: tree.Tree, suite: str, epoch: int, mirror: str
+) -> dict[str, tree.Node]:
+    """The base's tree after the guest's files were laid over it, its packages installed and its commands run."""
+    with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        over, out, script = folder / "over.tar", folder / "out.tar", folder / "commands"
+        over.write_bytes(tree.write_tar(tree.with_parents(laid_over, base.index()), epoch))
+        script.write_text("set -e\n" + "".join(f"{command}\n" for command in guest.commands))
+        for path in (over, script):
+            path.chmod(0o644)
+        unpack = f'tar -C "$1" -xf {shlex.quote(str(base.folder / "root.tar"))}'
+        lay = f'tar -C "$1" --keep-directory-symlink -xf {shlex.quote(str(over))}'
+        commands = f'chroot "$1" sh -s <{shlex.quote(str(script))}'
+        command = ["mmdebstrap", "--quiet", "--variant=custom", "--skip=check/empty,tar-in/mknod"]
+        command += [f"--include={','.join(guest.packages)}"] if guest.packages else []
+        command += [f"--setup-hook={unpack}", f"--customize-hook={lay}", f"--customize-hook={commands}"]
+        command += ["--aptopt=Acquire::Languages none", "--aptopt=APT::Install-Recommends false"]
+        run(
+            [*command, suite, str(out), *([mirror] if mirror else [])],
+            env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)},
+        )
+        with out.open("rb") as stream:
+            return tree.read_tar(stream)

@@ -1,0 +1,71 @@
+"""What can go wrong with packaged machines, each with its exit code and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tawara.model.errors import ConfigurationError, ConflictError, CorruptError, NotFoundError, TawaraError
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """One mistake in a file that a person wrote: where, what, and how to put it right."""
+
+    line: int
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.where}: {self.what}. {self.remedy}"
+
+
+class SpecError(ConfigurationError):
+    """The description of the machine has mistakes"""
+
+    code = "vm_spec"
+
+    def __init__(self, path: str, mistakes: list[Mistake]) -> None:
+        self.path = path
+        self.mistakes = sorted(mistakes)
+        lines = "\n".join(f"  {each}" for each in self.mistakes)
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(f"{path}: {count}\n{lines}")
+
+
+class BuildError(TawaraError):
+    """The package could not be built"""
+
+    code = "vm_build"
+
+
+class MissingProgramError(TawaraError):
+    """A program that this step needs is not installed"""
+
+    code = "vm_missing_program"
+
+
+class ImageError(CorruptError):
+    """The image is not what it should be"""
+
+    code = "vm_image"
+
+
+class HostError(TawaraError):
+    """The virtual machine host refused"""
+
+    code = "vm_host"
+    hint = "`virsh -c qemu:///system list --all` shows whether libvirt answers."
+
+
+class NoSuchInstanceError(NotFoundError):
+    """There is no such instance"""
+
+    code = "vm_no_instance"
+    hint = "`tawara vm list` shows those that there are."
+
+
+class TakenError(ConflictError):
+    """The name or address is taken"""
+
+    code = "vm_taken"

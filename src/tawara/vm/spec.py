@@ -1,0 +1,129 @@
+"""What a guest is: the values that a NAME.toml becomes, with the classic defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+BUSES = ("virtio", "ide", "scsi", "sata")
+NIC_MODELS = ("virtio", "e1000", "rtl8139")
+BASES = ("tiny", "debian12")
+
+Kind = Literal["nat", "host"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A libvirt network: `nat` reaches the outside, `host` only the host and its other guests."""
+
+    name: str
+    kind: Kind
+    subnet: IPv4Network
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The host's own address, which is also where the network's names are resolved."""
+        return self.subnet.network_address + 1
+
+    @property
+    def libvirt_name(self) -> str:
+        """The name that virsh shows."""
+        return f"tawara-{self.name}"
+
+    @property
+    def bridge(self) -> str:
+        """The bridge's interface name (the kernel allows 15 characters)."""
+        return f"tw-{self.name}"
+
+
+CLASSIC_NETWORKS = {
+    "nat0": Network("nat0", "nat", IPv4Network("192.168.231.0/24")),
+    "nat1": Network("nat1", "nat", IPv4Network("192.168.232.0/24")),
+    "host0": Network("host0", "host", IPv4Network("192.168.233.0/24")),
+    "host1": Network("host1", "host", IPv4Network("192.168.234.0/24")),
+}
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One network card, its address decided (fixed by the author, or derived from the name)."""
+
+    network: Network
+    model: str
+    mac: str
+    ip: IPv4Address
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that the guest gets on top of its base."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Share:
+    """A directory of the host that the guest sees (9p or virtiofs)."""
+
+    source: str
+    target: str
+    kind: Literal["9p", "virtiofs"] = "virtiofs"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A second disk for what must outlive an upgrade of the system."""
+
+    size: int
+    mount: str
+
+
+@dataclass(frozen=True)
+class ForeignImage:
+    """Someone else's disk image in place of one of our bases."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One kind of guest, complete: every default filled in, every address decided."""
+
+    name: str
+    fqdn: str
+    version: str = "1"
+    base: str = "tiny"
+    image: ForeignImage | None = None
+    memory: int = 256 * MiB
+    cpus: int = 1
+    disk: int = 5 * GiB
+    bus: str = "virtio"
+    nics: tuple[Nic, ...] = ()
+    data: Data | None = None
+    packages: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
+    commands: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    authorized_keys: tuple[str, ...] = ()
+    shares: tuple[Share, ...] = ()
+    console: Literal["serial", "vnc"] = "serial"
+    order: int = 50
+    description: str = ""
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def package(self) -> str:
+        """The name of the guest's package."""
+        return f"tawara-guest-{self.name}"
+
+    @property
+    def primary(self) -> Nic:
+        """The card whose address the guest's name stands for on the host."""
+        return self.nics[0]

@@ -1,0 +1,161 @@
+"""Typed access to a TOML table that notes every mistake with its line and goes on with a default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any
+
+from tawara.vm.errors import Mistake
+from tawara.vm.toml_lines import Path, index_lines, line_of
+
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def read_size(text: str) -> int | None:
+    """The bytes that "256M" or "5G" stands for; None when it is no size."""
+    match = _SIZE.fullmatch(text.strip())
+    return int(match[1]) << _UNITS[match[2].upper()] if match else None
+
+
+def show_size(size: int) -> str:
+    """A size in the largest unit that divides it: the inverse of read_size."""
+    for unit in ("T", "G", "M", "K"):
+        if size and size % (1 << _UNITS[unit]) == 0:
+            return f"{size >> _UNITS[unit]}{unit}"
+    return str(size)
+
+
+class Fields:
+    """One table of the document. What is asked for counts as known; `nothing_else` reports the rest."""
+
+    def __init__(
+        self, values: dict[str, Any], path: Path, lines: dict[Path, int], mistakes: list[Mistake], folder: FilePath
+    ) -> None:
+        self.values = values
+        self.path = path
+        self.lines = lines
+        self.mistakes = mistakes
+        self.folder = folder
+        self._known: set[str] = set()
+
+    @classmethod
+    def of_text(
+        cls, text: str, document: dict[str, Any], mistakes: list[Mistake], folder: FilePath | None = None
+    ) -> Fields:
+        """The document's top table; file contents are looked for relative to the folder."""
+        return cls(document, (), index_lines(text), mistakes, folder or FilePath())
+
+    def has(self, key: str) -> bool:
+        """Did the author write this key?"""
+        return key in self.values
+
+    def mistake(self, key: str, what: str, remedy: str) -> None:
+        """Note a mistake at the key (or at the table itself when the key is empty)."""
+        path = (*self.path, key) if key else self.path
+        where = ".".join(f"[{part}]" if isinstance(part, int) else part for part in path).replace(".[", "[") or "file"
+        self.mistakes.append(Mistake(line_of(self.lines, path), where, what, remedy))
+
+    def text(self, key: str, default: str, pattern: re.Pattern[str] | None, form: str) -> str:
+        """A string of the given form."""
+        value = self._value(key, default)
+        if not isinstance(value, str):
+            self.mistake(key, f"{value!r} is not a string", "Put it in quotes.")
+            return default
+        if pattern is not None and not pattern.fullmatch(value):
+            self.mistake(key, f"{value!r} is not understood", f"Write {form}.")
+            return default
+        return value
+
+    def texts(self, key: str, pattern: re.Pattern[str], form: str) -> tuple[str, ...]:
+        """A list of strings of the given form."""
+        value = self._value(key, [])
+        if not isinstance(value, list):
+            self.mistake(key, f"{value!r} is not a list", 'Write it like ["one", "two"].')
+            return ()
+        for each in value:
+            if not isinstance(each, str) or not pattern.fullmatch(each):
+                self.mistake(key, f"{each!r} is not understood", f"Write {form}.")
+        return tuple(each for each in value if isinstance(each, str))
+
+    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
+        """One of a few words."""
+        value = self._value(key, default)
+        if value in choices:
+            return str(value)
+        self.mistake(key, f"{value!r} is not known", f"Use one of {', '.join(choices)}.")
+        return default if default in choices else choices[0]
+
+    def number(self, key: str, default: int, *, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            self.mistake(key, f"{value!r} is not possible", f"Write a whole number from {least} to {most}.")
+            return default
+        return value
+
+    def size(self, key: str, default: int, *, least: int) -> int:
+        """A size in bytes, written "256M" or "5G"."""
+        value = self._value(key, None)
+        if value is None:
+            return default
+        size = read_size(value) if isinstance(value, str) else None
+        if size is None:
+            self.mistake(key, f"{value!r} is not a size", 'Write it like "256M" or "5G".')
+            return default
+        if size < least or size % 1024:
+            self.mistake(key, f"{value!r} is not possible", f"Use at least {show_size(least)}, in whole KiB.")
+            return default
+        return size
+
+    def table(self, key: str) -> Fields:
+        """A table of its own; empty when it was not written."""
+        value = self._value(key, {})
+        if not isinstance(value, dict):
+            self.mistake(key, f"{value!r} is not a table", f"Write [{key}] on a line of its own.")
+            value = {}
+        return self._inside(value, key)
+
+    def tables(self, key: str) -> list[Fields]:
+        """A list of tables, written [[key]]."""
+        value = self._value(key, [])
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            self.mistake(key, "this is not a list of tables", f"Write [[{key}]], with two brackets, once for each.")
+            return []
+        return [self._inside(each, key, index) for index, each in enumerate(value)]
+
+    def named_tables(self, key: str) -> Iterator[tuple[str, Fields]]:
+        """Tables written [key.NAME]."""
+        parent = self.table(key)
+        for name in parent.values:
+            yield name, parent.table(name)
+
+    def file_content(self) -> bytes:
+        """What a [[file]] holds: its `content`, or the bytes of the file named by `source`."""
+        content, source = self._value("content", None), self._value("source", None)
+        if isinstance(content, str) and source is None:
+            return content.encode()
+        if isinstance(source, str) and content is None:
+            try:
+                return (self.folder / source).read_bytes()
+            except OSError as error:
+                self.mistake("source", f"{source}: {error.strerror}", "Paths are relative to the description's folder.")
+                return b""
+        self.mistake("", "a file has either content or source", 'Write content = "…" or source = "a/path".')
+        return b""
+
+    def nothing_else(self) -> None:
+        """Report every key that nobody asked for."""
+        for key in self.values:
+            if key not in self._known:
+                known = ", ".join(sorted(self._known))
+                self.mistake(key, "there is no such setting", f"Known here: {known}.")
+
+    def _value(self, key: str, default: Any) -> Any:
+        self._known.add(key)
+        return self.values.get(key, default)
+
+    def _inside(self, values: dict[str, Any], *steps: str | int) -> Fields:
+        return Fields(values, (*self.path, *steps), self.lines, self.mistakes, self.folder)

@@ -1,0 +1,45 @@
+"""Where in a TOML text each table and key stands: tomllib gives values without lines, people need lines."""
+
+from __future__ import annotations
+
+import re
+
+Path = tuple[str | int, ...]
+
+_TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+
+
+def index_lines(text: str) -> dict[Path, int]:
+    """Map each table's and key's path to its line, counted from 1. The text must be valid TOML."""
+    lines: dict[Path, int] = {(): 1}
+    counts: dict[Path, int] = {}
+    table: Path = ()
+    fence: str | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if fence is not None:
+            fence = None if line.count(fence) % 2 else fence
+            continue
+        if header := _TABLE.match(line):
+            table = _parts(header[2])
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                lines.setdefault(table, number)
+                table = (*table, counts[table])
+            lines[table] = number
+        elif key := _KEY.match(line):
+            lines.setdefault((*table, *_parts(key[1])), number)
+        fence = next((mark for mark in ('"""', "'''") if line.count(mark) % 2), None)
+    return lines
+
+
+def line_of(lines: dict[Path, int], path: Path) -> int:
+    """The line of a path, or of the nearest table around it."""
+    while path not in lines:
+        path = path[:-1]
+    return lines[path]
+
+
+def _parts(dotted: str) -> Path:
+    return tuple(part.strip("\"'") for part in _PART.findall(dotted))
