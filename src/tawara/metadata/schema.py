@@ -6,6 +6,8 @@ Reference: section 17 of the protocol.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -211,14 +213,26 @@ Table(  # copies under way: bytes of fid may lie on devid without a row in file_
 )
 
 
-def statements(dialect_name: str) -> list[str]:
-    """The DDL that makes an empty database ready, for `sqlite`, `postgresql` or `mysql`, in order."""
+for _table in tables.tables.values():
+    _table.dialect_options["mysql"].update(engine="InnoDB", charset="utf8mb4", collate="utf8mb4_bin")
+
+
+def statements(dialect_name: str, only: Collection[str] = ()) -> list[str]:
+    """The DDL that makes an empty database ready, for `sqlite`, `postgresql` or `mysql`, in order.
+
+    Of the tables named in `only`, if any are.
+    """
     from sqlalchemy.dialects import postgresql
 
     module = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}[dialect_name]
     dialect = module.dialect()
     ddl: list[str] = []
     for table in tables.sorted_tables:
+        if only and table.name not in only:
+            continue
         ddl.append(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-        ddl.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in sorted(table.indexes, key=str))
+        ddl.extend(
+            str(CreateIndex(index, if_not_exists=dialect_name != "mysql").compile(dialect=dialect))
+            for index in sorted(table.indexes, key=str)
+        )
     return ddl

@@ -26,6 +26,12 @@ class Lost(Exception):
     """The connection is gone, or could not be made."""
 
 
+class Collision(Dup):
+    """A unique key is broken, perhaps by someone who was faster"""
+
+    code = "dup"
+
+
 class Unanswered(Db):
     """The database does not answer"""
 
@@ -51,7 +57,7 @@ class Pace:
 
 
 class Link(Transaction, Protocol):
-    """One connection. Raises Again, Lost, Dup, and Db for what the database refuses."""
+    """One connection. Raises Again, Lost, Collision, and Db for what the database refuses."""
 
     async def begin(self, *, snapshot: bool) -> None:
         """Open a transaction: one that only reads, from one snapshot, or one that changes."""
@@ -274,10 +280,10 @@ class ServerMetadata:
             except Again as error:
                 if tried == self._pace.tries:
                     raise Db("The database found no order for concurrent changes") from error
-            except Dup:
-                # Someone else was faster with the same name: the question finds that out when it is asked again, and
-                # only a key that is broken every time is an answer.
-                if tried >= 3:
+            except Collision:
+                # Someone else was faster with the same name: the question finds that out when it is asked again. Only a
+                # key that is broken every time is an answer.
+                if tried == self._pace.tries:
                     raise
             await asyncio.sleep(random.uniform(0, 0.002 * 2 ** min(tried, 6)))  # noqa: S311 no secret
         raise AssertionError("every last try returns or raises")

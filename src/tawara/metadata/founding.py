@@ -1,0 +1,63 @@
+"""Before a database server's database is used: is it ours, of the right version, or empty and to be made?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tawara.metadata.server import Link
+from tawara.model.errors import ConfigurationError
+
+_FOUNDING = "tawara_founding"
+"""A setting that is there while the tables are being made, where that takes more than one transaction."""
+
+
+async def ensure(link: Link, tables: Collection[str]) -> None:
+    """Check the schema of a database that has these tables; make it where there is none. The caller holds a lock.
+
+    Raises ConfigurationError, with a sentence for the operator, when the database is not for us.
+    """
+    settings: dict[str, str] = {}
+    if "server_settings" in tables:
+        settings = dict(await link.rows("SELECT field, value FROM server_settings"))
+    elif "file" in tables:
+        raise ConfigurationError(
+            "The database has a table `file` and no `server_settings`: it belongs to something else",
+            hint="Make an empty database for Tawara.",
+        )
+    if not settings or _FOUNDING in settings:
+        await _found(link)
+        return
+    version = settings.get("schema_version")
+    if version != "17":
+        raise ConfigurationError(
+            f"The database has schema version {version or 'unknown'}; this tracker needs 17",
+            hint="A MogileFS of before 2.73 brings it up to 17: mogdbsetup.",
+        )
+    if "tawara_file" not in tables:
+        raise ConfigurationError(
+            "The database is one of MogileFS, and has none of the tables that Tawara adds",
+            hint="`tawara adopt` says what it would add, and adds it on --yes.",
+        )
+
+
+async def _found(link: Link) -> None:
+    from tawara.metadata import schema
+
+    name = link.dialect.name
+    await link.run(schema.statements(name, only=("server_settings",))[0])
+    await link.run(link.dialect.insert_or_ignore("server_settings", ("field", "value")), _FOUNDING, "1")
+    # What an earlier attempt, cut off in the middle, has left is empty.
+    for table in schema.tables.tables:
+        if table != "server_settings":
+            await link.run(f'DROP TABLE IF EXISTS "{table}"')
+    for statement in schema.statements(name):
+        await link.run(statement)
+    await link.run_many(
+        link.dialect.insert_or_ignore("server_settings", ("field", "value")),
+        [
+            ("schema_version", str(schema.MOGILEFS_SCHEMA)),
+            ("tawara_schema_version", str(schema.TAWARA_SCHEMA)),
+            ("case_sensitive_list_keys", "1"),
+        ],
+    )
+    await link.run("DELETE FROM server_settings WHERE field = ?", _FOUNDING)

@@ -1,0 +1,285 @@
+"""MariaDB 10.6 and newer, and MySQL 8, by asyncmy: server-side prepared statements, rows in the binary protocol.
+
+Isolation is READ COMMITTED with row locks, for the reasons that `postgres` gives, and one more: under InnoDB's default,
+REPEATABLE READ, locking reads also lock the gaps between keys, in which others then cannot insert, and deadlock. It
+needs `binlog_format` to be MIXED or ROW, as it is unless someone changed it. A locking read always sees the newest
+committed row. `lock` is a reserved word: names may stand in double quotes (ANSI_QUOTES).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncmy
+import structlog
+from asyncmy import errors as my
+from asyncmy.constants.CLIENT import FOUND_ROWS
+
+from tawara.metadata import founding
+from tawara.metadata.contract import Dialect, Metadata, Row
+from tawara.metadata.dialect import StandardDialect, marks
+from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
+from tawara.model.errors import ConfigurationError, Db, Dup, InvalidKey
+
+STATEMENTS = 256
+"""Most statements that a connection keeps prepared."""
+_LOST = {1040, 1047, 1053, 1077, 1080, 1152, 1159, 1161, 1203, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 3169}
+_AGAIN = {1020, 1205, 1213, 1614}
+_BAD_VALUE = {1366, 1406, 3854, 1300}
+_DENIED = {1044, 1045, 1049, 1698}
+
+
+class MysqlDialect(StandardDialect):
+    """MariaDB's and MySQL's words, for keys in VARBINARY columns."""
+
+    name = "mysql"
+
+    def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
+        """See Dialect."""
+        return f"INSERT IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)})"
+
+    def upsert(self, table: str, key: Sequence[str], columns: Sequence[str]) -> str:
+        """See Dialect."""
+        changes = ", ".join(f"{column} = VALUES({column})" for column in columns)
+        both = (*key, *columns)
+        return f"INSERT INTO {table} ({', '.join(both)}) VALUES ({marks(both)}) ON DUPLICATE KEY UPDATE {changes}"
+
+
+def _translate(error: Exception) -> Exception:
+    """A driver's exception as one of ours."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    if number == 1062:
+        return Collision()
+    if number in _AGAIN:
+        return Again()
+    if number in _BAD_VALUE:
+        return InvalidKey("This database, made by MogileFS, cannot keep such a key")
+    if number in _LOST or isinstance(error, (my.InterfaceError, OSError)):
+        return Lost()
+    return Db(f"Database error: {error}")
+
+
+class MysqlLink:
+    """One connection to MariaDB or MySQL, as server.Link."""
+
+    def __init__(self, connection: Any, dialect: Dialect) -> None:
+        self._connection = connection
+        self.dialect = dialect
+        self._prepared: OrderedDict[str, Any] = OrderedDict()
+        self._maria = "MariaDB" in connection.get_server_info()
+
+    async def _ask(self, sql: str, values: Sequence[object]) -> Any:
+        """The result of a statement: `rows`, `affected_rows`, `insert_id`."""
+        try:
+            return await (await self._statement(sql)).execute(values)
+        except (my.Error, OSError) as error:
+            raise _translate(error) from error
+
+    async def _statement(self, sql: str) -> Any:
+        statement = self._prepared.get(sql)
+        if statement is None:
+            statement = self._prepared[sql] = await self._connection.prepare(sql)
+            if len(self._prepared) > STATEMENTS:
+                await self._prepared.popitem(last=False)[1].close()
+        else:
+            self._prepared.move_to_end(sql)
+        return statement
+
+    async def _say(self, sql: str) -> None:
+        """Execute a statement without values and unprepared."""
+        try:
+            await self._connection.query(sql)
+        except (my.Error, OSError) as error:
+            raise _translate(error) from error
+
+    async def rows(self, sql: str, *values: object) -> list[Row]:
+        """See Transaction."""
+        return list((await self._ask(sql, values)).rows)
+
+    async def row(self, sql: str, *values: object) -> Row | None:
+        """See Transaction."""
+        found = (await self._ask(sql, values)).rows
+        return found[0] if found else None
+
+    async def run(self, sql: str, *values: object) -> int:
+        """See Transaction."""
+        changed: int = (await self._ask(sql, values)).affected_rows
+        # An upsert counts 2 for a row that it changed.
+        return min(changed, 1) if "ON DUPLICATE KEY" in sql else changed
+
+    async def run_many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
+        """See Transaction. An INSERT of many rows is one statement."""
+        rows = list(values)
+        if len(rows) > 1 and (many := _of_many(sql)) is not None:
+            for text, flat in many.take(rows):
+                await self._ask(text, flat)
+            return
+        for row in rows:
+            await self._ask(sql, row)
+
+    async def insert(self, sql: str, key: str, *values: object) -> int:
+        """See Transaction. A broken unique key undoes only the statement."""
+        try:
+            return cast("int", (await self._ask(sql, values)).insert_id)
+        except Collision:
+            raise Dup from None
+
+    async def insert_many(self, sql: str, key: str, values: Sequence[Sequence[object]]) -> list[int]:
+        """See Transaction."""
+        many = _of_many(sql)
+        if not self._maria or many is None or len(values) == 1:
+            return [await self.insert(sql, key, *each) for each in values]
+        numbers: list[int] = []
+        for text, flat in many.take(values):
+            numbers += (row[0] for row in (await self._ask(f"{text} RETURNING {key}", flat)).rows)
+        return numbers
+
+    async def advance(self, table: str, key: str, number: int) -> None:
+        """See Transaction. AUTO_INCREMENT minds what is inserted."""
+
+    async def begin(self, *, snapshot: bool) -> None:
+        """See Link."""
+        if snapshot:
+            await self._say("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await self._say("START TRANSACTION WITH CONSISTENT SNAPSHOT" if snapshot else "BEGIN")
+
+    async def commit(self) -> None:
+        """See Link."""
+        await self._say("COMMIT")
+
+    async def rollback(self) -> None:
+        """See Link."""
+        await self._say("ROLLBACK")
+
+    async def close(self) -> None:
+        """See Link."""
+        try:
+            await asyncio.wait_for(self._connection.ensure_closed(), 2)
+        except (my.Error, OSError, TimeoutError):
+            self._connection.close()
+
+    def terminate(self) -> None:
+        """See Link."""
+        self._connection.close()
+
+
+class _ManyRows:
+    """An INSERT's text, taken apart so that it can insert several rows at once."""
+
+    SIZES = (32, 8, 4, 2, 1)
+
+    def __init__(self, head: str, row: str, tail: str) -> None:
+        self._head, self._row, self._tail = head, row, tail
+
+    @functools.cache  # noqa: B019 as many as there are texts, which live as long
+    def _text(self, size: int) -> str:
+        return f"{self._head} {', '.join([self._row] * size)}{self._tail}"
+
+    def take(self, rows: Sequence[Sequence[object]]) -> Iterable[tuple[str, list[object]]]:
+        """All rows, in few statements of few different sizes, so that they stay prepared."""
+        done = 0
+        while done < len(rows):
+            size = next(each for each in self.SIZES if each <= len(rows) - done)
+            yield self._text(size), [value for row in rows[done : done + size] for value in row]
+            done += size
+
+
+@functools.lru_cache(maxsize=256)
+def _of_many(sql: str) -> _ManyRows | None:
+    head, separator, values = sql.partition(" VALUES (")
+    if not separator:
+        return None
+    depth = 1
+    for end, character in enumerate(values):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return _ManyRows(f"{head} VALUES", f"({values[: end + 1]}", values[end + 1 :])
+    return None
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def _arguments(url: str, password: str | None, pace: Pace) -> dict[str, Any]:
+    parts = urlsplit(url)
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    unknown = options.keys() - {"unix_socket", "ssl_ca", "keys"}
+    if unknown:
+        raise ConfigurationError(f"The database URL has unknown options: {', '.join(sorted(unknown))}")
+    arguments: dict[str, Any] = {
+        "user": unquote(parts.username or "tawara"),
+        "password": password or "",
+        "database": unquote(parts.path.strip("/")),
+        "charset": "utf8mb4",
+        "autocommit": True,
+        "client_flag": FOUND_ROWS,
+        "connect_timeout": int(pace.connect),
+        "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    }
+    if "unix_socket" in options:
+        arguments["unix_socket"] = options["unix_socket"]
+    else:
+        arguments |= {"host": parts.hostname or "127.0.0.1", "port": parts.port or 3306}
+    if "ssl_ca" in options:
+        arguments["ssl"] = ssl.create_default_context(cafile=options["ssl_ca"])
+    return arguments
+
+
+async def _connect(arguments: dict[str, Any], pace: Pace, dialect: Dialect) -> MysqlLink:
+    try:
+        connection = await asyncio.wait_for(asyncmy.connect(**arguments), pace.connect)
+        link = MysqlLink(connection, dialect)
+        await link.run(
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ANSI_QUOTES,NO_ENGINE_SUBSTITUTION',"
+            f" SESSION innodb_lock_wait_timeout = {max(1, int(pace.answer))}"
+        )
+    except my.Error as error:
+        if error.args and error.args[0] in _DENIED:
+            raise ConfigurationError(f"The database does not let us in: {error.args[-1]}") from error
+        raise _translate(error) from error
+    except (OSError, TimeoutError) as error:
+        raise Lost from error
+    return link
+
+
+async def open_mysql(url: str, password: str | None, pace: Pace | None = None) -> Metadata:
+    """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
+    pace = pace or Pace()
+    arguments = _arguments(url, password, pace)
+    try:
+        link = await _connect(arguments, pace, MysqlDialect())
+        try:
+            dialect = await _examine(link)
+        finally:
+            await link.close()
+    except Lost as error:
+        raise Db(f"The database does not answer: {error.__cause__}") from error
+    return ServerMetadata(functools.partial(_connect, arguments, pace, dialect), pace)
+
+
+async def _examine(link: MysqlLink) -> Dialect:
+    """Whether the server is good enough, and the database for us; how it keeps keys."""
+    row = await link.row("SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin")
+    assert row is not None
+    maria = "MariaDB" in row[0]
+    version = tuple(int(part) for part in row[0].split("-")[0].split(".")[:2])
+    if version < ((10, 6) if maria else (8, 0)):
+        raise ConfigurationError(f"{row[0]} is too old; MariaDB 10.6 or MySQL 8 is needed")
+    log = structlog.get_logger(__name__)
+    if row[1] != 1:
+        log.warning("database not durable", setting="innodb_flush_log_at_trx_commit", value=row[1], needed=1)
+    if row[3] and row[2] != 1 and not maria:
+        log.warning("database not durable", setting="sync_binlog", value=row[2], needed=1)
+    await link.row("SELECT GET_LOCK(CONCAT('tawara:', DATABASE()), 30)")
+    try:
+        tables = await link.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
+        await founding.ensure(link, {name for (name,) in tables})
+    finally:
+        await link.row("SELECT RELEASE_LOCK(CONCAT('tawara:', DATABASE()))")
+    return MysqlDialect()
