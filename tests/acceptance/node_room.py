@@ -12,6 +12,9 @@ from pathlib import Path
 from tawara.model.limits import Limits
 from tawara.node.server import StorageNode
 
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, header fields by lower-case name, body."""
+
 FILE = "/dev1/0/000/000/0000000001.fid"
 
 _PROCESS = """
@@ -79,7 +82,7 @@ async def get(
     return parse(await talk(address, "\r\n".join(lines).encode()))
 
 
-def parse(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+def parse(answer: bytes) -> Answer:
     """An answer in its parts."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = head.decode("latin-1").split("\r\n")

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tawara.model.errors import PortTaken
 from tawara.model.limits import Limits
-from tawara.node.errors import PortTaken
 from tawara.node.server import StorageNode
 from tests.acceptance.node_room import FILE, files, get, parse, process, put, running, talk
+
+ALMOST_HTTP = rb"(GET|PUT|MKCOL) /dev1/[^\r\n]{0,80} HTTP/1\.[01]\r\n[^\0]{0,80}\r\n\r\n"
+JUNK = st.one_of(st.binary(max_size=300), st.from_regex(ALMOST_HTTP))
 
 
 @pytest.fixture
@@ -220,12 +223,7 @@ async def test_a_taken_port_names_who_wants_it(node: StorageNode, tmp_path: Path
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    junk=st.one_of(
-        st.binary(max_size=300),
-        st.from_regex(rb"(GET|PUT|MKCOL) /dev1/[^\r\n]{0,80} HTTP/1\.[01]\r\n[^\0]{0,80}\r\n\r\n"),
-    )
-)
+@given(junk=JUNK)
 def test_garbage_gets_an_answer_without_internals(tmp_path: Path, junk: bytes) -> None:
     """Any bytes are answered with a status or a closed connection, never with a traceback or a 500."""
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from tawara.node.accept import Leave
+from tawara.listening import Leave
 
 log = structlog.get_logger(__name__)
 
@@ -31,16 +32,26 @@ def plain(status: int, text: str = "", **headers: str) -> web.Response:
 class Connection(RequestHandler):
     """One connection. aiohttp ends it when a whole header has not come in time; this also counts the header's bytes."""
 
-    __slots__ = ("_header_bytes", "_leave", "_most_header_bytes")
+    __slots__ = ("_broken", "_header_bytes", "_leave", "_most_header_bytes")
 
     def __init__(self, server: HttpServer, leave: Leave, most_header_bytes: int, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._leave, self._most_header_bytes = leave, most_header_bytes
         self._header_bytes = 0
+        self._broken = False
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes while no request is complete; a peer that sends more than any header has is cut off."""
+        """Count what comes while no request is complete; a peer that sends more than any header has is cut off.
+
+        After bytes that are not HTTP nothing more is read: aiohttp would note an error, with its bytes, for each piece.
+        """
+        if self._broken:
+            return
         super().data_received(data)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._broken = True
+            if self.transport is not None:
+                self.transport.pause_reading()
         waiter = self._waiter  # there while aiohttp waits for a header, done as soon as one is whole
         if waiter is None or waiter.done():
             self._header_bytes = 0

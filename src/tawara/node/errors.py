@@ -97,10 +97,6 @@ class DeviceFailed(TawaraError):
     """The device answers with an error"""
 
 
-class PortTaken(ConflictError):
-    """The port is taken"""
-
-
 _BY_ERRNO: dict[int, type[TawaraError]] = {
     errno.ENOENT: NoSuchFile,
     errno.ENOTDIR: NoSuchFile,

@@ -20,9 +20,9 @@ import structlog
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
+from tawara.listening import Leave
 from tawara.model.errors import TawaraError
 from tawara.model.limits import Limits
-from tawara.node.accept import Leave
 from tawara.node.connections import SERVER, Connection, HttpServer, plain
 from tawara.node.devices import Devices, OpenFile
 from tawara.node.errors import (

@@ -10,10 +10,10 @@ from typing import Final
 
 import structlog
 
+from tawara.listening import Door
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
 from tawara.node import usage
-from tawara.node.accept import Door
 from tawara.node.devices import Devices
 from tawara.node.http import HttpDoor
 from tawara.node.lanes import Lanes

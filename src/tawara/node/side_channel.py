@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
+from tawara.listening import Leave
 from tawara.model.errors import NotFoundError, TawaraError
 from tawara.model.limits import Limits
 from tawara.node import disk_load
-from tawara.node.accept import Leave
 from tawara.node.devices import Devices, Digest
 from tawara.node.errors import DirectoryInstead, InvalidPath
 from tawara.node.lanes import Lanes

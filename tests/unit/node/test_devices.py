@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,19 @@ def test_a_file_is_replaced_whole(devices: Devices) -> None:
 def test_sync_comes_before_the_name(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is synced, then named, then its directory is synced."""
     put(devices, b"", PATH.replace("1.fid", "2.fid"))
-    calls = []
-    for name in ("fsync", "link", "rename"):
+    calls: list[str] = []
+
+    def watched(name: str) -> Callable[..., object]:
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
+
+        def call(*args: object, **kwargs: object) -> object:
+            calls.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "link", "rename"):
+        monkeypatch.setattr(os, name, watched(name))
     put(devices, b"abc")
     assert calls in (["fsync", "link", "fsync"], ["fsync", "rename", "fsync"])
 
@@ -90,7 +100,12 @@ def test_every_new_directory_is_synced_once_in_its_parent(devices: Devices, monk
     """The first file below new directories pays for their entries, the second does not."""
     synced: list[str] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1])
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     put(devices, b"abc")
     tops = [str(devices.docroot / part) for part in ("dev1", "dev1/0", "dev1/0/000")]
     assert [each for each in synced if each in tops] == tops
