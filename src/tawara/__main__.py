@@ -1,5 +1,7 @@
 """`python -m tawara`, the same as `tawara`."""
 
+import sys
+
 from tawara.cli import main
 
-main()
+sys.exit(main())

@@ -80,6 +80,7 @@ class Store:
         self.process.send_signal(signal.SIGINT)
         status = self.process.wait(STOP_SECONDS + 5)
         took = time.monotonic() - began
+        self._close()
         assert status == 0, self.log.read_text()[-3000:]
         return took
 
@@ -88,6 +89,11 @@ class Store:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
+        self._close()
+
+    def _close(self) -> None:
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()
 
     def processes(self) -> list[int]:
         """The pids of all that runs of it."""

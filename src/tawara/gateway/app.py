@@ -29,6 +29,7 @@ from tawara.gateway.nginx_configuration import METHODS, Field, Step
 from tawara.gateway.places import Places
 from tawara.gateway.streaming import read_somewhere
 from tawara.gateway.writing import Order, Receipt, Writer
+from tawara.listening import Leave
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -47,7 +48,6 @@ from tawara.model.errors import (
 )
 from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_KEYS, Limits
-from tawara.node.accept import Leave
 from tawara.node.connections import SERVER, Connection, HttpServer, plain
 from tawara.node.errors import LengthRequired, MalformedRequest, Stalled, TooLarge
 from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of

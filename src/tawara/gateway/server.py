@@ -13,11 +13,11 @@ from tawara.gateway.app import HttpDoor
 from tawara.gateway.nginx import NginxFront, listen_unix
 from tawara.gateway.places import Places
 from tawara.gateway.writing import Writer
+from tawara.listening import Door, take
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
-from tawara.node.accept import Door, take
 from tawara.node.devices import Devices
 
 _GRACE: Final = 1.0

@@ -408,6 +408,10 @@ class LeaseLost(ConflictError):
     """The lease ran out, and the work was taken over or undone by another worker"""
 
 
+class PortTaken(ConflictError):
+    """The port is taken"""
+
+
 class InUse(ConflictError):
     """Another Tawara is running there"""
 

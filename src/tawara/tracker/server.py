@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from tawara.listening import take
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -21,7 +22,6 @@ from tawara.tracker.management import Management
 
 _log = structlog.get_logger("tracker")
 
-_BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
 _RETRY_SECONDS = 0.5
 """When to accept again after the system had no descriptors left."""
@@ -73,18 +73,8 @@ class TrackerServer:
         return host, port
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the address cannot be had."""
-        host, port = self._wanted_address
-        infos = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, resolved = infos[0]
-        self._socket = socket.create_server(
-            resolved[:2],
-            family=socket.AddressFamily(family),
-            backlog=_BACKLOG,
-            reuse_port=self._reuse_port,
-        )
+        """Listen. Raises PortTaken."""
+        self._socket = take(self._wanted_address, "the tracker", reuse_port=self._reuse_port)
         self._socket.setblocking(False)
         self._listen()
 

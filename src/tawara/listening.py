@@ -1,0 +1,102 @@
+"""The door-keeper: takes a port, and lets in no more connections at once than were agreed; the rest wait outside."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from tawara.model.errors import PortTaken
+
+_BACKLOG: Final = 1024
+_DESCRIPTORS_PER_CONNECTION: Final = 4
+"""The connection, its second descriptor for sendfile, the file, its directory."""
+_PAUSE: Final = 0.1
+"""Seconds to wait when the process has no descriptor left for another connection."""
+
+log = structlog.get_logger(__name__)
+
+Leave = Callable[[], None]
+"""To be called once when a connection is over."""
+
+
+class Door:
+    """Listens on one address and makes a protocol for each connection let in."""
+
+    def __init__(
+        self,
+        address: tuple[str, int] | socket.socket,
+        purpose: str,
+        make_protocol: Callable[[Leave], asyncio.Protocol],
+        *,
+        connections: int,
+        reuse_port: bool = False,
+    ) -> None:
+        """Take `address` (port 0: any free one; or a socket that listens) for `purpose`, in words. Raises PortTaken."""
+        self._make_protocol = make_protocol
+        self._free = asyncio.Semaphore(min(connections, _affordable()))
+        self._task: asyncio.Task[None] | None = None
+        self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
+        self._socket.setblocking(False)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that are really listened on."""
+        host, port = self._socket.getsockname()[:2]
+        return host, port
+
+    def open(self) -> None:
+        """Begin to let connections in."""
+        self._task = asyncio.create_task(self._welcome())
+
+    async def close(self) -> None:
+        """Give the port back. Connections that are in stay."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._socket.close()
+
+    async def _welcome(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._free.acquire()
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError as error:
+                self._free.release()
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.warning("no descriptor for another connection", reason=error.strerror)
+                    await asyncio.sleep(_PAUSE)
+                continue
+            try:
+                await loop.connect_accepted_socket(lambda: self._make_protocol(self._free.release), connection)
+            except OSError:
+                connection.close()
+                self._free.release()
+
+
+def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) -> socket.socket:
+    """A socket that listens on `address` (port 0: any free one) for `purpose`, in words. Raises PortTaken."""
+    host, port = address
+    try:
+        family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(resolved[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise PortTaken(
+            f"{host}:{port} {reason}; {purpose} wants it",
+            hint="Stop what listens there, or give another port in the configuration.",
+        ) from error
+
+
+def _affordable() -> int:
+    """Connections that the process's limit of open files allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, soft // _DESCRIPTORS_PER_CONNECTION)
