@@ -1,0 +1,76 @@
+"""A TCP proxy that cuts connections where a test wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Cut:
+    """What the proxy does. Both are asked with all bytes of one connection so far; True cuts it there."""
+
+    port: int = 0
+    before_forwarding: Callable[[bytes], bool] = lambda sent: False
+    """Asked of what the client sent; the latest piece is not forwarded when it says cut."""
+    before_answering: Callable[[bytes, bytes], bool] = lambda sent, answered: False
+    """Asked of what the client sent and the server answered; the latest piece is not passed on when it says cut."""
+    cuts: int = 0
+    """How often it has cut."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+@asynccontextmanager
+async def cut(target: tuple[str, int]) -> AsyncIterator[Cut]:
+    """A proxy on 127.0.0.1 in front of `target`."""
+    state = Cut()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(*target)
+        sent, answered = bytearray(), bytearray()
+
+        async def forward() -> None:
+            while piece := await reader.read(65536):
+                sent.extend(piece)
+                if state.before_forwarding(bytes(sent)):
+                    state.cuts += 1
+                    return
+                there_writer.write(piece)
+                await there_writer.drain()
+
+        async def answer() -> None:
+            while piece := await there_reader.read(65536):
+                answered.extend(piece)
+                if state.before_answering(bytes(sent), bytes(answered)):
+                    state.cuts += 1
+                    return
+                writer.write(piece)
+                await writer.drain()
+
+        ways = [asyncio.create_task(forward()), asyncio.create_task(answer())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            writer.transport.abort()
+            there_writer.transport.abort()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    state.port = server.sockets[0].getsockname()[1]
+    try:
+        yield state
+    finally:
+        server.close()
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await server.wait_closed()
