@@ -92,7 +92,7 @@ class Delete:
         nexttry = int(time.time()) + pause
         # What waits only for a copy under way has not failed.
         failcount = min(claim.failcount + bool(late), 32767)
-        log.info("deletion put off", fid=claim.fid, reasons=[outcome.reason for outcome in late] or ["being copied"])
+        log.debug("deletion put off", fid=claim.fid, reasons=[outcome.reason for outcome in late] or ["being copied"])
         await self._metadata.write(queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount)
         return nexttry
 

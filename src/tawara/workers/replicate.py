@@ -136,7 +136,7 @@ class Replicate:
                 if not await self._trim(job, situation):
                     return await self._fail(job.held, "too many replicas, and none can be spared for certain now")
             elif isinstance(answer, Copy) and answer.choices:
-                if not self._sources(job):
+                if not any(map(self._view.current.should_read_from, job.on - job.bad_sources)):
                     return await self._fail(job.held, "no replica can be read now")
                 ended = await self._copy_to(job, answer.choices[0])
                 if ended:
@@ -298,7 +298,7 @@ class Replicate:
 
     async def _fail(self, held: Held, reason: str) -> float:
         failcount = held.claim.failcount
-        log.info("replication put off", fid=held.claim.fid, reason=reason, failures=failcount + 1)
+        log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failcount + 1)
         return await self._postpone(held, int(time.time()) + backoff.after_failed_replication(failcount, self._rng))
 
     async def _postpone(self, held: Held, nexttry: int) -> float:
