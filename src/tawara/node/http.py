@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -32,7 +32,6 @@ from tawara.node.errors import (
     Stalled,
     TooLarge,
 )
-from tawara.node.incoming import Incoming
 from tawara.node.lanes import Lanes
 from tawara.node.sending import send_file
 from tawara.wire import ranges
@@ -186,33 +185,46 @@ class HttpDoor:
             raise TooLarge
         if hdrs.CONTENT_RANGE in request.headers:  # a part must not replace the file (RFC 9110, section 14.5)
             raise MalformedRequest("A file is put whole; Content-Range is not understood")
+        if size is not None and size <= _SMALL:
+            body = b"".join([chunk async for chunk in self._body(request)])
+            await self._lanes.run(lane, self._store, target, body, size, md5)
+            return plain(200 if md5 is None else 201)
         incoming = await self._lanes.run(lane, self._devices.receive, target, size=size, md5=md5)
         try:
-            await self._receive(request, incoming, lane)
+            async for chunk in self._body(request):
+                await self._lanes.run(lane, incoming.write, chunk)
             await self._lanes.run(lane, incoming.commit)
-        finally:
+        except BaseException:
             await self._lanes.run(lane, incoming.abort)
+            raise
         return plain(200 if md5 is None else 201)
 
-    async def _receive(self, request: web.BaseRequest, incoming: Incoming, lane: str) -> None:
-        """Take the body as it comes. Raises Stalled, TooLarge, MalformedRequest, ConnectionError."""
+    def _store(self, target: str, body: bytes, size: int, md5: bytes | None) -> None:
+        """Store a small file, all in one turn of the disk's thread."""
+        with self._devices.receive(target, size=size, md5=md5) as incoming:
+            incoming.write(body)
+            incoming.commit()
+
+    async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Stalled, TooLarge, MalformedRequest, ConnectionError."""
         if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(_CONTINUE)
             request.writer.output_size = 0  # it is no part of the answer
-        content = request.content
+        size = 0
         while True:
             try:
                 async with asyncio.timeout(self._limits.stalled_body):
-                    chunk = await content.readany()
+                    chunk = await request.content.readany()
             except TimeoutError:
                 raise Stalled from None
             except RequestPayloadError as error:
                 raise MalformedRequest("The body is not chunked as it says") from error
             if not chunk:
                 return
-            if incoming.size + len(chunk) > self._limits.upload:
+            size += len(chunk)
+            if size > self._limits.upload:
                 raise TooLarge
-            await self._lanes.run(lane, incoming.write, chunk)
+            yield chunk
 
     async def _delete(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
         await self._lanes.run(lane, self._devices.delete, target)
