@@ -1,0 +1,416 @@
+"""The line server with peers that are fast, slow, confused or hostile; others are served all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tawara.model.limits import Limits
+from tawara.tracker.context import Call, Tracker
+from tawara.tracker.verbs import QUICK, THOROUGH
+from tawara.wire.line import Args, decode_reply, encode_args, encode_request
+from tests.acceptance.tracker_house import House, house
+
+ALL_BYTES = bytes(range(256))
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[House]:
+    """A house with limits as they are."""
+    async with house(tmp_path) as built:
+        yield built
+
+
+@asynccontextmanager
+async def meanwhile(here: House, *, at_most: float = 0.5) -> AsyncIterator[None]:
+    """While this is open another client asks again and again, and is answered each time within `at_most` seconds."""
+    done = False
+
+    async def ask() -> None:
+        reader, writer = await here.connect()
+        try:
+            while not done:
+                begun = time.perf_counter()
+                writer.write(b"noop callid=other\n")
+                assert await asyncio.wait_for(reader.readline(), 5) == b"OK callid=other\r\n"
+                assert time.perf_counter() - begun < at_most
+                await asyncio.sleep(0.005)
+        finally:
+            writer.close()
+
+    asking = asyncio.ensure_future(ask())
+    try:
+        yield
+    finally:
+        done = True
+        await asking
+
+
+# --- framing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        (b"noop\n", b"OK \r\n"),
+        (b"noop\r\n", b"OK \r\n"),
+        (b"\n\r\n\nnoop\n\n", b"OK \r\n"),
+        (b"  NoOp   \n", b"OK \r\n"),
+        (b"noop callid=7\n", b"OK callid=7\r\n"),
+        (b"nope callid=a%26b\n", b"ERR unknown_command Unknown+server+command a%26b\r\n"),
+        (b"get_paths callid=7\n", b"ERR no_domain No+domain+provided 7\r\n"),
+        (b"noop callid=1\n! version\nnoop\n", b"OK callid=1\r\nERR unknown_command Unknown+server+command\r\nOK \r\n"),
+        (b"noop", b""),
+        (b"\0\xff\n", b"ERR unknown_command Unknown+server+command\r\n"),
+    ],
+)
+async def test_framing(here: House, sent: bytes, answered: bytes) -> None:
+    """Line ends, blanks, case and callid are as the original has them; what has no line end is no request."""
+    reader, writer = await here.connect()
+    writer.write(sent)
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == answered
+    writer.close()
+
+
+async def test_keys_may_have_every_byte(here: House) -> None:
+    """A key of all 256 byte values, NUL among them, is stored, listed, found, renamed and deleted."""
+    name = encode_args({"key": ALL_BYTES}).removeprefix(b"key=")
+    await here.store(name, fid=1)
+    listed = decode_reply((await here.ask(b"list_keys domain=d")).strip())
+    assert listed == ({"key_count": b"1", "next_after": ALL_BYTES, "key_1": ALL_BYTES},)
+    assert (await here.ask(b"get_paths domain=d&key=" + name)).startswith(b"OK paths=1&")
+    assert b"&key=" + name + b"&" in await here.ask(b"file_info domain=d&key=" + name)
+    backwards = encode_args({"to_key": ALL_BYTES[::-1]})
+    assert await here.ask(b"rename domain=d&from_key=" + name + b"&" + backwards) == b"OK \r\n"
+    assert (await here.ask(b"get_paths domain=d&key=" + name)).startswith(b"ERR unknown_key")
+    last = backwards.removeprefix(b"to_key=")
+    assert await here.ask(b"delete domain=d&key=" + last) == b"OK \r\n"
+
+
+async def test_keys_that_differ_in_any_byte_are_different(here: House) -> None:
+    """Case, trailing blanks, NUL and invalid UTF-8 tell keys apart, and the list is in the order of bytes."""
+    keys = [b"%00", b"%00%00", b"A", b"A+", b"a", b"a%00", b"a%00b", b"%C3%28", b"%FF", b"%FF%FE"]
+    for fid, key in enumerate(keys, 1):
+        await here.store(key, fid=fid)
+    listed = await here.ask(b"list_keys domain=d")
+    expected = b"&".join(b"key_%d=%s" % (number, key) for number, key in enumerate(keys, 1))
+    assert listed == b"OK key_count=%d&next_after=%s&%s\r\n" % (len(keys), keys[-1], expected)
+    assert await here.ask(b"list_keys domain=d&prefix=%FF") == (
+        b"OK key_count=2&next_after=%FF%FE&key_1=%FF&key_2=%FF%FE\r\n"
+    )
+
+
+# --- management -------------------------------------------------------------------------------------------------------
+
+
+async def test_management_commands(here: House) -> None:
+    """The `!` commands answer lines and a dot, among other requests and in their order."""
+    answered = await here.ask(b"noop", b"!version", b"!stats", b"!jobs", b"!recent", b"!queue", b"!nonsense", b"noop")
+    first, version, stats, jobs, recent, queue, usage, last = _parts(answered)
+    assert (first, last) == (b"OK ", b"OK ")
+    assert version.startswith(b"Tawara ")
+    assert b"pending_queries" in stats
+    assert b"bored_queryworkers 1" in stats
+    assert b"queryworker count 1" in jobs
+    assert recent.startswith(b"127.0.0.1 noop 0.")
+    assert queue == b"127.0.0.1 !nonsense\r\n127.0.0.1 noop"
+    assert b"!version" in usage
+
+
+def _parts(answered: bytes) -> list[bytes]:
+    first, _, rest = answered.partition(b"\r\n")
+    *blocks, last = re.split(rb"^\.\r\n", rest, flags=re.MULTILINE)
+    return [each.removesuffix(b"\r\n") for each in (first, *blocks, last)]
+
+
+@pytest.mark.parametrize("command", [b"!shutdown", b"!want 0 delete", b"!to delete :die"])
+async def test_management_that_does_harm_is_refused(here: House, command: bytes) -> None:
+    """Nobody who merely reaches the port can stop the tracker or its work."""
+    answered = await here.ask(command, b"noop")
+    assert answered.startswith(b"ERROR: ")
+    assert answered.endswith(b"\r\n.\r\nOK \r\n")
+
+
+async def test_watchers_are_told_of_trouble(here: House) -> None:
+    """A connection that said !watch learns of failures, until it says so again."""
+    reader, writer = await here.connect()
+    writer.write(b"!watch\n")
+    assert await reader.readuntil(b"\r\n.\r\n") == b"Added you to watcher list.\r\n.\r\n"
+    await here.ask(b"create_open domain=d&size=99999999999")
+    assert await asyncio.wait_for(reader.readline(), 5) == b":: create_open: No devices found to store file\r\n"
+    writer.write(b"!watch\n")
+    assert await reader.readuntil(b"\r\n.\r\n") == b"Removed you from watcher list.\r\n.\r\n"
+    writer.close()
+
+
+# --- pipelining and back-pressure -------------------------------------------------------------------------------------
+
+
+async def test_answers_come_in_the_order_of_the_requests(here: House) -> None:
+    """A slow request holds back the next ones of its connection, and those of no other."""
+    reader, writer = await here.connect()
+    async with meanwhile(here):
+        writer.write(b"sleep duration=1&callid=1\nnoop callid=2\nget_paths domain=d&key=x&callid=3\nnoop callid=4\n")
+        assert await reader.readline() == b"OK callid=1\r\n"
+        assert await reader.readline() == b"OK callid=2\r\n"
+        assert await reader.readline() == b"ERR unknown_key unknown_key 3\r\n"
+        assert await reader.readline() == b"OK callid=4\r\n"
+    writer.close()
+
+
+async def test_a_flood_of_requests_is_answered_and_harms_nobody(here: House) -> None:
+    """A hundred thousand pipelined requests are all answered, in order, while another client is served promptly."""
+    reader, writer = await here.connect()
+    count = 100_000
+
+    async def send() -> None:
+        for start in range(0, count, 1000):
+            writer.write(b"".join(b"noop callid=%d\n" % number for number in range(start, start + 1000)))
+            await writer.drain()
+
+    async with meanwhile(here):
+        sending = asyncio.ensure_future(send())
+        for number in range(count):
+            assert await reader.readline() == b"OK callid=%d\r\n" % number
+        await sending
+    writer.close()
+
+
+async def test_reading_pauses_while_too_much_waits(tmp_path: Path) -> None:
+    """A peer that sends on and on behind a slow request fills its own socket, not the tracker's memory."""
+    async with house(tmp_path, limits=Limits(pipelined=10_000)) as here:
+        _, writer = await here.connect()
+        writer.write(b"sleep duration=60\n")
+        megabyte = b"noop\n" * 200_000
+        with pytest.raises(TimeoutError):
+            for _ in range(32):
+                writer.write(megabyte)
+                await asyncio.wait_for(writer.drain(), 0.5)
+        [connection] = here.server._connections
+        assert connection._waiting_bytes < 2**20
+        writer.transport.abort()
+
+
+async def test_a_peer_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
+    """Answers that nobody reads are not gathered: the tracker stops answering, then ends the connection."""
+    async with house(tmp_path, limits=Limits(unread_answer=0.5)) as here:
+        await here.store(b"k" * 1000, fid=1)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peer = socket.create_connection(here.server.address)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setblocking(False)
+        flood = b"file_info domain=d&key=" + b"k" * 1000 + b"\n"
+        loop = asyncio.get_running_loop()
+        async with meanwhile(here):
+            with pytest.raises((ConnectionError, BrokenPipeError)):
+                async with asyncio.timeout(20):
+                    while True:
+                        await loop.sock_sendall(peer, flood * 50)
+        peer.close()
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 32 * 1024, f"{grown} KiB more"
+
+
+async def test_a_peer_that_reads_slowly_gets_everything(tmp_path: Path) -> None:
+    """Who reads at all is not cut off, however slowly."""
+    async with house(tmp_path, limits=Limits(unread_answer=1.0)) as here:
+        await here.store(b"k" * 1000, fid=1)
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        peer.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(peer, here.server.address)
+        count = 4000
+        sending = asyncio.ensure_future(
+            loop.sock_sendall(peer, (b"file_info domain=d&key=" + b"k" * 1000 + b"\n") * count)
+        )
+        received = 0
+        while received < count:
+            data = await loop.sock_recv(peer, 65536)
+            assert data, f"cut off after {received} answers"
+            received += data.count(b"\n")
+            await asyncio.sleep(0.005)
+        await sending
+        peer.close()
+
+
+# --- long and broken lines --------------------------------------------------------------------------------------------
+
+
+async def test_lines_of_200_kilobytes_are_read(here: House) -> None:
+    """As long a line as clients were seen to send is nothing special."""
+    long = b"noop x=" + b"a" * 200_000 + b"&callid=1"
+    assert await here.ask(long, b"noop callid=2") == b"OK callid=1\r\nOK callid=2\r\n"
+
+
+async def test_an_overlong_line_ends_the_connection_with_a_word(here: House) -> None:
+    """What came before is answered, then the refusal, then the end; another client notices nothing."""
+    reader, writer = await here.connect()
+    async with meanwhile(here):
+        writer.write(b"noop\n" + b"a" * (2**18 + 1))
+        assert await asyncio.wait_for(reader.readline(), 5) == b"OK \r\n"
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"ERR line_too_long ")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_an_endless_line_takes_no_memory(here: House) -> None:
+    """A hundred megabytes without a line end are refused after a quarter of one."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader, writer = await here.connect()
+    async with meanwhile(here):
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                writer.write(b"a" * 100_000)
+                await writer.drain()
+                await asyncio.sleep(0.004)
+    assert (await _what_is_left(reader)) in (
+        b"",
+        b"ERR line_too_long The+request+line+is+longer+than+this+tracker+accepts\r\n",
+    )
+    writer.transport.abort()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 32 * 1024, f"{grown} KiB more"
+
+
+async def _what_is_left(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:
+        return b""
+
+
+async def test_half_lines_in_single_bytes(here: House) -> None:
+    """A request that comes byte by byte is answered when it is whole, and others meanwhile."""
+    reader, writer = await here.connect()
+    async with meanwhile(here):
+        for byte in b"noop callid=slow\n":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.003)
+        assert await reader.readline() == b"OK callid=slow\r\n"
+    writer.close()
+
+
+async def test_peers_that_vanish(here: House) -> None:
+    """Resets, with and without a request under way, leave nothing behind."""
+    async with meanwhile(here):
+        for sent in (b"", b"no", b"noop\n", b"sleep duration=1\n", b"create_open domain=d\n" * 20):
+            peer = socket.create_connection(here.server.address)
+            peer.sendall(sent)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+        async with asyncio.timeout(5):
+            while len(here.server._connections) > 1 or here.server.journal.running:
+                await asyncio.sleep(0.01)
+
+
+GARBAGE = st.lists(
+    st.one_of(
+        st.binary(max_size=60),
+        st.sampled_from([b"\n", b"\r\n", b"!", b"&", b"=", b"%", b"\0", b"domain=d&", b"key=%00&", b"callid=&"]),
+        st.sampled_from([name.encode() + b" " for name in sorted((QUICK.keys() | THOROUGH.keys()) - {"sleep"})]),
+    ),
+    max_size=30,
+).map(b"".join)
+
+
+async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
+    here: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever bytes come, each line gets one well-formed answer, no exception is logged, and the tracker serves on."""
+    loop = asyncio.get_running_loop()
+
+    async def try_one(data: bytes) -> None:
+        data = data.replace(b"!", b"?")  # `!` commands answer several lines; they have tests of their own
+        answered = await here.ask(data)
+        lines = [line.removesuffix(b"\r") for line in (data + b"\n").split(b"\n")]
+        assert answered.count(b"\r\n") == sum(1 for line in lines if line)
+        for line in answered.splitlines():
+            decode_reply(line)
+        assert b"Traceback" not in answered
+
+    @given(GARBAGE)
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def explore(data: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(try_one(data), loop).result(20)
+
+    async with meanwhile(here, at_most=2):
+        await asyncio.to_thread(explore)
+    assert "request failed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_a_crash_in_a_verb_is_logged_and_not_told(
+    here: House, suspended: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exception becomes `failure`; the client sees nothing of it, the log has it all, the connection goes on."""
+
+    async def crash(tracker: Tracker, call: Call) -> Args:
+        if suspended:
+            await asyncio.sleep(0.01)
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr("tawara.tracker.connection.QUICK", {"noop": crash, "test": QUICK["test"]})
+    monkeypatch.setattr("tawara.tracker.connection.THOROUGH", {"sleep": crash})
+    answered = await here.ask(b"noop callid=1", b"sleep callid=2", b"test callid=3")
+    failure = b"ERR failure Operation+failed"
+    assert answered == failure + b" 1\r\n" + failure + b" 2\r\nOK callid=3\r\n"
+    assert "a secret" in capsys.readouterr().out
+
+
+# --- many -------------------------------------------------------------------------------------------------------------
+
+
+async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
+    """With every place taken a new client waits; it is served as soon as another leaves."""
+    async with house(tmp_path, limits=Limits(connections=3)) as here:
+        taken = [await here.connect() for _ in range(3)]
+        for reader, writer in taken:
+            writer.write(b"noop\n")
+            assert await reader.readline() == b"OK \r\n"
+        reader, writer = await here.connect()
+        writer.write(b"noop\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readline(), 0.3)
+        taken[0][1].close()
+        assert await asyncio.wait_for(reader.readline(), 5) == b"OK \r\n"
+        for _, each in [*taken, (reader, writer)]:
+            each.close()
+
+
+async def test_stopping_finishes_what_was_begun(tmp_path: Path) -> None:
+    """A request that is being worked on when the server stops gets its answer; idle peers get the end."""
+    async with house(tmp_path) as here:
+        idle, idle_writer = await here.connect()
+        busy, busy_writer = await here.connect()
+        busy_writer.write(b"sleep duration=1\n")
+        while not here.server.journal.running:
+            await asyncio.sleep(0.01)
+        await here.server.stop()
+        assert await busy.read() == b"OK \r\n"
+        assert await idle.read() == b""
+        idle_writer.close()
+        busy_writer.close()
+
+
+async def test_uploads_at_once_all_get_a_fid_of_their_own(here: House) -> None:
+    """Fids are never given twice, however many ask at once, and every connection gets its own answers."""
+
+    async def upload(number: int) -> bytes:
+        return await here.ask(*[encode_request("create_open", {"domain": "d", "key": f"{number}"}).strip()] * 5)
+
+    answered = await asyncio.gather(*(upload(number) for number in range(40)))
+    fids = [decode_reply(line).args["fid"] for each in answered for line in each.splitlines()]  # type: ignore[union-attr] # all are OK
+    assert len(set(fids)) == len(fids) == 200
