@@ -306,7 +306,8 @@ class _Body(aiohttp.Payload):
         self._expected = length
         self._stall = stall
         self._chunk = chunk
-        self.complete = False
+        self.complete = length == 0
+        """Whether the node may answer: all that was announced has been handed over."""
         self.failure: BaseException | None = None
         """What went wrong on the caller's side."""
 
@@ -340,6 +341,7 @@ class _Body(aiohttp.Payload):
                 raise
             if piece is None:
                 break
+            self.complete = sent == self._expected  # a node may answer before the source has told its end
             try:
                 async with asyncio.timeout(self._stall):
                     await writer.write(piece)

@@ -21,16 +21,16 @@ class Replica:
     """`ADDRESS:PORT` of its storage node; None for a file of this machine."""
 
 
-def redirect(answer: Answer, replicas: Sequence[Replica], *, range_asked: bool) -> dict[str, str]:
+def redirect(answer: Answer, replicas: Sequence[Replica]) -> dict[str, str]:
     """The fields that make nginx send `answer` from the first of `replicas` that it can be read from.
 
-    `range_asked` is whether the client's request has a Range at all: nginx's own reading of it differs from ours where
-    it is malformed, and then it must not look.
+    Of a file of this machine nginx cuts out the range itself, but only where we see one too: its reading of malformed
+    ones differs.
     """
     span = answer.part
     assert span is not None
     wanted = f"bytes={span.start}-{span.start + span.length - 1}" if answer.partial else ""
-    local = "local" if answer.partial or not range_asked else "whole"
+    local = "part" if answer.partial else "whole"
     fields = {
         Field.ETAG: answer.headers["ETag"],
         Field.MODIFIED: answer.headers.get("Last-Modified", ""),

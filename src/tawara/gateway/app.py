@@ -228,7 +228,7 @@ class HttpDoor:
             return _reproxied(stored, urls)
         if step is not None and not conditions.guarded:
             replicas = await self._places.of(self._view.current, stored, devids)
-            return _to_nginx(answer, replicas, asked)
+            return _to_nginx(answer, replicas)
         return await self._stream(request, answer, urls, stored.length)
 
     async def _stream(
@@ -408,11 +408,11 @@ def _verdict(response: web.StreamResponse) -> web.Response:
     return web.Response(status=403, headers={str(name): value for name, value in fields.items()})
 
 
-def _to_nginx(answer: reading.Answer, replicas: list[Replica], asked: str | None) -> web.Response:
+def _to_nginx(answer: reading.Answer, replicas: list[Replica]) -> web.Response:
     if not replicas:
         raise NoSource
     # 204: an answer without a body, after which nginx keeps its connection to us.
-    return web.Response(status=204, headers=redirect(answer, replicas, range_asked=asked is not None))
+    return web.Response(status=204, headers=redirect(answer, replicas))
 
 
 def _reproxied(stored: StoredFile, urls: list[str]) -> web.Response:

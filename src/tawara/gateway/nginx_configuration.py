@@ -3,7 +3,7 @@
 nginx runs with the directory of its files as working directory, so every path is relative and short: `gateway.sock`,
 where the gateway listens, and `devices`, a link to the directory of this machine's devices.
 
-How a GET goes: the gateway answers with `X-Accel-Redirect: @local_1` (`@whole_1`, `@remote_1`) and the next choices in
+How a GET goes: the gateway answers with `X-Accel-Redirect: @whole_1` (`@part_1`, `@remote_1`) and the next choices in
 `X-Tawara-Place-2`, …; each place sends one replica or, when that fails, hands over to the next place. How a PUT goes:
 `auth_request` asks the gateway before the body is read, nginx receives the body into a file, and the gateway gets its
 name. The names of the header fields stand in `Field`.
@@ -109,7 +109,7 @@ error_page 500 /.tawara/nginx/500;
 error_page 501 /.tawara/nginx/501;
 error_page 502 503 504 /.tawara/nginx/503;
 """
-_REFUSALS: Final = (400, 401, 404, 405, 409, 411, 412, 413, 500, 503, 507)
+_REFUSALS: Final = (400, 401, 404, 405, 409, 411, 412, 413, 415, 422, 500, 503, 507)
 _FAILED: Final = "400 401 403 404 405 408 409 410 416 429 500 501 502 503 504 507"
 
 
@@ -280,14 +280,14 @@ add_header X-Content-Type-Options nosniff;
 
 
 def _local(number: int, *, whole: bool) -> str:
-    name = f"@{'whole' if whole else 'local'}_{number}"
-    ranges = "max_ranges 0; add_header Accept-Ranges bytes;" if whole else "max_ranges 1;"
+    name = f"@{'whole' if whole else 'part'}_{number}"
     return f"""\
 location {name} {{
 {_indent(_remember() if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     root {DEVICES};
-    {ranges}
+    max_ranges {0 if whole else 1};
+    add_header Accept-Ranges bytes;
     rewrite ^ ${_variable(path(number))} break;
 {_indent(_ENTITY)}
 }}

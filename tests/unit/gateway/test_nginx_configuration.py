@@ -1,0 +1,80 @@
+"""nginx's configuration, and what the gateway tells it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tawara.gateway.acceleration import Replica, redirect
+from tawara.gateway.nginx import bundled
+from tawara.gateway.nginx_configuration import Configuration, render
+from tawara.gateway.reading import decide
+from tawara.model.files import StoredFile
+from tawara.model.limits import REPLICAS_TRIED
+from tawara.wire.http import Conditions
+
+CONFIGURATION = Configuration(
+    listen="127.0.0.1:8080",
+    as_root=os.geteuid() == 0,
+    workers=1,
+    connections=128,
+    header=16384,
+    headers=65536,
+    header_time=20.0,
+    stalled_body=60.0,
+    node_connect=2.0,
+    node_answer=10.0,
+    upload=1 << 40,
+)
+FILE = StoredFile(7, 1, b"k.txt", 10, 0, 1, (1,), 1_000_000)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8080", "[::1]:8080", "unix:/tmp/a b\"c';{d.sock"])
+def test_nginx_accepts_it(tmp_path: Path, listen: str) -> None:
+    """`nginx -t` finds nothing wrong, wherever it is to listen and in a directory of whatever name."""
+    directory = tmp_path / "a 'b' \"c\" $d;{"
+    (directory / "temporary").mkdir(parents=True)
+    (directory / "nginx.conf").write_text(render(replace(CONFIGURATION, listen=listen)))
+    command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
+
+
+def test_every_replica_is_told() -> None:
+    """The first place is redirected to, each following one is named, behind the last there is the end."""
+    answer = decide(FILE, Conditions(), None, head=False)
+    told = redirect(answer, [Replica("/dev1/a", None), Replica("/dev2/a", "10.0.0.2:7500")])
+    assert told["X-Accel-Redirect"] == "@whole_1"
+    assert (told["X-Tawara-Place-2"], told["X-Tawara-Place-3"]) == ("@remote_2", "@exhausted")
+    assert (told["X-Tawara-Path-2"], told["X-Tawara-Host-2"]) == ("/dev2/a", "10.0.0.2:7500")
+    assert told["X-Tawara-Range"] == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "conditions", "place", "range_field"),
+    [
+        ("bytes=2-4", Conditions(), "@part_1", "bytes=2-4"),
+        ("bytes=-3", Conditions(), "@part_1", "bytes=7-9"),
+        ("bytes=2-4", Conditions(if_range='"other"'), "@whole_1", ""),
+        ("bytes=1-2,4-5", Conditions(), "@whole_1", ""),
+        ("lines=1", Conditions(), "@whole_1", ""),
+    ],
+)
+def test_our_reading_of_ranges_wins(asked: str, conditions: Conditions, place: str, range_field: str) -> None:
+    """Where we see no range, nginx must not see one; storage nodes get it in plain form."""
+    answer = decide(FILE, conditions, asked, head=False)
+    told = redirect(answer, [Replica("/dev1/a", None)])
+    assert (told["X-Accel-Redirect"], told["X-Tawara-Range"]) == (place, range_field)
+
+
+def test_no_more_places_than_nginx_has() -> None:
+    """As many replicas as nginx tries, and one more place only inside it."""
+    answer = decide(FILE, Conditions(), None, head=False)
+    told = redirect(answer, [Replica("/dev1/a", None)] * REPLICAS_TRIED)
+    assert f"X-Tawara-Place-{REPLICAS_TRIED}" in told
+    assert f"X-Tawara-Place-{REPLICAS_TRIED + 1}" not in told

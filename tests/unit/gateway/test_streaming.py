@@ -1,0 +1,166 @@
+"""Bodies that pass through Python."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from tawara.client.nodes import NodeClient
+from tawara.gateway.streaming import read_somewhere, tee
+from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.wire.ranges import Span
+
+DATA = bytes(range(256)) * 4
+
+
+class Nodes:
+    """Storage nodes that hold DATA: by URL after how many bytes the body breaks, or what goes wrong at once."""
+
+    def __init__(self, **behaviours: Any) -> None:
+        self.behaviours = behaviours
+        self.asked: list[tuple[str, Any]] = []
+
+    @asynccontextmanager
+    async def get(self, url: str, *, byte_range: tuple[int, int] | None = None) -> AsyncIterator[Any]:
+        self.asked.append((url, byte_range))
+        behaviour = self.behaviours[url]
+        if behaviour == "gone":
+            raise NoSource
+        if behaviour == "silent":
+            await asyncio.Event().wait()
+        first, last = byte_range or (0, len(DATA) - 1)
+        body = DATA[first : last + 1]
+        if behaviour == "short":
+            body = body[:-1]
+
+        class Download:
+            length = len(body)
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                for at in range(0, len(body), 100):
+                    if isinstance(behaviour, int) and at >= behaviour:
+                        raise NodeUnreachable("broke off")
+                    yield body[at : at + 100]
+
+        yield Download()
+
+
+async def collect(nodes: Nodes, part: Span) -> bytes:
+    pieces = read_somewhere(cast(NodeClient, nodes), list(nodes.behaviours), part, len(DATA), patience=0.05)
+    return b"".join([piece async for piece in pieces])
+
+
+@pytest.mark.parametrize("part", [Span(0, len(DATA)), Span(0, 1), Span(1000, 24), Span(10, 500)])
+async def test_the_next_replica_goes_on(part: Span) -> None:
+    """Whatever goes wrong with replicas, at whatever byte, the client gets the bytes it asked for, each once."""
+    nodes = Nodes(a="gone", b="silent", c=100, d="short", e=200, f="good")
+    assert await collect(nodes, part) == DATA[part.start : part.start + part.length]
+
+
+async def test_no_replica_left() -> None:
+    """When no replica is left that says so, not an end of the body."""
+    with pytest.raises(NoSource):
+        await collect(Nodes(a="gone", b=100), Span(0, len(DATA)))
+
+
+async def test_nothing_needs_no_node() -> None:
+    """The bytes of an empty file are nowhere to be asked for."""
+    assert await collect(Nodes(), Span(0, 0)) == b""
+
+
+# --- one body to several places ---------------------------------------------------------------------------------------
+
+
+async def body(count: int = 100) -> AsyncIterator[bytes]:
+    for number in range(count):
+        yield b"%03d" % number
+
+
+WHOLE = b"".join(b"%03d" % number for number in range(100))
+
+
+class Sink:
+    def __init__(self, fail_after: int | None = None, wait: asyncio.Event | None = None) -> None:
+        self.got = b""
+        self.fail_after, self.wait = fail_after, wait
+        self.ended = ""
+
+    async def __call__(self, pieces: AsyncIterator[bytes]) -> None:
+        try:
+            async for piece in pieces:
+                self.got += piece
+                if self.wait is not None:
+                    await self.wait.wait()
+                if self.fail_after is not None and len(self.got) >= self.fail_after:
+                    raise NodeUnreachable
+            self.ended = "well"
+        except BaseException as error:
+            self.ended = type(error).__name__
+            raise
+
+
+async def test_all_get_all() -> None:
+    """Every place gets every byte."""
+    sinks = {number: Sink() for number in range(3)}
+    assert await tee(body(), sinks) == {0: None, 1: None, 2: None}
+    assert [sink.got for sink in sinks.values()] == [WHOLE] * 3
+
+
+async def test_one_failure_stops_nobody() -> None:
+    """A place that fails is left behind, and named."""
+    sinks = {1: Sink(fail_after=30), 2: Sink(), 3: Sink(fail_after=0)}
+    outcome = await tee(body(), sinks)
+    assert outcome[2] is None
+    assert isinstance(outcome[1], NodeUnreachable)
+    assert isinstance(outcome[3], NodeUnreachable)
+    assert sinks[2].got == WHOLE
+
+
+async def test_the_slowest_sets_the_pace() -> None:
+    """Of a body no more is taken in than the slowest place is near to needing."""
+    gate, taken = asyncio.Event(), 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal taken
+        async for piece in body():
+            taken += 1
+            yield piece
+
+    slow = Sink(wait=gate)
+    running = asyncio.create_task(tee(counted(), {1: slow, 2: Sink()}))
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert taken < 20
+    gate.set()
+    assert await running == {1: None, 2: None}
+    assert slow.got == WHOLE
+
+
+async def test_all_failed() -> None:
+    """Nobody left: the rest of the body is not asked for."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0)
+
+    outcome = await asyncio.wait_for(tee(endless(), {1: Sink(fail_after=5), 2: Sink(fail_after=9)}), 5)
+    assert all(isinstance(result, NodeUnreachable) for result in outcome.values())
+
+
+async def test_the_client_breaks_off() -> None:
+    """When the body breaks, every place is told by a cancelled write, never by an end that looks whole."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise ConnectionResetError
+
+    sinks = {1: Sink(), 2: Sink(fail_after=1)}
+    with pytest.raises(ConnectionResetError):
+        await tee(broken(), sinks)
+    assert sinks[1].ended in ("CancelledError", "")
+    assert sinks[2].ended != "well"

@@ -1,0 +1,223 @@
+"""Targets, dates, entity tags and preconditions."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from urllib.parse import quote_from_bytes
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.errors import InvalidKey, UsageError
+from tawara.wire.http import (
+    Conditions,
+    Target,
+    Validators,
+    Verdict,
+    entity_tag,
+    http_date,
+    parse_date,
+    parse_target,
+    path_of,
+)
+
+NOW = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
+CURRENT = Validators('"1-5"', NOW)
+
+
+def _climbs(key: bytes) -> bool:
+    depth = 1
+    for segment in key.split(b"/"):
+        depth += -1 if segment == b".." else segment not in (b"", b".")
+        if depth < 0:
+            return True
+    return False
+
+
+keys = st.binary(min_size=1, max_size=1024).filter(lambda key: b"\0" not in key and not _climbs(key))
+
+
+@given(keys)
+def test_every_key_survives_its_own_path(key: bytes) -> None:
+    """What path_of writes, parse_target reads back, byte for byte."""
+    assert parse_target(path_of("photos", key)) == Target("photos", key)
+
+
+@given(keys)
+def test_every_spelling_means_the_same_key(key: bytes) -> None:
+    """A path with everything escaped names the key that a path with nothing needless escaped names."""
+    everything = "".join(f"%{byte:02x}" for byte in key)
+    assert parse_target(f"/d/{everything}").key == key
+    assert parse_target(f"/d/{quote_from_bytes(key, safe='/')}").key == key
+
+
+@given(st.text())
+def test_garbage_is_refused_in_our_own_words(raw: str) -> None:
+    """A text that is no target raises UsageError and nothing else; so does its query."""
+    with suppress(UsageError):
+        parse_target(raw).parameters()
+
+
+@pytest.mark.parametrize(
+    ("raw", "target"),
+    [
+        ("/", Target()),
+        ("/d", Target("d")),
+        ("/d/", Target("d")),
+        ("/d/a%2Fb", Target("d", b"a/b")),
+        ("/d/a+b%20c", Target("d", b"a+b c")),
+        ("/d//a//b/", Target("d", b"/a//b/")),
+        ("/a%2Fb/k", Target("a/b", b"k")),
+        ("/d/k?x=1&y", Target("d", b"k", "x=1&y")),
+        ("/d/%3F%23%25", Target("d", b"?#%")),
+        ("http://host:7080/d/k", Target("d", b"k")),
+        ("/d/\udcc3\udca9", Target("d", "é".encode())),
+        ("/d/é", Target("d", "é".encode())),
+        ("/d/../k", Target("d", b"../k")),
+    ],
+)
+def test_targets(raw: str, target: Target) -> None:
+    """The first slash behind the domain begins the key; %2F is a slash of the key; + is a plus."""
+    assert parse_target(raw) == target
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["", "*", "d/k", "host:80", "/d/%", "/d/%4", "/d/%zz", "/d/k#f", "/d/%00", "/d/../../k", "/d/..%2F..%2Fk"],
+)
+def test_no_targets(raw: str) -> None:
+    """What is no path, has a broken escape or a NUL, or climbs above the root, is refused."""
+    with pytest.raises(UsageError):
+        parse_target(raw)
+
+
+def test_the_longest_key() -> None:
+    """1,024 bytes are a key, one more is not, however they are spelt."""
+    assert len(parse_target("/d/" + "%C3%A9" * 512).key) == 1024
+    with pytest.raises(InvalidKey):
+        parse_target("/d/" + "a" * 1025)
+
+
+def test_parameters() -> None:
+    """A query is decoded as a form's, its bytes as they are, and not without end."""
+    assert Target(query="prefix=a+b%2F&after=%ff&after=&x").parameters() == {"prefix": b"a b/", "after": b"", "x": b""}
+    assert Target(query="after=%ff").parameters() == {"after": b"\xff"}
+    with pytest.raises(UsageError):
+        Target(query="&".join("a=b" for _ in range(99))).parameters()
+
+
+# --- dates and tags ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+)
+def test_the_three_forms_of_dates(text: str) -> None:
+    """The examples of RFC 9110, section 5.6.7, are understood."""
+    assert parse_date(text) == NOW
+
+
+@given(st.integers(0, 253_402_300_799))
+def test_dates_survive(seconds: int) -> None:
+    """Each second has a date that means it."""
+    assert parse_date(http_date(seconds)) == seconds
+
+
+@given(st.none() | st.text())
+def test_other_dates_are_no_dates(text: str | None) -> None:
+    """Garbage is None, never an exception; what is a date has one meaning."""
+    seconds = parse_date(text)
+    assert seconds is None or parse_date(http_date(seconds)) == seconds
+
+
+@pytest.mark.parametrize("text", ["Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "0", "tomorrow"])
+def test_impossible_dates(text: str) -> None:
+    """A day or an hour that does not exist is no date."""
+    assert parse_date(text) is None
+
+
+def test_tags_differ() -> None:
+    """The tag is that of one fid and its length."""
+    assert entity_tag(255, 16) == '"ff-10"'
+
+
+# --- preconditions ----------------------------------------------------------------------------------------------------
+
+BEFORE, SAME, AFTER = http_date(NOW - 1), http_date(NOW), http_date(NOW + 1)
+GO, NOT_MODIFIED, FAILED = Verdict.GO, Verdict.NOT_MODIFIED, Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reading", "writing"),
+    [
+        (Conditions(), GO, GO),
+        (Conditions(if_match="*"), GO, GO),
+        (Conditions(if_match='"1-5"'), GO, GO),
+        (Conditions(if_match='"x", "1-5"'), GO, GO),
+        (Conditions(if_match='W/"1-5"'), FAILED, FAILED),
+        (Conditions(if_match='"x"'), FAILED, FAILED),
+        (Conditions(if_match="garbage"), FAILED, FAILED),
+        (Conditions(if_none_match="*"), NOT_MODIFIED, FAILED),
+        (Conditions(if_none_match='"1-5"'), NOT_MODIFIED, FAILED),
+        (Conditions(if_none_match='"x" , W/"1-5"'), NOT_MODIFIED, FAILED),
+        (Conditions(if_none_match='"x"'), GO, GO),
+        (Conditions(if_modified_since=BEFORE), GO, GO),
+        (Conditions(if_modified_since=SAME), NOT_MODIFIED, GO),
+        (Conditions(if_modified_since=AFTER), NOT_MODIFIED, GO),
+        (Conditions(if_modified_since="garbage"), GO, GO),
+        (Conditions(if_unmodified_since=BEFORE), FAILED, FAILED),
+        (Conditions(if_unmodified_since=SAME), GO, GO),
+        (Conditions(if_unmodified_since="garbage"), GO, GO),
+        # If-None-Match makes If-Modified-Since void, If-Match makes If-Unmodified-Since void (13.2.2)
+        (Conditions(if_none_match='"x"', if_modified_since=AFTER), GO, GO),
+        (Conditions(if_match='"1-5"', if_unmodified_since=BEFORE), GO, GO),
+        (Conditions(if_match='"1-5"', if_none_match='"1-5"'), NOT_MODIFIED, FAILED),
+        (Conditions(if_match='"x"', if_none_match='"1-5"'), FAILED, FAILED),
+    ],
+)
+def test_preconditions(conditions: Conditions, reading: Verdict, writing: Verdict) -> None:
+    """The order and the outcomes of RFC 9110, section 13.2.2."""
+    assert conditions.judge(CURRENT, reading=True) is reading
+    assert conditions.judge(CURRENT, reading=False) is writing
+
+
+def test_preconditions_of_nothing() -> None:
+    """Where there is no file, If-Match fails and If-None-Match holds; dates say nothing."""
+    assert Conditions(if_match="*").judge(None, reading=False) is FAILED
+    assert Conditions(if_none_match="*").judge(None, reading=False) is GO
+    assert Conditions(if_unmodified_since=BEFORE).judge(None, reading=False) is GO
+
+
+def test_without_a_date() -> None:
+    """A file that MogileFS stored has no date: conditions on dates are void, ranges by date do not apply."""
+    dateless = Validators('"1-5"')
+    assert Conditions(if_modified_since=AFTER).judge(dateless, reading=True) is GO
+    assert Conditions(if_unmodified_since=BEFORE).judge(dateless, reading=True) is GO
+    assert not Conditions(if_range=SAME).ranges_apply(dateless)
+
+
+@pytest.mark.parametrize(
+    ("if_range", "applies"),
+    [
+        (None, True),
+        ('"1-5"', True),
+        ('"x"', False),
+        ('W/"1-5"', False),
+        (SAME, True),
+        (BEFORE, False),
+        (AFTER, False),
+        ("garbage", False),
+    ],
+)
+def test_if_range(if_range: str | None, applies: bool) -> None:
+    """A range is heeded only for exactly the state that the client has a part of."""
+    assert Conditions(if_range=if_range).ranges_apply(CURRENT) is applies
+
+
+@given(st.builds(Conditions, *[st.none() | st.text(max_size=60)] * 5), st.none() | st.just(CURRENT), st.booleans())
+def test_any_conditions_have_a_verdict(conditions: Conditions, current: Validators | None, reading: bool) -> None:
+    """Garbage is judged, never an exception; nothing but a read is answered with 304."""
+    verdict = conditions.judge(current, reading=reading)
+    assert reading or verdict is not NOT_MODIFIED
+    conditions.ranges_apply(CURRENT)
