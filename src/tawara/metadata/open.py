@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from tawara.metadata.contract import Metadata
+from tawara.metadata.server import Pace
 from tawara.model.errors import ConfigurationError
 
 _PASSWORD_VARIABLES = {"postgresql": ("TAWARA_DB_PASSWORD", "PGPASSWORD"), "mysql": ("TAWARA_DB_PASSWORD", "MYSQL_PWD")}
@@ -19,7 +20,7 @@ _ENGINES = {
 }
 
 
-async def open_metadata(url: str, *, password_file: Path | None = None) -> Metadata:
+async def open_metadata(url: str, *, password_file: Path | None = None, pace: Pace | None = None) -> Metadata:
     """Open the database at `url`, and make the tables first where it is empty.
 
     `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one),
@@ -51,10 +52,10 @@ async def open_metadata(url: str, *, password_file: Path | None = None) -> Metad
     if engine == "postgresql":
         from tawara.metadata.postgres import open_postgres
 
-        return await open_postgres(url, password)
+        return await open_postgres(url, password, pace)
     from tawara.metadata.mysql import open_mysql
 
-    return await open_mysql(url, password)
+    return await open_mysql(url, password, pace)
 
 
 def _open_sqlite(parts: SplitResult) -> Metadata:

@@ -120,9 +120,17 @@ class SqliteMetadata:
     def __init__(self, path: Path) -> None:
         """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of ours."""
         self._path = path
-        self._writer_connection = _connect(path)
-        self._reader = _connect(path, readonly=True)
-        self._check_schema()
+        try:
+            self._writer_connection = _connect(path)
+            self._reader = _connect(path, readonly=True)
+        except sqlite3.Error as error:
+            raise ConfigurationError(f"{path} cannot be opened as a database: {error}") from error
+        try:
+            self._check_schema()
+        except BaseException:
+            self._reader.close()
+            self._writer_connection.close()
+            raise
         self._reading = SqliteTransaction(self._reader)
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,0 +1,127 @@
+"""From a URL to a database: what is opened, made, and refused with a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tawara.metadata import cluster
+from tawara.metadata.contract import Transaction
+from tawara.metadata.open import open_metadata
+from tawara.model.errors import ConfigurationError, Db
+from tests.contract.servers import PASSWORD, Server
+
+of_servers = pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
+
+
+async def test_an_empty_database_is_made_ready_once(blank_url: str) -> None:
+    """Several that open an empty database at once find one schema, whole; the same database opens again."""
+    opened = await asyncio.gather(*(open_metadata(blank_url) for _ in range(1 if "sqlite" in blank_url else 3)))
+    for metadata in opened:
+        loaded = await metadata.read(cluster.load)
+        assert loaded.settings["schema_version"] == "17"
+        assert loaded.settings["tawara_schema_version"] == "1"
+        await metadata.close()
+    again = await open_metadata(blank_url)
+    await again.write(cluster.create_domain, "d")
+    await again.close()
+
+
+async def test_another_schema_version_is_refused(blank_url: str) -> None:
+    """A database whose schema_version is not 17 is refused, with its version in the sentence."""
+    metadata = await open_metadata(blank_url)
+    await metadata.write(cluster.set_setting, "schema_version", "16")
+    await metadata.close()
+    with pytest.raises(ConfigurationError, match="schema version 16"):
+        await open_metadata(blank_url)
+
+
+@of_servers
+async def test_a_database_of_something_else_is_refused(blank_url: str) -> None:
+    """A table `file` without `server_settings`, and a MogileFS that was not adopted, are left alone."""
+    metadata = await open_metadata(blank_url)
+
+    async def like_mogilefs(tx: Transaction) -> None:
+        await tx.run("DROP TABLE tawara_file")
+
+    async def foreign(tx: Transaction) -> None:
+        await tx.run("DROP TABLE server_settings")
+
+    await metadata.write(like_mogilefs)
+    with pytest.raises(ConfigurationError, match="MogileFS") as caught:
+        await open_metadata(blank_url)
+    assert "tawara adopt" in (caught.value.hint or "")
+    await metadata.write(foreign)
+    with pytest.raises(ConfigurationError, match="something else"):
+        await open_metadata(blank_url)
+    await metadata.close()
+
+
+@of_servers
+async def test_passwords(blank_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password comes from a file or the environment; a wrong one is said to be wrong and shown nowhere."""
+    monkeypatch.delenv("TAWARA_DB_PASSWORD")
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    await (await open_metadata(blank_url, password_file=file)).close()
+    monkeypatch.setenv("PGPASSWORD" if "postgres" in blank_url else "MYSQL_PWD", PASSWORD)
+    await (await open_metadata(blank_url)).close()
+    monkeypatch.setenv("TAWARA_DB_PASSWORD", "Wrong-4711")
+    with pytest.raises(ConfigurationError) as caught:
+        await open_metadata(blank_url)
+    assert "4711" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="password file"):
+        await open_metadata(blank_url, password_file=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("oracle://u@h/d", "oracle"),
+        ("", "not an engine"),
+        ("postgresql://u:secret@h/d", "must not contain the password"),
+        ("mysql://u:secret@h/d", "must not contain the password"),
+        ("mysql://u@h", "names no database"),
+        ("mysql://u@h/d?sslmode=x", "unknown options"),
+        ("sqlite://host/path", "three slashes"),
+        ("sqlite:///", "three slashes"),
+    ],
+)
+async def test_a_url_that_makes_no_sense(url: str, message: str) -> None:
+    """Says what is wrong with the URL, and never repeats a password."""
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        await open_metadata(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+async def test_a_server_that_is_not_there(scheme: str, tmp_path: Path) -> None:
+    """Opening where nobody listens raises Db."""
+    option = "host" if scheme == "postgresql" else "unix_socket"
+    with pytest.raises(Db, match="does not answer"):
+        await open_metadata(f"{scheme}://u@/d?{option}={tmp_path}/none")
+
+
+async def test_sqlite_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes name an absolute path, none a relative one; the file is for its owner only."""
+    monkeypatch.chdir(tmp_path)
+    await (await open_metadata("sqlite:here.db")).close()
+    await (await open_metadata(f"sqlite://{tmp_path}/there.db")).close()
+    for name in ("here.db", "there.db"):
+        assert os.stat(tmp_path / name).st_mode & 0o077 == 0
+    with pytest.raises(ConfigurationError):
+        (tmp_path / "noise").write_bytes(b"no database at all" * 100)
+        await open_metadata(f"sqlite://{tmp_path}/noise")
+
+
+def test_servers_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, servers: Callable[[str], Server]) -> None:
+    """Where no database server is installed, the tests fail with the command that installs it."""
+    from tests.contract import servers as launching
+
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(launching.NotInstalled, match="bin/setup-databases"):
+        launching._program("no-such-server", "usr/lib/nowhere/*/bin")

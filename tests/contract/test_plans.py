@@ -1,0 +1,142 @@
+"""No question that is asked often reads a whole table: the databases' own plans say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tawara.metadata import files, queues, replicas
+from tawara.metadata.contract import Call, Metadata, Row, Transaction
+
+ROWS = 4000
+
+
+class Undo(Exception):
+    """Ends a transaction that is not to stand."""
+
+
+async def fill(tx: Transaction) -> None:
+    """Many rows in every table that grows with the files."""
+    key = tx.dialect.key_value
+    numbers = range(1, ROWS)
+    await tx.run_many(
+        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, 1, {key}, 1, 0, 2)",
+        [(n, b"key/%06d" % n) for n in numbers],
+    )
+    await tx.run_many("INSERT INTO tawara_file (fid, stored_at) VALUES (?, 1)", [(n,) for n in numbers])
+    await tx.run_many("INSERT INTO checksum (fid, hashtype, checksum) VALUES (?, 1, ?)", [(n, b"x") for n in numbers])
+    await tx.run_many("INSERT INTO file_on (fid, devid) VALUES (?, ?)", [(n, d) for n in numbers for d in (1, 2)])
+    for table, column in (("file_to_replicate", "nexttry"), ("file_to_delete2", "nexttry")):
+        await tx.run_many(f"INSERT INTO {table} (fid, {column}) VALUES (?, ?)", [(n, n) for n in numbers])
+    await tx.run_many("INSERT INTO tawara_copy (fid, devid, lease) VALUES (?, 1, ?)", [(n, n) for n in numbers])
+    await tx.run_many(
+        f"INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, ?, 0, 1, {key}, '1')",
+        [(n + ROWS, n, b"upload/%06d" % n) for n in numbers],
+    )
+
+
+class Explained:
+    """A transaction that also notes the plan of every statement that it executes."""
+
+    def __init__(self, tx: Transaction, plans: dict[str, list[Row]]) -> None:
+        self._tx = tx
+        self._plans = plans
+        self.dialect = tx.dialect
+
+    async def rows(self, sql: str, *values: object) -> list[Row]:
+        await self._note(sql, values)
+        return await self._tx.rows(sql, *values)
+
+    async def row(self, sql: str, *values: object) -> Row | None:
+        await self._note(sql, values)
+        return await self._tx.row(sql, *values)
+
+    async def run(self, sql: str, *values: object) -> int:
+        if not sql.startswith("INSERT"):
+            await self._note(sql, values)
+        return await self._tx.run(sql, *values)
+
+    async def run_many(self, sql: str, values: Sequence[Sequence[object]]) -> None:
+        for each in values:
+            await self.run(sql, *each)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    async def _note(self, sql: str, values: Sequence[object]) -> None:
+        word = "EXPLAIN QUERY PLAN" if self.dialect.name == "sqlite" else "EXPLAIN"
+        self._plans[sql] = await self._tx.rows(f"{word} {sql}", *values)
+
+
+def scans(engine: str, plan: list[Row]) -> list[str]:
+    """The lines of a plan that read a whole table."""
+    if engine == "sqlite":
+        return [row[3] for row in plan if row[3].startswith("SCAN") and row[3] not in ("SCAN s", "SCAN CONSTANT ROW")]
+    if engine == "postgresql":
+        return [row[0] for row in plan if "Seq Scan" in row[0] or "Sort" in row[0].split("(")[0] and "Join" in row[0]]
+    # id, select_type, table, type, possible_keys, key, …; a table in <> is a page of rows that were found already
+    return [str(row) for row in plan if row[3] in ("ALL", "index") and not str(row[2]).startswith("<")]
+
+
+QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "find": (files.find, {"dmid": 1, "key": b"key/000050"}),
+    "find_fid": (files.find_fid, {"fid": 50}),
+    "find_upload": (files.find_upload, {"fid": ROWS + 50}),
+    "list_keys": (files.list_keys, {"dmid": 1, "prefix": b"key/0000", "after": b"key/000050", "limit": 20}),
+    "list_files": (files.list_files, {"dmid": 1, "prefix": b"key/0000", "after": b"key/000050", "limit": 20}),
+    "list_fids": (files.list_fids, {"after": 50, "count": 20}),
+    "open_upload": (files.open_upload, {"dmid": 1, "key": b"new", "classid": 0, "devids": (1,), "now": 1}),
+    "close_upload": (
+        files.close_upload,
+        {"fid": ROWS + 50, "dmid": 1, "key": b"key/000050", "classid": 0, "length": 1, "devids": (1,), "now": 1},
+    ),
+    "expire_uploads": (files.expire_uploads, {"before": 10, "now": 1}),
+    "delete": (files.delete, {"dmid": 1, "key": b"key/000050", "now": 1}),
+    "rename": (files.rename, {"dmid": 1, "from_key": b"key/000052", "to_key": b"other"}),
+    "set_class": (files.set_class, {"dmid": 1, "key": b"key/000053", "classid": 4}),
+    "claim_replications": (queues.claim_replications, {"limit": 5, "now": 100}),
+    "claim_deletions": (queues.claim_deletions, {"limit": 5, "now": 100}),
+    "next_replication": (queues.next_replication, {}),
+    "devices_of": (replicas.devices_of, {"fid": 50}),
+    "record_copy": (replicas.record_copy, {"fid": 50, "devid": 1, "now": 1}),
+    "claim_abandoned_copies": (replicas.claim_abandoned_copies, {"now": 10}),
+    "drop_replica": (replicas.drop_replica, {"fid": 50, "devid": 1}),
+}
+
+
+@pytest.fixture
+async def filled(metadata: Metadata, engine: str) -> Metadata:
+    """A database with many files, of which its planner knows."""
+
+    async def analyse(tx: Transaction) -> None:
+        from tawara.metadata.schema import tables
+
+        for table in tables.tables:
+            await tx.run(f'ANALYZE {"TABLE " if engine == "mysql" else ""}"{table}"')
+
+    await metadata.write(fill)
+    await metadata.write(analyse)
+    return metadata
+
+
+async def test_questions_use_indexes(filled: Metadata, engine: str) -> None:
+    """No statement of the frequent questions reads a whole table or index, alone or many together."""
+    plans: dict[str, list[Row]] = {}
+
+    async def explain(tx: Transaction) -> None:
+        spy: Any = Explained(tx, plans)
+        for question, arguments in QUESTIONS.values():
+            await question(spy, **arguments)
+        together = getattr(files.find, "together")  # noqa: B009 the decorator's mark is not typed
+        await together(spy, [Call((1, b"key/%06d" % n), {}) for n in range(60, 77)])
+        raise Undo
+
+    with pytest.raises(Undo):
+        await filled.write(explain)
+    assert len(plans) > 25
+    bad = {sql: found for sql, plan in plans.items() if (found := scans(engine, plan))}
+    for sql, found in bad.items():
+        print(sql[:120], *(str(row) for row in plans[sql]), sep="\n   ")
+    assert bad == {}
