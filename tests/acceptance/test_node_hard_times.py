@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,3 +231,31 @@ async def test_stopping_takes_less_than_five_seconds(tmp_path: Path) -> None:
         for writer in (*writers, side):
             writer.close()
         assert files(tmp_path) == {"dev1/large"}
+
+
+async def test_a_hanging_disk_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While every request for one disk hangs, another disk is served, and a node on both starts."""
+    over = threading.Event()
+
+    def hanging(real: Callable[[Devices, str], Any]) -> Callable[[Devices, str], Any]:
+        def call(self: Devices, path: str) -> Any:
+            if "dev1" in path:
+                over.wait(20)
+            return real(self, path)
+
+        return call
+
+    monkeypatch.setattr(Devices, "open", hanging(Devices.open))
+    monkeypatch.setattr(Devices, "usage", hanging(Devices.usage))
+    (tmp_path / "dev1").mkdir()
+    (tmp_path / "dev1" / "f").write_bytes(b"x")
+    try:
+        async with running(tmp_path) as node:
+            stuck = [asyncio.create_task(get(node.http_address, "/dev1/f")) for _ in range(30)]
+            await asyncio.sleep(0.1)
+            assert (await asyncio.wait_for(get(node.http_address, "/dev2/usage"), 5))[0] == 200
+            assert not any(each.done() for each in stuck)
+            over.set()
+            assert {(await each)[0] for each in stuck} == {200}
+    finally:
+        over.set()

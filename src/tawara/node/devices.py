@@ -235,12 +235,12 @@ class Devices:
         used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize // 1024
         return Usage(used=max(1, used), available=facts.f_bavail * facts.f_frsize // 1024)
 
-    def sweep(self) -> int:
-        """Remove what writers that are no more have left in `~incoming` of every device; the number removed.
+    def sweep(self, *devices: str) -> int:
+        """Remove what writers that are no more have left in `~incoming` of `devices`, or of all; the number removed.
 
         A file that is still being written, by this process or another, is locked and stays.
         """
-        return sum(self._sweep_device(device) for device in self.names())
+        return sum(self._sweep_device(device) for device in devices or self.names())
 
     def _sweep_device(self, device: str) -> int:
         swept = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tawara.node.devices import Devices
-from tawara.node.mounts import DiskNumber, mount_of, parse_mounts
+from tawara.node.mounts import DiskNumber, mount_of, mounted
 
 _DISKSTATS: Final = Path("/proc/diskstats")
 _IO_TICKS: Final = 12
@@ -51,7 +51,7 @@ def sample() -> Sample:
 
 def disks(devices: Devices) -> dict[int, DiskNumber | None]:
     """The whole disk under each device number; None where there is none, as for network file systems."""
-    mounts = parse_mounts(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    mounts = mounted()
     found: dict[int, DiskNumber | None] = {}
     for name in devices.names():
         number = (devices.docroot / name).stat().st_dev

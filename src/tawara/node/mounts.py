@@ -33,6 +33,11 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
     return found
 
 
+def mounted() -> list[Mount]:
+    """What is mounted now."""
+    return parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+
+
 def mount_of(place: Path, mounts: Iterable[Mount]) -> Mount:
     """The mount that `place` is on: a file system may be mounted more than once, in part too."""
     real = place.resolve()

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 _GRACE: Final = 1.5
 """Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
+_PATIENCE: Final = 2.0
+"""Seconds that a start waits for a disk that does not answer; the other disks are served then."""
 _SWEEP_PERIOD: Final = 3600.0
 
 
@@ -54,6 +56,7 @@ class StorageNode:
         self._http_listener: Door | None = None
         self._side_listener: Door | None = None
         self._upkeep: asyncio.Task[None] | None = None
+        self._jobs: dict[str, asyncio.Task[None]] = {}
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -84,8 +87,7 @@ class StorageNode:
                     self._wanted_side, "the storage node's side channel", self._side.connection,
                     connections=limits.side_channels, reuse_port=share,
                 )  # fmt: skip
-            await self._sweep()
-            await self._write_usage()
+            await self._look_after_devices(sweep=True)
         except BaseException:
             await self.stop()
             raise
@@ -101,6 +103,10 @@ class StorageNode:
             with suppress(asyncio.CancelledError):
                 await self._upkeep
             self._upkeep = None
+        for job in self._jobs.values():
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs.values(), timeout=0.5)
         for listener in (self._http_listener, self._side_listener):
             if listener is not None:
                 await listener.close()
@@ -115,19 +121,30 @@ class StorageNode:
         swept = time.monotonic()
         while True:
             await asyncio.sleep(usage.PERIOD)
+            sweep = time.monotonic() - swept > _SWEEP_PERIOD
+            if sweep:
+                swept = time.monotonic()
             try:
-                await self._write_usage()
-                if time.monotonic() - swept > _SWEEP_PERIOD:
-                    swept = time.monotonic()
-                    await self._sweep()
+                await self._look_after_devices(sweep=sweep)
             except TawaraError as error:
                 log.warning("upkeep failed", reason=str(error.__cause__ or error))
 
-    async def _write_usage(self) -> None:
-        names = await self._lanes.run(Lanes.ANY, self.devices.names)
-        await self._lanes.run(Lanes.ANY, usage.write_all, self.devices, names)
+    async def _look_after_devices(self, *, sweep: bool) -> None:
+        """Look after each device on its own threads; one that hangs is left behind, and skipped until it is done."""
+        for device in await self._lanes.run(Lanes.ANY, self.devices.names):
+            job = self._jobs.get(device)
+            if job is None or job.done():
+                self._jobs[device] = asyncio.create_task(self._lanes.run(device, self._look_after, device, sweep))
+        if self._jobs:
+            await asyncio.wait(self._jobs.values(), timeout=_PATIENCE)
 
-    async def _sweep(self) -> None:
-        swept = await self._lanes.run(Lanes.ANY, self.devices.sweep)
-        if swept:
-            log.info("leftovers of interrupted uploads removed", files=swept)
+    def _look_after(self, device: str, sweep: bool) -> None:
+        """Write the usage file of one device; a device that fails keeps its old one, for monitors to see."""
+        try:
+            usage.write(self.devices, device, int(time.time()))
+            swept = self.devices.sweep(device) if sweep else 0
+        except (TawaraError, OSError) as error:
+            log.warning("device cannot be looked after", device=device, reason=str(error.__cause__ or error))
+        else:
+            if swept:
+                log.info("leftovers of interrupted uploads removed", device=device, files=swept)

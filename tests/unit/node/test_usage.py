@@ -1,0 +1,70 @@
+"""The usage file, mounts and disk load, from the texts that the system gives."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.node import disk_load
+from tawara.node.devices import Devices, Usage
+from tawara.node.disk_load import Sample
+from tawara.node.mounts import Mount, mount_of, parse_mounts
+from tawara.node.usage import render, write
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+30 22 8:17 / /var/mog\\040data/dev1 rw - xfs /dev/sdb1 rw
+31 22 8:17 /sub /run/elsewhere rw shared:5 - xfs /dev/sdb1 rw
+"""
+
+
+def test_the_lines_of_the_file() -> None:
+    """Sorted names, KiB, and a share rounded up as df does."""
+    text = render(Usage(used=1001, available=2999), Mount((8, 17), "/dev/sdb1", "/mnt"), 1700000000)
+    assert text == (
+        "available: 2999\ndevice: /dev/sdb1\ndisk: /mnt\ntime: 1700000000\ntotal: 4000\nuse: 26%\nused: 1001\n"
+    )
+
+
+def test_the_file_is_written_over_the_old_one(tmp_path: Path) -> None:
+    """Writing again replaces the facts and leaves nothing beside them."""
+    (tmp_path / "dev1").mkdir()
+    for now in (1, 2):
+        write(Devices(tmp_path), "dev1", now)
+    assert "time: 2\n" in (tmp_path / "dev1" / "usage").read_text()
+    assert not list((tmp_path / "dev1" / "~incoming").iterdir())
+
+
+def test_mounts_are_read() -> None:
+    """Numbers, sources and points, with escaped blanks."""
+    assert parse_mounts(MOUNTS) == [
+        Mount((8, 1), "/dev/sda1", "/"),
+        Mount((8, 17), "/dev/sdb1", "/var/mog data/dev1"),
+        Mount((8, 17), "/dev/sdb1", "/run/elsewhere"),
+    ]
+
+
+def test_a_place_outside_of_every_mount_names_itself(tmp_path: Path) -> None:
+    """Where the mounts do not tell, the directory itself is the disk."""
+    assert mount_of(tmp_path, []).point == str(tmp_path)
+
+
+def test_disk_statistics_are_read() -> None:
+    """The thirteenth column is the busy time."""
+    line = " 254       0 vda 74924 25935 3415346 12303 22989 33124 2171496 7171 0 8400 20284 7124"
+    assert disk_load.parse(line + "\n") == {(254, 0): 8400}
+
+
+def test_the_load_of_a_disk() -> None:
+    """Busy for half of two seconds is 50 %; an unknown disk has no load."""
+    before, after = Sample(10.0, {(8, 0): 1000}), Sample(12.0, {(8, 0): 2000})
+    assert disk_load.percent(before, after, (8, 0)) == 50.0
+    assert disk_load.percent(before, after, (8, 16)) is None
+    assert disk_load.percent(before, after, None) is None
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**32), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_the_load_is_a_percentage(busy: int, later: int, at: float, then: float) -> None:
+    """Also when counters wrap and clocks stand still."""
+    load = disk_load.percent(Sample(at, {(8, 0): busy}), Sample(then, {(8, 0): later}), (8, 0))
+    assert load is None or 0 <= load <= 100
