@@ -42,7 +42,7 @@ def real_files(root: Path, count: int) -> Iterator[Path]:
 
 def copy_tree(target: Path, count: int) -> dict[str, str]:
     """Copy `count` real files below `target`; relative name -> SHA-256."""
-    digests = {}
+    digests: dict[str, str] = {}
     for root in (Path(sys.base_prefix, "lib"), Path("/usr/share"), Path("/usr/lib")):
         for file in real_files(root, count - len(digests)) if len(digests) < count else ():
             name = str(file).lstrip("/")

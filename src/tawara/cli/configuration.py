@@ -25,7 +25,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A table of the file."""
 
 
-class Store(Section):
+class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What all parts share."""
 
     database: Annotated[
@@ -40,14 +40,14 @@ class Store(Section):
     ] = 2
 
 
-class Tracker(Section):
+class Tracker(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Answers the MogileFS line protocol."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7001"
     connections: Annotated[Positive, Doc(description="Most connected clients; more wait.")] = 12_000
 
 
-class Node(Section):
+class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The storage node: this machine's devices over HTTP."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT of GET, PUT, DELETE.")] = "127.0.0.1:7500"
@@ -60,7 +60,7 @@ class Node(Section):
     ] = "devices"
 
 
-class Gateway(Section):
+class Gateway(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The HTTP door: http://LISTEN/DOMAIN/KEY."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7080"
@@ -72,21 +72,21 @@ class Gateway(Section):
     ] = "bundled"
 
 
-class Workers(Section):
+class Workers(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Background care."""
 
     replicate: Annotated[Positive, Doc(description="Files copied at the same time.")] = 8
     delete: Annotated[Positive, Doc(description="Files deleted at the same time.")] = 16
 
 
-class Log(Section):
+class Log(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is said on standard error."""
 
     format: Annotated[Literal["text", "json"], Doc(description="For people, or one JSON object a line.")] = "text"
     level: Annotated[Literal["debug", "info", "warning", "error"], Doc(description="The least that is said.")] = "info"
 
 
-class Configuration(Section):
+class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Tawara's configuration."""
 
     store: Store = Store()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,6 +20,8 @@ from tawara.model.errors import InUse
 
 log = structlog.get_logger(__name__)
 
+DESCRIPTORS = 65_536
+"""Open files that are asked for, as far as the system allows."""
 GRACE = 4.5
 """Seconds in which everything has to be stopped after the signal; what is not by then is left to the next start."""
 
@@ -77,6 +80,9 @@ def run_until_signal(store: AbstractAsyncContextManager[Running]) -> None:
             if not running.cancelled():
                 running.result()
 
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < min(hard, DESCRIPTORS):  # every connection is a descriptor; the soft limit is for programs that use select()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), hard))
     uvloop.run(main())
 
 

@@ -37,7 +37,7 @@ def test_predicates_follow_the_table_of_the_reference(
     assert now.can_read_from(1) is readable
     assert now.should_read_from(1) is (readable and seen in {"readable", "writeable"})
     assert now.can_delete_from(1) is (host == "alive" and device in {"alive", "drain"})
-    assert now.should_get_new_files(1) is (host == device == "alive" and seen == "writeable")
+    assert now.should_get_new_files(1) is (host == "alive" and device == "alive" and seen == "writeable")
     assert now.counts_as_replica(1) is (device != "dead")
 
 
