@@ -77,19 +77,21 @@ class AsyncClient(Administration):
         storage_class: str = "",
         size: int | None = None,
         checksum: Checksum | HashType | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> Stored:
         """Store `data` under `key`, in place of what is there. When this returns, it is stored.
 
         `data` is bytes, a `Path`, a file open for reading bytes (from where it stands), or a possibly asynchronous
         iterable of bytes; it is read in bounded pieces, in a thread if it blocks. `size` (bytes) helps when `data`
         does not tell: only devices with room are offered then. `checksum` is what the data must have, or the kind to
-        compute; either is verified on the device before the file is named.
+        compute; either is verified on the device before the file is named. `progress` is told, on the loop's thread,
+        the bytes of each piece that went out, and a negative number when the upload begins again at another device.
 
         A device that fails is replaced by another one, if `data` can be read again. Raises NoDevices, NodeUnreachable
         (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, what reading `data` raises, and
         OutcomeUnknown: the tracker went away at the end and nobody can tell whether the file is stored.
         """
-        source = Source(data, size)
+        source = Source(data, size, progress)
         return await Upload(self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum).run()
 
     # --- files out ----------------------------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ class AsyncClient(Administration):
 
     async def info(self, domain: str, key: str | bytes, *, devices: bool = False) -> FileInfo:
         """What is known of a file; with `devices`, on which devices it is. Raises UnknownKey."""
-        args: dict[str, Value] = {"domain": domain, "key": key_bytes(key)}
+        args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "times": 1}
         if devices:
             args["devices"] = 1
         return FileInfo.read(await self._trackers.ask("file_info", args))

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
@@ -35,8 +35,9 @@ Data: TypeAlias = (
 class Source:
     """One upload's data. `chunks` may be called again only while `replayable`."""
 
-    def __init__(self, data: Data, size: int | None = None) -> None:
-        """`size` in bytes is what the caller says of data that does not tell by itself."""
+    def __init__(self, data: Data, size: int | None = None, progress: Callable[[int], None] | None = None) -> None:
+        """`size` in bytes is what the caller says of data that does not tell by itself; `progress` as for `put`."""
+        self._progress = progress
         self._data = data
         self._started = False
         self._regular = True
@@ -83,6 +84,8 @@ class Source:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The data, in pieces of bounded size where the source allows."""
         self._started = True
+        if self._progress is not None and self.sent:
+            self._progress(-self.sent)
         self.sent = 0
         async for chunk in self._read():
             for hasher in self._hashers:
@@ -91,6 +94,8 @@ class Source:
                 else:
                     await asyncio.to_thread(hasher.update, chunk)
             self.sent += len(chunk)
+            if self._progress is not None:
+                self._progress(len(chunk))
             yield chunk
 
     async def _read(self) -> AsyncIterator[bytes]:

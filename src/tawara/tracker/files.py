@@ -85,6 +85,8 @@ async def file_info(tracker: Tracker, call: Call) -> Args:
     }
     if storage_class and storage_class.hashtype:
         reply["checksum"] = str(stored.checksum) if stored.checksum else "MISSING"
+    if call.flag("times") and stored.stored_at is not None:  # ours; who does not ask sees MogileFS's reply
+        reply["stored_at"] = stored.stored_at
     if call.flag("devices"):
         reply["devids"] = ",".join(map(str, sorted(stored.devids)))
     return reply

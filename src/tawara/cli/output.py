@@ -1,0 +1,82 @@
+"""How results look: sizes, times and keys as text, tables, JSON lines. Colour and escapes are for terminals only."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def human_size(size: float) -> str:
+    """Bytes for people: `999 B`, `1.2 kB`, `3.4 GB` (powers of 1,000)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} PB"
+
+
+def local_time(seconds: int | None) -> str:
+    """Unix seconds as local time; `-` for None."""
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def printable(text: str) -> str:
+    """Text that cannot move a terminal's cursor: control characters and bytes that are not UTF-8 are written out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def shown(key: str) -> str:
+    """A key as it goes to standard output: as it is, unless a terminal would act on it."""
+    return printable(key) if sys.stdout.isatty() else key
+
+
+def line(text: str = "") -> None:
+    """One line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def json_line(fields: dict[str, Any]) -> None:
+    """One JSON object on a line of standard output; keys that are not UTF-8 have lone surrogates, escaped."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+
+
+def note(text: str) -> None:
+    """One line for people, on standard error."""
+    print(printable(text), file=sys.stderr)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """A table with a head; the columns `right` (from 0) are aligned to the right. Cells are plain text."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(soft_wrap=True) if terminal else Console(width=10_000)
+    made = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    to_the_right = set(right)
+    for number, name in enumerate(head):
+        made.add_column(name, justify="right" if number in to_the_right else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
+    console.print(made)
+
+
+_STYLES = {
+    "alive": "green",
+    "writeable": "green",
+    "ok": "green",
+    "readable": "yellow",
+    "readonly": "yellow",
+    "drain": "yellow",
+    "down": "red",
+    "dead": "red",
+    "unreachable": "red",
+    "missing": "red",
+}
+"""Colours of words that mean a state."""

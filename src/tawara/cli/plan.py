@@ -1,0 +1,113 @@
+"""Which file goes where: pure decisions for put and get, made before a byte moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tawara.client.answers import FileInfo
+from tawara.model import errors
+from tawara.model.cluster import Checksum
+from tawara.model.limits import KEY_BYTES
+
+_NAME_BYTES = 255
+"""Longest file name that file systems take."""
+
+
+class UnsafeKey(errors.UsageError):
+    """The key is no path below the directory"""
+
+    code = "unsafe_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file to store."""
+
+    source: str
+    """A path, or `-`."""
+    key: str
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file that was found for an argument of put."""
+
+    argument: str
+    path: str
+    relative: str | None
+    """Below `argument`, if that is a directory."""
+    size: int | None
+    mtime_ns: int | None
+
+
+def uploads(found: Iterable[Found], target: str, *, single: bool) -> list[Upload]:
+    """The key of each file. `single` says that there was one argument only.
+
+    A target that is empty or ends in `/` is a prefix: files go below it by their name, directories with their name,
+    unless they were given with a `/` at their end. Any other target is the key of the one file, or the name that the
+    one directory gets. Raises UsageError for several files with one key, and for keys that are too long.
+    """
+    prefix = not target or target.endswith("/")
+    planned: dict[str, Upload] = {}
+    for file in found:
+        if not prefix and not single:
+            raise errors.UsageError(f"Several files need a prefix: {target!r} does not end in '/'")
+        if file.relative is None:
+            if prefix and file.argument == "-":
+                raise errors.UsageError("Standard input needs a key: say DOMAIN/KEY")
+            key = target + PurePosixPath(file.path).name if prefix else target
+        else:
+            key = (target if prefix else target + "/") + _directory_part(file.argument, keep=prefix) + file.relative
+        if not 0 < len(key.encode("utf-8", "surrogateescape")) <= KEY_BYTES:
+            raise errors.UsageError(f"{file.path}: its key would be longer than {KEY_BYTES} bytes")
+        if key in planned:
+            raise errors.UsageError(f"{planned[key].source} and {file.path} would both be {key!r}")
+        planned[key] = Upload(file.path, key, file.size, file.mtime_ns)
+    return list(planned.values())
+
+
+def _directory_part(argument: str, *, keep: bool) -> str:
+    name = "" if argument.endswith("/") else PurePosixPath(argument).name
+    return f"{name}/" if keep and name not in ("", ".", "..") else ""
+
+
+def relative_path(key: str, prefix: str) -> PurePosixPath:
+    """Where below a directory `key` belongs, when `prefix` is fetched: without what comes before the prefix's last `/`.
+
+    Raises UnsafeKey if that is not a plain path below: empty, absolute, with `.`, `..` or empty parts, or with a part
+    that file systems do not take.
+    """
+    below = key[prefix.rfind("/") + 1 :] if key.startswith(prefix) else key
+    parts = below.split("/")
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise UnsafeKey(f"The key {key!r} is no path below a directory", hint="Fetch it by itself, with a FILE.")
+        if "\0" in part or len(part.encode("utf-8", "surrogateescape")) > _NAME_BYTES:
+            raise UnsafeKey(f"The key {key!r} cannot be a file's name", hint="Fetch it by itself, with a FILE.")
+    return PurePosixPath(*parts)
+
+
+def is_stored(file: Upload, info: FileInfo, digest: Checksum | None) -> bool:
+    """Whether a local file need not be stored again.
+
+    The sizes must agree, and then the checksums, if `digest` is given (--checksum); else the file must not have changed
+    since it was stored. What cannot be compared is not equal.
+    """
+    if file.size is None or file.size != info.length:
+        return False
+    if digest is not None:
+        return digest == info.checksum
+    return info.stored_at is not None and file.mtime_ns is not None and file.mtime_ns <= info.stored_at * 10**9
+
+
+def is_fetched(size: int, mtime_ns: int, info: FileInfo, digest: Checksum | None) -> bool:
+    """Whether a stored file need not be fetched again: fetched files get the time of their storing."""
+    if size != info.length:
+        return False
+    if digest is not None:
+        return digest == info.checksum
+    return info.stored_at is not None and mtime_ns == info.stored_at * 10**9

@@ -1,0 +1,190 @@
+"""`tawara put`: files, directories or standard input into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Container, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tawara.cli import output
+from tawara.cli.plan import Found, Upload, is_stored, uploads
+from tawara.cli.session import DEFAULT, Session, domain_hint, place
+from tawara.cli.transfers import Outcome, digest_file, each, progress
+from tawara.client import AsyncClient
+from tawara.client.source import Data
+from tawara.model import errors
+from tawara.model.cluster import DEFAULT_CLASS, HashType
+
+_PIPE_LIMIT = 1024 * 1024
+_LIST_FROM = 20
+"""Files from which on the keys that are there are listed."""
+
+
+async def put(
+    *files: str,
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")] = False,
+    storage_class: Annotated[str, Parameter(name=["--class", "-c"])] = "",
+    checksum: Annotated[bool, Parameter(negative="")] = False,
+    force: Annotated[bool, Parameter(name=["--force", "-f"], negative="")] = False,
+    jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 8,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
+    session: Session = DEFAULT,
+) -> int:
+    """Store files.
+
+    `tawara put FILE... DOMAIN/KEY`. A KEY that is missing or ends in `/` is a prefix: files go below it by their
+    names. With -r directories go with all that is in them, under their own name, or, when written `DIR/`, without it.
+    `-` is standard input. What is stored already and has not changed since is skipped, so an interrupted command can
+    simply be given again.
+
+    Examples:
+
+        tawara put cat.jpg photos/
+
+        tawara put -r website files/backup/2026/
+
+        pg_dump shop | tawara put - files/shop.sql
+
+    Parameters
+    ----------
+    files
+        What to store, then where: DOMAIN/KEY.
+    recursive
+        Directories too.
+    storage_class
+        Storage class of the new files.
+    checksum
+        Compare by checksum what is there already, and verify what is stored.
+    force
+        Store again also what is there and equal.
+    jobs
+        Transfers at the same time.
+    verbose
+        One line for each file.
+    """
+    async with session.client() as client:
+        if len(files) < 2:
+            raise errors.UsageError(
+                "What, and where to? Say FILE... DOMAIN/KEY", hint=await domain_hint(client)
+            )  # fmt: skip
+        *sources, where = files
+        domain, target = await place(client, where)
+        hashtype = await _hashtype(client, domain, storage_class, checksum)
+        planned = uploads(_find(sources, recursive=recursive), target, single=len(sources) == 1)
+        there = await _keys_there(client, domain, target, planned)
+        total = None if any(file.size is None for file in planned) else sum(file.size or 0 for file in planned)
+        with progress(total, "put") as told:
+
+            async def store(file: Upload) -> Outcome:
+                if not force and file.key in there and await _unchanged(client, domain, file, checksum):
+                    if told is not None:
+                        told(file.size or 0)
+                    return Outcome("skipped", file.source, domain, file.key, file.size)
+                async with _opened(file.source) as data:
+                    stored = await client.put(
+                        domain, file.key, data, storage_class=storage_class, checksum=hashtype, progress=told
+                    )
+                return Outcome("stored", file.source, domain, file.key, stored.length, stored.fid)
+
+            def failed(file: Upload, error: errors.TawaraError | OSError) -> Outcome:
+                return Outcome("failed", file.source, domain, file.key, error=error)
+
+            return await each(
+                planned, store, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose
+            )  # fmt: skip
+
+
+async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:
+    """The checksum to send: the kind that the class keeps, or any when one is asked for. Raises UnregDomain."""
+    for each_class in await client.classes(domain):
+        if each_class.name == (storage_class or DEFAULT_CLASS) and each_class.hashtype is not None:
+            return each_class.hashtype
+    return HashType.MD5 if checksum else None
+
+
+async def _keys_there(client: AsyncClient, domain: str, target: str, planned: list[Upload]) -> Container[str]:
+    """The keys that may be there already: a tree is compared with a list, which saves a question for each new file."""
+    if len(planned) < _LIST_FROM:
+        return {file.key for file in planned if file.source != "-"}
+    return {key async for key in client.list_keys(domain, target)}
+
+
+async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: bool) -> bool:
+    try:
+        info = await client.info(domain, file.key)
+    except errors.UnknownKey:
+        return False
+    digest = None
+    if checksum and info.checksum is not None and info.length == file.size:
+        digest = await asyncio.to_thread(digest_file, Path(file.source), info.checksum.hashtype)
+    elif checksum:
+        return False
+    return is_stored(file, info, digest)
+
+
+# --- what there is to store -------------------------------------------------------------------------------------------
+
+
+def _find(arguments: list[str], *, recursive: bool) -> Iterator[Found]:
+    """The files of each argument. Raises OSError, and UsageError for a directory without -r."""
+    for argument in arguments:
+        if argument == "-":
+            yield Found("-", "-", None, None, None)
+            continue
+        found = Path(argument).stat()
+        if not stat.S_ISDIR(found.st_mode):
+            size = found.st_size if stat.S_ISREG(found.st_mode) else None
+            yield Found(argument, argument, None, size, found.st_mtime_ns)
+        elif recursive:
+            yield from _walk(argument, argument.rstrip("/") or "/", "")
+        else:
+            raise errors.UsageError(f"{argument} is a directory", hint="-r stores directories.")
+
+
+def _walk(argument: str, directory: str, below: str) -> Iterator[Found]:
+    """Every regular file, in order of name; links to files are followed, links to directories are not."""
+    with os.scandir(directory) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    for entry in entries:
+        relative = below + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(argument, entry.path, relative + "/")
+        elif entry.is_file():
+            found = entry.stat()
+            yield Found(argument, entry.path, relative, found.st_size, found.st_mtime_ns)
+        else:
+            output.note(f"{entry.path}: neither a file nor a directory, left out")
+
+
+@asynccontextmanager
+async def _opened(source: str) -> AsyncIterator[Data]:
+    """The data of a source. Standard input that is a pipe or terminal is read without a thread, which Ctrl-C could not
+    end while it waits."""
+    if source != "-":
+        yield Path(source)
+        return
+    if stat.S_ISREG(os.fstat(0).st_mode):
+        yield sys.stdin.buffer
+        return
+    reader = asyncio.StreamReader(limit=_PIPE_LIMIT)
+    was_blocking = os.get_blocking(0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
+    )
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while chunk := await reader.read(_PIPE_LIMIT):
+            yield chunk
+
+    try:
+        yield chunks()
+    finally:
+        os.set_blocking(0, was_blocking)  # the terminal is shared with the shell
+        transport.close()

@@ -1,0 +1,97 @@
+"""`tawara rm`: delete files."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tawara.cli import output
+from tawara.cli.session import DEFAULT, Session, place
+from tawara.cli.transfers import Outcome, each
+from tawara.model import errors
+
+_AT_ONCE = 8
+
+
+async def rm(
+    *names: str,
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
+    session: Session = DEFAULT,
+) -> int:
+    """Delete files.
+
+    With -r every key that begins with a prefix; that is asked on a terminal, and needs --yes elsewhere.
+
+    Examples:
+
+        tawara rm photos/cat.jpg photos/dog.jpg
+
+        tawara rm -r files/backup/2024/
+
+        tawara rm -r --dry-run files/backup/2024/
+
+    Parameters
+    ----------
+    names
+        DOMAIN/KEY, or with -r DOMAIN/PREFIX.
+    recursive
+        Every key that begins with the prefix.
+    yes
+        Do not ask.
+    dry_run
+        Only say what would be deleted.
+    verbose
+        One line for each file.
+    """
+    async with session.client() as client:
+        if not names:
+            raise errors.UsageError("Delete what? Say DOMAIN/KEY")
+        doomed: list[tuple[str, str]] = []
+        for name in names:
+            domain, key = await place(client, name)
+            if recursive:
+                found = [(domain, each_key) async for each_key in client.list_keys(domain, key)]
+                if not found:
+                    raise errors.UnknownKey(f"No key of {domain} begins with {key!r}")
+                doomed += found
+            elif not key:
+                raise errors.UsageError(f"{domain} is a whole domain", hint="-r deletes all that is in it.")
+            else:
+                doomed.append((domain, key))
+        if dry_run:
+            for domain, key in doomed:
+                await client.info(domain, key)
+                if session.json:
+                    output.json_line(Outcome("would delete", "", domain, key).fields())
+                else:
+                    output.line(output.shown(f"{domain}/{key}"))
+            return 0
+        if recursive and not yes:
+            await _ask(len(doomed), names)
+
+        async def delete(item: tuple[str, str]) -> Outcome:
+            await client.delete(*item)
+            return Outcome("deleted", "", *item)
+
+        def failed(item: tuple[str, str], error: errors.TawaraError | OSError) -> Outcome:
+            return Outcome("failed", "", *item, error=error)
+
+        return await each(doomed, delete, failed, at_once=_AT_ONCE, as_json=session.json, verbose=verbose)
+
+
+async def _ask(count: int, names: tuple[str, ...]) -> None:
+    """Raises UsageError unless a person says yes."""
+    files = "1 file" if count == 1 else f"{count} files"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise errors.UsageError(f"{files} would be deleted", hint="Nobody can be asked here: say --yes.")
+    sys.stderr.write(f"Delete {files} of {output.printable(', '.join(names))}? [y/N] ")
+    sys.stderr.flush()
+    answer = await asyncio.to_thread(sys.stdin.readline)
+    if answer.strip().lower() not in ("y", "yes"):
+        raise errors.UsageError("Nothing was deleted")

@@ -1,0 +1,159 @@
+"""Many transfers at once: so many at a time, one outcome each, progress on a terminal, a sum at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tawara.cli import output
+from tawara.model import errors
+from tawara.model.cluster import Checksum, HashType
+from tawara.model.errors import Exit
+
+T = TypeVar("T")
+R = TypeVar("R")
+LONG = 8 * 1024 * 1024
+"""Bytes from which on a progress bar is worth its lines."""
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file."""
+
+    verb: str
+    """`stored`, `fetched`, `skipped`, `failed`, …"""
+    name: str
+    """The local file."""
+    domain: str
+    key: str
+    size: int | None = None
+    fid: int | None = None
+    error: errors.TawaraError | OSError | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """For JSON, without what is not known."""
+        known = {
+            "outcome": self.verb,
+            "file": self.name,
+            "domain": self.domain,
+            "key": self.key,
+            "size": self.size,
+            "fid": self.fid,
+            "error": str(self.error) if self.error else None,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+
+async def each(
+    items: Sequence[T],
+    transfer: Callable[[T], Awaitable[Outcome]],
+    failed: Callable[[T, errors.TawaraError | OSError], Outcome],
+    *,
+    at_once: int,
+    as_json: bool,
+    verbose: bool,
+) -> Exit:
+    """Transfer every item, print what becomes of them; the exit code. The error of a single item is raised.
+
+    One that fails does not stop the others, unless no tracker answers.
+    """
+    began = time.monotonic()
+    outcomes: dict[str, int] = {}
+    moved = 0
+
+    async def attempt(item: T) -> Outcome:
+        try:
+            return await transfer(item)
+        except errors.TrackerUnreachable:
+            raise
+        except (errors.TawaraError, OSError) as error:
+            if len(items) == 1 and not as_json:
+                raise
+            return failed(item, error)
+
+    async for outcome in in_order(items, attempt, at_once):
+        outcomes[outcome.verb] = outcomes.get(outcome.verb, 0) + 1
+        if outcome.error is None and outcome.verb != "skipped":
+            moved += outcome.size or 0
+        if as_json:
+            output.json_line(outcome.fields())
+        elif outcome.error is not None:
+            output.note(f"{outcome.name or outcome.key}: {outcome.error}")
+        elif verbose:
+            output.line(f"{outcome.verb} {output.shown(f'{outcome.domain}/{outcome.key}')}")
+    if not as_json and sys.stderr.isatty():
+        counts = ", ".join(f"{count} {verb}" for verb, count in sorted(outcomes.items())) or "nothing to do"
+        output.note(f"{counts}; {output.human_size(moved)} in {time.monotonic() - began:.1f} s")
+    return Exit.FAILURE if outcomes.get("failed") else Exit.OK
+
+
+async def in_order(
+    items: Iterable[T] | AsyncIterator[T], work: Callable[[T], Awaitable[R]], at_once: int
+) -> AsyncIterator[R]:
+    """The results of `work` for all items in their order, `at_once` under way; the first error ends it all."""
+    pending: list[asyncio.Future[R]] = []
+    # A result that is late holds back the printing, not the work: twice as many may wait for it.
+    free = asyncio.Semaphore(at_once)
+
+    async def run(item: T) -> R:
+        async with free:
+            return await work(item)
+
+    try:
+        async for item in _asynchronous(items):
+            pending.append(asyncio.ensure_future(run(item)))
+            if len(pending) >= 2 * at_once:
+                yield await pending.pop(0)
+        while pending:
+            yield await pending.pop(0)
+    finally:
+        for future in pending:
+            future.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def _asynchronous(items: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterator):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+@contextmanager
+def progress(total: int | None, what: str) -> Iterator[Callable[[int], None] | None]:
+    """A bar of `total` bytes on a terminal, for what takes long; gives what is to be told of each piece, or None."""
+    if not sys.stderr.isatty() or (total is not None and total < LONG):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def digest_file(path: Path, hashtype: HashType) -> Checksum:
+    """The checksum of a local file. Blocks; raises OSError."""
+    hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return Checksum(hashtype, hasher.digest())
