@@ -80,9 +80,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running]) -> None:
             if not running.cancelled():
                 running.result()
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < min(hard, DESCRIPTORS):  # every connection is a descriptor; the soft limit is for programs that use select()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), hard))
+    _raise_descriptors()
     uvloop.run(main())
 
 
@@ -90,3 +88,11 @@ async def _stay(store: AbstractAsyncContextManager[Running], started: asyncio.Ev
     async with store:
         started.set()
         await stop.wait()
+
+
+def _raise_descriptors() -> None:
+    """Every connection is a descriptor; the usual soft limit is meant for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
