@@ -113,7 +113,8 @@ async def _start_what_knows_names(
     await view.wait_observed()
 
     if Room.WORKERS in rooms:
-        await _start(stack, Workers(metadata, view, nodes, bells))
+        care = configuration.workers
+        await _start(stack, Workers(metadata, view, nodes, bells, replicate=care.replicate, delete=care.delete))
     if Room.TRACKER in rooms:
         tracker = TrackerServer(
             metadata,
