@@ -173,7 +173,10 @@ def _server(conf: Configuration) -> str:
     blocks = [_OWN, _door(), _put(conf), _refused(), *map(_sentence, _SENTENCES)]
     for number in range(1, REPLICAS_TRIED + 1):
         blocks += [_local(number, whole=False), _local(number, whole=True), _remote(number, conf)]
-    blocks.append(f'location {EXHAUSTED} {{\n    return 503 "No replica of the file can be read now\\n";\n}}\n')
+    blocks.append(
+        f"location {EXHAUSTED} {{\n    default_type text/plain;\n"
+        '    return 503 "No replica of the file can be read now\\n";\n}\n'
+    )
     return "\n".join(blocks)
 
 

@@ -1,0 +1,338 @@
+"""The gateway when storage nodes, devices or nginx fail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tawara.metadata import queues
+from tawara.metadata.contract import Transaction
+from tawara.model.errors import ConfigurationError, PortTaken
+from tawara.model.limits import Limits
+from tests.acceptance.gateway_house import AUTHORISED, House, house
+
+QUICK = Limits(node_connect=0.3, node_answer=0.5, stalled_body=5.0)
+DATA = os.urandom(300_000)
+
+
+@pytest.fixture(params=[True, False], ids=["nginx", "python"])
+async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+    """A gateway on one of the two paths that does not wait long."""
+    async with house(tmp_path, nginx=request.param, limits=QUICK) as one:
+        yield one
+
+
+async def move(gateway: House, devid: int, port: int) -> None:
+    """Have the cluster believe that a device's host answers at another port of its address."""
+
+    async def change(tx: Transaction) -> None:
+        await tx.run("UPDATE host SET http_port = ? WHERE hostid = ?", port, devid)
+
+    await gateway.metadata.write(change)
+    await gateway.view.refresh()
+
+
+@asynccontextmanager
+async def strange_node(devid: int, answer: bytes | None) -> AsyncIterator[int]:
+    """A server at a host's address that answers every request with `answer` and hangs up; None: never. Its port."""
+    held: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is not None:
+            writer.write(answer)
+            await writer.drain()
+            writer.close()
+
+    server = await asyncio.start_server(serve, f"127.0.0.{devid}", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in held:
+            writer.close()
+
+
+@contextmanager
+def deaf_port(devid: int) -> Iterator[int]:
+    """A port at a host's address where connecting takes for ever: its queue is full. The port."""
+    with socket.socket() as listening:
+        listening.bind((f"127.0.0.{devid}", 0))
+        listening.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+        for each in waiting:
+            each.close()
+
+
+async def read_often(gateway: House) -> None:
+    """Whatever replica comes first in the draw, the file is whole, and so is a part of it."""
+    for _ in range(8):
+        got = await gateway.ask("GET", "/d/k.txt")
+        assert (got.status, got.body == DATA, got["Content-Type"]) == (200, True, "text/plain")
+        part = await gateway.ask("GET", "/d/k.txt", headers={"Range": "bytes=1000-1999"})
+        assert (part.status, part.body == DATA[1000:2000]) == (206, True)
+        assert (got["ETag"], part["ETag"]) == (got["ETag"], got["ETag"])
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def test_files_that_are_gone(gateway: House) -> None:
+    """Replicas that are missing from their disks, local or remote, are passed over as long as one is left."""
+    await gateway.put("/d/k.txt?class=three", DATA)
+    fid = (await gateway.stored(b"k.txt")).fid
+    for devid in (1, 3):
+        gateway.replica(devid, fid).unlink()
+        await read_often(gateway)
+    gateway.replica(2, fid).unlink()
+    for method in ("GET", "GET"):
+        answer = await gateway.ask(method, "/d/k.txt")
+        assert (answer.status, answer["Content-Type"]) == (503, "text/plain")
+        assert b"127.0.0" not in answer.body and b"<" not in answer.body
+
+
+async def test_a_replica_that_was_cut_short(gateway: House) -> None:
+    """A local replica of another size than the file is not sent."""
+    await gateway.put("/d/k.txt?class=three", DATA)
+    os.truncate(gateway.replica(1, (await gateway.stored(b"k.txt")).fid), 1000)
+    await read_often(gateway)
+
+
+async def test_nodes_that_are_stopped(gateway: House) -> None:
+    """Storage nodes that refuse connections are passed over."""
+    await gateway.put("/d/k.txt?class=three", DATA)
+    await gateway.stop_node(2)
+    await gateway.stop_node(3)
+    await read_often(gateway)
+
+
+ANSWERS = {
+    "silent": None,
+    "hangs up": b"",
+    "500": b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno",
+    "404": b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno",
+    "403": b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+async def test_nodes_that_are_strange(gateway: House, answer: bytes | None) -> None:
+    """A node that is silent, hangs up or refuses is passed over."""
+    await gateway.put("/d/k.txt?class=three", DATA)
+    gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
+    async with strange_node(2, answer) as port:
+        await move(gateway, 2, port)
+        for _ in range(3):
+            assert (await gateway.ask("GET", "/d/k.txt")).body == DATA
+
+
+async def test_a_node_that_is_slow_to_connect(gateway: House) -> None:
+    """A host that does not take the connection costs its time limit, not the file."""
+    await gateway.put("/d/k.txt?class=three", DATA)
+    gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
+    with deaf_port(2) as port:
+        await move(gateway, 2, port)
+        for _ in range(3):
+            assert (await gateway.ask("GET", "/d/k.txt")).body == DATA
+
+
+@pytest.mark.parametrize(
+    "half",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + DATA[:150_000], b"220 mail.example.org ESMTP\r\n"],
+    ids=["half", "no http"],
+)
+async def test_a_node_that_breaks_off(tmp_path: Path, half: bytes) -> None:
+    """Streaming, the next replica goes on where one broke off in the middle of the body, or said nothing of use."""
+    async with house(tmp_path, nginx=False, limits=QUICK) as gateway:
+        await gateway.put("/d/k.txt?class=three", DATA)
+        gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
+        async with strange_node(2, half) as port:
+            await move(gateway, 2, port)
+            for _ in range(6):
+                assert (await gateway.ask("GET", "/d/k.txt")).body == DATA
+
+
+async def test_what_a_node_says_is_its_own(gateway: House) -> None:
+    """Of a node's header fields only the length reaches the client: not its type, tags, cookies or redirections."""
+    await gateway.put("/d/k.txt?class=three", DATA)
+    for devid in (1, 3):
+        gateway.replica(devid, (await gateway.stored(b"k.txt")).fid).unlink()
+    told = b'ETag: "no"\r\nSet-Cookie: a=b\r\nContent-Type: text/html\r\nX-Accel-Redirect: @put\r\nRefresh: 0\r\n'
+    async with strange_node(2, b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n" + told + b"\r\n" + DATA) as port:
+        await move(gateway, 2, port)
+        got = await gateway.ask("GET", "/d/k.txt")
+        assert (got.body == DATA, got.headers.get_all("Content-Type")) == (True, ["text/plain"])
+        assert got["ETag"] == (await gateway.ask("HEAD", "/d/k.txt"))["ETag"]
+        assert got["Set-Cookie"] is None and got["X-Accel-Redirect"] is None
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+async def strays(gateway: House) -> list[tuple[int, int]]:
+    async def look(tx: Transaction) -> list[tuple[int, int]]:
+        return [(row[0], row[1]) for row in await tx.rows("SELECT fid, devid FROM tawara_copy ORDER BY devid")]
+
+    return await gateway.metadata.read(look)
+
+
+async def test_writing_with_a_node_down(gateway: House) -> None:
+    """A file that reaches fewer devices than its class wants is stored, queued for more, and what failed is swept."""
+    await gateway.stop_node(3)
+    assert (await gateway.put("/d/k?class=three", DATA)).status == 201
+    stored = await gateway.stored(b"k")
+    assert set(stored.devids) == {1, 2}
+    assert await strays(gateway) == [(stored.fid, 3)]
+    assert (await gateway.metadata.read(queues.backlog))["replicate"] == 1
+    assert (await gateway.ask("GET", "/d/k")).body == DATA
+
+
+async def test_writing_with_every_node_down(tmp_path: Path) -> None:
+    """When no device takes the file the client is told to come again; nothing is named, and what may lie is deleted."""
+    async with house(tmp_path, nginx=False, limits=QUICK) as gateway:
+        await gateway.put("/d/k", b"before")
+        for devid in (1, 2, 3):
+            await gateway.stop_node(devid)
+        answer = await gateway.put("/d/k", DATA)
+        assert (answer.status, answer["Content-Type"]) == (503, "text/plain")
+        assert b"127.0.0" not in answer.body
+        assert (await gateway.stored(b"k")).length == 6
+        backlog = await gateway.metadata.read(queues.backlog)
+        assert (backlog["uploads"], backlog["delete"]) == (0, 1)
+
+
+async def test_nowhere_to_write(gateway: House) -> None:
+    """Without a device for new files a PUT is 507 before its body is taken."""
+    gateway.view.observe({})
+    assert (await gateway.put("/d/k", DATA)).status == 507
+
+
+# --- nginx itself -----------------------------------------------------------------------------------------------------
+
+
+async def until(happened: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(15):
+        while not await happened():
+            await asyncio.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("victim", ["master", "worker"])
+async def test_nginx_is_killed(tmp_path: Path, victim: str) -> None:
+    """nginx comes back by itself, on the same port, and no process of the old one stays."""
+    async with house(tmp_path, nginx=True) as gateway:
+        await gateway.put("/d/k", DATA)
+        assert gateway.front is not None and gateway.front.pid is not None
+        master = gateway.front.pid
+        workers = children(master)
+        os.kill(master if victim == "master" else workers[0], signal.SIGKILL)
+
+        async def back() -> bool:
+            try:
+                return (await gateway.ask("GET", "/d/k")).body == DATA
+            except OSError:
+                return False
+
+        await until(back)
+
+        async def gone() -> bool:
+            return not alive(workers[0])
+
+        await until(gone)
+        assert (gateway.front.pid == master) == (victim == "worker")
+
+
+async def test_nginx_stops_with_the_gateway(tmp_path: Path) -> None:
+    """A stop ends nginx and its workers within 5 seconds, also while a client is being served slowly."""
+    async with house(tmp_path, nginx=True) as gateway:
+        await gateway.put("/d/k", b"x" * 30_000_000)
+        assert gateway.front is not None and gateway.front.pid is not None
+        everyone = [gateway.front.pid, *children(gateway.front.pid)]
+        reader, writer = await asyncio.open_connection(*gateway.gateway.address, limit=1024)
+        writer.write(b"GET /d/k HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readline()
+        async with asyncio.timeout(5):
+            await gateway.gateway.stop()
+        assert not any(map(alive, everyone))
+        writer.transport.abort()
+        with pytest.raises(OSError):
+            await asyncio.open_connection(*gateway.gateway.address)
+
+
+async def test_nginx_reloads(tmp_path: Path) -> None:
+    """A reload replaces the workers and loses nobody."""
+    async with house(tmp_path, nginx=True) as gateway:
+        await gateway.put("/d/k", DATA)
+        assert gateway.front is not None and gateway.front.pid is not None
+        before = children(gateway.front.pid)
+        await gateway.front.reload()
+
+        async def replaced() -> bool:
+            assert gateway.front is not None and gateway.front.pid is not None
+            assert (await gateway.ask("GET", "/d/k")).body == DATA
+            return not set(before) & set(children(gateway.front.pid))
+
+        await until(replaced)
+
+
+async def test_leftovers_are_swept(tmp_path: Path) -> None:
+    """What an nginx that was killed had received is removed at the next start; its directory is nobody else's."""
+    async with house(tmp_path, nginx=True) as gateway:
+        assert gateway.front is not None
+        left = gateway.front.directory / "bodies" / "0000000001"
+        left.write_bytes(b"half a body")
+        assert gateway.front.directory.stat().st_mode & 0o777 == 0o700
+        front = gateway.front
+        await gateway.gateway.stop()
+        with socket.create_server(("127.0.0.1", 0)) as public, front.open_socket():
+            front._prepare(public, None, Limits())
+        assert not left.exists()
+
+
+async def test_a_taken_port(tmp_path: Path) -> None:
+    """A port that is taken is told by who wants it, and nothing stays behind."""
+    async with house(tmp_path, nginx=True) as gateway:
+        other = type(gateway.gateway)(
+            gateway.metadata,
+            gateway.view,
+            gateway.gateway._nodes,
+            gateway.bells,
+            listen=gateway.gateway.address,
+            secret="x" * 16,
+        )
+        with pytest.raises(PortTaken, match="the gateway wants it"):
+            await other.start()
+
+
+async def test_a_broken_nginx(tmp_path: Path) -> None:
+    """An nginx that does not start is told in a sentence."""
+    async with house(tmp_path, nginx=True) as gateway:
+        from tawara.gateway.nginx import NginxFront
+
+        front = NginxFront(tmp_path / "other", binary=Path("/bin/false"))
+        told = pytest.raises(ConfigurationError, match="nginx does not start")
+        with socket.create_server(("127.0.0.1", 0)) as public, front.open_socket(), told:
+            await front.start(public, None, Limits())
+        assert (await gateway.ask("GET", "/", headers=AUTHORISED)).status == 200
