@@ -42,8 +42,11 @@ class Dialect(Protocol):
         """SQL that reads a `dkey` column as bytes, exactly as they were stored."""
         ...
 
-    def key_range(self, column: str, prefix: bytes) -> tuple[str, list[object]]:
-        """SQL for `column` beginning with `prefix`, that an index can answer, and its values; nothing for b""."""
+    def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
+        """Conditions for `column` beginning with `prefix` and being greater than `after`, with their values.
+
+        An index can answer them, beginning right where the first row is.
+        """
         ...
 
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:

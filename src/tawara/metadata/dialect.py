@@ -24,14 +24,20 @@ class StandardDialect:
         """See Dialect."""
         return column
 
-    def key_range(self, column: str, prefix: bytes) -> tuple[str, list[object]]:
-        """See Dialect."""
-        if not prefix:
-            return "", []
-        end = successor(prefix)
-        if end is None:
-            return f"{column} >= {self.key_value}", [prefix]
-        return f"{column} >= {self.key_value} AND {column} < {self.key_value}", [prefix, end]
+    def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
+        """See Dialect. One lower bound and one upper one: of two, SQLite would use the wrong one half of the time."""
+        conditions: list[str] = []
+        values: list[object] = []
+        if after is not None and after >= prefix:
+            conditions.append(f"{column} > {self.key_value}")
+            values.append(after)
+        elif prefix:
+            conditions.append(f"{column} >= {self.key_value}")
+            values.append(prefix)
+        if (end := successor(prefix)) is not None:
+            conditions.append(f"{column} < {self.key_value}")
+            values.append(end)
+        return conditions, values
 
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
         """See Dialect."""

@@ -117,13 +117,8 @@ def parse_devids(text: str | None) -> tuple[int, ...]:
 
 
 def _key_range(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None) -> tuple[str, list[object]]:
-    where, values = tx.dialect.key_range("f.dkey", prefix)
-    conditions = ["f.dmid = ?", *([where] if where else [])]
-    values = [dmid, *values]
-    if after is not None:
-        conditions.append(f"f.dkey > {tx.dialect.key_value}")
-        values.append(after)
-    return " AND ".join(conditions), values
+    conditions, values = tx.dialect.key_range("f.dkey", prefix, after)
+    return " AND ".join(("f.dmid = ?", *conditions)), [dmid, *values]
 
 
 async def list_keys(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None, limit: int) -> list[bytes]:

@@ -56,9 +56,17 @@ class LegacyPostgresDialect(PostgresDialect):
         """See Dialect."""
         return f"convert_to({column}, 'LATIN1')"
 
-    def key_range(self, column: str, prefix: bytes) -> tuple[str, list[object]]:
+    def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
         """See Dialect."""
-        return (f"starts_with({column}, {self.key_value})", [prefix]) if prefix else ("", [])
+        conditions: list[str] = []
+        values: list[object] = []
+        if prefix:
+            conditions.append(f"starts_with({column}, {self.key_value})")
+            values.append(prefix)
+        if after is not None:
+            conditions.append(f"{column} > {self.key_value}")
+            values.append(after)
+        return conditions, values
 
 
 @functools.lru_cache(maxsize=1024)
