@@ -95,6 +95,11 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
     return True
 
 
+async def hasten_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
+    """If the fid is queued for deletion, try it at `nexttry` at the latest."""
+    await tx.run("UPDATE file_to_delete2 SET nexttry = ? WHERE fid = ? AND nexttry > ?", nexttry, fid, nexttry)
+
+
 async def forget_deletion(tx: Transaction, claim: Deletion) -> None:
     """Take the fid out of the queue, and leave everything else of it as it is."""
     await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)

@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 Held = Claimed[Replication]
 
+MOST_FAILURES = 32767
+"""More do not fit into the column."""
+
 
 @dataclass
 class _Job:
@@ -47,6 +50,8 @@ class _Job:
     failed: set[int] = field(default_factory=set)
     """Devices that are not tried again this time as destinations."""
     bad_sources: set[int] = field(default_factory=set)
+    in_the_way: bool = False
+    """Whether a copy that someone else announced is under way, or waits to be swept."""
 
 
 class Replicate:
@@ -112,7 +117,7 @@ class Replicate:
             return None
         if not file.devids:
             log.error("no replica is left", fid=fid, key=file.key)
-            return await self._postpone(item, END_OF_TIME)
+            return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount)
         storage_class = self._view.current.storage_class(file.dmid, file.classid)
         try:
             if storage_class is None:  # made a moment ago by someone else, and not yet read here
@@ -141,6 +146,9 @@ class Replicate:
                 ended = await self._copy_to(job, answer.choices[0])
                 if ended:
                     return None
+            elif job.in_the_way:
+                soon = int(time.time()) + backoff.COPY_UNDER_WAY
+                return await self._postpone(job.held, soon, failcount=job.held.claim.failcount)
             else:
                 return await self._fail(job.held, "no device can take another replica now")
 
@@ -161,7 +169,8 @@ class Replicate:
         fid = job.file.fid
         now = int(time.time())
         if not await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=2 * self._lease):
-            job.failed.add(devid)  # someone else's copy, under way or to be swept
+            job.failed.add(devid)
+            job.in_the_way = True
             return False
         self._announced.add((fid, devid))
         try:
@@ -297,12 +306,12 @@ class Replicate:
         await self._metadata.write(queues.finish_replication, held.claim)
 
     async def _fail(self, held: Held, reason: str) -> float:
-        failcount = held.claim.failcount
-        log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failcount + 1)
-        return await self._postpone(held, int(time.time()) + backoff.after_failed_replication(failcount, self._rng))
+        failures = held.claim.failcount
+        log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
+        nexttry = int(time.time()) + backoff.after_failed_replication(failures, self._rng)
+        return await self._postpone(held, nexttry, failcount=min(failures + 1, MOST_FAILURES))
 
-    async def _postpone(self, held: Held, nexttry: int) -> float:
-        failcount = min(held.claim.failcount + 1, 32767)
+    async def _postpone(self, held: Held, nexttry: int, *, failcount: int) -> float:
         await self._metadata.write(queues.postpone_replication, held.claim, nexttry=nexttry, failcount=failcount)
         return nexttry
 

@@ -53,7 +53,7 @@ class Workers:
         copier = Replicate(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
         self._add(copier, replicate * SMALL_PER_LARGE, bells.replicate)
         self._add(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
-        sweeper = Sweep(metadata, view, nodes, delete_bell=bells.delete, upload_open=upload_open, period=sweep_period)
+        sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period)
         self._add(sweeper, 4, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
 

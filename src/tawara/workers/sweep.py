@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, replicas
-from tawara.metadata.bell import Bell
-from tawara.metadata.contract import Metadata
+from tawara.metadata import files, queues, replicas
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.errors import NodeUnreachable
 
@@ -32,7 +32,7 @@ class Sweep:
         view: ClusterView,
         nodes: NodeClient,
         *,
-        delete_bell: Bell,
+        bells: Bells,
         upload_open: int,
         period: float = PERIOD,
     ) -> None:
@@ -40,7 +40,8 @@ class Sweep:
         self._metadata = metadata
         self._view = view
         self._nodes = nodes
-        self._delete_bell = delete_bell
+        self._delete_bell = bells.delete
+        self._replicate_bell = bells.replicate
         self._upload_open = upload_open
         self._period = period
         self._last = 0.0
@@ -70,8 +71,9 @@ class Sweep:
             except NodeUnreachable as error:
                 log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
                 return None
-        await self._metadata.write(replicas.retract_copy, fid, devid)
-        self._delete_bell.ring()  # a deletion may have waited for it
+        await self._metadata.write(_end, fid, devid, now=int(time.time()))
+        self._delete_bell.ring()
+        self._replicate_bell.ring()
         return None
 
     async def next_due(self) -> float | None:
@@ -83,3 +85,12 @@ class Sweep:
 
     async def release(self, items: Sequence[tuple[int, int]]) -> None:
         """See Worker. Nothing to do: it can wait."""
+
+
+async def _end(tx: Transaction, fid: int, devid: int, *, now: int) -> None:
+    """The place is free again: whoever waited for that goes on, to copy the file there or to forget it."""
+    await replicas.retract_copy(tx, fid, devid)
+    if await files.find_fid(tx, fid) is not None:
+        await queues.enqueue_replication(tx, fid, nexttry=now)
+    else:
+        await queues.hasten_deletion(tx, fid, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from tawara.node.server import StorageNode
 from tawara.workers.monitor import Monitor
 
 DOMAIN = "files"
+Door = Callable[[str, tuple[str, int]], Awaitable[int]]
+"""Is given a host's name and the address of its storage node; says the port on the same IP that leads there."""
 
 
 @dataclass
@@ -90,8 +92,12 @@ class House:
 
 
 @asynccontextmanager
-async def house(directory: Path, layout: Mapping[str, list[int]], *, look: bool = True) -> AsyncIterator[House]:
+async def house(
+    directory: Path, layout: Mapping[str, list[int]], *, look: bool = True, door: Door | None = None
+) -> AsyncIterator[House]:
     """Start a storage node for each host of `layout` (host -> devids), a database, and unless told not to a monitor.
+
+    With a `door`, everyone but the host itself comes through that.
 
     All hosts have their own port of 127.0.0.1 and, as the database wants them to differ, their own address of 127/8.
     """
@@ -108,7 +114,7 @@ async def house(directory: Path, layout: Mapping[str, list[int]], *, look: bool 
             storage[host] = StorageNode(directory / host, http=(ip, 0), side_channel=None)
             await storage[host].start()
             stack.push_async_callback(storage[host].stop)
-            port = storage[host].http_address[1]
+            port = await door(host, storage[host].http_address) if door else storage[host].http_address[1]
             hostid = await metadata.write(rows.create_host, host, ip=ip, http_port=port, state="alive")
             for devid in devids:
                 await metadata.write(rows.create_device, devid, hostid)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tawara.metadata import files, queues, replicas
-from tawara.metadata.bell import Bell
+from tawara.metadata.bell import Bells
 from tawara.model.cluster import DeviceState
 from tawara.model.errors import NodeUnreachable
 from tawara.workers.delete import Delete
@@ -124,7 +124,7 @@ async def test_a_copy_under_way_is_waited_for(tmp_path: Path) -> None:
 
 
 async def sweep(home: House, *, upload_open: int = 3600) -> None:
-    worker = Sweep(home.metadata, home.view, home.nodes, delete_bell=Bell(), upload_open=upload_open)
+    worker = Sweep(home.metadata, home.view, home.nodes, bells=Bells(), upload_open=upload_open)
     for item in await worker.take(100):
         await worker.work(item)
 

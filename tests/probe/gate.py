@@ -1,0 +1,127 @@
+"""A door in front of a storage node that can be held shut in the middle of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+
+class Held(Enum):
+    """Where a request is caught."""
+
+    BEFORE = "before the node hears of it"
+    HALF_WAY = "when the node has half of it"
+    AFTER = "when the node has done it, and before anyone hears of that"
+
+
+class Gate:
+    """Lets bytes through in both directions, until told to hold a request. Use with `async with`."""
+
+    def __init__(self, ip: str, target: tuple[str, int]) -> None:
+        self._ip, self._target = ip, target
+        self._server: asyncio.Server | None = None
+        self._pattern: re.Pattern[bytes] | None = None
+        self._held = Held.BEFORE
+        self._open = asyncio.Event()
+        self.caught = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, self._ip, 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def port(self) -> int:
+        """Where to knock."""
+        assert self._server
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def hold(self, request: bytes, held: Held) -> None:
+        """Catch the next request that begins like `request`, a regular expression."""
+        self._pattern, self._held = re.compile(request), held
+        self._open.clear()
+        self.caught.clear()
+
+    def release(self) -> None:
+        """Let everything through again, what was caught as well."""
+        self._pattern = None
+        self._open.set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with contextlib.suppress(OSError):
+            there_reader, there_writer = await asyncio.open_connection(*self._target)
+            silent = asyncio.Event()
+            try:
+                back = asyncio.create_task(self._answers(there_reader, writer, silent))
+                try:
+                    await self._requests(reader, there_writer, silent)
+                finally:
+                    back.cancel()
+                    await asyncio.gather(back, return_exceptions=True)
+            finally:
+                there_writer.close()
+                writer.close()
+
+    async def _requests(self, reader: asyncio.StreamReader, node: asyncio.StreamWriter, silent: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if self._pattern is not None and self._pattern.match(data):
+                self._pattern = None
+                if self._held is Held.BEFORE:
+                    await self._catch(reader)
+                elif self._held is Held.HALF_WAY:
+                    node.write(data[: len(data) - 10])
+                    await node.drain()
+                    await asyncio.sleep(0.05)  # so that the node has them
+                    await self._catch(reader)
+                    data = data[-10:]
+                else:
+                    silent.set()
+            node.write(data)
+            await node.drain()
+
+    async def _catch(self, reader: asyncio.StreamReader) -> None:
+        """Wait until released; a client that goes away meanwhile takes its request along."""
+        self.caught.set()
+        gone = asyncio.create_task(_until_closed(reader))
+        opened = asyncio.create_task(self._open.wait())
+        try:
+            await asyncio.wait({gone, opened}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                raise ConnectionResetError
+        finally:
+            for task in (gone, opened):
+                task.cancel()
+            await asyncio.gather(gone, opened, return_exceptions=True)
+
+    async def _answers(self, node: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event) -> None:
+        while data := await node.read(65536):
+            if silent.is_set():
+                self.caught.set()
+                await self._open.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> None:
+    while not reader.at_eof() and reader.exception() is None:
+        await asyncio.sleep(0.02)
