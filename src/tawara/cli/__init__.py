@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from cyclopts import App, CycloptsError, Group, UnknownCommandError
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError
 
 from tawara import __version__
 from tawara.model.errors import Exit, TawaraError
@@ -52,18 +52,29 @@ _EXIT_CODES: Final = (
     " use, 5 not authorised, 6 a server does not answer or has no room, 7 damaged data, 130 Ctrl-C."
 )
 
-app = App(
-    name="tawara",
-    help="Tawara: a few ordinary machines, turned into a small data centre.",
-    help_epilogue=_EXIT_CODES,
-    help_format="plaintext",
-    version=__version__,
-    suppress_keyboard_interrupt=False,
-    result_action="return_value",
-)
-for _group, _name, _where, _help in _COMMANDS:
-    app.command(_where, name=_name, help=_help, group=_group)
-app.register_install_completion_command(help="Install completion for this shell.")
+STREAM: Final = "\0"
+"""What commands get for an argument `-`, which stands for standard input or output: no real argument has a NUL."""
+
+
+def build(called: str | None = None) -> App:
+    """The command line. The commands have short descriptions, but `called` has its own long one."""
+    made = App(
+        name="tawara",
+        help="Tawara: a few ordinary machines, turned into a small data centre.",
+        help_epilogue=_EXIT_CODES,
+        help_format="plaintext",
+        version=__version__,
+        default_parameter=Parameter(negative="", show_default=False),
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    for group, name, where, short in _COMMANDS:
+        made.command(where, name=name, help=None if name == called else short, group=group)
+    made.register_install_completion_command(help="Install completion for this shell.")
+    return made
+
+
+app = build()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         _pass_keys_through(stream)
     try:
-        outcome = app(
-            list(arguments) if arguments is not None else sys.argv[1:], print_error=False, exit_on_error=False
-        )
+        words = [STREAM if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
+        outcome = build(words[0] if words else None)(words, print_error=False, exit_on_error=False)
         sys.stdout.flush()
     except TawaraError as error:
         return _failed(error.exit, error.message, error.hint)
@@ -98,7 +108,8 @@ def _failed(code: int, message: str, hint: str | None = None) -> int:
     """Say what went wrong: one line, unless the error is a list."""
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     text = "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in message.rstrip(". \n"))
-    print(f"{red}tawara: {text}{plain}.{f' {hint}' if hint else ''}", file=sys.stderr)
+    end = "" if text.endswith("?") else "."
+    print(f"{red}tawara: {text}{plain}{end}{f' {hint}' if hint else ''}", file=sys.stderr)
     return code
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tawara.cli import STREAM
 from tawara.cli.plan import UnsafeKey, is_fetched, relative_path
 from tawara.cli.session import DEFAULT, Session, place
 from tawara.cli.transfers import Outcome, digest_file, each, progress
@@ -32,11 +33,11 @@ async def get(
     target: str | None = None,
     /,
     *,
-    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")] = False,
-    checksum: Annotated[bool, Parameter(negative="")] = False,
-    force: Annotated[bool, Parameter(name=["--force", "-f"], negative="")] = False,
-    jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 8,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"])] = False,
+    checksum: bool = False,
+    force: Annotated[bool, Parameter(name=["--force", "-f"])] = False,
+    jobs: Annotated[int, Parameter(name=["--jobs", "-j"], show_default=True)] = 8,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
     session: Session = DEFAULT,
 ) -> int:
     """Fetch files.
@@ -73,10 +74,10 @@ async def get(
     """
     async with session.client() as client:
         domain, key = await place(client, source)
-        if target == "-" and not recursive:
+        if target == STREAM and not recursive:
             return await _to_stdout(client, domain, key, verify=checksum)
         if recursive:
-            if target in (None, "-"):
+            if target in (None, STREAM):
                 raise errors.UsageError("With -r, say where to: tawara get -r DOMAIN/PREFIX DIRECTORY")
             root = Path(target or "")
             planned = [_below(root, each_key, key) async for each_key in client.list_keys(domain, key)]

@@ -20,7 +20,7 @@ async def ls(
     where: str = "",
     /,
     *,
-    long: Annotated[bool, Parameter(name=["--long", "-l"], negative="")] = False,
+    long: Annotated[bool, Parameter(name=["--long", "-l"])] = False,
     session: Session = DEFAULT,
 ) -> int:
     """List domains, or the keys of a domain that begin with a prefix.

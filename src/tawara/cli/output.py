@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from typing import Any
 
 
@@ -56,8 +57,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
-    console = Console(soft_wrap=True) if terminal else Console(width=10_000)
+    # Wide enough for every row: what is too long is for the terminal to wrap. NO_COLOR is heeded by the console.
+    console = Console(file=StringIO(), force_terminal=sys.stdout.isatty(), width=_WIDE)
     made = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     to_the_right = set(right)
     for number, name in enumerate(head):
@@ -65,8 +66,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     for row in rows:
         made.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     console.print(made)
+    for text in console.file.getvalue().splitlines():  # type: ignore[attr-defined]  # it is the StringIO from above
+        line(text.rstrip())
 
 
+_WIDE = 10_000
 _STYLES = {
     "alive": "green",
     "writeable": "green",

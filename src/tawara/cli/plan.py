@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from tawara.cli import STREAM
 from tawara.client.answers import FileInfo
 from tawara.model import errors
 from tawara.model.cluster import Checksum
@@ -26,7 +27,7 @@ class Upload:
     """One file to store."""
 
     source: str
-    """A path, or `-`."""
+    """A path, or STREAM."""
     key: str
     size: int | None = None
     mtime_ns: int | None = None
@@ -57,7 +58,7 @@ def uploads(found: Iterable[Found], target: str, *, single: bool) -> list[Upload
         if not prefix and not single:
             raise errors.UsageError(f"Several files need a prefix: {target!r} does not end in '/'")
         if file.relative is None:
-            if prefix and file.argument == "-":
+            if prefix and file.argument == STREAM:
                 raise errors.UsageError("Standard input needs a key: say DOMAIN/KEY")
             key = target + PurePosixPath(file.path).name if prefix else target
         else:

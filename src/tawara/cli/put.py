@@ -13,7 +13,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tawara.cli import output
+from tawara.cli import STREAM, output
 from tawara.cli.plan import Found, Upload, is_stored, uploads
 from tawara.cli.session import DEFAULT, Session, domain_hint, place
 from tawara.cli.transfers import Outcome, digest_file, each, progress
@@ -29,12 +29,12 @@ _LIST_FROM = 20
 
 async def put(
     *files: str,
-    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")] = False,
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"])] = False,
     storage_class: Annotated[str, Parameter(name=["--class", "-c"])] = "",
-    checksum: Annotated[bool, Parameter(negative="")] = False,
-    force: Annotated[bool, Parameter(name=["--force", "-f"], negative="")] = False,
-    jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 8,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
+    checksum: bool = False,
+    force: Annotated[bool, Parameter(name=["--force", "-f"])] = False,
+    jobs: Annotated[int, Parameter(name=["--jobs", "-j"], show_default=True)] = 8,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
     session: Session = DEFAULT,
 ) -> int:
     """Store files.
@@ -112,7 +112,7 @@ async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checks
 async def _keys_there(client: AsyncClient, domain: str, target: str, planned: list[Upload]) -> Container[str]:
     """The keys that may be there already: a tree is compared with a list, which saves a question for each new file."""
     if len(planned) < _LIST_FROM:
-        return {file.key for file in planned if file.source != "-"}
+        return {file.key for file in planned if file.source != STREAM}
     return {key async for key in client.list_keys(domain, target)}
 
 
@@ -135,8 +135,8 @@ async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: b
 def _find(arguments: list[str], *, recursive: bool) -> Iterator[Found]:
     """The files of each argument. Raises OSError, and UsageError for a directory without -r."""
     for argument in arguments:
-        if argument == "-":
-            yield Found("-", "-", None, None, None)
+        if argument == STREAM:
+            yield Found(STREAM, STREAM, None, None, None)
             continue
         found = Path(argument).stat()
         if not stat.S_ISDIR(found.st_mode):
@@ -167,7 +167,7 @@ def _walk(argument: str, directory: str, below: str) -> Iterator[Found]:
 async def _opened(source: str) -> AsyncIterator[Data]:
     """The data of a source. Standard input that is a pipe or terminal is read without a thread, which Ctrl-C could not
     end while it waits."""
-    if source != "-":
+    if source != STREAM:
         yield Path(source)
         return
     if stat.S_ISREG(os.fstat(0).st_mode):

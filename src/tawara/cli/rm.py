@@ -18,10 +18,10 @@ _AT_ONCE = 8
 
 async def rm(
     *names: str,
-    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")] = False,
-    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
-    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"])] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"])] = False,
+    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"])] = False,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
     session: Session = DEFAULT,
 ) -> int:
     """Delete files.

@@ -21,10 +21,13 @@ class Session:
     tracker: Annotated[
         str,
         Parameter(
-            name="--tracker", env_var="TAWARA_TRACKERS", help="Trackers to ask, HOST:PORT, several with commas between."
+            name="--tracker",
+            env_var="TAWARA_TRACKERS",
+            show_default=True,
+            help="Trackers to ask, HOST:PORT, several with commas between.",
         ),
     ] = "127.0.0.1:7001"
-    json: Annotated[bool, Parameter(name="--json", negative="", help="One JSON object a line.")] = False
+    json: Annotated[bool, Parameter(name="--json", help="One JSON object a line.")] = False
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncClient]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tawara.cli import output
+from tawara.cli import STREAM, output
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import Exit
@@ -31,7 +31,7 @@ class Outcome:
     verb: str
     """`stored`, `fetched`, `skipped`, `failed`, …"""
     name: str
-    """The local file."""
+    """The local file; STREAM for standard input."""
     domain: str
     key: str
     size: int | None = None
@@ -42,7 +42,7 @@ class Outcome:
         """For JSON, without what is not known."""
         known = {
             "outcome": self.verb,
-            "file": self.name,
+            "file": "-" if self.name == STREAM else self.name,
             "domain": self.domain,
             "key": self.key,
             "size": self.size,

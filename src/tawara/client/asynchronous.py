@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -171,14 +171,16 @@ class AsyncClient(Administration):
         args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "pathcount": count}
         if not verify:
             args["noverify"] = 1
-        return answers.read_paths(await self._trackers.ask("get_paths", args))
+        with _about(domain, key):
+            return answers.read_paths(await self._trackers.ask("get_paths", args))
 
     async def info(self, domain: str, key: str | bytes, *, devices: bool = False) -> FileInfo:
         """What is known of a file; with `devices`, on which devices it is. Raises UnknownKey."""
         args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "times": 1}
         if devices:
             args["devices"] = 1
-        return FileInfo.read(await self._trackers.ask("file_info", args))
+        with _about(domain, key):
+            return FileInfo.read(await self._trackers.ask("file_info", args))
 
     async def exists(self, domain: str, key: str | bytes) -> bool:
         """Whether there is a file of that name."""
@@ -196,7 +198,8 @@ class AsyncClient(Administration):
         while True:
             args: dict[str, Value] = {"domain": domain, "prefix": wanted, "after": latest, "limit": page}
             try:
-                keys = answers.read_keys(await self._trackers.ask("list_keys", args))
+                with _about(domain, prefix):
+                    keys = answers.read_keys(await self._trackers.ask("list_keys", args))
             except errors.NoneMatch:
                 return
             for key in keys:
@@ -210,7 +213,8 @@ class AsyncClient(Administration):
     async def delete(self, domain: str, key: str | bytes) -> None:
         """Forget a file; its bytes go later. Raises UnknownKey."""
         args: dict[str, Value] = {"domain": domain, "key": key_bytes(key)}
-        await self._trackers.ask("delete", args, settled_by=(errors.UnknownKey,))
+        with _about(domain, key):
+            await self._trackers.ask("delete", args, settled_by=(errors.UnknownKey,))
 
     async def rename(self, domain: str, key: str | bytes, new_key: str | bytes) -> None:
         """Give a file another key. Raises UnknownKey, and KeyExists: a file is never overwritten by this."""
@@ -258,6 +262,17 @@ class AsyncClient(Administration):
             return (await self.info(domain, key)).fid == fid
         except errors.UnknownKey:
             return False
+
+
+@contextmanager
+def _about(domain: str, key: str | bytes) -> Iterator[None]:
+    """Let errors name what is not there; the tracker only says that something is not."""
+    try:
+        yield
+    except errors.UnknownKey as error:
+        raise errors.UnknownKey(f"There is no file {key_text(key_bytes(key))!r} in {domain!r}") from error
+    except errors.UnregDomain as error:
+        raise errors.UnregDomain(f"There is no domain {domain!r}") from error
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:
