@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tawara.metadata.contract import Transaction
+from tawara.metadata.queues import LEASE
 from tawara.model.files import Deletion, Replication
 
 Claim = TypeVar("Claim", Replication, Deletion)
@@ -44,3 +45,14 @@ async def renew_copies(tx: Transaction, copies: Iterable[tuple[int, int]], *, un
     await tx.run_many(
         "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ?", [(until, fid, devid) for fid, devid in copies]
     )
+
+
+async def take_over(tx: Transaction, *, now: int) -> None:
+    """Make everything that is leased due at once, for a worker that knows itself to be the only one.
+
+    What had been put off for as short a time becomes due as well, which is harmless. Should there be another worker
+    after all, its copies under way are swept from under it, which it notices when it records them.
+    """
+    for table in ("file_to_replicate", "file_to_delete2"):
+        await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
+    await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now)

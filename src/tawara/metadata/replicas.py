@@ -7,6 +7,8 @@ Each function is one transaction; times are unix seconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tawara.metadata import queues
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import LeaseLost
@@ -18,6 +20,14 @@ COPY_LEASE = 6 * 3600
 async def devices_of(tx: Transaction, fid: int) -> tuple[int, ...]:
     """The devices that have a replica of `fid`."""
     return tuple(row[0] for row in await tx.rows("SELECT devid FROM file_on WHERE fid = ? ORDER BY devid", fid))
+
+
+async def counts(tx: Transaction, fids: Sequence[int]) -> dict[int, int]:
+    """How many replicas these fids have; those that have none are left out."""
+    if not fids:
+        return {}
+    marks = ", ".join("?" * len(fids))
+    return dict(await tx.rows(f"SELECT fid, COUNT(*) FROM file_on WHERE fid IN ({marks}) GROUP BY fid", *fids))
 
 
 async def announce_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease: int = COPY_LEASE) -> bool:

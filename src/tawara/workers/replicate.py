@@ -82,12 +82,13 @@ class Replicate:
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[Held]:
-        """See Worker."""
+        """See Worker. Within a batch, the fewer replicas the sooner."""
         now = int(time.time())
         if not _is_due(await self._metadata.read(queues.next_replication), now):
             return []
         claims = await self._metadata.write(queues.claim_replications, limit=limit, now=now, lease=self._lease)
-        return [Claimed(claim) for claim in claims]
+        counts = await self._metadata.read(replicas.counts, [claim.fid for claim in claims])
+        return [Claimed(claim) for claim in sorted(claims, key=lambda claim: counts.get(claim.fid, 0))]
 
     async def next_due(self) -> float | None:
         """See Worker."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from tawara.client.nodes import NodeClient
+from tawara.metadata import leases
 from tawara.metadata.bell import Bell, Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -39,13 +41,17 @@ class Workers:
         sweep_period: float = PERIOD,
         reap_grace: float = GRACE,
         lease: int = LEASE,
+        alone: bool = False,
     ) -> None:
         """How many files are copied and deleted at the same time; four small files count as one.
 
         `patience`: seconds after which an idle worker looks for work that other processes queued. `lease`: seconds
-        after which work is taken over from a worker that died.
+        after which work is taken over from a worker that died. `alone`: this is the only process with workers, so that
+        what a former one left half-done is taken over at once.
         """
+        self._metadata = metadata
         self._view = view
+        self._alone = alone
         self._patience = patience
         self._runners: list[Runner[Any]] = []
         self._lease = lease
@@ -62,7 +68,9 @@ class Workers:
         self._runners.append(Runner(worker, concurrency=concurrency, patience=patience, bell=bell, lease=self._lease))
 
     async def start(self) -> None:
-        """Begin to work as soon as the cluster has been observed. Returns at once."""
+        """Begin to work as soon as the cluster has been observed; does not wait for that. Raises Db."""
+        if self._alone:
+            await self._metadata.write(leases.take_over, now=int(time.time()))
         self._starting = asyncio.create_task(self._start(), name="workers: waiting for the monitor")
 
     async def _start(self) -> None:

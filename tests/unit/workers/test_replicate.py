@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from tawara.model.errors import NodeUnreachable
 from tawara.model.limits import END_OF_TIME
 from tawara.workers.copying import SMALL, SourceFailed, copy
 from tawara.workers.replicate import Replicate
+from tawara.workers.service import Workers
 from tests.unit.workers.house import House, eventually, house, set_state
 
 SMALL_FILE = b"a bale of rice"
@@ -263,10 +265,34 @@ async def test_leases_are_renewed_and_given_back(tmp_path: Path) -> None:
         assert len(await replicate.take(1)) == 1
 
 
+async def test_the_most_endangered_go_first(tmp_path: Path) -> None:
+    """Of what is claimed together a file with one replica goes before one with two."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        classid = await home.new_class("three", 3, "MultipleHosts()")
+        await home.store(b"two", SMALL_FILE, 1, 2, classid=classid)
+        endangered = await home.store(b"one", SMALL_FILE, 1, classid=classid)
+        first, _ = await worker(home).take(10)
+        assert first.claim.fid == endangered
+
+
+async def test_the_only_worker_takes_over_at_once(tmp_path: Path) -> None:
+    """After a crash, a worker that is alone neither waits for leases nor leaves half a copy in its way."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", SMALL_FILE, 1)
+        now = int(time.time())
+        await home.metadata.write(queues.claim_replications, limit=1, now=now, lease=60)
+        await home.metadata.write(replicas.announce_copy, fid, 2, now=now)
+        await home.nodes.put(home.url(2, fid), b"half of it", length=10)
+        workers = Workers(home.metadata, home.view, home.nodes, home.bells, alone=True)
+        await workers.start()
+        await eventually(lambda: home.on_disk() == {fid: {1, 2}} and home.place(2, fid).read_bytes() == SMALL_FILE)
+        while await home.devids(fid) != {1, 2}:
+            await asyncio.sleep(0.01)
+        await workers.stop()
+
+
 async def test_everything_together_settles(tmp_path: Path) -> None:
     """Started as a service, the workers bring a hundred files to their copies by themselves, and stop at once."""
-    from tawara.workers.service import Workers
-
     async with house(tmp_path, {"h1": [1, 2], "h2": [3, 4]}) as home:
         workers = Workers(home.metadata, home.view, home.nodes, home.bells)
         await workers.start()
