@@ -139,10 +139,10 @@ def test_ten_thousand_files_and_a_plug_pulled(store: Store, tmp_path: Path) -> N
         shutil.copyfile(first / name.removeprefix("again/"), second / name)
 
     store.start()
-    store.run("put", "-r", f"{first}/.", "files/", timeout=600)
+    store.run("put", "-r", f"{first}/", "files/", timeout=600)
 
     upload = subprocess.Popen(
-        [*TAWARA, "put", "--json", "-r", f"{second}/.", "files/"],
+        [*TAWARA, "put", "--json", "-r", f"{second}/", "files/"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "TAWARA_TRACKERS": store.tracker},
@@ -186,7 +186,7 @@ def test_ten_thousand_files_and_a_plug_pulled(store: Store, tmp_path: Path) -> N
     assert not unnamed
     sample_over_http(store, digests)
 
-    store.run("put", "-r", f"{second}/.", "files/", timeout=600)
+    store.run("put", "-r", f"{second}/", "files/", timeout=600)
     disks.wait_settled()
     assert_whole(store, digests | again)
     assert store.stop() < 5
