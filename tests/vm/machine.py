@@ -53,7 +53,7 @@ class Machine:
     def __enter__(self) -> Machine:
         namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
         command = ["unshare", *namespaces, "bash", "-c", _START, "bash", str(self.folder), str(self.shared)]
-        self.holder = subprocess.Popen(command)
+        self.holder = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children")
         self.wait_for("the machine's first process", lambda: bool(children.read_text().split()))
         self.pid = int(children.read_text().split()[0])
@@ -94,10 +94,17 @@ class Machine:
         """Start virtlogd and libvirtd, as a system without systemd would."""
         self.shell("rm -f /etc/libvirt/qemu/autostart/* /etc/libvirt/qemu/networks/autostart/*")
         for name in ("virtlogd", "libvirtd"):
-            log = (self.folder / f"{name}.log").open("wb")
-            words = self.command(name)
-            self.daemons.append(subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+            with (self.folder / f"{name}.log").open("wb") as log:
+                words = self.command(name)
+                self.daemons.append(subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
         self.wait_for("libvirt", lambda: self.run("virsh", "list", check=False).returncode == 0, 60)
+
+    def stop_libvirt(self) -> None:
+        """Stop libvirt's daemons; guests run on."""
+        self.shell("pkill -x libvirtd; pkill -x virtlogd", check=False)
+        for daemon in self.daemons:
+            daemon.wait(30)
+        self.daemons.clear()
 
     def wait_for(self, what: str, test: Callable[[], bool], seconds: float = 20) -> float:
         """Wait until the test holds; gives how long it took."""

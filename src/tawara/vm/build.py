@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,18 +100,21 @@ def build_host_package(options: Options) -> list[Path]:
 
 
 def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
-    """The base's packages; those that are in the folder already are the same, for their name holds their digest."""
+    """The base's packages, made once and kept beside the cached base: packing takes longer than building."""
     package = package_manifest.base_package(
         base.name, base.digest, tawara.__version__, summary, str(base.folder), FILES
     )
+    kept = base.folder / "packages"
+    missing = tuple(kind for kind in options.kinds if not (kept / file_name(package, kind)).exists())
+    if missing:
+        options.report(f"{base.name}: packaging the base")
+        build_package(package, kept, options.epoch, missing)
     made = []
-    for kind in options.kinds:
-        there = options.out / file_name(package, kind)
-        if there.exists():
-            made.append(there)
-        else:
-            options.report(f"{base.name}: packaging the base (.{kind})")
-            made += build_package(package, options.out, options.epoch, (kind,))
+    for name in (file_name(package, kind) for kind in options.kinds):
+        made.append(options.out / name)
+        if not made[-1].exists():
+            options.out.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept / name, made[-1])
     return made
 
 

@@ -32,6 +32,11 @@ class SpecError(ConfigurationError):
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         super().__init__(f"{path}: {count}\n{lines}")
 
+    @staticmethod
+    def plain(what: str, remedy: str) -> ConfigurationError:
+        """A mistake that stands in no file, such as one on the command line."""
+        return ConfigurationError(what, hint=remedy)
+
 
 class BuildError(TawaraError):
     """The package could not be built"""

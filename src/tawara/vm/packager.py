@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,10 +33,13 @@ def build_package(package: Package, out: Path, epoch: int, kinds: tuple[str, ...
         config = folder / "nfpm.yaml"
         stamp = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         config.write_text(json.dumps(manifest(package, scripts, stamp)))
-        for kind in kinds:
-            target = folder / file_name(package, kind)
-            command = [nfpm(), "package", "--packager", kind, "--config", str(config), "--target", str(target)]
-            run(command, env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)})
+        targets = {kind: folder / file_name(package, kind) for kind in kinds}
+        env = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
+        base = [nfpm(), "package", "--config", str(config)]
+        commands = [[*base, "--packager", kind, "--target", str(target)] for kind, target in targets.items()]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda command: run(command, env=env), commands))
+        for target in targets.values():
             made.append(out / target.name)
             shutil.move(target, made[-1])
     return made

@@ -49,7 +49,8 @@ class Fields:
         return cls(document, (), index_lines(text), mistakes, folder or FilePath())
 
     def has(self, key: str) -> bool:
-        """Did the author write this key?"""
+        """Did the author write this key? Asking makes it known."""
+        self._known.add(key)
         return key in self.values
 
     def mistake(self, key: str, what: str, remedy: str) -> None:

@@ -1,0 +1,97 @@
+"""Packages built once for all tests, and hosts to install them on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tawara.vm.build import Built, Options, build_epoch, build_file
+
+_HERE = Path(__file__).parent
+
+
+def _load(name: str) -> object:
+    """A module beside the tests: importlib mode has no package to import it from."""
+    spec = importlib.util.spec_from_file_location(name, _HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if TYPE_CHECKING:
+    from tests.vm.machine import Machine
+else:
+    Machine = _load("machine").Machine
+
+
+@dataclass
+class Workshop:
+    """Where the tests' packages are built: one cache, one repository."""
+
+    folder: Path
+    key: Path
+    cache: Path
+    """Bases; TAWARA_TEST_VM_CACHE names one that outlives the run."""
+    built: dict[str, Built] = field(default_factory=dict)
+
+    @property
+    def dist(self) -> Path:
+        """The repository."""
+        return self.folder / "dist"
+
+    def build(self, name: str, text: str) -> Built:
+        """Build a guest from this description, with the test's key let in."""
+        path = self.folder / f"{name}.toml"
+        public = self.key.with_suffix(".pub").read_text().strip()
+        path.write_text(f'authorized_keys = ["{public}"]\n{text}')
+        built = build_file(path, Options(self.dist, self.cache, _silent, build_epoch()))
+        self.built[name] = built
+        return built
+
+
+def _silent(what: str) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    # apt reads repositories as a user of its own, who may not look into pytest's folders.
+    folder = Path(tempfile.mkdtemp(prefix="tawara-vm-workshop-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    key = folder / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    yield Workshop(folder, key, Path(os.environ.get("TAWARA_TEST_VM_CACHE") or folder / "cache"))
+    shutil.rmtree(folder)
+
+
+def _host(workshop: Workshop) -> Iterator[Machine]:
+    workshop.dist.mkdir(exist_ok=True)
+    with Machine(workshop.folder) as machine:
+        machine.start_libvirt()
+        machine.shell(
+            f"mkdir -p -m 700 /root/.ssh; cp {workshop.key} /root/.ssh/id_ed25519; rm -f /root/.ssh/known_hosts"
+        )
+        machine.shell(
+            "rm -f /etc/apt/sources.list.d/*; "
+            f"echo 'deb [trusted=yes] file:{workshop.dist} ./' >/etc/apt/sources.list.d/test.list"
+        )
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def host(workshop: Workshop) -> Iterator[Machine]:
+    """A host that lives through a file of tests, which follow one another as a machine's days do."""
+    yield from _host(workshop)

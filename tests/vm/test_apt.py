@@ -1,0 +1,243 @@
+"""A Debian host's story, told in order: install, use, collide, multiply, upgrade, remove."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tawara.vm.identity import guest_uuid, machine_id
+
+if TYPE_CHECKING:
+    from tests.vm.conftest import Workshop
+    from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400), pytest.mark.xdist_group("vm")]
+
+TAWARA = str(Path(sys.executable).parent / "tawara")
+
+WEB = """
+name = "web"
+fqdn = "web.example"
+memory = "96M"
+version = "{version}"
+
+[data]
+size = "64M"
+mount = "/data"
+
+[[file]]
+path = "/etc/motd"
+content = "version {version}"
+"""
+
+THIEF = """
+name = "thief"
+fqdn = "thief.example"
+memory = "96M"
+
+[[nic]]
+network = "nat0"
+ip = "{ip}"
+"""
+
+
+def ssh(host: Machine, name: str, command: str, *, check: bool = True) -> str:
+    """Run a command in a guest over ssh with strict host-key checking."""
+    options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
+    return host.run("ssh", *options, f"root@{name}", command, check=check).stdout.strip()
+
+
+def wait_for_ssh(host: Machine, name: str, seconds: float = 60) -> float:
+    """Wait until a guest lets us in; gives the seconds that it took."""
+    return host.wait_for(f"ssh to {name}", lambda: ssh(host, name, "echo in", check=False) == "in", seconds)
+
+
+def apt(host: Machine, *words: str, check: bool = True) -> str:
+    """Run apt-get; everything that it said."""
+    done = host.run("apt-get", "-y", "-q", *words, check=check)
+    return done.stdout + done.stderr
+
+
+def addresses(host: Machine, name: str) -> dict[str, str]:
+    """A guest's addresses by network, as the command line tells them."""
+    found: dict[str, str] = json.loads(host.run(TAWARA, "vm", "ip", name, "--json").stdout)
+    return found
+
+
+def test_installing_one_package_gives_a_running_guest(host: Machine, workshop: Workshop) -> None:
+    """`apt install` is all: the guest is defined, autostarted, running, and lets us in by name, host key checked."""
+    workshop.build("web", WEB.format(version="1"))
+    apt(host, "update")
+    said = apt(host, "install", "tawara-guest-web")
+    assert "is not up" not in said
+    wait_for_ssh(host, "web.example")
+    assert ssh(host, "web.example", "cat /etc/motd; hostname") == "version 1web.example"
+    info = host.run("virsh", "dominfo", "web").stdout
+    assert "running" in info
+    assert "Autostart:      enable" in info
+
+
+def test_every_fixed_address_leads_to_the_guest(host: Machine) -> None:
+    """All four classic cards have the address that was promised, and the host key is known for each."""
+    found = addresses(host, "web")
+    assert list(found) == ["host0", "host1", "nat0", "nat1"]
+    assert {ssh(host, ip, "hostname") for ip in found.values()} == {"web.example"}
+    assert ssh(host, "web", "hostname") == "web.example"
+
+
+def test_the_guest_is_who_its_name_says(host: Machine) -> None:
+    """uuid and machine-id follow from the name, and the network's own name server knows it."""
+    assert host.run("virsh", "domuuid", "web").stdout.strip() == str(guest_uuid("web.example"))
+    assert ssh(host, "web", "cat /etc/machine-id") == machine_id("web.example")
+    assert addresses(host, "web")["nat0"] in ssh(host, "web", "nslookup web.example 2>/dev/null", check=False)
+
+
+def test_the_package_shows_what_belongs_to_it(host: Machine, workshop: Workshop) -> None:
+    """`dpkg -L` lists definition, delta and claims; the host key inside is for root's eyes only."""
+    listed = host.run("dpkg", "-L", "tawara-guest-web").stdout
+    for path in ("guests/web/domain.xml", "guests/web/disk.qcow2", "claims/fqdn/web.example"):
+        assert f"/var/lib/tawara-vm/{path}" in listed
+    assert host.shell("stat -c %a /var/lib/tawara-vm/guests/web/identity.tar").strip() == "600"
+
+
+def test_reconciling_again_changes_nothing(host: Machine) -> None:
+    """The step is idempotent: a second run leaves the same domain running, untouched."""
+    before = host.shell("virsh domid web; virsh dumpxml --inactive web; virsh net-dumpxml tawara-nat0")
+    assert host.run("/usr/lib/tawara-vm/reconcile").returncode == 0
+    assert host.shell("virsh domid web; virsh dumpxml --inactive web; virsh net-dumpxml tawara-nat0") == before
+
+
+def test_a_package_that_claims_a_taken_address_is_refused(host: Machine, workshop: Workshop) -> None:
+    """dpkg itself refuses, its message names the address and whose it is, and nothing of the thief stays."""
+    ip = addresses(host, "web")["nat0"]
+    workshop.build("thief", THIEF.format(ip=ip))
+    apt(host, "update")
+    said = apt(host, "install", "tawara-guest-thief", check=False)
+    assert f"trying to overwrite '/var/lib/tawara-vm/claims/ip/{ip}', which is also in package tawara-guest-web" in said
+    assert "thief" not in host.run("virsh", "list", "--all").stdout
+    assert host.shell("ls /var/lib/tawara-vm/claims/name").split() == ["web"]
+    host.shell("dpkg --purge --force-all tawara-guest-thief; apt-get -y -f install")
+
+
+def test_one_template_gives_another_instance(host: Machine) -> None:
+    """`create` makes a second guest without a package: own name, addresses, machine-id, host key, own disk."""
+    host.run(TAWARA, "vm", "create", "web2", "--from", "web")
+    wait_for_ssh(host, "web2.example")
+    assert ssh(host, "web2", "hostname; cat /etc/machine-id") == f"web2.example\n{machine_id('web2.example')}"
+    keys = host.shell("awk '{print $3}' /var/lib/tawara-vm/known_hosts").split()
+    assert len(set(keys)) == 2
+    assert not set(addresses(host, "web").values()) & set(addresses(host, "web2").values())
+    ssh(host, "web2", "echo two >/root/mine")
+    assert ssh(host, "web", "ls /root") == ""
+    listed = json.loads(host.run(TAWARA, "vm", "list", "--json").stdout)
+    assert [(each["name"], each["origin"], each["state"]) for each in listed] == [
+        ("web", "tawara-guest-web", "running"),
+        ("web2", "created", "running"),
+    ]
+
+
+def test_creating_over_a_claimed_address_is_refused(host: Machine) -> None:
+    """An instance cannot take what a package or another instance has; the message says whose it is."""
+    ip = addresses(host, "web2")["nat0"]
+    done = host.run(TAWARA, "vm", "create", "web3", "--from", "web", "--ip", f"nat0={ip}", check=False)
+    assert done.returncode == 4
+    assert f"ip {ip} belongs to the instance web2" in done.stderr
+
+
+def test_a_snapshot_brings_back_what_was(host: Machine) -> None:
+    """What was deleted after a snapshot is there again after `restore`."""
+    host.run(TAWARA, "vm", "stop", "web2")
+    assert host.run("virsh", "domstate", "web2").stdout.strip() == "shut off"
+    host.run(TAWARA, "vm", "snapshot", "web2", "before")
+    host.run(TAWARA, "vm", "start", "web2")
+    wait_for_ssh(host, "web2")
+    ssh(host, "web2", "rm /root/mine; sync")
+    host.run(TAWARA, "vm", "restore", "web2", "before")
+    host.run(TAWARA, "vm", "start", "web2")
+    wait_for_ssh(host, "web2")
+    assert ssh(host, "web2", "cat /root/mine") == "two"
+
+
+def test_removing_an_instance_leaves_nothing_of_it(host: Machine) -> None:
+    """`rm` takes domain, disk, names and reservations of the one instance, and the other runs on."""
+    ip = addresses(host, "web2")["nat0"]
+    before = host.run("virsh", "domid", "web").stdout
+    host.run(TAWARA, "vm", "rm", "web2")
+    assert "web2" not in host.shell(
+        "virsh list --all; cat /etc/hosts /var/lib/tawara-vm/known_hosts; ls -R /var/lib/tawara-vm"
+    )
+    assert ip not in host.shell("virsh net-dumpxml tawara-nat0; cat /var/lib/libvirt/dnsmasq/*")
+    assert host.run("virsh", "domid", "web").stdout == before
+
+
+def test_upgrading_the_package_leaves_the_running_guest_alone(host: Machine, workshop: Workshop) -> None:
+    """A newer package changes nothing that runs, and nothing that the guest has written."""
+    ssh(host, "web", "echo kept >/data/file; echo system >/root/file; sync")
+    before = host.run("virsh", "domid", "web").stdout
+    workshop.build("web", WEB.format(version="2"))
+    apt(host, "update")
+    apt(host, "install", "tawara-guest-web")
+    assert "2-1" in host.run("dpkg-query", "-W", "tawara-guest-web").stdout
+    assert host.run("virsh", "domid", "web").stdout == before
+    assert ssh(host, "web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nversion 1"
+    host.run(TAWARA, "vm", "stop", "web")
+    host.run(TAWARA, "vm", "start", "web")
+    wait_for_ssh(host, "web")
+    assert ssh(host, "web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nversion 1"
+
+
+def test_an_instance_moves_to_the_new_delta_and_back(host: Machine) -> None:
+    """`upgrade` gives the new system with the old data; `--back` gives the old system as it was."""
+    host.run(TAWARA, "vm", "upgrade", "web")
+    wait_for_ssh(host, "web")
+    assert ssh(host, "web", "cat /data/file /etc/motd; ls /root") == "kept\nversion 2"
+    host.run(TAWARA, "vm", "upgrade", "web", "--back")
+    wait_for_ssh(host, "web")
+    assert ssh(host, "web", "cat /data/file /etc/motd /root/file") == "kept\nversion 1system"
+
+
+def test_removal_keeps_the_data_and_reinstalling_finds_it(host: Machine) -> None:
+    """`apt remove` takes the guest out of libvirt and keeps its disks, from which it comes back."""
+    apt(host, "remove", "tawara-guest-web")
+    assert host.run("virsh", "list", "--all", "--name").stdout.strip() == ""
+    assert "tawara" not in host.run("virsh", "net-list", "--all").stdout
+    assert "web" not in host.shell("cat /etc/hosts")
+    apt(host, "install", "tawara-guest-web")
+    wait_for_ssh(host, "web")
+    assert ssh(host, "web", "cat /data/file") == "kept"
+
+
+def test_a_host_without_libvirt_is_not_harmed(host: Machine) -> None:
+    """With libvirt down the package installs, says what is to come, and the guest follows when it is back."""
+    apt(host, "purge", "tawara-guest-web")
+    host.stop_libvirt()
+    said = apt(host, "install", "tawara-guest-web")
+    assert "libvirt does not answer here" in said
+    host.start_libvirt()
+    host.run("/usr/lib/tawara-vm/reconcile")
+    wait_for_ssh(host, "web")
+
+
+def test_an_interrupted_step_is_finished_by_the_next(host: Machine) -> None:
+    """Whatever of the guest's state is missing, the next run makes it whole."""
+    host.shell("virsh destroy web; virsh undefine web; virsh net-destroy tawara-nat1; virsh net-undefine tawara-nat1")
+    host.shell("touch /var/lib/tawara-vm/instances/web/pending; rm -rf /var/lib/tawara-vm/instances/web/applied")
+    host.run("/usr/lib/tawara-vm/reconcile")
+    wait_for_ssh(host, "web")
+
+
+def test_purging_leaves_nothing(host: Machine) -> None:
+    """After `apt purge` no domain, network, bridge, lease, process or file of ours is on the host."""
+    apt(host, "purge", "tawara-guest-web", "tawara-vm-host", "tawara-base-tiny-*")
+    assert host.run("virsh", "list", "--all", "--name").stdout.strip() == ""
+    left = host.shell(
+        "virsh net-list --all --name; ip -o link; cat /etc/hosts; ps ax -o comm; "
+        "find / -xdev -path /work -prune -o -path '/var/tmp/tawara-vm-*' -prune -o -path /var/lib/apt/lists -prune "
+        "-o -newer /run/ready -iname '*tawara*' -print; ls /var/lib/libvirt/dnsmasq /var/log/libvirt/qemu"
+    )
+    for trace in ("qemu-system", "dnsmasq\n", "tw-", "tawara", "web"):
+        assert trace not in left
