@@ -62,7 +62,8 @@ def build(called: str | None = None) -> App:
         name="tawara",
         help="Tawara: a few ordinary machines, turned into a small data centre.",
         help_epilogue=_EXIT_CODES,
-        help_format="plaintext",
+        # Markdown flows well, and is slow to load: it is for the long descriptions.
+        help_format="markdown" if called in {name for _, name, _, _ in _COMMANDS} else "plaintext",
         version=__version__,
         default_parameter=Parameter(negative="", show_default=False),
         suppress_keyboard_interrupt=False,

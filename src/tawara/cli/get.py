@@ -50,9 +50,7 @@ async def get(
     Examples:
 
         tawara get photos/cat.jpg
-
         tawara get files/shop.sql - | psql shop
-
         tawara get -r files/backup/2026/ restored
 
     Parameters

@@ -28,9 +28,7 @@ async def ls(
     Examples:
 
         tawara ls
-
         tawara ls -l photos/2026/
-
         tawara ls files --json | jq -r .key
 
     Parameters

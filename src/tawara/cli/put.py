@@ -47,9 +47,7 @@ async def put(
     Examples:
 
         tawara put cat.jpg photos/
-
         tawara put -r website files/backup/2026/
-
         pg_dump shop | tawara put - files/shop.sql
 
     Parameters

@@ -31,9 +31,7 @@ async def rm(
     Examples:
 
         tawara rm photos/cat.jpg photos/dog.jpg
-
         tawara rm -r files/backup/2024/
-
         tawara rm -r --dry-run files/backup/2024/
 
     Parameters

@@ -24,9 +24,7 @@ async def status(*, session: Session = DEFAULT) -> int:
     Examples:
 
         tawara status
-
         tawara status --tracker 10.0.0.1:7001,10.0.0.2:7001
-
         tawara status --json | jq .problems
     """
     async with session.client() as client:

@@ -1,0 +1,271 @@
+"""put, get, ls, rm, info and status against a real store, as a person or a script calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tawara import cli
+from tawara.client import Client
+from tests.acceptance.cluster import Cluster, run
+
+HOUR = 3600 * 10**9
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A store with one host that the commands find by TAWARA_TRACKERS."""
+    with run(tmp_path_factory.mktemp("store"), hosts=1) as started:
+        monkeypatch.setenv("TAWARA_TRACKERS", started.trackers)
+        yield started
+
+
+def _age(directory: Path) -> None:
+    """Make the files of a tree an hour old: what was written within the second of its storing is stored again."""
+    for path in directory.rglob("*"):
+        before = path.stat().st_mtime_ns - HOUR
+        os.utime(path, ns=(before, before))
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory tree with odd names."""
+    root = tmp_path / "tree"
+    names = [
+        "plain",
+        "with blank",
+        "a+b%2F&=",
+        "俵/米",
+        "deep/er/and/deeper",
+        "new\nline",
+        "-dash",
+        ".hidden",
+        "emp/ty",
+    ]
+    for name in [*map(os.fsencode, names), b"not utf-8 \xff\xfe"]:
+        path = os.path.join(os.fsencode(root), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(b"" if name == b"emp/ty" else name * 100)
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to("plain")
+    (root / "loop").symlink_to(".")
+    _age(root)
+    return root
+
+
+def _content(root: Path) -> dict[bytes, bytes]:
+    return {
+        os.fsencode(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and "loop" not in path.relative_to(root).parts
+    }
+
+
+def test_a_tree_goes_in_and_comes_out(store: Cluster, tree: Path, tmp_path: Path) -> None:
+    """A tree with odd names comes back whole: links to files as files, no pipes, no linked directories."""
+    assert cli.main(["put", "-r", f"{tree}/", "d/backup"]) == 0
+    assert cli.main(["get", "-r", "d/backup/", str(tmp_path / "out")]) == 0
+    assert _content(tmp_path / "out") == _content(tree)
+    assert cli.main(["get", "-r", "d/backup", str(tmp_path / "more")]) == 0
+    assert _content(tmp_path / "more" / "backup") == _content(tree)
+
+
+def test_what_is_there_and_equal_is_skipped(
+    store: Cluster, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Put and get again move only what has changed, in either direction, and also when asked to compare checksums."""
+
+    def outcomes(*words: str) -> dict[str, int]:
+        assert cli.main([*words, "--json"]) == 0
+        found: dict[str, int] = {}
+        for each in _lines(capsys):
+            found[str(each["outcome"])] = found.get(str(each["outcome"]), 0) + 1
+        return found
+
+    for number in range(20):  # enough for the keys to be listed first
+        (tree / f"more{number}").write_bytes(b"x" * number)
+    _age(tree)
+    count = len(_content(tree))
+    put, get = ("put", "-r", str(tree), "d/"), ("get", "-r", "d/tree/", str(tmp_path / "out"))
+    assert outcomes(*put) == {"stored": count}
+    assert outcomes(*put) == {"skipped": count}
+    assert outcomes(*get) == {"fetched": count}
+    assert outcomes(*get) == {"skipped": count}
+    assert outcomes("put", "-r", f"{tmp_path}/out/", "d/tree/") == {"skipped": count}
+    assert outcomes(*put, "--class", "md5", "--force") == {"stored": count}
+    assert outcomes(*put, "--checksum") == {"skipped": count}
+    (tree / "plain").write_bytes(b"PLAIN" * 100)  # as many bytes as before, and an older time
+    os.utime(tree / "plain", ns=(1, 1))
+    assert outcomes(*put, "--checksum", "--class", "md5") == {"skipped": count - 2, "stored": 2}  # and its link
+    (tmp_path / "out" / "plain").write_bytes(b"spoil" * 100)
+    assert outcomes(*get, "--checksum") == {"fetched": 1, "skipped": count - 1}
+    assert _content(tmp_path / "out") == _content(tree)
+
+
+def test_keys_that_would_escape_are_refused(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """get -r writes nothing outside of its directory, by `..` or through a link, and names the keys it left."""
+    bad = ["../out", "a/../../out", "/out", "a//b", "a/./b", "dir/", "link/out"]
+    with Client(store.trackers) as client:
+        for key in [*bad, "good"]:
+            client.put("d", f"p/{key}", b"x")
+    target = tmp_path / "into"
+    target.mkdir()
+    (target / "link").symlink_to(tmp_path)
+    assert cli.main(["get", "-r", "d/p/", str(target), "--json"]) == 1
+    outcomes = {each["key"]: each["outcome"] for each in _lines(capsys)}
+    assert outcomes == {f"p/{key}": "failed" for key in bad} | {"p/good": "fetched"}
+    assert sorted(os.listdir(tmp_path)) == ["into"]
+    assert sorted(os.listdir(target)) == ["good", "link"]
+
+
+def test_one_file(store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file goes to its key, or below a prefix; it comes to a file, a directory, or where one stands."""
+    monkeypatch.chdir(tmp_path)
+    Path("cat.jpg").write_bytes(b"cat")
+    Path("there").mkdir()
+    assert cli.main(["put", "cat.jpg", "d/p/"]) == 0
+    assert cli.main(["put", "cat.jpg", "d/dog.jpg"]) == 0
+    assert cli.main(["get", "d/dog.jpg"]) == 0
+    assert cli.main(["get", "d/p/cat.jpg", "there"]) == 0
+    assert cli.main(["get", "d/p/cat.jpg", "other.jpg"]) == 0
+    assert {path: Path(path).read_bytes() for path in ("dog.jpg", "there/cat.jpg", "other.jpg")} == {
+        "dog.jpg": b"cat",
+        "there/cat.jpg": b"cat",
+        "other.jpg": b"cat",
+    }
+
+
+def _tawara(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "tawara", *words], input=data, capture_output=True, timeout=60)
+
+
+def test_standard_input_and_output(store: Cluster, tmp_path: Path) -> None:
+    """`-` is standard input (a pipe or a file) and output; a reader that goes away ends the command quietly."""
+    data = os.urandom(3_000_000)
+    assert _tawara("put", "-", "d/k", data=data).returncode == 0
+    assert _tawara("get", "d/k", "-").stdout == data
+    (tmp_path / "file").write_bytes(data[:1_000_001])
+    with open(tmp_path / "file", "rb") as file:
+        subprocess.run([sys.executable, "-m", "tawara", "put", "-", "d/f"], stdin=file, check=True, timeout=60)
+    assert _tawara("get", "d/f", "-").stdout == data[:1_000_001]
+    gone = subprocess.run(
+        f"{sys.executable} -m tawara get d/k - | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (gone.stdout.split(), gone.stderr) == (["10", "141"], "")
+    assert _tawara("put", "-", "d/", data=data).returncode == 2
+
+
+def test_lists(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ls shows domains, keys, and with -l what is known of each; a prefix without keys is an error."""
+    with Client(store.trackers) as client:
+        for key in ("a", "p/x", "p/y"):
+            client.put("d", key, b"12345")
+    assert cli.main(["ls"]) == 0
+    assert capsys.readouterr().out == "d\n"
+    assert cli.main(["ls", "d/p/"]) == 0
+    assert capsys.readouterr().out == "p/x\np/y\n"
+    assert cli.main(["ls", "-l", "d", "--json"]) == 0
+    assert [(each["key"], each["size"], each["class"]) for each in _lines(capsys)] == [
+        ("a", 5, "default"), ("p/x", 5, "default"), ("p/y", 5, "default"),
+    ]  # fmt: skip
+    assert cli.main(["ls", "d/q"]) == 3
+    assert cli.main(["ls", "nowhere"]) == 3
+    assert "Domains: d." in capsys.readouterr().err
+
+
+def test_deleting(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """rm deletes what is named; a prefix only with -r, and not unasked; --dry-run deletes nothing."""
+    with Client(store.trackers) as client:
+        for key in ("a", "p/x", "p/y"):
+            client.put("d", key, b"")
+        assert cli.main(["rm", "d"]) == 2
+        assert cli.main(["rm", "d/nothing"]) == 3
+        assert cli.main(["rm", "-r", "d/p/"]) == 2
+        capsys.readouterr()
+        assert cli.main(["rm", "-r", "--dry-run", "d/p/"]) == 0
+        assert capsys.readouterr().out == "d/p/x\nd/p/y\n"
+        assert list(client.list_keys("d")) == ["a", "p/x", "p/y"]
+        assert cli.main(["rm", "-r", "--yes", "d/p/"]) == 0
+        assert list(client.list_keys("d")) == ["a"]
+        assert cli.main(["rm", "d/a"]) == 0
+        assert list(client.list_keys("d")) == []
+
+
+def test_a_domain_is_never_guessed(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that needs a domain and has none names those there are."""
+    (tmp_path / "f").write_bytes(b"")
+    for words in (["put", str(tmp_path / "f")], ["get"], ["info"], ["put", str(tmp_path / "f"), "/k"]):
+        assert cli.main(words) == 2
+        assert "Domains: d." in capsys.readouterr().err
+    assert cli.main(["put", str(tmp_path / "f"), "nowhere/k"]) == 3
+    assert "Domains: d." in capsys.readouterr().err
+
+
+def test_info_looks_at_the_replicas(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """info names every replica and what is wrong with it, also by its exit code."""
+    with Client(store.trackers) as client:
+        fid = client.put("d", "k", b"12345").fid
+    assert cli.main(["info", "d/k", "--json"]) == 0
+    (found,) = _lines(capsys)
+    assert found["size"] == 5
+    assert '"state": "ok"' in json.dumps(found["replicas"])
+    (path,) = store.replicas(fid)
+    path.unlink()
+    assert cli.main(["info", "d/k"]) == 7
+    assert "missing" in capsys.readouterr().out
+    assert cli.main(["info", "d/nothing"]) == 3
+
+
+def test_status_says_what_is_wrong(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """status is 0 when all is well, 1 with sentences when something is not, 6 when no tracker answers."""
+    assert cli.main(["status"]) == 0
+    assert "All is well." in capsys.readouterr().out
+    assert cli.main(["device", "change", "2", "--state", "down"]) == 0
+    assert cli.main(["status", "--json"]) == 1
+    assert _lines(capsys)[0]["problems"] == ["Device dev2 on h1 is down"]
+    both = f"{store.trackers},127.0.0.1:1"
+    assert cli.main(["status", "--tracker", both]) == 1
+    assert "127.0.0.1:1" in capsys.readouterr().out
+    assert cli.main(["status", "--tracker", "127.0.0.1:1"]) == 6
+
+
+def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Domains, classes, hosts, devices and settings are made, shown, changed and removed."""
+    for words in (
+        "domain add photos",
+        "class add photos thumbs --copies 1 --hash MD5",
+        "class change photos thumbs --policy MultipleDevices()",
+        "host add h9 --ip 127.0.0.9 --port 7509 --state down",
+        "host change h9 --get-port 7510",
+        "device add 99 --host h9",
+        "device change 99 --weight 50",
+        "settings set skip_mkcol 1",
+    ):
+        assert cli.main(words.split()) == 0, capsys.readouterr().err
+    shown = {}
+    for words in ("domain list", "class list photos", "host list", "device list", "settings list"):
+        assert cli.main([*words.split(), "--json"]) == 0
+        shown[words] = _lines(capsys)
+    assert shown["domain list"][1] == {"domain": "photos", "classes": ["default", "thumbs"]}
+    assert shown["class list photos"][1] == {
+        "domain": "photos", "class": "thumbs", "copies": 1, "policy": "MultipleDevices()", "hash": "MD5",
+    }  # fmt: skip
+    assert shown["host list"][1]["http_get_port"] == 7510
+    assert (shown["device list"][2]["devid"], shown["device list"][2]["weight"]) == (99, 50)
+    assert shown["settings list"][0]["skip_mkcol"] == "1"
+    assert cli.main(["host", "remove", "h9"]) == 4
+    assert cli.main(["class", "remove", "photos", "thumbs"]) == 0
+    assert cli.main(["domain", "remove", "photos"]) == 0
+    assert cli.main(["domain", "remove", "photos"]) == 3

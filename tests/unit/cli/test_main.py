@@ -1,0 +1,68 @@
+"""The command line as a whole: help, errors, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tawara import cli
+from tawara.cli import output
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tawara --help` names every command and every exit code, and imports none of the commands."""
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f" {name} " in text for _, name, _, _ in cli._COMMANDS)
+    assert "130 Ctrl-C" in text
+
+
+@pytest.mark.parametrize("command", ["put", "get", "ls", "rm", "info", "status", "domain", "class", "host", "device"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help of a command has an example or its subcommands, its options and the exit codes."""
+    assert cli.main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"tawara {command}" in text
+    assert "Exit codes" in text
+
+
+def test_help_is_quick() -> None:
+    """Help needs neither the client nor a daemon: what takes long to import is not imported."""
+    code = (
+        "import sys; from tawara import cli; cli.main(['--help']);"
+        "print([name for name in ('aiohttp', 'sqlalchemy', 'asyncio', 'rich.markdown') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["stauts"], "tawara: There is no command 'stauts'; is 'status' meant? See `tawara --help`.\n"),
+        (["put", "--nothing"], "tawara: Unknown option: --nothing. See `tawara put --help`.\n"),
+        (["ls", "--tracker", "x:y"], "tawara: 'x:y' is not an address. A tracker is HOST:PORT, several have commas"),
+    ],
+)
+def test_wrong_usage_is_one_line(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line is told in one line, with what to do, and exit code 2."""
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(text)
+    assert said.count("\n") == 1
+
+
+def test_control_characters_do_not_reach_a_terminal() -> None:
+    """Names are shown without what a terminal would act on."""
+    assert output.printable("a\x1b[31m\nb\udcff俵") == "a\\x1b[31m\\nb\\udcff俵"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (99_950, "100 kB"), (999_600, "1.0 MB")],
+)
+def test_sizes_for_people(size: int, text: str) -> None:
+    """Sizes have three digits at most."""
+    assert output.human_size(size) == text

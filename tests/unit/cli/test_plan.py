@@ -1,0 +1,134 @@
+"""Which file goes where."""
+
+from __future__ import annotations
+
+import posixpath
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tawara.cli import STREAM
+from tawara.cli.plan import Found, UnsafeKey, Upload, is_fetched, is_stored, relative_path, uploads
+from tawara.client.answers import FileInfo
+from tawara.model import errors
+from tawara.model.cluster import Checksum, HashType
+
+PART = st.text(st.characters(codec="utf-8"), max_size=4) | st.sampled_from(["", ".", "..", "...", "a", "\0"])
+KEY = st.lists(PART, min_size=1, max_size=6).map("/".join)
+
+
+@given(KEY, KEY)
+@example("../../etc/passwd", "")
+@example("/etc/passwd", "")
+@example("a/../../b", "a/")
+@example("a/b", "a/b")
+def test_no_key_escapes(key: str, prefix: str) -> None:
+    """Whatever the key and the prefix, the file is strictly below the directory, or the key is refused."""
+    try:
+        path = relative_path(key, prefix)
+    except UnsafeKey:
+        return
+    joined = posixpath.join("/root/directory", str(path))
+    assert posixpath.normpath(joined) == joined
+    assert joined.startswith("/root/directory/")
+    assert "\0" not in joined
+
+
+@given(st.lists(st.text("ab.c ", min_size=1, max_size=5).filter(lambda part: part not in (".", "..")), min_size=1))
+def test_plain_keys_keep_their_path(parts: list[str]) -> None:
+    """A key that is a plain path becomes that path, without the directories that the prefix names."""
+    key = "/".join(parts)
+    assert str(relative_path(key, "")) == key
+    assert str(relative_path(f"x/y/{key}", "x/y/")) == key
+    assert str(relative_path(f"x/y/{key}", "x/y")) == f"y/{key}"
+
+
+@given(st.lists(KEY, min_size=1, max_size=6, unique=True), st.sampled_from(["", "/"]))
+def test_two_keys_never_share_a_path(keys: list[str], end: str) -> None:
+    """Different keys below one prefix go to different paths."""
+    paths = []
+    for key in keys:
+        try:
+            paths.append(relative_path(f"p{end}{key}", f"p{end}"))
+        except UnsafeKey:
+            continue
+    assert len(set(paths)) == len(paths)
+
+
+def _found(argument: str, relative: str | None = None) -> Found:
+    path = argument if relative is None else f"{argument.rstrip('/')}/{relative}"
+    return Found(argument, path, relative, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "relative", "target", "key"),
+    [
+        ("dir/cat.jpg", None, "", "cat.jpg"),
+        ("dir/cat.jpg", None, "p/", "p/cat.jpg"),
+        ("dir/cat.jpg", None, "p/dog.jpg", "p/dog.jpg"),
+        (STREAM, None, "p/x", "p/x"),
+        ("a/site", "x/y", "p/", "p/site/x/y"),
+        ("a/site/", "x/y", "p/", "p/x/y"),
+        ("a/site", "x/y", "p", "p/x/y"),
+        (".", "x", "", "x"),
+        ("..", "x", "p/", "p/x"),
+        ("/", "x", "p/", "p/x"),
+    ],
+)
+def test_where_a_file_goes(argument: str, relative: str | None, target: str, key: str) -> None:
+    """The key is the target, or the prefix with the name, of a directory with its own name unless written with `/`."""
+    assert [each.key for each in uploads([_found(argument, relative)], target, single=True)] == [key]
+
+
+@pytest.mark.parametrize(
+    ("found", "target", "text"),
+    [
+        ([_found("a"), _found("b")], "key", "need a prefix"),
+        ([_found("x/a"), _found("y/a")], "p/", "would both be"),
+        ([_found(STREAM)], "p/", "needs a key"),
+        ([_found("a")], "k" * 1023 + "/", "longer than"),
+    ],
+)
+def test_what_cannot_be_stored(found: list[Found], target: str, text: str) -> None:
+    """Files that would overwrite each other, have no name, or too long a one, are refused before a byte moves."""
+    with pytest.raises(errors.UsageError, match=text):
+        uploads(found, target, single=len(found) == 1)
+
+
+def _info(*, stored_at: int | None = 100, checksum: Checksum | None = None) -> FileInfo:
+    return FileInfo("d", "k", 1, 5, "default", 1, checksum, (), stored_at)
+
+
+MD5 = Checksum(HashType.MD5, b"x" * 16)
+OTHER = Checksum(HashType.MD5, b"y" * 16)
+
+
+@pytest.mark.parametrize(
+    ("size", "mtime_ns", "info", "digest", "equal"),
+    [
+        (5, 99 * 10**9, _info(), None, True),
+        (5, 100 * 10**9, _info(), None, True),
+        (5, 100 * 10**9 + 1, _info(), None, False),
+        (4, 99 * 10**9, _info(), None, False),
+        (5, 99 * 10**9, _info(stored_at=None), None, False),
+        (5, 10**12, _info(checksum=MD5), MD5, True),
+        (5, 1, _info(checksum=MD5), OTHER, False),
+        (5, 1, _info(), MD5, False),
+    ],
+)
+def test_what_need_not_be_stored_again(
+    size: int, mtime_ns: int, info: FileInfo, digest: Checksum | None, equal: bool
+) -> None:
+    """A file is skipped if size and checksum agree, or it has not changed since it was stored; never on doubt."""
+    assert is_stored(Upload("f", "k", size, mtime_ns), info, digest) is equal
+
+
+def test_what_need_not_be_fetched_again() -> None:
+    """A fetched file has the time of its storing; another time, size or checksum means that it is fetched again."""
+    assert is_fetched(5, 100 * 10**9, _info(), None)
+    assert not is_fetched(5, 101 * 10**9, _info(), None)
+    assert not is_fetched(4, 100 * 10**9, _info(), None)
+    assert not is_fetched(5, 100 * 10**9, _info(stored_at=None), None)
+    assert is_fetched(5, 1, _info(checksum=MD5), MD5)
+    assert not is_fetched(5, 100 * 10**9, _info(checksum=MD5), OTHER)
