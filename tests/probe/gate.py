@@ -28,6 +28,8 @@ class Gate:
         self._held = Held.BEFORE
         self._open = asyncio.Event()
         self.caught = asyncio.Event()
+        self.given_up = asyncio.Event()
+        """Whether the client whose request was caught has gone away, and its request with it."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -56,6 +58,7 @@ class Gate:
         self._pattern, self._held = re.compile(request), held
         self._open.clear()
         self.caught.clear()
+        self.given_up.clear()
 
     def release(self) -> None:
         """Let everything through again, what was caught as well."""
@@ -75,6 +78,8 @@ class Gate:
                 try:
                     await self._requests(reader, there_writer, silent)
                 finally:
+                    if silent.is_set():
+                        self.given_up.set()
                     back.cancel()
                     await asyncio.gather(back, return_exceptions=True)
             finally:
@@ -86,31 +91,37 @@ class Gate:
             if self._pattern is not None and self._pattern.match(data):
                 self._pattern = None
                 if self._held is Held.BEFORE:
-                    await self._catch(reader)
+                    data += await self._catch(reader)
                 elif self._held is Held.HALF_WAY:
                     node.write(data[: len(data) - 10])
                     await node.drain()
                     await asyncio.sleep(0.05)  # so that the node has them
-                    await self._catch(reader)
-                    data = data[-10:]
+                    data = data[-10:] + await self._catch(reader)
                 else:
                     silent.set()
             node.write(data)
             await node.drain()
 
-    async def _catch(self, reader: asyncio.StreamReader) -> None:
-        """Wait until released; a client that goes away meanwhile takes its request along."""
+    async def _catch(self, reader: asyncio.StreamReader) -> bytes:
+        """Wait until released; what came meanwhile. A client that goes away takes its request along."""
         self.caught.set()
-        gone = asyncio.create_task(_until_closed(reader))
         opened = asyncio.create_task(self._open.wait())
+        meanwhile = b""
         try:
-            await asyncio.wait({gone, opened}, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                raise ConnectionResetError
+            while not opened.done():
+                more = asyncio.create_task(reader.read(65536))
+                await asyncio.wait({more, opened}, return_when=asyncio.FIRST_COMPLETED)
+                if not more.done():
+                    more.cancel()
+                    await asyncio.gather(more, return_exceptions=True)
+                elif more.exception() is not None or not more.result():
+                    self.given_up.set()
+                    raise ConnectionResetError
+                else:
+                    meanwhile += more.result()
         finally:
-            for task in (gone, opened):
-                task.cancel()
-            await asyncio.gather(gone, opened, return_exceptions=True)
+            opened.cancel()
+        return meanwhile
 
     async def _answers(self, node: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event) -> None:
         while data := await node.read(65536):
@@ -120,8 +131,3 @@ class Gate:
             writer.write(data)
             await writer.drain()
         writer.close()
-
-
-async def _until_closed(reader: asyncio.StreamReader) -> None:
-    while not reader.at_eof() and reader.exception() is None:
-        await asyncio.sleep(0.02)

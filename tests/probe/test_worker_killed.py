@@ -55,7 +55,8 @@ class Cluster:
             async with asyncio.timeout(PATIENCE):
                 await gate.caught.wait()
             worker.kill()
-            await worker.wait()
+            async with asyncio.timeout(PATIENCE):
+                await gate.given_up.wait()
         gate.release()
 
     async def settle(self) -> dict[int, set[int]]:
@@ -155,7 +156,8 @@ async def test_file_deleted_while_it_is_copied_and_the_worker_killed(tmp_path: P
                 await gate.caught.wait()
             await probe.home.metadata.write(files.delete, probe.home.dmid, b"key", now=int(time.time()))
             worker.kill()
-            await worker.wait()
+            async with asyncio.timeout(PATIENCE):
+                await gate.given_up.wait()
         gate.release()
         assert await probe.settle() == {}
 
