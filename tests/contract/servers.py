@@ -38,6 +38,10 @@ class Server(Protocol):
         """Remove a database, whoever is connected to it."""
         ...
 
+    def execute(self, database: str, statements: Sequence[str]) -> None:
+        """Execute statements by the server's own client program."""
+        ...
+
     def start(self) -> None:
         """Start it (again)."""
         ...
@@ -174,6 +178,17 @@ class PostgresServer:
         """See Server."""
         self._ask(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
+    def execute(self, database: str, statements: Sequence[str]) -> None:
+        """See Server."""
+        program = [self._psql, "-h", str(self._process.directory), "-U", "tawara", "-d", database, "-q"]
+        subprocess.run(
+            [*program, "-v", "ON_ERROR_STOP=1"],
+            input=";\n".join([*statements, ""]).encode(),
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
     def kill(self) -> None:
         """See Server."""
         pid = self._process.data / "postmaster.pid"
@@ -242,6 +257,10 @@ class MariaServer:
     def drop(self, database: str) -> None:
         """See Server."""
         self._ask(f"DROP DATABASE IF EXISTS {database}")
+
+    def execute(self, database: str, statements: Sequence[str]) -> None:
+        """See Server."""
+        self._ask(";\n".join([f"USE {database}", "SET NAMES utf8mb4", *statements]))
 
     def kill(self) -> None:
         """See Server."""

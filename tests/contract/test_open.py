@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.metadata import cluster
+from tawara.metadata import cluster, migrations
 from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, Db
@@ -45,13 +45,10 @@ async def test_a_database_of_something_else_is_refused(blank_url: str) -> None:
     """A table `file` without `server_settings`, and a MogileFS that was not adopted, are left alone."""
     metadata = await open_metadata(blank_url)
 
-    async def like_mogilefs(tx: Transaction) -> None:
-        await tx.run("DROP TABLE tawara_file")
-
     async def foreign(tx: Transaction) -> None:
         await tx.run("DROP TABLE server_settings")
 
-    await metadata.write(like_mogilefs)
+    await metadata.write(migrations.migrate, to=0)
     with pytest.raises(ConfigurationError, match="MogileFS") as caught:
         await open_metadata(blank_url)
     assert "tawara adopt" in (caught.value.hint or "")

@@ -35,6 +35,7 @@ async def fill(tx: Transaction) -> None:
         f"INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, ?, 0, 1, {key}, '1')",
         [(n + ROWS, n, b"upload/%06d" % n) for n in numbers],
     )
+    await tx.advance("tempfile", "fid", 2 * ROWS)
 
 
 class Explained:

@@ -7,11 +7,13 @@ from collections.abc import Collection
 from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
+OWN_VERSION = "1"
+"""schema.TAWARA_SCHEMA, for those who do without the DDL."""
 _FOUNDING = "tawara_founding"
 """A setting that is there while the tables are being made, where that takes more than one transaction."""
 
 
-async def ensure(link: Link, tables: Collection[str]) -> None:
+async def ensure(link: Link, tables: Collection[str], *, any_version: bool) -> None:
     """Check the schema of a database that has these tables; make it where there is none. The caller holds a lock.
 
     Raises ConfigurationError, with a sentence for the operator, when the database is not for us.
@@ -33,10 +35,21 @@ async def ensure(link: Link, tables: Collection[str]) -> None:
             f"The database has schema version {version or 'unknown'}; this tracker needs 17",
             hint="A MogileFS of before 2.73 brings it up to 17: mogdbsetup.",
         )
-    if "tawara_file" not in tables:
+    if not any_version:
+        check_own_version(settings.get("tawara_schema_version"))
+
+
+def check_own_version(version: str | None) -> None:
+    """Refuse a database whose tables of ours are not of this program's version. Raises ConfigurationError."""
+    if version is None:
         raise ConfigurationError(
             "The database is one of MogileFS, and has none of the tables that Tawara adds",
             hint="`tawara adopt` says what it would add, and adds it on --yes.",
+        )
+    if version != OWN_VERSION:
+        raise ConfigurationError(
+            f"The database has version {version} of Tawara's tables; this program needs {OWN_VERSION}",
+            hint="`tawara adopt` says what it would change, and changes it on --yes.",
         )
 
 

@@ -31,7 +31,7 @@ STATEMENTS = 256
 """Most statements that a connection keeps prepared."""
 _LOST = {1040, 1047, 1053, 1077, 1080, 1152, 1159, 1161, 1203, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 3169}
 _AGAIN = {1020, 1205, 1213, 1614}
-_BAD_VALUE = {1366, 1406, 3854, 1300}
+_BAD_VALUE = {1267, 1366, 1406, 3854, 1300}
 _DENIED = {1044, 1045, 1049, 1698}
 
 
@@ -49,6 +49,65 @@ class MysqlDialect(StandardDialect):
         changes = ", ".join(f"{column} = VALUES({column})" for column in columns)
         both = (*key, *columns)
         return f"INSERT INTO {table} ({', '.join(both)}) VALUES ({marks(both)}) ON DUPLICATE KEY UPDATE {changes}"
+
+
+_KEY_MARK = "/*key*/"
+_UNMAPPED = {each: chr(each) for each in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
+_CP1252 = [_UNMAPPED.get(each) or bytes([each]).decode("cp1252") for each in range(256)]
+"""What MySQL calls latin1: a character for every byte."""
+
+
+class LegacyMysqlDialect(MysqlDialect):
+    """For keys as MogileFS keeps them: text, in a column with a character set and a collation (17.2).
+
+    The bytes of a key are what a client of mogilefsd sees: the text in the character set of its connection, `utf8mb4`
+    or, with old client libraries, `latin1`. Values go as text, so that the server compares them in the column's
+    collation and finds them by its index; which keys are the same, and how they are sorted, it says as before (17.5).
+    """
+
+    key_value = f"?{_KEY_MARK}"
+    exact_keys = False
+
+    def __init__(self, charset: str) -> None:
+        """`charset` is that of mogilefsd's connection."""
+        self._charset = charset
+
+    def text(self, key: bytes) -> str:
+        """A key as the text that stands for it. Raises InvalidKey where there is none."""
+        if self._charset == "latin1":
+            return "".join(_CP1252[byte] for byte in key)
+        try:
+            return key.decode()
+        except UnicodeDecodeError:
+            raise InvalidKey("This database, made by MogileFS, keeps keys of valid UTF-8 only") from None
+
+    def key_column(self, column: str) -> str:
+        """See Dialect."""
+        return f"CAST(CONVERT({column} USING {self._charset}) AS BINARY)"
+
+    def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
+        """See Dialect. The collation finds candidates by the index, the bytes decide."""
+        conditions: list[str] = []
+        values: list[object] = []
+        if prefix:
+            conditions.append(f"LEFT({self.key_column(column)}, ?) = ?")
+            values += (len(prefix), prefix)
+            whole = prefix if self._charset == "latin1" else prefix.decode(errors="ignore").encode()
+            if prefix.startswith(whole):
+                escaped = whole.replace(b"\\", b"\\\\").replace(b"%", b"\\%").replace(b"_", b"\\_")
+                conditions.append(f"{column} LIKE {self.key_value}")
+                values.append(escaped + b"%")
+        if after is not None:
+            conditions.append(f"{column} > {self.key_value}")
+            values.append(after)
+        return conditions, values
+
+
+@functools.lru_cache(maxsize=1024)
+def _key_places(sql: str) -> tuple[int, ...]:
+    """Which of a statement's values are keys that go as text."""
+    pieces = sql.split("?")[1:]
+    return tuple(place for place, piece in enumerate(pieces) if piece.startswith(_KEY_MARK))
 
 
 def _translate(error: Exception) -> Exception:
@@ -76,6 +135,11 @@ class MysqlLink:
 
     async def _ask(self, sql: str, values: Sequence[object]) -> Any:
         """The result of a statement: `rows`, `affected_rows`, `insert_id`."""
+        if isinstance(self.dialect, LegacyMysqlDialect) and (places := _key_places(sql)):
+            given = list(values)
+            for place in places:
+                given[place] = self.dialect.text(cast("bytes", given[place]))
+            values = given
         try:
             return await (await self._statement(sql)).execute(values)
         except (my.Error, OSError) as error:
@@ -212,7 +276,11 @@ def _arguments(url: str, password: str | None, pace: Pace) -> dict[str, Any]:
     unknown = options.keys() - {"unix_socket", "ssl_ca", "keys"}
     if unknown:
         raise ConfigurationError(f"The database URL has unknown options: {', '.join(sorted(unknown))}")
+    charset = options.get("keys", "utf8mb4")
+    if charset not in ("utf8mb4", "latin1"):
+        raise ConfigurationError(f"keys={charset}: the keys of MogileFS are utf8mb4 or latin1")
     arguments: dict[str, Any] = {
+        "keys": charset,
         "user": unquote(parts.username or "tawara"),
         "password": password or "",
         "database": unquote(parts.path.strip("/")),
@@ -248,14 +316,17 @@ async def _connect(arguments: dict[str, Any], pace: Pace, dialect: Dialect) -> M
     return link
 
 
-async def open_mysql(url: str, password: str | None, pace: Pace | None = None) -> Metadata:
+async def open_mysql(
+    url: str, password: str | None, pace: Pace | None = None, *, any_version: bool = False
+) -> Metadata:
     """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
     pace = pace or Pace()
     arguments = _arguments(url, password, pace)
+    charset: str = arguments.pop("keys")
     try:
         link = await _connect(arguments, pace, MysqlDialect())
         try:
-            dialect = await _examine(link)
+            dialect = await _examine(link, any_version, charset)
         finally:
             await link.close()
     except Lost as error:
@@ -263,7 +334,7 @@ async def open_mysql(url: str, password: str | None, pace: Pace | None = None) -
     return ServerMetadata(functools.partial(_connect, arguments, pace, dialect), pace)
 
 
-async def _examine(link: MysqlLink) -> Dialect:
+async def _examine(link: MysqlLink, any_version: bool, charset: str) -> Dialect:
     """Whether the server is good enough, and the database for us; how it keeps keys."""
     row = await link.row("SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin")
     assert row is not None
@@ -279,7 +350,11 @@ async def _examine(link: MysqlLink) -> Dialect:
     await link.row("SELECT GET_LOCK(CONCAT('tawara:', DATABASE()), 30)")
     try:
         tables = await link.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
-        await founding.ensure(link, {name for (name,) in tables})
+        await founding.ensure(link, {name for (name,) in tables}, any_version=any_version)
     finally:
         await link.row("SELECT RELEASE_LOCK(CONCAT('tawara:', DATABASE()))")
-    return MysqlDialect()
+    column = await link.row(
+        "SELECT LOWER(data_type) FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name = 'file' AND column_name = 'dkey'"
+    )
+    return MysqlDialect() if column is not None and column[0] == "varbinary" else LegacyMysqlDialect(charset)

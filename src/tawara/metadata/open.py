@@ -20,7 +20,9 @@ _ENGINES = {
 }
 
 
-async def open_metadata(url: str, *, password_file: Path | None = None, pace: Pace | None = None) -> Metadata:
+async def open_metadata(
+    url: str, *, password_file: Path | None = None, pace: Pace | None = None, any_version: bool = False
+) -> Metadata:
     """Open the database at `url`, and make the tables first where it is empty.
 
     `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one),
@@ -29,13 +31,14 @@ async def open_metadata(url: str, *, password_file: Path | None = None, pace: Pa
     trackers spoke Latin-1 `?keys=latin1`).
 
     The password comes from `password_file`, or the variables TAWARA_DB_PASSWORD, PGPASSWORD, MYSQL_PWD; one in the URL
-    is refused, since URLs are shown in logs and process lists. Raises ConfigurationError when the URL makes no sense or
-    the database is not for us, Db when it does not answer.
+    is refused, since URLs are shown in logs and process lists. `any_version` opens a database whose tables of ours are
+    missing or of another version, for `migrations` alone. Raises ConfigurationError when the URL makes no sense or the
+    database is not for us, Db when it does not answer.
     """
     parts = urlsplit(url)
     engine = _ENGINES.get(parts.scheme)
     if engine == "sqlite":
-        return _open_sqlite(parts)
+        return _open_sqlite(parts, any_version)
     if engine is None:
         raise ConfigurationError(
             f"{parts.scheme or 'The database URL'} is not an engine of ours",
@@ -52,19 +55,19 @@ async def open_metadata(url: str, *, password_file: Path | None = None, pace: Pa
     if engine == "postgresql":
         from tawara.metadata.postgres import open_postgres
 
-        return await open_postgres(url, password, pace)
+        return await open_postgres(url, password, pace, any_version=any_version)
     from tawara.metadata.mysql import open_mysql
 
-    return await open_mysql(url, password, pace)
+    return await open_mysql(url, password, pace, any_version=any_version)
 
 
-def _open_sqlite(parts: SplitResult) -> Metadata:
+def _open_sqlite(parts: SplitResult, any_version: bool) -> Metadata:
     from tawara.metadata.sqlite import SqliteMetadata
 
     path = unquote(parts.path)
     if parts.netloc or not path.strip("/"):
         raise ConfigurationError("A SQLite URL has three slashes and a path", hint="sqlite:///var/lib/tawara/tawara.db")
-    return SqliteMetadata.open(Path("/" + path.lstrip("/") if path.startswith("/") else path))
+    return SqliteMetadata.open(Path("/" + path.lstrip("/") if path.startswith("/") else path), any_version=any_version)
 
 
 def _password(engine: str, file: Path | None) -> str | None:

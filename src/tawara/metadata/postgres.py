@@ -215,22 +215,24 @@ async def _connect(url: str, password: str | None, pace: Pace, dialect: Dialect)
                 **_PLANNING,
             },
         )
-    except (pg.InvalidAuthorizationSpecificationError, pg.InvalidCatalogNameError, ssl.SSLError) as error:
-        raise ConfigurationError(f"PostgreSQL does not let us in: {error}") from error
     except (pg.ClientConfigurationError, ValueError) as error:
         raise ConfigurationError(f"The database URL makes no sense: {error}") from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        if isinstance(error, ssl.SSLError) or not isinstance(error, _LOST):
+            raise ConfigurationError(f"PostgreSQL does not let us in: {error}") from error
         raise Lost from error
     return PostgresLink(connection, dialect)
 
 
-async def open_postgres(url: str, password: str | None, pace: Pace | None = None) -> Metadata:
+async def open_postgres(
+    url: str, password: str | None, pace: Pace | None = None, *, any_version: bool = False
+) -> Metadata:
     """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
     pace = pace or Pace()
     try:
         link = await _connect(url, password, pace, PostgresDialect())
         try:
-            dialect = await _examine(link)
+            dialect = await _examine(link, any_version)
         finally:
             await link.close()
     except Lost as error:
@@ -238,7 +240,7 @@ async def open_postgres(url: str, password: str | None, pace: Pace | None = None
     return ServerMetadata(functools.partial(_connect, url, password, pace, dialect), pace)
 
 
-async def _examine(link: PostgresLink) -> Dialect:
+async def _examine(link: PostgresLink, any_version: bool) -> Dialect:
     """Whether the server is good enough, and the database for us; how it keeps keys."""
     version = await link.row("SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')")
     if version is not None and version[0] < OLDEST:
@@ -248,7 +250,7 @@ async def _examine(link: PostgresLink) -> Dialect:
     await link.begin(snapshot=False)
     await link.rows("SELECT pg_advisory_xact_lock(?)", _FOUNDING_LOCK)
     tables = await link.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()")
-    await founding.ensure(link, {name for (name,) in tables})
+    await founding.ensure(link, {name for (name,) in tables}, any_version=any_version)
     await link.commit()
     row = await link.row(
         "SELECT data_type FROM information_schema.columns"

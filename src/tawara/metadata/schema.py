@@ -230,9 +230,14 @@ def statements(dialect_name: str, only: Collection[str] = ()) -> list[str]:
     for table in tables.sorted_tables:
         if only and table.name not in only:
             continue
-        ddl.append(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-        ddl.extend(
-            str(CreateIndex(index, if_not_exists=dialect_name != "mysql").compile(dialect=dialect))
-            for index in sorted(table.indexes, key=str)
-        )
+        create = str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)).strip()
+        indexes = sorted(table.indexes, key=str)
+        if dialect_name == "mysql":
+            # MySQL has no CREATE INDEX IF NOT EXISTS: its indexes are made with the table, whole or not at all.
+            keys = "".join(f",\n\tKEY {each.name} ({', '.join(each.columns.keys())})" for each in indexes)
+            body, closing, options = create.rpartition("\n)")
+            ddl.append(f"{body}{keys}{closing}{options}")
+        else:
+            ddl.append(create)
+            ddl.extend(str(CreateIndex(each, if_not_exists=True).compile(dialect=dialect)) for each in indexes)
     return ddl

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from tawara.metadata.batching import Lane
 from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together, Transaction
-from tawara.model.errors import Db, Dup
+from tawara.model.errors import ConfigurationError, Db, Dup
 
 
 class Again(Exception):
@@ -94,7 +94,7 @@ class _Links:
     async def use(self, work: Callable[[Link], Awaitable[T]]) -> T:
         """Do `work` with a connection of its own. One that is Lost or left in the middle is not used again."""
         async with self._free:
-            link = self._idle.pop() if self._idle else await self._connect()
+            link = self._idle.pop() if self._idle else await self._another()
             try:
                 result = await work(link)
             except (Lost, asyncio.CancelledError):
@@ -105,6 +105,12 @@ class _Links:
                 raise
             self._idle.append(link)
             return result
+
+    async def _another(self) -> Link:
+        try:
+            return await self._connect()
+        except ConfigurationError as error:
+            raise Unanswered(error.message) from error  # it let us in before: who asks now can do nothing about it
 
     def forget(self) -> None:
         """Drop the idle connections, which are likely lost as well."""

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from tawara.metadata.contract import Dialect, P, Question, Row, T, Transaction
 from tawara.metadata.dialect import StandardDialect
+from tawara.metadata.founding import check_own_version
 from tawara.model.errors import ConfigurationError, Db, Dup, TawaraError
 
 GROUP = 256
@@ -117,7 +118,7 @@ class _Change:
 class SqliteMetadata:
     """A SQLite file as `contract.Metadata`. Belongs to one event loop; other processes may open the file too."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, any_version: bool = False) -> None:
         """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of ours."""
         self._path = path
         try:
@@ -126,7 +127,7 @@ class SqliteMetadata:
         except sqlite3.Error as error:
             raise ConfigurationError(f"{path} cannot be opened as a database: {error}") from error
         try:
-            self._check_schema()
+            self._check_schema(any_version)
         except BaseException:
             self._reader.close()
             self._writer_connection.close()
@@ -139,13 +140,13 @@ class SqliteMetadata:
         self._closed = False
 
     @classmethod
-    def open(cls, path: Path) -> SqliteMetadata:
+    def open(cls, path: Path, *, any_version: bool = False) -> SqliteMetadata:
         """Open the database at `path`, and make it first if there is none."""
         if not path.exists():
             create(path)
-        return cls(path)
+        return cls(path, any_version=any_version)
 
-    def _check_schema(self) -> None:
+    def _check_schema(self, any_version: bool) -> None:
         from_tables = "SELECT value FROM server_settings WHERE field = 'schema_version'"
         try:
             row = self._reader.execute(from_tables).fetchone()
@@ -153,6 +154,10 @@ class SqliteMetadata:
             raise ConfigurationError(f"{self._path} is not a database of Tawara or MogileFS: {error}") from error
         if row is None or row[0] != "17":
             raise ConfigurationError(f"{self._path} has schema version {row and row[0]}; this tracker needs 17")
+        if not any_version:
+            own = "SELECT value FROM server_settings WHERE field = 'tawara_schema_version'"
+            version = self._reader.execute(own).fetchone()
+            check_own_version(version and version[0])
 
     async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. Never suspends."""

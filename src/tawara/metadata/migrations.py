@@ -1,0 +1,89 @@
+"""Versions of our own tables, as steps forwards and backwards; version 0 is a MogileFS that knows nothing of us.
+
+The version stands in `server_settings.tawara_schema_version`. `migrate` is a change like any other
+(`metadata.write(migrations.migrate, to=1)`); the database is opened with `open_metadata(url, any_version=True)` for it.
+Where DDL commits by itself (MariaDB, MySQL) every statement can be repeated, so that a step that was cut off is done by
+taking it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tawara.metadata.contract import Transaction
+from tawara.model.errors import ConfigurationError, InUse
+
+VERSION_FIELD = "tawara_schema_version"
+_OWN = ("tawara_copy", "tawara_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From version `to - 1` to `to`, and back."""
+
+    to: int
+    summary: str
+    """What it does, for the operator."""
+    forwards: Callable[[str], Sequence[str]]
+    """The statements, for the dialect of that name."""
+    backwards: Callable[[str], Sequence[str]]
+    empty_before_backwards: Sequence[str] = ()
+    """Tables whose rows nothing else could mean: going back is refused while there are any."""
+
+
+def _own_tables(dialect: str) -> list[str]:
+    from tawara.metadata import schema
+
+    return schema.statements(dialect, only=_OWN)
+
+
+STEPS = (
+    Step(
+        1,
+        "adds the tables tawara_file (time and media type of each file) and tawara_copy (copies under way)",
+        _own_tables,
+        lambda dialect: [f"DROP TABLE IF EXISTS {table}" for table in _OWN],
+        empty_before_backwards=("tawara_copy",),
+    ),
+)
+
+
+async def version(tx: Transaction) -> int:
+    """The version of our tables in this database; 0 if it has none."""
+    row = await tx.row("SELECT value FROM server_settings WHERE field = ?", VERSION_FIELD)
+    return int(row[0]) if row and row[0] else 0
+
+
+def route(now: int, to: int) -> list[tuple[Step, bool]]:
+    """The steps between two versions, each with whether it is taken forwards. Raises ConfigurationError."""
+    newest = STEPS[-1].to
+    for each in (now, to):
+        if not 0 <= each <= newest:
+            raise ConfigurationError(f"There is no version {each} of Tawara's tables; this program knows 0 to {newest}")
+    if to >= now:
+        return [(step, True) for step in STEPS if now < step.to <= to]
+    return [(step, False) for step in reversed(STEPS) if to < step.to <= now]
+
+
+async def migrate(tx: Transaction, *, to: int) -> list[str]:
+    """Bring our tables to version `to`; the statements that were executed.
+
+    Raises ConfigurationError for a version that is not known, InUse when going back would lose what must not be lost.
+    """
+    done: list[str] = []
+    for step, forwards in route(await version(tx), to):
+        if not forwards:
+            for table in step.empty_before_backwards:
+                if await tx.row(f"SELECT 1 FROM {table} LIMIT 1") is not None:
+                    raise InUse(f"{table} has rows; let the workers finish what they have begun, then try again")
+        name = tx.dialect.name
+        for statement in step.forwards(name) if forwards else step.backwards(name):
+            await tx.run(statement)
+            done.append(" ".join(statement.split()))
+        now = step.to if forwards else step.to - 1
+        if now:
+            await tx.run(tx.dialect.upsert("server_settings", ("field",), ("value",)), VERSION_FIELD, str(now))
+        else:
+            await tx.run("DELETE FROM server_settings WHERE field = ?", VERSION_FIELD)
+    return done
