@@ -59,7 +59,8 @@ class TrackerServer:
         self._listening = False
         self._stopping = False
         self._connections: set[Connection] = set()
-        self._arriving = 0
+        self._arriving: set[Connection] = set()
+        """Accepted, and not yet told by the transport that they are there."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Event | None = None
         """Set when the last connection of a stopping server is gone."""
@@ -118,7 +119,7 @@ class TrackerServer:
     def _accept(self) -> None:
         assert self._socket is not None
         for _ in range(_ACCEPTED_AT_ONCE):
-            if len(self._connections) + self._arriving >= self.limits.connections:
+            if len(self._connections) + len(self._arriving) >= self.limits.connections:
                 self._deafen()  # the others wait in the backlog
                 return
             try:
@@ -132,22 +133,28 @@ class TrackerServer:
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._arriving += 1
             self._keep(self._take_in(accepted))
 
-    async def _take_in(self, accepted: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), accepted)
-        except OSError as error:
-            accepted.close()
-            _log.debug("a connection ended as it began", error=str(error))
-        finally:
-            self._arriving -= 1
+    def _take_in(self, accepted: socket.socket) -> Coroutine[Any, Any, None]:
+        connection = Connection(self)
+        self._arriving.add(connection)
+
+        async def take_in() -> None:
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted)
+            except OSError as error:
+                _log.debug("a connection ended as it began", error=str(error))
+                accepted.close()
+                self._arriving.discard(connection)
+                self._listen()
+
+        return take_in()
 
     # --- what connections tell ----------------------------------------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
         """A connection is there."""
+        self._arriving.discard(connection)
         self._connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
