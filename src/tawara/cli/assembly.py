@@ -114,7 +114,18 @@ async def _start_what_knows_names(
 
     if Room.WORKERS in rooms:
         care = configuration.workers
-        await _start(stack, Workers(metadata, view, nodes, bells, replicate=care.replicate, delete=care.delete))
+        await _start(
+            stack,
+            Workers(
+                metadata,
+                view,
+                nodes,
+                bells,
+                replicate=care.replicate,
+                delete=care.delete,
+                alone=set(rooms) == set(Room),
+            ),
+        )
     if Room.TRACKER in rooms:
         tracker = TrackerServer(
             metadata,
