@@ -38,7 +38,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model.cluster import HostState, Observation, Observed
 from tawara.node.server import StorageNode
 from tawara.tracker.server import TrackerServer
-from tawara.wire.line import Accepted, decode_reply, encode_request
+from tawara.wire.line import Accepted, Args, decode_reply, encode_request
 
 KEYS = 10_000
 DEVICES = 4
@@ -255,7 +255,7 @@ class Create(Peer):
             answer = self._node.recv(65536)
             if b" 200 " not in answer[:16] and b" 201 " not in answer[:16]:
                 raise RuntimeError(answer.decode())
-            close = {**self._opened, "domain": "d", "key": self._name, "size": len(BODY)}
+            close: Args = {**self._opened, "domain": "d", "key": self._name, "size": len(BODY)}
             self.tracker.send(encode_request("create_close", close))
             self._step = 2
             return self.tracker
@@ -266,7 +266,7 @@ LOADS: dict[str, type[Peer]] = {"noop": Noop, "get_paths": GetPaths, "list_keys"
 
 
 def _generate(load: str, ports: PORTS, connections: int, seconds: float, seed: int, result: Pipe) -> None:
-    """Keep `connections` busy for some time, after a moment of warming up; send the latencies, how busy we were, and how many."""
+    """Keep `connections` busy for some time after warming up; send the latencies, how busy we were, all requests."""
     rng = Random(seed)
     epoll = select.epoll()
     peers: dict[int, Peer] = {}
@@ -328,7 +328,9 @@ def measure(load: str, running: Servers, connections: int, seconds: float, gener
     for number in range(generators):
         ours, theirs = spawn.Pipe()
         share = connections // generators + (number < connections % generators)
-        process = spawn.Process(target=_generate, args=(load, running.ports, share, seconds, number, theirs))
+        process: BaseProcess = spawn.Process(
+            target=_generate, args=(load, running.ports, share, seconds, number, theirs)
+        )
         process.start()
         started.append((process, ours))
     latencies: list[float] = []
