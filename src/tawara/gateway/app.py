@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 import tawara
@@ -71,6 +71,12 @@ class MethodNotAllowed(UsageError):
     """This method is not served here"""
 
     http = 405
+
+
+class VersionNotSupported(UsageError):
+    """This version of HTTP is not spoken here"""
+
+    http = 505
 
 
 class UnsupportedCoding(UsageError):
@@ -156,6 +162,8 @@ class HttpDoor:
         return response
 
     async def _respond(self, request: web.BaseRequest, step: Step | None) -> web.StreamResponse:
+        if not HttpVersion10 <= request.version <= HttpVersion11:
+            raise VersionNotSupported
         target = parse_target(request.raw_path)
         method = "PUT" if step in (Step.ADMIT, Step.STORE) else request.method
         if method not in METHODS.split(", "):

@@ -89,6 +89,7 @@ class Configuration:
 
 _SENTENCES: Final = {
     400: "The request is not understood",
+    404: "There is no such thing",
     405: "This method is not served here",
     411: "A PUT needs Content-Length or Transfer-Encoding: chunked",
     413: "The body is too large, or has no place here",
@@ -97,9 +98,11 @@ _SENTENCES: Final = {
     500: "Internal error",
     501: "The transfer encoding is not known",
     503: "The store does not answer now; try again",
+    505: "This version of HTTP is not spoken here",
 }
 _OWN: Final = """\
 error_page 400 /.tawara/nginx/400;
+error_page 404 /.tawara/nginx/404;
 error_page 405 /.tawara/nginx/405;
 error_page 411 /.tawara/nginx/411;
 error_page 413 /.tawara/nginx/413;
@@ -108,6 +111,7 @@ error_page 494 /.tawara/nginx/431;
 error_page 500 /.tawara/nginx/500;
 error_page 501 /.tawara/nginx/501;
 error_page 502 503 504 /.tawara/nginx/503;
+error_page 505 /.tawara/nginx/505;
 """
 _REFUSALS: Final = (400, 401, 404, 405, 409, 411, 412, 413, 415, 422, 500, 503, 507)
 _FAILED: Final = "400 401 403 404 405 408 409 410 416 429 500 501 502 503 504 507"
@@ -139,7 +143,7 @@ http {{
     scgi_temp_path temporary/scgi;
     sendfile on;
     tcp_nopush on;
-    keepalive_timeout 75s;
+    keepalive_timeout {_seconds(conf.header_time)};
     client_header_timeout {_seconds(conf.header_time)};
     client_body_timeout {_seconds(conf.stalled_body)};
     send_timeout {_seconds(conf.stalled_body)};
@@ -186,6 +190,7 @@ def _door() -> str:
 location / {{
     error_page 418 = @put;
 {_indent(_OWN)}
+    if ($server_protocol = HTTP/0.9) {{ return 505; }}
     if ($request_method = PUT) {{ return 418; }}
     if ($request_method !~ ^(GET|HEAD|DELETE|OPTIONS)$) {{ return 405; }}
     if ($content_length !~ ^0*$) {{ return 413; }}
@@ -217,6 +222,13 @@ location = /.tawara/nginx/admit {{
     proxy_set_header {Field.LENGTH} $content_length;
     proxy_set_header {Field.CODING} $http_transfer_encoding;
     proxy_read_timeout 60s;
+    proxy_intercept_errors on;
+    error_page 400 = @unreadable;
+    error_page 404 /.tawara/nginx/404;
+}}
+
+location @unreadable {{
+    return 403;
 }}
 """
 
@@ -237,6 +249,7 @@ def _to_gateway(step: Step) -> str:
 
 
 def _refused() -> str:
+    """What the gateway said of a PUT. Without a status it could not read the header."""
     tests = "".join(
         f'    if ($tawara_status = {status}) {{ return {status} "$tawara_sentence\\n"; }}\n' for status in _REFUSALS
     )
@@ -244,7 +257,7 @@ def _refused() -> str:
 location @refused {{
     default_type text/plain;
     add_header WWW-Authenticate $tawara_challenge always;
-{tests}    return 500 "Internal error\\n";
+{tests}    return 400 "{_SENTENCES[400]}\\n";
 }}
 """
 
