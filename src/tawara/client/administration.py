@@ -23,7 +23,7 @@ class Administration:
 
     async def domains(self) -> list[DomainInfo]:
         """All domains with their classes, by name."""
-        found = DomainInfo.read(await self._trackers.ask("get_domains"))
+        found = await self._trackers.ask_for(DomainInfo.read, "get_domains")
         return sorted(found, key=lambda each: each.name)
 
     async def classes(self, domain: str) -> list[answers.ClassInfo]:
@@ -78,7 +78,7 @@ class Administration:
 
     async def hosts(self) -> list[Host]:
         """All hosts, by name."""
-        return sorted(answers.read_hosts(await self._trackers.ask("get_hosts")), key=lambda each: each.name)
+        return sorted(await self._trackers.ask_for(answers.read_hosts, "get_hosts"), key=lambda each: each.name)
 
     async def create_host(
         self,
@@ -118,7 +118,7 @@ class Administration:
 
     async def devices(self) -> list[DeviceInfo]:
         """All devices, by number."""
-        found = DeviceInfo.read(await self._trackers.ask("get_devices"))
+        found = await self._trackers.ask_for(DeviceInfo.read, "get_devices")
         return sorted(found, key=lambda each: each.devid)
 
     async def create_device(self, devid: int, *, host: str, state: DeviceState = DeviceState.ALIVE) -> None:
@@ -141,7 +141,7 @@ class Administration:
 
     async def settings(self) -> dict[str, str]:
         """The cluster's settings that the tracker shows."""
-        return answers.read_settings(await self._trackers.ask("server_settings"))
+        return await self._trackers.ask_for(answers.read_settings, "server_settings")
 
     async def setting(self, key: str) -> str:
         """One setting, empty if it is not set."""
@@ -153,7 +153,7 @@ class Administration:
 
     async def replicate_now(self) -> int:
         """Make deferred copies due now; how many."""
-        return int((await self._trackers.ask("replicate_now")).get("count", b"0"))
+        return await self._trackers.ask_for(lambda reply: int(reply["count"]), "replicate_now")
 
     async def clear_cache(self) -> None:
         """Let the tracker look at the database and at every device again; it has when this returns."""

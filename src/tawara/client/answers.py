@@ -164,14 +164,15 @@ class Destination:
     url: str
 
 
-def read_destinations(reply: Reply) -> list[Destination]:
-    """From the reply to create_open, best first."""
-    if "dev_count" not in reply:
-        return [Destination(int(reply["devid"]), _text(reply, "path"))]
-    return [
+def read_opened(reply: Reply) -> tuple[int, list[Destination]]:
+    """From the reply to create_open: the fid, and at least one destination, best first."""
+    destinations = [
         Destination(int(reply[f"devid_{number}"]), _text(reply, f"path_{number}"))
         for number in _count(reply, "dev_count")
     ]
+    if not destinations:
+        raise ValueError("no destination")
+    return int(reply["fid"]), destinations
 
 
 def read_paths(reply: Reply) -> list[str]:

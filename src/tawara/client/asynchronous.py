@@ -172,7 +172,7 @@ class AsyncClient(Administration):
         if not verify:
             args["noverify"] = 1
         with _about(domain, key):
-            return answers.read_paths(await self._trackers.ask("get_paths", args))
+            return await self._trackers.ask_for(answers.read_paths, "get_paths", args)
 
     async def info(self, domain: str, key: str | bytes, *, devices: bool = False) -> FileInfo:
         """What is known of a file; with `devices`, on which devices it is. Raises UnknownKey."""
@@ -180,7 +180,7 @@ class AsyncClient(Administration):
         if devices:
             args["devices"] = 1
         with _about(domain, key):
-            return FileInfo.read(await self._trackers.ask("file_info", args))
+            return await self._trackers.ask_for(FileInfo.read, "file_info", args)
 
     async def exists(self, domain: str, key: str | bytes) -> bool:
         """Whether there is a file of that name."""
@@ -199,7 +199,7 @@ class AsyncClient(Administration):
             args: dict[str, Value] = {"domain": domain, "prefix": wanted, "after": latest, "limit": page}
             try:
                 with _about(domain, prefix):
-                    keys = answers.read_keys(await self._trackers.ask("list_keys", args))
+                    keys = await self._trackers.ask_for(answers.read_keys, "list_keys", args)
             except errors.NoneMatch:
                 return
             for key in keys:

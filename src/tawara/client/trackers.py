@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from tawara.model import errors
 from tawara.wire import line
 from tawara.wire.line import Args
 
+T = TypeVar("T")
 DEFAULT_PORT: Final = 7001
 REPLY_BYTES: Final = 8 * 1024 * 1024
 """Longest reply: 1,000 keys of 1,024 bytes, all escaped, are 3 MiB."""
 REST: Final = 15.0
 """Seconds for which a tracker that failed is asked only if no other is left."""
 _MANAGEMENT_LINES: Final = 100_000
+_ADDRESS: Final = re.compile(
+    r"""(?: \[ (?P<bracketed> [0-9a-f:.]+ ) \] | (?P<host> [^:\[\]\s]+ ) ) (?: : (?P<port> [0-9]{1,5} ) )?
+    | (?P<bare> [0-9a-f]* : [0-9a-f]* : [0-9a-f:.]* )""",  # an IPv6 address without a port
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 class OutcomeUnknown(errors.UnavailableError):
@@ -33,16 +40,13 @@ class OutcomeUnknown(errors.UnavailableError):
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """`HOST`, `HOST:PORT` or `[IPv6]:PORT`. Raises UsageError."""
-    host, colon, port = text.strip().rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):  # no port, or half of an IPv6 address
-        host, port = text.strip(), str(DEFAULT_PORT)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+    """`HOST`, `HOST:PORT`, an IPv6 address, or `[IPv6]:PORT`. Raises UsageError."""
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 65536:
         raise errors.UsageError(
             f"{text!r} is not an address", hint="A tracker is HOST:PORT, several have commas between."
         )
-    return host, int(port)
+    return match["bracketed"] or match["host"] or match["bare"], int(match["port"] or DEFAULT_PORT)
 
 
 def parse_addresses(text: str | Sequence[str]) -> list[tuple[str, int]]:
@@ -153,6 +157,14 @@ class Trackers:
                 raise failure
             lost = lost or isinstance(failure, errors.Db)
         raise failure
+
+    async def ask_for(self, read: Callable[[Mapping[str, bytes]], T], command: str, args: Args | None = None) -> T:
+        """What `read` makes of the reply; TrackerUnreachable if it cannot, for then no tracker has answered."""
+        reply = await self.ask(command, args)
+        try:
+            return read(reply)
+        except (KeyError, ValueError) as error:
+            raise errors.TrackerUnreachable(f"The answer to {command} is not a tracker's") from error
 
     async def manage(self, address: tuple[str, int], command: str) -> list[str]:
         """The lines of a management command (`!version`, `!stats`) of one tracker (reference: section 6)."""

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.client.answers import Destination, Stored, read_destinations
+from tawara.client.answers import Destination, FileInfo, Stored, read_opened
 from tawara.client.nodes import NodeClient
 from tawara.client.source import Source
 from tawara.client.trackers import OutcomeUnknown, Trackers
@@ -36,9 +36,7 @@ class Upload:
         args: dict[str, Value] = {"domain": self.domain, "key": self.key, "class": self.storage_class, "multi_dest": 1}
         if self.source.size is not None:
             args["size"] = self.source.size
-        opened = await self.trackers.ask("create_open", args)
-        fid = int(opened["fid"])
-        destinations = read_destinations(opened)
+        fid, destinations = await self.trackers.ask_for(read_opened, "create_open", args)
         try:
             destination, checksum = await self._send(destinations)
         except BaseException:
@@ -124,10 +122,10 @@ class Upload:
 
     async def _fid_of_key(self) -> int | None:
         try:
-            info = await self.trackers.ask("file_info", {"domain": self.domain, "key": self.key})
+            info = await self.trackers.ask_for(FileInfo.read, "file_info", {"domain": self.domain, "key": self.key})
         except errors.UnknownKey:
             return None
-        return int(info["fid"])
+        return info.fid
 
     async def _abandon(self, fid: int, destination: Destination) -> None:
         """Tell the tracker that nothing will come; a close without a key discards the upload."""

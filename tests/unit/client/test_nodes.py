@@ -1,0 +1,286 @@
+"""Speaking with storage nodes, also with those that behave badly."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from tawara.client.nodes import NodeClient, Usage
+from tawara.model import errors
+from tawara.model.cluster import HashType
+
+DATA = os.urandom(3_000_000)
+PATH = "/dev1/0/000/000/0000000001.fid"
+
+
+async def _pieces(data: bytes = DATA) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 100_001):
+        yield data[start : start + 100_001]
+
+
+class _Node:
+    """A storage node in memory, and the URL of a file on it."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.refuse: int | None = None
+        self.ignore_range = False
+        self.connections: set[object] = set()
+
+    async def serve(self, request: web.Request) -> web.Response:
+        self.connections.add(request.transport)
+        if self.refuse:
+            return web.Response(status=self.refuse, headers={"Location": "/elsewhere"})
+        if request.method == "PUT":
+            body = await request.read()
+            self.files[request.path] = body
+            return web.Response(status=201)
+        if request.path not in self.files:
+            return web.Response(status=404)
+        if request.method == "DELETE":
+            del self.files[request.path]
+            return web.Response(status=204)
+        body = self.files[request.path]
+        if "Range" in request.headers and not self.ignore_range:
+            wanted = request.http_range
+            body = body[wanted]
+            where = f"bytes {wanted.start}-{(wanted.start or 0) + len(body) - 1}/{len(DATA)}"
+            return web.Response(status=206, body=body, headers={"Content-Range": where})
+        return web.Response(body=body, headers={"Content-Length": str(len(body))})
+
+
+@asynccontextmanager
+async def _serving(node: _Node) -> AsyncIterator[str]:
+    app = web.Application(client_max_size=2**30)
+    app.router.add_route("*", "/{path:.*}", node.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}{PATH}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _raw(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[tuple[str, int]]:
+    """A server that says what a test wants; its URL and port."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield f"http://127.0.0.1:{port}{PATH}", port
+
+
+@pytest.mark.parametrize("body", [b"", b"short", DATA], ids=["empty", "short", "long"])
+@pytest.mark.parametrize("kind", ["bytes", "iterable", "iterable of unknown length"])
+async def test_what_was_put_is_got(body: bytes, kind: str) -> None:
+    """Bytes and iterables of known and unknown length arrive whole, and come back whole and in ranges."""
+    node = _Node()
+    async with _serving(node) as url, NodeClient() as nodes:
+        length = None if "unknown" in kind else len(body)
+        await nodes.put(url, body if kind == "bytes" else _pieces(body), length=length)
+        assert node.files[PATH] == body
+        assert await nodes.size(url) == len(body)
+        async with nodes.get(url) as download:
+            assert (download.length, download.status) == (len(body), 200)
+            assert b"".join([piece async for piece in download]) == body
+        if body:
+            async with nodes.get(url, byte_range=(2, 3)) as download:
+                assert [piece async for piece in download] == [body[2:4]]
+            async with nodes.get(url, byte_range=(2, None)) as download:
+                assert b"".join([piece async for piece in download]) == body[2:]
+        assert await nodes.digest(url, HashType.SHA1) == hashlib.sha1(body).digest()
+        assert await nodes.delete(url)
+        assert not await nodes.delete(url)
+        assert await nodes.size(url) is None
+        assert await nodes.digest(url, HashType.MD5) is None
+        with pytest.raises(errors.NoSource):
+            async with nodes.get(url):
+                pass
+
+
+async def test_connections_are_used_again() -> None:
+    """Many requests in a row need one connection."""
+    node = _Node()
+    async with _serving(node) as url, NodeClient() as nodes:
+        for _ in range(10):
+            await nodes.put(url, b"x", length=1)
+            assert await nodes.size(url) == 1
+            assert await nodes.read(url, limit=1) == b"x"
+        assert len(node.connections) == 1
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 500, 503, 507])
+async def test_a_node_that_refuses(status: int) -> None:
+    """Any answer but those of a storage node is NodeUnreachable, redirects too; a refused digest says so."""
+    node = _Node()
+    node.refuse = status
+    async with _serving(node) as url, NodeClient() as nodes:
+        for work in (
+            nodes.size(url),
+            nodes.delete(url),
+            nodes.usage(url),
+            nodes.put(url, DATA, length=len(DATA)),
+            nodes.put(url, _pieces(), length=len(DATA)),
+            nodes.digest(url, HashType.MD5),
+        ):
+            with pytest.raises(errors.NodeUnreachable, match=str(status)):
+                await work
+        if status == 400:
+            assert not await nodes.make_directory(url)
+            with pytest.raises(errors.ChecksumMismatch):
+                await nodes.put(url, b"x", length=1, md5=b"x" * 16)
+
+
+@pytest.mark.parametrize("length", [len(DATA) - 1, len(DATA) + 1])
+async def test_a_body_of_another_length_than_announced(length: int) -> None:
+    """A source that gives more or less than was announced is an error, and the file is not stored."""
+    node = _Node()
+    async with _serving(node) as url, NodeClient() as nodes:
+        with pytest.raises(errors.SizeMismatch):
+            await nodes.put(url, _pieces(), length=length)
+        assert not node.files
+
+
+async def test_a_source_that_fails_raises_its_own_error() -> None:
+    """What iterating the body raises comes out unchanged."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise KeyError("mine")
+
+    async with _serving(_Node()) as url, NodeClient() as nodes:
+        with pytest.raises(KeyError, match="mine"):
+            await nodes.put(url, broken(), length=10)
+
+
+async def test_a_range_that_is_ignored() -> None:
+    """A node that sends the whole file for a range is not believed."""
+    node = _Node()
+    node.files[PATH], node.ignore_range = DATA, True
+    async with _serving(node) as url, NodeClient() as nodes:
+        with pytest.raises(errors.NodeUnreachable):
+            async with nodes.get(url, byte_range=(1, 2)):
+                pass
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\n\r\nno length",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: " + b"x" * 100_000 + b"\r\n\r\nx",
+    ],
+    ids=["nothing", "garbage", "negative", "short", "no length", "long header"],
+)
+async def test_answers_that_are_none(answer: bytes) -> None:
+    """Whatever comes instead of an answer is NodeUnreachable, and a body that breaks off too."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+
+    async with _raw(serve) as (url, _), NodeClient() as nodes:
+        with pytest.raises(errors.NodeUnreachable):
+            async with nodes.get(url) as download:
+                assert [piece async for piece in download] != []
+
+
+async def test_nodes_that_stand_still() -> None:
+    """A node that neither reads nor writes is given up after the time that was set, in either direction."""
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+
+    async with _raw(serve) as (url, _), NodeClient(answer_timeout=0.3, stall_timeout=0.3) as nodes:
+        for work in (nodes.size(url), nodes.put(url, DATA * 10, length=len(DATA) * 10), nodes.read(url, limit=1)):
+            async with asyncio.timeout(5):
+                with pytest.raises(errors.NodeUnreachable, match="no answer in time"):
+                    await work
+        ended.set()
+
+
+async def test_nobody_is_there() -> None:
+    """A refused connection, and an address that is none, are NodeUnreachable."""
+    async with NodeClient() as nodes:
+        for url in ("http://127.0.0.1:1/dev1/x", "http://[::/x", "nonsense"):
+            with pytest.raises(errors.NodeUnreachable):
+                await nodes.size(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "usage"),
+    [
+        (b"available: 5\ntotal: 10\nused: 5\nuse: 50%\n", Usage(10, 5)),
+        (b"total: 10\r\nused: 0\r\n", None),
+        (b"total: ten\nused: 5\n", None),
+        (b"\xff\x00", None),
+        (b"", None),
+    ],
+)
+def test_usage_files(text: bytes, usage: Usage | None) -> None:
+    """A usage file counts if it says a total and a used size that are not zero."""
+    assert Usage.parse(text) == usage
+
+
+async def test_digests_from_the_side_channel() -> None:
+    """The side channel is asked first; when it is not there or talks nonsense the file is read instead."""
+    answers = [f"{PATH} MD5={'ab' * 16}\r\n", f"{PATH} MD5=-1\r\n", "ERR read\r\n", f"/other MD5={'ab' * 16}\r\n"]
+    asked = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(answers[len(asked) - 1].encode())
+        await writer.drain()
+
+    node = _Node()
+    node.files[PATH] = b"data"
+    async with _serving(node) as url, _raw(serve) as (_, port), NodeClient() as nodes:
+
+        async def digest(side: int = port) -> bytes | None:
+            return await nodes.digest(url, HashType.MD5, side_channel_port=side, reason="fsck")
+
+        assert await digest() == b"\xab" * 16
+        assert await digest() is None
+        for side in (port, port, 1):
+            assert await digest(side) == hashlib.md5(b"data").digest()
+        assert asked == [f"MD5 {PATH} fsck\r\n".encode()] * 4
+
+
+async def test_watching_a_node() -> None:
+    """Each round of `watch` is one mapping; an end of it, or nonsense, is NodeUnreachable."""
+    texts = [b"1\t0.40\n2\t-\n.\n1\t100\n.\n", b"ERR iostat unavailable\r\n", b"x" * 100_000]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"watch\r\n"
+        writer.write(texts.pop(0))
+        await writer.drain()
+
+    async with _raw(serve) as (_, port), NodeClient() as nodes:
+        seen = []
+        for _ in range(3):
+            with pytest.raises(errors.NodeUnreachable):
+                async for each in nodes.watch("127.0.0.1", port):
+                    seen.append(dict(each))
+        assert seen == [{1: 0.4, 2: None}, {1: 100.0}]
