@@ -1,0 +1,123 @@
+"""What workers hold and give back, and replicas given up on purpose: the same on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tawara.metadata import cluster, files, leases, queues, replicas
+from tawara.metadata.contract import Metadata
+from tawara.metadata.queues import LEASE
+from tawara.model.cluster import DeviceState
+from tests.contract.test_queues import Opener, store
+
+
+async def _queued(metadata: Metadata, *fids: int) -> None:
+    for fid in fids:
+        await metadata.write(queues.enqueue_replication, fid, nexttry=1)
+        await metadata.write(queues.enqueue_deletion, fid, 1)
+
+
+async def test_renewed_claims_stay_claimed(metadata: Metadata) -> None:
+    """A renewed claim is due when its new lease ends, and only its holder can finish it."""
+    await _queued(metadata, 1)
+    (old,) = await metadata.write(queues.claim_replications, limit=1, now=10, lease=60)
+    assert old.nexttry == 70
+    (claim,) = await metadata.write(leases.renew, [old], until=100)
+    assert claim.nexttry == 100
+    assert await metadata.write(queues.claim_replications, limit=1, now=99) == []
+    await metadata.write(queues.finish_replication, old)
+    assert await metadata.read(queues.next_replication) == 100
+    await metadata.write(queues.finish_replication, claim)
+    assert await metadata.read(queues.next_replication) is None
+
+
+async def test_lost_claims_are_not_renewed(metadata: Metadata) -> None:
+    """A claim that someone else has taken over is left to them."""
+    await _queued(metadata, 1)
+    (late,) = await metadata.write(queues.claim_deletions, limit=1, now=10, lease=60)
+    (taken,) = await metadata.write(queues.claim_deletions, limit=1, now=70, lease=60)
+    assert await metadata.write(leases.renew, [late], until=500) == [late]
+    assert await metadata.read(queues.next_deletion) == taken.nexttry
+
+
+async def test_released_claims_are_due(metadata: Metadata) -> None:
+    """Given back, a claim is due at once; one that was lost cannot be given back."""
+    await _queued(metadata, 1, 2)
+    claims = await metadata.write(queues.claim_replications, limit=2, now=10, lease=60)
+    await metadata.write(queues.postpone_replication, claims[0], nexttry=5000, failcount=1)
+    await metadata.write(leases.release, claims, now=20)
+    assert [each.fid for each in await metadata.write(queues.claim_replications, limit=2, now=20)] == [claims[1].fid]
+
+
+async def test_renewed_copies_are_not_swept(metadata: Metadata) -> None:
+    """A copy under way is swept when its last lease has run out, not its first."""
+    fid = await store(metadata, b"k", (1,))
+    await metadata.write(replicas.announce_copy, fid, 2, now=10, lease=60)
+    await metadata.write(leases.renew_copies, [(fid, 2)], until=200)
+    assert await metadata.write(replicas.claim_abandoned_copies, now=199) == []
+    assert await metadata.write(replicas.claim_abandoned_copies, now=200) == [(fid, 2)]
+
+
+async def test_taking_over(metadata: Metadata) -> None:
+    """Leased work and announced copies are due at once; what was put off for long, and for ever, stays put off."""
+    fid = await store(metadata, b"k", (1,))
+    await metadata.write(queues.replicate_now, now=0)
+    await _queued(metadata, 77)
+    await metadata.write(queues.claim_replications, limit=9, now=10)
+    await metadata.write(queues.enqueue_replication, 78, nexttry=20 + LEASE + 1)
+    await metadata.write(replicas.announce_copy, fid, 2, now=10)
+    await metadata.write(leases.take_over, now=20)
+    due = {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)}
+    assert 77 in due
+    assert 78 not in due
+    assert await metadata.write(replicas.claim_abandoned_copies, now=20) == [(fid, 2)]
+
+
+async def test_only_one_of_two_gives_up_a_replica(metadata: Metadata, opener: Opener) -> None:
+    """Workers that judged the same three replicas give up one of them together, not one each."""
+    other = await opener()
+    fid = await store(metadata, b"k", (1, 2, 3))
+    among = frozenset({1, 2, 3})
+    told = await asyncio.gather(
+        *((metadata, other)[n % 2].write(replicas.retire_replica, fid, 1 + n % 3, among=among, now=1) for n in range(9))
+    )
+    assert sorted(told) == [False] * 8 + [True]
+    left = await metadata.read(replicas.devices_of, fid)
+    assert len(left) == 2
+    found = await metadata.read(files.find_fid, fid)
+    assert found is not None
+    assert found.devcount == 2
+    (given_up,) = among - set(left)
+    later = 1 + replicas.COPY_LEASE
+    assert await metadata.write(replicas.claim_abandoned_copies, now=later) == [(fid, given_up)]
+
+
+async def test_a_dead_device_is_emptied_in_passes(metadata: Metadata) -> None:
+    """So many replicas at a time are forgotten and their fids queued, only while the device is dead."""
+    hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
+    await metadata.write(cluster.create_device, 2, hostid)
+    fids = [await store(metadata, b"%d" % n, (1, 2)) for n in range(5)]
+    assert await metadata.write(replicas.empty_dead_device, 2, limit=3, now=1) == 0
+    await metadata.write(cluster.set_device_state, "h", 2, DeviceState.DEAD)
+    assert [await metadata.write(replicas.empty_dead_device, 2, limit=3, now=1) for _ in range(3)] == [3, 2, 0]
+    assert await metadata.read(replicas.counts, fids) == dict.fromkeys(fids, 1)
+    assert {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=1)} == set(fids)
+
+
+async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> None:
+    """A deletion that was put off can be made due, never later than it was; forgotten, it leaves everything else."""
+    fid = await store(metadata, b"k", (1,))
+    await metadata.write(queues.enqueue_deletion, fid, 100)
+    await metadata.write(queues.hasten_deletion, fid, 200)
+    assert await metadata.read(queues.next_deletion) == 100
+    await metadata.write(queues.hasten_deletion, fid, 50)
+    (claim,) = await metadata.write(queues.claim_deletions, limit=1, now=50)
+    await metadata.write(queues.forget_deletion, claim)
+    assert await metadata.read(queues.next_deletion) is None
+    assert await metadata.read(replicas.devices_of, fid) == (1,)
+
+
+async def test_counts_of_nothing(metadata: Metadata) -> None:
+    """Counting the replicas of no fids is no question to the database, and of unknown ones an empty answer."""
+    assert await metadata.read(replicas.counts, []) == {}
+    assert await metadata.read(replicas.counts, [4711]) == {}
