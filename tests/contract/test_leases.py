@@ -8,6 +8,7 @@ from tawara.metadata import cluster, files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.queues import LEASE
 from tawara.model.cluster import DeviceState
+from tawara.model.limits import END_OF_TIME
 from tests.contract.test_queues import Opener, store
 
 
@@ -115,6 +116,20 @@ async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> N
     await metadata.write(queues.forget_deletion, claim)
     assert await metadata.read(queues.next_deletion) is None
     assert await metadata.read(replicas.devices_of, fid) == (1,)
+
+
+async def test_hastening_what_failed(metadata: Metadata) -> None:
+    """What was put off by failures becomes due; what is new for later or waits for a person does not."""
+    await _queued(metadata, 1, 2)
+    failed, hopeless = await metadata.write(queues.claim_replications, limit=2, now=10)
+    await metadata.write(queues.postpone_replication, failed, nexttry=9000, failcount=4)
+    await metadata.write(queues.postpone_replication, hopeless, nexttry=END_OF_TIME, failcount=4)
+    await metadata.write(queues.enqueue_replication, 3, nexttry=9000)
+    deletions = await metadata.write(queues.claim_deletions, limit=2, now=10)
+    await metadata.write(queues.postpone_deletion, deletions[0], nexttry=9000, failcount=1)
+    assert await metadata.write(queues.hasten_all, now=20) == 2
+    assert [each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)] == [failed.fid]
+    assert [each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=20)] == [deletions[0].fid]
 
 
 async def test_counts_of_nothing(metadata: Metadata) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tawara.metadata.contract import Transaction
 from tawara.model.files import Deletion, Replication
+from tawara.model.limits import END_OF_TIME
 
 LEASE = 1000
 """Seconds for which a claimed row belongs to its worker, the same as MogileFS's."""
@@ -93,6 +94,16 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
     for table in ("checksum", "tawara_file", "tempfile", "file_to_replicate"):
         await tx.run(f"DELETE FROM {table} WHERE fid = ?", claim.fid)
     return True
+
+
+async def hasten_all(tx: Transaction, *, now: int) -> int:
+    """Make due what was put off because it failed, in both queues, but for what waits for a person; how many."""
+    hastened = 0
+    for table in ("file_to_replicate", "file_to_delete2"):
+        hastened += await tx.run(
+            f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry < ? AND failcount > 0", now, now, END_OF_TIME
+        )
+    return hastened
 
 
 async def hasten_deletion(tx: Transaction, fid: int, nexttry: int) -> None:

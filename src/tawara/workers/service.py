@@ -14,6 +14,7 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
 from tawara.workers.delete import Delete
+from tawara.workers.hasten import Hasten
 from tawara.workers.reap import GRACE, Reap
 from tawara.workers.replicate import Replicate
 from tawara.workers.runner import LEASE, Runner, Status, Worker
@@ -61,6 +62,7 @@ class Workers:
         self._add(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
         sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period)
         self._add(sweeper, 4, None)
+        self._add(Hasten(metadata, view, bells), 1, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
 
     def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:

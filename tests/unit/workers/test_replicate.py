@@ -14,6 +14,7 @@ from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.errors import NodeUnreachable
 from tawara.model.limits import END_OF_TIME
 from tawara.workers.copying import SMALL, SourceFailed, copy
+from tawara.workers.hasten import Hasten
 from tawara.workers.replicate import Replicate
 from tawara.workers.service import Workers
 from tests.unit.workers.house import House, eventually, house, set_state
@@ -153,6 +154,31 @@ async def test_sources_that_are_away_are_waited_for(tmp_path: Path) -> None:
         await home.metadata.write(queues.replicate_now, now=1)
         await do_all(home)
         assert await home.devids(fid) == {1, 2}
+
+
+async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a device can be used again, what was put off for its sake is done now, not when its pause ends."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        await set_state(home, 2, DeviceState.DOWN)
+        hasten = Hasten(home.metadata, home.view, home.bells)
+        (at_the_start,) = await hasten.take(1)
+        await hasten.work(at_the_start)
+        assert at_the_start == {1}
+        fid = await home.store(b"key", SMALL_FILE, 1)
+        for _ in range(4):
+            until = await do_all(home)
+            await home.metadata.write(queues.replicate_now, now=1)
+        assert until is not None
+        await do_all(home)
+        await set_state(home, 2, DeviceState.ALIVE)
+        assert await worker(home).take(1) == []
+        assert await hasten.take(1) == []  # not more often than once a minute
+        monkeypatch.setattr("tawara.workers.hasten.PAUSE", 0)
+        for item in await hasten.take(1):
+            await hasten.work(item)
+        await do_all(home)
+        assert await home.devids(fid) == {1, 2}
+        assert await hasten.take(1) == []
 
 
 async def test_surplus_is_trimmed(tmp_path: Path) -> None:

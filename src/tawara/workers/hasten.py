@@ -1,0 +1,69 @@
+"""Notices that a device can be used again, and has what was put off for its sake done now.
+
+Without it a file that waited for days for its second device would wait up to a day more after that returned, as in
+MogileFS, where a person has to say `replicate_now`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from tawara.metadata import queues
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+
+log = structlog.get_logger(__name__)
+
+PERIOD = 5.0
+"""Seconds between two looks."""
+PAUSE = 60.0
+"""Seconds between two hastenings, whatever a device that comes and goes does."""
+
+
+class Hasten:
+    """See the module. A unit of work is the devices that became usable."""
+
+    name = "hasten"
+
+    def __init__(self, metadata: Metadata, view: ClusterView, bells: Bells) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._bells = bells
+        self._usable: frozenset[int] = frozenset()
+        """Those for which nothing waits any more: none at the start, for devices may return together with this."""
+        self._last = -PAUSE
+
+    async def take(self, limit: int) -> Sequence[frozenset[int]]:
+        """See Worker."""
+        cluster = self._view.current
+        usable = frozenset(devid for devid in cluster.devices if cluster.is_writeable(devid))
+        self._usable &= usable
+        returned = usable - self._usable
+        if not returned or time.monotonic() - self._last < PAUSE:
+            return []
+        self._last = time.monotonic()
+        return [returned]
+
+    async def work(self, item: frozenset[int]) -> float | None:
+        """See Worker."""
+        hastened = await self._metadata.write(queues.hasten_all, now=int(time.time()))
+        self._usable |= item
+        if hastened:
+            log.info("devices are usable again", devices=sorted(item), hastened=hastened)
+        self._bells.replicate.ring()
+        self._bells.delete.ring()
+        return None
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return time.time() + PERIOD
+
+    async def renew(self, items: Sequence[frozenset[int]]) -> None:
+        """See Worker. Nothing to do: nothing is claimed in the database."""
+
+    async def release(self, items: Sequence[frozenset[int]]) -> None:
+        """See Worker. Nothing to do: nothing is claimed in the database."""
