@@ -37,10 +37,14 @@ class Door:
         *,
         connections: int,
         reuse_port: bool = False,
+        descriptors: int = _DESCRIPTORS_PER_CONNECTION,
     ) -> None:
-        """Take `address` (port 0: any free one; or a socket that listens) for `purpose`, in words. Raises PortTaken."""
+        """Take `address` (port 0: any free one; or a socket that listens) for `purpose`, in words. Raises PortTaken.
+
+        `descriptors` is how many open files a connection needs, itself included.
+        """
         self._make_protocol = make_protocol
-        self._free = asyncio.Semaphore(min(connections, _affordable()))
+        self._free = asyncio.Semaphore(min(connections, _affordable(descriptors)))
         self._task: asyncio.Task[None] | None = None
         self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
         self._socket.setblocking(False)
@@ -87,16 +91,19 @@ def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) ->
     host, port = address
     try:
         family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(resolved[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
+        listening = socket.create_server(resolved[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
     except OSError as error:
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
         raise PortTaken(
             f"{host}:{port} {reason}; {purpose} wants it",
             hint="Stop what listens there, or give another port in the configuration.",
         ) from error
+    # Connections inherit it: small answers to pipelined requests must not wait for acknowledgements.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
-def _affordable() -> int:
+def _affordable(descriptors: int) -> int:
     """Connections that the process's limit of open files allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, soft // _DESCRIPTORS_PER_CONNECTION)
+    return max(8, soft // descriptors)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from tawara.listening import Leave
 from tawara.model import errors
 from tawara.tracker.context import Call
 from tawara.tracker.verbs import QUICK, THOROUGH
@@ -34,6 +35,7 @@ class Connection(asyncio.Protocol):
         "_arrived",
         "_busy",
         "_eof",
+        "_leave",
         "_leaving",
         "_lines",
         "_next",
@@ -48,8 +50,10 @@ class Connection(asyncio.Protocol):
         "client_ip",
     )
 
-    def __init__(self, server: TrackerServer) -> None:
+    def __init__(self, server: TrackerServer, leave: Leave) -> None:
+        """`leave` gives the connection's place to another when it is over."""
         self._server = server
+        self._leave = leave
         self._lines = LineBuffer(server.limits.line)
         self._transport: asyncio.Transport | None = None
         self._waiting: list[bytes] = []
@@ -90,6 +94,7 @@ class Connection(asyncio.Protocol):
         if self._unread is not None:
             self._unread.cancel()
         self._server.closed(self)
+        self._leave()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
