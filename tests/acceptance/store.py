@@ -62,6 +62,7 @@ class Store:
 
     def start(self) -> dict[str, object]:
         """Start it, and wait until it says that it is ready; what it said."""
+        self._close()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True

@@ -24,7 +24,7 @@ def up(
     /,
     *,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
-    nginx: bool = True,
+    nginx: Annotated[bool, Parameter(negative="--no-nginx")] = True,
     json: Annotated[bool, Parameter(negative="")] = False,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
 ) -> None:
