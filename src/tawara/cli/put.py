@@ -25,6 +25,8 @@ from tawara.model.cluster import DEFAULT_CLASS, HashType
 _PIPE_LIMIT = 1024 * 1024
 _LIST_FROM = 20
 """Files from which on the keys that are there are listed."""
+_LIST_FACTOR = 10
+"""How many times as many keys as files are listed: a page of a list costs about as much as ten questions."""
 
 
 async def put(
@@ -76,7 +78,7 @@ async def put(
         domain, target = await place(client, where)
         hashtype = await _hashtype(client, domain, storage_class, checksum)
         planned = uploads(_find(sources, recursive=recursive), target, single=len(sources) == 1)
-        there = await _keys_there(client, domain, target, planned)
+        there = await _keys_there(client, domain, planned)
         total = None if any(file.size is None for file in planned) else sum(file.size or 0 for file in planned)
         with progress(total, "put") as told:
 
@@ -107,11 +109,21 @@ async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checks
     return HashType.MD5 if checksum else None
 
 
-async def _keys_there(client: AsyncClient, domain: str, target: str, planned: list[Upload]) -> Container[str]:
-    """The keys that may be there already: a tree is compared with a list, which saves a question for each new file."""
+async def _keys_there(client: AsyncClient, domain: str, planned: list[Upload]) -> Container[str]:
+    """The keys that may be there already: a tree is compared with a list, which saves a question for each new file.
+
+    Not with a list that is much longer than the tree.
+    """
+    wanted = {file.key for file in planned if file.source != STREAM}
     if len(planned) < _LIST_FROM:
-        return {file.key for file in planned if file.source != STREAM}
-    return {key async for key in client.list_keys(domain, target)}
+        return wanted
+    there = set()
+    prefix = os.path.commonprefix(list(wanted))  # noqa: RUF071 - keys begin with characters, not with path components
+    async for key in client.list_keys(domain, prefix):
+        there.add(key)
+        if len(there) > _LIST_FACTOR * len(planned):
+            return wanted
+    return there
 
 
 async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: bool) -> bool:

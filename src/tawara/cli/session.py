@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.client import AsyncClient
+from tawara.client.trackers import HERE
 from tawara.model import errors
 
 
@@ -26,7 +27,7 @@ class Session:
             show_default=True,
             help="Trackers to ask, HOST:PORT, several with commas between.",
         ),
-    ] = "127.0.0.1:7001"
+    ] = HERE
     json: Annotated[bool, Parameter(name="--json", help="One JSON object a line.")] = False
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from tawara.client.answers import FileInfo, Stored, key_bytes, key_text
 from tawara.client.nodes import NodeClient
 from tawara.client.reading import PATHS, Located, Reading
 from tawara.client.source import Data, Source
-from tawara.client.trackers import OutcomeUnknown, Trackers, parse_addresses
+from tawara.client.trackers import HERE, OutcomeUnknown, Trackers, parse_addresses
 from tawara.client.uploading import PAUSES, Upload
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
@@ -33,21 +33,33 @@ class AsyncClient(Administration):
 
     Every verb may raise `TrackerUnreachable` (no tracker answers), `Db` (their database does not), `UnregDomain`.
 
-        async with AsyncClient("127.0.0.1:7001") as client:
-            await client.put("photos", "cat.jpg", Path("cat.jpg"))
-            async for chunk in client.stream("photos", "cat.jpg"):
-                ...
+        >>> import asyncio
+        >>> from tawara.client import AsyncClient
+        >>> async def main() -> None:
+        ...     async with AsyncClient() as client:  # TAWARA_TRACKERS, or 127.0.0.1:7001
+        ...         await client.put("files", "greeting", b"hello, world")
+        ...         async for chunk in client.stream("files", "greeting", start=7):
+        ...             print(chunk)
+        ...         print([key async for key in client.list_keys("files", "gree")])
+        ...         await client.delete("files", "greeting")
+        >>> asyncio.run(main())
+        b'world'
+        ['greeting']
     """
 
     def __init__(
         self,
-        trackers: str | Sequence[str] = "127.0.0.1:7001",
+        trackers: str | Sequence[str] | None = None,
         *,
         connect_timeout: float = 2.0,
         reply_timeout: float = 30.0,
         stall_timeout: float = 60.0,
     ) -> None:
-        """`trackers` are HOST:PORT, several with commas between. Times are seconds. Nothing is connected yet."""
+        """`trackers` are HOST:PORT, several with commas between or as a sequence; None asks the environment variable
+        TAWARA_TRACKERS, and else the one of this machine. Times are seconds. Nothing is connected yet.
+        """
+        if trackers is None:
+            trackers = os.environ.get("TAWARA_TRACKERS") or HERE
         self._trackers = Trackers(
             parse_addresses(trackers), connect_timeout=connect_timeout, reply_timeout=reply_timeout
         )

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
@@ -16,6 +16,8 @@ from tawara.model.limits import Limits
 _CHUNK = Limits().chunk
 _HASHED_HERE = 64 * 1024
 """Bytes up to which hashing on the loop costs less than going to a thread."""
+_GATHERED = 256 * 1024
+"""Bytes of small pieces that are taken from an iterable at once."""
 
 
 class Readable(Protocol):
@@ -121,9 +123,21 @@ class Source:
                 yield chunk
         else:
             iterator = iter(data)
-            while (piece := await asyncio.to_thread(next, iterator, None)) is not None:
+            while piece := await asyncio.to_thread(_gather, iterator):
                 yield piece
 
     def _seekable(self) -> BinaryIO | None:
         seekable = getattr(self._data, "seekable", None)
         return self._data if callable(seekable) and seekable() else None  # type: ignore[return-value]  # duck-typed
+
+
+def _gather(iterator: Iterator[bytes]) -> bytes:
+    """The next pieces of an iterator, so many that going to a thread for them is worth it; nothing at its end."""
+    pieces: list[bytes] = []
+    length = 0
+    for piece in iterator:
+        pieces.append(piece)
+        length += len(piece)
+        if length >= _GATHERED:
+            break
+    return b"".join(pieces)

@@ -158,14 +158,19 @@ class Client:
     May be used by several threads at once, and in a forked process, which gets connections of its own. Close it, or use
     it in a `with`; what is not closed ends with the process.
 
-        with Client("127.0.0.1:7001") as client:
-            client.put("photos", "cat.jpg", Path("cat.jpg"))
-            data = client.get("photos", "cat.jpg")
+        >>> from tawara.client import Client
+        >>> with Client() as client:  # TAWARA_TRACKERS, or 127.0.0.1:7001
+        ...     stored = client.put("files", "greeting", b"hello, world")
+        ...     print(stored.length, client.get("files", "greeting", end=5))
+        ...     print(list(client.list_keys("files", "gree")))
+        ...     client.delete("files", "greeting")
+        12 b'hello'
+        ['greeting']
     """
 
     def __init__(
         self,
-        trackers: str | Sequence[str] = "127.0.0.1:7001",
+        trackers: str | Sequence[str] | None = None,
         *,
         connect_timeout: float = 2.0,
         reply_timeout: float = 30.0,

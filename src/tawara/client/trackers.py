@@ -21,6 +21,8 @@ from tawara.wire.line import Args
 
 T = TypeVar("T")
 DEFAULT_PORT: Final = 7001
+HERE: Final = f"127.0.0.1:{DEFAULT_PORT}"
+"""The tracker of `tawara up` on this machine."""
 REPLY_BYTES: Final = 8 * 1024 * 1024
 """Longest reply: 1,000 keys of 1,024 bytes, all escaped, are 3 MiB."""
 REST: Final = 15.0

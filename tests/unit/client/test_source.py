@@ -1,0 +1,87 @@
+"""What can be uploaded, as chunks, and whether it can be read again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.client.answers import key_bytes, key_text
+from tawara.client.source import Data, Source
+from tawara.model.cluster import HashType
+
+
+async def _all(source: Source) -> bytes:
+    return b"".join([chunk async for chunk in source.chunks()])
+
+
+async def _later(data: bytes) -> AsyncIterator[bytes]:
+    yield data[:5]
+    yield data[5:]
+
+
+@given(st.binary(max_size=300), st.binary(max_size=10))
+async def test_every_kind_gives_its_bytes_and_its_hash(data: bytes, before: bytes) -> None:
+    """Each kind of data gives all its bytes from where it stands, counts and hashes them, and tells its size."""
+    opened = io.BytesIO(before + data)
+    opened.seek(len(before))
+    kinds: list[Data] = [data, bytearray(data), memoryview(data), opened, iter([data[:3], b"", data[3:]]), _later(data)]
+    for kind in kinds:
+        source = Source(kind)
+        assert source.size in (None, len(data))
+        hasher = source.hashing(HashType.MD5)
+        assert await _all(source) == data
+        assert (source.sent, hasher.digest()) == (len(data), hashlib.md5(data).digest())
+        if source.replayable:
+            assert await _all(source) == data
+
+
+async def test_what_can_be_read_again(tmp_path: Path) -> None:
+    """Bytes, regular files and seekable streams can be read again; pipes and iterables only before they have begun."""
+    (tmp_path / "file").write_bytes(b"data")
+    os.mkfifo(tmp_path / "pipe")
+    again: list[tuple[Data, bool]] = [
+        (b"data", True), (tmp_path / "file", True), (io.BytesIO(b"data"), True), (iter([b"data"]), False),
+    ]  # fmt: skip
+    for data, replayable in again:
+        source = Source(data)
+        assert source.replayable
+        assert await _all(source) == b"data"
+        assert source.replayable is replayable
+    assert Source(tmp_path / "pipe").size is None
+
+
+async def test_progress_goes_back_when_the_upload_begins_again() -> None:
+    """What is told of each piece sums up to what has gone out in the attempt that counts."""
+    told: list[int] = []
+    source = Source(b"12345", progress=told.append)
+    await _all(source)
+    await _all(source)
+    assert told == [5, -5, 5]
+
+
+async def test_small_pieces_are_put_together() -> None:
+    """An iterable of very small pieces does not become as many writes, and an empty piece is not its end."""
+    source = Source(piece for _ in range(10_000) for piece in (b"", b"12345"))
+    chunks = [chunk async for chunk in source.chunks()]
+    assert b"".join(chunks) == b"12345" * 10_000
+    assert len(chunks) == 1
+
+
+def test_text_is_no_data() -> None:
+    """A text is refused, for it may be meant as a path or as data."""
+    with pytest.raises(TypeError):
+        Source("text")  # type: ignore[arg-type]  # that is the point
+
+
+@given(st.binary())
+def test_keys_survive_being_text(key: bytes) -> None:
+    """Every key comes back from text as the bytes that it was; text that is UTF-8 is its UTF-8."""
+    assert key_bytes(key_text(key)) == key
+    assert key_bytes("俵") == "俵".encode()
