@@ -234,6 +234,7 @@ def test_file_over_4_gib_in_little_memory(store: Store, tmp_path: Path) -> None:
     while piece := get.stdout.read(1 << 20):
         by_tracker.update(piece)
         get_peak = max(get_peak, peak_memory(get.pid))
+    get.stdout.close()
     assert get.wait(60) == 0
     assert by_tracker.hexdigest() == expected.hexdigest()
 

@@ -29,11 +29,16 @@ def _run(config: Path, settings: Collection[str], room: Room) -> None:
 def tracker(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
     """Run a tracker, until Ctrl-C.
 
-    Example: tawara tracker -c /etc/tawara/tawara.toml --set tracker.listen=10.0.0.1:7001
+    Example:
 
-    Args:
-        config: The configuration; relative paths in it start from its directory.
-        settings: A setting for this run, section.name=value; may be repeated.
+        tawara tracker -c /etc/tawara/tawara.toml --set tracker.listen=10.0.0.1:7001
+
+    Parameters
+    ----------
+    config
+        The configuration; relative paths in it start from its directory.
+    settings
+        A setting for this run, section.name=value; may be repeated.
     """
     _run(config, settings, Room.TRACKER)
 
@@ -41,11 +46,16 @@ def tracker(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
 def node(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
     """Run a storage node for the devices of this machine, until Ctrl-C.
 
-    Example: tawara node --set node.listen=10.0.0.2:7500 --set node.devices=/srv/devices
+    Example:
 
-    Args:
-        config: The configuration; relative paths in it start from its directory.
-        settings: A setting for this run, section.name=value; may be repeated.
+        tawara node --set node.listen=10.0.0.2:7500 --set node.devices=/srv/devices
+
+    Parameters
+    ----------
+    config
+        The configuration; relative paths in it start from its directory.
+    settings
+        A setting for this run, section.name=value; may be repeated.
     """
     _run(config, settings, Room.NODE)
 
@@ -53,11 +63,16 @@ def node(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
 def workers(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
     """Run the background care (monitor, replicate, delete, sweep), until Ctrl-C. Any number of them may run.
 
-    Example: tawara workers -c /etc/tawara/tawara.toml
+    Example:
 
-    Args:
-        config: The configuration; relative paths in it start from its directory.
-        settings: A setting for this run, section.name=value; may be repeated.
+        tawara workers -c /etc/tawara/tawara.toml
+
+    Parameters
+    ----------
+    config
+        The configuration; relative paths in it start from its directory.
+    settings
+        A setting for this run, section.name=value; may be repeated.
     """
     _run(config, settings, Room.WORKERS)
 
@@ -65,10 +80,15 @@ def workers(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
 def gateway(*, config: Config = Path(FILE), settings: Settings = ()) -> None:
     """Run the HTTP door, with nginx in front unless the configuration says otherwise, until Ctrl-C.
 
-    Example: tawara gateway -c /etc/tawara/tawara.toml --set gateway.listen=10.0.0.1:80
+    Example:
 
-    Args:
-        config: The configuration; relative paths in it start from its directory.
-        settings: A setting for this run, section.name=value; may be repeated.
+        tawara gateway -c /etc/tawara/tawara.toml --set gateway.listen=10.0.0.1:80
+
+    Parameters
+    ----------
+    config
+        The configuration; relative paths in it start from its directory.
+    settings
+        A setting for this run, section.name=value; may be repeated.
     """
     _run(config, settings, Room.GATEWAY)

@@ -20,7 +20,7 @@ from tawara.cli.foreground import only_one, run_until_signal
 
 
 def up(
-    directory: Path = Path("tawara-store"),
+    directory: Annotated[Path, Parameter(show_default=True)] = Path("tawara-store"),
     /,
     *,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
@@ -36,15 +36,20 @@ def up(
     Examples:
 
         tawara up
-
         tawara up /srv/tawara --set gateway.listen=127.0.0.1:8080
 
-    Args:
-        directory: Where everything of the store lies.
-        settings: A setting for this run, section.name=value; may be repeated.
-        nginx: Have nginx move the bytes; without it the gateway streams by itself, only slower.
-        json: Say everything as JSON, one object a line.
-        verbose: Say more.
+    Parameters
+    ----------
+    directory
+        Where everything of the store lies.
+    settings
+        A setting for this run, section.name=value; may be repeated.
+    nginx
+        Have nginx move the bytes; without it the gateway streams by itself, only slower.
+    json
+        Say everything as JSON, one object a line.
+    verbose
+        Say more.
     """
     directory = directory.absolute()
     configuration = first_run.prepare_directory(directory, list(settings))
