@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -269,3 +271,22 @@ def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["class", "remove", "photos", "thumbs"]) == 0
     assert cli.main(["domain", "remove", "photos"]) == 0
     assert cli.main(["domain", "remove", "photos"]) == 3
+
+
+def test_ctrl_c_ends_a_command(store: Cluster) -> None:
+    """Ctrl-C in the middle of an upload ends it at once with 130 and one line, and nothing is stored."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tawara", "put", "-", "d/k"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"x" * 5_000_000)  # returns when the command has taken nearly all of it
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    assert process.wait(20) == 130
+    assert time.monotonic() - began < 5
+    assert process.stderr is not None
+    assert process.stderr.read() == b"tawara: interrupted.\n"
+    process.stdin.close()
+    process.stderr.close()
+    with Client(store.trackers) as client:
+        assert not client.exists("d", "k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -61,6 +62,27 @@ def test_a_client_may_be_used_by_many_threads(trackers: str) -> None:
             return client.get(DOMAIN, f"k{number}")
 
         assert list(pool.map(work, range(64))) == [b"%d" % number for number in range(64)]
+
+
+def test_an_iteration_may_outlive_its_client(trackers: str) -> None:
+    """An iterator that is dropped after `close`, or by the garbage collector in any thread, does no harm."""
+    with Client(trackers) as client:
+        client.put(DOMAIN, "k", BIG)
+        left = client.stream(DOMAIN, "k")
+        next(left)
+        for _ in range(20):
+            cycle: list[object] = [client.stream(DOMAIN, "k")]
+            next(cycle[0])  # type: ignore[call-overload]  # it is the iterator
+            cycle.append(cycle)
+            del cycle
+        engine = client._engine()
+
+        async def collect() -> None:
+            gc.collect()
+
+        engine.run(collect())
+        assert client.get(DOMAIN, "k") == BIG
+    del left
 
 
 def test_a_client_may_be_closed_and_used_again(trackers: str) -> None:

@@ -308,7 +308,7 @@ class _Body(aiohttp.Payload):
         self._chunk = chunk
         self.complete = length == 0
         """Whether the node may answer: all that was announced has been handed over."""
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         """What went wrong on the caller's side."""
 
     @property
@@ -336,7 +336,8 @@ class _Body(aiohttp.Payload):
                 if self._expected is not None and (sent > self._expected or (piece is None and sent < self._expected)):
                     raise errors.SizeMismatch(f"{sent} bytes came where {self._expected} were announced")
             except BaseException as error:
-                self.failure = error
+                if isinstance(error, Exception):  # and not that aiohttp wants no more
+                    self.failure = error
                 _abort(writer)
                 raise
             if piece is None:

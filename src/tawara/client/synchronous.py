@@ -43,6 +43,15 @@ class _Engine:
             future.cancel()
             raise
 
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what ends an iteration; the garbage collector may ask for it too, in any thread and however late."""
+        if self._loop.is_closed():
+            work.close()
+        elif threading.current_thread() is self._thread:
+            asyncio.run_coroutine_threadsafe(work, self._loop)
+        else:
+            self.run(work)
+
     def stop(self) -> None:
         """Close the client, end the loop and its thread."""
         if threading.current_thread() is self._thread:  # the garbage collector ran here
@@ -103,7 +112,7 @@ def _walk(engine: _Engine, iterator: AsyncIterator[T]) -> Iterator[T]:
         while (item := engine.run(step())) is not _END:
             yield item  # type: ignore[misc]  # what is not _END is a T
     finally:
-        engine.run(leave())
+        engine.finish(leave())
 
 
 def _opening(
@@ -118,7 +127,7 @@ def _opening(
         try:
             yield BlockingReading(engine, reading)
         finally:
-            engine.run(_exit(opened))
+            engine.finish(_exit(opened))
 
     return run
 

@@ -170,6 +170,40 @@ async def test_a_source_that_fails_raises_its_own_error() -> None:
             await nodes.put(url, broken(), length=10)
 
 
+async def test_a_node_that_hangs_up_while_the_source_is_slow() -> None:
+    """A node that goes away in the middle of a body is NodeUnreachable, also while the source is being waited for."""
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * 100_000
+        await asyncio.sleep(30)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.transport.abort()
+
+    async with _raw(serve) as (url, _), NodeClient() as nodes, asyncio.timeout(5):
+        with pytest.raises(errors.NodeUnreachable):
+            await nodes.put(url, slow(), length=200_000)
+
+
+async def test_a_node_that_refuses_while_the_source_is_slow() -> None:
+    """A refusal before the end of the body is told at once, and the rest is not waited for."""
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * 100_000
+        await asyncio.sleep(30)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await reader.read()
+
+    async with _raw(serve) as (url, _), NodeClient() as nodes, asyncio.timeout(5):
+        with pytest.raises(errors.NodeUnreachable, match="507"):
+            await nodes.put(url, slow(), length=200_000)
+
+
 async def test_a_range_that_is_ignored() -> None:
     """A node that sends the whole file for a range is not believed."""
     node = _Node()
