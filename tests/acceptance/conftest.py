@@ -1,12 +1,15 @@
-"""Which event loops the acceptance tests run on."""
+"""Which event loops the acceptance tests run on, and the database servers that they share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
+
+from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
 
 
 def pytest_asyncio_loop_factories(
@@ -18,3 +21,19 @@ def pytest_asyncio_loop_factories(
     if item.path.name.startswith("test_tracker_"):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def database_servers() -> Iterator[Callable[[str], Server]]:
+    """A server of each kind, `postgresql` or `mysql`, started when it is first asked for."""
+    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
+    running: dict[str, Server] = {}
+
+    def get(engine: str) -> Server:
+        if engine not in running:
+            running[engine] = PostgresServer() if engine == "postgresql" else MariaServer()
+        return running[engine]
+
+    yield get
+    for server in running.values():
+        server.remove()

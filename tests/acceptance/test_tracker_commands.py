@@ -1,7 +1,7 @@
 """Each command of the line protocol with each of its outcomes, over the wire, with a real database and storage node.
 
 The tables are transcripts: `>` is what the client sends, `<` the whole answer, in which `*` stands for anything and
-`NODE` for the storage node's address. `$` does something to the storage node, `!` to the house. Every house is new:
+`NODE` for the storage node's HOST:PORT. `$` does something to the storage node, `!` to the house. Every house is new:
 domain `d` with the classes `default` and `md5`, host `one` with dev1 (alive) and dev2 (readonly).
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tawara.model.cluster import Observation, Observed
 from tawara.tracker.verbs import QUICK, THOROUGH
 from tests.acceptance import tracker_admin_commands, tracker_file_commands
 from tests.acceptance.tracker_house import House, house
+from tests.contract.servers import Server
 
 TRANSCRIPTS = tracker_file_commands.TRANSCRIPTS | tracker_admin_commands.TRANSCRIPTS
 
@@ -104,13 +107,32 @@ async def _do_to_node(here: House, words: list[str]) -> None:
             raise AssertionError(f"no such thing to do: {words}")
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+async def database(
+    request: pytest.FixtureRequest, database_servers: Callable[[str], Server]
+) -> AsyncIterator[str | None]:
+    """The URL of a database with nothing in it; None stands for SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server = await asyncio.to_thread(database_servers, request.param)
+    name = f"commands_{uuid.uuid4().hex[:8]}"
+    yield await asyncio.to_thread(server.create, name)
+    await asyncio.to_thread(server.drop, name)
+
+
 @pytest.mark.parametrize("name", TRANSCRIPTS)
-async def test_transcript(name: str, tmp_path: Path) -> None:
-    """Every command answers as the reference says, in each of its outcomes."""
-    async with house(tmp_path) as here:
+async def test_transcript(name: str, database: str | None, tmp_path: Path) -> None:
+    """Every command answers as the reference says, in each of its outcomes, on each database."""
+    async with house(tmp_path, url=database) as here:
         reader, writer = await here.connect()
         try:
-            await _play(here, TRANSCRIPTS[name].replace("NODE", here.node_name), reader, writer)
+            await _play(
+                here,
+                TRANSCRIPTS[name].replace("NODE", here.node_name).replace("PORT", str(here.node.http_address[1])),
+                reader,
+                writer,
+            )
         finally:
             writer.close()
 

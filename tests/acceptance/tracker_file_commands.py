@@ -115,6 +115,23 @@ $ STOP
 > create_open domain=d&key=k
 < OK fid=1&*
 """,
+    "create_open: the alternative address, which create_close must be asked with, too": """
+> update_host host=one&altip=127.0.0.2&altmask=10.0.0.0/8
+< OK hostid=1&hostname=one
+> create_open domain=d&key=k&zone=alt
+< OK fid=1&devid=1&path=http://127.0.0.2:PORT/dev1/0/000/000/0000000001.fid
+$ PUT /dev1/0/000/000/0000000001.fid hello
+> create_close domain=d&fid=1&devid=1&key=k&path=http://127.0.0.2:PORT/dev1/0/000/000/0000000001.fid
+< ERR bogus_args bogus_args
+> create_close domain=d&fid=1&devid=1&key=k&path=http://127.0.0.2:PORT/dev1/0/000/000/0000000001.fid&zone=alt
+< OK
+""",
+    "create_open: the alternative address for clients inside its network": """
+> update_host host=one&altip=127.0.0.2&altmask=127.0.0.0/8
+< OK hostid=1&hostname=one
+> create_open domain=d&key=k
+< OK fid=1&devid=1&path=http://127.0.0.2:PORT/dev1/0/000/000/0000000001.fid
+""",
     # --- create_close -------------------------------------------------------------------------------------------------
     "create_close: a file is stored": STORED
     + """

@@ -16,7 +16,8 @@ import aiohttp
 from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster
 from tawara.metadata.bell import Bells
-from tawara.metadata.contract import Transaction
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.open import open_metadata
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import DeviceState, HashType, HostState, Observation, Observed
@@ -58,7 +59,7 @@ class House:
 
     server: TrackerServer
     node: StorageNode
-    metadata: SqliteMetadata
+    metadata: Metadata
     view: ClusterView
     http: aiohttp.ClientSession
 
@@ -103,15 +104,15 @@ class House:
 
 
 @asynccontextmanager
-async def house(directory: Path, *, limits: Limits | None = None) -> AsyncIterator[House]:
-    """A house below `directory`, torn down afterwards."""
-    database = await asyncio.to_thread(_template)
-    (directory / "tawara.db").write_bytes(database)
+async def house(directory: Path, *, limits: Limits | None = None, url: str | None = None) -> AsyncIterator[House]:
+    """A house below `directory`, torn down afterwards; on SQLite, or on the empty database at `url`."""
+    if url is None:
+        (directory / "tawara.db").write_bytes(await asyncio.to_thread(_template))
     for device in ("dev1", "dev2"):
         (directory / "disks" / device).mkdir(parents=True)
     node = StorageNode(directory / "disks", http=("127.0.0.1", 0), side_channel=("127.0.0.1", 0))
     await node.start()
-    metadata = SqliteMetadata.open(directory / "tawara.db")
+    metadata = await open_metadata(url or f"sqlite://{directory}/tawara.db")
     view = ClusterView(metadata)
     await metadata.write(_furnish, node.http_address[1])
     await view.refresh()

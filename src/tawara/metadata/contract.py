@@ -130,6 +130,9 @@ def together(many: Together) -> Callable[[Question[P, T]], Question[P, T]]:
 class Metadata(Protocol):
     """A database, open."""
 
+    reads_at_once: bool
+    """Whether `read` never suspends. Then it may also be asked outside any task; else it may need one, for timeouts."""
+
     async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask; sees everything committed before the call. Raises Db when the database does not answer."""
         ...

@@ -118,6 +118,8 @@ class _Change:
 class SqliteMetadata:
     """A SQLite file as `contract.Metadata`. Belongs to one event loop; other processes may open the file too."""
 
+    reads_at_once = True
+
     def __init__(self, path: Path, *, any_version: bool = False) -> None:
         """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of ours."""
         self._path = path

@@ -197,10 +197,14 @@ class Connection(asyncio.Protocol):
         request = parse_request(line)
         if request.management:
             return self._server.management.answer(request, self)
-        call = Call(request.args, self.client_ip)
-        running: Coroutine[Any, Any, Args]
-        if verb := QUICK.get(request.command):
-            running = verb(self._server.tracker, call)
+        server = self._server
+        verb = QUICK.get(request.command) or THOROUGH.get(request.command)
+        if verb is None:
+            answer = refusal(errors.UnknownCommand(), request.callid)
+        else:
+            running = verb(server.tracker, Call(request.args, self.client_ip))
+            if not server.at_once or request.command not in QUICK:
+                return self._go_on(running, request, line, begun)
             try:
                 awaited = running.send(None)
             except StopIteration as stop:
@@ -208,13 +212,8 @@ class Connection(asyncio.Protocol):
             except Exception as error:
                 answer = self._refuse(request, error)
             else:
-                running = _resume(running, awaited)
-                return self._go_on(running, request, line, begun)
-        elif verb := THOROUGH.get(request.command):
-            return self._go_on(verb(self._server.tracker, call), request, line, begun)
-        else:
-            answer = refusal(errors.UnknownCommand(), request.callid)
-        self._server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
+                return self._go_on(_resume(running, awaited), request, line, begun)
+        server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
         return answer
 
     def _go_on(self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float) -> bytes:

@@ -45,6 +45,8 @@ class TrackerServer:
         """Port 0 takes a free one. `shutdown` is what `!shutdown` calls; without it that is refused."""
         self.limits = limits or Limits()
         self.tracker = Tracker(metadata, view, nodes, bells, side_channel_port)
+        self.at_once = metadata.reads_at_once
+        """Whether requests may be begun outside a task, and often be done before one would have been started."""
         self.journal = Journal()
         self.management = Management(self.journal, self._waiting, jobs, shutdown)
         self._wanted_address = address

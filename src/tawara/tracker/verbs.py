@@ -29,8 +29,9 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "updateclass": files.updateclass,
     }
 )
-"""Verbs that are begun where the request is read, outside any task, and may be done before it would have been started.
-Until they first wait for the database they do nothing that needs a task, such as a timeout."""
+"""Verbs that ask the database and little else. Where it answers at once, they are begun where the request is read,
+outside any task, and are often done before one would have been started; so they may do nothing that needs one, such as
+a timeout, but in a task of their own."""
 
 THOROUGH: Mapping[str, Verb] = MappingProxyType(
     {
