@@ -170,6 +170,8 @@ async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call:
 class ServerMetadata:
     """A database server as `contract.Metadata`. Belongs to one event loop."""
 
+    reads_at_once = False
+
     def __init__(self, connect: Connect, pace: Pace) -> None:
         self._pace = pace
         self._readers = _Links(connect, pace.readers)
