@@ -1,0 +1,97 @@
+"""Making directories ahead of uploads, and remembering where that is of no use."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState
+from tawara.model.errors import NodeUnreachable
+from tawara.tracker import directories
+from tawara.tracker.directories import REMEMBERED_SECONDS, Directories
+
+CLUSTER = Cluster(
+    hosts={hostid: Host(hostid, f"h{hostid}", HostState.ALIVE, f"10.0.0.{hostid}") for hostid in (1, 2)},
+    devices={devid: Device(devid, (devid + 1) // 2, DeviceState.ALIVE) for devid in (1, 2, 3)},
+)
+FIRST = "http://10.0.0.1:7500/dev1/0/000/000/"
+
+
+class Asked:
+    """A node that answers each MKCOL with what is in `answers` by URL, else that the directory is there."""
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        self.refusing = False
+        self.silent = False
+        self.now = 0.0
+        self.directories = Directories(clock=lambda: self.now)
+
+    async def make_directory(self, url: str) -> bool:
+        self.urls.append(url)
+        if self.silent:
+            raise NodeUnreachable
+        return not self.refusing
+
+    async def asked_for(self, fid: int, *devids: int) -> list[str]:
+        """Which directories the nodes are asked for now."""
+        self.urls.clear()
+        await self.directories.make(CLUSTER, fid, devids, self.make_directory)
+        return sorted(self.urls)
+
+
+async def test_a_directory_is_made_once_for_the_fids_that_share_it() -> None:
+    """A thousand fids lie in one directory, for which the node is asked once an hour."""
+    asked = Asked()
+    assert await asked.asked_for(1, 1, 3) == [FIRST, "http://10.0.0.2:7500/dev3/0/000/000/"]
+    assert await asked.asked_for(999, 1, 3) == []
+    assert await asked.asked_for(1000, 1) == ["http://10.0.0.1:7500/dev1/0/000/001/"]
+    asked.now = REMEMBERED_SECONDS + 1
+    assert await asked.asked_for(999, 1) == [FIRST]
+
+
+async def test_a_node_that_makes_no_directories_is_left_alone() -> None:
+    """After one refusal no device of that host is asked again for an hour; other hosts are."""
+    asked = Asked()
+    asked.refusing = True
+    assert await asked.asked_for(1, 1) == [FIRST]
+    assert await asked.asked_for(5000, 1, 2, 3) == ["http://10.0.0.2:7500/dev3/0/000/005/"]
+    asked.now = REMEMBERED_SECONDS + 1
+    asked.refusing = False
+    assert await asked.asked_for(1, 1) == [FIRST]
+
+
+async def test_a_node_that_does_not_answer_is_asked_again() -> None:
+    """Silence is neither a yes nor a no, and no trouble for the upload."""
+    asked = Asked()
+    asked.silent = True
+    assert await asked.asked_for(1, 1) == [FIRST]
+    assert await asked.asked_for(1, 1) == [FIRST]
+
+
+async def test_all_nodes_are_asked_at_once() -> None:
+    """The slowest node sets the time, not the sum of all."""
+    together = asyncio.Barrier(3)
+
+    async def make_directory(url: str) -> bool:
+        async with asyncio.timeout(5):
+            await together.wait()
+        return True
+
+    await Directories().make(CLUSTER, 1, (1, 2, 3), make_directory)
+
+
+async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number of directories all are forgotten, which costs a question more and nothing else."""
+    monkeypatch.setattr(directories, "REMEMBERED", 2)
+    asked = Asked()
+    for fid in (1, 1000, 2000):
+        await asked.asked_for(fid, 1)
+    assert await asked.asked_for(2000, 1) == []
+    assert await asked.asked_for(1, 1) == [FIRST]
+
+
+async def test_unknown_devices_are_passed_over() -> None:
+    """A device that has just been removed is no reason to fail."""
+    assert await Asked().asked_for(1, 99) == []
