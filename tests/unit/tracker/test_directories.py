@@ -19,7 +19,7 @@ FIRST = "http://10.0.0.1:7500/dev1/0/000/000/"
 
 
 class Asked:
-    """A node that answers each MKCOL with what is in `answers` by URL, else that the directory is there."""
+    """Nodes that say yes, no or nothing to MKCOL, and what they were asked for; with a clock."""
 
     def __init__(self) -> None:
         self.urls: list[str] = []
