@@ -35,3 +35,5 @@ class Bells:
     def __init__(self) -> None:
         self.replicate = Bell()
         self.delete = Bell()
+        self.fsck = Bell()
+        self.rebalance = Bell()

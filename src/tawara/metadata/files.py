@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tawara.metadata import queues, uploads
 from tawara.metadata.contract import Answer, Call, Row, Transaction, together
-from tawara.metadata.dialect import rounded
+from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import (
     Dup,
@@ -91,6 +91,15 @@ async def find_fid(tx: Transaction, fid: int) -> StoredFile | None:
     """The file whose content is `fid`; None if no key names it (any more)."""
     rows = await tx.rows(f"{_file_columns(tx)} WHERE f.fid = ?", fid)
     return _gather(rows)[0] if rows else None
+
+
+async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
+    """Those of the files with these fids that there are."""
+    if not fids:
+        return []
+    values = rounded(fids)
+    rows = await tx.rows(f"{_file_columns(tx)} WHERE f.fid IN ({marks(values)})", *values)
+    return _gather(rows)
 
 
 async def find_upload(tx: Transaction, fid: int) -> Upload | None:

@@ -12,32 +12,36 @@ from typing import TypeVar
 
 from tawara.metadata.contract import Transaction
 from tawara.metadata.queues import LEASE
-from tawara.model.files import Deletion, Replication
+from tawara.model.files import Deletion, Queued, Replication
 
-Claim = TypeVar("Claim", Replication, Deletion)
+Claim = TypeVar("Claim", Replication, Deletion, Queued)
 
 
-def _table(claim: Replication | Deletion) -> str:
-    return "file_to_replicate" if isinstance(claim, Replication) else "file_to_delete2"
+def _move(claim: Replication | Deletion | Queued) -> str:
+    """The UPDATE that gives a claimed row another `nexttry`, as long as it is still claimed."""
+    match claim:
+        case Replication():
+            table, kind = "file_to_replicate", ""
+        case Deletion():
+            table, kind = "file_to_delete2", ""
+        case Queued():
+            table, kind = "file_to_queue", f"type = {claim.errand:d} AND "
+    return f"UPDATE {table} SET nexttry = ? WHERE {kind}fid = ? AND nexttry = ?"
 
 
 async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list[Claim]:
     """Hold these claims until then; the claims as they are now. Those that were lost meanwhile are left as they are."""
     renewed: list[Claim] = []
     for claim in claims:
-        held = await tx.run(
-            f"UPDATE {_table(claim)} SET nexttry = ? WHERE fid = ? AND nexttry = ?", until, claim.fid, claim.nexttry
-        )
+        held = await tx.run(_move(claim), until, claim.fid, claim.nexttry)
         renewed.append(replace(claim, nexttry=until) if held else claim)
     return renewed
 
 
-async def release(tx: Transaction, claims: Sequence[Replication | Deletion], *, now: int) -> None:
+async def release(tx: Transaction, claims: Sequence[Replication | Deletion | Queued], *, now: int) -> None:
     """Give claims back undone, for anyone to take at once."""
     for claim in claims:
-        await tx.run(
-            f"UPDATE {_table(claim)} SET nexttry = ? WHERE fid = ? AND nexttry = ?", now, claim.fid, claim.nexttry
-        )
+        await tx.run(_move(claim), now, claim.fid, claim.nexttry)
 
 
 async def renew_copies(tx: Transaction, copies: Iterable[tuple[int, int]], *, until: int) -> None:
@@ -53,6 +57,6 @@ async def take_over(tx: Transaction, *, now: int) -> None:
     What had been put off for as short a time becomes due as well, which is harmless. Should there be another worker
     after all, its copies under way are swept from under it, which it notices when it records them.
     """
-    for table in ("file_to_replicate", "file_to_delete2"):
+    for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now)

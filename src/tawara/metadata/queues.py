@@ -1,4 +1,5 @@
-"""Queued work, and the leases by which workers claim it (`file_to_replicate`, `file_to_delete2`).
+"""Queued work, and the leases by which workers claim it (`file_to_replicate`, `file_to_delete2`,
+and `file_to_queue` for checks and moves).
 
 A claim moves a row's `nexttry` to the end of the lease: if the worker dies, the row falls due by itself. Whoever
 finishes or postpones a row does so only while it still holds that lease, so that work which was queued again meanwhile
@@ -7,8 +8,10 @@ is not forgotten. Reference: section 15. Each function is one transaction; times
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from tawara.metadata.contract import Transaction
-from tawara.model.files import Deletion, Replication
+from tawara.model.files import Deletion, Errand, Queued, Replication
 from tawara.model.limits import END_OF_TIME
 
 LEASE = 1000
@@ -22,6 +25,14 @@ async def enqueue_replication(tx: Transaction, fid: int, *, nexttry: int = 0, fr
     """Have a worker look at the replicas of `fid`, at once or at `nexttry`."""
     upsert = tx.dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))
     await tx.run(upsert, fid, nexttry, from_devid, 0, 0)
+
+
+async def ensure_replication(tx: Transaction, fid: int, *, now: int) -> None:
+    """Have a worker look at the replicas of `fid` soon, unless one is at it or about to be."""
+    insert = tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags"))
+    if await tx.run(insert, fid, 0, 0, 0) == 0:
+        far = now + LEASE
+        await tx.run("UPDATE file_to_replicate SET nexttry = ? WHERE fid = ? AND nexttry > ?", now, fid, far)
 
 
 async def claim_replications(tx: Transaction, *, limit: int, now: int, lease: int = LEASE) -> list[Replication]:
@@ -131,6 +142,79 @@ async def next_deletion(tx: Transaction) -> int | None:
     """When the next row falls due; None if the queue is empty."""
     row = await tx.row("SELECT MIN(nexttry) FROM file_to_delete2")
     return row[0] if row else None
+
+
+# --- checks and moves -------------------------------------------------------------------------------------------------
+
+
+async def enqueue_errands(
+    tx: Transaction, errand: Errand, items: Iterable[tuple[int, int | None, str]], *, now: int
+) -> None:
+    """Queue (fid, devid, arg) for an errand, to be done at once. A fid that waits for the errand already is left so."""
+    columns = ("fid", "devid", "type", "nexttry", "failcount", "flags", "arg")
+    insert = tx.dialect.insert_or_ignore("file_to_queue", columns)
+    await tx.run_many(insert, [(fid, devid, int(errand), now, 0, 0, arg or None) for fid, devid, arg in items])
+
+
+async def claim_errands(tx: Transaction, errand: Errand, *, limit: int, now: int, lease: int = LEASE) -> list[Queued]:
+    """Take up to `limit` due rows until `now + lease`, longest due first."""
+    rows = await tx.rows(
+        "SELECT fid, failcount, devid, arg FROM file_to_queue WHERE type = ? AND nexttry <= ?"
+        f" ORDER BY nexttry, fid LIMIT ?{tx.dialect.skip_locked}",
+        int(errand),
+        now,
+        limit,
+    )
+    await tx.run_many(
+        "UPDATE file_to_queue SET nexttry = ? WHERE fid = ? AND type = ?",
+        [(now + lease, row[0], int(errand)) for row in rows],
+    )
+    return [Queued(row[0], errand, now + lease, row[1], row[2], row[3] or "") for row in rows]
+
+
+async def finish_errands(tx: Transaction, claims: Sequence[Queued]) -> None:
+    """Nothing is left to do for these fids."""
+    await tx.run_many(
+        "DELETE FROM file_to_queue WHERE fid = ? AND type = ? AND nexttry = ?",
+        [(claim.fid, int(claim.errand), claim.nexttry) for claim in claims],
+    )
+
+
+async def postpone_errand(tx: Transaction, claim: Queued, *, nexttry: int, failcount: int) -> None:
+    """Do the errand again at `nexttry`."""
+    await tx.run(
+        "UPDATE file_to_queue SET nexttry = ?, failcount = ? WHERE fid = ? AND type = ? AND nexttry = ?",
+        nexttry,
+        failcount,
+        claim.fid,
+        int(claim.errand),
+        claim.nexttry,
+    )
+
+
+async def withdraw_errands(tx: Transaction, errand: Errand, *, now: int) -> list[tuple[int, int]]:
+    """Take back what is due and nobody has begun; (fid, bytes) of each in order of fid, 0 bytes where it is no file."""
+    rows = await tx.rows(
+        "SELECT q.fid, f.length FROM file_to_queue q LEFT JOIN file f ON f.fid = q.fid"
+        " WHERE q.type = ? AND q.nexttry <= ? AND q.failcount = 0 ORDER BY q.fid",
+        int(errand),
+        now,
+    )
+    await tx.run("DELETE FROM file_to_queue WHERE type = ? AND nexttry <= ? AND failcount = 0", int(errand), now)
+    return [(row[0], row[1] or 0) for row in rows]
+
+
+async def next_errand(tx: Transaction, errand: Errand) -> int | None:
+    """When the next row falls due; None if none waits for the errand."""
+    row = await tx.row("SELECT MIN(nexttry) FROM file_to_queue WHERE type = ?", int(errand))
+    return row[0] if row else None
+
+
+async def count_errands(tx: Transaction, errand: Errand, *, failed: bool = True) -> int:
+    """How many fids wait for an errand, or are at it; without those that failed before unless `failed`."""
+    condition = "" if failed else " AND failcount = 0"
+    row = await tx.row(f"SELECT COUNT(*) FROM file_to_queue WHERE type = ?{condition}", int(errand))
+    return row[0] if row else 0
 
 
 async def backlog(tx: Transaction) -> dict[str, int]:

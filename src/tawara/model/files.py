@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from tawara.model.cluster import Checksum
 
@@ -60,3 +61,26 @@ class Deletion:
     fid: int
     nexttry: int
     failcount: int
+
+
+class Errand(IntEnum):
+    """What a fid waits for in `file_to_queue` (schema: `type`)."""
+
+    CHECK = 1
+    """To be looked at by a check (fsck)."""
+    MOVE = 2
+    """To be moved to another device (rebalance)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A fid that waits for an errand (schema: `file_to_queue`)."""
+
+    fid: int
+    errand: Errand
+    nexttry: int
+    failcount: int
+    devid: int | None = None
+    """For a move: from where."""
+    arg: str = ""
+    """For a move: to which devices, with commas between."""

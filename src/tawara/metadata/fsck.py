@@ -1,0 +1,270 @@
+"""The check of all files (fsck): how far it has got, its log, and what it writes down (reference: section 12).
+
+The rows are MogileFS's, so that its trackers beside us show, stop and carry on a check as their own. Each function is
+one transaction; times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tawara.metadata import files, queues, replicas, runs
+from tawara.metadata.contract import Row, Transaction
+from tawara.metadata.runs import number
+from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.fsck import Event, Verdict
+
+RATE = 10_000
+"""Most fids queued in one turn, unless the setting queue_rate_for_fsck says otherwise."""
+QUEUE = 20_000
+"""Most fids that wait to be checked, unless the setting queue_size_for_fsck says otherwise."""
+LOG_PAGE = 100
+"""Most lines in one answer of `log_after`."""
+SETTLED = 60
+"""Seconds after which no line can appear any more in front of one that is there already."""
+PATIENT_PAUSE = 1000
+"""Seconds until a file is looked at again of which a device did not answer, twice as many each time."""
+LONGEST_PAUSE = 86400
+
+_SUM = "fsck_sum_evcount_"
+
+
+# --- starting and stopping --------------------------------------------------------------------------------------------
+
+
+async def start(tx: Transaction, *, host: str, now: int) -> None:
+    """Begin a check, or go on with one that was stopped. Raises FsckRunning, RebalRunning."""
+    found = await runs.hold(tx, "fsck_")
+    await runs.refuse_others(tx, starting="fsck")
+    position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
+    if position >= end:
+        position = 0
+        await _reset(tx, position)
+    await runs.set_all(
+        tx,
+        {
+            "fsck_start_time": now,
+            "fsck_stop_time": None,
+            "fsck_fids_checked": 0,
+            "fsck_start_fid": position,
+            "fsck_host": host,
+        },
+    )
+
+
+async def stop(tx: Transaction, *, now: int) -> None:
+    """Queue nothing more to be checked; what waits is taken back, so that `start` goes on with it."""
+    await runs.hold(tx, "fsck_")
+    withdrawn = await queues.withdraw_errands(tx, Errand.CHECK, now=now)
+    if withdrawn:
+        await runs.set_all(tx, {"fsck_highest_fid_checked": withdrawn[0][0] - 1})
+    await runs.set_all(tx, {"fsck_host": None, "fsck_stop_time": now})
+
+
+async def reset(tx: Transaction, *, policy_only: bool, position: int) -> None:
+    """Have the next check begin behind the fid `position`, and count from nought."""
+    await runs.hold(tx, "fsck_")
+    await runs.set_all(tx, {"fsck_opt_policy_only": 1 if policy_only else None})
+    await _reset(tx, position)
+
+
+async def _reset(tx: Transaction, position: int) -> None:
+    last = await tx.row("SELECT MAX(fid) FROM file")
+    logid = await _last_logid(tx)
+    counts = dict.fromkeys(field for field in await runs.settings(tx, _SUM))
+    await runs.set_all(
+        tx,
+        {
+            **counts,
+            "fsck_highest_fid_checked": position,
+            "fsck_fid_at_end": (last[0] if last else None) or 0,
+            "fsck_start_time": None,
+            "fsck_stop_time": None,
+            "fsck_fids_checked": 0,
+            "fsck_start_maxlogid": logid,
+            "fsck_logid_processed": logid,
+        },
+    )
+
+
+async def inject(tx: Transaction, *, now: int) -> bool:
+    """If a check runs and a turn is due, queue the next fids; False when none runs (any more)."""
+    found = await runs.hold(tx, "")
+    if not found.get("fsck_host"):
+        return False
+    if not await runs.take_turn(tx, "fsck", now=now):
+        return True
+    room = number(found.get("queue_size_for_fsck")) or QUEUE
+    room -= await queues.count_errands(tx, Errand.CHECK, failed=False)
+    limit = min(room, number(found.get("queue_rate_for_fsck")) or RATE)
+    if limit <= 0:
+        return True
+    position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
+    fids = [
+        row[0]
+        for row in await tx.rows(
+            "SELECT fid FROM file WHERE fid > ? AND fid <= ? ORDER BY fid LIMIT ?", position, end, limit
+        )
+    ]
+    if fids:
+        await queues.enqueue_errands(tx, Errand.CHECK, [(fid, None, "") for fid in fids], now=now)
+        checked = number(found.get("fsck_fids_checked")) + len(fids)
+        await runs.set_all(tx, {"fsck_highest_fid_checked": fids[-1], "fsck_fids_checked": checked})
+    if len(fids) < limit:  # nothing is left behind them
+        await runs.set_all(
+            tx, {"fsck_host": None, "fsck_stop_time": now, "fsck_highest_fid_checked": max(position, end)}
+        )
+        return False
+    return True
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
+
+
+async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verdict, *, now: int) -> bool:
+    """Write down what follows from a check of `file`, and end it.
+
+    False, and nothing is changed, if the file's replicas are not those any more that were looked at.
+    """
+    if not await _unchanged(tx, file, verdict):
+        return False
+    insert = tx.dialect.insert_or_ignore("file_on", ("fid", "devid"))
+    await tx.run_many(insert, [(file.fid, devid) for devid in sorted(verdict.add)])
+    for devid in sorted(verdict.drop):
+        await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", file.fid, devid)
+    for devid in sorted(verdict.sweep):
+        await replicas.announce_stray(tx, file.fid, devid, now=now)
+    if verdict.recount:
+        await replicas.update_devcount(tx, file.fid)
+    if verdict.checksum is not None:
+        await files.store_checksum(tx, file.fid, verdict.checksum)
+    if verdict.replicate:
+        await queues.ensure_replication(tx, file.fid, now=now)
+    await log(tx, file.fid, verdict.events, now=now)
+    if verdict.again:
+        await put_off(tx, claim, now=now)
+    else:
+        await queues.finish_errands(tx, [claim])
+    return True
+
+
+async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> bool:
+    row = await tx.row(f"SELECT length FROM file WHERE fid = ?{tx.dialect.for_update}", file.fid)
+    if row is None or row[0] != file.length:
+        return False
+    rows = await tx.rows(f"SELECT devid FROM file_on WHERE fid = ?{tx.dialect.for_update}", file.fid)
+    if {row[0] for row in rows} != set(file.devids):
+        return False
+    for devid in verdict.lost:
+        if await tx.row("SELECT 1 FROM device WHERE devid = ? AND status <> 'dead'", devid) is not None:
+            return False  # made, or brought back, a moment ago
+    for devid in verdict.add:
+        if await tx.row("SELECT 1 FROM tawara_copy WHERE fid = ? AND devid = ?", file.fid, devid) is not None:
+            return False  # what lies there is being written, or swept
+    return True
+
+
+async def put_off(tx: Transaction, claim: Queued, *, now: int) -> None:
+    """Look at the file again after a pause that grows."""
+    pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
+    await queues.postpone_errand(tx, claim, nexttry=now + pause, failcount=min(claim.failcount + 1, 32767))
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+async def log(tx: Transaction, fid: int, events: Sequence[Event], *, now: int) -> None:
+    """Write lines about a fid."""
+    await tx.run_many(
+        "INSERT INTO fsck_log (utime, fid, evcode, devid) VALUES (?, ?, ?, ?)",
+        [(now, fid, event.code.value, event.devid) for event in events],
+    )
+
+
+async def log_after(tx: Transaction, logid: int) -> list[Row]:
+    """The next lines of the log: (logid, utime, fid, evcode, devid), fid and devid perhaps None."""
+    return await tx.rows(
+        f"SELECT logid, utime, fid, evcode, devid FROM fsck_log WHERE logid > ? ORDER BY logid LIMIT {LOG_PAGE}", logid
+    )
+
+
+async def clear_log(tx: Transaction) -> None:
+    """Forget all lines; they stay counted."""
+    found = await runs.hold(tx, "fsck_")
+    await _sum_up(tx, found, await _last_logid(tx))
+    await tx.run("DELETE FROM fsck_log")
+
+
+async def summarize(tx: Transaction, *, now: int) -> None:
+    """Add up the lines of some time ago, so that they need not be counted again."""
+    found = await runs.hold(tx, "fsck_")
+    row = await tx.row("SELECT MAX(logid) FROM fsck_log WHERE utime < ?", now - SETTLED)
+    await _sum_up(tx, found, (row[0] if row else None) or 0)
+
+
+async def _sum_up(tx: Transaction, found: dict[str, str], last: int) -> None:
+    processed = number(found.get("fsck_logid_processed"))
+    if last <= processed:
+        return
+    for code, count in await _counts(tx, processed, last):
+        await runs.set_all(tx, {_SUM + code: number(found.get(_SUM + code)) + count})
+    await runs.set_all(tx, {"fsck_logid_processed": last})
+
+
+async def _counts(tx: Transaction, after: int, last: int) -> list[Row]:
+    return await tx.rows(
+        "SELECT evcode, COUNT(*) FROM fsck_log WHERE logid > ? AND logid <= ? GROUP BY evcode", after, last
+    )
+
+
+async def _last_logid(tx: Transaction) -> int:
+    row = await tx.row("SELECT MAX(logid) FROM fsck_log")
+    return (row[0] if row else None) or 0
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a check stands."""
+
+    host: str
+    """Who started it; empty when none runs."""
+    position: int
+    """The highest fid that was queued."""
+    end: int
+    """The highest fid that is to be checked."""
+    policy_only: bool
+    start_time: int
+    stop_time: int
+    last_logid: int
+    queued: int
+    """Fids that wait, or are being looked at."""
+    counts: dict[str, int]
+    """Lines of this check in the log, by code."""
+    unsummed: int
+    """How many of them had to be counted for that."""
+
+
+async def progress(tx: Transaction) -> Progress:
+    """How the check stands that runs, or ran last."""
+    found = await runs.settings(tx, "fsck_")
+    counts = {field.removeprefix(_SUM): number(value) for field, value in found.items() if field.startswith(_SUM)}
+    last = await _last_logid(tx)
+    fresh = await _counts(tx, number(found.get("fsck_logid_processed")), last)
+    for code, count in fresh:
+        counts[code] = counts.get(code, 0) + count
+    return Progress(
+        host=found.get("fsck_host", ""),
+        position=number(found.get("fsck_highest_fid_checked")),
+        end=number(found.get("fsck_fid_at_end")),
+        policy_only=found.get("fsck_opt_policy_only", "0") != "0",
+        start_time=number(found.get("fsck_start_time")),
+        stop_time=number(found.get("fsck_stop_time")),
+        last_logid=last,
+        queued=await queues.count_errands(tx, Errand.CHECK),
+        counts=counts,
+        unsummed=sum(count for _, count in fresh),
+    )

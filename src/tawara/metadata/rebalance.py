@@ -1,0 +1,181 @@
+"""The rebalance: its policy, how far it has got, and the turns in which it queues moves (reference: section 13).
+
+The rows are MogileFS's, so that its trackers beside us show it as their own. A source is in state `drain` while it is
+worked on, until its last move has ended; one that a person had drained before stays so. Each function is one
+transaction; times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from tawara.metadata import queues, runs
+from tawara.metadata.contract import Transaction
+from tawara.metadata.runs import number
+from tawara.model import rebalance as model
+from tawara.model.cluster import Cluster
+from tawara.model.errors import NoRebalPolicy, NoRebalState, NoSetRebal, RebalNotStarted, RebalRunning
+from tawara.model.files import Errand
+from tawara.model.rebalance import Policy, State
+
+RATE = 2000
+"""Most moves queued in one turn, unless the setting queue_rate_for_rebal says otherwise."""
+QUEUE = 10_000
+"""Most moves that wait, unless the setting queue_size_for_rebal says otherwise."""
+
+_DRAINED = "tawara_rebal_drained"
+"""Setting: the device that was put into `drain` by us, and not by a person."""
+
+
+# --- starting and stopping --------------------------------------------------------------------------------------------
+
+
+async def set_policy(tx: Transaction, text: str) -> None:
+    """Decide what is to be moved, and forget an earlier run. Raises NoSetRebal, BadRebalPol."""
+    found = await runs.hold(tx, "rebal_")
+    if found.get("rebal_host"):
+        raise NoSetRebal("cannot change rebalance policy while rebalance is running")
+    model.parse(text)
+    await runs.set_all(tx, {"rebal_policy": text, "rebal_state": None})
+
+
+async def policy(tx: Transaction) -> Policy:
+    """The policy that was set. Raises NoRebalPolicy, BadRebalPol."""
+    text = (await runs.settings(tx, "rebal_")).get("rebal_policy")
+    if not text:
+        raise NoRebalPolicy
+    return model.parse(text)
+
+
+async def start(tx: Transaction, cluster: Cluster, *, host: str, now: int) -> str:
+    """Begin a run, or go on with one that was stopped; its state. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
+    found = await runs.hold(tx, "rebal_")
+    await runs.refuse_others(tx, starting="rebalance")
+    text = found.get("rebal_state")
+    state = State.parse(text) if text else model.begin(await policy(tx), cluster, now=now)
+    state = replace(state, time_stopped=0)
+    await runs.set_all(tx, {"rebal_state": str(state), "rebal_host": host, "rebal_signal": None})
+    return str(state)
+
+
+async def stop(tx: Transaction) -> None:
+    """Ask the run to stop at its next turn. Raises RebalNotStarted."""
+    found = await runs.hold(tx, "rebal_")
+    if not found.get("rebal_host"):
+        raise RebalNotStarted
+    await runs.set_all(tx, {"rebal_signal": "stop"})
+
+
+async def reset(tx: Transaction) -> None:
+    """Forget a run that was stopped or has ended. Raises RebalRunning."""
+    found = await runs.hold(tx, "rebal_")
+    if found.get("rebal_host"):
+        raise RebalRunning("rebalance is running")
+    await runs.set_all(tx, {"rebal_state": None})
+
+
+async def state(tx: Transaction) -> str:
+    """The state of the run that is on, or was last. Raises NoRebalState."""
+    text = (await runs.settings(tx, "rebal_")).get("rebal_state")
+    if not text:
+        raise NoRebalState
+    return text
+
+
+# --- the turns --------------------------------------------------------------------------------------------------------
+
+
+async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) -> bool:
+    """If a run is on and a turn is due, queue the next moves; False when none is on (any more).
+
+    `cluster` has the observations by which targets are chosen; the states of devices are changed in the database.
+    """
+    found = await runs.hold(tx, "")
+    if not found.get("rebal_host"):
+        return False
+    stopping = found.get("rebal_signal") == "stop"
+    if not await runs.take_turn(tx, "rebal", now=now) and not stopping:
+        return True
+    chosen = model.parse(found.get("rebal_policy", ""))
+    was = found.get("rebal_state")
+    at = State.parse(was) if was else model.begin(chosen, cluster, now=now)
+    if stopping:
+        at = model.withdraw(chosen, at, await queues.withdraw_errands(tx, Errand.MOVE, now=now))
+        await _let_go(tx, chosen, at.sdev_current)
+        await _end(tx, replace(at, time_stopped=now))
+        return False
+    room = number(found.get("queue_size_for_rebal")) or QUEUE
+    room -= await queues.count_errands(tx, Errand.MOVE)
+    moved = await _turn(tx, chosen, at, cluster, rng, room=room, rate=number(found.get("queue_rate_for_rebal")) or RATE,
+                        now=now)  # fmt: skip
+    if moved is None:
+        await _end(tx, replace(at, time_finished=now))
+        return False
+    await runs.set_all(tx, {"rebal_state": str(moved)})
+    return True
+
+
+async def _end(tx: Transaction, at: State) -> None:
+    await runs.set_all(tx, {"rebal_state": str(at), "rebal_host": None, "rebal_signal": None})
+
+
+async def _turn(
+    tx: Transaction, chosen: Policy, at: State, cluster: Cluster, rng: Random, *, room: int, rate: int, now: int
+) -> State | None:
+    """The state after queueing the next moves; None when there is nothing left to do."""
+    if not at.sdev_current:
+        begun = model.next_source(chosen, at)
+        if begun is None:
+            return None
+        at = begun
+    await _drain(tx, at.sdev_current)
+    if not cluster.can_delete_from(at.sdev_current):  # somebody took it out of service
+        return await _source_done(tx, chosen, at)
+    targets = model.targets(chosen, cluster, at.all_sources)
+    limit = min(room, rate)
+    if not targets or limit <= 0:
+        return model.idle_turn(at, now=now)
+    files = await _next_files(tx, chosen, at, limit)
+    after, moves = model.choose(chosen, at, files, targets, rng, now=now)
+    if moves:
+        items = [(move.fid, move.source, ",".join(map(str, move.targets))) for move in moves]
+        await queues.enqueue_errands(tx, Errand.MOVE, items, now=now)
+    elif (not files or model.limit_reached(chosen, after)) and not await _moving_from(tx, at.sdev_current):
+        return await _source_done(tx, chosen, after)
+    return after
+
+
+async def _next_files(tx: Transaction, chosen: Policy, at: State, limit: int) -> list[tuple[int, int]]:
+    """The source's next files in the run's order, as (fid, bytes)."""
+    select = "SELECT o.fid, f.length FROM file_on o JOIN file f ON f.fid = o.fid WHERE o.devid = ?"
+    if not chosen.newest_first:
+        rows = await tx.rows(f"{select} AND o.fid > ? ORDER BY o.fid LIMIT ?", at.sdev_current, at.sdev_lastfid, limit)
+    else:
+        before = at.sdev_lastfid or 2**63 - 1
+        rows = await tx.rows(f"{select} AND o.fid < ? ORDER BY o.fid DESC LIMIT ?", at.sdev_current, before, limit)
+    return [(row[0], row[1]) for row in rows]
+
+
+async def _moving_from(tx: Transaction, devid: int) -> bool:
+    kind = int(Errand.MOVE)
+    return await tx.row("SELECT 1 FROM file_to_queue WHERE type = ? AND devid = ? LIMIT 1", kind, devid) is not None
+
+
+async def _drain(tx: Transaction, devid: int) -> None:
+    """Have the device get no new files."""
+    if await tx.run("UPDATE device SET status = 'drain' WHERE devid = ? AND status = 'alive'", devid):
+        await runs.set_all(tx, {_DRAINED: devid})
+
+
+async def _let_go(tx: Transaction, chosen: Policy, devid: int) -> None:
+    """Give the device back its state, unless it is to stay empty, or was drained by a person."""
+    drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED))
+    if devid and drained == devid and not chosen.leave_in_drain_mode:
+        await tx.run("UPDATE device SET status = 'alive' WHERE devid = ? AND status = 'drain'", devid)
+    await runs.set_all(tx, {_DRAINED: None})
+
+
+async def _source_done(tx: Transaction, chosen: Policy, at: State) -> State:
+    await _let_go(tx, chosen, at.sdev_current)
+    return model.source_done(at)

@@ -1,0 +1,268 @@
+"""What a check (fsck) of one file concludes from what is known and seen of it (reference: section 12).
+
+The worker asks the storage nodes and acts; everything that is decided is decided here. Two rules stand above all: a row
+goes only because of what a storage node said or because its device is dead, never because nobody answered; and content
+that may be the last is never given up for content that is not known to be better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+
+from tawara.model.cluster import Checksum, HashType, StorageClass
+from tawara.model.files import StoredFile
+
+
+class Code(StrEnum):
+    """What is written into the log (schema: `fsck_log.evcode`)."""
+
+    NO_PATHS = "NOPA"
+    """No device has a row for a replica."""
+    POLICY_VIOLATION = "POVI"
+    MISSING = "MISS"
+    """The device does not have the replica that it should have."""
+    BAD_LENGTH = "BLEN"
+    START_SEARCH = "SRCH"
+    """No good replica is where one should be; every device is asked."""
+    FOUND = "FOND"
+    GONE = "GONE"
+    """No device has a good replica."""
+    REPLICATE = "REPL"
+    """Queued for replication."""
+    BAD_COUNT = "BCNT"
+    """`file.devcount` was wrong."""
+    BAD_CHECKSUM = "BSUM"
+    NO_CHECKSUM = "NSUM"
+    """No checksum was stored; now it is."""
+    MANY_CHECKSUMS = "MSUM"
+    """The replicas differ, and nothing says which is right."""
+    BAD_ALGORITHM = "BALG"
+    """The stored checksum is of another type than the class wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the log."""
+
+    code: Code
+    devid: int | None = None
+
+
+class Seen(Enum):
+    """What was seen of a replica that should be there."""
+
+    RIGHT = auto()
+    """It is there, with the right length."""
+    WRONG_LENGTH = auto()
+    MISSING = auto()
+    """The storage node says that it is not there."""
+    SILENT = auto()
+    """Its device should answer, and does not: to be asked again."""
+    DOWN = auto()
+    """People took its device out of service for now, so nobody was asked."""
+    LOST = auto()
+    """Its device is dead, or not known at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica as it was seen; with the digest of its bytes if that was taken."""
+
+    devid: int
+    seen: Seen
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a check looks at."""
+
+    policy_only: bool = False
+    """Ask no storage node about a file whose rows are in order."""
+    hashtype: HashType | None = None
+    """Take this digest of every replica, whatever the class says."""
+    no_checksums: bool = False
+    """Take no digests, whatever the class says."""
+    skip_devcount: bool = False
+    """`file.devcount` is not kept up."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Rules:
+        """From the server settings."""
+        return cls(
+            policy_only=settings.get("fsck_opt_policy_only", "") not in ("", "0"),
+            hashtype=HashType.from_wire(settings.get("fsck_checksum", "")),
+            no_checksums=settings.get("fsck_checksum") == "off",
+            skip_devcount=settings.get("skip_devcount", "") not in ("", "0"),
+        )
+
+    def digest_wanted(self, storage_class: StorageClass, stored: Checksum | None) -> HashType | None:
+        """Which digest to take of each replica, None for none: one that can be compared with the stored one."""
+        wanted = None if self.no_checksums else storage_class.hashtype or self.hashtype
+        return stored.hashtype if wanted and stored else wanted
+
+    def miscounted(self, file: StoredFile) -> bool:
+        """Whether the file's devcount needs to be corrected."""
+        return not self.skip_devcount and file.devcount != len(file.devids)
+
+
+class Depth(Enum):
+    """How closely a file has to be looked at."""
+
+    ROWS = auto()
+    """Its rows suffice, and they are in order."""
+    LENGTHS = auto()
+    """If the lengths of all replicas are right, all is well."""
+    EVERYTHING = auto()
+
+
+def depth(file: StoredFile, storage_class: StorageClass, rules: Rules, *, satisfied: bool) -> Depth:
+    """How closely to look at a file whose policy is `satisfied` with its rows, or not."""
+    checksums = not rules.no_checksums and (storage_class.hashtype or rules.hashtype)
+    if not file.devids or not satisfied:
+        return Depth.EVERYTHING
+    if storage_class.hashtype and not file.checksum and not rules.no_checksums:
+        return Depth.EVERYTHING
+    if rules.policy_only:
+        return Depth.ROWS
+    return Depth.EVERYTHING if checksums else Depth.LENGTHS
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A file with all that was seen of it."""
+
+    file: StoredFile
+    storage_class: StorageClass
+    rules: Rules
+    replicas: tuple[Replica, ...]
+    """One for each of the file's rows."""
+    satisfied: Callable[[Iterable[int]], bool]
+    """Whether the class's policy wants exactly the replicas on these devices: neither more nor fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """No good replica is where one should be: ask every device that could have one, then judge again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be written down of a check."""
+
+    events: tuple[Event, ...] = ()
+    drop: frozenset[int] = frozenset()
+    """Devices whose row goes."""
+    lost: frozenset[int] = frozenset()
+    """Those of `drop` whose device is dead or unknown, which the database must confirm."""
+    sweep: frozenset[int] = frozenset()
+    """Those of `drop` on which useless bytes are left, to be deleted."""
+    add: frozenset[int] = frozenset()
+    """Devices that get a row."""
+    checksum: Checksum | None = None
+    """To be stored."""
+    replicate: bool = False
+    again: bool = False
+    """A device did not answer: the file has to be looked at once more."""
+
+    @property
+    def recount(self) -> bool:
+        """Whether `file.devcount` changes."""
+        return bool(self.drop or self.add) or Event(Code.BAD_COUNT) in self.events
+
+
+@dataclass
+class _Sorted:
+    """The replicas by what they are worth."""
+
+    good: set[int] = field(default_factory=set)
+    rotten: set[int] = field(default_factory=set)
+    """Of the right length, but not the bytes whose checksum is stored."""
+    worthless: set[int] = field(default_factory=set)
+    """Of a wrong length."""
+    absent: set[int] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
+    unknown: set[int] = field(default_factory=set)
+
+
+def _sort(replicas: Iterable[Replica], stored: Checksum | None) -> _Sorted:
+    made = _Sorted()
+    for each in replicas:
+        match each.seen:
+            case Seen.RIGHT:
+                rotten = stored is not None and each.checksum is not None and each.checksum != stored
+                (made.rotten if rotten else made.good).add(each.devid)
+            case Seen.WRONG_LENGTH:
+                made.worthless.add(each.devid)
+            case Seen.MISSING:
+                made.absent.add(each.devid)
+            case Seen.LOST:
+                made.lost.add(each.devid)
+            case Seen.SILENT | Seen.DOWN:
+                made.unknown.add(each.devid)
+    return made
+
+
+def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -> Verdict | Search:
+    """What follows from a case; after a Search, `searched` and with the good replica that it found, if any."""
+    file = case.file
+    by_worth = _sort(case.replicas, file.checksum)
+    good = by_worth.good | ({found.devid} if found else set())
+    if not good and by_worth.unknown:
+        return Verdict(again=any(each.seen is Seen.SILENT for each in case.replicas))
+    if not good and not searched:
+        return Search()
+    right = [each for each in (*case.replicas, *([found] if found else ())) if each.seen is Seen.RIGHT]
+    checksum, about_checksums = _settle_checksum(case, right)
+    drop = by_worth.absent | by_worth.worthless | by_worth.lost | (by_worth.rotten if good else set())
+    add = {found.devid} if found else set[int]()
+    after = (set(file.devids) - drop) | add
+    replicate = bool(after) and not case.satisfied(after)
+    events = [
+        *_about_rows(case),
+        *_about(Code.MISSING, by_worth.absent),
+        *_about(Code.BAD_LENGTH, by_worth.worthless),
+        *_about(Code.BAD_CHECKSUM, by_worth.rotten),
+        *([Event(Code.START_SEARCH)] if searched else []),
+        *_about(Code.FOUND, add),
+        *([Event(Code.GONE)] if not after else []),
+        *about_checksums,
+        *([Event(Code.REPLICATE)] if replicate else []),
+        *([Event(Code.BAD_COUNT)] if case.rules.miscounted(file) else []),
+    ]
+    return Verdict(
+        events=tuple(events),
+        drop=frozenset(drop),
+        lost=frozenset(by_worth.lost),
+        sweep=frozenset((by_worth.worthless | by_worth.rotten) & drop if good else ()),
+        add=frozenset(add),
+        checksum=checksum,
+        replicate=replicate,
+        again=any(each.seen is Seen.SILENT for each in case.replicas),
+    )
+
+
+def _about(code: Code, devids: Iterable[int]) -> list[Event]:
+    return [Event(code, devid) for devid in sorted(devids)]
+
+
+def _about_rows(case: Case) -> list[Event]:
+    if not case.file.devids:
+        return [Event(Code.NO_PATHS)]
+    return [] if case.satisfied(case.file.devids) else [Event(Code.POLICY_VIOLATION)]
+
+
+def _settle_checksum(case: Case, right: Iterable[Replica]) -> tuple[Checksum | None, list[Event]]:
+    """The checksum to store, if one was missing, and what there is to say about checksums of the file as a whole."""
+    stored, wanted = case.file.checksum, case.storage_class.hashtype
+    if stored is not None:
+        unlike = wanted is not None and wanted is not stored.hashtype and not case.rules.no_checksums
+        return None, [Event(Code.BAD_ALGORITHM)] if unlike else []
+    digests = {each.checksum for each in right}
+    if not digests or None in digests:
+        return None, []
+    if len(digests) == 1:
+        return digests.pop(), [Event(Code.NO_CHECKSUM)]
+    return None, [Event(Code.BAD_CHECKSUM if wanted else Code.MANY_CHECKSUMS)]

@@ -1,0 +1,419 @@
+"""Rebalancing: which devices are emptied into which, and how far a run has got (reference: section 13).
+
+A policy is what a person writes, blank-separated `key=value`; a state is what is left of a run between two turns, in
+the same form, so that trackers of MogileFS read it too. Both are frozen values; a turn takes a state and makes another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from random import Random
+from typing import Any, Final
+
+from tawara.model.cluster import Cluster, Device
+from tawara.model.errors import BadRebalPol
+
+SMALLEST_LIMIT: Final = 1024
+"""Bytes of a size limit that are not worth going on for."""
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Lower bounds on how full or how empty a device is; None is no bound."""
+
+    percent_used: float | None = None
+    percent_free: float | None = None
+    space_used: int | None = None
+    """MiB"""
+    space_free: int | None = None
+    """MiB"""
+
+    def admits(self, device: Device) -> bool:
+        """Whether a device is beyond every bound. One of unknown size is beyond none."""
+        known = bool(device.mb_total) and device.mb_used is not None
+        free = 100 * device.percent_free
+        bounds: list[tuple[float | None, float]] = [
+            (self.percent_used, 100 - free),
+            (self.percent_free, free),
+            (self.space_used, device.mb_used or 0),
+            (self.space_free, device.mb_free or 0),
+        ]
+        return all(bound is None or (known and value > bound) for bound, value in bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a person wants moved; see section 13 for the keys."""
+
+    from_hosts: frozenset[int] = frozenset()
+    from_devices: frozenset[int] = frozenset()
+    source: Share = Share()
+    newest_first: bool = False
+    limit_whole_run: bool = False
+    """The limit is one for the whole run, not for each source."""
+    limit_by: str = "none"
+    limit: int | None = None
+    """Files, or bytes."""
+    to_hosts: frozenset[int] = frozenset()
+    to_devices: frozenset[int] = frozenset()
+    target: Share = Share()
+    not_to_hosts: frozenset[int] = frozenset()
+    not_to_devices: frozenset[int] = frozenset()
+    use_dest_devs: int | None = None
+    """How many targets each file may choose from; None is all."""
+    leave_in_drain_mode: bool = False
+
+
+# --- reading a policy -------------------------------------------------------------------------------------------------
+
+
+def _ids(key: str, text: str) -> frozenset[int]:
+    parts = [part for part in text.split(",") if part]
+    if not parts or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+        raise BadRebalPol(f"{key} takes ids with commas between, not {text!r}")
+    return frozenset(map(int, parts))
+
+
+def _number(key: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise BadRebalPol(f"{key} takes a whole number, not {text!r}")
+    return int(text)
+
+
+def _percent(key: str, text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?%?", text) or float(text.rstrip("%")) > 100:
+        raise BadRebalPol(f"{key} takes a percentage, not {text!r}")
+    return float(text.rstrip("%"))
+
+
+def _flag(key: str, text: str) -> bool:
+    if text not in ("0", "1", ""):
+        raise BadRebalPol(f"{key} is 0 or 1, not {text!r}")
+    return text == "1"
+
+
+def _one_of(*words: str) -> Callable[[str, str], str]:
+    def read(key: str, text: str) -> str:
+        if text not in words:
+            raise BadRebalPol(f"{key} is one of {', '.join(words)}, not {text!r}")
+        return text
+
+    return read
+
+
+def _limit_by(key: str, text: str) -> str:
+    if text == "percent":
+        raise BadRebalPol("limit_by=percent is not supported; say limit_by=size")
+    return _one_of("none", "count", "size")(key, text)
+
+
+def _dest_devs(key: str, text: str) -> int | None:
+    if text != "all" and (not re.fullmatch(r"[0-9]{1,4}", text) or int(text) == 0):
+        raise BadRebalPol(f"{key} is all, or a number of devices, not {text!r}")
+    return None if text == "all" else int(text)
+
+
+def _text(key: str, text: str) -> str:
+    return text
+
+
+_KEYS: Final[Mapping[str, Callable[[str, str], Any]]] = {
+    "from_all_devs": _flag,
+    "from_hosts": _ids,
+    "from_devices": _ids,
+    "from_percent_used": _percent,
+    "from_percent_free": _percent,
+    "from_space_used": _number,
+    "from_space_free": _number,
+    "fid_age": _one_of("old", "new"),
+    "limit_type": _one_of("device", "global"),
+    "limit_by": _limit_by,
+    "limit": _text,
+    "to_all_devs": _flag,
+    "to_hosts": _ids,
+    "to_devices": _ids,
+    "to_percent_used": _percent,
+    "to_percent_free": _percent,
+    "to_space_used": _number,
+    "to_space_free": _number,
+    "not_to_hosts": _ids,
+    "not_to_devices": _ids,
+    "use_dest_devs": _dest_devs,
+    "leave_in_drain_mode": _flag,
+}
+_SIZE = re.compile(r"([0-9]{1,15})([bkmgtp]?)", re.IGNORECASE)
+
+
+def parse(text: str) -> Policy:
+    """The policy that `text` describes. Raises BadRebalPol, saying what is wrong.
+
+    `from_all_devs` and `to_all_devs` may be said and mean nothing, as in MogileFS: it is the other keys that choose.
+    """
+    said: dict[str, Any] = {}
+    for word in text.split():
+        key, equals, value = word.partition("=")
+        if key not in _KEYS:
+            raise BadRebalPol(f"Invalid setting {key}")
+        if not equals:
+            raise BadRebalPol(f"A rebalance policy is written key=value key=value, not {word!r}")
+        said[key] = _KEYS[key](key, value)
+    if not said:
+        raise BadRebalPol("A rebalance policy is written key=value key=value")
+    limit_by = said.get("limit_by", "none")
+    return Policy(
+        from_hosts=said.get("from_hosts", frozenset()),
+        from_devices=said.get("from_devices", frozenset()),
+        source=_share("from_", said),
+        newest_first=said.get("fid_age") == "new",
+        limit_whole_run=said.get("limit_type") == "global",
+        limit_by=limit_by,
+        limit=_limit(limit_by, said.get("limit", "")),
+        to_hosts=said.get("to_hosts", frozenset()),
+        to_devices=said.get("to_devices", frozenset()),
+        target=_share("to_", said),
+        not_to_hosts=said.get("not_to_hosts", frozenset()),
+        not_to_devices=said.get("not_to_devices", frozenset()),
+        use_dest_devs=said.get("use_dest_devs"),
+        leave_in_drain_mode=said.get("leave_in_drain_mode", False),
+    )
+
+
+def _share(prefix: str, said: Mapping[str, Any]) -> Share:
+    return Share(**{each.name: said.get(prefix + each.name) for each in fields(Share)})
+
+
+def _limit(limit_by: str, text: str) -> int | None:
+    if limit_by == "none":
+        return None
+    if limit_by == "count":
+        return _number("limit", text)
+    size = _SIZE.fullmatch(text)
+    if size is None:
+        raise BadRebalPol(f"limit takes bytes, or a number with one of b k m g t p behind it, not {text!r}")
+    return int(size[1]) << 10 * "bkmgtp".index((size[2] or "b").lower())
+
+
+# --- choosing devices -------------------------------------------------------------------------------------------------
+
+
+def _chosen(ids: frozenset[int], number: int) -> bool:
+    return not ids or number in ids
+
+
+def sources(policy: Policy, cluster: Cluster) -> tuple[int, ...]:
+    """The devices to move files away from, in order of their number."""
+    return tuple(
+        devid
+        for devid, device in sorted(cluster.devices.items())
+        if cluster.can_delete_from(devid)
+        and _chosen(policy.from_devices, devid)
+        and _chosen(policy.from_hosts, device.hostid)
+        and policy.source.admits(device)
+    )
+
+
+def targets(policy: Policy, cluster: Cluster, sources: Iterable[int]) -> tuple[int, ...]:
+    """The devices that may get files now; never one of the run's sources."""
+    excluded = policy.not_to_devices | frozenset(sources)
+    return tuple(
+        devid
+        for devid, device in sorted(cluster.devices.items())
+        if cluster.should_get_new_files(devid)
+        and devid not in excluded
+        and device.hostid not in policy.not_to_hosts
+        and _chosen(policy.to_devices, devid)
+        and _chosen(policy.to_hosts, device.hostid)
+        and policy.target.admits(device)
+    )
+
+
+# --- the state of a run -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a run has got. Times are unix seconds, 0 for not yet."""
+
+    completed_devs: tuple[int, ...] = ()
+    source_devs: tuple[int, ...] = ()
+    """Sources that have not been begun."""
+    sdev_current: int = 0
+    """The source that is being emptied, 0 for none."""
+    sdev_lastfid: int = 0
+    """The last of its fids that was looked at."""
+    sdev_limit: int | None = None
+    """What is left of its limit, files or bytes; None is no limit."""
+    limit: int | None = None
+    """What is left of the whole run's limit."""
+    fids_queued: int = 0
+    bytes_queued: int = 0
+    time_started: int = 0
+    time_finished: int = 0
+    time_stopped: int = 0
+    time_latest_run: int = 0
+    time_latest_empty_run: int = 0
+    empty_runs: int = 0
+
+    @property
+    def all_sources(self) -> tuple[int, ...]:
+        """Every source of the run."""
+        return (*self.completed_devs, *self.source_devs, *([self.sdev_current] if self.sdev_current else ()))
+
+    def __str__(self) -> str:
+        """`key=value key=value …`, as the tracker shows it."""
+        return " ".join(f"{each.name}={_written(getattr(self, each.name))}" for each in fields(self))
+
+    @classmethod
+    def parse(cls, text: str) -> State:
+        """Read what `str` made, or a tracker of MogileFS. What makes no sense is left at its beginning."""
+        said = dict(word.split("=", 1) for word in text.split() if "=" in word)
+        made: dict[str, Any] = {}
+        for each in fields(cls):
+            value = said.get(each.name, "")
+            numbers = tuple(int(part) for part in value.split(",") if re.fullmatch(r"-?[0-9]{1,18}", part))
+            if each.name in ("completed_devs", "source_devs"):
+                made[each.name] = numbers
+            elif numbers:
+                made[each.name] = numbers[0]
+        return cls(**made)
+
+
+def _written(value: int | tuple[int, ...] | None) -> str:
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A replica that shall go from one device to another."""
+
+    fid: int
+    source: int
+    targets: tuple[int, ...]
+    """Where it may go, the first choice first."""
+
+
+def begin(policy: Policy, cluster: Cluster, *, now: int) -> State:
+    """The state of a new run."""
+    return State(
+        source_devs=sources(policy, cluster), limit=policy.limit if policy.limit_whole_run else None, time_started=now
+    )
+
+
+def next_source(policy: Policy, state: State) -> State | None:
+    """Go on with the next source; None if there is none, or the whole run's limit is reached."""
+    if not state.source_devs or _reached(policy, state.limit):
+        return None
+    return replace(
+        state,
+        sdev_current=state.source_devs[0],
+        source_devs=state.source_devs[1:],
+        sdev_lastfid=0,
+        sdev_limit=None if policy.limit_whole_run else policy.limit,
+    )
+
+
+def source_done(state: State) -> State:
+    """The current source has been emptied as far as it is to be."""
+    done = (*state.completed_devs, state.sdev_current)
+    return replace(state, completed_devs=done, sdev_current=0, sdev_lastfid=0, sdev_limit=None)
+
+
+def _reached(policy: Policy, left: int | None) -> bool:
+    return left is not None and left < (SMALLEST_LIMIT if policy.limit_by == "size" else 1)
+
+
+def limit_reached(policy: Policy, state: State) -> bool:
+    """Whether nothing more is to be moved from the current source."""
+    return _reached(policy, state.limit) or _reached(policy, state.sdev_limit)
+
+
+def choose(
+    policy: Policy, state: State, files: Sequence[tuple[int, int]], targets: Sequence[int], rng: Random, *, now: int
+) -> tuple[State, list[Move]]:
+    """Which of `files` (fid, bytes; the source's next, in order) are to be moved, as far as the limits allow."""
+    moves: list[Move] = []
+    for fid, length in files:
+        if limit_reached(policy, state):
+            break
+        state = replace(state, sdev_lastfid=fid)
+        if policy.limit_by == "size" and any(
+            left is not None and length > left for left in (state.limit, state.sdev_limit)
+        ):
+            continue
+        state = _counted(policy, state, 1, length)
+        shuffled = rng.sample(list(targets), len(targets))
+        moves.append(Move(fid, state.sdev_current, tuple(shuffled[: policy.use_dest_devs])))
+    return _took_turn(state, bool(moves), now), moves
+
+
+def _counted(policy: Policy, state: State, count: int, size: int) -> State:
+    used = {"none": 0, "count": count, "size": size}[policy.limit_by]
+    return replace(
+        state,
+        fids_queued=state.fids_queued + count,
+        bytes_queued=state.bytes_queued + size,
+        limit=None if state.limit is None else state.limit - used,
+        sdev_limit=None if state.sdev_limit is None else state.sdev_limit - used,
+    )
+
+
+def _took_turn(state: State, moved: bool, now: int) -> State:
+    if moved:
+        return replace(state, time_latest_run=now)
+    return replace(state, time_latest_run=now, time_latest_empty_run=now, empty_runs=state.empty_runs + 1)
+
+
+def idle_turn(state: State, *, now: int) -> State:
+    """Nothing could be queued this time: no target has room, or what was queued is still being moved."""
+    return _took_turn(state, False, now)
+
+
+def withdraw(policy: Policy, state: State, files: Sequence[tuple[int, int]]) -> State:
+    """Take back moves of the current source that were chosen and not begun (fid, bytes); a later turn chooses anew."""
+    if not files:
+        return state
+    fids = [fid for fid, _ in files]
+    state = _counted(policy, state, -len(files), -sum(length for _, length in files))
+    return replace(state, sdev_lastfid=max(fids) + 1 if policy.newest_first else min(fids) - 1)
+
+
+# --- a policy for those who have none ---------------------------------------------------------------------------------
+
+TOLERANCE: Final = 2.0
+"""Percentage points around the mean fill level within which a device is left alone."""
+
+
+def evening_out(devices: Iterable[Device]) -> str | None:
+    """The text of a policy that brings these devices nearer to one fill level; None if they are near enough.
+
+    The emptier half takes from the fuller. No source gives more than the one with the least to give, so that none ends
+    below the mean: run it again until there is nothing to do.
+    """
+    known = [device for device in devices if device.mb_total and device.mb_used is not None]
+    total = sum(device.mb_total or 0 for device in known)
+    if not total:
+        return None
+    mean = sum(device.mb_used or 0 for device in known) / total
+
+    def excess(device: Device) -> float:
+        return (device.mb_used or 0) - mean * (device.mb_total or 0)
+
+    margin = TOLERANCE / 100
+    full = [each for each in known if excess(each) > margin * (each.mb_total or 0)]
+    empty = [each for each in known if excess(each) < -margin * (each.mb_total or 0)]
+    if not full or not empty:
+        return None
+    room = -sum(map(excess, empty)) / len(full)
+    each_gives = int(min(*map(excess, full), room)) if len(full) > 1 else int(min(excess(full[0]), room))
+    if each_gives < 1:
+        return None
+    return (
+        f"from_devices={','.join(str(each.devid) for each in full)}"
+        f" to_devices={','.join(str(each.devid) for each in empty)}"
+        f" limit_type=device limit_by=size limit={each_gives}m"
+    )
