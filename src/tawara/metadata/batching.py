@@ -29,7 +29,7 @@ class Lane:
         self._departing = False
 
     def ask(self, call: Call) -> asyncio.Future[Any]:
-        """The answer to `call`, some time. Cancelling it takes nothing back from a journey that has begun."""
+        """The answer to `call`, some time. A call whose answer is cancelled before its journey begins stays behind."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
@@ -43,7 +43,11 @@ class Lane:
         self._departing = False
         if not self._waiting or len(self._journeys) >= self._width:
             return
-        party = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        party: list[tuple[Call, asyncio.Future[Any]]] = []
+        while self._waiting and len(party) < self._most:
+            each = self._waiting.popleft()
+            if not each[1].done():
+                party.append(each)
         journey = asyncio.create_task(self._journey(party))
         self._journeys.add(journey)
         journey.add_done_callback(self._arrived)

@@ -91,6 +91,7 @@ def numbered(sql: str) -> str:
 _LOST = (
     pg.PostgresConnectionError,
     pg.InterfaceError,
+    pg.InternalClientError,
     pg.AdminShutdownError,
     pg.CrashShutdownError,
     pg.CannotConnectNowError,
@@ -100,6 +101,7 @@ _LOST = (
     pg.InvalidCachedStatementError,
     OSError,
 )
+_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, pg.InternalClientError, OSError)
 _AGAIN = (pg.SerializationError, pg.DeadlockDetectedError, pg.LockNotAvailableError)
 _BAD_KEY = (pg.CharacterNotInRepertoireError, pg.UntranslatableCharacterError, pg.StringDataRightTruncationError)
 
@@ -128,7 +130,7 @@ class PostgresLink:
     async def _ask(self, method: Callable[..., Awaitable[R]], *arguments: Any) -> R:
         try:
             return await method(*arguments)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _FOREIGN as error:
             raise _translate(error) from error
 
     async def rows(self, sql: str, *values: object) -> list[Row]:
@@ -191,7 +193,7 @@ class PostgresLink:
         """See Link."""
         try:
             await self._connection.close(timeout=2)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except (*_FOREIGN, TimeoutError):
             self._connection.terminate()
 
     def terminate(self) -> None:
@@ -217,7 +219,7 @@ async def _connect(url: str, password: str | None, pace: Pace, dialect: Dialect)
         )
     except (pg.ClientConfigurationError, ValueError) as error:
         raise ConfigurationError(f"The database URL makes no sense: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (*_FOREIGN, TimeoutError) as error:
         if isinstance(error, ssl.SSLError) or not isinstance(error, _LOST):
             raise ConfigurationError(f"PostgreSQL does not let us in: {error}") from error
         raise Lost from error

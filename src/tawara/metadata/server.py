@@ -97,7 +97,7 @@ class _Links:
             link = self._idle.pop() if self._idle else await self._another()
             try:
                 result = await work(link)
-            except (Lost, asyncio.CancelledError):
+            except (Lost, Unanswered, asyncio.CancelledError):
                 link.terminate()
                 raise
             except BaseException:
@@ -158,11 +158,14 @@ async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call:
     except (Lost, asyncio.CancelledError):
         raise
     except BaseException:
-        await link.rollback()
+        try:
+            await link.rollback()
+        except Db as error:
+            raise Lost from error
         raise
     try:
         await link.commit()
-    except Lost as error:
+    except (Lost, Db) as error:
         raise Unanswered("The database was lost while it committed; the change may or may not stand") from error
     return result
 
@@ -218,7 +221,11 @@ class ServerMetadata:
             self._under_way.add(task)
             task.add_done_callback(self._finished)
             answer = asyncio.shield(task)
-        return await answer
+        try:
+            async with asyncio.timeout(self._pace.answer):
+                return await answer
+        except TimeoutError:
+            raise Unanswered from None
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
