@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup up test check unit acceptance bench lock clean
+.PHONY: help setup up check test test-vm bench lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## +/\t/' | expand -t 14
@@ -15,18 +15,17 @@ setup: .venv/.ready
 up: setup        ## run the store in the foreground, its data in ./var/store
 	@.venv/bin/tawara up var/store
 
-check: setup     ## seconds: format, lint, types, import rules, unit tests
+check: setup     ## under a minute: format, lint, types, import rules, unit tests, the contract on SQLite
 	@.venv/bin/ruff format --check src tests benchmarks
 	@.venv/bin/ruff check src tests benchmarks
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
-	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -m 'not slow'
+	@bin/setup-databases
+	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -k 'not postgresql and not mysql' -m 'not slow'
 
-unit: setup      ## the unit tests alone
-	@$(PY) -m pytest -q tests/unit
-
-test: check      ## everything: check, then the acceptance tests with real processes and clients
-	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/acceptance
+test: check      ## everything: check, the contract on every engine, real processes and clients, failures
+	@bin/setup-tests
+	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/contract tests/acceptance tests/probe
 
 bench: setup     ## measure against the peers; prints ratios
 	@$(PY) -m benchmarks
