@@ -1,0 +1,129 @@
+"""Reading a NAME.toml: the classic default, every mistake at once, each with its line and remedy."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.vm import guest_json, spec
+from tawara.vm.errors import SpecError
+from tawara.vm.spec_fields import read_size, show_size
+from tawara.vm.spec_read import read_guest
+from tawara.vm.template import describe, schema
+
+CLASSIC = ["nat0", "nat1", "host0", "host1"]
+
+
+def mistakes(text: str) -> list[str]:
+    """What is wrong with a description, each as `line where`."""
+    with pytest.raises(SpecError) as caught:
+        read_guest(text, "web.toml", "web")
+    return [f"{each.line} {each.where}" for each in caught.value.mistakes]
+
+
+def test_an_empty_description_is_the_classic_guest() -> None:
+    """256 MB, a 5 GB disk, two NAT and two host-only cards, named after the file."""
+    guest = read_guest("", "web.toml", "web")
+    assert (guest.name, guest.fqdn, guest.memory, guest.disk) == ("web", "web.example", 256 << 20, 5 << 30)
+    assert [nic.network.name for nic in guest.nics] == CLASSIC
+
+
+def test_what_init_writes_reads_as_the_classic_guest() -> None:
+    """The commented template says the defaults: reading it gives what an empty file gives."""
+    assert read_guest(describe("web"), "web.toml", "web") == read_guest("", "web.toml", "web")
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
+    """Wrong type, unknown key, bad value in a table of a list: one run shows them all."""
+    text = 'memory = 256\nverzion = "1"\ncpus = 0\n\n[disk]\nbus = "usb"\n'
+    text += '\n[[nic]]\nnetwork = "nat0"\n\n[[nic]]\nip = "10.0.0.1"\n'
+    assert mistakes(text) == ["1 memory", "2 verzion", "3 cpus", "6 disk.bus", "12 nic[1].ip"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('fqdn = "Not A Name"', ["1 fqdn"]),
+        ("name = 5", ["1 name"]),
+        ('[[nic]]\nmac = "01:00:00:00:00:01"', ["2 nic[0].mac"]),
+        ('[[nic]]\nip = "192.168.231.20"\n[[nic]]\nip = "192.168.231.20"', ["1 nic"]),
+        ("nic = []", ["1 nic"]),
+        ('[[file]]\npath = "etc/motd"\ncontent = ""', ["2 file[0].path"]),
+        ('[[file]]\npath = "/etc/motd"', ["1 file[0]"]),
+        ('[[share]]\nsource = "/a"\ntarget = "b"', ["3 share[0].target"]),
+        ('image = "old.qcow2"', ["1 image_sha256"]),
+        ('packages = ["nginx"]', ["1 packages"]),
+        ('[network.lan]\nsubnet = "10.0.0.0/30"', ["2 network.lan.subnet"]),
+        ("[disk\n", ["1 TOML"]),
+        ('authorized_keys = ["hello"]', ["1 authorized_keys"]),
+    ],
+)
+def test_each_mistake_is_found_where_it_stands(text: str, expected: list[str]) -> None:
+    """The line and the key of a mistake are those that the author wrote."""
+    assert mistakes(text) == expected
+
+
+def test_every_mistake_has_a_remedy() -> None:
+    """A message says what to do, not only what is wrong."""
+    with pytest.raises(SpecError) as caught:
+        read_guest('memory = "lots"', "web.toml", "web")
+    assert 'Write it like "256M"' in str(caught.value)
+    assert "line 1" in str(caught.value)
+
+
+def test_a_files_content_comes_from_beside_the_description(tmp_path: Path) -> None:
+    """`source` is looked for in the description's folder."""
+    (tmp_path / "motd").write_bytes(b"hi")
+    guest = read_guest('[[file]]\npath = "/etc/motd"\nsource = "motd"', "web.toml", "web", tmp_path)
+    assert guest.files == (spec.File("/etc/motd", b"hi", 0o644),)
+
+
+def test_networks_of_ones_own_are_used_by_name() -> None:
+    """A [network.NAME] can be given, and a card's derived address lies in it."""
+    guest = read_guest('[network.lan]\nkind = "host"\nsubnet = "10.9.0.0/24"\n[[nic]]\nnetwork = "lan"', "w.toml", "w")
+    assert IPv4Address("10.9.0.10") <= guest.primary.ip <= IPv4Address("10.9.0.239")
+
+
+@given(st.integers(min_value=0, max_value=1 << 50))
+def test_sizes_are_read_as_they_are_shown(size: int) -> None:
+    """show_size and read_size are inverse."""
+    assert read_size(show_size(size)) == size
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    """Whatever is written, the answer is a guest or a list of mistakes, never another error."""
+    try:
+        read_guest(text, "web.toml", "web")
+    except SpecError as error:
+        assert error.mistakes
+
+
+@given(
+    st.sampled_from(sorted(schema()["properties"])), st.integers() | st.booleans() | st.lists(st.integers(), max_size=2)
+)
+def test_no_value_of_a_wrong_type_breaks_the_reader(key: str, value: object) -> None:
+    """A known key with a value of any type gives a guest or mistakes, never another error."""
+    text = f"{key} = {str(value).lower()}"
+    try:
+        read_guest(text, "web.toml", "web")
+    except SpecError as error:
+        assert error.mistakes
+
+
+def test_the_schema_knows_exactly_what_the_reader_knows() -> None:
+    """An editor accepts the keys that `build` accepts, no more and no fewer."""
+    with pytest.raises(SpecError) as caught:
+        read_guest("nonsense = 1", "web.toml", "web")
+    known = caught.value.mistakes[0].remedy.removeprefix("Known here: ").rstrip(".").split(", ")
+    assert sorted(schema()["properties"]) == known
+
+
+def test_a_guest_survives_its_json() -> None:
+    """What a package carries gives back the same guest."""
+    guest = read_guest('[data]\nsize = "1G"\nmount = "/data"\n[[share]]\nsource = "/a"\ntarget = "/b"', "w.toml", "w")
+    assert guest_json.read(guest_json.write(guest)) == guest

@@ -1,0 +1,94 @@
+"""The same packages on a host that is managed by dnf: install, collide, upgrade, erase."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.vm.conftest import Workshop
+    from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400), pytest.mark.xdist_group("vm")]
+
+GUEST = """
+fqdn = "dnf.example"
+memory = "96M"
+version = "{version}"
+
+[[nic]]
+network = "host0"
+"""
+
+THIEF = """
+fqdn = "dnf.example"
+memory = "96M"
+name = "dnfthief"
+
+[[nic]]
+network = "nat0"
+"""
+
+
+def dnf(host: Machine, workshop: Workshop, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run dnf with the workshop's repository as its only one."""
+    repository = (f"--repofrompath=workshop,file://{workshop.dist}", "--repo=workshop", "--nogpgcheck")
+    return host.run("dnf", "-y", "--refresh", *repository, "--releasever=12", *words, check=False)
+
+
+def wait_for_ssh(host: Machine, name: str) -> None:
+    """Wait until the guest lets us in, host key checked."""
+    words = ("ssh", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", f"root@{name}")
+    host.wait_for(f"ssh to {name}", lambda: host.run(*words, "true", check=False).returncode == 0, 60)
+
+
+def test_dnf_install_gives_a_running_guest(host: Machine, workshop: Workshop) -> None:
+    """`dnf install` of one package is all: ssh works by name, host key checked."""
+    workshop.build("dnf", GUEST.format(version="1"))
+    done = dnf(host, workshop, "install", "tawara-guest-dnf")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for_ssh(host, "dnf.example")
+    assert "running" in host.run("virsh", "dominfo", "dnf").stdout
+
+
+def test_rpm_shows_what_belongs_to_the_guest(host: Machine) -> None:
+    """`rpm -ql` lists definition, delta and claims, and `rpm -V` finds them as they were packaged."""
+    listed = host.run("rpm", "-ql", "tawara-guest-dnf").stdout
+    for path in ("guests/dnf/domain.xml", "guests/dnf/disk.qcow2", "claims/fqdn/dnf.example"):
+        assert f"/var/lib/tawara-vm/{path}" in listed
+    assert host.run("rpm", "-V", "tawara-guest-dnf", "tawara-vm-host").stdout == ""
+
+
+def test_dnf_refuses_a_second_claim_in_the_transaction_test(host: Machine, workshop: Workshop) -> None:
+    """A package with the same FQDN fails before anything is installed, and the message names the claim."""
+    workshop.build("dnfthief", THIEF)
+    done = dnf(host, workshop, "install", "tawara-guest-dnfthief")
+    assert done.returncode != 0
+    assert "/var/lib/tawara-vm/claims/fqdn/dnf.example" in done.stdout + done.stderr
+    assert "conflicts" in done.stdout + done.stderr
+    assert host.run("rpm", "-q", "tawara-guest-dnfthief", check=False).returncode != 0
+
+
+def test_dnf_upgrade_leaves_the_running_guest_alone(host: Machine, workshop: Workshop) -> None:
+    """The newer rpm is installed; the domain that runs is the same."""
+    before = host.run("virsh", "domid", "dnf").stdout
+    workshop.build("dnf", GUEST.format(version="2"))
+    done = dnf(host, workshop, "upgrade", "tawara-guest-dnf")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert host.run("rpm", "-q", "tawara-guest-dnf").stdout.startswith("tawara-guest-dnf-2-1")
+    assert host.run("virsh", "domid", "dnf").stdout == before
+
+
+def test_erasing_takes_all_but_the_data(host: Machine, workshop: Workshop) -> None:
+    """`dnf remove` leaves no domain, network or name; with purge_on_erase set the data goes, too."""
+    assert dnf(host, workshop, "remove", "tawara-guest-dnf").returncode == 0
+    left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ip -o link")
+    assert "dnf" not in left
+    assert "tawara" not in left
+    assert host.shell("ls /var/lib/tawara-vm/instances/dnf/overlay.qcow2").strip()
+    assert dnf(host, workshop, "install", "tawara-guest-dnf").returncode == 0
+    host.shell("echo purge_on_erase=yes >/etc/tawara-vm/host.conf")
+    assert dnf(host, workshop, "remove", "tawara-guest-dnf").returncode == 0
+    assert host.run("ls", "/var/lib/tawara-vm/instances", check=False).returncode != 0
