@@ -1,0 +1,249 @@
+"""Copies of one file, each announced, made, proven and recorded; and replicas that are done without.
+
+Whoever finds an announcement whose lease ran out deletes the bytes, so that a worker may die between any two steps.
+`replicate` and `rebalance` decide what to copy where, `copying` moves the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import files, leases, queues, replicas
+from tawara.metadata.bell import Bell
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import Checksum, StorageClass
+from tawara.model.errors import LeaseLost, NodeUnreachable
+from tawara.model.files import Replication, StoredFile
+from tawara.model.placement import order_for_reading
+from tawara.model.policy import Happy, Policy, Situation
+from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy, make_directories
+from tawara.workers.runner import Claimed
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Job:
+    """One file under a worker's hands."""
+
+    file: StoredFile
+    storage_class: StorageClass
+    policy: Policy
+    on: set[int]
+    """The devices that have a row for a replica."""
+    held: Claimed[Replication] | None = None
+    """The claim that ends together with the copy that makes the policy happy, if that is what the copies are for."""
+    preferred_source: int | None = None
+    failed: set[int] = field(default_factory=set)
+    """Devices that are not tried again this time as destinations."""
+    bad_sources: set[int] = field(default_factory=set)
+    in_the_way: bool = False
+    """Whether a copy that someone else announced is under way, or waits to be swept."""
+    nameless: bool = False
+    """Whether the last copy was recorded when no key named the file any more."""
+
+
+class Copier:
+    """See the module. `large` is how many files of more than `copying.SMALL` bytes are copied at the same time."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        delete_bell: Bell,
+        large: int,
+        lease: int,
+        rng: random.Random,
+    ) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._nodes = nodes
+        self._delete_bell = delete_bell
+        self._large = asyncio.Semaphore(large)
+        self._lease = lease
+        self._rng = rng
+        self._announced: set[tuple[int, int]] = set()
+
+    # --- keeping and giving back --------------------------------------------------------------------------------------
+
+    async def keep(self, *, until: int) -> None:
+        """Keep what is under way from being swept until then; or have it swept, now."""
+        if self._announced:
+            await self._metadata.write(leases.renew_copies, list(self._announced), until=until)
+
+    # --- copying ------------------------------------------------------------------------------------------------------
+
+    def situation(self, job: Job) -> Situation:
+        """The file as its policy sees it now."""
+        return Situation.of(
+            self._view.current, job.on, job.storage_class.mindevcount, failed=job.failed, size=job.file.length
+        )
+
+    def has_source(self, job: Job) -> bool:
+        """Whether any replica is worth a try."""
+        return any(map(self._view.current.should_read_from, job.on - job.bad_sources))
+
+    def _sources(self, job: Job) -> list[int]:
+        """Where to read from, the best first: the device that was named if any, then as for a client (9.2)."""
+        order = order_for_reading(self._view.current, job.on - job.bad_sources, self._rng)
+        sources = [*order.preferred, *order.draining]
+        return sorted(sources, key=lambda devid: devid != job.preferred_source)
+
+    async def copy_to(self, job: Job, devid: int) -> bool:
+        """Make one copy and record it. Whether that was all there was to do; a failure is noted in the job."""
+        fid = job.file.fid
+        now = int(time.time())
+        if not await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=2 * self._lease):
+            job.failed.add(devid)
+            job.in_the_way = True
+            return False
+        self._announced.add((fid, devid))
+        try:
+            checksum = await self._transfer(job, devid)
+        except (SourceFailed, DestinationFailed) as error:
+            log.warning("copy failed", fid=fid, device=devid, reason=str(error))
+            await self.withdraw(fid, devid)
+            return False
+        return await self._record(job, devid, checksum)
+
+    async def _transfer(self, job: Job, devid: int) -> Checksum | None:
+        """Copy from the best source that works, as `_try_sources`; only so many large files at once."""
+        if job.file.length > SMALL:
+            async with self._large:
+                return await self._try_sources(job, devid)
+        return await self._try_sources(job, devid)
+
+    async def _try_sources(self, job: Job, devid: int) -> Checksum | None:
+        """Copy; what fails is noted in the job. Raises SourceFailed when no source is left, DestinationFailed."""
+        error: SourceFailed | None = None
+        while sources := self._sources(job):
+            try:
+                return await self._try(job, sources[0], devid)
+            except SourceFailed as failure:
+                log.warning("replica not usable", fid=job.file.fid, device=sources[0], reason=str(failure))
+                job.bad_sources.add(sources[0])
+                error = failure
+            except DestinationFailed:
+                job.failed.add(devid)
+                raise
+        raise error or SourceFailed("No replica can be read now")
+
+    async def _try(self, job: Job, source_devid: int, devid: int) -> Checksum | None:
+        cluster, file = self._view.current, job.file
+        source, destination = cluster.url(source_devid, file.fid), cluster.url(devid, file.fid)
+        seen = cluster.observed.get(devid)
+        if source is None:
+            raise SourceFailed("The device is gone")
+        if destination is None:
+            raise DestinationFailed("The device is gone")
+
+        async def attempt() -> Checksum | None:
+            return await copy(
+                self._nodes,
+                source,
+                destination,
+                length=file.length,
+                checksum=file.checksum,
+                hashtype=job.storage_class.hashtype,
+                verifies_md5=seen is not None and seen.rejects_bad_md5,
+            )
+
+        try:
+            return await attempt()
+        except DestinationFailed:
+            if not await make_directories(self._nodes, destination):
+                raise
+            return await attempt()
+
+    # --- writing down -------------------------------------------------------------------------------------------------
+
+    async def _record(self, job: Job, devid: int, checksum: Checksum | None) -> bool:
+        """Make the copy a replica, and in the same transaction end the job if its policy is then happy."""
+        fid = job.file.fid
+        happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self._rng), Happy)
+        try:
+            named = await self._metadata.write(
+                _record,
+                fid,
+                devid,
+                now=int(time.time()),
+                checksum=checksum if checksum != job.file.checksum else None,
+                finished=job.held.claim if happy and job.held else None,
+            )
+        except LeaseLost:
+            log.warning("copy was swept before it was recorded", fid=fid, device=devid)
+            self._announced.discard((fid, devid))
+            job.failed.add(devid)
+            now = int(time.time())
+            if await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=self._lease):
+                await self.withdraw(fid, devid)
+            return False
+        self._announced.discard((fid, devid))
+        job.on.add(devid)
+        if not named:
+            job.nameless = True
+            self._delete_bell.ring()
+        return happy or not named
+
+    async def withdraw(self, fid: int, devid: int) -> None:
+        """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later."""
+        url = self._view.current.url(devid, fid)
+        try:
+            if url is not None:
+                await self._nodes.delete(url)
+        except NodeUnreachable as error:
+            log.info("left to be swept", fid=fid, device=devid, reason=str(error))
+        else:
+            await self._metadata.write(replicas.retract_copy, fid, devid)
+        self._announced.discard((fid, devid))
+
+    # --- doing without ------------------------------------------------------------------------------------------------
+
+    async def proven(self, job: Job, devids: Iterable[int]) -> frozenset[int]:
+        """Those of the devices that are seen, now, to have the file in its right length."""
+        asked = list(devids)
+        there = await asyncio.gather(*(self._is_there(job.file, devid) for devid in asked))
+        return frozenset(devid for devid, right in zip(asked, there, strict=True) if right)
+
+    async def retire(self, job: Job, devid: int) -> bool:
+        """Do without a replica, durably; False, and nothing is changed, if the file's replicas have changed."""
+        fid = job.file.fid
+        retired = await self._metadata.write(
+            replicas.retire_replica, fid, devid, among=frozenset(job.on), now=int(time.time()), lease=self._lease
+        )
+        if retired:
+            job.on.discard(devid)
+            job.failed.add(devid)
+            await self.withdraw(fid, devid)
+        return retired
+
+    async def _is_there(self, file: StoredFile, devid: int) -> bool:
+        url = self._view.current.url(devid, file.fid)
+        if url is None or not self._view.current.should_read_from(devid):
+            return False
+        try:
+            return await self._nodes.size(url) == file.length
+        except NodeUnreachable:
+            return False
+
+
+async def _record(
+    tx: Transaction, fid: int, devid: int, *, now: int, checksum: Checksum | None, finished: Replication | None
+) -> bool:
+    """Record a copy; whether a key still names the fid. If so, also its checksum, and the end of the work."""
+    named = await replicas.record_copy(tx, fid, devid, now=now)
+    if named and checksum is not None:
+        await files.store_checksum(tx, fid, checksum)
+    if named and finished is not None:
+        await queues.finish_replication(tx, finished)
+    return named
