@@ -149,13 +149,20 @@ class House:
 
 @asynccontextmanager
 async def house(
-    directory: Path, *, nginx: bool, limits: Limits | None = None, public_reads: bool = True, reproxy: bool = False
+    directory: Path,
+    *,
+    nginx: bool,
+    limits: Limits | None = None,
+    public_reads: bool = True,
+    reproxy: bool = False,
+    hosts: int = HOSTS,
+    local: bool = True,
 ) -> AsyncIterator[House]:
-    """A house below `directory`, torn down afterwards."""
+    """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
     database = await asyncio.to_thread(_template)
     (directory / "tawara.db").write_bytes(database)
     nodes = []
-    for number in range(1, HOSTS + 1):
+    for number in range(1, hosts + 1):
         (directory / f"disks {number}" / f"dev{number}").mkdir(parents=True)
         node = StorageNode(directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None)
         await node.start()
@@ -164,7 +171,7 @@ async def house(
     view, bells = ClusterView(metadata), Bells()
     await metadata.write(_furnish, [node.http_address[1] for node in nodes])
     await view.refresh()
-    view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, HOSTS + 1)})
+    view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + 1)})
     async with NodeClient() as client:
         front = NginxFront(directory / 'run "$of" nginx; {', workers=1) if nginx else None
         gateway = Gateway(
@@ -174,7 +181,7 @@ async def house(
             bells,
             listen=("127.0.0.1", 0),
             secret=SECRET,
-            local_devices=nodes[0].devices,
+            local_devices=nodes[0].devices if local else None,
             nginx=front,
             limits=limits or Limits(),
             public_reads=public_reads,

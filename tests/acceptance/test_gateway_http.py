@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import structlog.testing
 
 from tawara.metadata import queues
 from tawara.model.limits import Limits
@@ -362,6 +363,25 @@ async def test_an_upload_that_breaks_off(gateway: House) -> None:
             await asyncio.sleep(0.05)
     assert await gateway.find(b"k") is None
     assert gateway.on_disk() == []
+
+
+async def test_clients_that_do_not_wait(gateway: House) -> None:
+    """A client that sends all of a file and leaves before the answer: it is there whole or not at all."""
+    with structlog.testing.capture_logs() as logs:
+        for number in range(30):
+            _, writer = await asyncio.open_connection(*gateway.gateway.address)
+            head = f"PUT /d/{number} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 5\r\n\r\n"
+            writer.write(head.encode() + b"hello")
+            await writer.drain()
+            writer.close()
+        async with asyncio.timeout(10):
+            while (await gateway.metadata.read(queues.backlog))["uploads"]:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+    assert [line for line in logs if line["log_level"] == "error"] == []
+    for number in range(30):
+        got = await gateway.ask("GET", f"/d/{number}")
+        assert (got.status, got.body) == (200, b"hello") or got.status == 404
 
 
 async def test_expect_continue(gateway: House) -> None:

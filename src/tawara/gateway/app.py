@@ -296,7 +296,12 @@ class HttpDoor:
             body = self._nginx.body(request.headers.get(Field.BODY, ""))
             if body is None:
                 raise MalformedRequest
-            return _stored(await self._writer.store_file(order, body), domain, target)
+            try:
+                return _stored(await self._writer.store_file(order, body), domain, target)
+            except Exception:
+                if body.exists():
+                    raise
+                raise ConnectionResetError from None  # the client left, and nginx removed what it had received
         length = self._length(request, step)
         await self._writer.check(order)
         if step is Step.ADMIT:
