@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -279,6 +280,38 @@ async def test_nginx_stops_with_the_gateway(tmp_path: Path) -> None:
         writer.transport.abort()
         with pytest.raises(OSError):
             await asyncio.open_connection(*gateway.gateway.address)
+
+
+SERVE = """
+import asyncio, sys
+from pathlib import Path
+from tests.acceptance.gateway_house import house
+async def main():
+    async with house(Path(sys.argv[1]), nginx=True) as one:
+        print(one.front.pid, flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def test_nginx_does_not_outlive_the_gateway(tmp_path: Path) -> None:
+    """When the gateway's process is killed the kernel ends nginx with it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SERVE, str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    master = int(await asyncio.wait_for(process.stdout.readline(), 30))
+    everyone = [master, *children(master)]
+    assert all(map(alive, everyone))
+    process.kill()
+    await process.wait()
+
+    async def gone() -> bool:
+        return not any(map(alive, everyone))
+
+    await until(gone)
 
 
 async def test_nginx_reloads(tmp_path: Path) -> None:
