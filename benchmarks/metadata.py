@@ -1,4 +1,4 @@
-"""How many questions a second each engine answers, at 1, 16 and 64 askers in one process; the server on the same machine.
+"""How many questions a second each engine answers, at 1, 16 and 64 askers in one process, the server beside it.
 
 `python -m benchmarks.metadata [sqlite|postgresql|mysql]…` starts the servers itself.
 """
@@ -24,7 +24,7 @@ from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
 FILES = 100_000
 SECONDS = 3.0
 ASKERS = (1, 16, 64)
-SERVERS: dict[str, Callable[[], Server]] = {"postgresql": PostgresServer, "mysql": MariaServer}
+SERVERS: dict[str, Callable[[Path], Server]] = {"postgresql": PostgresServer, "mysql": MariaServer}
 
 
 async def fill(tx: Transaction, numbers: range) -> None:
@@ -89,7 +89,7 @@ def main(engines: list[str]) -> None:
             with tempfile.TemporaryDirectory() as directory:
                 uvloop.run(measure(engine, f"sqlite://{Path(directory)}/tawara.db"))
             continue
-        server = SERVERS[engine]()
+        server = SERVERS[engine](Path(tempfile.gettempdir()))  # a disk: what is acknowledged is fsynced
         try:
             uvloop.run(measure(engine, server.create("bench")))
         finally:

@@ -50,6 +50,14 @@ class Server(Protocol):
         """End it without a warning, as a power cut does."""
         ...
 
+    def pause(self) -> None:
+        """Have it hang: connections stay, and nothing is answered."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
     def remove(self) -> None:
         """Stop it and remove its directory."""
         ...
@@ -75,12 +83,18 @@ def _program(name: str, *places: str) -> str:
     return found
 
 
+def _quick_place() -> Path | None:
+    """Memory, where there is enough: what a killed server has written survives there as well as on a disk."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 2 * 1024**3 else None
+
+
 class _Process:
     """A server's directory and its process, run as a system user."""
 
-    def __init__(self, name: str, user: str) -> None:
+    def __init__(self, name: str, user: str, place: Path | None) -> None:
         self._user = _system_user(user)
-        self.directory = Path(tempfile.mkdtemp(prefix=f"tawara-{name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"tawara-{name}-", dir=place or _quick_place()))
         if self._user is not None:
             os.chown(self.directory, self._user.pw_uid, self._user.pw_gid)
         self.data = self.directory / "data"
@@ -103,6 +117,7 @@ class _Process:
             check=False,
         )
         if done.returncode != 0:
+            self.remove()
             raise RuntimeError(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-2000:]}")
 
     def run(self, command: Sequence[str]) -> None:
@@ -116,7 +131,10 @@ class _Process:
         end = time.monotonic() + START_SECONDS
         while subprocess.run(probe, env={**os.environ, **environment}, capture_output=True, check=False).returncode:
             if self._running is None or self._running.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"The server did not start: {self.log.read_text(errors='replace')[-2000:]}")
+                message = f"The server did not start: {self.log.read_text(errors='replace')[-2000:]}"
+                self.end(signal.SIGKILL)
+                self.remove()
+                raise RuntimeError(message)
             time.sleep(0.05)
 
     def end(self, by: signal.Signals) -> None:
@@ -125,6 +143,13 @@ class _Process:
             self._running.wait(30)
             self._running = None
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """Signal the server and the processes that it has started."""
+        assert self._running is not None
+        pid = self._running.pid
+        for each in (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())):
+            os.kill(each, number)
+
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -132,17 +157,18 @@ class _Process:
 class PostgresServer:
     """PostgreSQL."""
 
-    def __init__(self) -> None:
-        place = "usr/lib/postgresql/*/bin"
-        self._postgres = _program("postgres", place)
-        self._psql = _program("psql", place)
-        self._process = _Process("postgres", "postgres")
+    def __init__(self, place: Path | None = None) -> None:
+        """Start one whose directory is in `place`, or where it is quick."""
+        programs = "usr/lib/postgresql/*/bin"
+        self._postgres = _program("postgres", programs)
+        self._psql = _program("psql", programs)
+        self._process = _Process("postgres", "postgres", place)
         password = self._process.directory / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
         self._process.once(
             [
-                *(_program("initdb", place), "-D", str(self._process.data), "-U", "tawara", f"--pwfile={password}"),
+                *(_program("initdb", programs), "-D", str(self._process.data), "-U", "tawara", f"--pwfile={password}"),
                 *("--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"),
             ]
         )
@@ -202,6 +228,14 @@ class PostgresServer:
                 return
             time.sleep(0.02)
 
+    def pause(self) -> None:
+        """See Server."""
+        self._process.signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """See Server."""
+        self._process.signal_all(signal.SIGCONT)
+
     def remove(self) -> None:
         """See Server."""
         self._process.end(signal.SIGQUIT)
@@ -211,14 +245,16 @@ class PostgresServer:
 class MariaServer:
     """MariaDB."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Path | None = None) -> None:
+        """Start one whose directory is in `place`, or where it is quick."""
         self._mariadbd = _program("mariadbd", "usr/sbin")
         self._client_program = _program("mariadb", "usr/bin")
-        self._process = _Process("mariadb", "mysql")
+        self._process = _Process("mariadb", "mysql", place)
         self._socket = self._process.directory / "socket"
         self._process.once(
             [
                 *(_program("mariadb-install-db", "usr/bin"), "--no-defaults", f"--datadir={self._process.data}"),
+                f"--tmpdir={self._process.directory}",
                 *("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"),
             ]
         )
@@ -233,7 +269,7 @@ class MariaServer:
                 *(self._mariadbd, "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
                 *("--skip-networking", "--innodb-buffer-pool-size=64M", "--max-connections=100"),
                 *("--innodb-flush-log-at-trx-commit=1", f"--pid-file={self._process.directory / 'pid'}"),
-                f"--log-error={self._process.log}",
+                *(f"--log-error={self._process.log}", f"--tmpdir={self._process.directory}"),
             ]
         )
         self._process.wait_for(self._client("SELECT 1"), {})
@@ -265,6 +301,14 @@ class MariaServer:
     def kill(self) -> None:
         """See Server."""
         self._process.end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """See Server."""
+        self._process.signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """See Server."""
+        self._process.signal_all(signal.SIGCONT)
 
     def remove(self) -> None:
         """See Server."""

@@ -287,7 +287,7 @@ def _arguments(url: str, password: str | None, pace: Pace) -> dict[str, Any]:
         "charset": "utf8mb4",
         "autocommit": True,
         "client_flag": FOUND_ROWS,
-        "connect_timeout": int(pace.connect),
+        "connect_timeout": max(1, int(pace.connect)),
         "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     }
     if "unix_socket" in options:
