@@ -1,0 +1,94 @@
+"""What is answered for many at once is what each would have been told alone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tawara.metadata import files, uploads
+from tawara.metadata.batching import Lane
+from tawara.metadata.contract import Answer, Call, Metadata, Transaction
+from tawara.metadata.uploads import Closing, Opening
+
+FRESH_DMID = itertools.count(5_000_000)
+several = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+# Which of six uploads, to which of three keys, and whether the key is expected to name something, nothing, or anything.
+plans = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 2), st.sampled_from([None, "nothing", "first"])), max_size=8
+)
+
+
+def closing(dmid: int, fids: list[int], plan: tuple[int, int, str | None]) -> Closing:
+    upload, key, expected = plan
+    expected_fid = {None: None, "nothing": 0, "first": fids[0]}[expected]
+    return Closing(fids[upload], dmid, b"k%d" % key, 0, 1, (1,), 1, expected_fid=expected_fid)
+
+
+async def close_and_look(tx: Transaction, dmid: int, plan: list[tuple[int, int, str | None]], *, alone: bool) -> object:
+    openings = [Opening(dmid, b"k", 0, (1,), 1) for _ in range(5)]
+    # The sixth upload was never opened.
+    fids = [*(await uploads.open_many(tx, openings)), 1 << 50]
+    closings = [closing(dmid, fids, each) for each in plan]
+    if alone:
+        answers = [(await uploads.close_many(tx, [each]))[0] for each in closings]
+    else:
+        answers = await uploads.close_many(tx, closings)
+    named = {key: await files.find(tx, dmid, key) for key in (b"k0", b"k1", b"k2")}
+    ordinal = {fid: place for place, fid in enumerate(fids)}
+    return (
+        [type(each).__name__ if isinstance(each, Exception) else ordinal.get(each or 0) for each in answers],
+        {key: None if file is None else ordinal[file.fid] for key, file in named.items()},
+    )
+
+
+@several
+@given(plan=plans)
+async def test_closing_together_is_closing_one_after_another(
+    metadata: Metadata, plan: list[tuple[int, int, str | None]]
+) -> None:
+    """Closings in one go have the answers, and leave the files, of the same closings one by one in that order."""
+    alone = await metadata.write(close_and_look, next(FRESH_DMID), plan, alone=True)
+    together = await metadata.write(close_and_look, next(FRESH_DMID), plan, alone=False)
+    assert alone == together
+
+
+async def test_looking_together_is_looking_alone(metadata: Metadata) -> None:
+    """Look-ups that arrive together, of several domains, twice and of nothing, each get their own file."""
+    stored: dict[tuple[int, bytes], int] = {}
+    for dmid, key in itertools.product((1, 2), (b"a", b"b", b"a\x00")):
+        fid = await metadata.write(files.open_upload, dmid=dmid, key=key, classid=0, devids=(1, 2), now=1)
+        await metadata.write(files.close_upload, fid, dmid=dmid, key=key, classid=0, length=1, devids=(1, 2), now=1)
+        stored[dmid, key] = fid
+    asked = [(dmid, key) for dmid in (1, 2, 3) for key in (b"a", b"b", b"a\x00", b"none", b"a")] * 5
+    found = await asyncio.gather(*(metadata.read(files.find, *each) for each in asked))
+    assert [None if each is None else each.fid for each in found] == [stored.get(each) for each in asked]
+    assert all(sorted(each.devids) == [1, 2] for each in found if each is not None)
+
+
+async def test_a_lane_gathers_what_waits() -> None:
+    """The first call goes at once, those that come meanwhile go together, at most so many, each with its own answer."""
+    parties: list[int] = []
+    gate = asyncio.Event()
+
+    async def travel(calls: Sequence[Call]) -> list[Answer]:
+        parties.append(len(calls))
+        await gate.wait()
+        return [ValueError(call.args[0]) if call.args[0] % 2 else call.args[0] for call in calls]
+
+    lane = Lane(travel, width=1, most=4)
+    first = lane.ask(Call((0,), {}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert parties == [1]
+    waiting = [lane.ask(Call((number,), {})) for number in range(1, 8)]
+    waiting[0].cancel()
+    gate.set()
+    answers = await asyncio.gather(first, *waiting[1:], return_exceptions=True)
+    assert parties == [1, 4, 2]
+    assert [each if isinstance(each, int) else str(each) for each in answers] == [0, 2, "3", 4, "5", 6, "7"]
+    await lane.drain()
