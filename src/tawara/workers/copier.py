@@ -168,17 +168,23 @@ class Copier:
     # --- writing down -------------------------------------------------------------------------------------------------
 
     async def _record(self, job: Job, devid: int, checksum: Checksum | None) -> bool:
-        """Make the copy a replica, and in the same transaction end the job if its policy is then happy."""
+        """Make the copy a replica, and in the same transaction end the job if its policy is then happy.
+
+        Another worker may have been at the same file, if a lease ran out or the file was queued anew: the replicas that
+        there are then count, not those that this job knew of.
+        """
         fid = job.file.fid
         happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self._rng), Happy)
+        expected = job.on | {devid}
         try:
-            named = await self._metadata.write(
+            named, on = await self._metadata.write(
                 _record,
                 fid,
                 devid,
                 now=int(time.time()),
                 checksum=checksum if checksum != job.file.checksum else None,
                 finished=job.held.claim if happy and job.held else None,
+                expected=expected,
             )
         except LeaseLost:
             log.warning("copy was swept before it was recorded", fid=fid, device=devid)
@@ -189,11 +195,11 @@ class Copier:
                 await self.withdraw(fid, devid)
             return False
         self._announced.discard((fid, devid))
-        job.on.add(devid)
+        job.on = on
         if not named:
             job.nameless = True
             self._delete_bell.ring()
-        return happy or not named
+        return not named or (happy and on == expected)
 
     async def withdraw(self, fid: int, devid: int) -> None:
         """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later."""
@@ -238,12 +244,23 @@ class Copier:
 
 
 async def _record(
-    tx: Transaction, fid: int, devid: int, *, now: int, checksum: Checksum | None, finished: Replication | None
-) -> bool:
-    """Record a copy; whether a key still names the fid. If so, also its checksum, and the end of the work."""
+    tx: Transaction,
+    fid: int,
+    devid: int,
+    *,
+    now: int,
+    checksum: Checksum | None,
+    finished: Replication | None,
+    expected: set[int],
+) -> tuple[bool, set[int]]:
+    """Record a copy: whether a key still names the fid, and the devices that have it now.
+
+    If it is named, also its checksum; and if it is where it was `expected`, the end of the work.
+    """
     named = await replicas.record_copy(tx, fid, devid, now=now)
+    on = set(await replicas.devices_of(tx, fid))
     if named and checksum is not None:
         await files.store_checksum(tx, fid, checksum)
-    if named and finished is not None:
+    if named and finished is not None and on == expected:
         await queues.finish_replication(tx, finished)
-    return named
+    return named, on

@@ -332,3 +332,22 @@ async def test_everything_together_settles(tmp_path: Path) -> None:
         await workers.stop()
         assert time.monotonic() - began < 3
         assert await home.metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
+
+
+async def test_two_at_one_file_leave_no_copy_too_many(tmp_path: Path) -> None:
+    """A file that is queued anew while it is copied, and copied by another worker too, ends with what its class wants."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3], "h4": [4]}) as home:
+        fids = [await home.store(b"key %d" % number, SMALL_FILE, 1) for number in range(12)]
+        first, second = worker(home), worker(home)
+        taken = list(await first.take(100))
+        for fid in fids:
+            await home.metadata.write(queues.enqueue_replication, fid)
+        again = list(await second.take(100))
+        assert len(taken) == len(again) == len(fids)
+        await asyncio.gather(*map(first.work, taken), *map(second.work, again))
+        for fid in fids:
+            await home.metadata.write(queues.hasten_all, now=int(time.time()))
+            await do_all(home)
+            assert len(await home.devids(fid)) == 2
+            assert sum(home.place(devid, fid).exists() for devid in (1, 2, 3, 4)) == 2
+        assert await home.metadata.read(queues.next_replication) is None
