@@ -1,31 +1,36 @@
 """Putting the rooms together: which part needs which, in which order they start, and that they stop in the reverse.
 
 `tawara up` and the daemons (`tawara tracker`, `node`, `gateway`, `workers`) differ only in the rooms that they name.
+A room is imported when it is wanted: a tracker has no use for the megabytes of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+import importlib
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address
 from tawara.client.nodes import NodeClient
-from tawara.gateway import nginx
-from tawara.gateway.server import Gateway
 from tawara.metadata.bell import Bells
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
-from tawara.node.server import StorageNode
-from tawara.tracker.server import TrackerServer
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Workers
+
+if TYPE_CHECKING:
+    from tawara.gateway.nginx import NginxFront
+    from tawara.node.server import StorageNode
+
+TRACKER, NODE, SIDE_CHANNEL, GATEWAY = "tracker", "storage node", "side channel", "gateway"
+"""What listens, in words."""
 
 
 class Room(StrEnum):
@@ -58,42 +63,82 @@ class Running:
     addresses: dict[str, str] = field(default_factory=dict)
     """Part -> ADDRESS:PORT, in the order of starting."""
 
+    def name_addresses(self, listening: Mapping[str, socket.socket]) -> None:
+        """Take up where other processes answer."""
+        self.addresses.update({part: _shown(each.getsockname()[:2]) for part, each in listening.items()})
+
+
+def import_room(room: Room) -> None:
+    """Import what `room` needs, so that processes forked after this share it."""
+    name = "service" if room is Room.WORKERS else "server"
+    importlib.import_module(f"tawara.{room}.{name}")
+
+
+def wanted_addresses(configuration: Configuration, room: Room) -> dict[str, tuple[str, int]]:
+    """Where the parts of `room` that can share a port will listen."""
+    match room:
+        case Room.TRACKER:
+            return {TRACKER: address(configuration.tracker.listen, "tracker.listen")}
+        case Room.NODE:
+            wanted = {NODE: address(configuration.node.listen, "node.listen")}
+            if configuration.node.side_channel:
+                wanted[SIDE_CHANNEL] = address(configuration.node.side_channel, "node.side_channel")
+            return wanted
+        case _:
+            return {}
+
 
 @asynccontextmanager
 async def running(
-    configuration: Configuration, directory: Path, rooms: Collection[Room], *, one_machine: bool = False
+    configuration: Configuration,
+    directory: Path,
+    rooms: Collection[Room],
+    *,
+    one_machine: bool = False,
+    listening: Mapping[str, socket.socket] | None = None,
 ) -> AsyncIterator[Running]:
     """Start `rooms`, wait until each answers, and stop them at the end.
 
-    With `one_machine` the database is told of this machine's storage node. Raises TawaraError.
+    With `one_machine` the database is told of this machine's storage node. A part that is in `listening` gets that
+    socket instead of taking its address. Raises TawaraError.
     """
+    sockets = listening or {}
     limits = replace(Limits(), connections=configuration.tracker.connections)
     store = Running(configuration, directory)
     async with AsyncExitStack() as stack:
         node = None
         if Room.NODE in rooms:
-            node = _node(configuration, directory, limits)
+            node = _node(configuration, directory, limits, sockets)
             await _start(stack, node)
-            store.addresses["storage node"] = _shown(node.http_address)
+            store.addresses[NODE] = _shown(node.http_address)
             if configuration.node.side_channel:
-                store.addresses["side channel"] = _shown(node.side_address)
+                store.addresses[SIDE_CHANNEL] = _shown(node.side_address)
         if set(rooms) != {Room.NODE}:
-            await _start_what_knows_names(stack, store, rooms, limits, node if one_machine else None)
+            await _start_what_knows_names(stack, store, rooms, limits, sockets, node if one_machine else None)
         yield store
 
 
-def _node(configuration: Configuration, directory: Path, limits: Limits) -> StorageNode:
-    side_channel = configuration.node.side_channel
+def _node(
+    configuration: Configuration, directory: Path, limits: Limits, sockets: Mapping[str, socket.socket]
+) -> StorageNode:
+    from tawara.node.server import StorageNode
+
+    wanted = wanted_addresses(configuration, Room.NODE)
     return StorageNode(
         directory / configuration.node.devices,
-        http=address(configuration.node.listen, "node.listen"),
-        side_channel=address(side_channel, "node.side_channel") if side_channel else None,
+        http=sockets.get(NODE) or wanted[NODE],
+        side_channel=sockets.get(SIDE_CHANNEL) or wanted.get(SIDE_CHANNEL),
         limits=limits,
     )
 
 
 async def _start_what_knows_names(
-    stack: AsyncExitStack, store: Running, rooms: Collection[Room], limits: Limits, own_node: StorageNode | None
+    stack: AsyncExitStack,
+    store: Running,
+    rooms: Collection[Room],
+    limits: Limits,
+    sockets: Mapping[str, socket.socket],
+    own_node: StorageNode | None,
 ) -> None:
     configuration = store.configuration
     metadata = await open_metadata(_database(configuration, store.directory))
@@ -113,6 +158,8 @@ async def _start_what_knows_names(
     await view.wait_observed()
 
     if Room.WORKERS in rooms:
+        from tawara.workers.service import Workers
+
         care = configuration.workers
         await _start(
             stack,
@@ -124,21 +171,26 @@ async def _start_what_knows_names(
                 replicate=care.replicate,
                 delete=care.delete,
                 alone=set(rooms) == set(Room),
+                side_channel_port=side_channel_port or None,
             ),
         )
     if Room.TRACKER in rooms:
+        from tawara.tracker.server import TrackerServer
+
         tracker = TrackerServer(
             metadata,
             view,
             nodes,
             bells,
-            address=address(configuration.tracker.listen, "tracker.listen"),
+            address=sockets.get(TRACKER) or wanted_addresses(configuration, Room.TRACKER)[TRACKER],
             limits=limits,
             side_channel_port=side_channel_port or None,
         )
         await _start(stack, tracker)
-        store.addresses["tracker"] = _shown(tracker.address)
+        store.addresses[TRACKER] = _shown(tracker.address)
     if Room.GATEWAY in rooms:
+        from tawara.gateway.server import Gateway
+
         gateway = Gateway(
             metadata,
             view,
@@ -152,7 +204,7 @@ async def _start_what_knows_names(
             limits=limits,
         )
         await _start(stack, gateway)
-        store.addresses["gateway"] = _shown(gateway.address)
+        store.addresses[GATEWAY] = _shown(gateway.address)
 
 
 def _database(configuration: Configuration, directory: Path) -> str:
@@ -163,7 +215,9 @@ def _database(configuration: Configuration, directory: Path) -> str:
     return configuration.store.database
 
 
-def _front(configuration: Configuration, directory: Path) -> nginx.NginxFront | None:
+def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
+    from tawara.gateway import nginx
+
     match configuration.gateway.nginx:
         case "off":
             return None

@@ -80,7 +80,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running]) -> None:
             if not running.cancelled():
                 running.result()
 
-    _raise_descriptors()
+    raise_descriptors()
     uvloop.run(main())
 
 
@@ -90,7 +90,7 @@ async def _stay(store: AbstractAsyncContextManager[Running], started: asyncio.Ev
         await stop.wait()
 
 
-def _raise_descriptors() -> None:
+def raise_descriptors() -> None:
     """Every connection is a descriptor; the usual soft limit is meant for programs that use select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)

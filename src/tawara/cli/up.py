@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from tawara.cli import first_run, log
+from tawara.cli import first_run, log, readiness
 from tawara.cli.assembly import Room, Running, running
 from tawara.cli.configuration import Configuration
 from tawara.cli.foreground import only_one, run_until_signal
@@ -74,6 +74,7 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
     async with running(configuration, directory, frozenset(Room), one_machine=True) as store:
         print(_as_json(store) if json else _welcome(store), flush=True)
+        readiness.tell_manager("READY=1")
         yield store
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -38,12 +39,13 @@ class StorageNode:
         self,
         docroot: Path,
         *,
-        http: tuple[str, int],
-        side_channel: tuple[str, int] | None,
+        http: tuple[str, int] | socket.socket,
+        side_channel: tuple[str, int] | socket.socket | None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         reuse_port: bool = False,
     ) -> None:
         """Listen on the host and port of `http`, and on `side_channel` unless None; port 0 means any free one.
+        Either may be a socket that listens.
 
         `reuse_port` lets several processes share the ports (SO_REUSEPORT).
         """

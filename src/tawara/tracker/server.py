@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -35,14 +36,17 @@ class TrackerServer:
         nodes: Nodes,
         bells: Bells,
         *,
-        address: tuple[str, int],
+        address: tuple[str, int] | socket.socket,
         limits: Limits | None = None,
         reuse_port: bool = False,
         side_channel_port: int | None = 7501,
         jobs: tuple[str, ...] = ("queryworker",),
         shutdown: Callable[[], None] | None = None,
     ) -> None:
-        """Port 0 takes a free one. `shutdown` is what `!shutdown` calls; without it that is refused."""
+        """`address` may be a socket that listens; port 0 takes a free one.
+
+        `shutdown` is what `!shutdown` calls; without it that is refused.
+        """
         self.limits = limits or Limits()
         self.tracker = Tracker(metadata, view, nodes, bells, side_channel_port)
         self.at_once = metadata.reads_at_once
@@ -50,6 +54,7 @@ class TrackerServer:
         self.journal = Journal()
         self.management = Management(self.journal, self._waiting, jobs, shutdown)
         self._wanted_address = address
+        self._address: tuple[str, int] | None = None
         self._reuse_port = reuse_port
         self._door: Door | None = None
         self._connections: set[Connection] = set()
@@ -59,8 +64,9 @@ class TrackerServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the server listens."""
-        return self._door.address if self._door is not None else self._wanted_address
+        """Where the server listens, or did, once it was started."""
+        assert self._address is not None, "not started"
+        return self._address
 
     async def start(self) -> None:
         """Listen. Raises PortTaken."""
@@ -72,6 +78,7 @@ class TrackerServer:
             reuse_port=self._reuse_port,
             descriptors=_DESCRIPTORS_PER_CONNECTION,
         )
+        self._address = self._door.address
         self._door.open()
 
     async def stop(self) -> None:

@@ -1,0 +1,33 @@
+"""Saying that a daemon is ready: on standard output, and to the service manager that started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from tawara.cli.assembly import Running
+
+
+def say(store: Running, what: str, *, as_json: bool, processes: int = 1) -> None:
+    """Print what runs where, and tell the service manager."""
+    if as_json:
+        addresses = {"addresses": store.addresses, "processes": processes}
+        print(json.dumps({"event": "ready", "directory": str(store.directory), **addresses}), flush=True)
+    else:
+        many = f", in {processes} processes" if processes > 1 else ""
+        where = [f"  {name}  {address}" for name, address in store.addresses.items()]
+        print("\n".join([f"Tawara runs {what}{many}. Ctrl-C stops it.", *where]), flush=True)
+    tell_manager("READY=1")
+
+
+def tell_manager(state: str) -> None:
+    """Send `state` to the service manager, if one wants to know (sd_notify(3), $NOTIFY_SOCKET)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return
+    name = "\0" + address[1:] if address[0] == "@" else str(Path(address))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told, suppress(OSError):
+        told.sendto(state.encode(), name)  # the manager gives up waiting by itself; there is nobody else to tell
