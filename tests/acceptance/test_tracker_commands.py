@@ -11,19 +11,22 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from tawara.metadata import fsck, rebalance
 from tawara.metadata.cluster import set_setting
 from tawara.metadata.contract import Transaction
-from tawara.model.cluster import Observation, Observed
+from tawara.model.cluster import Cluster, Observation, Observed
 from tawara.tracker.verbs import QUICK, THOROUGH
-from tests.acceptance import tracker_admin_commands, tracker_file_commands
+from tests.acceptance import tracker_admin_commands, tracker_care_commands, tracker_file_commands
 from tests.acceptance.tracker_house import House, house
 from tests.contract.servers import Server
 
-TRANSCRIPTS = tracker_file_commands.TRANSCRIPTS | tracker_admin_commands.TRANSCRIPTS
+TRANSCRIPTS = tracker_file_commands.TRANSCRIPTS | tracker_admin_commands.TRANSCRIPTS | tracker_care_commands.TRANSCRIPTS
 
 OUTCOMES = {
     "create_open": "OK no_domain unreg_domain unreg_class fid_in_use no_devices invalid_key bad_params",
@@ -62,12 +65,28 @@ OUTCOMES = {
     "server_settings": "OK",
     "server_setting": "OK bad_params",
     "set_server_setting": "OK bad_params not_writable invalid_format",
+    "fsck_start": "OK fsck_running rebal_running",
+    "fsck_stop": "OK",
+    "fsck_reset": "OK",
+    "fsck_status": "OK",
+    "fsck_getlog": "OK",
+    "fsck_clearlog": "OK",
+    "rebalance_set_policy": "OK no_set_rebal bad_rebal_pol",
+    "rebalance_test": "OK no_rebal_policy",
+    "rebalance_start": "OK rebal_running fsck_running no_rebal_policy",
+    "rebalance_status": "OK no_rebal_state",
+    "rebalance_stop": "OK rebal_not_started",
+    "rebalance_reset": "OK rebal_running",
 }
-"""Command -> the outcomes that it can have (reference: sections 3 and 4, and what we add)."""
+"""Command -> the outcomes that it can have (reference: sections 3 to 5, and what we add)."""
 
 
 async def _statement(tx: Transaction, sql: str, *values: object) -> None:
     await tx.run(sql, *values)
+
+
+async def _rebalance(cluster: Cluster, tx: Transaction) -> bool:
+    return await rebalance.inject(tx, cluster, Random(1), now=10**9)
 
 
 async def _do_to_house(here: House, words: list[str]) -> None:
@@ -89,6 +108,17 @@ async def _do_to_house(here: House, words: list[str]) -> None:
         case ["POSTPONE", fid]:
             sql = "UPDATE file_to_replicate SET nexttry = 2000000000 WHERE fid = ?"
             await here.metadata.write(_statement, sql, int(fid))
+        case ["FSCK_LOG", fid, code, devid]:
+            sql = "INSERT INTO fsck_log (utime, fid, evcode, devid) VALUES (77, ?, ?, ?)"
+            await here.metadata.write(_statement, sql, int(fid), code, None if devid == "-" else int(devid))
+        case ["ERRAND", fid, kind, devid, arg]:
+            sql = "INSERT INTO file_to_queue (fid, type, devid, nexttry, arg) VALUES (?, ?, ?, 5, ?)"
+            from_devid, argument = None if devid == "-" else int(devid), None if arg == "-" else arg
+            await here.metadata.write(_statement, sql, int(fid), int(kind), from_devid, argument)
+        case ["TURN", kind]:
+            turn = partial(fsck.inject, now=10**9) if kind == "fsck" else partial(_rebalance, here.view.current)
+            await here.metadata.write(turn)
+            await here.view.refresh()
         case ["SETTING", field, value]:
             await here.metadata.write(set_setting, field, value)
         case _:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -258,6 +258,20 @@ class NodeClient:
         except errors.NoSource:
             return None
         return hasher.digest()
+
+    async def sizes(self, urls: Sequence[str], side_channel_port: int) -> list[int | None]:
+        """The bytes of many files of one node, asked for on its side channel; None where it does not see one.
+
+        Raises NodeUnreachable, also when the node has no side channel.
+        """
+        places = [URL(url, encoded=True) for url in urls]
+        return await side_channel.sizes(
+            places[0].host or "",
+            side_channel_port,
+            [place.raw_path for place in places],
+            self._connect_timeout,
+            self._quick.sock_read or self._connect_timeout,
+        )
 
     def watch(self, host: str, port: int) -> AsyncIterator[Mapping[int, float | None]]:
         """The utilisation of a node's disks, in percent by devid, about once a second; None where it is not known.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -38,6 +38,27 @@ async def digest(
     if len(match[3]) != 2 * hashtype.digest_size:
         raise errors.NodeUnreachable(f"{host}:{port} gives a digest of the wrong length")
     return bytes.fromhex(match[3].decode())
+
+
+async def sizes(host: str, port: int, paths: Sequence[str], connect_timeout: float, silence: float) -> list[int | None]:
+    """How many bytes the file at each of `paths` has; None for -1, which is: not there, or not to be seen.
+
+    All are asked at once, on one connection. Raises NodeUnreachable.
+    """
+    if any(re.search(r"[\s\x00]", path) for path in paths):
+        raise errors.NodeUnreachable("a path cannot be said on a side channel")
+    found: list[int | None] = []
+    async with _connected(host, port, connect_timeout) as (reader, writer):
+        with _speaking_with(host, port):
+            writer.write(b"".join(b"size %s\r\n" % path.encode() for path in paths))
+            for path in paths:
+                async with asyncio.timeout(silence):
+                    line = (await reader.readuntil(b"\n")).rstrip()
+                name, _, size = line.rpartition(b" ")
+                if name != path.encode() or not re.fullmatch(rb"-1|[0-9]{1,19}", size):
+                    raise errors.NodeUnreachable(f"{host}:{port} gives no size: {line[:200].decode(errors='replace')}")
+                found.append(None if size == b"-1" else int(size))
+    return found
 
 
 async def watch(

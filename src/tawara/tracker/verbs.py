@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tawara.tracker import devices, domains, files, hosts, listing, settings, upkeep, uploads
+from tawara.tracker import devices, domains, files, fsck, hosts, listing, rebalance, settings, upkeep, uploads
 from tawara.tracker.context import Verb
 
 QUICK: Mapping[str, Verb] = MappingProxyType(
@@ -13,6 +13,12 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "delete": files.delete,
         "file_debug": files.file_debug,
         "file_info": files.file_info,
+        "fsck_clearlog": fsck.fsck_clearlog,
+        "fsck_getlog": fsck.fsck_getlog,
+        "fsck_reset": fsck.fsck_reset,
+        "fsck_start": fsck.fsck_start,
+        "fsck_status": fsck.fsck_status,
+        "fsck_stop": fsck.fsck_stop,
         "get_devices": devices.get_devices,
         "get_domains": domains.get_domains,
         "get_hosts": hosts.get_hosts,
@@ -20,6 +26,12 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "list_fids": listing.list_fids,
         "list_keys": listing.list_keys,
         "noop": upkeep.noop,
+        "rebalance_reset": rebalance.rebalance_reset,
+        "rebalance_set_policy": rebalance.rebalance_set_policy,
+        "rebalance_start": rebalance.rebalance_start,
+        "rebalance_status": rebalance.rebalance_status,
+        "rebalance_stop": rebalance.rebalance_stop,
+        "rebalance_test": rebalance.rebalance_test,
         "rename": files.rename,
         "replicate_now": upkeep.replicate_now,
         "server_setting": settings.server_setting,

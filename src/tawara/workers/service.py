@@ -14,8 +14,10 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
 from tawara.workers.delete import Delete
+from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
 from tawara.workers.reap import GRACE, Reap
+from tawara.workers.rebalance import Rebalance
 from tawara.workers.replicate import Replicate
 from tawara.workers.runner import LEASE, Runner, Status, Worker
 from tawara.workers.sweep import PERIOD, Sweep
@@ -23,6 +25,8 @@ from tawara.workers.sweep import PERIOD, Sweep
 _LIMITS = Limits()
 SMALL_PER_LARGE = 4
 """How many small files are copied in the time and place of a large one."""
+BATCHES = 3
+"""How many batches of files are checked at the same time."""
 
 
 class Workers:
@@ -43,12 +47,14 @@ class Workers:
         reap_grace: float = GRACE,
         lease: int = LEASE,
         alone: bool = False,
+        side_channel_port: int | None = None,
     ) -> None:
         """How many files are copied and deleted at the same time; four small files count as one.
 
         `patience`: seconds after which an idle worker looks for work that other processes queued. `lease`: seconds
         after which work is taken over from a worker that died. `alone`: this is the only process with workers, so that
-        what a former one left half-done is taken over at once.
+        what a former one left half-done is taken over at once. `side_channel_port`: where storage nodes are asked for
+        many sizes at once, and for digests.
         """
         self._metadata = metadata
         self._view = view
@@ -63,6 +69,10 @@ class Workers:
         sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period)
         self._add(sweeper, 4, None)
         self._add(Hasten(metadata, view, bells), 1, None)
+        checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
+        self._add(checker, BATCHES, bells.fsck)
+        mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=max(1, replicate // 2), lease=lease)
+        self._add(mover, max(1, replicate // 2) * SMALL_PER_LARGE, bells.rebalance)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
 
     def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:

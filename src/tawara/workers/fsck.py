@@ -1,0 +1,208 @@
+"""The check worker (fsck): takes turns at queueing files, looks at them, and puts right what it can (section 12).
+
+A unit of work is a batch of files. Most are found to be in order by one query and a question or two to each storage
+node; the others are looked at one by one, and `model.fsck` says what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import files, fsck, leases, queues
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata
+from tawara.metadata.runs import TURN
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import StorageClass
+from tawara.model.errors import InvalidReplpolicy
+from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, depth, judge
+from tawara.model.policy import Happy, Policy, Situation, parse
+from tawara.workers.runner import LEASE, Claimed
+from tawara.workers.survey import Survey
+
+log = structlog.get_logger(__name__)
+
+Held = Claimed[Queued]
+Batch = list[Held]
+
+BATCH = 100
+"""Files in a unit of work."""
+AHEAD = 8
+"""Units claimed at a time."""
+LOOKS = 3
+"""How often a file is looked at anew when its replicas change meanwhile, before it is put off."""
+
+
+class Fsck:
+    """See the module."""
+
+    name = "fsck"
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        bells: Bells,
+        side_channel_port: int | None = None,
+        lease: int = LEASE,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`side_channel_port`: where storage nodes are asked for many sizes at once, and compute digests."""
+        self._metadata = metadata
+        self._view = view
+        self._bells = bells
+        self._lease = lease
+        self._rng = rng or random.Random()  # noqa: S311 - spreads questions over devices
+        self._next_turn = 0.0
+        self._survey = Survey(view, nodes, side_channel_port=side_channel_port)
+
+    # --- see Worker ---------------------------------------------------------------------------------------------------
+
+    async def take(self, limit: int) -> Sequence[Batch]:
+        """See Worker. While a check runs, the next files are queued before."""
+        now = int(time.time())
+        if self._turn_is_due() and not await self._metadata.write(fsck.inject, now=now):
+            log.info("every file is queued to be checked")
+            await self._view.refresh()
+        due = await self._metadata.read(queues.next_errand, Errand.CHECK)
+        if due is None or due > now:
+            return []
+        claims = await self._metadata.write(
+            queues.claim_errands, Errand.CHECK, limit=BATCH * min(limit, AHEAD), now=now, lease=self._lease
+        )
+        held = [Claimed(claim) for claim in claims]
+        return [held[start : start + BATCH] for start in range(0, len(held), BATCH)]
+
+    def _turn_is_due(self) -> bool:
+        """Whether a check runs, and it is time to ask for a turn; if so it will be again somewhat later."""
+        now = time.time()
+        if not self._running or now < self._next_turn <= now + TURN:
+            return False
+        self._next_turn = now + TURN
+        return True
+
+    @property
+    def _running(self) -> bool:
+        return bool(self._view.current.settings.get("fsck_host"))
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        due = await self._metadata.read(queues.next_errand, Errand.CHECK)
+        if not self._running:
+            return due
+        return self._next_turn if due is None else min(due, self._next_turn)
+
+    async def renew(self, items: Sequence[Batch]) -> None:
+        """See Worker."""
+        until = int(time.time()) + self._lease
+        held = [each for batch in items for each in batch]
+        claims = await self._metadata.write(leases.renew, [each.claim for each in held], until=until)
+        for each, claim in zip(held, claims, strict=True):
+            each.claim = claim
+
+    async def release(self, items: Sequence[Batch]) -> None:
+        """See Worker."""
+        claims = [each.claim for batch in items for each in batch]
+        await self._metadata.write(leases.release, claims, now=int(time.time()))
+
+    async def work(self, item: Batch) -> float | None:
+        """See Worker."""
+        found = await self._metadata.read(files.find_fids, [held.claim.fid for held in item])
+        by_fid = {file.fid: file for file in found}
+        rules = Rules.of(self._view.current.settings)
+        in_order: list[Held] = []
+        to_measure: list[tuple[Held, StoredFile]] = []
+        closely: list[Held] = []
+        for held in item:
+            file = by_fid.get(held.claim.fid)
+            how = self._depth(file, rules) if file else Depth.ROWS
+            if how is Depth.EVERYTHING or (file and rules.miscounted(file)):
+                closely.append(held)
+            elif file and how is Depth.LENGTHS:
+                to_measure.append((held, file))
+            else:
+                in_order.append(held)
+        right = await self._survey.all_right([file for _, file in to_measure])
+        for (held, _), well in zip(to_measure, right, strict=True):
+            (in_order if well else closely).append(held)
+        if in_order:
+            await self._metadata.write(queues.finish_errands, [held.claim for held in in_order])
+        await asyncio.gather(*(self._examine(held, by_fid[held.claim.fid], rules) for held in closely))
+        return None
+
+    # --- one file -----------------------------------------------------------------------------------------------------
+
+    def _rules_for(self, file: StoredFile) -> tuple[StorageClass, Policy] | None:
+        """The file's class and its policy; None if they are not known, or not understood."""
+        storage_class = self._view.current.storage_class(file.dmid, file.classid)
+        try:
+            return (storage_class, parse(storage_class.policy)) if storage_class else None
+        except InvalidReplpolicy as error:
+            log.warning("policy not understood", fid=file.fid, reason=str(error))
+            return None
+
+    def _satisfied(
+        self, file: StoredFile, storage_class: StorageClass, policy: Policy
+    ) -> Callable[[Iterable[int]], bool]:
+        cluster = self._view.current
+
+        def satisfied(devids: Iterable[int]) -> bool:
+            situation = Situation.of(cluster, devids, storage_class.mindevcount, size=file.length)
+            return isinstance(policy.decide(situation, self._rng), Happy)
+
+        return satisfied
+
+    def _depth(self, file: StoredFile, rules: Rules) -> Depth:
+        known = self._rules_for(file)
+        if known is None:
+            return Depth.EVERYTHING
+        storage_class, policy = known
+        return depth(file, storage_class, rules, satisfied=self._satisfied(file, storage_class, policy)(file.devids))
+
+    async def _examine(self, held: Held, file: StoredFile, rules: Rules) -> None:
+        """Look at all of a file, and write down what follows."""
+        for _ in range(LOOKS):
+            verdict = await self._verdict(file, rules)
+            if verdict is None:
+                break
+            if verdict.again:
+                log.info("a device does not answer; the file is looked at again later", fid=file.fid)
+            if await self._metadata.write(fsck.settle, held.claim, file, verdict, now=int(time.time())):
+                if verdict.events:
+                    log.info("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
+                if verdict.replicate:
+                    self._bells.replicate.ring()
+                return
+            await self._view.refresh()
+            now_there = await self._metadata.read(files.find_fid, file.fid)
+            if now_there is None:
+                await self._metadata.write(queues.finish_errands, [held.claim])
+                return
+            file = now_there
+        await self._metadata.write(fsck.put_off, held.claim, now=int(time.time()))
+
+    async def _verdict(self, file: StoredFile, rules: Rules) -> Verdict | None:
+        known = self._rules_for(file)
+        if known is None:
+            return None
+        storage_class, policy = known
+        satisfied = self._satisfied(file, storage_class, policy)
+        if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
+            return Verdict(events=(Event(Code.BAD_COUNT),) if rules.miscounted(file) else ())
+        hashtype = rules.digest_wanted(storage_class, file.checksum)
+        case = Case(file, storage_class, rules, await self._survey.look(file, hashtype), satisfied)
+        verdict = judge(case)
+        if isinstance(verdict, Search):
+            log.warning("no good replica is where one should be", fid=file.fid)
+            verdict = judge(case, searched=True, found=await self._survey.search(file, hashtype, self._rng))
+        assert isinstance(verdict, Verdict)
+        return verdict
