@@ -27,6 +27,10 @@ test: check      ## everything: check, the contract on every engine, real proces
 	@bin/setup-tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/contract tests/acceptance tests/probe
 
+test-vm: setup   ## packaged machines for real: build, install by apt and dnf, ssh, upgrade, remove (SLOW=1: Debian guests, too)
+	@bin/setup-vm
+	@$(PY) -m pytest -q tests/vm $(if $(SLOW),,-m 'not slow')
+
 bench: setup     ## measure against the peers; prints ratios
 	@$(PY) -m benchmarks
 

@@ -52,11 +52,11 @@ class Workshop:
         """The repository."""
         return self.folder / "dist"
 
-    def build(self, name: str, text: str) -> Built:
-        """Build a guest from this description, with the test's key let in."""
+    def build(self, name: str, text: str, *, keyed: bool = True) -> Built:
+        """Build from this description; a guest's gets the test's key."""
         path = self.folder / f"{name}.toml"
         public = self.key.with_suffix(".pub").read_text().strip()
-        path.write_text(f'authorized_keys = ["{public}"]\n{text}')
+        path.write_text(f'authorized_keys = ["{public}"]\n{text}' if keyed else text)
         built = build_file(path, Options(self.dist, self.cache, _silent, build_epoch()))
         self.built[name] = built
         return built

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
+import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tawara
 from tawara.vm import package_manifest
 from tawara.vm.base_image import FILES, Base, Report, build_base
 from tawara.vm.bases import RECIPES
-from tawara.vm.bases.recipe import EPOCH, HostKey
+from tawara.vm.bases.recipe import EPOCH, HostKey, Recipe
+from tawara.vm.cluster import Cluster, is_cluster, read_cluster, show
 from tawara.vm.definition import Layers, claims, definition_files
 from tawara.vm.delta import Delta, build_delta
 from tawara.vm.errors import BuildError
@@ -59,37 +62,83 @@ def build_epoch() -> int:
 
 
 def build_file(path: Path, options: Options) -> Built:
-    """Build the guest that a description names, with the base and support packages it needs, and index the folder."""
-    guest = read_guest(path.read_text(), str(path), path.stem, path.parent)
-    built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options)
+    """Build the guest or cluster that a description names, with all that it needs, and index the folder."""
+    text = path.read_text()
+    if is_cluster(text):
+        built = build_cluster(read_cluster(text, str(path), path.stem, path.parent), path.parent, options)
+    else:
+        guest = read_guest(text, str(path), path.stem, path.parent)
+        built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options)
     built.packages += build_host_package(options)
     options.report("indexing the repository")
     index_repository(options.out, options.epoch, options.signing_key)
     return built
 
 
-def build_guest(guest: Guest, key: HostKey, options: Options) -> Built:
-    """The guest's and its base's packages."""
+def build_cluster(cluster: Cluster, folder: Path, options: Options) -> Built:
+    """Every guest's packages, one for each delta that guests share, and the meta package."""
+    kinds = [_kind(guest) for guest in cluster.guests]
+    whole = Built()
+    for guest, kind in zip(cluster.guests, kinds, strict=True):
+        key = host_key(folder / f"{cluster.name}.keys" / guest.name)
+        built = build_guest(guest, key, options, shared=kinds.count(kind) > 1, cluster=cluster.package)
+        whole.packages += [path for path in built.packages if path not in whole.packages]
+        whole.base, whole.delta, whole.delta_bytes = built.base, built.delta, whole.delta_bytes + built.delta_bytes
+    with tempfile.TemporaryDirectory(prefix="tawara-cluster-") as name:
+        table = Path(name) / "cluster.json"
+        table.write_text(json.dumps(show(cluster), indent=2, sort_keys=True) + "\n")
+        needs = tuple((guest.package, guest.version) for guest in cluster.guests)
+        package = package_manifest.cluster_package(cluster.name, cluster.version, needs, str(table))
+        whole.packages += build_package(package, options.out, options.epoch, options.kinds)
+    return whole
+
+
+def build_guest(guest: Guest, key: HostKey, options: Options, *, shared: bool = False, cluster: str = "") -> Built:
+    """The guest's and its base's packages; a shared delta goes into a package of its own."""
     recipe = RECIPES[guest.base]
     base = build_base(recipe, options.cache, options.epoch, options.report, options.mirror)
     packages = _base_packages(base, recipe.summary, options)
+    delta = _kept_delta(guest, base, recipe, options)
+    _refuse_changed_content(guest.package, guest.version, delta, options)
+    needs = [base.package, *([cluster] if cluster else [])]
     with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
         folder = Path(name)
-        disk = folder / "disk.qcow2"
-        delta = build_delta(guest, base, recipe, disk, options.epoch, options.report, options.mirror)
         layers = Layers(delta.digest, base.digest)
         modes = _write(folder, definition_files(guest, layers, recipe, key, options.epoch))
-        modes["disk.qcow2"] = 0o644
+        if shared:
+            package = package_manifest.shared_delta_package(delta.digest, tawara.__version__, str(delta.path))
+            needs.append(package.name)
+            packages += build_package(package, options.out, options.epoch, options.kinds)
+        else:
+            shutil.copyfile(delta.path, folder / "disk.qcow2")
+            modes["disk.qcow2"] = 0o644
         claimed = claims(guest)
         _write(folder / "claims", claimed)
         summary = guest.description or f"Packaged machine {guest.fqdn} on {recipe.name}"
         package = package_manifest.guest_package(
-            guest.name, guest.version, summary, base.package, str(folder), modes, tuple(claimed)
+            guest.name, guest.version, summary, tuple(needs), str(folder), modes, tuple(claimed)
         )
         options.report(f"{guest.name}: packaging")
-        _refuse_changed_content(package.name, guest.version, delta, options)
         packages += build_package(package, options.out, options.epoch, options.kinds)
-        return Built(packages, base.digest, delta.digest, disk.stat().st_size)
+    return Built(packages, base.digest, delta.digest, delta.path.stat().st_size)
+
+
+def _kind(guest: Guest) -> Guest:
+    """What of a guest is in its delta: two guests of one kind share it."""
+    return replace(guest, name="", fqdn="", version="", nics=(), order=0, description="", memory=0, cpus=0)
+
+
+def _kept_delta(guest: Guest, base: Base, recipe: Recipe, options: Options) -> Delta:
+    """The delta from the cache, or built now: another guest of the same kind costs nothing."""
+    facts = (_kind(guest), base.digest, recipe.release, options.epoch, options.mirror)
+    folder = base.folder / "deltas" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    disk = folder / "disk.qcow2"
+    if not disk.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / "draft.qcow2"
+        build_delta(guest, base, recipe, draft, options.epoch, options.report, options.mirror)
+        draft.rename(disk)
+    return Delta(disk, hashlib.sha256(disk.read_bytes()).hexdigest()[:12])
 
 
 def build_host_package(options: Options) -> list[Path]:

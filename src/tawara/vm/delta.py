@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import tempfile
@@ -27,12 +26,11 @@ class Delta:
 
     path: Path
     digest: str
-    clusters: int
 
 
 def build_delta(
     guest: Guest, base: Base, recipe: Recipe, out: Path, epoch: int, report: Report, mirror: str = ""
-) -> Delta:
+) -> None:
     """Write the guest's files (and, where it has packages or commands, what these change) over its base."""
     existing = base.index()
     changed = recipe.guest_files(guest) | {
@@ -52,8 +50,7 @@ def build_delta(
         copy_sparse(base.raw, raw)
         ext4.change(raw, changed, removed, existing, epoch)
         backing = f"{STATE}/images/{base.digest}/disk.qcow2"
-        clusters = write_qcow2(out, raw, base.raw, backing, CLUSTER_BITS)
-    return Delta(out, hashlib.sha256(out.read_bytes()).hexdigest()[:12], clusters)
+        write_qcow2(out, raw, base.raw, backing, CLUSTER_BITS)
 
 
 def _installed(

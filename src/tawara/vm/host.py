@@ -107,7 +107,8 @@ class Host:
             (draft / path).parent.mkdir(exist_ok=True)
             (draft / path).touch(mode=0o600 if path == "identity.tar" else 0o644)
             (draft / path).write_bytes(content)
-        os.link(source / "disk.qcow2", draft / "disk.qcow2")
+        shared = self.state / "images" / facts["DELTA"]
+        os.link(next(p for f in (source, shared) if (p := f / "disk.qcow2").exists()), draft / "disk.qcow2")
         draft.rename(target)
         self.reconcile()
         self._raise_error(name)

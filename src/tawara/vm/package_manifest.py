@@ -39,6 +39,8 @@ class Package:
     files: tuple[Packaged, ...] = ()
     directories: tuple[str, ...] = ()
     depends: tuple[str, ...] = ()
+    exact: tuple[tuple[str, str], ...] = ()
+    """Packages that are needed in this very version."""
     deb_depends: tuple[str, ...] = ()
     rpm_recommends: tuple[str, ...] = ()
     scripts: dict[str, str] = field(default_factory=dict)
@@ -77,13 +79,17 @@ def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) ->
         "contents": contents,
         "overrides": {
             "deb": {
-                "depends": [*package.depends, *package.deb_depends],
+                "depends": [
+                    *package.depends,
+                    *package.deb_depends,
+                    *(f"{name} (= {version}-1)" for name, version in package.exact),
+                ],
                 "scripts": {
                     name.removeprefix("deb:"): path for name, path in script_paths.items() if name.startswith("deb:")
                 },
             },
             "rpm": {
-                "depends": list(package.depends),
+                "depends": [*package.depends, *(f"{name} = {version}-1" for name, version in package.exact)],
                 "recommends": list(package.rpm_recommends),
                 "scripts": {
                     name.removeprefix("rpm:"): path
@@ -151,8 +157,40 @@ def base_package(name: str, digest: str, version: str, summary: str, folder: str
     )
 
 
+def shared_delta_package(digest: str, version: str, disk: str) -> Package:
+    """A delta that several guests of a cluster stand on, packed once."""
+    place = f"{STATE}/bases/{digest}"
+    return Package(
+        name=f"tawara-delta-{digest}",
+        version=version,
+        summary="What several packaged machines have in common beyond their base",
+        files=(Packaged(disk, f"{place}/disk.qcow2"),),
+        directories=(place,),
+        depends=("tawara-vm-host",),
+    )
+
+
+def cluster_package(name: str, version: str, guests: tuple[tuple[str, str], ...], table: str) -> Package:
+    """The meta package. Its guests need it as it needs them, so that removing it takes them all away."""
+    return Package(
+        name=f"tawara-cluster-{name}",
+        version=version,
+        summary=f"Packaged data centre {name}: {len(guests)} guests",
+        files=(Packaged(table, f"{STATE}/clusters/{name}.json"),),
+        directories=(f"{STATE}/clusters",),
+        depends=("tawara-vm-host",),
+        exact=guests,
+    )
+
+
 def guest_package(
-    name: str, version: str, summary: str, base: str, folder: str, files: dict[str, int], claims: tuple[str, ...]
+    name: str,
+    version: str,
+    summary: str,
+    depends: tuple[str, ...],
+    folder: str,
+    files: dict[str, int],
+    claims: tuple[str, ...],
 ) -> Package:
     """One guest: its definition, its delta, its claims. `files` are those in the folder, with their modes."""
     place = f"{STATE}/guests/{name}"
@@ -167,7 +205,7 @@ def guest_package(
             *(Packaged(f"{folder}/claims/{claim}", f"{STATE}/claims/{claim}") for claim in claims),
         ),
         directories=(place, f"{place}/networks"),
-        depends=("tawara-vm-host", base),
+        depends=("tawara-vm-host", *depends),
         scripts={
             "deb:postinstall": f"{absent}exit 0\nexec {RECONCILE} installed\n",
             "rpm:posttrans": f"{absent}exit 0\nexec {RECONCILE} installed\n",

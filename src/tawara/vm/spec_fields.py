@@ -133,19 +133,19 @@ class Fields:
         for name in parent.values:
             yield name, parent.table(name)
 
-    def file_content(self) -> bytes:
-        """What a [[file]] holds: its `content`, or the bytes of the file named by `source`."""
+    def content(self) -> list[tuple[str, bytes, int]]:
+        """What a [[file]] holds, as (path below, bytes, mode or 0): its `content`, or what is at `source`."""
         content, source = self._value("content", None), self._value("source", None)
         if isinstance(content, str) and source is None:
-            return content.encode()
+            return [("", content.encode(), 0)]
         if isinstance(source, str) and content is None:
             try:
-                return (self.folder / source).read_bytes()
+                return _read_files(self.folder / source)
             except OSError as error:
                 self.mistake("source", f"{source}: {error.strerror}", "Paths are relative to the description's folder.")
-                return b""
+                return []
         self.mistake("", "a file has either content or source", 'Write content = "…" or source = "a/path".')
-        return b""
+        return []
 
     def nothing_else(self) -> None:
         """Report every key that nobody asked for."""
@@ -160,3 +160,10 @@ class Fields:
 
     def _inside(self, values: dict[str, Any], *steps: str | int) -> Fields:
         return Fields(values, (*self.path, *steps), self.lines, self.mistakes, self.folder)
+
+
+def _read_files(source: FilePath) -> list[tuple[str, bytes, int]]:
+    if not source.is_dir():
+        return [("", source.read_bytes(), 0)]
+    paths = sorted(path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return [(f"/{path.relative_to(source)}", path.read_bytes(), path.stat().st_mode & 0o755) for path in paths]

@@ -29,7 +29,7 @@ def read_guest(text: str, path: str, default_name: str, folder: Path | None = No
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SpecError(path, [_syntax_mistake(text, error)]) from error
+        raise SpecError(path, [syntax_mistake(text, error)]) from error
     guest = guest_from_fields(Fields.of_text(text, document, mistakes, folder), default_name)
     if mistakes or guest is None:
         raise SpecError(path, mistakes)
@@ -44,7 +44,7 @@ def guest_from_fields(
     """Read one guest's fields; mistakes go to the fields' list, and None is given where nothing sensible is left."""
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     fqdn = top.text("fqdn", f"{name}.example", FQDN, "a host name in lower case, such as web.example")
-    known = dict(networks if networks is not None else spec.CLASSIC_NETWORKS) | _read_networks(top)
+    known = dict(networks if networks is not None else spec.CLASSIC_NETWORKS) | read_networks(top)
     draft = spec.Guest(
         name=name,
         fqdn=fqdn,
@@ -77,7 +77,8 @@ def guest_from_fields(
     return draft
 
 
-def _read_networks(top: Fields) -> dict[str, spec.Network]:
+def read_networks(top: Fields) -> dict[str, spec.Network]:
+    """Networks of the author's own, written [network.NAME]."""
     found = {}
     for name, fields in top.named_tables("network"):
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,11}", name):
@@ -166,9 +167,8 @@ def _read_files(top: Fields) -> tuple[spec.File, ...]:
         if not _is_clean_absolute(path):
             fields.mistake("path", f"{path!r} is no absolute path", "Write it like /etc/motd.")
         mode = fields.text("mode", "0644", re.compile(r"0?[0-7]{3,4}"), 'octal digits, such as "0755"')
-        content = fields.file_content()
+        found += [spec.File(f"{path}{name}", content, bits or int(mode, 8)) for name, content, bits in fields.content()]
         fields.nothing_else()
-        found.append(spec.File(path, content, int(mode, 8)))
     return tuple(found)
 
 
@@ -220,7 +220,8 @@ def _is_clean_absolute(path: str) -> bool:
     return pure.is_absolute() and ".." not in pure.parts and str(pure) == path and not re.search(r"[\s\"'\\]", path)
 
 
-def _syntax_mistake(text: str, error: tomllib.TOMLDecodeError) -> Mistake:
+def syntax_mistake(text: str, error: tomllib.TOMLDecodeError) -> Mistake:
+    """What tomllib found, with its line."""
     at = re.search(r"at line (\d+)", str(error))
     line = int(at[1]) if at else len(text.splitlines()) or 1
     what = re.sub(r" \(at .*\)$", "", str(error))

@@ -1,0 +1,162 @@
+"""Read a cluster.toml: guests with reserved names and addresses, from defaults, roles and settings of their own."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from tawara.vm import spec
+from tawara.vm.errors import Mistake, SpecError
+from tawara.vm.identity import fixed_range
+from tawara.vm.spec_fields import Fields
+from tawara.vm.spec_read import FQDN, NAME, VERSION, derived_nic, guest_from_fields, read_networks, syntax_mistake
+from tawara.vm.toml_lines import Path as LinePath
+
+_JOINED = ("file", "commands", "packages", "services", "authorized_keys", "share")
+"""Lists of a role are added to those of the defaults; every other setting replaces."""
+
+Range = tuple[IPv4Address, IPv4Address]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A packaged data centre."""
+
+    name: str
+    version: str
+    guests: tuple[spec.Guest, ...]
+
+    @property
+    def package(self) -> str:
+        """The meta package's name."""
+        return f"tawara-cluster-{self.name}"
+
+
+def is_cluster(text: str) -> bool:
+    """Does this description name several guests?"""
+    try:
+        return isinstance(tomllib.loads(text).get("guest"), dict)
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def read_cluster(text: str, path: str, default_name: str, folder: Path | None = None) -> Cluster:
+    """The cluster that this text describes; raises SpecError with every mistake in it."""
+    mistakes: list[Mistake] = []
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(path, [syntax_mistake(text, error)]) from error
+    cluster = _read(Fields.of_text(text, document, mistakes, folder), default_name)
+    if mistakes:
+        raise SpecError(path, mistakes)
+    return cluster
+
+
+def _read(top: Fields, default_name: str) -> Cluster:
+    name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
+    domain = top.text("domain", f"{name}.example", FQDN, "a domain in lower case, such as store.example")
+    version = top.text("version", "1", VERSION, 'a version that begins with a digit, such as "1.0"')
+    networks = spec.CLASSIC_NETWORKS | read_networks(top)
+    ranges = _read_ranges(top, networks)
+    outside = top.choice("outside", "nat0", ("none", *networks))
+    defaults = top.table("defaults")
+    roles = dict(top.named_tables("role"))
+    guests = []
+    for index, (guest_name, fields) in enumerate(top.named_tables("guest")):
+        role = fields.values.get("role")
+        if role is not None and role not in roles:
+            fields.mistake("role", f"there is no role {role!r}", f"Write [role.{role}], or one of {', '.join(roles)}.")
+        merged = _merge(fields, [defaults, roles.get(str(role))])
+        merged.values = {"fqdn": f"{guest_name}.{domain}", "version": version, **merged.values, "name": guest_name}
+        guest = guest_from_fields(merged, guest_name, networks)
+        if guest is not None:
+            fixed = "nic" in merged.values
+            guests.append(guest if fixed else replace(guest, nics=_cards(guest.fqdn, index, ranges, networks, outside)))
+    _judge(top, guests, ranges)
+    top.nothing_else()
+    return Cluster(name, version, tuple(guests))
+
+
+def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Range]:
+    """[addresses]: for each network of the cluster's own, FIRST-LAST."""
+    fields = top.table("addresses")
+    ranges: dict[str, Range] = {}
+    for name in fields.values:
+        text = fields.text(name, "", None, "")
+        if name not in networks:
+            fields.mistake(name, "there is no such network", f"Use one of {', '.join(networks)}, or [network.{name}].")
+            continue
+        lowest, highest = fixed_range(networks[name].subnet)
+        try:
+            first, last = (IPv4Address(end.strip()) for end in text.split("-"))
+        except ValueError:
+            fields.mistake(name, f"{text!r} is no range", f'Write "{lowest}-{highest}".')
+            continue
+        if not lowest <= first <= last <= highest:
+            fields.mistake(name, f"{text} is not within the network", f"Stay within {lowest}-{highest}.")
+            continue
+        ranges[name] = (first, last)
+    return ranges or {"host0": fixed_range(networks["host0"].subnet)}
+
+
+def _cards(
+    fqdn: str, index: int, ranges: dict[str, Range], networks: dict[str, spec.Network], outside: str
+) -> tuple[spec.Nic, ...]:
+    """A card in each of the cluster's networks, its address by turn, and one that leads outside."""
+    names = [*ranges, *([outside] if outside != "none" and outside not in ranges else [])]
+    cards = [derived_nic(fqdn, networks[name], number) for number, name in enumerate(names)]
+    return tuple(
+        replace(card, ip=ranges[card.network.name][0] + index) if card.network.name in ranges else card
+        for card in cards
+    )
+
+
+def _merge(own: Fields, below: list[Fields | None]) -> Fields:
+    """The guest's fields over its role's over the defaults', each setting with the line where it stands."""
+    values: dict[str, Any] = {}
+    lines: dict[LinePath, int] = dict(own.lines)
+    for layer in [*(fields for fields in below if fields is not None), own]:
+        for key, value in layer.values.items():
+            joined = key in _JOINED and isinstance(value, list) and isinstance(values.get(key), list)
+            values[key] = [*values[key], *value] if joined else value
+            if layer is not own:
+                lines.setdefault((*own.path, key), layer.lines.get((*layer.path, key), 1))
+    values.pop("role", None)
+    return Fields(values, own.path, lines, own.mistakes, own.folder)
+
+
+def _judge(top: Fields, guests: list[spec.Guest], ranges: dict[str, Range]) -> None:
+    if not guests:
+        top.mistake("guest", "a cluster has guests", "Write [guest.NAME] for each.")
+    for name, (first, last) in ranges.items():
+        room = int(last) - int(first) + 1
+        if room < len(guests):
+            top.mistake("addresses", f"{name} has {room} addresses for {len(guests)} guests", "Widen the range.")
+    for claim in ("fqdn", "name"):
+        values = [getattr(guest, claim) for guest in guests]
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            top.mistake("guest", f"{claim} {value} is given twice", "Give each guest its own.")
+    addresses = [str(nic.ip) for guest in guests for nic in guest.nics]
+    for address in sorted({each for each in addresses if addresses.count(each) > 1}):
+        top.mistake("guest", f"{address} is given twice", "Give one of the guests another `ip`.")
+
+
+def show(cluster: Cluster) -> dict[str, Any]:
+    """The cluster's table for people and programs: what the meta package carries."""
+    return {
+        "name": cluster.name,
+        "version": cluster.version,
+        "guests": {
+            guest.name: {
+                "fqdn": guest.fqdn,
+                "package": guest.package,
+                "order": guest.order,
+                "addresses": {nic.network.name: str(nic.ip) for nic in guest.nics},
+            }
+            for guest in cluster.guests
+        },
+    }
