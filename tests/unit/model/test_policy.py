@@ -8,7 +8,6 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.model.clusters import cluster, clusters
 
 from tawara.model.cluster import Cluster, DeviceState, StorageClass
 from tawara.model.errors import NoDevices
@@ -30,6 +29,7 @@ from tawara.model.policy import (
     pick_surplus,
     plan_destinations,
 )
+from tests.unit.model.clusters import cluster, clusters
 
 RNG = Random(7)
 ZONES = {"network_zones": "near far", "zone_near": "10.1.0.0/16", "zone_far": "10.2.0.0/16, 10.3.0.0/16"}

@@ -335,7 +335,7 @@ async def test_everything_together_settles(tmp_path: Path) -> None:
 
 
 async def test_two_at_one_file_leave_no_copy_too_many(tmp_path: Path) -> None:
-    """A file that is queued anew while it is copied, and copied by another worker too, ends with what its class wants."""
+    """A file that two workers copy at the same time, because it was queued anew, ends with what its class wants."""
     async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3], "h4": [4]}) as home:
         fids = [await home.store(b"key %d" % number, SMALL_FILE, 1) for number in range(12)]
         first, second = worker(home), worker(home)
