@@ -128,7 +128,9 @@ async def cluster(
         for _ in range(trackers):
             await store.add_tracker()
         if workers:
-            store.workers = Workers(metadata, view, node_client, store.bells, side_channel_port=side_port)
+            store.workers = Workers(
+                metadata, view, node_client, store.bells, side_channel_port=side_port, sweep_period=1.0
+            )
             await store.workers.start()
             stack.push_async_callback(store.workers.stop)
         yield store
