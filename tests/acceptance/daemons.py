@@ -1,0 +1,196 @@
+"""A store whose rooms run apart, as on several machines: `tawara tracker`, `node`, `workers` and `gateway`, each a
+process (or a parent with several) of its own, on one database.
+
+Host `hI` is a storage node on 127.0.0.I with two devices. All daemons are started with one configuration file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.acceptance.store import STOP_SECONDS, TAWARA, free_ports
+
+DOMAIN = "d"
+DEVICES = 2
+READY_SECONDS = 40.0
+
+
+@dataclass
+class Daemon:
+    """One daemon; started, asked to stop, killed and started again."""
+
+    name: str
+    arguments: list[str]
+    directory: Path
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where its standard error goes."""
+        return self.directory / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self, environment: dict[str, str] | None = None) -> dict[str, object]:
+        """Start it, wait until it says that it is ready; what it said."""
+        self._forget()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*TAWARA, *self.arguments, "--json"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self.directory,
+                start_new_session=True,
+                env={**os.environ, **(environment or {})},
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"{self.name} ended with {self.process.wait()}: {self.log.read_text()[-3000:]}"
+        ready: dict[str, object] = json.loads(line)
+        assert ready["event"] == "ready"
+        return ready
+
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> float:
+        """Ask it to stop; the seconds that it took. It must end in success, leave no process, and be in time."""
+        began = time.monotonic()
+        assert self.process is not None
+        family = [self.pid, *self.children()]
+        self.process.send_signal(by)
+        status = self.process.wait(STOP_SECONDS + 5)
+        took = time.monotonic() - began
+        self._forget()
+        assert status == 0, self.log.read_text()[-3000:]
+        assert not [pid for pid in family if alive(pid)]
+        return took
+
+    def kill(self) -> None:
+        """SIGKILL to the process that was started, and to it alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self._forget()
+
+    def end(self) -> None:
+        """SIGKILL to all processes of it, at the end of a test."""
+        if self.process is not None:
+            for pid in (self.process.pid, *self.children()):
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait(10)
+            self._forget()
+
+    def children(self) -> list[int]:
+        """The processes that it has started."""
+        try:
+            found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        except OSError:
+            return []
+        return [int(each) for each in found.split()]
+
+    def _forget(self) -> None:
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits to be buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@dataclass
+class Apart:
+    """The daemons of one store, none of them started."""
+
+    directory: Path
+    database: str
+    nodes: int = 2
+    processes: int = 2
+    daemons: dict[str, Daemon] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tracker, self.node_port, side, gateway = free_ports(4)
+        self.tracker, self.gateway = f"127.0.0.1:{tracker}", f"127.0.0.1:{gateway}"
+        (self.directory / "tawara.toml").write_text(
+            f"[store]\ndatabase = {json.dumps(self.database)}\n"
+            f'[tracker]\nlisten = "{self.tracker}"\n'
+            f'[node]\nside_channel = ":{side}"\n'
+            f'[gateway]\nlisten = "{self.gateway}"\n'
+        )
+        (self.directory / "secret.key").write_text("a key for the tests only\n")
+        self._add("tracker", f"--processes={self.processes}")
+        for number in range(1, self.nodes + 1):
+            for devid in self.devids(number):
+                (self.directory / f"h{number}" / f"dev{devid}").mkdir(parents=True)
+            listen = (f"--set=node.listen={self.node(number)}", f"--set=node.side_channel=127.0.0.{number}:{side}")
+            self._add("node", *listen, f"--set=node.devices=h{number}", name=f"node{number}")
+        self._add("workers")
+        self._add("gateway")
+
+    def _add(self, room: str, *arguments: str, name: str = "") -> None:
+        self.daemons[name or room] = Daemon(name or room, [room, *arguments], self.directory)
+
+    def node(self, number: int) -> str:
+        """HOST:PORT of a storage node."""
+        return f"127.0.0.{number}:{self.node_port}"
+
+    def devids(self, host: int) -> range:
+        """The devices of host `hI`."""
+        return range((host - 1) * DEVICES + 1, host * DEVICES + 1)
+
+    def start(self) -> None:
+        """Start all, and describe the store by the command line, as an operator does."""
+        for name in ("tracker", *(f"node{number}" for number in range(1, self.nodes + 1))):
+            self.daemons[name].start()
+        self.run("domain", "add", DOMAIN)
+        for number in range(1, self.nodes + 1):
+            self.run("host", "add", f"h{number}", f"--ip=127.0.0.{number}", f"--port={self.node_port}", "--state=alive")
+            for devid in self.devids(number):
+                self.run("device", "add", str(devid), f"--host=h{number}")
+        self.daemons["workers"].start()
+        self.daemons["gateway"].start()
+
+    def run(self, *arguments: str, **options: object) -> str:
+        """What a tawara command prints; it must succeed."""
+        done = subprocess.run(  # type: ignore[call-overload] # options are run()'s own
+            [*TAWARA, *arguments],
+            **{"text": True, "capture_output": True, "timeout": 60, **options},
+            env={**os.environ, "TAWARA_TRACKERS": self.tracker},
+        )
+        assert done.returncode == 0, (arguments, done.stderr)
+        text: str = done.stdout
+        return text
+
+    def ask(self, line: bytes) -> bytes:
+        """A tracker's answer to one line."""
+        host, _, port = self.tracker.partition(":")
+        with socket.create_connection((host, int(port)), 10) as connection:
+            connection.sendall(line + b"\n")
+            return connection.makefile("rb").readline()
+
+
+@contextmanager
+def apart(directory: Path, database: str, *, nodes: int = 2, processes: int = 2) -> Iterator[Apart]:
+    """A store whose daemons all end with the block, however that ends."""
+    store = Apart(directory, database, nodes, processes)
+    try:
+        yield store
+    finally:
+        for daemon in store.daemons.values():
+            daemon.end()

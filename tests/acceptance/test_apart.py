@@ -1,0 +1,181 @@
+"""The daemons apart, on one database: they do together what `tawara up` does alone, and any of them may be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tawara.client import AsyncClient
+from tawara.model.errors import TawaraError
+from tests.acceptance.daemons import DOMAIN, Apart, alive, apart
+from tests.acceptance.store import STOP_SECONDS, TAWARA
+from tests.contract.servers import Server
+
+Servers = Callable[[str], Server]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def database(request: pytest.FixtureRequest, database_servers: Servers, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database."""
+    engine: str = request.param
+    if engine == "sqlite":
+        yield f"sqlite://{tmp_path}/tawara.db"
+        return
+    name = f"apart_{uuid.uuid4().hex[:8]}"
+    yield database_servers(engine).create(name)
+    database_servers(engine).drop(name)
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def devcount(store: Apart, key: str) -> int:
+    answer = store.ask(b"file_info domain=%s&key=%s" % (DOMAIN.encode(), key.encode())).decode()
+    return int(dict(each.split("=") for each in answer[3:].strip().split("&"))["devcount"])
+
+
+def test_apart_is_as_together(tmp_path: Path, database: str) -> None:
+    """Put by command line and by HTTP, copied by the workers to the other host, read by all doors; a stop is soon."""
+    with apart(tmp_path, database) as store:
+        store.start()
+        assert len(store.daemons["tracker"].children()) == 2
+        store.run("put", "-", f"{DOMAIN}/by-line", input="hello")
+        upload = urllib.request.Request(f"http://{store.gateway}/{DOMAIN}/by-http", b"hello", method="PUT")
+        upload.add_header("Authorization", "Bearer a key for the tests only")
+        assert urllib.request.urlopen(upload, timeout=20).status in (200, 201, 204)
+        for key in ("by-line", "by-http"):
+            assert store.run("get", f"{DOMAIN}/{key}", "-") == "hello"
+            assert urllib.request.urlopen(f"http://{store.gateway}/{DOMAIN}/{key}", timeout=20).read() == b"hello"
+            until(lambda key=key: devcount(store, key) == 2)  # type: ignore[misc] # bound at once
+        store.run("rm", f"{DOMAIN}/by-line")
+        until(lambda: len(list(tmp_path.glob("h*/dev*/**/*.fid"))) == 2)
+        for daemon in store.daemons.values():
+            assert daemon.stop() < STOP_SECONDS
+
+
+@pytest.mark.timeout(240)
+async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, database: str) -> None:
+    """kill -9 of each daemon in turn under load: what was acknowledged is there, whole, and gets its copies."""
+    with apart(tmp_path, database) as store:
+        await asyncio.to_thread(store.start)
+        stored: dict[str, bytes] = {}
+        ended = asyncio.Event()
+
+        async def client(name: int) -> None:
+            rng = random.Random(name)
+            async with AsyncClient(store.tracker, connect_timeout=1, reply_timeout=10, stall_timeout=5) as client:
+                while not ended.is_set():
+                    key, content = f"{name}/{rng.random()}", rng.randbytes(rng.choice((10, 1000, 100_000)))
+                    try:
+                        await client.put(DOMAIN, key, content)
+                    except TawaraError:
+                        continue  # not acknowledged
+                    stored[key] = content
+                    earlier = rng.choice(list(stored))
+                    try:
+                        assert await client.get(DOMAIN, earlier) == stored[earlier]
+                    except TawaraError as error:
+                        # Its only copy may be on a node that is down now; but nobody may say that it is unknown.
+                        assert error.code != "unknown_key", earlier
+
+        async def some_more() -> None:
+            wanted = len(stored) + 20
+            async with asyncio.timeout(60):
+                while len(stored) < wanted:
+                    for task in clients:
+                        assert not task.done() or task.result() is None
+                    await asyncio.sleep(0.02)
+
+        clients = [asyncio.create_task(client(name)) for name in range(4)]
+        try:
+            await some_more()
+            for name in ("tracker", "node1", "workers", "node2", "gateway"):
+                daemon = store.daemons[name]
+                for child in daemon.children()[:1] if name == "tracker" else ():
+                    os.kill(child, signal.SIGKILL)  # its parent starts another
+                    await some_more()
+                    await asyncio.to_thread(until, lambda: len(store.daemons["tracker"].children()) == 2)
+                daemon.kill()
+                if name not in ("tracker",):
+                    await some_more()
+                await asyncio.to_thread(daemon.start)
+                await some_more()
+        finally:
+            ended.set()
+            await asyncio.gather(*clients)
+        store.ask(b"replicate_now")
+        async with AsyncClient(store.tracker) as reader:
+            for key, content in stored.items():
+                assert await reader.get(DOMAIN, key) == content
+            async with asyncio.timeout(60):
+                for key in stored:
+                    while (await reader.info(DOMAIN, key)).devcount < 2:
+                        await asyncio.sleep(0.1)
+
+
+def test_processes_end_with_their_parent(tmp_path: Path) -> None:
+    """After kill -9 of the parent its processes are gone soon, and the port is free for the next."""
+    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
+        tracker = store.daemons["tracker"]
+        for _ in range(2):
+            tracker.start()
+            family = tracker.children()
+            assert len(family) == 2
+            tracker.kill()
+            until(lambda family=family: not any(map(alive, family)), STOP_SECONDS)  # type: ignore[misc] # bound at once
+
+
+def test_who_connects_while_a_process_is_started_again_waits(tmp_path: Path) -> None:
+    """With every process killed at once, new connections are not refused, and are answered by the next ones."""
+    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
+        tracker = store.daemons["tracker"]
+        tracker.start()
+        for child in tracker.children():
+            os.kill(child, signal.SIGKILL)
+        assert [store.ask(b"noop") for _ in range(20)] == [b"OK \r\n"] * 20
+        assert "a process ended by itself" in tracker.log.read_text()
+        assert tracker.stop(signal.SIGINT) < STOP_SECONDS
+
+
+def test_a_process_that_cannot_start_ends_all(tmp_path: Path) -> None:
+    """What hinders the first process is said once, in a sentence; nothing is left running."""
+    store = Apart(tmp_path, "sqlite:nowhere/tawara.db")
+    refused = subprocess.run(
+        [*TAWARA, "tracker", "--processes=3"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert refused.returncode not in (0, 1)
+    assert refused.stderr.count("tawara: ") == 1
+    assert "Traceback" not in refused.stderr
+    with socket.create_server(("127.0.0.1", int(store.tracker.rpartition(":")[2]))):
+        refused = subprocess.run(
+            [*TAWARA, "tracker", "--processes=3"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+        )
+    assert store.tracker in refused.stderr
+
+
+def test_a_service_manager_is_told(tmp_path: Path) -> None:
+    """With NOTIFY_SOCKET in the environment, READY=1 arrives there when the daemon is ready (sd_notify)."""
+    with (
+        apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store,
+        socket.socket(type=socket.SOCK_DGRAM, family=socket.AF_UNIX) as manager,
+    ):
+        manager.bind(str(tmp_path / "manager"))
+        manager.settimeout(10)
+        store.daemons["tracker"].start({"NOTIFY_SOCKET": str(tmp_path / "manager")})
+        assert manager.recv(100) == b"READY=1"
