@@ -35,6 +35,9 @@ class Dialect(Protocol):
     skip_locked: str
     """The same, and rows that another transaction has locked are passed over instead of waited for."""
 
+    by_key: str
+    """After a mention of `file` in FROM: have its rows found, and ordered, by the index of keys."""
+
     exact_keys: bool
     """Whether `dkey` columns compare byte for byte; not in a database of MogileFS with a collation of its own."""
 

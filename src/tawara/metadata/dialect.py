@@ -18,6 +18,7 @@ class StandardDialect:
     key_value = "?"
     for_update = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    by_key = ""
     exact_keys = True
 
     def key_column(self, column: str) -> str:

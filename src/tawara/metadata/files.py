@@ -134,7 +134,9 @@ async def list_keys(tx: Transaction, dmid: int, prefix: bytes, after: bytes | No
     """At most `limit` keys that begin with `prefix` and are greater than `after`, in byte order."""
     where, values = _key_range(tx, dmid, prefix, after)
     column = tx.dialect.key_column("f.dkey")
-    rows = await tx.rows(f"SELECT {column} FROM file f WHERE {where} ORDER BY f.dkey LIMIT ?", *values, limit)
+    rows = await tx.rows(
+        f"SELECT {column} FROM file f{tx.dialect.by_key} WHERE {where} ORDER BY f.dkey LIMIT ?", *values, limit
+    )
     return [bytes(row[0]) for row in rows]
 
 
@@ -142,7 +144,8 @@ async def list_files(tx: Transaction, dmid: int, prefix: bytes, after: bytes | N
     """The same as list_keys, with all that is known of each file."""
     where, values = _key_range(tx, dmid, prefix, after)
     rows = await tx.rows(
-        f"{_file_columns(tx)} WHERE f.fid IN (SELECT s.fid FROM (SELECT f.fid FROM file f WHERE {where}"
+        f"{_file_columns(tx)} WHERE f.fid IN (SELECT s.fid FROM"
+        f" (SELECT f.fid FROM file f{tx.dialect.by_key} WHERE {where}"
         " ORDER BY f.dkey LIMIT ?) s) ORDER BY f.dkey",
         *values,
         limit,
