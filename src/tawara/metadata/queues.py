@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from tawara.metadata.contract import Transaction
 from tawara.model.files import Deletion, Errand, Queued, Replication
-from tawara.model.limits import END_OF_TIME
+from tawara.model.limits import END_OF_TIME, FAILCOUNT
 
 LEASE = 1000
 """Seconds for which a claimed row belongs to its worker, the same as MogileFS's."""
@@ -57,7 +57,7 @@ async def postpone_replication(tx: Transaction, claim: Replication, *, nexttry: 
     await tx.run(
         "UPDATE file_to_replicate SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
-        failcount,
+        min(failcount, FAILCOUNT),
         claim.fid,
         claim.nexttry,
     )
@@ -132,7 +132,7 @@ async def postpone_deletion(tx: Transaction, claim: Deletion, *, nexttry: int, f
     await tx.run(
         "UPDATE file_to_delete2 SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
-        failcount,
+        min(failcount, FAILCOUNT),
         claim.fid,
         claim.nexttry,
     )
@@ -185,7 +185,7 @@ async def postpone_errand(tx: Transaction, claim: Queued, *, nexttry: int, failc
     await tx.run(
         "UPDATE file_to_queue SET nexttry = ?, failcount = ? WHERE fid = ? AND type = ? AND nexttry = ?",
         nexttry,
-        failcount,
+        min(failcount, FAILCOUNT),
         claim.fid,
         int(claim.errand),
         claim.nexttry,

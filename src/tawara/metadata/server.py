@@ -177,6 +177,7 @@ class ServerMetadata:
 
     def __init__(self, connect: Connect, pace: Pace) -> None:
         self._pace = pace
+        self._connect = connect
         self._readers = _Links(connect, pace.readers)
         self._writers = _Links(connect, pace.writers)
         self._lanes: dict[Together, Lane] = {}
@@ -203,6 +204,10 @@ class ServerMetadata:
             await asyncio.wait(set(self._under_way))
         await self._readers.close()
         await self._writers.close()
+
+    async def link(self) -> Link:
+        """A connection of its own, for what lives as long as one, such as locks; to be closed by whoever has it."""
+        return await self._connect()
 
     # --- whom to ask with ---------------------------------------------------------------------------------------------
 

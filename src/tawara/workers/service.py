@@ -11,8 +11,10 @@ from tawara.client.nodes import NodeClient
 from tawara.metadata import leases
 from tawara.metadata.bell import Bell, Bells
 from tawara.metadata.contract import Metadata
+from tawara.metadata.fid_locks import FidLocks
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
+from tawara.workers.beside_mogilefsd import BesideMogilefsd
 from tawara.workers.delete import Delete
 from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
@@ -48,32 +50,39 @@ class Workers:
         lease: int = LEASE,
         alone: bool = False,
         side_channel_port: int | None = None,
+        locks: FidLocks | None = None,
     ) -> None:
         """How many files are copied and deleted at the same time; four small files count as one.
 
         `patience`: seconds after which an idle worker looks for work that other processes queued. `lease`: seconds
         after which work is taken over from a worker that died. `alone`: this is the only process with workers, so that
         what a former one left half-done is taken over at once. `side_channel_port`: where storage nodes are asked for
-        many sizes at once, and for digests.
+        many sizes at once, and for digests. `locks`: held, one a fid, beside a running mogilefsd, so not when `alone`.
         """
+        assert not (alone and locks)
         self._metadata = metadata
         self._view = view
         self._alone = alone
         self._patience = patience
         self._runners: list[Runner[Any]] = []
         self._lease = lease
+        self._locks = locks
         self._starting: asyncio.Task[None] | None = None
         copier = Replicate(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
-        self._add(copier, replicate * SMALL_PER_LARGE, bells.replicate)
-        self._add(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
+        self._add_locking(copier, replicate * SMALL_PER_LARGE, bells.replicate)
+        self._add_locking(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
         sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period)
-        self._add(sweeper, 4, None)
+        self._add_locking(sweeper, 4, None)
         self._add(Hasten(metadata, view, bells), 1, None)
         checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
         self._add(checker, BATCHES, bells.fsck)
         mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=max(1, replicate // 2), lease=lease)
-        self._add(mover, max(1, replicate // 2) * SMALL_PER_LARGE, bells.rebalance)
+        self._add_locking(mover, max(1, replicate // 2) * SMALL_PER_LARGE, bells.rebalance)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
+
+    def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
+        """Add a worker that writes or deletes bytes of a fid."""
+        self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, bell)
 
     def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
         patience = self._patience if bell else max(self._patience, 60.0)

@@ -65,7 +65,9 @@ class Sweep:
         fid, devid = item
         cluster = self._view.current
         url = cluster.url(devid, fid)
-        if cluster.counts_as_replica(devid) and url is not None:
+        # Since it was claimed it may have become a replica, of a mogilefsd that does not know of announcements.
+        a_replica = devid in await self._metadata.read(replicas.devices_of, fid)
+        if not a_replica and cluster.counts_as_replica(devid) and url is not None:
             try:
                 await self._nodes.delete(url)
             except NodeUnreachable as error:

@@ -1,0 +1,241 @@
+"""The lock by which mogilefsd keeps two from working on the replicas of one fid (`mgfs:fid:N:replicate`, section 16).
+
+Among ourselves leases and announced copies do that, and survive whoever took them. A mogilefsd on the same database
+honours our leases, for a lease is a `nexttry` to come (ours of 60 s are renewed, its own last 1000 s), but it knows
+nothing of `tawara_copy`, it has work on a fid from several queues, and deletes without looking at rows again. So while
+one runs beside us, whoever copies to, deletes from or sweeps a device holds its lock of the fid, too.
+
+Its other locks are not needed. Two that expire uploads (`mgfs:tempfiles`), empty a dead device (`mgfs:reaper`), record
+disk usage (`mgfs:device_update`) or check files (`mgfs:fscksum`) at once write the same rows twice; `mgfs:fid:N` guards
+`devcount`, which decides nothing here; `mfsd:TABLE` keeps its claims from deadlocks, against which we have row locks,
+and try again.
+
+None of this costs anything where no mogilefsd runs, since `open_locks` is not called then (`store.beside_mogilefsd`).
+Whether one runs cannot be seen in the database: an idle one leaves no trace in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.server import Again, Link, Lost, ServerMetadata
+from tawara.model.errors import Db
+
+STALE = 3600
+"""Seconds after which a row of the table `lock` is nobody's any more (SQLite)."""
+ANSWER = 10.0
+"""Seconds that the database may take to say whether a lock is free."""
+
+
+class FidLocks(Protocol):
+    """Locks of fids, shared with every mogilefsd on the database."""
+
+    def hold(self, fid: int) -> AbstractAsyncContextManager[bool]:
+        """Hold the lock of `fid` within the block; False, at once, if someone else has it. Raises Db."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+def open_locks(metadata: Metadata, hosts: Sequence[str]) -> FidLocks:
+    """The locks of the mogilefsd that run on the hosts of these names, on the database that is open as `metadata`.
+
+    The names, as `hostname` prints them there, matter on PostgreSQL only.
+    """
+    if not isinstance(metadata, ServerMetadata):
+        return SqliteFidLocks(metadata)
+    return ServerFidLocks(metadata.link, sorted({socket.gethostname(), *hosts}))
+
+
+def name_of(fid: int) -> str:
+    """What mogilefsd calls the lock."""
+    return f"mgfs:fid:{fid}:replicate"
+
+
+def number_of(name: str) -> int:
+    """The number by which SQLite and PostgreSQL know a name."""
+    return int.from_bytes(hashlib.md5(name.encode(), usedforsecurity=False).digest()[:4]) & 0x7FFFFFFF
+
+
+# --- SQLite: rows of the table `lock` ---------------------------------------------------------------------------------
+
+
+async def _take(tx: Transaction, number: int, host: str, pid: int, *, now: int) -> bool:
+    row = await tx.row("SELECT hostname, pid, acquiredat FROM lock WHERE lockid = ?", number)
+    if row is not None and not _is_abandoned(*row, host=host, now=now):
+        return False
+    upsert = tx.dialect.upsert("lock", ("lockid",), ("hostname", "pid", "acquiredat"))
+    await tx.run(upsert, number, host, pid, now)
+    return True
+
+
+def _is_abandoned(holder_host: str, holder_pid: int, acquired: int, *, host: str, now: int) -> bool:
+    """Whether the holder of a row is gone, or has held it for too long, as mogilefsd judges."""
+    if acquired + STALE < now:
+        return True
+    if holder_host != host:
+        return False
+    try:
+        os.kill(holder_pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+async def _let_go(tx: Transaction, number: int, host: str, pid: int) -> None:
+    await tx.run("DELETE FROM lock WHERE lockid = ? AND hostname = ? AND pid = ?", number, host, pid)
+
+
+class _Held(ABC):
+    """Which locks this process has: to the database all its units of work are one."""
+
+    def __init__(self) -> None:
+        self._fids: set[int] = set()
+
+    @asynccontextmanager
+    async def hold(self, fid: int) -> AsyncIterator[bool]:
+        """See FidLocks."""
+        if fid in self._fids:
+            yield False
+            return
+        self._fids.add(fid)
+        try:
+            # Cancelled or not, what was begun is finished, so that it is known what there is to be undone.
+            taking = asyncio.ensure_future(self._take(fid))
+            try:
+                taken = await asyncio.shield(taking)
+            except asyncio.CancelledError:
+                if await taking:
+                    await self._let_go(fid)
+                raise
+            try:
+                yield taken
+            finally:
+                if taken:
+                    await asyncio.shield(asyncio.ensure_future(self._let_go(fid)))
+        finally:
+            self._fids.discard(fid)
+
+    @abstractmethod
+    async def _take(self, fid: int) -> bool: ...
+
+    @abstractmethod
+    async def _let_go(self, fid: int) -> None: ...
+
+
+class SqliteFidLocks(_Held):
+    """Rows with our host and process, which mogilefsd takes over when the process is gone, and we likewise."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        super().__init__()
+        self._metadata = metadata
+        self._who = (socket.gethostname(), os.getpid())
+
+    async def _take(self, fid: int) -> bool:
+        return await self._metadata.write(_take, number_of(name_of(fid)), *self._who, now=int(time.time()))
+
+    async def _let_go(self, fid: int) -> None:
+        await self._metadata.write(_let_go, number_of(name_of(fid)), *self._who)
+
+    async def close(self) -> None:
+        """See FidLocks. Each block has let go of its own."""
+
+
+# --- database servers: locks that live as long as a connection --------------------------------------------------------
+
+_MYSQL_TAKE, _MYSQL_FREE = "SELECT GET_LOCK(?, 0)", "SELECT RELEASE_LOCK(?)"
+_POSTGRES_TAKE, _POSTGRES_FREE = "SELECT pg_try_advisory_lock(?, ?)", "SELECT pg_advisory_unlock(?, ?)"
+_POSTGRES_OTHERS = (
+    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND objid::bigint = ?"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()"
+)
+
+
+class ServerFidLocks(_Held):
+    """Locks of one connection, which the server lets go when that is lost; work under way goes on without them then.
+
+    On PostgreSQL a mogilefsd takes a lock under its own host's name, so that those of two hosts do not exclude each
+    other; we take it under all names, and heed every holder, whatever its name.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Link]], hosts: Sequence[str]) -> None:
+        super().__init__()
+        self._connect = connect
+        self._hosts = [number_of(host) for host in hosts]
+        self._link: Link | None = None
+        self._turn = asyncio.Lock()
+
+    async def _take(self, fid: int) -> bool:
+        async with self._turn:
+            for attempt in (1, 2):
+                try:
+                    if self._link is None:
+                        self._link = await self._connect()
+                    async with asyncio.timeout(ANSWER):
+                        return await self._take_by(self._link, fid)
+                except (Lost, Again, TimeoutError) as error:
+                    self._drop()
+                    if attempt == 2:
+                        raise Db("The database does not answer") from error
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _let_go(self, fid: int) -> None:
+        async with self._turn:
+            if self._link is None:
+                return
+            try:
+                async with asyncio.timeout(ANSWER):
+                    await self._free_by(self._link, fid)
+            except (Lost, Again, TimeoutError):
+                self._drop()  # and the lock with it
+
+    async def _take_by(self, link: Link, fid: int) -> bool:
+        if link.dialect.name == "mysql":
+            row = await link.row(_MYSQL_TAKE, name_of(fid))
+            return row is not None and row[0] == 1
+        number = number_of(name_of(fid))
+        for taken, host in enumerate(self._hosts):
+            row = await link.row(_POSTGRES_TAKE, host, number)
+            if row is None or not row[0]:
+                await self._free_postgres(link, number, self._hosts[:taken])
+                return False
+        if await link.row(_POSTGRES_OTHERS, number) is not None:
+            await self._free_postgres(link, number, self._hosts)
+            return False
+        return True
+
+    async def _free_by(self, link: Link, fid: int) -> None:
+        if link.dialect.name == "mysql":
+            await link.row(_MYSQL_FREE, name_of(fid))
+        else:
+            await self._free_postgres(link, number_of(name_of(fid)), self._hosts)
+
+    @staticmethod
+    async def _free_postgres(link: Link, number: int, hosts: Sequence[int]) -> None:
+        for host in hosts:
+            await link.row(_POSTGRES_FREE, host, number)
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._link.terminate()
+            self._link = None
+
+    async def close(self) -> None:
+        """See FidLocks."""
+        async with self._turn:
+            if self._link is not None:
+                await self._link.close()
+                self._link = None

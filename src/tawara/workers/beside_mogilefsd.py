@@ -1,0 +1,59 @@
+"""A worker that holds mogilefsd's lock of a fid while it is at work on it; see metadata.fid_locks.
+
+A fid that someone else has locked is left alone for a moment, however often that happens; it has not failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tawara.metadata import leases
+from tawara.metadata.contract import Metadata
+from tawara.metadata.fid_locks import FidLocks
+from tawara.workers.runner import Claimed, Worker
+
+PAUSE = 5
+"""Seconds after which to look again whether a lock is free."""
+
+
+class BesideMogilefsd:
+    """A worker whose units are a claimed row or the place of a copy, (fid, devid), as such a worker."""
+
+    def __init__(self, worker: Worker[Any], locks: FidLocks, metadata: Metadata) -> None:
+        self.name = worker.name
+        self._worker = worker
+        self._locks = locks
+        self._metadata = metadata
+
+    async def take(self, limit: int) -> Sequence[Any]:
+        """See Worker."""
+        return await self._worker.take(limit)
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return await self._worker.next_due()
+
+    async def renew(self, items: Sequence[Any]) -> None:
+        """See Worker."""
+        await self._worker.renew(items)
+
+    async def release(self, items: Sequence[Any]) -> None:
+        """See Worker."""
+        await self._worker.release(items)
+
+    async def work(self, item: Any) -> float | None:
+        """See Worker."""
+        fid: int = item.claim.fid if isinstance(item, Claimed) else item[0]
+        async with self._locks.hold(fid) as held:
+            if held:
+                return await self._worker.work(item)
+        return await self._leave(item, until=int(time.time()) + PAUSE)
+
+    async def _leave(self, item: Any, *, until: int) -> float:
+        if isinstance(item, Claimed):
+            await self._metadata.write(leases.renew, [item.claim], until=until)
+        else:
+            await self._metadata.write(leases.renew_copies, [item], until=until)
+        return until
