@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gzip
 import hashlib
 import json
 import os
@@ -94,8 +93,9 @@ def _build(recipe: Recipe, folder: Path, cache: Path, epoch: int, report: Report
     ext4.make(folder / "root.raw", root, DISK_SIZE, initrd.ROOT_LABEL, str(uuid.uuid5(NAMESPACE, recipe.name)), epoch)
     write_qcow2(folder / "disk.qcow2", folder / "root.raw", None, None, CLUSTER_BITS)
     (folder / "kernel").write_bytes(unpacked(kernel_image(kernel)))
-    ramdisk = initrd.ramdisk_tree(busybox, initrd.kernel_modules(kernel))
-    (folder / "initrd").write_bytes(gzip.compress(initrd.write_cpio(ramdisk), 9, mtime=0))
+    ramdisk = initrd.ramdisk_tree(busybox, initrd.kernel_modules(kernel), recipe.modules)
+    # Not compressed: the package is, and without KVM unpacking it would cost every boot a moment.
+    (folder / "initrd").write_bytes(initrd.write_cpio(ramdisk))
 
     (folder / "root.tar").write_bytes(tree.write_tar(root, epoch))
     rows = [

@@ -16,28 +16,14 @@ DATA_LABEL = "tawara-data"
 IDENTITY_FIRST = "etc/tawara/identity"
 """The first member of an identity archive: a disk that begins with this name is one."""
 
-MODULES = [
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_scsi",
-    "virtio_net",
-    "ata_piix",
-    "ata_generic",
-    "ahci",
-    "sd_mod",
-    "sym53c8xx",
-    "e1000",
-    "8139cp",
-    "ext4",
-    "evdev",
-    "button",
-    "fuse",
-    "virtiofs",
-    "9p",
-    "9pnet_virtio",
-    "virtio_console",
-    "virtio_rng",
-]
+OLD_MODULES = ("ata_piix", "ata_generic", "sd_mod", "e1000", "8139cp", "ext4", "evdev", "button")
+"""What a guest needs on a machine from before virtio: IDE disks, Intel's and Realtek's cards."""
+
+MODULES = (
+    *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "ahci", "sym53c8xx"),
+    *OLD_MODULES,
+    *("fuse", "virtiofs", "9p", "9pnet_virtio", "virtio_console", "virtio_rng"),
+)
 """What a guest of ours may need to find its disks and cards; those that a kernel lacks are left out."""
 
 INIT = f"""#!/bin/sh
@@ -73,9 +59,9 @@ exec switch_root /root /sbin/init
 """
 
 
-def ramdisk_tree(busybox: bytes, modules: Mapping[str, bytes]) -> dict[str, Node]:
-    """The ram disk's files: a static busybox, the modules that this kernel has in loading order, and /init."""
-    order = load_order(modules, MODULES)
+def ramdisk_tree(busybox: bytes, modules: Mapping[str, bytes], wanted: Iterable[str] = MODULES) -> dict[str, Node]:
+    """The ram disk's files: a static busybox, the wanted modules that this kernel has in loading order, and /init."""
+    order = load_order(modules, wanted)
     names = [f"{name}.ko" for name in order]
     applets = [
         "sh",

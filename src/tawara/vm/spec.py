@@ -11,7 +11,7 @@ GiB = 1 << 30
 
 BUSES = ("virtio", "ide", "scsi", "sata")
 NIC_MODELS = ("virtio", "e1000", "rtl8139")
-BASES = ("tiny", "debian12")
+BASES = ("tiny", "debian12", "classic")
 
 Kind = Literal["nat", "host"]
 

@@ -199,19 +199,21 @@ def _read_data(top: Fields) -> spec.Data | None:
 
 def _judge_together(top: Fields, guest: spec.Guest) -> None:
     """What single fields cannot show: contradictions between them."""
-    if guest.bus == "ide" and guest.data is not None and guest.shares:
-        top.mistake("disk", "IDE has few places", "Use another bus, or give up the data disk.")
-    if guest.image is not None and guest.packages:
-        top.mistake("packages", "packages are not added to a foreign image", "Use `commands`, or one of our bases.")
-    if guest.image is None and guest.base == "tiny":
-        if guest.packages:
-            top.mistake("packages", "the tiny base has no package manager", 'Use base = "debian12".')
-        if guest.disk != 5 * spec.GiB:
-            top.mistake(
-                "disk", "the tiny base cannot grow its 5G file system", "Leave the size out; add a [data] disk."
-            )
-        if any(share.kind == "9p" for share in guest.shares):
-            top.mistake("share", "the tiny base's kernel lacks 9p", 'Use kind = "virtiofs".')
+    if guest.image is not None:
+        top.mistake("image", "foreign images cannot be packaged yet", "Use one of our bases.")
+    if guest.base == "debian12":
+        return
+    if guest.packages:
+        top.mistake("packages", f"the {guest.base} base has no package manager", 'Use base = "debian12".')
+    if guest.disk != 5 * spec.GiB:
+        remedy = "Leave the size out; add a [data] disk."
+        top.mistake("disk", f"the {guest.base} base cannot grow its 5G file system", remedy)
+    if any(share.kind == "9p" for share in guest.shares):
+        top.mistake("share", f"the {guest.base} base's kernel lacks 9p", 'Use kind = "virtiofs".')
+    if guest.base == "classic" and guest.bus != "ide":
+        top.mistake("disk", "the classic base knows only IDE", 'Write bus = "ide" below [disk].')
+    if guest.base == "classic" and any(nic.model == "virtio" for nic in guest.nics):
+        top.mistake("nic", "the classic base knows no virtio", 'Give each [[nic]] model = "e1000".')
 
 
 def _is_clean_absolute(path: str) -> bool:

@@ -55,7 +55,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
         ('[[file]]\npath = "etc/motd"\ncontent = ""', ["2 file[0].path"]),
         ('[[file]]\npath = "/etc/motd"', ["1 file[0]"]),
         ('[[share]]\nsource = "/a"\ntarget = "b"', ["3 share[0].target"]),
-        ('image = "old.qcow2"', ["1 image_sha256"]),
+        ('base = "classic"', ["1 disk", "1 nic"]),
         ('packages = ["nginx"]', ["1 packages"]),
         ('[network.lan]\nsubnet = "10.0.0.0/30"', ["2 network.lan.subnet"]),
         ("[disk\n", ["1 TOML"]),

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from tawara.vm.bases.debian12 import DEBIAN12
 from tawara.vm.bases.recipe import Recipe
-from tawara.vm.bases.tiny import TINY
+from tawara.vm.bases.tiny import CLASSIC, TINY
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (TINY, DEBIAN12)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (TINY, DEBIAN12, CLASSIC)}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tawara.vm.initrd import MODULES
 from tawara.vm.spec import Guest
 from tawara.vm.tree import Node, Tree
 
@@ -44,13 +45,24 @@ class Recipe:
     """What makes an instance itself: host name, addresses, machine-id, host key."""
     tidy: Callable[[Tree], dict[str, Node]] = dict
     """What of a tree is kept after packages were installed into it."""
+    modules: tuple[str, ...] = MODULES
+    """The kernel modules that the ram disk loads."""
     agent: bool = False
     """Does the QEMU guest agent run in it?"""
     cmdline: str = "console=ttyS0 quiet loglevel=3 net.ifnames=0"
 
     def key(self, epoch: int, mirror: str) -> str:
         """The name under which a built base is cached."""
-        facts = (self.name, self.suite, self.variant, self.packages, self.kernel, self.release, self.cmdline)
+        facts = (
+            self.name,
+            self.suite,
+            self.variant,
+            self.packages,
+            self.kernel,
+            self.modules,
+            self.release,
+            self.cmdline,
+        )
         return f"{self.name}-{hashlib.sha256(repr((facts, epoch, mirror)).encode()).hexdigest()[:16]}"
 
 

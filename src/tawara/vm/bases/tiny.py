@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tawara.vm.bases.recipe import HostKey, Recipe, hosts_file, mount_points, mounts, resolv_conf, routes
 from tawara.vm.hostkey import dropbear_host_key
 from tawara.vm.identity import machine_id
-from tawara.vm.initrd import IDENTITY_FIRST
+from tawara.vm.initrd import IDENTITY_FIRST, OLD_MODULES
 from tawara.vm.spec import Guest
 from tawara.vm.tree import Node, Tree, directory, file, symlink
 
@@ -159,3 +160,12 @@ TINY = Recipe(
     guest_files=guest_files,
     identity=identity,
 )
+
+CLASSIC = replace(
+    TINY,
+    name="classic",
+    summary="busybox and dropbear for machines from before virtio: IDE disks, e1000 cards",
+    kernel="linux-image-amd64",
+    modules=OLD_MODULES,
+)
+"""The same system on the generic kernel with no virtio at all, as an old guest would be."""

@@ -1,0 +1,100 @@
+"""What a guest is rendered to: libvirt's XML, its definition, and nfpm's manifests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tawara.vm
+from tawara.vm.bases import RECIPES
+from tawara.vm.bases.recipe import HostKey
+from tawara.vm.definition import Layers, definition_files, identity_archive
+from tawara.vm.initrd import IDENTITY_FIRST
+from tawara.vm.libvirt_xml import domain_xml, network_xml
+from tawara.vm.package_manifest import Package, Packaged, guest_package, host_package, manifest
+from tawara.vm.spec import BUSES, CLASSIC_NETWORKS
+from tawara.vm.spec_read import read_guest
+
+KEY = HostKey("-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key, but in its place\n", "ssh-ed25519 AAAA")
+
+
+@given(st.sampled_from(BUSES), st.text(max_size=30), st.integers(0, 3))
+def test_the_domain_is_well_formed_whatever_the_guest_is_called(bus: str, text: str, shares: int) -> None:
+    """Any description and any bus give XML that parses, with the disk where the bus puts it."""
+    toml = f'[disk]\nbus = "{bus}"\n' + '[[share]]\nsource = "/a"\ntarget = "/b"\n' * shares
+    guest = read_guest(toml, "w.toml", "w")
+    top = ElementTree.fromstring(domain_xml(guest, cmdline=text.encode("unicode_escape").decode(), agent=True))
+    assert top.findtext("name") == "w"
+    assert {target.get("bus") for target in top.iterfind("devices/disk/target")} == {bus}
+    assert len(top.findall("devices/filesystem")) == shares
+
+
+def test_packaged_layers_keep_their_owner() -> None:
+    """Every layer below the overlay forbids libvirt to change its owner: the package manager would complain."""
+    top = ElementTree.fromstring(domain_xml(read_guest("", "w.toml", "w"), cmdline="quiet", agent=False))
+    labels = [label.get("relabel") for label in top.iterfind(".//backingStore/source/seclabel")]
+    assert labels == ["no", "no"]
+
+
+def test_host_only_networks_lead_nowhere() -> None:
+    """Only a NAT network forwards."""
+    forwards = {name: "<forward" in network_xml(network) for name, network in CLASSIC_NETWORKS.items()}
+    assert forwards == {"nat0": True, "nat1": True, "host0": False, "host1": False}
+
+
+def test_secrets_are_in_the_identity_alone() -> None:
+    """The host key's private part is in no file that others may read."""
+    guest = read_guest('base = "debian12"', "w.toml", "w")
+    files = definition_files(guest, Layers("d" * 12, "b" * 12), RECIPES["debian12"], KEY, 0)
+    assert [name for name, content in files.items() if b"PRIVATE KEY" in content] == ["identity.tar"]
+
+
+def test_the_ram_disk_can_tell_an_identity() -> None:
+    """The archive begins with the name that the ram disk looks for."""
+    archive = identity_archive(read_guest('base = "debian12"', "w.toml", "w"), RECIPES["debian12"], KEY, 0)
+    assert archive.startswith(IDENTITY_FIRST.encode() + b"\0")
+    assert len(archive) % 512 == 0
+
+
+def test_one_manifest_makes_both_kinds() -> None:
+    """Exact dependencies are written in each kind's own way, scripts under each kind's own names."""
+    package = Package(
+        "x", "1", "y", (Packaged("a", "/b"),), exact=(("z", "2"),), scripts={"deb:postinstall": "", "rpm:posttrans": ""}
+    )
+    made = manifest(package, {"deb:postinstall": "p", "rpm:posttrans": "t"}, "2026-01-01T00:00:00Z")
+    assert made["overrides"]["deb"]["depends"] == ["z (= 2-1)"]
+    assert made["overrides"]["rpm"]["depends"] == ["z = 2-1"]
+    assert made["overrides"]["deb"]["scripts"] == {"postinstall": "p"}
+    assert made["rpm"]["scripts"] == {"posttrans": "t"}
+
+
+def test_package_scripts_only_call_the_reconcile_step() -> None:
+    """Each script is at most two lines, and ends in the step."""
+    packages = [guest_package("w", "1", "s", ("b",), "/f", {}, ()), host_package("1", "/s")]
+    for name, text in [item for package in packages for item in package.scripts.items()]:
+        assert len(text.strip().splitlines()) <= 2, name
+        assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
+
+
+def test_the_reconcile_step_is_plain_shell() -> None:
+    """POSIX sh reads it, and it needs no Python."""
+    script = Path(tawara.vm.__file__).parent / "host_files" / "reconcile"
+    shell = shutil.which("dash") or "sh"
+    assert subprocess.run([shell, "-n", str(script)]).returncode == 0
+    assert "python" not in script.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_guests_identity_is_not_in_its_delta(name: str) -> None:
+    """What the delta lays down is the same for every instance: it does not know the guest's name or addresses."""
+    guest = read_guest('[data]\nsize = "1G"\nmount = "/data"', "w.toml", "unmistakable")
+    files = RECIPES[name].guest_files(guest)
+    text = b"".join(node.content for node in files.values())
+    assert b"unmistakable" not in text
+    assert not any(str(nic.ip).encode() in text for nic in guest.nics)

@@ -1,0 +1,75 @@
+"""Guests that take longer: Debian with packages of its own, and one from before virtio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.vm.conftest import Workshop
+    from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("vm")]
+
+DEBIAN = """
+fqdn = "debian.example"
+base = "debian12"
+packages = ["nginx-light"]
+commands = ["echo made at build time >/var/www/html/index.html"]
+services = ["nginx"]
+
+[disk]
+size = "6G"
+"""
+
+OLD = """
+fqdn = "old.example"
+base = "classic"
+memory = "128M"
+
+[disk]
+bus = "ide"
+
+[[nic]]
+network = "nat0"
+model = "e1000"
+"""
+
+
+def ssh(host: Machine, name: str, command: str, *, check: bool = True) -> str:
+    """Run a command in a guest over ssh with strict host-key checking."""
+    options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
+    return host.run("ssh", *options, f"root@{name}.example", command, check=check).stdout.strip()
+
+
+def install(host: Machine, name: str) -> None:
+    """Install a guest's package from the repository and wait until the guest lets us in."""
+    host.run("apt-get", "-y", "-q", "update")
+    host.run("apt-get", "-y", "-q", "install", f"tawara-guest-{name}")
+    host.wait_for(f"ssh to {name}", lambda: ssh(host, name, "echo in", check=False) == "in", 240)
+
+
+def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop: Workshop) -> None:
+    """Packages, commands and services of the description are there at the first boot, and nothing has failed."""
+    workshop.build("debian", DEBIAN)
+    base = next(path for path in workshop.built["debian"].packages if "tawara-base" in path.name)
+    assert base.stat().st_size < 65e6
+    install(host, "debian")
+    assert host.shell("curl -fsS http://debian.example/").strip() == "made at build time"
+    assert ssh(host, "debian", "systemctl --failed --no-legend") == ""
+    assert int(ssh(host, "debian", "df --output=size / | tail -n 1")) > 5.5e6
+    host.run("apt-get", "-y", "-q", "purge", "tawara-guest-debian")
+
+
+def test_a_guest_from_before_virtio_is_reachable(host: Machine, workshop: Workshop) -> None:
+    """With IDE and e1000 only, on the generic kernel without virtio, the guest installs, boots and lets us in."""
+    workshop.build("old", OLD)
+    install(host, "old")
+    modules = ssh(host, "old", "cat /proc/modules")
+    assert "virtio" not in modules
+    assert "e1000" in modules
+    assert "sda" in ssh(host, "old", "cat /proc/partitions")
+    xml = host.run("virsh", "dumpxml", "old").stdout
+    assert "bus='ide'" in xml
+    host.run("apt-get", "-y", "-q", "purge", "tawara-guest-old")
