@@ -84,7 +84,7 @@ Table(
     tables,
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
     Column("devid", Integer, primary_key=True, autoincrement=False),
-    Index("file_on_devid", "devid"),
+    Index("file_on_devid", "devid", "fid"),
 )
 Table(
     "file_on_corrupt",

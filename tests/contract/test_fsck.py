@@ -1,0 +1,231 @@
+"""What the check of all files promises of its rows, on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tawara.metadata import cluster, files, fsck, leases, queues, replicas, runs
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.model.cluster import Checksum, HashType
+from tawara.model.errors import FsckRunning, RebalRunning
+from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.fsck import Code, Event, Verdict
+
+Opener = Callable[[], Awaitable[Metadata]]
+NOW = 1000
+
+
+async def store(metadata: Metadata, count: int) -> list[int]:
+    """So many files on devices 1 and 2; their fids."""
+
+    async def one(number: int) -> int:
+        key = b"k%d" % number
+        fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1)
+        await metadata.write(
+            files.close_upload, fid, dmid=1, key=key, classid=0, length=9, devids=(1, 2), now=1, replicate=False
+        )
+        return fid
+
+    return sorted(await asyncio.gather(*map(one, range(count))))
+
+
+async def the(metadata: Metadata, fid: int) -> StoredFile:
+    found = await metadata.read(files.find_fid, fid)
+    assert found is not None
+    return found
+
+
+async def claimed(metadata: Metadata, fid: int) -> Queued:
+    """The fid, queued to be checked and claimed."""
+    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(fid, None, "")], now=NOW)
+    (claim,) = await metadata.write(queues.claim_errands, Errand.CHECK, limit=1, now=NOW)
+    return claim
+
+
+async def test_every_file_is_queued_once(metadata: Metadata, opener: Opener) -> None:
+    """However many workers take turns, each file is queued to be checked exactly once, and then the check ends."""
+    workers = [metadata, await opener()]
+    fids = await store(metadata, 30)
+    await metadata.write(cluster.set_setting, "queue_rate_for_fsck", "7")
+    await metadata.write(fsck.start, host="here", now=NOW)
+    checked: list[int] = []
+    for now in range(NOW, NOW + 20):
+        going_on = await asyncio.gather(*(workers[n % 2].write(fsck.inject, now=now) for n in range(6)))
+        claims = await metadata.write(queues.claim_errands, Errand.CHECK, limit=100, now=now)
+        assert len(claims) <= 7
+        checked += [claim.fid for claim in claims]
+        await metadata.write(queues.finish_errands, claims)
+        if not any(going_on):
+            break
+    assert checked == fids
+    at = await metadata.read(fsck.progress)
+    assert (at.host, at.position, at.end, at.queued, at.stop_time) == ("", fids[-1], fids[-1], 0, now)
+
+
+async def test_the_queue_does_not_grow_beyond_its_limit(metadata: Metadata) -> None:
+    """No more fids wait than queue_size_for_fsck; those of silent devices do not hold up the others."""
+    fids = await store(metadata, 12)
+    await metadata.write(cluster.set_setting, "queue_size_for_fsck", "5")
+    await metadata.write(fsck.start, host="here", now=NOW)
+    for now in range(NOW, NOW + 5):
+        assert await metadata.write(fsck.inject, now=now)
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 5
+    for claim in await metadata.write(queues.claim_errands, Errand.CHECK, limit=5, now=NOW):
+        await metadata.write(fsck.put_off, claim, now=NOW)
+    await metadata.write(fsck.inject, now=NOW + 10)
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 10
+    assert (await metadata.read(fsck.progress)).position == fids[9]
+
+
+async def test_a_turn_of_a_wrong_clock_does_not_stop_the_others(metadata: Metadata) -> None:
+    """A worker whose clock is an hour ahead does not keep the others waiting for an hour."""
+    await store(metadata, 4)
+    await metadata.write(cluster.set_setting, "queue_rate_for_fsck", "1")
+    await metadata.write(fsck.start, host="here", now=NOW)
+    await metadata.write(fsck.inject, now=NOW + 3600)
+    await metadata.write(fsck.inject, now=NOW)
+    await metadata.write(fsck.inject, now=NOW)
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 2
+
+
+async def test_a_check_is_taken_back_and_gone_on_with(metadata: Metadata) -> None:
+    """What was not begun when a check stopped is queued again when it goes on; what had ended is not."""
+    fids = await store(metadata, 6)
+    await metadata.write(fsck.start, host="here", now=NOW)
+    await metadata.write(fsck.inject, now=NOW)
+    claims = await metadata.write(queues.claim_errands, Errand.CHECK, limit=2, now=NOW)
+    await metadata.write(queues.finish_errands, claims)
+    await metadata.write(fsck.stop, now=NOW + 1)
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 0
+    await metadata.write(fsck.start, host="here", now=NOW + 2)
+    await metadata.write(fsck.inject, now=NOW + 2)
+    again = await metadata.write(queues.claim_errands, Errand.CHECK, limit=10, now=NOW + 2)
+    assert [claim.fid for claim in again] == fids[2:]
+
+
+async def test_one_run_at_a_time(metadata: Metadata, opener: Opener) -> None:
+    """Of many who start a check at once one does, and nobody while a rebalance runs."""
+    trackers = [metadata, await opener()]
+    outcomes = await asyncio.gather(
+        *(trackers[n % 2].write(fsck.start, host="here", now=NOW) for n in range(8)), return_exceptions=True
+    )
+    assert sorted(type(each).__name__ for each in outcomes) == ["FsckRunning"] * 7 + ["NoneType"]
+    await metadata.write(fsck.stop, now=NOW)
+    await metadata.write(runs.set_all, {"rebal_host": "there"})
+    with pytest.raises(RebalRunning):
+        await metadata.write(fsck.start, host="here", now=NOW)
+    with pytest.raises(FsckRunning):
+        await metadata.write(_start_both, now=NOW)
+
+
+async def _start_both(tx: Transaction, *, now: int) -> None:
+    await runs.set_all(tx, {"rebal_host": None})
+    await fsck.start(tx, host="here", now=now)
+    await fsck.start(tx, host="here", now=now)
+
+
+async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
+    """Rows, strays, count, checksum, replication and log change together, and the claim ends."""
+    (fid,) = await store(metadata, 1)
+    claim = await claimed(metadata, fid)
+    checksum = Checksum(HashType.MD5, bytes(16))
+    verdict = Verdict(
+        events=(Event(Code.BAD_LENGTH, 1), Event(Code.REPLICATE)),
+        drop=frozenset({1}),
+        sweep=frozenset({1}),
+        add=frozenset({3}),
+        checksum=checksum,
+        replicate=True,
+    )
+    assert await metadata.write(fsck.settle, claim, await the(metadata, fid), verdict, now=NOW)
+    after = await the(metadata, fid)
+    assert (set(after.devids), after.devcount, after.checksum) == ({2, 3}, 2, checksum)
+    assert await metadata.write(replicas.claim_abandoned_copies, now=NOW) == [(fid, 1)]
+    assert await metadata.read(queues.next_replication) == 0
+    assert [row[1:] for row in await metadata.read(fsck.log_after, 0)] == [
+        (NOW, fid, "BLEN", 1),
+        (NOW, fid, "REPL", None),
+    ]
+    assert await metadata.read(queues.next_errand, Errand.CHECK) is None
+
+
+async def test_a_verdict_about_what_has_changed_changes_nothing(metadata: Metadata) -> None:
+    """A file whose replicas changed, that is being copied to, or whose device was not dead after all, is left alone."""
+    (fid,) = await store(metadata, 1)
+    claim = await claimed(metadata, fid)
+    seen = await the(metadata, fid)
+
+    async def settle(verdict: Verdict) -> bool:
+        return await metadata.write(fsck.settle, claim, seen, verdict, now=NOW)
+
+    await metadata.write(replicas.announce_copy, fid, 4, now=NOW)
+    assert not await settle(Verdict(add=frozenset({4})))
+    hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.9", state="alive")
+    await metadata.write(cluster.create_device, 1, hostid)
+    assert not await settle(Verdict(drop=frozenset({1}), lost=frozenset({1})))
+    await metadata.write(replicas.record_copy, fid, 4, now=NOW)
+    assert not await settle(Verdict(drop=frozenset({1})))
+    assert set((await the(metadata, fid)).devids) == {1, 2, 4}
+    await metadata.write(files.delete, 1, b"k0", now=NOW)
+    assert not await settle(Verdict())
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 1
+
+
+async def test_replication_that_is_under_way_is_left_alone(metadata: Metadata) -> None:
+    """A check never takes a fid out of the hands of a replicate worker, but brings forward what waits for a person."""
+    await metadata.write(queues.ensure_replication, 1, now=NOW)
+    (claim,) = await metadata.write(queues.claim_replications, limit=1, now=NOW)
+    await metadata.write(queues.ensure_replication, 1, now=NOW)
+    assert await metadata.read(queues.next_replication) == claim.nexttry
+    await metadata.write(queues.postpone_replication, claim, nexttry=2**31 - 1, failcount=1)
+    await metadata.write(queues.ensure_replication, 1, now=NOW)
+    assert await metadata.read(queues.next_replication) == NOW
+
+
+async def test_leases_of_errands(metadata: Metadata, opener: Opener) -> None:
+    """A claimed errand is one worker's, is renewed and given back, and whoever lost it ends nothing."""
+    workers = [metadata, await opener()]
+    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(fid, None, "") for fid in range(1, 41)], now=NOW)
+    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(1, 7, "8,9")], now=NOW)
+    taken = await asyncio.gather(
+        *(workers[n % 2].write(queues.claim_errands, Errand.CHECK, limit=9, now=NOW, lease=60) for n in range(8))
+    )
+    claims = [claim for some in taken for claim in some]
+    assert sorted(claim.fid for claim in claims) == list(range(1, 41))
+    (move,) = await metadata.write(queues.claim_errands, Errand.MOVE, limit=9, now=NOW)
+    assert (move.fid, move.devid, move.arg) == (1, 7, "8,9")
+    renewed = await metadata.write(leases.renew, claims[:2], until=NOW + 99)
+    assert [claim.nexttry for claim in renewed] == [NOW + 99] * 2
+    await metadata.write(queues.finish_errands, claims[:1])
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 40
+    await metadata.write(leases.release, renewed, now=NOW)
+    assert await metadata.read(queues.next_errand, Errand.CHECK) == NOW
+    await metadata.write(queues.finish_errands, claims[2:])
+    assert await metadata.read(queues.count_errands, Errand.CHECK) == 2
+    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(1, 6, "5"), (2, 6, "5")], now=NOW)
+    assert await metadata.read(queues.count_errands, Errand.MOVE) == 2
+
+
+async def test_the_log_is_counted_whatever_becomes_of_it(metadata: Metadata) -> None:
+    """Counts are the same before lines are summed up, afterwards, and when the log was cleared."""
+
+    async def write(tx: Transaction, now: int) -> None:
+        await fsck.log(tx, 5, [Event(Code.MISSING, 1), Event(Code.MISSING, 2), Event(Code.REPLICATE)], now=now)
+
+    async def counts() -> dict[str, int]:
+        return (await metadata.read(fsck.progress)).counts
+
+    await metadata.write(write, NOW)
+    await metadata.write(write, NOW + 500)
+    assert await counts() == {"MISS": 4, "REPL": 2}
+    await metadata.write(fsck.summarize, now=NOW + 100)
+    assert await counts() == {"MISS": 4, "REPL": 2}
+    assert (await metadata.read(fsck.progress)).unsummed == 3
+    await metadata.write(fsck.clear_log)
+    assert await counts() == {"MISS": 4, "REPL": 2}
+    assert await metadata.read(fsck.log_after, 0) == []
+    await metadata.write(fsck.reset, policy_only=False, position=0)
+    assert await counts() == {}

@@ -1,0 +1,188 @@
+"""What a check concludes, for every file, every state of its replicas and every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.cluster import Checksum, HashType, StorageClass
+from tawara.model.files import StoredFile
+from tawara.model.fsck import Case, Code, Depth, Event, Replica, Rules, Search, Seen, Verdict, depth, judge
+
+GOOD, BAD = (Checksum(HashType.MD5, bytes([each] * 16)) for each in (1, 2))
+FILE = StoredFile(fid=7, dmid=1, key=b"k", length=9, classid=0, devcount=2, devids=(1, 2))
+PLAIN = StorageClass(0, "default", 2)
+HASHED = replace(PLAIN, hashtype=HashType.MD5)
+
+
+def two(devids: Iterable[int]) -> bool:
+    """A policy that wants two replicas, wherever."""
+    return len(set(devids)) == 2
+
+
+def case(*replicas: Replica, file: StoredFile = FILE, storage_class: StorageClass = PLAIN) -> Case:
+    return Case(file, storage_class, Rules(), replicas, two)
+
+
+def codes(verdict: Verdict | Search) -> list[str]:
+    assert isinstance(verdict, Verdict)
+    return [event.code.value for event in verdict.events]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Any file, with its replicas seen in any way."""
+    devids = sorted(draw(st.sets(st.integers(1, 6), max_size=5)))
+    stored = draw(st.sampled_from([None, GOOD]))
+    with_digests = draw(st.booleans())
+    replicas = []
+    for devid in devids:
+        seen = draw(st.sampled_from(Seen))
+        checksum = draw(st.sampled_from([GOOD, BAD])) if with_digests and seen is Seen.RIGHT else None
+        replicas.append(Replica(devid, seen, checksum))
+    file = replace(FILE, devids=tuple(devids), devcount=draw(st.integers(0, 6)), checksum=stored)
+    rules = Rules(skip_devcount=draw(st.booleans()), no_checksums=draw(st.booleans()))
+    wanted = draw(st.integers(1, 3))
+    return Case(
+        file, draw(st.sampled_from([PLAIN, HASHED])), rules, tuple(replicas), lambda devids: len(set(devids)) == wanted
+    )
+
+
+def conclude(one: Case, found: Replica | None) -> Verdict:
+    verdict = judge(one)
+    if isinstance(verdict, Search):
+        verdict = judge(one, searched=True, found=found)
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+FINDS = st.sampled_from([None, Replica(9, Seen.RIGHT, GOOD)])
+
+
+@given(cases(), FINDS)
+def test_what_did_not_answer_is_never_dropped(one: Case, found: Replica | None) -> None:
+    """No row goes because its device is silent, or out of service."""
+    verdict = conclude(one, found)
+    assert not verdict.drop & {each.devid for each in one.replicas if each.seen in (Seen.SILENT, Seen.DOWN)}
+
+
+@given(cases(), FINDS)
+def test_the_last_that_may_be_good_is_never_dropped(one: Case, found: Replica | None) -> None:
+    """If any replica may be good, one that may be good has a row afterwards; its bytes are not swept either."""
+    verdict = conclude(one, found)
+    hopeful = {each.devid for each in one.replicas if each.seen in (Seen.RIGHT, Seen.SILENT, Seen.DOWN)}
+    if hopeful:
+        assert (hopeful - verdict.drop) | verdict.add
+    known_good = {each.devid for each in one.replicas if each.seen is Seen.RIGHT and each.checksum in (None, GOOD)}
+    if one.file.checksum is not None:
+        assert not known_good & verdict.drop
+    else:
+        assert not {each.devid for each in one.replicas if each.seen is Seen.RIGHT} & verdict.drop
+
+
+@given(cases(), FINDS)
+def test_bytes_are_deleted_only_beside_better_ones(one: Case, found: Replica | None) -> None:
+    """What is swept has lost its row, and was wrong while another replica was seen to be right."""
+    verdict = conclude(one, found)
+    assert verdict.sweep <= verdict.drop
+    if verdict.sweep:
+        assert verdict.add or any(
+            each.seen is Seen.RIGHT and (one.file.checksum is None or each.checksum in (None, one.file.checksum))
+            for each in one.replicas
+            if each.devid not in verdict.drop
+        )
+
+
+@given(cases(), FINDS)
+def test_a_verdict_is_of_one_piece(one: Case, found: Replica | None) -> None:
+    """Only rows that there are go, only lost devices are to be confirmed, and REPL is written when it is done."""
+    verdict = conclude(one, found)
+    assert verdict.drop <= set(one.file.devids)
+    assert verdict.lost <= verdict.drop
+    assert verdict.replicate == (Event(Code.REPLICATE) in verdict.events)
+    assert not verdict.add & set(one.file.devids)
+    assert (verdict.checksum is None) or one.file.checksum is None
+    if any(each.seen is Seen.SILENT for each in one.replicas):
+        assert verdict.again
+
+
+@given(cases())
+def test_no_search_while_someone_is_silent(one: Case) -> None:
+    """Nobody goes looking elsewhere, and nothing is said to be gone, as long as a device may still have the file."""
+    if any(each.seen in (Seen.SILENT, Seen.DOWN) for each in one.replicas):
+        verdict = judge(one)
+        assert isinstance(verdict, Verdict)
+        assert Event(Code.GONE) not in verdict.events
+
+
+def test_codes() -> None:
+    """Each state of affairs has its codes, in order."""
+    right = (Replica(1, Seen.RIGHT), Replica(2, Seen.RIGHT))
+    assert codes(judge(case(*right))) == []
+    assert codes(judge(case(right[0], Replica(2, Seen.MISSING)))) == ["MISS", "REPL"]
+    assert codes(judge(case(right[0], Replica(2, Seen.WRONG_LENGTH)))) == ["BLEN", "REPL"]
+    assert codes(judge(case(*right, file=replace(FILE, devcount=1)))) == ["BCNT"]
+    alone = replace(FILE, devids=(1,), devcount=1)
+    assert codes(judge(case(right[0], file=alone))) == ["POVI", "REPL"]
+    nowhere = replace(FILE, devids=(), devcount=0)
+    assert judge(case(file=nowhere)) == Search()
+    assert codes(judge(case(file=nowhere), searched=True)) == ["NOPA", "SRCH", "GONE"]
+    found = Replica(3, Seen.RIGHT)
+    assert codes(judge(case(file=nowhere), searched=True, found=found)) == ["NOPA", "SRCH", "FOND", "REPL"]
+
+
+def test_codes_of_checksums() -> None:
+    """What digests say, with and without a stored checksum."""
+    same = (Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, GOOD))
+    differing = (Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, BAD))
+    stored = replace(FILE, checksum=GOOD)
+    verdict = judge(case(*same))
+    assert isinstance(verdict, Verdict)
+    assert (codes(verdict), verdict.checksum) == (["NSUM"], GOOD)
+    assert codes(judge(case(*differing))) == ["MSUM"]
+    assert codes(judge(case(*differing, storage_class=HASHED))) == ["BSUM"]
+    verdict = judge(case(*differing, file=stored))
+    assert isinstance(verdict, Verdict)
+    assert codes(verdict) == ["BSUM", "REPL"]
+    assert verdict.drop == verdict.sweep == {2}
+    rotten = case(*same, file=replace(FILE, checksum=BAD))
+    assert judge(rotten) == Search()
+    verdict = judge(rotten, searched=True)
+    assert isinstance(verdict, Verdict)
+    assert (codes(verdict), verdict.drop) == (["BSUM", "BSUM", "SRCH"], frozenset())
+    sha1 = replace(FILE, checksum=Checksum(HashType.SHA1, bytes(20)))
+    assert codes(judge(case(Replica(1, Seen.RIGHT), Replica(2, Seen.RIGHT), file=sha1, storage_class=HASHED))) == [
+        "BALG"
+    ]
+
+
+def test_depth() -> None:
+    """How closely a file is looked at, by its class and the settings."""
+    summed = replace(FILE, checksum=GOOD)
+
+    def of(settings: dict[str, str], storage_class: StorageClass = PLAIN, file: StoredFile = summed) -> Depth:
+        return depth(file, storage_class, Rules.of(settings), satisfied=two(file.devids))
+
+    only = {"fsck_opt_policy_only": "1"}
+    assert of({}) is Depth.LENGTHS
+    assert of(only) is Depth.ROWS
+    assert of(only, file=replace(FILE, devids=(1,))) is Depth.EVERYTHING
+    assert of(only, HASHED) is Depth.ROWS
+    assert of(only, HASHED, FILE) is Depth.EVERYTHING
+    assert of(only | {"fsck_checksum": "off"}, HASHED, FILE) is Depth.ROWS
+    assert of({}, HASHED) is Depth.EVERYTHING
+    assert of({"fsck_checksum": "off"}, HASHED) is Depth.LENGTHS
+    assert of({"fsck_checksum": "MD5"}) is Depth.EVERYTHING
+
+
+def test_which_digest_is_taken() -> None:
+    """One that can be compared with the stored checksum; none unless the class or the setting wants one."""
+    sha1 = Checksum(HashType.SHA1, bytes(20))
+    assert Rules().digest_wanted(PLAIN, GOOD) is None
+    assert Rules().digest_wanted(HASHED, sha1) is HashType.SHA1
+    assert Rules(hashtype=HashType.SHA1).digest_wanted(PLAIN, None) is HashType.SHA1
+    assert Rules(hashtype=HashType.SHA1).digest_wanted(HASHED, None) is HashType.MD5
+    assert Rules(no_checksums=True).digest_wanted(HASHED, GOOD) is None
