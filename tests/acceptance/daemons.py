@@ -146,6 +146,14 @@ class Apart:
     def _add(self, room: str, *arguments: str, name: str = "") -> None:
         self.daemons[name or room] = Daemon(name or room, [room, *arguments], self.directory)
 
+    def add_tracker(self) -> Daemon:
+        """Another tracker with its own address, not started."""
+        self.second_tracker = f"127.0.0.1:{free_ports(1)[0]}"
+        self._add(
+            "tracker", f"--processes={self.processes}", f"--set=tracker.listen={self.second_tracker}", name="tracker2"
+        )
+        return self.daemons["tracker2"]
+
     def node(self, number: int) -> str:
         """HOST:PORT of a storage node."""
         return f"127.0.0.{number}:{self.node_port}"
@@ -158,13 +166,17 @@ class Apart:
         """Start all, and describe the store by the command line, as an operator does."""
         for name in ("tracker", *(f"node{number}" for number in range(1, self.nodes + 1))):
             self.daemons[name].start()
+        self.describe()
+        self.daemons["workers"].start()
+        self.daemons["gateway"].start()
+
+    def describe(self) -> None:
+        """Make the domain, the hosts and their devices."""
         self.run("domain", "add", DOMAIN)
         for number in range(1, self.nodes + 1):
             self.run("host", "add", f"h{number}", f"--ip=127.0.0.{number}", f"--port={self.node_port}", "--state=alive")
             for devid in self.devids(number):
                 self.run("device", "add", str(devid), f"--host=h{number}")
-        self.daemons["workers"].start()
-        self.daemons["gateway"].start()
 
     def run(self, *arguments: str, **options: object) -> str:
         """What a tawara command prints; it must succeed."""

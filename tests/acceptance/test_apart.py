@@ -125,7 +125,7 @@ async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, database: str)
                 assert await reader.get(DOMAIN, key) == content
             async with asyncio.timeout(60):
                 for key in stored:
-                    while (await reader.info(DOMAIN, key)).devcount < 2:
+                    while (await reader.info(DOMAIN, key)).copies < 2:
                         await asyncio.sleep(0.1)
 
 

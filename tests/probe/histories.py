@@ -1,0 +1,147 @@
+"""Whether what clients were told can be explained by a history in which one call was made after another.
+
+That is linearizability: there has to be an order of the calls, in which a call that was answered before another was
+begun comes first, such that each answer is the right one at its place. A call whose answer got lost may have its place
+anywhere after its beginning, or have had no effect at all. Everything here is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+
+class Verb(Enum):
+    """What a client asks for."""
+
+    CLOSE = "create_close"
+    DELETE = "delete"
+    RENAME = "rename"
+    CLASS = "updateclass"
+    INFO = "file_info"
+    PATHS = "get_paths"
+
+
+class Told(Enum):
+    """An answer other than what was found."""
+
+    DONE = "done"
+    UNKNOWN_KEY = "there is no such key"
+    KEY_EXISTS = "the new key is taken"
+    LOST = "no answer, or one that leaves it open"
+
+
+NEVER = 1 << 60
+"""When a call ended whose answer got lost."""
+
+
+@dataclass(frozen=True)
+class File:
+    """What a key names."""
+
+    fid: int
+    storage_class: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call and its answer. `began` and `ended` are counted by one clock."""
+
+    verb: Verb
+    key: str
+    began: int
+    ended: int
+    answer: Told | File | int
+    """INFO is answered with a File, PATHS with the fid of its paths, unless with UNKNOWN_KEY; the others with Told."""
+    target: str = ""
+    """The new key of a RENAME."""
+    file: File | None = None
+    """What a CLOSE puts there."""
+    storage_class: str = ""
+    """What CLASS changes it to."""
+
+
+State: TypeAlias = Mapping[str, File]
+
+
+def after(state: State, call: Call) -> State | None:
+    """The state after `call`, or None where it cannot have been answered like that. A lost one did what it could."""
+    now = state.get(call.key)
+    lost = call.answer is Told.LOST
+    if call.verb is Verb.INFO:
+        return state if lost or call.answer == (now or Told.UNKNOWN_KEY) else None
+    if call.verb is Verb.PATHS:
+        return state if lost or call.answer == (now.fid if now else Told.UNKNOWN_KEY) else None
+    changed, right = _change(state, now, call)
+    return changed if lost or call.answer is right else None
+
+
+def _change(state: State, now: File | None, call: Call) -> tuple[State, Told]:
+    """The state after a change, and its right answer."""
+    if call.verb is Verb.CLOSE:
+        assert call.file is not None
+        return {**state, call.key: call.file}, Told.DONE
+    if now is None:
+        return state, Told.UNKNOWN_KEY
+    if call.verb is Verb.CLASS:
+        return {**state, call.key: File(now.fid, call.storage_class)}, Told.DONE
+    if call.verb is Verb.RENAME and call.target in state:
+        return state, Told.KEY_EXISTS
+    without = {key: file for key, file in state.items() if key != call.key}
+    return ({**without, call.target: now} if call.verb is Verb.RENAME else without), Told.DONE
+
+
+class TooLong(Exception):
+    """The history cannot be judged with reasonable effort."""
+
+
+def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
+    """Whether there is an order that explains all answers, from an empty store on. Raises TooLong.
+
+    A depth-first search over (calls that have their place, state), each tried once. Calls that fit and change nothing
+    get their place at once, for that can never be wrong; only changes are branched on, and lost ones come last.
+    """
+    calls = sorted(calls, key=lambda call: (call.began, call.ended))
+    needed = sum(1 << place for place, call in enumerate(calls) if call.answer is not Told.LOST)
+    todo: list[tuple[int, State]] = [(0, {})]
+    seen: set[tuple[int, Any]] = set()
+    while todo:
+        placed, state = todo.pop()
+        placed, changes = _place_what_changes_nothing(calls, placed, state)
+        if placed & needed == needed:
+            return True
+        signature = (placed, frozenset(state.items()))
+        if signature in seen:
+            continue
+        seen.add(signature)
+        if len(seen) > effort:
+            raise TooLong
+        todo += [(placed | 1 << place, changed) for place, changed in changes]
+    return False
+
+
+def _place_what_changes_nothing(
+    calls: Sequence[Call], placed: int, state: State
+) -> tuple[int, list[tuple[int, State]]]:
+    """`placed` with all that may come next and leaves `state` as it is; the changes that may, the last to be tried."""
+    while True:
+        before = placed
+        changes: list[tuple[int, State]] = []
+        first_end = NEVER
+        for place, call in enumerate(calls):
+            if call.began > first_end:
+                break
+            if placed >> place & 1:
+                continue
+            first_end = min(first_end, call.ended)
+            changed = after(state, call)
+            if changed is None:
+                continue
+            if changed != state:
+                changes.append((place, changed))
+            elif call.answer is not Told.LOST:
+                placed |= 1 << place
+        if placed == before:
+            return placed, sorted(changes, key=lambda each: (calls[each[0]].answer is not Told.LOST, -each[0]))
