@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -162,7 +163,7 @@ def test_standard_input_and_output(store: Cluster, tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-m", "tawara", "put", "-", "d/f"], stdin=file, check=True, timeout=60)
     assert _tawara("get", "d/f", "-").stdout == data[:1_000_001]
     gone = subprocess.run(
-        f"{sys.executable} -m tawara get d/k - | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}",
+        f"{shlex.quote(sys.executable)} -m tawara get d/k - | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}",
         shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (gone.stdout.split(), gone.stderr) == (["10", "141"], "")

@@ -147,11 +147,21 @@ class _Process:
         """Signal the server and the processes that it has started."""
         assert self._running is not None
         pid = self._running.pid
-        for each in (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())):
+        processes = (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        for each in processes:
             os.kill(each, number)
+        if number is signal.SIGSTOP:  # which takes effect thread by thread
+            while any(_runs(each) for each in processes):
+                time.sleep(0.001)
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether any thread of a process is not stopped."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return any(stat.read_text().rpartition(")")[2].split()[0] not in "tTXZ" for stat in threads)
 
 
 class PostgresServer:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tawara.metadata import files, queues, replicas
+from tawara.metadata import files, queues, replicas, uploads
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import (
@@ -82,6 +84,26 @@ async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:
     new = [await upload(metadata, b"n%d" % n) for n in range(5)]
     assert new == sorted(set(new))
     assert new[0] >= start + 40
+
+
+async def test_overtaken_uploads_open_all_the_same(metadata: Metadata) -> None:
+    """Who opens first may close last: a fid below stored ones is given out, and no upload is refused for it."""
+    fids: list[int] = []
+    for _ in range(5):
+        fids += await asyncio.gather(*(store(metadata, b"o%d" % number) for number in range(40)))
+    assert len(set(fids)) == len(fids)
+
+
+async def test_a_counter_is_brought_beyond_files_at_the_start(metadata: Metadata) -> None:
+    """After a restore the first new fid is beyond every stored one, also where those before it are deleted files'."""
+
+    async def restore(tx: Transaction) -> None:
+        columns = "fid, dmid, dkey, length, classid, devcount"
+        await tx.run(f"INSERT INTO file ({columns}) VALUES (90000, 1, {tx.dialect.key_value}, 1, 0, 1)", b"r")
+
+    await metadata.write(restore)
+    await metadata.write(uploads.count_beyond_files)
+    assert await upload(metadata, b"n") > 90000
 
 
 async def test_close_names_the_content(metadata: Metadata) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address
 from tawara.client.nodes import NodeClient
+from tawara.metadata import uploads
 from tawara.metadata.bell import Bells
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
@@ -143,6 +144,7 @@ async def _start_what_knows_names(
     configuration = store.configuration
     metadata = await open_metadata(_database(configuration, store.directory))
     stack.push_async_callback(metadata.close)
+    await metadata.write(uploads.count_beyond_files)
     if own_node is not None:
         ip, port = own_node.http_address
         await first_run.describe_machine(metadata, ip=configuration.node.advertise or ip, port=port)

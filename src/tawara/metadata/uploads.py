@@ -61,17 +61,31 @@ def _insert(tx: Transaction, fid: bool = False) -> str:
 
 
 async def open_many(tx: Transaction, openings: Sequence[Opening]) -> list[int]:
-    """A new fid for each, never used before (17.1)."""
-    fids = await tx.insert_many(_insert(tx), "fid", [opening.row for opening in openings])
-    used = await _greatest_fid(tx)
-    if min(fids) > used:
+    """A new fid for each, never used before (17.1).
+
+    A fid that is smaller than a stored one is no sign of a counter that is behind: whoever opened later may have closed
+    sooner. One that is stored itself is.
+    """
+    rows = [opening.row for opening in openings]
+    fids = await tx.insert_many(_insert(tx), "fid", rows)
+    if not await _among(tx, "SELECT fid FROM file WHERE fid IN ({})", sorted(fids)):
         return fids
-    # The counter is behind the files, as after a restore: push it past them, and count again.
     await tx.run_many("DELETE FROM tempfile WHERE fid = ?", [(fid,) for fid in fids])
-    await open_chosen(tx, openings[0], max(used, *fids) + 1)
-    others = openings[1:]
-    rest = await tx.insert_many(_insert(tx), "fid", [each.row for each in others]) if others else []
-    return [max(used, *fids) + 1, *rest]
+    await count_beyond_files(tx)
+    return await tx.insert_many(_insert(tx), "fid", rows)
+
+
+async def count_beyond_files(tx: Transaction) -> None:
+    """Have the counter of fids go on beyond every stored one, where it is behind them, as after a restore (17.1).
+
+    To be done before the first upload is opened, lest the fid of a deleted file be given out again.
+    """
+    greatest = await _greatest_fid(tx)
+    if greatest:
+        place = tx.dialect.insert_or_ignore("tempfile", ("fid", "createtime", "dmid", "classid"))
+        if await tx.run(place, greatest, 0, 0, 0):
+            await tx.run("DELETE FROM tempfile WHERE fid = ?", greatest)
+        await tx.advance("tempfile", "fid", greatest)
 
 
 async def _greatest_fid(tx: Transaction) -> int:
