@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tawara.client import answers
-from tawara.client.answers import DeviceInfo, DomainInfo
+from tawara.client.answers import DeviceInfo, DomainInfo, FsckLine, FsckStatus
 from tawara.client.trackers import Trackers
 from tawara.model import errors
 from tawara.model.cluster import DeviceState, HashType, Host, HostState
+from tawara.model.rebalance import State
 from tawara.wire.line import Value
 
 
@@ -170,6 +171,52 @@ class Administration:
         return {"version": version[0] if version else ""} | {
             name: value for name, _, value in (each.partition(" ") for each in lines)
         }
+
+    # --- checks and rebalancing ---------------------------------------------------------------------------------------
+
+    async def fsck_start(self) -> None:
+        """Begin a check of all files, or go on with the one that was stopped. Raises FsckRunning, RebalRunning."""
+        await self._trackers.ask("fsck_start", settled_by=(errors.FsckRunning,))
+
+    async def fsck_stop(self) -> None:
+        """Stop the check; its position is kept."""
+        await self._trackers.ask("fsck_stop")
+
+    async def fsck_reset(self, *, policy_only: bool = False, position: int = 0) -> None:
+        """Have the next check begin behind the fid `position`, and with `policy_only` ask storage nodes little."""
+        await self._trackers.ask("fsck_reset", {"policy_only": int(policy_only), "startpos": position})
+
+    async def fsck_status(self) -> FsckStatus:
+        """How the check stands."""
+        return await self._trackers.ask_for(FsckStatus.read, "fsck_status")
+
+    async def fsck_log(self, after: int = 0) -> list[FsckLine]:
+        """The next lines of the check's log, about a hundred; none at its end."""
+        return await self._trackers.ask_for(FsckLine.read, "fsck_getlog", {"after_logid": after})
+
+    async def fsck_clear_log(self) -> None:
+        """Empty the log; the counts stay."""
+        await self._trackers.ask("fsck_clearlog")
+
+    async def rebalance_set_policy(self, policy: str) -> None:
+        """Decide what is to be moved where, and forget an earlier run. Raises NoSetRebal, BadRebalPol."""
+        await self._trackers.ask("rebalance_set_policy", {"policy": policy})
+
+    async def rebalance_start(self) -> State:
+        """Begin a run, or go on with the one that was stopped. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
+        return await self._trackers.ask_for(answers.read_state, "rebalance_start")
+
+    async def rebalance_status(self) -> State:
+        """How the run stands that is on, or was last. Raises NoRebalState."""
+        return await self._trackers.ask_for(answers.read_state, "rebalance_status")
+
+    async def rebalance_stop(self) -> None:
+        """Stop the run soon. Raises RebalNotStarted."""
+        await self._trackers.ask("rebalance_stop")
+
+    async def rebalance_reset(self) -> None:
+        """Forget a run that was stopped or has ended. Raises RebalRunning."""
+        await self._trackers.ask("rebalance_reset")
 
 
 def _class_args(

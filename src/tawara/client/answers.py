@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tawara.model.cluster import Checksum, DeviceState, HashType, Host, HostState, Observed
+from tawara.model.rebalance import State
 
 Reply: TypeAlias = Mapping[str, bytes]
 
@@ -188,6 +189,85 @@ def read_keys(reply: Reply) -> list[bytes]:
 def read_settings(reply: Reply) -> dict[str, str]:
     """From the reply to server_settings."""
     return {_text(reply, f"key_{number}"): _text(reply, f"value_{number}") for number in _count(reply, "key_count")}
+
+
+@dataclass(frozen=True, slots=True)
+class FsckStatus:
+    """How a check of all files stands. Times are unix seconds, 0 for never."""
+
+    running: bool
+    """Whether files are still being queued; those in the queue may take longer."""
+    host: str
+    """Where it was started."""
+    position: int
+    """The highest fid that was queued to be checked."""
+    end: int
+    """The highest fid that is to be checked."""
+    policy_only: bool
+    start_time: int
+    stop_time: int
+    current_time: int
+    last_logid: int
+    queued: int | None
+    """Files that wait or are looked at; None if the tracker does not tell (MogileFS does not)."""
+    stalled: int | None
+    """Files that were put off, for a device does not answer; None as before."""
+    counts: dict[str, int]
+    """Lines of the log, by code."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to be done."""
+        return self.running or bool(self.queued)
+
+    @classmethod
+    def read(cls, reply: Reply) -> FsckStatus:
+        """From the reply to fsck_status."""
+        return cls(
+            running=_number(reply, "running") == 1,
+            host=_text(reply, "host"),
+            position=_number(reply, "max_fid_checked") or 0,
+            end=_number(reply, "end_fid") or 0,
+            policy_only=_number(reply, "policy_only") == 1,
+            start_time=_number(reply, "start_time") or 0,
+            stop_time=_number(reply, "stop_time") or 0,
+            current_time=_number(reply, "current_time") or 0,
+            last_logid=_number(reply, "max_logid") or 0,
+            queued=_number(reply, "queued"),
+            stalled=_number(reply, "stalled"),
+            counts={name[4:]: int(count) for name, count in sorted(reply.items()) if name.startswith("num_")},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FsckLine:
+    """A line of the check's log."""
+
+    logid: int
+    time: int
+    """Unix seconds."""
+    code: str
+    fid: int | None
+    devid: int | None
+
+    @staticmethod
+    def read(reply: Reply) -> list[FsckLine]:
+        """From the reply to fsck_getlog."""
+        return [
+            FsckLine(
+                logid=int(reply[f"row_{number}_logid"]),
+                time=int(reply[f"row_{number}_utime"]),
+                code=_text(reply, f"row_{number}_evcode"),
+                fid=_number(reply, f"row_{number}_fid"),
+                devid=_number(reply, f"row_{number}_devid"),
+            )
+            for number in _count(reply, "row_count")
+        ]
+
+
+def read_state(reply: Reply) -> State:
+    """From the replies to rebalance_start and rebalance_status."""
+    return State.parse(_text(reply, "state"))
 
 
 def _count(reply: Reply, name: str) -> range:

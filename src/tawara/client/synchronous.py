@@ -250,6 +250,17 @@ class Client:
     set_setting = _blocking(AsyncClient.set_setting)
     replicate_now = _blocking(AsyncClient.replicate_now)
     clear_cache = _blocking(AsyncClient.clear_cache)
+    fsck_start = _blocking(AsyncClient.fsck_start)
+    fsck_stop = _blocking(AsyncClient.fsck_stop)
+    fsck_reset = _blocking(AsyncClient.fsck_reset)
+    fsck_status = _blocking(AsyncClient.fsck_status)
+    fsck_log = _blocking(AsyncClient.fsck_log)
+    fsck_clear_log = _blocking(AsyncClient.fsck_clear_log)
+    rebalance_set_policy = _blocking(AsyncClient.rebalance_set_policy)
+    rebalance_start = _blocking(AsyncClient.rebalance_start)
+    rebalance_status = _blocking(AsyncClient.rebalance_status)
+    rebalance_stop = _blocking(AsyncClient.rebalance_stop)
+    rebalance_reset = _blocking(AsyncClient.rebalance_reset)
     tracker_stats = _blocking(AsyncClient.tracker_stats)
 
     def trackers(self) -> list[tuple[str, int]]:

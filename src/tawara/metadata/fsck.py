@@ -242,6 +242,8 @@ class Progress:
     last_logid: int
     queued: int
     """Fids that wait, or are being looked at."""
+    stalled: int
+    """Fids that were put off, for a device does not answer."""
     counts: dict[str, int]
     """Lines of this check in the log, by code."""
     unsummed: int
@@ -253,6 +255,7 @@ async def progress(tx: Transaction) -> Progress:
     found = await runs.settings(tx, "fsck_")
     counts = {field.removeprefix(_SUM): number(value) for field, value in found.items() if field.startswith(_SUM)}
     last = await _last_logid(tx)
+    queued = await queues.count_errands(tx, Errand.CHECK, failed=False)
     fresh = await _counts(tx, number(found.get("fsck_logid_processed")), last)
     for code, count in fresh:
         counts[code] = counts.get(code, 0) + count
@@ -264,7 +267,8 @@ async def progress(tx: Transaction) -> Progress:
         start_time=number(found.get("fsck_start_time")),
         stop_time=number(found.get("fsck_stop_time")),
         last_logid=last,
-        queued=await queues.count_errands(tx, Errand.CHECK),
+        queued=queued,
+        stalled=await queues.count_errands(tx, Errand.CHECK) - queued,
         counts=counts,
         unsummed=sum(count for _, count in fresh),
     )

@@ -40,7 +40,7 @@ async def _tell(tracker: Tracker) -> None:
 
 
 async def fsck_status(tracker: Tracker, call: Call) -> Args:
-    """How the check stands; `queued` (ours) is how many files wait to be checked, or are looked at."""
+    """How the check stands. Ours are `queued`, the files that wait or are looked at, and `stalled`, those put off."""
     at = await tracker.metadata.read(fsck.progress)
     if at.unsummed > _UNSUMMED:
         await tracker.metadata.write(fsck.summarize, now=tracker.now())
@@ -55,6 +55,7 @@ async def fsck_status(tracker: Tracker, call: Call) -> Args:
         "current_time": tracker.now(),
         "max_logid": at.last_logid,
         "queued": at.queued,
+        "stalled": at.stalled,
     }
     return reply | {f"num_{code}": count for code, count in sorted(at.counts.items())}
 

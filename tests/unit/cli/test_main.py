@@ -19,7 +19,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "130 Ctrl-C" in text
 
 
-@pytest.mark.parametrize("command", ["put", "get", "ls", "rm", "info", "status", "domain", "class", "host", "device"])
+@pytest.mark.parametrize(
+    "command", ["put", "get", "ls", "rm", "info", "status", "domain", "class", "host", "device", "fsck", "rebalance"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help of a command has an example or its subcommands, its options and the exit codes."""
     assert cli.main([command, "--help"]) == 0

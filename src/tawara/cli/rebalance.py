@@ -1,0 +1,217 @@
+"""`tawara rebalance`: move files between devices."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict
+
+from cyclopts import App
+
+from tawara.cli import output
+from tawara.cli.session import DEFAULT, Session
+from tawara.client import AsyncClient
+from tawara.model import errors
+from tawara.model.cluster import Cluster, Device, Observation
+from tawara.model.errors import Exit
+from tawara.model.rebalance import State, evening_out, parse, sources, targets
+
+app = App(name="rebalance", help="Move files between devices.")
+
+_LOOK_AGAIN = 0.5
+
+
+@app.command
+async def plan(*policy: str, session: Session = DEFAULT) -> None:
+    """Show from which devices files would be moved to which, and change nothing.
+
+    Without a policy, what would even out how full the devices are.
+
+    Examples:
+
+        tawara rebalance plan
+
+        tawara rebalance plan from_devices=3 to_hosts=2
+
+    Parameters
+    ----------
+    policy
+        KEY=VALUE words: from_devices, from_hosts, from_percent_used, to_devices, to_percent_free, limit_by, limit and
+        so on, as in MogileFS.
+    """
+    async with session.client() as client:
+        cluster = await _cluster(client)
+    text = " ".join(policy) or evening_out(_usable(cluster))
+    if text is None:
+        _say_nothing_to_do(session)
+        return
+    _show_plan(text, cluster, session)
+
+
+@app.command
+async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) -> int:
+    """Move files as the policy says; without one, go on with a stopped run, else even out how full the devices are.
+
+    Examples:
+
+        tawara rebalance start
+
+        tawara rebalance start --wait from_devices=3 leave_in_drain_mode=1
+
+    Parameters
+    ----------
+    policy
+        As for `tawara rebalance plan`, which shows what would happen.
+    wait
+        Wait until the run has ended.
+    """
+    async with session.client() as client:
+        if policy or not await _stopped(client):
+            cluster = await _cluster(client)
+            text = " ".join(policy) or evening_out(_usable(cluster))
+            if text is None:
+                _say_nothing_to_do(session)
+                return Exit.OK
+            await client.rebalance_set_policy(text)
+            if not session.json:
+                _show_plan(text, cluster, session)
+        state = await client.rebalance_start()
+        if wait:
+            state = await _until_done(client)
+        if wait or session.json:
+            await _show(client, state, session)
+    return Exit.OK
+
+
+async def _stopped(client: AsyncClient) -> bool:
+    """Whether there is a run that can be gone on with."""
+    try:
+        state = await client.rebalance_status()
+    except errors.NoRebalState:
+        return False
+    return not state.time_finished
+
+
+async def _until_done(client: AsyncClient) -> State:
+    shown = sys.stderr.isatty()
+    while not (state := await client.rebalance_status()).time_finished and not state.time_stopped:
+        if shown:
+            sys.stderr.write(f"\r\x1b[K{_progress(state)}")
+            sys.stderr.flush()
+        await asyncio.sleep(_LOOK_AGAIN)
+    if shown:
+        sys.stderr.write("\r\x1b[K")
+    return state
+
+
+@app.command
+async def status(*, session: Session = DEFAULT) -> None:
+    """Show how the run stands that is on, or was last."""
+    async with session.client() as client:
+        await _show(client, await client.rebalance_status(), session)
+
+
+@app.command
+async def stop(*, session: Session = DEFAULT) -> None:
+    """Stop the run; what is under way is finished, and `start` goes on with the rest."""
+    async with session.client() as client:
+        await client.rebalance_stop()
+
+
+@app.command
+async def reset(*, session: Session = DEFAULT) -> None:
+    """Forget a run that was stopped or has ended."""
+    async with session.client() as client:
+        await client.rebalance_reset()
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+async def _cluster(client: AsyncClient) -> Cluster:
+    """What the tracker tells of hosts and devices."""
+    told = await client.devices()
+    return Cluster(
+        hosts={host.hostid: host for host in await client.hosts()},
+        devices={
+            each.devid: Device(each.devid, each.hostid, each.state, each.weight, each.mb_total, each.mb_used)
+            for each in told
+        },
+        observed={each.devid: Observation(each.observed) for each in told if each.observed is not None},
+    )
+
+
+def _usable(cluster: Cluster) -> list[Device]:
+    return [device for devid, device in cluster.devices.items() if cluster.should_get_new_files(devid)]
+
+
+def _say_nothing_to_do(session: Session) -> None:
+    if session.json:
+        output.json_line({"policy": None, "sources": [], "targets": []})
+    else:
+        output.line("Nothing to do: the devices are about as full.")
+
+
+def _show_plan(text: str, cluster: Cluster, session: Session) -> None:
+    policy = parse(text)
+    away = sources(policy, cluster)
+    there = targets(policy, cluster, away)
+    if session.json:
+        output.json_line({"policy": text, "sources": away, "targets": there})
+        return
+    output.line(f"Policy: {output.shown(text)}")
+    output.table(
+        ("DEVICE", "", "USED", "SIZE"),
+        [
+            (
+                f"dev{devid}",
+                role,
+                "-" if not device.mb_total else f"{1 - device.percent_free:.0%}",
+                "-" if device.mb_total is None else output.human_size(device.mb_total * 2**20),
+            )
+            for role, devids in (("from", away), ("to", there))
+            for devid in devids
+            for device in (cluster.devices[devid],)
+        ],
+        right=(2, 3),
+    )
+    if not away or not there:
+        output.line("Nothing can be moved: there is no source." if not away else "No device can take files now.")
+
+
+async def _show(client: AsyncClient, state: State, session: Session) -> None:
+    if session.json:
+        output.json_line(asdict(state))
+        return
+    if state.time_finished:
+        how = f"Ended at {output.local_time(state.time_finished)}"
+    elif state.time_stopped:
+        how = f"Stopped at {output.local_time(state.time_stopped)}"
+    else:
+        how = f"On since {output.local_time(state.time_started)}"
+    output.line(f"{how}: {_progress(state)}.")
+    if not state.time_finished and not state.time_stopped and (left := await _time_left(client, state)):
+        output.line(f"About {left} left.")
+
+
+def _progress(state: State) -> str:
+    done = len(state.completed_devs)
+    parts = [f"{done} of {len(state.all_sources)} devices done"]
+    if state.sdev_current:
+        parts.append(f"dev{state.sdev_current} at file {state.sdev_lastfid}")
+    parts.append(f"{state.fids_queued} files, {output.human_size(state.bytes_queued)} queued to move")
+    return ", ".join(parts)
+
+
+async def _time_left(client: AsyncClient, state: State) -> str | None:
+    """An estimate from what the sources still have, at the pace so far; None if there is no telling."""
+    took = state.time_latest_run - state.time_started
+    if took < 10 or not state.bytes_queued:
+        return None
+    waiting = {*state.source_devs, state.sdev_current}
+    limits = [each for each in (state.limit, state.sdev_limit) if each is not None]
+    if limits:
+        return None  # files, or bytes: only the policy knows
+    left = sum((each.mb_used or 0) * 2**20 for each in await client.devices() if each.devid in waiting)
+    minutes = left * took / state.bytes_queued / 60
+    return f"{minutes / 60:.0f} hours" if minutes > 180 else f"{max(1, round(minutes))} minutes"
