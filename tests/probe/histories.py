@@ -7,8 +7,9 @@ anywhere after its beginning, or have had no effect at all. Everything here is p
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -61,6 +62,11 @@ class Call:
     """What a CLOSE puts there."""
     storage_class: str = ""
     """What CLASS changes it to."""
+
+    def __str__(self) -> str:
+        what = {Verb.CLOSE: self.file, Verb.RENAME: self.target, Verb.CLASS: self.storage_class}.get(self.verb, "")
+        ended = self.ended if self.ended < NEVER else ""
+        return f"{self.began:5} {ended:5} {self.verb.value} {self.key} {what}: {self.answer}"
 
 
 State: TypeAlias = Mapping[str, File]
@@ -120,6 +126,19 @@ def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
             raise TooLong
         todo += [(placed | 1 << place, changed) for place, changed in changes]
     return False
+
+
+def refuted_by(calls: Sequence[Call]) -> Call | None:
+    """The first call, by the time of its answer, whose answer makes the history impossible; None if none does."""
+    answered = sorted((call for call in calls if call.answer is not Told.LOST), key=lambda call: call.ended)
+
+    def impossible(count: int) -> bool:
+        until = answered[count - 1].ended if count else 0
+        known = [call if call.ended <= until else replace(call, answer=Told.LOST, ended=NEVER) for call in calls]
+        return not explained([call for call in known if call.began <= until])
+
+    place = bisect.bisect_left(range(len(answered) + 1), True, key=impossible)
+    return answered[place - 1] if place <= len(answered) else None
 
 
 def _place_what_changes_nothing(

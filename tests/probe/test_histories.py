@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.probe.histories import NEVER, Call, File, Told, Verb, explained
+from tests.probe.histories import NEVER, Call, File, Told, Verb, explained, refuted_by
 
 ONE, TWO = File(1, "default"), File(2, "default")
 
@@ -105,3 +105,10 @@ def test_any_real_history_is_explained(steps: list[tuple[Verb, str, int, int, bo
             answer, ended = Told.LOST, NEVER
         calls.append(Call(verb, key, began, ended, answer, target=target, file=file, storage_class="other"))
     assert explained(calls)
+    assert refuted_by(calls) is None
+
+
+def test_who_is_to_blame() -> None:
+    """Of an impossible history the first answer is named that cannot be."""
+    wrong = info(ONE, 5, 6)
+    assert refuted_by([close(ONE, 1, 2), close(TWO, 3, 4), wrong, info(ONE, 7, 8), info(TWO, 9, 10)]) == wrong

@@ -24,7 +24,7 @@ from tawara.wire.line import Accepted, Args, Refused, decode_reply, encode_reque
 from tests.acceptance.conftest import database_servers
 from tests.acceptance.daemons import DOMAIN, Apart, Daemon, apart
 from tests.contract.servers import Server
-from tests.probe.histories import NEVER, Call, File, Told, Verb, explained
+from tests.probe.histories import NEVER, Call, File, Told, Verb, refuted_by
 
 __all__ = ["database_servers"]
 
@@ -180,6 +180,7 @@ class Clients:
 def read(verb: Verb, reply: Accepted | Refused) -> Told | File | int:
     """What a reply tells."""
     if isinstance(reply, Refused):
+        assert reply.code in _REFUSALS, (verb, reply)
         return _REFUSALS[reply.code]
     match verb:
         case Verb.INFO:
@@ -288,7 +289,9 @@ def judge(rounds: list[list[Call]], stored: set[int], deleted: set[int]) -> None
                 assert call.answer is Told.LOST, f"an acknowledged close is lost: {call}"
                 continue
             history.append(call)
-        assert explained(history), "\n".join(map(str, sorted(history, key=lambda call: call.began)))
+        if (wrong := refuted_by(history)) is not None:
+            before = sorted((call for call in history if call.began < wrong.ended), key=lambda call: call.began)
+            pytest.fail("\n".join(["no history explains the last of", *map(str, before), f"-> {wrong}"]))
         assert len(lost) < len(told) / 2, "too little was answered to judge by"
         names = [call.answer.fid for call in told[-3:] if isinstance(call.answer, File)]
         assert len(set(names)) == len(names), "one content has two keys"
