@@ -106,8 +106,8 @@ class TooLong(Exception):
 def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
     """Whether there is an order that explains all answers, from an empty store on. Raises TooLong.
 
-    A depth-first search over (calls that have their place, state), each tried once. Calls that fit and change nothing
-    get their place at once, for that can never be wrong; only changes are branched on, and lost ones come last.
+    A depth-first search over (calls that have their place, state), each tried once. Calls that fit and never
+    change anything get their place at once, for that cannot be wrong; changes are branched on, lost ones last.
     """
     calls = sorted(calls, key=lambda call: (call.began, call.ended))
     needed = sum(1 << place for place, call in enumerate(calls) if call.answer is not Told.LOST)
@@ -158,9 +158,9 @@ def _place_what_changes_nothing(
             changed = after(state, call)
             if changed is None:
                 continue
-            if changed != state:
-                changes.append((place, changed))
-            elif call.answer is not Told.LOST:
+            if call.answer in (Told.DONE, Told.LOST):
+                changes.append((place, changed))  # also where it changes nothing: its place may be after other changes
+            else:
                 placed |= 1 << place
         if placed == before:
             return placed, sorted(changes, key=lambda each: (calls[each[0]].answer is not Told.LOST, -each[0]))

@@ -41,6 +41,8 @@ def test_what_is_right() -> None:
     assert explained([close(ONE, 1, 2), close(TWO, 3, 8), info(ONE, 4, 5), info(TWO, 6, 7)])
     assert explained([close(ONE, 1, 2), rename(Told.DONE, 3, 8), paths(Told.UNKNOWN_KEY, 4, 5), info(ONE, 6, 7, "b")])
     assert explained([close(ONE, 1, 2), reclass(Told.DONE, 3, 4), info(File(1, "other"), 5, 6)])
+    other = File(1, "other")
+    assert explained([close(other, 1, 2), close(TWO, 3, 8), reclass(Told.DONE, 4, 7), info(File(2, "other"), 9, 10)])
     assert explained([delete(Told.UNKNOWN_KEY, 1, 2), rename(Told.UNKNOWN_KEY, 3, 4), close(ONE, 5, 6)])
     assert explained([close(ONE, 1, 2), close(TWO, 3, 4, key="b"), rename(Told.KEY_EXISTS, 5, 6), paths(1, 7, 8)])
 
