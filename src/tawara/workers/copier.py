@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,7 +21,7 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, StorageClass
 from tawara.model.errors import LeaseLost, NodeUnreachable
-from tawara.model.files import Replication, StoredFile
+from tawara.model.files import Queued, Replication, StoredFile
 from tawara.model.placement import order_for_reading
 from tawara.model.policy import Happy, Policy, Situation
 from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy, make_directories
@@ -45,6 +45,8 @@ class Job:
     failed: set[int] = field(default_factory=set)
     """Devices that are not tried again this time as destinations."""
     bad_sources: set[int] = field(default_factory=set)
+    fresh: set[int] = field(default_factory=set)
+    """The devices on which a copy was made, and proven, just now."""
     in_the_way: bool = False
     """Whether a copy that someone else announced is under way, or waits to be swept."""
     nameless: bool = False
@@ -217,15 +219,25 @@ class Copier:
 
     async def proven(self, job: Job, devids: Iterable[int]) -> frozenset[int]:
         """Those of the devices that are seen, now, to have the file in its right length."""
-        asked = list(devids)
+        wanted = set(devids)
+        asked = list(wanted - job.fresh)
         there = await asyncio.gather(*(self._is_there(job.file, devid) for devid in asked))
-        return frozenset(devid for devid, right in zip(asked, there, strict=True) if right)
+        return frozenset(wanted & job.fresh).union(devid for devid, yes in zip(asked, there, strict=True) if yes)
 
-    async def retire(self, job: Job, devid: int) -> bool:
-        """Do without a replica, durably; False, and nothing is changed, if the file's replicas have changed."""
+    async def retire(self, job: Job, devid: int, *, finishes: Claimed[Queued] | None = None) -> bool:
+        """Do without a replica, durably; False, and nothing is changed, if the file's replicas have changed.
+
+        The errand that it `finishes`, if it does, ends in the same transaction.
+        """
         fid = job.file.fid
         retired = await self._metadata.write(
-            replicas.retire_replica, fid, devid, among=frozenset(job.on), now=int(time.time()), lease=self._lease
+            _retire,
+            fid,
+            devid,
+            among=frozenset(job.on),
+            now=int(time.time()),
+            lease=self._lease,
+            finished=[finishes.claim] if finishes else [],
         )
         if retired:
             job.on.discard(devid)
@@ -264,3 +276,20 @@ async def _record(
     if named and finished is not None and on == expected:
         await queues.finish_replication(tx, finished)
     return named, on
+
+
+async def _retire(
+    tx: Transaction,
+    fid: int,
+    devid: int,
+    *,
+    among: frozenset[int],
+    now: int,
+    lease: int,
+    finished: Sequence[Queued],
+) -> bool:
+    """Do without a replica; if that could be done, also the end of the work."""
+    if not await replicas.retire_replica(tx, fid, devid, among=among, now=now, lease=lease):
+        return False
+    await queues.finish_errands(tx, finished)
+    return True

@@ -45,7 +45,7 @@ class Rebalance:
         nodes: NodeClient,
         *,
         delete_bell: Bell,
-        large: int = 4,
+        large: int = 8,
         lease: int = LEASE,
         rng: random.Random | None = None,
     ) -> None:
@@ -160,9 +160,8 @@ class Rebalance:
         rest = Situation.of(cluster, proven, job.storage_class.mindevcount, size=job.file.length)
         if not rest.on or not is_content(job.policy, rest, self._rng):
             return await self._fail(held, "the other replicas are not all there")
-        if not cluster.can_delete_from(source) or not await self._copier.retire(job, source):
+        if not cluster.can_delete_from(source) or not await self._copier.retire(job, source, finishes=held):
             return await self._fail(held, "the source cannot be deleted from, or the replicas have changed")
-        await self._finish(held)
         return None
 
     # --- writing down -------------------------------------------------------------------------------------------------

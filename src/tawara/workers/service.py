@@ -52,7 +52,7 @@ class Workers:
         side_channel_port: int | None = None,
         locks: FidLocks | None = None,
     ) -> None:
-        """How many files are copied and deleted at the same time; four small files count as one.
+        """How many files are copied (or moved) and deleted at the same time; four small files count as one.
 
         `patience`: seconds after which an idle worker looks for work that other processes queued. `lease`: seconds
         after which work is taken over from a worker that died. `alone`: this is the only process with workers, so that
@@ -76,8 +76,8 @@ class Workers:
         self._add(Hasten(metadata, view, bells), 1, None)
         checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
         self._add(checker, BATCHES, bells.fsck)
-        mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=max(1, replicate // 2), lease=lease)
-        self._add_locking(mover, max(1, replicate // 2) * SMALL_PER_LARGE, bells.rebalance)
+        mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
+        self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
