@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tawara.metadata import cluster, files, migrations, queues
+from tawara.metadata import cluster, files, migrations, queues, uploads
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, InUse, InvalidKey, KeyExists
-from tests.contract import mogilefs
 from tests.contract.servers import Server
+from tests.mogilefsd import databases
 
 of_servers = pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
 pytestmark = of_servers
@@ -20,16 +20,19 @@ pytestmark = of_servers
 @pytest.fixture
 def old_url(blank_url: str, engine: str, servers: Callable[[str], Server]) -> str:
     """The URL of a database of MogileFS, with a domain and a file stored by it."""
-    database = blank_url.partition("@/")[2].partition("?")[0]
+    database = databases.database_of(blank_url)
     key = r"'Photo/\xc3\xa9 1'" if engine == "postgresql" else "'Photo/é 1'"
     stored = [
+        "INSERT INTO domain (dmid, namespace) VALUES (1, 'old')",
         # mogilefsd on PostgreSQL stores each byte as a Latin-1 character, on MySQL text in its connection's charset.
         f"INSERT INTO file VALUES (7, 1, {key if engine == 'mysql' else 'U&' + _unicode('Photo/é 1')}, 10, 0, 1)",
         "INSERT INTO file_on VALUES (7, 1)",
         "INSERT INTO tempfile (fid, createtime, classid, dmid, dkey) VALUES (7, 1, 0, 1, 'x')",
         "DELETE FROM tempfile",
     ]
-    servers(engine).execute(database, [*mogilefs.statements(engine), *stored])
+    charset = [f"ALTER DATABASE {database} CHARACTER SET latin1"] if engine == "mysql" else []
+    databases.make(engine, blank_url, servers(engine), charset)
+    servers(engine).execute(database, stored)
     return blank_url
 
 
@@ -42,6 +45,7 @@ async def adopted(old_url: str) -> AsyncIterator[Metadata]:
     """The same, with our tables beside its own, open."""
     preparing = await open_metadata(old_url, any_version=True)
     await preparing.write(migrations.migrate, to=1)
+    await preparing.write(uploads.count_beyond_files)
     await preparing.close()
     metadata = await open_metadata(old_url)
     yield metadata
@@ -65,6 +69,7 @@ async def test_migrations_go_forwards_and_backwards(old_url: str) -> None:
     """Our tables come and go with their version; what MogileFS stored, and what we stored in its tables, stays."""
     metadata = await open_metadata(old_url, any_version=True)
     assert await metadata.read(migrations.version) == 0
+    await metadata.write(uploads.count_beyond_files)
     for _ in range(2):
         assert await metadata.write(migrations.migrate, to=1)
         assert await metadata.write(migrations.migrate, to=1) == []

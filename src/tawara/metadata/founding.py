@@ -27,6 +27,8 @@ async def ensure(link: Link, tables: Collection[str], *, any_version: bool) -> N
             hint="Make an empty database for Tawara.",
         )
     if not settings or _FOUNDING in settings:
+        if any_version:
+            raise ConfigurationError("The database has no tables of MogileFS or Tawara", hint="Is it the right one?")
         await _found(link)
         return
     version = settings.get("schema_version")

@@ -73,11 +73,13 @@ async def migrate(tx: Transaction, *, to: int) -> list[str]:
     """
     done: list[str] = []
     for step, forwards in route(await version(tx), to):
+        name = tx.dialect.name
         if not forwards:
+            for statement in step.forwards(name):
+                await tx.run(statement)  # where DDL commits by itself, one cut off before has dropped some of them
             for table in step.empty_before_backwards:
                 if await tx.row(f"SELECT 1 FROM {table} LIMIT 1") is not None:
                     raise InUse(f"{table} has rows; let the workers finish what they have begun, then try again")
-        name = tx.dialect.name
         for statement in step.forwards(name) if forwards else step.backwards(name):
             await tx.run(statement)
             done.append(" ".join(statement.split()))

@@ -71,9 +71,10 @@ class LegacyMysqlDialect(MysqlDialect):
     key_value = f"?{_KEY_MARK}"
     exact_keys = False
 
-    def __init__(self, charset: str) -> None:
-        """`charset` is that of mogilefsd's connection."""
+    def __init__(self, charset: str, index: str | None) -> None:
+        """`charset` is that of mogilefsd's connection, `index` the name of that of the keys."""
         self._charset = charset
+        self.by_key = f" FORCE INDEX ({index})" if index else ""
 
     def text(self, key: bytes) -> str:
         """A key as the text that stands for it. Raises InvalidKey where there is none."""
@@ -360,4 +361,10 @@ async def _examine(link: MysqlLink, any_version: bool, charset: str) -> Dialect:
         "SELECT LOWER(data_type) FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND table_name = 'file' AND column_name = 'dkey'"
     )
-    return MysqlDialect() if column is not None and column[0] == "varbinary" else LegacyMysqlDialect(charset)
+    if column is not None and column[0] == "varbinary":
+        return MysqlDialect()
+    index = await link.row(
+        "SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'file'"
+        " AND column_name = 'dkey' AND seq_in_index = 2"
+    )
+    return LegacyMysqlDialect(charset, index[0] if index else None)

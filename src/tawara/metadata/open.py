@@ -21,7 +21,12 @@ _ENGINES = {
 
 
 async def open_metadata(
-    url: str, *, password_file: Path | None = None, pace: Pace | None = None, any_version: bool = False
+    url: str,
+    *,
+    password_file: Path | None = None,
+    password: str | None = None,
+    pace: Pace | None = None,
+    any_version: bool = False,
 ) -> Metadata:
     """Open the database at `url`, and make the tables first where it is empty.
 
@@ -30,10 +35,10 @@ async def open_metadata(
     `mysql://user@host:3306/database` (also `?unix_socket=/path`, `?ssl_ca=/path`; for a database of MogileFS whose
     trackers spoke Latin-1 `?keys=latin1`).
 
-    The password comes from `password_file`, or the variables TAWARA_DB_PASSWORD, PGPASSWORD, MYSQL_PWD; one in the URL
-    is refused, since URLs are shown in logs and process lists. `any_version` opens a database whose tables of ours are
-    missing or of another version, for `migrations` alone. Raises ConfigurationError when the URL makes no sense or the
-    database is not for us, Db when it does not answer.
+    The password is `password`, or comes from `password_file`, or the variables TAWARA_DB_PASSWORD, PGPASSWORD,
+    MYSQL_PWD; one in the URL is refused, since URLs are shown in logs and process lists. `any_version` opens a database
+    whose tables of ours are missing or of another version, for `adoption` and `migrations` alone, and makes none.
+    Raises ConfigurationError when the URL makes no sense or the database is not for us, Db when it does not answer.
     """
     parts = urlsplit(url)
     engine = _ENGINES.get(parts.scheme)
@@ -51,7 +56,8 @@ async def open_metadata(
         )
     if not parts.path.strip("/"):
         raise ConfigurationError("The database URL names no database", hint=f"{engine}://user@host/database")
-    password = _password(engine, password_file)
+    if password is None:
+        password = _password(engine, password_file)
     if engine == "postgresql":
         from tawara.metadata.postgres import open_postgres
 
@@ -67,7 +73,10 @@ def _open_sqlite(parts: SplitResult, any_version: bool) -> Metadata:
     path = unquote(parts.path)
     if parts.netloc or not path.strip("/"):
         raise ConfigurationError("A SQLite URL has three slashes and a path", hint="sqlite:///var/lib/tawara/tawara.db")
-    return SqliteMetadata.open(Path("/" + path.lstrip("/") if path.startswith("/") else path), any_version=any_version)
+    file = Path("/" + path.lstrip("/") if path.startswith("/") else path)
+    if any_version and not file.exists():
+        raise ConfigurationError(f"There is no database {file}")
+    return SqliteMetadata.open(file, any_version=any_version)
 
 
 def _password(engine: str, file: Path | None) -> str | None:

@@ -1,0 +1,129 @@
+"""Moving into a database of MogileFS, and out again.
+
+Adopting adds the `tawara_` tables and some settings of that prefix, nothing else; widening columns is asked for apart.
+What was widened, and from what, is remembered in the settings, so that `leave` can make the schema what it was.
+Each coroutine function is one transaction; times are unix seconds. Reference: section 17.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from tawara.metadata import catalogue, migrations, queues, runs
+from tawara.metadata.contract import Transaction
+from tawara.metadata.findings import ADOPTED, PREFIX, Findings, count, examine
+from tawara.model.errors import ConfigurationError, InUse
+
+WIDENED = "tawara_widened"
+"""The setting that has the types of columns before they were widened: `table.column` -> type, as JSON."""
+
+
+# --- moving in --------------------------------------------------------------------------------------------------------
+
+
+def planned(found: Findings, *, widen: bool) -> list[str]:
+    """What `adopt` would do, in words; nothing when all is done already."""
+    steps = [step.summary for step, _ in migrations.route(found.own_version, migrations.STEPS[-1].to)]
+    if widen:
+        steps += [f"widens {place} from {now} to {then}" for place, (now, then) in found.widening.items()]
+    return steps
+
+
+async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
+    """Add our tables, and widen columns if wanted; what was done. Done twice it is as done once.
+
+    Raises ConfigurationError, having changed nothing, when the database has what stands in the way.
+    """
+    found = await examine(tx)
+    if found.obstacles:
+        raise ConfigurationError("; ".join(found.obstacles))
+    made_by_mogilefs = found.adopted or found.own_version == 0
+    if made_by_mogilefs and not found.adopted:
+        await runs.set_all(tx, {ADOPTED: now})
+    done = await migrations.migrate(tx, to=migrations.STEPS[-1].to)
+    if widen and made_by_mogilefs and found.widening:
+        columns = await catalogue.columns(tx)
+        before = await _widened(tx)
+        # Remembered first: where DDL commits by itself, what is widened is never forgotten.
+        await runs.set_all(
+            tx, {WIDENED: json.dumps({place: now_ for place, (now_, _) in found.widening.items()} | before)}
+        )
+        for place, (_, then) in found.widening.items():
+            done.append(await _run(tx, catalogue.retype(tx.dialect, columns[place], then)))
+    return done
+
+
+async def _widened(tx: Transaction) -> dict[str, str]:
+    settings = await runs.settings(tx, WIDENED)
+    before: dict[str, str] = json.loads(settings.get(WIDENED, "{}"))
+    return before
+
+
+async def _run(tx: Transaction, statement: str) -> str:
+    await tx.run(statement)
+    return statement
+
+
+# --- moving out -------------------------------------------------------------------------------------------------------
+
+
+def refuse_to_leave(found: Findings) -> None:
+    """Raise ConfigurationError for a database that MogileFS did not make: mogilefsd could not go on with it."""
+    if found.own_version and not found.adopted:
+        raise ConfigurationError(
+            "The database was made by Tawara, not adopted: there is nothing to go back to",
+            hint="Copy the files into a MogileFS by `tawara get -r`.",
+        )
+
+
+async def settle_copies(tx: Transaction, *, now: int) -> list[tuple[int, int]]:
+    """Give the announced copies over to mogilefsd; what it cannot be told, as (fid, devid), stays announced.
+
+    Those that are replicas are forgotten, and those of deleted files become replicas that are queued for deletion. The
+    others are bytes that may lie on a device which no row names, for a file that has a name: they are the caller's.
+    Raises InUse while a lease runs.
+    """
+    if "tawara_copy" not in await catalogue.tables(tx):
+        return []
+    under_way = await count(tx, "tawara_copy", f"lease > {int(now)}")
+    if under_way:
+        raise InUse(
+            f"{under_way} copies are under way",
+            hint="Stop all of Tawara on this database, wait until their leases have run out (a minute), and try again.",
+        )
+    left: list[tuple[int, int]] = []
+    for fid, devid in await tx.rows("SELECT fid, devid FROM tawara_copy ORDER BY fid, devid"):
+        if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is None:
+            if await tx.row("SELECT 1 FROM file WHERE fid = ?", fid) is not None:
+                left.append((fid, devid))
+                continue
+            await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
+            await queues.enqueue_deletion(tx, fid, now)
+        await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
+    return left
+
+
+async def forget_copies(tx: Transaction, copies: Sequence[tuple[int, int]]) -> None:
+    """These (fid, devid) have been dealt with."""
+    await tx.run_many("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", copies)
+
+
+async def leave(tx: Transaction) -> list[str]:
+    """Make the database what it was before `adopt`, but for the files; what was done. Done twice it is as done once.
+
+    Raises InUse, having changed nothing, when copies are announced or rows do not fit into columns as they were.
+    """
+    version = await migrations.version(tx)
+    tables = await catalogue.tables(tx)
+    if version and "tawara_copy" in tables and await count(tx, "tawara_copy"):
+        raise InUse("tawara_copy has rows; let the workers finish what they have begun, then try again")
+    before = await _widened(tx)
+    columns = await catalogue.columns(tx)
+    narrow = {place: type_ for place, type_ in before.items() if columns[place].type != type_}
+    await catalogue.refuse_what_does_not_fit(tx, narrow)
+    done = [await _run(tx, catalogue.retype(tx.dialect, columns[place], type_)) for place, type_ in narrow.items()]
+    done += await migrations.migrate(tx, to=0)
+    ours = [row for row in await tx.rows("SELECT field FROM server_settings") if row[0].startswith(PREFIX)]
+    await tx.run_many("DELETE FROM server_settings WHERE field = ?", ours)
+    return done

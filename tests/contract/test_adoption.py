@@ -1,0 +1,504 @@
+"""Moving into a database of MogileFS, beside a mogilefsd at work, and out again: the same on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tawara.metadata import adoption, cluster, files, findings, leases, queues, replicas
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.fid_locks import FidLocks, name_of, open_locks
+from tawara.metadata.open import open_metadata
+from tawara.model.errors import ConfigurationError, InUse, UnknownKey
+from tests.contract.servers import Server
+from tests.mogilefsd import databases
+from tests.mogilefsd.double import Mogilefsd, mogilefsd
+
+LATIN1 = b"caf\xe9 2"
+"""Not UTF-8."""
+LATIN1_OPTION = "&keys=latin1"
+KEYS = (b"plain", "é/ü".encode(), b"a_b%c", LATIN1)
+
+
+@pytest.fixture
+def collation(request: pytest.FixtureRequest) -> str:
+    """The character set and collation of a MariaDB database; its own default, unless a test wants another."""
+    return getattr(request, "param", "latin1 COLLATE latin1_swedish_ci")
+
+
+@pytest.fixture
+def old_url(blank_url: str, engine: str, servers: Callable[[str], Server], collation: str) -> str:
+    """The URL of a database of MogileFS with a domain, a class, two hosts and three devices."""
+    server = None if engine == "sqlite" else servers(engine)
+    before = []
+    if engine == "mysql":
+        before = [f"ALTER DATABASE {databases.database_of(blank_url)} CHARACTER SET {collation}"]
+    databases.make(engine, blank_url, server, before)
+    if server is None:
+        import sqlite3
+
+        connection = sqlite3.connect(databases.path_of(blank_url))
+        connection.executescript(";\n".join(_FURNITURE))
+        connection.close()
+    else:
+        server.execute(databases.database_of(blank_url), _FURNITURE)
+    return blank_url + LATIN1_OPTION if engine == "mysql" else blank_url
+
+
+_FURNITURE = [
+    "INSERT INTO domain (dmid, namespace) VALUES (1, 'old')",
+    "INSERT INTO class (dmid, classid, classname, mindevcount) VALUES (1, 1, 'thumbs', 1)",
+    "INSERT INTO host (hostid, status, hostname, hostip) VALUES (1, 'alive', 'one', '127.0.0.1')",
+    "INSERT INTO host (hostid, status, hostname, hostip) VALUES (2, 'down', 'two', '10.0.0.2')",
+    "INSERT INTO device (devid, hostid, status, mb_total, mb_used) VALUES (1, 1, 'alive', 1000, 10)",
+    "INSERT INTO device (devid, hostid, status) VALUES (2, 1, 'drain')",
+    "INSERT INTO device (devid, hostid, status) VALUES (3, 2, 'alive')",
+]
+
+
+@asynccontextmanager
+async def examining(url: str) -> AsyncIterator[Metadata]:
+    metadata = await open_metadata(url, any_version=True)
+    try:
+        yield metadata
+    finally:
+        await metadata.close()
+
+
+@asynccontextmanager
+async def adopted(url: str, *, widen: bool = False) -> AsyncIterator[Metadata]:
+    async with examining(url) as metadata:
+        await metadata.write(adoption.adopt, widen=widen, now=1)
+    metadata = await open_metadata(url)
+    try:
+        yield metadata
+    finally:
+        await metadata.close()
+
+
+def original_at(url: str, **options: Any) -> AbstractAsyncContextManager[Mogilefsd]:
+    """A mogilefsd on the same database, whose connections speak Latin-1 where ours read keys so."""
+    plain = url.removesuffix(LATIN1_OPTION)
+    return mogilefsd(plain, charset="utf8mb4" if plain == url else "latin1", **options)
+
+
+async def leave(url: str) -> None:
+    async with examining(url) as metadata:
+        assert await metadata.write(adoption.settle_copies, now=int(time.time())) == []
+        await metadata.write(adoption.leave)
+
+
+# --- there and back ---------------------------------------------------------------------------------------------------
+
+
+async def test_examining_changes_nothing(old_url: str) -> None:
+    """What is there is said, down to what cannot be represented; schema and settings stay as they were."""
+    before = databases.schema(old_url)
+    async with original_at(old_url) as original:
+        await original.store(1, b"k", length=7)
+        settings = await original.ask("SELECT * FROM server_settings")
+        async with examining(old_url) as metadata:
+            found = await metadata.read(findings.examine)
+        assert await original.ask("SELECT * FROM server_settings") == settings
+    assert databases.schema(old_url) == before
+    assert (found.own_version, found.adopted, found.files, found.bytes, found.replicas) == (0, False, 1, 7, 1)
+    assert found.domains == (findings.DomainFound("old", 1, ("thumbs",)),)
+    assert found.hosts == {"alive": 1, "down": 1}
+    assert found.devices == {"alive": 2, "drain": 1}
+    assert found.queues["file_to_replicate"] == 1
+    assert found.obstacles == ()
+    assert len(adoption.planned(found, widen=False)) == 1
+
+
+async def test_there_and_back(old_url: str) -> None:
+    """Files of mogilefsd are served, changed and added to by us, and after going back by mogilefsd, whatever the key.
+
+    The schema is the same as it was, and so are the settings.
+    """
+    before = databases.schema(old_url)
+    async with original_at(old_url) as original:
+        settings = await original.ask("SELECT * FROM server_settings")
+        fids = {key: await original.store(1, key) for key in KEYS}
+        async with adopted(old_url) as ours:
+            for key, fid in fids.items():
+                found = await ours.read(files.find, 1, key)
+                assert found is not None
+                assert (found.fid, found.key, found.devids) == (fid, key, (1,))
+            assert set(await ours.read(files.list_keys, 1, b"", None, 100)) == set(KEYS)
+            assert await ours.read(files.list_keys, 1, LATIN1[:4], None, 100) == [LATIN1]
+            new = await ours.write(files.open_upload, dmid=1, key=b"new\xe9", classid=1, devids=(1, 2), now=1)
+            assert new > max(fids.values())
+            await ours.write(
+                files.close_upload,
+                new,
+                dmid=1,
+                key=b"new\xe9",
+                classid=1,
+                length=3,
+                devids=(1, 2),
+                now=1,
+                content_type="text/plain",
+            )
+            await ours.write(files.rename, 1, LATIN1, b"renamed\xfc")
+            assert await ours.write(files.delete, 1, b"plain", now=1) == fids[b"plain"]
+        # Both at the same time.
+        assert await original.find(1, b"new\xe9") == (new, 3, (1, 2))
+        await leave(old_url)
+        assert await original.keys(1) == {"é/ü".encode(), b"a_b%c", b"new\xe9", b"renamed\xfc"}
+        assert await original.find(1, b"renamed\xfc") == (fids[LATIN1], 10, (1,))
+        assert await original.claim("file_to_delete2") == [fids[b"plain"]]
+        assert await original.store(1, b"after") > new
+        assert await original.ask("SELECT * FROM server_settings") == settings
+    assert databases.schema(old_url) == before
+
+
+async def test_twice_is_as_once(old_url: str) -> None:
+    """Adopting an adopted database, and leaving one that was left, changes nothing more."""
+    async with examining(old_url) as metadata:
+        assert await metadata.write(adoption.adopt, widen=False, now=1)
+        assert await metadata.write(adoption.adopt, widen=False, now=2) == []
+        found = await metadata.read(findings.examine)
+        assert found.adopted
+        assert adoption.planned(found, widen=False) == []
+        assert (await metadata.read(cluster.load)).settings[findings.ADOPTED] == "1"
+        assert await metadata.write(adoption.leave)
+        assert await metadata.write(adoption.leave) == []
+
+
+async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
+    """Wider columns hold longer keys, mogilefsd reads them still, and going back waits until all fits again."""
+    before = databases.schema(old_url)
+    longer = b"k" * 1000
+    async with original_at(old_url) as original:
+        await original.store(1, LATIN1)
+        async with adopted(old_url, widen=True) as ours:
+            fid = await ours.write(files.open_upload, dmid=1, key=longer, classid=0, devids=(1,), now=1)
+            await ours.write(files.close_upload, fid, dmid=1, key=longer, classid=0, length=3, devids=(1,), now=1)
+            await ours.write(cluster.create_host, "six", ip="2001:db8::1234:5678", http_port=7500)
+            assert (await ours.read(findings.examine)).widening == {}
+        assert await original.find(1, longer) == (fid, 3, (1,))
+        assert await original.find(1, LATIN1) is not None
+        async with examining(old_url) as ours:
+            if engine != "sqlite":
+                assert databases.schema(old_url) != before
+                with pytest.raises(InUse, match="do not fit"):
+                    await ours.write(adoption.leave)
+                await ours.write(files.delete, 1, longer, now=1)
+                await ours.write(cluster.delete_host, "six")
+                for table in ("tempfile", "file_to_delete2"):
+                    await original.ask(f"DELETE FROM {table}")
+            await ours.write(adoption.leave)
+    assert databases.schema(old_url) == before
+
+
+async def test_a_way_back_that_was_cut_off(old_url: str) -> None:
+    """Going back can be taken up where it was cut off, tables dropped or not."""
+    before = databases.schema(old_url)
+
+    async def half(tx: Transaction) -> None:
+        await tx.run("DROP TABLE tawara_copy")
+
+    async with examining(old_url) as metadata:
+        await metadata.write(adoption.adopt, widen=True, now=1)
+        await metadata.write(half)
+        assert await metadata.write(adoption.settle_copies, now=9) == []
+        await metadata.write(adoption.leave)
+    assert databases.schema(old_url) == before
+
+
+async def test_copies_that_only_we_know_of(old_url: str) -> None:
+    """On the way back announced copies become what mogilefsd knows, or are named; none is forgotten, or cut short."""
+    async with adopted(old_url) as ours:
+        fid = await ours.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1,), now=1)
+        await ours.write(files.close_upload, fid, dmid=1, key=b"k", classid=0, length=3, devids=(1,), now=1)
+        gone = await ours.write(files.open_upload, dmid=1, key=b"gone", classid=0, devids=(1,), now=1)
+        for each, devid in ((fid, 2), (fid, 3), (gone, 2)):
+            await ours.write(replicas.announce_copy, each, devid, now=100, lease=60)
+        with pytest.raises(InUse, match="3 copies are under way"):
+            await ours.write(adoption.settle_copies, now=159)
+        await ours.write(replicas.record_copy, fid, 3, now=100)
+        assert await ours.write(adoption.settle_copies, now=160) == [(fid, 2)]
+        with pytest.raises(InUse):
+            await ours.write(adoption.leave)
+        assert [each.fid for each in await ours.write(queues.claim_deletions, limit=9, now=160)] == [gone]
+        assert await ours.read(replicas.devices_of, gone) == (2,)
+        assert await ours.read(replicas.devices_of, fid) == (1, 3)
+        await ours.write(adoption.forget_copies, [(fid, 2)])
+        await ours.write(adoption.leave)
+
+
+async def test_what_we_made_ourselves_is_not_left(metadata: Metadata) -> None:
+    """A database that Tawara made has nothing to go back to, and no columns to widen."""
+    found = await metadata.read(findings.examine)
+    assert (found.own_version, found.adopted) == (1, False)
+    with pytest.raises(ConfigurationError, match="made by Tawara"):
+        adoption.refuse_to_leave(found)
+    assert adoption.planned(found, widen=True) == []
+    assert await metadata.write(adoption.adopt, widen=True, now=1) == []
+    assert not (await metadata.read(findings.examine)).adopted
+
+
+async def test_no_database_is_made_for_a_look(blank_url: str, engine: str) -> None:
+    """A mistyped URL, of an empty database or none, is said to be one, and nothing is made there."""
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no database" if engine == "sqlite" else "no tables"):
+            await open_metadata(blank_url, any_version=True)
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("engine", "collation", "same"),
+    [
+        ("sqlite", "", []),
+        ("postgresql", "", []),
+        ("mysql", "latin1 COLLATE latin1_swedish_ci", [("A", "a"), ("x", "x "), ("é", "e")]),
+        ("mysql", "latin1 COLLATE latin1_bin", [("x", "x ")]),
+        ("mysql", "latin1 COLLATE latin1_general_ci", [("A", "a"), ("x", "x ")]),
+        ("mysql", "utf8mb4 COLLATE utf8mb4_nopad_bin", []),
+    ],
+    indirect=["engine", "collation"],
+)
+async def test_which_keys_are_the_same(old_url: str, same: list[tuple[str, str]]) -> None:
+    """Asked of the database itself, and as it says, so it is: storing one of such a pair replaces the other."""
+    async with adopted(old_url.removesuffix(LATIN1_OPTION)) as ours:
+        found = await ours.read(findings.examine)
+        assert list(found.keys.same) == same
+        assert found.keys.meaning.startswith("keys that differ only" if same else "keys are compared byte for byte")
+        for one, other in (("A", "a"), ("x", "x "), ("é", "e")):
+            for key in (one, other):
+                fid = await ours.write(files.open_upload, dmid=1, key=key.encode(), classid=0, devids=(1,), now=1)
+                await ours.write(
+                    files.close_upload, fid, dmid=1, key=key.encode(), classid=0, length=1, devids=(1,), now=1
+                )
+            await ours.write(files.delete, 1, one.encode(), now=1)
+            if (one, other) in same:
+                with pytest.raises(UnknownKey):
+                    await ours.write(files.delete, 1, other.encode(), now=1)
+            else:
+                await ours.write(files.delete, 1, other.encode(), now=1)
+
+
+@pytest.mark.parametrize("engine", ["mysql"], indirect=True)
+@pytest.mark.parametrize("charset", ["latin1", "utf8mb4"])
+@pytest.mark.parametrize(
+    "collation", ["latin1 COLLATE latin1_swedish_ci", "utf8mb4 COLLATE utf8mb4_bin"], indirect=True
+)
+async def test_which_connections_mogilefsd_had(old_url: str, charset: str) -> None:
+    """From what is stored it is said whether keys have to be read as Latin-1 to be the bytes that clients gave."""
+    url = old_url.removesuffix(LATIN1_OPTION)
+    async with mogilefsd(url, charset=charset) as original:
+        for key in ("plain", "größe", "été"):
+            await original.store(1, key.encode())
+    async with examining(url) as metadata:
+        found = await metadata.read(findings.examine)
+    assert found.keys.probably_latin1 == (charset == "latin1")
+    assert any("keys=latin1" in note for note in found.notes) == (charset == "latin1")
+    async with adopted(url + LATIN1_OPTION if found.keys.probably_latin1 else url) as ours:
+        assert await ours.read(files.find, 1, "größe".encode()) is not None
+
+
+# --- what stands in the way -------------------------------------------------------------------------------------------
+
+
+async def test_what_deserves_a_look(old_url: str, engine: str) -> None:
+    """Settings, policies, tables and queues that we do not know or heed are named."""
+    async with original_at(old_url) as original:
+        await original.ask("INSERT INTO server_settings (field, value) VALUES ('memcache_servers', '10.0.0.9:11211')")
+        await original.ask("INSERT INTO server_settings (field, value) VALUES ('fsck_host', 'elsewhere')")
+        await original.ask("UPDATE class SET replpolicy = 'MyOwn(3)'")
+        await original.ask("INSERT INTO file_to_delete (fid) VALUES (1)")
+        await original.ask("CREATE TABLE plugin_metadata_names (nameid INT)")
+    async with examining(old_url) as metadata:
+        text = "\n".join((await metadata.read(findings.examine)).notes)
+    for word in ("memcache", "elsewhere", "MyOwn", "file_to_delete", "plugin_metadata_names"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("statement", "engines"),
+    [
+        ("UPDATE file SET dkey = NULL", ("sqlite", "postgresql", "mysql")),
+        ("UPDATE device SET status = NULL WHERE devid = 1", ("sqlite", "postgresql", "mysql")),
+        ("UPDATE file SET dkey = U&'\\4FF5'", ("postgresql",)),
+        ("ALTER TABLE file_on ENGINE=MyISAM", ("mysql",)),
+    ],
+)
+async def test_what_stands_in_the_way(old_url: str, engine: str, statement: str, engines: tuple[str, ...]) -> None:
+    """A database that we could not serve whole is not adopted, and not changed."""
+    if engine not in engines:
+        pytest.skip("cannot be on this engine")
+    async with original_at(old_url) as original:
+        await original.store(1, b"k")
+        await original.ask(statement)
+    before = databases.schema(old_url)
+    async with examining(old_url) as metadata:
+        assert len((await metadata.read(findings.examine)).obstacles) == 1
+        with pytest.raises(ConfigurationError):
+            await metadata.write(adoption.adopt, widen=True, now=1)
+        assert not (await metadata.read(findings.examine)).adopted
+    assert databases.schema(old_url) == before
+
+
+# --- beside a running mogilefsd ---------------------------------------------------------------------------------------
+
+
+async def test_leases_are_heeded_on_both_sides(old_url: str) -> None:
+    """What one side has claimed the other does not take, in either queue, whoever comes first."""
+    now = int(time.time())
+    async with original_at(old_url) as original, adopted(old_url) as ours:
+        fids = [await original.store(1, b"%d" % number) for number in range(4)]
+        theirs = await original.claim("file_to_replicate", limit=2)
+        claims = await ours.write(queues.claim_replications, limit=9, now=now, lease=60)
+        assert set(theirs) | {claim.fid for claim in claims} == set(fids)
+        assert len(theirs) == len(claims) == 2
+        assert await original.claim("file_to_replicate") == []
+        # Renewed, ours stays ours; finished by us, it is gone; what they have is theirs to finish.
+        claims = await ours.write(leases.renew, claims, until=now + 120)
+        for claim in claims:
+            await ours.write(queues.finish_replication, claim)
+        await original.finish("file_to_replicate", theirs[0])
+        assert await original.ask("SELECT fid FROM file_to_replicate") == [(theirs[1],)]
+        # Left by whoever died, it falls due for the other.
+        await original.ask("UPDATE file_to_replicate SET nexttry = 1")
+        (again,) = await ours.write(queues.claim_replications, limit=9, now=now, lease=60)
+        assert again.fid == theirs[1]
+        await ours.write(leases.release, [again], now=now - 1)
+        assert await original.claim("file_to_replicate") == [theirs[1]]
+        await ours.write(queues.finish_replication, again)
+        assert len(await original.ask("SELECT fid FROM file_to_replicate")) == 1
+
+
+async def test_claims_at_the_same_time(old_url: str) -> None:
+    """Whatever the order of claims that come together, each row goes to one side."""
+    now = int(time.time())
+    async with original_at(old_url) as original, adopted(old_url) as ours:
+        fids = [await original.store(1, b"%d" % number) for number in range(40)]
+        got: list[int] = []
+
+        async def we() -> None:
+            for _ in range(10):
+                claims = await ours.write(queues.claim_replications, limit=3, now=now, lease=60)
+                got.extend(claim.fid for claim in claims)
+
+        async def they() -> None:
+            for _ in range(10):
+                got.extend(await original.claim("file_to_replicate", limit=3))
+                await asyncio.sleep(0)
+
+        await asyncio.gather(we(), they())
+        assert sorted(got) == sorted(fids)
+
+
+async def test_failures_are_counted_as_far_as_its_columns_reach(old_url: str) -> None:
+    """Work that failed a thousand times is put off as any other, in columns of one byte."""
+    async with adopted(old_url) as ours:
+        await ours.write(queues.enqueue_replication, 1)
+        await ours.write(queues.enqueue_deletion, 1, 0)
+        (claim,) = await ours.write(queues.claim_replications, limit=1, now=1)
+        await ours.write(queues.postpone_replication, claim, nexttry=7, failcount=1000)
+        (deletion,) = await ours.write(queues.claim_deletions, limit=1, now=1)
+        await ours.write(queues.postpone_deletion, deletion, nexttry=7, failcount=1000)
+        (claim,) = await ours.write(queues.claim_replications, limit=1, now=7)
+        assert claim.failcount == 255
+
+
+@asynccontextmanager
+async def locks_of(metadata: Metadata, *hosts: str) -> AsyncIterator[FidLocks]:
+    locks = open_locks(metadata, hosts)
+    try:
+        yield locks
+    finally:
+        await locks.close()
+
+
+async def test_its_lock_of_a_fid(old_url: str) -> None:
+    """While it has the lock of a fid we have it not, and the other way round; others are free all the time."""
+    url = old_url.removesuffix(LATIN1_OPTION)
+    async with mogilefsd(url) as original, adopted(old_url) as ours, locks_of(ours) as locks:
+        assert await original.get_lock(name_of(5))
+        async with locks.hold(5) as held:
+            assert not held
+        async with locks.hold(6) as held, locks.hold(6) as again, locks.hold(7) as other:
+            assert (held, again, other) == (True, False, True)
+            async with mogilefsd(url) as second:
+                assert not await second.get_lock(name_of(6))
+                assert await second.get_lock(name_of(8))
+        assert await original.get_lock(name_of(6)) or original.engine == "mysql"
+        await original.release_lock(name_of(5))
+        async with locks.hold(5) as held:
+            assert held
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_its_hosts_on_postgresql(old_url: str) -> None:
+    """The lock is heeded whatever host it was taken under, and taken under each host that we are told of."""
+    async with (
+        mogilefsd(old_url, hostname="far") as far,
+        mogilefsd(old_url, hostname="unknown") as unknown,
+        adopted(old_url) as ours,
+        locks_of(ours, "far") as locks,
+    ):
+        for each in (far, unknown):
+            assert await each.get_lock(name_of(5))
+            async with locks.hold(5) as held:
+                assert not held
+            await each.release_lock(name_of(5))
+        async with locks.hold(5) as held:
+            assert held
+            assert not await far.get_lock(name_of(5))
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_locks_of_the_dead_on_sqlite(old_url: str) -> None:
+    """A lock whose process is gone, or that is an hour old, is taken over, on either side."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    async with mogilefsd(old_url, pid=child.pid) as dead, mogilefsd(old_url) as alive, adopted(old_url) as ours:
+        assert await dead.get_lock(name_of(5))
+        async with locks_of(ours) as locks, locks.hold(5) as held:
+            assert held
+            assert not await alive.get_lock(name_of(5))
+        assert await alive.get_lock(name_of(6))
+        await alive.ask("UPDATE lock SET acquiredat = acquiredat - 3601, pid = ?", os.getpid())
+        async with locks_of(ours) as locks, locks.hold(6) as held:
+            assert held
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
+async def test_locks_survive_a_lost_connection(old_url: str, engine: str, servers: Callable[[str], Server]) -> None:
+    """After the database was restarted, fids are locked as before, and what was held then is given back without ado."""
+    async with adopted(old_url) as ours, locks_of(ours) as locks:
+        async with locks.hold(5) as held:
+            assert held
+            servers(engine).kill()
+            servers(engine).start()
+        async with locks.hold(5) as held:
+            assert held
+            async with original_at(old_url) as original:
+                assert not await original.get_lock(name_of(5))
+
+
+async def test_a_lock_that_was_not_waited_for(old_url: str) -> None:
+    """Whoever is cancelled while taking a lock leaves it free."""
+    async with adopted(old_url) as ours, locks_of(ours) as locks:
+
+        async def hold() -> None:
+            async with locks.hold(5):
+                await asyncio.sleep(3600)
+
+        for pause in (0.0, 0.0, 0.005):
+            task = asyncio.create_task(hold())
+            await asyncio.sleep(pause)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            async with locks.hold(5) as held:
+                assert held
