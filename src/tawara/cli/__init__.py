@@ -33,6 +33,7 @@ _COMMANDS: Final = (
     (_DAEMONS, "node", "tawara.cli.daemons:node", "Run a storage node"),
     (_DAEMONS, "workers", "tawara.cli.daemons:workers", "Run the background care"),
     (_DAEMONS, "gateway", "tawara.cli.daemons:gateway", "Run the HTTP door"),
+    (_DAEMONS, "adopt", "tawara.cli.adopt:adopt", "Move into a database of MogileFS, and out again"),
     (_FILES, "put", "tawara.cli.put:put", "Store files"),
     (_FILES, "get", "tawara.cli.get:get", "Fetch files"),
     (_FILES, "ls", "tawara.cli.ls:ls", "List domains, or the keys of one"),

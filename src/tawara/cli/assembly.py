@@ -20,6 +20,7 @@ from tawara.cli.configuration import Configuration, address
 from tawara.client.nodes import NodeClient
 from tawara.metadata import uploads
 from tawara.metadata.bell import Bells
+from tawara.metadata.fid_locks import open_locks
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.errors import ConfigurationError
@@ -142,7 +143,11 @@ async def _start_what_knows_names(
     own_node: StorageNode | None,
 ) -> None:
     configuration = store.configuration
-    metadata = await open_metadata(_database(configuration, store.directory))
+    password_file = configuration.store.password_file
+    metadata = await open_metadata(
+        _database(configuration, store.directory),
+        password_file=store.directory / password_file if password_file else None,
+    )
     stack.push_async_callback(metadata.close)
     await metadata.write(uploads.count_beyond_files)
     if own_node is not None:
@@ -163,6 +168,10 @@ async def _start_what_knows_names(
         from tawara.workers.service import Workers
 
         care = configuration.workers
+        hosts = [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
+        locks = open_locks(metadata, hosts) if hosts else None
+        if locks is not None:
+            stack.push_async_callback(locks.close)
         await _start(
             stack,
             Workers(
@@ -172,8 +181,9 @@ async def _start_what_knows_names(
                 bells,
                 replicate=care.replicate,
                 delete=care.delete,
-                alone=set(rooms) == set(Room),
+                alone=set(rooms) == set(Room) and locks is None,
                 side_channel_port=side_channel_port or None,
+                locks=locks,
             ),
         )
     if Room.TRACKER in rooms:

@@ -34,6 +34,12 @@ class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
             description="Where the names are kept: sqlite:PATH (relative to this file), postgresql://USER@HOST/NAME, mysql://…."
         ),
     ] = "sqlite:tawara.db"
+    password_file: Annotated[
+        str, Doc(description='File with the password of the database; "" for none, or TAWARA_DB_PASSWORD.')
+    ] = ""
+    beside_mogilefsd: Annotated[
+        str, Doc(description='Host names, with commas, where mogilefsd runs on this database, too; "" for none.')
+    ] = ""
     min_free_mb: Annotated[int, Doc(ge=0, description="A device with less free space (MiB) gets no new files.")] = 100
     mindevcount: Annotated[
         int, Doc(ge=1, description="Copies of a file whose domain has no class row of its own for `default`.")

@@ -12,12 +12,8 @@ from collections.abc import Sequence
 
 from tawara.metadata import catalogue, migrations, queues, runs
 from tawara.metadata.contract import Transaction
-from tawara.metadata.findings import ADOPTED, PREFIX, Findings, count, examine
+from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, Findings, count, examine, widened
 from tawara.model.errors import ConfigurationError, InUse
-
-WIDENED = "tawara_widened"
-"""The setting that has the types of columns before they were widened: `table.column` -> type, as JSON."""
-
 
 # --- moving in --------------------------------------------------------------------------------------------------------
 
@@ -44,20 +40,18 @@ async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
     done = await migrations.migrate(tx, to=migrations.STEPS[-1].to)
     if widen and made_by_mogilefs and found.widening:
         columns = await catalogue.columns(tx)
-        before = await _widened(tx)
         # Remembered first: where DDL commits by itself, what is widened is never forgotten.
         await runs.set_all(
-            tx, {WIDENED: json.dumps({place: now_ for place, (now_, _) in found.widening.items()} | before)}
+            tx,
+            {
+                WIDENED: json.dumps(
+                    {place: before for place, (before, _) in found.widening.items()} | dict(found.widened)
+                )
+            },
         )
         for place, (_, then) in found.widening.items():
             done.append(await _run(tx, catalogue.retype(tx.dialect, columns[place], then)))
     return done
-
-
-async def _widened(tx: Transaction) -> dict[str, str]:
-    settings = await runs.settings(tx, WIDENED)
-    before: dict[str, str] = json.loads(settings.get(WIDENED, "{}"))
-    return before
 
 
 async def _run(tx: Transaction, statement: str) -> str:
@@ -75,6 +69,20 @@ def refuse_to_leave(found: Findings) -> None:
             "The database was made by Tawara, not adopted: there is nothing to go back to",
             hint="Copy the files into a MogileFS by `tawara get -r`.",
         )
+
+
+def planned_to_leave(found: Findings) -> list[str]:
+    """What going back would do, in words; nothing when there is nothing of ours."""
+    steps: list[str] = []
+    if found.copies:
+        steps.append(f"gives {found.copies} announced copies over to mogilefsd, or deletes them from their devices")
+    steps += [f"narrows {place} to {type_} again" for place, type_ in found.widened.items()]
+    if found.own_version:
+        lost = f", and with them the media types of {found.media_types} files" if found.media_types else ""
+        steps.append(f"drops the tables {PREFIX}*{lost}")
+    if found.own_version or found.adopted:
+        steps.append(f"removes the settings {PREFIX}*")
+    return steps
 
 
 async def settle_copies(tx: Transaction, *, now: int) -> list[tuple[int, int]]:
@@ -118,7 +126,7 @@ async def leave(tx: Transaction) -> list[str]:
     tables = await catalogue.tables(tx)
     if version and "tawara_copy" in tables and await count(tx, "tawara_copy"):
         raise InUse("tawara_copy has rows; let the workers finish what they have begun, then try again")
-    before = await _widened(tx)
+    before = widened(await runs.settings(tx, PREFIX))
     columns = await catalogue.columns(tx)
     narrow = {place: type_ for place, type_ in before.items() if columns[place].type != type_}
     await catalogue.refuse_what_does_not_fit(tx, narrow)

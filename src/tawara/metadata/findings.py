@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ PREFIX = "tawara_"
 """Of all tables and settings that are ours."""
 ADOPTED = "tawara_adopted"
 """The setting that says when we moved in; a database that we made ourselves does not have it."""
+
+WIDENED = "tawara_widened"
+"""The setting that has the types of columns before they were widened: `table.column` -> type, as JSON."""
 
 _NEEDED = {
     *("domain", "class", "file", "tempfile", "file_on", "host", "device", "server_settings", "fsck_log", "checksum"),
@@ -79,6 +83,8 @@ class Findings:
     """Why it cannot be adopted as it is."""
     widening: Mapping[str, tuple[str, str]]
     """Columns that could be wider: `table.column` -> type now, type then."""
+    widened: Mapping[str, str]
+    """Columns that we have made wider: `table.column` -> type before."""
     media_types: int = 0
     """Files of which only our tables know the media type."""
     copies: int = 0
@@ -117,9 +123,16 @@ async def examine(tx: Transaction) -> Findings:
         notes=tuple(await _notes(tx, tables, settings, keys)),
         obstacles=tuple(await _obstacles(tx, tables, keys)),
         widening=widening,
+        widened=widened(settings),
         media_types=await count(tx, "tawara_file", "content_type IS NOT NULL") if "tawara_file" in tables else 0,
         copies=await count(tx, "tawara_copy") if "tawara_copy" in tables else 0,
     )
+
+
+def widened(settings: Mapping[str, str]) -> dict[str, str]:
+    """The types of columns before we widened them: `table.column` -> type."""
+    before: dict[str, str] = json.loads(settings.get(WIDENED, "{}"))
+    return before
 
 
 _QUEUES = (
@@ -228,8 +241,6 @@ async def _notes(tx: Transaction, tables: Mapping[str, str], settings: Mapping[s
         notes.append(
             "list_keys compares prefixes byte for byte; mogilefsd takes upper and lower case for the same here"
         )
-    if keys.probably_latin1:
-        notes.append("keys seem to have been stored over connections that spoke Latin-1: add ?keys=latin1 to the URL")
     for field, words in _SETTINGS.items():
         if settings.get(field):
             notes.append(f"the setting {field} is {settings[field]}: {words}")

@@ -1,0 +1,276 @@
+"""`tawara adopt`: move into a database of MogileFS, and out again; nothing is changed without --yes."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
+
+from cyclopts import Parameter
+
+from tawara.cli import output
+from tawara.cli.configuration import FILE, Configuration, load, render
+from tawara.cli.first_run import write_once
+from tawara.client.nodes import NodeClient
+from tawara.metadata import adoption, cluster, findings, replicas
+from tawara.metadata.contract import Metadata
+from tawara.metadata.fid_locks import open_locks
+from tawara.metadata.findings import Findings
+from tawara.metadata.open import open_metadata
+from tawara.metadata.server import Pace
+from tawara.model import mogilefsd_conf
+from tawara.model.errors import ConfigurationError, Exit, NodeUnreachable, UsageError
+from tawara.model.mogilefsd_conf import Moved
+
+PATIENCE = Pace(readers=1, writers=1, answer=3600.0)
+"""Counting all files of a large database, or altering its tables, takes minutes."""
+PASSWORD_FILE = "database.password"  # noqa: S105 - a file's name
+
+
+def adopt(
+    url: str | None = None,
+    /,
+    *,
+    mogilefsd_conf: Annotated[Path | None, Parameter(name="--mogilefsd-conf")] = None,
+    write: Path | None = None,
+    widen: Annotated[bool, Parameter(negative="")] = False,
+    undo: Annotated[bool, Parameter(negative="")] = False,
+    yes: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Move into a database of MogileFS 2.73, or out again.
+
+    Says what is there, what that means, and what would change; changes it with --yes. Only tables of our own are added,
+    so mogilefsd may run all the time, and go on after --undo.
+
+    Examples:
+
+        tawara adopt mysql://mogile@db/mogilefs
+
+        tawara adopt --mogilefsd-conf /etc/mogilefs/mogilefsd.conf --write /etc/tawara --yes
+
+        tawara adopt mysql://mogile@db/mogilefs --undo --yes
+
+    Parameters
+    ----------
+    url
+        The database. Its password is that of mogilefsd.conf, or TAWARA_DB_PASSWORD.
+    mogilefsd_conf
+        A configuration of mogilefsd, to be put into words of ours.
+    write
+        With --yes, write tawara.toml, and the password in a file of its own, into this directory.
+    widen
+        Make columns wider, too: longer keys, IPv6. mogilefsd reads them all the same.
+    undo
+        Take away again what was added and widened.
+    yes
+        Do it.
+    json
+        Say all as one JSON object.
+    """
+    moved = _read(mogilefsd_conf)
+    if url is None and moved is None:
+        raise UsageError("Which database?", hint="Give its URL, or --mogilefsd-conf.")
+    if undo and (widen or write):
+        raise UsageError("--undo takes neither --widen nor --write")
+    database = _absolute(url or (moved.database if moved else ""))
+    password = moved.password if moved and moved.password and url is None else None
+    return asyncio.run(_run(database, password, moved, write=write, widen=widen, undo=undo, yes=yes, json=json))
+
+
+def _read(path: Path | None) -> Moved | None:
+    if path is None:
+        return None
+    # Bytes that are not UTF-8 may stand in a comment or a password.
+    return mogilefsd_conf.move(mogilefsd_conf.parse(path.read_text(errors="surrogateescape")))
+
+
+def _absolute(url: str) -> str:
+    """A relative path, which would mean another file in a configuration elsewhere, from the root."""
+    scheme, _, path = url.partition(":")
+    return f"sqlite://{quote(str(Path(unquote(path)).absolute()))}" if scheme == "sqlite" and path[:1] != "/" else url
+
+
+async def _run(
+    database: str,
+    password: str | None,
+    moved: Moved | None,
+    *,
+    write: Path | None,
+    widen: bool,
+    undo: bool,
+    yes: bool,
+    json: bool,
+) -> int:
+    metadata = await open_metadata(database, password=password, pace=PATIENCE, any_version=True)
+    try:
+        found = await metadata.read(findings.examine)
+        report: dict[str, Any] = {"database": database, "found": asdict(found)}
+        if undo:
+            report |= await _undo(metadata, found, yes=yes)
+        else:
+            report["steps"] = adoption.planned(found, widen=widen)
+            if yes:
+                report["done"] = await metadata.write(adoption.adopt, widen=widen, now=int(time.time()))
+    finally:
+        await metadata.close()
+    if not undo:
+        configuration = _configuration(database, moved, latin1=found.keys.probably_latin1)
+        report["settings"] = configuration
+        report["notes"] = [list(note) for note in moved.notes] if moved else []
+        if write is not None and yes:
+            report["written"] = _write(write, configuration, password)
+    if json:
+        output.json_line(report)
+    else:
+        _say(report, found, undo=undo, yes=yes)
+    return Exit.FAILURE if found.obstacles and not undo else Exit.OK
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+async def _undo(metadata: Metadata, found: Findings, *, yes: bool) -> dict[str, Any]:
+    adoption.refuse_to_leave(found)
+    if not yes:
+        return {"steps": adoption.planned_to_leave(found)}
+    copies = await metadata.write(adoption.settle_copies, now=int(time.time()))
+    left = await _delete_copies(metadata, copies) if copies else []
+    await metadata.write(adoption.forget_copies, copies)
+    return {"done": await metadata.write(adoption.leave), "left_behind": left}
+
+
+async def _delete_copies(metadata: Metadata, copies: list[tuple[int, int]]) -> list[str]:
+    """Delete what lies where no row will name it; the URLs of what could not be deleted."""
+    known = await metadata.read(cluster.load)
+    locks = open_locks(metadata, ())
+    left: list[str] = []
+    try:
+        async with NodeClient() as nodes:
+            for fid, devid in copies:
+                url = known.url(devid, fid)
+                # A mogilefsd that is running may be making, or have made, the same copy by now.
+                async with locks.hold(fid) as held:
+                    if url is None or devid in await metadata.read(replicas.devices_of, fid):
+                        continue
+                    if not held or not await _is_deleted(nodes, url):
+                        left.append(url)
+    finally:
+        await locks.close()
+    return left
+
+
+async def _is_deleted(nodes: NodeClient, url: str) -> bool:
+    try:
+        await nodes.delete(url)
+    except NodeUnreachable:
+        return False
+    return True
+
+
+# --- the configuration ------------------------------------------------------------------------------------------------
+
+
+def _configuration(database: str, moved: Moved | None, *, latin1: bool) -> dict[str, str | int]:
+    """The settings that are not as they are by default, `section.name` -> value.
+
+    `latin1`: mogilefsd's connections speak Latin-1, so keys are to be read as it reads them.
+    """
+    if latin1 and "keys=" not in database:
+        database += f"{'&' if '?' in database else '?'}keys=latin1"
+    settings: dict[str, str | int] = {"store.database": database}
+    if moved is not None:
+        settings["store.beside_mogilefsd"] = socket.gethostname()
+        settings |= moved.settings
+    return settings
+
+
+def _rendered(settings: Mapping[str, str | int]) -> str:
+    made: Configuration = load(None, environment={}, settings=[f"{name}={value}" for name, value in settings.items()])
+    return render(made)
+
+
+def _write(directory: Path, settings: Mapping[str, str | int], password: str | None) -> list[str]:
+    """Write what is not there yet; the paths. Raises ConfigurationError for a file that is there and different."""
+    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    files = {FILE: (_rendered(settings), 0o644)}
+    if password is not None:
+        files = {
+            PASSWORD_FILE: (password + "\n", 0o600),
+            FILE: (_rendered({**settings, "store.password_file": PASSWORD_FILE}), 0o644),
+        }
+    for name, (text, mode) in files.items():
+        path = directory / name
+        write_once(path, text, mode)
+        if path.read_text(errors="surrogateescape") != text:
+            raise ConfigurationError(f"{path} exists, and is different", hint="Move it away, or leave out --write.")
+    return [str(directory / name) for name in files]
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _say(report: Mapping[str, Any], found: Findings, *, undo: bool, yes: bool) -> None:
+    _say_what_is_there(report["database"], found)
+    if undo:
+        _say_list(
+            "Left behind, for a device does not answer; harmless, delete them by hand:", report.get("left_behind")
+        )
+    else:
+        _say_list("In the way:", found.obstacles)
+        if report["settings"]["store.database"] != report["database"]:
+            _say_list(
+                "Mind:", ["mogilefsd's connections speak Latin-1, so ours have to read keys likewise: keys=latin1"]
+            )
+        _say_list("Good to know:", found.notes)
+        _say_list("Cannot be represented here:", found.limits)
+        _say_list("tawara.toml:", [f"{name} = {jsonlib.dumps(value)}" for name, value in report["settings"].items()])
+        _say_list("Of mogilefsd.conf, without a setting here:", [f"{key}: {words}" for key, words in report["notes"]])
+        _say_list("Written:", report.get("written"))
+    if yes:
+        _say_list("Done:", report["done"] or ["nothing; all was done already"])
+    elif report["steps"]:
+        _say_list("It would be changed like this, with --yes:", report["steps"])
+    else:
+        output.line("\nNothing is to be done.")
+
+
+def _say_what_is_there(database: str, found: Findings) -> None:
+    if found.own_version == 0:
+        state = "a database of MogileFS, not adopted"
+    else:
+        state = "a database of MogileFS, adopted" if found.adopted else "a database that Tawara made"
+    output.line(f"{database}: {state}\n")
+    domains = [f"{each.name} ({_number(each.files, 'file')})" for each in found.domains]
+    rows = [
+        ("domains", ", ".join(domains) or "none"),
+        ("files", f"{found.files:,}, {output.human_size(found.bytes)}, {_number(found.replicas, 'replica')}"),
+        ("hosts", _states(found.hosts)),
+        ("devices", _states(found.devices)),
+        ("queues", ", ".join(f"{name} {rows:,}" for name, rows in found.queues.items() if rows) or "empty"),
+        ("keys", " ".join(filter(None, (found.keys.type, found.keys.collation)))),
+    ]
+    for name, value in rows:
+        output.line(f"  {name:<8} {output.printable(value)}")
+    output.line(f"           {found.keys.meaning}")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _states(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+
+
+def _say_list(head: str, items: Any) -> None:
+    if items:
+        output.line(f"\n{head}")
+        for item in items:
+            output.line(f"  {output.printable(item)}")
