@@ -56,7 +56,8 @@ def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop:
     base = next(path for path in workshop.built["debian"].packages if "tawara-base" in path.name)
     assert base.stat().st_size < 65e6
     install(host, "debian")
-    assert host.shell("curl -fsS http://debian.example/").strip() == "made at build time"
+    fetch = "curl -fsS http://debian.example/"
+    host.wait_for("nginx", lambda: host.shell(fetch, check=False).strip() == "made at build time", 120)
     assert ssh(host, "debian", "systemctl --failed --no-legend") == ""
     assert int(ssh(host, "debian", "df --output=size / | tail -n 1")) > 5.5e6
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-debian")

@@ -75,7 +75,8 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
         disk.find("driver").set("discard", "unmap")  # type: ignore[union-attr]
     if guest.image is None:
         identity = _disk(devices, "raw", "@INSTANCE@/identity.tar", prefix + next(letters), guest.bus)
-        SubElement(identity, "readonly")
+        if guest.bus not in ("ide", "sata"):  # QEMU has no read-only disks on these
+            SubElement(identity, "readonly")
     if guest.bus == "scsi":
         SubElement(devices, "controller", type="scsi", model="virtio-scsi" if guest.image is None else "lsilogic")
     SubElement(devices, "controller", type="usb", model="none")

@@ -33,6 +33,7 @@ def test_the_domain_is_well_formed_whatever_the_guest_is_called(bus: str, text: 
     assert top.findtext("name") == "w"
     assert {target.get("bus") for target in top.iterfind("devices/disk/target")} == {bus}
     assert len(top.findall("devices/filesystem")) == shares
+    assert bool(top.findall("devices/disk/readonly")) == (bus not in ("ide", "sata"))
 
 
 def test_packaged_layers_keep_their_owner() -> None:

@@ -104,11 +104,13 @@ def guest_files(guest: Guest) -> dict[str, Node]:
     if lines := mounts(guest):
         tree["etc/fstab"] = file("LABEL=tawara-root / ext4 defaults,noatime 0 1\n" + lines)
         tree |= {place: directory() for place in mount_points(guest)}
+    given = {file.path for file in guest.files}
     for name in guest.services:
         unit = name if "." in name else f"{name}.service"
-        inside = f"etc/systemd/system/{unit}" in {given.path.lstrip("/") for given in guest.files}
-        target = f"/etc/systemd/system/{unit}" if inside else f"/lib/systemd/system/{unit}"
-        tree[f"etc/systemd/system/multi-user.target.wants/{unit}"] = symlink(target)
+        # An instance (web@1.service) is enabled by a link to its template (web@.service).
+        template = re.sub(r"@[^.]+", "@", unit)
+        place = "/etc/systemd/system" if f"/etc/systemd/system/{template}" in given else "/lib/systemd/system"
+        tree[f"etc/systemd/system/multi-user.target.wants/{unit}"] = symlink(f"{place}/{template}")
     return tree
 
 
