@@ -22,9 +22,11 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 from tawara.client import side_channel
+from tawara.client.heads import Heads
 from tawara.model import errors
 from tawara.model.cluster import HashType
 from tawara.model.limits import Limits
+from tawara.wire.head_answer import HeadAnswer
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
@@ -98,6 +100,9 @@ class NodeClient:
             total=connect_timeout + answer_timeout, sock_connect=connect_timeout, sock_read=answer_timeout
         )
         self._long = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=stall_timeout)
+        self._heads = Heads(
+            connect_timeout=connect_timeout, answer_timeout=answer_timeout, connections_per_host=connections_per_host
+        )
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
         self._per_host = connections_per_host
@@ -114,7 +119,8 @@ class NodeClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection; requests under way fail. The client may be used again."""
+        """Close every connection; requests under way fail, but those for sizes. The client may be used again."""
+        self._heads.close()
         sessions, self._pooled, self._single = (self._pooled, self._single), None, None
         for session in sessions:
             if session is not None:
@@ -124,11 +130,14 @@ class NodeClient:
 
     async def size(self, url: str) -> int | None:
         """The bytes of the file at `url`, None if the node says that it is not there. Raises NodeUnreachable."""
-        async with self._request("HEAD", url) as answer:
-            if answer.status == 404:
-                return None
-            _expect(answer, url, 200)
-            return _length(answer, url)
+        with _speaking_with(url):
+            answer = await self._heads.ask(url)
+        if answer.status == 404:
+            return None
+        _expect(answer, url, 200)
+        if answer.length is None:
+            raise errors.NodeUnreachable(f"{url}: the node does not say how long the file is")
+        return answer.length
 
     async def make_directory(self, url: str) -> bool:
         """MKCOL: whether the directory is there now; False if the node does not do that (400, 405, 501).
@@ -382,7 +391,7 @@ def _abort(writer: AbstractStreamWriter) -> None:
         writer.transport.abort()
 
 
-def _expect(answer: aiohttp.ClientResponse, url: str, *wanted: int) -> None:
+def _expect(answer: aiohttp.ClientResponse | HeadAnswer, url: str, *wanted: int) -> None:
     if answer.status not in wanted:
         raise errors.NodeUnreachable(f"{url}: the node answered {answer.status} {(answer.reason or '')[:80]}".rstrip())
 
