@@ -46,6 +46,9 @@ class File:
     storage_class: str
 
 
+Answer: TypeAlias = Told | File | int
+
+
 @dataclass(frozen=True)
 class Call:
     """One call and its answer. `began` and `ended` are counted by one clock."""
@@ -54,7 +57,7 @@ class Call:
     key: str
     began: int
     ended: int
-    answer: Told | File | int
+    answer: Answer
     """INFO is answered with a File, PATHS with the fid of its paths, unless with UNKNOWN_KEY; the others with Told."""
     target: str = ""
     """The new key of a RENAME."""
@@ -149,7 +152,9 @@ def _place_what_changes_nothing(
         before = placed
         changes: list[tuple[int, State]] = []
         first_end = NEVER
-        for place, call in enumerate(calls):
+        first_open = (~placed & (placed + 1)).bit_length() - 1
+        for place in range(first_open, len(calls)):
+            call = calls[place]
             if call.began > first_end:
                 break
             if placed >> place & 1:
@@ -163,4 +168,4 @@ def _place_what_changes_nothing(
             else:
                 placed |= 1 << place
         if placed == before:
-            return placed, sorted(changes, key=lambda each: (calls[each[0]].answer is not Told.LOST, -each[0]))
+            return placed, sorted(changes, key=lambda each: -calls[each[0]].ended)
