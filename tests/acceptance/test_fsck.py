@@ -78,8 +78,9 @@ async def run(tx: Transaction, sql: str, *values: object) -> None:
 async def assert_whole(made: Cluster, client: AsyncClient, key: str, fid: int, *, copies: int = 2) -> None:
     """The file has its copies, each whole, none of them without a row, and the next check finds nothing to say."""
     await settled(made)
-    await made.until(lambda: len(made.replicas(fid)) == copies)
-    stored = await found(made, fid)
+    async with asyncio.timeout(20):  # a claimed file is neither due nor announced for a moment
+        while len((stored := await found(made, fid)).devids) != copies or len(made.replicas(fid)) != copies:
+            await asyncio.sleep(0.02)
     assert len(stored.devids) == stored.devcount == copies
     assert sorted(map(str, made.replicas(fid))) == sorted(str(made.path(devid, fid)) for devid in stored.devids)
     assert {path.read_bytes() for path in made.replicas(fid)} == {BODY}
