@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+import structlog
+
 from tawara.client.nodes import NodeClient
 from tawara.metadata.bell import Bells
 from tawara.metadata.sqlite import SqliteMetadata
@@ -32,4 +34,6 @@ async def work(database: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Nobody reads standard output after the word `ready`; a pipe that is full would hold us up.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(work(Path(sys.argv[1])))

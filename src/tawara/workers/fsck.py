@@ -175,10 +175,10 @@ class Fsck:
             if verdict is None:
                 break
             if verdict.again:
-                log.info("a device does not answer; the file is looked at again later", fid=file.fid)
+                log.debug("a device does not answer; the file is looked at again later", fid=file.fid)
             if await self._metadata.write(fsck.settle, held.claim, file, verdict, now=int(time.time())):
                 if verdict.events:
-                    log.info("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
+                    log.debug("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
                 if verdict.replicate:
                     self._bells.replicate.ring()
                 return
