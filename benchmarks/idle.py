@@ -2,9 +2,9 @@
 
     python -m benchmarks.idle [--seconds 30] [--connections 5000 10000] [--processes 1] [--database URL]
 
-First `tawara up`, then a storage node with four devices and a tracker apart, on SQLite unless told otherwise. Wake-ups are
-the voluntary context switches of all threads; processor time is the kernel's own account, in nanoseconds. Held connections
-are each asked once before memory is looked at, and again afterwards, all at once.
+First `tawara up`, then a storage node with four devices and a tracker apart, on SQLite unless told otherwise. Wake-ups
+are the voluntary context switches of all threads; processor time is the kernel's own account, in nanoseconds. Held
+connections are each asked once before memory is looked at, and again afterwards, all at once.
 """
 
 from __future__ import annotations
