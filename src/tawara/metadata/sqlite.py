@@ -1,8 +1,8 @@
 """The embedded engine: SQLite in WAL mode, read on the event loop, written by one thread with group commit.
 
 A point look-up costs some tens of microseconds, less than handing it to a thread, so reads run right where they are
-asked. Changes queue up for the writer, which takes all that wait into one transaction (each in a savepoint of its own)
-and makes them durable with one fsync; while that runs, the next ones gather.
+asked. Changes queue up for the writer, which takes all that wait into one transaction (in savepoints, so that each can
+fail alone) and makes them durable with one fsync. While that runs, or another process has its turn, the next gather.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import asyncio
 import queue
 import sqlite3
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tawara.metadata.contract import Dialect, P, Question, Row, T, Transaction
+from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together
 from tawara.metadata.dialect import StandardDialect
 from tawara.metadata.founding import check_own_version
+from tawara.metadata.turn import Turn
 from tawara.model.errors import ConfigurationError, Db, Dup, TawaraError
 
 GROUP = 256
 """Most changes in one commit."""
 BUSY_SECONDS = 10.0
-"""How long a change waits for another process that is writing."""
+"""How long a change waits for others that are writing, before it is answered with Db."""
 
 
 class SqliteDialect(StandardDialect):
@@ -101,18 +103,22 @@ def _finish(coroutine: Awaitable[T]) -> T:
 class _Change:
     """A change that waits for the writer, and whom to tell."""
 
-    make: Callable[[Transaction], Awaitable[Any]]
+    question: Callable[..., Awaitable[Any]]
+    call: Call
     future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
+    answer: Answer = None
 
     def tell(self) -> None:
         if self.future.done():
             return  # whoever asked has been cancelled; the change stands all the same
-        if self.error is not None:
-            self.future.set_exception(self.error)
+        if isinstance(self.answer, BaseException):
+            self.future.set_exception(self.answer)
         else:
-            self.future.set_result(self.result)
+            self.future.set_result(self.answer)
+
+    def give_up(self) -> None:
+        self.answer = Db("The database is busy")
+        self.tell()
 
 
 class SqliteMetadata:
@@ -126,15 +132,16 @@ class SqliteMetadata:
         try:
             self._writer_connection = _connect(path)
             self._reader = _connect(path, readonly=True)
-        except sqlite3.Error as error:
+            self._turn = Turn(path)
+        except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f"{path} cannot be opened as a database: {error}") from error
         try:
             self._check_schema(any_version)
         except BaseException:
-            self._reader.close()
-            self._writer_connection.close()
+            self._close_all()
             raise
         self._reading = SqliteTransaction(self._reader)
+        self._writing = SqliteTransaction(self._writer_connection)
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
@@ -178,8 +185,13 @@ class SqliteMetadata:
             raise Db("The database is closed")
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = self._loop.create_future()
-        self._changes.put(_Change(lambda transaction: change(transaction, *args, **kwargs), future))
-        return await future
+        waiting = _Change(change, Call(args, kwargs), future)
+        self._changes.put(waiting)
+        patience = self._loop.call_later(BUSY_SECONDS, waiting.give_up)
+        try:
+            return await future
+        finally:
+            patience.cancel()
 
     async def close(self) -> None:
         """See Metadata."""
@@ -187,22 +199,24 @@ class SqliteMetadata:
             return
         self._closed = True
         self._changes.put(None)
-        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._writer.join, BUSY_SECONDS)
+        if not self._writer.is_alive():  # else someone keeps the file locked, and the thread ends with the process
+            self._close_all()
+
+    def _close_all(self) -> None:
         self._reader.close()
         self._writer_connection.close()
+        self._turn.close()
 
     # --- the writer's thread ------------------------------------------------------------------------------------------
 
     def _write_groups(self) -> None:
-        while (first := self._changes.get()) is not None:
-            group, last = self._gather(first)
-            try:
-                self._commit(group)
-            except Exception:
-                self._commit_alone(group)
+        last = False
+        while not last and (first := self._changes.get()) is not None:
+            with self._turn:
+                group, last = self._gather(first)
+                self._make(group)
             self._deliver(group)
-            if last:
-                return
 
     def _gather(self, first: _Change) -> tuple[list[_Change], bool]:
         """All that wait now, and whether the writer is to stop after them."""
@@ -217,35 +231,57 @@ class SqliteMetadata:
             group.append(change)
         return group, False
 
-    def _commit_alone(self, group: list[_Change]) -> None:
-        """The group could not be committed: find out which of its changes can, so that one spoils it for no other."""
-        for change in group:
-            change.error = None
-            try:
-                self._commit([change])
-            except Exception as error:
-                change.error = error if isinstance(error, TawaraError) else Db(f"Database error: {error}")
+    def _make(self, group: Sequence[_Change]) -> None:
+        """Make and commit changes, all at once; or else each by itself, so that one spoils it for no other."""
+        try:
+            self._commit(group)
+        except Exception as error:
+            if len(group) == 1 or _is_busy(error):
+                for change in group:
+                    change.answer = error if isinstance(error, TawaraError) else Db(f"Database error: {error}")
+                return
+            for change in group:
+                self._make([change])
 
-    def _commit(self, group: list[_Change]) -> None:
+    def _commit(self, group: Sequence[_Change]) -> None:
         execute = self._writer_connection.execute
-        transaction = SqliteTransaction(self._writer_connection)
         execute("BEGIN IMMEDIATE")
         try:
+            parties: defaultdict[Together | None, list[_Change]] = defaultdict(list)
             for change in group:
-                execute("SAVEPOINT one")
-                try:
-                    change.result = _finish(change.make(transaction))
-                except sqlite3.Error:
-                    raise
-                except Exception as error:
-                    change.error = error
-                    execute("ROLLBACK TO one")
-                execute("RELEASE one")
+                if not change.future.done():  # nobody was told meanwhile that it could not be made
+                    parties[getattr(change.question, "together", None)].append(change)
+            for many, party in parties.items():
+                if many is None or len(party) == 1 or not self._try_together(many, party):
+                    for change in party:
+                        change.answer = self._try(change.question, *change.call.args, **change.call.kwargs)
             execute("COMMIT")
         except BaseException:
             if self._writer_connection.in_transaction:
                 execute("ROLLBACK")
             raise
+
+    def _try_together(self, many: Together, party: Sequence[_Change]) -> bool:
+        answers = self._try(many, [change.call for change in party])
+        if isinstance(answers, Exception):
+            return False
+        for change, answer in zip(party, answers, strict=True):
+            change.answer = answer
+        return True
+
+    def _try(self, change: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Answer:
+        """What a change answers; when it raises, it leaves nothing."""
+        execute = self._writer_connection.execute
+        execute("SAVEPOINT one")
+        try:
+            answer = _finish(change(self._writing, *args, **kwargs))
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            answer = error
+            execute("ROLLBACK TO one")
+        execute("RELEASE one")
+        return answer
 
     def _deliver(self, group: list[_Change]) -> None:
         def tell() -> None:
@@ -255,6 +291,11 @@ class SqliteMetadata:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(tell)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Someone who takes no turns, as mogilefsd, has kept the file locked for too long."""
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
