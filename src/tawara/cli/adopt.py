@@ -141,8 +141,10 @@ async def _undo(metadata: Metadata, found: Findings, *, yes: bool) -> dict[str, 
     if not yes:
         return {"steps": adoption.planned_to_leave(found)}
     copies = await metadata.write(adoption.settle_copies, now=int(time.time()))
-    left = await _delete_copies(metadata, copies) if copies else []
-    await metadata.write(adoption.forget_copies, copies)
+    left: list[str] = []
+    if copies:
+        left = await _delete_copies(metadata, copies)
+        await metadata.write(adoption.forget_copies, copies)
     return {"done": await metadata.write(adoption.leave), "left_behind": left}
 
 

@@ -148,7 +148,7 @@ def database_url(dsn: str, user: str, notes: list[tuple[str, str]]) -> str:
         return f"sqlite://{quote(path)}" if path.startswith("/") else f"sqlite:{quote(path)}"
     options = _options(found[2], positional=driver != "pg")
     database = _take(options, "database", "dbname", "db")
-    host = _take(options, "host", "hostname")
+    host = _take(options, "host", "hostname").strip("[]")
     port = _take(options, "port")
     socket = _take(options, "mysql_socket", "mariadb_socket")
     if port and not port.isdecimal():
@@ -176,7 +176,7 @@ def _options(text: str, *, positional: bool) -> dict[str, str]:
     """The parts of a DSN: `name=value`, or with `positional` in the order database, host, port."""
     options: dict[str, str] = {}
     names = iter(("database", "host", "port")) if positional else iter(())
-    for part in re.split(r"[;:]" if positional else ";", text):
+    for part in re.split(r"[;:](?![^\[\]]*\])" if positional else ";", text):
         name, equals, value = part.partition("=")
         position = next(names, None)
         if equals:

@@ -1,0 +1,373 @@
+"""docs/adopt.md, walked from its first command to its last, with an old installation on each of the engines.
+
+The old installation is made of its database, a double of mogilefsd that works on it in its own statements, and storage
+nodes that are plain HTTP servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tawara.client import AsyncClient
+from tawara.metadata.fid_locks import name_of
+from tests.acceptance.daemons import Daemon
+from tests.acceptance.store import TAWARA, free_ports
+from tests.contract.servers import PASSWORD, Server
+from tests.mogilefsd import databases
+from tests.mogilefsd.double import Mogilefsd, mogilefsd
+from tests.mogilefsd.plain_node import PlainNode, plain_node
+
+PAGE = Path(__file__).parents[2] / "docs" / "adopt.md"
+ROOMS = ("tracker", "workers", "node")
+
+
+def steps() -> dict[str, list[str]]:
+    """The commands of the page, by the heading they stand under."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# 0123456789.").strip()
+        elif line.startswith("    "):
+            found.setdefault(heading, []).append(line.strip())
+    return found
+
+
+def test_all_commands_of_the_page_are_walked() -> None:
+    """Every heading with commands is one that the walk knows, in its order."""
+    assert list(steps()) == [
+        *("Look", "Adopt", "A tracker of ours, beside mogilefsd", "Workers, beside mogilefsd", "Without mogilefsd"),
+        *("Storage nodes", "Longer keys, IPv6", "Back"),
+    ]
+    assert sum(map(len, steps().values())) == 19
+
+
+@dataclass
+class Operator:
+    """Who walks the page: its commands, with the places of this machine, one after the other."""
+
+    directory: Path
+    places: dict[str, str]
+    machine: dict[str, Callable[[], None]]
+    """What `systemctl` commands do here."""
+    daemons: dict[str, Daemon] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    def do(self, command: str) -> str:
+        """Execute a command of the page; what it printed."""
+        if command in self.machine:
+            self.machine[command]()
+            return ""
+        for place, here in self.places.items():
+            command = command.replace(place, here)
+        words = shlex.split(command)
+        assert words[0] == "tawara", command
+        assert PASSWORD not in command
+        if words[1] in ROOMS:
+            self.stop(words[1])
+            daemon = Daemon(words[1], words[1:], self.directory)
+            self.daemons[words[1]] = daemon
+            daemon.start()
+            return ""
+        return self.run(*words[1:])
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """What a tawara command prints."""
+        done = subprocess.run(
+            [*TAWARA, *arguments],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=60,
+            cwd=self.directory,
+            check=False,
+        )
+        assert done.returncode == status, (arguments, done.stdout, done.stderr)
+        self.said.append(done.stdout + done.stderr)
+        return done.stdout
+
+    def stop(self, *rooms: str) -> None:
+        for room in rooms:
+            daemon = self.daemons.pop(room, None)
+            if daemon is not None and daemon.process is not None:
+                daemon.stop()
+
+    def end(self) -> None:
+        for daemon in self.daemons.values():
+            daemon.end()
+
+
+@dataclass
+class Old:
+    """The old installation."""
+
+    url: str
+    original: Mogilefsd
+    nodes: tuple[PlainNode, PlainNode]
+    schema: str
+
+    async def store(self, key: bytes, body: bytes) -> int:
+        """A file as its clients store it, on device 1."""
+        fid = await self.original.open(1, key, 1)
+        path = self.nodes[0].path(1, fid)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        await self.original.close_upload(fid, 1, key, 1, len(body))
+        return fid
+
+    def replicas(self, fid: int) -> list[Path]:
+        """What lies on the disks."""
+        places = [node.path(devid, fid) for node in self.nodes for devid in node.devids]
+        return [path for path in places if path.exists()]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine of the old database."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[tuple[PlainNode, PlainNode]]:
+    """Two machines with two devices each."""
+    with (
+        plain_node(tmp_path / "one", "127.0.0.1", range(1, 3)) as one,
+        plain_node(tmp_path / "two", "127.0.0.2", range(3, 5)) as two,
+    ):
+        yield one, two
+
+
+@contextmanager
+def database(engine: str, directory: Path, servers: Callable[[str], Server]) -> Iterator[str]:
+    """The URL of the old database, which is empty."""
+    if engine == "sqlite":
+        yield f"sqlite://{directory}/mogile.db"
+        return
+    name = f"adopt_{os.getpid()}"
+    yield servers(engine).create(name)
+    servers(engine).drop(name)
+
+
+@pytest.fixture
+async def old(
+    engine: str, tmp_path: Path, nodes: tuple[PlainNode, PlainNode], database_servers: Callable[[str], Server]
+) -> AsyncIterator[Old]:
+    """An installation with the domain `photos`, at work."""
+    with database(engine, tmp_path, database_servers) as url:
+        server = None if engine == "sqlite" else database_servers(engine)
+        charset = f"ALTER DATABASE {databases.database_of(url)} CHARACTER SET latin1"
+        databases.make(engine, url, server, [charset] if engine == "mysql" else [])
+        async with mogilefsd(url, charset="latin1") as original:
+            await original.ask("INSERT INTO domain (dmid, namespace) VALUES (1, 'photos')")
+            for hostid, node in enumerate(nodes, 1):
+                await original.ask(
+                    "INSERT INTO host (hostid, status, hostname, hostip, http_port) VALUES (?, 'alive', ?, ?, ?)",
+                    *(hostid, f"host{hostid}", node.ip, node.port),
+                )
+                for devid in node.devids:
+                    await original.ask(
+                        "INSERT INTO device (devid, hostid, status) VALUES (?, ?, 'alive')", devid, hostid
+                    )
+            yield Old(url, original, nodes, databases.schema(url))
+
+
+def dsn(url: str) -> str:
+    """The same database in words of Perl."""
+    name = databases.database_of(url)
+    option = url.partition("=")[2]
+    if url.startswith("sqlite"):
+        return f"DBI:SQLite:{databases.path_of(url)}"
+    return f"DBI:Pg:dbname={name};host={option}" if url.startswith("pos") else f"DBI:mysql:{name};mysql_socket={option}"
+
+
+@asynccontextmanager
+async def operator(old: Old, directory: Path) -> AsyncIterator[Operator]:
+    """The operator, with the old configuration at hand; a password is only in that."""
+    tracker, beside, side = free_ports(3)
+    configuration = directory / "mogilefsd.conf"
+    configuration.write_text(
+        f"db_dsn = {dsn(old.url)}\ndb_user = tawara\ndb_pass = {PASSWORD}\nconf_port = {tracker}\nlisten = 127.0.0.1\n"
+        f"mogstored_stream_port = {side}\nquery_jobs = 10\n"
+    )
+    node = old.nodes[1]
+    walking = Operator(
+        directory,
+        {
+            "/etc/mogilefs/mogilefsd.conf": str(configuration),
+            "/etc/tawara": str(directory / "etc"),
+            "0.0.0.0:7002": f"127.0.0.1:{beside}",
+            "127.0.0.1:7002": f"127.0.0.1:{beside}",
+            "10.0.0.12:7500": f"{node.ip}:{node.port}",
+            "10.0.0.12:7501": f"{node.ip}:{side}",
+            "/var/mogdata": str(node.root),
+            "TRACKER": f"127.0.0.1:{tracker}",
+        },
+        {
+            "systemctl stop mogilefsd": lambda: None,
+            "systemctl start mogilefsd": lambda: None,
+            "systemctl stop mogstored": node.stop,
+            "systemctl start mogstored": node.start,
+        },
+    )
+    try:
+        yield walking
+    finally:
+        walking.end()
+
+
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(240)
+async def test_the_page_about_moving(old: Old, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of docs/adopt.md, in its order, does what the page says, there and back."""
+    monkeypatch.delenv("TAWARA_DB_PASSWORD", raising=False)
+    page = steps()
+    latin1 = b"caf\xe9"
+    bodies = {b"plain": b"p" * 1000, "größe".encode(): b"u" * 10, latin1: b"l" * 100_000, b"empty": b""}
+    fids = {key: await old.store(key, body) for key, body in bodies.items()}
+    settings = await old.original.ask("SELECT * FROM server_settings")
+    async with AsyncExitStack() as stack:
+        walk = await stack.enter_async_context(operator(old, tmp_path))
+
+        def do(heading: str) -> list[str]:
+            return [walk.do(command) for command in page[heading]]
+
+        async def client(place: str) -> AsyncClient:
+            return await stack.enter_async_context(AsyncClient(walk.places[place], reply_timeout=10))
+
+        (text,) = do("Look")
+        assert "photos (4 files)" in text
+        assert "adds the tables tawara_file" in text
+        assert databases.schema(old.url) == old.schema
+
+        do("Adopt")
+        do("Adopt")
+        etc = tmp_path / "etc"
+        assert (etc / "database.password").stat().st_mode & 0o777 == 0o600
+        assert PASSWORD not in (etc / "tawara.toml").read_text()
+        assert ("keys=latin1" in (etc / "tawara.toml").read_text()) == (engine == "mysql")
+        assert await old.original.claim("file_to_replicate", limit=1) == [fids[b"plain"]]  # mogilefsd goes on
+
+        listed = do("A tracker of ours, beside mogilefsd")[2]
+        assert "plain" in listed
+        beside = await client("127.0.0.1:7002")
+        for key, body in bodies.items():
+            name = key.decode("utf-8", "surrogateescape")
+            assert await beside.get("photos", name) == body
+        await beside.put("photos", "neu", b"from us")
+        await old.original.finish("file_to_replicate", fids[b"plain"])
+        assert await old.original.find(1, b"neu") is not None
+
+        other = await old.store(b"locked", b"x")
+        assert await old.original.get_lock(name_of(other))
+        do("Workers, beside mogilefsd")
+        await until(lambda: len(old.replicas(fids[latin1])) == 2)
+        assert len(old.replicas(fids[b"plain"])) == 1  # the other side had claimed it, and says that it is done
+        await asyncio.sleep(1)
+        assert len(old.replicas(other)) == 1
+        await old.original.release_lock(name_of(other))
+        await until(lambda: len(old.replicas(other)) == 2)
+        assert {path.read_bytes() for path in old.replicas(fids[latin1])} == {bodies[latin1]}
+
+        do("Without mogilefsd")
+        alone = await client("TRACKER")
+        await alone.delete("photos", "locked")
+        await until(lambda: not old.replicas(other))
+        await alone.rename("photos", "plain", "renamed")
+
+        do("Storage nodes")
+        await alone.put("photos", "later", b"z" * 70_000)
+        found = await old.original.find(1, b"later")
+        assert found is not None
+        await until(lambda: len(old.replicas(found[0])) == 2)
+
+        do("Longer keys, IPv6")
+        walk.run("adopt", "--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"], "--widen", "--yes")
+        assert re.search(r"dkey`? (varchar|character varying)\(1024\)", databases.schema(old.url)) or engine == "sqlite"
+
+        walk.stop(*ROOMS)
+        await until_no_lease_runs(old.original)
+        do("Back")
+        assert databases.schema(old.url) == old.schema
+        assert await old.original.ask("SELECT * FROM server_settings") == settings
+        assert await old.original.keys(1) == {b"renamed", "größe".encode(), latin1, b"empty", b"neu", b"later"}
+        after = await old.original.find(1, b"renamed")
+        assert after is not None
+        assert after[0] == fids[b"plain"]
+        later = await old.original.find(1, b"later")
+        assert later is not None
+        assert {old.nodes[(devid - 1) // 2].path(devid, later[0]).read_bytes() for devid in later[2]} == {b"z" * 70_000}
+        assert await old.store(b"after", b"mogilefsd goes on") > later[0]
+    for text in (*walk.said, *(path.read_text() for path in tmp_path.glob("*.log"))):
+        assert PASSWORD not in text
+        assert "Traceback" not in text
+
+
+async def until_no_lease_runs(original: Mogilefsd) -> None:
+    """A minute passes."""
+    await original.ask("UPDATE tawara_copy SET lease = 0")
+
+
+async def test_copies_that_were_cut_off(old: Old, tmp_path: Path, engine: str) -> None:
+    """On the way back, bytes that no row names are deleted from devices that answer, and listed for the others."""
+    fid = await old.store(b"k", b"bytes")
+    async with operator(old, tmp_path) as walk:
+        conf = ("--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"])
+        walk.run("adopt", *conf, "--yes")
+        for devid in (2, 3):
+            path = old.nodes[(devid - 1) // 2].path(devid, fid)
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"byt")
+            await old.original.ask(f"INSERT INTO tawara_copy (fid, devid, lease) VALUES ({fid}, {devid}, 0)")
+        old.nodes[1].stop()
+        assert "gives 2 announced copies" in walk.run("adopt", *conf, "--undo")
+        report = json.loads(walk.run("adopt", *conf, "--undo", "--yes", "--json"))
+        assert re.fullmatch(rf"http://127\.0\.0\.2:\d+/dev3/0/000/000/{fid:010d}\.fid", *report["left_behind"])
+        assert not old.nodes[0].path(2, fid).exists()
+        assert old.nodes[0].path(1, fid).exists()
+        assert databases.schema(old.url) == old.schema
+        assert walk.run("adopt", *conf, "--undo", "--yes")  # done already
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_is_refused(old: Old, tmp_path: Path) -> None:
+    """Wrong uses end with a sentence and its exit code, and change nothing."""
+    async with operator(old, tmp_path) as walk:
+        conf = ("--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"])
+        walk.run("adopt", status=2)
+        walk.run("adopt", *conf, "--undo", "--widen", status=2)
+        walk.run("adopt", f"sqlite://{tmp_path}/none.db", status=2)
+        walk.run("adopt", "--mogilefsd-conf", str(tmp_path / "none.conf"), status=3)
+        (tmp_path / "other.conf").write_text(f"db_dsn = DBI:Oracle:x\ndb_pass = {PASSWORD}\n")
+        walk.run("adopt", "--mogilefsd-conf", str(tmp_path / "other.conf"), status=2)
+        (tmp_path / "other.conf").write_text(f"db_pass: {PASSWORD}\n")
+        walk.run("adopt", "--mogilefsd-conf", str(tmp_path / "other.conf"), status=2)
+        assert not any(PASSWORD in text for text in walk.said)
+        (tmp_path / "etc").mkdir()
+        (tmp_path / "etc" / "tawara.toml").write_text("# mine\n")
+        walk.run("adopt", *conf, "--yes", "--write", str(tmp_path / "etc"), status=2)
+        assert (tmp_path / "etc" / "tawara.toml").read_text() == "# mine\n"
+        await old.original.ask("UPDATE device SET status = 'resting'")
+        assert databases.schema(old.url) != old.schema
+        walk.run("adopt", *conf, "--undo", "--yes")
+        assert "In the way" in walk.run("adopt", *conf, status=1)
+        walk.run("adopt", *conf, "--yes", status=2)
+        assert databases.schema(old.url) == old.schema
