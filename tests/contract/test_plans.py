@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from tawara.metadata import files, queues, replicas
+from tawara.metadata import files, fsck, queues, rebalance, replicas
 from tawara.metadata.contract import Call, Metadata, Row, Transaction
+from tawara.model.files import Errand
+from tawara.model.rebalance import Policy, State
 
 ROWS = 4000
 
@@ -30,6 +32,11 @@ async def fill(tx: Transaction) -> None:
     await tx.run_many("INSERT INTO file_on (fid, devid) VALUES (?, ?)", [(n, d) for n in numbers for d in (1, 2)])
     for table, column in (("file_to_replicate", "nexttry"), ("file_to_delete2", "nexttry")):
         await tx.run_many(f"INSERT INTO {table} (fid, {column}) VALUES (?, ?)", [(n, n) for n in numbers])
+    for kind in (1, 2):
+        await tx.run_many(
+            "INSERT INTO file_to_queue (fid, type, devid, nexttry) VALUES (?, ?, 1, ?)", [(n, kind, n) for n in numbers]
+        )
+    await tx.run_many("INSERT INTO fsck_log (utime, fid, evcode) VALUES (?, ?, 'MISS')", [(n, n) for n in numbers])
     await tx.run_many("INSERT INTO tawara_copy (fid, devid, lease) VALUES (?, 1, ?)", [(n, n) for n in numbers])
     await tx.run_many(
         f"INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, ?, 0, 1, {key}, '1')",
@@ -104,6 +111,18 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "record_copy": (replicas.record_copy, {"fid": 50, "devid": 1, "now": 1}),
     "claim_abandoned_copies": (replicas.claim_abandoned_copies, {"now": 10}),
     "drop_replica": (replicas.drop_replica, {"fid": 50, "devid": 1}),
+    "find_fids": (files.find_fids, {"fids": [60, 61, 62]}),
+    "claim_errands": (queues.claim_errands, {"errand": Errand.CHECK, "limit": 5, "now": 100}),
+    "next_errand": (queues.next_errand, {"errand": Errand.MOVE}),
+    "log_after": (fsck.log_after, {"logid": 50}),
+    "oldest_of_device": (
+        rebalance.next_files,
+        {"chosen": Policy(), "at": State(sdev_current=1, sdev_lastfid=50), "limit": 20},
+    ),
+    "newest_of_device": (
+        rebalance.next_files,
+        {"chosen": Policy(newest_first=True), "at": State(sdev_current=1), "limit": 20},
+    ),
 }
 
 

@@ -134,9 +134,9 @@ async def _turn(
         return await _source_done(tx, chosen, at)
     targets = model.targets(chosen, cluster, at.all_sources)
     limit = min(room, rate)
-    if not targets or limit <= 0:
+    if not targets or limit <= 0 or not cluster.should_read_from(at.sdev_current):
         return model.idle_turn(at, now=now)
-    files = await _next_files(tx, chosen, at, limit)
+    files = await next_files(tx, chosen, at, limit)
     after, moves = model.choose(chosen, at, files, targets, rng, now=now)
     if moves:
         items = [(move.fid, move.source, ",".join(map(str, move.targets))) for move in moves]
@@ -146,7 +146,7 @@ async def _turn(
     return after
 
 
-async def _next_files(tx: Transaction, chosen: Policy, at: State, limit: int) -> list[tuple[int, int]]:
+async def next_files(tx: Transaction, chosen: Policy, at: State, limit: int) -> list[tuple[int, int]]:
     """The source's next files in the run's order, as (fid, bytes)."""
     select = "SELECT o.fid, f.length FROM file_on o JOIN file f ON f.fid = o.fid WHERE o.devid = ?"
     if not chosen.newest_first:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, fsck, leases, queues
+from tawara.metadata import files, fsck, leases, queues, runs
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.runs import TURN
@@ -118,7 +118,8 @@ class Fsck:
         """See Worker."""
         found = await self._metadata.read(files.find_fids, [held.claim.fid for held in item])
         by_fid = {file.fid: file for file in found}
-        rules = Rules.of(self._view.current.settings)
+        # Not from the view, which may not know yet that a check of another kind was begun.
+        rules = Rules.of(await self._metadata.read(runs.settings, ""))
         in_order: list[Held] = []
         to_measure: list[tuple[Held, StoredFile]] = []
         closely: list[Held] = []
