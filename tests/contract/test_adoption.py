@@ -501,3 +501,45 @@ async def test_a_lock_that_was_not_waited_for(old_url: str) -> None:
             await asyncio.gather(task, return_exceptions=True)
             async with locks.hold(5) as held:
                 assert held
+
+
+async def test_only_one_at_a_time(old_url: str) -> None:
+    """Whoever works on a fid, of two mogilefsds and two processes of ours, works on it alone."""
+    url = old_url.removesuffix(LATIN1_OPTION)
+    inside: dict[int, str] = {}
+    done: dict[str, int] = {"ours": 0, "theirs": 0}
+
+    async def work(fid: int, who: str) -> None:
+        assert fid not in inside, f"{who} while {inside[fid]}"
+        inside[fid] = who
+        await asyncio.sleep(0.001)
+        del inside[fid]
+        done[who] += 1
+
+    async def we(locks: FidLocks, fid: int) -> None:
+        while min(done.values()) < 20:
+            async with locks.hold(fid) as held:
+                if held:
+                    await work(fid, "ours")
+            await asyncio.sleep(0.002)
+
+    async def they(original: Mogilefsd) -> None:
+        while min(done.values()) < 20:
+            for fid in (1, 2):
+                if await original.get_lock(name_of(fid)):
+                    await work(fid, "theirs")
+                    await original.release_lock(name_of(fid))
+                await asyncio.sleep(0.002)
+
+    async with (
+        adopted(old_url) as ours,
+        adopted(old_url) as ours_too,
+        locks_of(ours) as locks,
+        locks_of(ours_too) as more_locks,
+        mogilefsd(url) as one,
+        mogilefsd(url, pid=1) as another,
+        asyncio.timeout(60),
+    ):
+        # Two lock sets of one SQLite process are one to mogilefsd, as to us: one stands for both there.
+        sets = (locks,) if one.engine == "sqlite" else (locks, more_locks)
+        await asyncio.gather(they(one), they(another), *(we(each, fid) for each in sets for fid in (1, 2)))
