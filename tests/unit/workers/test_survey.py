@@ -1,0 +1,81 @@
+"""Looking at replicas on real storage nodes, with and without a side channel."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tawara.metadata import files
+from tawara.model.cluster import Checksum, DeviceState, HashType
+from tawara.model.files import StoredFile
+from tawara.model.fsck import Replica, Seen
+from tawara.workers.survey import Survey
+from tests.unit.workers.house import House, house, set_state
+
+BODY = b"a bale of rice"
+MD5 = Checksum(HashType.MD5, hashlib.md5(BODY).digest())
+CLOSED_PORT = 1
+
+
+async def stored(home: House, *devids: int) -> StoredFile:
+    """A file on these devices."""
+    found = await home.metadata.read(files.find_fid, await home.store(b"k%d" % len(devids), BODY, *devids))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("port", [None, CLOSED_PORT])
+async def test_many_are_measured_without_a_side_channel(tmp_path: Path, port: int | None) -> None:
+    """Nodes that have no side channel are asked over HTTP; a file is right only if all its replicas are."""
+    async with house(tmp_path, {"h1": [1, 3], "h2": [2]}) as home:
+        both, three = await stored(home, 1, 2), await stored(home, 1, 2, 3)
+        survey = Survey(home.view, home.nodes, side_channel_port=port)
+        assert await survey.all_right([both, three]) == [True, True]
+        home.place(3, three.fid).write_bytes(b"short")
+        assert await survey.all_right([both, three]) == [True, False]
+        home.place(2, both.fid).unlink()
+        assert await survey.all_right([both, three]) == [False, False]
+
+
+async def test_each_state_of_a_replica_is_told_apart(tmp_path: Path) -> None:
+    """Right, of a wrong length, missing, silent, down and lost are six different things."""
+    async with house(tmp_path, {"h1": [1, 2, 3], "h2": [4], "h3": [5, 6]}) as home:
+        file = await stored(home, 1, 2, 3, 4, 5)
+        file = replace(file, devids=(*file.devids, 77))
+        survey = Survey(home.view, home.nodes, side_channel_port=None)
+        home.place(2, file.fid).write_bytes(b"short")
+        home.place(3, file.fid).unlink()
+        await home.storage["h2"].stop()
+        await set_state(home, 5, DeviceState.DOWN)
+        assert await survey.look(file, HashType.MD5) == (
+            Replica(1, Seen.RIGHT, MD5),
+            Replica(2, Seen.WRONG_LENGTH),
+            Replica(3, Seen.MISSING),
+            Replica(4, Seen.SILENT),
+            Replica(5, Seen.DOWN),
+            Replica(77, Seen.LOST),
+        )
+
+
+async def test_a_device_without_a_mount_is_silent(tmp_path: Path) -> None:
+    """Nothing is missing on a device that is not there itself."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        file = await stored(home, 1, 2)
+        (tmp_path / "h1" / "dev1").rename(tmp_path / "h1" / "elsewhere")
+        seen = await Survey(home.view, home.nodes, side_channel_port=None).look(file, None)
+        assert [replica.seen for replica in seen] == [Seen.SILENT, Seen.RIGHT]
+
+
+async def test_a_search_finds_only_what_is_right(tmp_path: Path) -> None:
+    """A copy without a row is found if it has the length, and the checksum if there is one."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        file = replace(await stored(home, 1), checksum=MD5)
+        survey = Survey(home.view, home.nodes, side_channel_port=None)
+        assert await survey.search(file, None, random.Random(1)) is None
+        for devid, body in ((2, BODY[::-1]), (3, BODY)):
+            await home.nodes.put(home.url(devid, file.fid), body, length=len(body))
+        assert await survey.search(file, None, random.Random(1)) == Replica(3, Seen.RIGHT, MD5)
