@@ -16,17 +16,15 @@ import structlog
 from tawara.listening import Leave
 from tawara.model.errors import NotFoundError, TawaraError
 from tawara.model.limits import Limits
-from tawara.node import disk_load
 from tawara.node.devices import Devices, Digest
 from tawara.node.errors import DirectoryInstead, InvalidPath
 from tawara.node.lanes import Lanes
-from tawara.node.mounts import DiskNumber
+from tawara.node.load_meter import LoadMeter
 from tawara.wire import side_channel as wire
 from tawara.wire.side_channel import DigestName
 
 log = structlog.get_logger(__name__)
 
-_WATCH_PERIOD: Final = 1.0
 _FSCK: Final = "fsck"
 _NO_FILE: Final = (NotFoundError, InvalidPath, DirectoryInstead)
 
@@ -39,6 +37,7 @@ class SideChannel:
         self._conversations: set[asyncio.Task[None]] = set()
         self._disks: dict[int, asyncio.Lock] = {}
         """Locks by file system: a check reads one file at a time from each."""
+        self._meter = LoadMeter(devices, lanes)
 
     def connection(self, leave: Leave) -> asyncio.Protocol:
         """A protocol for one new connection, which calls `leave` when the connection is over."""
@@ -57,6 +56,7 @@ class SideChannel:
             task.cancel()
         if self._conversations:
             await asyncio.wait(self._conversations, timeout=2)
+        await self._meter.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -130,22 +130,11 @@ class SideChannel:
 
     async def _watch(self, writer: asyncio.StreamWriter) -> None:
         """Report the load of the disks about once a second until the peer goes away."""
-        try:
-            before, disks = await self._lanes.run(Lanes.ANY, self._look)
-        except OSError:
-            disks = {}
-        if not any(disks.values()):
+        if not await self._meter.works():
             await self._say(writer, wire.NO_STATISTICS)
             return
         while not writer.transport.is_closing():
-            await asyncio.sleep(_WATCH_PERIOD)
-            after, disks = await self._lanes.run(Lanes.ANY, self._look)
-            busy = {devid: disk_load.percent(before, after, disk) for devid, disk in disks.items()}
-            await self._say(writer, wire.load(busy))
-            before = after
-
-    def _look(self) -> tuple[disk_load.Sample, dict[int, DiskNumber | None]]:
-        return disk_load.sample(), disk_load.disks(self._devices)
+            await self._say(writer, await self._meter.next())
 
 
 class _Connection(asyncio.StreamReaderProtocol):

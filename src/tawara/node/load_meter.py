@@ -1,0 +1,63 @@
+"""How busy the disks are, about once a second: measured once for all who watch, and not at all when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from tawara.node import disk_load
+from tawara.node.devices import Devices
+from tawara.node.lanes import Lanes
+from tawara.node.mounts import DiskNumber
+from tawara.wire import side_channel as wire
+
+_PERIOD: Final = 1.0
+"""Seconds between two measurements."""
+_REMEMBERED: Final = 30.0
+"""Seconds for which devices are taken to be on the same disks."""
+
+
+class LoadMeter:
+    """Measures while somebody waits for `next`."""
+
+    def __init__(self, devices: Devices, lanes: Lanes) -> None:
+        self._devices, self._lanes = devices, lanes
+        self._before: disk_load.Sample | None = None
+        self._disks: dict[int, DiskNumber | None] = {}
+        self._looked_at = -_REMEMBERED
+        self._measuring: asyncio.Task[bytes] | None = None
+
+    async def works(self) -> bool:
+        """Whether this system tells the load of any of the disks."""
+        try:
+            await self._lanes.run(Lanes.ANY, self._look)
+        except OSError:
+            return False
+        return any(self._disks.values())
+
+    async def next(self) -> bytes:
+        """The lines of the next measurement, which is the same for all who wait now. Raises OSError."""
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure())
+        return await asyncio.shield(self._measuring)
+
+    async def close(self) -> None:
+        """Measure no more."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+            await asyncio.wait([self._measuring])
+
+    async def _measure(self) -> bytes:
+        if self._before is None or time.monotonic() - self._before.at > 2 * _PERIOD:
+            self._before = await self._lanes.run(Lanes.ANY, self._look)
+        await asyncio.sleep(_PERIOD)
+        before, self._before = self._before, await self._lanes.run(Lanes.ANY, self._look)
+        busy = {devid: disk_load.percent(before, self._before, disk) for devid, disk in self._disks.items()}
+        return wire.load(busy)
+
+    def _look(self) -> disk_load.Sample:
+        if time.monotonic() - self._looked_at > _REMEMBERED:
+            self._disks = disk_load.disks(self._devices)
+            self._looked_at = time.monotonic()
+        return disk_load.sample()
