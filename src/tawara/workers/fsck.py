@@ -71,7 +71,7 @@ class Fsck:
         """See Worker. While a check runs, the next files are queued before."""
         now = int(time.time())
         if self._turn_is_due() and not await self._metadata.write(fsck.inject, now=now):
-            log.info("every file is queued to be checked")
+            log.info("no check runs any more")
             await self._view.refresh()
         due = await self._metadata.read(queues.next_errand, Errand.CHECK)
         if due is None or due > now:

@@ -65,7 +65,7 @@ class Rebalance:
         if self._turn_is_due():
             going_on = await self._metadata.write(rebalance.inject, cluster, self._rng, now=now)
             if not going_on:
-                log.info("rebalance ended")
+                log.info("no rebalance is on any more")
             await self._view.refresh()  # devices may have changed their states
         due = await self._metadata.read(queues.next_errand, Errand.MOVE)
         if due is None or due > now:
