@@ -172,6 +172,31 @@ async def test_twice_is_as_once(old_url: str) -> None:
         assert await metadata.write(adoption.leave) == []
 
 
+async def test_what_mogilefsd_deleted_is_forgotten(old_url: str) -> None:
+    """Adopting again forgets what our tables have of files that mogilefsd deleted, and of no others."""
+    async with original_at(old_url) as original, adopted(old_url) as ours:
+        for key in (b"gone", b"kept"):
+            fid = await ours.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
+            await ours.write(
+                files.close_upload,
+                fid,
+                dmid=1,
+                key=key,
+                classid=0,
+                length=1,
+                devids=(1,),
+                now=1,
+                content_type="text/plain",
+            )
+        await original.ask("DELETE FROM file WHERE fid <> ?", fid)
+        found = await ours.read(findings.examine)
+        assert (found.media_types, found.orphans, len(adoption.planned(found, widen=False))) == (2, 1, 1)
+        assert await ours.write(adoption.adopt, widen=False, now=1)
+        found = await ours.read(findings.examine)
+        assert (found.media_types, found.orphans) == (1, 0)
+        assert await ours.write(adoption.adopt, widen=False, now=1) == []
+
+
 async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
     """Wider columns hold longer keys, mogilefsd reads them still, and going back waits until all fits again."""
     before = databases.schema(old_url)

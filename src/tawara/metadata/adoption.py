@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tawara.metadata import catalogue, migrations, queues, runs
 from tawara.metadata.contract import Transaction
-from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, Findings, count, examine, widened
+from tawara.metadata.findings import ADOPTED, ORPHANED, PREFIX, WIDENED, Findings, count, examine, widened
 from tawara.model.errors import ConfigurationError, InUse
 
 # --- moving in --------------------------------------------------------------------------------------------------------
@@ -21,6 +21,8 @@ from tawara.model.errors import ConfigurationError, InUse
 def planned(found: Findings, *, widen: bool) -> list[str]:
     """What `adopt` would do, in words; nothing when all is done already."""
     steps = [step.summary for step, _ in migrations.route(found.own_version, migrations.STEPS[-1].to)]
+    if found.orphans:
+        steps.append(f"forgets the media types of {found.orphans} files that are deleted")
     if widen:
         steps += [f"widens {place} from {now} to {then}" for place, (now, then) in found.widening.items()]
     return steps
@@ -38,6 +40,8 @@ async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
     if made_by_mogilefs and not found.adopted:
         await runs.set_all(tx, {ADOPTED: now})
     done = await migrations.migrate(tx, to=migrations.STEPS[-1].to)
+    if found.orphans:
+        done.append(await _run(tx, f"DELETE FROM tawara_file WHERE {ORPHANED}"))
     if widen and made_by_mogilefs and found.widening:
         columns = await catalogue.columns(tx)
         # Remembered first: where DDL commits by itself, what is widened is never forgotten.

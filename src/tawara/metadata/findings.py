@@ -20,6 +20,8 @@ ADOPTED = "tawara_adopted"
 
 WIDENED = "tawara_widened"
 """The setting that has the types of columns before they were widened: `table.column` -> type, as JSON."""
+ORPHANED = "NOT EXISTS (SELECT 1 FROM file WHERE file.fid = tawara_file.fid)"
+"""Of a row of tawara_file: no key names the fid. Ours go with the bytes; mogilefsd does not know of them."""
 
 _NEEDED = {
     *("domain", "class", "file", "tempfile", "file_on", "host", "device", "server_settings", "fsck_log", "checksum"),
@@ -87,6 +89,8 @@ class Findings:
     """Columns that we have made wider: `table.column` -> type before."""
     media_types: int = 0
     """Files of which only our tables know the media type."""
+    orphans: int = 0
+    """Rows of tawara_file for files that mogilefsd has deleted."""
     copies: int = 0
     """Announced copies, which only our tables know."""
 
@@ -125,6 +129,7 @@ async def examine(tx: Transaction) -> Findings:
         widening=widening,
         widened=widened(settings),
         media_types=await count(tx, "tawara_file", "content_type IS NOT NULL") if "tawara_file" in tables else 0,
+        orphans=await count(tx, "tawara_file", ORPHANED) if "tawara_file" in tables else 0,
         copies=await count(tx, "tawara_copy") if "tawara_copy" in tables else 0,
     )
 
