@@ -16,6 +16,7 @@ from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.files import Errand, StoredFile
+from tawara.model.limits import END_OF_TIME
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
 
 BODY = b"a small body"
@@ -43,10 +44,11 @@ async def settled(made: Cluster) -> None:
 
 
 async def _unfinished(tx: Transaction, *, now: int) -> bool:
-    """Whether replication is due, and whether a copy is announced or to be swept."""
+    """Whether replication is due, or claimed for the first time, and whether a copy is announced or to be swept."""
     if await tx.row("SELECT 1 FROM tawara_copy"):
         return True
-    return await tx.row("SELECT 1 FROM file_to_replicate WHERE nexttry < ?", now + 5) is not None
+    unfinished = "SELECT 1 FROM file_to_replicate WHERE nexttry < ? OR (failcount = 0 AND nexttry < ?)"
+    return await tx.row(unfinished, now + 5, END_OF_TIME) is not None
 
 
 async def check(made: Cluster, client: AsyncClient, **options: str) -> Counter[str]:
