@@ -80,7 +80,7 @@ def adopt(
     if undo and (widen or write):
         raise UsageError("--undo takes neither --widen nor --write")
     database = _absolute(url or (moved.database if moved else ""))
-    password = moved.password if moved and moved.password and url is None else None
+    password = moved.password if moved and moved.password else None
     return asyncio.run(_run(database, password, moved, write=write, widen=widen, undo=undo, yes=yes, json=json))
 
 
