@@ -92,8 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TawaraError as error:
         return _failed(error.exit, error.message, error.hint)
     except UnknownCommandError as error:
-        command = error.unused_tokens[0] if error.unused_tokens else ""
-        return _failed(Exit.USAGE, f"There is no command {command!r}{_similar(command)}", "See `tawara --help`.")
+        return _failed(Exit.USAGE, _no_such(error), f"See `{_command_of(error)} --help`.")
     except CycloptsError as error:
         return _failed(Exit.USAGE, str(error), f"See `{_command_of(error)} --help`.")
     except KeyboardInterrupt:
@@ -129,9 +128,13 @@ def _exit_of(error: OSError) -> Exit:
             return Exit.FAILURE
 
 
-def _similar(command: str) -> str:
-    near = difflib.get_close_matches(command, [name for _, name, _, _ in _COMMANDS], n=1)
-    return f"; is {near[0]!r} meant?" if near else ""
+def _no_such(error: UnknownCommandError) -> str:
+    """Which command there is not, and which one of the same kind may have been meant."""
+    command = error.unused_tokens[0] if error.unused_tokens else ""
+    names = [name for name in error.app or () if not name.startswith("-")]
+    near = difflib.get_close_matches(command, names, n=1)
+    meant = f"; is {near[0]!r} meant?" if near else f"; there are {', '.join(names)}" if error.command_chain else ""
+    return f"There is no command {' '.join([*(error.command_chain or ()), command])!r}{meant}"
 
 
 def _command_of(error: CycloptsError) -> str:
