@@ -371,3 +371,25 @@ async def test_what_is_refused(old: Old, tmp_path: Path) -> None:
         assert "In the way" in walk.run("adopt", *conf, status=1)
         walk.run("adopt", *conf, "--yes", status=2)
         assert databases.schema(old.url) == old.schema
+
+
+@pytest.mark.parametrize("engine", ["mysql"], indirect=True)
+async def test_a_user_who_may_not_create_tables(
+    old: Old, tmp_path: Path, database_servers: Callable[[str], Server]
+) -> None:
+    """Where the database refuses, it is said that it did and what may be the reason, and nothing is changed."""
+    name = databases.database_of(old.url)
+    user = f"reader{os.getpid()}"
+    rights = [
+        f"CREATE USER {user}@localhost IDENTIFIED BY '{PASSWORD}'",
+        f"GRANT SELECT ON {name}.* TO {user}@localhost",
+    ]
+    database_servers("mysql").execute(name, rights)
+    async with operator(old, tmp_path) as walk:
+        conf = tmp_path / "mogilefsd.conf"
+        conf.write_text(conf.read_text().replace("db_user = tawara", f"db_user = {user}"))
+        walk.run("adopt", "--mogilefsd-conf", str(conf))
+        walk.run("adopt", "--mogilefsd-conf", str(conf), "--yes", status=2)
+        assert "right to create" in walk.said[-1]
+    assert databases.schema(old.url) == old.schema
+    database_servers("mysql").execute(name, [f"DROP USER {user}@localhost"])

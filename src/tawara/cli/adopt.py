@@ -23,9 +23,9 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import open_locks
 from tawara.metadata.findings import Findings
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace
+from tawara.metadata.server import Pace, Unanswered
 from tawara.model import mogilefsd_conf
-from tawara.model.errors import ConfigurationError, Exit, NodeUnreachable, UsageError
+from tawara.model.errors import ConfigurationError, Db, Exit, NodeUnreachable, UsageError
 from tawara.model.mogilefsd_conf import Moved
 
 PATIENCE = Pace(readers=1, writers=1, answer=3600.0)
@@ -117,7 +117,7 @@ async def _run(
         else:
             report["steps"] = adoption.planned(found, widen=widen)
             if yes:
-                report["done"] = await metadata.write(adoption.adopt, widen=widen, now=int(time.time()))
+                report["done"] = await _adopt(metadata, widen=widen)
     finally:
         await metadata.close()
     if not undo:
@@ -131,6 +131,16 @@ async def _run(
     else:
         _say(report, found, undo=undo, yes=yes)
     return Exit.FAILURE if found.obstacles and not undo else Exit.OK
+
+
+async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
+    try:
+        return await metadata.write(adoption.adopt, widen=widen, now=int(time.time()))
+    except Unanswered:
+        raise
+    except Db as error:
+        hint = "The database refused. Has the user the right to create and alter tables?"
+        raise ConfigurationError(error.message, hint=hint) from error
 
 
 # --- the way back -----------------------------------------------------------------------------------------------------
