@@ -70,6 +70,18 @@ async def test_looking_together_is_looking_alone(metadata: Metadata) -> None:
     assert all(sorted(each.devids) == [1, 2] for each in found if each is not None)
 
 
+async def test_uploads_looked_up_together(metadata: Metadata) -> None:
+    """Uploads that are looked up at once, twice and where there is none, are each their own."""
+    fids = [
+        await metadata.write(files.open_upload, dmid=1, key=b"k%d" % number, classid=0, devids=(1, number), now=1)
+        for number in range(3)
+    ]
+    asked = [*fids, 1 << 50, *fids] * 5
+    found = await asyncio.gather(*(metadata.read(files.find_upload, fid) for fid in asked))
+    expected = {fid: (fid, b"k%d" % number, (1, number)) for number, fid in enumerate(fids)}
+    assert [each and (each.fid, each.key, each.devids) for each in found] == [expected.get(fid) for fid in asked]
+
+
 async def test_a_lane_gathers_what_waits() -> None:
     """The first call goes at once, those that come meanwhile go together, at most so many, each with its own answer."""
     parties: list[int] = []

@@ -52,6 +52,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def one_of(self, names: Sequence[tuple[int, bytes]]) -> tuple[str, list[object]]:
+        """A condition for rows of `file f` that have one of these domains and keys, with its values."""
+        ...
+
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
         """An INSERT of one row that leaves an existing row with the same primary key alone."""
         ...

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+V = TypeVar("V")
 
 
 def successor(prefix: bytes) -> bytes | None:
@@ -40,6 +43,16 @@ class StandardDialect:
             values.append(end)
         return conditions, values
 
+    def one_of(self, names: Sequence[tuple[int, bytes]]) -> tuple[str, list[object]]:
+        """See Dialect."""
+        conditions: list[str] = []
+        values: list[object] = []
+        for dmid in sorted({dmid for dmid, _ in names}):
+            keys = rounded([key for each, key in names if each == dmid])
+            conditions.append(f"f.dmid = ? AND f.dkey IN ({', '.join([self.key_value] * len(keys))})")
+            values += (dmid, *keys)
+        return " OR ".join(conditions), values
+
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
         """See Dialect."""
         return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)}) ON CONFLICT DO NOTHING"
@@ -59,7 +72,7 @@ def marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def rounded(values: Sequence[object]) -> list[object]:
+def rounded(values: Sequence[V]) -> list[V]:
     """The same values for an IN list, the last repeated up to a power of two: few different texts to prepare."""
     size = 1 << (len(values) - 1).bit_length()
     return [*values, *[values[-1]] * (size - len(values))]

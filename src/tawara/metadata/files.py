@@ -65,17 +65,16 @@ def _asked(dmid: int, key: bytes) -> tuple[int, bytes]:
     return dmid, key
 
 
+def _asked_fid(fid: int) -> int:
+    return fid
+
+
 async def _find_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
     asked = [_asked(*call.args, **call.kwargs) for call in calls]
     if not tx.dialect.exact_keys:
         return [await find(tx, *each) for each in asked]
-    conditions: list[str] = []
-    values: list[object] = []
-    for dmid in {dmid for dmid, _ in asked}:
-        keys = rounded([key for each, key in asked if each == dmid])
-        conditions.append(f"f.dmid = ? AND f.dkey IN ({', '.join([tx.dialect.key_value] * len(keys))})")
-        values += (dmid, *keys)
-    rows = await tx.rows(f"{_file_columns(tx)} WHERE {' OR '.join(conditions)}", *values)
+    condition, values = tx.dialect.one_of(asked)
+    rows = await tx.rows(f"{_file_columns(tx)} WHERE {condition}", *values)
     found = {(each.dmid, each.key): each for each in _gather(rows)}
     return [found.get(each) for each in asked]
 
@@ -102,22 +101,37 @@ async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
     return _gather(rows)
 
 
+async def _find_uploads_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+    asked = [_asked_fid(*call.args, **call.kwargs) for call in calls]
+    found = {upload.fid: upload for upload in await _find_uploads(tx, asked)}
+    return [found.get(fid) for fid in asked]
+
+
+async def _find_uploads(tx: Transaction, fids: Sequence[int]) -> list[Upload]:
+    values = rounded(fids)
+    rows = await tx.rows(
+        f"SELECT fid, dmid, {tx.dialect.key_column('dkey')}, classid, devids, createtime"
+        f" FROM tempfile WHERE fid IN ({marks(values)})",
+        *values,
+    )
+    return [
+        Upload(
+            fid=row[0],
+            dmid=row[1],
+            key=bytes(row[2] or b""),
+            classid=row[3],
+            devids=parse_devids(row[4]),
+            created_at=row[5],
+        )
+        for row in rows
+    ]
+
+
+@together(_find_uploads_together)
 async def find_upload(tx: Transaction, fid: int) -> Upload | None:
     """The upload that was opened for `fid` and neither closed nor given up."""
-    row = await tx.row(
-        f"SELECT fid, dmid, {tx.dialect.key_column('dkey')}, classid, devids, createtime FROM tempfile WHERE fid = ?",
-        fid,
-    )
-    if row is None:
-        return None
-    return Upload(
-        fid=row[0],
-        dmid=row[1],
-        key=bytes(row[2] or b""),
-        classid=row[3],
-        devids=parse_devids(row[4]),
-        created_at=row[5],
-    )
+    found = await _find_uploads(tx, [fid])
+    return found[0] if found else None
 
 
 def parse_devids(text: str | None) -> tuple[int, ...]:

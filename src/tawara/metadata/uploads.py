@@ -158,19 +158,14 @@ async def _among(tx: Transaction, sql: str, numbers: Sequence[int], suffix: str 
 async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int, bytes], int]:
     """The fids that the closings' keys name now, locked."""
     dialect = tx.dialect
-    named: dict[tuple[int, bytes], int] = {}
-    for dmid in sorted({closing.dmid for closing in closings}):
-        keys = [closing.key for closing in closings if closing.dmid == dmid]
-        values = rounded(keys)
-        rows = await tx.rows(
-            f"SELECT fid, {dialect.key_column('dkey')} FROM file WHERE dmid = ?"
-            f" AND dkey IN ({', '.join([dialect.key_value] * len(values))}){dialect.for_update}",
-            dmid,
-            *values,
-        )
-        for fid, key in rows:
-            named[dmid, bytes(key) if dialect.exact_keys else keys[0]] = fid
-    return named
+    names = [(closing.dmid, closing.key) for closing in closings]
+    condition, values = dialect.one_of(names)
+    rows = await tx.rows(
+        f"SELECT f.dmid, {dialect.key_column('f.dkey')}, f.fid FROM file f WHERE {condition}{dialect.for_update}",
+        *values,
+    )
+    # Where keys are not compared as bytes there is one closing, whose key may be spelt otherwise.
+    return {(dmid, bytes(key)) if dialect.exact_keys else names[0]: fid for dmid, key, fid in rows}
 
 
 async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Sequence[int]) -> None:
