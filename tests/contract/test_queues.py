@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tawara.metadata import files, queues, replicas
+import pytest
+
+from tawara.metadata import files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.queues import LEASE
+from tawara.model.errors import LeaseLost
 from tawara.model.files import Deletion, Replication
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -152,6 +155,20 @@ async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Ope
     )
     assert sorted(each for some in swept for each in some) == [(fid, 2) for fid in range(1, 11)]
     assert len(await metadata.write(replicas.claim_abandoned_copies, now=now + LEASE)) == 10
+
+
+async def test_what_is_being_swept_is_not_recorded(metadata: Metadata) -> None:
+    """A worker that stalled beyond its lease can neither renew nor record the copy that a sweeper is deleting."""
+    fid = await store(metadata, b"k")
+    await metadata.write(replicas.announce_copy, fid, 2, now=100, lease=60)
+    assert await metadata.write(replicas.claim_abandoned_copies, now=160) == [(fid, 2)]
+    await metadata.write(leases.renew_copies, [(fid, 2)], until=500)
+    with pytest.raises(LeaseLost):
+        await metadata.write(replicas.record_copy, fid, 2, now=161)
+    assert await metadata.read(replicas.devices_of, fid) == (1,)
+    assert await metadata.write(replicas.announce_copy, fid, 2, now=161) is False
+    await metadata.write(replicas.retract_copy, fid, 2)
+    assert await metadata.write(replicas.announce_copy, fid, 2, now=162) is True
 
 
 async def test_concurrent_copies_are_all_counted(metadata: Metadata, opener: Opener) -> None:

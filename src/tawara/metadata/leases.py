@@ -47,7 +47,8 @@ async def release(tx: Transaction, claims: Sequence[Replication | Deletion | Que
 async def renew_copies(tx: Transaction, copies: Iterable[tuple[int, int]], *, until: int) -> None:
     """Keep these announced copies, given as (fid, devid), from being swept until then; or have them swept, now."""
     await tx.run_many(
-        "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ?", [(until, fid, devid) for fid, devid in copies]
+        "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ? AND lease > 0",
+        [(until, fid, devid) for fid, devid in copies],
     )
 
 
@@ -59,4 +60,4 @@ async def take_over(tx: Transaction, *, now: int) -> None:
     """
     for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
-    await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now)
+    await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ? OR lease < 0", now, now)

@@ -50,7 +50,7 @@ async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> boo
     False if no key names the fid any more; the copy is then recorded as well, and queued for deletion with the rest.
     Raises LeaseLost if the announcement was swept meanwhile, and perhaps the bytes with it.
     """
-    announced = await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
+    announced = await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ? AND lease > 0", fid, devid)
     if not announced and await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is None:
         raise LeaseLost
     await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
@@ -69,11 +69,14 @@ async def retract_copy(tx: Transaction, fid: int, devid: int) -> None:
 async def claim_abandoned_copies(tx: Transaction, *, now: int, limit: int = 50) -> list[tuple[int, int]]:
     """Take over up to `limit` copies whose lease ran out, as (fid, devid); delete their bytes, then retract them.
 
-    Those that are replicas by now are only forgotten.
+    Those that are replicas by now are only forgotten. The lease of one that is being swept is kept as a negative
+    number, so that a worker that had stalled, and goes on, does not record what is being deleted.
     """
     rows = await tx.rows(
-        f"SELECT fid, devid FROM tawara_copy WHERE lease <= ? ORDER BY lease LIMIT ?{tx.dialect.skip_locked}",
+        "SELECT fid, devid FROM tawara_copy WHERE lease BETWEEN 1 AND ? OR lease BETWEEN ? AND -1"
+        f" ORDER BY lease LIMIT ?{tx.dialect.skip_locked}",
         now,
+        -now,
         limit,
     )
     abandoned: list[tuple[int, int]] = []
@@ -84,7 +87,7 @@ async def claim_abandoned_copies(tx: Transaction, *, now: int, limit: int = 50) 
             abandoned.append((fid, devid))
     await tx.run_many(
         "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ?",
-        [(now + queues.LEASE, fid, devid) for fid, devid in abandoned],
+        [(-now - queues.LEASE, fid, devid) for fid, devid in abandoned],
     )
     return abandoned
 
