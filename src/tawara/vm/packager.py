@@ -61,6 +61,8 @@ def nfpm() -> str:
 
 def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
     """Make the folder a repository for apt (`deb [trusted=yes] file:FOLDER ./`) and dnf; signed when a key is given."""
+    for package in (path for path in folder.iterdir() if path.suffix in (".deb", ".rpm")):
+        os.utime(package, (epoch, epoch))  # dnf's index tells a file's time
     packages = run(["dpkg-scanpackages", "--multiversion", "."], cwd=str(folder)).stdout
     (folder / "Packages").write_text(packages)
     (folder / "Packages.gz").write_bytes(gzip.compress(packages.encode(), mtime=0))
