@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +207,23 @@ async def test_a_lock_that_is_never_given_back(metadata: Metadata, url: str) -> 
     finally:
         release.set()
         await impatient.close()
+
+
+def test_who_opens_a_new_file_at_once_gets_the_same(tmp_path: Path) -> None:
+    """Several processes that open a SQLite database that is not there yet all succeed, and share one."""
+    path = tmp_path / "new.db"
+    script = (
+        "import asyncio, sys\n"
+        "from tawara.metadata import cluster\n"
+        "from tawara.metadata.open import open_metadata\n"
+        "async def main():\n"
+        "    metadata = await open_metadata('sqlite://' + sys.argv[1])\n"
+        "    await metadata.write(cluster.create_domain, sys.argv[2])\n"
+        "    await metadata.close()\n"
+        "asyncio.run(main())\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(path), f"d{number}"]) for number in range(6)]
+    assert [each.wait(30) for each in running] == [0] * 6
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT COUNT(*) FROM domain").fetchone() == (6,)
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]

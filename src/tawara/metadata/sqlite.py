@@ -8,8 +8,11 @@ fail alone) and makes them durable with one fsync. While that runs, or another p
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import queue
 import sqlite3
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -314,14 +317,24 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """Make an empty database at `path`, whole or not at all, readable by its owner only."""
+    """Make an empty database at `path`, whole or not at all, readable by its owner only; one that is there stays."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as private:
+        unfinished = Path(private, path.name)
+        unfinished.touch(mode=0o600)
+        _found(unfinished)
+        with contextlib.suppress(FileExistsError):  # another process was quicker
+            path.hardlink_to(unfinished)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _found(path: Path) -> None:
     from tawara.metadata import schema
 
-    unfinished = path.with_name(path.name + ".new")
-    for leftover in (unfinished, path.with_name(path.name + ".new-wal"), path.with_name(path.name + ".new-shm")):
-        leftover.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    connection = _connect(unfinished)
+    connection = _connect(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
@@ -338,4 +351,3 @@ def create(path: Path) -> None:
         connection.execute("COMMIT")
     finally:
         connection.close()
-    unfinished.rename(path)
