@@ -15,6 +15,8 @@ import structlog
 from tawara.model.errors import PortTaken
 
 _BACKLOG: Final = 1024
+_AT_ONCE: Final = 64
+"""Connections that are let in before those inside have their turn."""
 _DESCRIPTORS_PER_CONNECTION: Final = 4
 """The connection, its second descriptor for sendfile, the file, its directory."""
 _PAUSE: Final = 0.1
@@ -46,6 +48,7 @@ class Door:
         self._make_protocol = make_protocol
         self._free = asyncio.Semaphore(min(connections, _affordable(descriptors)))
         self._task: asyncio.Task[None] | None = None
+        self._entering: set[asyncio.Task[None]] = set()
         self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
         self._socket.setblocking(False)
 
@@ -65,25 +68,47 @@ class Door:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        if self._entering:
+            await asyncio.wait(self._entering)
         self._socket.close()
 
     async def _welcome(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._free.acquire()
-            try:
-                connection, _ = await loop.sock_accept(self._socket)
-            except OSError as error:
-                self._free.release()
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    log.warning("no descriptor for another connection", reason=error.strerror)
-                    await asyncio.sleep(_PAUSE)
-                continue
-            try:
-                await loop.connect_accepted_socket(lambda: self._make_protocol(self._free.release), connection)
-            except OSError:
-                connection.close()
-                self._free.release()
+            for _ in range(_AT_ONCE):
+                await self._free.acquire()
+                try:
+                    connection = await self._next()
+                except OSError as error:
+                    self._free.release()
+                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        log.warning("no descriptor for another connection", reason=error.strerror)
+                        await asyncio.sleep(_PAUSE)
+                    continue
+                entering = loop.create_task(self._let_in(connection))
+                self._entering.add(entering)
+                entering.add_done_callback(self._entering.discard)
+            await asyncio.sleep(0)
+
+    async def _next(self) -> socket.socket:
+        """The connection that waits, at once if there is one.
+
+        The loop would take one in each of its turns, which are long when many are served, and newcomers would starve.
+        """
+        try:
+            connection, _ = self._socket.accept()
+        except BlockingIOError:
+            connection, _ = await asyncio.get_running_loop().sock_accept(self._socket)
+        connection.setblocking(False)
+        return connection
+
+    async def _let_in(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: self._make_protocol(self._free.release), connection)
+        except OSError:
+            connection.close()
+            self._free.release()
 
 
 def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) -> socket.socket:
