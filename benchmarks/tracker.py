@@ -98,8 +98,8 @@ async def _track(url: str, port: int, ready: Pipe) -> None:
     await metadata.close()
 
 
-async def _keep(docroot: Path, ready: Pipe) -> None:
-    node = StorageNode(docroot, http=("127.0.0.1", 0), side_channel=None)
+async def _keep(docroot: Path, port: int, ready: Pipe) -> None:
+    node = StorageNode(docroot, http=("127.0.0.1", port), side_channel=None, reuse_port=True)
     await node.start()
     ready.send(node.http_address[1])
     await asyncio.get_running_loop().run_in_executor(None, ready.recv)
@@ -110,8 +110,8 @@ def _tracker_process(url: str, port: int, ready: Pipe) -> None:
     uvloop.run(_track(url, port, ready))
 
 
-def _node_process(docroot: Path, ready: Pipe) -> None:
-    uvloop.run(_keep(docroot, ready))
+def _node_process(docroot: Path, port: int, ready: Pipe) -> None:
+    uvloop.run(_keep(docroot, port, ready))
 
 
 def _processor_time(pid: int) -> float:
@@ -130,12 +130,12 @@ class Servers:
 
     ports: PORTS
     trackers: list[int]
-    node: int
+    nodes: list[int]
     database: list[int]
 
     def processor_times(self) -> tuple[float, float, float]:
         """Seconds that the trackers, the node and the database have used."""
-        tracker, node, database = (sum(map(_processor_time, x)) for x in (self.trackers, [self.node], self.database))
+        tracker, node, database = (sum(map(_processor_time, x)) for x in (self.trackers, self.nodes, self.database))
         return tracker, node, database
 
     def memory(self) -> int:
@@ -148,8 +148,8 @@ class Servers:
 
 
 @contextmanager
-def servers(directory: Path, engine: str, count: int) -> Iterator[Servers]:
-    """A storage node and `count` trackers on a database with KEYS keys."""
+def servers(directory: Path, engine: str, count: int, node_count: int) -> Iterator[Servers]:
+    """A storage node of `node_count` processes and `count` trackers on a database with KEYS keys."""
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
 
@@ -172,13 +172,16 @@ def servers(directory: Path, engine: str, count: int) -> Iterator[Servers]:
             url, database = server.create("bench"), [each for each in _children(os.getpid()) if each not in before]
         for devid in range(1, DEVICES + 1):
             (directory / "disks" / f"dev{devid}").mkdir(parents=True)
-        node, node_port = start(_node_process, directory / "disks")
+        nodes, node_port = [], 0
+        for _ in range(node_count):
+            pid, node_port = start(_node_process, directory / "disks", node_port)
+            nodes.append(pid)
         asyncio.run(_make_database(url, node_port))
         trackers, port = [], 0
         for _ in range(count):
             pid, port = start(_tracker_process, url, port)
             trackers.append(pid)
-        yield Servers((port, node_port), trackers, node, database)
+        yield Servers((port, node_port), trackers, nodes, database)
 
 
 def _stop(process: BaseProcess, pipe: Pipe) -> None:
@@ -268,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--engine", nargs="+", choices=("sqlite", *SERVERS), default=("sqlite", *SERVERS))
     parser.add_argument("--processes", type=int, default=2, help="trackers")
+    parser.add_argument("--nodes", type=int, default=1, help="processes of the storage node")
     parser.add_argument("--generators", type=int, default=1, help="processes that make the load")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64, 1000])
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -280,7 +284,7 @@ def main() -> None:
     for engine in options.engine:
         with (
             tempfile.TemporaryDirectory(dir=options.place, prefix="tawara-bench-") as directory,
-            servers(Path(directory), engine, options.processes) as running,
+            servers(Path(directory), engine, options.processes, options.nodes) as running,
         ):
             for load in options.loads:
                 for connections in options.connections:
