@@ -49,7 +49,7 @@ def adopt(
     Says what is there, what that means, and what would change; changes it with --yes. Only tables of our own are added,
     so mogilefsd may run all the time, and go on after --undo.
 
-    Examples:
+    For example:
 
         tawara adopt mysql://mogile@db/mogilefs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +18,39 @@ from tawara.cli.foreground import raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready, share
 from tawara.model.errors import ConfigurationError
 
-Config = Annotated[Path, Parameter(name=["--config", "-c"])]
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
-Processes = Annotated[int, Parameter(show_default=True, validator=validators.Number(gte=1, lte=64))]
-Json = Annotated[bool, Parameter(negative="")]
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """The options that all daemons share."""
+
+    config: Annotated[
+        Path,
+        Parameter(name=["--config", "-c"], help="The configuration; relative paths in it start from its directory."),
+    ] = Path(FILE)
+    settings: Annotated[
+        tuple[str, ...],
+        Parameter(name="--set", negative="", help="A setting for this run, section.name=value; may be repeated."),
+    ] = ()
+    json: Annotated[
+        bool,
+        Parameter(
+            name="--json",
+            negative="",
+            help="Say everything as JSON, one object a line; the first when the daemon is ready.",
+        ),
+    ] = False
+
+
+Processes = Annotated[
+    int,
+    Parameter(
+        show_default=True,
+        validator=validators.Number(gte=1, lte=64),
+        help="How many processes share the work and the ports; one that dies is started again.",
+    ),
+]
+DEFAULT = Options()
 
 _NAMES = {
     Room.TRACKER: "a tracker",
@@ -30,10 +60,11 @@ _NAMES = {
 }
 
 
-def _run(config: Path, settings: tuple[str, ...], room: Room, *, json: bool, processes: int = 1) -> int:
+def _run(options: Options, room: Room, processes: int = 1) -> int:
+    config, json = options.config, options.json
     if not config.exists():
         raise ConfigurationError(f"There is no configuration {config}", hint="`tawara up DIR` makes one.")
-    configuration = load(config, settings=settings)
+    configuration = load(config, settings=options.settings)
     log.configure(msgspec.structs.replace(configuration.log, format="json") if json else configuration.log)
     directory = config.absolute().parent
     if processes == 1:
@@ -73,87 +104,41 @@ async def _served(
         yield store
 
 
-def tracker(
-    *, config: Config = Path(FILE), settings: Settings = (), processes: Processes = 1, json: Json = False
-) -> int:
+def tracker(*, processes: Processes = 1, options: Options = DEFAULT) -> int:
     """Run a tracker, until Ctrl-C.
 
-    Example:
+    For example:
 
         tawara tracker -c /etc/tawara/tawara.toml --set tracker.listen=10.0.0.1:7001
-
-    Parameters
-    ----------
-    config
-        The configuration; relative paths in it start from its directory.
-    settings
-        A setting for this run, section.name=value; may be repeated.
-    processes
-        How many processes share the work and the ports; one that dies is started again.
-    json
-        Say everything as JSON, one object a line; the first when the daemon is ready.
     """
-    return _run(config, settings, Room.TRACKER, json=json, processes=processes)
+    return _run(options, Room.TRACKER, processes)
 
 
-def node(*, config: Config = Path(FILE), settings: Settings = (), processes: Processes = 1, json: Json = False) -> int:
+def node(*, processes: Processes = 1, options: Options = DEFAULT) -> int:
     """Run a storage node for the devices of this machine, until Ctrl-C.
 
-    Example:
+    For example:
 
         tawara node --set node.listen=10.0.0.2:7500 --set node.devices=/srv/devices
-
-    Parameters
-    ----------
-    config
-        The configuration; relative paths in it start from its directory.
-    settings
-        A setting for this run, section.name=value; may be repeated.
-    processes
-        How many processes share the work and the ports; one that dies is started again.
-    json
-        Say everything as JSON, one object a line; the first when the daemon is ready.
     """
-    return _run(config, settings, Room.NODE, json=json, processes=processes)
+    return _run(options, Room.NODE, processes)
 
 
-def workers(
-    *, config: Config = Path(FILE), settings: Settings = (), processes: Processes = 1, json: Json = False
-) -> int:
+def workers(*, processes: Processes = 1, options: Options = DEFAULT) -> int:
     """Run the background care (monitor, replicate, delete, sweep), until Ctrl-C. Any number of them may run.
 
-    Example:
+    For example:
 
         tawara workers -c /etc/tawara/tawara.toml
-
-    Parameters
-    ----------
-    config
-        The configuration; relative paths in it start from its directory.
-    settings
-        A setting for this run, section.name=value; may be repeated.
-    processes
-        How many processes share the work; one that dies is started again.
-    json
-        Say everything as JSON, one object a line; the first when the daemon is ready.
     """
-    return _run(config, settings, Room.WORKERS, json=json, processes=processes)
+    return _run(options, Room.WORKERS, processes)
 
 
-def gateway(*, config: Config = Path(FILE), settings: Settings = (), json: Json = False) -> int:
+def gateway(*, options: Options = DEFAULT) -> int:
     """Run the HTTP door, with nginx in front unless the configuration says otherwise, until Ctrl-C.
 
-    Example:
+    For example:
 
         tawara gateway -c /etc/tawara/tawara.toml --set gateway.listen=10.0.0.1:80
-
-    Parameters
-    ----------
-    config
-        The configuration; relative paths in it start from its directory.
-    settings
-        A setting for this run, section.name=value; may be repeated.
-    json
-        Say everything as JSON, one object a line; the first when the daemon is ready.
     """
-    return _run(config, settings, Room.GATEWAY, json=json)
+    return _run(options, Room.GATEWAY)

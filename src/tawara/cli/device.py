@@ -51,7 +51,7 @@ def _size(mib: int | None) -> str:
 async def add(devid: int, /, *, host: str, state: DeviceState = DeviceState.ALIVE, session: Session = DEFAULT) -> None:
     """Make a device: the directory devN of a host's storage node.
 
-    Examples:
+    For example:
 
         tawara device add 5 --host store1
 
@@ -81,7 +81,7 @@ async def change(
 
     A dead device's files are copied again from elsewhere; a dead device never comes back to life.
 
-    Examples:
+    For example:
 
         tawara device change 5 --state drain
 

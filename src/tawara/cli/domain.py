@@ -28,7 +28,7 @@ async def show(*, session: Session = DEFAULT) -> None:
 async def add(domain: str, *, session: Session = DEFAULT) -> None:
     """Make a domain.
 
-    Examples:
+    For example:
 
         tawara domain add photos
     """

@@ -50,7 +50,7 @@ async def start(
     With --policy-only or --from a new one begins in any case. The exit code with --wait is 0 if every file is well or
     was repaired, 7 if one cannot be.
 
-    Examples:
+    For example:
 
         tawara fsck start --wait
 

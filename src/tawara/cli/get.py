@@ -47,7 +47,7 @@ async def get(
     out of their paths. A file appears whole or not at all. What has been fetched already and has not changed since is
     skipped, so an interrupted command can simply be given again.
 
-    Examples:
+    For example:
 
         tawara get photos/cat.jpg
         tawara get files/shop.sql - | psql shop

@@ -62,7 +62,7 @@ async def add(
 ) -> None:
     """Make a host.
 
-    Examples:
+    For example:
 
         tawara host add store1 --ip 10.0.0.1
 
@@ -98,7 +98,7 @@ async def change(
 ) -> None:
     """Change a host; what is not given stays.
 
-    Examples:
+    For example:
 
         tawara host change store1 --state down
 

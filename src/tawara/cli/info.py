@@ -30,7 +30,7 @@ async def info(where: str | None = None, /, *, session: Session = DEFAULT) -> in
 
     The exit code is 7 when a replica is missing or has another size, 6 when a storage node does not answer.
 
-    Examples:
+    For example:
 
         tawara info photos/cat.jpg
 

@@ -25,7 +25,7 @@ async def ls(
 ) -> int:
     """List domains, or the keys of a domain that begin with a prefix.
 
-    Examples:
+    For example:
 
         tawara ls
         tawara ls -l photos/2026/

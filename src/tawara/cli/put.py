@@ -46,7 +46,7 @@ async def put(
     `-` is standard input. What is stored already and has not changed since is skipped, so an interrupted command can
     simply be given again.
 
-    Examples:
+    For example:
 
         tawara put cat.jpg photos/
         tawara put -r website files/backup/2026/

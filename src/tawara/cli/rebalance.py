@@ -27,7 +27,7 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
 
     Without a policy, what would even out how full the devices are.
 
-    Examples:
+    For example:
 
         tawara rebalance plan
 
@@ -52,7 +52,7 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
 async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) -> int:
     """Move files as the policy says; without one, go on with a stopped run, else even out how full the devices are.
 
-    Examples:
+    For example:
 
         tawara rebalance start
 

@@ -28,7 +28,7 @@ async def rm(
 
     With -r every key that begins with a prefix; that is asked on a terminal, and needs --yes elsewhere.
 
-    Examples:
+    For example:
 
         tawara rm photos/cat.jpg photos/dog.jpg
         tawara rm -r files/backup/2024/

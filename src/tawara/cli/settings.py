@@ -36,7 +36,7 @@ async def get(key: str, /, *, session: Session = DEFAULT) -> None:
 async def change(key: str, value: str, /, *, session: Session = DEFAULT) -> None:
     """Change one setting.
 
-    Examples:
+    For example:
 
         tawara settings set skip_mkcol 1
     """

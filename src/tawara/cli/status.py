@@ -21,7 +21,7 @@ async def status(*, session: Session = DEFAULT) -> int:
 
     The exit code is 0 when all is well, 1 when something is wrong, 6 when no tracker answers.
 
-    Examples:
+    For example:
 
         tawara status
         tawara status --tracker 10.0.0.1:7001,10.0.0.2:7001

@@ -58,7 +58,7 @@ async def add(
 ) -> None:
     """Make a class.
 
-    Examples:
+    For example:
 
         tawara class add photos thumbnails --copies 1
     """

@@ -33,7 +33,7 @@ def up(
     The first run makes DIRECTORY: the commented configuration tawara.toml, the database, four devices, the domain
     "files", and the secret key that uploads over HTTP need. All of it listens on this machine only.
 
-    Examples:
+    For example:
 
         tawara up
         tawara up /srv/tawara --set gateway.listen=127.0.0.1:8080

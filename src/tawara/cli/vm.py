@@ -66,7 +66,7 @@ def build(
 ) -> None:
     """Build a guest's packages (.deb and .rpm), its base's, and a repository around them.
 
-    Examples:
+    For example:
       tawara vm build web.toml
       apt install ./dist/*.deb
       tawara vm build web.toml --sign packages@example.org --out /srv/repository
