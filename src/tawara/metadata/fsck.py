@@ -168,7 +168,7 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> boo
 async def put_off(tx: Transaction, claim: Queued, *, now: int) -> None:
     """Look at the file again after a pause that grows."""
     pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
-    await queues.postpone_errand(tx, claim, nexttry=now + pause, failcount=min(claim.failcount + 1, 32767))
+    await queues.postpone_errand(tx, claim, nexttry=now + pause, failcount=claim.failcount + 1)
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

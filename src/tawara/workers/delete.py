@@ -91,7 +91,7 @@ class Delete:
         pause = min((outcome.seconds for outcome in late), default=backoff.COPY_UNDER_WAY)
         nexttry = int(time.time()) + pause
         # What waits only for a copy under way has not failed.
-        failcount = min(claim.failcount + bool(late), 32767)
+        failcount = claim.failcount + bool(late)
         log.debug("deletion put off", fid=claim.fid, reasons=[outcome.reason for outcome in late] or ["being copied"])
         await self._metadata.write(queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount)
         return nexttry

@@ -28,9 +28,6 @@ log = structlog.get_logger(__name__)
 
 Held = Claimed[Replication]
 
-MOST_FAILURES = 32767
-"""More do not fit into the column."""
-
 
 class Replicate:
     """See the module. `large` is how many files of more than `copying.SMALL` bytes are copied at the same time."""
@@ -145,7 +142,7 @@ class Replicate:
         failures = held.claim.failcount
         log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
         nexttry = int(time.time()) + backoff.after_failed_replication(failures, self._rng)
-        return await self._postpone(held, nexttry, failcount=min(failures + 1, MOST_FAILURES))
+        return await self._postpone(held, nexttry, failcount=failures + 1)
 
     async def _postpone(self, held: Held, nexttry: int, *, failcount: int) -> float:
         await self._metadata.write(queues.postpone_replication, held.claim, nexttry=nexttry, failcount=failcount)
