@@ -85,11 +85,12 @@ class Disks:
         return found
 
     def wait_settled(self) -> None:
-        """Wait until no file waits for a replica and none for its deletion."""
+        """Wait until no file waits for a replica, none for its deletion, and no copy is under way."""
         until = time.monotonic() + SETTLED_SECONDS
-        queues = "SELECT (SELECT COUNT(*) FROM file_to_replicate), (SELECT COUNT(*) FROM file_to_delete2)"
-        while (left := self.database.execute(queues).fetchone()) != (0, 0):
-            assert time.monotonic() < until, f"still to replicate, to delete: {left}"
+        tables = ("file_to_replicate", "file_to_delete2", "tawara_copy")
+        counts = "SELECT " + ", ".join(f"(SELECT COUNT(*) FROM {table})" for table in tables)
+        while any(left := self.database.execute(counts).fetchone()):
+            assert time.monotonic() < until, f"left in {tables}: {left}"
             time.sleep(0.2)
 
     def names_on_disk(self) -> set[Path]:

@@ -47,6 +47,12 @@ async def claim_replications(tx: Transaction, *, limit: int, now: int, lease: in
     return [Replication(row[0], now + lease, row[1], row[2], row[3]) for row in rows]
 
 
+async def hold_replication(tx: Transaction, claim: Replication) -> None:
+    """Have the claimed row back if someone else, who had claimed the fid as well, has finished it meanwhile."""
+    insert = tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "fromdevid", "failcount", "flags"))
+    await tx.run(insert, claim.fid, claim.nexttry, claim.from_devid, claim.failcount, claim.flags)
+
+
 async def finish_replication(tx: Transaction, claim: Replication) -> None:
     """Nothing is left to do for the fid."""
     await tx.run("DELETE FROM file_to_replicate WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)

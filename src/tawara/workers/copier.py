@@ -185,7 +185,8 @@ class Copier:
                 devid,
                 now=int(time.time()),
                 checksum=checksum if checksum != job.file.checksum else None,
-                finished=job.held.claim if happy and job.held else None,
+                claim=job.held.claim if job.held else None,
+                happy=happy,
                 expected=expected,
             )
         except LeaseLost:
@@ -262,19 +263,24 @@ async def _record(
     *,
     now: int,
     checksum: Checksum | None,
-    finished: Replication | None,
+    claim: Replication | None,
+    happy: bool,
     expected: set[int],
 ) -> tuple[bool, set[int]]:
     """Record a copy: whether a key still names the fid, and the devices that have it now.
 
-    If it is named, also its checksum; and if it is where it was `expected`, the end of the work.
+    If it is named, also its checksum; and if it is where it was `expected` and that is enough, the end of the work.
+    Is it elsewhere as well, then someone else may have ended the work, and it is held on to: there may be too many.
     """
     named = await replicas.record_copy(tx, fid, devid, now=now)
     on = set(await replicas.devices_of(tx, fid))
     if named and checksum is not None:
         await files.store_checksum(tx, fid, checksum)
-    if named and finished is not None and on == expected:
-        await queues.finish_replication(tx, finished)
+    if named and claim is not None:
+        if on != expected:
+            await queues.hold_replication(tx, claim)
+        elif happy:
+            await queues.finish_replication(tx, claim)
     return named, on
 
 

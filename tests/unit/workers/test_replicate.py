@@ -351,3 +351,34 @@ async def test_two_at_one_file_leave_no_copy_too_many(tmp_path: Path) -> None:
             assert len(await home.devids(fid)) == 2
             assert sum(home.place(devid, fid).exists() for devid in (1, 2, 3, 4)) == 2
         assert await home.metadata.read(queues.next_replication) is None
+
+
+async def test_a_copy_too_many_is_never_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another worker ended the work meanwhile, a copy too many is queued from the moment it is recorded."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        fid = await home.store(b"key", SMALL_FILE, 1)
+        slow = worker(home)
+        put = home.nodes.put
+        (item,) = await slow.take(1)
+
+        async def be_overtaken(*args: object, **kwargs: object) -> None:
+            monkeypatch.setattr(home.nodes, "put", put)
+            await home.metadata.write(queues.enqueue_replication, fid)
+            await do_all(home)
+            assert len(await home.devids(fid)) == 2
+            assert await home.metadata.read(queues.next_replication) is None
+            await put(*args, **kwargs)  # type: ignore[arg-type] # passed through
+
+        async def die(*_: object, **__: object) -> bool:
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(home.nodes, "put", be_overtaken)
+        with monkeypatch.context() as patch:
+            patch.setattr("tawara.workers.copier.Copier.retire", die)
+            with pytest.raises(asyncio.CancelledError):
+                await slow.work(item)
+        assert len(await home.devids(fid)) == 3
+        assert await home.metadata.read(queues.next_replication) == item.claim.nexttry
+        await home.metadata.write(queues.enqueue_replication, fid)
+        await do_all(home)
+        assert len(await home.devids(fid)) == 2
