@@ -22,11 +22,21 @@ from tawara.metadata.cluster import set_setting
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Cluster, Observation, Observed
 from tawara.tracker.verbs import QUICK, THOROUGH
-from tests.acceptance import tracker_admin_commands, tracker_care_commands, tracker_file_commands
+from tests.acceptance import (
+    tracker_admin_commands,
+    tracker_care_commands,
+    tracker_file_commands,
+    tracker_oversight_commands,
+)
 from tests.acceptance.tracker_house import House, house
 from tests.contract.servers import Server
 
-TRANSCRIPTS = tracker_file_commands.TRANSCRIPTS | tracker_admin_commands.TRANSCRIPTS | tracker_care_commands.TRANSCRIPTS
+TRANSCRIPTS = (
+    tracker_file_commands.TRANSCRIPTS
+    | tracker_admin_commands.TRANSCRIPTS
+    | tracker_care_commands.TRANSCRIPTS
+    | tracker_oversight_commands.TRANSCRIPTS
+)
 
 OUTCOMES = {
     "create_open": "OK no_domain unreg_domain unreg_class fid_in_use no_devices invalid_key bad_params",
@@ -77,6 +87,7 @@ OUTCOMES = {
     "rebalance_status": "OK no_rebal_state",
     "rebalance_stop": "OK rebal_not_started",
     "rebalance_reset": "OK rebal_running",
+    "tawara_explain": "OK no_domain unreg_domain no_key",
 }
 """Command -> the outcomes that it can have (reference: sections 3 to 5, and what we add)."""
 

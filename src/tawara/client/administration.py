@@ -7,6 +7,7 @@ from tawara.client.answers import DeviceInfo, DomainInfo, FsckLine, FsckStatus
 from tawara.client.trackers import Trackers
 from tawara.model import errors
 from tawara.model.cluster import DeviceState, HashType, Host, HostState
+from tawara.model.explanation import Explanation
 from tawara.model.rebalance import State
 from tawara.wire.line import Value
 
@@ -151,6 +152,19 @@ class Administration:
     async def set_setting(self, key: str, value: str) -> None:
         """Change a setting. Raises NotWritable, InvalidFormat."""
         await self._trackers.ask("set_server_setting", {"key": key, "value": value})
+
+    async def explain(self, domain: str, key: str | bytes, *, verify: bool = True) -> Explanation:
+        """Why a file is where it is, and what is pending; storage nodes are asked to `verify`. Raises UnregDomain.
+
+        A tracker of MogileFS does not know this: UnknownCommand.
+        """
+        args: dict[str, Value] = {"domain": domain, "key": answers.key_bytes(key), "noverify": int(not verify)}
+        return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
+
+    async def explain_fid(self, fid: int, *, verify: bool = True) -> Explanation:
+        """The same for whatever has, or had, this number."""
+        args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
+        return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
 
     async def replicate_now(self) -> int:
         """Make deferred copies due now; how many."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tawara.model.cluster import Checksum, DeviceState, HashType, Host, HostState, Observed
+from tawara.model.explanation import Explanation, Sentence, Topic, Verdict
 from tawara.model.rebalance import State
 
 Reply: TypeAlias = Mapping[str, bytes]
@@ -263,6 +264,22 @@ class FsckLine:
             )
             for number in _count(reply, "row_count")
         ]
+
+
+def read_explanation(reply: Reply) -> Explanation:
+    """From the reply to tawara_explain."""
+    return Explanation(
+        Verdict(_text(reply, "verdict")),
+        tuple(
+            Sentence(
+                Topic(_text(reply, f"sentence{number}_topic")),
+                _text(reply, f"sentence{number}_text"),
+                _number(reply, f"sentence{number}_trouble") == 1,
+            )
+            for number in _count(reply, "sentences")
+        ),
+        _number(reply, "fid"),
+    )
 
 
 def read_state(reply: Reply) -> State:

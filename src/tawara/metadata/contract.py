@@ -56,6 +56,10 @@ class Dialect(Protocol):
         """A condition for rows of `file f` that have one of these domains and keys, with its values."""
         ...
 
+    def joined(self, column: str) -> str:
+        """SQL for the numbers in `column` of a GROUP BY's rows, as text with commas between, in no order."""
+        ...
+
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
         """An INSERT of one row that leaves an existing row with the same primary key alone."""
         ...

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tawara.metadata import files, traces
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Checksum, HashType
+from tawara.model.explanation import Case
+from tawara.model.files import Deletion, Errand, Queued, Replication
 
 _TABLES = {
     "fid": ("file", ("fid", "dmid", "dkey", "length", "classid", "devcount"), ""),
@@ -48,4 +51,48 @@ async def facts_of(tx: Transaction, fid: int) -> Facts:
         devids=tuple(row[0] for row in devids),
         checksum=Checksum(HashType(checksum[0]), bytes(checksum[1])) if checksum else None,
         rows=rows,
+    )
+
+
+async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now: int) -> Case:
+    """All that is known of a key: of the file that it names, the upload under way for it, or the file that it named."""
+    file = await files.find(tx, dmid, key)
+    if file is not None:
+        return await case_of_fid(tx, file.fid, name=name, now=now)
+    deleted = await traces.last_deleted(tx, dmid, key)
+    upload = await files.find_upload_of(tx, dmid, key)
+    if upload is not None and (deleted is None or upload.fid > deleted.fid):
+        return await case_of_fid(tx, upload.fid, name=name, now=now)
+    if deleted is not None:
+        return await case_of_fid(tx, deleted.fid, name=name, now=now)
+    return Case(None, now, name)
+
+
+async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> Case:
+    """All that is known of a fid, whether or not a key names it."""
+    replication = await tx.row("SELECT nexttry, fromdevid, failcount, flags FROM file_to_replicate WHERE fid = ?", fid)
+    deletion = await tx.row("SELECT nexttry, failcount FROM file_to_delete2 WHERE fid = ?", fid)
+    errands = {
+        row[0]: Queued(fid, Errand(row[0]), row[1], row[2], row[3], row[4] or "")
+        for row in await tx.rows(
+            "SELECT type, nexttry, failcount, devid, arg FROM file_to_queue WHERE fid = ? AND type IN (?, ?)",
+            fid,
+            int(Errand.CHECK),
+            int(Errand.MOVE),
+        )
+    }
+    return Case(
+        fid=fid,
+        now=now,
+        name=name,
+        file=await files.find_fid(tx, fid),
+        upload=await files.find_upload(tx, fid),
+        deleted=await traces.deletion_of(tx, fid),
+        replicas=tuple(row[0] for row in await tx.rows("SELECT devid FROM file_on WHERE fid = ? ORDER BY devid", fid)),
+        announced=dict(await tx.rows("SELECT devid, lease FROM tawara_copy WHERE fid = ?", fid)),
+        replication=Replication(fid, *replication) if replication else None,
+        deletion=Deletion(fid, *deletion) if deletion else None,
+        check=errands.get(Errand.CHECK),
+        move=errands.get(Errand.MOVE),
+        failures=await traces.failures_of(tx, fid),
     )

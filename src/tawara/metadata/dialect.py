@@ -53,6 +53,10 @@ class StandardDialect:
             values += (dmid, *keys)
         return " OR ".join(conditions), values
 
+    def joined(self, column: str) -> str:
+        """See Dialect."""
+        return f"string_agg(CAST({column} AS text), ',')"
+
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
         """See Dialect."""
         return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)}) ON CONFLICT DO NOTHING"

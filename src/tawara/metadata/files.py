@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tawara.metadata import queues, uploads
+from tawara.metadata import queues, traces, uploads
 from tawara.metadata.contract import Answer, Call, Row, Transaction, together
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum, HashType
@@ -132,6 +132,15 @@ async def find_upload(tx: Transaction, fid: int) -> Upload | None:
     """The upload that was opened for `fid` and neither closed nor given up."""
     found = await _find_uploads(tx, [fid])
     return found[0] if found else None
+
+
+async def find_upload_of(tx: Transaction, dmid: int, key: bytes) -> Upload | None:
+    """The upload that was opened last for a key, if it is one of the newest thousand; keys of uploads have no index."""
+    newest = await tx.rows(
+        f"SELECT fid, dmid, {tx.dialect.key_column('dkey')} FROM tempfile ORDER BY fid DESC LIMIT 1000"
+    )
+    fid = next((row[0] for row in newest if (row[1], bytes(row[2] or b"")) == (dmid, key)), None)
+    return None if fid is None else await find_upload(tx, fid)
 
 
 def parse_devids(text: str | None) -> tuple[int, ...]:
@@ -288,6 +297,7 @@ async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int, expected_f
         raise PreconditionFailed
     await tx.run("DELETE FROM file WHERE fid = ?", fid)
     await queues.enqueue_deletion(tx, fid, now)
+    await traces.note_deletion(tx, fid, dmid, key, now=now)
     return fid
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tawara.metadata import files, queues, replicas, runs
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.runs import number
+from tawara.model.explanation import Failure
 from tawara.model.files import Errand, Queued, StoredFile
 from tawara.model.fsck import Event, Verdict
 
@@ -168,7 +169,8 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> boo
 async def put_off(tx: Transaction, claim: Queued, *, now: int) -> None:
     """Look at the file again after a pause that grows."""
     pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
-    await queues.postpone_errand(tx, claim, nexttry=now + pause, failcount=claim.failcount + 1)
+    failure = Failure(now, "a device does not answer, or the file's copies change all the time")
+    await queues.postpone_errand(tx, claim, nexttry=now + pause, failcount=claim.failcount + 1, failure=failure)
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tawara.model.errors import ConfigurationError, InUse
 
 VERSION_FIELD = "tawara_schema_version"
 _OWN = ("tawara_copy", "tawara_file")
+_OVERSIGHT = ("tawara_census", "tawara_deleted", "tawara_pace", "tawara_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,32 @@ class Step:
     """Tables whose rows nothing else could mean: going back is refused while there are any."""
 
 
-def _own_tables(dialect: str) -> list[str]:
-    from tawara.metadata import schema
+def _makes(*tables: str) -> Callable[[str], list[str]]:
+    def make(dialect: str) -> list[str]:
+        from tawara.metadata import schema
 
-    return schema.statements(dialect, only=_OWN)
+        return schema.statements(dialect, only=tables)
+
+    return make
+
+
+def _drops(*tables: str) -> Callable[[str], list[str]]:
+    return lambda dialect: [f"DROP TABLE IF EXISTS {table}" for table in tables]
 
 
 STEPS = (
     Step(
         1,
         "adds the tables tawara_file (time and media type of each file) and tawara_copy (copies under way)",
-        _own_tables,
-        lambda dialect: [f"DROP TABLE IF EXISTS {table}" for table in _OWN],
+        _makes(*_OWN),
+        _drops(*_OWN),
         empty_before_backwards=("tawara_copy",),
+    ),
+    Step(
+        2,
+        "adds tawara_census, tawara_deleted, tawara_pace and tawara_reason, from which status and explain answer",
+        _makes(*_OVERSIGHT),
+        _drops(*_OVERSIGHT),
     ),
 )
 

@@ -43,6 +43,10 @@ class MysqlDialect(StandardDialect):
     # range of keys against the index of device counts (measured; 0.06 ms without the choice).
     by_key = " FORCE INDEX (dmid)"
 
+    def joined(self, column: str) -> str:
+        """See Dialect."""
+        return f"GROUP_CONCAT({column})"
+
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
         """See Dialect."""
         return f"INSERT IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)})"

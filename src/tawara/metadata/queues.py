@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tawara.metadata import traces
 from tawara.metadata.contract import Transaction
+from tawara.model.explanation import Failure, Work
 from tawara.model.files import Deletion, Errand, Queued, Replication
 from tawara.model.limits import END_OF_TIME, FAILCOUNT
 
@@ -58,15 +60,19 @@ async def finish_replication(tx: Transaction, claim: Replication) -> None:
     await tx.run("DELETE FROM file_to_replicate WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)
 
 
-async def postpone_replication(tx: Transaction, claim: Replication, *, nexttry: int, failcount: int) -> None:
-    """Look at the fid again at `nexttry`."""
-    await tx.run(
+async def postpone_replication(
+    tx: Transaction, claim: Replication, *, nexttry: int, failcount: int, failure: Failure | None = None
+) -> None:
+    """Look at the fid again at `nexttry`; `failure` says why, if it has failed."""
+    postponed = await tx.run(
         "UPDATE file_to_replicate SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
         min(failcount, FAILCOUNT),
         claim.fid,
         claim.nexttry,
     )
+    if postponed and failure:
+        await traces.note_failure(tx, claim.fid, Work.REPLICATE, failure)
 
 
 async def next_replication(tx: Transaction) -> int | None:
@@ -133,15 +139,19 @@ async def forget_deletion(tx: Transaction, claim: Deletion) -> None:
     await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)
 
 
-async def postpone_deletion(tx: Transaction, claim: Deletion, *, nexttry: int, failcount: int) -> None:
-    """Try the fid again at `nexttry`."""
-    await tx.run(
+async def postpone_deletion(
+    tx: Transaction, claim: Deletion, *, nexttry: int, failcount: int, failure: Failure | None = None
+) -> None:
+    """Try the fid again at `nexttry`; `failure` says why, if it has failed."""
+    postponed = await tx.run(
         "UPDATE file_to_delete2 SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
         min(failcount, FAILCOUNT),
         claim.fid,
         claim.nexttry,
     )
+    if postponed and failure:
+        await traces.note_failure(tx, claim.fid, Work.DELETE, failure)
 
 
 async def next_deletion(tx: Transaction) -> int | None:
@@ -186,9 +196,11 @@ async def finish_errands(tx: Transaction, claims: Sequence[Queued]) -> None:
     )
 
 
-async def postpone_errand(tx: Transaction, claim: Queued, *, nexttry: int, failcount: int) -> None:
-    """Do the errand again at `nexttry`."""
-    await tx.run(
+async def postpone_errand(
+    tx: Transaction, claim: Queued, *, nexttry: int, failcount: int, failure: Failure | None = None
+) -> None:
+    """Do the errand again at `nexttry`; `failure` says why, if it has failed."""
+    postponed = await tx.run(
         "UPDATE file_to_queue SET nexttry = ?, failcount = ? WHERE fid = ? AND type = ? AND nexttry = ?",
         nexttry,
         min(failcount, FAILCOUNT),
@@ -196,6 +208,9 @@ async def postpone_errand(tx: Transaction, claim: Queued, *, nexttry: int, failc
         int(claim.errand),
         claim.nexttry,
     )
+    if postponed and failure:
+        work = Work.CHECK if claim.errand is Errand.CHECK else Work.MOVE
+        await traces.note_failure(tx, claim.fid, work, failure)
 
 
 async def withdraw_errands(tx: Transaction, errand: Errand, *, now: int) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ from sqlalchemy.types import TypeEngine
 
 MOGILEFS_SCHEMA = 17
 """What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
-TAWARA_SCHEMA = 1
+TAWARA_SCHEMA = 2
 """The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
 
 _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
@@ -210,6 +210,46 @@ Table(  # copies under way: bytes of fid may lie on devid without a row in file_
     Column("devid", Integer, primary_key=True, autoincrement=False),
     Column("lease", _NUMBER, nullable=False),
     Index("tawara_copy_lease", "lease"),
+)
+Table(  # why a fid's work was put off the last time
+    "tawara_reason",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("work", String(12), primary_key=True),
+    Column("noted_at", _NUMBER, nullable=False),
+    Column("reason", String(255), nullable=False),
+    Index("tawara_reason_noted_at", "noted_at"),
+)
+Table(  # keys that were deleted of late; the key as SHA-1 in hex
+    "tawara_deleted",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("dmid", Integer, nullable=False),
+    Column("keyhash", String(40), nullable=False),
+    Column("deleted_at", _NUMBER, nullable=False),
+    Index("tawara_deleted_keyhash", "keyhash"),
+    Index("tawara_deleted_deleted_at", "deleted_at"),
+)
+Table(  # how many files of a class lie on which set of devices, when last counted
+    "tawara_census",
+    tables,
+    Column("dmid", Integer, primary_key=True, autoincrement=False),
+    Column("classid", Integer, primary_key=True, autoincrement=False),
+    Column("devids", String(255), primary_key=True),
+    Column("files", _NUMBER, nullable=False),
+    Column("bytes", _NUMBER, nullable=False),
+)
+Table(  # what each process of workers has done; rates are thousandths of units a second
+    "tawara_pace",
+    tables,
+    Column("process", String(40), primary_key=True),
+    Column("work", String(12), primary_key=True),
+    Column("recorded_at", _NUMBER, nullable=False),
+    Column("done", _NUMBER, nullable=False),
+    Column("failed", _NUMBER, nullable=False),
+    Column("rate", _NUMBER, nullable=False),
+    Column("pace", _NUMBER, nullable=False),
+    Index("tawara_pace_recorded_at", "recorded_at"),
 )
 
 

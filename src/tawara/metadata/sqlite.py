@@ -44,6 +44,10 @@ class SqliteDialect(StandardDialect):
         """See Dialect."""
         return f"CAST({column} AS BLOB)"
 
+    def joined(self, column: str) -> str:
+        """See Dialect."""
+        return f"group_concat({column})"
+
 
 class SqliteTransaction:
     """A transaction on one connection. Its coroutines never suspend, so that `_finish` can run what awaits them."""

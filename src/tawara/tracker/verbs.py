@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tawara.tracker import devices, domains, files, fsck, hosts, listing, rebalance, settings, upkeep, uploads
+from tawara.tracker import (
+    devices,
+    domains,
+    explanation,
+    files,
+    fsck,
+    hosts,
+    listing,
+    rebalance,
+    settings,
+    upkeep,
+    uploads,
+)
 from tawara.tracker.context import Verb
 
 QUICK: Mapping[str, Verb] = MappingProxyType(
@@ -61,6 +73,7 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "set_state": devices.set_state,
         "set_weight": devices.set_weight,
         "sleep": upkeep.sleep,
+        "tawara_explain": explanation.tawara_explain,
         "update_class": domains.update_class,
         "update_host": hosts.update_host,
     }

@@ -15,6 +15,7 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
+from tawara.model.explanation import Failure
 from tawara.model.files import Deletion
 from tawara.workers.runner import LEASE, Claimed
 
@@ -89,11 +90,16 @@ class Delete:
             return None
         late = [outcome for outcome in outcomes if isinstance(outcome, _Later)]
         pause = min((outcome.seconds for outcome in late), default=backoff.COPY_UNDER_WAY)
-        nexttry = int(time.time()) + pause
+        now = int(time.time())
+        nexttry = now + pause
         # What waits only for a copy under way has not failed.
         failcount = claim.failcount + bool(late)
-        log.debug("deletion put off", fid=claim.fid, reasons=[outcome.reason for outcome in late] or ["being copied"])
-        await self._metadata.write(queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount)
+        reasons = [outcome.reason for outcome in late]
+        log.debug("deletion put off", fid=claim.fid, reasons=reasons or ["being copied"])
+        failure = Failure(now, "; ".join(reasons)) if reasons else None
+        await self._metadata.write(
+            queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount, failure=failure
+        )
         return nexttry
 
     async def _delete(self, claim: Deletion, devid: int) -> _Gone | _Later:

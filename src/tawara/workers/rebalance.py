@@ -20,6 +20,7 @@ from tawara.metadata.runs import TURN
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import InvalidReplpolicy
+from tawara.model.explanation import Failure
 from tawara.model.files import Errand, Queued
 from tawara.model.policy import Copy, Happy, Situation, TooHappy, is_content, parse
 from tawara.workers.copier import Copier, Job
@@ -175,6 +176,10 @@ class Rebalance:
             log.warning("not moved", fid=held.claim.fid, device=held.claim.devid, reason=reason)
             await self._finish(held)
             return None
-        nexttry = int(time.time()) + backoff.after_failed_replication(failures - 1, self._rng)
-        await self._metadata.write(queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures)
+        now = int(time.time())
+        nexttry = now + backoff.after_failed_replication(failures - 1, self._rng)
+        failure = Failure(now, reason)
+        await self._metadata.write(
+            queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures, failure=failure
+        )
         return nexttry

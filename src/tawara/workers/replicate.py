@@ -18,6 +18,7 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import InvalidReplpolicy
+from tawara.model.explanation import Failure
 from tawara.model.files import Replication
 from tawara.model.limits import END_OF_TIME
 from tawara.model.policy import Copy, Happy, Situation, TooHappy, parse, pick_surplus
@@ -89,7 +90,8 @@ class Replicate:
             return None
         if not file.devids:
             log.error("no replica is left", fid=fid, key=file.key)
-            return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount)
+            failure = Failure(int(time.time()), "no replica is left")
+            return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount, failure=failure)
         storage_class = self._view.current.storage_class(file.dmid, file.classid)
         try:
             if storage_class is None:  # made a moment ago by someone else, and not yet read here
@@ -141,11 +143,14 @@ class Replicate:
     async def _fail(self, held: Held, reason: str) -> float:
         failures = held.claim.failcount
         log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
-        nexttry = int(time.time()) + backoff.after_failed_replication(failures, self._rng)
-        return await self._postpone(held, nexttry, failcount=failures + 1)
+        now = int(time.time())
+        nexttry = now + backoff.after_failed_replication(failures, self._rng)
+        return await self._postpone(held, nexttry, failcount=failures + 1, failure=Failure(now, reason))
 
-    async def _postpone(self, held: Held, nexttry: int, *, failcount: int) -> float:
-        await self._metadata.write(queues.postpone_replication, held.claim, nexttry=nexttry, failcount=failcount)
+    async def _postpone(self, held: Held, nexttry: int, *, failcount: int, failure: Failure | None = None) -> float:
+        await self._metadata.write(
+            queues.postpone_replication, held.claim, nexttry=nexttry, failcount=failcount, failure=failure
+        )
         return nexttry
 
 

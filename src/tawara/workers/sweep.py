@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, queues, replicas
+from tawara.metadata import files, queues, replicas, traces
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 PERIOD = 15.0
 """Seconds between two looks."""
 UPLOADS_AT_ONCE = 50
+FORGET_EVERY = 60
+"""Seconds between two times that traces which are too old are forgotten."""
 
 
 class Sweep:
@@ -45,6 +47,7 @@ class Sweep:
         self._upload_open = upload_open
         self._period = period
         self._last = 0.0
+        self._forgets_at = 0
 
     async def take(self, limit: int) -> Sequence[tuple[int, int]]:
         """See Worker."""
@@ -58,6 +61,10 @@ class Sweep:
             if expired:
                 log.info("uploads given up", count=expired)
                 self._delete_bell.ring()
+        if now >= self._forgets_at:
+            while await self._metadata.write(traces.forget, now=now):
+                pass
+            self._forgets_at = now + FORGET_EVERY
         return await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit)
 
     async def work(self, item: tuple[int, int]) -> float | None:

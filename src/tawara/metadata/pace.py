@@ -1,0 +1,41 @@
+"""What each process of workers has done, and how fast: its own rows in `tawara_pace`, which lapse.
+
+A process writes about itself only, so nobody waits for anybody. Each function is one transaction; times are unix
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tawara.metadata.contract import Transaction
+from tawara.model.pace import LAPSE, Pace
+
+_COLUMNS = ("recorded_at", "done", "failed", "rate", "pace")
+FORGOTTEN = 7 * 86400
+"""Seconds after which the rows of a process that is gone are removed."""
+
+
+async def record(tx: Transaction, process: str, paces: Iterable[Pace], *, now: int) -> None:
+    """Write down what a process has done so far, and remove what others wrote long ago."""
+    upsert = tx.dialect.upsert("tawara_pace", ("process", "work"), _COLUMNS)
+    await tx.run_many(
+        upsert,
+        [
+            (process, each.work, now, each.done, each.failed, round(each.rate * 1000), round(each.pace * 1000))
+            for each in paces
+        ],
+    )
+    await tx.run("DELETE FROM tawara_pace WHERE recorded_at < ?", now - FORGOTTEN)
+
+
+async def retire(tx: Transaction, process: str, *, now: int) -> None:
+    """A process ends: it does nothing any more, but what it has learned of its pace is worth keeping."""
+    gone = now - LAPSE
+    await tx.run("UPDATE tawara_pace SET recorded_at = ?, rate = 0 WHERE process = ?", gone, process)
+
+
+async def load(tx: Transaction) -> list[Pace]:
+    """What every process has written."""
+    rows = await tx.rows("SELECT process, work, recorded_at, done, failed, rate, pace FROM tawara_pace")
+    return [Pace(row[1], row[3], row[4], row[5] / 1000, row[6] / 1000, row[0], row[2]) for row in rows]

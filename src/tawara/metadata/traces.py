@@ -1,0 +1,79 @@
+"""What is kept for people who ask: why work was put off the last time, and which keys were deleted of late.
+
+Nothing is decided by these rows (`tawara_reason`, `tawara_deleted`). They are written where something fails or goes, so
+that what succeeds costs nothing, and forgotten after a while. Each function is one transaction; times are unix seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from tawara.metadata.contract import Transaction
+from tawara.model.explanation import Deleted, Failure, Work
+
+REASONS_KEPT = 2 * 86400
+"""Seconds: longer than any pause between two tries."""
+DELETED_KEPT = 3600
+"""Seconds for which it is known which fid a deleted key had."""
+_REASON = 255
+"""Characters of a reason that are kept."""
+
+
+def _hash(key: bytes) -> str:
+    return hashlib.sha1(key, usedforsecurity=False).hexdigest()
+
+
+async def note_failure(tx: Transaction, fid: int, work: Work, failure: Failure) -> None:
+    """Remember why work for a fid was put off, in place of an earlier reason."""
+    upsert = tx.dialect.upsert("tawara_reason", ("fid", "work"), ("noted_at", "reason"))
+    await tx.run(upsert, fid, work.value, failure.at, failure.reason[:_REASON])
+
+
+async def failures_of(tx: Transaction, fid: int) -> Mapping[Work, Failure]:
+    """The last reasons for which work for a fid was put off."""
+    rows = await tx.rows("SELECT work, noted_at, reason FROM tawara_reason WHERE fid = ?", fid)
+    return {Work(work): Failure(noted_at, reason) for work, noted_at, reason in rows}
+
+
+async def note_deletion(tx: Transaction, fid: int, dmid: int, key: bytes, *, now: int) -> None:
+    """Remember which key named a fid that is deleted now."""
+    upsert = tx.dialect.upsert("tawara_deleted", ("fid",), ("dmid", "keyhash", "deleted_at"))
+    await tx.run(upsert, fid, dmid, _hash(key), now)
+
+
+async def last_deleted(tx: Transaction, dmid: int, key: bytes) -> Deleted | None:
+    """The fid that a key named when it was last deleted, as long as that is remembered."""
+    row = await tx.row(
+        "SELECT fid, deleted_at FROM tawara_deleted WHERE keyhash = ? AND dmid = ? ORDER BY fid DESC LIMIT 1",
+        _hash(key),
+        dmid,
+    )
+    return Deleted(row[0], row[1]) if row else None
+
+
+async def deletion_of(tx: Transaction, fid: int) -> Deleted | None:
+    """When the key that named a fid was deleted, as long as that is remembered."""
+    row = await tx.row("SELECT fid, deleted_at FROM tawara_deleted WHERE fid = ?", fid)
+    return Deleted(row[0], row[1]) if row else None
+
+
+async def forget(tx: Transaction, *, now: int, limit: int = 1000) -> bool:
+    """Forget what has been kept for long enough, up to `limit` rows of each kind; whether there may be more."""
+    more = False
+    for table, column, key, kept in _KINDS:
+        rows = await tx.rows(
+            f"SELECT {', '.join(key)} FROM {table} WHERE {column} < ?"
+            f" ORDER BY {column} LIMIT ?{tx.dialect.skip_locked}",
+            now - kept,
+            limit,
+        )
+        await tx.run_many(f"DELETE FROM {table} WHERE {' AND '.join(f'{each} = ?' for each in key)}", rows)
+        more = more or len(rows) == limit
+    return more
+
+
+_KINDS = (
+    ("tawara_reason", "noted_at", ("fid", "work"), REASONS_KEPT),
+    ("tawara_deleted", "deleted_at", ("fid",), DELETED_KEPT),
+)

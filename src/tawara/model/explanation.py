@@ -1,0 +1,456 @@
+"""Why a file is where it is: from what is known of one fid to sentences for people.
+
+Everything is decided from a `Case`, which has the rows about the fid, and the `Cluster`; a sentence is a value with its
+topic, so that a program can tell trouble from news. Times are unix seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, Observed, StorageClass
+from tawara.model.errors import InvalidReplpolicy
+from tawara.model.files import Deletion, Queued, Replication, StoredFile, Upload
+from tawara.model.limits import END_OF_TIME
+from tawara.model.placement import MIB
+from tawara.model.policy import Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content, parse, pick_surplus
+from tawara.model.policy.words import in_words
+from tawara.model.spans import counted, listed, span, when
+
+
+class Work(StrEnum):
+    """What a fid can wait for."""
+
+    REPLICATE = "replicate"
+    DELETE = "delete"
+    CHECK = "check"
+    MOVE = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why work was put off the last time."""
+
+    at: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A fid whose key was deleted."""
+
+    fid: int
+    at: int
+
+
+class Seen(StrEnum):
+    """What the storage node says of a replica."""
+
+    THERE = "there"
+    MISSING = "missing"
+    WRONG_SIZE = "wrong size"
+    SILENT = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known of one fid, or of a key that names none."""
+
+    fid: int | None
+    now: int
+    name: str = ""
+    """What was asked for, as people write it: `photos/cat.jpg`, `fid 7`."""
+    file: StoredFile | None = None
+    upload: Upload | None = None
+    deleted: Deleted | None = None
+    replicas: tuple[int, ...] = ()
+    """The devices with a row for a replica, whether or not a key names the fid."""
+    announced: Mapping[int, int] = field(default_factory=dict)
+    """Copies under way: devid -> when the announcement lapses, negative while what is there is swept."""
+    replication: Replication | None = None
+    deletion: Deletion | None = None
+    check: Queued | None = None
+    move: Queued | None = None
+    failures: Mapping[Work, Failure] = field(default_factory=dict)
+    seen: Mapping[int, Seen] = field(default_factory=dict)
+    """By devid, where the storage nodes were asked."""
+
+
+class Topic(StrEnum):
+    """What a sentence is about."""
+
+    FILE = "file"
+    COPY = "copy"
+    POLICY = "policy"
+    PENDING = "pending"
+    OBSTACLE = "obstacle"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One thing to know."""
+
+    topic: Topic
+    text: str
+    trouble: bool = False
+    """Whether it is not as it should be."""
+
+
+class Verdict(StrEnum):
+    """The whole of it in a word."""
+
+    SATISFIED = "satisfied"
+    """As its class wants it."""
+    SURPLUS = "surplus"
+    """More copies than its class wants."""
+    WANTING = "wanting"
+    """Copies are missing, or cannot be read."""
+    LOST = "lost"
+    """No copy is left."""
+    OPEN = "open"
+    """An upload that is not closed yet."""
+    DELETED = "deleted"
+    """No key names it any more."""
+    UNKNOWN = "unknown"
+    """There is no trace of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer."""
+
+    verdict: Verdict
+    sentences: tuple[Sentence, ...]
+    fid: int | None = None
+
+
+def explain(cluster: Cluster, case: Case, rng: random.Random) -> Explanation:
+    """Say where the copies are, why there, whether that is enough, what is pending, and what stands in the way."""
+    if case.file is not None:
+        return _of_file(cluster, case, case.file, rng)
+    if case.upload is not None:
+        return Explanation(Verdict.OPEN, (*_of_upload(cluster, case, case.upload), *_pending(cluster, case)), case.fid)
+    if case.deleted or case.deletion or case.replicas or case.announced:
+        return Explanation(Verdict.DELETED, tuple(_of_deleted(cluster, case)), case.fid)
+    nothing = "There is no trace of it: neither stored, nor being uploaded, nor deleted of late"
+    return Explanation(Verdict.UNKNOWN, (Sentence(Topic.FILE, f"{case.name}: {nothing}", trouble=True),))
+
+
+# --- a stored file ----------------------------------------------------------------------------------------------------
+
+
+def _of_file(cluster: Cluster, case: Case, file: StoredFile, rng: random.Random) -> Explanation:
+    storage_class = cluster.storage_class(file.dmid, file.classid)
+    policy = _policy_of(storage_class)
+    mindevcount = storage_class.mindevcount if storage_class else 1
+    situation = Situation.of(cluster, file.devids, mindevcount, size=file.length)
+    sentences = [Sentence(Topic.FILE, f"{case.name} is fid {file.fid}, {counted(file.length, 'byte')}{_stored(case)}")]
+    sentences += [_copy(cluster, case, devid, policy, situation, rng) for devid in file.devids]
+    if policy is None or storage_class is None:
+        verdict = Verdict.WANTING
+        what = (
+            "is not known here yet"
+            if storage_class is None
+            else f"has a policy that is not understood: {storage_class.policy}"
+        )
+        sentences.append(Sentence(Topic.POLICY, f"Its class {what}", trouble=True))
+    else:
+        verdict, said = _judged(cluster, case, storage_class, policy, situation, rng)
+        sentences += said
+    if verdict is not Verdict.LOST and not any(cluster.should_read_from(devid) for devid in file.devids):
+        verdict = Verdict.WANTING
+        sentences.append(Sentence(Topic.OBSTACLE, "None of its copies can be read now", trouble=True))
+    if verdict is not Verdict.LOST and any(seen in _BAD for seen in case.seen.values()):
+        verdict = Verdict.WANTING
+        sentences.append(
+            Sentence(Topic.OBSTACLE, "A copy is not as it should be; a check (`tawara fsck start`) replaces it", True)
+        )
+    sentences += _pending(cluster, case)
+    return Explanation(verdict, tuple(sentences), case.fid)
+
+
+_BAD = (Seen.MISSING, Seen.WRONG_SIZE)
+
+
+def _policy_of(storage_class: StorageClass | None) -> Policy | None:
+    try:
+        return parse(storage_class.policy) if storage_class else None
+    except InvalidReplpolicy:
+        return None
+
+
+def _stored(case: Case) -> str:
+    stored_at = case.file.stored_at if case.file else None
+    return "" if stored_at is None else f", stored {when(stored_at, case.now)}"
+
+
+def _copy(
+    cluster: Cluster, case: Case, devid: int, policy: Policy | None, situation: Situation, rng: random.Random
+) -> Sentence:
+    """Where one copy is, what is seen of it, and why it is there."""
+    where = _place(cluster, devid)
+    if devid not in situation.on:
+        state = "is dead" if devid in cluster.devices else "is not known"
+        return Sentence(Topic.COPY, f"{where}: does not count, for the device {state}", trouble=True)
+    obstacle = why_unreadable(cluster, devid)
+    seen = case.seen.get(devid)
+    if obstacle is not None:
+        said, trouble = f"counts, but cannot be read now: {obstacle}", True
+    elif seen is Seen.THERE:
+        said, trouble = "there, with the right size", False
+    elif seen is None:
+        said, trouble = "there, as far as the database knows", False
+    else:
+        said, trouble = _WORDS[seen], True
+    return Sentence(Topic.COPY, f"{where}: {said}; {_reason(cluster, devid, policy, situation, rng)}", trouble)
+
+
+_WORDS = {
+    Seen.MISSING: "the storage node has no such file",
+    Seen.WRONG_SIZE: "the storage node has it with another size",
+    Seen.SILENT: "the storage node did not answer just now",
+}
+
+
+def _reason(cluster: Cluster, devid: int, policy: Policy | None, situation: Situation, rng: random.Random) -> str:
+    """Why a copy is on this device."""
+    if policy is not None and is_content(policy, situation.without_copy(devid), rng):
+        return "more than its class needs"
+    host = situation.host(devid)
+    beside = sorted(other for other in situation.on if other != devid and situation.host(other) == host)
+    if beside:
+        return f"on the same host as {listed([f'dev{each}' for each in beside])}"
+    name = cluster.hosts[host].name if host in cluster.hosts else f"host {host}"
+    return f"needed, the only copy on {name}" if len(situation.on) > 1 else "needed, the only copy"
+
+
+def _judged(
+    cluster: Cluster,
+    case: Case,
+    storage_class: StorageClass,
+    policy: Policy,
+    situation: Situation,
+    rng: random.Random,
+) -> tuple[Verdict, list[Sentence]]:
+    """What the policy says of the copies, in its own words."""
+    wants = (
+        f"Class {storage_class.name} wants {in_words(policy, situation.mindevcount)} ({storage_class.policy}); "
+        f"there {'is' if len(situation.on) == 1 else 'are'} {_on(situation)}"
+    )
+    if not situation.on:
+        text = f"{wants}: the file is lost, unless a dead device can be read by hand"
+        return Verdict.LOST, [Sentence(Topic.POLICY, text, trouble=True)]
+    answer = policy.decide(situation, rng)
+    match answer:
+        case Happy():
+            limited = "" if _is_ideal(policy, situation, rng) else ", as good as this cluster allows"
+            return Verdict.SATISFIED, [Sentence(Topic.POLICY, f"{wants}: that satisfies it{limited}")]
+        case TooHappy():
+            surplus = pick_surplus(policy, situation, rng)
+            goes = "none can be spared for certain now" if surplus is None else f"the one on dev{surplus} goes next"
+            said = [Sentence(Topic.POLICY, f"{wants}: more than enough, {goes}")]
+            if case.replication is None:
+                said.append(_unqueued())
+            return Verdict.SURPLUS, said
+        case Copy() if answer.choices:
+            to = ", ".join(f"dev{devid}" for devid in sorted(answer.ideal or answer.choices)[:8])
+            said = [Sentence(Topic.POLICY, f"{wants}: not enough, one more could go to {to}", trouble=True)]
+            if not answer.ideal:
+                said += _in_the_way(cluster, situation)
+            if not any(cluster.should_read_from(devid) for devid in situation.on):
+                said.append(Sentence(Topic.OBSTACLE, "There is no copy to copy from: none can be read now", True))
+            if case.replication is None and case.move is None:
+                said.append(_unqueued())
+            return Verdict.WANTING, said
+        case NoAnswer() | Copy():
+            said = [Sentence(Topic.POLICY, f"{wants}: not enough, and no device can take another now", trouble=True)]
+            return Verdict.WANTING, said + _in_the_way(cluster, situation)
+
+
+def _unqueued() -> Sentence:
+    return Sentence(
+        Topic.PENDING, "Nothing is queued for it; a check (`tawara fsck start`) will queue it", trouble=True
+    )
+
+
+def _on(situation: Situation) -> str:
+    hosts = len(situation.hosts_on)
+    return f"{counted(len(situation.on), 'copy')} on {counted(hosts, 'host')}"
+
+
+def _is_ideal(policy: Policy, situation: Situation, rng: random.Random) -> bool:
+    """Whether the policy would also be content if there were many more hosts."""
+    cluster = situation.cluster
+    host, devid = max(cluster.hosts, default=0) + 1, max(cluster.devices, default=0) + 1
+    more = range(_MANY)
+    hosts = {host + n: Host(host + n, f"+{n}", HostState.ALIVE, f"10.{n}.255.254") for n in more}
+    devices = {devid + n: Device(devid + n, host + n, DeviceState.ALIVE) for n in more}
+    larger = replace(cluster, hosts={**cluster.hosts, **hosts}, devices={**cluster.devices, **devices})
+    return is_content(policy, replace(situation, cluster=larger), rng)
+
+
+_MANY = 16
+
+
+def _in_the_way(cluster: Cluster, situation: Situation) -> list[Sentence]:
+    """Why each device without a copy can take none, devices with the same obstacle together."""
+    groups: dict[str, list[int]] = {}
+    for devid in sorted(cluster.devices.keys() - situation.on):
+        obstacle = why_not_written(cluster, devid, situation.size)
+        if obstacle is None:
+            obstacle = "on a host that has a copy already"
+        if cluster.devices[devid].state is not DeviceState.DEAD:
+            groups.setdefault(obstacle, []).append(devid)
+    said = [
+        Sentence(Topic.OBSTACLE, f"{', '.join(_place(cluster, devid) for devid in devids)}: {obstacle}", trouble=True)
+        for obstacle, devids in groups.items()
+    ]
+    return said or [Sentence(Topic.OBSTACLE, "There is no other device: the cluster needs more of them", trouble=True)]
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def _place(cluster: Cluster, devid: int) -> str:
+    device = cluster.devices.get(devid)
+    host = cluster.hosts.get(device.hostid) if device else None
+    return f"dev{devid} on {host.name}" if host else f"dev{devid}"
+
+
+def why_unreadable(cluster: Cluster, devid: int) -> str | None:
+    """Why nothing can be read from a device now; None if it can."""
+    if cluster.should_read_from(devid):
+        return None
+    return _decided(cluster, devid, (DeviceState.DOWN, DeviceState.DEAD), (HostState.DOWN, HostState.DEAD)) or (
+        "it has not been looked at yet" if devid not in cluster.observed else "it does not answer"
+    )
+
+
+def why_not_written(cluster: Cluster, devid: int, size: int = 0) -> str | None:
+    """Why a device can take no copy of so many bytes now; None if it can."""
+    decided = _decided(
+        cluster,
+        devid,
+        (DeviceState.DOWN, DeviceState.DEAD, DeviceState.READONLY, DeviceState.DRAIN),
+        (HostState.DOWN, HostState.DEAD, HostState.READONLY),
+    )
+    if decided is not None:
+        return decided
+    seen = cluster.observed.get(devid)
+    if seen is None:
+        return "not looked at yet"
+    if seen.state is not Observed.WRITEABLE:
+        return "does not answer" if seen.state is Observed.UNREACHABLE else "cannot be written: a test file was refused"
+    free = cluster.devices[devid].mb_free
+    if free is not None and free < cluster.min_free_mb:
+        return f"full: less than {cluster.min_free_mb} MiB free"
+    if free is not None and free * MIB <= size:
+        return f"too full for this file: {free:,} MiB free"
+    return None if cluster.should_get_new_files(devid) else "takes no new files now"
+
+
+def _decided(cluster: Cluster, devid: int, devices: Iterable[DeviceState], hosts: Iterable[HostState]) -> str | None:
+    """What people have decided that forbids it."""
+    device = cluster.devices.get(devid)
+    if device is None:
+        return "the device is not known"
+    host = cluster.hosts.get(device.hostid)
+    if host is None:
+        return "its host is not known"
+    if device.state in devices:
+        return f"the device is set to {device.state}"
+    return f"host {host.name} is set to {host.state}" if host.state in hosts else None
+
+
+# --- what waits -------------------------------------------------------------------------------------------------------
+
+
+def _pending(cluster: Cluster, case: Case) -> list[Sentence]:
+    said: list[Sentence] = []
+    for devid, lease in sorted(case.announced.items()):
+        if devid in case.replicas:
+            continue
+        doing = "a copy is under way" if lease > case.now else "what an abandoned copy left is being deleted"
+        said.append(Sentence(Topic.PENDING, f"{_place(cluster, devid)}: {doing}"))
+    if case.replication is not None:
+        said.append(_waits(case, Work.REPLICATE, "To be copied or trimmed", case.replication))
+    if case.deletion is not None:
+        said.append(_waits(case, Work.DELETE, "Its bytes are to be deleted", case.deletion))
+    if case.check is not None:
+        said.append(_waits(case, Work.CHECK, "To be checked", case.check))
+    if case.move is not None:
+        to = ", ".join(f"dev{each}" for each in case.move.arg.split(",") if each)
+        what = f"To be moved from dev{case.move.devid}" + (f" to one of {to}" if to else "")
+        said.append(_waits(case, Work.MOVE, what, case.move))
+    return said
+
+
+def _waits(case: Case, work: Work, what: str, row: Replication | Deletion | Queued) -> Sentence:
+    """When one piece of work is done, and why it was not done before."""
+    failure = case.failures.get(work)
+    failed = row.failcount > 0 or failure is not None
+    last = f"; the last reason, {when(failure.at, case.now)}: {failure.reason}" if failure else ""
+    times = f" after {counted(row.failcount, 'failure')}" if row.failcount else ""
+    if row.nexttry >= END_OF_TIME:
+        return Sentence(Topic.PENDING, f"{what}: waits for a person{times}{last}", trouble=True)
+    if row.nexttry > case.now:
+        soon = (
+            f"tried again {when(row.nexttry, case.now)}"
+            if row.failcount
+            else (f"a worker has it in hand, or will look again {when(row.nexttry, case.now)}")
+        )
+        return Sentence(Topic.PENDING, f"{what}: {soon}{times}{last}", trouble=failed)
+    late = f", for {span(case.now - row.nexttry)}" if 0 < row.nexttry < case.now - 1 else ""
+    return Sentence(Topic.PENDING, f"{what}: waits for a worker{late}{times}{last}", trouble=failed)
+
+
+# --- what is no file --------------------------------------------------------------------------------------------------
+
+
+_NOT_ALIVE = (HostState.DOWN, HostState.DEAD, HostState.READONLY)
+
+
+def _of_upload(cluster: Cluster, case: Case, upload: Upload) -> list[Sentence]:
+    began = when(upload.created_at, case.now)
+    said = [Sentence(Topic.FILE, f"{case.name}: fid {upload.fid} is being uploaded since {began}; not closed yet")]
+    for devid in upload.devids:
+        seen = case.seen.get(devid)
+        is_there = {Seen.MISSING: "nothing there yet", Seen.SILENT: _WORDS[Seen.SILENT], None: "offered"}
+        text = is_there.get(seen, "bytes are there")
+        said.append(Sentence(Topic.COPY, f"{_place(cluster, devid)}: {text}", trouble=seen is Seen.SILENT))
+    return said
+
+
+def _of_deleted(cluster: Cluster, case: Case) -> list[Sentence]:
+    """A fid that no key names: when it was deleted, which bytes are left, and what keeps them there."""
+    number = f"fid {case.fid}"
+    if case.deleted is not None:
+        said = [Sentence(Topic.FILE, f"{case.name}: deleted {when(case.deleted.at, case.now)}; it was {number}")]
+    else:
+        said = [Sentence(Topic.FILE, f"{case.name}: no key names {number} (any more)")]
+    for devid in case.replicas:
+        said.append(_remains(cluster, case, devid))
+    if not case.replicas:
+        said.append(Sentence(Topic.COPY, "No bytes of it are known to be left on any device"))
+    elif case.deletion is None:
+        said.append(
+            Sentence(Topic.PENDING, "Its bytes are queued for no deletion; a check (`tawara fsck`) finds them", True)
+        )
+    return said + _pending(cluster, case)
+
+
+def _remains(cluster: Cluster, case: Case, devid: int) -> Sentence:
+    seen = case.seen.get(devid)
+    where = _place(cluster, devid)
+    if not cluster.counts_as_replica(devid):
+        return Sentence(Topic.COPY, f"{where}: gone with the device")
+    if not cluster.can_delete_from(devid):
+        decided = _decided(cluster, devid, (DeviceState.DOWN, DeviceState.READONLY), _NOT_ALIVE)
+        return Sentence(Topic.OBSTACLE, f"{where}: may not be deleted from: {decided}", trouble=True)
+    if not cluster.is_writeable(devid):
+        return Sentence(Topic.OBSTACLE, f"{where}: cannot be deleted from now: it does not answer", trouble=True)
+    gone = "its bytes are gone already" if seen is Seen.MISSING else "bytes are still there, and are to go"
+    return Sentence(Topic.COPY, f"{where}: {gone}")

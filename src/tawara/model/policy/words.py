@@ -1,0 +1,31 @@
+"""What a replication policy wants, in words."""
+
+from __future__ import annotations
+
+from tawara.model.policy.answers import Policy
+from tawara.model.policy.networks import HostsPerNetwork, MultipleNetworks
+from tawara.model.policy.spread import MultipleDevices, MultipleHosts
+from tawara.model.policy.union import Union
+
+
+def in_words(policy: Policy, mindevcount: int) -> str:
+    """What the policy wants of a class with this mindevcount, to be read after "wants"."""
+    match policy:
+        case MultipleHosts(copies):
+            return _copies(copies or mindevcount, "on different hosts")
+        case MultipleDevices(copies):
+            return _copies(copies or mindevcount, "on different devices")
+        case MultipleNetworks(copies):
+            return _copies(copies or mindevcount, "in different networks and on different hosts")
+        case HostsPerNetwork(wanted):
+            return " and ".join(_copies(number, f"in network {zone}, on different hosts") for zone, number in wanted)
+        case Union(parts):
+            return ", and also ".join(in_words(part, mindevcount) for part in parts)
+        case _:
+            return "what only it knows"
+
+
+def _copies(number: int, where: str) -> str:
+    return (
+        "1 copy" if number == 1 and "network " not in where else f"{number} cop{'y' if number == 1 else 'ies'} {where}"
+    )

@@ -1,0 +1,33 @@
+"""Spans of time and numbers of things as people say them."""
+
+from __future__ import annotations
+
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def span(seconds: float) -> str:
+    """`3 days`, `1 hour`, `40 seconds`: rounded to the largest unit of which there are two, or one exactly."""
+    whole = max(0, round(seconds))
+    for size, name in _UNITS:
+        if whole >= 2 * size or whole == size or size == 1:
+            return counted(round(whole / size), name)
+    raise AssertionError
+
+
+def when(moment: float, now: float) -> str:
+    """`in 3 minutes`, `now`, `2 hours ago`."""
+    if abs(moment - now) < 1:
+        return "now"
+    return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 file`, `2,000 files`, `3 copies`."""
+    if number == 1:
+        return f"1 {thing}"
+    return f"{number:,} {thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeiou" else f"{number:,} {thing}s"
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

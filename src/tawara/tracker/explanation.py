@@ -1,0 +1,60 @@
+"""The verb that explains a file: why it is where it is, what is pending, and what stands in the way. It is ours."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from tawara.metadata import diagnosis
+from tawara.model import errors
+from tawara.model.explanation import Case, Seen, explain
+from tawara.tracker.context import Call, Tracker
+from tawara.wire.line import Args, Value
+
+
+async def tawara_explain(tracker: Tracker, call: Call) -> Args:
+    """Sentences about a key, or about a `fid`, of a file, an upload, or what was deleted.
+
+    Unless `noverify`, the storage nodes are asked for the size of each replica.
+    """
+    cluster = tracker.cluster
+    now = tracker.now()
+    if call.flag("fid"):
+        fid = call.bounded("fid")
+        case = await tracker.metadata.read(diagnosis.case_of_fid, fid, name=f"fid {fid}", now=now)
+    else:
+        domain, key = call.domain(cluster), call.key()
+        name = f"{domain.name}/{key.decode('utf-8', 'replace')}"
+        case = await tracker.metadata.read(diagnosis.case_of_key, domain.dmid, key, name=name, now=now)
+    if not call.flag("noverify"):
+        case = await _verified(tracker, case)
+    explanation = explain(cluster, case, tracker.rng)
+    reply: dict[str, Value] = {
+        "fid": case.fid,
+        "verdict": explanation.verdict.value,
+        "sentences": len(explanation.sentences),
+    }
+    for number, each in enumerate(explanation.sentences, 1):
+        reply[f"sentence{number}_topic"] = each.topic.value
+        reply[f"sentence{number}_trouble"] = int(each.trouble)
+        reply[f"sentence{number}_text"] = each.text
+    return reply
+
+
+async def _verified(tracker: Tracker, case: Case) -> Case:
+    """The same, with what the storage nodes say."""
+    devids = case.replicas or (case.upload.devids if case.upload else ())
+    asked = [devid for devid in devids if tracker.cluster.should_read_from(devid)]
+    seen = await asyncio.gather(*(_look(tracker, case, devid) for devid in asked))
+    return replace(case, seen=dict(zip(asked, seen, strict=True)))
+
+
+async def _look(tracker: Tracker, case: Case, devid: int) -> Seen:
+    url = tracker.cluster.url(devid, case.fid or 0, get=True)
+    try:
+        size = await tracker.nodes.size(url) if url else None
+    except errors.NodeUnreachable:
+        return Seen.SILENT
+    if size is None:
+        return Seen.MISSING
+    return Seen.THERE if case.file is None or size == case.file.length else Seen.WRONG_SIZE

@@ -1,0 +1,260 @@
+"""What is said of a file: the words for each situation by hand, and at random that none is explained wrongly."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.cluster import Cluster, DeviceState, Domain, HostState, Observation, Observed, StorageClass
+from tawara.model.explanation import (
+    Case,
+    Deleted,
+    Explanation,
+    Failure,
+    Seen,
+    Topic,
+    Verdict,
+    Work,
+    explain,
+    why_not_written,
+    why_unreadable,
+)
+from tawara.model.files import Deletion, Errand, Queued, Replication, StoredFile, Upload
+from tawara.model.limits import END_OF_TIME
+from tawara.model.policy import Copy, Situation, parse
+from tests.unit.model.clusters import cluster, clusters
+
+NOW = 1_000_000
+
+
+def with_class(seen: Cluster, policy: str | None = None, copies: int = 2) -> Cluster:
+    """The same cluster with the domain `photos`, whose default class has this policy."""
+    return replace(seen, domains={"photos": Domain(1, "photos", {0: StorageClass(0, "default", copies, policy)})})
+
+
+def file_on(*devids: int, length: int = 5) -> StoredFile:
+    return StoredFile(7, 1, b"cat", length, 0, len(devids), devids, stored_at=NOW - 3600)
+
+
+def told(house: Cluster, *devids: int, **facts: object) -> Explanation:
+    case = Case(7, NOW, "photos/cat", file=file_on(*devids), replicas=devids)
+    return explain(house, replace(case, **facts), random.Random(1))  # type: ignore[arg-type]
+
+
+def texts(explanation: Explanation, topic: Topic) -> list[str]:
+    return [each.text for each in explanation.sentences if each.topic is topic]
+
+
+HOUSE = with_class(cluster({1: [11, 12], 2: [21], 3: [31]}))
+
+
+def test_a_file_as_it_should_be() -> None:
+    """A file with its copies has no trouble in it, and each copy says where it is and why."""
+    explanation = told(HOUSE, 11, 21, seen={11: Seen.THERE, 21: Seen.THERE})
+    assert explanation.verdict is Verdict.SATISFIED
+    assert not any(each.trouble for each in explanation.sentences)
+    assert texts(explanation, Topic.FILE) == ["photos/cat is fid 7, 5 bytes, stored 1 hour ago"]
+    assert texts(explanation, Topic.COPY) == [
+        "dev11 on h1: there, with the right size; needed, the only copy on h1",
+        "dev21 on h2: there, with the right size; needed, the only copy on h2",
+    ]
+    assert texts(explanation, Topic.POLICY) == [
+        "Class default wants 2 copies on different hosts (MultipleHosts()); there are 2 copies on 2 hosts:"
+        " that satisfies it"
+    ]
+
+
+def test_as_good_as_the_cluster_allows() -> None:
+    """Two copies on the only host satisfy the class, and it is said that more is not to be had."""
+    explanation = told(with_class(cluster({1: [11, 12]})), 11, 12)
+    assert explanation.verdict is Verdict.SATISFIED
+    assert texts(explanation, Topic.POLICY)[0].endswith("satisfies it, as good as this cluster allows")
+    assert texts(explanation, Topic.COPY)[0].endswith("on the same host as dev12")
+
+
+def test_what_stands_in_the_way() -> None:
+    """Each kind of obstacle is named with the devices that it holds back."""
+    house = replace(
+        cluster(
+            {1: [11], 2: [21, 22, 23], 3: [31, 32], 4: [41]},
+            dev21=DeviceState.READONLY,
+            dev22=DeviceState.DRAIN,
+            dev23=DeviceState.DEAD,
+        ),
+        min_free_mb=100,
+    )
+    devices = dict(house.devices)
+    devices[31] = replace(devices[31], mb_used=950)
+    devices[32] = replace(devices[32], mb_used=880)
+    hosts = dict(house.hosts)
+    hosts[4] = replace(hosts[4], state=HostState.DOWN)
+    house = with_class(replace(house, devices=devices, hosts=hosts))
+    file = file_on(11, length=130 * 2**20)
+    failure = Failure(NOW - 60, "no device can take another replica now")
+    put_off = Replication(7, NOW + 240, None, 3)
+    explanation = told(house, 11, file=file, replication=put_off, failures={Work.REPLICATE: failure})
+    assert explanation.verdict is Verdict.WANTING
+    assert texts(explanation, Topic.OBSTACLE) == [
+        "dev21 on h2: the device is set to readonly",
+        "dev22 on h2: the device is set to drain",
+        "dev31 on h3: full: less than 100 MiB free",
+        "dev32 on h3: too full for this file: 120 MiB free",
+        "dev41 on h4: host h4 is set to down",
+    ]
+    assert texts(explanation, Topic.PENDING) == [
+        "To be copied or trimmed: tried again in 4 minutes after 3 failures; the last reason, 1 minute ago:"
+        " no device can take another replica now"
+    ]
+
+
+def test_nothing_queued_where_something_should_be() -> None:
+    """A file that wants a copy and waits in no queue is said to be forgotten."""
+    explanation = told(HOUSE, 11)
+    assert "one more could go to dev21, dev31" in texts(explanation, Topic.POLICY)[0]
+    assert texts(explanation, Topic.PENDING) == [
+        "Nothing is queued for it; a check (`tawara fsck start`) will queue it"
+    ]
+
+
+def test_a_lost_file() -> None:
+    """A file on dead devices alone is lost, and says so."""
+    explanation = told(with_class(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD)), 11)
+    assert explanation.verdict is Verdict.LOST
+    assert texts(explanation, Topic.COPY) == ["dev11 on h1: does not count, for the device is dead"]
+
+
+def test_a_bad_copy() -> None:
+    """What a storage node says of a copy outweighs what the database says."""
+    explanation = told(HOUSE, 11, 21, seen={11: Seen.MISSING, 21: Seen.THERE})
+    assert explanation.verdict is Verdict.WANTING
+    assert "no such file" in texts(explanation, Topic.COPY)[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"replication": Replication(7, 0, None, 0)}, "To be copied or trimmed: waits for a worker"),
+        ({"replication": Replication(7, NOW - 120, None, 0)}, "waits for a worker, for 2 minutes"),
+        (
+            {"replication": Replication(7, NOW + 40, None, 0)},
+            "a worker has it in hand, or will look again in 40 seconds",
+        ),
+        ({"replication": Replication(7, END_OF_TIME, None, 2)}, "waits for a person after 2 failures"),
+        (
+            {"deletion": Deletion(7, NOW + 7200, 1)},
+            "Its bytes are to be deleted: tried again in 2 hours after 1 failure",
+        ),
+        ({"check": Queued(7, Errand.CHECK, NOW, 0)}, "To be checked: waits for a worker"),
+        ({"move": Queued(7, Errand.MOVE, NOW, 0, 11, "21,31")}, "To be moved from dev11 to one of dev21, dev31"),
+        ({"announced": {31: NOW + 9}}, "dev31 on h3: a copy is under way"),
+        ({"announced": {31: -NOW}}, "dev31 on h3: what an abandoned copy left is being deleted"),
+    ],
+)
+def test_what_is_pending(row: dict[str, object], words: str) -> None:
+    """Each queue's row is put in words, with the time in human terms."""
+    (text,) = texts(told(HOUSE, 11, 21, **row), Topic.PENDING)
+    assert words in text
+
+
+def test_an_open_upload() -> None:
+    """An upload that is not closed says since when, and where its bytes may be."""
+    upload = Upload(9, 1, b"cat", 0, (11, 21), NOW - 90)
+    case = Case(9, NOW, "photos/cat", upload=upload, seen={11: Seen.THERE, 21: Seen.MISSING})
+    explanation = explain(HOUSE, case, random.Random(1))
+    assert explanation.verdict is Verdict.OPEN
+    assert "being uploaded since 90 seconds ago" in texts(explanation, Topic.FILE)[0]
+    assert texts(explanation, Topic.COPY) == ["dev11 on h1: bytes are there", "dev21 on h2: nothing there yet"]
+
+
+def test_what_was_deleted() -> None:
+    """A deleted key says when that was, which bytes are left, and what keeps them there."""
+    house = with_class(cluster({1: [11], 2: [21], 3: [31]}, dev21=DeviceState.READONLY, dev31=DeviceState.DEAD))
+    case = Case(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5), replicas=(11, 21, 31), deletion=Deletion(7, NOW, 0))
+    explanation = explain(house, case, random.Random(1))
+    assert explanation.verdict is Verdict.DELETED
+    assert texts(explanation, Topic.FILE) == ["photos/cat: deleted 5 seconds ago; it was fid 7"]
+    assert texts(explanation, Topic.COPY) == [
+        "dev11 on h1: bytes are still there, and are to go",
+        "dev31 on h3: gone with the device",
+    ]
+    assert texts(explanation, Topic.OBSTACLE) == ["dev21 on h2: may not be deleted from: the device is set to readonly"]
+    gone = explain(house, Case(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5)), random.Random(1))
+    assert texts(gone, Topic.COPY) == ["No bytes of it are known to be left on any device"]
+
+
+def test_what_never_was() -> None:
+    """A key without any trace is said to have none."""
+    explanation = explain(HOUSE, Case(None, NOW, "photos/dog"), random.Random(1))
+    assert explanation.verdict is Verdict.UNKNOWN
+    assert explanation.sentences[0].trouble
+
+
+POLICIES = (
+    None,
+    "MultipleHosts(3)",
+    "MultipleDevices()",
+    "MultipleNetworks()",
+    "HostsPerNetwork(near=1,far=1)",
+    "Union(MultipleHosts(2), MultipleDevices(3))",
+    "Nonsense(",
+)
+
+
+@given(
+    seen=clusters(),
+    policy=st.sampled_from(POLICIES),
+    devids=st.sets(st.integers(1, 10), max_size=5),
+    copies=st.integers(1, 4),
+    queued=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_no_situation_is_explained_wrongly(
+    seen: Cluster, policy: str | None, devids: set[int], copies: int, queued: bool, seed: int
+) -> None:
+    """Whatever the cluster, the verdict is the policy's, every copy is accounted for, and trouble is called trouble."""
+    house = with_class(seen, policy, copies)
+    on = tuple(sorted(devids))
+    row = Replication(7, 0, None, 0) if queued else None
+    case = Case(7, NOW, "photos/cat", file=file_on(*on), replicas=on, replication=row)
+    explanation = explain(house, case, random.Random(seed))
+    assert len(texts(explanation, Topic.COPY)) == len(on)
+    readable = any(house.should_read_from(devid) for devid in on)
+    counting = {devid for devid in on if house.counts_as_replica(devid)}
+    if policy == "Nonsense(":
+        assert explanation.verdict is Verdict.WANTING
+        return
+    situation = Situation.of(house, on, copies, size=5)
+    answer = parse(policy or "MultipleHosts()").decide(situation, random.Random(seed))
+    if not counting:
+        assert explanation.verdict is Verdict.LOST
+    elif explanation.verdict in (Verdict.SATISFIED, Verdict.SURPLUS):
+        assert readable
+        assert not isinstance(answer, Copy)
+    else:
+        assert explanation.verdict is Verdict.WANTING
+        assert any(each.trouble for each in explanation.sentences)
+        if readable and not (isinstance(answer, Copy) and answer.ideal):
+            assert texts(explanation, Topic.OBSTACLE)
+    if explanation.verdict is not Verdict.SATISFIED and isinstance(answer, Copy) and answer.choices and counting:
+        assert queued != any("Nothing is queued" in text for text in texts(explanation, Topic.PENDING))
+
+
+@given(clusters(), st.integers(0, 10**12))
+def test_obstacles_are_exactly_those_of_the_policies(seen: Cluster, size: int) -> None:
+    """A device has an obstacle to reading or writing just when reading or writing is not done there."""
+    candidates = Situation.of(seen, (), 1, size=size).candidates
+    for devid in seen.devices:
+        assert (why_unreadable(seen, devid) is None) is seen.should_read_from(devid)
+        assert (why_not_written(seen, devid, size) is None) is (devid in candidates)
+    assert why_unreadable(seen, 99) == "the device is not known"
+
+
+def test_a_device_that_was_not_looked_at() -> None:
+    """A device that the monitor has not seen yet is no device that does not answer."""
+    house = with_class(replace(HOUSE, observed={11: Observation(Observed.UNREACHABLE)}))
+    assert why_unreadable(house, 11) == "it does not answer"
+    assert why_unreadable(house, 21) == "it has not been looked at yet"
