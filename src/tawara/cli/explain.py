@@ -17,7 +17,7 @@ from tawara.model.explanation import Explanation, Sentence, Topic, Verdict
 _HEADS: Final = {
     Topic.FILE: "",
     Topic.COPY: "Copies",
-    Topic.POLICY: "Enough?",
+    Topic.POLICY: "Enough",
     Topic.PENDING: "Pending",
     Topic.OBSTACLE: "In the way",
 }
