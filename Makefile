@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup up check test test-vm bench lock clean
+.PHONY: help setup up check test test-mysql test-vm bench lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## +/\t/' | expand -t 14
@@ -27,6 +27,10 @@ test: check      ## everything: check, the contract on every engine, real proces
 	@bin/setup-tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/contract tests/acceptance tests/probe
 
+test-mysql: setup  ## what concerns the database, on MySQL's own server instead of MariaDB
+	@bin/setup-tests
+	@TAWARA_TEST_MYSQL="$$(bin/setup-mysql)" $(PY) -m pytest -q -n 2 --dist loadgroup -k mysql tests/contract tests/acceptance tests/probe
+
 test-vm: setup   ## packaged machines for real: build, install by apt and dnf, ssh, upgrade, remove (SLOW=1: Debian guests, too)
 	@bin/setup-vm
 	@$(PY) -m pytest -q tests/vm $(if $(SLOW),,-m 'not slow')
@@ -38,4 +42,4 @@ lock: setup      ## refresh requirements.lock from pyproject.toml
 	@bin/lock
 
 clean:           ## remove what set-up and runs made (not var/, which holds data)
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .mysql build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

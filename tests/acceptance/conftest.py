@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 import uvloop
 
-from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
+from tests.contract.servers import PASSWORD, PostgresServer, Server, mysql_server
 
 
 def pytest_asyncio_loop_factories(
@@ -31,7 +31,7 @@ def database_servers() -> Iterator[Callable[[str], Server]]:
 
     def get(engine: str) -> Server:
         if engine not in running:
-            running[engine] = PostgresServer() if engine == "postgresql" else MariaServer()
+            running[engine] = PostgresServer() if engine == "postgresql" else mysql_server()
         return running[engine]
 
     yield get

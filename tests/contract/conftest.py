@@ -11,10 +11,10 @@ import pytest
 
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
+from tests.contract.servers import PASSWORD, PostgresServer, Server, mysql_server
 
 ENGINES = ("sqlite", "postgresql", "mysql")
-SERVERS: dict[str, Callable[[], Server]] = {"postgresql": PostgresServer, "mysql": MariaServer}
+SERVERS: dict[str, Callable[[], Server]] = {"postgresql": PostgresServer, "mysql": mysql_server}
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 PASSWORD = secrets.token_hex(8)
 """Of the user `tawara` on the servers; goes by environment only."""
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+MYSQL_VARIABLE = "TAWARA_TEST_MYSQL"
+"""Names the directory into which MySQL was unpacked; without it MariaDB stands for both."""
 
 
 class NotInstalled(RuntimeError):
@@ -252,34 +255,39 @@ class PostgresServer:
         self._process.remove()
 
 
-class MariaServer:
-    """MariaDB."""
+class _MysqlServer(ABC):
+    """What MariaDB and MySQL have in common; both are asked by MariaDB's client."""
 
-    def __init__(self, place: Path | None = None) -> None:
+    def __init__(self, name: str, place: Path | None = None) -> None:
         """Start one whose directory is in `place`, or where it is quick."""
-        self._mariadbd = _program("mariadbd", "usr/sbin")
         self._client_program = _program("mariadb", "usr/bin")
-        self._process = _Process("mariadb", "mysql", place)
+        self._process = _Process(name, "mysql", place)
         self._socket = self._process.directory / "socket"
-        self._process.once(
-            [
-                *(_program("mariadb-install-db", "usr/bin"), "--no-defaults", f"--datadir={self._process.data}"),
-                f"--tmpdir={self._process.directory}",
-                *("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"),
-            ]
-        )
+        self._process.once(self._found())
         self.start()
         self._ask(f"CREATE USER tawara@localhost IDENTIFIED BY '{PASSWORD}'")
         self._ask("GRANT ALL ON *.* TO tawara@localhost")
+
+    @abstractmethod
+    def _found(self) -> list[str]:
+        """The command that makes its directory of data."""
+
+    @abstractmethod
+    def _serve(self) -> list[str]:
+        """The program that runs it, as a command."""
+
+    def _options(self) -> tuple[str, ...]:
+        """What only this one has to be told."""
+        return ()
 
     def start(self) -> None:
         """See Server."""
         self._process.run(
             [
-                *(self._mariadbd, "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
+                *(*self._serve(), "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
                 *("--skip-networking", "--innodb-buffer-pool-size=64M", "--max-connections=100"),
                 *("--innodb-flush-log-at-trx-commit=1", f"--pid-file={self._process.directory / 'pid'}"),
-                *(f"--log-error={self._process.log}", f"--tmpdir={self._process.directory}"),
+                *(f"--log-error={self._process.log}", f"--tmpdir={self._process.directory}", *self._options()),
             ]
         )
         self._process.wait_for(self._client("SELECT 1"), {})
@@ -324,3 +332,47 @@ class MariaServer:
         """See Server."""
         self._process.end(signal.SIGTERM)
         self._process.remove()
+
+
+class MariaServer(_MysqlServer):
+    """MariaDB."""
+
+    def __init__(self, place: Path | None = None) -> None:
+        """Start one whose directory is in `place`, or where it is quick."""
+        super().__init__("mariadb", place)
+
+    def _found(self) -> list[str]:
+        program = [_program("mariadb-install-db", "usr/bin"), "--no-defaults", f"--datadir={self._process.data}"]
+        options = ("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+        return [*program, f"--tmpdir={self._process.directory}", *options]
+
+    def _serve(self) -> list[str]:
+        return [_program("mariadbd", "usr/sbin")]
+
+
+class OracleServer(_MysqlServer):
+    """MySQL, unpacked with the libraries that it was linked with into a directory of its own (`bin/setup-mysql`)."""
+
+    def __init__(self, place: Path | None = None) -> None:
+        """Start one whose directory is in `place`, or where it is quick."""
+        self._unpacked = Path(os.environ[MYSQL_VARIABLE])
+        super().__init__("mysql", place)
+
+    def _serve(self) -> list[str]:
+        libraries = self._unpacked / "usr/lib/x86_64-linux-gnu"
+        loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
+        return [*loader, str(self._unpacked / "usr/sbin/mysqld")]
+
+    def _options(self) -> tuple[str, ...]:
+        share = self._unpacked / "usr/share/mysql"
+        places = (f"--lc-messages-dir={share}", f"--character-sets-dir={share / 'charsets'}", "--secure-file-priv=NULL")
+        return (*places, "--mysqlx=OFF", "--skip-log-bin")
+
+    def _found(self) -> list[str]:
+        options = ["--no-defaults", "--initialize-insecure", f"--datadir={self._process.data}", *self._options()]
+        return [*self._serve(), *options]
+
+
+def mysql_server(place: Path | None = None) -> Server:
+    """The server that stands for MySQL's protocol: MariaDB, or MySQL itself where the environment names it."""
+    return (OracleServer if os.environ.get(MYSQL_VARIABLE) else MariaServer)(place)

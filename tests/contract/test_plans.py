@@ -74,7 +74,7 @@ class Explained:
         return getattr(self._tx, name)
 
     async def _note(self, sql: str, values: Sequence[object]) -> None:
-        word = "EXPLAIN QUERY PLAN" if self.dialect.name == "sqlite" else "EXPLAIN"
+        word = {"sqlite": "EXPLAIN QUERY PLAN", "mysql": "EXPLAIN FORMAT=TRADITIONAL"}.get(self.dialect.name, "EXPLAIN")
         self._plans[sql] = await self._tx.rows(f"{word} {sql}", *values)
 
 
@@ -84,8 +84,10 @@ def scans(engine: str, plan: list[Row]) -> list[str]:
         return [row[3] for row in plan if row[3].startswith("SCAN") and row[3] not in ("SCAN s", "SCAN CONSTANT ROW")]
     if engine == "postgresql":
         return [row[0] for row in plan if "Seq Scan" in row[0]]
-    # id, select_type, table, type, possible_keys, key, …; a table in <> is a page of rows that were found already
-    return [str(row) for row in plan if row[3] in ("ALL", "index") and not str(row[2]).startswith("<")]
+    # id, select_type, table, (MySQL: partitions,) type, possible_keys, key, …; a table in <> is a page of rows that were
+    # found already
+    whole = ("ALL", "index")
+    return [str(row) for row in plan if row[4 if len(row) == 12 else 3] in whole and not str(row[2]).startswith("<")]
 
 
 QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
