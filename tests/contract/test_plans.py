@@ -84,8 +84,8 @@ def scans(engine: str, plan: list[Row]) -> list[str]:
         return [row[3] for row in plan if row[3].startswith("SCAN") and row[3] not in ("SCAN s", "SCAN CONSTANT ROW")]
     if engine == "postgresql":
         return [row[0] for row in plan if "Seq Scan" in row[0]]
-    # id, select_type, table, (MySQL: partitions,) type, possible_keys, key, …; a table in <> is a page of rows that were
-    # found already
+    # id, select_type, table, (MySQL: partitions,) type, possible_keys, key, …; a table in <> is a page of rows that
+    # were found already
     whole = ("ALL", "index")
     return [str(row) for row in plan if row[4 if len(row) == 12 else 3] in whole and not str(row[2]).startswith("<")]
 
