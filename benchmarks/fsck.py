@@ -13,7 +13,6 @@ import os
 import pstats
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks._place import add_option, place
 from benchmarks.workers import SIZE, cpu
 from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
@@ -195,6 +195,7 @@ def main() -> None:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", type=int, nargs="?", default=10_000)
+    add_option(parser)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -202,8 +203,8 @@ def main() -> None:
         docroot, ip, side = options.serve
         uvloop.run(serve(Path(docroot), ip, int(side)))
         return
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-        results = uvloop.run(measure(options.files, Path(directory), profile=options.profile))
+    with place(options.directory) as directory:
+        results = uvloop.run(measure(options.files, directory, profile=options.profile))
     print(json.dumps({name: round(value) for name, value in results.items()} | {"aims": AIMS}))
 
 

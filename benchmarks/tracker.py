@@ -16,7 +16,6 @@ import asyncio
 import multiprocessing
 import os
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks._place import add_option, place
 from benchmarks._tracker_load import KEYS, LOADS, PORTS, Found, connect, generate, key_number
 from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster, files
@@ -165,7 +165,6 @@ def servers(directory: Path, engine: str, count: int, node_count: int) -> Iterat
 
         url, database = f"sqlite://{directory}/tawara.db", []
         if engine != "sqlite":
-            directory.chmod(0o755)  # the database's user goes through it to its own
             before = _children(os.getpid())
             server = SERVERS[engine](directory)
             stack.callback(server.remove)
@@ -276,15 +275,15 @@ def main() -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64, 1000])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--loads", nargs="+", choices=LOADS, default=list(LOADS))
-    parser.add_argument("--place", type=Path, default=Path("/var/tmp"), help="a directory on a disk")
+    add_option(parser)
     parser.add_argument("--idle", type=int, default=0, help="measure the memory of this many idle connections, too")
     options = parser.parse_args()
     os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
     print("us each: processor time for one request, of the trackers + the node + the database server")
     for engine in options.engine:
         with (
-            tempfile.TemporaryDirectory(dir=options.place, prefix="tawara-bench-") as directory,
-            servers(Path(directory), engine, options.processes, options.nodes) as running,
+            place(options.directory) as directory,
+            servers(directory, engine, options.processes, options.nodes) as running,
         ):
             for load in options.loads:
                 for connections in options.connections:

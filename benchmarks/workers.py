@@ -13,7 +13,6 @@ import os
 import pstats
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks._place import add_option, place
 from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues
@@ -163,13 +163,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", type=int, nargs="?", default=3000)
     parser.add_argument("--profile", action="store_true")
+    add_option(parser)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         uvloop.run(serve(options.serve))
         return
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-        results = uvloop.run(measure(options.files, Path(directory), profile=options.profile))
+    with place(options.directory) as directory:
+        results = uvloop.run(measure(options.files, directory, profile=options.profile))
     print(json.dumps({name: round(value) for name, value in results.items()} | {"aim": AIM}))
 
 

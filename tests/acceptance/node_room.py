@@ -31,12 +31,12 @@ uvloop.run(main())
 
 
 @asynccontextmanager
-async def running(root: Path, limits: Limits | None = None) -> AsyncIterator[StorageNode]:
-    """A node with devices 1 and 2 in this process."""
+async def running(root: Path, limits: Limits | None = None, *, quick: bool = True) -> AsyncIterator[StorageNode]:
+    """A node with devices 1 and 2 in this process; without `quick` the whole HTTP server answers everything."""
     for device in ("dev1", "dev2"):
         (root / device).mkdir(exist_ok=True)
     loopback = ("127.0.0.1", 0)
-    node = StorageNode(root, http=loopback, side_channel=loopback, limits=limits or Limits())
+    node = StorageNode(root, http=loopback, side_channel=loopback, limits=limits or Limits(), quick=quick)
     await node.start()
     try:
         yield node

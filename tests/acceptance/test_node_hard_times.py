@@ -259,3 +259,32 @@ async def test_a_hanging_disk_holds_up_nobody_else(tmp_path: Path, monkeypatch: 
             assert {(await each)[0] for each in stuck} == {200}
     finally:
         over.set()
+
+
+async def test_a_node_killed_under_many_small_uploads_has_kept_what_it_acknowledged(tmp_path: Path) -> None:
+    """After SIGKILL, uploads that were answered are there, others are whole or absent, and nothing else is left."""
+    acknowledged: dict[str, bytes] = {}
+    sent: dict[str, bytes] = {}
+
+    async def upload(address: tuple[str, int], client: int) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        try:
+            for number in range(10_000):
+                name, body = f"dev1/0/000/{client % 3:03}/{client}-{number}", os.urandom(200 + 37 * client)
+                sent[name] = body
+                writer.write(put(f"/{name}", body).replace(b"Connection: close\r\n", b""))
+                if (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 "):
+                    acknowledged[name] = body
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async with process(tmp_path) as (child, address):
+        uploads = [asyncio.create_task(upload(address, client)) for client in range(24)]
+        await until(lambda: len(acknowledged) > 200)
+        child.kill()
+        await asyncio.gather(*uploads)
+    found = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    assert acknowledged.keys() <= found.keys()
+    assert found.items() <= sent.items()

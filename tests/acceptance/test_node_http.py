@@ -22,9 +22,10 @@ ALMOST_HTTP = rb"(GET|PUT|MKCOL) /dev1/[^\r\n]{0,80} HTTP/1\.[01]\r\n[^\0]{0,80}
 JUNK = st.one_of(st.binary(max_size=300), st.from_regex(ALMOST_HTTP))
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[StorageNode]:
-    async with running(tmp_path) as node:
+@pytest.fixture(params=[True, False], ids=["quick", "whole"])
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[StorageNode]:
+    """A node whose plain requests go the quick way, and one where all go to the whole HTTP server."""
+    async with running(tmp_path, quick=request.param) as node:
         yield node
 
 

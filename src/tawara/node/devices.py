@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,6 @@ from typing import Final, Self
 from tawara.node import paths
 from tawara.node.errors import (
     DeviceFailed,
-    DeviceFull,
     DirectoryInstead,
     InTheWay,
     NoSuchDevice,
@@ -32,7 +31,7 @@ from tawara.node.errors import (
     Reserved,
     as_node_errors,
 )
-from tawara.node.incoming import Incoming
+from tawara.node.incoming import Incoming, Place
 from tawara.node.paths import INCOMING, DevicePath
 from tawara.wire.side_channel import DigestName
 
@@ -80,6 +79,9 @@ class OpenFile:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()  # whoever asked for it has been cancelled
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -125,7 +127,7 @@ class Devices:
     def __init__(self, docroot: Path, *, unnamed_files: bool = True) -> None:
         """`unnamed_files` False never uses O_TMPFILE, as on a file system without it."""
         self.docroot = docroot
-        self._unnamed = unnamed_files
+        self.unnamed = unnamed_files
         self._durable: set[tuple[str, ...]] = set()
         """Directories whose own entry is known to be on the disk."""
 
@@ -144,18 +146,15 @@ class Devices:
 
         `size` and `md5` (16 raw bytes) are what the file must come to; `Incoming.commit` refuses anything else.
         """
-        target = paths.parse_file(path)
-        if target.reserved:
-            raise Reserved
-        with as_node_errors():
-            device, directory = self._make_way(target.device, target.names[:-1])
+        target = paths.parse_writable(path)
+        place = self.make_way(target)
+        try:
             if size is not None:
-                facts = os.fstatvfs(device)
-                if size > facts.f_bavail * facts.f_frsize:
-                    os.close(device)
-                    os.close(directory)
-                    raise DeviceFull
-        return Incoming(directory, device, target.names[-1], size=size, md5=md5, unnamed=self._unnamed)
+                place.check_room(size)
+        except BaseException:
+            place.close()
+            raise
+        return Incoming(place, target.names[-1], size=size, md5=md5, unnamed=self.unnamed)
 
     def adopt(self, path: str, source: Path, *, link: bool = False) -> int:
         """Put the finished local file `source` on a device, durably, and return its size in bytes.
@@ -194,21 +193,6 @@ class Devices:
         with self.open(path) as file:
             return file.size
 
-    def delete(self, path: str) -> None:
-        """Remove the file, durably. Raises NoSuchFile, InTheWay (a directory), Reserved.
-
-        NoSuchFile is as good as done: the directory is synced in that case too, so that a file which an earlier,
-        interrupted call removed does not come back after a power cut.
-        """
-        target = paths.parse_file(path)
-        if target.reserved:
-            raise Reserved
-        with self._parent(target, flags=_WALK_TO_WRITE) as directory, as_node_errors():
-            try:
-                os.unlink(target.names[-1], dir_fd=directory)
-            finally:
-                os.fsync(directory)
-
     def digest(self, path: str, name: DigestName) -> str:
         """The file's digest in lower-case hex. Raises NoSuchFile."""
         with self.open(path) as file:
@@ -222,9 +206,7 @@ class Devices:
         target = paths.parse(path)
         if target.reserved:
             raise Reserved
-        with as_node_errors():
-            for descriptor in self._make_way(target.device, target.names):
-                os.close(descriptor)
+        self._make_way(target.device, target.names).close()
 
     def usage(self, device: str) -> Usage:
         """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready (8.5)."""
@@ -276,6 +258,10 @@ class Devices:
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchDevice from None
 
+    def parent(self, target: DevicePath) -> AbstractContextManager[int]:
+        """Descriptor of the directory that holds `target`, with which it can be synced. Raises NoSuchFile."""
+        return self._parent(target, _WALK_TO_WRITE)
+
     @contextmanager
     def _parent(self, target: DevicePath, flags: int = _WALK) -> Iterator[int]:
         """Descriptor of the directory that holds `target`, or of the device itself. Raises NoSuchFile."""
@@ -288,17 +274,21 @@ class Devices:
         finally:
             os.close(here)
 
-    def _make_way(self, device: str, names: tuple[str, ...]) -> tuple[int, int]:
-        """Descriptors of the device and of the directory `names` below it, made and synced where it was not there."""
-        top = self._device(device)
-        try:
-            here = os.dup(top)
-            for depth, name in enumerate(names, start=1):
-                here = self._enter(here, name, (device, *names[:depth]))
-        except BaseException:
-            os.close(top)
-            raise
-        return top, here
+    def make_way(self, target: DevicePath) -> Place:
+        """The directory of the file `target`, made and synced where it was not there; to be closed. Raises InTheWay."""
+        return self._make_way(target.device, target.names[:-1])
+
+    def _make_way(self, device: str, names: tuple[str, ...]) -> Place:
+        with as_node_errors():
+            top = self._device(device)
+            try:
+                here = os.dup(top)
+                for depth, name in enumerate(names, start=1):
+                    here = self._enter(here, name, (device, *names[:depth]))
+            except BaseException:
+                os.close(top)
+                raise
+        return Place(directory=here, device=top)
 
     def _enter(self, above: int, name: str, place: tuple[str, ...]) -> int:
         """Open the directory `name` below `above` (which gets closed), made if need be, its entry safe on the disk.

@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from tawara.node.errors import WrongDigest, WrongSize, as_node_errors
+from tawara.node.errors import DeviceFull, WrongDigest, WrongSize, as_node_errors
 from tawara.node.paths import INCOMING
 
 SYNC_EVERY: Final = 64 * 1024 * 1024
@@ -25,6 +25,34 @@ SYNC_EVERY: Final = 64 * 1024 * 1024
 
 _NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
 """How kernels and file systems without O_TMPFILE say so (open(2))."""
+
+
+class Place:
+    """The directory that a file goes to, and the top directory of its device, as open descriptors."""
+
+    __slots__ = ("device", "directory")
+
+    def __init__(self, *, directory: int, device: int) -> None:
+        self.directory, self.device = directory, device
+
+    def check_room(self, size: int) -> None:
+        """Raises DeviceFull when `size` bytes do not fit on the device."""
+        with as_node_errors():
+            facts = os.fstatvfs(self.device)
+        if size > facts.f_bavail * facts.f_frsize:
+            raise DeviceFull
+
+    def sync(self) -> None:
+        """Have the names in the directory survive a power cut. Raises DeviceFailed."""
+        with as_node_errors():
+            os.fsync(self.directory)
+
+    def close(self) -> None:
+        """Close both; further calls do nothing."""
+        for descriptor in (self.directory, self.device):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.directory = self.device = -1
 
 
 class Incoming:
@@ -36,16 +64,16 @@ class Incoming:
 
     def __init__(
         self,
-        directory: int,
-        device: int,
+        place: Place,
         name: str,
         *,
         size: int | None = None,
         md5: bytes | None = None,
         unnamed: bool = True,
+        shared: bool = False,
     ) -> None:
-        """Take over the descriptors of the target's directory and of its device's top directory; both get closed."""
-        self._directory, self._device, self._name = directory, device, name
+        """Take over `place`, and close it in the end; one that is `shared` is closed by whoever made it."""
+        self._place, self._name, self._shared = place, name, shared
         self._temporary: str | None = None
         self._expected_size, self._expected_md5 = size, md5
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 is not None else None
@@ -89,9 +117,11 @@ class Incoming:
 
         Raises OSError as link(2) does where that is not possible; nothing has happened then.
         """
-        make_incoming(self._device)
+        make_incoming(self._place.device)
         temporary = secrets.token_hex(12)
-        os.link(f"/proc/self/fd/{source}", f"{INCOMING}/{temporary}", dst_dir_fd=self._device, follow_symlinks=True)
+        os.link(
+            f"/proc/self/fd/{source}", f"{INCOMING}/{temporary}", dst_dir_fd=self._place.device, follow_symlinks=True
+        )
         self._drop_temporary()
         self._temporary = temporary
         os.close(self._file)
@@ -104,24 +134,42 @@ class Incoming:
         When this returns the file survives a power cut. When it raises the old state is still there.
         """
         try:
-            if self._expected_size is not None and self.size != self._expected_size:
-                raise WrongSize
-            if self._md5 is not None and self._md5.digest() != self._expected_md5:
-                raise WrongDigest
-            with as_node_errors():
-                os.fsync(self._file)
-                self._give_name()
-                os.fsync(self._directory)
+            self.seal()
+            self.appear()
+            self._place.sync()
         finally:
             self.abort()
+
+    # The steps of `commit`, for who takes each of them with many files at once.
+
+    def hasten(self) -> None:
+        """Have the disk begin to write what has come, so that `seal` waits for less."""
+        # Linux begins to write the dirty pages of a file that will not be needed; it cannot drop them before.
+        with as_node_errors():
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def seal(self) -> None:
+        """Check the bytes, sync them. Raises WrongSize, WrongDigest, DeviceFailed."""
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise WrongSize
+        if self._md5 is not None and self._md5.digest() != self._expected_md5:
+            raise WrongDigest
+        with as_node_errors():
+            os.fsync(self._file)
+
+    def appear(self) -> None:
+        """Give the sealed bytes their name, which is durable once the directory is synced. Raises DeviceFailed."""
+        with as_node_errors():
+            self._give_name()
 
     def abort(self) -> None:
         """Drop what has come so far, if it was not committed. May be called any number of times."""
         self._drop_temporary()
-        for descriptor in (self._file, self._directory, self._device):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._file = self._directory = self._device = -1
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        if not self._shared:
+            self._place.close()
 
     def __enter__(self) -> Self:
         return self
@@ -133,17 +181,17 @@ class Incoming:
 
     def _unnamed(self) -> int:
         try:
-            return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._directory)
+            return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._place.directory)
         except OSError as error:
             if error.errno not in _NO_UNNAMED_FILES:
                 raise
             return self._named()
 
     def _named(self) -> int:
-        make_incoming(self._device)
+        make_incoming(self._place.device)
         self._temporary = secrets.token_hex(12)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(f"{INCOMING}/{self._temporary}", flags, 0o666, dir_fd=self._device)
+        file = os.open(f"{INCOMING}/{self._temporary}", flags, 0o666, dir_fd=self._place.device)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file
 
@@ -151,22 +199,24 @@ class Incoming:
         if self._temporary is None:
             origin = f"/proc/self/fd/{self._file}"
             try:
-                os.link(origin, self._name, dst_dir_fd=self._directory, follow_symlinks=True)
+                os.link(origin, self._name, dst_dir_fd=self._place.directory, follow_symlinks=True)
             except FileExistsError:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                make_incoming(self._device)
+                make_incoming(self._place.device)
                 temporary = secrets.token_hex(12)
-                os.link(origin, f"{INCOMING}/{temporary}", dst_dir_fd=self._device, follow_symlinks=True)
+                os.link(origin, f"{INCOMING}/{temporary}", dst_dir_fd=self._place.device, follow_symlinks=True)
                 self._temporary = temporary
             else:
                 return
-        os.rename(f"{INCOMING}/{self._temporary}", self._name, src_dir_fd=self._device, dst_dir_fd=self._directory)
+        os.rename(
+            f"{INCOMING}/{self._temporary}", self._name, src_dir_fd=self._place.device, dst_dir_fd=self._place.directory
+        )
 
     def _drop_temporary(self) -> None:
         """Remove the temporary name, which a rename has done already unless both names were links to one file."""
         if self._temporary is not None:
             with suppress(FileNotFoundError):
-                os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._device)
+                os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._place.device)
             self._temporary = None
 
     def _copy_some(self, source: int, offset: int, count: int) -> int:

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from tawara.model.limits import NODE_PATH_BYTES
-from tawara.node.errors import InvalidPath
+from tawara.node.errors import InvalidPath, Reserved
 
 _PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
 
@@ -47,4 +47,12 @@ def parse_file(text: str) -> DevicePath:
     path = parse(text)
     if not path.names or text.endswith("/"):
         raise InvalidPath
+    return path
+
+
+def parse_writable(text: str) -> DevicePath:
+    """The path of a file that peers may write and delete. Raises InvalidPath, Reserved."""
+    path = parse_file(text)
+    if path.reserved:
+        raise Reserved
     return path

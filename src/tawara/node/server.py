@@ -43,15 +43,17 @@ class StorageNode:
         side_channel: tuple[str, int] | socket.socket | None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         reuse_port: bool = False,
+        quick: bool = True,
     ) -> None:
         """Listen on the host and port of `http`, and on `side_channel` unless None; port 0 means any free one.
         Either may be a socket that listens.
 
-        `reuse_port` lets several processes share the ports (SO_REUSEPORT).
+        `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `quick` plain requests go to the
+        whole HTTP server, too, for tests of that.
         """
         self.devices = Devices(docroot)
         self._wanted_http, self._wanted_side = http, side_channel
-        self._limits, self._reuse_port = limits, reuse_port
+        self._limits, self._reuse_port, self._quick = limits, reuse_port, quick
         self._lanes = Lanes(self.devices)
         self._http: HttpDoor | None = None
         self._side: SideChannel | None = None
@@ -78,7 +80,7 @@ class StorageNode:
             raise ConfigurationError(f"The storage node's directory {self.devices.docroot} does not exist")
         limits, share = self._limits, self._reuse_port
         try:
-            self._http = HttpDoor(self.devices, self._lanes, limits)
+            self._http = HttpDoor(self.devices, self._lanes, limits, quick=self._quick)
             self._http_listener = Door(
                 self._wanted_http, "the storage node's HTTP", self._http.connection,
                 connections=limits.connections, reuse_port=share,

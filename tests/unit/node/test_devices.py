@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tawara.model.errors import TawaraError
+from tawara.node import departures
 from tawara.node.devices import Devices
 from tawara.node.errors import (
     DeviceFull,
@@ -40,6 +41,12 @@ def put(devices: Devices, data: bytes, path: str = PATH) -> None:
 def read(devices: Devices, path: str = PATH) -> bytes:
     with devices.open(path) as file:
         return file.read(0, file.size)
+
+
+def delete(devices: Devices, path: str) -> None:
+    (outcome,) = departures.delete(devices, [path])
+    if outcome is not None:
+        raise outcome
 
 
 def files(root: Path) -> list[str]:
@@ -147,7 +154,7 @@ def test_symbolic_links_lead_nowhere(devices: Devices, tmp_path: Path) -> None:
         with pytest.raises(NoSuchFile):
             devices.open(path)
     with pytest.raises(NoSuchFile):
-        devices.delete("/dev1/out/secret")
+        delete(devices, "/dev1/out/secret")
     with pytest.raises(InTheWay):
         devices.receive("/dev1/out/new")
     with pytest.raises(InTheWay):
@@ -170,11 +177,11 @@ def test_a_device_itself_may_be_a_link(devices: Devices, tmp_path: Path) -> None
 def test_deleting(devices: Devices) -> None:
     """A deleted file is gone; a missing one and a directory are told apart."""
     put(devices, b"abc")
-    devices.delete(PATH)
+    delete(devices, PATH)
     with pytest.raises(NoSuchFile):
-        devices.delete(PATH)
+        delete(devices, PATH)
     with pytest.raises(InTheWay):
-        devices.delete("/dev1/0/000")
+        delete(devices, "/dev1/0/000")
 
 
 def test_the_usage_file_is_the_nodes_own(devices: Devices) -> None:
@@ -182,7 +189,7 @@ def test_the_usage_file_is_the_nodes_own(devices: Devices) -> None:
     with pytest.raises(Reserved):
         devices.receive("/dev1/usage")
     with pytest.raises(Reserved):
-        devices.delete("/dev1/usage")
+        delete(devices, "/dev1/usage")
 
 
 def test_things_that_are_no_files(devices: Devices, tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Small files that are stored, and deleted, together."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tawara.node import departures
+from tawara.node.arrivals import SmallFile, store
+from tawara.node.devices import Devices
+from tawara.node.errors import DeviceFailed, DeviceFull, InTheWay, InvalidPath, NoSuchFile, Reserved, WrongDigest
+from tawara.node.paths import INCOMING
+
+
+def path(number: int, directory: int = 0) -> str:
+    return f"/dev1/0/000/{directory:03}/{number:010}.fid"
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {f"/{each.relative_to(root)}": each.read_bytes() for each in root.rglob("*") if not each.is_dir()}
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(params=[True, False], ids=["unnamed", "named"])
+def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
+    """One device, on a file system with and without O_TMPFILE."""
+    (tmp_path / "dev1").mkdir()
+    return Devices(tmp_path, unnamed_files=request.param)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the disk is told: `sync FILE`, `name FILE`, `sync DIRECTORY`, by the bytes in the file."""
+    told: list[str] = []
+    real_fsync, real_link, real_rename = os.fsync, os.link, os.rename
+
+    def content(descriptor: int) -> str:
+        with Path(f"/proc/self/fd/{descriptor}").open("rb") as file:
+            return file.read().decode()
+
+    def fsync(descriptor: int) -> None:
+        is_directory = Path(f"/proc/self/fd/{descriptor}").is_dir()
+        told.append(f"sync {'directory' if is_directory else content(descriptor)}")
+        real_fsync(descriptor)
+
+    def named(real: Callable[..., None]) -> Callable[..., None]:
+        def call(source: str, target: str, **kwargs: int) -> None:
+            if INCOMING in source:
+                told.append(f"name {content(os.open(source, os.O_RDONLY, dir_fd=kwargs['src_dir_fd']))}")
+            elif INCOMING not in target:
+                told.append(f"name {Path(source).read_text()}")
+            real(source, target, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", named(real_link))
+    monkeypatch.setattr(os, "rename", named(real_rename))
+    return told
+
+
+def test_each_is_synced_before_it_has_a_name_and_the_names_are_synced_last(devices: Devices, calls: list[str]) -> None:
+    """For every file: its bytes, its name, its directory, in this order; a directory once for all its files."""
+    store(devices, [SmallFile(path(9, directory), b"") for directory in (0, 1)])  # the directories are there now
+    calls.clear()
+    many = [SmallFile(path(number, number % 2), b"%d" % number) for number in range(6)]
+    assert store(devices, many) == [None] * 6
+    assert calls[-2:] == ["sync directory"] * 2
+    assert calls.count("sync directory") == 2
+    for number in range(6):
+        assert calls.index(f"sync {number}") < calls.index(f"name {number}")
+    assert {name: data for name, data in files(devices.docroot).items() if data} == {
+        each.path: each.body for each in many
+    }
+
+
+def test_each_fails_alone(devices: Devices) -> None:
+    """A file that cannot be stored is told why, and the others are stored; no descriptor is left open."""
+    (devices.docroot / "dev1" / "file").touch()
+    before = descriptors()
+    right = hashlib.md5(b"right").digest()
+    outcomes = store(
+        devices,
+        [
+            SmallFile(path(1), b"one"),
+            SmallFile("/dev1/../secret", b"x"),
+            SmallFile("/dev1/usage", b"x"),
+            SmallFile("/dev1/file/below", b"x"),
+            SmallFile(path(2), b"wrong", right),
+            SmallFile(path(3), b"right", right),
+        ],
+    )
+    assert [type(each) for each in outcomes] == [type(None), InvalidPath, Reserved, InTheWay, WrongDigest, type(None)]
+    assert files(devices.docroot) == {path(1): b"one", path(3): b"right", "/dev1/file": b""}
+    assert descriptors() == before
+
+
+def test_of_two_with_one_name_the_last_stays(devices: Devices) -> None:
+    """Files replace an older one, and each other, in their order."""
+    store(devices, [SmallFile(path(1), b"old")])
+    assert store(devices, [SmallFile(path(1), b"new"), SmallFile(path(1), b"newer")]) == [None, None]
+    assert files(devices.docroot) == {path(1): b"newer"}
+
+
+def test_a_disk_that_cannot_sync_has_stored_nothing_visible(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the sync of a file's bytes fails the file gets no name, and where that of the names fails all are told."""
+    store(devices, [SmallFile(path(9), b"")])
+    real = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if (Path(f"/proc/self/fd/{descriptor}").is_dir()) is directories:
+            raise OSError(errno.EIO, "bad disk")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    directories = False
+    outcomes = store(devices, [SmallFile(path(1), b"a"), SmallFile(path(2), b"b")])
+    assert [type(each) for each in outcomes] == [DeviceFailed] * 2
+    assert files(devices.docroot) == {path(9): b""}
+    directories = True
+    outcomes = store(devices, [SmallFile(path(1), b"a"), SmallFile("/dev1/usage", b"b")])
+    assert [type(each) for each in outcomes] == [DeviceFailed, Reserved]
+
+
+def test_a_full_device_is_said_to_be_full(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit is refused before anything is written."""
+    facts = os.statvfs(devices.docroot)
+    full = os.statvfs_result((*facts[:4], 0, *facts[5:]))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    assert [type(each) for each in store(devices, [SmallFile(path(1), b"a")])] == [DeviceFull]
+    assert files(devices.docroot) == {}
+
+
+def test_what_is_deleted_together_is_gone_durably(devices: Devices, calls: list[str]) -> None:
+    """Each is told of alone, and each directory is synced once, also for files that are gone already."""
+    store(devices, [SmallFile(path(number, number % 2), b"") for number in range(6)])
+    calls.clear()
+    before = descriptors()
+    outcomes = departures.delete(
+        devices, [*(path(number, number % 2) for number in range(6)), path(7), "/dev1/0/000", "/dev1/usage", "/dev1/.."]
+    )
+    assert [type(each) for each in outcomes] == [type(None)] * 6 + [NoSuchFile, InTheWay, Reserved, InvalidPath]
+    assert calls == ["sync directory"] * 3
+    assert files(devices.docroot) == {}
+    assert descriptors() == before
