@@ -81,3 +81,51 @@ def test_explain_what_stands_in_the_way(store: Cluster, said: Said) -> None:
     assert "the device is set to readonly" in text
     assert "dev3 on h2, dev4 on h2: host h2 is set to readonly" in text
     assert "To be copied or trimmed: tried again in" in text
+
+
+def _status(said: Said, *words: str, code: int = 0) -> dict[str, object]:
+    (line,) = said("status", "--json", *words, code=code).splitlines()
+    found: dict[str, object] = json.loads(line)
+    return found
+
+
+def test_status(store: Cluster, said: Said) -> None:
+    """The files one failure from loss are counted as copies come and devices go, beside the queues and the rates."""
+    with Client(store.trackers) as client:
+        for number in range(20):
+            client.put("d", f"k{number}", b"a body", storage_class="default" if number < 15 else "one")
+        until(lambda: all(client.info("d", f"k{number}").copies == 2 for number in range(15)))
+
+    def files() -> dict[str, object]:
+        return _status(said)["files"]  # type: ignore[return-value]
+
+    until(lambda: files()["one_failure_from_loss"] == 5)
+    assert files()["one_device_wanted"] == {"files": 5, "bytes": 30}
+    text = said("status")
+    assert text.startswith("5 of 20 files one failure from loss, 5 of them because their class wants no more.\n")
+    assert "1 process of workers." in text
+    assert text.endswith("All is well.\n")
+    found = _status(said)
+    assert found["worker_processes"] == 1
+    names = [each["name"] for each in found["queues"]]  # type: ignore[attr-defined]
+    assert names == ["replicate", "delete", "check", "move", "upload", "copy"]
+    said("host", "change", "h2", "--state", "down")
+    until(lambda: _status(said, code=1)["files"]["one_failure_from_loss"] >= 15)  # type: ignore[index]
+    problems = _status(said, code=1)["problems"]
+    assert "Host h2 is down" in problems  # type: ignore[operator]
+    assert any("one failing device from loss" in each for each in problems)  # type: ignore[attr-defined]
+    said("host", "change", "h2", "--state", "alive")
+    until(lambda: files()["one_failure_from_loss"] == 5)
+
+
+def test_rates_are_told(store: Cluster, said: Said) -> None:
+    """What the workers have done shows in the status, with what they are capable of."""
+    with Client(store.trackers) as client:
+        for number in range(10):
+            client.put("d", f"k{number}", b"a body")
+
+    def replicated() -> object:
+        work = {each["name"]: each for each in _status(said)["work"]}  # type: ignore[attr-defined]
+        return work.get("replicate", {}).get("capacity")
+
+    until(replicated, 60)

@@ -87,6 +87,8 @@ OUTCOMES = {
     "rebalance_status": "OK no_rebal_state",
     "rebalance_stop": "OK rebal_not_started",
     "rebalance_reset": "OK rebal_running",
+    "tawara_census": "OK",
+    "tawara_status": "OK",
     "tawara_explain": "OK no_domain unreg_domain no_key",
 }
 """Command -> the outcomes that it can have (reference: sections 3 to 5, and what we add)."""

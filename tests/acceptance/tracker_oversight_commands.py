@@ -33,4 +33,28 @@ TRANSCRIPTS = {
 > tawara_explain fid=4711
 < OK fid=4711&verdict=unknown&sentences=1&*
 """,
+    "tawara_status: files, queues and work": """
+! STORE a b
+> tawara_status
+< OK now=*&counted_at=*&files=2&bytes=10&lost_files=0&lost_bytes=0&unreadable_files=0&unreadable_bytes=0\
+&one_device_files=2&one_device_bytes=10&one_device_wanted_files=0&*&one_host_files=2&*&discontent_files=2\
+&discontent_bytes=10&by_device=1:2&by_host=1:2&queues=6&queue1_name=replicate&queue1_due=2&queue1_later=0\
+&queue1_stuck=0&queue1_since=*&*&processes=0&works=0
+! FILE_ON 1 2
+> tawara_status recount=1
+< OK *&one_device_files=2&*
+""",
+    "tawara_census: files by the set of their devices": """
+> tawara_census
+< OK counted_at=*&all_groups=0&groups=0
+""",
+    "tawara_census: what there is, and what is behind": """
+! STORE a b c
+! FILE_ON 2 2
+> tawara_census recount=1
+< OK counted_at=*&all_groups=2&groups=2&group1_domain=d&group1_class=default&group1_devids=1&group1_files=2\
+&group1_bytes=10&group2_domain=d&group2_class=default&group2_devids=1,2&group2_files=1&group2_bytes=5
+> tawara_census after=1
+< OK counted_at=*&all_groups=2&groups=1&group1_domain=d&group1_class=default&group1_devids=1,2&*
+""",
 }

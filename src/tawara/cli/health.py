@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tawara.client.answers import DeviceInfo
+from tawara.client.oversight import StoreStatus
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
+from tawara.model.safety import Tally
+from tawara.model.spans import counted, span
 
 FULL: Final = 0.95
 """Share of a device that may be used before it is worth a word."""
+LATE: Final = 120
+"""Seconds for which work may wait before it is worth a word."""
 
 
 def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices: Sequence[DeviceInfo]) -> list[str]:
@@ -30,6 +35,51 @@ def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices:
     if not any(_takes_files(device, by_id) for device in devices):
         found.append("No device takes new files")
     return found
+
+
+def worries(store: StoreStatus) -> list[str]:
+    """One sentence for each danger that files are in, and for each sign that nobody does anything about it."""
+    safety = store.safety
+    found: list[str] = []
+    if safety.lost.files:
+        found.append(f"{_files(safety.lost)} lost: no copy is left")
+    if safety.unreadable.files:
+        found.append(f"{_files(safety.unreadable)} out of reach: no copy can be read now")
+    at_risk = safety.one_device.files - safety.one_device_wanted.files
+    if at_risk and not _in_hand(store):
+        found.append(f"{counted(at_risk, 'file')}, which should not be, {_are(at_risk)} one failing device from loss")
+    waiting = [each for each in store.queues if each.name in _WORK and each.due]
+    if waiting and not store.processes:
+        found.append(f"No workers run, and {counted(sum(each.due for each in waiting), 'file')} wait for them")
+    for queue in waiting:
+        age = queue.age(store.now)
+        if store.processes and age is not None and age >= LATE:
+            found.append(f"The first file to {queue.name} has waited for {span(age)}")
+    stuck = sum(each.stuck for each in store.queues)
+    if stuck:
+        found.append(
+            f"{counted(stuck, 'file')} wait{'s' if stuck == 1 else ''} for a person: `tawara fsck start` looks"
+        )
+    return found
+
+
+_WORK: Final = ("replicate", "delete", "check", "move")
+
+
+def _files(tally: Tally) -> str:
+    return f"{counted(tally.files, 'file')} {_are(tally.files)}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _in_hand(store: StoreStatus) -> bool:
+    """Whether files with too few copies are just new: each waits for its second copy, and not for long."""
+    queue = store.queue("replicate")
+    age = queue.age(store.now)
+    young = age is None or age < LATE
+    return bool(store.processes and young and 0 < store.safety.one_device.files <= queue.due + queue.later)
 
 
 def _trouble(device: DeviceInfo) -> str | None:

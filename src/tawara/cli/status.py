@@ -1,55 +1,113 @@
-"""`tawara status`: trackers, hosts, devices, and what is wrong."""
+"""`tawara status`: how safe the files are, what waits, trackers, hosts, devices, and what is wrong."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from tawara.cli import output
-from tawara.cli.health import problems, used_share
+from tawara.cli.health import problems, used_share, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
+from tawara.client.oversight import StoreStatus
 from tawara.model import errors
+from tawara.model.backlog import MOST
 from tawara.model.cluster import Host
 from tawara.model.errors import Exit
+from tawara.model.spans import counted, span, when
 
 _BAR = 10
+_LOOK_AGAIN = 2.0
+_FRESH = 10
+"""Seconds for which a count counts as one of now."""
 
 
-async def status(*, session: Session = DEFAULT) -> int:
-    """Show trackers, hosts and devices, and what is wrong.
+async def status(
+    *,
+    watch: Annotated[bool, Parameter(name=["--watch", "-w"])] = False,
+    recount: bool = False,
+    session: Session = DEFAULT,
+) -> int:
+    """Show how many files are one failure from loss, what waits and how fast it is done, the devices, what is wrong.
+
+    Where counting all files would take long, the figure is that of the last count, which is told with its age.
 
     The exit code is 0 when all is well, 1 when something is wrong, 6 when no tracker answers.
 
     For example:
 
         tawara status
+
         tawara status --tracker 10.0.0.1:7001,10.0.0.2:7001
-        tawara status --json | jq .problems
+
+        tawara status --json | jq .files.one_failure_from_loss
+
+    Parameters
+    ----------
+    watch
+        Show it again every two seconds, until Ctrl-C.
+    recount
+        Count all files first, even if that takes some seconds.
     """
     async with session.client() as client:
-        hosts, devices = await client.hosts(), await client.devices()
-        trackers = dict(
-            zip(
-                [f"{host}:{port}" for host, port in client.trackers()],
-                await asyncio.gather(*(_tracker(client, each) for each in client.trackers())),
-                strict=True,
-            )
-        )
+        while True:
+            seen = await _look(client, recount=recount)
+            if session.json:
+                output.json_line(_fields(seen))
+            else:
+                if watch and sys.stdout.isatty():
+                    sys.stdout.write("\x1b[H\x1b[2J\x1b[3J")
+                _show(seen)
+            if not watch:
+                return Exit.FAILURE if seen.wrong else Exit.OK
+            sys.stdout.flush()
+            await asyncio.sleep(_LOOK_AGAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """All that is shown."""
+
+    trackers: dict[str, dict[str, str]]
+    hosts: list[Host]
+    devices: list[DeviceInfo]
+    store: StoreStatus | None
+    """None if the tracker is one of MogileFS."""
+    wrong: list[str]
+
+
+async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
+    hosts, devices = await client.hosts(), await client.devices()
+    addresses = client.trackers()
+    told = await asyncio.gather(*(_tracker(client, each) for each in addresses))
+    trackers = {f"{host}:{port}": each for (host, port), each in zip(addresses, told, strict=True)}
+    try:
+        store = await client.store_status(recount=recount)
+    except errors.UnknownCommand:
+        store = None
     wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
-    if session.json:
-        output.json_line({
-            "trackers": trackers,
-            "hosts": [asdict(each) for each in hosts],
-            "devices": [asdict(each) for each in devices],
-            "problems": wrong,
-        })  # fmt: skip
-    else:
-        _show(trackers, hosts, devices)
-        output.line()
-        for each in wrong or ["All is well"]:
-            output.line(output.shown(f"{each}."))
-    return Exit.FAILURE if wrong else Exit.OK
+    return _Seen(trackers, hosts, devices, store, wrong + (worries(store) if store else []))
+
+
+def _fields(seen: _Seen) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "trackers": seen.trackers,
+        "hosts": [asdict(each) for each in seen.hosts],
+        "devices": [asdict(each) for each in seen.devices],
+        "problems": seen.wrong,
+    }
+    if seen.store is not None:
+        safety = asdict(seen.store.safety)
+        found["files"] = {"one_failure_from_loss": seen.store.safety.one_device.files, **safety}
+        found["counted_at"] = seen.store.counted_at
+        found["queues"] = [asdict(each) | {"age": each.age(seen.store.now)} for each in seen.store.queues]
+        found["worker_processes"] = seen.store.processes
+        found["work"] = [asdict(each) for each in seen.store.works]
+    return found
 
 
 async def _tracker(client: AsyncClient, address: tuple[str, int]) -> dict[str, str]:
@@ -59,7 +117,12 @@ async def _tracker(client: AsyncClient, address: tuple[str, int]) -> dict[str, s
         return {"trouble": error.message}
 
 
-def _show(trackers: dict[str, dict[str, str]], hosts: list[Host], devices: list[DeviceInfo]) -> None:
+def _show(seen: _Seen) -> None:
+    if seen.store is not None:
+        _show_files(seen.store)
+        output.line()
+        _show_work(seen.store)
+        output.line()
     output.table(
         ("TRACKER", "STATE", "VERSION", "UP", "REQUESTS", "WAITING"),
         [
@@ -71,21 +134,67 @@ def _show(trackers: dict[str, dict[str, str]], hosts: list[Host], devices: list[
                 told.get("queries", "0"),
                 told.get("pending_queries", ""),
             )
-            for address, told in trackers.items()
+            for address, told in seen.trackers.items()
         ],
         right=(3, 4, 5),
     )
-    backlog = {name: told[name] for told in trackers.values() for name in told if name.startswith("work_queue_for_")}
-    if backlog:
-        output.line()
-        work = [(name.removeprefix("work_queue_for_"), count) for name, count in sorted(backlog.items())]
-        output.table(("WORK", "WAITING"), work, right=(1,))
     output.line()
-    names = {each.hostid: each.name for each in hosts}
+    names = {each.hostid: each.name for each in seen.hosts}
     output.table(
-        ("HOST", "STATE", "ADDRESS"), [(each.name, each.state.value, f"{each.ip}:{each.http_port}") for each in hosts]
+        ("HOST", "STATE", "ADDRESS"),
+        [(each.name, each.state.value, f"{each.ip}:{each.http_port}") for each in seen.hosts],
     )
     output.line()
+    _show_devices(seen.devices, names)
+    output.line()
+    for each in seen.wrong or ["All is well"]:
+        output.line(output.shown(f"{each}."))
+
+
+def _show_files(store: StoreStatus) -> None:
+    safety = store.safety
+    age = store.now - store.counted_at
+    counted_when = "" if age < _FRESH else f" (counted {when(store.counted_at, store.now)})"
+    wanted = safety.one_device_wanted.files
+    by_wish = f", {wanted:,} of them because their class wants no more" if wanted else ""
+    output.line(
+        f"{safety.one_device.files:,} of {counted(safety.files, 'file')} one failure from loss{by_wish}.{counted_when}"
+    )
+    if safety.one_host.files > safety.one_device.files:
+        output.line(f"{counted(safety.one_host.files, 'file')} on one host only.")
+
+
+def _show_work(store: StoreStatus) -> None:
+    rows = []
+    for queue in store.queues:
+        work = store.work(_WORKERS.get(queue.name, ""))
+        age = queue.age(store.now)
+        rows.append(
+            (
+                queue.name,
+                _up_to(queue.due),
+                "" if queue.name in _OPEN else _up_to(queue.later),
+                "" if queue.name in _OPEN else _up_to(queue.stuck),
+                "-" if age is None else span(age),
+                "-" if work is None else f"{work.rate:,.1f}/s",
+                "-" if work is None or work.capacity is None else f"{work.capacity:,.0f}/s",
+            )
+        )
+    output.table(("WORK", "DUE", "LATER", "STUCK", "WAITS SINCE", "RATE", "CAPABLE OF"), rows, right=(1, 2, 3, 4, 5, 6))
+    output.line(f"{counted(store.processes, 'process')} of workers.")
+
+
+_WORKERS = {"replicate": "replicate", "delete": "delete", "check": "fsck", "move": "rebalance"}
+"""Queue -> the worker that empties it."""
+_OPEN = ("upload", "copy")
+"""What is counted without being due."""
+
+
+def _up_to(count: int) -> str:
+    return f"{count:,}" if count < MOST else f"{MOST:,}+"
+
+
+def _show_devices(devices: list[DeviceInfo], names: dict[int, str]) -> None:
     output.table(
         ("DEVICE", "HOST", "STATE", "OBSERVED", "USED", "", "SIZE", "BUSY"),
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tawara.client import answers
 from tawara.client.answers import DeviceInfo, DomainInfo, FsckLine, FsckStatus
+from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus
 from tawara.client.trackers import Trackers
 from tawara.model import errors
 from tawara.model.cluster import DeviceState, HashType, Host, HostState
@@ -165,6 +166,27 @@ class Administration:
         """The same for whatever has, or had, this number."""
         args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
         return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
+
+    async def store_status(self, *, recount: bool = False) -> StoreStatus:
+        """How safe the files are, what waits, and how fast it is done; `recount` has the files counted first.
+
+        A tracker of MogileFS does not know this: UnknownCommand.
+        """
+        return await self._trackers.ask_for(StoreStatus.read, "tawara_status", {"recount": int(recount)})
+
+    async def census(self, *, recount: bool = False) -> tuple[int, list[NamedGroup]]:
+        """How many files of each class lie on which set of devices, and when that was counted (unix seconds)."""
+        groups: list[NamedGroup] = []
+        page = await self._trackers.ask_for(CensusPage.read, "tawara_census", {"recount": int(recount)})
+        while page.groups:
+            counted_at, groups = page.counted_at, [*groups, *page.groups]
+            if len(groups) >= page.all_groups:
+                break
+            page = await self._trackers.ask_for(CensusPage.read, "tawara_census", {"after": len(groups)})
+            if page.counted_at != counted_at:  # counted anew meanwhile: begin again
+                groups = []
+                page = await self._trackers.ask_for(CensusPage.read, "tawara_census")
+        return page.counted_at, groups
 
     async def replicate_now(self) -> int:
         """Make deferred copies due now; how many."""

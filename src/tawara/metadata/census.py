@@ -100,10 +100,10 @@ async def store(tx: Transaction, census: Census) -> None:
 
 
 async def touch(tx: Transaction, *, now: int) -> None:
-    """Say that nothing has changed since the census was taken: it is as good as one of now. Ends the turn."""
-    stamp = json.loads(await cluster.get_setting(tx, _STAMP) or "{}")
-    await cluster.set_setting(tx, _STAMP, json.dumps(stamp | {"at": now}))
-    await cluster.set_setting(tx, _TURN, None)
+    """Say that nothing has changed since the census was taken: it is as good as one of now."""
+    text = await cluster.get_setting(tx, _STAMP)
+    if text is not None:
+        await cluster.set_setting(tx, _STAMP, json.dumps(json.loads(text) | {"at": now}))
 
 
 async def stamp(tx: Transaction) -> Census | None:

@@ -6,7 +6,6 @@ A copy is safe where it can be read now. One on a device that does not answer ma
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -49,9 +48,9 @@ class Safety:
     """Those of `one_host` whose class is content with that."""
     discontent: Tally = field(default_factory=Tally)
     """Their class wants more copies, or others, than there are (those that only do not answer count as there)."""
-    by_device: Counter[int] = field(default_factory=Counter)
+    by_device: dict[int, int] = field(default_factory=dict)
     """Devid -> files that are lost if that device fails."""
-    by_host: Counter[int] = field(default_factory=Counter)
+    by_host: dict[int, int] = field(default_factory=dict)
     """Hostid -> files that are lost if that host fails."""
 
 
@@ -81,13 +80,13 @@ def _count(safety: Safety, cluster: Cluster, group: Group, rng: random.Random) -
     as_wished = content and len(readable) == len(there)
     if len(readable) == 1:
         safety.one_device.add(group)
-        safety.by_device[readable[0]] += group.files
+        safety.by_device[readable[0]] = safety.by_device.get(readable[0], 0) + group.files
         if as_wished:
             safety.one_device_wanted.add(group)
-    hosts = {cluster.devices[devid].hostid for devid in readable}
-    if len(hosts) == 1:
+    host, *others = {cluster.devices[devid].hostid for devid in readable}
+    if not others:
         safety.one_host.add(group)
-        safety.by_host[hosts.pop()] += group.files
+        safety.by_host[host] = safety.by_host.get(host, 0) + group.files
         if as_wished:
             safety.one_host_wanted.add(group)
 

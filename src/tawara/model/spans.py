@@ -25,7 +25,9 @@ def counted(number: int, thing: str) -> str:
     """`1 file`, `2,000 files`, `3 copies`."""
     if number == 1:
         return f"1 {thing}"
-    return f"{number:,} {thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeiou" else f"{number:,} {thing}s"
+    if thing.endswith("y") and thing[-2] not in "aeiou":
+        return f"{number:,} {thing[:-1]}ies"
+    return f"{number:,} {thing}{'es' if thing.endswith('s') else 's'}"
 
 
 def listed(items: list[str]) -> str:

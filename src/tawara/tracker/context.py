@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
+from tawara.metadata.counting import Counter
 from tawara.metadata.view import ClusterView
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain, HashType
@@ -52,6 +53,10 @@ class Tracker:
     rng: Random = field(default_factory=Random)
     now: Callable[[], int] = _unix_seconds
     directories: Directories = field(default_factory=Directories)
+    counter: Counter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counter = Counter(self.metadata)
 
     @property
     def cluster(self) -> Cluster:

@@ -13,6 +13,7 @@ from tawara.tracker import (
     fsck,
     hosts,
     listing,
+    oversight,
     rebalance,
     settings,
     upkeep,
@@ -73,7 +74,9 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "set_state": devices.set_state,
         "set_weight": devices.set_weight,
         "sleep": upkeep.sleep,
+        "tawara_census": oversight.tawara_census,
         "tawara_explain": explanation.tawara_explain,
+        "tawara_status": oversight.tawara_status,
         "update_class": domains.update_class,
         "update_host": hosts.update_host,
     }

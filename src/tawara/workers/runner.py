@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -73,17 +73,30 @@ class Status:
     waiting: int
     """Units claimed and not begun."""
     done: int
-    """Units finished since the start."""
+    """Units finished since the start, in files where a unit is several."""
     failed: int
     """Errors since the start."""
     last_error: str | None
+    busy: float = 0.0
+    """Seconds since the start in which at least one unit was under way."""
+
+
+def _one(item: object) -> int:
+    return 1
 
 
 class Runner(Generic[Item]):
     """Runs one worker, `concurrency` units at a time."""
 
     def __init__(
-        self, worker: Worker[Item], *, concurrency: int, patience: float, bell: Bell | None = None, lease: float = LEASE
+        self,
+        worker: Worker[Item],
+        *,
+        concurrency: int,
+        patience: float,
+        bell: Bell | None = None,
+        lease: float = LEASE,
+        files_in: Callable[[Item], int] = _one,
     ) -> None:
         """`patience`: seconds of sleep after which to look for work without having been woken."""
         self._worker = worker
@@ -91,12 +104,15 @@ class Runner(Generic[Item]):
         self._patience = patience
         self._lease = lease
         self._bell = bell or Bell()
+        self._files_in = files_in
         self._rng = random.Random()  # noqa: S311 - only spreads pauses
         self._queue: asyncio.Queue[Item] = asyncio.Queue(maxsize=concurrency)
         self._held: dict[int, Item] = {}
         """What is claimed and not finished, by id()."""
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
+        self._busy = 0.0
+        self._busy_since = 0.0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._wakes_at = 0.0
@@ -109,7 +125,8 @@ class Runner(Generic[Item]):
     def status(self) -> Status:
         """What it is doing now."""
         waiting = len(self._held) - self._working
-        return Status(self._worker.name, self._working, waiting, self._done, self._failed, self._last_error)
+        busy = self._busy + (time.monotonic() - self._busy_since if self._working else 0.0)
+        return Status(self._worker.name, self._working, waiting, self._done, self._failed, self._last_error, busy)
 
     def start(self) -> None:
         """Begin to work, in tasks of the running loop."""
@@ -175,20 +192,23 @@ class Runner(Generic[Item]):
     async def _hand(self) -> None:
         while True:
             item = await self._queue.get()
+            began = time.monotonic()
+            if not self._working:
+                self._busy_since = began
             self._working += 1
             self._at_rest.clear()
-            began = time.monotonic()
             try:
                 until = await self._worker.work(item)
             except Exception as error:
                 self._complain("a unit of work failed", error)
             else:
-                self._done += 1
+                self._done += self._files_in(item)
                 if until is not None and until < self._wakes_at:
                     self._bell.ring()
             finally:
                 self._working -= 1
                 if not self._working:
+                    self._busy += time.monotonic() - self._busy_since
                     self._at_rest.set()
             self._held.pop(id(item), None)  # one that was cancelled is still held, to be released
             self._step += (time.monotonic() - began - self._step) / 16

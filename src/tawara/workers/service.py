@@ -15,9 +15,11 @@ from tawara.metadata.fid_locks import FidLocks
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
+from tawara.workers.census import Census
 from tawara.workers.delete import Delete
 from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
+from tawara.workers.pace import PaceKeeper
 from tawara.workers.reap import GRACE, Reap
 from tawara.workers.rebalance import Rebalance
 from tawara.workers.replicate import Replicate
@@ -75,18 +77,22 @@ class Workers:
         self._add_locking(sweeper, 4, None)
         self._add(Hasten(metadata, view, bells), 1, None)
         checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
-        self._add(checker, BATCHES, bells.fsck)
+        self._add(checker, BATCHES, bells.fsck, files_in=len)
         mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
         self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
+        self._add(Census(metadata), 1, None)
+        self._pace = PaceKeeper(metadata, self.status)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
         """Add a worker that writes or deletes bytes of a fid."""
         self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, bell)
 
-    def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
+    def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None, **options: Any) -> None:
         patience = self._patience if bell else max(self._patience, 60.0)
-        self._runners.append(Runner(worker, concurrency=concurrency, patience=patience, bell=bell, lease=self._lease))
+        self._runners.append(
+            Runner(worker, concurrency=concurrency, patience=patience, bell=bell, lease=self._lease, **options)
+        )
 
     async def start(self) -> None:
         """Begin to work as soon as the cluster has been observed; does not wait for that. Raises Db."""
@@ -98,6 +104,7 @@ class Workers:
         await self._view.wait_observed()
         for runner in self._runners:
             runner.start()
+        self._pace.start()
 
     async def stop(self) -> None:
         """Finish or give back what was claimed; done within 5 seconds."""
@@ -105,7 +112,7 @@ class Workers:
             self._starting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._starting
-        await asyncio.gather(*(runner.stop() for runner in self._runners))
+        await asyncio.gather(self._pace.stop(), *(runner.stop() for runner in self._runners))
 
     def status(self) -> list[Status]:
         """What each worker is doing."""

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tawara.cli.health import problems
+from tawara.cli.health import problems, worries
 from tawara.client.answers import DeviceInfo
+from tawara.client.oversight import StoreStatus
+from tawara.model.backlog import Queue
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
+from tawara.model.safety import Safety, Tally
 
 HOST = Host(1, "h", HostState.ALIVE, "127.0.0.1")
 DEVICE = DeviceInfo(1, 1, DeviceState.ALIVE, 100, 1000, 500, Observed.WRITEABLE, None)
@@ -44,3 +47,35 @@ def test_hosts_trackers_and_the_whole() -> None:
         "Host h is down",
         "No device takes new files",
     ]
+
+
+def _store(**queues: Queue) -> StoreStatus:
+    """A store of a hundred files in which nothing is wrong, but for these queues."""
+    return StoreStatus(1000, 1000, Safety(files=100, bytes=100), tuple(queues.values()), 1, ())
+
+
+def test_nothing_to_worry_about() -> None:
+    """Files that are safe, and new ones whose second copy is on its way, worry nobody."""
+    assert worries(_store()) == []
+    store = _store(replicate=Queue("replicate", due=3, later=2, since=990))
+    store.safety.one_device.files = 5
+    assert worries(store) == []
+    store.safety.one_device = store.safety.one_device_wanted = Tally(50, 50)
+    assert worries(_store()) == []
+
+
+def test_dangers() -> None:
+    """Each danger is said with the number of files, and so is what nobody does anything about."""
+    store = _store(
+        replicate=Queue("replicate", due=3, stuck=1, since=400), upload=Queue("upload", due=9), copy=Queue("copy", 1)
+    )
+    store.safety.lost, store.safety.unreadable = Tally(1, 1), Tally(2, 2)
+    store.safety.one_device, store.safety.one_device_wanted = Tally(7, 7), Tally(4, 4)
+    assert worries(store) == [
+        "1 file is lost: no copy is left",
+        "2 files are out of reach: no copy can be read now",
+        "3 files, which should not be, are one failing device from loss",
+        "The first file to replicate has waited for 10 minutes",
+        "1 file waits for a person: `tawara fsck start` looks",
+    ]
+    assert "No workers run, and 3 files wait for them" in worries(replace(store, processes=0))

@@ -1,0 +1,69 @@
+"""Writes down what the workers of this process do, so that any tracker can tell how fast the store is looked after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from tawara.metadata import pace as rows
+from tawara.metadata.contract import Metadata
+from tawara.model.errors import TawaraError
+from tawara.model.pace import BUSY_PERIOD, IDLE_PERIOD, Pace, Progress
+from tawara.workers.runner import Status
+
+log = structlog.get_logger(__name__)
+
+
+class PaceKeeper:
+    """See the module. Records every ten seconds while there is work, once a minute while there is none."""
+
+    def __init__(self, metadata: Metadata, status: Callable[[], Sequence[Status]]) -> None:
+        self._metadata = metadata
+        self._status = status
+        self._process = secrets.token_hex(8)
+        self._progress: dict[str, Progress] = {}
+        self._recorded = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._keep(), name="pace")
+
+    async def stop(self) -> None:
+        """Write down that nothing is done here any more. Done within two seconds."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        with contextlib.suppress(TawaraError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self._metadata.write(rows.retire, self._process, now=int(time.time()))
+
+    async def _keep(self) -> None:
+        done: dict[str, int] = {}
+        while True:
+            status = self._status()
+            now_done = {each.name: each.done + each.failed for each in status}
+            if now_done != done or time.monotonic() - self._recorded >= IDLE_PERIOD:
+                try:
+                    await self._record(status)
+                    done = now_done
+                except TawaraError as error:
+                    log.debug("pace not recorded", reason=str(error))
+            await asyncio.sleep(BUSY_PERIOD)
+
+    async def _record(self, status: Sequence[Status]) -> None:
+        seconds = time.monotonic() - self._recorded if self._recorded else BUSY_PERIOD
+        paces: list[Pace] = []
+        progress: dict[str, Progress] = {}
+        for each in status:
+            progress[each.name], rate = self._progress.get(each.name, Progress()).next(each.done, each.busy, seconds)
+            paces.append(Pace(each.name, each.done, each.failed, rate, progress[each.name].pace))
+        await self._metadata.write(rows.record, self._process, paces, now=int(time.time()))
+        self._progress, self._recorded = progress, time.monotonic()

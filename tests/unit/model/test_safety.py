@@ -1,0 +1,109 @@
+"""How many files are one failure from loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.census import Group, merged
+from tawara.model.cluster import Cluster, DeviceState, Domain, Observation, Observed, StorageClass
+from tawara.model.safety import Safety, judge
+from tests.unit.model.clusters import cluster, clusters
+
+CLASSES = {0: StorageClass(0, "default", 2), 1: StorageClass(1, "one", 1), 2: StorageClass(2, "bad", 2, "Nonsense(")}
+
+
+def house(seen: Cluster) -> Cluster:
+    """The same with a domain 1."""
+    return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
+
+
+def group(*devids: int, files: int = 10, classid: int = 0) -> Group:
+    return Group(1, classid, devids, files, files * 100)
+
+
+def test_each_danger_is_told_from_the_others() -> None:
+    """Lost, unreadable, one device or one host from loss: each file counts where it belongs, wishes apart."""
+    seen = house(cluster({1: [11, 12], 2: [21], 3: [31]}, dev31=DeviceState.DEAD))
+    seen = seen.with_observations({**seen.observed, 21: Observation(Observed.UNREACHABLE)})
+    safety = judge(
+        seen,
+        [
+            group(files=1),
+            group(31, files=2),
+            group(21, files=4),
+            group(11, 21, files=8),
+            group(11, 12, files=16),
+            group(12, 31, files=32),
+            group(11, classid=1, files=64),
+            group(21, classid=1, files=128),
+        ],
+    )
+    assert safety.files == 255
+    assert (safety.lost.files, safety.lost.bytes) == (1 + 2, 300)
+    assert safety.unreadable.files == 4 + 128
+    assert safety.one_device.files == 8 + 32 + 64
+    assert safety.one_device_wanted.files == 64
+    assert safety.one_host.files == 8 + 16 + 32 + 64
+    assert safety.by_device == {11: 8 + 64, 12: 32}
+    assert safety.by_host == {1: 8 + 16 + 32 + 64}
+    assert safety.discontent.files == 1 + 2 + 4 + 16 + 32
+
+
+def test_the_only_host_is_what_a_class_has_to_live_with() -> None:
+    """Two copies on the only host are one host's failure from loss, and yet as their class can have it."""
+    safety = judge(house(cluster({1: [11, 12]})), [group(11, 12)])
+    assert (safety.one_host.files, safety.one_host_wanted.files, safety.discontent.files) == (10, 10, 0)
+    assert safety.one_device.files == 0
+
+
+def test_classes_that_are_not_known() -> None:
+    """Files of a class that is gone, or whose policy nobody understands, are judged by their copies alone."""
+    seen = house(cluster({1: [11], 2: [21]}))
+    safety = judge(seen, [group(11, classid=9), group(11, 21, classid=2)])
+    assert (safety.one_device.files, safety.discontent.files) == (10, 0)
+
+
+groups = st.lists(
+    st.builds(
+        Group,
+        st.just(1),
+        st.integers(0, 2),
+        st.sets(st.integers(1, 9), max_size=4).map(lambda devids: tuple(sorted(devids))),
+        st.integers(1, 50),
+        st.integers(0, 10**9),
+    ),
+    max_size=12,
+)
+
+
+def loss(seen: Cluster, all_groups: list[Group], devids: set[int]) -> int:
+    """How many files that can be read now cannot when these devices fail."""
+
+    def readable(failed: set[int]) -> int:
+        return sum(
+            each.files
+            for each in all_groups
+            if any(seen.should_read_from(devid) for devid in each.devids if devid not in failed)
+        )
+
+    return readable(set()) - readable(devids)
+
+
+@given(clusters(), groups)
+def test_the_figures_are_what_failures_would_show(seen: Cluster, all_groups: list[Group]) -> None:
+    """Failing any one device, or host, loses just the files that were told for it; merging changes nothing."""
+    seen = house(seen)
+    safety: Safety = judge(seen, all_groups)
+    for devid in seen.devices:
+        assert loss(seen, all_groups, {devid}) == safety.by_device.get(devid, 0)
+    for hostid in seen.hosts:
+        devids = {devid for devid, device in seen.devices.items() if device.hostid == hostid}
+        assert loss(seen, all_groups, devids) == safety.by_host.get(hostid, 0)
+    assert sum(safety.by_device.values()) == safety.one_device.files
+    assert sum(safety.by_host.values()) == safety.one_host.files
+    assert safety.one_device_wanted.files <= safety.one_device.files <= safety.one_host.files
+    assert safety.lost.files + safety.unreadable.files + safety.one_device.files <= safety.files
+    assert judge(seen, merged(all_groups)) == safety
