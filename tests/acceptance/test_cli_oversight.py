@@ -129,3 +129,30 @@ def test_rates_are_told(store: Cluster, said: Said) -> None:
         return work.get("replicate", {}).get("capacity")
 
     until(replicated, 60)
+
+
+def test_simulate(store: Cluster, said: Said) -> None:
+    """What losing a host or a device would mean is told in words, as JSON and by the exit code, and nothing changes."""
+    with Client(store.trackers) as client:
+        for number in range(12):
+            client.put("d", f"k{number}", b"a body", storage_class="default" if number < 8 else "one")
+        until(lambda: all(client.info("d", f"k{number}").copies == 2 for number in range(8)))
+    single = sum(1 for path in store.directory.glob("h1/dev*/**/*.fid"))
+    until(lambda: _status(said)["files"]["one_failure_from_loss"] == 4)  # type: ignore[index]
+    lost = single - 8
+    (line,) = said("simulate", "--lose", "h1", "--rate", "2", "--json", code=7 if lost else 0).splitlines()
+    told = json.loads(line)
+    assert told["lost_devices"] == [1, 2]
+    assert told["lost"]["files"] == lost
+    assert (told["copies"], told["bytes"]) == (8, 8 * 6)
+    assert told["repair_seconds"] == 4
+    assert told["compromised"]["files"] == 8
+    assert told["one_failure_from_loss"] == {"before": 4, "after": 12 - lost, "repaired": 4 - lost}
+    text = said("simulate", "--lose", "h1", "--rate", "2", code=7 if lost else 0)
+    assert "The repair would take about 4 seconds at 2 copies a second: 8 copies." in text
+    assert "would not be spread as their class wishes" in text
+    said("simulate", "--lose", "dev9", code=3)
+    said("simulate", code=2)
+    everything = said("simulate", "--lose", "h1,h2", code=7)
+    assert "12 files (72 B) would be lost for ever." in everything
+    assert "All is well." in said("status")

@@ -41,6 +41,7 @@ _COMMANDS: Final = (
     (_FILES, "info", "tawara.cli.info:info", "Show a file and where its replicas are"),
     (_FILES, "explain", "tawara.cli.explain:explain", "Explain where a file is, and what it waits for"),
     (_CLUSTER, "status", "tawara.cli.status:status", "Show trackers, hosts, devices, and what is wrong"),
+    (_CLUSTER, "simulate", "tawara.cli.simulate:simulate", "Say what losing hosts or devices would mean"),
     (_CLUSTER, "domain", "tawara.cli.domain:app", "List, add and remove domains"),
     (_CLUSTER, "class", "tawara.cli.storage_class:app", "List, add, change and remove storage classes"),
     (_CLUSTER, "host", "tawara.cli.host:app", "List, add, change and remove hosts"),

@@ -11,8 +11,9 @@ from cyclopts import App
 from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
+from tawara.client.snapshot import snapshot
 from tawara.model import errors
-from tawara.model.cluster import Cluster, Device, Observation
+from tawara.model.cluster import Cluster, Device
 from tawara.model.errors import Exit
 from tawara.model.rebalance import State, evening_out, parse, sources, targets
 
@@ -40,7 +41,7 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
         so on, as in MogileFS.
     """
     async with session.client() as client:
-        cluster = await _cluster(client)
+        cluster = await snapshot(client)
     text = " ".join(policy) or evening_out(_usable(cluster))
     if text is None:
         _say_nothing_to_do(session)
@@ -67,7 +68,7 @@ async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) ->
     """
     async with session.client() as client:
         if policy or not await _stopped(client):
-            cluster = await _cluster(client)
+            cluster = await snapshot(client)
             text = " ".join(policy) or evening_out(_usable(cluster))
             if text is None:
                 _say_nothing_to_do(session)
@@ -126,19 +127,6 @@ async def reset(*, session: Session = DEFAULT) -> None:
 
 
 # --- showing ----------------------------------------------------------------------------------------------------------
-
-
-async def _cluster(client: AsyncClient) -> Cluster:
-    """What the tracker tells of hosts and devices."""
-    told = await client.devices()
-    return Cluster(
-        hosts={host.hostid: host for host in await client.hosts()},
-        devices={
-            each.devid: Device(each.devid, each.hostid, each.state, each.weight, each.mb_total, each.mb_used)
-            for each in told
-        },
-        observed={each.devid: Observation(each.observed) for each in told if each.observed is not None},
-    )
 
 
 def _usable(cluster: Cluster) -> list[Device]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, Observed, StorageClass
+from tawara.model.cluster import Cluster, DeviceState, HostState, Observed, StorageClass
 from tawara.model.errors import InvalidReplpolicy
 from tawara.model.files import Deletion, Queued, Replication, StoredFile, Upload
 from tawara.model.limits import END_OF_TIME
 from tawara.model.placement import MIB
 from tawara.model.policy import Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content, parse, pick_surplus
+from tawara.model.policy.ideal import is_ideal
 from tawara.model.policy.words import in_words
 from tawara.model.spans import counted, listed, span, when
 
@@ -246,7 +247,7 @@ def _judged(
     answer = policy.decide(situation, rng)
     match answer:
         case Happy():
-            limited = "" if _is_ideal(policy, situation, rng) else ", as good as this cluster allows"
+            limited = "" if is_ideal(policy, situation, rng) else ", as good as this cluster allows"
             return Verdict.SATISFIED, [Sentence(Topic.POLICY, f"{wants}: that satisfies it{limited}")]
         case TooHappy():
             surplus = pick_surplus(policy, situation, rng)
@@ -279,20 +280,6 @@ def _unqueued() -> Sentence:
 def _on(situation: Situation) -> str:
     hosts = len(situation.hosts_on)
     return f"{counted(len(situation.on), 'copy')} on {counted(hosts, 'host')}"
-
-
-def _is_ideal(policy: Policy, situation: Situation, rng: random.Random) -> bool:
-    """Whether the policy would also be content if there were many more hosts."""
-    cluster = situation.cluster
-    host, devid = max(cluster.hosts, default=0) + 1, max(cluster.devices, default=0) + 1
-    more = range(_MANY)
-    hosts = {host + n: Host(host + n, f"+{n}", HostState.ALIVE, f"10.{n}.255.254") for n in more}
-    devices = {devid + n: Device(devid + n, host + n, DeviceState.ALIVE) for n in more}
-    larger = replace(cluster, hosts={**cluster.hosts, **hosts}, devices={**cluster.devices, **devices})
-    return is_content(policy, replace(situation, cluster=larger), rng)
-
-
-_MANY = 16
 
 
 def _in_the_way(cluster: Cluster, situation: Situation) -> list[Sentence]:

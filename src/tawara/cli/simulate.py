@@ -1,0 +1,194 @@
+"""`tawara simulate`: what would happen if hosts or devices were lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tawara.cli import output
+from tawara.cli.session import DEFAULT, Session
+from tawara.client import AsyncClient
+from tawara.client.snapshot import numbered, snapshot
+from tawara.model import errors
+from tawara.model.cluster import Cluster
+from tawara.model.errors import Exit
+from tawara.model.safety import Tally
+from tawara.model.simulation import Outcome, lose
+from tawara.model.spans import counted, listed, span
+
+
+async def simulate(
+    *,
+    lose: Annotated[
+        list[str] | None, Parameter(name="--lose", help="A host, or a device devN; may be repeated.")
+    ] = None,
+    rate: Annotated[float | None, Parameter(help="Copies a second; else what the workers have shown.")] = None,
+    byte_rate: Annotated[
+        float | None, Parameter(help="Megabytes a second that can be copied, if that is less.")
+    ] = None,
+    recount: Annotated[bool, Parameter(help="Count all files first, even if that takes some seconds.")] = False,
+    session: Session = DEFAULT,
+) -> int:
+    """Say what losing hosts or devices would mean, together and for ever. Nothing is changed.
+
+    Which files would be gone, how many one failure from loss; whether the rest could hold all that is left as its
+    policies want it, and how long the repair would take.
+
+    The exit code is 0 when the rest would hold it all, 1 when copies would be missing, 7 when files would be lost.
+
+    For example:
+
+        tawara simulate --lose store2
+
+        tawara simulate --lose dev3 --lose dev7 --rate 500
+    """
+    if not lose:
+        raise errors.UsageError("Lose what? Say --lose HOST or --lose devN")
+    async with session.client() as client:
+        cluster = await snapshot(client)
+        lost = devices_named(cluster, lose)
+        counted_at, named = await client.census(recount=recount)
+        if rate is None:
+            rate = await _measured(client)
+    outcome = _lose(cluster, numbered(cluster, named), lost)
+    seconds = outcome.seconds(rate, None if byte_rate is None else byte_rate * 1e6)
+    if session.json:
+        output.json_line(_fields(cluster, outcome, rate, seconds) | {"counted_at": counted_at})
+    else:
+        _show(cluster, outcome, rate, seconds)
+    if outcome.total("lost").files:
+        return Exit.CORRUPT
+    return Exit.OK if outcome.holds_all else Exit.FAILURE
+
+
+_lose = lose
+
+
+def devices_named(cluster: Cluster, names: Sequence[str]) -> list[int]:
+    """The devices that are meant by names of hosts and devices, with commas between or not. Raises NotFoundError."""
+    found: set[int] = set()
+    for name in (each for text in names for each in text.split(",") if each):
+        devid = re.fullmatch(r"dev(\d{1,9})", name, re.ASCII)
+        host = cluster.hosts_by_name.get(name)
+        if devid and int(devid[1]) in cluster.devices:
+            found.add(int(devid[1]))
+        elif host is not None:
+            found |= {each.devid for each in cluster.devices.values() if each.hostid == host.hostid}
+        else:
+            raise errors.NoDevice(
+                f"There is no host or device {name!r}", hint=f"Hosts: {', '.join(sorted(cluster.hosts_by_name))}."
+            )
+    return sorted(found)
+
+
+async def _measured(client: AsyncClient) -> float | None:
+    work = (await client.store_status()).work("replicate")
+    return work.capacity if work else None
+
+
+def _fields(cluster: Cluster, outcome: Outcome, rate: float | None, seconds: float | None) -> dict[str, Any]:
+    return {
+        "lost_devices": outcome.lost_devices,
+        "holds_all": outcome.holds_all,
+        **{name: _tally(outcome.total(name)) for name in ("lost", "waiting", "short", "compromised")},
+        "one_failure_from_loss": {
+            "before": outcome.before.one_device.files,
+            "after": outcome.after.one_device.files,
+            "repaired": outcome.repaired.one_device.files,
+        },
+        "copies": outcome.copies,
+        "bytes": outcome.bytes,
+        "room": sum(outcome.room.values()),
+        "rate": rate,
+        "repair_seconds": seconds,
+        "filled": outcome.filled,
+        "out_of_room": outcome.out_of_room,
+        "classes": [
+            {"domain": domain, "class": name, "files": each.files, "copies": each.copies, "bytes": each.bytes}
+            | {tally: _tally(getattr(each, tally)) for tally in ("lost", "waiting", "short", "compromised")}
+            for (domain, name), each in _by_name(cluster, outcome)
+        ],
+    }
+
+
+def _tally(tally: Tally) -> dict[str, int]:
+    return {"files": tally.files, "bytes": tally.bytes}
+
+
+def _by_name(cluster: Cluster, outcome: Outcome) -> list[tuple[tuple[str, str], Any]]:
+    found = []
+    for (dmid, classid), each in sorted(outcome.classes.items()):
+        domain = cluster.domains_by_id.get(dmid)
+        storage_class = cluster.storage_class(dmid, classid)
+        found.append(((domain.name if domain else "?", storage_class.name if storage_class else "?"), each))
+    return found
+
+
+def _show(cluster: Cluster, outcome: Outcome, rate: float | None, seconds: float | None) -> None:
+    hosts = {cluster.devices[devid].hostid for devid in outcome.lost_devices}
+    names = listed([f"dev{devid}" for devid in outcome.lost_devices]) if outcome.lost_devices else "no device"
+    output.line(output.shown(f"Without {names} on {counted(len(hosts), 'host')}:"))
+    output.line()
+    output.table(
+        ("DOMAIN", "CLASS", "FILES", "LOST", "COPIES TO MAKE", "DATA", "LEFT SHORT", "COMPROMISED"),
+        [
+            (
+                *names,
+                f"{each.files:,}",
+                f"{each.lost.files:,}",
+                f"{each.copies:,}",
+                output.human_size(each.bytes),
+                f"{each.short.files + each.waiting.files:,}",
+                f"{each.compromised.files:,}",
+            )
+            for names, each in _by_name(cluster, outcome)
+        ],
+        right=(2, 3, 4, 5, 6, 7),
+    )
+    output.line()
+    for text in sentences(outcome, rate, seconds):
+        output.line(f"{text}.")
+
+
+def sentences(outcome: Outcome, rate: float | None, seconds: float | None) -> list[str]:
+    """The outcome in words."""
+    said: list[str] = []
+    lost, waiting, short = outcome.total("lost"), outcome.total("waiting"), outcome.total("short")
+    compromised = outcome.total("compromised")
+    if lost.files:
+        said.append(f"{counted(lost.files, 'file')} ({output.human_size(lost.bytes)}) would be lost for ever")
+    else:
+        said.append("No file would be lost")
+    before, after = outcome.before.one_device.files, outcome.after.one_device.files
+    said.append(
+        f"{counted(after, 'file')} would be one failure from loss until repaired ({before:,} are now);"
+        f" {outcome.repaired.one_device.files:,} afterwards"
+    )
+    if waiting.files:
+        said.append(f"{counted(waiting.files, 'file')} would have to wait for devices that cannot be read now")
+    if short.files:
+        full = (
+            f": {', '.join(f'dev{devid}' for devid in outcome.out_of_room)} would be full"
+            if outcome.out_of_room
+            else ""
+        )
+        said.append(f"The rest could not hold it all: {counted(short.files, 'file')} would want more copies{full}")
+    elif not lost.files and not waiting.files:
+        room = sum(outcome.room.values())
+        said.append(
+            f"The rest would hold it all: {output.human_size(outcome.bytes)} to copy,"
+            f" room for {output.human_size(room)}"
+        )
+    if compromised.files:
+        said.append(f"{counted(compromised.files, 'file')} would not be spread as their class wishes: too few hosts")
+    if not outcome.copies:
+        said.append("There would be nothing to repair")
+    elif seconds is None:
+        said.append("How long the repair takes is not known yet: give --rate")
+    else:
+        at = f" at {rate:,.0f} copies a second" if rate else ""
+        said.append(f"The repair would take about {span(seconds)}{at}: {counted(outcome.copies, 'copy')}")
+    return said

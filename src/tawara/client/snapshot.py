@@ -1,0 +1,47 @@
+"""The cluster as a tracker tells it: for decisions that are made where the question is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tawara.client.administration import Administration
+from tawara.client.oversight import NamedGroup
+from tawara.model.census import Group, merged
+from tawara.model.cluster import Cluster, Device, Domain, Observation, StorageClass
+
+
+async def snapshot(client: Administration) -> Cluster:
+    """Domains, classes, hosts, devices and settings, with what the tracker observes. Domains are numbered anew."""
+    told = await client.devices()
+    domains = {
+        each.name: Domain(
+            dmid,
+            each.name,
+            {
+                classid: StorageClass(classid, one.name, one.mindevcount, one.replpolicy, one.hashtype)
+                for classid, one in enumerate(each.classes)
+            },
+        )
+        for dmid, each in enumerate(await client.domains(), 1)
+    }
+    return Cluster(
+        domains=domains,
+        hosts={host.hostid: host for host in await client.hosts()},
+        devices={
+            each.devid: Device(each.devid, each.hostid, each.state, each.weight, each.mb_total, each.mb_used)
+            for each in told
+        },
+        settings=await client.settings(),
+        observed={each.devid: Observation(each.observed) for each in told if each.observed is not None},
+    )
+
+
+def numbered(cluster: Cluster, groups: Iterable[NamedGroup]) -> tuple[Group, ...]:
+    """The groups of a census with a snapshot's numbers of domains and classes, 0 for those that are gone."""
+    found = []
+    for each in groups:
+        domain = cluster.domains.get(each.domain)
+        storage_class = domain.class_named(each.storage_class) if domain else None
+        number = (domain.dmid, storage_class.classid) if domain and storage_class else (0, 0)
+        found.append(Group(*number, each.devids, each.files, each.bytes))
+    return merged(found)

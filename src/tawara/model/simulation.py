@@ -1,0 +1,226 @@
+"""What would happen if devices were lost: what is gone for ever, and whether the rest could hold all that is left.
+
+Computed from the census, so that a few hundred groups stand for millions of files. The copies that the policies would
+want are poured onto the devices that have room, as the workers would do it: the files with the fewest copies first, the
+emptiest device first. What is said to fit does fit; a cleverer order than the workers' might make more fit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tawara.model.census import Group
+from tawara.model.cluster import Cluster, DeviceState
+from tawara.model.errors import InvalidReplpolicy
+from tawara.model.placement import MIB
+from tawara.model.policy import Copy, Happy, Policy, Situation, TooHappy, parse
+from tawara.model.policy.ideal import is_ideal
+from tawara.model.safety import Safety, Tally, judge
+
+PORTIONS = 200
+"""In how many portions all that has to be copied is poured at least, so that it spreads over the devices."""
+
+
+@dataclass(slots=True)
+class ClassOutcome:
+    """What becomes of the files of one class."""
+
+    files: int = 0
+    lost: Tally = field(default_factory=Tally)
+    """Gone for ever; those that were before are not among them."""
+    waiting: Tally = field(default_factory=Tally)
+    """Copies are left, on devices that cannot be read now."""
+    short: Tally = field(default_factory=Tally)
+    """Left without the copies that their policy wants, when all that is possible has been done."""
+    compromised: Tally = field(default_factory=Tally)
+    """Their policy is content, but only since there are so few hosts, networks or devices."""
+    copies: int = 0
+    """Copies to be made."""
+    bytes: int = 0
+    """Of these copies."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a loss would mean."""
+
+    lost_devices: tuple[int, ...]
+    classes: dict[tuple[int, int], ClassOutcome]
+    """By dmid and classid."""
+    before: Safety
+    after: Safety
+    """Right after the loss, before anything is repaired."""
+    repaired: Safety
+    """When all that is possible has been repaired."""
+    filled: dict[int, int]
+    """Devid -> bytes of new copies."""
+    room: dict[int, int]
+    """Devid -> bytes that could be written before the loss is repaired; those of unknown size are left out."""
+    out_of_room: tuple[int, ...]
+    """The devices that would be full."""
+
+    def total(self, name: str) -> Tally:
+        """One of the tallies of `ClassOutcome`, over all classes."""
+        tallies = [getattr(each, name) for each in self.classes.values()]
+        return Tally(sum(each.files for each in tallies), sum(each.bytes for each in tallies))
+
+    @property
+    def copies(self) -> int:
+        """Copies to be made."""
+        return sum(each.copies for each in self.classes.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of these copies."""
+        return sum(each.bytes for each in self.classes.values())
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether nothing is lost, and every policy can be content again."""
+        return not (self.total("lost").files or self.total("short").files or self.total("waiting").files)
+
+    def seconds(self, files_a_second: float | None, bytes_a_second: float | None = None) -> float | None:
+        """How long the repair takes at these rates, the slower one deciding; None if neither is known."""
+        times = [
+            amount / rate
+            for amount, rate in ((self.copies, files_a_second), (self.bytes, bytes_a_second))
+            if rate is not None and rate > 0
+        ]
+        return max(times, default=None)
+
+
+def without(cluster: Cluster, lost: Iterable[int]) -> Cluster:
+    """The cluster in which these devices are dead."""
+    gone = set(lost)
+    devices = {
+        devid: replace(device, state=DeviceState.DEAD) if devid in gone else device
+        for devid, device in cluster.devices.items()
+    }
+    observed = {devid: seen for devid, seen in cluster.observed.items() if devid not in gone}
+    return replace(cluster, devices=devices, observed=observed)
+
+
+def lose(cluster: Cluster, groups: Sequence[Group], lost: Iterable[int]) -> Outcome:
+    """What it would mean if these devices were lost now, together and for ever."""
+    gone = tuple(sorted(set(lost) & cluster.devices.keys()))
+    rest = without(cluster, gone)
+    pouring = _Pouring(rest)
+    classes: dict[tuple[int, int], ClassOutcome] = {}
+    settled: list[Group] = []
+    to_repair: list[tuple[Group, Policy, int]] = []
+    for group in groups:
+        outcome = classes.setdefault((group.dmid, group.classid), ClassOutcome())
+        outcome.files += group.files
+        left = [devid for devid in group.devids if rest.counts_as_replica(devid)]
+        rule = _rule(cluster, group)
+        if not left:
+            if any(cluster.counts_as_replica(devid) for devid in group.devids):
+                outcome.lost.add(group)
+            settled.append(group)
+        elif not any(rest.should_read_from(devid) for devid in left):
+            outcome.waiting.add(group)
+            settled.append(group)
+        elif rule is None:
+            settled.append(group)
+        else:
+            to_repair.append((replace(group, devids=tuple(left)), *rule))
+    to_repair.sort(key=lambda each: len(each[0].devids))
+    pouring.portion = max(1, sum(group.files for group, _, _ in to_repair) // PORTIONS)
+    for group, policy, mindevcount in to_repair:
+        settled += pouring.pour(group, policy, mindevcount, classes[group.dmid, group.classid])
+    return Outcome(
+        lost_devices=gone,
+        classes=classes,
+        before=judge(cluster, groups),
+        after=judge(rest, groups),
+        repaired=judge(rest, settled),
+        filled={devid: number for devid, number in pouring.filled.items() if number},
+        room=pouring.room,
+        out_of_room=tuple(sorted(pouring.exhausted)),
+    )
+
+
+def _rule(cluster: Cluster, group: Group) -> tuple[Policy, int] | None:
+    storage_class = cluster.storage_class(group.dmid, group.classid)
+    if storage_class is None:
+        return None
+    try:
+        return parse(storage_class.policy), storage_class.mindevcount
+    except InvalidReplpolicy:
+        return None
+
+
+class _Pouring:
+    """The devices' room, filled step by step."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._rng = random.Random(0)  # noqa: S311 - the order within an answer is not heeded
+        self._answers: dict[tuple[object, ...], frozenset[int] | None] = {}
+        self.portion = 1
+        self.room = {
+            devid: max(0, (device.mb_free - cluster.min_free_mb) * MIB)
+            for devid, device in cluster.devices.items()
+            if device.mb_free is not None and cluster.should_get_new_files(devid)
+        }
+        self.filled = dict.fromkeys(cluster.devices, 0)
+        self.exhausted: set[int] = set()
+
+    def pour(self, group: Group, policy: Policy, mindevcount: int, outcome: ClassOutcome) -> list[Group]:
+        """Make the copies of a group as far as can be; the groups into which it falls by where they are made."""
+        done: list[Group] = []
+        waiting = [group]
+        full: set[int] = set()
+        while waiting:
+            part = waiting.pop()
+            places = self._places(part, policy, mindevcount, frozenset(full))
+            if places is None:
+                situation = Situation.of(self._cluster, part.devids, mindevcount)
+                if not is_ideal(policy, situation, self._rng):
+                    outcome.compromised.add(part)
+                done.append(part)
+            elif not places:
+                outcome.short.add(part)
+                done.append(part)
+            else:
+                emptiest = max(places, key=lambda devid: (self._left(devid), devid))
+                copied = self._copy(part, emptiest, outcome)
+                waiting += copied or [part]
+                if not copied:
+                    full.add(emptiest)
+        self.exhausted |= full
+        return done
+
+    def _copy(self, part: Group, devid: int, outcome: ClassOutcome) -> list[Group]:
+        """Copy as much as is poured at once, or as has room there: what is copied, and what is not yet."""
+        size = -(-part.bytes // part.files) if part.files else 0
+        fitting = part.files if not size else int(min(part.files, self._left(devid) // size))
+        files = min(fitting, max(self.portion, 1))
+        if files <= 0:
+            return []
+        number = part.bytes if files == part.files else files * part.bytes // part.files
+        self.filled[devid] += number
+        outcome.copies += files
+        outcome.bytes += number
+        copied = replace(part, devids=tuple(sorted((*part.devids, devid))), files=files, bytes=number)
+        rest = replace(part, files=part.files - files, bytes=part.bytes - number)
+        return [rest, copied] if rest.files else [copied]
+
+    def _left(self, devid: int) -> float:
+        room = self.room.get(devid)
+        return float("inf") if room is None else room - self.filled[devid]
+
+    def _places(self, part: Group, policy: Policy, mindevcount: int, full: frozenset[int]) -> frozenset[int] | None:
+        """Where the policy would have the next copy: nowhere if there is no place, None if it is content."""
+        asked = policy, mindevcount, part.devids, full
+        if asked not in self._answers:
+            situation = Situation.of(self._cluster, part.devids, mindevcount, failed=full)
+            answer = policy.decide(situation, self._rng)
+            if isinstance(answer, Happy | TooHappy):
+                self._answers[asked] = None
+            else:
+                choices = answer.ideal or answer.desperate if isinstance(answer, Copy) else ()
+                self._answers[asked] = frozenset(choices)
+        return self._answers[asked]
