@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tawara import cli
 from tawara.client import Client
+from tawara.node import disk_health, usage
 from tests.acceptance.cluster import Cluster, run
+from tests.smartctl import reports
 
 
 @pytest.fixture
@@ -26,12 +30,14 @@ Said = Callable[..., str]
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Runs a command line; what it printed. The exit code is as expected."""
+    """Runs a command line; what it printed. The exit code is as expected, None for any."""
 
-    def run_it(*words: str, code: int = 0) -> str:
+    def run_it(*words: str, code: int | None = 0) -> str:
         capsys.readouterr()
-        assert cli.main([*words]) == code, capsys.readouterr()
-        return capsys.readouterr().out
+        ended = cli.main([*words])
+        printed = capsys.readouterr()
+        assert code in (None, ended), printed
+        return printed.out
 
     return run_it
 
@@ -156,3 +162,31 @@ def test_simulate(store: Cluster, said: Said) -> None:
     everything = said("simulate", "--lose", "h1,h2", code=7)
     assert "12 files (72 B) would be lost for ever." in everything
     assert "All is well." in said("status")
+
+
+def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
+    """A failing disk is told of, and drained when the setting says so; MogileFS's clients see what they always saw."""
+    reports.program(tmp_path / "bin", reports.nvme())
+    failing = reports.program(tmp_path / "failing", reports.sata(passed=False, reallocated=4000, failed="now"))
+    (tmp_path / "bin" / "smartctl").write_text(f'#!/bin/sh\n[ "$4" = /dev/sdb ] && exec {failing} "$@"\n'
+                                               f"cat {tmp_path}/bin/report.json\n")  # fmt: skip
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(disk_health, "_disks_of", lambda place: ["sdb" if place.name == "dev3" else "sda"])
+    monkeypatch.setattr(usage, "PERIOD", 0.5)
+    (tmp_path / "store").mkdir()
+    with run(tmp_path / "store", workers=True) as store:
+        monkeypatch.setenv("TAWARA_TRACKERS", store.trackers)
+        until(lambda: "failing" in said("status", code=None))
+        text = said("status", code=1)
+        assert "The disk of dev3 on h2 is failing: Reallocated Sector Ct is at 5, below its threshold of 10." in text
+        until(lambda: said("device", "list").count("ok 41°C") == 3)
+        (line,) = [each for each in said("device", "list", "--json").splitlines() if json.loads(each)["devid"] == 3]
+        assert json.loads(line)["health"]["temperature"] == 38
+        assert json.loads(line)["state"] == "alive", "drained without being told"
+        said("settings", "set", "tawara_drain_failing", "1")
+        until(lambda: "drain" in said("device", "list"), 60)
+        states = {
+            json.loads(each)["devid"]: json.loads(each)["state"]
+            for each in said("device", "list", "--json").splitlines()
+        }
+        assert states == {1: "alive", 2: "alive", 3: "drain", 4: "alive"}

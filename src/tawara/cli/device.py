@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
+from tawara.cli.health import shown_health
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.model import errors
@@ -26,7 +27,7 @@ async def show(*, session: Session = DEFAULT) -> None:
             output.json_line(asdict(each) | {"host": names.get(each.hostid)})
     else:
         output.table(
-            ("DEVICE", "HOST", "STATE", "OBSERVED", "WEIGHT", "SIZE", "FREE"),
+            ("DEVICE", "HOST", "STATE", "OBSERVED", "WEIGHT", "SIZE", "FREE", "DISK"),
             [
                 (
                     str(each.devid),
@@ -36,6 +37,7 @@ async def show(*, session: Session = DEFAULT) -> None:
                     str(each.weight),
                     _size(each.mb_total),
                     _size(None if each.mb_used is None else (each.mb_total or 0) - each.mb_used),
+                    shown_health(each.health),
                 )
                 for each in devices
             ],

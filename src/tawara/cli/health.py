@@ -8,6 +8,7 @@ from typing import Final
 from tawara.client.answers import DeviceInfo
 from tawara.client.oversight import StoreStatus
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
+from tawara.model.health import DiskHealth, Verdict
 from tawara.model.safety import Tally
 from tawara.model.spans import counted, span
 
@@ -29,6 +30,8 @@ def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices:
         host = by_id.get(device.hostid)
         if host is None or host.state is not HostState.ALIVE:
             continue
+        if device.health and device.health.verdict is Verdict.FAILING and device.state is not DeviceState.DEAD:
+            found.append(f"The disk of dev{device.devid} on {host.name} is failing: {device.health.detail}")
         trouble = _trouble(device)
         if trouble:
             found.append(f"Device dev{device.devid} on {host.name} {trouble}")
@@ -108,3 +111,10 @@ def used_share(device: DeviceInfo) -> float | None:
     if not device.mb_total or device.mb_used is None:
         return None
     return min(1.0, device.mb_used / device.mb_total)
+
+
+def shown_health(health: DiskHealth | None) -> str:
+    """How a disk is, in a table's cell: `ok 38°C`, `failing 51°C`, `-` if nobody knows."""
+    if health is None or (health.verdict is Verdict.UNKNOWN and health.temperature is None):
+        return "-"
+    return health.verdict.value if health.temperature is None else f"{health.verdict.value} {health.temperature}°C"

@@ -75,6 +75,7 @@ _STYLES = {
     "alive": "green",
     "writeable": "green",
     "ok": "green",
+    "failing": "red",
     "readable": "yellow",
     "readonly": "yellow",
     "drain": "yellow",

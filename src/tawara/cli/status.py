@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tawara.cli import output
-from tawara.cli.health import problems, used_share, worries
+from tawara.cli.health import problems, shown_health, used_share, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
 from tawara.client.oversight import StoreStatus
@@ -196,7 +196,7 @@ def _up_to(count: int) -> str:
 
 def _show_devices(devices: list[DeviceInfo], names: dict[int, str]) -> None:
     output.table(
-        ("DEVICE", "HOST", "STATE", "OBSERVED", "USED", "", "SIZE", "BUSY"),
+        ("DEVICE", "HOST", "STATE", "OBSERVED", "USED", "", "SIZE", "BUSY", "DISK"),
         [
             (
                 f"dev{each.devid}",
@@ -207,6 +207,7 @@ def _show_devices(devices: list[DeviceInfo], names: dict[int, str]) -> None:
                 "" if (share := used_share(each)) is None else f"{share:.0%}",
                 "-" if each.mb_total is None else output.human_size(each.mb_total * 2**20),
                 "-" if each.utilization is None else f"{each.utilization:.0f}%",
+                shown_health(each.health),
             )
             for each in devices
         ],

@@ -121,7 +121,7 @@ class Administration:
 
     async def devices(self) -> list[DeviceInfo]:
         """All devices, by number."""
-        found = await self._trackers.ask_for(DeviceInfo.read, "get_devices")
+        found = await self._trackers.ask_for(DeviceInfo.read, "get_devices", {"health": 1})
         return sorted(found, key=lambda each: each.devid)
 
     async def create_device(self, devid: int, *, host: str, state: DeviceState = DeviceState.ALIVE) -> None:

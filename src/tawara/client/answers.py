@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from tawara.model.cluster import Checksum, DeviceState, HashType, Host, HostState, Observed
 from tawara.model.explanation import Explanation, Sentence, Topic, Verdict
+from tawara.model.health import DiskHealth
 from tawara.model.rebalance import State
 
 Reply: TypeAlias = Mapping[str, bytes]
@@ -125,6 +126,9 @@ def read_hosts(reply: Reply) -> list[Host]:
     ]
 
 
+_HEALTH = ("health", "temperature", "health_detail", "health_time")
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """A device: what people decided, and what the tracker's monitor sees of it. Sizes are MiB."""
@@ -139,6 +143,8 @@ class DeviceInfo:
     """None before the monitor has looked."""
     utilization: float | None
     """Percent of time that the disk is busy."""
+    health: DiskHealth | None = None
+    """How the disk says it is; None if nobody asks it."""
 
     @staticmethod
     def read(reply: Reply) -> list[DeviceInfo]:
@@ -153,6 +159,7 @@ class DeviceInfo:
                 mb_used=_number(reply, f"dev{number}_mb_used"),
                 observed=Observed(seen) if (seen := _text(reply, f"dev{number}_observed_state")) else None,
                 utilization=float(busy) if (busy := _text(reply, f"dev{number}_utilization")) else None,
+                health=DiskHealth.read({name: _text(reply, f"dev{number}_{name}") for name in _HEALTH}),
             )
             for number in _count(reply, "devices")
         ]

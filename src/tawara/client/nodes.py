@@ -25,6 +25,7 @@ from tawara.client import side_channel
 from tawara.client.heads import Heads
 from tawara.model import errors
 from tawara.model.cluster import HashType
+from tawara.model.health import DiskHealth
 from tawara.model.limits import Limits
 from tawara.wire.head_answer import HeadAnswer
 
@@ -39,17 +40,16 @@ class Usage:
 
     total_kib: int
     used_kib: int
+    health: DiskHealth | None = None
+    """How the disk says it is, from nodes of ours with smartctl."""
 
     @classmethod
     def parse(cls, text: bytes) -> Usage | None:
         """Read `name: value` lines; None unless both `total` and `used` are there and not zero (section 8.5)."""
-        values: dict[bytes, int] = {}
-        for line in text.splitlines():
-            name, _, value = line.partition(b":")
-            if value.strip().isdigit():
-                values[name.strip()] = int(value)
-        total, used = values.get(b"total"), values.get(b"used")
-        return cls(total, used) if total and used else None
+        pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+        values = {name.strip(): value.strip() for name, _, value in pairs}
+        total, used = (int(value) if (value := values.get(name, "")).isdecimal() else 0 for name in ("total", "used"))
+        return cls(total, used, DiskHealth.read(values)) if total and used else None
 
 
 class Download:

@@ -32,7 +32,9 @@ async def snapshot(client: Administration) -> Cluster:
             for each in told
         },
         settings=await client.settings(),
-        observed={each.devid: Observation(each.observed) for each in told if each.observed is not None},
+        observed={
+            each.devid: Observation(each.observed, health=each.health) for each in told if each.observed is not None
+        },
     )
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from tawara.model import fid as fids
+from tawara.model.health import DiskHealth
 
 
 class HostState(StrEnum):
@@ -192,6 +193,8 @@ class Observation:
     """Percent of time that the disk is busy, from the side channel's `watch`."""
     rejects_bad_md5: bool = False
     """Whether the node refuses a PUT with a wrong Content-MD5, so that a copy needs no reading back."""
+    health: DiskHealth | None = None
+    """How the disk says it is; None if nobody asks it."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tawara.model.cluster import Cluster, Device, DeviceState, Observed
+from tawara.model.health import DiskHealth
 
 QUICK: Final = 0.5
 """Seconds: a failure that takes longer is its host's, a quicker one the device's alone."""
@@ -25,6 +26,8 @@ class Look:
     """MiB in all and used; None when there was no sensible answer."""
     seconds: float
     """How long that took."""
+    health: DiskHealth | None = None
+    """What the usage file says of the disk."""
 
     @property
     def host_is_silent(self) -> bool:

@@ -18,6 +18,8 @@ INCOMING = "~incoming"
 """Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
 USAGE = "usage"
 """The file of a device that tells how full it is; the node writes it, nobody else may."""
+HEALTH = "health"
+"""The file of a device that tells how its disk is, likewise."""
 
 
 class DevicePath(NamedTuple):
@@ -29,7 +31,7 @@ class DevicePath(NamedTuple):
     @property
     def reserved(self) -> bool:
         """Is this the node's own file, which peers may read only?"""
-        return self.names == (USAGE,)
+        return self.names in ((USAGE,), (HEALTH,))
 
 
 def parse(text: str) -> DevicePath:

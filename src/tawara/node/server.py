@@ -16,6 +16,7 @@ from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
 from tawara.node import usage
 from tawara.node.devices import Devices
+from tawara.node.disk_health import DiskHealthWatch
 from tawara.node.http import HttpDoor
 from tawara.node.lanes import Lanes
 from tawara.node.side_channel import SideChannel
@@ -59,6 +60,7 @@ class StorageNode:
         self._side: SideChannel | None = None
         self._http_listener: Door | None = None
         self._side_listener: Door | None = None
+        self._health = DiskHealthWatch(self.devices)
         self._upkeep: asyncio.Task[None] | None = None
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
@@ -99,6 +101,7 @@ class StorageNode:
             if listener is not None:
                 listener.open()
         self._upkeep = asyncio.create_task(self._keep_up())
+        self._health.start()
 
     async def stop(self) -> None:
         """Give the ports back, let requests finish for a moment, cut what is left; done within 5 seconds."""
@@ -107,6 +110,7 @@ class StorageNode:
             with suppress(asyncio.CancelledError):
                 await self._upkeep
             self._upkeep = None
+        await self._health.stop()
         for job in self._jobs.values():
             job.cancel()
         if self._jobs:

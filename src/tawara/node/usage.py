@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tawara.node.devices import Devices, Usage
+from tawara.node.disk_health import published
 from tawara.node.errors import as_node_errors
 from tawara.node.mounts import Mount, mount_of, mounted
 from tawara.node.paths import INCOMING, USAGE
@@ -13,8 +14,8 @@ PERIOD = 10.0
 """Seconds between two writings."""
 
 
-def render(usage: Usage, mount: Mount, now: int) -> str:
-    """The lines of the file, sorted by name; sizes in KiB, `use` rounded up as df does."""
+def render(usage: Usage, mount: Mount, now: int, health: str = "") -> str:
+    """The lines of the file, sorted by name; sizes in KiB, `use` rounded up as df does. Those of `health` come last."""
     facts = {
         "available": usage.available,
         "device": mount.source,
@@ -24,7 +25,7 @@ def render(usage: Usage, mount: Mount, now: int) -> str:
         "use": f"{-(-100 * usage.used // usage.total)}%",
         "used": usage.used,
     }
-    return "".join(f"{name}: {value}\n" for name, value in sorted(facts.items()))
+    return "".join(f"{name}: {value}\n" for name, value in sorted(facts.items())) + health
 
 
 def write(devices: Devices, device: str, now: int) -> None:
@@ -38,5 +39,5 @@ def write(devices: Devices, device: str, now: int) -> None:
         mount = mount_of(place, mounted())
         temporary = place / INCOMING / f"{USAGE}.{os.getpid()}"
         temporary.parent.mkdir(0o700, exist_ok=True)
-        temporary.write_text(render(usage, mount, now))
+        temporary.write_text(render(usage, mount, now, published(place)))
         temporary.rename(place / USAGE)

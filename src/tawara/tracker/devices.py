@@ -47,7 +47,7 @@ def _digits(raw: bytes, most: int) -> int | None:
 
 
 async def get_devices(tracker: Tracker, call: Call) -> Args:
-    """All devices, or the one with the `devid` that is asked for."""
+    """All devices, or the one with the `devid` that is asked for; with `health` how their disks say they are."""
     cluster = tracker.cluster
     wanted = call.number("devid") if call.flag("devid") else None
     devices = [device for device in cluster.devices.values() if wanted in (None, device.devid)]
@@ -68,6 +68,13 @@ async def get_devices(tracker: Tracker, call: Call) -> Args:
             f"dev{number}_utilization": "" if busy is None else f"{busy:.2f}",
             f"dev{number}_reject_bad_md5": int(seen.rejects_bad_md5) if seen else "",
         }
+        if call.flag("health") and seen and seen.health:  # ours; who does not ask sees MogileFS's reply
+            reply |= {
+                f"dev{number}_health": seen.health.verdict.value,
+                f"dev{number}_temperature": seen.health.temperature,
+                f"dev{number}_health_detail": seen.health.detail,
+                f"dev{number}_health_time": seen.health.checked_at,
+            }
     return reply
 
 

@@ -10,6 +10,7 @@ from tawara.metadata import cluster as rows
 from tawara.metadata.contract import Transaction
 from tawara.model import errors
 from tawara.model.cluster import HashType
+from tawara.model.failing import DRAIN_FAILING
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
@@ -70,6 +71,7 @@ _WRITABLE: dict[str, Reader] = {
     "internal_queue_limit": _digits,
     "network_zones": _anything,
     "fsck_checksum": _fsck_checksum,
+    DRAIN_FAILING: _switch,
 }
 _WRITABLE_FAMILIES: dict[str, Reader] = {"slave_": _unless_empty, "zone_": _networks, "queue_": _anything}
 

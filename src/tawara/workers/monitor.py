@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -21,6 +22,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model import observation
 from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
 from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
+from tawara.model.health import DiskHealth
 from tawara.model.observation import Look
 
 log = structlog.get_logger(__name__)
@@ -71,6 +73,7 @@ class Monitor:
         """By hostid: who listens to the host's side channel."""
         self._seen: dict[int, Observation] = {}
         self._usage: dict[int, tuple[int, int]] = {}
+        self._health: dict[int, DiskHealth | None] = {}
         self._tested: dict[int, float] = {}
         """By devid: when a test write was last made, by the monotonic clock."""
         self._utilization: dict[int, float | None] = {}
@@ -147,7 +150,7 @@ class Monitor:
     def _publish(self) -> None:
         self._view.observe(
             {
-                devid: Observation(seen.state, self._utilization.get(devid), seen.rejects_bad_md5)
+                devid: replace(seen, utilization=self._utilization.get(devid), health=self._health.get(devid))
                 for devid, seen in self._seen.items()
             }
         )
@@ -159,6 +162,7 @@ class Monitor:
             if device is None or not observation.is_watched(cluster, device):
                 del self._seen[devid]
                 self._usage.pop(devid, None)
+                self._health.pop(devid, None)
                 self._tested.pop(devid, None)
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -184,7 +188,8 @@ class Monitor:
         except (NodeUnreachable, NoSource, TimeoutError) as error:
             log.debug("monitor: no usage", device=device.devid, reason=str(error) or "no answer in time")
             return Look(None, time.monotonic() - began)
-        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), time.monotonic() - began)
+        taken = time.monotonic() - began
+        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), taken, usage.health)
 
     async def _look_and_examine(self, cluster: Cluster, host: Host, device: Device) -> None:
         await self._examine(cluster, host, device, await self._look(host, device))
@@ -199,6 +204,7 @@ class Monitor:
         rejects = seen.rejects_bad_md5 if seen else False
         if look.usage is not None:
             self._usage[devid] = look.usage
+            self._health[devid] = look.health
         if not testable:
             self._tested.pop(devid, None)
         elif look.usage is not None:

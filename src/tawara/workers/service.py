@@ -17,6 +17,7 @@ from tawara.model.limits import Limits
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
 from tawara.workers.census import Census
 from tawara.workers.delete import Delete
+from tawara.workers.failing import Failing
 from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
 from tawara.workers.pace import PaceKeeper
@@ -82,6 +83,7 @@ class Workers:
         self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
         self._add(Census(metadata), 1, None)
+        self._add(Failing(metadata, view), 1, None)
         self._pace = PaceKeeper(metadata, self.status)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:

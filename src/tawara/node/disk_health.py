@@ -1,0 +1,185 @@
+"""Asks each device's disk how it is, seldom, and keeps the answer beside the usage file.
+
+smartctl is run where it is installed, on the disks behind the file system that the device is on (through partitions,
+device mapper and RAID), with a time limit. The answer stands in the device's file `health`, so that it outlives the
+process, and several processes of one node ask once; its lines are repeated in the usage file, where monitors see them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tawara.model.errors import TawaraError
+from tawara.model.health import DiskHealth, Verdict, worst
+from tawara.node.devices import Devices
+from tawara.node.mounts import Mount, mount_of, mounted
+from tawara.node.paths import HEALTH, INCOMING
+from tawara.wire import smartctl
+
+log = structlog.get_logger(__name__)
+
+PERIOD: Final = 1800.0
+"""Seconds between two questions to a disk."""
+LOOK_EVERY: Final = 30.0
+"""Seconds between two looks whether a disk is to be asked, or a device is new."""
+PATIENCE: Final = 20.0
+"""Seconds that smartctl may take."""
+_PLACES: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where smartctl is if the path of those who are not root does not lead there."""
+_LIMIT: Final = 1024 * 1024
+
+
+def disks_behind(mount: Mount, sys: Path = Path("/sys")) -> list[str]:
+    """The names of the whole disks that a file system lies on (`sda`, `nvme0n1`); none if it is on no disk."""
+    number = mount.number
+    if number[0] == 0:  # a file system of several disks, or of none, has a number of its own
+        with contextlib.suppress(OSError):
+            source = Path(mount.source).stat()
+            if stat.S_ISBLK(source.st_mode):
+                number = os.major(source.st_rdev), os.minor(source.st_rdev)
+    block = sys / "dev" / "block" / f"{number[0]}:{number[1]}"
+    return sorted(set(_whole(block.resolve()))) if block.exists() else []
+
+
+def _whole(block: Path) -> list[str]:
+    slaves = block / "slaves"
+    below = sorted(slaves.iterdir()) if slaves.is_dir() else []
+    if below:
+        return [name for each in below for name in _whole(each.resolve())]
+    return [block.parent.name if (block / "partition").exists() else block.name]
+
+
+async def ask(disk: str, *, now: Callable[[], float] = time.time, patience: float = PATIENCE) -> DiskHealth:
+    """What smartctl says of one disk."""
+    program = shutil.which("smartctl") or shutil.which("smartctl", path=_PLACES)
+    if program is None:
+        return DiskHealth(Verdict.UNKNOWN, detail="smartctl is not installed", checked_at=int(now()))
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *("--json", "-H", "-A", f"/dev/{disk}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=_LIMIT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return DiskHealth(Verdict.UNKNOWN, detail=f"smartctl: {error.strerror}", checked_at=int(now()))
+    try:
+        async with asyncio.timeout(patience):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        return DiskHealth(Verdict.UNKNOWN, detail=f"smartctl took longer than {patience:g} s", checked_at=int(now()))
+    finally:
+        if process.returncode is None:
+            await _end(process)
+    return smartctl.read(output, int(now()))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it, and what it has started. One that the kernel does not let go of is left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await process.communicate()
+
+
+def published(device: Path) -> str:
+    """The lines about a device's disk as they were last written; nothing if there are none, or they are old."""
+    try:
+        text = (device / HEALTH).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = read_lines(text)
+    if found is None or found.checked_at is None or time.time() - found.checked_at > 3 * PERIOD:
+        return ""
+    return found.lines()
+
+
+def read_lines(text: str) -> DiskHealth | None:
+    """A `health` file's text."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return DiskHealth.read({name.strip(): value.strip() for name, _, value in pairs})
+
+
+class DiskHealthWatch:
+    """See the module. Start and stop it once; a disk that hangs holds up the others for `PATIENCE` at most."""
+
+    def __init__(self, devices: Devices, *, period: float = PERIOD) -> None:
+        self._devices = devices
+        self._period = period
+        self._task: asyncio.Task[None] | None = None
+        self._attempted: dict[str, float] = {}
+        """By device: when its disk was last asked, by the monotonic clock, whatever came of it."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._keep(), name="disk health")
+
+    async def stop(self) -> None:
+        """End; a smartctl that runs is killed."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except (TawaraError, OSError) as error:
+                log.warning("disks' health not known", reason=str(error.__cause__ or error))
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _look(self) -> None:
+        asked: dict[str, DiskHealth] = {}
+        for device in await asyncio.to_thread(self._devices.names):
+            place = self._devices.docroot / device
+            if not self._due(device, place):
+                continue
+            self._attempted[device] = time.monotonic()
+            disks = await asyncio.to_thread(_disks_of, place)
+            for disk in disks:
+                if disk not in asked:
+                    asked[disk] = await ask(disk)
+            health = worst(asked[disk] for disk in disks)
+            if health is not None:
+                await asyncio.to_thread(_write, place, health)
+                say = log.warning if health.verdict is Verdict.FAILING else log.debug
+                say("disk asked", device=device, disks=disks, health=health.verdict.value, detail=health.detail)
+
+    def _due(self, device: str, place: Path) -> bool:
+        last = self._attempted.get(device)
+        if last is not None and time.monotonic() - last < self._period:
+            return False
+        try:
+            found = read_lines((place / HEALTH).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return True
+        return found is None or found.checked_at is None or not 0 <= time.time() - found.checked_at < self._period
+
+
+def _disks_of(place: Path) -> list[str]:
+    return disks_behind(mount_of(place, mounted()))
+
+
+def _write(place: Path, health: DiskHealth) -> None:
+    """Write the file whole. Not synced: what is lost is asked again."""
+    temporary = place / INCOMING / f"{HEALTH}.{os.getpid()}"
+    with contextlib.suppress(OSError):  # a disk that cannot be written says so elsewhere
+        temporary.parent.mkdir(0o700, exist_ok=True)
+        temporary.write_text(health.lines(), encoding="utf-8")
+        temporary.rename(place / HEALTH)

@@ -1,0 +1,63 @@
+"""Drains devices whose disks say that they are failing, before they do, if the setting says so (`model.failing`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from tawara.metadata import cluster as rows
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import DeviceState
+from tawara.model.failing import to_drain
+
+log = structlog.get_logger(__name__)
+
+PERIOD = 10.0
+"""Seconds between two looks."""
+
+
+class Failing:
+    """See the module. A unit of work is one device that is to be drained."""
+
+    name = "failing"
+
+    def __init__(self, metadata: Metadata, view: ClusterView, *, period: float = PERIOD) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._period = period
+
+    async def take(self, limit: int) -> Sequence[int]:
+        """See Worker. One at a time, so that the next is decided with this one drained."""
+        return to_drain(self._view.current)[:1]
+
+    async def work(self, item: int) -> float | None:
+        """See Worker."""
+        if await self._metadata.write(_drain, item):
+            log.warning("the disk of a device is failing; the device is drained", device=item)
+        await self._view.refresh()
+        return None
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return time.time() + self._period
+
+    async def renew(self, items: Sequence[int]) -> None:
+        """See Worker. Nothing to do: nothing is claimed in the database."""
+
+    async def release(self, items: Sequence[int]) -> None:
+        """See Worker. Nothing to do: nothing is claimed in the database."""
+
+
+async def _drain(tx: Transaction, devid: int) -> bool:
+    """Have a device that is alive get no new files; False if somebody has decided otherwise meanwhile."""
+    row = await tx.row(
+        "SELECT h.hostname FROM device d JOIN host h ON h.hostid = d.hostid WHERE d.devid = ? AND d.status = 'alive'",
+        devid,
+    )
+    if row is None:
+        return False
+    await rows.set_device_state(tx, row[0], devid, DeviceState.DRAIN)
+    return True

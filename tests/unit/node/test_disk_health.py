@@ -1,0 +1,134 @@
+"""Which disks are behind a device, and how they are asked: by a smartctl of ours, by none, by the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tawara.model.health import DiskHealth, Verdict
+from tawara.node import disk_health
+from tawara.node.devices import Devices
+from tawara.node.disk_health import DiskHealthWatch, ask, disks_behind, published, read_lines
+from tawara.node.mounts import Mount, mount_of, mounted
+from tests.smartctl import reports
+
+
+@pytest.fixture
+def sys(tmp_path: Path) -> Path:
+    """A /sys with a disk of two partitions, a drive, and a logical volume on a RAID over both."""
+    block = tmp_path / "sys" / "devices" / "block"
+    for name, number in (("sda", "8:0"), ("sda/sda1", "8:1"), ("nvme0n1", "259:0"), ("md0", "9:0"), ("dm-0", "253:0")):
+        place = block / name
+        place.mkdir(parents=True)
+        if "/" in name:
+            (place / "partition").write_text("1\n")
+        link = tmp_path / "sys" / "dev" / "block" / number
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(place)
+    for upper, lower in (("md0", "sda/sda1"), ("md0", "nvme0n1"), ("dm-0", "md0")):
+        slaves = block / upper / "slaves"
+        slaves.mkdir(exist_ok=True)
+        (slaves / Path(lower).name).symlink_to(block / lower)
+    return tmp_path / "sys"
+
+
+@pytest.mark.parametrize(
+    ("number", "disks"),
+    [
+        ((8, 0), ["sda"]),
+        ((8, 1), ["sda"]),
+        ((259, 0), ["nvme0n1"]),
+        ((9, 0), ["nvme0n1", "sda"]),
+        ((253, 0), ["nvme0n1", "sda"]),
+        ((0, 35), []),
+        ((7, 7), []),
+    ],
+)
+def test_disks_behind_a_mount(sys: Path, number: tuple[int, int], disks: list[str]) -> None:
+    """Partitions, RAID and logical volumes lead to whole disks; what is on no disk leads to none."""
+    assert disks_behind(Mount(number, "none", "/mnt"), sys) == disks
+
+
+async def test_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """smartctl is asked for health and attributes of the disk, whatever its exit code, and its answer is read."""
+    reports.program(tmp_path / "bin", reports.sata(reallocated=8))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    found = await ask("sda", now=lambda: 77.0)
+    assert found == DiskHealth(Verdict.WORN, 38, "8 sectors reallocated", 77)
+    assert (tmp_path / "bin" / "asked").read_text() == "--json -H -A /dev/sda\n"
+
+
+async def test_a_smartctl_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that does not answer is not known, after the time limit."""
+    reports.program(tmp_path / "bin", reports.sata(), sleep=60)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    found = await ask("sda", patience=0.2)
+    assert (found.verdict, found.detail) == (Verdict.UNKNOWN, "smartctl took longer than 0.2 s")
+
+
+async def test_no_smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without smartctl nothing is known, and that is said."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(disk_health, "_PLACES", str(tmp_path))
+    assert (await ask("sda")).detail == "smartctl is not installed"
+
+
+@pytest.mark.skipif(shutil.which("smartctl", path="/usr/sbin:/usr/bin") is None, reason="smartctl is not installed")
+async def test_the_real_smartctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real program is understood, whatever disk this machine has: a verdict, or smartctl's own words."""
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/bin")
+    for disk in [*disks_behind(mount_of(Path("/"), mounted())), "no-such-disk"]:
+        found = await ask(disk)
+        assert found.checked_at is not None
+        assert found.verdict is not Verdict.UNKNOWN or (found.detail and "JSON" not in found.detail)
+
+
+Watching = Callable[[object], DiskHealthWatch]
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watching:
+    """Makes a watch over two devices that seem to be on the disk sda."""
+    for device in ("dev1", "dev2"):
+        (tmp_path / "disks" / device).mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(disk_health, "disks_behind", lambda mount: ["sda"])
+
+    def make(report: object) -> DiskHealthWatch:
+        reports.program(tmp_path / "bin", report)
+        return DiskHealthWatch(Devices(tmp_path / "disks"))
+
+    return make
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+async def test_what_is_published(watch: Watching, tmp_path: Path) -> None:
+    """Each disk is asked once for all its devices, and by one process of several; old news is none."""
+    first, second = tmp_path / "disks" / "dev1", tmp_path / "disks" / "dev2"
+    assert published(first) == ""
+    one = watch(reports.sata(passed=False))
+    one.start()
+    await _until(lambda: published(first) and published(second))
+    await one.stop()
+    assert published(first).startswith("health: failing\nhealth_detail: the disk's own assessment has failed\n")
+    other = DiskHealthWatch(Devices(tmp_path / "disks"))
+    await other._look()
+    assert (tmp_path / "bin" / "asked").read_text().count("\n") == 1
+    found = read_lines((first / "health").read_text())
+    assert found is not None
+    (first / "health").write_text(DiskHealth(Verdict.OK, 1, "", int(time.time() - 7200)).lines())
+    assert published(first) == ""
+    (first / "health").write_text("nonsense")
+    assert published(first) == ""

@@ -1,0 +1,77 @@
+"""What smartctl says, for each kind of disk and condition."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.health import DiskHealth, Verdict
+from tawara.wire.smartctl import read
+from tests.smartctl import reports
+
+
+@pytest.mark.parametrize(
+    ("report", "verdict", "temperature", "detail"),
+    [
+        (reports.sata(), Verdict.OK, 38, ""),
+        (reports.sata(reallocated=8, pending=1), Verdict.WORN, 38, "8 sectors reallocated; 1 sectors pending"),
+        (reports.sata(passed=False), Verdict.FAILING, 38, "the disk's own assessment has failed"),
+        (
+            reports.sata(passed=False, reallocated=4000, failed="now"),
+            Verdict.FAILING,
+            38,
+            "Reallocated Sector Ct is at 5, below its threshold of 10",
+        ),
+        (reports.sata(failed="past"), Verdict.OK, 38, ""),
+        (reports.nvme(), Verdict.OK, 41, ""),
+        (reports.nvme(warning=2), Verdict.OK, 41, ""),
+        (reports.nvme(media_errors=3, used=104), Verdict.WORN, 41, "3 media errors; 104 % of its rated life used"),
+        (
+            reports.nvme(warning=5, passed=False),
+            Verdict.FAILING,
+            41,
+            "spare below its threshold; reliability degraded",
+        ),
+        (reports.NO_PERMISSION, Verdict.UNKNOWN, None, "Smartctl open device: /dev/sda failed: Permission denied"),
+        (reports.VIRTUAL, Verdict.UNKNOWN, None, "/dev/vda: Unable to detect device type"),
+        (reports.UNSUPPORTED, Verdict.UNKNOWN, 0, "the disk does not say"),
+    ],
+)
+def test_verdicts(report: dict[str, Any], verdict: Verdict, temperature: int | None, detail: str) -> None:
+    """Each report comes to the verdict that its maker's thresholds and the lost sectors call for."""
+    assert read(json.dumps(report).encode(), 77) == DiskHealth(verdict, temperature, detail, 77)
+
+
+@pytest.mark.parametrize("output", [b"", b"smartctl: not found", b"[1, 2]", b'{"smart_status": 5}', b"\xff{", b"null"])
+def test_nonsense_is_not_known(output: bytes) -> None:
+    """What is no report makes no verdict."""
+    assert read(output, 1).verdict is Verdict.UNKNOWN
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["smart_status", "passed", "ata_smart_attributes", "table", "id", "raw", "value", "when_failed",
+             "nvme_smart_health_information_log", "critical_warning", "temperature", "current", "smartctl", "messages"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(_json)
+def test_no_report_breaks_the_reader(report: Any) -> None:
+    """Whatever JSON comes, there is a verdict, and its lines are read back as they were."""
+    found = read(json.dumps(report).encode(), 1)
+    lines = dict(line.split(": ", 1) for line in found.lines().splitlines())
+    again = DiskHealth.read(lines)
+    assert again is not None
+    assert (again.verdict, again.temperature, again.checked_at) == (found.verdict, found.temperature, 1)
