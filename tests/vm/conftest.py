@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.vm.machine import Machine
 else:
     Machine = _load("machine").Machine
+    _load("foreign_disk")
 
 
 @dataclass

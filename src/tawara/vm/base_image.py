@@ -51,6 +51,11 @@ class Base:
         """The sparse raw disk, which deltas are made from."""
         return self.folder / "root.raw"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What of it is packaged: a foreign image boots from its own disk alone."""
+        return tuple(name for name in FILES if (self.folder / name).exists())
+
     def index(self) -> dict[str, tree.Node]:
         """What the base's tree holds, without the files' contents: enough to write a delta over it."""
         rows = json.loads((self.folder / "index.json").read_text())
@@ -63,24 +68,30 @@ class Base:
 
 
 def build_base(recipe: Recipe, cache: Path, epoch: int, report: Report, mirror: str = "") -> Base:
-    """The base from the cache, or built now. Two builds at once wait for each other."""
-    folder = cache / "bases" / recipe.key(epoch, mirror)
+    """The base from the cache, or built now."""
+    key = f"bases/{recipe.key(epoch, mirror)}"
+    folder = kept_folder(cache, key, lambda draft: _build(recipe, draft, epoch, report, mirror))
+    facts = json.loads((folder / "base.json").read_text())
+    return Base(folder, recipe.name, facts["digest"], recipe.cmdline)
+
+
+def kept_folder(cache: Path, key: str, make: Callable[[Path], None]) -> Path:
+    """The cache's folder of this name; made now if there is none. Two builds at once wait for each other."""
+    folder = cache / key
     with _locked(cache):
-        if not (folder / "base.json").exists():
+        if not folder.exists():
             draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
             try:
-                _build(recipe, draft, cache, epoch, report, mirror)
-                shutil.rmtree(folder, ignore_errors=True)
+                make(draft)
                 folder.parent.mkdir(exist_ok=True)
                 draft.chmod(0o755)
                 draft.rename(folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-    facts = json.loads((folder / "base.json").read_text())
-    return Base(folder, recipe.name, facts["digest"], recipe.cmdline)
+    return folder
 
 
-def _build(recipe: Recipe, folder: Path, cache: Path, epoch: int, report: Report, mirror: str) -> None:
+def _build(recipe: Recipe, folder: Path, epoch: int, report: Report, mirror: str) -> None:
     report(f"{recipe.name}: fetching packages")
     packages = bootstrap(recipe.suite, recipe.variant, recipe.packages, folder / "packages.tar", epoch, mirror)
     report(f"{recipe.name}: fetching the kernel")

@@ -8,21 +8,25 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tawara
 from tawara.vm import package_manifest
-from tawara.vm.base_image import FILES, Base, Report, build_base
+from tawara.vm.base_image import Base, Report, build_base
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH, HostKey, Recipe
 from tawara.vm.cluster import Cluster, is_cluster, read_cluster, show
 from tawara.vm.definition import Layers, claims, definition_files
 from tawara.vm.delta import Delta, build_delta
 from tawara.vm.errors import BuildError
+from tawara.vm.foreign import image as foreign_image
+from tawara.vm.foreign.delta import build_delta as build_foreign_delta
 from tawara.vm.host_keys import host_key
 from tawara.vm.packager import KINDS, build_package, file_name, index_repository
 from tawara.vm.spec import Guest
+from tawara.vm.spec_fields import show_size
 from tawara.vm.spec_read import read_guest
 
 _SECRET = {"identity.tar": 0o600}
@@ -95,10 +99,30 @@ def build_cluster(cluster: Cluster, folder: Path, options: Options) -> Built:
 
 def build_guest(guest: Guest, key: HostKey, options: Options, *, shared: bool = False, cluster: str = "") -> Built:
     """The guest's and its base's packages; a shared delta goes into a package of its own."""
+    if guest.image is not None:
+        return _build(*foreign_layers(guest, key, options), None, key, options, shared=shared, cluster=cluster)
     recipe = RECIPES[guest.base]
     base = build_base(recipe, options.cache, options.epoch, options.report, options.mirror)
-    packages = _base_packages(base, recipe.summary, options)
-    delta = _kept_delta(guest, base, recipe, options)
+    facts = (_kind(guest), base.digest, recipe.release, options.epoch, options.mirror)
+
+    def make(draft: Path) -> None:
+        build_delta(guest, base, recipe, draft, options.epoch, options.report, options.mirror)
+
+    return _build(guest, base, _kept_delta(base, facts, make), recipe, key, options, shared=shared, cluster=cluster)
+
+
+def _build(
+    guest: Guest,
+    base: Base,
+    delta: Delta,
+    recipe: Recipe | None,
+    key: HostKey,
+    options: Options,
+    *,
+    shared: bool,
+    cluster: str,
+) -> Built:
+    packages = _base_packages(base, recipe.summary if recipe else "a disk image of another making", options)
     _refuse_changed_content(guest.package, guest.version, delta, options)
     needs = [base.package, *([cluster] if cluster else [])]
     with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
@@ -111,10 +135,10 @@ def build_guest(guest: Guest, key: HostKey, options: Options, *, shared: bool = 
             packages += build_package(package, options.out, options.epoch, options.kinds)
         else:
             shutil.copyfile(delta.path, folder / "disk.qcow2")
-            modes["disk.qcow2"] = 0o644
+            modes["disk.qcow2"] = delta.path.stat().st_mode & 0o777
         claimed = claims(guest)
         _write(folder / "claims", claimed)
-        summary = guest.description or f"Packaged machine {guest.fqdn} on {recipe.name}"
+        summary = guest.description or f"Packaged machine {guest.fqdn} on {base.name}"
         package = package_manifest.guest_package(
             guest.name, guest.version, summary, tuple(needs), str(folder), modes, tuple(claimed)
         )
@@ -123,20 +147,59 @@ def build_guest(guest: Guest, key: HostKey, options: Options, *, shared: bool = 
     return Built(packages, base.digest, delta.digest, delta.path.stat().st_size)
 
 
+def foreign_layers(guest: Guest, key: HostKey, options: Options) -> tuple[Guest, Base, Delta]:
+    """A guest on a foreign image: the image as a base, and what the description changes in it as a delta."""
+    assert guest.image is not None
+    base = foreign_image.build_base(guest.image, options.cache, options.report)
+    size = foreign_image.disk_size(base)
+    if 0 < guest.disk < size:
+        raise BuildError(
+            f"{guest.name}: the image's disk has {show_size(size)}, more than the {show_size(guest.disk)} of the guest",
+            hint=f'Leave `size` out below [disk], or write "{show_size(size)}" or more.',
+        )
+    inside = None
+    if _is_edited(guest):
+        inside = foreign_image.look_inside(base, options.cache, options.report, options.mirror)
+    image = replace(guest.image, path=Path(guest.image.path).name, root=inside.root if inside else None)
+    guest = replace(guest, image=image, disk=guest.disk or size)
+    facts = (_kind(guest), base.digest, key.public if image.identity == "ours" else "", options.epoch)
+
+    def make(draft: Path) -> None:
+        build_foreign_delta(
+            guest,
+            key,
+            base,
+            inside,
+            draft,
+            cache=options.cache,
+            epoch=options.epoch,
+            report=options.report,
+            mirror=options.mirror,
+        )
+
+    return guest, base, _kept_delta(base, facts, make)
+
+
+def _is_edited(guest: Guest) -> bool:
+    image = guest.image
+    asked = (guest.files, guest.commands, guest.authorized_keys, guest.data, guest.shares, image and image.augeas)
+    return any(asked) or (image is not None and image.identity == "ours")
+
+
 def _kind(guest: Guest) -> Guest:
     """What of a guest is in its delta: two guests of one kind share it."""
-    return replace(guest, name="", fqdn="", version="", nics=(), order=0, description="", memory=0, cpus=0)
+    kind = replace(guest, version="", nics=(), order=0, description="", memory=0, cpus=0)
+    return kind if guest.image and guest.image.identity == "ours" else replace(kind, name="", fqdn="")
 
 
-def _kept_delta(guest: Guest, base: Base, recipe: Recipe, options: Options) -> Delta:
+def _kept_delta(base: Base, facts: object, make: Callable[[Path], None]) -> Delta:
     """The delta from the cache, or built now: another guest of the same kind costs nothing."""
-    facts = (_kind(guest), base.digest, recipe.release, options.epoch, options.mirror)
     folder = base.folder / "deltas" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     disk = folder / "disk.qcow2"
     if not disk.exists():
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / "draft.qcow2"
-        build_delta(guest, base, recipe, draft, options.epoch, options.report, options.mirror)
+        make(draft)
         draft.rename(disk)
     return Delta(disk, hashlib.sha256(disk.read_bytes()).hexdigest()[:12])
 
@@ -151,7 +214,7 @@ def build_host_package(options: Options) -> list[Path]:
 def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
     """The base's packages, made once and kept beside the cached base: packing takes longer than building."""
     package = package_manifest.base_package(
-        base.name, base.digest, tawara.__version__, summary, str(base.folder), FILES
+        base.name, base.digest, tawara.__version__, summary, str(base.folder), base.files
     )
     kept = base.folder / "packages"
     missing = tuple(kind for kind in options.kinds if not (kept / file_name(package, kind)).exists())

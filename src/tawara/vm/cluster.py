@@ -75,7 +75,7 @@ def _read(top: Fields, default_name: str) -> Cluster:
         guest = guest_from_fields(merged, guest_name, networks)
         if guest is not None:
             fixed = "nic" in merged.values
-            guests.append(guest if fixed else replace(guest, nics=_cards(guest.fqdn, index, ranges, networks, outside)))
+            guests.append(guest if fixed else replace(guest, nics=_cards(guest, index, ranges, networks, outside)))
     _judge(top, guests, ranges)
     top.nothing_else()
     return Cluster(name, version, tuple(guests))
@@ -104,11 +104,12 @@ def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Ra
 
 
 def _cards(
-    fqdn: str, index: int, ranges: dict[str, Range], networks: dict[str, spec.Network], outside: str
+    guest: spec.Guest, index: int, ranges: dict[str, Range], networks: dict[str, spec.Network], outside: str
 ) -> tuple[spec.Nic, ...]:
     """A card in each of the cluster's networks, its address by turn, and one that leads outside."""
     names = [*ranges, *([outside] if outside != "none" and outside not in ranges else [])]
-    cards = [derived_nic(fqdn, networks[name], number) for number, name in enumerate(names)]
+    model = guest.primary.model
+    cards = [derived_nic(guest.fqdn, networks[name], number, model) for number, name in enumerate(names)]
     return tuple(
         replace(card, ip=ranges[card.network.name][0] + index) if card.network.name in ranges else card
         for card in cards

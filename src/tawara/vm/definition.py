@@ -30,9 +30,11 @@ def definition_files(guest: Guest, layers: Layers, recipe: Recipe | None, key: H
     files = {
         "facts": _facts(guest, layers),
         "guest.json": guest_json.write(guest),
-        "domain.xml": domain_xml(guest, cmdline=cmdline, agent=recipe is None or recipe.agent).encode(),
+        "domain.xml": domain_xml(
+            guest, cmdline=cmdline, agent=recipe.agent if recipe else guest.bus == "virtio"
+        ).encode(),
         "reservations": reservations(guest).encode(),
-        "known_hosts": known_hosts_line(guest_names(guest), key.public).encode(),
+        "known_hosts": _known_hosts(guest, key).encode(),
         "hosts": f"{guest.primary.ip} {' '.join(dict.fromkeys((guest.fqdn, guest.name)))}\n".encode(),
         "identity.tar": identity_archive(guest, recipe, key, epoch),
     }
@@ -65,6 +67,13 @@ def identity_archive(guest: Guest, recipe: Recipe | None, key: HostKey, epoch: i
         return b""
     files = recipe.identity(guest, key)
     return write_tar(files, epoch, first=[IDENTITY_FIRST])
+
+
+def _known_hosts(guest: Guest, key: HostKey) -> str:
+    """A foreign image that keeps its identity has a key of its own, which we may not know."""
+    kept = guest.image is not None and guest.image.identity == "kept"
+    public = guest.image.host_key if guest.image and kept else key.public
+    return known_hosts_line(guest_names(guest), " ".join(public.split()[:2])) if public else ""
 
 
 def _facts(guest: Guest, layers: Layers) -> bytes:

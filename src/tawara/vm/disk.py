@@ -33,7 +33,9 @@ def copy_sparse(source: Path, target: Path) -> None:
 def _changed(new: int, old: Path | None, cluster: int, size: int) -> Iterator[int]:
     before = os.open(old, os.O_RDONLY) if old is not None else None
     try:
-        for start in _stretches(new, size):
+        # A stretch that became a hole has changed, too, where the old disk holds data.
+        starts = {*_stretches(new, size), *(_stretches(before, size) if before is not None else ())}
+        for start in sorted(starts):
             data = os.pread(new, _STRETCH, start)
             reference = os.pread(before, len(data), start) if before is not None else bytes(len(data))
             yield from qcow2.changed_clusters(reference, data, cluster, start // cluster)

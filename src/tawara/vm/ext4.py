@@ -68,8 +68,9 @@ def make(image: Path, tree: Tree, size: int, label: str, uuid: str, epoch: int) 
     change(image, tree, [], {"lost+found": Node("directory", 0o700)}, epoch)
 
 
-def change(image: Path, changed: Tree, removed: Iterable[str], existing: Tree, epoch: int) -> None:
-    """Write the changes into the image; raises BuildError when the file system is not clean afterwards."""
+def change(image: Path, changed: Tree, removed: Iterable[str], existing: Tree, epoch: int, offset: int = 0) -> None:
+    """Write the changes into the file system at `offset`; raises BuildError when it is not clean afterwards."""
+    place = f"{image}?offset={offset}" if offset else str(image)
     blobs = Path(tempfile.mkdtemp(prefix="tawara-blobs-"))
     try:
         for number, (_, node) in enumerate(sorted(changed.items())):
@@ -77,13 +78,13 @@ def change(image: Path, changed: Tree, removed: Iterable[str], existing: Tree, e
                 (blobs / str(number)).write_bytes(node.content)
         commands = blobs / "commands"
         commands.write_text(script(changed, removed, existing, epoch, str(blobs)))
-        said = run(["debugfs", "-w", "-f", str(commands), str(image)], env=_still(epoch)).stderr
+        said = run(["debugfs", "-w", "-f", str(commands), place], env=_still(epoch)).stderr
     finally:
         shutil.rmtree(blobs)
     wrong = [line for line in said.splitlines() if line.strip() and not line.startswith(("debugfs ", "debugfs:"))]
     if wrong:
         raise BuildError(f"debugfs could not write {image.name}: {wrong[0]}")
-    if run(["e2fsck", "-fn", str(image)], env=_still(epoch), check=False).returncode:
+    if run(["e2fsck", "-fn", place], env=_still(epoch), check=False).returncode:
         raise BuildError(f"{image.name}: the file system is not clean after writing")
 
 

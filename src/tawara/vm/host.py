@@ -16,6 +16,7 @@ from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.definition import STATE, Layers, claims, definition_files
 from tawara.vm.errors import HostError, NoSuchInstanceError, TakenError
+from tawara.vm.foreign.instance import own_delta
 from tawara.vm.host_keys import host_key
 from tawara.vm.instance import clone, refuse_taken
 from tawara.vm.package_manifest import RECONCILE
@@ -101,14 +102,18 @@ class Host:
         draft.mkdir(parents=True, mode=0o755)
         facts = _facts(source / "facts")
         key = host_key(draft / "keys")
+        disk = self._delta(source, facts["DELTA"])
+        if guest.image is not None and guest.image.identity == "ours":
+            base = self.state / "images" / facts["BASE"] / "disk.qcow2"
+            facts["DELTA"] = own_delta(guest, key, base, disk, draft / "disk.qcow2")
+        else:
+            os.link(disk, draft / "disk.qcow2")
         layers = Layers(facts["DELTA"], facts["BASE"])
         recipe = RECIPES[guest.base] if guest.image is None else None
         for path, content in definition_files(guest, layers, recipe, key, EPOCH).items():
             (draft / path).parent.mkdir(exist_ok=True)
             (draft / path).touch(mode=0o600 if path == "identity.tar" else 0o644)
             (draft / path).write_bytes(content)
-        shared = self.state / "images" / facts["DELTA"]
-        os.link(next(p for f in (source, shared) if (p := f / "disk.qcow2").exists()), draft / "disk.qcow2")
         draft.rename(target)
         self.reconcile()
         self._raise_error(name)
@@ -184,6 +189,11 @@ class Host:
         done = subprocess.run([RECONCILE, *words], capture_output=True, text=True)
         if done.returncode:
             raise HostError(done.stderr.strip() or f"reconcile failed (exit {done.returncode})")
+
+    def _delta(self, definition: Path, digest: str) -> Path:
+        """A guest's delta: in its definition, or shared by several."""
+        places = (definition, self.state / "images" / digest)
+        return next(path for place in places if (path := place / "disk.qcow2").exists())
 
     def _definitions(self, place: str) -> list[Path]:
         return [path for path in (self.state / place).glob("*/facts") if not path.parent.name.startswith(".")]

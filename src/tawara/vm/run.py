@@ -23,7 +23,10 @@ DEBIAN_PACKAGES = {
     "rpm": "rpm",
     "dpkg-deb": "dpkg",
     "lz4": "lz4",
-    "guestfish": "libguestfs-tools",
+    "guestfish": "guestfish",
+    "augtool": "augeas-tools",
+    "depmod": "kmod",
+    "dumpe2fs": "e2fsprogs",
 }
 
 

@@ -85,11 +85,31 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Root:
+    """Where a foreign image's root file system is."""
+
+    device: str
+    """libguestfs's name for it, such as /dev/sda1."""
+    kind: str
+    """ext4, xfs …"""
+    offset: int | None
+    """Bytes from the disk's start; None when it does not lie on the disk in one piece (LVM and the like)."""
+
+
+@dataclass(frozen=True)
 class ForeignImage:
     """Someone else's disk image in place of one of our bases."""
 
     path: str
     sha256: str
+    identity: Literal["ours", "kept"] = "ours"
+    """`ours`: name, machine-id and ssh host key are written into it. `kept`: it stays who it is."""
+    host_key: str = ""
+    """The public ssh host key of an image that keeps its identity."""
+    augeas: tuple[str, ...] = ()
+    """augtool's commands, run on the image's configuration files."""
+    root: Root | None = None
+    """Known once the image was looked into."""
 
 
 @dataclass(frozen=True)

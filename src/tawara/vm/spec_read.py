@@ -45,12 +45,14 @@ def guest_from_fields(
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     fqdn = top.text("fqdn", f"{name}.example", FQDN, "a host name in lower case, such as web.example")
     known = dict(networks if networks is not None else spec.CLASSIC_NETWORKS) | read_networks(top)
+    image = _read_image(top)
+    old = image is not None or top.values.get("base") == "classic"
     draft = spec.Guest(
         name=name,
         fqdn=fqdn,
         version=top.text("version", "1", VERSION, 'a version that begins with a digit, such as "1.0"'),
         base=top.choice("base", "tiny", spec.BASES),
-        image=_read_image(top),
+        image=image,
         memory=top.size("memory", 256 * spec.MiB, least=32 * spec.MiB),
         cpus=top.number("cpus", 1, least=1, most=255),
         packages=top.texts("packages", PACKAGE, "a Debian package's name"),
@@ -67,9 +69,9 @@ def guest_from_fields(
     disk = top.table("disk")
     draft = replace(
         draft,
-        disk=disk.size("size", 5 * spec.GiB, least=5 * spec.GiB),
-        bus=disk.choice("bus", "virtio", spec.BUSES),
-        nics=_read_nics(top, fqdn, known),
+        disk=disk.size("size", 0, least=spec.MiB) if image else disk.size("size", 5 * spec.GiB, least=5 * spec.GiB),
+        bus=disk.choice("bus", "ide" if old else "virtio", spec.BUSES),
+        nics=_read_nics(top, fqdn, known, "e1000" if old else "virtio"),
     )
     disk.nothing_else()
     _judge_together(top, draft)
@@ -105,11 +107,13 @@ def _read_subnet(fields: Fields) -> IPv4Network | None:
     return subnet
 
 
-def _read_nics(top: Fields, fqdn: str, networks: dict[str, spec.Network]) -> tuple[spec.Nic, ...]:
+def _read_nics(top: Fields, fqdn: str, networks: dict[str, spec.Network], model: str) -> tuple[spec.Nic, ...]:
+    """The cards; `model` is what those are that do not say."""
     tables = top.tables("nic")
     if not tables and not top.has("nic"):
-        return tuple(derived_nic(fqdn, network, index) for index, network in enumerate(spec.CLASSIC_NETWORKS.values()))
-    nics = [nic for index, fields in enumerate(tables) if (nic := _read_nic(fields, fqdn, index, networks))]
+        classic = enumerate(spec.CLASSIC_NETWORKS.values())
+        return tuple(derived_nic(fqdn, network, index, model) for index, network in classic)
+    nics = [nic for index, fields in enumerate(tables) if (nic := _read_nic(fields, fqdn, index, networks, model))]
     if not tables:
         top.mistake("nic", "a guest without a network card cannot be reached", "Give at least one [[nic]].")
     for what, values in (("mac", [nic.mac for nic in nics]), ("ip", [str(nic.ip) for nic in nics])):
@@ -124,9 +128,9 @@ def derived_nic(fqdn: str, network: spec.Network, index: int, model: str = "virt
     return spec.Nic(network, model, mac_address(fqdn, network.name, index), ip)
 
 
-def _read_nic(fields: Fields, fqdn: str, index: int, networks: dict[str, spec.Network]) -> spec.Nic | None:
+def _read_nic(fields: Fields, fqdn: str, index: int, networks: dict[str, spec.Network], model: str) -> spec.Nic | None:
     name = fields.choice("network", "nat0", tuple(networks))
-    nic = derived_nic(fqdn, networks[name], index, fields.choice("model", "virtio", spec.NIC_MODELS))
+    nic = derived_nic(fqdn, networks[name], index, fields.choice("model", model, spec.NIC_MODELS))
     mac = fields.text("mac", nic.mac, MAC, "six bytes in lower-case hex, such as 52:54:00:12:34:56").lower()
     if int(mac[:2], 16) & 1:
         fields.mistake("mac", f"{mac} is a multicast address", "Make the first byte even, such as 52.")
@@ -149,15 +153,27 @@ def _read_ip(fields: Fields, nic: spec.Nic) -> IPv4Address:
 
 
 def _read_image(top: Fields) -> spec.ForeignImage | None:
-    if not top.has("image") and not top.has("image_sha256"):
-        return None
-    path = top.text("image", "", re.compile(r".+"), "the path of a disk image")
     digest = top.text("image_sha256", "", None, "")
+    identity = top.choice("image_identity", "ours", ("ours", "kept"))
+    host_key = top.text("image_host_key", "", re.compile(f"|{KEY.pattern}"), "the text of its ssh_host_*_key.pub")
+    augeas = top.texts("augeas", re.compile(r".+"), 'an augtool command: "set /files/etc/hosts/1/canonical here"')
+    if not top.has("image"):
+        for key in ("image_sha256", "image_identity", "image_host_key", "augeas"):
+            if top.has(key):
+                top.mistake(key, "this is about a foreign image, and none is given", 'Write image = "a/disk.qcow2".')
+        return None
+    path = top.folder / top.text("image", "", re.compile(r".+"), "the path of a disk image")
+    if not path.is_file():
+        top.mistake("image", f"there is no file {path}", "Paths are relative to the description's folder.")
     if not SHA256.fullmatch(digest):
+        where = "image_sha256" if top.has("image_sha256") else "image"
+        remedy = f'Write image_sha256 = "…", the 64 hex digits that sha256sum {path.name} prints.'
+        top.mistake(where, "a foreign image needs its checksum", remedy)
+    if host_key and identity == "ours":
         top.mistake(
-            "image_sha256", "a foreign image needs its checksum", "Write the output of sha256sum, 64 hex digits."
+            "image_host_key", "the image gets a host key of ours", 'Leave it out, or write image_identity = "kept".'
         )
-    return spec.ForeignImage(path, digest)
+    return spec.ForeignImage(str(path), digest, identity, host_key, augeas)  # type: ignore[arg-type]
 
 
 def _read_files(top: Fields) -> tuple[spec.File, ...]:
@@ -200,7 +216,14 @@ def _read_data(top: Fields) -> spec.Data | None:
 def _judge_together(top: Fields, guest: spec.Guest) -> None:
     """What single fields cannot show: contradictions between them."""
     if guest.image is not None:
-        top.mistake("image", "foreign images cannot be packaged yet", "Use one of our bases.")
+        if top.has("base"):
+            top.mistake("base", "a guest stands on one of our bases or on an image", "Take base or image out.")
+        if guest.packages:
+            top.mistake("packages", "nothing can be fetched into a foreign image", 'Use base = "debian12".')
+        if guest.services:
+            remedy = 'Write commands = ["systemctl enable NAME"].'
+            top.mistake("services", "how a foreign image starts services is not known", remedy)
+        return
     if guest.base == "debian12":
         return
     if guest.packages:

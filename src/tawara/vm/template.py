@@ -22,6 +22,13 @@ console = "serial"          # serial or vnc
 # description = "One line for people"
 # order = 50                # 0 to 99: which guests start first
 
+# Someone else's disk in place of a base. Unless told otherwise its disk is IDE and its cards are e1000.
+# image = "old.qcow2"
+# image_sha256 = "…"                  # of that file; required
+# image_identity = "ours"             # its name and ssh host key become ours (libguestfs edits it), or: kept
+# image_host_key = "ssh-rsa …"        # of an image that keeps its own, so that ssh can check it
+# augeas = ["set /files/etc/ssh/sshd_config/PasswordAuthentication no"]
+
 # Who may log in as root: the text of your id_ed25519.pub.
 authorized_keys = [{keys}]
 
@@ -99,6 +106,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A packaged machine",
+        "dependentRequired": {"image": ["image_sha256"]},
         **_table(
             name=text | {"pattern": "^[a-z][a-z0-9-]{0,29}$"},
             fqdn=text,
@@ -106,6 +114,9 @@ def schema() -> dict[str, Any]:
             base={"enum": list(spec.BASES)},
             image=text,
             image_sha256=text | {"pattern": "^[0-9a-f]{64}$"},
+            image_identity={"enum": ["ours", "kept"]},
+            image_host_key=text,
+            augeas=texts,
             memory=size,
             cpus={"type": "integer", "minimum": 1, "maximum": 255},
             order={"type": "integer", "minimum": 0, "maximum": 99},

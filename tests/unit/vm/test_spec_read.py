@@ -55,7 +55,16 @@ def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
         ('[[file]]\npath = "etc/motd"\ncontent = ""', ["2 file[0].path"]),
         ('[[file]]\npath = "/etc/motd"', ["1 file[0]"]),
         ('[[share]]\nsource = "/a"\ntarget = "b"', ["3 share[0].target"]),
-        ('base = "classic"', ["1 disk", "1 nic"]),
+        ('base = "classic"\n[disk]\nbus = "scsi"\n[[nic]]\nmodel = "virtio"', ["2 disk", "4 nic"]),
+        (f'image = "{__file__}"', ["1 image"]),
+        (f'image = "{__file__}"\nimage_sha256 = "1f"', ["2 image_sha256"]),
+        (f'image = "/absent.qcow2"\nimage_sha256 = "{"0" * 64}"', ["1 image"]),
+        ('image_sha256 = "1f"\naugeas = ["rm /files/etc/motd"]', ["1 image_sha256", "2 augeas"]),
+        (
+            f'image = "{__file__}"\nimage_sha256 = "{"0" * 64}"\nbase = "tiny"\npackages = ["nginx"]\n'
+            'services = ["nginx"]\nimage_host_key = "ssh-rsa AAAA"',
+            ["3 base", "4 packages", "5 services", "6 image_host_key"],
+        ),
         ('packages = ["nginx"]', ["1 packages"]),
         ('[network.lan]\nsubnet = "10.0.0.0/30"', ["2 network.lan.subnet"]),
         ("[disk\n", ["1 TOML"]),
