@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 else:
     Machine = _load("machine").Machine
     _load("foreign_disk")
+    _load("ordinary_user")
 
 
 @dataclass

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     from foreign_disk import make_foreign_disk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(600), pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900), pytest.mark.xdist_group("vm")]
 
 TAWARA = str(Path(sys.executable).parent / "tawara")
 

@@ -153,7 +153,7 @@ def base_package(name: str, digest: str, version: str, summary: str, folder: str
         files=tuple(Packaged(f"{folder}/{file}", f"{place}/{file}") for file in files),
         directories=(place,),
         depends=("tawara-vm-host",),
-        compression="xz",
+        compression="zstd:19",
     )
 
 
