@@ -138,7 +138,7 @@ class House:
             (devid, path.name)
             for devid in range(1, HOSTS + 1)
             for path in self.disk(devid).rglob("*")
-            if path.is_file() and path.name != "usage"
+            if path.is_file() and path.name not in ("usage", "health")
         ]
 
     async def stop_node(self, devid: int) -> None:

@@ -105,8 +105,12 @@ def put(path: str, body: bytes, *headers: str) -> bytes:
 
 
 def files(root: Path) -> set[str]:
-    """Every file below `root`, but usage files, as paths from there."""
-    return {str(each.relative_to(root)) for each in root.rglob("*") if not each.is_dir() and each.name != "usage"}
+    """Every file below `root`, but the files usage and health, as paths from there."""
+    return {
+        str(each.relative_to(root))
+        for each in root.rglob("*")
+        if not each.is_dir() and each.name not in ("usage", "health")
+    }
 
 
 def resident(pid: int) -> int:
