@@ -104,3 +104,34 @@ async def test_a_lane_gathers_what_waits() -> None:
     assert parties == [1, 4, 2]
     assert [each if isinstance(each, int) else str(each) for each in answers] == [0, 2, "3", 4, "5", 6, "7"]
     await lane.drain()
+
+
+async def test_who_waits_for_long_sets_out_beside_the_journey_under_way() -> None:
+    """A journey that takes long holds up only its own; while one is slow the others go on, no more than `width`."""
+    parties: list[list[int]] = []
+    gates = {0: asyncio.Event(), 1: asyncio.Event()}
+
+    async def travel(calls: Sequence[Call]) -> list[Answer]:
+        parties.append([call.args[0] for call in calls])
+        for number in gates.keys() & set(parties[-1]):
+            await gates[number].wait()
+        return [call.args[0] for call in calls]
+
+    lane = Lane(travel, width=2, most=4, patience=0.01)
+    stuck = lane.ask(Call((0,), {}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = [lane.ask(Call((number,), {})) for number in (2, 3)]
+    assert list(await asyncio.wait_for(asyncio.gather(*second), 20)) == [2, 3]
+    assert await asyncio.wait_for(lane.ask(Call((4,), {})), 20) == 4
+    also_stuck, waiting = lane.ask(Call((1,), {})), lane.ask(Call((5,), {}))
+    await asyncio.sleep(0.05)
+    third = lane.ask(Call((6,), {}))
+    await asyncio.sleep(0.05)
+    assert parties == [[0], [2, 3], [4], [1, 5]]
+    gates[1].set()
+    assert list(await asyncio.wait_for(asyncio.gather(also_stuck, waiting, third), 20)) == [1, 5, 6]
+    assert not stuck.done()
+    gates[0].set()
+    assert await asyncio.wait_for(stuck, 20) == 0
+    await lane.drain()

@@ -1,7 +1,9 @@
 """Calls that arrive together travel together: one query for many look-ups, one transaction for many changes.
 
-Nothing waits for company. A call that finds its lane free goes at once; those that come while the lane's journeys are
-under way gather, and go with the next.
+Nothing waits for company. A call that finds its lane free goes at once; those that come while a journey is under way
+gather, and go with the next. Only when a journey takes long, as one that waits for a lock, do others set out beside it.
+(Two at once that are half as large cost a quarter more of everybody's processor time; measured with PostgreSQL and
+MariaDB, 32 clients to a tracker.)
 """
 
 from __future__ import annotations
@@ -13,19 +15,31 @@ from typing import Any
 
 from tawara.metadata.contract import Answer, Call
 
+PATIENCE = 0.05
+"""Seconds after which those who wait no longer wait for the journey that is under way."""
+
 
 class Lane:
     """The waiting calls of one function, and at most `width` journeys of at most `most` calls."""
 
     def __init__(
-        self, travel: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]], *, width: int, most: int
+        self,
+        travel: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]],
+        *,
+        width: int,
+        most: int,
+        patience: float = PATIENCE,
     ) -> None:
         """`travel` answers calls in their order, with a result or an exception for each, or raises for all."""
         self._travel = travel
         self._width = width
         self._most = most
+        self._patience = patience
+        self._impatience: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
         self._journeys: set[asyncio.Task[None]] = set()
+        self._slow: set[asyncio.Task[None]] = set()
+        """Journeys for which nobody waits any more."""
         self._departing = False
 
     def ask(self, call: Call) -> asyncio.Future[Any]:
@@ -33,15 +47,26 @@ class Lane:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
-        if not self._departing and len(self._journeys) < self._width:
+        if not self._departing and self._may_depart:
             # Not before the loop's other callbacks: what arrived in the same turn comes along.
             self._departing = True
             loop.call_soon(self._depart)
+        elif self._impatience is None and self._journeys:
+            self._impatience = loop.call_later(self._patience, self._lose_patience)
         return future
+
+    @property
+    def _may_depart(self) -> bool:
+        return self._journeys <= self._slow and len(self._journeys) < self._width
+
+    def _lose_patience(self) -> None:
+        self._impatience = None
+        self._slow |= self._journeys
+        self._depart()
 
     def _depart(self) -> None:
         self._departing = False
-        if not self._waiting or len(self._journeys) >= self._width:
+        if not self._waiting or not self._may_depart:
             return
         party: list[tuple[Call, asyncio.Future[Any]]] = []
         while self._waiting and len(party) < self._most:
@@ -51,9 +76,15 @@ class Lane:
         journey = asyncio.create_task(self._journey(party))
         self._journeys.add(journey)
         journey.add_done_callback(self._arrived)
+        if self._waiting and self._impatience is None:
+            self._impatience = asyncio.get_running_loop().call_later(self._patience, self._lose_patience)
 
     def _arrived(self, journey: asyncio.Task[None]) -> None:
         self._journeys.discard(journey)
+        self._slow.discard(journey)
+        if self._impatience is not None:
+            self._impatience.cancel()
+            self._impatience = None
         self._depart()
 
     async def _journey(self, party: list[tuple[Call, asyncio.Future[Any]]]) -> None:

@@ -68,7 +68,8 @@ async def open_many(tx: Transaction, openings: Sequence[Opening]) -> list[int]:
     """
     rows = [opening.row for opening in openings]
     fids = await tx.insert_many(_insert(tx), "fid", rows)
-    if not await _among(tx, "SELECT fid FROM file WHERE fid IN ({})", sorted(fids)):
+    values = rounded(sorted(fids))
+    if not await tx.rows(f"SELECT fid FROM file WHERE fid IN ({marks(values)})", *values):
         return fids
     await tx.run_many("DELETE FROM tempfile WHERE fid = ?", [(fid,) for fid in fids])
     await count_beyond_files(tx)
@@ -126,9 +127,14 @@ async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int |
 
 async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
     """The same for closings of different keys and fids, in the order of their keys."""
-    fids = sorted(closing.fid for closing in closings)
-    opened = await _among(tx, "SELECT fid FROM tempfile WHERE fid IN ({})", fids, tx.dialect.for_update)
-    stored = await _among(tx, "SELECT fid FROM file WHERE fid IN ({})", fids)
+    # For each that is open, its fid, and once more if it is stored already. FOR UPDATE locks nothing of `file` here.
+    values = rounded(sorted(closing.fid for closing in closings))
+    stored_as = "(SELECT f.fid FROM file f WHERE f.fid = t.fid)"
+    rows = await tx.rows(
+        f"SELECT t.fid, {stored_as} FROM tempfile t WHERE t.fid IN ({marks(values)}){tx.dialect.for_update}",
+        *values,
+    )
+    opened: dict[int, int | None] = {fid: stored for fid, stored in rows}
     named = await _named(tx, closings)
     answers: list[int | TawaraError | None] = []
     good: list[Closing] = []
@@ -139,7 +145,7 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
             answers.append(NoTempFile())
         elif closing.expected_fid is not None and (old or 0) != closing.expected_fid:
             answers.append(PreconditionFailed())
-        elif closing.fid in stored:
+        elif opened[closing.fid] is not None:
             answers.append(FidExists())
         else:
             answers.append(old)
@@ -148,11 +154,6 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
                 replaced.append(old)
     await _replace(tx, good, sorted(replaced))
     return answers
-
-
-async def _among(tx: Transaction, sql: str, numbers: Sequence[int], suffix: str = "") -> set[int]:
-    values = rounded(numbers)
-    return {row[0] for row in await tx.rows(sql.format(marks(values)) + suffix, *values)}
 
 
 async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int, bytes], int]:

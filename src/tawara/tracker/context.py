@@ -17,6 +17,7 @@ from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain, HashType
 from tawara.model.limits import KEY_BYTES
 from tawara.tracker.directories import Directories
+from tawara.tracker.opened import Opened
 from tawara.wire.line import Args
 
 
@@ -53,6 +54,7 @@ class Tracker:
     rng: Random = field(default_factory=Random)
     now: Callable[[], int] = _unix_seconds
     directories: Directories = field(default_factory=Directories)
+    opened: Opened = field(default_factory=Opened)
     counter: Counter = field(init=False)
 
     def __post_init__(self) -> None:

@@ -57,15 +57,11 @@ async def create_open(tracker: Tracker, call: Call) -> Args:
     size = max(0, call.number("size") or 0) or None
     devids = choose_destinations(cluster, tracker.rng, count=DESTINATIONS if many else 1, size=size)
     profile.point("choose_devices")
+    classid, now = storage_class.classid, tracker.now()
     fid = await tracker.metadata.write(
-        files.open_upload,
-        dmid=domain.dmid,
-        key=key,
-        classid=storage_class.classid,
-        devids=devids,
-        now=tracker.now(),
-        fid=fid,
+        files.open_upload, dmid=domain.dmid, key=key, classid=classid, devids=devids, now=now, fid=fid
     )
+    tracker.opened.remember(Upload(fid, domain.dmid, key, classid, tuple(devids), now))
     profile.point("open_upload")
     if not _is_on(cluster.settings.get("skip_mkcol")):
         await tracker.directories.make(cluster, fid, devids, tracker.nodes.make_directory)
@@ -100,7 +96,7 @@ async def create_close(tracker: Tracker, call: Call) -> Args:
         devid, fid, client_ip=call.client_ip, alternative=call.alternative
     ):
         raise errors.BogusArgs
-    upload = await tracker.metadata.read(files.find_upload, fid)
+    upload = tracker.opened.take(fid) or await tracker.metadata.read(files.find_upload, fid)
     if upload is None or upload.dmid != domain.dmid:
         raise errors.NoTempFile
     if not key:  # the client's way to abandon an upload
