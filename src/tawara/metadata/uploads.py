@@ -134,7 +134,7 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
         f"SELECT t.fid, {stored_as} FROM tempfile t WHERE t.fid IN ({marks(values)}){tx.dialect.for_update}",
         *values,
     )
-    opened: dict[int, int | None] = {fid: stored for fid, stored in rows}
+    opened: dict[int, int | None] = dict(rows)
     named = await _named(tx, closings)
     answers: list[int | TawaraError | None] = []
     good: list[Closing] = []

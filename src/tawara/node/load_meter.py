@@ -31,7 +31,7 @@ class LoadMeter:
     async def works(self) -> bool:
         """Whether this system tells the load of any of the disks."""
         try:
-            await self._lanes.run(Lanes.ANY, self._look)
+            await self._look()
         except OSError:
             return False
         return any(self._disks.values())
@@ -50,14 +50,15 @@ class LoadMeter:
 
     async def _measure(self) -> bytes:
         if self._before is None or time.monotonic() - self._before.at > 2 * _PERIOD:
-            self._before = await self._lanes.run(Lanes.ANY, self._look)
+            self._before = await self._look()
         await asyncio.sleep(_PERIOD)
-        before, self._before = self._before, await self._lanes.run(Lanes.ANY, self._look)
+        before, self._before = self._before, await self._look()
         busy = {devid: disk_load.percent(before, self._before, disk) for devid, disk in self._disks.items()}
         return wire.load(busy)
 
-    def _look(self) -> disk_load.Sample:
+    async def _look(self) -> disk_load.Sample:
         if time.monotonic() - self._looked_at > _REMEMBERED:
-            self._disks = disk_load.disks(self._devices)
+            self._disks = await self._lanes.run(Lanes.ANY, disk_load.disks, self._devices)
             self._looked_at = time.monotonic()
+        # The kernel has the counters in memory. A thread's turn for them would wake three threads each second, not one.
         return disk_load.sample()
