@@ -23,6 +23,7 @@ from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Cluster, Observation, Observed
 from tawara.tracker.verbs import QUICK, THOROUGH
 from tests.acceptance import (
+    tracker_absence_commands,
     tracker_admin_commands,
     tracker_care_commands,
     tracker_file_commands,
@@ -36,6 +37,7 @@ TRANSCRIPTS = (
     | tracker_admin_commands.TRANSCRIPTS
     | tracker_care_commands.TRANSCRIPTS
     | tracker_oversight_commands.TRANSCRIPTS
+    | tracker_absence_commands.TRANSCRIPTS
 )
 
 OUTCOMES = {
@@ -89,6 +91,8 @@ OUTCOMES = {
     "rebalance_reset": "OK rebal_running",
     "tawara_census": "OK",
     "tawara_status": "OK",
+    "tawara_absences": "OK",
+    "tawara_trust": "OK bad_params no_device unknown_host device_not_absent",
     "tawara_explain": "OK no_domain unreg_domain no_key",
 }
 """Command -> the outcomes that it can have (reference: sections 3 to 5, and what we add)."""
@@ -110,6 +114,10 @@ async def _do_to_house(here: House, words: list[str]) -> None:
         case ["STORE", *keys]:
             for fid, key in enumerate(keys, 1):
                 await here.store(key.encode(), fid=fid)
+        case ["ABSENT", devid]:
+            sql = "INSERT INTO tawara_absent VALUES (?, 'presumed dead', 77, 901, 978, 0, 0)"
+            await here.metadata.write(_statement, sql, int(devid))
+            await here.view.refresh()
         case ["FILE_ON", fid, devid]:
             await here.metadata.write(_statement, "INSERT INTO file_on VALUES (?, ?)", int(fid), int(devid))
         case ["NOT_ON", fid, devid]:

@@ -23,6 +23,7 @@ from tawara.metadata.bell import Bells
 from tawara.metadata.fid_locks import open_locks
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
+from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
 from tawara.workers.monitor import Monitor
@@ -156,7 +157,10 @@ async def _start_what_knows_names(
 
     nodes = await stack.enter_async_context(NodeClient())
     view = ClusterView(
-        metadata, min_free_mb=configuration.store.min_free_mb, default_mindevcount=configuration.store.mindevcount
+        metadata,
+        min_free_mb=configuration.store.min_free_mb,
+        default_mindevcount=configuration.store.mindevcount,
+        rules=_rules(configuration),
     )
     await view.refresh()
     bells = Bells()
@@ -225,6 +229,13 @@ def _database(configuration: Configuration, directory: Path) -> str:
     if scheme == "sqlite" and not path.startswith("/"):
         return f"sqlite://{directory.absolute() / path}"
     return configuration.store.database
+
+
+def _rules(configuration: Configuration) -> Rules:
+    """When devices are presumed dead: never beside mogilefsd, which counts their copies and would trim the new ones."""
+    care = configuration.care
+    after = 0 if configuration.store.beside_mogilefsd else care.presume_dead
+    return Rules(after, care.presume_dead_hosts, care.presume_dead_bytes)
 
 
 def _front(configuration: Configuration, directory: Path) -> NginxFront | None:

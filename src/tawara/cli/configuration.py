@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
 
 Doc = msgspec.Meta
@@ -85,6 +86,26 @@ class Workers(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     delete: Annotated[Positive, Doc(description="Files deleted at the same time.")] = 16
 
 
+class Care(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the store does by itself when devices stop answering; the same for all parts of one store."""
+
+    presume_dead: Annotated[
+        int,
+        Doc(
+            ge=0,
+            description="Seconds after which a device that nobody sees is presumed dead, its files copied; 0: never.",
+        ),
+    ] = Rules().after
+    presume_dead_hosts: Annotated[
+        float,
+        Doc(ge=0, le=1, description="No more is presumed dead while more than this share of the hosts is absent."),
+    ] = Rules().hosts
+    presume_dead_bytes: Annotated[
+        float,
+        Doc(ge=0, le=1, description="No more is presumed dead while more than this share of the bytes is absent."),
+    ] = Rules().bytes
+
+
 class Log(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is said on standard error."""
 
@@ -100,6 +121,7 @@ class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     node: Node = Node()
     gateway: Gateway = Gateway()
     workers: Workers = Workers()
+    care: Care = Care()
     log: Log = Log()
 
 

@@ -104,6 +104,25 @@ async def change(
             await client.set_device_state(host, devid, state)
 
 
+@app.command
+async def trust(devid: int, /, *, session: Session = DEFAULT) -> None:
+    """Say that an absent device will come back: its copies count, however long it takes.
+
+    Undoes that it was presumed dead. Copies that were made meanwhile are trimmed once it is back.
+
+    For example:
+
+        tawara device trust 5
+
+    Parameters
+    ----------
+    devid
+        Its number.
+    """
+    async with session.client() as client:
+        await client.trust_device(devid)
+
+
 async def _host_of(client: AsyncClient, devid: int) -> str:
     hostid = next((each.hostid for each in await client.devices() if each.devid == devid), None)
     name = next((each.name for each in await client.hosts() if each.hostid == hostid), None)

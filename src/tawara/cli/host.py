@@ -113,6 +113,20 @@ async def change(
         )  # fmt: skip
 
 
+@app.command
+async def trust(host: str, /, *, session: Session = DEFAULT) -> None:
+    """Say that an absent host will come back: the copies on its devices count, however long it takes.
+
+    Undoes that they were presumed dead. Copies that were made meanwhile are trimmed once it is back.
+
+    For example:
+
+        tawara host trust store1
+    """
+    async with session.client() as client:
+        await client.trust_host(host)
+
+
 @app.command(name=["remove", "rm"])
 async def remove(host: str, /, *, session: Session = DEFAULT) -> None:
     """Remove a host that has no devices."""

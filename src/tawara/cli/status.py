@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tawara.cli import output
+from tawara.cli import absent, output
 from tawara.cli.health import problems, shown_health, used_share, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
+from tawara.client.answers import Absences
 from tawara.client.oversight import StoreStatus
 from tawara.model import errors
 from tawara.model.backlog import MOST
@@ -77,6 +78,7 @@ class _Seen:
     devices: list[DeviceInfo]
     store: StoreStatus | None
     """None if the tracker is one of MogileFS."""
+    absences: Absences
     wrong: list[str]
 
 
@@ -89,8 +91,10 @@ async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
         store = await client.store_status(recount=recount)
     except errors.UnknownCommand:
         store = None
+    absences = await absent.ask(client)
     wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
-    return _Seen(trackers, hosts, devices, store, wrong + (worries(store) if store else []))
+    wrong += absent.sentences(absences)
+    return _Seen(trackers, hosts, devices, store, absences, wrong + (worries(store) if store else []))
 
 
 def _fields(seen: _Seen) -> dict[str, Any]:
@@ -98,6 +102,8 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         "trackers": seen.trackers,
         "hosts": [asdict(each) for each in seen.hosts],
         "devices": [asdict(each) for each in seen.devices],
+        "absences": [{"devid": devid, **asdict(each)} for devid, each in seen.absences.devices.items()],
+        "brake": seen.absences.brake,
         "problems": seen.wrong,
     }
     if seen.store is not None:

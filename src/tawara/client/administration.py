@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tawara.client import answers
-from tawara.client.answers import DeviceInfo, DomainInfo, FsckLine, FsckStatus
+from tawara.client.answers import Absences, DeviceInfo, DomainInfo, FsckLine, FsckStatus
 from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus
 from tawara.client.trackers import Trackers
 from tawara.model import errors
@@ -140,6 +142,18 @@ class Administration:
         """Set how much a device is read from, relative to the others. Raises NoDevice, HostMismatch."""
         await self._trackers.ask("set_weight", {"host": host, "device": devid, "weight": weight})
 
+    async def absences(self) -> Absences:
+        """The devices that nobody sees. Raises UnknownCommand when the tracker is one of MogileFS."""
+        return await self._trackers.ask_for(Absences.read, "tawara_absences")
+
+    async def trust_device(self, devid: int) -> list[int]:
+        """Have the copies on an absent device count, for it will come back. Raises NoDevice, DeviceNotAbsent."""
+        return await self._trackers.ask_for(_devids, "tawara_trust", {"device": devid})
+
+    async def trust_host(self, host: str) -> list[int]:
+        """The same for the absent devices of a host; which these are. Raises UnknownHost, DeviceNotAbsent."""
+        return await self._trackers.ask_for(_devids, "tawara_trust", {"host": host})
+
     # --- settings and care --------------------------------------------------------------------------------------------
 
     async def settings(self) -> dict[str, str]:
@@ -253,6 +267,10 @@ class Administration:
     async def rebalance_reset(self) -> None:
         """Forget a run that was stopped or has ended. Raises RebalRunning."""
         await self._trackers.ask("rebalance_reset")
+
+
+def _devids(reply: Mapping[str, bytes]) -> list[int]:
+    return [int(each) for each in reply["devids"].split(b",")]
 
 
 def _class_args(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tawara.model.cluster import Checksum, DeviceState, HashType, Host, HostState, Observed
+from tawara.model.cluster import Absence, Checksum, DeviceState, HashType, Host, HostState, Observed, Standing
 from tawara.model.explanation import Explanation, Sentence, Topic, Verdict
 from tawara.model.health import DiskHealth
 from tawara.model.rebalance import State
@@ -163,6 +163,31 @@ class DeviceInfo:
             )
             for number in _count(reply, "devices")
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Absences:
+    """The devices that nobody sees."""
+
+    devices: Mapping[int, Absence]
+    after: int
+    """Seconds of absence after which a device is presumed dead; 0 for never."""
+    brake: str
+    """Why nothing more is presumed dead now; empty if nothing stands in the way."""
+
+    @staticmethod
+    def read(reply: Reply) -> Absences:
+        """From the reply to tawara_absences."""
+        devices = {
+            int(reply[f"absence{number}_devid"]): Absence(
+                Standing(_text(reply, f"absence{number}_standing")),
+                int(reply[f"absence{number}_seconds"]),
+                to_queue=reply[f"absence{number}_to_queue"] == b"1",
+                since=int(reply[f"absence{number}_since"]),
+            )
+            for number in _count(reply, "absences")
+        }
+        return Absences(devices, int(reply["after"]), _text(reply, "brake"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from tawara.metadata.contract import Transaction
 from tawara.model import errors
 from tawara.model.cluster import (
     DEFAULT_CLASS,
+    Absence,
     Cluster,
     Device,
     DeviceState,
@@ -18,6 +19,7 @@ from tawara.model.cluster import (
     HashType,
     Host,
     HostState,
+    Standing,
     StorageClass,
 )
 
@@ -50,8 +52,14 @@ async def load(tx: Transaction, *, min_free_mb: int = 100, default_mindevcount: 
             "SELECT devid, hostid, status, weight, mb_total, mb_used, mb_asof FROM device ORDER BY devid"
         )
     }
+    absences = await _absences(tx)
     settings = {field: value or "" for field, value in await tx.rows("SELECT field, value FROM server_settings")}
-    return Cluster(domains, hosts, devices, settings, min_free_mb=min_free_mb)
+    return Cluster(domains, hosts, devices, settings, absences=absences, min_free_mb=min_free_mb)
+
+
+async def _absences(tx: Transaction) -> dict[int, Absence]:
+    rows = await tx.rows("SELECT devid, standing, seconds, queue_pass, since FROM tawara_absent")
+    return {row[0]: Absence(Standing(row[1]), row[2], row[3] is not None, row[4]) for row in rows}
 
 
 async def _next(tx: Transaction, column: str, table: str, condition: str = "", *values: object) -> int:
@@ -59,7 +67,7 @@ async def _next(tx: Transaction, column: str, table: str, condition: str = "", *
     return ((row[0] if row else None) or 0) + 1
 
 
-async def _alone(tx: Transaction) -> None:
+async def alone(tx: Transaction) -> None:
     """Make this the only change of the cluster's make-up until it is committed: such changes are few, and by people."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
@@ -78,7 +86,7 @@ async def _dmid(tx: Transaction, domain: str) -> int:
 
 async def create_domain(tx: Transaction, name: str) -> int:
     """Make a domain; its dmid. Raises DomainExists."""
-    await _alone(tx)
+    await alone(tx)
     if await tx.row("SELECT 1 FROM domain WHERE namespace = ?", name) is not None:
         raise errors.DomainExists
     dmid = await _next(tx, "dmid", "domain")
@@ -88,7 +96,7 @@ async def create_domain(tx: Transaction, name: str) -> int:
 
 async def delete_domain(tx: Transaction, name: str) -> None:
     """Remove an empty domain. Raises DomainNotFound, DomainHasFiles, DomainHasClasses (`default` does not count)."""
-    await _alone(tx)
+    await alone(tx)
     dmid = await _dmid(tx, name)
     if await tx.row("SELECT 1 FROM file WHERE dmid = ? LIMIT 1", dmid) is not None:
         raise errors.DomainHasFiles
@@ -108,7 +116,7 @@ async def create_class(
     hashtype: HashType | None = None,
 ) -> int:
     """Make a class; its classid (0 for `default`). Raises DomainNotFound, ClassExists."""
-    await _alone(tx)
+    await alone(tx)
     dmid = await _dmid(tx, domain)
     if await tx.row("SELECT 1 FROM class WHERE dmid = ? AND classname = ?", dmid, name) is not None:
         raise errors.ClassExists
@@ -139,7 +147,7 @@ async def update_class(
 
     The class `default` is made when it has no row yet.
     """
-    await _alone(tx)
+    await alone(tx)
     dmid = await _dmid(tx, domain)
     row = await tx.row("SELECT classid FROM class WHERE dmid = ? AND classname = ?", dmid, name)
     if row is None:
@@ -167,7 +175,7 @@ async def _update(tx: Transaction, table: str, changes: Mapping[str, object], wh
 
 async def delete_class(tx: Transaction, domain: str, name: str) -> None:
     """Remove an empty class. Raises DomainNotFound, ClassNotFound, NodelDefaultClass, ClassHasFiles."""
-    await _alone(tx)
+    await alone(tx)
     if name == DEFAULT_CLASS:
         raise errors.NodelDefaultClass
     dmid = await _dmid(tx, domain)
@@ -211,7 +219,7 @@ async def _refuse_shared_address(tx: Transaction, hostid: int, changes: Mapping[
 
 async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
     """Make a host from fields of `model.cluster.Host`; its hostid. Raises HostExists, Dup (an address is taken)."""
-    await _alone(tx)
+    await alone(tx)
     if await tx.row("SELECT 1 FROM host WHERE hostname = ?", name) is not None:
         raise errors.HostExists
     hostid = await _next(tx, "hostid", "host")
@@ -229,7 +237,7 @@ async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
 
 async def update_host(tx: Transaction, name: str, /, **fields: object) -> int:
     """Change fields of a host; its hostid. Raises HostNotFound, Dup (an address is taken)."""
-    await _alone(tx)
+    await alone(tx)
     hostid = await _hostid(tx, name)
     await _refuse_shared_address(tx, hostid, fields)
     changes = {HOST_COLUMNS[field]: value for field, value in fields.items()}
@@ -239,7 +247,7 @@ async def update_host(tx: Transaction, name: str, /, **fields: object) -> int:
 
 async def delete_host(tx: Transaction, name: str) -> None:
     """Remove a host that has no devices. Raises UnknownHost, HostNotEmpty."""
-    await _alone(tx)
+    await alone(tx)
     try:
         hostid = await _hostid(tx, name)
     except errors.HostNotFound:
@@ -251,7 +259,7 @@ async def delete_host(tx: Transaction, name: str) -> None:
 
 async def create_device(tx: Transaction, devid: int, hostid: int, state: DeviceState = DeviceState.ALIVE) -> None:
     """Make a device. Raises ExistingDevid, UnknownHostid."""
-    await _alone(tx)
+    await alone(tx)
     if await tx.row("SELECT 1 FROM device WHERE devid = ?", devid) is not None:
         raise errors.ExistingDevid
     if await tx.row("SELECT 1 FROM host WHERE hostid = ?", hostid) is None:
@@ -273,7 +281,7 @@ async def _belongs(tx: Transaction, host: str, devid: int) -> str:
 
 async def set_device_state(tx: Transaction, host: str, devid: int, state: DeviceState) -> None:
     """Decide a device's state. Raises NoDevice, HostMismatch, StateTooHigh (dead to alive)."""
-    await _alone(tx)
+    await alone(tx)
     if await _belongs(tx, host, devid) == DeviceState.DEAD and state is DeviceState.ALIVE:
         raise errors.StateTooHigh
     await tx.run("UPDATE device SET status = ? WHERE devid = ?", state, devid)

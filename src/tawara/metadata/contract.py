@@ -38,6 +38,9 @@ class Dialect(Protocol):
     by_key: str
     """After a mention of `file` in FROM: have its rows found, and ordered, by the index of keys."""
 
+    unix_now: str
+    """SQL for the database's own clock, in whole unix seconds."""
+
     exact_keys: bool
     """Whether `dkey` columns compare byte for byte; not in a database of MogileFS with a collation of its own."""
 

@@ -17,6 +17,7 @@ from tawara.model.errors import ConfigurationError, InUse
 VERSION_FIELD = "tawara_schema_version"
 _OWN = ("tawara_copy", "tawara_file")
 _OVERSIGHT = ("tawara_census", "tawara_deleted", "tawara_pace", "tawara_reason")
+_ABSENCES = ("tawara_absent", "tawara_device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,12 @@ STEPS = (
         "adds tawara_census, tawara_deleted, tawara_pace and tawara_reason, from which status and explain answer",
         _makes(*_OVERSIGHT),
         _drops(*_OVERSIGHT),
+    ),
+    Step(
+        3,
+        "adds tawara_absent (devices that nobody sees) and tawara_device (the identity of each device)",
+        _makes(*_ABSENCES),
+        _drops(*_ABSENCES),
     ),
 )
 

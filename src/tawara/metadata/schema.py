@@ -27,7 +27,7 @@ from sqlalchemy.types import TypeEngine
 
 MOGILEFS_SCHEMA = 17
 """What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
-TAWARA_SCHEMA = 2
+TAWARA_SCHEMA = 3
 """The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
 
 _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
@@ -250,6 +250,23 @@ Table(  # what each process of workers has done; rates are thousandths of units 
     Column("rate", _NUMBER, nullable=False),
     Column("pace", _NUMBER, nullable=False),
     Index("tawara_pace_recorded_at", "recorded_at"),
+)
+Table(  # devices that nobody sees: model.cluster.Absence, and how far their files have been queued for replication
+    "tawara_absent",
+    tables,
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+    Column("standing", String(16), nullable=False),
+    Column("since", _NUMBER, nullable=False),
+    Column("seconds", _NUMBER, nullable=False),
+    Column("counted_at", _NUMBER, nullable=False),
+    Column("queue_pass", SmallInteger),
+    Column("queue_fid", _NUMBER, nullable=False),
+)
+Table(  # what each device showed as its identity when it was first seen
+    "tawara_device",
+    tables,
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+    Column("identity", String(64), nullable=False, unique=True),
 )
 
 

@@ -39,6 +39,7 @@ class SqliteDialect(StandardDialect):
     key_value = "CAST(? AS TEXT)"
     for_update = ""
     skip_locked = ""
+    unix_now = "CAST(strftime('%s', 'now') AS INTEGER)"
 
     def key_column(self, column: str) -> str:
         """See Dialect."""

@@ -11,16 +11,26 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata
+from tawara.model.absence import Rules
 from tawara.model.cluster import Cluster, Observation
 
 
 class ClusterView:
     """The current `Cluster` of one process. Owned by its event loop."""
 
-    def __init__(self, metadata: Metadata, *, min_free_mb: int = 100, default_mindevcount: int = 2) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        *,
+        min_free_mb: int = 100,
+        default_mindevcount: int = 2,
+        rules: Rules = Rules(),  # noqa: B008 - a frozen value
+    ) -> None:
         self._metadata = metadata
         self._min_free_mb = min_free_mb
         self._default_mindevcount = default_mindevcount
+        self.rules = rules
+        """By which devices that do not answer are presumed dead."""
         self.current = Cluster()
         self._observed = asyncio.Event()
         self.look_again: Callable[[], Awaitable[None]] | None = None

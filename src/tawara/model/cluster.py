@@ -197,6 +197,32 @@ class Observation:
     """How the disk says it is; None if nobody asks it."""
 
 
+class Standing(StrEnum):
+    """What is thought of a device that does not answer, or did not (schema: `tawara_absent.standing`)."""
+
+    SUSPECT = "suspect"
+    """Nobody sees it; how long for is being counted."""
+    PRESUMED_DEAD = "presumed dead"
+    """Its copies do not count, and its files get new ones."""
+    TRUSTED = "trusted"
+    """Nobody sees it, and a person said that it will come back: its copies count, however long it takes."""
+    RETURNED = "returned"
+    """It is back and its copies count; its files are yet to be looked at for copies too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A device that does not answer, as all processes together know it (schema: `tawara_absent`)."""
+
+    standing: Standing
+    seconds: int = 0
+    """For how long it was observed to be absent."""
+    to_queue: bool = False
+    """Whether files of it are yet to be queued for replication."""
+    since: int = 0
+    """When it was first missed: unix seconds by the database's clock, for people only."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """One snapshot of everything that decisions about files need."""
@@ -207,6 +233,8 @@ class Cluster:
     settings: Mapping[str, str] = field(default_factory=dict)
     observed: Mapping[int, Observation] = field(default_factory=dict)
     """By devid. A device that was never observed is missing: it is neither read nor written."""
+    absences: Mapping[int, Absence] = field(default_factory=dict)
+    """By devid, of devices that nobody saw lately."""
     min_free_mb: int = 100
     """Free MiB below which a device gets no new files."""
 
@@ -275,13 +303,23 @@ class Cluster:
             device.state is DeviceState.ALIVE
             and host.state is HostState.ALIVE
             and self.is_writeable(devid)
+            and not self.is_presumed_dead(devid)
             and (free is None or free >= self.min_free_mb)
         )
 
-    def counts_as_replica(self, devid: int) -> bool:
-        """Whether a copy there counts for the replication policy: any device that is not dead (8.1)."""
+    def is_lost(self, devid: int) -> bool:
+        """Whether what was on the device is gone for good: people declared it dead, or it is not known (8.1)."""
         device = self.devices.get(devid)
-        return device is not None and device.state is not DeviceState.DEAD
+        return device is None or device.state is DeviceState.DEAD
+
+    def is_presumed_dead(self, devid: int) -> bool:
+        """Whether the device was absent for so long that its files get new copies; what people decide comes first."""
+        absence = self.absences.get(devid)
+        return absence is not None and absence.standing is Standing.PRESUMED_DEAD and self.can_read_from(devid)
+
+    def counts_as_replica(self, devid: int) -> bool:
+        """Whether a copy there counts for the replication policy: any device that is neither lost nor presumed so."""
+        return not self.is_lost(devid) and not self.is_presumed_dead(devid)
 
     # --- addresses (8.4) ----------------------------------------------------------------------------------------------
 

@@ -388,6 +388,12 @@ class Dup(ConflictError):
     """Duplicate name/number used."""
 
 
+class DeviceNotAbsent(ConflictError):
+    """Nothing is held against that device"""
+
+    hint = "`tawara status` shows which devices are absent."
+
+
 class FsckRunning(ConflictError):
     """A check (fsck) is running; stop it first"""
 

@@ -194,7 +194,8 @@ def _copy(
     """Where one copy is, what is seen of it, and why it is there."""
     where = _place(cluster, devid)
     if devid not in situation.on:
-        state = "is dead" if devid in cluster.devices else "is not known"
+        known = "is presumed dead" if cluster.is_presumed_dead(devid) else "is dead"
+        state = known if devid in cluster.devices else "is not known"
         return Sentence(Topic.COPY, f"{where}: does not count, for the device {state}", trouble=True)
     obstacle = why_unreadable(cluster, devid)
     seen = case.seen.get(devid)
@@ -432,7 +433,7 @@ def _of_deleted(cluster: Cluster, case: Case) -> list[Sentence]:
 def _remains(cluster: Cluster, case: Case, devid: int) -> Sentence:
     seen = case.seen.get(devid)
     where = _place(cluster, devid)
-    if not cluster.counts_as_replica(devid):
+    if cluster.is_lost(devid):
         return Sentence(Topic.COPY, f"{where}: gone with the device")
     if not cluster.can_delete_from(devid):
         decided = _decided(cluster, devid, (DeviceState.DOWN, DeviceState.READONLY), _NOT_ALIVE)

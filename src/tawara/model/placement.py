@@ -123,6 +123,6 @@ def _least_hopeless(cluster: Cluster, silent: Sequence[int], rng: Random) -> int
     """One of the devices that should not be read from now: rather one that only seems unreachable, a dead one last."""
 
     def hope(devid: int) -> tuple[bool, bool, float]:
-        return cluster.can_read_from(devid), cluster.counts_as_replica(devid), rng.random()
+        return cluster.can_read_from(devid), not cluster.is_lost(devid), rng.random()
 
     return max(silent, key=hope)

@@ -66,7 +66,7 @@ def judge(cluster: Cluster, groups: Iterable[Group]) -> Safety:
 def _count(safety: Safety, cluster: Cluster, group: Group, rng: random.Random) -> None:
     safety.files += group.files
     safety.bytes += group.bytes
-    there = [devid for devid in group.devids if cluster.counts_as_replica(devid)]
+    there = [devid for devid in group.devids if not cluster.is_lost(devid)]
     readable = [devid for devid in there if cluster.should_read_from(devid)]
     content = wants_no_more(cluster, group, there, rng)
     if not content:

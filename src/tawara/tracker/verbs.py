@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tawara.tracker import (
+    absences,
     devices,
     domains,
     explanation,
@@ -50,6 +51,7 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "server_setting": settings.server_setting,
         "server_settings": settings.server_settings,
         "set_server_setting": settings.set_server_setting,
+        "tawara_absences": absences.absences,
         "test": upkeep.test,
         "updateclass": files.updateclass,
     }
@@ -77,6 +79,7 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "tawara_census": oversight.tawara_census,
         "tawara_explain": explanation.tawara_explain,
         "tawara_status": oversight.tawara_status,
+        "tawara_trust": absences.trust,
         "update_class": domains.update_class,
         "update_host": hosts.update_host,
     }

@@ -105,7 +105,7 @@ class Delete:
     async def _delete(self, claim: Deletion, devid: int) -> _Gone | _Later:
         """Remove the fid's bytes from one device, or find that they are gone with it."""
         cluster = self._view.current
-        if not cluster.counts_as_replica(devid):  # dead, or unknown: MogileFS kept the row for ever
+        if cluster.is_lost(devid):  # dead, or unknown: MogileFS kept the row for ever
             return _Gone(devid)
         url = cluster.url(devid, claim.fid)
         if not cluster.can_delete_from(devid) or url is None:

@@ -16,10 +16,11 @@ from functools import partial
 import structlog
 
 from tawara.client.nodes import NodeClient
+from tawara.metadata import absences
 from tawara.metadata import cluster as rows
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
-from tawara.model import observation
+from tawara.model import absence, observation
 from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
 from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
 from tawara.model.health import DiskHealth
@@ -136,6 +137,7 @@ class Monitor:
             await asyncio.wait(list(self._looks.values()), timeout=PATIENCE + 0.5)
         await self._record_usage()
         self._publish()
+        await self._report_absences()
 
     def _look_ended(self, hostid: int, look: asyncio.Task[None]) -> None:
         if self._looks.get(hostid) is look:
@@ -273,6 +275,20 @@ class Monitor:
         if due:
             await self._metadata.write(rows.record_usage, due, now=now)
             await self._view.refresh()
+
+    async def _report_absences(self) -> None:
+        """Tell the others which devices that they may miss are seen here, and which are not."""
+        seen = self._view.current
+        if not absence.worth_reporting(seen):
+            return
+        changed = await self._metadata.write(absences.report, seen, self._view.rules)
+        if not changed:
+            return
+        known = (await self._view.refresh()).absences
+        for devid in changed:
+            was, now = seen.absences.get(devid), known.get(devid)
+            if (was and was.standing) is not (now and now.standing):
+                log.warning("device", device=devid, standing=str(now.standing) if now else "as usual again")
 
     # --- the side channel ---------------------------------------------------------------------------------------------
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, leases, queues, replicas
+from tawara.metadata import absences, files, leases, queues, replicas
 from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
+from tawara.model.cluster import Standing
 from tawara.model.errors import InvalidReplpolicy
 from tawara.model.explanation import Failure
 from tawara.model.files import Replication
@@ -28,6 +29,7 @@ from tawara.workers.runner import LEASE, Claimed
 log = structlog.get_logger(__name__)
 
 Held = Claimed[Replication]
+PRESUMED_DEAD = Standing.PRESUMED_DEAD
 
 
 class Replicate:
@@ -60,8 +62,19 @@ class Replicate:
         if not _is_due(await self._metadata.read(queues.next_replication), now):
             return []
         claims = await self._metadata.write(queues.claim_replications, limit=limit, now=now, lease=self._lease)
+        if claims:
+            await self._catch_up()
         counts = await self._metadata.read(replicas.counts, [claim.fid for claim in claims])
         return [Claimed(claim) for claim in sorted(claims, key=lambda claim: counts.get(claim.fid, 0))]
+
+    async def _catch_up(self) -> None:
+        """Know of every device that is presumed dead what the rows knew that were claimed for its sake.
+
+        With an older view of the cluster such a file would seem to have copies enough, and leave the queue for good.
+        """
+        known = {devid for devid, each in self._view.current.absences.items() if each.standing is PRESUMED_DEAD}
+        if known != await self._metadata.read(absences.presumed_dead):
+            await self._view.refresh()
 
     async def next_due(self) -> float | None:
         """See Worker."""

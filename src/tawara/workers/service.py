@@ -23,6 +23,7 @@ from tawara.workers.hasten import Hasten
 from tawara.workers.pace import PaceKeeper
 from tawara.workers.reap import GRACE, Reap
 from tawara.workers.rebalance import Rebalance
+from tawara.workers.replace import Replace
 from tawara.workers.replicate import Replicate
 from tawara.workers.runner import LEASE, Runner, Status, Worker
 from tawara.workers.sweep import PERIOD, Sweep
@@ -81,6 +82,7 @@ class Workers:
         self._add(checker, BATCHES, bells.fsck, files_in=len)
         mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
         self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
+        self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
         self._add(Census(metadata), 1, None)
         self._add(Failing(metadata, view), 1, None)

@@ -76,7 +76,7 @@ class Survey:
 
     async def _look_at(self, file: StoredFile, devid: int, hashtype: HashType | None) -> Replica:
         cluster = self._view.current
-        if not cluster.counts_as_replica(devid):
+        if cluster.is_lost(devid):
             return Replica(devid, Seen.LOST)
         url = cluster.url(devid, file.fid)
         if url is None or not cluster.can_read_from(devid):

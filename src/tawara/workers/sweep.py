@@ -74,7 +74,7 @@ class Sweep:
         url = cluster.url(devid, fid)
         # Since it was claimed it may have become a replica, of a mogilefsd that does not know of announcements.
         a_replica = devid in await self._metadata.read(replicas.devices_of, fid)
-        if not a_replica and cluster.counts_as_replica(devid) and url is not None:
+        if not a_replica and not cluster.is_lost(devid) and url is not None:
             try:
                 await self._nodes.delete(url)
             except NodeUnreachable as error:

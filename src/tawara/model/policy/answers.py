@@ -62,7 +62,7 @@ class Situation:
     def of(
         cls, cluster: Cluster, devids: Iterable[int], mindevcount: int, *, failed: Iterable[int] = (), size: int = 0
     ) -> Situation:
-        """What is known of a fid with replicas on `devids`; those on dead or unknown devices do not count (8.1)."""
+        """What is known of a fid with replicas on `devids`; only those on devices that count as replicas do (8.1)."""
         on = frozenset(devid for devid in devids if cluster.counts_as_replica(devid))
         return cls(cluster, on, mindevcount, frozenset(failed), size)
 
@@ -85,13 +85,23 @@ class Situation:
 
     @property
     def total_disks(self) -> int:
-        """How many devices could have a copy: those that are not dead."""
-        return sum(device.state is not DeviceState.DEAD for device in self.cluster.devices.values())
+        """How many devices could have a copy: those that are not dead, nor presumed so."""
+        return sum(map(self.cluster.counts_as_replica, self.cluster.devices))
 
     @property
     def hosts_alive(self) -> frozenset[int]:
         """The hosts of the devices in state alive."""
-        return frozenset(device.hostid for device in self.cluster.devices.values() if device.state is DeviceState.ALIVE)
+        return frozenset(map(self.host, self.alive))
+
+    @property
+    def alive(self) -> list[int]:
+        """The devices in state alive that are not presumed dead."""
+        cluster = self.cluster
+        return [
+            devid
+            for devid, device in cluster.devices.items()
+            if device.state is DeviceState.ALIVE and not cluster.is_presumed_dead(devid)
+        ]
 
     @property
     def candidates(self) -> list[int]:

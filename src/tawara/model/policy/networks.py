@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tawara.model.cluster import DeviceState
 from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation, TooHappy, in_order
 from tawara.model.policy.spread import answer
 from tawara.model.zones import Zones
@@ -22,10 +20,6 @@ def _zones(situation: Situation) -> dict[int, str]:
         host = cluster.hosts.get(device.hostid)
         found[devid] = zones.zone_of(host.ip) if host else f"host {device.hostid}"
     return found
-
-
-def _alive(situation: Situation) -> Iterable[int]:
-    return (devid for devid, device in situation.cluster.devices.items() if device.state is DeviceState.ALIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ class MultipleNetworks:
             return Happy()
         zones = _zones(situation)
         zones_on = {zones[devid] for devid in situation.on}
-        in_zones = len(zones_on) >= min(wanted, len({zones[devid] for devid in _alive(situation)}))
+        in_zones = len(zones_on) >= min(wanted, len({zones[devid] for devid in situation.alive}))
         hosts_on, hosts_alive = situation.hosts_on, situation.hosts_alive
         on_hosts = len(hosts_on) >= min(wanted, len(hosts_alive))
         if in_zones and on_hosts and (len(hosts_on) > wanted or on > wanted):
@@ -78,7 +72,7 @@ class HostsPerNetwork:
         zones = _zones(situation)
         devices_on = Counter(zones[devid] for devid in situation.on)
         hosts_on = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in situation.on})
-        hosts = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in _alive(situation)})
+        hosts = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in situation.alive})
         lacking = {
             zone
             for zone, number in self.wanted

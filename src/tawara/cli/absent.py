@@ -1,0 +1,53 @@
+"""What a person should know of devices that nobody sees: sentences for `tawara status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tawara.client import AsyncClient
+from tawara.client.answers import Absences
+from tawara.model import errors
+from tawara.model.cluster import Absence, Standing
+
+
+async def ask(client: AsyncClient) -> Absences:
+    """The absent devices; none from a tracker of MogileFS, which presumes nothing."""
+    try:
+        return await client.absences()
+    except errors.UnknownCommand:
+        return Absences({}, 0, "")
+
+
+def sentences(absences: Absences) -> list[str]:
+    """One for each standing that some devices have, and one for the brake that holds."""
+    by_standing: dict[Standing, dict[int, Absence]] = {}
+    for devid, absent in absences.devices.items():
+        by_standing.setdefault(absent.standing, {})[devid] = absent
+    found = [_sentence(standing, by_standing[standing], absences) for standing in Standing if standing in by_standing]
+    if absences.brake and Standing.SUSPECT in by_standing:
+        found.append(f"No further device is presumed dead: {absences.brake}")
+    return found
+
+
+def _sentence(standing: Standing, devices: Mapping[int, Absence], absences: Absences) -> str:
+    names = _names(sorted(devices))
+    match standing:
+        case Standing.SUSPECT:
+            longest = _minutes(max(each.seconds for each in devices.values()))
+            then = f"presumed dead after {_minutes(absences.after)}" if absences.after else "never presumed dead"
+            return f"{names}: suspect, nobody has seen it for {longest}; {then}"
+        case Standing.PRESUMED_DEAD:
+            undo = f"`tawara device trust {min(devices)}` undoes it"
+            return f"{names}: presumed dead, its files are being copied elsewhere; {undo}"
+        case Standing.TRUSTED:
+            return f"{names}: absent and trusted to come back, so its copies count"
+        case Standing.RETURNED:
+            return f"{names}: back again; copies too many are being trimmed"
+
+
+def _names(devids: Sequence[int]) -> str:
+    return ", ".join(f"dev{devid}" for devid in devids)
+
+
+def _minutes(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

@@ -1,0 +1,72 @@
+"""Has the files of devices that are presumed dead replicated elsewhere, and trimmed when the devices are back.
+
+Which device is which, the monitors have agreed upon (`model.absence`); nothing is written down about the files but that
+they wait for replication, whose policies know what counts. Nothing is queued while most hosts do not answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from tawara.metadata import absences
+from tawara.metadata.bell import Bell
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.absence import majority_is_silent
+
+log = structlog.get_logger(__name__)
+
+PERIOD = 5.0
+"""Seconds between two looks whether a device has files to be queued."""
+
+
+class Replace:
+    """See the module. A unit of work is a device: its files, in passes of one transaction each."""
+
+    name = "replace"
+
+    def __init__(self, metadata: Metadata, view: ClusterView, *, replicate_bell: Bell, period: float = PERIOD) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._replicate_bell = replicate_bell
+        self._period = period
+        self._under_way: set[int] = set()
+
+    async def take(self, limit: int) -> Sequence[int]:
+        """See Worker."""
+        cluster = self._view.current
+        if majority_is_silent(cluster):
+            return []
+        due = [devid for devid, absent in cluster.absences.items() if absent.to_queue]
+        taken = [devid for devid in due if devid not in self._under_way][:limit]
+        self._under_way.update(taken)
+        return taken
+
+    async def work(self, item: int) -> float | None:
+        """See Worker."""
+        count = 0
+        try:
+            while not majority_is_silent(self._view.current):
+                looked_at = await self._metadata.write(absences.queue_files, item)
+                if looked_at is None:
+                    break
+                count += looked_at
+                self._replicate_bell.ring()
+            await self._view.refresh()
+        finally:
+            self._under_way.discard(item)
+        log.info("files of a device were looked at", device=item, files=count)
+        return None
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return time.time() + self._period
+
+    async def renew(self, items: Sequence[int]) -> None:
+        """See Worker. Nothing to do: nothing is claimed, each pass is one transaction."""
+
+    async def release(self, items: Sequence[int]) -> None:
+        """See Worker. Nothing to do: nothing is claimed."""

@@ -1,0 +1,109 @@
+"""Hosts vanish and come back, and nobody does anything: real daemons, on one database."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tawara.client import Client
+from tests.acceptance.daemons import DOMAIN, Apart, apart
+from tests.acceptance.store import TAWARA
+
+FILES = 30
+PATIENCE = 90.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Apart]:
+    """Four hosts, a tracker and workers, and files that have their two copies."""
+    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db", nodes=4, processes=1) as started:
+        with (tmp_path / "tawara.toml").open("a") as configuration:
+            configuration.write("[care]\npresume_dead = 4\n")
+        del started.daemons["gateway"]
+        for name in ("tracker", "node1", "node2", "node3", "node4"):
+            started.daemons[name].start()
+        started.describe()
+        started.daemons["workers"].start()
+        with Client(started.tracker) as client:
+            for number in range(FILES):
+                client.put(DOMAIN, f"k{number}", b"content %d" % number)
+        until(lambda: set(copies(started).values()) == {2} and len(copies(started)) == FILES)
+        yield started
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def copies(store: Apart, *, but: int = 0) -> Counter[str]:
+    """How many copies of each fid are on the disks, but for those of one host."""
+    hosts = [number for number in range(1, store.nodes + 1) if number != but]
+    return Counter(path.name for number in hosts for path in store.directory.glob(f"h{number}/dev*/[0-9]/*/*/*.fid"))
+
+
+def status(store: Apart) -> dict[str, Any]:
+    """What `tawara status` tells; its exit code is that something is wrong."""
+    command = [*TAWARA, "status", "--json"]
+    environment = {**os.environ, "TAWARA_TRACKERS": store.tracker}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def standings(store: Apart) -> dict[int, str]:
+    """What is thought of each absent device."""
+    return {each["devid"]: each["standing"] for each in status(store)["absences"]}
+
+
+@pytest.mark.timeout(300)
+def test_a_node_dies_and_returns(store: Apart) -> None:
+    """A killed node's files are copied again by themselves; when it is back, the copies too many go by themselves."""
+    affected = set(copies(store)) - {name for name, count in copies(store, but=1).items() if count == 2}
+    assert affected
+    store.daemons["node1"].kill()
+    until(lambda: set(copies(store, but=1).values()) == {2} and len(copies(store, but=1)) == FILES)
+    told = status(store)
+    assert {each["devid"]: each["standing"] for each in told["absences"]} == dict.fromkeys((1, 2), "presumed dead")
+    assert any("presumed dead" in problem and "trust" in problem for problem in told["problems"])
+    assert {device["devid"]: device["state"] for device in told["devices"]}[1] == "alive"
+    assert sum(copies(store).values()) == 2 * FILES + len(affected)
+    with Client(store.tracker) as client:
+        assert all(client.get(DOMAIN, f"k{number}") == b"content %d" % number for number in range(FILES))
+    store.daemons["node1"].start()
+    until(lambda: set(copies(store).values()) == {2} and not standings(store))
+    with Client(store.tracker) as client:
+        assert all(client.get(DOMAIN, f"k{number}") == b"content %d" % number for number in range(FILES))
+
+
+@pytest.mark.timeout(300)
+def test_most_nodes_die_at_once(store: Apart) -> None:
+    """When two of four hosts vanish together nothing is copied, and it is said why; with one back, the other is."""
+    before = copies(store)
+    for name in ("node1", "node2"):
+        store.daemons[name].kill()
+    until(lambda: len(standings(store)) == 4)
+    until(lambda: all(each["seconds"] > 6 for each in status(store)["absences"]))
+    told = status(store)
+    assert {each["standing"] for each in told["absences"]} == {"suspect"}
+    assert "2 of 4 hosts" in told["brake"]
+    assert any(told["brake"] in problem for problem in told["problems"])
+    store.daemons["node3"].kill()
+    until(lambda: "that is most of them" in status(store)["brake"])
+    store.daemons["node3"].start()
+    assert copies(store) == before
+    store.daemons["node2"].start()
+    until(lambda: set(copies(store, but=1).values()) == {2} and len(copies(store, but=1)) == FILES)
+    store.run("host", "trust", "h1")
+    assert standings(store) == {1: "trusted", 2: "trusted"}

@@ -1,0 +1,184 @@
+"""When devices that do not answer are presumed dead, and what keeps the store from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.absence import LONGEST_STEP, Rules, brake, judge, majority_is_silent, worth_reporting
+from tawara.model.cluster import Absence, Cluster, DeviceState, HostState, Observation, Observed, Standing
+from tests.unit.model.clusters import cluster, clusters
+
+GONE = Observation(Observed.UNREACHABLE)
+RULES = Rules(after=60, hosts=0.34, bytes=0.5)
+FIVE_HOSTS = {1: [1, 2], 2: [3, 4], 3: [5, 6], 4: [7, 8], 5: [9, 10]}
+
+
+def unseen(whole: Cluster, *devids: int) -> Cluster:
+    """The same cluster, in which nobody answers for these devices."""
+    return whole.with_observations({**whole.observed, **dict.fromkeys(devids, GONE)})
+
+
+def after(whole: Cluster, changes: Mapping[int, Absence | None]) -> Cluster:
+    """The cluster with the changes written down."""
+    now = {**whole.absences, **changes}
+    return replace(whole, absences={devid: each for devid, each in now.items() if each is not None})
+
+
+def watch(whole: Cluster, seconds: int, *, step: int = 5, rules: Rules = RULES) -> Cluster:
+    """The cluster after it was looked at for so long, and nothing changed."""
+    for _ in range(0, seconds, step):
+        whole = after(whole, judge(whole, dict.fromkeys(whole.absences, step), rules))
+    return whole
+
+
+def dead(whole: Cluster) -> set[int]:
+    """The devices that are presumed dead."""
+    return {devid for devid in whole.devices if whole.is_presumed_dead(devid)}
+
+
+def test_suspect_at_once_and_presumed_dead_in_time() -> None:
+    """A device that does not answer is suspect in the first round, and presumed dead after the delay, not before."""
+    whole = unseen(cluster(FIVE_HOSTS), 1, 2)
+    first = watch(whole, 5)
+    assert {each.standing for each in first.absences.values()} == {Standing.SUSPECT}
+    assert first.counts_as_replica(1)
+    assert dead(watch(first, 55)) == set()
+    later = watch(first, 60)
+    assert dead(later) == {1, 2}
+    assert later.absences[1].to_queue
+    assert not later.counts_as_replica(1)
+    assert not later.is_lost(1)
+
+
+def test_zero_means_never() -> None:
+    """With a delay of 0 nothing is ever presumed dead."""
+    assert dead(watch(unseen(cluster(FIVE_HOSTS), 1), 1000, rules=replace(RULES, after=0))) == set()
+
+
+def test_a_clock_that_jumps_counts_little() -> None:
+    """One observation counts a few seconds at most, whatever the clock says, and never less than nothing."""
+    whole = watch(unseen(cluster(FIVE_HOSTS), 1), 5)
+    assert after(whole, judge(whole, {1: 3600}, RULES)).absences[1].seconds == LONGEST_STEP
+    assert after(whole, judge(whole, {1: -3600}, RULES)).absences[1].seconds == 0
+
+
+def test_whoever_sees_it_clears_it() -> None:
+    """That one process sees a suspect device is enough, whatever others have counted."""
+    whole = watch(unseen(cluster(FIVE_HOSTS), 1), 50)
+    assert whole.absences[1].seconds
+    assert after(whole, judge(cluster(FIVE_HOSTS).with_observations({}), {}, RULES)).absences == whole.absences
+    elsewhere = replace(cluster(FIVE_HOSTS), absences=whole.absences)
+    assert after(elsewhere, judge(elsewhere, {1: 5}, RULES)).absences == {}
+
+
+def test_returned() -> None:
+    """What returns counts again at once, and its files are to be looked at once more."""
+    back = watch(unseen(cluster(FIVE_HOSTS), 1), 70).with_observations(cluster(FIVE_HOSTS).observed)
+    assert not back.should_get_new_files(1)
+    now = watch(back, 5)
+    assert now.absences == {1: Absence(Standing.RETURNED, 0, to_queue=True)}
+    assert now.counts_as_replica(1)
+    assert now.should_get_new_files(1)
+    gone_again = watch(unseen(now, 1), 70)
+    assert dead(gone_again) == {1}
+
+
+def test_trusted() -> None:
+    """What a person trusts is not presumed dead however long it takes."""
+    whole = unseen(replace(cluster(FIVE_HOSTS), absences={1: Absence(Standing.TRUSTED)}), 1)
+    assert dead(watch(whole, 1000)) == set()
+    assert brake(whole, replace(RULES, bytes=0.0)) is None
+
+
+def test_a_switch_that_fails_is_not_ten_disks_that_die() -> None:
+    """When more hosts vanish at once than the share allows, none of them is presumed dead; it is said why."""
+    whole = watch(unseen(cluster(FIVE_HOSTS), 1, 2, 3, 4), 1000)
+    assert dead(whole) == set()
+    assert "2 of 5 hosts" in (brake(whole, RULES) or "")
+    one_is_back = whole.with_observations({**whole.observed, **dict.fromkeys((1, 2), cluster(FIVE_HOSTS).observed[1])})
+    assert dead(watch(one_is_back, 10)) == {3, 4}
+
+
+def test_the_share_of_the_bytes() -> None:
+    """Many disks in many hosts: no host is absent, and yet too much is."""
+    whole = watch(unseen(cluster(FIVE_HOSTS), 1, 3, 5), 1000, rules=replace(RULES, bytes=0.25))
+    assert dead(whole) == set()
+    assert "30% of the bytes" in (brake(whole, replace(RULES, bytes=0.25)) or "")
+
+
+def test_nothing_happens_while_most_hosts_are_silent() -> None:
+    """A process that is cut off from most hosts does not even count."""
+    whole = unseen(cluster(FIVE_HOSTS), *range(1, 7))
+    assert majority_is_silent(whole)
+    assert not worth_reporting(whole)
+    assert judge(whole, {}, Rules(after=1, hosts=1.0, bytes=1.0)) == {}
+    assert "3 of 5 hosts" in (brake(whole, RULES) or "")
+
+
+@pytest.mark.parametrize("state", [DeviceState.DOWN, DeviceState.DEAD])
+def test_what_people_decide_comes_first(state: DeviceState) -> None:
+    """A device that is declared down or dead is neither suspect nor presumed dead any more."""
+    whole = watch(unseen(cluster(FIVE_HOSTS), 1), 70)
+    declared = replace(whole, devices={**whole.devices, 1: replace(whole.devices[1], state=state)})
+    assert dead(declared) == set()
+    assert declared.counts_as_replica(1) is (state is DeviceState.DOWN)
+    assert worth_reporting(declared)
+    assert after(declared, judge(declared, {}, RULES)).absences == {}
+
+
+# --- for every history ------------------------------------------------------------------------------------------------
+
+_looks = st.lists(
+    st.tuples(st.sets(st.integers(1, 9)), st.integers(-5, 3600), st.one_of(st.none(), st.integers(1, 9))), max_size=25
+)
+
+
+@given(
+    clusters(),
+    _looks,
+    st.builds(Rules, st.integers(0, 40), st.floats(0, 1), st.floats(0, 1)),
+)
+def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | None]], rules: Rules) -> None:
+    """Whatever is seen, and whomever people trust: nothing more is presumed dead than the brakes allow."""
+    whole = replace(whole, observed={devid: Observation(Observed.WRITEABLE) for devid in whole.devices})
+    total = {device.hostid for device in whole.devices.values() if whole.can_read_from(device.devid)}
+    for missing, elapsed, trusted in history:
+        seen = unseen(replace(whole, observed=dict(whole.observed)), *(missing & whole.devices.keys()))
+        if trusted in seen.absences:
+            assert trusted is not None
+            seen = replace(seen, absences={**seen.absences, trusted: Absence(Standing.TRUSTED)})
+        changes = judge(seen, dict.fromkeys(seen.absences, elapsed), rules)
+        assert worth_reporting(seen) or not changes
+        now = after(seen, changes)
+        new = dead(now) - dead(seen)
+        if new:
+            assert rules.after
+            assert not majority_is_silent(seen)
+            assert brake(now, rules) is None
+            assert all(seen.absences[devid].seconds + LONGEST_STEP >= rules.after for devid in new)
+            assert new <= missing
+            wholly = {
+                hostid
+                for hostid in total
+                if all(
+                    devid in dead(now)
+                    for devid, device in now.devices.items()
+                    if device.hostid == hostid and now.can_read_from(devid)
+                )
+            }
+            assert len(wholly) <= rules.hosts * len(total) + 1e-6
+        for devid, device in now.devices.items():
+            if device.state in (DeviceState.DOWN, DeviceState.DEAD) or now.hosts[device.hostid].state in (
+                HostState.DOWN,
+                HostState.DEAD,
+            ):
+                assert devid not in now.absences
+                assert now.counts_as_replica(devid) is (device.state is not DeviceState.DEAD)
+            elif devid not in missing:
+                assert now.counts_as_replica(devid)
+        whole = replace(now, observed=whole.observed)
