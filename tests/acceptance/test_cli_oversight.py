@@ -190,3 +190,29 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: S
             for each in said("device", "list", "--json").splitlines()
         }
         assert states == {1: "alive", 2: "alive", 3: "drain", 4: "alive"}
+
+
+def test_dry_runs(store: Cluster, said: Said) -> None:
+    """What would be removed is said, or why not, with the exit code that the removal has; nothing is removed by it."""
+    with Client(store.trackers) as client:
+        client.put("d", "cat", b"a body")
+    assert "has 1 file, for example 'cat'" in said("domain", "remove", "d", "--dry-run", code=4)
+    (told,) = map(json.loads, said("class", "remove", "d", "md5", "-n", "--json").splitlines())
+    assert (told["refused"], told["class"]) == (None, "md5")
+    assert "dev1 (alive) and dev2 (alive)" in said("host", "remove", "h1", "--dry-run", code=4)
+    assert "only a device that is dead is removed" in said("device", "remove", "1", "--dry-run", code=4)
+    assert "nothing would be removed" in said("settings", "remove", "skip_mkcol", "--dry-run")
+    assert "one failure from loss" in said("device", "change", "1", "--state", "dead", "--dry-run", code=None)
+    assert "it would be read last" in said("device", "change", "1", "--state", "drain", "--dry-run")
+    assert said("class", "list").count("md5") == 1
+    assert '"state": "dead"' not in said("device", "list", "--json")
+    said("domain", "remove", "d", code=4)
+    said("device", "remove", "1", code=4)
+    said("settings", "set", "skip_mkcol", "1")
+    said("settings", "remove", "skip_mkcol")
+    assert said("settings", "get", "skip_mkcol") == "\n"
+    said("device", "add", "9", "--host", "h1")
+    said("device", "change", "9", "--state", "dead")
+    assert "would be removed" in said("device", "remove", "9", "--dry-run")
+    said("device", "remove", "9")
+    assert '"devid": 9' not in said("device", "list", "--json")

@@ -93,6 +93,10 @@ OUTCOMES = {
     "tawara_status": "OK",
     "tawara_absences": "OK",
     "tawara_trust": "OK bad_params no_device unknown_host device_not_absent",
+    "tawara_delete_device": "OK no_device device_in_use",
+    "tawara_removal": "OK bad_params no_domain domain_not_found no_class class_not_found no_host unknown_host no_device"
+    " not_writable",
+    "tawara_remove_setting": "OK bad_params not_writable",
     "tawara_explain": "OK no_domain unreg_domain no_key",
 }
 """Command -> the outcomes that it can have (reference: sections 3 to 5, and what we add)."""

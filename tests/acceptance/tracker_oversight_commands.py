@@ -57,4 +57,68 @@ TRANSCRIPTS = {
 > tawara_census after=1
 < OK counted_at=*&all_groups=2&groups=1&group1_domain=d&group1_class=default&group1_devids=1,2&*
 """,
+    "tawara_removal: what is refused, and what would be done": """
+> tawara_removal
+< ERR bad_params *
+> tawara_removal what=everything
+< ERR bad_params *
+> tawara_removal what=domain
+< ERR no_domain *
+> tawara_removal what=domain&domain=x
+< ERR domain_not_found *
+> tawara_removal what=domain&domain=d
+< OK refusal=domain_has_classes&sentences=1&sentence1=Domain+d+has+classes+of+its+own:+md5*
+> tawara_removal what=class&domain=d
+< ERR no_class *
+> tawara_removal what=class&domain=d&class=x
+< ERR class_not_found *
+> tawara_removal what=class&domain=d&class=md5
+< OK refusal=&sentences=1&sentence1=Class+md5+of+d*would+be+removed
+> tawara_removal what=host
+< ERR no_host *
+> tawara_removal what=host&host=x
+< ERR unknown_host *
+> tawara_removal what=host&host=one
+< OK refusal=host_not_empty&*
+> tawara_removal what=device&devid=9
+< ERR no_device *
+> tawara_removal what=device&devid=1
+< OK refusal=device_in_use&*
+> tawara_removal what=setting&key=schema_version
+< ERR not_writable *
+> tawara_removal what=setting&key=skip_mkcol
+< OK refusal=&sentences=1&*nothing+would+be+removed
+> get_domains
+< OK domains=1&domain1=d&domain1classes=2&*
+""",
+    "tawara_delete_device: only what is dead and empty": """
+! FILE_ON 7 2
+> tawara_delete_device devid=9
+< ERR no_device *
+> tawara_delete_device devid=2
+< ERR device_in_use dev2+on+one+is+readonly*
+> set_state host=one&device=2&state=dead
+< OK
+> tawara_delete_device devid=2
+< ERR device_in_use *not+replaced+yet
+! NOT_ON 7 2
+> tawara_delete_device devid=2
+< OK
+> get_devices
+< OK devices=1&dev1_devid=1&*
+""",
+    "tawara_remove_setting": """
+> tawara_remove_setting
+< ERR bad_params *
+> tawara_remove_setting key=schema_version
+< ERR not_writable *
+> set_server_setting key=skip_mkcol&value=1
+< OK
+> tawara_removal what=setting&key=skip_mkcol
+< OK refusal=&*now+%271%27*
+> tawara_remove_setting key=skip_mkcol
+< OK
+> server_setting key=skip_mkcol
+< OK key=skip_mkcol&value=
+""",
 }

@@ -45,10 +45,10 @@ _COMMANDS: Final = (
     (_CLUSTER, "domain", "tawara.cli.domain:app", "List, add and remove domains"),
     (_CLUSTER, "class", "tawara.cli.storage_class:app", "List, add, change and remove storage classes"),
     (_CLUSTER, "host", "tawara.cli.host:app", "List, add, change and remove hosts"),
-    (_CLUSTER, "device", "tawara.cli.device:app", "List, add and change devices"),
+    (_CLUSTER, "device", "tawara.cli.device:app", "List, add, change and remove devices"),
     (_CLUSTER, "fsck", "tawara.cli.fsck:app", "Check every file, and put right what can be"),
     (_CLUSTER, "rebalance", "tawara.cli.rebalance:app", "Move files between devices"),
-    (_CLUSTER, "settings", "tawara.cli.settings:app", "List and change the cluster's settings"),
+    (_CLUSTER, "settings", "tawara.cli.settings:app", "List, change and remove the cluster's settings"),
     (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),
 )
 

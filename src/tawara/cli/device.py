@@ -1,4 +1,4 @@
-"""`tawara device`: list, add and change devices."""
+"""`tawara device`: list, add, change and remove devices."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
+from tawara.cli.dry_run import DryRun
+from tawara.cli.dry_run import show as show_dry_run
 from tawara.cli.health import shown_health
 from tawara.cli.session import DEFAULT, Session
+from tawara.cli.simulate import foretell
 from tawara.client import AsyncClient
 from tawara.model import errors
 from tawara.model.cluster import DeviceState
+from tawara.model.errors import Exit
 
-app = App(name="device", help="List, add and change devices.")
+app = App(name="device", help="List, add, change and remove devices.")
 
 
 @app.command(name=["list", "ls"])
@@ -77,8 +81,9 @@ async def change(
     *,
     state: DeviceState | None = None,
     weight: Annotated[int | None, Parameter(help="How much it is read from, relative to the others.")] = None,
+    dry_run: DryRun = False,
     session: Session = DEFAULT,
-) -> None:
+) -> int:
     """Change a device.
 
     A dead device's files are copied again from elsewhere; a dead device never comes back to life.
@@ -86,6 +91,8 @@ async def change(
     For example:
 
         tawara device change 5 --state drain
+
+        tawara device change 5 --state dead --dry-run
 
     Parameters
     ----------
@@ -98,10 +105,58 @@ async def change(
         raise errors.UsageError("Change what? Say --state or --weight")
     async with session.client() as client:
         host = await _host_of(client, devid)
+        if dry_run:
+            return await _foresee(client, session, devid, state)
         if weight is not None:
             await client.set_device_weight(host, devid, weight)
         if state is not None:
             await client.set_device_state(host, devid, state)
+    return Exit.OK
+
+
+async def _foresee(client: AsyncClient, session: Session, devid: int, state: DeviceState | None) -> int:
+    """Say what a change would mean: of a device that is declared dead the same as `tawara simulate --lose` does."""
+    now = next(each.state for each in await client.devices() if each.devid == devid)
+    if state is DeviceState.DEAD and now is not DeviceState.DEAD:
+        return await foretell(client, [f"dev{devid}"], session)
+    refused = now is DeviceState.DEAD and state is DeviceState.ALIVE
+    text = errors.StateTooHigh().message if refused else f"dev{devid} is {now}: {_EFFECTS[state]}"
+    if session.json:
+        refusal = errors.StateTooHigh.code if refused else None
+        output.json_line({"devid": devid, "state": state, "refused": refusal, "sentences": [text]})
+    else:
+        output.line(f"{text}.")
+    return errors.StateTooHigh.exit if refused else Exit.OK
+
+
+_EFFECTS: dict[DeviceState | None, str] = {
+    DeviceState.ALIVE: "it would be read and written",
+    DeviceState.READONLY: "it would be read, and neither written to nor deleted from",
+    DeviceState.DRAIN: "it would be read last and get no new files",
+    DeviceState.DOWN: "it would be neither read nor written, and its copies would still count",
+    DeviceState.DEAD: "it would stay dead",
+    None: "only how often it is read from would change",
+}
+
+
+@app.command(name=["remove", "rm"])
+async def remove(devid: int, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
+    """Remove a device that is dead and of which nothing is left: its files have been copied again from elsewhere.
+
+    For example:
+
+        tawara device remove 5 --dry-run
+
+    Parameters
+    ----------
+    devid
+        Its number.
+    """
+    async with session.client() as client:
+        if dry_run:
+            return await show_dry_run(client, session, "device", devid=devid)
+        await client.delete_device(devid)
+    return Exit.OK
 
 
 @app.command

@@ -5,7 +5,10 @@ from __future__ import annotations
 from cyclopts import App
 
 from tawara.cli import output
+from tawara.cli.dry_run import DryRun
+from tawara.cli.dry_run import show as show_dry_run
 from tawara.cli.session import DEFAULT, Session
+from tawara.model.errors import Exit
 
 app = App(name="domain", help="List, add and remove domains.")
 
@@ -37,7 +40,15 @@ async def add(domain: str, *, session: Session = DEFAULT) -> None:
 
 
 @app.command(name=["remove", "rm"])
-async def remove(domain: str, *, session: Session = DEFAULT) -> None:
-    """Remove a domain that has neither files nor classes of its own."""
+async def remove(domain: str, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
+    """Remove a domain that has neither files nor classes of its own.
+
+    For example:
+
+        tawara domain remove photos --dry-run
+    """
     async with session.client() as client:
+        if dry_run:
+            return await show_dry_run(client, session, "domain", domain=domain)
         await client.delete_domain(domain)
+    return Exit.OK

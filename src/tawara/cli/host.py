@@ -8,8 +8,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
+from tawara.cli.dry_run import DryRun
+from tawara.cli.dry_run import show as show_dry_run
 from tawara.cli.session import DEFAULT, Session
 from tawara.model.cluster import HostState
+from tawara.model.errors import Exit
 
 app = App(name="host", help="List, add, change and remove hosts.")
 
@@ -128,7 +131,15 @@ async def trust(host: str, /, *, session: Session = DEFAULT) -> None:
 
 
 @app.command(name=["remove", "rm"])
-async def remove(host: str, /, *, session: Session = DEFAULT) -> None:
-    """Remove a host that has no devices."""
+async def remove(host: str, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
+    """Remove a host that has no devices.
+
+    For example:
+
+        tawara host remove store1 --dry-run
+    """
     async with session.client() as client:
+        if dry_run:
+            return await show_dry_run(client, session, "host", host=host)
         await client.delete_host(host)
+    return Exit.OK

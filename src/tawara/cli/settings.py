@@ -1,13 +1,16 @@
-"""`tawara settings`: list and change the cluster's settings."""
+"""`tawara settings`: list, change and remove the cluster's settings."""
 
 from __future__ import annotations
 
 from cyclopts import App
 
 from tawara.cli import output
+from tawara.cli.dry_run import DryRun
+from tawara.cli.dry_run import show as show_dry_run
 from tawara.cli.session import DEFAULT, Session
+from tawara.model.errors import Exit
 
-app = App(name="settings", help="List and change the cluster's settings.")
+app = App(name="settings", help="List, change and remove the cluster's settings.")
 
 
 @app.command(name=["list", "ls"])
@@ -42,3 +45,18 @@ async def change(key: str, value: str, /, *, session: Session = DEFAULT) -> None
     """
     async with session.client() as client:
         await client.set_setting(key, value)
+
+
+@app.command(name=["remove", "rm"])
+async def remove(key: str, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
+    """Have a setting be what it is when nobody sets it.
+
+    For example:
+
+        tawara settings remove skip_mkcol --dry-run
+    """
+    async with session.client() as client:
+        if dry_run:
+            return await show_dry_run(client, session, "setting", key=key)
+        await client.remove_setting(key)
+    return Exit.OK

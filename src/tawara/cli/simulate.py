@@ -48,11 +48,27 @@ async def simulate(
     if not lose:
         raise errors.UsageError("Lose what? Say --lose HOST or --lose devN")
     async with session.client() as client:
-        cluster = await snapshot(client)
-        lost = devices_named(cluster, lose)
-        counted_at, named = await client.census(recount=recount)
-        if rate is None:
-            rate = await _measured(client)
+        return await foretell(client, lose, session, rate=rate, byte_rate=byte_rate, recount=recount)
+
+
+_lose = lose
+
+
+async def foretell(
+    client: AsyncClient,
+    names: Sequence[str],
+    session: Session,
+    *,
+    rate: float | None = None,
+    byte_rate: float | None = None,
+    recount: bool = False,
+) -> int:
+    """Show what losing these would mean; the exit code that `simulate` explains."""
+    cluster = await snapshot(client)
+    lost = devices_named(cluster, names)
+    counted_at, named = await client.census(recount=recount)
+    if rate is None:
+        rate = await _measured(client)
     outcome = _lose(cluster, numbered(cluster, named), lost)
     seconds = outcome.seconds(rate, None if byte_rate is None else byte_rate * 1e6)
     if session.json:
@@ -62,9 +78,6 @@ async def simulate(
     if outcome.total("lost").files:
         return Exit.CORRUPT
     return Exit.OK if outcome.holds_all else Exit.FAILURE
-
-
-_lose = lose
 
 
 def devices_named(cluster: Cluster, names: Sequence[str]) -> list[int]:

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from tawara.cli import output
+from tawara.cli.dry_run import DryRun
+from tawara.cli.dry_run import show as show_dry_run
 from tawara.cli.session import DEFAULT, Session
 from tawara.model.cluster import HashType
+from tawara.model.errors import Exit
 
 app = App(name="class", help="List, add, change and remove storage classes.")
 
@@ -94,7 +97,15 @@ async def change(
 
 
 @app.command(name=["remove", "rm"])
-async def remove(domain: str, name: str, /, *, session: Session = DEFAULT) -> None:
-    """Remove a class that has no files."""
+async def remove(domain: str, name: str, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
+    """Remove a class that has no files.
+
+    For example:
+
+        tawara class remove photos thumbnails --dry-run
+    """
     async with session.client() as client:
+        if dry_run:
+            return await show_dry_run(client, session, "class", **{"domain": domain, "class": name})
         await client.delete_class(domain, name)
+    return Exit.OK

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from tawara.client import answers
 from tawara.client.answers import Absences, DeviceInfo, DomainInfo, FsckLine, FsckStatus
-from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus
+from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus, read_removal
 from tawara.client.trackers import Trackers
 from tawara.model import errors
 from tawara.model.cluster import DeviceState, HashType, Host, HostState
 from tawara.model.explanation import Explanation
 from tawara.model.rebalance import State
+from tawara.model.removal import Removal
 from tawara.wire.line import Value
 
 
@@ -180,6 +181,22 @@ class Administration:
         """The same for whatever has, or had, this number."""
         args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
         return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
+
+    async def removal(self, what: str, **names: Value) -> Removal:
+        """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
+
+        Raises what says that there is no such thing, NotWritable. A tracker of MogileFS does not know this:
+        UnknownCommand.
+        """
+        return await self._trackers.ask_for(read_removal, "tawara_removal", {"what": what, **names})
+
+    async def delete_device(self, devid: int) -> None:
+        """Remove a device that is dead and of which nothing is left. Raises NoDevice, DeviceInUse."""
+        await self._trackers.ask("tawara_delete_device", {"devid": devid}, settled_by=(errors.NoDevice,))
+
+    async def remove_setting(self, key: str) -> None:
+        """Have a setting be what it is when nobody sets it. Raises NotWritable."""
+        await self._trackers.ask("tawara_remove_setting", {"key": key})
 
     async def store_status(self, *, recount: bool = False) -> StoreStatus:
         """How safe the files are, what waits, and how fast it is done; `recount` has the files counted first.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from tawara.model import errors
 from tawara.model.backlog import Queue
+from tawara.model.removal import Removal
 from tawara.model.safety import Safety, Tally
 
 Reply = Mapping[str, bytes]
@@ -101,6 +103,13 @@ class CensusPage:
                 for number in range(1, _number(reply, "groups") + 1)
             ),
         )
+
+
+def read_removal(reply: Reply) -> Removal:
+    """From the reply to tawara_removal."""
+    sentences = tuple(_text(reply, f"sentence{number}") for number in range(1, _number(reply, "sentences") + 1))
+    refusal = _text(reply, "refusal")
+    return Removal(sentences, errors.BY_CODE.get(refusal, errors.ConflictError) if refusal else None)
 
 
 def _queue(reply: Reply, prefix: str) -> Queue:

@@ -378,6 +378,10 @@ class HostNotEmpty(ConflictError):
     """Unable to delete host; it contains devices still"""
 
 
+class DeviceInUse(ConflictError):
+    """The device is not dead, or has files still"""
+
+
 class ExistingDevid(ConflictError):
     """A device with that id exists already"""
 

@@ -76,7 +76,8 @@ _WRITABLE: dict[str, Reader] = {
 _WRITABLE_FAMILIES: dict[str, Reader] = {"slave_": _unless_empty, "zone_": _networks, "queue_": _anything}
 
 
-def _reader(field: str) -> Reader | None:
+def reader_of(field: str) -> Reader | None:
+    """What reads the values of a setting that clients may change; None for others."""
     if not _NAME.fullmatch(field) or len(field) > _LONGEST_NAME:
         return None
     if field in _WRITABLE:
@@ -104,7 +105,7 @@ async def server_setting(tracker: Tracker, call: Call) -> Args:
 async def set_server_setting(tracker: Tracker, call: Call) -> Args:
     """Change a setting of those that clients may change."""
     field = call.name("key", errors.BadParams)
-    reader = _reader(field)
+    reader = reader_of(field)
     if reader is None:
         raise errors.NotWritable
     text = call.text("value")

@@ -1,0 +1,141 @@
+"""What removing a part of the cluster would mean, or why it would be refused: for a dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tawara.model import errors
+from tawara.model.cluster import DEFAULT_CLASS, DeviceState
+from tawara.model.spans import counted, listed
+
+MOST: Final = 100_000
+"""Where counting ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The answer of a dry run."""
+
+    sentences: tuple[str, ...]
+    refusal: type[errors.TawaraError] | None = None
+    """The error with which it would be refused; None if it would be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFacts:
+    """What is in a domain."""
+
+    name: str
+    files: int
+    """Up to `MOST`."""
+    uploads: int
+    classes: tuple[str, ...]
+    """Those that have a row of their own, without `default`."""
+    example: bytes | None = None
+    """A key of it."""
+
+
+def of_domain(facts: DomainFacts) -> Removal:
+    """Removing a domain."""
+    if facts.files:
+        example = f", for example {facts.example.decode('utf-8', 'replace')!r}" if facts.example else ""
+        return Removal(
+            (f"Domain {facts.name} has {_many(facts.files, 'file')}{example}: they have to go first",),
+            errors.DomainHasFiles,
+        )
+    if facts.classes:
+        return Removal(
+            (f"Domain {facts.name} has classes of its own: {listed(list(facts.classes))}; they have to go first",),
+            errors.DomainHasClasses,
+        )
+    said = [f"Domain {facts.name}, which is empty, would be removed"]
+    if facts.uploads:
+        said.append(f"{_many(facts.uploads, 'upload')} into it that are open could not be closed any more")
+    return Removal(tuple(said))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """What is in a class."""
+
+    domain: str
+    name: str
+    files: int
+    uploads: int
+
+
+def of_class(facts: ClassFacts) -> Removal:
+    """Removing a class."""
+    if facts.name == DEFAULT_CLASS:
+        return Removal(("The class default belongs to its domain, and goes with it",), errors.NodelDefaultClass)
+    if facts.files:
+        return Removal(
+            (
+                f"Class {facts.name} of {facts.domain} has {_many(facts.files, 'file')}:"
+                " they have to be deleted, or moved to another class, first",
+            ),
+            errors.ClassHasFiles,
+        )
+    said = [f"Class {facts.name} of {facts.domain}, which has no files, would be removed"]
+    if facts.uploads:
+        said.append(f"{_many(facts.uploads, 'upload')} for it that are open would be stored in a class that is gone")
+    return Removal(tuple(said))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What is on a device."""
+
+    devid: int
+    host: str
+    state: DeviceState
+    replicas: int
+    """Rows of replicas, up to `MOST`."""
+    copies: int
+    """Announced copies."""
+
+
+def of_device(facts: DeviceFacts) -> Removal:
+    """Removing a device: only one that is dead, and of which nothing is left to be remembered."""
+    name = f"dev{facts.devid} on {facts.host}"
+    if facts.state is not DeviceState.DEAD:
+        has = f", and has {_many(facts.replicas, 'copy')}" if facts.replicas else ""
+        return Removal(
+            (f"{name} is {facts.state}{has}: only a device that is dead is removed (`tawara device change`)",),
+            errors.DeviceInUse,
+        )
+    if facts.replicas or facts.copies:
+        return Removal(
+            (f"{name} is dead, but {_many(facts.replicas + facts.copies, 'copy')} on it are not replaced yet",),
+            errors.DeviceInUse,
+        )
+    return Removal((f"{name}, which is dead and of which nothing is left, would be removed",))
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What is in a host."""
+
+    name: str
+    devices: Mapping[int, DeviceState] = field(default_factory=dict)
+
+
+def of_host(facts: HostFacts) -> Removal:
+    """Removing a host."""
+    if facts.devices:
+        names = listed([f"dev{devid} ({state})" for devid, state in sorted(facts.devices.items())])
+        return Removal((f"Host {facts.name} has devices: {names}; they have to be removed first",), errors.HostNotEmpty)
+    return Removal((f"Host {facts.name}, which has no devices, would be removed",))
+
+
+def of_setting(field_name: str, value: str | None) -> Removal:
+    """Removing a setting, which goes back to what it is when nobody sets it."""
+    if value is None:
+        return Removal((f"Setting {field_name} is not set: nothing would be removed",))
+    return Removal((f"Setting {field_name}, now {value!r}, would go back to its default",))
+
+
+def _many(number: int, thing: str) -> str:
+    return counted(number, thing) if number < MOST else f"{MOST:,} or more {counted(2, thing).split()[1]}"

@@ -1,0 +1,67 @@
+"""The verbs of ours about removing: what it would mean (a dry run), and the parts that MogileFS cannot remove."""
+
+from __future__ import annotations
+
+from tawara.metadata import cluster as rows
+from tawara.metadata import removal
+from tawara.model import errors
+from tawara.model import removal as model
+from tawara.model.removal import Removal
+from tawara.tracker.context import Call, Tracker
+from tawara.tracker.settings import reader_of
+from tawara.wire.line import Args, Value
+
+_LARGEST_DEVID = 2**31 - 1
+
+
+async def tawara_removal(tracker: Tracker, call: Call) -> Args:
+    """What removing something would mean: `what` is domain, class, host, device or setting. Nothing is changed.
+
+    It is a verb of its own, so that a tracker of MogileFS refuses it instead of removing.
+    """
+    found = await _look(tracker, call)
+    reply: dict[str, Value] = {
+        "refusal": found.refusal.code if found.refusal else "",
+        "sentences": len(found.sentences),
+    }
+    return reply | {f"sentence{number}": text for number, text in enumerate(found.sentences, 1)}
+
+
+async def _look(tracker: Tracker, call: Call) -> Removal:
+    read = tracker.metadata.read
+    match call.text("what"):
+        case "domain":
+            return model.of_domain(await read(removal.domain, call.name("domain", errors.NoDomain)))
+        case "class":
+            domain, name = call.name("domain", errors.NoDomain), call.name("class", errors.NoClass)
+            return model.of_class(await read(removal.storage_class, domain, name))
+        case "host":
+            return model.of_host(await read(removal.host, call.name("host", errors.NoHost)))
+        case "device":
+            return model.of_device(await read(removal.device, call.bounded("devid", _LARGEST_DEVID)))
+        case "setting":
+            field = _setting(call)
+            return model.of_setting(field, await read(rows.get_setting, field))
+        case _:
+            raise errors.BadParams
+
+
+def _setting(call: Call) -> str:
+    field = call.name("key", errors.BadParams)
+    if reader_of(field) is None:
+        raise errors.NotWritable
+    return field
+
+
+async def tawara_delete_device(tracker: Tracker, call: Call) -> Args:
+    """Remove a device that is dead and of which nothing is left."""
+    await tracker.metadata.write(removal.delete_device, call.bounded("devid", _LARGEST_DEVID))
+    await tracker.view.renew()
+    return {}
+
+
+async def tawara_remove_setting(tracker: Tracker, call: Call) -> Args:
+    """Have a setting be what it is when nobody sets it."""
+    await tracker.metadata.write(rows.set_setting, _setting(call), None)
+    await tracker.view.refresh()
+    return {}
