@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tawara import cli
 from tawara.client import Client
@@ -29,8 +31,12 @@ Said = Callable[..., str]
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Runs a command line; what it printed. The exit code is as expected, None for any."""
+def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
+    """Runs a command line; what it printed, but for the log of the store in this process, which is kept silent.
+
+    The exit code is as expected, None for any.
+    """
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def run_it(*words: str, code: int | None = 0) -> str:
         capsys.readouterr()
@@ -39,7 +45,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
         assert code in (None, ended), printed
         return printed.out
 
-    return run_it
+    yield run_it
+    structlog.reset_defaults()
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
