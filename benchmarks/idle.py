@@ -1,8 +1,8 @@
 """What daemons cost that nobody asks anything: memory, wake-ups, processor time; and what connections cost.
 
-    python -m benchmarks.idle [--seconds 30] [--connections 5000 10000] [--processes 1] [--database URL]
+    python -m benchmarks.idle [--seconds 30] [--connections 5000 10000] [--processes 1] [--engine sqlite]
 
-First `tawara up`, then a storage node with four devices and a tracker apart, on SQLite unless told otherwise. Wake-ups
+First `tawara up`, then a storage node with four devices and a tracker apart, on each database that is named. Wake-ups
 are the voluntary context switches of all threads; processor time is the kernel's own account, in nanoseconds. Held
 connections are each asked once before memory is looked at, and again afterwards, all at once.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import signal
 import socket
@@ -18,10 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.tracker import SERVERS
+from tests.contract.servers import PASSWORD
 
 TAWARA = (sys.executable, "-m", "tawara")
 SETTLE = 6.0
@@ -137,25 +141,39 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to look at an idle daemon")
     parser.add_argument("--connections", type=int, nargs="*", default=[5000, 10_000])
     parser.add_argument("--processes", type=int, default=1, help="of the tracker")
-    parser.add_argument("--database", default="sqlite:tawara.db", help="an empty one")
+    parser.add_argument("--engine", nargs="+", choices=("sqlite", *SERVERS), default=["sqlite"])
     options = parser.parse_args()
+    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with tempfile.TemporaryDirectory() as name:
-        store = Path(name) / "store"
-        store.mkdir()
-        parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen")
-        ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, _ports(4), strict=True)]
-        ports.append(f"--set=store.database={options.database}")
-        with daemon(store, "up", ".", *ports) as (pid, _):
-            measure("tawara up", pid, options.seconds)
-        with daemon(store, "node", *ports) as (node, _):
-            many = f"--processes={options.processes}"
-            with daemon(store, "tracker", many, *ports) as (tracker, addresses):
-                measure(f"tracker, {options.processes} process(es)", tracker, options.seconds)
-                measure("storage node", node, options.seconds)
-                for count in options.connections:
-                    hold(addresses["tracker"], tracker, count)
+    for engine in options.engine:
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+            Path(name).chmod(0o755)  # the database's own user goes through it to its files
+            server = None if engine == "sqlite" else SERVERS[engine](Path(name))
+            try:
+                print(engine)
+                look(Path(name), server.create if server else lambda _: "sqlite:tawara.db", options)
+            finally:
+                if server is not None:
+                    server.remove()
+
+
+def look(directory: Path, database: Callable[[str], str], options: argparse.Namespace) -> None:
+    """Measure on databases of one kind; `database` makes an empty one of a name, and says its URL."""
+    store = directory / "store"
+    store.mkdir()
+    parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen")
+    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, _ports(4), strict=True)]
+    ports.append(f"--set=store.database={database('idle')}")
+    with daemon(store, "up", ".", *ports) as (pid, _):
+        measure("tawara up", pid, options.seconds)
+    with daemon(store, "node", *ports) as (node, _):
+        many = f"--processes={options.processes}"
+        with daemon(store, "tracker", many, *ports) as (tracker, addresses):
+            measure(f"tracker, {options.processes} process(es)", tracker, options.seconds)
+            measure("storage node", node, options.seconds)
+            for count in options.connections:
+                hold(addresses["tracker"], tracker, count)
 
 
 if __name__ == "__main__":
