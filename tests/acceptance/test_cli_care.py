@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+import structlog
 
 from tawara import cli
 from tawara.client import Client
@@ -16,9 +20,14 @@ from tests.acceptance.cluster import Cluster, run
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A store of two hosts with workers, which the commands find by TAWARA_TRACKERS."""
-    with run(tmp_path_factory.mktemp("store"), workers=True) as started:
-        monkeypatch.setenv("TAWARA_TRACKERS", started.trackers)
-        yield started
+    # What the store says must not come between what the commands say.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        with run(tmp_path_factory.mktemp("store"), workers=True) as started:
+            monkeypatch.setenv("TAWARA_TRACKERS", started.trackers)
+            yield started
+    finally:
+        structlog.reset_defaults()
 
 
 def _fill(store: Cluster, count: int) -> list[int]:
@@ -67,6 +76,138 @@ def test_fsck(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("Ended at ")
     assert cli.main(["fsck", "reset"]) == 0
     assert cli.main(["fsck", "stop"]) == 0
+
+
+def test_a_confined_check_and_its_report(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what was asked for is looked at, byte by byte; the report names the file that needs a person, and why."""
+    with Client(store.trackers) as client:
+        client.create_domain("other")
+    fids = _fill(store, 3)
+    for number, fid in enumerate(fids):
+        store.replicas(fid)[0].write_bytes(b"A body" if number else b"b body")
+    with Client(store.trackers) as client:
+        elsewhere = client.put("other", "k1", b"a body").fid
+    assert cli.main(["fsck", "start", "--domain", "d", "--prefix", "k1", "--every-byte", "--wait"]) == 7
+    said = capsys.readouterr().out
+    assert "1  MSUM" in said
+    assert f"d/k1 (fid {fids[1]}): its replicas differ" in said
+    (status,) = _json(capsys, "fsck", "status", code=7)
+    assert (status["checked"], status["focus"]) == (1, "domain d, prefix k1, every byte")
+    assert status["needs_a_person"] == [{"fid": fids[1], "domain": "d", "key": "k1", "found": ["MSUM"]}]
+    on = {devid for devid in range(1, 5) if store.path(devid, elsewhere).exists()}
+    assert cli.main(["fsck", "start", "--domain", "other", *(f"--device=dev{devid}" for devid in on), "--wait"]) == 0
+    capsys.readouterr()
+    (status,) = _json(capsys, "fsck", "status")
+    assert status["checked"] == 1
+    assert cli.main(["fsck", "start", "--domain", "nowhere"]) == 3
+    assert cli.main(["fsck", "start", "--device", "dev77"]) == 3
+    assert cli.main(["fsck", "start", "--class", "one"]) == 2
+    assert cli.main(["fsck", "start", "--wait"]) == 0
+    capsys.readouterr()
+    (status,) = _json(capsys, "fsck", "status")
+    assert (status["checked"], status["focus"]) == (4, "")
+
+
+def test_scrub(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a short period rot is found without being asked for, and `scrub status` tells what was found."""
+    assert cli.main(["scrub", "status"]) == 0
+    assert "within 30 days" in capsys.readouterr().out
+    (fid,) = _fill(store, 1)
+    assert cli.main(["fsck", "start", "--every-byte", "--wait"]) == 0
+    rotten, good = store.replicas(fid)
+    rotten.write_bytes(b"a bOdy")
+    assert cli.main(["settings", "set", "tawara_scrub_period", "soon"]) == 2
+    assert cli.main(["settings", "set", "tawara_scrub_period", "12s"]) == 0
+    end = time.monotonic() + 150
+    while rotten.exists() and rotten.read_bytes() != good.read_bytes():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert good.read_bytes() == b"a body"
+    capsys.readouterr()
+    (status,) = _json(capsys, "scrub", "status")
+    assert (status["period"], status["counts"]) == (12, {"BSUM": 1, "REPL": 1})
+    assert [line["code"] for line in _json(capsys, "scrub", "log")] == ["BSUM", "REPL"]
+    assert cli.main(["settings", "set", "tawara_scrub_period", "0"]) == 0
+    assert cli.main(["scrub", "status"]) == 0
+    assert "The scrub is off" in capsys.readouterr().out
+
+
+def test_levels_are_evened_out(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command the plan is shown, and followed when that is agreed to, until the devices are level."""
+    fids = _fill(store, 10)
+    moved = 0
+    for _ in range(5):  # the monitor may see meanwhile how full the devices really are: all alike, on one disk
+        _pretend(store, {1: 900, 2: 100, 3: 500, 4: 500})
+        with Client(store.trackers) as client:
+            client.settings()
+        assert cli.main(["rebalance"]) == 0
+        said = capsys.readouterr()
+        if "from_devices=1 to_devices=2" not in said.out:
+            continue
+        assert "say --yes" in said.err
+        assert cli.main(["rebalance", "status"]) == 3
+        capsys.readouterr()
+        assert cli.main(["rebalance", "--yes"]) == 0
+        said = capsys.readouterr()
+        if "Ended at" in said.out:
+            assert said.out.rstrip().endswith("Nothing to do: the devices are about as full.")
+            moved = sum(store.path(2, fid).exists() for fid in fids)
+            break
+        assert cli.main(["rebalance", "reset"]) == 0
+    assert moved
+    assert not any(store.path(1, fid).exists() for fid in fids)
+
+
+def _pretend(store: Cluster, used: dict[int, int]) -> None:
+    """Have the database say that devices of 1000 MiB are so full."""
+    with closing(sqlite3.connect(store.directory / "tawara.db", timeout=20)) as connection, connection:
+        for devid, mib in used.items():
+            connection.execute("UPDATE device SET mb_total = 1000, mb_used = ? WHERE devid = ?", (mib, devid))
+
+
+def test_drain(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """A device is emptied while files are read, and said to be safe to pull when nothing is on it; and given back."""
+    fids = _fill(store, 12)
+    assert cli.main(["device", "drain"]) == 0
+    assert "No device is being emptied" in capsys.readouterr().out
+    assert any(store.path(1, fid).exists() for fid in fids)
+    assert cli.main(["device", "drain", "dev1", "--wait"]) == 0
+    assert capsys.readouterr().out == "dev1 is empty, and safe to pull.\n"
+    with Client(store.trackers) as client:
+        for number, fid in enumerate(fids):
+            assert client.get("d", f"k{number}") == b"a body"
+            assert len(store.replicas(fid)) == client.info("d", f"k{number}").copies == 2
+            assert not store.path(1, fid).exists()
+    (status,) = _json(capsys, "device", "drain", "--status")
+    assert (status["devid"], status["left"], status["safe"]) == (1, 0, True)
+    assert cli.main(["device", "drain", "1", "--undo"]) == 0
+    assert _json(capsys, "device", "list")[0]["state"] == "alive"
+    assert cli.main(["device", "drain", "dev1", "--status"]) == 3
+    assert cli.main(["device", "drain", "dev99"]) == 3
+    assert cli.main(["device", "drain", "sda"]) == 2
+
+
+def test_a_device_that_cannot_be_emptied(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """When no other device may have a file it stays, is never said to be safe, and goes once it can."""
+    fids = _fill(store, 12)
+    on = [fid for fid in fids if store.path(1, fid).exists()]
+    assert on
+    _set_state("readonly")
+    assert cli.main(["device", "drain", "dev1"]) == 0
+    capsys.readouterr()
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        (status,) = _json(capsys, "device", "drain")
+        assert (status["left"], status["safe"]) == (len(on), False)
+    assert all(store.path(1, fid).exists() for fid in on)
+    _set_state("alive")
+    assert cli.main(["device", "drain", "dev1", "--wait"]) == 0
+    assert all(len(store.replicas(fid)) == 2 and not store.path(1, fid).exists() for fid in fids)
+
+
+def _set_state(state: str) -> None:
+    for devid in (2, 3, 4):
+        assert cli.main(["device", "change", f"dev{devid}", "--state", state]) == 0
 
 
 def test_rebalance(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def test_status(store: Cluster, said: Said) -> None:
     found = _status(said)
     assert found["worker_processes"] == 1
     names = [each["name"] for each in found["queues"]]  # type: ignore[attr-defined]
-    assert names == ["replicate", "delete", "check", "move", "upload", "copy"]
+    assert names == ["replicate", "delete", "check", "move", "scrub", "drain", "upload", "copy"]
     said("host", "change", "h2", "--state", "down")
     until(lambda: _status(said, code=1)["files"]["one_failure_from_loss"] >= 15)  # type: ignore[index]
     problems = _status(said, code=1)["problems"]

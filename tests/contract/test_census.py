@@ -132,6 +132,8 @@ async def test_what_waits_in_the_queues(metadata: Metadata) -> None:
         Queue("delete", due=1, later=1, stuck=1, since=500),
         Queue("check", due=3, later=0, stuck=0, since=900),
         Queue("move", due=0, later=1, stuck=0, since=None),
+        Queue("scrub", due=0, later=0, stuck=0, since=None),
+        Queue("drain", due=0, later=0, stuck=0, since=None),
         Queue("upload", due=1),
         Queue("copy", due=1),
     ]

@@ -12,6 +12,7 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import FsckRunning, RebalRunning
 from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.focus import Focus
 from tawara.model.fsck import Code, Event, Verdict
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -127,6 +128,44 @@ async def _start_both(tx: Transaction, *, now: int) -> None:
     await fsck.start(tx, host="here", now=now)
 
 
+async def test_a_confined_check_queues_only_its_own(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A focus on domain, class, prefix and devices leaves out all others, is resumed, and ends with the next check."""
+    monkeypatch.setattr(fsck, "WINDOW", 4)
+    fids = await store(metadata, 12)
+    await metadata.write(replicas.drop_replica, fids[10], 2)
+    await metadata.write(cluster.set_setting, "queue_rate_for_fsck", "2")
+
+    async def queued(now: int) -> list[int]:
+        claims = await metadata.write(queues.claim_errands, Errand.CHECK, limit=100, now=now)
+        await metadata.write(queues.finish_errands, claims)
+        return [claim.fid for claim in claims]
+
+    keys = {fid: (await the(metadata, fid)).key for fid in fids}
+    for focus, expected in (
+        (Focus(dmid=1, prefix=b"k1"), [fid for fid in fids if keys[fid].startswith(b"k1")]),
+        (Focus(dmid=1, classid=7), []),
+        (Focus(dmid=2), []),
+        (Focus(devids=frozenset({2, 9})), [fid for fid in fids if fid != fids[10]]),
+        (Focus(dmid=1, classid=0), fids),
+    ):
+        await metadata.write(fsck.reset, policy_only=False, position=0, focus=focus)
+        await metadata.write(fsck.start, host="here", now=NOW)
+        found: list[int] = []
+        for now in range(NOW, NOW + 20):
+            if now == NOW + 2 and (await metadata.read(fsck.progress)).host:
+                await metadata.write(fsck.stop, now=now)
+                await metadata.write(fsck.start, host="here", now=now)
+            await metadata.write(fsck.inject, now=now)
+            batch = await queued(now)
+            assert len(batch) <= 2
+            found += batch
+        assert found == expected
+        at = await metadata.read(fsck.progress)
+        assert (at.host, at.position, at.focus) == ("", fids[-1], focus)
+    await metadata.write(fsck.start, host="here", now=NOW)
+    assert (await metadata.read(fsck.progress)).focus == Focus()
+
+
 async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
     """Rows, strays, count, checksum, replication and log change together, and the claim ends."""
     (fid,) = await store(metadata, 1)
@@ -143,8 +182,8 @@ async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
     assert await metadata.write(fsck.settle, claim, await the(metadata, fid), verdict, now=NOW)
     after = await the(metadata, fid)
     assert (set(after.devids), after.devcount, after.checksum) == ({2, 3}, 2, checksum)
-    assert await metadata.write(replicas.claim_abandoned_copies, now=NOW) == [(fid, 1)]
-    assert await metadata.read(queues.next_replication) == 0
+    assert await metadata.write(replicas.claim_abandoned_copies, now=NOW) == [(fid, 1, -NOW - queues.LEASE)]
+    assert await metadata.read(queues.next_replication) == NOW
     assert [row[1:] for row in await metadata.read(fsck.log_after, 0)] == [
         (NOW, fid, "BLEN", 1),
         (NOW, fid, "REPL", None),

@@ -8,6 +8,7 @@ from tawara.metadata import cluster, files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.queues import LEASE
 from tawara.model.cluster import DeviceState
+from tawara.model.files import Announcement
 from tawara.model.limits import END_OF_TIME
 from tests.contract.test_queues import Opener, store
 
@@ -54,9 +55,15 @@ async def test_renewed_copies_are_not_swept(metadata: Metadata) -> None:
     """A copy under way is swept when its last lease has run out, not its first."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(replicas.announce_copy, fid, 2, now=10, lease=60)
-    await metadata.write(leases.renew_copies, [(fid, 2)], until=200)
+    held = await metadata.write(leases.renew_copies, [Announcement(fid, 2, 70)], until=200)
+    assert held == [(fid, 2, 200)]
     assert await metadata.write(replicas.claim_abandoned_copies, now=199) == []
-    assert await metadata.write(replicas.claim_abandoned_copies, now=200) == [(fid, 2)]
+    (swept,) = await metadata.write(replicas.claim_abandoned_copies, now=200, lease=60)
+    assert swept == (fid, 2, -260)
+    assert await metadata.write(leases.renew_copies, held, until=500) == held
+    (swept,) = await metadata.write(leases.renew_copies, [swept], until=300)
+    assert await metadata.write(replicas.claim_abandoned_copies, now=299) == []
+    assert await metadata.write(replicas.end_announcement, swept)
 
 
 async def test_taking_over(metadata: Metadata) -> None:
@@ -71,7 +78,7 @@ async def test_taking_over(metadata: Metadata) -> None:
     due = {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)}
     assert 77 in due
     assert 78 not in due
-    assert await metadata.write(replicas.claim_abandoned_copies, now=20) == [(fid, 2)]
+    assert await metadata.write(replicas.claim_abandoned_copies, now=20) == [(fid, 2, -20 - LEASE)]
 
 
 async def test_only_one_of_two_gives_up_a_replica(metadata: Metadata, opener: Opener) -> None:
@@ -90,7 +97,7 @@ async def test_only_one_of_two_gives_up_a_replica(metadata: Metadata, opener: Op
     assert found.devcount == 2
     (given_up,) = among - set(left)
     later = 1 + replicas.COPY_LEASE
-    assert await metadata.write(replicas.claim_abandoned_copies, now=later) == [(fid, given_up)]
+    assert await metadata.write(replicas.claim_abandoned_copies, now=later) == [(fid, given_up, -later - LEASE)]
 
 
 async def test_a_dead_device_is_emptied_in_passes(metadata: Metadata) -> None:
@@ -103,6 +110,25 @@ async def test_a_dead_device_is_emptied_in_passes(metadata: Metadata) -> None:
     assert [await metadata.write(replicas.empty_dead_device, 2, limit=3, now=1) for _ in range(3)] == [3, 2, 0]
     assert await metadata.read(replicas.counts, fids) == dict.fromkeys(fids, 1)
     assert {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=1)} == set(fids)
+
+
+async def test_a_dead_device_is_emptied_as_slowly_as_wanted(metadata: Metadata) -> None:
+    """The settings say how many replicas of it are queued at a time, and how long the queue may get (11.3)."""
+    hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
+    await metadata.write(cluster.create_device, 2, hostid)
+    for n in range(6):
+        await store(metadata, b"%d" % n, (1, 2))
+    for claim in await metadata.write(queues.claim_replications, limit=99, now=1):
+        await metadata.write(queues.finish_replication, claim)
+    await metadata.write(cluster.set_device_state, "h", 2, DeviceState.DEAD)
+    await metadata.write(cluster.set_setting, "queue_rate_for_reaper", "2")
+    await metadata.write(cluster.set_setting, "queue_size_for_reaper", "3")
+    passes = [await metadata.write(replicas.empty_dead_device, 2, limit=1000, now=1) for _ in range(3)]
+    assert passes == [2, 1, None]
+    for claim in await metadata.write(queues.claim_replications, limit=99, now=1):
+        await metadata.write(queues.finish_replication, claim)
+    await metadata.write(cluster.set_setting, "queue_size_for_reaper", "0")
+    assert [await metadata.write(replicas.empty_dead_device, 2, limit=1000, now=1) for _ in range(3)] == [2, 1, 0]
 
 
 async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> None:

@@ -11,7 +11,7 @@ from tawara.metadata import files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.queues import LEASE
 from tawara.model.errors import LeaseLost
-from tawara.model.files import Deletion, Replication
+from tawara.model.files import Announcement, Deletion, Replication
 
 Opener = Callable[[], Awaitable[Metadata]]
 
@@ -153,7 +153,7 @@ async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Ope
     swept = await asyncio.gather(
         *(trackers[n % 2].write(replicas.claim_abandoned_copies, now=now, limit=4) for n in range(8))
     )
-    assert sorted(each for some in swept for each in some) == [(fid, 2) for fid in range(1, 11)]
+    assert sorted(each[:2] for some in swept for each in some) == [(fid, 2) for fid in range(1, 11)]
     assert len(await metadata.write(replicas.claim_abandoned_copies, now=now + LEASE)) == 10
 
 
@@ -161,8 +161,10 @@ async def test_what_is_being_swept_is_not_recorded(metadata: Metadata) -> None:
     """A worker that stalled beyond its lease can neither renew nor record the copy that a sweeper is deleting."""
     fid = await store(metadata, b"k")
     await metadata.write(replicas.announce_copy, fid, 2, now=100, lease=60)
-    assert await metadata.write(replicas.claim_abandoned_copies, now=160) == [(fid, 2)]
-    await metadata.write(leases.renew_copies, [(fid, 2)], until=500)
+    assert await metadata.write(replicas.claim_abandoned_copies, now=160) == [(fid, 2, -160 - LEASE)]
+    lost = Announcement(fid, 2, 160)
+    assert await metadata.write(leases.renew_copies, [lost], until=500) == [lost]
+    assert not await metadata.write(replicas.end_announcement, lost)
     with pytest.raises(LeaseLost):
         await metadata.write(replicas.record_copy, fid, 2, now=161)
     assert await metadata.read(replicas.devices_of, fid) == (1,)

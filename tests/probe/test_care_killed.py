@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, fsck, rebalance
+from tawara.metadata import drain, files, fsck, rebalance
 from tawara.metadata.contract import Transaction
 from tawara.model.rebalance import State
 from tests.probe.test_worker_killed import Cluster, cluster
@@ -108,6 +108,33 @@ async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
             assert await probed.home.devids(fid) == {2, 3}
             assert {probed.home.place(devid, fid).read_bytes() for devid in (2, 3)} == {content}
         assert (await metadata.read(rows.load)).devices[1].state == "alive"
+
+
+async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
+    """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
+    count = 60
+    async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
+        metadata = probed.home.metadata
+        fids = [await probed.home.store(b"k%d" % number, b"content %d" % number, 1, 2) for number in range(count)]
+        await metadata.write(_run, "DELETE FROM file_to_replicate")
+        await metadata.write(drain.start, 1, now=int(time.time()))
+
+        async def moved() -> int:
+            return await metadata.read(_count, "file_on WHERE devid = 3")
+
+        await _kill_when(probed, 5, moved)
+        async with probed.worker():
+            await _until(lambda: _emptied(probed))
+            assert probed.home.on_disk() == {fid: {2, 3} for fid in fids}
+        for number, fid in enumerate(fids):
+            assert await probed.home.devids(fid) == {2, 3}
+            assert {probed.home.place(devid, fid).read_bytes() for devid in (2, 3)} == {b"content %d" % number}
+
+
+async def _emptied(probed: Cluster) -> bool:
+    (stands,) = await probed.home.metadata.read(drain.standing)
+    left = sum([await probed.home.metadata.read(_count, table) for table in ("file_to_queue", "tawara_copy")])
+    return not (stands.left or stands.copies or left)
 
 
 async def _rebalanced(probed: Cluster) -> bool:

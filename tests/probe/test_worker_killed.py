@@ -76,7 +76,7 @@ class Cluster:
 
 async def _unfinished(tx: Transaction) -> int:
     count = 0
-    for table in ("file_to_replicate", "file_to_delete2", "tawara_copy"):
+    for table in ("file_to_replicate", "file_to_delete2", "file_to_queue", "tawara_copy"):
         row = await tx.row(f"SELECT COUNT(*) FROM {table}")
         count += row[0] if row else 0
     return count

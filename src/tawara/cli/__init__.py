@@ -47,6 +47,7 @@ _COMMANDS: Final = (
     (_CLUSTER, "host", "tawara.cli.host:app", "List, add, change and remove hosts"),
     (_CLUSTER, "device", "tawara.cli.device:app", "List, add, change and remove devices"),
     (_CLUSTER, "fsck", "tawara.cli.fsck:app", "Check every file, and put right what can be"),
+    (_CLUSTER, "scrub", "tawara.cli.scrub:app", "Show how the continuous scrub stands"),
     (_CLUSTER, "rebalance", "tawara.cli.rebalance:app", "Move files between devices"),
     (_CLUSTER, "settings", "tawara.cli.settings:app", "List, change and remove the cluster's settings"),
     (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),

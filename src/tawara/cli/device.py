@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
+from tawara.cli.devid import Devid
+from tawara.cli.drain import drain
 from tawara.cli.dry_run import DryRun
 from tawara.cli.dry_run import show as show_dry_run
 from tawara.cli.health import shown_health
@@ -19,6 +21,7 @@ from tawara.model.cluster import DeviceState
 from tawara.model.errors import Exit
 
 app = App(name="device", help="List, add, change and remove devices.")
+app.command(drain)
 
 
 @app.command(name=["list", "ls"])
@@ -54,7 +57,9 @@ def _size(mib: int | None) -> str:
 
 
 @app.command
-async def add(devid: int, /, *, host: str, state: DeviceState = DeviceState.ALIVE, session: Session = DEFAULT) -> None:
+async def add(
+    devid: Devid, /, *, host: str, state: DeviceState = DeviceState.ALIVE, session: Session = DEFAULT
+) -> None:
     """Make a device: the directory devN of a host's storage node.
 
     For example:
@@ -76,7 +81,7 @@ async def add(devid: int, /, *, host: str, state: DeviceState = DeviceState.ALIV
 
 @app.command
 async def change(
-    devid: int,
+    devid: Devid,
     /,
     *,
     state: DeviceState | None = None,
@@ -140,7 +145,7 @@ _EFFECTS: dict[DeviceState | None, str] = {
 
 
 @app.command(name=["remove", "rm"])
-async def remove(devid: int, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
+async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
     """Remove a device that is dead and of which nothing is left: its files have been copied again from elsewhere.
 
     For example:
@@ -160,7 +165,7 @@ async def remove(devid: int, /, *, dry_run: DryRun = False, session: Session = D
 
 
 @app.command
-async def trust(devid: int, /, *, session: Session = DEFAULT) -> None:
+async def trust(devid: Devid, /, *, session: Session = DEFAULT) -> None:
     """Say that an absent device will come back: its copies count, however long it takes.
 
     Undoes that it was presumed dead. Copies that were made meanwhile are trimmed once it is back.

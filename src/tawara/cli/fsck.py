@@ -10,36 +10,27 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
+from tawara.cli.devid import Devid
+from tawara.cli.fsck_report import MEANING, report
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.answers import FsckStatus
-from tawara.model.errors import Exit
+from tawara.model.errors import Exit, UsageError
+from tawara.model.spans import span
 
 app = App(name="fsck", help="Check every file, and put right what can be.")
 
-MEANING = {
-    "NOPA": "no replica known",
-    "POVI": "too few copies, too many, or in the wrong places",
-    "MISS": "replica not on its disk",
-    "BLEN": "replica of the wrong length",
-    "BSUM": "replica with other bytes than were stored",
-    "MSUM": "replicas that differ, with nothing to tell which is right",
-    "BALG": "checksum of another type than the class wants",
-    "SRCH": "searched on every device",
-    "FOND": "found by search",
-    "GONE": "GONE: no good replica anywhere",
-    "REPL": "queued to be copied",
-    "BCNT": "number of copies corrected",
-    "NSUM": "missing checksum stored",
-}
-"""What each code of the log says, the causes before the cures."""
-_HOPELESS = ("GONE", "MSUM")
 _LOOK_AGAIN = 0.5
 
 
 @app.command
 async def start(
     *,
+    domain: str = "",
+    storage_class: Annotated[str, Parameter(name="--class")] = "",
+    prefix: str = "",
+    device: tuple[Devid, ...] = (),
+    every_byte: bool = False,
     policy_only: bool = False,
     position: Annotated[int | None, Parameter(name="--from")] = None,
     wait: bool = False,
@@ -47,17 +38,32 @@ async def start(
 ) -> int:
     """Begin a check, or go on with the one that was stopped.
 
-    With --policy-only or --from a new one begins in any case. The exit code with --wait is 0 if every file is well or
-    was repaired, 7 if one cannot be.
+    With any of the options but --wait a new one begins in any case. The exit code with --wait is 0 if every file is
+    well or was repaired, 7 if one needs a person.
+
+    How fast it may go is a setting: `queue_rate_for_fsck`, files a second, and `tawara_rate_fsck`, bytes a second that
+    are read by each process of workers (`tawara settings set tawara_rate_fsck 20m`).
 
     For example:
 
         tawara fsck start --wait
 
-        tawara fsck start --policy-only
+        tawara fsck start --domain photos --prefix 2024/ --every-byte
+
+        tawara fsck start --device dev3 --device dev4
 
     Parameters
     ----------
+    domain
+        Only files of this domain.
+    storage_class
+        Only files of this class of the domain.
+    prefix
+        Only files whose key begins so.
+    device
+        Only files with a replica on this device; may be said several times.
+    every_byte
+        Read all bytes of every replica, and compare checksums, whatever the class says.
     policy_only
         Look at the database alone, unless it is not in order; much quicker.
     position
@@ -65,13 +71,23 @@ async def start(
     wait
         Wait until the check has ended, and report.
     """
+    if storage_class and not domain:
+        raise UsageError("Which domain's class? Say --domain, too")
     async with session.client() as client:
-        if policy_only or position is not None:
-            await client.fsck_reset(policy_only=policy_only, position=position or 0)
+        if domain or prefix or device or every_byte or policy_only or position is not None:
+            await client.fsck_reset(
+                policy_only=policy_only,
+                position=position or 0,
+                domain=domain,
+                storage_class=storage_class,
+                prefix=prefix,
+                devids=device,
+                every_byte=every_byte,
+            )
         await client.fsck_start()
         if not wait:
             return Exit.OK
-        return _report(await _until_done(client), session)
+        return await report(client, await _until_done(client), as_json=session.json)
 
 
 async def _until_done(client: AsyncClient) -> FsckStatus:
@@ -95,31 +111,28 @@ def _progress(at: FsckStatus) -> str:
         parts.append(f"{trouble} in need")
     if at.counts.get("GONE"):
         parts.append(f"{at.counts['GONE']} gone")
+    if left := _time_left(at):
+        parts.append(f"about {left} left")
     return ", ".join(parts)
 
 
-def _report(at: FsckStatus, session: Session) -> int:
-    hopeless = any(at.counts.get(code) for code in _HOPELESS)
-    if session.json:
-        output.json_line(asdict(at) | {"busy": at.busy})
-    else:
-        for code, meaning in MEANING.items():
-            if at.counts.get(code):
-                output.line(f"{at.counts[code]:>9}  {code}  {meaning}")
-        if at.stalled:
-            output.line(f"{at.stalled:>9}        put off: a device of theirs does not answer")
-        if not at.counts and not at.stalled:
-            output.line("Nothing to report: every file that was checked is well.")
-        elif at.counts and not hopeless:
-            output.line("What was wrong is repaired, or being repaired.")
-    return Exit.CORRUPT if hopeless else Exit.OK
+def _time_left(at: FsckStatus) -> str | None:
+    """An estimate by the pace so far; None if there is no telling yet."""
+    took, done = at.current_time - at.start_time, at.position - (at.start_fid or 0)
+    if not at.running or at.start_fid is None or took < 3 or done <= 0:
+        return None
+    return span((at.end - at.position) * took / done)
 
 
 @app.command
 async def status(*, session: Session = DEFAULT) -> int:
     """Show how the check stands, and what it has found so far.
 
-    The exit code is 7 if a file cannot be repaired.
+    The exit code is 7 if a file needs a person.
+
+    For example:
+
+        tawara fsck status --json
     """
     async with session.client() as client:
         at = await client.fsck_status()
@@ -137,7 +150,10 @@ async def status(*, session: Session = DEFAULT) -> int:
             output.line(f"Ended at {output.local_time(at.stop_time)}.")
         if at.policy_only:
             output.line("Only the database is looked at, unless it is not in order.")
-    return _report(at, session)
+        if at.focus:
+            output.line(f"Confined to: {output.shown(at.focus)}.")
+    async with session.client() as client:
+        return await report(client, at, as_json=session.json)
 
 
 @app.command

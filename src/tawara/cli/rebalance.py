@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import asdict
 
 from cyclopts import App
@@ -15,11 +16,84 @@ from tawara.client.snapshot import snapshot
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Device
 from tawara.model.errors import Exit
-from tawara.model.rebalance import State, evening_out, parse, sources, targets
+from tawara.model.rebalance import MIB, State, evening_out, left_to_queue, parse, sources, targets
+from tawara.model.spans import span
 
-app = App(name="rebalance", help="Move files between devices.")
+app = App(
+    name="rebalance",
+    help="Move files between devices. Without a command: even out how full they are, after showing the plan.",
+)
 
 _LOOK_AGAIN = 0.5
+_STALE = 40.0
+"""Seconds within which trackers have seen how full the devices are after a run."""
+_RUNS = 20
+"""Most runs in a row; each brings the devices nearer to one level."""
+
+
+@app.default
+async def level(*, yes: bool = False, session: Session = DEFAULT) -> int:
+    """Even out how full the devices are: show the plan, and once that is agreed to, move files until they are level.
+
+    A run that was stopped is gone on with, one that is on is watched. Ctrl-C ends the watching alone; `tawara
+    rebalance pause` stops the moving. How fast it may go is a setting: `tawara settings set tawara_rate_rebalance 20m`
+    (bytes a second, of each process of workers).
+
+    For example:
+
+        tawara rebalance
+
+        tawara rebalance --yes
+
+    Parameters
+    ----------
+    yes
+        Do not ask.
+    """
+    async with session.client() as client:
+        for _ in range(_RUNS):
+            if not await _is_on(client) and not await _stopped(client):
+                cluster = await snapshot(client)
+                text = evening_out(_usable(cluster))
+                if text is None:
+                    _say_nothing_to_do(session)
+                    return Exit.OK
+                _show_plan(text, cluster, session)
+                if not yes and not _agreed():
+                    return Exit.OK
+                await client.rebalance_set_policy(text)
+            yes = True
+            if not await _is_on(client):
+                await client.rebalance_start()
+            state = await _until_done(client)
+            await _show(client, state, session)
+            if state.time_stopped or not state.fids_queued:
+                break
+            await _wait_for_usage(client, state.time_finished)
+    return Exit.OK
+
+
+def _agreed() -> bool:
+    """Ask; without a terminal nobody can answer, and the plan is all."""
+    if not sys.stdin.isatty():
+        output.note("Nothing is moved yet; say --yes.")
+        return False
+    sys.stderr.write("Move these files? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+async def _is_on(client: AsyncClient) -> bool:
+    return bool(await client.setting("rebal_host"))
+
+
+async def _wait_for_usage(client: AsyncClient, since: int) -> None:
+    """Wait until it was seen how full the devices are now; see `_STALE`."""
+    until = time.monotonic() + _STALE
+    while time.monotonic() < until:
+        if all((each.mb_asof or 0) > since for each in await client.devices() if each.observed is not None):
+            return
+        await asyncio.sleep(1)
 
 
 @app.command
@@ -49,7 +123,7 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
     _show_plan(text, cluster, session)
 
 
-@app.command
+@app.command(name=["start", "resume"])
 async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) -> int:
     """Move files as the policy says; without one, go on with a stopped run, else even out how full the devices are.
 
@@ -97,7 +171,8 @@ async def _until_done(client: AsyncClient) -> State:
     shown = sys.stderr.isatty()
     while not (state := await client.rebalance_status()).time_finished and not state.time_stopped:
         if shown:
-            sys.stderr.write(f"\r\x1b[K{_progress(state)}")
+            left = await _time_left(client, state)
+            sys.stderr.write(f"\r\x1b[K{_progress(state)}{f', about {left} left' if left else ''}")
             sys.stderr.flush()
         await asyncio.sleep(_LOOK_AGAIN)
     if shown:
@@ -112,9 +187,14 @@ async def status(*, session: Session = DEFAULT) -> None:
         await _show(client, await client.rebalance_status(), session)
 
 
-@app.command
+@app.command(name=["stop", "pause"])
 async def stop(*, session: Session = DEFAULT) -> None:
-    """Stop the run; what is under way is finished, and `start` goes on with the rest."""
+    """Stop the run; what is under way is finished, and `resume` goes on with the rest.
+
+    For example:
+
+        tawara rebalance pause
+    """
     async with session.client() as client:
         await client.rebalance_stop()
 
@@ -192,14 +272,14 @@ def _progress(state: State) -> str:
 
 
 async def _time_left(client: AsyncClient, state: State) -> str | None:
-    """An estimate from what the sources still have, at the pace so far; None if there is no telling."""
+    """An estimate at the pace so far; None if there is no telling."""
     took = state.time_latest_run - state.time_started
-    if took < 10 or not state.bytes_queued:
+    if took < 5 or not state.fids_queued:
         return None
-    waiting = {*state.source_devs, state.sdev_current}
-    limits = [each for each in (state.limit, state.sdev_limit) if each is not None]
-    if limits:
-        return None  # files, or bytes: only the policy knows
-    left = sum((each.mb_used or 0) * 2**20 for each in await client.devices() if each.devid in waiting)
-    minutes = left * took / state.bytes_queued / 60
-    return f"{minutes / 60:.0f} hours" if minutes > 180 else f"{max(1, round(minutes))} minutes"
+    policy = parse(await client.setting("rebal_policy"))
+    waiting = {*state.source_devs, *([state.sdev_current] if state.sdev_current else [])}
+    there = sum((each.mb_used or 0) * MIB for each in await client.devices() if each.devid in waiting)
+    done = state.fids_queued if policy.limit_by == "count" else state.bytes_queued
+    left = left_to_queue(policy, state)
+    left = there if left is None else min(left, there) if policy.limit_by == "size" else left
+    return span(left * took / done) if done else None

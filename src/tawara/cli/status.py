@@ -190,7 +190,14 @@ def _show_work(store: StoreStatus) -> None:
     output.line(f"{counted(store.processes, 'process')} of workers.")
 
 
-_WORKERS = {"replicate": "replicate", "delete": "delete", "check": "fsck", "move": "rebalance"}
+_WORKERS = {
+    "replicate": "replicate",
+    "delete": "delete",
+    "check": "fsck",
+    "move": "rebalance",
+    "scrub": "scrub",
+    "drain": "drain",
+}
 """Queue -> the worker that empties it."""
 _OPEN = ("upload", "copy")
 """What is counted without being due."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tawara.client import answers
-from tawara.client.answers import Absences, DeviceInfo, DomainInfo, FsckLine, FsckStatus
+from tawara.client.answers import (
+    Absences,
+    DeviceInfo,
+    DomainInfo,
+    DrainStatus,
+    FsckLine,
+    FsckStatus,
+    ListedFile,
+    ScrubStatus,
+    key_bytes,
+)
 from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus, read_removal
 from tawara.client.trackers import Trackers
 from tawara.model import errors
@@ -155,6 +165,14 @@ class Administration:
         """The same for the absent devices of a host; which these are. Raises UnknownHost, DeviceNotAbsent."""
         return await self._trackers.ask_for(_devids, "tawara_trust", {"host": host})
 
+    async def drain_device(self, devid: int, *, undo: bool = False) -> None:
+        """Have a device emptied, or with `undo` no longer. Raises NoDevice, StateTooHigh when it is dead."""
+        await self._trackers.ask("drain_device", {"device": devid, "undo": int(undo)})
+
+    async def drains(self) -> list[DrainStatus]:
+        """How the emptying of each device that is being emptied stands."""
+        return await self._trackers.ask_for(DrainStatus.read, "drain_status")
+
     # --- settings and care --------------------------------------------------------------------------------------------
 
     async def settings(self) -> dict[str, str]:
@@ -249,9 +267,35 @@ class Administration:
         """Stop the check; its position is kept."""
         await self._trackers.ask("fsck_stop")
 
-    async def fsck_reset(self, *, policy_only: bool = False, position: int = 0) -> None:
-        """Have the next check begin behind the fid `position`, and with `policy_only` ask storage nodes little."""
-        await self._trackers.ask("fsck_reset", {"policy_only": int(policy_only), "startpos": position})
+    async def fsck_reset(
+        self,
+        *,
+        policy_only: bool = False,
+        position: int = 0,
+        domain: str = "",
+        storage_class: str = "",
+        prefix: str = "",
+        devids: Collection[int] = (),
+        every_byte: bool = False,
+    ) -> None:
+        """Have the next check begin behind the fid `position`, and with `policy_only` ask storage nodes little.
+
+        It can be confined to a domain, a class of it, keys with a prefix, and files on certain devices; with
+        `every_byte` it reads all replicas. Raises UnregDomain, UnregClass, NoDevice.
+        """
+        given: dict[str, Value] = {
+            "domain": domain,
+            "class": storage_class,
+            "prefix": key_bytes(prefix),
+            "devices": ",".join(map(str, devids)),
+            "every_byte": "1" if every_byte else "",
+        }
+        args = {"policy_only": int(policy_only), "startpos": position}
+        await self._trackers.ask("fsck_reset", args | {name: value for name, value in given.items() if value})
+
+    async def files_from(self, fid: int, count: int = 1) -> list[ListedFile]:
+        """The files from this fid on, in order of fid."""
+        return await self._trackers.ask_for(ListedFile.read, "list_fids", {"from": fid - 1, "to": count})
 
     async def fsck_status(self) -> FsckStatus:
         """How the check stands."""
@@ -264,6 +308,14 @@ class Administration:
     async def fsck_clear_log(self) -> None:
         """Empty the log; the counts stay."""
         await self._trackers.ask("fsck_clearlog")
+
+    async def scrub_status(self) -> ScrubStatus:
+        """How the continuous scrub stands. Raises UnknownCommand if the trackers are MogileFS's."""
+        return await self._trackers.ask_for(ScrubStatus.read, "scrub_status")
+
+    async def scrub_log(self, after: int = 0) -> list[FsckLine]:
+        """The next lines of what the scrub has found, about a hundred; none at its end."""
+        return await self._trackers.ask_for(FsckLine.read, "scrub_getlog", {"after_logid": after})
 
     async def rebalance_set_policy(self, policy: str) -> None:
         """Decide what is to be moved where, and forget an earlier run. Raises NoSetRebal, BadRebalPol."""

@@ -145,6 +145,8 @@ class DeviceInfo:
     """Percent of time that the disk is busy."""
     health: DiskHealth | None = None
     """How the disk says it is; None if nobody asks it."""
+    mb_asof: int | None = None
+    """When it was seen how full it is, unix seconds; None if the tracker does not tell."""
 
     @staticmethod
     def read(reply: Reply) -> list[DeviceInfo]:
@@ -160,6 +162,49 @@ class DeviceInfo:
                 observed=Observed(seen) if (seen := _text(reply, f"dev{number}_observed_state")) else None,
                 utilization=float(busy) if (busy := _text(reply, f"dev{number}_utilization")) else None,
                 health=DiskHealth.read({name: _text(reply, f"dev{number}_{name}") for name in _HEALTH}),
+                mb_asof=_number(reply, f"dev{number}_mb_asof"),
+            )
+            for number in _count(reply, "devices")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainStatus:
+    """How the emptying of a device stands. Times are unix seconds."""
+
+    devid: int
+    began: int
+    files: int
+    """Replicas that it had at the beginning."""
+    left: int
+    """Replicas that are still on it."""
+    waiting: int
+    """Of these, those whose move waits or is under way."""
+    failed: int
+    """Of these, those whose move failed, and is tried again."""
+    uploads: int
+    """Uploads under way that may still go there."""
+    copies: int
+    """Places on it whose bytes are still to be deleted."""
+    safe: bool
+    """Whether the device may be pulled."""
+    current_time: int
+
+    @staticmethod
+    def read(reply: Reply) -> list[DrainStatus]:
+        """From the reply to drain_status."""
+        return [
+            DrainStatus(
+                devid=int(reply[f"dev{number}_devid"]),
+                began=int(reply[f"dev{number}_began"]),
+                files=int(reply[f"dev{number}_files"]),
+                left=int(reply[f"dev{number}_left"]),
+                waiting=int(reply[f"dev{number}_waiting"]),
+                failed=int(reply[f"dev{number}_failed"]),
+                uploads=int(reply[f"dev{number}_uploads"]),
+                copies=int(reply[f"dev{number}_copies"]),
+                safe=_number(reply, f"dev{number}_safe") == 1,
+                current_time=int(reply["current_time"]),
             )
             for number in _count(reply, "devices")
         ]
@@ -247,6 +292,14 @@ class FsckStatus:
     """Files that were put off, for a device does not answer; None as before."""
     counts: dict[str, int]
     """Lines of the log, by code."""
+    start_fid: int | None = None
+    """Behind which fid it began, or went on; None if the tracker does not tell."""
+    checked: int | None = None
+    """Files queued since then; None as before."""
+    start_logid: int | None = None
+    """The last line of the log before its own; None as before."""
+    focus: str = ""
+    """What it is confined to, in words; empty for every file."""
 
     @property
     def busy(self) -> bool:
@@ -268,8 +321,84 @@ class FsckStatus:
             last_logid=_number(reply, "max_logid") or 0,
             queued=_number(reply, "queued"),
             stalled=_number(reply, "stalled"),
-            counts={name[4:]: int(count) for name, count in sorted(reply.items()) if name.startswith("num_")},
+            counts=_counts(reply),
+            start_fid=_number(reply, "start_fid"),
+            checked=_number(reply, "checked"),
+            start_logid=_number(reply, "start_logid"),
+            focus=_focus(reply),
         )
+
+
+def _focus(reply: Reply) -> str:
+    words = [
+        f"{word} {text}" for word in ("domain", "class", "prefix", "devices") if (text := _text(reply, f"focus_{word}"))
+    ]
+    return ", ".join([*words, *(["every byte"] if reply.get("every_byte") else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file as list_fids tells of it."""
+
+    fid: int
+    domain: str
+    key: str
+
+    @staticmethod
+    def read(reply: Reply) -> list[ListedFile]:
+        """From the reply to list_fids."""
+        return [
+            ListedFile(
+                int(reply[f"fid_{number}_fid"]),
+                _text(reply, f"fid_{number}_domain"),
+                key_text(reply[f"fid_{number}_key"]),
+            )
+            for number in _count(reply, "fid_count")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubStatus:
+    """How the continuous scrub stands. Times are unix seconds."""
+
+    period: int
+    """Seconds in which every byte is read again; 0 when the scrub is off."""
+    began: int
+    """When this round began; 0 if none has."""
+    position: int
+    """The highest fid that was queued to be read."""
+    end: int
+    """The highest fid of the round."""
+    checked: int
+    """Files queued in this round."""
+    current_time: int
+    queued: int
+    """Files that wait, or are being read."""
+    stalled: int
+    """Files that were put off, for a device does not answer."""
+    last_logid: int
+    counts: dict[str, int]
+    """Lines of the log, by code."""
+
+    @classmethod
+    def read(cls, reply: Reply) -> ScrubStatus:
+        """From the reply to scrub_status."""
+        return cls(
+            period=int(reply["period"]),
+            began=int(reply["began"]),
+            position=int(reply["max_fid_checked"]),
+            end=int(reply["end_fid"]),
+            checked=int(reply["checked"]),
+            current_time=int(reply["current_time"]),
+            queued=int(reply["queued"]),
+            stalled=int(reply["stalled"]),
+            last_logid=int(reply["max_logid"]),
+            counts=_counts(reply),
+        )
+
+
+def _counts(reply: Reply) -> dict[str, int]:
+    return {name[4:]: int(count) for name, count in sorted(reply.items()) if name.startswith("num_")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,9 @@ class NodeClient:
     async def digest(
         self, url: str, hashtype: HashType, *, side_channel_port: int | None = None, reason: str = ""
     ) -> bytes | None:
-        """The digest of the file at `url`, None if it is not there. Raises NodeUnreachable.
+        """The digest of the file at `url`, None if it is not there.
+
+        Raises NodeUnreachable, and ReadFailed when the node says on its side channel that it cannot read the file.
 
         The node computes it when it has a side channel (`reason`, for instance `fsck`, lets it choose its pace); else
         the file is read here and hashed in threads.

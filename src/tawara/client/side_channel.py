@@ -21,7 +21,10 @@ _UTILISATION: Final = re.compile(rb"(\d{1,9})\t(\d{1,9}(?:\.\d{1,9})?|-)")
 async def digest(
     host: str, port: int, path: str, hashtype: HashType, reason: str, connect_timeout: float
 ) -> bytes | None:
-    """The digest of the file at `path`, computed by the node; None if it is not there. Raises NodeUnreachable."""
+    """The digest of the file at `path`, computed by the node; None if it is not there.
+
+    Raises NodeUnreachable, and ReadFailed when the node says that its disk does not give all of the bytes.
+    """
     if re.search(r"[\s\x00]", path + reason):
         raise errors.NodeUnreachable(f"{path!r} cannot be said on a side channel")
     async with _connected(host, port, connect_timeout) as (reader, writer):
@@ -30,6 +33,8 @@ async def digest(
             await writer.drain()
             async with asyncio.timeout(DIGEST_TIME):
                 line = (await reader.readuntil(b"\n")).rstrip()
+    if line.startswith(b"ERR read "):
+        raise errors.ReadFailed(f"{host}:{port}: {line[:200].decode(errors='replace')}")
     match = re.fullmatch(rb"(\S+) ([\w-]+)=(-1|[0-9a-fA-F]+)", line)
     if match is None or match[1] != path.encode() or match[2] != hashtype.wire.encode():
         raise errors.NodeUnreachable(f"{host}:{port} gives no digest: {line[:200].decode(errors='replace')}")

@@ -15,6 +15,8 @@ _QUEUES = {
     "delete": ("file_to_delete2", "nexttry", ""),
     "check": ("file_to_queue", "nexttry", f"type = {Errand.CHECK:d} AND "),
     "move": ("file_to_queue", "nexttry", f"type = {Errand.MOVE:d} AND "),
+    "scrub": ("file_to_queue", "nexttry", f"type = {Errand.SCRUB:d} AND "),
+    "drain": ("file_to_queue", "nexttry", f"type = {Errand.DRAIN:d} AND "),
     "upload": ("tempfile", "createtime", ""),
     "copy": ("tawara_copy", "lease", "lease > 0 AND "),
 }

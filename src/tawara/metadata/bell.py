@@ -37,3 +37,5 @@ class Bells:
         self.delete = Bell()
         self.fsck = Bell()
         self.rebalance = Bell()
+        self.scrub = Bell()
+        self.drain = Bell()

@@ -75,10 +75,11 @@ async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> Case
     errands = {
         row[0]: Queued(fid, Errand(row[0]), row[1], row[2], row[3], row[4] or "")
         for row in await tx.rows(
-            "SELECT type, nexttry, failcount, devid, arg FROM file_to_queue WHERE fid = ? AND type IN (?, ?)",
+            "SELECT type, nexttry, failcount, devid, arg FROM file_to_queue WHERE fid = ? AND type IN (?, ?, ?)",
             fid,
             int(Errand.CHECK),
             int(Errand.MOVE),
+            int(Errand.DRAIN),
         )
     }
     return Case(
@@ -93,6 +94,6 @@ async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> Case
         replication=Replication(fid, *replication) if replication else None,
         deletion=Deletion(fid, *deletion) if deletion else None,
         check=errands.get(Errand.CHECK),
-        move=errands.get(Errand.MOVE),
+        move=errands.get(Errand.MOVE) or errands.get(Errand.DRAIN),
         failures=await traces.failures_of(tx, fid),
     )

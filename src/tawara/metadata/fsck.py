@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tawara.metadata import files, queues, replicas, runs
+from tawara.metadata import cluster, files, queues, replicas, runs
 from tawara.metadata.contract import Row, Transaction
+from tawara.metadata.dialect import marks
 from tawara.metadata.runs import number
 from tawara.model.explanation import Failure
 from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.focus import Focus
 from tawara.model.fsck import Event, Verdict
 
 RATE = 10_000
@@ -28,7 +30,12 @@ PATIENT_PAUSE = 1000
 """Seconds until a file is looked at again of which a device did not answer, twice as many each time."""
 LONGEST_PAUSE = 86400
 
+WINDOW = 100_000
+"""Files among which one turn of a confined check looks for its own."""
+
+_FOCUS = "tawara_fsck_focus"
 _SUM = "fsck_sum_evcount_"
+_LOGS = {Errand.CHECK: "fsck_log", Errand.SCRUB: "tawara_scrub_log"}
 
 
 # --- starting and stopping --------------------------------------------------------------------------------------------
@@ -41,7 +48,7 @@ async def start(tx: Transaction, *, host: str, now: int) -> None:
     position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
     if position >= end:
         position = 0
-        await _reset(tx, position)
+        await _reset(tx, position, Focus())
     await runs.set_all(
         tx,
         {
@@ -63,14 +70,14 @@ async def stop(tx: Transaction, *, now: int) -> None:
     await runs.set_all(tx, {"fsck_host": None, "fsck_stop_time": now})
 
 
-async def reset(tx: Transaction, *, policy_only: bool, position: int) -> None:
-    """Have the next check begin behind the fid `position`, and count from nought."""
+async def reset(tx: Transaction, *, policy_only: bool, position: int, focus: Focus = Focus()) -> None:  # noqa: B008
+    """Have the next check begin behind the fid `position`, be confined to `focus`, and count from nought."""
     await runs.hold(tx, "fsck_")
     await runs.set_all(tx, {"fsck_opt_policy_only": 1 if policy_only else None})
-    await _reset(tx, position)
+    await _reset(tx, position, focus)
 
 
-async def _reset(tx: Transaction, position: int) -> None:
+async def _reset(tx: Transaction, position: int, focus: Focus) -> None:
     last = await tx.row("SELECT MAX(fid) FROM file")
     logid = await _last_logid(tx)
     counts = dict.fromkeys(field for field in await runs.settings(tx, _SUM))
@@ -78,6 +85,7 @@ async def _reset(tx: Transaction, position: int) -> None:
         tx,
         {
             **counts,
+            _FOCUS: str(focus) or None,
             "fsck_highest_fid_checked": position,
             "fsck_fid_at_end": (last[0] if last else None) or 0,
             "fsck_start_time": None,
@@ -102,22 +110,45 @@ async def inject(tx: Transaction, *, now: int) -> bool:
     if limit <= 0:
         return True
     position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
-    fids = [
-        row[0]
-        for row in await tx.rows(
-            "SELECT fid FROM file WHERE fid > ? AND fid <= ? ORDER BY fid LIMIT ?", position, end, limit
-        )
-    ]
+    fids, looked_at = await _next_fids(tx, Focus.parse(found.get(_FOCUS, "")), position, end, limit)
     if fids:
         await queues.enqueue_errands(tx, Errand.CHECK, [(fid, None, "") for fid in fids], now=now)
-        checked = number(found.get("fsck_fids_checked")) + len(fids)
-        await runs.set_all(tx, {"fsck_highest_fid_checked": fids[-1], "fsck_fids_checked": checked})
-    if len(fids) < limit:  # nothing is left behind them
+    checked = number(found.get("fsck_fids_checked")) + len(fids)
+    await runs.set_all(tx, {"fsck_highest_fid_checked": looked_at, "fsck_fids_checked": checked})
+    if looked_at >= end:
         await runs.set_all(
             tx, {"fsck_host": None, "fsck_stop_time": now, "fsck_highest_fid_checked": max(position, end)}
         )
         return False
     return True
+
+
+async def _next_fids(tx: Transaction, focus: Focus, after: int, end: int, limit: int) -> tuple[list[int], int]:
+    """The next fids to be checked, at most `limit`, and up to which fid there are no others."""
+    select = "SELECT f.fid FROM file f WHERE f.fid > ? AND f.fid <= ?"
+    upto, conditions, values = end, list[str](), list[object]()
+    if focus.confines:
+        # No turn may look through more than that, however few of the files it finds.
+        row = await tx.row(f"{select} ORDER BY f.fid LIMIT 1 OFFSET {WINDOW - 1}", after, end)
+        upto = row[0] if row else end
+        conditions, values = _confine(tx, focus)
+    where = "".join(f" AND {condition}" for condition in conditions)
+    rows = await tx.rows(f"{select}{where} ORDER BY f.fid LIMIT ?", after, upto, *values, limit)
+    fids = [row[0] for row in rows]
+    return fids, fids[-1] if len(fids) == limit else max(after, upto)
+
+
+def _confine(tx: Transaction, focus: Focus) -> tuple[list[str], list[object]]:
+    conditions, values = tx.dialect.key_range("f.dkey", focus.prefix, None)
+    for column, value in (("dmid", focus.dmid), ("classid", focus.classid)):
+        if value is not None:
+            conditions.append(f"f.{column} + 0 = ?")  # not by an index: the range of fids is the smaller part
+            values.append(value)
+    if focus.devids:
+        on = "SELECT 1 FROM file_on o WHERE o.fid = f.fid"
+        conditions.append(f"EXISTS ({on} AND o.devid IN ({marks(list(focus.devids))}))")
+        values += sorted(focus.devids)
+    return conditions, values
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------
@@ -142,7 +173,7 @@ async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verd
         await files.store_checksum(tx, file.fid, verdict.checksum)
     if verdict.replicate:
         await queues.ensure_replication(tx, file.fid, now=now)
-    await log(tx, file.fid, verdict.events, now=now)
+    await log(tx, file.fid, verdict.events, now=now, table=_LOGS[claim.errand])
     if verdict.again:
         await put_off(tx, claim, now=now)
     else:
@@ -176,10 +207,10 @@ async def put_off(tx: Transaction, claim: Queued, *, now: int) -> None:
 # --- the log ----------------------------------------------------------------------------------------------------------
 
 
-async def log(tx: Transaction, fid: int, events: Sequence[Event], *, now: int) -> None:
+async def log(tx: Transaction, fid: int, events: Sequence[Event], *, now: int, table: str = "fsck_log") -> None:
     """Write lines about a fid."""
     await tx.run_many(
-        "INSERT INTO fsck_log (utime, fid, evcode, devid) VALUES (?, ?, ?, ?)",
+        f"INSERT INTO {table} (utime, fid, evcode, devid) VALUES (?, ?, ?, ?)",
         [(now, fid, event.code.value, event.devid) for event in events],
     )
 
@@ -239,6 +270,13 @@ class Progress:
     end: int
     """The highest fid that is to be checked."""
     policy_only: bool
+    focus: Focus
+    start_fid: int
+    """Behind which fid it began, or went on."""
+    checked: int
+    """Files queued since it began, or went on."""
+    start_logid: int
+    """The last line of the log before its own."""
     start_time: int
     stop_time: int
     last_logid: int
@@ -266,6 +304,10 @@ async def progress(tx: Transaction) -> Progress:
         position=number(found.get("fsck_highest_fid_checked")),
         end=number(found.get("fsck_fid_at_end")),
         policy_only=found.get("fsck_opt_policy_only", "0") != "0",
+        focus=Focus.parse((await cluster.get_setting(tx, _FOCUS)) or ""),
+        start_fid=number(found.get("fsck_start_fid")),
+        checked=number(found.get("fsck_fids_checked")),
+        start_logid=number(found.get("fsck_start_maxlogid")),
         start_time=number(found.get("fsck_start_time")),
         stop_time=number(found.get("fsck_stop_time")),
         last_logid=last,

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tawara.metadata.contract import Transaction
 from tawara.metadata.queues import LEASE
-from tawara.model.files import Deletion, Queued, Replication
+from tawara.model.files import Announcement, Deletion, Queued, Replication
 
 Claim = TypeVar("Claim", Replication, Deletion, Queued)
 
@@ -44,12 +44,17 @@ async def release(tx: Transaction, claims: Sequence[Replication | Deletion | Que
         await tx.run(_move(claim), now, claim.fid, claim.nexttry)
 
 
-async def renew_copies(tx: Transaction, copies: Iterable[tuple[int, int]], *, until: int) -> None:
-    """Keep these announced copies, given as (fid, devid), from being swept until then; or have them swept, now."""
-    await tx.run_many(
-        "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ? AND lease > 0",
-        [(until, fid, devid) for fid, devid in copies],
-    )
+async def renew_copies(tx: Transaction, held: Iterable[Announcement], *, until: int) -> list[Announcement]:
+    """Keep these places until then, or give them to be swept, now; the announcements as they are now.
+
+    Those that were lost meanwhile, to a sweeper or whoever came after it, are left as they are.
+    """
+    renewed: list[Announcement] = []
+    for each in held:
+        lease = -until if each.lease < 0 else until
+        still = await tx.run("UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ? AND lease = ?", lease, *each)
+        renewed.append(each._replace(lease=lease) if still else each)
+    return renewed
 
 
 async def take_over(tx: Transaction, *, now: int) -> None:

@@ -47,6 +47,9 @@ def _drops(*tables: str) -> Callable[[str], list[str]]:
     return lambda dialect: [f"DROP TABLE IF EXISTS {table}" for table in tables]
 
 
+_OURS_IN_THE_QUEUE = "DELETE FROM file_to_queue WHERE type > 2"
+"""Errands of which MogileFS knows nothing, and which are begun anew by themselves."""
+
 STEPS = (
     Step(
         1,
@@ -66,6 +69,12 @@ STEPS = (
         "adds tawara_absent (devices that nobody sees) and tawara_device (the identity of each device)",
         _makes(*_ABSENCES),
         _drops(*_ABSENCES),
+    ),
+    Step(
+        4,
+        "adds the table tawara_scrub_log, of what the continuous scrub finds",
+        _makes("tawara_scrub_log"),
+        lambda dialect: [*_drops("tawara_scrub_log")(dialect), _OURS_IN_THE_QUEUE],
     ),
 )
 

@@ -29,10 +29,16 @@ async def enqueue_replication(tx: Transaction, fid: int, *, nexttry: int = 0, fr
     await tx.run(upsert, fid, nexttry, from_devid, 0, 0)
 
 
+async def urgency(tx: Transaction, fid: int, *, now: int) -> int:
+    """The `nexttry` of a fid that is due now: in front of all others as long as it has no second replica."""
+    row = await tx.row("SELECT COUNT(*) FROM file_on WHERE fid = ?", fid)
+    return now if row and row[0] > 1 else 0
+
+
 async def ensure_replication(tx: Transaction, fid: int, *, now: int) -> None:
     """Have a worker look at the replicas of `fid` soon, unless one is at it or about to be."""
     insert = tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags"))
-    if await tx.run(insert, fid, 0, 0, 0) == 0:
+    if await tx.run(insert, fid, await urgency(tx, fid, now=now), 0, 0) == 0:
         far = now + LEASE
         await tx.run("UPDATE file_to_replicate SET nexttry = ? WHERE fid = ? AND nexttry > ?", now, fid, far)
 
@@ -121,11 +127,11 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
 
 async def hasten_all(tx: Transaction, *, now: int) -> int:
     """Make due what was put off because it failed, in both queues, but for what waits for a person; how many."""
+    alone = "(SELECT COUNT(*) FROM file_on o WHERE o.fid = file_to_replicate.fid) <= 1"  # see urgency
     hastened = 0
-    for table in ("file_to_replicate", "file_to_delete2"):
-        hastened += await tx.run(
-            f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry < ? AND failcount > 0", now, now, END_OF_TIME
-        )
+    for table, due in (("file_to_replicate", f"CASE WHEN {alone} THEN 0 ELSE ? END"), ("file_to_delete2", "?")):
+        put_off = "nexttry > ? AND nexttry < ? AND failcount > 0"
+        hastened += await tx.run(f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME)
     return hastened
 
 
@@ -209,7 +215,7 @@ async def postpone_errand(
         claim.nexttry,
     )
     if postponed and failure:
-        work = Work.CHECK if claim.errand is Errand.CHECK else Work.MOVE
+        work = Work.CHECK if claim.errand in (Errand.CHECK, Errand.SCRUB) else Work.MOVE
         await traces.note_failure(tx, claim.fid, work, failure)
 
 

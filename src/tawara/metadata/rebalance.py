@@ -176,6 +176,14 @@ async def _let_go(tx: Transaction, chosen: Policy, devid: int) -> None:
     await runs.set_all(tx, {_DRAINED: None})
 
 
+async def hand_over(tx: Transaction, devid: int) -> bool:
+    """Leave it to someone else to give the device its state back; whether the run had drained it."""
+    drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED)) == devid
+    if drained:
+        await runs.set_all(tx, {_DRAINED: None})
+    return drained
+
+
 async def _source_done(tx: Transaction, chosen: Policy, at: State) -> State:
     await _let_go(tx, chosen, at.sdev_current)
     return model.source_done(at)

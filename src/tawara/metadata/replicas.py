@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tawara.metadata import queues
+from tawara.metadata import queues, runs
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import LeaseLost
+from tawara.model.files import Announcement
 
 COPY_LEASE = 6 * 3600
 """Seconds after which a copy that was neither recorded nor given up is swept."""
@@ -66,8 +67,15 @@ async def retract_copy(tx: Transaction, fid: int, devid: int) -> None:
     await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
 
 
-async def claim_abandoned_copies(tx: Transaction, *, now: int, limit: int = 50) -> list[tuple[int, int]]:
-    """Take over up to `limit` copies whose lease ran out, as (fid, devid); delete their bytes, then retract them.
+async def end_announcement(tx: Transaction, held: Announcement) -> bool:
+    """None of the bytes are left at the place that was held; False, and nothing is changed, if it is not held now."""
+    return bool(await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ? AND lease = ?", *held))
+
+
+async def claim_abandoned_copies(
+    tx: Transaction, *, now: int, limit: int = 50, lease: int = queues.LEASE
+) -> list[Announcement]:
+    """Take over up to `limit` copies whose lease ran out, for another; delete their bytes, then end the announcements.
 
     Those that are replicas by now are only forgotten. The lease of one that is being swept is kept as a negative
     number, so that a worker that had stalled, and goes on, does not record what is being deleted.
@@ -79,15 +87,15 @@ async def claim_abandoned_copies(tx: Transaction, *, now: int, limit: int = 50) 
         -now,
         limit,
     )
-    abandoned: list[tuple[int, int]] = []
+    abandoned: list[Announcement] = []
     for fid, devid in rows:
         if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
             await retract_copy(tx, fid, devid)
         else:
-            abandoned.append((fid, devid))
+            abandoned.append(Announcement(fid, devid, -now - lease))
     await tx.run_many(
         "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ?",
-        [(-now - queues.LEASE, fid, devid) for fid, devid in abandoned],
+        [(each.lease, each.fid, each.devid) for each in abandoned],
     )
     return abandoned
 
@@ -114,14 +122,24 @@ async def retire_replica(
     return True
 
 
-async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int) -> int:
-    """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many (11.3)."""
+async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int) -> int | None:
+    """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many (11.3).
+
+    The settings queue_rate_for_reaper and queue_size_for_reaper lower that; None when the queue is full enough.
+    """
+    found = await runs.settings(tx, "queue_")
+    limit = min(limit, runs.number(found.get("queue_rate_for_reaper")) or limit)
+    if most := runs.number(found.get("queue_size_for_reaper")):
+        waiting = await tx.row("SELECT COUNT(*) FROM file_to_replicate")
+        limit = min(limit, most - (waiting[0] if waiting else 0))
+        if limit <= 0:
+            return None
     if await tx.row(f"SELECT 1 FROM device WHERE devid = ? AND status = 'dead'{tx.dialect.for_update}", devid) is None:
         return 0
     fids = [row[0] for row in await tx.rows("SELECT fid FROM file_on WHERE devid = ? LIMIT ?", devid, limit)]
     for fid in fids:
         await drop_replica(tx, fid, devid)
-        await queues.enqueue_replication(tx, fid, nexttry=now)
+        await queues.enqueue_replication(tx, fid, nexttry=await queues.urgency(tx, fid, now=now))
     return len(fids)
 
 

@@ -27,7 +27,7 @@ from sqlalchemy.types import TypeEngine
 
 MOGILEFS_SCHEMA = 17
 """What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
-TAWARA_SCHEMA = 3
+TAWARA_SCHEMA = 4
 """The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
 
 _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
@@ -267,6 +267,17 @@ Table(  # what each device showed as its identity when it was first seen
     tables,
     Column("devid", Integer, primary_key=True, autoincrement=False),
     Column("identity", String(64), nullable=False, unique=True),
+)
+Table(  # what the continuous scrub has found, in the words of fsck_log
+    "tawara_scrub_log",
+    tables,
+    Column("logid", _NUMBER, primary_key=True, autoincrement=True),
+    Column("utime", _NUMBER, nullable=False),
+    Column("fid", _NUMBER, nullable=False),
+    Column("evcode", String(4), nullable=False),
+    Column("devid", Integer),
+    Index("tawara_scrub_log_utime", "utime"),
+    sqlite_autoincrement=True,
 )
 
 

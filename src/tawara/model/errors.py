@@ -456,6 +456,10 @@ class NodeUnreachable(UnavailableError):
     """The storage node does not answer"""
 
 
+class ReadFailed(UnavailableError):
+    """The storage node cannot read the file from its disk"""
+
+
 class TrackerUnreachable(UnavailableError):
     """No tracker answers"""
 

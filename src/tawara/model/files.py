@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from tawara.model.cluster import Checksum
 
@@ -63,6 +64,19 @@ class Deletion:
     failcount: int
 
 
+class Announcement(NamedTuple):
+    """A place that is being written or swept, as whoever holds it knows it (schema: `tawara_copy`).
+
+    No two holders of one place ever have the same lease, for a later one begins when an earlier one has run out: who
+    finds another lease in the row knows that the place is not his any more.
+    """
+
+    fid: int
+    devid: int
+    lease: int
+    """Until when, unix seconds; negative while it is being swept."""
+
+
 class Errand(IntEnum):
     """What a fid waits for in `file_to_queue` (schema: `type`)."""
 
@@ -70,6 +84,10 @@ class Errand(IntEnum):
     """To be looked at by a check (fsck)."""
     MOVE = 2
     """To be moved to another device (rebalance)."""
+    SCRUB = 3
+    """To be read whole by the continuous scrub; ours, unknown to MogileFS."""
+    DRAIN = 4
+    """To be moved away from a device that is being emptied; ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ that may be the last is never given up for content that is not known to be bette
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
 from tawara.model.cluster import Checksum, HashType, StorageClass
 from tawara.model.files import StoredFile
+from tawara.model.focus import Focus
 
 
 class Code(StrEnum):
@@ -56,6 +58,8 @@ class Seen(Enum):
     RIGHT = auto()
     """It is there, with the right length."""
     WRONG_LENGTH = auto()
+    UNREADABLE = auto()
+    """The storage node says that its disk does not give all of the bytes."""
     MISSING = auto()
     """The storage node says that it is not there."""
     SILENT = auto()
@@ -91,10 +95,11 @@ class Rules:
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Rules:
         """From the server settings."""
+        every_byte = Focus.parse(settings.get("tawara_fsck_focus", "")).every_byte
         return cls(
             policy_only=settings.get("fsck_opt_policy_only", "") not in ("", "0"),
-            hashtype=HashType.from_wire(settings.get("fsck_checksum", "")),
-            no_checksums=settings.get("fsck_checksum") == "off",
+            hashtype=HashType.from_wire(settings.get("fsck_checksum", "")) or (HashType.MD5 if every_byte else None),
+            no_checksums=settings.get("fsck_checksum") == "off" and not every_byte,
             skip_devcount=settings.get("skip_devcount", "") not in ("", "0"),
         )
 
@@ -179,7 +184,7 @@ class _Sorted:
 
     good: set[int] = field(default_factory=set)
     rotten: set[int] = field(default_factory=set)
-    """Of the right length, but not the bytes whose checksum is stored."""
+    """Of the right length, but not the right bytes; or the disk does not give them."""
     worthless: set[int] = field(default_factory=set)
     """Of a wrong length."""
     absent: set[int] = field(default_factory=set)
@@ -187,13 +192,15 @@ class _Sorted:
     unknown: set[int] = field(default_factory=set)
 
 
-def _sort(replicas: Iterable[Replica], stored: Checksum | None) -> _Sorted:
+def _sort(replicas: Iterable[Replica], right: Checksum | None) -> _Sorted:
     made = _Sorted()
     for each in replicas:
         match each.seen:
             case Seen.RIGHT:
-                rotten = stored is not None and each.checksum is not None and each.checksum != stored
+                rotten = right is not None and each.checksum is not None and each.checksum != right
                 (made.rotten if rotten else made.good).add(each.devid)
+            case Seen.UNREADABLE:
+                made.rotten.add(each.devid)
             case Seen.WRONG_LENGTH:
                 made.worthless.add(each.devid)
             case Seen.MISSING:
@@ -205,17 +212,25 @@ def _sort(replicas: Iterable[Replica], stored: Checksum | None) -> _Sorted:
     return made
 
 
+def agreed(replicas: Iterable[Replica]) -> Checksum | None:
+    """The digest of more than half of all replicas that may be good, seen or not; None if there is none such."""
+    hopeful = [each for each in replicas if each.seen in (Seen.RIGHT, Seen.UNREADABLE, Seen.SILENT, Seen.DOWN)]
+    votes = Counter(each.checksum for each in hopeful if each.checksum is not None)
+    checksum, number = votes.most_common(1)[0] if votes else (None, 0)
+    return checksum if 2 * number > len(hopeful) else None
+
+
 def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -> Verdict | Search:
     """What follows from a case; after a Search, `searched` and with the good replica that it found, if any."""
     file = case.file
-    by_worth = _sort(case.replicas, file.checksum)
+    everywhere = (*case.replicas, *([found] if found else ()))
+    checksum = None if file.checksum else agreed(everywhere)
+    by_worth = _sort(case.replicas, file.checksum or checksum)
     good = by_worth.good | ({found.devid} if found else set())
     if not good and by_worth.unknown:
         return Verdict(again=any(each.seen is Seen.SILENT for each in case.replicas))
     if not good and not searched:
         return Search()
-    right = [each for each in (*case.replicas, *([found] if found else ())) if each.seen is Seen.RIGHT]
-    checksum, about_checksums = _settle_checksum(case, right)
     drop = by_worth.absent | by_worth.worthless | by_worth.lost | (by_worth.rotten if good else set())
     add = {found.devid} if found else set[int]()
     after = (set(file.devids) - drop) | add
@@ -228,7 +243,7 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
         *([Event(Code.START_SEARCH)] if searched else []),
         *_about(Code.FOUND, add),
         *([Event(Code.GONE)] if not after else []),
-        *about_checksums,
+        *_about_checksums(case, everywhere, checksum),
         *([Event(Code.REPLICATE)] if replicate else []),
         *([Event(Code.BAD_COUNT)] if case.rules.miscounted(file) else []),
     ]
@@ -254,15 +269,28 @@ def _about_rows(case: Case) -> list[Event]:
     return [] if case.satisfied(case.file.devids) else [Event(Code.POLICY_VIOLATION)]
 
 
-def _settle_checksum(case: Case, right: Iterable[Replica]) -> tuple[Checksum | None, list[Event]]:
-    """The checksum to store, if one was missing, and what there is to say about checksums of the file as a whole."""
+def _about_checksums(case: Case, replicas: Iterable[Replica], agreed: Checksum | None) -> list[Event]:
+    """What there is to say about checksums of the file as a whole."""
     stored, wanted = case.file.checksum, case.storage_class.hashtype
     if stored is not None:
         unlike = wanted is not None and wanted is not stored.hashtype and not case.rules.no_checksums
-        return None, [Event(Code.BAD_ALGORITHM)] if unlike else []
-    digests = {each.checksum for each in right}
-    if not digests or None in digests:
-        return None, []
-    if len(digests) == 1:
-        return digests.pop(), [Event(Code.NO_CHECKSUM)]
-    return None, [Event(Code.BAD_CHECKSUM if wanted else Code.MANY_CHECKSUMS)]
+        return [Event(Code.BAD_ALGORITHM)] if unlike else []
+    if agreed is not None:
+        return [Event(Code.NO_CHECKSUM)]
+    if len({each.checksum for each in replicas if each.checksum is not None}) > 1:
+        return [Event(Code.BAD_CHECKSUM if wanted else Code.MANY_CHECKSUMS)]
+    return []
+
+
+def needs_a_person(found: Iterable[tuple[str, int | None]]) -> bool:
+    """Whether what one check says of one file, as (code, devid), is something that no worker can put right.
+
+    It is gone, or nothing tells which of its replicas is right, or none is good that is there.
+    """
+    codes = set(found)
+    said = {code for code, _ in codes}
+    return bool(
+        said & {Code.GONE, Code.MANY_CHECKSUMS}
+        or (Code.BAD_CHECKSUM, None) in codes
+        or (Code.START_SEARCH in said and Code.FOUND not in said)
+    )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from tawara.model.cluster import Cluster, Device, DeviceState
+from tawara.model.cluster import Cluster, Device, DeviceState, Host
 from tawara.model.errors import NoDevices
 from tawara.model.limits import DESTINATIONS
+from tawara.model.zones import Zones
 
 T = TypeVar("T")
 
@@ -95,6 +96,25 @@ def read_weight(cluster: Cluster, devid: int) -> float:
         return max(1.0, 102.0 - seen.utilization)
     device = cluster.devices.get(devid)
     return (device.weight if device else 0) or 100
+
+
+def nearest_first(cluster: Cluster, devids: Iterable[int], destination: int) -> list[int]:
+    """The same devices, those in the destination's machine first, then those in its zone; otherwise in their order."""
+    zones = Zones.of(cluster.settings)
+
+    def host(devid: int) -> Host | None:
+        device = cluster.devices.get(devid)
+        return cluster.host_of(device) if device else None
+
+    there = host(destination)
+
+    def distance(devid: int) -> int:
+        here = host(devid)
+        if here is None or there is None:
+            return 2
+        return 0 if here == there else int(zones.zone_of(here.ip) != zones.zone_of(there.ip)) + 1
+
+    return sorted(devids, key=distance)
 
 
 def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> ReadOrder:

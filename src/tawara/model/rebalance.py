@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any, Final
 
+from tawara.model import amounts
 from tawara.model.cluster import Cluster, Device
 from tawara.model.errors import BadRebalPol
 
@@ -144,7 +145,6 @@ _KEYS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "use_dest_devs": _dest_devs,
     "leave_in_drain_mode": _flag,
 }
-_SIZE = re.compile(r"([0-9]{1,15})([bkmgtp]?)", re.IGNORECASE)
 
 
 def parse(text: str) -> Policy:
@@ -190,10 +190,10 @@ def _limit(limit_by: str, text: str) -> int | None:
         return None
     if limit_by == "count":
         return _number("limit", text)
-    size = _SIZE.fullmatch(text)
+    size = amounts.size(text)
     if size is None:
         raise BadRebalPol(f"limit takes bytes, or a number with one of b k m g t p behind it, not {text!r}")
-    return int(size[1]) << 10 * "bkmgtp".index((size[2] or "b").lower())
+    return size
 
 
 # --- choosing devices -------------------------------------------------------------------------------------------------
@@ -380,6 +380,15 @@ def withdraw(policy: Policy, state: State, files: Sequence[tuple[int, int]]) -> 
     fids = [fid for fid, _ in files]
     state = _counted(policy, state, -len(files), -sum(length for _, length in files))
     return replace(state, sdev_lastfid=max(fids) + 1 if policy.newest_first else min(fids) - 1)
+
+
+def left_to_queue(policy: Policy, state: State) -> int | None:
+    """Files or bytes, as the policy's limit counts, that the run may still queue; None if it has no limit."""
+    if policy.limit is None:
+        return None
+    if policy.limit_whole_run:
+        return state.limit
+    return (state.sdev_limit or 0) + policy.limit * len(state.source_devs)
 
 
 # --- a policy for those who have none ---------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tawara.metadata import cluster as rows
+from tawara.metadata import drain
 from tawara.model import errors
 from tawara.model.cluster import DeviceState
+from tawara.model.drain import is_safe
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
@@ -105,3 +107,39 @@ def _device(call: Call) -> tuple[str, int]:
     if not call.flag("host") or not call.flag("device"):
         raise errors.BadParams
     return call.name("host", errors.BadParams), call.bounded("device", _LARGEST_DEVID)
+
+
+# --- ours -------------------------------------------------------------------------------------------------------------
+
+
+async def drain_device(tracker: Tracker, call: Call) -> Args:
+    """Ours: have a `device` get no new files, and all of its files moved away; with `undo`, no longer."""
+    devid = _digits(call.raw("device"), _LARGEST_DEVID)
+    if not devid:
+        raise errors.BadParams
+    change = drain.undo if call.flag("undo") else drain.start
+    await tracker.metadata.write(change, devid, now=tracker.now())
+    await tracker.view.renew()
+    tracker.bells.drain.ring()
+    return {}
+
+
+async def drain_status(tracker: Tracker, call: Call) -> Args:
+    """Ours: how the emptying of each device that is being emptied stands; `safe` says that it may be pulled."""
+    now = tracker.now()
+    devices = await tracker.metadata.read(drain.standing)
+    reply: dict[str, Value] = {"devices": len(devices), "current_time": now}
+    for number, each in enumerate(devices, 1):
+        safe = is_safe(each.at, left=each.left, uploads=each.uploads, copies=each.copies, now=now)
+        reply |= {
+            f"dev{number}_devid": each.devid,
+            f"dev{number}_began": each.at.began,
+            f"dev{number}_files": each.at.files,
+            f"dev{number}_left": each.left,
+            f"dev{number}_waiting": each.waiting,
+            f"dev{number}_failed": each.failed,
+            f"dev{number}_uploads": each.uploads,
+            f"dev{number}_copies": each.copies,
+            f"dev{number}_safe": int(safe),
+        }
+    return reply

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
-from tawara.metadata import fsck
+from tawara.metadata import fsck, scrub
+from tawara.metadata.contract import Row
+from tawara.model import errors
+from tawara.model.cluster import Cluster
+from tawara.model.focus import Focus
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
@@ -27,10 +32,37 @@ async def fsck_stop(tracker: Tracker, call: Call) -> Args:
 
 
 async def fsck_reset(tracker: Tracker, call: Call) -> Args:
-    """Decide how the next check looks, and behind which fid it begins."""
-    await tracker.metadata.write(fsck.reset, policy_only=call.flag("policy_only"), position=call.bounded("startpos"))
+    """Decide how the next check looks, and behind which fid it begins.
+
+    Ours are `domain`, `class`, `prefix` and `devices` (ids with commas between), to which it is confined, and
+    `every_byte`. Raises UnregDomain, UnregClass, NoDevice.
+    """
+    await tracker.metadata.write(
+        fsck.reset,
+        policy_only=call.flag("policy_only"),
+        position=call.bounded("startpos"),
+        focus=_focus(await tracker.view.refresh(), call),
+    )
     await _tell(tracker)
     return {}
+
+
+def _focus(cluster: Cluster, call: Call) -> Focus:
+    domain = call.domain(cluster) if call.raw("domain") else None
+    storage_class = domain.class_named(call.text("class")) if domain and call.raw("class") else None
+    if call.raw("class") and storage_class is None:
+        raise errors.UnregClass
+    devices = [each for each in call.text("devices").split(",") if each]
+    for each in devices:
+        if not each.isdecimal() or int(each) not in cluster.devices:
+            raise errors.NoDevice(f"There is no device {each}")
+    return Focus(
+        dmid=domain.dmid if domain else None,
+        classid=storage_class.classid if storage_class else None,
+        prefix=call.raw("prefix"),
+        devids=frozenset(map(int, devices)),
+        every_byte=call.flag("every_byte"),
+    )
 
 
 async def _tell(tracker: Tracker) -> None:
@@ -40,7 +72,11 @@ async def _tell(tracker: Tracker) -> None:
 
 
 async def fsck_status(tracker: Tracker, call: Call) -> Args:
-    """How the check stands. Ours are `queued`, the files that wait or are looked at, and `stalled`, those put off."""
+    """How the check stands.
+
+    Ours are `queued`, the files that wait or are looked at, `stalled`, those put off, `start_fid` and `checked`, from
+    where and how many since it was started, `start_logid`, behind which the log is its own, and what it is confined to.
+    """
     at = await tracker.metadata.read(fsck.progress)
     if at.unsummed > _UNSUMMED:
         await tracker.metadata.write(fsck.summarize, now=tracker.now())
@@ -56,13 +92,35 @@ async def fsck_status(tracker: Tracker, call: Call) -> Args:
         "max_logid": at.last_logid,
         "queued": at.queued,
         "stalled": at.stalled,
+        "start_fid": at.start_fid,
+        "checked": at.checked,
+        "start_logid": at.start_logid,
+        **_told(tracker.cluster, at.focus),
     }
     return reply | {f"num_{code}": count for code, count in sorted(at.counts.items())}
 
 
+def _told(cluster: Cluster, focus: Focus) -> Args:
+    told: dict[str, Value] = {}
+    if focus.dmid is not None and (domain := cluster.domains_by_id.get(focus.dmid)):
+        told["focus_domain"] = domain.name
+        if focus.classid is not None and (storage_class := domain.classes.get(focus.classid)):
+            told["focus_class"] = storage_class.name
+    if focus.prefix:
+        told["focus_prefix"] = focus.prefix
+    if focus.devids:
+        told["focus_devices"] = ",".join(map(str, sorted(focus.devids)))
+    if focus.every_byte:
+        told["every_byte"] = 1
+    return told
+
+
 async def fsck_getlog(tracker: Tracker, call: Call) -> Args:
     """The next lines of the log after `after_logid`."""
-    rows = await tracker.metadata.read(fsck.log_after, call.bounded("after_logid"))
+    return _lines(await tracker.metadata.read(fsck.log_after, call.bounded("after_logid")))
+
+
+def _lines(rows: Sequence[Row]) -> Args:
     reply: dict[str, Value] = {"row_count": len(rows)}
     for number, row in enumerate(rows, 1):
         for name, value in zip(("logid", "utime", "fid", "evcode", "devid"), row, strict=True):
@@ -75,3 +133,25 @@ async def fsck_clearlog(tracker: Tracker, call: Call) -> Args:
     """Empty the log; the counts stay."""
     await tracker.metadata.write(fsck.clear_log)
     return {}
+
+
+async def scrub_status(tracker: Tracker, call: Call) -> Args:
+    """Ours: how the continuous scrub stands; `period` 0 is off, `began` 0 not yet."""
+    stands = await tracker.metadata.read(scrub.progress)
+    reply: dict[str, Value] = {
+        "period": stands.period,
+        "began": stands.at.began,
+        "max_fid_checked": stands.at.position,
+        "end_fid": stands.at.end,
+        "checked": stands.at.done,
+        "current_time": tracker.now(),
+        "queued": stands.queued,
+        "stalled": stands.stalled,
+        "max_logid": stands.last_logid,
+    }
+    return reply | {f"num_{code}": count for code, count in stands.counts.items()}
+
+
+async def scrub_getlog(tracker: Tracker, call: Call) -> Args:
+    """Ours: the next lines of what the scrub has found, after `after_logid`."""
+    return _lines(await tracker.metadata.read(scrub.log_after, call.bounded("after_logid")))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tawara.metadata import cluster as rows
 from tawara.metadata.contract import Transaction
-from tawara.model import errors
+from tawara.model import amounts, errors
 from tawara.model.cluster import HashType
 from tawara.model.failing import DRAIN_FAILING
 from tawara.tracker.context import Call, Tracker
@@ -62,6 +62,18 @@ def _fsck_checksum(text: str) -> str | None:
     raise errors.InvalidFormat("Doesn't match: off, class, MD5 or SHA-1")
 
 
+def _duration(text: str) -> str | None:
+    if text and amounts.duration(text) is None:
+        raise errors.InvalidFormat("Doesn't match: a time, such as 12h or 30d")
+    return text or None
+
+
+def _rate(text: str) -> str | None:
+    if text and amounts.size(text) is None:
+        raise errors.InvalidFormat("Doesn't match: bytes a second, such as 20m")
+    return text or None
+
+
 _WRITABLE: dict[str, Reader] = {
     "skip_devcount": _switch,
     "skip_mkcol": _switch,
@@ -72,8 +84,14 @@ _WRITABLE: dict[str, Reader] = {
     "network_zones": _anything,
     "fsck_checksum": _fsck_checksum,
     DRAIN_FAILING: _switch,
+    "tawara_scrub_period": _duration,
 }
-_WRITABLE_FAMILIES: dict[str, Reader] = {"slave_": _unless_empty, "zone_": _networks, "queue_": _anything}
+_WRITABLE_FAMILIES: dict[str, Reader] = {
+    "slave_": _unless_empty,
+    "zone_": _networks,
+    "queue_": _anything,
+    "tawara_rate_": _rate,
+}
 
 
 def reader_of(field: str) -> Reader | None:
@@ -113,6 +131,7 @@ async def set_server_setting(tracker: Tracker, call: Call) -> Args:
         raise errors.InvalidFormat
     await tracker.metadata.write(_store, field, reader(text))
     await tracker.view.refresh()
+    tracker.bells.scrub.ring()
     return {}
 
 

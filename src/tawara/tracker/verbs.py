@@ -25,6 +25,7 @@ from tawara.tracker.context import Verb
 
 QUICK: Mapping[str, Verb] = MappingProxyType(
     {
+        "drain_status": devices.drain_status,
         "delete": files.delete,
         "file_debug": files.file_debug,
         "file_info": files.file_info,
@@ -49,6 +50,8 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "rebalance_test": rebalance.rebalance_test,
         "rename": files.rename,
         "replicate_now": upkeep.replicate_now,
+        "scrub_getlog": fsck.scrub_getlog,
+        "scrub_status": fsck.scrub_status,
         "server_setting": settings.server_setting,
         "server_settings": settings.server_settings,
         "set_server_setting": settings.set_server_setting,
@@ -74,6 +77,7 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "delete_domain": domains.delete_domain,
         "delete_host": hosts.delete_host,
         "do_monitor_round": upkeep.clear_cache,
+        "drain_device": devices.drain_device,
         "set_state": devices.set_state,
         "set_weight": devices.set_weight,
         "sleep": upkeep.sleep,

@@ -12,6 +12,7 @@ from typing import Any
 from tawara.metadata import leases
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks
+from tawara.model.files import Announcement
 from tawara.workers.runner import Claimed, Worker
 
 PAUSE = 5
@@ -19,7 +20,7 @@ PAUSE = 5
 
 
 class BesideMogilefsd:
-    """A worker whose units are a claimed row or the place of a copy, (fid, devid), as such a worker."""
+    """A worker whose units are claimed rows, or claimed places of copies, as such a worker."""
 
     def __init__(self, worker: Worker[Any], locks: FidLocks, metadata: Metadata) -> None:
         self.name = worker.name
@@ -45,15 +46,12 @@ class BesideMogilefsd:
 
     async def work(self, item: Any) -> float | None:
         """See Worker."""
-        fid: int = item.claim.fid if isinstance(item, Claimed) else item[0]
-        async with self._locks.hold(fid) as held:
+        async with self._locks.hold(item.claim.fid) as held:
             if held:
                 return await self._worker.work(item)
         return await self._leave(item, until=int(time.time()) + PAUSE)
 
-    async def _leave(self, item: Any, *, until: int) -> float:
-        if isinstance(item, Claimed):
-            await self._metadata.write(leases.renew, [item.claim], until=until)
-        else:
-            await self._metadata.write(leases.renew_copies, [item], until=until)
+    async def _leave(self, item: Claimed[Any], *, until: int) -> float:
+        renew: Any = leases.renew_copies if isinstance(item.claim, Announcement) else leases.renew
+        await self._metadata.write(renew, [item.claim], until=until)
         return until

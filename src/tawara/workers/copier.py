@@ -21,11 +21,12 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, StorageClass
 from tawara.model.errors import LeaseLost, NodeUnreachable
-from tawara.model.files import Queued, Replication, StoredFile
-from tawara.model.placement import order_for_reading
+from tawara.model.files import Announcement, Queued, Replication, StoredFile
+from tawara.model.placement import nearest_first, order_for_reading
 from tawara.model.policy import Happy, Policy, Situation
 from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy, make_directories
 from tawara.workers.runner import Claimed
+from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +67,12 @@ class Copier:
         large: int,
         lease: int,
         rng: random.Random,
+        throttle: Throttle,
+        side_channel_port: int | None,
     ) -> None:
+        """`side_channel_port`: where storage nodes are asked for the digest of a copy that they did not check."""
+        self._throttle = throttle
+        self._side_channel_port = side_channel_port
         self._metadata = metadata
         self._view = view
         self._nodes = nodes
@@ -74,14 +80,38 @@ class Copier:
         self._large = asyncio.Semaphore(large)
         self._lease = lease
         self._rng = rng
-        self._announced: set[tuple[int, int]] = set()
+        self._announced: dict[tuple[int, int], Announcement] = {}
+        """By (fid, devid): the places that are held."""
 
     # --- keeping and giving back --------------------------------------------------------------------------------------
 
     async def keep(self, *, until: int) -> None:
         """Keep what is under way from being swept until then; or have it swept, now."""
         if self._announced:
-            await self._metadata.write(leases.renew_copies, list(self._announced), until=until)
+            for each in await self._metadata.write(leases.renew_copies, list(self._announced.values()), until=until):
+                if each[:2] in self._announced:  # it may have been recorded meanwhile
+                    self._announced[each[:2]] = each
+
+    async def _announce(self, fid: int, devid: int, *, lease: int) -> bool:
+        """Hold a place to write to; False if it is someone else's, or a replica's."""
+        now = int(time.time())
+        if not await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=lease):
+            return False
+        self._announced[fid, devid] = Announcement(fid, devid, now + lease)
+        return True
+
+    async def _still_holds(self, fid: int, devid: int) -> bool:
+        """Whether the place is ours for long enough to delete what lies there.
+
+        After a stall it may have been swept, and be someone else's, whose copy must not be taken for ours.
+        """
+        held = self._announced[fid, devid]
+        if held.lease - time.time() < self._lease / 2:
+            (held,) = await self._metadata.write(
+                leases.renew_copies, [held], until=max(held.lease + 1, int(time.time()) + self._lease)
+            )
+            self._announced[fid, devid] = held
+        return held.lease - time.time() >= self._lease / 2
 
     # --- copying ------------------------------------------------------------------------------------------------------
 
@@ -95,26 +125,26 @@ class Copier:
         """Whether any replica is worth a try."""
         return any(map(self._view.current.should_read_from, job.on - job.bad_sources))
 
-    def _sources(self, job: Job) -> list[int]:
-        """Where to read from, the best first: the device that was named if any, then as for a client (9.2)."""
-        order = order_for_reading(self._view.current, job.on - job.bad_sources, self._rng)
-        sources = [*order.preferred, *order.draining]
+    def _sources(self, job: Job, destination: int) -> list[int]:
+        """Where to read from: the device that was named, if any, then the nearest, each as for a client (9.2)."""
+        cluster = self._view.current
+        order = order_for_reading(cluster, job.on - job.bad_sources, self._rng)
+        near = (nearest_first(cluster, devids, destination) for devids in (order.preferred, order.draining))
+        sources = [devid for devids in near for devid in devids]
         return sorted(sources, key=lambda devid: devid != job.preferred_source)
 
     async def copy_to(self, job: Job, devid: int) -> bool:
         """Make one copy and record it. Whether that was all there was to do; a failure is noted in the job."""
         fid = job.file.fid
-        now = int(time.time())
-        if not await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=2 * self._lease):
+        if not await self._announce(fid, devid, lease=2 * self._lease):
             job.failed.add(devid)
             job.in_the_way = True
             return False
-        self._announced.add((fid, devid))
         try:
             checksum = await self._transfer(job, devid)
         except (SourceFailed, DestinationFailed) as error:
             log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-            await self.withdraw(fid, devid)
+            await self._withdraw(fid, devid)
             return False
         return await self._record(job, devid, checksum)
 
@@ -128,7 +158,7 @@ class Copier:
     async def _try_sources(self, job: Job, devid: int) -> Checksum | None:
         """Copy; what fails is noted in the job. Raises SourceFailed when no source is left, DestinationFailed."""
         error: SourceFailed | None = None
-        while sources := self._sources(job):
+        while sources := self._sources(job, devid):
             try:
                 return await self._try(job, sources[0], devid)
             except SourceFailed as failure:
@@ -158,6 +188,8 @@ class Copier:
                 checksum=file.checksum,
                 hashtype=job.storage_class.hashtype,
                 verifies_md5=seen is not None and seen.rejects_bad_md5,
+                side_channel_port=self._side_channel_port,
+                spend=self._throttle.spend,
             )
 
         try:
@@ -191,30 +223,29 @@ class Copier:
             )
         except LeaseLost:
             log.warning("copy was swept before it was recorded", fid=fid, device=devid)
-            self._announced.discard((fid, devid))
+            self._announced.pop((fid, devid), None)
             job.failed.add(devid)
-            now = int(time.time())
-            if await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=self._lease):
-                await self.withdraw(fid, devid)
+            if await self._announce(fid, devid, lease=self._lease):
+                await self._withdraw(fid, devid)
             return False
-        self._announced.discard((fid, devid))
+        self._announced.pop((fid, devid), None)
         job.on = on
         if not named:
             job.nameless = True
             self._delete_bell.ring()
         return not named or (happy and on == expected)
 
-    async def withdraw(self, fid: int, devid: int) -> None:
+    async def _withdraw(self, fid: int, devid: int) -> None:
         """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later."""
         url = self._view.current.url(devid, fid)
         try:
-            if url is not None:
-                await self._nodes.delete(url)
+            if await self._still_holds(fid, devid):
+                if url is not None:
+                    await self._nodes.delete(url)
+                await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
         except NodeUnreachable as error:
             log.info("left to be swept", fid=fid, device=devid, reason=str(error))
-        else:
-            await self._metadata.write(replicas.retract_copy, fid, devid)
-        self._announced.discard((fid, devid))
+        self._announced.pop((fid, devid), None)
 
     # --- doing without ------------------------------------------------------------------------------------------------
 
@@ -231,19 +262,21 @@ class Copier:
         The errand that it `finishes`, if it does, ends in the same transaction.
         """
         fid = job.file.fid
+        now = int(time.time())
         retired = await self._metadata.write(
             _retire,
             fid,
             devid,
             among=frozenset(job.on),
-            now=int(time.time()),
+            now=now,
             lease=self._lease,
             finished=[finishes.claim] if finishes else [],
         )
         if retired:
+            self._announced[fid, devid] = Announcement(fid, devid, now + self._lease)
             job.on.discard(devid)
             job.failed.add(devid)
-            await self.withdraw(fid, devid)
+            await self._withdraw(fid, devid)
         return retired
 
     async def _is_there(self, file: StoredFile, devid: int) -> bool:

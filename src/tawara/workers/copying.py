@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeAlias
 
 from tawara.client.nodes import Download, NodeClient
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.errors import ChecksumMismatch, CopyErr, NodeUnreachable, NoSource, SizeMismatch
+from tawara.model.errors import ChecksumMismatch, CopyErr, NodeUnreachable, NoSource, ReadFailed, SizeMismatch
 
 SMALL: Final = 1024 * 1024
 """Bytes up to which a file is held in memory whole."""
+
+
+Spend: TypeAlias = Callable[[int], Awaitable[None]]
+"""Waits until so many more bytes may be moved."""
+
+
+async def _freely(size: int) -> None:
+    """No limit."""
 
 
 class SourceFailed(CopyErr):
@@ -32,15 +40,19 @@ async def copy(
     checksum: Checksum | None,
     hashtype: HashType | None,
     verifies_md5: bool,
+    side_channel_port: int | None = None,
+    spend: Spend = _freely,
 ) -> Checksum | None:
     """Copy `length` bytes from URL to URL; their checksum, if one was stored or the class wants one.
 
     When it returns, the destination has all bytes: the node compared their MD5 (`verifies_md5`: it does that), or the
-    digest or at least the size was asked for afterwards. Raises SourceFailed, DestinationFailed; the destination may
-    then have anything.
+    digest or at least the size was asked for afterwards (the digest on the side channel, if there is one). `spend` is
+    awaited for each piece before it goes out. Raises SourceFailed, DestinationFailed; the destination may then have
+    anything.
     """
     hashtype = checksum.hashtype if checksum else hashtype
     if length <= SMALL:
+        await spend(length)
         body = await _read(nodes, source, length)
         actual = _digest(body, hashtype) if hashtype else None
         _compare(source, checksum, actual)
@@ -49,10 +61,10 @@ async def copy(
         proven = verifies_md5
     else:
         md5 = checksum.digest if checksum and checksum.hashtype is HashType.MD5 and verifies_md5 else None
-        actual = await _stream(nodes, source, destination, length, checksum, hashtype, md5)
+        actual = await _stream(nodes, source, destination, length, checksum, hashtype, md5, spend)
         proven = md5 is not None
     if not proven:
-        await _verify(nodes, destination, length, actual)
+        await _verify(nodes, destination, length, actual, side_channel_port)
     return actual
 
 
@@ -97,6 +109,7 @@ async def _stream(
     checksum: Checksum | None,
     hashtype: HashType | None,
     md5: bytes | None,
+    spend: Spend,
 ) -> Checksum | None:
     hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False) if hashtype else None
     actual: Checksum | None = None
@@ -107,6 +120,7 @@ async def _stream(
         held = b""
         try:
             async for piece in download:
+                await spend(len(piece))
                 if hasher is not None:
                     await asyncio.to_thread(hasher.update, piece)
                 if held:
@@ -129,15 +143,17 @@ async def _stream(
     return actual
 
 
-async def _verify(nodes: NodeClient, destination: str, length: int, actual: Checksum | None) -> None:
+async def _verify(
+    nodes: NodeClient, destination: str, length: int, actual: Checksum | None, side_channel_port: int | None
+) -> None:
     try:
         if actual is None:
             size = await nodes.size(destination)
             if size != length:
                 raise DestinationFailed(f"{destination} has {size} bytes instead of {length}")
-        elif await nodes.digest(destination, actual.hashtype) != actual.digest:
+        elif await nodes.digest(destination, actual.hashtype, side_channel_port=side_channel_port) != actual.digest:
             raise DestinationFailed(f"{destination} does not have the bytes that were sent")
-    except NodeUnreachable as error:
+    except (NodeUnreachable, ReadFailed) as error:
         raise DestinationFailed(str(error)) from error
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from tawara.metadata import cluster as rows
+from tawara.metadata import drain
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
-from tawara.model.cluster import DeviceState
 from tawara.model.failing import to_drain
 
 log = structlog.get_logger(__name__)
@@ -35,8 +34,8 @@ class Failing:
 
     async def work(self, item: int) -> float | None:
         """See Worker."""
-        if await self._metadata.write(_drain, item):
-            log.warning("the disk of a device is failing; the device is drained", device=item)
+        if await self._metadata.write(_drain, item, now=int(time.time())):
+            log.warning("the disk of a device is failing; the device is emptied", device=item)
         await self._view.refresh()
         return None
 
@@ -51,13 +50,9 @@ class Failing:
         """See Worker. Nothing to do: nothing is claimed in the database."""
 
 
-async def _drain(tx: Transaction, devid: int) -> bool:
-    """Have a device that is alive get no new files; False if somebody has decided otherwise meanwhile."""
-    row = await tx.row(
-        "SELECT h.hostname FROM device d JOIN host h ON h.hostid = d.hostid WHERE d.devid = ? AND d.status = 'alive'",
-        devid,
-    )
-    if row is None:
+async def _drain(tx: Transaction, devid: int, *, now: int) -> bool:
+    """Have a device that is alive emptied; False if somebody has decided otherwise meanwhile."""
+    if await tx.row("SELECT 1 FROM device WHERE devid = ? AND status = 'alive'", devid) is None:
         return False
-    await rows.set_device_state(tx, row[0], devid, DeviceState.DRAIN)
+    await drain.start(tx, devid, now=now)
     return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -19,13 +19,12 @@ from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.runs import TURN
 from tawara.metadata.view import ClusterView
-from tawara.model.cluster import StorageClass
-from tawara.model.errors import InvalidReplpolicy
 from tawara.model.files import Errand, Queued, StoredFile
-from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, depth, judge
-from tawara.model.policy import Happy, Policy, Situation, parse
+from tawara.model.fsck import Depth, Rules
+from tawara.workers.examination import Examination
 from tawara.workers.runner import LEASE, Claimed
 from tawara.workers.survey import Survey
+from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +35,6 @@ BATCH = 100
 """Files in a unit of work."""
 AHEAD = 8
 """Units claimed at a time."""
-LOOKS = 3
-"""How often a file is looked at anew when its replicas change meanwhile, before it is put off."""
 
 
 class Fsck:
@@ -59,11 +56,11 @@ class Fsck:
         """`side_channel_port`: where storage nodes are asked for many sizes at once, and compute digests."""
         self._metadata = metadata
         self._view = view
-        self._bells = bells
         self._lease = lease
         self._rng = rng or random.Random()  # noqa: S311 - spreads questions over devices
         self._next_turn = 0.0
-        self._survey = Survey(view, nodes, side_channel_port=side_channel_port)
+        self._survey = Survey(view, nodes, side_channel_port=side_channel_port, throttle=Throttle(view, "fsck"))
+        self._examination = Examination(metadata, view, self._survey, bells=bells, rng=self._rng)
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +122,7 @@ class Fsck:
         closely: list[Held] = []
         for held in item:
             file = by_fid.get(held.claim.fid)
-            how = self._depth(file, rules) if file else Depth.ROWS
+            how = self._examination.depth(file, rules) if file else Depth.ROWS
             if how is Depth.EVERYTHING or (file and rules.miscounted(file)):
                 closely.append(held)
             elif file and how is Depth.LENGTHS:
@@ -137,73 +134,5 @@ class Fsck:
             (in_order if well else closely).append(held)
         if in_order:
             await self._metadata.write(queues.finish_errands, [held.claim for held in in_order])
-        await asyncio.gather(*(self._examine(held, by_fid[held.claim.fid], rules) for held in closely))
+        await asyncio.gather(*(self._examination.examine(held, by_fid[held.claim.fid], rules) for held in closely))
         return None
-
-    # --- one file -----------------------------------------------------------------------------------------------------
-
-    def _rules_for(self, file: StoredFile) -> tuple[StorageClass, Policy] | None:
-        """The file's class and its policy; None if they are not known, or not understood."""
-        storage_class = self._view.current.storage_class(file.dmid, file.classid)
-        try:
-            return (storage_class, parse(storage_class.policy)) if storage_class else None
-        except InvalidReplpolicy as error:
-            log.warning("policy not understood", fid=file.fid, reason=str(error))
-            return None
-
-    def _satisfied(
-        self, file: StoredFile, storage_class: StorageClass, policy: Policy
-    ) -> Callable[[Iterable[int]], bool]:
-        cluster = self._view.current
-
-        def satisfied(devids: Iterable[int]) -> bool:
-            situation = Situation.of(cluster, devids, storage_class.mindevcount, size=file.length)
-            return isinstance(policy.decide(situation, self._rng), Happy)
-
-        return satisfied
-
-    def _depth(self, file: StoredFile, rules: Rules) -> Depth:
-        known = self._rules_for(file)
-        if known is None:
-            return Depth.EVERYTHING
-        storage_class, policy = known
-        return depth(file, storage_class, rules, satisfied=self._satisfied(file, storage_class, policy)(file.devids))
-
-    async def _examine(self, held: Held, file: StoredFile, rules: Rules) -> None:
-        """Look at all of a file, and write down what follows."""
-        for _ in range(LOOKS):
-            verdict = await self._verdict(file, rules)
-            if verdict is None:
-                break
-            if verdict.again:
-                log.debug("a device does not answer; the file is looked at again later", fid=file.fid)
-            if await self._metadata.write(fsck.settle, held.claim, file, verdict, now=int(time.time())):
-                if verdict.events:
-                    log.debug("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
-                if verdict.replicate:
-                    self._bells.replicate.ring()
-                return
-            await self._view.refresh()
-            now_there = await self._metadata.read(files.find_fid, file.fid)
-            if now_there is None:
-                await self._metadata.write(queues.finish_errands, [held.claim])
-                return
-            file = now_there
-        await self._metadata.write(fsck.put_off, held.claim, now=int(time.time()))
-
-    async def _verdict(self, file: StoredFile, rules: Rules) -> Verdict | None:
-        known = self._rules_for(file)
-        if known is None:
-            return None
-        storage_class, policy = known
-        satisfied = self._satisfied(file, storage_class, policy)
-        if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
-            return Verdict(events=(Event(Code.BAD_COUNT),) if rules.miscounted(file) else ())
-        hashtype = rules.digest_wanted(storage_class, file.checksum)
-        case = Case(file, storage_class, rules, await self._survey.look(file, hashtype), satisfied)
-        verdict = judge(case)
-        if isinstance(verdict, Search):
-            log.warning("no good replica is where one should be", fid=file.fid)
-            verdict = judge(case, searched=True, found=await self._survey.search(file, hashtype, self._rng))
-        assert isinstance(verdict, Verdict)
-        return verdict

@@ -19,6 +19,8 @@ GRACE = 16.0
 """Seconds between seeing that a device is dead and believing it: a person may have mistyped."""
 PASS = 1000
 """Replicas forgotten in one transaction."""
+BETWEEN = 5.0
+"""Seconds from one pass to the next where settings say how many replicas are queued at a time."""
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 7200.0
 """Seconds after which an empty dead device is looked at again, doubling."""
 
@@ -59,11 +61,11 @@ class Reap:
     async def work(self, item: int) -> float | None:
         """See Worker."""
         found = await self._metadata.write(replicas.empty_dead_device, item, limit=PASS, now=int(time.time()))
-        if found:
-            log.info("replicas of a dead device are made anew", device=item, files=found)
+        if found != 0:
+            log.info("replicas of a dead device are made anew", device=item, files=found or 0)
             self._pause.pop(item, None)
             self._replicate_bell.ring()
-            pause = 0.0
+            pause = 0.0 if found == PASS else BETWEEN
         else:
             pause = self._pause.get(item, FIRST_PAUSE)
             self._pause[item] = min(2 * pause, LONGEST_PAUSE)

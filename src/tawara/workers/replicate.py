@@ -25,6 +25,7 @@ from tawara.model.limits import END_OF_TIME
 from tawara.model.policy import Copy, Happy, Situation, TooHappy, parse, pick_surplus
 from tawara.workers.copier import Copier, Job
 from tawara.workers.runner import LEASE, Claimed
+from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Replicate:
         *,
         delete_bell: Bell,
         large: int = 8,
+        side_channel_port: int | None = None,
         lease: int = LEASE,
         rng: random.Random | None = None,
     ) -> None:
@@ -52,7 +54,17 @@ class Replicate:
         self._view = view
         self._lease = lease
         self._rng = rng or random.Random()  # noqa: S311 - spreads copies over devices
-        self._copier = Copier(metadata, view, nodes, delete_bell=delete_bell, large=large, lease=lease, rng=self._rng)
+        self._copier = Copier(
+            metadata,
+            view,
+            nodes,
+            delete_bell=delete_bell,
+            large=large,
+            lease=lease,
+            rng=self._rng,
+            throttle=Throttle(view, "replicate"),
+            side_channel_port=side_channel_port,
+        )
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from tawara.model.limits import Limits
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
 from tawara.workers.census import Census
 from tawara.workers.delete import Delete
+from tawara.workers.drain import Drain
 from tawara.workers.failing import Failing
 from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
@@ -26,6 +27,7 @@ from tawara.workers.rebalance import Rebalance
 from tawara.workers.replace import Replace
 from tawara.workers.replicate import Replicate
 from tawara.workers.runner import LEASE, Runner, Status, Worker
+from tawara.workers.scrub import Scrub
 from tawara.workers.sweep import PERIOD, Sweep
 
 _LIMITS = Limits()
@@ -33,6 +35,8 @@ SMALL_PER_LARGE = 4
 """How many small files are copied in the time and place of a large one."""
 BATCHES = 3
 """How many batches of files are checked at the same time."""
+SCRUBBED = 2
+"""How many files are scrubbed at the same time: a few, for that is never urgent."""
 
 
 class Workers:
@@ -72,17 +76,27 @@ class Workers:
         self._lease = lease
         self._locks = locks
         self._starting: asyncio.Task[None] | None = None
-        copier = Replicate(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
+        moving: dict[str, Any] = {
+            "delete_bell": bells.delete,
+            "large": replicate,
+            "side_channel_port": side_channel_port,
+            "lease": lease,
+        }
+        copier = Replicate(metadata, view, nodes, **moving)
         self._add_locking(copier, replicate * SMALL_PER_LARGE, bells.replicate)
         self._add_locking(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
-        sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period)
+        sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period, lease=lease)
         self._add_locking(sweeper, 4, None)
         self._add(Hasten(metadata, view, bells), 1, None)
         checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
         self._add(checker, BATCHES, bells.fsck, files_in=len)
-        mover = Rebalance(metadata, view, nodes, delete_bell=bells.delete, large=replicate, lease=lease)
+        scrubber = Scrub(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
+        self._add(scrubber, SCRUBBED, bells.scrub)
+        mover = Rebalance(metadata, view, nodes, **moving)
         self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
         self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
+        emptier = Drain(metadata, view, nodes, **moving)
+        self._add_locking(emptier, replicate * SMALL_PER_LARGE, bells.drain)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
         self._add(Census(metadata), 1, None)
         self._add(Failing(metadata, view), 1, None)

@@ -12,9 +12,10 @@ from yarl import URL
 from tawara.client.nodes import NodeClient
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.model.errors import NodeUnreachable, NoSource, ReadFailed
 from tawara.model.files import StoredFile
 from tawara.model.fsck import Replica, Seen
+from tawara.workers.throttle import Throttle
 
 AT_ONCE = 32
 """Questions over HTTP at the same time."""
@@ -25,8 +26,12 @@ FORGET = 60.0
 class Survey:
     """See the module. Without a `side_channel_port` everything is asked over HTTP."""
 
-    def __init__(self, view: ClusterView, nodes: NodeClient, *, side_channel_port: int | None) -> None:
+    def __init__(
+        self, view: ClusterView, nodes: NodeClient, *, side_channel_port: int | None, throttle: Throttle | None = None
+    ) -> None:
+        """`throttle`: of the bytes that are read for digests, be it here or by their node."""
         self._view = view
+        self._throttle = throttle
         self._nodes = nodes
         self._port = side_channel_port
         self._over_http: dict[str, float] = {}
@@ -95,7 +100,12 @@ class Survey:
             return Replica(devid, Seen.WRONG_LENGTH)
         digest: bytes | None = None
         if size is not None and hashtype is not None:
-            digest = await self._nodes.digest(url, hashtype, side_channel_port=self._port, reason="fsck")
+            if self._throttle is not None:
+                await self._throttle.spend(file.length)
+            try:
+                digest = await self._nodes.digest(url, hashtype, side_channel_port=self._port, reason="fsck")
+            except ReadFailed:
+                return Replica(devid, Seen.UNREADABLE)
             if digest is None:
                 size = None
         if size is None:

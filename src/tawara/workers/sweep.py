@@ -8,13 +8,17 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, queues, replicas, traces
+from tawara.metadata import files, leases, queues, replicas, traces
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.errors import NodeUnreachable
+from tawara.model.files import Announcement
+from tawara.workers.runner import LEASE, Claimed
 
 log = structlog.get_logger(__name__)
+
+Held = Claimed[Announcement]
 
 PERIOD = 15.0
 """Seconds between two looks."""
@@ -24,7 +28,7 @@ FORGET_EVERY = 60
 
 
 class Sweep:
-    """See the module. A unit of work is the place (fid, devid) of an abandoned copy."""
+    """See the module. A unit of work is the place of an abandoned copy."""
 
     name = "sweep"
 
@@ -37,8 +41,10 @@ class Sweep:
         bells: Bells,
         upload_open: int,
         period: float = PERIOD,
+        lease: int = LEASE,
     ) -> None:
         """`upload_open`: seconds after which an upload that is not closed is given up."""
+        self._lease = lease
         self._metadata = metadata
         self._view = view
         self._nodes = nodes
@@ -49,7 +55,7 @@ class Sweep:
         self._last = 0.0
         self._forgets_at = 0
 
-    async def take(self, limit: int) -> Sequence[tuple[int, int]]:
+    async def take(self, limit: int) -> Sequence[Held]:
         """See Worker."""
         self._last = time.time()
         now = int(self._last)
@@ -65,22 +71,25 @@ class Sweep:
             while await self._metadata.write(traces.forget, now=now):
                 pass
             self._forgets_at = now + FORGET_EVERY
-        return await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit)
+        claims = await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit, lease=self._lease)
+        return [Claimed(claim) for claim in claims]
 
-    async def work(self, item: tuple[int, int]) -> float | None:
+    async def work(self, item: Held) -> float | None:
         """See Worker. A device that cannot be written now keeps its announcement, and is asked again later."""
-        fid, devid = item
+        fid, devid, lease = item.claim
         cluster = self._view.current
         url = cluster.url(devid, fid)
         # Since it was claimed it may have become a replica, of a mogilefsd that does not know of announcements.
         a_replica = devid in await self._metadata.read(replicas.devices_of, fid)
+        if time.time() > -lease - self._lease / 2:
+            return None  # this process had stalled: the place may be another's by now
         if not a_replica and not cluster.is_lost(devid) and url is not None:
             try:
                 await self._nodes.delete(url)
             except NodeUnreachable as error:
                 log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
                 return None
-        await self._metadata.write(_end, fid, devid, now=int(time.time()))
+        await self._metadata.write(_end, item.claim, now=int(time.time()))
         self._delete_bell.ring()
         self._replicate_bell.ring()
         return None
@@ -89,17 +98,23 @@ class Sweep:
         """See Worker."""
         return self._last + self._period
 
-    async def renew(self, items: Sequence[tuple[int, int]]) -> None:
-        """See Worker. Nothing to do: the work is short."""
+    async def renew(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        until = int(time.time()) + self._lease
+        claims = await self._metadata.write(leases.renew_copies, [held.claim for held in items], until=until)
+        for held, claim in zip(items, claims, strict=True):
+            held.claim = claim
 
-    async def release(self, items: Sequence[tuple[int, int]]) -> None:
-        """See Worker. Nothing to do: it can wait."""
+    async def release(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        await self._metadata.write(leases.renew_copies, [held.claim for held in items], until=int(time.time()))
 
 
-async def _end(tx: Transaction, fid: int, devid: int, *, now: int) -> None:
+async def _end(tx: Transaction, held: Announcement, *, now: int) -> None:
     """The place is free again: whoever waited for that goes on, to copy the file there or to forget it."""
-    await replicas.retract_copy(tx, fid, devid)
-    if await files.find_fid(tx, fid) is not None:
-        await queues.enqueue_replication(tx, fid, nexttry=now)
+    if not await replicas.end_announcement(tx, held):
+        return
+    if await files.find_fid(tx, held.fid) is not None:
+        await queues.enqueue_replication(tx, held.fid, nexttry=await queues.urgency(tx, held.fid, now=now))
     else:
-        await queues.hasten_deletion(tx, fid, now)
+        await queues.hasten_deletion(tx, held.fid, now)

@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from tawara.model.cluster import Checksum, HashType, StorageClass
 from tawara.model.files import StoredFile
-from tawara.model.fsck import Case, Code, Depth, Event, Replica, Rules, Search, Seen, Verdict, depth, judge
+from tawara.model.fsck import (
+    Case,
+    Code,
+    Depth,
+    Event,
+    Replica,
+    Rules,
+    Search,
+    Seen,
+    Verdict,
+    agreed,
+    depth,
+    judge,
+    needs_a_person,
+)
 
 GOOD, BAD = (Checksum(HashType.MD5, bytes([each] * 16)) for each in (1, 2))
 FILE = StoredFile(fid=7, dmid=1, key=b"k", length=9, classid=0, devcount=2, devids=(1, 2))
@@ -40,7 +54,7 @@ def cases(draw: st.DrawFn) -> Case:
     with_digests = draw(st.booleans())
     replicas = []
     for devid in devids:
-        seen = draw(st.sampled_from(Seen))
+        seen = draw(st.sampled_from([Seen.RIGHT, *Seen]))
         checksum = draw(st.sampled_from([GOOD, BAD])) if with_digests and seen is Seen.RIGHT else None
         replicas.append(Replica(devid, seen, checksum))
     file = replace(FILE, devids=tuple(devids), devcount=draw(st.integers(0, 6)), checksum=stored)
@@ -59,6 +73,7 @@ def conclude(one: Case, found: Replica | None) -> Verdict:
     return verdict
 
 
+HOPEFUL = (Seen.RIGHT, Seen.UNREADABLE, Seen.SILENT, Seen.DOWN)
 FINDS = st.sampled_from([None, Replica(9, Seen.RIGHT, GOOD)])
 
 
@@ -73,11 +88,12 @@ def test_what_did_not_answer_is_never_dropped(one: Case, found: Replica | None) 
 def test_the_last_that_may_be_good_is_never_dropped(one: Case, found: Replica | None) -> None:
     """If any replica may be good, one that may be good has a row afterwards; its bytes are not swept either."""
     verdict = conclude(one, found)
-    hopeful = {each.devid for each in one.replicas if each.seen in (Seen.RIGHT, Seen.SILENT, Seen.DOWN)}
+    hopeful = {each.devid for each in one.replicas if each.seen in HOPEFUL}
     if hopeful:
         assert (hopeful - verdict.drop) | verdict.add
-    known_good = {each.devid for each in one.replicas if each.seen is Seen.RIGHT and each.checksum in (None, GOOD)}
-    if one.file.checksum is not None:
+    right = one.file.checksum or agreed(one.replicas)
+    if right is not None:
+        known_good = {each.devid for each in one.replicas if each.seen is Seen.RIGHT and each.checksum in (None, right)}
         assert not known_good & verdict.drop
     else:
         assert not {each.devid for each in one.replicas if each.seen is Seen.RIGHT} & verdict.drop
@@ -94,6 +110,28 @@ def test_bytes_are_deleted_only_beside_better_ones(one: Case, found: Replica | N
             for each in one.replicas
             if each.devid not in verdict.drop
         )
+
+
+@given(cases(), FINDS)
+def test_only_what_most_replicas_have_is_believed(one: Case, found: Replica | None) -> None:
+    """A checksum is learnt only if more than half of all replicas that may be good have it; none is unlearnt."""
+    verdict = conclude(one, found)
+    if verdict.checksum is not None:
+        assert one.file.checksum is None
+        everywhere = [*one.replicas, *([found] if verdict.add and found else [])]
+        votes = [each.checksum == verdict.checksum for each in everywhere if each.seen in HOPEFUL]
+        assert 2 * sum(votes) > len(votes)
+
+
+@given(cases(), FINDS)
+def test_damaged_bytes_do_not_stay_beside_good_ones(one: Case, found: Replica | None) -> None:
+    """Where a replica is known to be right, none that was seen to be damaged has a row afterwards."""
+    verdict = conclude(one, found)
+    right = one.file.checksum or verdict.checksum
+    if any(each.seen is Seen.RIGHT and each.checksum == right for each in one.replicas if right):
+        left = [each for each in one.replicas if each.devid not in verdict.drop]
+        assert all(each.checksum in (None, right) for each in left)
+        assert not any(each.seen in (Seen.UNREADABLE, Seen.WRONG_LENGTH) for each in left)
 
 
 @given(cases(), FINDS)
@@ -157,6 +195,47 @@ def test_codes_of_checksums() -> None:
     assert codes(judge(case(Replica(1, Seen.RIGHT), Replica(2, Seen.RIGHT), file=sha1, storage_class=HASHED))) == [
         "BALG"
     ]
+
+
+def test_the_majority_is_believed() -> None:
+    """Of three replicas without a checksum the odd one goes; of two none does, nor while a third is away."""
+    three = replace(FILE, devids=(1, 2, 3), devcount=3)
+    good, also_good = Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, GOOD)
+    verdict = judge(case(good, also_good, Replica(3, Seen.RIGHT, BAD), file=three))
+    assert isinstance(verdict, Verdict)
+    assert verdict.drop == verdict.sweep == {3}
+    assert verdict.checksum == GOOD
+    assert codes(verdict) == ["POVI", "BSUM", "NSUM"]
+    verdict = judge(case(good, Replica(2, Seen.RIGHT, BAD), Replica(3, Seen.DOWN), file=three))
+    assert isinstance(verdict, Verdict)
+    assert (verdict.drop, verdict.checksum) == (frozenset(), None)
+    verdict = judge(case(good, Replica(2, Seen.DOWN)))
+    assert isinstance(verdict, Verdict)
+    assert (verdict.checksum, verdict.events) == (None, ())
+
+
+def test_a_replica_that_its_disk_does_not_give() -> None:
+    """It is replaced from a good one; the last is kept, whatever it is worth, after everyone was asked."""
+    alone = Replica(2, Seen.UNREADABLE)
+    verdict = judge(case(Replica(1, Seen.RIGHT), alone))
+    assert isinstance(verdict, Verdict)
+    assert verdict.drop == verdict.sweep == {2}
+    assert codes(verdict) == ["BSUM", "REPL"]
+    one = replace(FILE, devids=(2,), devcount=1)
+    assert judge(case(alone, file=one)) == Search()
+    verdict = judge(case(alone, file=one), searched=True)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.drop, codes(verdict)) == (frozenset(), ["POVI", "BSUM", "SRCH", "REPL"])
+    assert needs_a_person([(event.code, event.devid) for event in verdict.events])
+
+
+def test_what_needs_a_person() -> None:
+    """What workers put right by themselves does not; what is gone, or undecidable, does."""
+    assert not needs_a_person([("MISS", 1), ("BSUM", 2), ("REPL", None)])
+    assert not needs_a_person([("NOPA", None), ("SRCH", None), ("FOND", 3)])
+    assert needs_a_person([("MISS", 1), ("SRCH", None), ("GONE", None)])
+    assert needs_a_person([("BSUM", None)])
+    assert needs_a_person([("MSUM", None)])
 
 
 def test_depth() -> None:

@@ -13,10 +13,13 @@ from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, 
 from tawara.model.errors import NoDevices
 from tawara.model.placement import (
     choose_destinations,
+    nearest_first,
     order_for_reading,
     read_weight,
     weighted_shuffle,
 )
+from tawara.model.zones import Zones
+from tests.unit.model.clusters import clusters
 
 
 def cluster(*devices: Device, seen: dict[int, Observation] | None = None, **kwargs: object) -> Cluster:
@@ -125,3 +128,24 @@ def test_reading_prefers_skips_and_keeps_a_backup() -> None:
     assert order_for_reading(known, (4,), Random(1)).backup == 4
     assert order_for_reading(known, (99,), Random(1)).backup is None
     assert order_for_reading(known, (), Random(1)).backup is None
+
+
+@given(clusters(), st.sets(st.integers(1, 9)), st.integers(1, 9))
+def test_the_nearest_comes_first(where: Cluster, devids: set[int], destination: int) -> None:
+    """No device is left out; one in the destination's machine comes before others, one in its zone before the rest."""
+    order = nearest_first(where, sorted(devids), destination)
+    assert sorted(order) == sorted(devids)
+    if destination not in where.devices:
+        return
+    there = where.devices[destination].hostid
+    zones = Zones.of(where.settings)
+    ranks = []
+    for devid in order:
+        hostid = where.devices[devid].hostid if devid in where.devices else None
+        if hostid is None:
+            ranks.append(2)
+        elif hostid == there:
+            ranks.append(0)
+        else:
+            ranks.append(1 if zones.zone_of(where.hosts[hostid].ip) == zones.zone_of(where.hosts[there].ip) else 2)
+    assert ranks == sorted(ranks)

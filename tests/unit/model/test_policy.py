@@ -29,6 +29,7 @@ from tawara.model.policy import (
     pick_surplus,
     plan_destinations,
 )
+from tawara.model.zones import Zones
 from tests.unit.model.clusters import cluster, clusters
 
 RNG = Random(7)
@@ -221,7 +222,9 @@ counted = st.builds(
     st.sampled_from([MultipleHosts, MultipleDevices, MultipleNetworks]),
     st.none() | st.integers(1, 5),
 )
-per_network = st.builds(HostsPerNetwork, st.sampled_from([(("near", 2), ("far", 1)), (("near", 1),), (("gone", 1),)]))
+per_network: st.SearchStrategy[HostsPerNetwork] = st.builds(
+    HostsPerNetwork, st.sampled_from([(("near", 2), ("far", 1)), (("near", 1),), (("gone", 1),)])
+)
 single: st.SearchStrategy[Policy] = counted | per_network
 policies: st.SearchStrategy[Policy] = single | st.builds(Union, st.lists(single, min_size=1, max_size=3).map(tuple))
 replicas = st.sets(st.integers(1, 11), max_size=6)
@@ -236,6 +239,59 @@ def test_never_content_with_too_few(policy: Policy, where: Cluster, on: set[int]
     if is_content(policy, situation, rng) and len(situation.on) < wanted:
         assert not situation.candidates
         assert len(situation.on) == situation.total_disks
+
+
+@given(counted, clusters(), replicas, st.integers(1, 5), seeds)
+def test_never_content_on_too_few_hosts_or_networks(
+    policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random
+) -> None:
+    """Two copies or more in one place are not enough while another place of the wanted kind has a device in use."""
+    situation = Situation.of(where, on, minimum)
+    wanted = getattr(policy, "copies", None) or minimum
+    if not is_content(policy, situation, rng) or wanted == 1 or len(situation.on) == situation.total_disks:
+        return
+    alive = [devid for devid, device in where.devices.items() if device.state is DeviceState.ALIVE]
+    if not isinstance(policy, MultipleDevices):
+        hosts = {where.devices[devid].hostid for devid in situation.on}
+        assert len(hosts) >= min(wanted, len({where.devices[devid].hostid for devid in alive}))
+    if isinstance(policy, MultipleNetworks):
+        zones = Zones.of(where.settings)
+
+        def zones_of(devids: Iterable[int]) -> set[str]:
+            return {zones.zone_of(where.hosts[where.devices[devid].hostid].ip) for devid in devids}
+
+        assert len(zones_of(situation.on)) >= min(wanted, len(zones_of(alive)))
+
+
+@given(per_network, clusters(), replicas, seeds)
+def test_never_content_with_a_network_lacking(
+    policy: HostsPerNetwork, where: Cluster, on: set[int], rng: Random
+) -> None:
+    """Each named network has as many copies as it is to have, on as many hosts as it has, whatever the others have."""
+    situation = Situation.of(where, on, 1)
+    if not is_content(policy, situation, rng):
+        return
+    zones = Zones.of(where.settings)
+
+    def hosts_in(zone: str, devids: Iterable[int]) -> list[int]:
+        found = [where.devices[devid].hostid for devid in devids]
+        return [hostid for hostid in found if zones.zone_of(where.hosts[hostid].ip) == zone]
+
+    alive = [devid for devid, device in where.devices.items() if device.state is DeviceState.ALIVE]
+    for zone, number in policy.wanted:
+        there = hosts_in(zone, situation.on)
+        assert len(there) >= number
+        assert len(set(there)) >= min(number, len(set(hosts_in(zone, alive))))
+
+
+@given(st.lists(single, min_size=1, max_size=3).map(tuple), clusters(), replicas, st.integers(1, 5), seeds)
+def test_a_union_is_content_only_when_all_parts_are(
+    parts: tuple[Policy, ...], where: Cluster, on: set[int], minimum: int, rng: Random
+) -> None:
+    """What is enough for a union is enough for each of its parts."""
+    situation = Situation.of(where, on, minimum)
+    if is_content(Union(parts), situation, rng):
+        assert all(is_content(part, situation, rng) for part in parts)
 
 
 @given(policies, clusters(), replicas, st.sets(st.integers(1, 9)), st.integers(1, 5), seeds)

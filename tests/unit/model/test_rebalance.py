@@ -19,6 +19,7 @@ from tawara.model.rebalance import (
     begin,
     choose,
     evening_out,
+    left_to_queue,
     next_source,
     parse,
     sources,
@@ -234,3 +235,11 @@ def test_an_even_store_needs_no_policy() -> None:
     assert evening_out(FOUR.devices.values()) is None
     assert evening_out([]) is None
     assert evening_out([Device(1, 1, DeviceState.ALIVE)]) is None
+
+
+def test_what_is_left_to_queue() -> None:
+    """A limit for each source counts for those that wait, too; one for the whole run does not; none is no telling."""
+    state = State(source_devs=(2, 3), sdev_current=1, sdev_limit=7, limit=4)
+    assert left_to_queue(parse("limit_by=count limit=10"), state) == 27
+    assert left_to_queue(parse("limit_by=size limit=1k limit_type=global"), state) == 4
+    assert left_to_queue(parse("from_devices=1"), state) is None

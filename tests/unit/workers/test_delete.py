@@ -9,6 +9,7 @@ import pytest
 
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Transaction
 from tawara.model.cluster import DeviceState
 from tawara.model.errors import NodeUnreachable
 from tawara.workers.delete import Delete
@@ -95,6 +96,19 @@ async def test_a_node_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert await home.metadata.read(replicas.devices_of, fid) == (1,)
 
 
+async def test_a_device_that_cannot_be_written_now(tmp_path: Path) -> None:
+    """A device that the monitor does not see writeable is asked again in ten minutes; the others lose their bytes."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await store_and_delete(home, 1, 2)
+        await home.storage["h2"].stop()
+        await home.view.renew()
+        until = await delete_due(home)
+        assert until is not None
+        assert until - time.time() == pytest.approx(600, abs=3)
+        assert home.on_disk() == {fid: {2}}
+        assert await home.metadata.read(replicas.devices_of, fid) == (2,)
+
+
 async def test_a_named_file_is_never_deleted(tmp_path: Path) -> None:
     """A fid that a key names is kept, whoever put it into the queue."""
     async with house(tmp_path, {"h1": [1]}) as home:
@@ -146,6 +160,24 @@ async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
         assert home.on_disk() == {new: {1}}
 
 
+async def test_an_upload_that_was_closed_after_all_is_no_garbage(tmp_path: Path) -> None:
+    """Of a file whose upload row was left behind, as MogileFS may leave it, only that row goes (11.2)."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", CONTENT, 1)
+        await home.metadata.write(_left_behind, fid)
+        await sweep(home)
+        await delete_due(home)
+        assert home.on_disk() == {fid: {1}}
+        assert await home.devids(fid) == {1}
+        assert (await home.metadata.read(queues.backlog))["uploads"] == 0
+
+
+async def _left_behind(tx: Transaction, fid: int) -> None:
+    await tx.run(
+        "INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, 1, 0, 1, 'key', '1,2')", fid
+    )
+
+
 async def test_abandoned_copies_go(tmp_path: Path) -> None:
     """The bytes of a copy whose worker died are deleted when its lease has run out, and the place is free again."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
@@ -156,6 +188,23 @@ async def test_abandoned_copies_go(tmp_path: Path) -> None:
         await sweep(home)
         assert home.on_disk() == {fid: {1}}
         assert await home.metadata.write(replicas.announce_copy, fid, 2, now=now)
+
+
+async def test_a_sweeper_that_stalled_deletes_nothing(tmp_path: Path) -> None:
+    """When its claim has lapsed the place may be someone else's; one that is renewed is still its own."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", CONTENT, 1)
+        await home.metadata.write(replicas.announce_copy, fid, 2, now=1, lease=60)
+        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
+        worker = Sweep(home.metadata, home.view, home.nodes, bells=Bells(), upload_open=3600)
+        (item,) = await worker.take(9)
+        claim, item.claim = item.claim, item.claim._replace(lease=-int(time.time()) - 1)
+        await worker.work(item)
+        assert home.on_disk() == {fid: {1, 2}}
+        item.claim = claim
+        await worker.renew([item])
+        await worker.work(item)
+        assert home.on_disk() == {fid: {1}}
 
 
 async def test_copies_under_way_are_not_swept(tmp_path: Path) -> None:

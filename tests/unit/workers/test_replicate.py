@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, replicas
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.errors import NodeUnreachable
@@ -261,6 +262,31 @@ async def test_a_swept_copy_is_not_recorded(tmp_path: Path, monkeypatch: pytest.
         assert await home.devids(fid) == {1}
 
 
+async def test_another_workers_copy_at_the_same_place_is_not_withdrawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stalled until its copy was swept, and then fails, does not delete what was put there since."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", SMALL_FILE, 1)
+        put = home.nodes.put
+
+        async def stall_and_fail(url: str, *args: object, **kwargs: object) -> None:
+            later = int(time.time()) + 1000
+            for swept in await home.metadata.write(replicas.claim_abandoned_copies, now=later):
+                assert await home.metadata.write(replicas.end_announcement, swept)
+                assert await home.metadata.write(replicas.announce_copy, fid, 2, now=later)
+                await put(url, SMALL_FILE, length=len(SMALL_FILE))
+                await home.metadata.write(replicas.record_copy, fid, 2, now=later)
+            raise NodeUnreachable(url)
+
+        monkeypatch.setattr(home.nodes, "put", stall_and_fail)
+        slow = Replicate(home.metadata, home.view, home.nodes, delete_bell=home.bells.delete, lease=0)
+        (item,) = await slow.take(1)
+        await slow.work(item)
+        assert home.on_disk() == {fid: {1, 2}}
+        assert await home.devids(fid) == {1, 2}
+
+
 async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a device fails in the middle of a copy the announcement stays, until someone could delete the bytes."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
@@ -274,7 +300,9 @@ async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypa
             patch.setattr(home.nodes, "delete", gone)
             assert await do_all(home) is not None
         later = int(time.time()) + 1000
-        assert await home.metadata.write(replicas.claim_abandoned_copies, now=later) == [(fid, 2)]
+        assert await home.metadata.write(replicas.claim_abandoned_copies, now=later) == [
+            (fid, 2, -later - queues.LEASE)
+        ]
 
 
 async def test_leases_are_renewed_and_given_back(tmp_path: Path) -> None:
@@ -299,6 +327,35 @@ async def test_the_most_endangered_go_first(tmp_path: Path) -> None:
         endangered = await home.store(b"one", SMALL_FILE, 1, classid=classid)
         first, _ = await worker(home).take(10)
         assert first.claim.fid == endangered
+
+
+async def test_the_most_endangered_go_first_across_the_queue(tmp_path: Path) -> None:
+    """Of a dead device's files those without a second replica are claimed before those with one, in whatever batch."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        classid = await home.new_class("three", 3, "MultipleHosts()")
+        for number in range(6):
+            await home.store(b"safe %d" % number, SMALL_FILE, 1, 2, 3, classid=classid)
+        endangered = await home.store(b"endangered", SMALL_FILE, 1, 3, classid=classid)
+        for claim in await home.metadata.write(queues.claim_replications, limit=99, now=1):
+            await home.metadata.write(queues.finish_replication, claim)
+        await set_state(home, 3, DeviceState.DEAD)
+        now = int(time.time())
+        assert await home.metadata.write(replicas.empty_dead_device, 3, limit=100, now=now) == 7
+        (first,) = await worker(home).take(1)
+        assert first.claim.fid == endangered
+
+
+async def test_a_rate_is_kept(tmp_path: Path) -> None:
+    """With a limit of bytes a second, copies take as long as that."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        await home.metadata.write(rows.set_setting, "tawara_rate_replicate", "1m")
+        await home.view.refresh()
+        large = bytes(4 * 1024 * 1024)
+        fid = await home.store(b"key", large, 1)
+        began = time.monotonic()
+        await do_all(home)
+        assert time.monotonic() - began > 2.0
+        assert home.on_disk() == {fid: {1, 2}}
 
 
 async def test_the_only_worker_takes_over_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from dataclasses import replace
@@ -79,3 +80,20 @@ async def test_a_search_finds_only_what_is_right(tmp_path: Path) -> None:
         for devid, body in ((2, BODY[::-1]), (3, BODY)):
             await home.nodes.put(home.url(devid, file.fid), body, length=len(body))
         assert await survey.search(file, None, random.Random(1)) == Replica(3, Seen.RIGHT, MD5)
+
+
+async def test_a_disk_that_does_not_give_the_bytes(tmp_path: Path) -> None:
+    """A node that says that it cannot read a file is believed; that it has a file of that length does not help."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readline()).split()[1]
+        writer.write(b"ERR read %s at 4096 failed\r\n" % path)
+        writer.close()
+
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        file = await stored(home, 1, 2)
+        async with await asyncio.start_server(converse, "127.0.0.2", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            survey = Survey(home.view, home.nodes, side_channel_port=port)
+            seen = await survey.look(file, HashType.MD5)
+        assert seen == (Replica(1, Seen.RIGHT, MD5), Replica(2, Seen.UNREADABLE))

@@ -1,0 +1,106 @@
+"""`tawara device drain`: empty devices, and say when they may be pulled."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Collection
+from dataclasses import asdict
+
+from tawara.cli import output
+from tawara.cli.devid import Devid
+from tawara.cli.session import DEFAULT, Session
+from tawara.client import AsyncClient
+from tawara.client.answers import DrainStatus
+from tawara.model import errors
+from tawara.model.drain import Emptying, seconds_left
+from tawara.model.errors import Exit
+from tawara.model.spans import span
+
+_LOOK_AGAIN = 0.5
+
+
+async def drain(
+    *devids: Devid, undo: bool = False, wait: bool = False, status: bool = False, session: Session = DEFAULT
+) -> int:
+    """Empty devices, so that they can be taken out, and say when that is safe.
+
+    A device that is being emptied gets no new files, and each file's replica on it is moved to where the file's class
+    likes it; at no moment a file has fewer copies than before. It goes on whatever this command does, and may be undone
+    until the device is pulled. Without a device, how all stand that are being emptied. The exit code with --wait or
+    --status is 0 when all of them are safe to pull, 1 if not.
+
+    For example:
+
+        tawara device drain dev3 --wait
+
+        tawara device drain dev3 --undo
+
+    Parameters
+    ----------
+    devids
+        The devices, written as dev3 or 3.
+    undo
+        Move nothing more, and let the device have new files again.
+    wait
+        Wait until it is safe to pull them; Ctrl-C ends the waiting alone.
+    status
+        Change nothing, and show how they stand.
+    """
+    async with session.client() as client:
+        if not status:
+            for devid in devids:
+                await client.drain_device(devid, undo=undo)
+        if undo:
+            return Exit.OK
+        found = await _wait_for_drains(client, devids) if wait else await _drains(client, devids)
+    for each in found:
+        if session.json:
+            output.json_line(asdict(each))
+        else:
+            output.line(_standing(each))
+    if not found and not session.json:
+        output.line("No device is being emptied.")
+    return Exit.OK if all(each.safe for each in found) or not (wait or status) else Exit.FAILURE
+
+
+async def _drains(client: AsyncClient, devids: Collection[int]) -> list[DrainStatus]:
+    """How these stand, or all that are being emptied. Raises NoDevice for one that is not."""
+    found = {each.devid: each for each in await client.drains()}
+    for devid in devids:
+        if devid not in found:
+            raise errors.NoDevice(f"dev{devid} is not being emptied", hint="Somebody gave it another state.")
+    return [found[devid] for devid in devids or sorted(found)]
+
+
+async def _wait_for_drains(client: AsyncClient, devids: Collection[int]) -> list[DrainStatus]:
+    shown = sys.stderr.isatty()
+    while True:
+        found = await _drains(client, devids)
+        if all(each.safe for each in found):
+            break
+        if shown:
+            sys.stderr.write(f"\r\x1b[K{'; '.join(map(_standing, found))}")
+            sys.stderr.flush()
+        await asyncio.sleep(_LOOK_AGAIN)
+    if shown:
+        sys.stderr.write("\r\x1b[K")
+    return found
+
+
+def _standing(each: DrainStatus) -> str:
+    if each.safe:
+        return f"dev{each.devid} is empty, and safe to pull."
+    parts = [f"{each.left} of {each.files} files are left"]
+    if each.left and not each.waiting and not each.failed:
+        parts.append("no other device may take them now, `tawara explain` says why; they are tried again")
+    if each.failed:
+        parts.append(f"moving {each.failed} failed, and is tried again")
+    if not each.left and each.copies:
+        parts.append(f"{each.copies} files' bytes are still to be deleted")
+    if each.uploads:
+        parts.append(f"{each.uploads} uploads under way may still go there")
+    left = seconds_left(Emptying(began=each.began, files=each.files), left=each.left, now=each.current_time)
+    if left and each.waiting:
+        parts.append(f"about {span(left)}")
+    return f"dev{each.devid} is being emptied: {', '.join(parts)}."

@@ -1,0 +1,88 @@
+"""`tawara scrub`: how the continuous scrub stands, which reads every byte again within a period."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from cyclopts import App
+
+from tawara.cli import output
+from tawara.cli.fsck_report import MEANING, gather, name_them
+from tawara.cli.session import DEFAULT, Session
+from tawara.client import AsyncClient
+from tawara.client.answers import FsckLine, ScrubStatus
+from tawara.model.errors import Exit
+from tawara.model.spans import span
+
+app = App(name="scrub", help="Show how the continuous scrub stands, and what it has found.")
+
+
+@app.command
+async def status(*, session: Session = DEFAULT) -> int:
+    """Show how far the round is, and what was found within about a year.
+
+    The exit code is 7 if a file needs a person. The period is a setting: `tawara settings set tawara_scrub_period 30d`,
+    and 0 turns the scrub off; `tawara_rate_scrub` limits the bytes that each process of workers reads in a second.
+
+    For example:
+
+        tawara scrub status
+    """
+    async with session.client() as client:
+        at = await client.scrub_status()
+        lines = await _log(client, 0) if at.counts else []
+        found = gather(line for line in lines if line.time >= at.began - at.period)
+        if session.json:
+            output.json_line(asdict(at) | {"needs_a_person": sorted(found.hopeless)})
+        else:
+            output.line(_where(at))
+            for code, meaning in MEANING.items():
+                if at.counts.get(code):
+                    output.line(f"{at.counts[code]:>9}  {code}  {meaning}")
+            await name_them(client, found.hopeless)
+    return Exit.CORRUPT if found.hopeless else Exit.OK
+
+
+def _where(at: ScrubStatus) -> str:
+    if not at.period:
+        return "The scrub is off; `tawara settings set tawara_scrub_period 30d` turns it on."
+    every = f"Every byte is read again within {span(at.period)}"
+    if not at.began:
+        return f"{every}; no round has begun yet."
+    share = min(at.position / at.end, 1.0) if at.end else 1.0
+    parts = [f"{share:.0%} of this round done, {at.checked} files", f"it began {output.local_time(at.began)}"]
+    if at.queued:
+        parts.append(f"{at.queued} files wait")
+    if at.stalled:
+        parts.append(f"{at.stalled} put off, for a device of theirs does not answer")
+    return f"{every}: {', '.join(parts)}."
+
+
+@app.command
+async def log(*, after: int = 0, session: Session = DEFAULT) -> None:
+    """Show what was found, file by file.
+
+    For example:
+
+        tawara scrub log --json
+
+    Parameters
+    ----------
+    after
+        The number of a line (logid) after which to begin.
+    """
+    async with session.client() as client:
+        for each in await _log(client, after):
+            if session.json:
+                output.json_line(asdict(each))
+            else:
+                device = "" if each.devid is None else f"dev{each.devid}"
+                where = f"{each.logid:>8}  {output.local_time(each.time)}  {each.fid or '-':>10}  {device:<8}"
+                output.line(f"{where}  {each.code}  {MEANING.get(each.code, '')}".rstrip())
+
+
+async def _log(client: AsyncClient, after: int) -> list[FsckLine]:
+    lines: list[FsckLine] = []
+    while more := await client.scrub_log(lines[-1].logid if lines else after):
+        lines += more
+    return lines

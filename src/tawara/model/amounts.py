@@ -1,0 +1,20 @@
+"""Amounts as people write them into settings: bytes with k, m, g, t behind, times with s, m, h, d."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def size(text: str) -> int | None:
+    """Bytes: `1000`, `20m` (powers of 1,024); None if it is none."""
+    match = re.fullmatch(r"([0-9]{1,15})([bkmgtp]?)", text.strip(), re.IGNORECASE | re.ASCII)
+    return int(match[1]) << 10 * "bkmgtp".index((match[2] or "b").lower()) if match else None
+
+
+def duration(text: str) -> int | None:
+    """Seconds: `90`, `12h`, `30d`; None if it is none."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text.strip(), re.IGNORECASE | re.ASCII)
+    return int(match[1]) * _SECONDS[match[2].lower()] if match else None

@@ -1,0 +1,119 @@
+"""Looking closely at one file: what is seen of its replicas, what follows by `model.fsck`, and writing that down.
+
+Checks (fsck) and the continuous scrub differ in which files they look at, and in their rules.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+
+import structlog
+
+from tawara.metadata import files, fsck, queues
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import StorageClass
+from tawara.model.errors import InvalidReplpolicy
+from tawara.model.files import Queued, StoredFile
+from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, depth, judge
+from tawara.model.policy import Happy, Policy, Situation, parse
+from tawara.workers.runner import Claimed
+from tawara.workers.survey import Survey
+
+log = structlog.get_logger(__name__)
+
+LOOKS = 3
+"""How often a file is looked at anew when its replicas change meanwhile, before it is put off."""
+
+
+class Examination:
+    """See the module."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        survey: Survey,
+        *,
+        bells: Bells,
+        rng: random.Random,
+        untold: Collection[Code] = (),
+    ) -> None:
+        """`untold`: what is done without a line in the log."""
+        self._metadata = metadata
+        self._view = view
+        self._survey = survey
+        self._bells = bells
+        self._rng = rng
+        self._untold = untold
+
+    def depth(self, file: StoredFile, rules: Rules) -> Depth:
+        """How closely the file has to be looked at."""
+        known = self._rules_for(file)
+        if known is None:
+            return Depth.EVERYTHING
+        storage_class, policy = known
+        return depth(file, storage_class, rules, satisfied=self._satisfied(file, storage_class, policy)(file.devids))
+
+    async def examine(self, held: Claimed[Queued], file: StoredFile, rules: Rules) -> None:
+        """Look at all of a file, and write down what follows."""
+        for _ in range(LOOKS):
+            verdict = await self._verdict(file, rules)
+            if verdict is None:
+                break
+            if verdict.again:
+                log.debug("a device does not answer; the file is looked at again later", fid=file.fid)
+            if await self._metadata.write(fsck.settle, held.claim, file, verdict, now=int(time.time())):
+                if verdict.events:
+                    log.debug("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
+                if verdict.replicate:
+                    self._bells.replicate.ring()
+                return
+            await self._view.refresh()
+            now_there = await self._metadata.read(files.find_fid, file.fid)
+            if now_there is None:
+                await self._metadata.write(queues.finish_errands, [held.claim])
+                return
+            file = now_there
+        await self._metadata.write(fsck.put_off, held.claim, now=int(time.time()))
+
+    def _rules_for(self, file: StoredFile) -> tuple[StorageClass, Policy] | None:
+        """The file's class and its policy; None if they are not known, or not understood."""
+        storage_class = self._view.current.storage_class(file.dmid, file.classid)
+        try:
+            return (storage_class, parse(storage_class.policy)) if storage_class else None
+        except InvalidReplpolicy as error:
+            log.warning("policy not understood", fid=file.fid, reason=str(error))
+            return None
+
+    def _satisfied(
+        self, file: StoredFile, storage_class: StorageClass, policy: Policy
+    ) -> Callable[[Iterable[int]], bool]:
+        cluster = self._view.current
+
+        def satisfied(devids: Iterable[int]) -> bool:
+            situation = Situation.of(cluster, devids, storage_class.mindevcount, size=file.length)
+            return isinstance(policy.decide(situation, self._rng), Happy)
+
+        return satisfied
+
+    async def _verdict(self, file: StoredFile, rules: Rules) -> Verdict | None:
+        known = self._rules_for(file)
+        if known is None:
+            return None
+        storage_class, policy = known
+        satisfied = self._satisfied(file, storage_class, policy)
+        if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
+            return Verdict(events=(Event(Code.BAD_COUNT),) if rules.miscounted(file) else ())
+        hashtype = rules.digest_wanted(storage_class, file.checksum)
+        case = Case(file, storage_class, rules, await self._survey.look(file, hashtype), satisfied)
+        verdict = judge(case)
+        if isinstance(verdict, Search):
+            log.warning("no good replica is where one should be", fid=file.fid)
+            verdict = judge(case, searched=True, found=await self._survey.search(file, hashtype, self._rng))
+        assert isinstance(verdict, Verdict)
+        return replace(verdict, events=tuple(event for event in verdict.events if event.code not in self._untold))

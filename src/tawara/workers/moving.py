@@ -1,0 +1,176 @@
+"""Moves: a file's replica goes from one device to another, for a rebalance or because the device is being emptied.
+
+A move is a copy to one of its targets as the file's policy likes it, as if the source were not there, and then doing
+without the source; so that at no moment the file has fewer good replicas than before.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import files, leases, queues
+from tawara.metadata.bell import Bell
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model import backoff
+from tawara.model.errors import InvalidReplpolicy
+from tawara.model.explanation import Failure
+from tawara.model.files import Errand, Queued
+from tawara.model.policy import Copy, Happy, Situation, TooHappy, is_content, parse
+from tawara.workers.copier import Copier, Job
+from tawara.workers.runner import LEASE, Claimed
+from tawara.workers.throttle import Throttle
+
+log = structlog.get_logger(__name__)
+
+Held = Claimed[Queued]
+
+TRIES = 4
+"""How often a move is tried before its file is left where it is."""
+
+
+class Moves:
+    """The part that workers that move files have in common; what they are to move is queued for an `errand`.
+
+    `large` is how many files of more than `copying.SMALL` bytes are moved at the same time.
+    """
+
+    errand: Errand
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        delete_bell: Bell,
+        large: int = 8,
+        side_channel_port: int | None = None,
+        lease: int = LEASE,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._lease = lease
+        self._rng = rng or random.Random()  # noqa: S311 - spreads files over devices
+        self._next_turn = 0.0
+        self._copier = Copier(
+            metadata,
+            view,
+            nodes,
+            delete_bell=delete_bell,
+            large=large,
+            lease=lease,
+            rng=self._rng,
+            throttle=Throttle(view, "rebalance"),
+            side_channel_port=side_channel_port,
+        )
+
+    # --- see Worker ---------------------------------------------------------------------------------------------------
+
+    async def _claim(self, limit: int, *, now: int) -> Sequence[Held]:
+        due = await self._metadata.read(queues.next_errand, self.errand)
+        if due is None or due > now:
+            return []
+        claims = await self._metadata.write(queues.claim_errands, self.errand, limit=limit, now=now, lease=self._lease)
+        return [Claimed(claim) for claim in claims]
+
+    async def renew(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        until = int(time.time()) + self._lease
+        claims = await self._metadata.write(leases.renew, [held.claim for held in items], until=until)
+        for held, claim in zip(items, claims, strict=True):
+            held.claim = claim
+        await self._copier.keep(until=until)
+
+    async def release(self, items: Sequence[Held]) -> None:
+        """See Worker. Copies that were cut off are swept at once."""
+        now = int(time.time())
+        await self._metadata.write(leases.release, [held.claim for held in items], now=now)
+        await self._copier.keep(until=now)
+
+    async def work(self, item: Held) -> float | None:
+        """See Worker."""
+        file = await self._metadata.read(files.find_fid, item.claim.fid)
+        if file is None or item.claim.devid not in file.devids:
+            await self._finish(item)
+            return None
+        storage_class = self._view.current.storage_class(file.dmid, file.classid)
+        try:
+            if storage_class is None:  # made a moment ago by someone else, and not yet read here
+                return await self._fail(item, "class not known")
+            policy = parse(storage_class.policy)
+        except InvalidReplpolicy as error:
+            return await self._fail(item, str(error))
+        return await self._move(item, Job(file, storage_class, policy, set(file.devids)))
+
+    # --- moving -------------------------------------------------------------------------------------------------------
+
+    async def _move(self, held: Held, job: Job) -> float | None:
+        source = held.claim.devid
+        assert source is not None
+        job.preferred_source = source
+        named = {int(each) for each in held.claim.arg.split(",") if each.isdigit()}
+        while True:
+            answer = job.policy.decide(self._without(job, source, named), self._rng)
+            if isinstance(answer, Happy | TooHappy):
+                return await self._leave(held, job, source)
+            if not isinstance(answer, Copy) or not answer.ideal:
+                if job.failed or job.in_the_way:
+                    return await self._fail(held, "no target took the copy")
+                log.info("not moved, the file would be worse off", fid=job.file.fid, device=source)
+                await self._finish(held)
+                return None
+            if not self._copier.has_source(job):
+                return await self._fail(held, "no replica can be read now")
+            await self._copier.copy_to(job, answer.ideal[0])
+            if job.nameless:
+                await self._finish(held)
+                return None
+
+    def _without(self, job: Job, source: int, named: set[int]) -> Situation:
+        """The file as its policy would see it without the source; if targets are named, with no other devices free."""
+        cluster = self._view.current
+        closed = set(cluster.devices) - named if named else set()
+        return Situation.of(
+            cluster,
+            job.on - {source},
+            job.storage_class.mindevcount,
+            failed=job.failed | closed | {source},
+            size=job.file.length,
+        )
+
+    async def _leave(self, held: Held, job: Job, source: int) -> float | None:
+        """Do without the source's replica, if the others are seen to be there."""
+        cluster = self._view.current
+        proven = await self._copier.proven(job, job.on - {source})
+        rest = Situation.of(cluster, proven, job.storage_class.mindevcount, size=job.file.length)
+        if not rest.on or not is_content(job.policy, rest, self._rng):
+            return await self._fail(held, "the other replicas are not all there")
+        if not cluster.can_delete_from(source) or not await self._copier.retire(job, source, finishes=held):
+            return await self._fail(held, "the source cannot be deleted from, or the replicas have changed")
+        return None
+
+    # --- writing down -------------------------------------------------------------------------------------------------
+
+    async def _finish(self, held: Held) -> None:
+        await self._metadata.write(queues.finish_errands, [held.claim])
+
+    async def _fail(self, held: Held, reason: str) -> float | None:
+        failures = held.claim.failcount + 1
+        if failures >= TRIES:
+            log.warning("not moved", fid=held.claim.fid, device=held.claim.devid, reason=reason)
+            await self._finish(held)
+            return None
+        now = int(time.time())
+        nexttry = now + backoff.after_failed_replication(failures - 1, self._rng)
+        failure = Failure(now, reason)
+        await self._metadata.write(
+            queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures, failure=failure
+        )
+        return nexttry

@@ -1,0 +1,55 @@
+"""What the continuous scrub promises of its rows, on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tawara.metadata import cluster, files, fsck, queues, scrub
+from tawara.metadata.contract import Metadata
+from tawara.model.files import Errand
+from tawara.model.fsck import Code, Event, Verdict
+
+Opener = Callable[[], Awaitable[Metadata]]
+NOW = 1_000_000
+
+
+async def store(metadata: Metadata, number: int) -> int:
+    fid = await metadata.write(files.open_upload, dmid=1, key=b"k%d" % number, classid=0, devids=(1, 2), now=1)
+    await metadata.write(
+        files.close_upload, fid, dmid=1, key=b"k%d" % number, classid=0, length=9, devids=(1, 2), now=1, replicate=False
+    )
+    return fid
+
+
+async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Opener) -> None:
+    """However many workers take turns, and whenever they come and go, each file is read once in each period."""
+    workers = [metadata, await opener()]
+    fids = [await store(metadata, number) for number in range(12)]
+    await metadata.write(cluster.set_setting, scrub.PERIOD, "1000s")
+    read: list[int] = []
+    for now in range(NOW, NOW + 2000, 10):
+        await asyncio.gather(*(workers[n % 2].write(scrub.inject, now=now) for n in range(3)))
+        claims = await metadata.write(queues.claim_errands, Errand.SCRUB, limit=100, now=now)
+        assert len(claims) <= 2
+        read += [claim.fid for claim in claims]
+        await metadata.write(queues.finish_errands, claims)
+    assert read == fids * 2
+    stands = await metadata.read(scrub.progress)
+    assert (stands.period, stands.at.done, stands.queued) == (1000, 12, 0)
+
+
+async def test_its_findings_are_its_own(metadata: Metadata) -> None:
+    """What the scrub finds is in its log and not in that of checks, and the other way round."""
+    fid = await store(metadata, 1)
+    for errand, code in ((Errand.SCRUB, Code.MISSING), (Errand.CHECK, Code.GONE)):
+        await metadata.write(queues.enqueue_errands, errand, [(fid, None, "")], now=NOW)
+        (claim,) = await metadata.write(queues.claim_errands, errand, limit=1, now=NOW)
+        file = await metadata.read(files.find_fid, fid)
+        assert file
+        assert await metadata.write(fsck.settle, claim, file, Verdict(events=(Event(code, 2),)), now=NOW)
+    stands = await metadata.read(scrub.progress)
+    assert stands.counts == {"MISS": 1}
+    assert [row[1:] for row in await metadata.read(scrub.log_after, 0)] == [(NOW, fid, "MISS", 2)]
+    assert await metadata.read(scrub.log_after, stands.last_logid) == []
+    assert (await metadata.read(fsck.progress)).counts == {"GONE": 1}

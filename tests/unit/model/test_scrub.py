@@ -1,0 +1,137 @@
+"""The continuous scrub's rounds: every file in time, evenly, whatever is stored and deleted, and whoever is away."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tawara.model import scrub
+from tawara.model.scrub import Round
+
+PERIODS = st.sampled_from([1000, 86400, scrub.PERIOD])
+
+
+@dataclass
+class Store:
+    """Fids, and when each was queued."""
+
+    period: int
+    now: int = 1_000_000
+    fids: list[int] = field(default_factory=list)
+    at: Round = field(default_factory=Round)
+    queued: dict[int, list[int]] = field(default_factory=dict)
+    turns: list[int] = field(default_factory=list)
+    rounds: int = 0
+
+    def store(self, count: int, step: int = 1) -> None:
+        """Store files, their fids `step` apart."""
+        last = max(self.queued, default=0)
+        for number in range(count):
+            insort(self.fids, last + 1 + number * step)
+            self.queued[last + 1 + number * step] = []
+
+    def turn(self) -> None:
+        """One turn, as the worker takes it, whenever it is due."""
+        self.now = max(self.now, int(scrub.due(self.at, self.period)) + 1)
+        if scrub.is_over(self.at, self.period, self.now) and self.fids:
+            self.at = scrub.begin(self.at, first=self.fids[0], last=self.fids[-1], now=self.now)
+            self.rounds += 1
+        self.at, number = scrub.take(self.at, self.period, last=self.fids[-1] if self.fids else 0, now=self.now)
+        start = bisect_right(self.fids, self.at.position)
+        chosen = [fid for fid in self.fids[start : start + number] if fid <= self.at.end]
+        for fid in chosen:
+            self.queued[fid].append(self.now)
+        self.at = scrub.taken(self.at, chosen, number) if number else self.at
+        self.turns.append(len(chosen))
+
+    def run(self, seconds: int) -> None:
+        """Take turns for so long."""
+        until = self.now + seconds
+        while scrub.due(self.at, self.period) < until:
+            self.turn()
+        self.now = until
+
+
+@settings(max_examples=20)
+@given(PERIODS, st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), min_size=1, max_size=12), st.data())
+def test_every_file_is_read_once_a_period(period: int, stored: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Once nothing more is stored, files are read a period apart; before, for none it takes as much as two."""
+    made = Store(period)
+    made.store(1)
+    born = dict.fromkeys(made.fids, made.now)
+    for count, step in stored:
+        made.store(count, step)
+        born |= {fid: made.now for fid in made.fids if fid not in born}
+        made.run(data.draw(st.integers(1, period // 2)))
+    made.run(4 * period)
+    grown = made.now
+    made.run(3 * period)
+    for fid in made.fids:
+        times = [born[fid], *made.queued[fid], made.now]
+        assert max(later - earlier for earlier, later in pairwise(times)) <= 2 * period
+        steady = [at for at in times if at >= grown]
+        assert max(later - earlier for earlier, later in pairwise(steady)) <= 1.1 * period
+
+
+@settings(max_examples=20)
+@given(PERIODS, st.integers(1, 300), st.integers(1, 4))
+def test_the_pace_is_even(period: int, count: int, step: int) -> None:
+    """From the second round on, a turn takes no more than a few times its share of the files."""
+    made = Store(period)
+    made.store(count, step)
+    made.run(period + period // 8)
+    begun = len(made.turns)
+    made.run(2 * period)
+    assert max(made.turns[begun:]) <= 1 + 4 * count / (scrub.LOOKS / 2) + 4 * count * scrub.TURN / period
+
+
+@settings(max_examples=20)
+@given(PERIODS, st.integers(1, 200), st.integers(1, 20), st.data())
+def test_time_away_is_not_made_up_for_at_once(period: int, count: int, away: int, data: st.DataObject) -> None:
+    """When no worker was there, however long, the next turn takes a small part; and every round ends."""
+    made = Store(period)
+    made.store(count)
+    made.run(data.draw(st.integers(1, period)))
+    made.now += away * period // 4
+    made.turn()
+    assert made.turns[-1] <= 1 + 2 * count * scrub.HASTE / scrub.LOOKS + count * scrub.HASTE * scrub.TURN / period
+    before = made.rounds
+    made.run(3 * period)
+    assert made.rounds > before
+
+
+@settings(max_examples=20)
+@given(PERIODS, st.integers(2, 200), st.data())
+def test_rounds_end_whatever_is_deleted(period: int, count: int, data: st.DataObject) -> None:
+    """Files that go away while a round lasts do not keep it from its end, nor the others from being read."""
+    made = Store(period)
+    made.store(count)
+    for _ in range(4):
+        made.run(period // 4)
+        gone = data.draw(st.sets(st.sampled_from(made.fids), max_size=len(made.fids) - 1))
+        made.fids = [fid for fid in made.fids if fid not in gone]
+    before = {fid: len(made.queued[fid]) for fid in made.fids}
+    made.run(3 * period)
+    assert all(len(made.queued[fid]) >= before[fid] + 2 for fid in made.fids)
+
+
+def test_an_empty_store_has_no_round() -> None:
+    """Nothing is due of nothing, and the first file begins a round."""
+    made = Store(scrub.PERIOD)
+    made.turn()
+    assert made.rounds == 0
+    made.store(1)
+    made.turn()
+    assert made.rounds == 1
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2**62), st.floats(0, 1))
+def test_a_round_is_read_as_it_was_written(began: int, position: int, credit: float) -> None:
+    """The text in the database stands for the round; what makes no sense, for a fresh one."""
+    made = Round(began=began, position=position, credit=credit)
+    assert Round.parse(str(made)) == made
+    assert Round.parse("began=x") == Round.parse("") == Round()
