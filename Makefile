@@ -23,9 +23,10 @@ check: setup     ## under a minute: format, lint, types, import rules, unit test
 	@bin/setup-databases
 	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -k 'not postgresql and not mysql' -m 'not slow'
 
-test: check      ## everything: check, the contract on every engine, real processes and clients, failures
+test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines
 	@bin/setup-tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/contract tests/acceptance tests/probe
+	@$(MAKE) --no-print-directory test-vm
 
 test-mysql: setup  ## what concerns the database, on MySQL's own server instead of MariaDB
 	@bin/setup-tests
@@ -33,7 +34,7 @@ test-mysql: setup  ## what concerns the database, on MySQL's own server instead 
 
 test-vm: setup   ## packaged machines for real: build, install by apt and dnf, ssh, upgrade, remove (SLOW=1: Debian guests, too)
 	@bin/setup-vm
-	@$(PY) -m pytest -q tests/vm $(if $(SLOW),,-m 'not slow')
+	@$(PY) -m pytest -q -n 2 --dist loadfile tests/vm $(if $(SLOW),,-m 'not slow')
 
 bench: setup     ## measure against the peers; prints ratios
 	@$(PY) -m benchmarks

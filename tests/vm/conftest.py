@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +30,10 @@ def _load(name: str) -> object:
 
 
 if TYPE_CHECKING:
-    from tests.vm.machine import Machine
+    from tests.vm.machine import Machine, why_not
 else:
-    Machine = _load("machine").Machine
+    _machine = _load("machine")
+    Machine, why_not = _machine.Machine, _machine.why_not
     _load("foreign_disk")
     _load("ordinary_user")
 
@@ -69,25 +68,33 @@ def _silent(what: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def workshop() -> Iterator[Workshop]:
-    # apt reads repositories as a user of its own, who may not look into pytest's folders.
-    folder = Path(tempfile.mkdtemp(prefix="tawara-vm-workshop-", dir="/var/tmp"))
-    folder.chmod(0o755)
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    folder = tmp_path_factory.mktemp("workshop")
     key = folder / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    yield Workshop(folder, key, Path(os.environ.get("TAWARA_TEST_VM_CACHE") or folder / "cache"))
-    shutil.rmtree(folder)
+    return Workshop(
+        folder, key, Path(os.environ.get("TAWARA_TEST_VM_CACHE") or _run_folder(tmp_path_factory) / "cache")
+    )
 
 
-def _host(workshop: Workshop) -> Iterator[Machine]:
+def _run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Common to all of pytest's processes, so that a base is built once for all of them."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def _host(workshop: Workshop, *, systemd: bool) -> Iterator[Machine]:
+    if reason := why_not():
+        pytest.skip(reason)
     workshop.dist.mkdir(exist_ok=True)
-    with Machine(workshop.folder) as machine:
+    with Machine(workshop.folder, systemd=systemd) as machine:
         machine.start_libvirt()
         machine.shell(
             f"mkdir -p -m 700 /root/.ssh; cp {workshop.key} /root/.ssh/id_ed25519; rm -f /root/.ssh/known_hosts"
         )
+        # apt would read the repository as a user of its own, who may not look into pytest's folders.
         machine.shell(
-            "rm -f /etc/apt/sources.list.d/*; "
+            "rm -f /etc/apt/sources.list.d/*; echo 'APT::Sandbox::User \"root\";' >/etc/apt/apt.conf.d/99test; "
             f"echo 'deb [trusted=yes] file:{workshop.dist} ./' >/etc/apt/sources.list.d/test.list"
         )
         yield machine
@@ -96,4 +103,10 @@ def _host(workshop: Workshop) -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def host(workshop: Workshop) -> Iterator[Machine]:
     """A host that lives through a file of tests, which follow one another as a machine's days do."""
-    yield from _host(workshop)
+    yield from _host(workshop, systemd=False)
+
+
+@pytest.fixture(scope="module")
+def systemd_host(workshop: Workshop) -> Iterator[Machine]:
+    """The same with systemd as its first process."""
+    yield from _host(workshop, systemd=True)

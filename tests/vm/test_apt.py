@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(400), pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 TAWARA = str(Path(sys.executable).parent / "tawara")
 
@@ -35,25 +35,14 @@ content = "version {version}"
 """
 
 THIEF = """
-name = "thief"
-fqdn = "thief.example"
+fqdn = "{fqdn}"
 memory = "96M"
 
 [[nic]]
 network = "nat0"
 ip = "{ip}"
+mac = "{mac}"
 """
-
-
-def ssh(host: Machine, name: str, command: str, *, check: bool = True) -> str:
-    """Run a command in a guest over ssh with strict host-key checking."""
-    options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
-    return host.run("ssh", *options, f"root@{name}", command, check=check).stdout.strip()
-
-
-def wait_for_ssh(host: Machine, name: str, seconds: float = 60) -> float:
-    """Wait until a guest lets us in; gives the seconds that it took."""
-    return host.wait_for(f"ssh to {name}", lambda: ssh(host, name, "echo in", check=False) == "in", seconds)
 
 
 def apt(host: Machine, *words: str, check: bool = True) -> str:
@@ -74,8 +63,8 @@ def test_installing_one_package_gives_a_running_guest(host: Machine, workshop: W
     apt(host, "update")
     said = apt(host, "install", "tawara-guest-web")
     assert "is not up" not in said
-    wait_for_ssh(host, "web.example")
-    assert ssh(host, "web.example", "cat /etc/motd; hostname") == "version 1web.example"
+    host.wait_for_ssh("web.example")
+    assert host.ssh("web.example", "cat /etc/motd; hostname") == "version 1web.example"
     info = host.run("virsh", "dominfo", "web").stdout
     assert "running" in info
     assert "Autostart:      enable" in info
@@ -85,15 +74,15 @@ def test_every_fixed_address_leads_to_the_guest(host: Machine) -> None:
     """All four classic cards have the address that was promised, and the host key is known for each."""
     found = addresses(host, "web")
     assert list(found) == ["host0", "host1", "nat0", "nat1"]
-    assert {ssh(host, ip, "hostname") for ip in found.values()} == {"web.example"}
-    assert ssh(host, "web", "hostname") == "web.example"
+    assert {host.ssh(ip, "hostname") for ip in found.values()} == {"web.example"}
+    assert host.ssh("web", "hostname") == "web.example"
 
 
 def test_the_guest_is_who_its_name_says(host: Machine) -> None:
     """uuid and machine-id follow from the name, and the network's own name server knows it."""
     assert host.run("virsh", "domuuid", "web").stdout.strip() == str(guest_uuid("web.example"))
-    assert ssh(host, "web", "cat /etc/machine-id") == machine_id("web.example")
-    assert addresses(host, "web")["nat0"] in ssh(host, "web", "nslookup web.example 2>/dev/null", check=False)
+    assert host.ssh("web", "cat /etc/machine-id") == machine_id("web.example")
+    assert addresses(host, "web")["nat0"] in host.ssh("web", "nslookup web.example 2>/dev/null", check=False)
 
 
 def test_the_package_shows_what_belongs_to_it(host: Machine, workshop: Workshop) -> None:
@@ -111,33 +100,63 @@ def test_reconciling_again_changes_nothing(host: Machine) -> None:
     assert host.shell("virsh domid web; virsh dumpxml --inactive web; virsh net-dumpxml tawara-nat0") == before
 
 
-def test_a_package_that_claims_a_taken_address_is_refused(host: Machine, workshop: Workshop) -> None:
-    """dpkg itself refuses, its message names the address and whose it is, and nothing of the thief stays."""
-    ip = addresses(host, "web")["nat0"]
-    workshop.build("thief", THIEF.format(ip=ip))
+@pytest.mark.parametrize("claim", ["fqdn", "mac", "ip"])
+def test_a_package_that_claims_what_is_taken_is_refused(host: Machine, workshop: Workshop, claim: str) -> None:
+    """dpkg itself refuses, its message names what is taken and whose it is, and nothing of the thief stays."""
+    mac = host.shell("virsh domiflist web | awk '$3 == \"tawara-nat0\" {print $5}'").strip()
+    taken = {"fqdn": "web.example", "mac": mac, "ip": addresses(host, "web")["nat0"]}
+    own = {"fqdn": "thief.example", "mac": "52:54:00:00:00:99", "ip": "192.168.231.239"}
+    workshop.build(f"{claim}thief", THIEF.format_map(own | {claim: taken[claim]}))
     apt(host, "update")
-    said = apt(host, "install", "tawara-guest-thief", check=False)
-    assert f"trying to overwrite '/var/lib/tawara-vm/claims/ip/{ip}', which is also in package tawara-guest-web" in said
+    said = apt(host, "install", f"tawara-guest-{claim}thief", check=False)
+    place = f"/var/lib/tawara-vm/claims/{claim}/{taken[claim]}"
+    assert f"trying to overwrite '{place}', which is also in package tawara-guest-web" in said
     assert "thief" not in host.run("virsh", "list", "--all").stdout
-    assert host.shell("ls /var/lib/tawara-vm/claims/name").split() == ["web"]
-    host.shell("dpkg --purge --force-all tawara-guest-thief; apt-get -y -f install")
+    assert "thief" not in host.shell("ls -R /var/lib/tawara-vm")
+    status = host.run("dpkg-query", "-W", "-f", "${Status}", f"tawara-guest-{claim}thief").stdout
+    assert status.split()[-1] == "not-installed"
+    apt(host, "check")
 
 
 def test_one_template_gives_another_instance(host: Machine) -> None:
     """`create` makes a second guest without a package: own name, addresses, machine-id, host key, own disk."""
     host.run(TAWARA, "vm", "create", "web2", "--from", "web")
-    wait_for_ssh(host, "web2.example")
-    assert ssh(host, "web2", "hostname; cat /etc/machine-id") == f"web2.example\n{machine_id('web2.example')}"
+    host.wait_for_ssh("web2.example")
+    assert host.ssh("web2", "hostname; cat /etc/machine-id") == f"web2.example\n{machine_id('web2.example')}"
     keys = host.shell("awk '{print $3}' /var/lib/tawara-vm/known_hosts").split()
     assert len(set(keys)) == 2
     assert not set(addresses(host, "web").values()) & set(addresses(host, "web2").values())
-    ssh(host, "web2", "echo two >/root/mine")
-    assert ssh(host, "web", "ls /root") == ""
+    host.ssh("web2", "echo two >/root/mine")
+    assert host.ssh("web", "ls /root") == ""
     listed = json.loads(host.run(TAWARA, "vm", "list", "--json").stdout)
     assert [(each["name"], each["origin"], each["state"]) for each in listed] == [
         ("web", "tawara-guest-web", "running"),
         ("web2", "created", "running"),
     ]
+
+
+def test_an_instance_is_reached_by_every_command(host: Machine) -> None:
+    """`ssh` checks the host key and gives the command's exit code; `ip` prints the address that the name stands for."""
+    done = host.run(TAWARA, "vm", "ssh", "web2", "hostname; exit 7", check=False)
+    assert (done.returncode, done.stdout.strip()) == (7, "web2.example")
+    assert host.run(TAWARA, "vm", "ip", "web2").stdout.strip() == addresses(host, "web2")["nat0"]
+    assert host.run("getent", "hosts", "web2.example").stdout.split()[0] == addresses(host, "web2")["nat0"]
+
+
+def test_a_package_does_not_take_over_what_was_created_here(host: Machine, workshop: Workshop) -> None:
+    """A package with a created instance's name and address installs, says whose they are, and leaves it alone."""
+    before = host.shell("virsh domid web2; virsh dumpxml --inactive web2")
+    given = {"fqdn": "later.example", "mac": "52:54:00:00:00:98", "ip": addresses(host, "web2")["nat0"]}
+    workshop.build("later", THIEF.format_map(given))
+    workshop.build("web2", THIEF.format(fqdn="other.example", mac="52:54:00:00:00:97", ip="192.168.231.239"))
+    apt(host, "update")
+    said = apt(host, "install", "tawara-guest-web2", "tawara-guest-later")
+    assert "web2 is not up: tawara-vm: the name web2 belongs to an instance that was created here" in said
+    assert f"later is not up: tawara-vm: later: {given['ip']} belongs to the guest web2" in said
+    assert host.shell("virsh domid web2; virsh dumpxml --inactive web2") == before
+    apt(host, "purge", "tawara-guest-web2", "tawara-guest-later")
+    assert host.shell("virsh domid web2; virsh dumpxml --inactive web2") == before
+    assert host.ssh("web2", "cat /root/mine") == "two"
 
 
 def test_creating_over_a_claimed_address_is_refused(host: Machine) -> None:
@@ -154,12 +173,30 @@ def test_a_snapshot_brings_back_what_was(host: Machine) -> None:
     assert host.run("virsh", "domstate", "web2").stdout.strip() == "shut off"
     host.run(TAWARA, "vm", "snapshot", "web2", "before")
     host.run(TAWARA, "vm", "start", "web2")
-    wait_for_ssh(host, "web2")
-    ssh(host, "web2", "rm /root/mine; sync")
+    host.wait_for_ssh("web2")
+    host.ssh("web2", "rm /root/mine; sync")
     host.run(TAWARA, "vm", "restore", "web2", "before")
     host.run(TAWARA, "vm", "start", "web2")
-    wait_for_ssh(host, "web2")
-    assert ssh(host, "web2", "cat /root/mine") == "two"
+    host.wait_for_ssh("web2")
+    assert host.ssh("web2", "cat /root/mine") == "two"
+
+
+def test_an_address_by_dhcp_is_the_same_and_its_lease_goes_with_the_guest(host: Machine) -> None:
+    """A guest that asks for its address gets the one reserved for it; `rm` ends the lease, and the other's stays."""
+    for name in ("web", "web2"):
+        said = host.ssh(name, "udhcpc -i eth0 -n -q -s /bin/true 2>&1")
+        assert f"lease of {addresses(host, name)['nat0']} obtained" in said
+    leases = "/var/lib/libvirt/dnsmasq/tw-nat0.status"
+    assert {each["ip-address"] for each in json.loads(host.run("cat", leases).stdout)} == {
+        addresses(host, name)["nat0"] for name in ("web", "web2")
+    }
+    gone = addresses(host, "web2")["nat0"]
+    host.run(TAWARA, "vm", "rm", "web2")
+    assert [each["ip-address"] for each in json.loads(host.run("cat", leases).stdout)] == [
+        addresses(host, "web")["nat0"]
+    ]
+    assert gone not in host.shell("virsh net-dhcp-leases tawara-nat0")
+    host.run(TAWARA, "vm", "create", "web2", "--from", "web")
 
 
 def test_removing_an_instance_leaves_nothing_of_it(host: Machine) -> None:
@@ -176,28 +213,31 @@ def test_removing_an_instance_leaves_nothing_of_it(host: Machine) -> None:
 
 def test_upgrading_the_package_leaves_the_running_guest_alone(host: Machine, workshop: Workshop) -> None:
     """A newer package changes nothing that runs, and nothing that the guest has written."""
-    ssh(host, "web", "echo kept >/data/file; echo system >/root/file; sync")
+    host.ssh("web", "echo kept >/data/file; echo system >/root/file; sync")
     before = host.run("virsh", "domid", "web").stdout
     workshop.build("web", WEB.format(version="2"))
     apt(host, "update")
     apt(host, "install", "tawara-guest-web")
     assert "2-1" in host.run("dpkg-query", "-W", "tawara-guest-web").stdout
     assert host.run("virsh", "domid", "web").stdout == before
-    assert ssh(host, "web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nversion 1"
+    assert host.ssh("web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nversion 1"
     host.run(TAWARA, "vm", "stop", "web")
     host.run(TAWARA, "vm", "start", "web")
-    wait_for_ssh(host, "web")
-    assert ssh(host, "web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nversion 1"
+    host.wait_for_ssh("web")
+    assert host.ssh("web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nversion 1"
 
 
 def test_an_instance_moves_to_the_new_delta_and_back(host: Machine) -> None:
     """`upgrade` gives the new system with the old data; `--back` gives the old system as it was."""
+    host.run(TAWARA, "vm", "snapshot", "web", "old")
     host.run(TAWARA, "vm", "upgrade", "web")
-    wait_for_ssh(host, "web")
-    assert ssh(host, "web", "cat /data/file /etc/motd; ls /root") == "kept\nversion 2"
+    host.wait_for_ssh("web")
+    assert host.run(TAWARA, "vm", "snapshots", "web").stdout == ""
+    assert host.ssh("web", "cat /data/file /etc/motd; ls /root") == "kept\nversion 2"
     host.run(TAWARA, "vm", "upgrade", "web", "--back")
-    wait_for_ssh(host, "web")
-    assert ssh(host, "web", "cat /data/file /etc/motd /root/file") == "kept\nversion 1system"
+    host.wait_for_ssh("web")
+    assert host.ssh("web", "cat /data/file /etc/motd /root/file") == "kept\nversion 1system"
+    assert host.run(TAWARA, "vm", "snapshots", "web").stdout == "old\n"
 
 
 def test_removal_keeps_the_data_and_reinstalling_finds_it(host: Machine) -> None:
@@ -207,8 +247,8 @@ def test_removal_keeps_the_data_and_reinstalling_finds_it(host: Machine) -> None
     assert "tawara" not in host.run("virsh", "net-list", "--all").stdout
     assert "web" not in host.shell("cat /etc/hosts")
     apt(host, "install", "tawara-guest-web")
-    wait_for_ssh(host, "web")
-    assert ssh(host, "web", "cat /data/file") == "kept"
+    host.wait_for_ssh("web")
+    assert host.ssh("web", "cat /data/file") == "kept"
 
 
 def test_a_host_without_libvirt_is_not_harmed(host: Machine) -> None:
@@ -219,7 +259,7 @@ def test_a_host_without_libvirt_is_not_harmed(host: Machine) -> None:
     assert "libvirt does not answer here" in said
     host.start_libvirt()
     host.run("/usr/lib/tawara-vm/reconcile")
-    wait_for_ssh(host, "web")
+    host.wait_for_ssh("web")
 
 
 def test_an_interrupted_step_is_finished_by_the_next(host: Machine) -> None:
@@ -227,7 +267,7 @@ def test_an_interrupted_step_is_finished_by_the_next(host: Machine) -> None:
     host.shell("virsh destroy web; virsh undefine web; virsh net-destroy tawara-nat1; virsh net-undefine tawara-nat1")
     host.shell("touch /var/lib/tawara-vm/instances/web/pending; rm -rf /var/lib/tawara-vm/instances/web/applied")
     host.run("/usr/lib/tawara-vm/reconcile")
-    wait_for_ssh(host, "web")
+    host.wait_for_ssh("web")
 
 
 def test_purging_leaves_nothing(host: Machine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,21 +11,10 @@ if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(500), pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "trio" / "trio.toml"
 NAMES = ("one", "two", "three")
-
-
-def ssh(host: Machine, name: str, command: str, *, check: bool = True) -> str:
-    """Run a command in a guest over ssh with strict host-key checking."""
-    options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
-    return host.run("ssh", *options, f"root@{name}.trio.example", command, check=check).stdout.strip()
-
-
-def lets_in(host: Machine, name: str) -> bool:
-    """Does the guest let us in now?"""
-    return ssh(host, name, "echo in", check=False) == "in"
 
 
 def test_one_package_brings_all_guests_up(host: Machine, workshop: Workshop) -> None:
@@ -38,7 +26,7 @@ def test_one_package_brings_all_guests_up(host: Machine, workshop: Workshop) -> 
     host.run("apt-get", "-y", "-q", "install", "tawara-cluster-trio")
     assert sorted(host.run("virsh", "list", "--name").stdout.split()) == sorted(NAMES)
     for name in NAMES:
-        host.wait_for(f"ssh to {name}", partial(lets_in, host, name), 90)
+        host.wait_for_ssh(f"{name}.trio.example")
 
 
 def test_servers_were_started_before_the_others(host: Machine) -> None:
@@ -51,17 +39,20 @@ def test_guests_reach_each_other_by_name(host: Machine) -> None:
     """Each guest resolves the others on their common network, and the service there answers."""
     for name in NAMES:
         for other in ("one", "two"):
-            assert ssh(host, name, f"wget -q -O - http://{other}.trio.example/") == f"{other}.trio.example"
+            assert (
+                host.ssh(f"{name}.trio.example", f"wget -q -O - http://{other}.trio.example/")
+                == f"{other}.trio.example"
+            )
 
 
 def test_a_killed_guest_leaves_the_others_serving_and_returns(host: Machine) -> None:
     """With one guest switched off the other serves on; started again, the first is the machine that it was."""
-    ssh(host, "one", "echo kept >/root/file; sync")
+    host.ssh("one.trio.example", "echo kept >/root/file; sync")
     host.run("virsh", "destroy", "one")
-    assert ssh(host, "three", "wget -q -O - http://two/") == "two.trio.example"
+    assert host.ssh("three.trio.example", "wget -q -O - http://two/") == "two.trio.example"
     host.run("virsh", "start", "one")
-    host.wait_for("ssh to one", lambda: ssh(host, "one", "cat /root/file", check=False) == "kept", 90)
-    assert ssh(host, "three", "wget -q -O - http://one/") == "one.trio.example"
+    host.wait_for("ssh to one", lambda: host.ssh("one.trio.example", "cat /root/file", check=False) == "kept")
+    assert host.ssh("three.trio.example", "wget -q -O - http://one/") == "one.trio.example"
 
 
 def test_three_idle_guests_fit_in_memory(host: Machine) -> None:

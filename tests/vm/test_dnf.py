@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(400), pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 GUEST = """
 fqdn = "dnf.example"
@@ -20,15 +20,18 @@ version = "{version}"
 
 [[nic]]
 network = "host0"
+ip = "192.168.233.77"
+mac = "52:54:00:00:00:77"
 """
 
 THIEF = """
-fqdn = "dnf.example"
+fqdn = "{fqdn}"
 memory = "96M"
-name = "dnfthief"
 
 [[nic]]
-network = "nat0"
+network = "host0"
+ip = "{ip}"
+mac = "{mac}"
 """
 
 
@@ -38,18 +41,12 @@ def dnf(host: Machine, workshop: Workshop, *words: str) -> subprocess.CompletedP
     return host.run("dnf", "-y", "--refresh", *repository, "--releasever=12", *words, check=False)
 
 
-def wait_for_ssh(host: Machine, name: str) -> None:
-    """Wait until the guest lets us in, host key checked."""
-    words = ("ssh", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", f"root@{name}")
-    host.wait_for(f"ssh to {name}", lambda: host.run(*words, "true", check=False).returncode == 0, 60)
-
-
 def test_dnf_install_gives_a_running_guest(host: Machine, workshop: Workshop) -> None:
     """`dnf install` of one package is all: ssh works by name, host key checked."""
     workshop.build("dnf", GUEST.format(version="1"))
     done = dnf(host, workshop, "install", "tawara-guest-dnf")
     assert done.returncode == 0, done.stdout + done.stderr
-    wait_for_ssh(host, "dnf.example")
+    host.wait_for_ssh("dnf.example")
     assert "running" in host.run("virsh", "dominfo", "dnf").stdout
 
 
@@ -61,14 +58,17 @@ def test_rpm_shows_what_belongs_to_the_guest(host: Machine) -> None:
     assert host.run("rpm", "-V", "tawara-guest-dnf", "tawara-vm-host").stdout == ""
 
 
-def test_dnf_refuses_a_second_claim_in_the_transaction_test(host: Machine, workshop: Workshop) -> None:
-    """A package with the same FQDN fails before anything is installed, and the message names the claim."""
-    workshop.build("dnfthief", THIEF)
-    done = dnf(host, workshop, "install", "tawara-guest-dnfthief")
+@pytest.mark.parametrize("claim", ["fqdn", "mac", "ip"])
+def test_dnf_refuses_a_second_claim_in_the_transaction_test(host: Machine, workshop: Workshop, claim: str) -> None:
+    """A package with the same FQDN, MAC or IP fails before anything is installed, and the message names the claim."""
+    taken = {"fqdn": "dnf.example", "mac": "52:54:00:00:00:77", "ip": "192.168.233.77"}
+    own = {"fqdn": "thief.example", "mac": "52:54:00:00:00:78", "ip": "192.168.233.78"}
+    workshop.build(f"dnf{claim}", THIEF.format_map(own | {claim: taken[claim]}))
+    done = dnf(host, workshop, "install", f"tawara-guest-dnf{claim}")
     assert done.returncode != 0
-    assert "/var/lib/tawara-vm/claims/fqdn/dnf.example" in done.stdout + done.stderr
-    assert "conflicts" in done.stdout + done.stderr
-    assert host.run("rpm", "-q", "tawara-guest-dnfthief", check=False).returncode != 0
+    assert f"/var/lib/tawara-vm/claims/{claim}/{taken[claim]}" in done.stdout + done.stderr
+    assert "conflicts with file from package tawara-guest-dnf-" in done.stdout + done.stderr
+    assert host.run("rpm", "-q", f"tawara-guest-dnf{claim}", check=False).returncode != 0
 
 
 def test_dnf_upgrade_leaves_the_running_guest_alone(host: Machine, workshop: Workshop) -> None:
@@ -87,7 +87,7 @@ def test_erasing_takes_all_but_the_data(host: Machine, workshop: Workshop) -> No
     left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ip -o link")
     assert "dnf" not in left
     assert "tawara" not in left
-    assert host.shell("ls /var/lib/tawara-vm/instances/dnf/overlay.qcow2").strip()
+    assert host.shell("ls /var/lib/tawara-vm/instances/dnf/system/overlay.qcow2").strip()
     assert dnf(host, workshop, "install", "tawara-guest-dnf").returncode == 0
     host.shell("echo purge_on_erase=yes >/etc/tawara-vm/host.conf")
     assert dnf(host, workshop, "remove", "tawara-guest-dnf").returncode == 0

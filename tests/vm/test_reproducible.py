@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     from ordinary_user import run_as_ordinary_user
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900), pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 
 TAWARA = str(Path(sys.executable).parent / "tawara")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DEBIAN = """
 fqdn = "debian.example"

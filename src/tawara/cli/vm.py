@@ -18,7 +18,7 @@ from rich.table import Table
 
 from tawara.model.errors import ConfigurationError, ConflictError
 from tawara.vm.base_image import Report
-from tawara.vm.build import Options, build_epoch, build_file, default_cache
+from tawara.vm.build import Options, build_epoch, build_file, default_cache, read_file
 from tawara.vm.definition import STATE
 from tawara.vm.host import Host, Instance
 from tawara.vm.inspect import inspect as inspect_package
@@ -101,12 +101,13 @@ def check(description: Path) -> None:
     Example: tawara vm check web.toml
 
     Args:
-        description: The NAME.toml.
+        description: The NAME.toml, a guest's or a cluster's.
     """
-    from tawara.vm.spec_read import read_guest
-
-    guest = read_guest(description.read_text(), str(description), description.stem, description.parent)
-    print(f"{description}: {guest.fqdn}, {guest.primary.ip}, {guest.base}; nothing is wrong")
+    if not description.exists():
+        raise ConfigurationError(f"There is no {description}", hint=f"tawara vm init {description.stem}")
+    for guest in read_file(description):
+        print(f"{guest.fqdn}  {guest.primary.ip}  on {guest.base}")
+    print(f"{description}: nothing is wrong")
 
 
 @app.command(name="list")

@@ -78,7 +78,7 @@ def build_base(recipe: Recipe, cache: Path, epoch: int, report: Report, mirror: 
 def kept_folder(cache: Path, key: str, make: Callable[[Path], None]) -> Path:
     """The cache's folder of this name; made now if there is none. Two builds at once wait for each other."""
     folder = cache / key
-    with _locked(cache):
+    with locked(cache):
         if not folder.exists():
             draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
             try:
@@ -152,7 +152,8 @@ def digest_of(paths: list[Path]) -> str:
 
 
 @contextmanager
-def _locked(cache: Path) -> Iterator[None]:
+def locked(cache: Path) -> Iterator[None]:
+    """Alone with the cache: whoever comes meanwhile waits, and finds what was made."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tawara
 from tawara.vm import package_manifest
-from tawara.vm.base_image import Base, Report, build_base
+from tawara.vm.base_image import Base, Report, build_base, locked
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH, HostKey, Recipe
 from tawara.vm.cluster import Cluster, is_cluster, read_cluster, show
@@ -67,16 +67,29 @@ def build_epoch() -> int:
 
 def build_file(path: Path, options: Options) -> Built:
     """Build the guest or cluster that a description names, with all that it needs, and index the folder."""
-    text = path.read_text()
-    if is_cluster(text):
-        built = build_cluster(read_cluster(text, str(path), path.stem, path.parent), path.parent, options)
+    cluster = _cluster_of(path)
+    if cluster is not None:
+        built = build_cluster(cluster, path.parent, options)
     else:
-        guest = read_guest(text, str(path), path.stem, path.parent)
+        (guest,) = read_file(path)
         built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options)
     built.packages += build_host_package(options)
     options.report("indexing the repository")
     index_repository(options.out, options.epoch, options.signing_key)
     return built
+
+
+def read_file(path: Path) -> tuple[Guest, ...]:
+    """The guests that a description names; raises SpecError with every mistake in it."""
+    cluster = _cluster_of(path)
+    if cluster is not None:
+        return cluster.guests
+    return (read_guest(path.read_text(), str(path), path.stem, path.parent),)
+
+
+def _cluster_of(path: Path) -> Cluster | None:
+    text = path.read_text()
+    return read_cluster(text, str(path), path.stem, path.parent) if is_cluster(text) else None
 
 
 def build_cluster(cluster: Cluster, folder: Path, options: Options) -> Built:
@@ -198,7 +211,7 @@ def _kept_delta(base: Base, facts: object, make: Callable[[Path], None]) -> Delt
     disk = folder / "disk.qcow2"
     if not disk.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / "draft.qcow2"
+        draft = folder / f"draft-{os.getpid()}.qcow2"
         make(draft)
         draft.rename(disk)
     return Delta(disk, hashlib.sha256(disk.read_bytes()).hexdigest()[:12])
@@ -217,10 +230,11 @@ def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
         base.name, base.digest, tawara.__version__, summary, str(base.folder), base.files
     )
     kept = base.folder / "packages"
-    missing = tuple(kind for kind in options.kinds if not (kept / file_name(package, kind)).exists())
-    if missing:
-        options.report(f"{base.name}: packaging the base")
-        build_package(package, kept, options.epoch, missing)
+    with locked(options.cache):
+        missing = tuple(kind for kind in options.kinds if not (kept / file_name(package, kind)).exists())
+        if missing:
+            options.report(f"{base.name}: packaging the base")
+            build_package(package, kept, options.epoch, missing)
     made = []
     for name in (file_name(package, kind) for kind in options.kinds):
         made.append(options.out / name)

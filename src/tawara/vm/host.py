@@ -68,7 +68,7 @@ class Host:
         folder = self._definition(name)
         guest = guest_json.read((folder / "guest.json").read_bytes())
         facts = _facts(folder / "facts")
-        layers = self._text(name, "layers").split() or ["", ""]
+        layers = self._text(name, "system/layers").split() or ["", ""]
         return Instance(
             guest=guest,
             origin=guest.package if folder.parent.name == "guests" else "created",
@@ -95,6 +95,9 @@ class Host:
         guest = clone(guest_json.read((source / "guest.json").read_bytes()), name, fqdn, ips)
         if name in self.names():
             raise TakenError(f"there is a guest {name} already", hint="`tawara vm list` shows those that there are.")
+        if (self.state / "instances" / name).exists():
+            remedy = f"Install its package again, or take the data away: {RECONCILE} purge {name}"
+            raise TakenError(f"the data of a guest {name} that was removed is still here", hint=remedy)
         refuse_taken(guest, self.taken())
         target = self.state / "created" / name
         draft = self.state / "created" / f".{name}.draft"
@@ -125,7 +128,10 @@ class Host:
         if folder.parent.name == "guests":
             package = guest_json.read((folder / "guest.json").read_bytes()).package
             raise TakenError(f"{name} belongs to the package {package}", hint=f"apt purge {package} (or dnf remove)")
-        shutil.rmtree(folder)
+        gone = folder.with_name(f".{name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone)
         self.reconcile("purge", name)
 
     def start(self, name: str) -> None:
@@ -199,7 +205,7 @@ class Host:
         return [path for path in (self.state / place).glob("*/facts") if not path.parent.name.startswith(".")]
 
     def _definition(self, name: str) -> Path:
-        for place in ("guests", "created"):
+        for place in ("created", "guests"):
             if "/" not in name and (self.state / place / name / "facts").exists():
                 return self.state / place / name
         raise NoSuchInstanceError(f"there is no guest {name!r} on this machine")

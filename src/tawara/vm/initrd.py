@@ -16,11 +16,11 @@ DATA_LABEL = "tawara-data"
 IDENTITY_FIRST = "etc/tawara/identity"
 """The first member of an identity archive: a disk that begins with this name is one."""
 
-OLD_MODULES = ("ata_piix", "ata_generic", "sd_mod", "e1000", "8139cp", "ext4", "evdev", "button")
-"""What a guest needs on a machine from before virtio: IDE disks, Intel's and Realtek's cards."""
+OLD_MODULES = ("ata_piix", "ata_generic", "ahci", "sd_mod", "e1000", "8139cp", "ext4", "evdev", "button")
+"""What a guest needs on a machine from before virtio: IDE and SATA disks, Intel's and Realtek's cards."""
 
 MODULES = (
-    *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "ahci", "sym53c8xx"),
+    *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net"),
     *OLD_MODULES,
     *("fuse", "virtiofs", "9p", "9pnet_virtio", "virtio_console", "virtio_rng"),
 )

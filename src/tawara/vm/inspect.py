@@ -56,7 +56,7 @@ def _rpm(path: Path) -> dict[str, Any]:
     form = _SEPARATOR.join(f"%{{{tag}}}" for tag in _RPM_TAGS)
     query = ["rpm", "-qp", "--nosignature"]
     name, version, release, arch, summary, size = run([*query, "--qf", form, str(path)]).stdout.split(_SEPARATOR)
-    modes = run([*query, "--qf", "[%{FILEMODES:octal} %{FILENAMES}\n]", str(path)]).stdout.splitlines()
+    modes = run([*query, "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]", str(path)]).stdout.splitlines()
     requires = run([*query, "--requires", str(path)]).stdout.splitlines()
     tags = ("PREIN", "POSTIN", "PREUN", "POSTUN", "PRETRANS", "POSTTRANS")
     texts = {tag: run([*query, "--qf", f"%|{tag}?{{%{{{tag}}}}}|", str(path)]).stdout for tag in tags}
@@ -69,6 +69,6 @@ def _rpm(path: Path) -> dict[str, Any]:
         "summary": summary,
         "installed_bytes": int(size),
         "requires": sorted(line for line in requires if not line.startswith("rpmlib(")),
-        "files": sorted(row.split(" ", 1)[1] for row in modes if not row.startswith("040")),
+        "files": sorted(row.split(" ", 1)[1] for row in modes if not row.startswith("d")),
         "scripts": {tag.lower(): text for tag, text in texts.items() if text},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from tawara.vm.identity import guest_uuid, network_uuid, stranger_range
+from tawara.vm.identity import guest_uuid, mac_address, network_uuid, stranger_range
 from tawara.vm.spec import Guest, Network, Nic
 
 _TARGETS = {"virtio": "vd", "ide": "hd", "scsi": "sd", "sata": "sd"}
@@ -36,6 +36,7 @@ def network_xml(network: Network) -> str:
     if network.kind == "nat":
         SubElement(top, "forward", mode="nat")
     SubElement(top, "bridge", name=network.bridge, stp="on", delay="0")
+    SubElement(top, "mac", address=mac_address(network.libvirt_name, "bridge", 0))
     ip = SubElement(top, "ip", address=str(network.gateway), netmask=str(network.subnet.netmask))
     first, last = stranger_range(network.subnet)
     SubElement(SubElement(ip, "dhcp"), "range", start=str(first), end=str(last))
@@ -101,7 +102,7 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
 
 def _overlay(devices: Element, guest: Guest, target: str) -> None:
     """The instance's disk, its layers spelt out so that libvirt leaves their owner alone: packages own them."""
-    disk = _disk(devices, "qcow2", "@INSTANCE@/overlay.qcow2", target, guest.bus)
+    disk = _disk(devices, "qcow2", "@INSTANCE@/system/overlay.qcow2", target, guest.bus)
     disk.find("driver").set("discard", "unmap")  # type: ignore[union-attr]
     level = disk
     for layer in ("@IMAGES@/@DELTA@/disk.qcow2", "@IMAGES@/@BASE@/disk.qcow2"):

@@ -130,9 +130,17 @@ def host_package(version: str, source: str) -> Package:
         directories=("/etc/tawara-vm", "/usr/lib/tawara-vm", STATE, *(f"{STATE}/{name}" for name in kept)),
         deb_depends=(
             *("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
-            *("dnsmasq-base", "iptables", "e2fsprogs", "util-linux"),
+            *("dnsmasq-base", "dnsmasq-utils", "iptables", "e2fsprogs", "util-linux"),
         ),
-        rpm_recommends=("libvirt-daemon-kvm", "libvirt-client", "qemu-kvm", "qemu-img", "dnsmasq", "e2fsprogs"),
+        rpm_recommends=(
+            "libvirt-daemon-kvm",
+            "libvirt-client",
+            "qemu-kvm",
+            "qemu-img",
+            "dnsmasq",
+            "dnsmasq-utils",
+            "e2fsprogs",
+        ),
         scripts={
             "deb:preremove": leaving,
             "rpm:preremove": leaving,

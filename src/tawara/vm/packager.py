@@ -23,7 +23,7 @@ def build_package(package: Package, out: Path, epoch: int, kinds: tuple[str, ...
     """Write the package in each kind into `out`; an older file of the same name is replaced at once."""
     out.mkdir(parents=True, exist_ok=True)
     made = []
-    with tempfile.TemporaryDirectory(prefix="tawara-nfpm-") as name:
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=out) as name:
         folder = Path(name)
         scripts = {}
         for script, text in package.scripts.items():
@@ -41,7 +41,7 @@ def build_package(package: Package, out: Path, epoch: int, kinds: tuple[str, ...
             list(pool.map(lambda command: run(command, env=env), commands))
         for target in targets.values():
             made.append(out / target.name)
-            shutil.move(target, made[-1])
+            target.replace(made[-1])
     return made
 
 
@@ -60,7 +60,7 @@ def nfpm() -> str:
 
 
 def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
-    """Make the folder a repository for apt (`deb [trusted=yes] file:FOLDER ./`) and dnf; signed when a key is given."""
+    """Make the folder a repository for apt and dnf; signed when a key (its fingerprint or address) is given."""
     for package in (path for path in folder.iterdir() if path.suffix in (".deb", ".rpm")):
         os.utime(package, (epoch, epoch))  # dnf's index tells a file's time
     packages = run(["dpkg-scanpackages", "--multiversion", "."], cwd=str(folder)).stdout
@@ -74,12 +74,19 @@ def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
     stamps = ["--revision", str(epoch), "--set-timestamp-to-revision"]
     run(["createrepo_c", "--quiet", "--no-database", *stamps, "."], cwd=str(folder))
     if key:
-        sign = ["gpg", "--batch", "--yes", "--local-user", key, "--faked-system-time", f"{epoch}!"]
-        run([*sign, "--clearsign", "-o", "InRelease", "Release"], cwd=str(folder))
-        run([*sign, "--armor", "--detach-sign", "-o", "Release.gpg", "Release"], cwd=str(folder))
-        run(
-            [*sign, "--armor", "--detach-sign", "-o", "repodata/repomd.xml.asc", "repodata/repomd.xml"], cwd=str(folder)
-        )
+        _sign(folder, key, epoch)
+
+
+def _sign(folder: Path, key: str, epoch: int) -> None:
+    """Sign both indexes, and put the public key beside them as key.asc. The same key gives the same bytes."""
+    listed = run(["gpg", "--batch", "--with-colons", "--list-keys", key]).stdout.splitlines()
+    born = max(int(line.split(":")[5]) for line in listed if line.startswith(("pub:", "sub:")))
+    # A signature from before its key was made would be none.
+    sign = ["gpg", "--batch", "--yes", "--local-user", key, "--faked-system-time", f"{max(epoch, born)}!"]
+    run([*sign, "--clearsign", "-o", "InRelease", "Release"], cwd=str(folder))
+    run([*sign, "--armor", "--detach-sign", "-o", "Release.gpg", "Release"], cwd=str(folder))
+    run([*sign, "--armor", "--detach-sign", "-o", "repodata/repomd.xml.asc", "repodata/repomd.xml"], cwd=str(folder))
+    run(["gpg", "--batch", "--yes", "--armor", "--export", "-o", "key.asc", key], cwd=str(folder))
 
 
 def release_file(files: dict[str, bytes], date: str) -> str:

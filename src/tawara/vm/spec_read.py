@@ -224,6 +224,15 @@ def _judge_together(top: Fields, guest: spec.Guest) -> None:
             remedy = 'Write commands = ["systemctl enable NAME"].'
             top.mistake("services", "how a foreign image starts services is not known", remedy)
         return
+    if any(share.kind == "9p" for share in guest.shares):
+        top.mistake("share", "the kernels of our bases lack 9p", 'Use kind = "virtiofs".')
+    if guest.base == "classic" and guest.shares:
+        top.mistake("share", "the classic base knows no shared directories", 'Use base = "tiny", or take them out.')
+    buses, models = spec.BUSES_OF[guest.base], spec.NIC_MODELS_OF[guest.base]
+    if guest.bus not in buses:
+        top.mistake("disk", f"the {guest.base} base has no {guest.bus} disks", f"Use a bus of {', '.join(buses)}.")
+    for model in sorted({nic.model for nic in guest.nics} - set(models)):
+        top.mistake("nic", f"the {guest.base} base has no {model} cards", f"Use a model of {', '.join(models)}.")
     if guest.base == "debian12":
         return
     if guest.packages:
@@ -231,12 +240,6 @@ def _judge_together(top: Fields, guest: spec.Guest) -> None:
     if guest.disk != 5 * spec.GiB:
         remedy = "Leave the size out; add a [data] disk."
         top.mistake("disk", f"the {guest.base} base cannot grow its 5G file system", remedy)
-    if any(share.kind == "9p" for share in guest.shares):
-        top.mistake("share", f"the {guest.base} base's kernel lacks 9p", 'Use kind = "virtiofs".')
-    if guest.base == "classic" and guest.bus != "ide":
-        top.mistake("disk", "the classic base knows only IDE", 'Write bus = "ide" below [disk].')
-    if guest.base == "classic" and any(nic.model == "virtio" for nic in guest.nics):
-        top.mistake("nic", "the classic base knows no virtio", 'Give each [[nic]] model = "e1000".')
 
 
 def _is_clean_absolute(path: str) -> bool:

@@ -53,7 +53,7 @@ bus = "virtio"              # {buses}
 # [[share]]                 # a directory of the host
 # source = "/srv/photos"
 # target = "/srv/photos"
-# kind = "virtiofs"         # or 9p
+# kind = "virtiofs"         # or 9p, for foreign images that know only that
 
 # Four network cards, as ever: two that reach the outside, two for the host and its guests alone.
 # The first one's address is what the guest's name stands for on the host.

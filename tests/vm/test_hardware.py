@@ -1,0 +1,132 @@
+"""What a description may ask of the machine: each disk bus, both consoles, directories of the host."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.vm.conftest import Workshop
+    from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+TAWARA = str(Path(sys.executable).parent / "tawara")
+BUSES = ("ide", "scsi")
+GUEST = """
+fqdn = "{bus}.example"
+memory = "96M"
+console = "{console}"
+
+[disk]
+bus = "{bus}"
+
+[data]
+size = "16M"
+
+[[share]]
+source = "/srv/shared"
+target = "/srv/host"
+
+[[nic]]
+network = "host0"
+"""
+
+OLD = """
+fqdn = "sata.example"
+base = "classic"
+memory = "128M"
+
+[disk]
+bus = "sata"
+
+[[nic]]
+network = "host0"
+model = "rtl8139"
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guests(host: Machine, workshop: Workshop) -> None:
+    """One guest for each bus, all installed at once; the last one with a screen."""
+    host.shell("mkdir -p /srv/shared; echo from the host >/srv/shared/file")
+    for bus in BUSES:
+        workshop.build(bus, GUEST.format(bus=bus, console="vnc" if bus == "scsi" else "serial"))
+    host.run("apt-get", "-y", "-q", "update")
+    host.run("apt-get", "-y", "-q", "install", *(f"tawara-guest-{bus}" for bus in BUSES))
+
+
+@pytest.mark.parametrize("bus", BUSES)
+def test_a_guest_boots_from_each_disk_bus(host: Machine, bus: str) -> None:
+    """System and data disk hang on the bus that was asked for, and the guest lets us in."""
+    host.wait_for_ssh(f"{bus}.example")
+    disks = host.shell(f"virsh dumpxml {bus} | grep -o \"<target dev='[a-z]*' bus='[a-z]*'\" | cut -d\\' -f 4").split()
+    assert disks == [bus] * 3
+    partitions = host.ssh(f"{bus}.example", "cat /proc/partitions")
+    assert "sda" in partitions
+    assert "vda" not in partitions
+    host.ssh(f"{bus}.example", "grep ' /data ' /proc/mounts && echo kept >/data/file && cat /data/file")
+
+
+@pytest.mark.slow
+def test_an_old_guest_boots_from_sata_with_a_realtek_card(host: Machine, workshop: Workshop) -> None:
+    """The base from before virtio knows SATA disks and the RTL8139, too."""
+    workshop.build("sata", OLD)
+    host.run("apt-get", "-y", "-q", "update")
+    host.run("apt-get", "-y", "-q", "install", "tawara-guest-sata")
+    host.wait_for_ssh("sata.example")
+    assert "sda" in host.ssh("sata.example", "cat /proc/partitions")
+    assert "8139cp" in host.ssh("sata.example", "cat /proc/modules")
+
+
+def test_a_directory_of_the_host_is_shared_both_ways(host: Machine) -> None:
+    """What either side writes the other reads at once."""
+    host.wait_for_ssh("scsi.example")
+    assert host.ssh("scsi.example", "cat /srv/host/file") == "from the host"
+    host.ssh("scsi.example", "echo from the guest >/srv/host/answer")
+    assert host.shell("cat /srv/shared/answer") == "from the guest\n"
+
+
+def test_a_screen_is_offered_to_the_host_alone(host: Machine) -> None:
+    """With console = "vnc" a VNC viewer finds the guest on the host's own address, and nowhere else."""
+    display = host.run("virsh", "domdisplay", "scsi").stdout.strip()
+    assert display.startswith("vnc://127.0.0.1:")
+    port = 5900 + int(display.rpartition(":")[2])
+    assert host.shell(f"exec 3<>/dev/tcp/127.0.0.1/{port}; head -c 4 <&3") == "RFB "
+    assert host.shell(f"ss -Hltn 'sport = :{port}' | awk '{{print $4}}'").split() == [f"127.0.0.1:{port}"]
+
+
+def test_the_serial_console_is_a_shell(host: Machine) -> None:
+    """`tawara vm console` is the guest's own terminal, and Ctrl-] leaves it."""
+    host.wait_for_ssh("ide.example")
+    ours, theirs = pty.openpty()
+    words = host.command(TAWARA, "vm", "console", "ide")
+    console = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    try:
+        _expect(ours, "Escape character is", b"")
+        _expect(ours, "ide.example", b"\rhostname\r")
+        os.write(ours, b"\x1d")
+        assert console.wait(60) == 0
+    finally:
+        console.kill()
+        os.close(ours)
+
+
+def _expect(terminal: int, text: str, keys: bytes, seconds: float = 120) -> None:
+    """Press the keys from time to time until the terminal shows the text."""
+    shown, deadline = "", time.monotonic() + seconds
+    while text not in shown:
+        assert time.monotonic() < deadline, shown
+        if select.select([terminal], [], [], 2)[0]:
+            shown += os.read(terminal, 4096).decode(errors="replace")
+        elif keys:
+            os.write(terminal, keys)

@@ -1,0 +1,201 @@
+"""The step that package scripts call: cut short anywhere, in a chroot, with libvirt down, it does no harm."""
+
+from __future__ import annotations
+
+import random
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.vm.conftest import Workshop
+    from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1200)]
+
+RECONCILE = "/usr/lib/tawara-vm/reconcile"
+STATE = "/var/lib/tawara-vm"
+GUEST = """
+fqdn = "cut.example"
+memory = "64M"
+version = "{version}"
+
+[data]
+size = "16M"
+
+[[file]]
+path = "/etc/motd"
+content = "version {version}"
+
+[[nic]]
+network = "host0"
+"""
+# bash counts the step's commands, in whichever of its subshells, and at the given one kills the step with all of them.
+KILLED = """
+trap 'printf x >>/run/steps; [ "$(stat -c %s /run/steps)" -lt {at} ] || kill -KILL 0' DEBUG
+set -T
+set -- {words}
+. {reconcile}
+"""
+FEW = pytest.mark.parametrize("cuts", [6, pytest.param(60, marks=pytest.mark.slow)])
+
+
+def run_until(host: Machine, at: int, *words: str) -> int:
+    """Run the step up to its command number `at`; gives how many it came to."""
+    script = KILLED.format(at=at, words=shlex.join(words), reconcile=RECONCILE)
+    host.run("setsid", "-w", "bash", "-c", script, check=False)
+    # A program that the step had begun may outlive it; the step's lock tells when the last is gone.
+    return int(host.shell("flock /run/tawara-vm/lock stat -c %s /run/steps; rm /run/steps"))
+
+
+def points(whole: int, cuts: int) -> list[int]:
+    """Where to cut: spread over the commands of a whole run, the same in every test run."""
+    dice = random.Random(cuts)
+    return [int(whole * (number + dice.random()) / cuts) + 1 for number in range(cuts)]
+
+
+def shown(host: Machine) -> list[str]:
+    """What libvirt and the host's files say of the guest."""
+    return host.shell(
+        "virsh domstate cut; virsh dumpxml --inactive cut; virsh dominfo cut | grep Autostart; virsh net-list --all; "
+        "virsh net-dumpxml --inactive tawara-host0; ls /var/lib/libvirt/dnsmasq; "
+        f"cat /etc/hosts {STATE}/known_hosts; cd {STATE}; ls images networks; cd instances/cut; "
+        "find . | sort; cat system/layers applied/reservations"
+    ).splitlines()
+
+
+def left(host: Machine) -> list[str]:
+    """What of a guest that was removed is still known."""
+    return host.shell(
+        "virsh list --all --name; virsh net-list --all --name; grep cut /etc/hosts; ls /var/lib/libvirt/dnsmasq; "
+        f"cd {STATE}; ls -d known_hosts networks images/*; cd instances/cut && find . | sort",
+        check=False,
+    ).splitlines()
+
+
+def hide(host: Machine) -> None:
+    """Take the definition away, as removing the package does."""
+    host.shell(f"virsh destroy cut; mv {STATE}/guests/cut {STATE}/hidden")
+
+
+def bring(host: Machine) -> None:
+    """Put the definition back, as installing the package does."""
+    host.shell(f"mv {STATE}/hidden {STATE}/guests/cut")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(host: Machine, workshop: Workshop) -> None:
+    """A guest that runs."""
+    workshop.build("cut", GUEST.format(version="1"))
+    host.run("apt-get", "-y", "-q", "update")
+    host.run("apt-get", "-y", "-q", "install", "tawara-guest-cut")
+    assert host.run("virsh", "domstate", "cut").stdout.strip() == "running"
+
+
+@FEW
+def test_installing_is_finished_wherever_it_was_cut(host: Machine, cuts: int) -> None:
+    """Killed anywhere in the first run, the next run leaves what an undisturbed one does."""
+    whole = shown(host)
+    hide(host)
+    host.run(RECONCILE, "after-remove", "cut", "purge")
+    bring(host)
+    count = run_until(host, 10**9, "installed")
+    assert shown(host) == whole
+    for at in points(count, cuts):
+        hide(host)
+        host.run(RECONCILE, "after-remove", "cut", "purge")
+        assert "cut" not in "".join(left(host))
+        bring(host)
+        assert run_until(host, at, "installed") >= at
+        host.run(RECONCILE)
+        assert shown(host) == whole, f"cut at command {at} of {count}"
+
+
+@FEW
+@pytest.mark.parametrize("how", ["remove", "purge"])
+def test_removal_is_finished_wherever_it_was_cut(host: Machine, cuts: int, how: str) -> None:
+    """Killed anywhere in a removal, the next run takes away the rest, and the data only when it was to be purged."""
+    whole = shown(host)
+    hide(host)
+    count = run_until(host, 10**9, "after-remove", "cut", how)
+    rest = left(host)
+    assert ("./data.qcow2" in rest) == (how == "remove")
+    for at in points(count, cuts):
+        bring(host)
+        host.run(RECONCILE)
+        assert shown(host) == whole
+        hide(host)
+        run_until(host, at, "after-remove", "cut", how)
+        # A package manager whose script failed calls it again.
+        host.run(RECONCILE, "after-remove", "cut", how)
+        assert left(host) == rest, f"cut at command {at} of {count}"
+    bring(host)
+    host.run(RECONCILE)
+    assert shown(host) == whole
+
+
+@FEW
+def test_an_upgrade_and_the_way_back_lose_nothing_wherever_they_are_cut(
+    host: Machine, workshop: Workshop, cuts: int
+) -> None:
+    """Killed anywhere in `upgrade` or `back` and run again, both systems are there, each with what it has written."""
+    workshop.build("cut", GUEST.format(version="2"))
+    host.run("apt-get", "-y", "-q", "update")
+    host.run("apt-get", "-y", "-q", "install", "tawara-guest-cut")
+    systems = f"cd {STATE}/instances/cut; stat -c %i system/overlay.qcow2 previous/overlay.qcow2; cat */layers"
+    old = host.shell(f"stat -c %i {STATE}/instances/cut/system/overlay.qcow2").strip()
+    host.shell(f"virsh destroy cut; {RECONCILE} upgrade cut; virsh destroy cut")
+    there = host.shell(systems)
+    assert there.split()[1] == old
+    count = run_until(host, 10**9, "back", "cut")
+    back = host.shell(systems)
+    assert back.split()[0] == old
+    for at in points(count, cuts):
+        for words, after in ((("back", "cut"), there), (("back", "cut"), back)):
+            host.run("virsh", "destroy", "cut")
+            run_until(host, at, *words)
+            host.run(RECONCILE)
+            assert host.run("virsh", "domstate", "cut").stdout.strip() == "running"
+            if host.shell(systems) != after:
+                host.shell(f"virsh destroy cut; {RECONCILE} back cut")
+            assert host.shell(systems) == after, f"cut at command {at} of {count}"
+    for at in points(count, cuts):
+        host.shell(f"virsh destroy cut; rm -r {STATE}/instances/cut/previous")
+        run_until(host, at, "upgrade", "cut")
+        host.run(RECONCILE)
+        host.run(RECONCILE, "upgrade", "cut")
+        found = host.shell(systems).split()
+        assert found[1] == old
+        assert found[2:] == there.split()[2:], f"cut at command {at} of {count}"
+        host.shell(f"virsh destroy cut; {RECONCILE} back cut")
+
+
+def test_in_a_chroot_it_says_so_and_touches_nothing(host: Machine, workshop: Workshop) -> None:
+    """In a chroot, even one that shows the builder's /run, the package installs without using the builder's libvirt."""
+    workshop.build("image", GUEST.format(version="1").replace("cut", "image"))
+    host.shell(
+        "mkdir -p /mnt/lower /mnt/image /mnt/rw; mount -t tmpfs rw /mnt/rw; mkdir /mnt/rw/up /mnt/rw/work; "
+        "mount --bind / /mnt/lower; mount -t tmpfs none /mnt/image; umount /mnt/image; "
+        "mount -t overlay -o lowerdir=/mnt/lower,upperdir=/mnt/rw/up,workdir=/mnt/rw/work overlay /mnt/image; "
+        "for place in proc sys dev run tmp; do mount --rbind /$place /mnt/image/$place; done; "
+        f"mkdir -p /mnt/image{workshop.folder}; mount --bind {workshop.folder} /mnt/image{workshop.folder}"
+    )
+    before = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts")
+    install = "apt-get -y -q update && apt-get -y -q install tawara-guest-image"
+    done = host.run("chroot", "/mnt/image", "sh", "-c", install)
+    assert "libvirt does not answer here; the guests follow at the next boot" in done.stdout + done.stderr
+    assert host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts") == before
+    assert "image" in host.run("chroot", "/mnt/image", "dpkg", "-L", "tawara-guest-image").stdout
+    host.run("chroot", "/mnt/image", "apt-get", "-y", "-q", "purge", "tawara-guest-image", "tawara-vm-host")
+    assert host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts") == before
+
+
+def test_leaving_while_libvirt_is_down_leaves_nothing_for_its_return(host: Machine) -> None:
+    """Purged with libvirt stopped, nothing of the guest is there when libvirt is started again, nor does it run on."""
+    host.stop_libvirt()
+    host.run("apt-get", "-y", "-q", "purge", "tawara-guest-cut", "tawara-vm-host")
+    host.wait_for("the guest's end", lambda: "qemu-system" not in host.shell("ps ax -o comm"))
+    host.start_libvirt()
+    assert "cut" not in host.shell("virsh list --all; cat /etc/hosts")
+    assert "tawara" not in host.shell("virsh net-list --all; find /var/lib -maxdepth 1")

@@ -1,0 +1,132 @@
+"""Tawara's own store as one package: three guests, used from the host, that lose nothing when one is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.vm.conftest import Workshop
+    from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).parents[2]
+TAWARA = str(Path(sys.executable).parent / "tawara")
+TRACKER = "head.store.example:7001"
+GATEWAY = "http://head.store.example:7080"
+GUESTS = ("head", "node1", "node2")
+FILES = {f"files/{number}.bin": random.Random(number).randbytes(number * 70_000) for number in range(1, 9)}
+"""The even ones are stored through the tracker protocol, the odd ones through the gateway."""
+
+
+def tawara(host: Machine, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command of Tawara's, from the host, through the tracker protocol."""
+    return host.run(TAWARA, *words, "--tracker", TRACKER, check=check)
+
+
+def by_tracker(host: Machine, key: str) -> str:
+    """The digest of a file that is fetched through the tracker protocol; empty when it cannot be."""
+    done = host.run("bash", "-c", f"set -o pipefail; {TAWARA} get --tracker {TRACKER} {key} - | sha256sum", check=False)
+    return done.stdout.split()[0] if done.returncode == 0 else ""
+
+
+def by_gateway(host: Machine, key: str) -> str:
+    """The digest of a file that is fetched through the gateway; empty when it cannot be."""
+    done = host.run("bash", "-c", f"set -o pipefail; curl -fsS {GATEWAY}/{key} | sha256sum", check=False)
+    return done.stdout.split()[0] if done.returncode == 0 else ""
+
+
+def all_there(host: Machine) -> bool:
+    """Does every file come back as it was put, both ways?"""
+    return all(by_tracker(host, key) == by_gateway(host, key) == digest(data) for key, data in FILES.items())
+
+
+def digest(data: bytes) -> str:
+    """A SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_well(host: Machine) -> bool:
+    """Does the tracker know both storage nodes, and find nothing wrong?"""
+    done = tawara(host, "status", "--json", check=False)
+    return done.returncode == 0 and len(json.loads(done.stdout)["devices"]) == 2
+
+
+def replicas(host: Machine, key: str) -> int:
+    """How many replicas of a file are as they should be."""
+    done = tawara(host, "info", key, "--json", check=False)
+    return len(json.loads(done.stdout)["replicas"]) if done.returncode == 0 else 0
+
+
+def test_one_package_brings_a_store(host: Machine, workshop: Workshop) -> None:
+    """Installing one package is all: three guests of 256 MB come up and the tracker finds nothing wrong."""
+    subprocess.run([ROOT / "examples" / "store" / "collect"], check=True, cwd=ROOT)
+    public = workshop.key.with_suffix(".pub").read_text().strip()
+    text = (ROOT / "examples" / "store" / "store.toml").read_text()
+    text = text.replace("# authorized_keys = [", f'authorized_keys = ["{public}"] # ')
+    workshop.build("store", text.replace("../../build/site", str(ROOT / "build" / "site")), keyed=False)
+    host.run("apt-get", "-y", "-q", "update")
+    host.run("apt-get", "-y", "-q", "install", "tawara-cluster-store", timeout=900)
+    assert sorted(host.run("virsh", "list", "--name").stdout.split()) == sorted(GUESTS)
+    for name in GUESTS:
+        assert int(host.shell(f"virsh dominfo {name} | awk '/Max memory/ {{print $3}}'")) == 256 * 1024
+    host.wait_for("the store", lambda: is_well(host), 900)
+
+
+def test_files_go_in_and_come_out_both_ways(host: Machine, workshop: Workshop) -> None:
+    """What is put through the tracker comes out of the gateway, and the other way round."""
+    host.wait_for_ssh("head.store.example")
+    key = host.ssh("head.store.example", "cat /data/secret.key")
+    for number, (name, data) in enumerate(FILES.items(), start=1):
+        path = workshop.folder / f"{number}.bin"
+        path.write_bytes(data)
+        if number % 2:
+            header = f"Authorization: Bearer {key}"
+            host.run("curl", "-fsS", "-T", str(path), "-H", header, f"{GATEWAY}/{name}")
+        else:
+            tawara(host, "put", str(path), name)
+    assert all_there(host)
+    host.wait_for("two replicas of each", lambda: all(replicas(host, name) == 2 for name in FILES), 600)
+
+
+@pytest.mark.parametrize("victim", ["node1", "node2"])
+def test_files_survive_a_storage_guest(host: Machine, victim: str) -> None:
+    """With either storage guest switched off, all files are there; and so they are when it has come back."""
+    host.run("virsh", "destroy", victim)
+    host.wait_for("the files without it", lambda: all_there(host), 600)
+    host.run("virsh", "start", victim)
+    host.wait_for("its return", lambda: is_well(host), 900)
+    assert all_there(host)
+    assert all(replicas(host, name) == 2 for name in FILES)
+
+
+def test_names_survive_the_head(host: Machine) -> None:
+    """The guest that keeps the names is switched off and on: every acknowledged file is there again."""
+    host.run("virsh", "destroy", "head")
+    host.run("virsh", "start", "head")
+    host.wait_for("its return", lambda: is_well(host), 900)
+    host.wait_for("the gateway", lambda: all_there(host), 600)
+
+
+def test_nothing_failed_and_nothing_ran_out_of_memory(host: Machine) -> None:
+    """No unit of any guest has failed, and no kernel had to kill for memory."""
+    for name in GUESTS:
+        assert host.ssh(f"{name}.store.example", "systemctl --failed --no-legend") == ""
+        assert host.ssh(f"{name}.store.example", "journalctl -k --no-pager | grep -ci 'out of memory' || true") == "0"
+
+
+def test_removing_it_takes_the_store_away(host: Machine) -> None:
+    """After the meta package's purge there is no guest, network or disk of it."""
+    host.run("apt-get", "-y", "-q", "purge", "tawara-cluster-store")
+    left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ps ax -o comm")
+    for trace in (*GUESTS, "store", "qemu"):
+        assert trace not in left
+    assert host.run("ls", "/var/lib/tawara-vm/instances", check=False).returncode != 0
