@@ -48,7 +48,7 @@ def guestfish(kernel: Path, image: Path, form: str, script: Sequence[str]) -> st
         commands.write_text("".join(f"{line}\n" for line in script))
         words = ["guestfish", f"--format={form}", "--add", str(image), "--inspector", "--file", str(commands)]
         try:
-            return run(words, env=_environment(kernel)).stdout
+            return run(words, env=environment(kernel)).stdout
         except BuildError as error:
             raise BuildError(
                 f"libguestfs could not edit {image.name}: {error}",
@@ -56,7 +56,8 @@ def guestfish(kernel: Path, image: Path, form: str, script: Sequence[str]) -> st
             ) from error
 
 
-def _environment(kernel: Path) -> dict[str, str]:
+def environment(kernel: Path) -> dict[str, str]:
+    """The environment in which libguestfs uses this kernel, and KVM only where it works."""
     return {
         **os.environ,
         "LIBGUESTFS_BACKEND": "direct",
