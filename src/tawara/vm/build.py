@@ -151,7 +151,7 @@ def _build(
             modes["disk.qcow2"] = delta.path.stat().st_mode & 0o777
         claimed = claims(guest)
         _write(folder / "claims", claimed)
-        summary = guest.description or f"Packaged machine {guest.fqdn} on {base.name}"
+        summary = guest.description or f"Packaged machine {guest.fqdn} on {guest.ground}"
         package = package_manifest.guest_package(
             guest.name, guest.version, summary, tuple(needs), str(folder), modes, tuple(claimed)
         )

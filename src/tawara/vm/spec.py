@@ -149,6 +149,11 @@ class Guest:
         return f"tawara-guest-{self.name}"
 
     @property
+    def ground(self) -> str:
+        """What it stands on, by name: a base of ours, or a foreign image's file."""
+        return self.image.path.rsplit("/", 1)[-1] if self.image else self.base
+
+    @property
     def primary(self) -> Nic:
         """The card whose address the guest's name stands for on the host."""
         return self.nics[0]
