@@ -106,7 +106,7 @@ def check(description: Path) -> None:
     if not description.exists():
         raise ConfigurationError(f"There is no {description}", hint=f"tawara vm init {description.stem}")
     for guest in read_file(description):
-        print(f"{guest.fqdn}  {guest.primary.ip}  on {guest.base}")
+        print(f"{guest.fqdn}  {guest.primary.ip}  on {guest.ground}")
     print(f"{description}: nothing is wrong")
 
 
