@@ -58,7 +58,8 @@ class Cost:
     """What something took: seconds, and seconds of processor time."""
 
     wall: float = 0.0
-    cpu: float = 0.0
+    cpu: float | None = None
+    """None where the work is not our children's."""
 
 
 @contextmanager
@@ -77,8 +78,9 @@ def _processor() -> float:
 
 def tell(what: str, cost: Cost | None = None, note: str = "") -> None:
     """One line of the table."""
-    figures = f"{cost.wall:8.2f} s {cost.cpu:8.2f} s of processor" if cost else " " * 32
-    print(f"{what:<44} {figures}   {note}".rstrip(), flush=True)
+    wall = f"{cost.wall:8.2f} s" if cost else ""
+    processor = f"{cost.cpu:8.2f} s of processor" if cost and cost.cpu is not None else ""
+    print(f"{what:<46} {wall:>10} {processor:>23}   {note}".rstrip(), flush=True)
 
 
 def silent(what: str) -> None:
@@ -142,7 +144,7 @@ def _another_kind(shop: Shop, name: str) -> None:
 
 def peers(shop: Shop) -> None:
     """The same by what Debian has."""
-    print(f"{'virt-builder: its debian-12 template':<44} {'':32}   {TEMPLATE_MB} MB to download (known figure)")
+    tell("virt-builder: its debian-12 template", note=f"{TEMPLATE_MB} MB to download (known figure)")
     if shutil.which("virt-customize") is None:
         tell("virt-customize", note="not installed: apt install guestfs-tools")
     else:
@@ -234,9 +236,9 @@ def idle(host: Machine, seconds: float) -> None:
         after = Account.of([pid])
         share = 100 * (after.seconds - before[name].seconds) / (after.at - before[name].at)
         what = "with a periodic tick" if name == "tick" else "as installed"
-        print(f"idle guest {name}, {what}: {share:.2f} % of a core, {after.memory()}", flush=True)
+        print(f"idle guest {name}, {what}: {share:.2f} % of a core, {after.memory().strip()}", flush=True)
     whole = Account.of(list(guests.values()))
-    print(f"three idle guests together: {whole.memory()}", flush=True)
+    print(f"three idle guests together: {whole.memory().strip()}", flush=True)
 
 
 def _guests(host: Machine) -> dict[str, int]:
