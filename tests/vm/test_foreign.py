@@ -164,7 +164,6 @@ def test_an_image_that_is_not_the_promised_one_is_refused(workshop: Workshop, te
         build_file(path, Options(workshop.dist, workshop.cache, silent))
 
 
-@pytest.mark.slow
 def test_two_builds_of_a_foreign_image_give_the_same_bytes(workshop: Workshop, text: str, tmp_path: Path) -> None:
     """Packages of both kinds and both indexes are identical, though nothing but libguestfs's kernel was cached."""
     found = []
