@@ -194,6 +194,8 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: S
         (line,) = [each for each in said("device", "list", "--json").splitlines() if json.loads(each)["devid"] == 3]
         assert json.loads(line)["health"]["temperature"] == 38
         assert json.loads(line)["state"] == "alive", "drained without being told"
+        _fill(store, 20, 0)
+        assert any(store.directory.glob("h2/dev3/**/*.fid"))
         said("settings", "set", "tawara_drain_failing", "1")
         until(lambda: "drain" in said("device", "list"), 60)
         states = {
@@ -201,6 +203,7 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: S
             for each in said("device", "list", "--json").splitlines()
         }
         assert states == {1: "alive", 2: "alive", 3: "drain", 4: "alive"}
+        until(lambda: not any(store.directory.glob("h2/dev3/**/*.fid")))
 
 
 def test_dry_runs(store: Cluster, said: Said) -> None:

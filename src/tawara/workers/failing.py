@@ -23,9 +23,10 @@ class Failing:
 
     name = "failing"
 
-    def __init__(self, metadata: Metadata, view: ClusterView, *, period: float = PERIOD) -> None:
+    def __init__(self, metadata: Metadata, view: ClusterView, *, drain_bell: Bell, period: float = PERIOD) -> None:
         self._metadata = metadata
         self._view = view
+        self._drain_bell = drain_bell
         self._period = period
 
     async def take(self, limit: int) -> Sequence[int]:
@@ -51,7 +52,7 @@ class Failing:
 
 
 async def _drain(tx: Transaction, devid: int, *, now: int) -> bool:
-    """Have a device that is alive emptied; False if somebody has decided otherwise meanwhile."""
+    """Begin to empty a device that is alive; False if somebody has decided otherwise meanwhile."""
     if await tx.row("SELECT 1 FROM device WHERE devid = ? AND status = 'alive'", devid) is None:
         return False
     await drain.start(tx, devid, now=now)

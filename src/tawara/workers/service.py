@@ -99,7 +99,7 @@ class Workers:
         self._add_locking(emptier, replicate * SMALL_PER_LARGE, bells.drain)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
         self._add(Census(metadata), 1, None)
-        self._add(Failing(metadata, view), 1, None)
+        self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
         self._pace = PaceKeeper(metadata, self.status)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
