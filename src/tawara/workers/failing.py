@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.metadata import drain
+from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.failing import to_drain
