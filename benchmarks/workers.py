@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from benchmarks._place import add_option, place
@@ -39,6 +40,7 @@ AIM = 1000
 
 async def serve(docroot: Path) -> None:
     """Be a storage node until standard input ends; says its port first."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     node = StorageNode(docroot, http=("0.0.0.0", 0), side_channel=None)
     await node.start()
     print(node.http_address[1], flush=True)

@@ -234,9 +234,10 @@ async def test_a_flood_of_pipelined_requests(gateway: House) -> None:
 
 LARGE = 500_000_000
 SERVE = """
-import asyncio, sys
+import asyncio, structlog, sys
 from pathlib import Path
 from tests.acceptance.gateway_house import house
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     async with house(Path(sys.argv[1]), nginx=sys.argv[2] == "nginx") as one:
         print(*one.gateway.address, flush=True)

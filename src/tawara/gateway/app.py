@@ -56,11 +56,6 @@ log = structlog.get_logger(__name__)
 
 _RESERVED: Final = ".tawara"
 """No domain of this name is served: it is the gateway's own."""
-_READ_AHEAD: Final = 128 * 1024
-"""Bytes of a body that may wait to be passed on, per connection (aiohttp keeps up to twice as many)."""
-_HEADER_FIELDS: Final = 100
-_LINGER: Final = 5.0
-"""Seconds for which the rest of a refused body is read and dropped, so that the peer gets to see the refusal."""
 _PATIENT: Final = 3600.0
 """Seconds that a connection of our own nginx may idle; nginx closes it earlier, so that no request meets a close."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -108,18 +103,7 @@ class HttpDoor:
         self._secret = secret.encode()
         self._public_reads, self._reproxy, self._nginx = public_reads, reproxy, nginx
         self._limits, self._rng = limits, rng
-        self._server = HttpServer(
-            self._answer,
-            most_header_bytes=limits.headers,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=limits.header_time if nginx is None else _PATIENT,
-            lingering_time=_LINGER,
-            max_field_size=limits.header,
-            max_headers=_HEADER_FIELDS,
-            max_line_size=limits.header,
-            read_bufsize=_READ_AHEAD,
-        )
+        self._server = HttpServer(self._answer, limits, idle=limits.header_time if nginx is None else _PATIENT)
 
     def connection(self, leave: Leave) -> Connection:
         """A protocol for one new connection, which calls `leave` when the connection is over."""
@@ -127,8 +111,7 @@ class HttpDoor:
 
     async def close(self, grace: float) -> None:
         """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
-        self._server.pre_shutdown()
-        await self._server.shutdown(grace)
+        await self._server.close(grace)
 
     # --- one request --------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
-"""HTTP connections as a storage node wants them: aiohttp's, with a bound on headers and answers without internals."""
+"""HTTP connections as nodes and gateways want them: aiohttp's, with bounded headers and answers without internals."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -13,8 +13,15 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from tawara.listening import Leave
+from tawara.model.limits import Limits
 
 log = structlog.get_logger(__name__)
+
+_READ_AHEAD: Final = 128 * 1024
+"""Bytes of a body that may wait to be stored or passed on, per connection (aiohttp keeps up to twice as many)."""
+_HEADER_FIELDS: Final = 100
+_LINGER: Final = 5.0
+"""Seconds for which the rest of a refused body is read and dropped, so that the peer gets to see the refusal."""
 
 SERVER = "tawara"
 """What the Server header says: no versions."""
@@ -86,17 +93,28 @@ class HttpServer(web.Server):
     """The connections of one door."""
 
     def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        *,
-        most_header_bytes: int,
-        **settings: Any,
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: Limits, *, idle: float
     ) -> None:
-        """`settings` are those of aiohttp's RequestHandler. Needs a running event loop."""
+        """A connection may be without a request for `idle` seconds. Needs a running event loop."""
         super().__init__(handler)
-        self._most_header_bytes, self._settings = most_header_bytes, settings
+        self._most_header_bytes = limits.headers
+        self._settings: dict[str, Any] = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": idle,
+            "lingering_time": _LINGER,
+            "max_field_size": limits.header,
+            "max_headers": _HEADER_FIELDS,
+            "max_line_size": limits.header,
+            "read_bufsize": _READ_AHEAD,
+        }
 
     def connection(self, leave: Leave) -> Connection:
         """A protocol for one new connection, which calls `leave` when the connection is over."""
         loop = asyncio.get_running_loop()
         return Connection(self, leave, self._most_header_bytes, loop=loop, **self._settings)
+
+    async def close(self, grace: float) -> None:
+        """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
+        self.pre_shutdown()
+        await self.shutdown(grace)

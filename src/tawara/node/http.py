@@ -31,11 +31,6 @@ from tawara.wire import ranges
 
 log = structlog.get_logger(__name__)
 
-_READ_AHEAD: Final = 128 * 1024
-"""Bytes of a body that may wait for the disk, per connection (aiohttp keeps up to twice as many)."""
-_HEADER_FIELDS: Final = 100
-_LINGER: Final = 5.0
-"""Seconds for which the rest of a refused body is read and dropped, so that the peer gets to see the refusal."""
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -53,18 +48,7 @@ class HttpDoor:
             "DELETE": self._delete,
             "MKCOL": self._mkcol,
         }
-        self._server = HttpServer(
-            self._answer,
-            most_header_bytes=limits.headers,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=limits.header_time,
-            lingering_time=_LINGER,
-            max_field_size=limits.header,
-            max_headers=_HEADER_FIELDS,
-            max_line_size=limits.header,
-            read_bufsize=_READ_AHEAD,
-        )
+        self._server = HttpServer(self._answer, limits, idle=limits.header_time)
         self._quick = QuickDoor(devices, lanes, limits, self._server.connection)
         self._first = self._quick.connection if quick else self._server.connection
 
@@ -74,8 +58,7 @@ class HttpDoor:
 
     async def close(self, grace: float) -> None:
         """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
-        self._server.pre_shutdown()
-        await asyncio.gather(self._quick.close(grace), self._server.shutdown(grace))
+        await asyncio.gather(self._quick.close(grace), self._server.close(grace))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, and see to it that the answer leaves: a peer that does not read it is cut off."""
