@@ -266,6 +266,20 @@ async def test_nginx_is_killed(tmp_path: Path, victim: str) -> None:
         assert (gateway.front.pid == master) == (victim == "worker")
 
 
+async def test_nginx_processes_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """nginx's listening socket does not block, so that a process that is too late for a connection goes on at once."""
+    async with house(tmp_path, nginx=True) as one:
+        assert one.front is not None and one.front.pid is not None
+        own = Path(f"/proc/{one.front.pid}")
+        port = f":{one.gateway.address[1]:04X}"
+        listening = [
+            line.split()[9] for line in (own / "net/tcp").read_text().splitlines() if line.split()[1].endswith(port)
+        ]
+        fds = [each.name for each in (own / "fd").iterdir() if str(each.readlink()) == f"socket:[{listening[0]}]"]
+        flags = [line.split()[1] for line in (own / "fdinfo" / fds[0]).read_text().splitlines() if line[:6] == "flags:"]
+        assert int(flags[0], 8) & os.O_NONBLOCK
+
+
 async def test_nginx_stops_with_the_gateway(tmp_path: Path) -> None:
     """A stop ends nginx and its workers within 5 seconds, also while a client is being served slowly."""
     async with house(tmp_path, nginx=True) as gateway:

@@ -112,6 +112,9 @@ class NginxFront:
         The gateway answers at `open_socket`'s socket already.
         """
         self._public = public
+        # nginx leaves an inherited socket as it is. Were it blocking, a process that another one beat to a connection
+        # would wait in accept() for the next, and with it whomever it serves.
+        public.setblocking(False)
         self._prepare(public, devices, limits)
         await self._launch()
         self._watch = asyncio.create_task(self._look_after())
