@@ -32,6 +32,8 @@ class Daemon:
     arguments: list[str]
     directory: Path
     process: subprocess.Popen[str] | None = None
+    within: tuple[str, ...] = ()
+    """What its command begins with: a program that becomes it, such as `nsenter` with a network namespace."""
 
     @property
     def log(self) -> Path:
@@ -49,7 +51,7 @@ class Daemon:
         self._forget()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*TAWARA, *self.arguments, "--json"],
+                [*self.within, *TAWARA, *self.arguments, "--json"],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

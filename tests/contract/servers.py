@@ -1,4 +1,7 @@
-"""Real database servers for the tests: started here on private directories, reached by Unix sockets, ended by pid."""
+"""Real database servers for the tests: started here on private directories, ended by pid.
+
+They are reached by Unix sockets, unless they are given an address of a network; then by that, too.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +24,18 @@ PASSWORD = secrets.token_hex(8)
 START_SECONDS = 60.0
 MYSQL_VARIABLE = "TAWARA_TEST_MYSQL"
 """Names the directory into which MySQL was unpacked; without it MariaDB stands for both."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where a server is to be reached by a network."""
+
+    ip: str
+    port: int
+    peers: str
+    """From which addresses: a network such as 127.0.0.0/8."""
+    within: tuple[str, ...] = ()
+    """What the server's command begins with: a program that becomes it, such as `nsenter` with a network namespace."""
 
 
 class NotInstalled(RuntimeError):
@@ -47,6 +63,10 @@ class Server(Protocol):
 
     def start(self) -> None:
         """Start it (again)."""
+        ...
+
+    def stop(self) -> None:
+        """End it in an orderly way, without waiting for its clients."""
         ...
 
     def kill(self) -> None:
@@ -95,8 +115,9 @@ def _quick_place() -> Path | None:
 class _Process:
     """A server's directory and its process, run as a system user."""
 
-    def __init__(self, name: str, user: str, place: Path | None) -> None:
+    def __init__(self, name: str, user: str, place: Path | None, within: Sequence[str] = ()) -> None:
         self._user = _system_user(user)
+        self._within = within
         self.directory = Path(tempfile.mkdtemp(prefix=f"tawara-{name}-", dir=place or _quick_place()))
         if self._user is not None:
             os.chown(self.directory, self._user.pw_uid, self._user.pw_gid)
@@ -126,7 +147,11 @@ class _Process:
     def run(self, command: Sequence[str]) -> None:
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
-                self._as_user(command), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._within, *self._as_user(command)],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def wait_for(self, probe: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -170,12 +195,13 @@ def _runs(pid: int) -> bool:
 class PostgresServer:
     """PostgreSQL."""
 
-    def __init__(self, place: Path | None = None) -> None:
+    def __init__(self, place: Path | None = None, listen: Listen | None = None) -> None:
         """Start one whose directory is in `place`, or where it is quick."""
+        self._listen = listen
         programs = "usr/lib/postgresql/*/bin"
         self._postgres = _program("postgres", programs)
         self._psql = _program("psql", programs)
-        self._process = _Process("postgres", "postgres", place)
+        self._process = _Process("postgres", "postgres", place, listen.within if listen else ())
         password = self._process.directory / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -186,18 +212,26 @@ class PostgresServer:
             ]
         )
         password.unlink()
+        if listen:
+            with (self._process.data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all tawara {listen.peers} scram-sha-256\n")
         self.start()
 
     def start(self) -> None:
         """See Server."""
-        sockets = ("-c", f"unix_socket_directories={self._process.directory}", "-c", "listen_addresses=")
+        sockets = ["-c", f"unix_socket_directories={self._process.directory}"]
+        sockets += ["-c", f"listen_addresses={self._listen.ip if self._listen else ''}"]
+        sockets += ["-c", f"port={self._listen.port}"] if self._listen else []
         small = ("-c", "shared_buffers=64MB", "-c", "max_connections=100", "-c", "autovacuum_naptime=10min")
         self._process.run([self._postgres, "-D", str(self._process.data), *sockets, *small])
         self._process.wait_for(self._client("SELECT 1"), {"PGPASSWORD": PASSWORD})
 
     def _client(self, statement: str) -> list[str]:
-        directory = str(self._process.directory)
-        return [self._psql, "-h", directory, "-U", "tawara", "-d", "postgres", "-q", "-c", statement]
+        return [*self._program("postgres"), "-c", statement]
+
+    def _program(self, database: str) -> list[str]:
+        port = ("-p", str(self._listen.port)) if self._listen else ()
+        return [self._psql, "-h", str(self._process.directory), *port, "-U", "tawara", "-d", database, "-q"]
 
     def _ask(self, statement: str) -> None:
         subprocess.run(
@@ -206,6 +240,8 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         """See Server."""
+        if self._listen:
+            return f"postgresql://tawara@{self._listen.ip}:{self._listen.port}/{database}"
         return f"postgresql://tawara@/{database}?host={self._process.directory}"
 
     def create(self, database: str) -> str:
@@ -219,14 +255,17 @@ class PostgresServer:
 
     def execute(self, database: str, statements: Sequence[str]) -> None:
         """See Server."""
-        program = [self._psql, "-h", str(self._process.directory), "-U", "tawara", "-d", database, "-q"]
         subprocess.run(
-            [*program, "-v", "ON_ERROR_STOP=1"],
+            [*self._program(database), "-v", "ON_ERROR_STOP=1"],
             input=";\n".join([*statements, ""]).encode(),
             env={**os.environ, "PGPASSWORD": PASSWORD},
             check=True,
             stdout=subprocess.DEVNULL,
         )
+
+    def stop(self) -> None:
+        """See Server."""
+        self._process.end(signal.SIGINT)
 
     def kill(self) -> None:
         """See Server."""
@@ -258,15 +297,17 @@ class PostgresServer:
 class _MysqlServer(ABC):
     """What MariaDB and MySQL have in common; both are asked by MariaDB's client."""
 
-    def __init__(self, name: str, place: Path | None = None) -> None:
+    def __init__(self, name: str, place: Path | None = None, listen: Listen | None = None) -> None:
         """Start one whose directory is in `place`, or where it is quick."""
+        self._listen = listen
         self._client_program = _program("mariadb", "usr/bin")
-        self._process = _Process(name, "mysql", place)
+        self._process = _Process(name, "mysql", place, listen.within if listen else ())
         self._socket = self._process.directory / "socket"
         self._process.once(self._found())
         self.start()
-        self._ask(f"CREATE USER tawara@localhost IDENTIFIED BY '{PASSWORD}'")
-        self._ask("GRANT ALL ON *.* TO tawara@localhost")
+        for host in ("localhost", "%") if listen else ("localhost",):
+            self._ask(f"CREATE USER tawara@'{host}' IDENTIFIED BY '{PASSWORD}'")
+            self._ask(f"GRANT ALL ON *.* TO tawara@'{host}'")
 
     @abstractmethod
     def _found(self) -> list[str]:
@@ -282,10 +323,13 @@ class _MysqlServer(ABC):
 
     def start(self) -> None:
         """See Server."""
+        network = ["--skip-networking"]
+        if self._listen:
+            network = [f"--bind-address={self._listen.ip}", f"--port={self._listen.port}", "--skip-name-resolve"]
         self._process.run(
             [
                 *(*self._serve(), "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
-                *("--skip-networking", "--innodb-buffer-pool-size=64M", "--max-connections=100"),
+                *(*network, "--innodb-buffer-pool-size=64M", "--max-connections=100"),
                 *("--innodb-flush-log-at-trx-commit=1", f"--pid-file={self._process.directory / 'pid'}"),
                 *(f"--log-error={self._process.log}", f"--tmpdir={self._process.directory}", *self._options()),
             ]
@@ -301,6 +345,8 @@ class _MysqlServer(ABC):
 
     def url(self, database: str) -> str:
         """See Server."""
+        if self._listen:
+            return f"mysql://tawara@{self._listen.ip}:{self._listen.port}/{database}"
         return f"mysql://tawara@/{database}?unix_socket={self._socket}"
 
     def create(self, database: str) -> str:
@@ -315,6 +361,10 @@ class _MysqlServer(ABC):
     def execute(self, database: str, statements: Sequence[str]) -> None:
         """See Server."""
         self._ask(";\n".join([f"USE {database}", "SET NAMES utf8mb4", *statements]))
+
+    def stop(self) -> None:
+        """See Server."""
+        self._process.end(signal.SIGTERM)
 
     def kill(self) -> None:
         """See Server."""
@@ -337,9 +387,9 @@ class _MysqlServer(ABC):
 class MariaServer(_MysqlServer):
     """MariaDB."""
 
-    def __init__(self, place: Path | None = None) -> None:
+    def __init__(self, place: Path | None = None, listen: Listen | None = None) -> None:
         """Start one whose directory is in `place`, or where it is quick."""
-        super().__init__("mariadb", place)
+        super().__init__("mariadb", place, listen)
 
     def _found(self) -> list[str]:
         program = [_program("mariadb-install-db", "usr/bin"), "--no-defaults", f"--datadir={self._process.data}"]

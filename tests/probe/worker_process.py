@@ -1,29 +1,39 @@
-"""The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE`."""
+"""The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE`.
+
+DATABASE is the path of an SQLite file or a URL. Leases are short, and uploads are given up soon when
+TAWARA_PROBE_UPLOAD_OPEN says after how many seconds.
+"""
 
 import asyncio
+import os
 import signal
 import sys
-from pathlib import Path
 
 import structlog
 
 from tawara.client.nodes import NodeClient
 from tawara.metadata.bell import Bells
-from tawara.metadata.sqlite import SqliteMetadata
+from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
+from tawara.model.limits import Limits
 from tawara.workers.monitor import Monitor
 from tawara.workers.service import Workers
 
+UPLOAD_OPEN = "TAWARA_PROBE_UPLOAD_OPEN"
 
-async def work(database: Path) -> None:
+
+async def work(database: str) -> None:
     """Work with short leases until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    metadata = SqliteMetadata.open(database)
+    metadata = await open_metadata(database if ":" in database else f"sqlite://{database}")
+    upload_open = int(os.environ.get(UPLOAD_OPEN, Limits().upload_open))
     async with NodeClient() as nodes:
         view = ClusterView(metadata, min_free_mb=1)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
-        workers = Workers(metadata, view, nodes, Bells(), patience=0.2, sweep_period=0.5, lease=2)
+        workers = Workers(
+            metadata, view, nodes, Bells(), patience=0.2, sweep_period=0.5, lease=2, upload_open=upload_open
+        )
         await monitor.start()
         await workers.start()
         print("ready", flush=True)
@@ -36,4 +46,4 @@ async def work(database: Path) -> None:
 if __name__ == "__main__":
     # Nobody reads standard output after the word `ready`; a pipe that is full would hold us up.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    asyncio.run(work(Path(sys.argv[1])))
+    asyncio.run(work(sys.argv[1]))

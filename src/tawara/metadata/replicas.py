@@ -100,6 +100,11 @@ async def claim_abandoned_copies(
     return abandoned
 
 
+async def put_off_sweep(tx: Transaction, fid: int, devid: int, *, until: int) -> None:
+    """The bytes of an abandoned copy that was claimed could not be deleted now: claim it again from then on."""
+    await tx.run("UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ? AND lease < 0", -until, fid, devid)
+
+
 async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
     """The device has no replica of `fid` any more (its bytes are gone, or the device is)."""
     await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", fid, devid)

@@ -11,6 +11,9 @@ LONGEST: Final = 86400
 COPY_UNDER_WAY: Final = 10
 """After which to look again whether the last copy of a deleted file is gone."""
 
+ABANDONED_COPY: Final = 30
+"""After which to try again to delete what an abandoned copy left on a device that does not answer."""
+
 
 def after_failed_replication(failcount: int, rng: random.Random) -> int:
     """The pause after a replication that failed for the `failcount`-th time after its first, spread by a fifth."""
@@ -29,8 +32,8 @@ def while_not_allowed(failcount: int) -> int:
 
 
 def after_failed_deletion(failcount: int) -> int:
-    """The pause after a storage node refused to delete."""
-    return min(1800 * (1 + failcount), LONGEST)
+    """The pause after a storage node refused to delete, or was silent: the first time it may just have restarted."""
+    return 60 if failcount == 0 else min(1800 * (1 + failcount), LONGEST)
 
 
 def after_errors(count: int, rng: random.Random) -> float:

@@ -12,6 +12,7 @@ from tawara.metadata import files, leases, queues, replicas, traces
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
+from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
 from tawara.model.files import Announcement
 from tawara.workers.runner import LEASE, Claimed
@@ -88,6 +89,8 @@ class Sweep:
                 await self._nodes.delete(url)
             except NodeUnreachable as error:
                 log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
+                until = int(time.time()) + backoff.ABANDONED_COPY
+                await self._metadata.write(replicas.put_off_sweep, fid, devid, until=until)
                 return None
         await self._metadata.write(_end, item.claim, now=int(time.time()))
         self._delete_bell.ring()

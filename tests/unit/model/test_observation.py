@@ -65,6 +65,7 @@ def test_pauses_grow() -> None:
         assert 0.8 * pause - 1 <= backoff.after_failed_replication(failcount, rng) <= 1.2 * pause + 1
     assert backoff.while_not_writeable(2) == 720
     assert backoff.while_not_allowed(2) == 10800
+    assert backoff.after_failed_deletion(0) == 60
     assert backoff.after_failed_deletion(2) == 5400
     assert backoff.after_failed_deletion(30000) == backoff.LONGEST
     assert all(0.25 <= backoff.after_errors(count, rng) <= 60 for count in range(1, 2000))

@@ -1,0 +1,302 @@
+"""What goes wrong in a cluster, one fault a function: what comes before its `yield` hurts, what comes after heals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tawara.model.cluster import DeviceState
+from tests.contract.servers import Server
+from tests.probe.cluster import audit
+from tests.probe.cluster.load import Load
+from tests.probe.cluster.machines import Machines
+
+CLOCK = "/usr/lib/*/faketime/libfaketime.so.1"
+SLOW_KILOBITS = 256
+
+
+@dataclass
+class Scene:
+    """Where a fault happens."""
+
+    machines: Machines
+    load: Load
+    exposed: set[str] = field(default_factory=set)
+    """Keys whose only copy was on a machine that is gone for ever: MogileFS's protocol acknowledges the first copy."""
+    notes: list[str] = field(default_factory=list)
+
+
+Hurt = Callable[[Scene], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and how long it lasts."""
+
+    name: str
+    hurt: Hurt
+    seconds: float
+    """From the fault until it is healed."""
+    isolated: bool
+    """Whether it needs namespaces of its own."""
+    server: bool
+    """Whether it is a fault of a database that is a server."""
+    for_good: bool
+    """Whether the cluster is not what it was afterwards."""
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(
+    name: str, *, seconds: float = 8.0, isolated: bool = False, server: bool = False, for_good: bool = False
+) -> Callable[[Callable[[Scene], AsyncIterator[None]]], None]:
+    """Register a fault under its name."""
+
+    def register(hurt: Callable[[Scene], AsyncIterator[None]]) -> None:
+        FAULTS[name] = Fault(name, asynccontextmanager(hurt), seconds, isolated, server, for_good)
+
+    return register
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def _killed(daemon: str) -> Callable[[Scene], AsyncIterator[None]]:
+    async def hurt(scene: Scene) -> AsyncIterator[None]:
+        scene.machines.kill(daemon)
+        try:
+            yield
+        finally:
+            await scene.machines.start_daemons(daemon)
+
+    return hurt
+
+
+fault("a storage node is killed")(_killed("node1"))
+fault("a tracker is killed")(_killed("tracker1"))
+fault("workers are killed")(_killed("workers1"))
+fault("a gateway is killed")(_killed("gateway1"))
+
+
+@fault("a tracker's process is killed", seconds=4)
+async def tracker_process_killed(scene: Scene) -> AsyncIterator[None]:
+    """One of two, which its parent starts again."""
+    os.kill(scene.machines.daemons["tracker2"].children()[0], signal.SIGKILL)
+    yield
+
+
+@fault("nginx is killed", seconds=4)
+async def nginx_killed(scene: Scene) -> AsyncIterator[None]:
+    """And nobody but the gateway to start it again."""
+    for pid in scene.machines.family("gateway1")[1:]:
+        if b"nginx" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+            break
+    else:
+        raise LookupError("the gateway has no nginx")
+    yield
+
+
+@fault("everything is killed at once", seconds=2)
+async def everything_killed(scene: Scene) -> AsyncIterator[None]:
+    """The power fails in the whole house."""
+    names = list(scene.machines.daemons)
+    scene.machines.lose_power(*names)
+    if scene.machines.server is not None:
+        await asyncio.to_thread(scene.machines.server.kill)
+    try:
+        yield
+    finally:
+        if scene.machines.server is not None:
+            await asyncio.to_thread(scene.machines.server.start)
+        await scene.machines.start_daemons(*names)
+
+
+@fault("a storage node hangs", seconds=10)
+async def node_hangs(scene: Scene) -> AsyncIterator[None]:
+    """It takes connections, and answers nothing."""
+    scene.machines.signal("node2", signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        scene.machines.signal("node2", signal.SIGCONT)
+
+
+@fault("a storage node is gone for ever", seconds=5, for_good=True)
+async def node_gone(scene: Scene) -> AsyncIterator[None]:
+    """With all its disks; a person says so."""
+    machines = scene.machines
+    machines.lose_power("node3")
+    gone = set(machines.devids(3))
+    files = (await audit.survey(machines)).files.values()
+    scene.exposed |= {file.key for file in files if file.on <= gone}
+    scene.notes.append(f"{len(scene.exposed)} files had their only copy there")
+    yield
+    async with machines.client() as client:
+        for devid in gone:
+            await client.set_device_state("n3", devid, DeviceState.DEAD)
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+@fault("the network is cut in halves", seconds=15, isolated=True)
+async def network_cut(scene: Scene) -> AsyncIterator[None]:
+    """The database, three storage nodes, a tracker and all clients are on one side; the rest is on the other."""
+    scene.machines.network.cut()
+    try:
+        yield
+    finally:
+        scene.machines.network.join()
+
+
+@fault("a storage node is slow", seconds=15, isolated=True)
+async def node_slow(scene: Scene) -> AsyncIterator[None]:
+    """Its line carries 256 kbit/s."""
+    scene.machines.network.slow("n2", SLOW_KILOBITS)
+    try:
+        yield
+    finally:
+        scene.machines.network.slow("n2", None)
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+@fault("a disk is full", seconds=10, isolated=True)
+async def disk_full(scene: Scene) -> AsyncIterator[None]:
+    """To the last byte, at once, before any monitor knows."""
+    ballast = scene.machines.device(3) / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(2**20))
+        except OSError:
+            pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@fault("a disk is read-only", seconds=10, isolated=True)
+async def disk_read_only(scene: Scene) -> AsyncIterator[None]:
+    """As a file system makes itself after an error."""
+    device = str(scene.machines.device(5))
+    await _remount(device, "ro")
+    try:
+        yield
+    finally:
+        await _remount(device, "rw")
+
+
+async def _remount(device: str, how: str) -> None:
+    """Again while a file is open for writing there."""
+    async with asyncio.timeout(30):
+        while subprocess.run(["mount", "-o", f"remount,{how}", device], capture_output=True, check=False).returncode:
+            await asyncio.sleep(0.01)
+
+
+@fault("bits are flipped on a disk", seconds=5)
+async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
+    """One in each file with a checksum on one device, with nobody told; a check finds them."""
+    machines = scene.machines
+    found = await audit.survey(machines)
+    scene.load.reads_may_rot = True
+    flipped = 0
+    for file in found.files.values():
+        path = found.on_disk.get((file.fid, 1))
+        if path is not None and file.classid and file.length:
+            with path.open("r+b") as replica:
+                replica.seek(file.length // 2)
+                (byte,) = replica.read(1)
+                replica.seek(file.length // 2)
+                replica.write(bytes([byte ^ 1]))
+            flipped += 1
+    scene.notes.append(f"{flipped} files")
+    yield
+    async with machines.client() as client:
+        await client.fsck_start()
+        async with asyncio.timeout(120):
+            while (await client.fsck_status()).busy:
+                await asyncio.sleep(0.2)
+        await client.fsck_reset()
+    scene.load.reads_may_rot = False
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------------
+
+
+@fault("a clock is an hour ahead", seconds=25)
+async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
+    """That of the machine with the second tracker, its workers and its gateway."""
+    names = ("tracker2", "workers2", "gateway2")
+    library = next(Path("/").glob(CLOCK[1:]))
+    scene.machines.kill(*names)
+    ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1",
+             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "FAKETIME_DISABLE_SHM": "1"}  # fmt: skip
+    await scene.machines.start_daemons(*names, environment=ahead)
+    try:
+        yield
+    finally:
+        scene.machines.kill(*names)
+        await scene.machines.start_daemons(*names)
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+def _server(scene: Scene) -> Server:
+    assert scene.machines.server is not None
+    return scene.machines.server
+
+
+@fault("the database is killed", seconds=3, server=True)
+async def database_killed(scene: Scene) -> AsyncIterator[None]:
+    """And started again."""
+    server = _server(scene)
+    await asyncio.to_thread(server.kill)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+@fault("the database is restarted", seconds=0, server=True)
+async def database_restarted(scene: Scene) -> AsyncIterator[None]:
+    """In an orderly way, as for an upgrade."""
+    server = _server(scene)
+    await asyncio.to_thread(server.stop)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+@fault("the database is gone for a minute", seconds=60, server=True)
+async def database_gone(scene: Scene) -> AsyncIterator[None]:
+    """Nobody answers at its address."""
+    server = _server(scene)
+    await asyncio.to_thread(server.stop)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+@fault("the database hangs", seconds=10, server=True)
+async def database_hangs(scene: Scene) -> AsyncIterator[None]:
+    """It keeps its connections, and answers nothing."""
+    server = _server(scene)
+    await asyncio.to_thread(server.pause)
+    try:
+        yield
+    finally:
+        server.resume()

@@ -1,0 +1,351 @@
+"""A steady mixed load by real clients, which remembers what it was told: by that the store is judged.
+
+Every key belongs to one client that does one thing after another with it. So it is known at any time what a reader may
+find: what was acknowledged last. When an answer fails to come, the change may have been made, or be made at any later
+time: both contents are possible from then on, and the key is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import aiohttp
+
+from tawara.client import AsyncClient
+from tawara.model.errors import TawaraError, UnknownKey
+from tests.probe.cluster.machines import DOMAIN, SECRET, Machines
+
+CLIENTS = 16
+RATE = 64.0
+"""Requests that all clients together make in a second, as long as they are answered in time."""
+PATIENCE = 20.0
+"""Seconds after which a client gives up a request."""
+READERS = 24
+"""Files that are read again at the same time when all are over."""
+
+
+class Verb(StrEnum):
+    """What a client does."""
+
+    PUT = "put"
+    OVERWRITE = "overwrite"
+    GET = "get"
+    GET_DELETED = "get deleted"
+    DELETE = "delete"
+
+
+WEIGHTS = {Verb.PUT: 35, Verb.OVERWRITE: 12, Verb.GET: 38, Verb.GET_DELETED: 5, Verb.DELETE: 10}
+
+Digest = str | None
+"""Of a content; None where there is no file."""
+
+
+class Absent(Exception):
+    """The store says that there is no such file."""
+
+
+class Failed(Exception):
+    """The store does not do it now, or does not answer."""
+
+
+@dataclass
+class Belief:
+    """What may be found under a key."""
+
+    storage_class: str
+    possible: set[Digest]
+    settled: bool = True
+    """Whether everything that was asked for was also answered."""
+
+    @property
+    def only(self) -> Digest:
+        """The one content."""
+        (digest,) = self.possible
+        return digest
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request. Times are by the monotonic clock."""
+
+    verb: Verb
+    began: float
+    ended: float
+    failure: str | None
+
+
+@dataclass
+class Load:
+    """The clients, and what they know."""
+
+    machines: Machines
+    rng: random.Random
+    rate: float = RATE
+    beliefs: dict[str, Belief] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    denials: list[str] = field(default_factory=list)
+    """Answers that no acknowledged history allows: other bytes, no file where one is, a file where none is."""
+    reads_may_rot: bool = False
+    """Whether bytes are flipped on the disks just now, so that a read that verifies nothing may show them."""
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _http: aiohttp.ClientSession | None = None
+    _number: int = 0
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Let the clients begin."""
+        self._ended = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._client(number), name=f"client {number}") for number in range(CLIENTS)]
+
+    async def stop(self) -> None:
+        """Let every client finish what it is at."""
+        self._ended.set()
+        await asyncio.gather(*self._tasks)
+
+    async def some_more(self, count: int) -> None:
+        """Wait until so many more requests have been answered well."""
+        wanted = self._done() + count
+        async with asyncio.timeout(60):
+            while self._done() < wanted:
+                self.check_clients()
+                await asyncio.sleep(0.05)
+
+    def check_clients(self) -> None:
+        """Raise what a client fell over, if one did."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    def _done(self) -> int:
+        return sum(1 for each in self.outcomes if each.failure is None)
+
+    def between(self, began: float, ended: float) -> list[Outcome]:
+        """The requests that ended in a span of time."""
+        return [each for each in self.outcomes if began <= each.ended < ended]
+
+    async def _client(self, number: int) -> None:
+        rng = random.Random(self.rng.random())
+        mine: dict[str, Belief] = {}
+        async with self.machines.client() as client, aiohttp.ClientSession() as http:
+            doors: list[Door] = [ByTracker(client), ByGateway(http, self.machines.gateways, rng)]
+            next_one = time.monotonic() + rng.random() * CLIENTS / self.rate
+            while not self._ended.is_set():
+                pause = next_one - time.monotonic()
+                next_one = (
+                    max(next_one, time.monotonic() - 1) + CLIENTS / self.rate
+                )  # what was missed is not made up for
+                if pause > 0:
+                    await asyncio.sleep(pause)
+                await self._one(rng, rng.choice(doors), mine, number)
+
+    async def _one(self, rng: random.Random, door: Door, mine: dict[str, Belief], number: int) -> None:
+        verb = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        settled = [key for key, belief in mine.items() if belief.settled]
+        there = [key for key in settled if mine[key].only is not None]
+        gone = [key for key in settled if mine[key].only is None]
+        match verb:
+            case Verb.OVERWRITE | Verb.GET | Verb.DELETE if there:
+                key = rng.choice(there)
+            case Verb.GET_DELETED if gone:
+                key = rng.choice(gone)
+            case _:
+                verb, key = Verb.PUT, self._new_key(number)
+                mine[key] = self.beliefs[key] = Belief(rng.choice(("", "", "three")), {None})
+        belief = mine[key]
+        match verb:
+            case Verb.PUT | Verb.OVERWRITE:
+                content = rng.randbytes(_size(rng))
+                await self._change(verb, belief, _digest(content), lambda: door.put(key, content, belief.storage_class))
+            case Verb.DELETE:
+                await self._change(verb, belief, None, lambda: door.delete(key))
+            case _:
+                await self._look(verb, key, belief, door)
+
+    def _new_key(self, number: int) -> str:
+        self._number += 1
+        return f"{number}/{self._number}"
+
+    async def _change(self, verb: Verb, belief: Belief, to: Digest, change: Callable[[], Awaitable[None]]) -> None:
+        """Make a change and note what it makes possible, before it is begun: whatever happens now, that holds."""
+        before = set(belief.possible)
+        belief.possible, belief.settled = before | {to}, False
+        if await self._timed(verb, change) is None:
+            belief.possible, belief.settled = {to}, True
+
+    async def _look(self, verb: Verb, key: str, belief: Belief, door: Door) -> None:
+        found: list[Digest] = []
+
+        async def get() -> None:
+            found.append(await _read(door, key))
+
+        await self._timed(verb, get)
+        if found and found[0] != belief.only:
+            if self.reads_may_rot and found[0] is not None and belief.only is not None:
+                return
+            self.denials.append(
+                f"{key} by {door.name}: {_words(belief.possible)} was acknowledged, {_words(found)} is read"
+            )
+
+    async def _timed(self, verb: Verb, request: Callable[[], Awaitable[None]]) -> str | None:
+        """Make a request; why it failed, if it did."""
+        began = time.monotonic()
+        failure: str | None = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await request()
+        except Absent:
+            failure = "there is no such file"  # of a change: a request that was repeated may have made it
+        except (Failed, TimeoutError) as error:
+            failure = str(error) or "no answer in time"
+        self.outcomes.append(Outcome(verb, began, time.monotonic(), failure))
+        return failure
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    async def read_all(self, keys: Iterable[str]) -> list[str]:
+        """Read keys as clients do, by tracker and gateway in turn; those that are not as they must be, in words."""
+        wrong: list[str] = []
+        waiting = list(keys)
+        async with self.machines.client() as client, aiohttp.ClientSession() as http:
+            doors: list[Door] = [ByTracker(client), ByGateway(http, self.machines.gateways, self.rng)]
+
+            async def reader(door: Door) -> None:
+                while waiting:
+                    key = waiting.pop()
+                    possible = self.beliefs[key].possible
+                    try:
+                        async with asyncio.timeout(PATIENCE):
+                            found = await _read(door, key)
+                    except (Failed, TimeoutError) as error:
+                        if possible != {None}:
+                            wrong.append(f"{key} by {door.name}: {_words(possible)} cannot be read: {error}")
+                        continue
+                    if found not in possible:
+                        wrong.append(f"{key} by {door.name}: {_words(possible)} must be there, {_words([found])} is")
+
+            await asyncio.gather(*(reader(doors[turn % 2]) for turn in range(READERS)))
+        return wrong
+
+
+# --- the doors --------------------------------------------------------------------------------------------------------
+
+
+class Door:
+    """A way into the store. Raises Failed where nothing is known, and Absent."""
+
+    name = ""
+
+    async def put(self, key: str, content: bytes, storage_class: str) -> None:
+        """Store."""
+        raise NotImplementedError
+
+    async def get(self, key: str) -> bytes:
+        """Read."""
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        """Delete."""
+        raise NotImplementedError
+
+
+class ByTracker(Door):
+    """As MogileFS's clients do: ask a tracker, and speak to the storage nodes."""
+
+    name = "tracker"
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def put(self, key: str, content: bytes, storage_class: str) -> None:
+        """See Door."""
+        await _mapped(self._client.put(DOMAIN, key, content, storage_class=storage_class))
+
+    async def get(self, key: str) -> bytes:
+        """See Door."""
+        return await _mapped(self._client.get(DOMAIN, key))
+
+    async def delete(self, key: str) -> None:
+        """See Door."""
+        await _mapped(self._client.delete(DOMAIN, key))
+
+
+async def _mapped(request: Awaitable[object]) -> bytes:
+    try:
+        found = await request
+    except UnknownKey as error:
+        raise Absent from error
+    except TawaraError as error:
+        raise Failed(f"{error.code}: {error}") from error
+    return found if isinstance(found, bytes) else b""
+
+
+class ByGateway(Door):
+    """By HTTP. Where a gateway cannot be connected to, the other one is taken, as a browser does with two addresses."""
+
+    name = "gateway"
+
+    def __init__(self, http: aiohttp.ClientSession, gateways: list[str], rng: random.Random) -> None:
+        self._http, self._gateways, self._rng = http, gateways, rng
+
+    async def put(self, key: str, content: bytes, storage_class: str) -> None:
+        """See Door."""
+        query = f"?class={storage_class}" if storage_class else ""
+        await self._ask("PUT", f"{key}{query}", content)
+
+    async def get(self, key: str) -> bytes:
+        """See Door."""
+        return await self._ask("GET", key)
+
+    async def delete(self, key: str) -> None:
+        """See Door."""
+        await self._ask("DELETE", key)
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        gateways = self._rng.sample(self._gateways, len(self._gateways))
+        times = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=2, sock_read=12)
+        for number, gateway in enumerate(gateways, 1):
+            try:
+                async with self._http.request(
+                    method, f"http://{gateway}/{DOMAIN}/{path}", data=body, timeout=times,
+                    headers={"Authorization": f"Bearer {SECRET}"},
+                ) as answer:  # fmt: skip
+                    text = await answer.read()
+                    if answer.status == 404:
+                        raise Absent
+                    if answer.status not in (200, 201, 204):
+                        raise Failed(f"{answer.status} {text[:100].decode(errors='replace').strip()}")
+                    return text
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                if number == len(gateways):
+                    raise Failed(f"not connected: {error}") from error
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise Failed(f"{type(error).__name__}: {error}") from error
+        raise Failed("there is no gateway")
+
+
+async def _read(door: Door, key: str) -> Digest:
+    try:
+        return _digest(await door.get(key))
+    except Absent:
+        return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _size(rng: random.Random) -> int:
+    """Mostly small; one in thirty is large enough to be streamed."""
+    return rng.randrange(300_000, 3_000_000) if rng.random() < 1 / 30 else rng.randrange(20_000)
+
+
+def _words(digests: Iterable[Digest]) -> str:
+    return " or ".join(sorted(digest or "no file" for digest in digests))

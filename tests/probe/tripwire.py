@@ -1,0 +1,108 @@
+"""Doors in front of a database and of storage nodes that count what passes, and close at a chosen moment.
+
+Between any two pieces that a program sends or is sent it may be killed. A wire counts these pieces over all its doors;
+when it trips nothing passes any more, in any direction, until the program that was to be killed is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from types import TracebackType
+from typing import Self
+
+_LOOKING = re.compile(rb"(GET|PUT|MKCOL) /dev\d+/(usage|test-write)")
+"""What monitors ask of storage nodes, at any time."""
+
+
+class Tripwire:
+    """See the module. Use with `async with`."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._left: int | None = None
+        self._open = asyncio.Event()
+        self._open.set()
+        self.tripped = asyncio.Event()
+        self.passed = 0
+        """Pieces that have passed since it was armed."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self._servers:
+            server.close()
+        await self.cut()
+        for server in self._servers:
+            await server.wait_closed()
+
+    async def door(self, target: tuple[str, int], ip: str = "127.0.0.1") -> int:
+        """Open a door to `target` at `ip`; its port."""
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._serve(target, reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        server = await asyncio.start_server(accept, ip, 0)
+        self._servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    def arm(self, pieces: int) -> None:
+        """Trip when so many pieces have passed from now on."""
+        self._left, self.passed = pieces, 0
+        self.tripped.clear()
+
+    def disarm(self) -> None:
+        """Count no more."""
+        self._left = None
+
+    async def cut(self) -> None:
+        """Cut all connections, and let new ones pass."""
+        self._left = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._open.set()
+
+    async def _serve(self, target: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            there_reader, there_writer = await asyncio.open_connection(*target)
+            looking = asyncio.Event()
+            ways = [
+                asyncio.create_task(self._pass(reader, there_writer, looking, requests=True)),
+                asyncio.create_task(self._pass(there_reader, writer, looking, requests=False)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+                writer.transport.abort()
+                there_writer.transport.abort()
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, looking: asyncio.Event, *, requests: bool
+    ) -> None:
+        while piece := await reader.read(65536):
+            if requests:
+                looking.set() if _LOOKING.match(piece) else looking.clear()
+            if self._left is not None and not looking.is_set():
+                if self._left == 0:
+                    self._left = None
+                    self._open.clear()
+                    self.tripped.set()
+                else:
+                    self._left -= 1
+                    self.passed += 1
+            await self._open.wait()
+            writer.write(piece)
+            await writer.drain()

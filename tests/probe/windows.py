@@ -1,0 +1,320 @@
+"""A small store with doors everywhere, in which a tracker or worker is killed between any two pieces that it exchanges.
+
+Three storage nodes run in this process; the database is a server. What is to be killed (the victim) is a process of its
+own and reaches both by a `Tripwire`, which closes after 0, 1, 2… pieces: each is one crash window. The last window is
+behind the end of the work. Then other workers put everything right, and rows and disks are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import cluster as rows
+from tawara.metadata import files, rebalance
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.open import open_metadata
+from tawara.model import fid as fids
+from tawara.node.server import StorageNode
+from tests.acceptance.store import TAWARA, free_ports
+from tests.probe.tripwire import Tripwire
+from tests.probe.worker_process import UPLOAD_OPEN
+
+DOMAIN = "d"
+NODES = 3
+"""Host hI has device I."""
+PATIENCE = 60.0
+CONTENT = b"a bale of rice"
+
+
+@dataclass
+class Windows:
+    """The store, and what is known of it."""
+
+    directory: Path
+    url: str
+    """The database's."""
+    behind: str
+    """The same, behind the wire."""
+    metadata: Metadata
+    nodes: NodeClient
+    wire: Tripwire
+    doors: dict[int, int]
+    """devid -> port behind the wire."""
+    dmid: int = 0
+    known: dict[str, set[bytes | None]] = field(default_factory=dict)
+    """Key -> what may be there; None for no file."""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """Key -> the fid that a tracker said it has."""
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def place(self, devid: int, fid: int) -> Path:
+        """Where a replica lies, or would."""
+        return self.directory / f"h{devid}" / f"dev{devid}" / fids.relative_path(fid)
+
+    def node_url(self, devid: int, fid: int) -> str:
+        """A replica's address."""
+        return f"http://127.0.0.{devid}:{self.doors[devid]}{fids.path(devid, fid)}"
+
+    async def upload(self, key: str, *devids: int) -> int:
+        """Open an upload and bring the bytes; its fid."""
+        now = int(time.time())
+        fid = await self.metadata.write(
+            files.open_upload, dmid=self.dmid, key=key.encode(), classid=0, devids=devids, now=now
+        )
+        for devid in devids:
+            await self.nodes.put(self.node_url(devid, fid), CONTENT, length=len(CONTENT))
+        return fid
+
+    async def store(self, key: str, *devids: int, replicate: bool) -> int:
+        """Store a file on these devices; with `replicate` queued for its other copy. Its fid."""
+        fid = await self.upload(key, *devids)
+        await self.metadata.write(
+            files.close_upload, fid, dmid=self.dmid, key=key.encode(), classid=0, length=len(CONTENT), devids=devids,
+            now=int(time.time()), replicate=replicate,
+        )  # fmt: skip
+        self.known[key] = {CONTENT}
+        return fid
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def process(self, *command: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process that says a line when it is ready; killed at the end if it still runs."""
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=self.directory,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(PATIENCE):
+                assert await process.stdout.readline(), f"{command} did not start"
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def workers(self, database: str) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        """Workers with short leases."""
+        return self.process(sys.executable, "-m", "tests.probe.worker_process", database, **{UPLOAD_OPEN: "1"})
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    async def settle(self) -> float:
+        """Have other workers put everything right; the seconds that it took."""
+        await asyncio.sleep(1.1)  # what was opened is then older than `UPLOAD_OPEN`
+        async with self.workers(self.url):
+            began = time.monotonic()
+            async with asyncio.timeout(PATIENCE):
+                while await self.metadata.read(_unfinished) or await self.wrong():
+                    await asyncio.sleep(0.1)
+            return time.monotonic() - began
+
+    async def wrong(self) -> list[str]:
+        """What is not as it must be: keys, copies, bytes, and bytes without rows."""
+        stored, on = await self.metadata.read(_stored)
+        found = [f"{key} is lost" for key in self.known.keys() - stored.keys() if None not in self.known[key]]
+        disk = {
+            (int(path.stem), devid)
+            for devid in range(1, NODES + 1)
+            for path in (self.directory / f"h{devid}").glob("dev*/[0-9]/*/*/*.fid")
+        }
+        found += [f"{key} is not fid {fid}" for key, fid in self.acknowledged.items() if stored.get(key) != fid]
+        found += [f"fid {fid} on dev{devid} has no row" for fid, devid in disk - on]
+        found += [f"fid {fid} is not on dev{devid}" for fid, devid in on - disk]
+        for key, fid in stored.items():
+            devids = {devid for each, devid in on if each == fid}
+            if self.known[key] == {None}:
+                found.append(f"{key} was deleted, and is there")
+            if len(devids) != 2:
+                found.append(f"{key} has its copies on {sorted(devids)}")
+            found += [
+                f"{key} on dev{devid} has other bytes"
+                for devid in devids & {devid for each, devid in disk if each == fid}
+                if self.place(devid, fid).read_bytes() not in self.known[key]
+            ]
+        return found
+
+
+async def _unfinished(tx: Transaction) -> int:
+    count = 0
+    for table in ("file_to_replicate", "file_to_delete2", "file_to_queue", "tawara_copy", "tempfile"):
+        count += (await tx.rows(f"SELECT COUNT(*) FROM {table}"))[0][0]
+    return count
+
+
+async def _stored(tx: Transaction) -> tuple[dict[str, int], set[tuple[int, int]]]:
+    keys = await tx.rows(f"SELECT {tx.dialect.key_column('dkey')}, fid FROM file")
+    on = await tx.rows("SELECT fid, devid FROM file_on")
+    return {key.decode(): fid for key, fid in keys}, {(fid, devid) for fid, devid in on}
+
+
+@asynccontextmanager
+async def windows(directory: Path, url: str) -> AsyncIterator[Windows]:
+    """A store on the empty database at `url`, which is reached by a network."""
+    async with AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(Tripwire())
+        metadata = await open_metadata(url)
+        stack.push_async_callback(metadata.close)
+        parts = urlsplit(url)
+        assert parts.hostname is not None and parts.port is not None
+        port = await wire.door((parts.hostname, parts.port))
+        behind = f"{parts.scheme}://{parts.username}@127.0.0.1:{port}{parts.path}"
+        nodes = await stack.enter_async_context(NodeClient())
+        store = Windows(directory, url, behind, metadata, nodes, wire, {})
+        for devid in range(1, NODES + 1):
+            ip = f"127.0.0.{devid}"
+            (directory / f"h{devid}" / f"dev{devid}").mkdir(parents=True)
+            node = StorageNode(directory / f"h{devid}", http=(ip, 0), side_channel=None)
+            await node.start()
+            stack.push_async_callback(node.stop)
+            store.doors[devid] = await wire.door(node.http_address, ip)
+        store.dmid = await metadata.write(_furnish, store.doors)
+        yield store
+
+
+async def _furnish(tx: Transaction, doors: dict[int, int]) -> int:
+    dmid = await rows.create_domain(tx, DOMAIN)
+    for devid, port in doors.items():
+        hostid = await rows.create_host(tx, f"h{devid}", ip=f"127.0.0.{devid}", http_port=port, state="alive")
+        await rows.create_device(tx, devid, hostid)
+    return dmid
+
+
+# --- what is cut short ------------------------------------------------------------------------------------------------
+
+Attempt = Callable[[Windows, int], Awaitable[bool]]
+"""Do one thing with the victim killed after so many pieces; whether it was done before that."""
+
+
+async def create_close(store: Windows, window: int) -> bool:
+    """A tracker closes an upload that replaces a file."""
+    key = f"close-{window}"
+    await store.store(key, 1, 2, replicate=False)
+    fid = await store.upload(key, 1)
+    (port,) = free_ports(1)
+    (store.directory / "tawara.toml").write_text(f"[store]\ndatabase = {json.dumps(store.behind)}\n")
+    listen = f"--set=tracker.listen=127.0.0.1:{port}"
+    async with store.process(*TAWARA, "tracker", "--json", listen, "--set=node.side_channel=") as victim:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        path = store.node_url(1, fid)
+        line = f"create_close domain={DOMAIN}&fid={fid}&devid=1&path={path}&key={key}&size={len(CONTENT)}"
+        store.wire.arm(window)
+        writer.write(f"{line}\r\n".encode())
+        answer = await _first(reader.readline(), store.wire)
+        victim.kill()
+        await victim.wait()
+        await store.wire.cut()
+        writer.close()
+    if answer is not None:
+        assert answer.startswith(b"OK"), answer
+        store.acknowledged[key] = fid
+    return answer is not None
+
+
+async def replicate(store: Windows, window: int) -> bool:
+    """A worker makes the second copy of a file."""
+    fid = await store.store(f"replicate {window}", 1, replicate=True)
+
+    async def done() -> bool:
+        while len(await store.metadata.read(_devids, fid)) != 2:
+            await asyncio.sleep(0.02)
+        return True
+
+    return await _worked(store, window, done)
+
+
+async def delete(store: Windows, window: int) -> bool:
+    """A worker removes the replicas of a deleted file."""
+    key = f"delete {window}"
+    fid = await store.store(key, 1, 2, replicate=False)
+    await store.metadata.write(files.delete, store.dmid, key.encode(), now=int(time.time()))
+    store.known[key] = {None}
+
+    async def done() -> bool:
+        while await store.metadata.read(_devids, fid) or await store.metadata.read(_queued, "file_to_delete2", fid):
+            await asyncio.sleep(0.02)
+        return True
+
+    return await _worked(store, window, done)
+
+
+async def rebalancing(store: Windows, window: int) -> bool:
+    """A worker moves the replica of a file from device 1 to another one."""
+    fid = await store.store(f"rebalance {window}", 1, 2, replicate=False)
+    await store.metadata.write(rebalance.reset)
+    await store.metadata.write(rebalance.set_policy, "from_devices=1")
+    cluster = await store.metadata.read(rows.load)
+    await store.metadata.write(rebalance.start, cluster, host="here", now=int(time.time()))
+
+    async def done() -> bool:
+        while 1 in await store.metadata.read(_devids, fid) or await store.metadata.read(_queued, "file_to_queue", fid):
+            await asyncio.sleep(0.02)
+        return True
+
+    finished = await _worked(store, window, done)
+    await store.metadata.write(rebalance.stop)
+    return finished
+
+
+VERBS: dict[str, Attempt] = {
+    "create_close": create_close, "replicate": replicate, "delete": delete, "rebalance": rebalancing,
+}  # fmt: skip
+
+
+async def _worked(store: Windows, window: int, done: Callable[[], Awaitable[bool]]) -> bool:
+    """Have workers work that are killed after so many pieces; whether they were done before."""
+    store.wire.arm(10**9)  # the start of the workers is not what is cut short
+    async with store.workers(store.behind) as victim:
+        store.wire.arm(window)
+        finished = await _first(done(), store.wire)
+        victim.kill()
+        await victim.wait()
+    await store.wire.cut()
+    return finished is not None
+
+
+T = TypeVar("T")
+
+
+async def _first(work: Awaitable[T], wire: Tripwire) -> T | None:
+    """What the work returned, which is not None; None if the wire tripped before."""
+    working = asyncio.ensure_future(work)
+    tripped = asyncio.ensure_future(wire.tripped.wait())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait([working, tripped], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        tripped.cancel()
+        await asyncio.gather(working, tripped, return_exceptions=True)
+
+
+async def _queued(tx: Transaction, table: str, fid: int) -> bool:
+    return bool(await tx.rows(f"SELECT 1 FROM {table} WHERE fid = ?", fid))
+
+
+async def _devids(tx: Transaction, fid: int) -> set[int]:
+    return {devid for (devid,) in await tx.rows("SELECT devid FROM file_on WHERE fid = ?", fid)}
+
+
+async def kill_in_each(store: Windows, verb: str, *, stride: int = 1) -> int:
+    """Kill the victim in every window (or every `stride`th), until one is behind the end; how many there were."""
+    window = 0
+    while not await VERBS[verb](store, window):
+        window += stride
+    return window // stride
