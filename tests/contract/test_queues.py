@@ -157,6 +157,19 @@ async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Ope
     assert len(await metadata.write(replicas.claim_abandoned_copies, now=now + LEASE)) == 10
 
 
+async def test_bytes_of_an_upload_that_was_given_up_may_come_late(metadata: Metadata) -> None:
+    """A node that hung may store them after they were deleted in vain: the places are swept again a minute later."""
+    fid = await metadata.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1, 2), now=1)
+    await metadata.write(files.discard_upload, fid, now=100)
+    for devid in (1, 2):
+        await metadata.write(replicas.drop_replica, fid, devid)
+    (claim,) = await metadata.write(queues.claim_deletions, limit=9, now=100)
+    assert not await metadata.write(queues.finish_deletion, claim)
+    late = 100 + replicas.LATE
+    assert await metadata.write(replicas.claim_abandoned_copies, now=late - 1) == []
+    assert await metadata.write(replicas.claim_abandoned_copies, now=late) == [(fid, 1), (fid, 2)]
+
+
 async def test_what_is_being_swept_is_not_recorded(metadata: Metadata) -> None:
     """A worker that stalled beyond its lease can neither renew nor record the copy that a sweeper is deleting."""
     fid = await store(metadata, b"k")

@@ -7,7 +7,6 @@ when it trips nothing passes any more, in any direction, until the program that 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from types import TracebackType
 from typing import Self
@@ -73,21 +72,27 @@ class Tripwire:
         self._open.set()
 
     async def _serve(self, target: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        try:
             there_reader, there_writer = await asyncio.open_connection(*target)
-            looking = asyncio.Event()
-            ways = [
-                asyncio.create_task(self._pass(reader, there_writer, looking, requests=True)),
-                asyncio.create_task(self._pass(there_reader, writer, looking, requests=False)),
-            ]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-                writer.transport.abort()
-                there_writer.transport.abort()
+        except OSError:
+            writer.transport.abort()
+            return
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        looking = asyncio.Event()
+        ways = [
+            asyncio.create_task(self._pass(reader, there_writer, looking, requests=True)),
+            asyncio.create_task(self._pass(there_reader, writer, looking, requests=False)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            writer.transport.abort()
+            there_writer.transport.abort()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, looking: asyncio.Event, *, requests: bool

@@ -118,9 +118,10 @@ class Windows:
         await asyncio.sleep(1.1)  # what was opened is then older than `UPLOAD_OPEN`
         async with self.workers(self.url):
             began = time.monotonic()
-            async with asyncio.timeout(PATIENCE):
-                while await self.metadata.read(_unfinished) or await self.wrong():
-                    await asyncio.sleep(0.1)
+            while await self.metadata.read(_unfinished) or await self.wrong():
+                if time.monotonic() - began > PATIENCE:
+                    raise AssertionError(await self.wrong() or await self.metadata.read(_unfinished))
+                await asyncio.sleep(0.1)
             return time.monotonic() - began
 
     async def wrong(self) -> list[str]:
@@ -245,7 +246,7 @@ async def delete(store: Windows, window: int) -> bool:
     store.known[key] = {None}
 
     async def done() -> bool:
-        while await store.metadata.read(_devids, fid) or await store.metadata.read(_queued, "file_to_delete2", fid):
+        while len(await store.metadata.read(_devids, fid)) + await store.metadata.read(_queued, "file_to_delete2", fid):
             await asyncio.sleep(0.02)
         return True
 
@@ -261,7 +262,7 @@ async def rebalancing(store: Windows, window: int) -> bool:
     await store.metadata.write(rebalance.start, cluster, host="here", now=int(time.time()))
 
     async def done() -> bool:
-        while 1 in await store.metadata.read(_devids, fid) or await store.metadata.read(_queued, "file_to_queue", fid):
+        while (1 in await store.metadata.read(_devids, fid)) + await store.metadata.read(_queued, "file_to_queue", fid):
             await asyncio.sleep(0.02)
         return True
 
@@ -304,8 +305,8 @@ async def _first(work: Awaitable[T], wire: Tripwire) -> T | None:
         await asyncio.gather(working, tripped, return_exceptions=True)
 
 
-async def _queued(tx: Transaction, table: str, fid: int) -> bool:
-    return bool(await tx.rows(f"SELECT 1 FROM {table} WHERE fid = ?", fid))
+async def _queued(tx: Transaction, table: str, fid: int) -> int:
+    return len(await tx.rows(f"SELECT 1 FROM {table} WHERE fid = ?", fid))
 
 
 async def _devids(tx: Transaction, fid: int) -> set[int]:

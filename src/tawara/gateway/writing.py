@@ -22,9 +22,9 @@ import structlog
 from tawara.client.nodes import NodeClient
 from tawara.gateway.reading import validators
 from tawara.gateway.streaming import tee
-from tawara.metadata import files, replicas
+from tawara.metadata import files
 from tawara.metadata.bell import Bells
-from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, Domain, HashType, StorageClass
@@ -288,7 +288,7 @@ class Writer:
                     "expected_fid": expected,
                 }
                 if strays:
-                    replaced = await self._metadata.write(_close_with_strays, fid, strays=strays, **closing)
+                    replaced = await self._metadata.write(files.close_upload_with_strays, fid, strays=strays, **closing)
                 else:  # the usual case, of which the database takes many in one go
                     replaced = await self._metadata.write(files.close_upload, fid, **closing)
                 if replicate:
@@ -323,16 +323,6 @@ class Writer:
         if self._lanes is not None:
             return await self._lanes.run(Lanes.ANY, work, *args, **kwargs)
         return await asyncio.to_thread(work, *args, **kwargs)
-
-
-async def _close_with_strays(
-    tx: Transaction, fid: int, /, *, strays: list[int], now: int, **closing: Any
-) -> int | None:
-    """Name the content and have what failed writes left swept, in one transaction; see files.close_upload."""
-    replaced = await files.close_upload(tx, fid, now=now, **closing)
-    for devid in strays:
-        await replicas.announce_stray(tx, fid, devid, now=now)
-    return replaced
 
 
 def _worst(failures: Iterable[BaseException | None]) -> BaseException:

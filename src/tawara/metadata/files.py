@@ -5,9 +5,10 @@ Each function is one transaction; see `contract`. Times (`now`) are unix seconds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from tawara.metadata import queues, traces, uploads
+from tawara.metadata import queues, replicas, traces, uploads
 from tawara.metadata.contract import Answer, Call, Row, Transaction, together
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum, HashType
@@ -244,8 +245,21 @@ async def close_upload(
     return answer
 
 
-async def discard_upload(tx: Transaction, fid: int, *, now: int) -> None:
-    """Give up an upload: whatever lies on the devices it was offered will be deleted. Raises NoTempFile."""
+async def close_upload_with_strays(
+    tx: Transaction, fid: int, /, *, strays: Iterable[int], now: int, **closing: Any
+) -> int | None:
+    """As `close_upload`; and have swept what writes to the devices `strays` left that failed, or seemed to."""
+    replaced = await close_upload(tx, fid, now=now, **closing)
+    for devid in strays:
+        await replicas.announce_stray(tx, fid, devid, now=now, late=replicas.LATE)
+    return replaced
+
+
+async def discard_upload(tx: Transaction, fid: int, *, now: int, late: int = replicas.LATE) -> None:
+    """Give up an upload: whatever lies on the devices it was offered will be deleted. Raises NoTempFile.
+
+    What is on its way to them may come for `late` seconds more.
+    """
     upload = await find_upload(tx, fid)
     if upload is None:
         raise NoTempFile
@@ -256,6 +270,9 @@ async def discard_upload(tx: Transaction, fid: int, *, now: int) -> None:
     insert = tx.dialect.insert_or_ignore("file_on", ("fid", "devid"))
     await tx.run_many(insert, [(fid, devid) for devid in upload.devids])
     await queues.enqueue_deletion(tx, fid, now)
+    if late:
+        for devid in upload.devids:
+            await replicas.announce_stray(tx, fid, devid, now=now, late=late)
 
 
 async def renew_upload(tx: Transaction, fid: int, *, now: int) -> None:
@@ -272,7 +289,7 @@ async def expire_uploads(tx: Transaction, *, before: int, now: int, limit: int =
         limit,
     )
     for (fid,) in rows:
-        await discard_upload(tx, fid, now=now)
+        await discard_upload(tx, fid, now=now, late=0)
     return len(rows)
 
 

@@ -16,6 +16,8 @@ from tawara.model.files import Announcement
 
 COPY_LEASE = 6 * 3600
 """Seconds after which a copy that was neither recorded nor given up is swept."""
+LATE = 60
+"""Seconds for which the bytes of a write that was given up may still come: the node had them, and hung."""
 
 
 async def devices_of(tx: Transaction, fid: int) -> tuple[int, ...]:
@@ -39,10 +41,10 @@ async def announce_copy(tx: Transaction, fid: int, devid: int, *, now: int, leas
     return await tx.run(insert, fid, devid, now + lease) == 1
 
 
-async def announce_stray(tx: Transaction, fid: int, devid: int, *, now: int) -> None:
-    """Say that a write of `fid` to `devid` failed and may have left bytes there, to be swept at once."""
+async def announce_stray(tx: Transaction, fid: int, devid: int, *, now: int, late: int = 0) -> None:
+    """Say that a write of `fid` to `devid` failed and may have left bytes there, to be swept in `late` seconds."""
     insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
-    await tx.run(insert, fid, devid, now)
+    await tx.run(insert, fid, devid, now + late)
 
 
 async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> bool:
@@ -98,11 +100,6 @@ async def claim_abandoned_copies(
         [(each.lease, each.fid, each.devid) for each in abandoned],
     )
     return abandoned
-
-
-async def put_off_sweep(tx: Transaction, fid: int, devid: int, *, until: int) -> None:
-    """The bytes of an abandoned copy that was claimed could not be deleted now: claim it again from then on."""
-    await tx.run("UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ? AND lease < 0", -until, fid, devid)
 
 
 async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from tawara.metadata import files
 from tawara.model import errors
@@ -176,17 +177,21 @@ async def _verify_checksum(tracker: Tracker, fid: int, url: str, path: str, chec
 async def _name(
     tracker: Tracker, call: Call, upload: Upload, devid: int, length: int, checksum: Checksum | None
 ) -> int | None:
-    """Give the key its new content; the fid that it had, if any. The checksum is kept if its class wants that kind."""
+    """Give the key its new content; the fid that it had, if any. The checksum is kept if its class wants that kind.
+
+    Clients try the devices in the order in which they were offered: on those before this one writes have failed.
+    """
     storage_class = tracker.cluster.storage_class(upload.dmid, upload.classid)
     wanted = storage_class.hashtype if storage_class else None
-    return await tracker.metadata.write(
-        files.close_upload,
-        upload.fid,
-        dmid=upload.dmid,
-        key=call.key(),
-        classid=upload.classid,
-        length=length,
-        devids=(devid,),
-        now=tracker.now(),
-        checksum=checksum if checksum is not None and checksum.hashtype is wanted else None,
-    )
+    closing: dict[str, Any] = {
+        "dmid": upload.dmid,
+        "key": call.key(),
+        "classid": upload.classid,
+        "length": length,
+        "devids": (devid,),
+        "now": tracker.now(),
+        "checksum": checksum if checksum is not None and checksum.hashtype is wanted else None,
+    }
+    if failed := upload.devids[: upload.devids.index(devid)]:
+        return await tracker.metadata.write(files.close_upload_with_strays, upload.fid, strays=failed, **closing)
+    return await tracker.metadata.write(files.close_upload, upload.fid, **closing)

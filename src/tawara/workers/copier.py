@@ -144,7 +144,7 @@ class Copier:
             checksum = await self._transfer(job, devid)
         except (SourceFailed, DestinationFailed) as error:
             log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-            await self._withdraw(fid, devid)
+            await self._withdraw(fid, devid, late=isinstance(error, DestinationFailed))
             return False
         return await self._record(job, devid, checksum)
 
@@ -235,14 +235,20 @@ class Copier:
             self._delete_bell.ring()
         return not named or (happy and on == expected)
 
-    async def _withdraw(self, fid: int, devid: int) -> None:
-        """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later."""
+    async def _withdraw(self, fid: int, devid: int, *, late: bool = False) -> None:
+        """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later.
+
+        With `late`, bytes that are not there may still come, and are left to be swept as well.
+        """
         url = self._view.current.url(devid, fid)
         try:
             if await self._still_holds(fid, devid):
-                if url is not None:
-                    await self._nodes.delete(url)
-                await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
+                there = url is not None and await self._nodes.delete(url)
+                if late and not there:
+                    until = int(time.time()) + replicas.LATE
+                    await self._metadata.write(leases.renew_copies, [self._announced[fid, devid]], until=until)
+                else:
+                    await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
         except NodeUnreachable as error:
             log.info("left to be swept", fid=fid, device=devid, reason=str(error))
         self._announced.pop((fid, devid), None)

@@ -90,7 +90,7 @@ class Sweep:
             except NodeUnreachable as error:
                 log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
                 until = int(time.time()) + backoff.ABANDONED_COPY
-                await self._metadata.write(replicas.put_off_sweep, fid, devid, until=until)
+                await self._metadata.write(leases.renew_copies, [item.claim], until=until)
                 return None
         await self._metadata.write(_end, item.claim, now=int(time.time()))
         self._delete_bell.ring()
