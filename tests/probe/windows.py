@@ -93,14 +93,16 @@ class Windows:
     @asynccontextmanager
     async def process(self, *command: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
         """A process that says a line when it is ready; killed at the end if it still runs."""
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
-        )  # fmt: skip
+        log = self.directory / "log"
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.PIPE, stderr=errors, cwd=self.directory,
+                env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
+            )  # fmt: skip
         try:
             assert process.stdout is not None
             async with asyncio.timeout(PATIENCE):
-                assert await process.stdout.readline(), f"{command} did not start"
+                assert await process.stdout.readline(), log.read_text()[-3000:]
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -120,7 +122,7 @@ class Windows:
             began = time.monotonic()
             while await self.metadata.read(_unfinished) or await self.wrong():
                 if time.monotonic() - began > PATIENCE:
-                    raise AssertionError(await self.wrong() or await self.metadata.read(_unfinished))
+                    raise AssertionError(await self.wrong() or f"{await self.metadata.read(_unfinished)} rows wait")
                 await asyncio.sleep(0.1)
             return time.monotonic() - began
 
