@@ -32,6 +32,11 @@ test-mysql: setup  ## what concerns the database, on MySQL's own server instead 
 	@bin/setup-tests
 	@TAWARA_TEST_MYSQL="$$(bin/setup-mysql)" $(PY) -m pytest -q -n 2 --dist loadgroup -k mysql tests/contract tests/acceptance tests/probe
 
+probe: setup     ## faults in a cluster under load, as root in namespaces of its own; a table (ENGINE=mysql, FAULT='slow disk')
+	@bin/setup-tests
+	@$(PY) -m tests.probe.cluster --engine $(or $(ENGINE),postgresql) $(foreach each,$(FAULT),"$(each)")
+	@$(if $(FAULT),,TAWARA_PROBE_ALL=1 $(PY) -m pytest -q tests/probe/test_killed_in_each_window.py)
+
 test-vm: setup   ## packaged machines for real: build, install by apt and dnf, ssh, upgrade, remove (SLOW=1: Debian guests, too)
 	@bin/setup-vm
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests/vm $(if $(SLOW),,-m 'not slow')

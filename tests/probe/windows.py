@@ -315,9 +315,9 @@ async def _devids(tx: Transaction, fid: int) -> set[int]:
     return {devid for (devid,) in await tx.rows("SELECT devid FROM file_on WHERE fid = ?", fid)}
 
 
-async def kill_in_each(store: Windows, verb: str, *, stride: int = 1) -> int:
-    """Kill the victim in every window (or every `stride`th), until one is behind the end; how many there were."""
-    window = 0
-    while not await VERBS[verb](store, window):
-        window += stride
-    return window // stride
+async def kill_in_each(store: Windows, verb: str, *, stride: int = 1, most: int | None = None) -> int:
+    """Kill the victim in every `stride`th window until one is behind the end, or in `most`; how many there were."""
+    count = 0
+    while (most is None or count < most) and not await VERBS[verb](store, count * stride):
+        count += 1
+    return count

@@ -1,0 +1,25 @@
+"""A few faults in a whole cluster under load; `make probe` has all of them, and tells more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = ("a tracker is killed", "workers are killed", "nginx is killed")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("cluster")
+def test_faults_under_load() -> None:
+    """What was acknowledged is there and has its copies, and nothing is left over, of the store or of the probe."""
+    probing = subprocess.run(
+        [sys.executable, "-m", "tests.probe.cluster", "--json", *FAULTS],
+        capture_output=True, text=True, timeout=800, check=False,
+    )  # fmt: skip
+    results = [json.loads(line) for line in probing.stdout.splitlines()]
+    assert probing.returncode == 0, (results, probing.stderr[-3000:])
+    assert [each["fault"] for each in results] == list(FAULTS)
+    assert all(each["stored"] > 50 and each["rate"] > 0 for each in results if not each["skipped"])
