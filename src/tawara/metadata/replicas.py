@@ -128,6 +128,7 @@ async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int
     """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many (11.3).
 
     The settings queue_rate_for_reaper and queue_size_for_reaper lower that; None when the queue is full enough.
+    A deletion that waited for the device waits no longer.
     """
     found = await runs.settings(tx, "queue_")
     limit = min(limit, runs.number(found.get("queue_rate_for_reaper")) or limit)
@@ -142,6 +143,7 @@ async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int
     for fid in fids:
         await drop_replica(tx, fid, devid)
         await queues.enqueue_replication(tx, fid, nexttry=await queues.urgency(tx, fid, now=now))
+        await queues.hasten_deletion(tx, fid, now)
     return len(fids)
 
 

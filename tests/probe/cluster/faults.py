@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class Scene:
     exposed: set[str] = field(default_factory=set)
     """Keys whose only copy was on a machine that is gone for ever: MogileFS's protocol acknowledges the first copy."""
     notes: list[str] = field(default_factory=list)
+    when_repaired: Callable[[], Awaitable[None]] | None = None
+    """What is done once every file has its copies again."""
 
 
 Hurt = Callable[[Scene], AbstractAsyncContextManager[None]]
@@ -131,17 +134,24 @@ async def node_hangs(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a storage node is gone for ever", seconds=5, for_good=True)
 async def node_gone(scene: Scene) -> AsyncIterator[None]:
-    """With all its disks; a person says so."""
+    """With all its disks. The store finds out by itself; when all is copied a person says so, too."""
     machines = scene.machines
     machines.lose_power("node3")
-    gone = set(machines.devids(3))
+    gone = machines.devids(3)
     files = (await audit.survey(machines)).files.values()
-    scene.exposed |= {file.key for file in files if file.on <= gone}
+    scene.exposed |= {file.key for file in files if file.on <= set(gone)}
     scene.notes.append(f"{len(scene.exposed)} files had their only copy there")
+    for devid in gone:
+        for each in machines.device(devid).iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+    async def declare_dead() -> None:
+        async with machines.client() as client:
+            for devid in gone:
+                await client.set_device_state("n3", devid, DeviceState.DEAD)
+
+    scene.when_repaired = declare_dead
     yield
-    async with machines.client() as client:
-        for devid in gone:
-            await client.set_device_state("n3", devid, DeviceState.DEAD)
 
 
 # --- the network ------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ NODES = 5
 DEVICES = 2
 DEVICE_BYTES = 512 * 2**20
 TRACKER_PORT, NODE_PORT, SIDE_PORT, GATEWAY_PORT, DATABASE_PORT = 27001, 27500, 27501, 27080, 27432
+PRESUME_DEAD = 30
+"""Seconds after which an absent device's files are copied elsewhere; longer than any fault that is healed but one."""
 COPIES = {"": 2, "three": 3}
 """Class -> copies, on as many hosts. The class `three` keeps checksums as well."""
 
@@ -152,6 +154,7 @@ class Machines:
         ip = self.addresses[machine]
         (home / "tawara.toml").write_text(
             f"[store]\ndatabase = {json.dumps(self.database)}\nmin_free_mb = 16\n"
+            f"[care]\npresume_dead = {PRESUME_DEAD}\n"
             f'[tracker]\nlisten = "{ip}:{TRACKER_PORT}"\n'
             f'[node]\nlisten = "{ip}:{NODE_PORT}"\nside_channel = "{ip}:{SIDE_PORT}"\ndevices = "{devices}"\n'
             f'[gateway]\nlisten = "{ip}:{GATEWAY_PORT}"\nkey_file = "../secret.key"\n'

@@ -81,6 +81,8 @@ async def probe(scene: Scene, fault: Fault) -> Result:
     result.usual_rate, _, _ = _held(before, hurt_at - usual)
     result.rate, result.failed, result.slowest = _held(during, healed_at - hurt_at)
     result.repaired = await repairing
+    if scene.when_repaired is not None:
+        await scene.when_repaired()
     result.settled, result.left = await _until_settled(scene, healed_at)
     await _judge(scene, result, first_denial)
     result.notes += scene.notes

@@ -254,6 +254,18 @@ async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
         assert await reaper.take(10) == []
 
 
+async def test_deletions_do_not_wait_for_a_dead_device(tmp_path: Path) -> None:
+    """A deletion that was put off for a device's sake goes on when that is emptied because it is dead."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        await store_and_delete(home, 1, 2)
+        await set_state(home, 2, DeviceState.DOWN)
+        assert await delete_due(home) is not None
+        await set_state(home, 2, DeviceState.DEAD)
+        await home.metadata.write(replicas.empty_dead_device, 2, limit=10, now=int(time.time()))
+        await delete_due(home)
+        assert await home.metadata.read(queues.next_deletion) is None
+
+
 async def test_a_device_brought_back_is_left_alone(tmp_path: Path) -> None:
     """A device that is not dead (any more) in the database keeps its replicas, whatever this process believes."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
