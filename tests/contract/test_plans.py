@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tawara.metadata import files, fsck, queues, rebalance, replicas
+from tawara.metadata import backlog, census, diagnosis, files, fsck, queues, rebalance, replicas, traces
 from tawara.metadata.contract import Call, Metadata, Row, Transaction
 from tawara.model.files import Errand
 from tawara.model.rebalance import Policy, State
@@ -38,6 +38,13 @@ async def fill(tx: Transaction) -> None:
         )
     await tx.run_many("INSERT INTO fsck_log (utime, fid, evcode) VALUES (?, ?, 'MISS')", [(n, n) for n in numbers])
     await tx.run_many("INSERT INTO tawara_copy (fid, devid, lease) VALUES (?, 1, ?)", [(n, n) for n in numbers])
+    await tx.run_many(
+        "INSERT INTO tawara_reason (fid, work, noted_at, reason) VALUES (?, 'check', ?, 'x')", [(n, n) for n in numbers]
+    )
+    await tx.run_many(
+        "INSERT INTO tawara_deleted (fid, dmid, keyhash, deleted_at) VALUES (?, 1, ?, ?)",
+        [(n, f"{n:040x}", n) for n in numbers],
+    )
     await tx.run_many(
         f"INSERT INTO tempfile (fid, createtime, classid, dmid, dkey, devids) VALUES (?, ?, 0, 1, {key}, '1')",
         [(n + ROWS, n, b"upload/%06d" % n) for n in numbers],
@@ -116,6 +123,12 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "find_fids": (files.find_fids, {"fids": [60, 61, 62]}),
     "claim_errands": (queues.claim_errands, {"errand": Errand.CHECK, "limit": 5, "now": 100}),
     "next_errand": (queues.next_errand, {"errand": Errand.MOVE}),
+    "case_of_fid": (diagnosis.case_of_fid, {"fid": 50, "name": "", "now": 100}),
+    "case_of_key": (diagnosis.case_of_key, {"dmid": 1, "key": b"key/000050", "name": "", "now": 100}),
+    "last_deleted": (traces.last_deleted, {"dmid": 1, "key": b"gone"}),
+    "forget": (traces.forget, {"now": 10**6, "limit": 5}),
+    "queues": (backlog.queues, {"now": 5}),
+    "count_slice": (census.count_slice, {"after": 50, "limit": 20}),
     "log_after": (fsck.log_after, {"logid": 50}),
     "oldest_of_device": (
         rebalance.next_files,

@@ -17,7 +17,7 @@ DryRun: TypeAlias = Annotated[bool, Parameter(name=["--dry-run", "-n"], help="On
 
 async def show(client: AsyncClient, session: Session, what: str, **names: Value) -> int:
     """Say what removing something would mean; the exit code that the removal would have."""
-    found = await client.removal(what, **names)
+    found = await client.removal(what, names)
     if session.json:
         refusal = found.refusal.code if found.refusal else None
         output.json_line({"what": what, **names, "refused": refusal, "sentences": found.sentences})

@@ -51,7 +51,7 @@ def worries(store: StoreStatus) -> list[str]:
     at_risk = safety.one_device.files - safety.one_device_wanted.files
     if at_risk and not _in_hand(store):
         found.append(f"{counted(at_risk, 'file')}, which should not be, {_are(at_risk)} one failing device from loss")
-    waiting = [each for each in store.queues if each.name in _WORK and each.due]
+    waiting = [each for each in store.queues if each.name in _PROMPT and each.due]
     if waiting and not store.processes:
         found.append(f"No workers run, and {counted(sum(each.due for each in waiting), 'file')} wait for them")
     for queue in waiting:
@@ -66,7 +66,8 @@ def worries(store: StoreStatus) -> list[str]:
     return found
 
 
-_WORK: Final = ("replicate", "delete", "check", "move")
+_PROMPT: Final = ("replicate", "delete")
+"""The queues that should always be empty soon; checks and moves take the time that they take."""
 
 
 def _files(tally: Tally) -> str:

@@ -23,7 +23,7 @@ from tawara.model.cluster import DeviceState, HashType, Host, HostState
 from tawara.model.explanation import Explanation
 from tawara.model.rebalance import State
 from tawara.model.removal import Removal
-from tawara.wire.line import Value
+from tawara.wire.line import Args, Value
 
 
 class Administration:
@@ -200,10 +200,10 @@ class Administration:
         args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
         return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
 
-    async def removal(self, what: str, **names: Value) -> Removal:
+    async def removal(self, what: str, names: Args) -> Removal:
         """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
 
-        Raises what says that there is no such thing, NotWritable. A tracker of MogileFS does not know this:
+        `names` says which: domain, class, host, devid, key. Raises what says that there is no such thing, NotWritable. A tracker of MogileFS does not know this:
         UnknownCommand.
         """
         return await self._trackers.ask_for(read_removal, "tawara_removal", {"what": what, **names})

@@ -136,9 +136,10 @@ async def find_upload(tx: Transaction, fid: int) -> Upload | None:
 
 
 async def find_upload_of(tx: Transaction, dmid: int, key: bytes) -> Upload | None:
-    """The upload that was opened last for a key, if it is one of the newest thousand; keys of uploads have no index."""
+    """The upload that was opened last for a key, if it is one of the newest thousand; their keys have no index."""
     newest = await tx.rows(
-        f"SELECT fid, dmid, {tx.dialect.key_column('dkey')} FROM tempfile ORDER BY fid DESC LIMIT 1000"
+        f"SELECT fid, dmid, {tx.dialect.key_column('dkey')} FROM tempfile"
+        " WHERE fid > (SELECT MAX(fid) FROM tempfile) - 1000 ORDER BY fid DESC"
     )
     fid = next((row[0] for row in newest if (row[1], bytes(row[2] or b"")) == (dmid, key)), None)
     return None if fid is None else await find_upload(tx, fid)
