@@ -203,8 +203,8 @@ class Administration:
     async def removal(self, what: str, names: Args) -> Removal:
         """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
 
-        `names` says which: domain, class, host, devid, key. Raises what says that there is no such thing, NotWritable. A tracker of MogileFS does not know this:
-        UnknownCommand.
+        `names` says which: domain, class, host, devid, key. Raises what says that there is no such thing, NotWritable.
+        A tracker of MogileFS does not know this: UnknownCommand.
         """
         return await self._trackers.ask_for(read_removal, "tawara_removal", {"what": what, **names})
 
