@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 from contextlib import AsyncExitStack
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 
 import structlog
@@ -74,7 +74,7 @@ async def measure(seconds: float, parent: Path) -> dict[str, dict[str, float]]:
             (home / "plain" / "d" / str(size)).write_bytes(body)
             for name in GATEWAYS:
                 await asyncio.to_thread(_put, ports[name], f"/d/{size}?class=one", body)
-            asked = [f"GET /d/{size} HTTP/1.1\r\nHost: g\r\n\r\n".encode()] * (32 if size < 1_000_000 else 2)
+            asked = [repeat(f"GET /d/{size} HTTP/1.1\r\nHost: g\r\n\r\n".encode())] * (32 if size < 1_000_000 else 2)
             scale, unit = (1.0, "/s") if size < 1_000_000 else (size / 1_000_000, "MB/s")
             rounds = [{name: await rate(port, asked, seconds) for name, port in ports.items()} for _ in range(ROUNDS)]
             found[f"GET {label}, {unit}"] = {name: scale * max(each[name] for each in rounds) for name in ports}
