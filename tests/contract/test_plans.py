@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tawara.metadata import backlog, census, diagnosis, files, fsck, queues, rebalance, replicas, traces
+from tawara.metadata import backlog, census, diagnosis, files, fsck, queues, rebalance, replicas, scrub, traces
 from tawara.metadata.contract import Call, Metadata, Row, Transaction
 from tawara.model.files import Errand
 from tawara.model.rebalance import Policy, State
@@ -37,6 +37,9 @@ async def fill(tx: Transaction) -> None:
             "INSERT INTO file_to_queue (fid, type, devid, nexttry) VALUES (?, ?, 1, ?)", [(n, kind, n) for n in numbers]
         )
     await tx.run_many("INSERT INTO fsck_log (utime, fid, evcode) VALUES (?, ?, 'MISS')", [(n, n) for n in numbers])
+    await tx.run_many(
+        "INSERT INTO tawara_scrub_log (utime, fid, evcode) VALUES (?, ?, 'MISS')", [(n, n) for n in numbers]
+    )
     await tx.run_many("INSERT INTO tawara_copy (fid, devid, lease) VALUES (?, 1, ?)", [(n, n) for n in numbers])
     await tx.run_many(
         "INSERT INTO tawara_reason (fid, work, noted_at, reason) VALUES (?, 'check', ?, 'x')", [(n, n) for n in numbers]
@@ -130,6 +133,8 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "queues": (backlog.queues, {"now": 5}),
     "count_slice": (census.count_slice, {"after": 50, "limit": 20}),
     "log_after": (fsck.log_after, {"logid": 50}),
+    "scrub_log_after": (scrub.log_after, {"logid": 50}),
+    "urgency": (queues.urgency, {"fid": 50, "now": 1}),
     "oldest_of_device": (
         rebalance.next_files,
         {"chosen": Policy(), "at": State(sdev_current=1, sdev_lastfid=50), "limit": 20},

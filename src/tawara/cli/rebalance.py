@@ -19,10 +19,7 @@ from tawara.model.errors import Exit
 from tawara.model.rebalance import MIB, State, evening_out, left_to_queue, parse, sources, targets
 from tawara.model.spans import span
 
-app = App(
-    name="rebalance",
-    help="Move files between devices. Without a command: even out how full they are, after showing the plan.",
-)
+app = App(name="rebalance")
 
 _LOOK_AGAIN = 0.5
 _STALE = 40.0

@@ -91,7 +91,7 @@ class Workers:
         checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
         self._add(checker, BATCHES, bells.fsck, files_in=len)
         scrubber = Scrub(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
-        self._add(scrubber, SCRUBBED, bells.scrub)
+        self._add(scrubber, SCRUBBED, bells.scrub, urgent=False)
         mover = Rebalance(metadata, view, nodes, **moving)
         self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
         self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
@@ -106,8 +106,10 @@ class Workers:
         """Add a worker that writes or deletes bytes of a fid."""
         self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, bell)
 
-    def _add(self, worker: Worker[Any], concurrency: int, bell: Bell | None, **options: Any) -> None:
-        patience = self._patience if bell else max(self._patience, 60.0)
+    def _add(
+        self, worker: Worker[Any], concurrency: int, bell: Bell | None, *, urgent: bool = True, **options: Any
+    ) -> None:
+        patience = self._patience if bell and urgent else max(self._patience, 60.0)
         self._runners.append(
             Runner(worker, concurrency=concurrency, patience=patience, bell=bell, lease=self._lease, **options)
         )

@@ -10,7 +10,23 @@ import pytest
 
 @pytest.mark.parametrize(
     "command",
-    ["up", "tracker", "node", "workers", "gateway", "put", "get", "ls", "rm", "domain add", "host add", "device add"],
+    [
+        *(
+            "up",
+            "tracker",
+            "node",
+            "workers",
+            "gateway",
+            "put",
+            "get",
+            "ls",
+            "rm",
+            "domain add",
+            "host add",
+            "device add",
+        ),
+        *("device drain", "fsck start", "fsck status", "rebalance", "rebalance pause", "scrub status", "scrub log"),
+    ],
 )
 def test_help_has_an_example(command: str) -> None:
     """The help of a command shows at least one whole command line, and the exit codes."""
