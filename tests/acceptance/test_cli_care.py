@@ -119,8 +119,8 @@ def test_scrub(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     rotten.write_bytes(b"a bOdy")
     assert cli.main(["settings", "set", "tawara_scrub_period", "soon"]) == 2
     assert cli.main(["settings", "set", "tawara_scrub_period", "12s"]) == 0
-    end = time.monotonic() + 150
-    while _bytes(rotten) != b"a body":
+    end = time.monotonic() + 100
+    while [_bytes(path) for path in store.replicas(fid)] != [b"a body"] * 2:
         assert time.monotonic() < end
         time.sleep(0.1)
     assert good.read_bytes() == b"a body"
