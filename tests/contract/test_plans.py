@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tawara.metadata import backlog, census, diagnosis, files, fsck, queues, rebalance, replicas, scrub, traces
+from tawara.metadata import backlog, census, diagnosis, files, fsck, journals, queues, rebalance, replicas, scrub, traces
 from tawara.metadata.contract import Call, Metadata, Row, Transaction
 from tawara.model.files import Errand
 from tawara.model.rebalance import Policy, State
@@ -41,6 +41,7 @@ async def fill(tx: Transaction) -> None:
         "INSERT INTO tawara_scrub_log (utime, fid, evcode) VALUES (?, ?, 'MISS')", [(n, n) for n in numbers]
     )
     await tx.run_many("INSERT INTO tawara_copy (fid, devid, lease) VALUES (?, 1, ?)", [(n, n) for n in numbers])
+    await tx.run_many("INSERT INTO tawara_note (devid, fid) VALUES (?, ?)", [(n % 7, n) for n in numbers])
     await tx.run_many(
         "INSERT INTO tawara_reason (fid, work, noted_at, reason) VALUES (?, 'check', ?, 'x')", [(n, n) for n in numbers]
     )
@@ -135,6 +136,8 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "log_after": (fsck.log_after, {"logid": 50}),
     "scrub_log_after": (scrub.log_after, {"logid": 50}),
     "urgency": (queues.urgency, {"fid": 50, "now": 1}),
+    "noted": (journals.noted, {"devid": 3, "limit": 20}),
+    "sweep": (journals.sweep, {"devid": 2, "after": 50, "limit": 20}),
     "oldest_of_device": (
         rebalance.next_files,
         {"chosen": Policy(), "at": State(sdev_current=1, sdev_lastfid=50), "limit": 20},

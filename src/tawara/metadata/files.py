@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tawara.metadata import queues, replicas, traces, uploads
+from tawara.metadata import notes, queues, replicas, traces, uploads
 from tawara.metadata.contract import Answer, Call, Row, Transaction, together
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum, HashType
@@ -298,6 +298,7 @@ async def store_checksum(tx: Transaction, fid: int, checksum: Checksum) -> None:
     """Remember the checksum of a fid's bytes, in place of an earlier one."""
     upsert = tx.dialect.upsert("checksum", ("fid",), ("hashtype", "checksum"))
     await tx.run(upsert, fid, int(checksum.hashtype), checksum.digest)
+    await notes.of_files(tx, [fid])
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------
@@ -314,6 +315,7 @@ async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int, expected_f
     if expected_fid is not None and fid != expected_fid:
         raise PreconditionFailed
     await tx.run("DELETE FROM file WHERE fid = ?", fid)
+    await notes.of_files(tx, [fid])
     await queues.enqueue_deletion(tx, fid, now)
     await traces.note_deletion(tx, fid, dmid, key, now=now)
     return fid
@@ -345,6 +347,7 @@ async def rename(tx: Transaction, dmid: int, from_key: bytes, to_key: bytes) -> 
         await tx.run(f"UPDATE file SET dkey = {tx.dialect.key_value} WHERE fid = ?", to_key, fids[from_key])
     except Dup:
         raise KeyExists from None
+    await notes.of_files(tx, [each for each in fids.values() if each is not None])
 
 
 async def set_class(tx: Transaction, dmid: int, key: bytes, classid: int) -> bool:
@@ -359,5 +362,6 @@ async def set_class(tx: Transaction, dmid: int, key: bytes, classid: int) -> boo
         raise NoDevices
     if await tx.run("UPDATE file SET classid = ? WHERE fid = ? AND classid <> ?", classid, fid, classid) == 0:
         return False
+    await notes.of_files(tx, [fid])
     await queues.enqueue_replication(tx, fid)
     return True

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
-OWN_VERSION = "4"
+OWN_VERSION = "5"
 """schema.TAWARA_SCHEMA, for those who do without the DDL."""
 _FOUNDING = "tawara_founding"
 """A setting that is there while the tables are being made, where that takes more than one transaction."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tawara.metadata import cluster, files, queues, replicas, runs
+from tawara.metadata import cluster, files, notes, queues, replicas, runs
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.dialect import marks
 from tawara.metadata.runs import number
@@ -165,6 +165,7 @@ async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verd
     await tx.run_many(insert, [(file.fid, devid) for devid in sorted(verdict.add)])
     for devid in sorted(verdict.drop):
         await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", file.fid, devid)
+    await notes.of_places(tx, [(file.fid, devid) for devid in sorted(verdict.add | verdict.drop)])
     for devid in sorted(verdict.sweep):
         await replicas.announce_stray(tx, file.fid, devid, now=now)
     if verdict.recount:

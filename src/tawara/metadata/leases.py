@@ -66,3 +66,4 @@ async def take_over(tx: Transaction, *, now: int) -> None:
     for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ? OR lease < 0", now, now)
+    await tx.run("UPDATE tawara_journal SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)

@@ -16,6 +16,7 @@ from tawara.model.errors import ConfigurationError, InUse
 
 VERSION_FIELD = "tawara_schema_version"
 _OWN = ("tawara_copy", "tawara_file")
+_NAMES = ("tawara_note", "tawara_journal")
 _OVERSIGHT = ("tawara_census", "tawara_deleted", "tawara_pace", "tawara_reason")
 _ABSENCES = ("tawara_absent", "tawara_device")
 
@@ -75,6 +76,12 @@ STEPS = (
         "adds the table tawara_scrub_log, of what the continuous scrub finds",
         _makes("tawara_scrub_log"),
         lambda dialect: [*_drops("tawara_scrub_log")(dialect), _OURS_IN_THE_QUEUE],
+    ),
+    Step(
+        5,
+        "adds tawara_note and tawara_journal, from which the devices get the names of what they hold",
+        _makes(*_NAMES),
+        _drops(*_NAMES),
     ),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tawara.metadata import queues, runs
+from tawara.metadata import notes, queues, runs
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import LeaseLost
 from tawara.model.files import Announcement
@@ -60,6 +60,7 @@ async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> boo
     if await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
         await queues.enqueue_deletion(tx, fid, now)
         return False
+    await notes.of_places(tx, [(fid, devid)])
     await update_devcount(tx, fid)
     return True
 
@@ -106,6 +107,7 @@ async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
     """The device has no replica of `fid` any more (its bytes are gone, or the device is)."""
     await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", fid, devid)
     await update_devcount(tx, fid)
+    await notes.of_places(tx, [(fid, devid)])
 
 
 async def retire_replica(

@@ -27,7 +27,7 @@ from sqlalchemy.types import TypeEngine
 
 MOGILEFS_SCHEMA = 17
 """What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
-TAWARA_SCHEMA = 4
+TAWARA_SCHEMA = 5
 """The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
 
 _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
@@ -210,6 +210,34 @@ Table(  # copies under way: bytes of fid may lie on devid without a row in file_
     Column("devid", Integer, primary_key=True, autoincrement=False),
     Column("lease", _NUMBER, nullable=False),
     Index("tawara_copy_lease", "lease"),
+)
+Table(  # what the names on devid do not say yet of fid; see notes
+    "tawara_note",
+    tables,
+    Column("seq", _NUMBER, primary_key=True, autoincrement=True),
+    Column("devid", Integer, nullable=False),
+    Column("fid", _NUMBER, nullable=False),
+    Index("tawara_note_devid", "devid", "seq"),
+    sqlite_autoincrement=True,
+)
+Table(  # how far the names on a device are written; see journals
+    "tawara_journal",
+    tables,
+    Column("devid", Integer, primary_key=True, autoincrement=False),
+    Column("nexttry", _NUMBER, nullable=False, server_default="0"),
+    Column("held", SmallInteger, nullable=False, server_default="0"),
+    Column("epoch", _NUMBER, nullable=False, server_default="0"),
+    Column("generation", _NUMBER, nullable=False, server_default="0"),
+    Column("round", _NUMBER, nullable=False, server_default="0"),
+    Column("position", _NUMBER),
+    Column("segments", _NUMBER, nullable=False, server_default="0"),
+    Column("next_segment", _NUMBER, nullable=False, server_default="1"),
+    Column("old_segments", _NUMBER, nullable=False, server_default="0"),
+    Column("written", _NUMBER, nullable=False, server_default="0"),
+    Column("live", _NUMBER, nullable=False, server_default="0"),
+    Column("tail", _NUMBER, nullable=False, server_default="0"),
+    Column("tail_slot", SmallInteger, nullable=False, server_default="-1"),
+    Column("charter", _NUMBER, nullable=False, server_default="0"),
 )
 Table(  # why a fid's work was put off the last time
     "tawara_reason",

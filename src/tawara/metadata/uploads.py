@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tawara.metadata import notes
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum
@@ -83,10 +84,15 @@ async def count_beyond_files(tx: Transaction) -> None:
     """
     greatest = await _greatest_fid(tx)
     if greatest:
-        place = tx.dialect.insert_or_ignore("tempfile", ("fid", "createtime", "dmid", "classid"))
-        if await tx.run(place, greatest, 0, 0, 0):
-            await tx.run("DELETE FROM tempfile WHERE fid = ?", greatest)
-        await tx.advance("tempfile", "fid", greatest)
+        await count_beyond(tx, greatest)
+
+
+async def count_beyond(tx: Transaction, fid: int) -> None:
+    """Have the counter of fids go on beyond `fid`, if it is not there yet."""
+    place = tx.dialect.insert_or_ignore("tempfile", ("fid", "createtime", "dmid", "classid"))
+    if await tx.run(place, fid, 0, 0, 0):
+        await tx.run("DELETE FROM tempfile WHERE fid = ?", fid)
+    await tx.advance("tempfile", "fid", fid)
 
 
 async def _greatest_fid(tx: Transaction) -> int:
@@ -177,6 +183,7 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
     values = rounded([closing.fid for closing in closings])
     await tx.run(f"DELETE FROM tempfile WHERE fid IN ({marks(values)})", *values)
     if replaced:
+        await notes.of_files(tx, replaced)
         values = rounded(replaced)
         await tx.run(f"DELETE FROM file WHERE fid IN ({marks(values)})", *values)
         deletion = dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
@@ -191,6 +198,7 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
     )
     copies = [(each.fid, devid) for each in closings for devid in each.devids]
     await tx.run_many(dialect.insert_or_ignore("file_on", ("fid", "devid")), copies)
+    await notes.of_places(tx, copies)
     checksums = [(each.fid, int(each.checksum.hashtype), each.checksum.digest) for each in closings if each.checksum]
     await tx.run_many(dialect.upsert("checksum", ("fid",), ("hashtype", "checksum")), checksums)
     replication = dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))

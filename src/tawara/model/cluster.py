@@ -330,6 +330,13 @@ class Cluster:
 
         `get` chooses the host's GET port; `client_ip` and `alternative` (the request's `zone=alt`) choose the address.
         """
+        origin = self.origin(devid, get=get, client_ip=client_ip, alternative=alternative)
+        return None if origin is None else origin + fids.path(devid, fid)
+
+    def origin(
+        self, devid: int, *, get: bool = False, client_ip: str | None = None, alternative: bool = False
+    ) -> str | None:
+        """The same without the path: where the storage node of a device answers."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         if not host:
@@ -338,4 +345,4 @@ class Cluster:
         if ":" in address:
             address = f"[{address}]"
         port = (host.http_get_port if get else None) or host.http_port
-        return f"http://{address}:{port}{fids.path(devid, fid)}"
+        return f"http://{address}:{port}"

@@ -27,12 +27,16 @@ from tawara.workers.rebalance import Rebalance
 from tawara.workers.replace import Replace
 from tawara.workers.replicate import Replicate
 from tawara.workers.runner import LEASE, Runner, Status, Worker
+from tawara.workers.scribe import PERIOD as NAMES_PERIOD
+from tawara.workers.scribe import Scribe
 from tawara.workers.scrub import Scrub
 from tawara.workers.sweep import PERIOD, Sweep
 
 _LIMITS = Limits()
 SMALL_PER_LARGE = 4
 """How many small files are copied in the time and place of a large one."""
+JOURNALS = 4
+"""On how many devices names are written at the same time."""
 BATCHES = 3
 """How many batches of files are checked at the same time."""
 SCRUBBED = 2
@@ -55,6 +59,7 @@ class Workers:
         upload_open: int = _LIMITS.upload_open,
         sweep_period: float = PERIOD,
         reap_grace: float = GRACE,
+        names_period: float = NAMES_PERIOD,
         lease: int = LEASE,
         alone: bool = False,
         side_channel_port: int | None = None,
@@ -97,6 +102,7 @@ class Workers:
         self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
         emptier = Drain(metadata, view, nodes, **moving)
         self._add_locking(emptier, replicate * SMALL_PER_LARGE, bells.drain)
+        self._add(Scribe(metadata, view, nodes, period=names_period, lease=lease), JOURNALS, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
         self._add(Census(metadata), 1, None)
         self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)

@@ -1,0 +1,167 @@
+"""Reading the names that a device carries (wire.journal), through its storage node or from a directory of this machine.
+
+The files are numbered so that no listing of a directory is needed: any node with GET will do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tawara.client.nodes import NodeClient
+from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.model.names import Place, Record, to_read
+from tawara.wire import journal
+from tawara.wire.journal import Damaged, Head
+
+GAP = 64
+"""Segments in a row that may be missing before the end is taken to be reached; each take-over leaves one out."""
+AHEAD = 8
+"""Segments asked for at a time."""
+
+Fetch: TypeAlias = Callable[[str], Awaitable[bytes | None]]
+"""The bytes of a file below a device, None if there is none. Raises NodeUnreachable."""
+
+
+def through_node(nodes: NodeClient, origin: str, devid: int) -> Fetch:
+    """Files of a device whose storage node answers at `origin`."""
+
+    async def fetch(path: str) -> bytes | None:
+        try:
+            return await nodes.read(f"{origin}/dev{devid}/{path}", limit=journal.LARGEST)
+        except NoSource:
+            return None
+
+    return fetch
+
+
+def from_directory(directory: Path) -> Fetch:
+    """Files of the device whose directory this is."""
+
+    def read(path: str) -> bytes | None:
+        try:
+            return (directory / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise NodeUnreachable(f"{directory / path}: {error.strerror}") from error
+
+    async def fetch(path: str) -> bytes | None:
+        return await asyncio.to_thread(read, path)
+
+    return fetch
+
+
+@dataclass
+class Shelf:
+    """What there is of a device's journal, but for the records."""
+
+    tails: dict[int, tuple[Head, list[bytes]]] = field(default_factory=dict)
+    """By slot."""
+    damaged: list[str] = field(default_factory=list)
+    """Paths of files that are not as they were written, and why."""
+
+
+async def read_file(fetch: Fetch, path: str, shelf: Shelf) -> tuple[Head, list[bytes]] | None:
+    """A file's head and lines; None if it is not there, or damaged, which is noted."""
+    packed = await fetch(path)
+    if packed is None:
+        return None
+    try:
+        return await asyncio.to_thread(journal.unpack, packed)
+    except Damaged as error:
+        shelf.damaged.append(f"{path}: {error}")
+        return None
+
+
+async def read_tails(fetch: Fetch) -> Shelf:
+    """The tails, in all their slots."""
+    shelf = Shelf()
+    for slot in range(journal.TAIL_SLOTS):
+        read = await read_file(fetch, journal.tail_path(slot), shelf)
+        if read is not None:
+            shelf.tails[slot] = read
+    return shelf
+
+
+async def segments(fetch: Fetch, round_: int, shelf: Shelf) -> AsyncIterator[tuple[Head, list[bytes]]]:
+    """The segments in the directory of rounds with this parity, in their order, whichever rounds they are of."""
+    told = max((head.segment for head, _ in shelf.tails.values() if head.round % 2 == round_ % 2), default=0)
+    number, missing = 0, 0
+    while number < told or missing < GAP:
+        numbers = range(number + 1, number + 1 + AHEAD)
+        read = await asyncio.gather(*(read_file(fetch, journal.segment_path(round_, each), shelf) for each in numbers))
+        for each in read:
+            missing = missing + 1 if each is None else 0
+            if each is not None:
+                yield each
+        number += AHEAD
+
+
+@dataclass
+class Found:
+    """A device's journal as far as it counts."""
+
+    devid: int
+    parts: list[tuple[Head, list[Record]]]
+    damaged: list[str]
+    highest_fid: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the device had at some time was written, and no change after that is damaged."""
+        return not self.damaged and any(head.complete for head, _ in self.parts)
+
+
+async def read_journal(fetch: Fetch, devid: int) -> Found:
+    """All records of a device's journal that count: those of the last complete round, and of what came later."""
+    shelf = await read_tails(fetch)
+    files = list(shelf.tails.values())
+    for parity in (0, 1):
+        files += [each async for each in segments(fetch, parity, shelf)]
+    places = [(Place(head.generation, head.round), head.complete) for head, _ in files]
+    first = to_read(places)
+    parts: list[tuple[Head, list[Record]]] = []
+    for (head, lines), (place, _) in zip(files, places, strict=True):
+        if place >= first:
+            try:
+                parts.append((head, await asyncio.to_thread(journal.decode_records, lines)))
+            except Damaged as error:
+                shelf.damaged.append(f"round {head.round}, segment {head.segment}: {error}")
+    shelf.damaged += _lost(parts)
+    return Found(
+        devid,
+        parts,
+        shelf.damaged,
+        max((head.highest_fid for head, _ in files), default=0),
+    )
+
+
+def _lost(parts: list[tuple[Head, list[Record]]]) -> list[str]:
+    """Segments that were written, as the next of them or a tail says, and are not there."""
+    there = {(head.generation, head.round, head.segment) for head, _ in parts if not head.tail}
+    told = {
+        (head.generation, head.round, head.segment if head.tail else head.before)
+        for head, _ in parts
+        if (head.segment if head.tail else head.before)
+    }
+    return [f"{journal.segment_path(round_, segment)}: missing" for _, round_, segment in sorted(told - there)]
+
+
+async def read_charter(fetch: Fetch) -> tuple[Head, dict[str, Any]] | None:
+    """The newest charter on a device; None if there is none that is whole."""
+    best: tuple[Head, dict[str, Any]] | None = None
+    for number in (0, 1):
+        read = await read_file(fetch, journal.charter_path(number), Shelf())
+        if read is None:
+            continue
+        head, lines = read
+        if best is None or (head.generation, head.number) > (best[0].generation, best[0].number):
+            try:
+                best = head, journal.decode_charter(lines)
+            except Damaged:
+                continue
+    return best

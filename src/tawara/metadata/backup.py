@@ -1,0 +1,173 @@
+"""All rows of a database as plain values, of one moment, and back into an empty database of any engine.
+
+Rows come in chunks: of the tables that grow with the files, those of a range of fids that is always the same, so that
+what did not change is the same chunk in the next backup. Each function is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tawara.metadata import catalogue, cluster, journals, migrations, rebuilding, uploads
+from tawara.metadata.contract import Row, Transaction
+from tawara.wire.line import escape, unescape
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+RANGE: Final = 16_384
+"""Numbers, of fids for most tables, in a chunk."""
+MARGIN: Final = 1_000_000
+"""Fids left out after a restore: as many may have been given out since the backup, and lie on devices."""
+_KEYS: Final = ("dkey",)
+_DIGESTS: Final = ("checksum.checksum",)
+_PASSING: Final = frozenset(
+    {"lock", "tawara_note", "tawara_journal", "tawara_pace", "tawara_census", "tawara_reason", "tawara_deleted"}
+)
+"""Tables that say nothing to another database: locks, the state of devices' journals, what is noted anew."""
+_COUNTED: Final = ("fid", "logid")
+"""First columns of primary keys by which tables that grow are divided."""
+_SMALL: Final = ("domain", "class", "host", "device", "server_settings")
+_OWN_SETTINGS: Final = frozenset(
+    {
+        "schema_version",
+        migrations.VERSION_FIELD,
+        journals.GENERATION,
+        journals.CHARTER,
+        "tawara_adopted",
+        "tawara_widened",
+    }
+)
+"""Settings that are about this database, and not about what is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows of a table, in the order of its primary key."""
+
+    table: str
+    first: int
+    """The number with which the range begins; 0 for a table that is one chunk."""
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+
+
+def tables() -> dict[str, Table]:
+    """The tables that are kept, by name."""
+    from tawara.metadata import schema
+
+    return {name: table for name, table in schema.tables.tables.items() if name not in _PASSING}
+
+
+def _columns(table: Table) -> tuple[str, ...]:
+    return tuple(_text(column.name) for column in table.columns)
+
+
+def _text(name: str) -> str:
+    return name.encode().decode()  # SQLAlchemy's names are of a kind of text that is not str itself
+
+
+def _primary(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.primary_key.columns)
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+async def dump(tx: Transaction, sink: Callable[[Chunk], None]) -> int:
+    """Give every row to `sink`; the greatest fid. To be read: all of it is of one moment.
+
+    `sink` may be given the same chunks again from the first, when the database was lost in between.
+    """
+    there = await catalogue.tables(tx)
+    for name, table in tables().items():
+        if name in there:
+            await _dump_table(tx, table, sink)
+    return await journals.highest_fid(tx)
+
+
+async def _dump_table(tx: Transaction, table: Table, sink: Callable[[Chunk], None]) -> None:
+    columns, primary = _columns(table), _primary(table)
+    selected = ", ".join(tx.dialect.key_column(each) if each in _KEYS else each for each in columns)
+    select, order = f'SELECT {selected} FROM "{table.name}"', f" ORDER BY {', '.join(primary)}"
+    if primary[0] not in _COUNTED:
+        rows = await tx.rows(select + order)
+        if table.name == "server_settings":
+            rows = [row for row in rows if row[0] not in _OWN_SETTINGS]
+        sink(Chunk(_text(table.name), 0, columns, [_plain(table.name, columns, row) for row in rows]))
+        return
+    number = primary[0]
+    start = 0
+    while True:
+        least = await tx.row(f'SELECT MIN({number}) FROM "{table.name}" WHERE {number} >= ?', start)
+        if least is None or least[0] is None:
+            return
+        first = least[0] // RANGE * RANGE
+        start = first + RANGE
+        part = await tx.rows(f"{select} WHERE {number} >= ? AND {number} < ?{order}", first, start)
+        sink(Chunk(_text(table.name), first, columns, [_plain(table.name, columns, row) for row in part]))
+
+
+def _plain(table: str, columns: Sequence[str], row: Row) -> list[Any]:
+    """A row in values that JSON has: keys escaped as on the wire, digests in hex."""
+    values: list[Any] = []
+    for column, value in zip(columns, row, strict=True):
+        if column in _KEYS and value is not None:
+            value = escape(bytes(value)).decode()
+        elif f"{table}.{column}" in _DIGESTS:
+            value = bytes(value).hex()
+        elif isinstance(value, bytes):
+            value = value.decode()
+        values.append(value)
+    return values
+
+
+# --- and back ---------------------------------------------------------------------------------------------------------
+
+
+async def load(tx: Transaction, chunk: Chunk) -> None:
+    """Insert rows."""
+    table = tables()[chunk.table]
+    known = set(_columns(table))
+    unknown = [each for each in chunk.columns if each not in known]
+    if unknown:
+        raise ValueError(f"{chunk.table} has no {', '.join(unknown)}")
+    marks = ", ".join(tx.dialect.key_value if each in _KEYS else "?" for each in chunk.columns)
+    insert = f'INSERT INTO "{chunk.table}" ({", ".join(chunk.columns)}) VALUES ({marks})'
+    await tx.run_many(insert, [_stored(chunk.table, chunk.columns, row) for row in chunk.rows])
+
+
+def _stored(table: str, columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
+    values: list[Any] = []
+    for column, value in zip(columns, row, strict=True):
+        if column in _KEYS and value is not None:
+            value = unescape(value.encode())
+        elif f"{table}.{column}" in _DIGESTS:
+            value = bytes.fromhex(value)
+        values.append(value)
+    return values
+
+
+async def finish(tx: Transaction, small: Mapping[str, Chunk], *, highest_fid: int) -> None:
+    """Insert the small tables, without which it is no store, and have all counters go on beyond what was used."""
+    for name in _SMALL:
+        chunk = small.get(name)
+        if chunk is None:
+            continue
+        if name == "server_settings":
+            for row in chunk.rows:
+                await cluster.set_setting(tx, row[0], row[1])
+        else:
+            await load(tx, chunk)
+    await uploads.count_beyond(tx, highest_fid + MARGIN)
+    last = await tx.row("SELECT MAX(logid) FROM fsck_log")
+    if last is not None and last[0]:
+        await tx.advance("fsck_log", "logid", last[0])
+    await rebuilding.end(tx)
+
+
+def is_small(table: str) -> bool:
+    """Whether a table is one chunk, and inserted last."""
+    return table in _SMALL

@@ -1,0 +1,108 @@
+"""Filling an empty database with what was found on devices; the trackers see nothing of it before it is whole.
+
+The tables that make a store of it (domains, hosts, devices) are filled last, in one transaction. What was begun and not
+finished is begun anew. Each function is one transaction; times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tawara.metadata import cluster, uploads
+from tawara.metadata.contract import Transaction
+from tawara.model.errors import InUse
+from tawara.model.names import Named
+
+_BEGUN = "tawara_founding_anew"
+"""Setting: the database is being filled."""
+_LAST = ("domain", "class", "host", "device")
+"""Tables that are filled in the last transaction: one that has rows in them is a store."""
+
+
+async def refuse_unless_empty(tx: Transaction) -> None:
+    """Raise InUse if the database has anything in it but what an earlier attempt has left."""
+    begun = await cluster.get_setting(tx, _BEGUN) is not None
+    for table in _LAST if begun else (*_LAST, "file", "file_on", "tempfile", "file_to_delete2"):
+        if await tx.row(f"SELECT 1 FROM {table} LIMIT 1") is not None:
+            raise InUse(
+                f"The database is not empty: it has rows in {table}",
+                hint="Give a new one; what is in this one is not touched.",
+            )
+
+
+async def begin(tx: Transaction) -> None:
+    """Have the database empty, and know that it is being filled. Raises InUse."""
+    await refuse_unless_empty(tx)
+    if await cluster.get_setting(tx, _BEGUN) is not None:
+        from tawara.metadata.schema import tables
+
+        for table in tables.tables:
+            if table != "server_settings":
+                await tx.run(f'DELETE FROM "{table}"')
+    await cluster.set_setting(tx, _BEGUN, "1")
+
+
+async def add_files(tx: Transaction, named: Sequence[Named], *, short: Sequence[int]) -> None:
+    """Insert files with their replicas; those that are `short` of replicas are queued for replication."""
+    dialect = tx.dialect
+    await tx.run_many(
+        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, ?, {dialect.key_value}, ?, ?, ?)",
+        [
+            (each.fid, each.facts.dmid, each.facts.key, each.facts.length, each.facts.classid, len(each.devids))
+            for each in named
+        ],
+    )
+    await tx.run_many(
+        "INSERT INTO tawara_file (fid, stored_at, content_type) VALUES (?, ?, ?)",
+        [
+            (each.fid, each.facts.stored_at, each.facts.content_type)
+            for each in named
+            if each.facts.stored_at is not None
+        ],
+    )
+    await tx.run_many(
+        "INSERT INTO checksum (fid, hashtype, checksum) VALUES (?, ?, ?)",
+        [
+            (each.fid, int(each.facts.checksum.hashtype), each.facts.checksum.digest)
+            for each in named
+            if each.facts.checksum is not None
+        ],
+    )
+    await tx.run_many(
+        "INSERT INTO file_on (fid, devid) VALUES (?, ?)", [(each.fid, devid) for each in named for devid in each.devids]
+    )
+    await tx.run_many(
+        dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags")),
+        [(fid, 0, 0, 0) for fid in short],
+    )
+
+
+async def add_deleted(tx: Transaction, places: Sequence[tuple[int, Sequence[int]]], *, now: int) -> None:
+    """Have the bytes of fids without a name deleted from these devices."""
+    await tx.run_many(
+        tx.dialect.insert_or_ignore("file_on", ("fid", "devid")),
+        [(fid, devid) for fid, devids in places for devid in devids],
+    )
+    deletion = tx.dialect.insert_or_ignore("file_to_delete2", ("fid", "nexttry", "failcount"))
+    await tx.run_many(deletion, [(fid, now, 0) for fid, _ in places])
+
+
+async def finish(tx: Transaction, charter: Mapping[str, Any], *, highest_fid: int) -> None:
+    """Insert what the cluster is made of, and have fids count on beyond the highest that was ever given out."""
+    for table in (*_LAST, "server_settings"):
+        for row in charter.get(table, ()):
+            columns = list(row)
+            if table == "server_settings":
+                await cluster.set_setting(tx, row["field"], row["value"])
+            else:
+                marks = ", ".join("?" * len(columns))
+                await tx.run(f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({marks})', *row.values())
+    if highest_fid:
+        await uploads.count_beyond(tx, highest_fid)
+    await end(tx)
+
+
+async def end(tx: Transaction) -> None:
+    """The database is a store now."""
+    await cluster.set_setting(tx, _BEGUN, None)

@@ -1,0 +1,144 @@
+"""What the devices know of the names of what they hold, and what follows when all that they know is put together.
+
+Each device has a journal of records. A record says of one fid, on the journal's device, what was true when it was
+written: which name the content has and that a replica is here; that no replica is here any more; or that the content
+has no name any more. Records have versions, numbers from the database that grow with each change of a file. As a fid
+is never given out again, one that has lost its name stays without for ever.
+
+A generation is one life of the database: rebuilt or restored it begins another, greater one, whose versions are not
+compared with those of the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from tawara.model.cluster import Checksum
+
+
+class Standing(StrEnum):
+    """What a record says of its fid."""
+
+    HERE = "here"
+    """It has a name, and a replica on this device."""
+    AWAY = "away"
+    """It has no replica on this device (any more)."""
+    GONE = "gone"
+    """No key names it any more: deleted, or replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a content that has a name."""
+
+    dmid: int
+    key: bytes
+    classid: int
+    length: int
+    stored_at: int | None = None
+    content_type: str | None = None
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a device's journal."""
+
+    version: int
+    fid: int
+    standing: Standing
+    facts: Facts | None = None
+    """Given if, and only if, it is here."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """The round of a device's journal that a file of it belongs to; later ones are greater."""
+
+    generation: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file as it is found again."""
+
+    fid: int
+    facts: Facts
+    devids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What all journals together say."""
+
+    files: Sequence[Named]
+    """At most one for each name, by fid."""
+    gone: Mapping[int, tuple[int, ...]]
+    """The fids that have no name any more, each with the devices that may still have its bytes."""
+    rivals: Sequence[tuple[Named, int]]
+    """Files whose name a later one has, each with the fid of that: their own later change is not known."""
+    highest_fid: int
+
+
+_Newest: TypeAlias = tuple[int, int, Standing, Facts | None]
+"""Of the records of one fid in one journal: generation, version, and what it says."""
+
+
+class Merger:
+    """Takes records in any order, any number of times; `namespace` is the same whatever the order."""
+
+    def __init__(self) -> None:
+        self._newest: dict[int, dict[int, _Newest]] = {}
+        """fid -> devid -> the newest record."""
+        self._gone: dict[int, int] = {}
+        """The fids that any journal says are gone, with the last generation in which one does."""
+
+    def add(self, devid: int, generation: int, records: Iterable[Record]) -> None:
+        """Take in records of a device's journal."""
+        for record in records:
+            if record.standing is Standing.GONE:
+                self._gone[record.fid] = max(generation, self._gone.get(record.fid, generation))
+            newest = self._newest.setdefault(record.fid, {})
+            seen = newest.get(devid)
+            if seen is None or (generation, record.version) > seen[:2]:
+                newest[devid] = (generation, record.version, record.standing, record.facts)
+
+    def namespace(self) -> Namespace:
+        """What follows from all that was taken in."""
+        gone: dict[int, tuple[int, ...]] = {}
+        named: dict[int, Named] = {}
+        best: dict[tuple[int, bytes], tuple[int, int, int]] = {}
+        for fid, newest in self._newest.items():
+            places = {devid: each for devid, each in newest.items() if each[2] is not Standing.AWAY}
+            there = [each for each in places.values() if each[3] is not None]
+            generation, version, _, facts = max(there, key=lambda each: each[:2], default=_NOTHING)
+            if self._gone.get(fid, -1) >= generation:
+                if fid in self._gone:
+                    gone[fid] = tuple(sorted(places))
+            elif facts is not None:
+                named[fid] = Named(fid, facts, tuple(sorted(places)))
+                name = (facts.dmid, facts.key)
+                best[name] = max(best.get(name, (-1, -1, -1)), (generation, version, fid))
+        winners = sorted(fid for _, _, fid in best.values())
+        rivals = [named[fid] for fid in sorted(named.keys() - set(winners))]
+        return Namespace(
+            files=[named[fid] for fid in winners],
+            gone=gone,
+            rivals=[(each, best[each.facts.dmid, each.facts.key][2]) for each in rivals],
+            highest_fid=max(self._newest, default=0),
+        )
+
+
+_NOTHING: _Newest = (-1, -1, Standing.AWAY, None)
+
+
+def to_read(rounds: Iterable[tuple[Place, bool]]) -> Place:
+    """From which round on a device's journal is to be read, given its rounds and whether each is complete.
+
+    A complete round has all that was true when it ended; older ones may have been deleted in part.
+    """
+    return max((place for place, whole in rounds if whole), default=Place(0, 0))

@@ -1,0 +1,389 @@
+"""The scribe: writes on every device the names of what it holds, so that they survive the database (docs/recovery.md).
+
+A unit of work is a device's journal. What has changed is written as a tail, which is written anew until it is long
+enough for a segment; now and then a round writes all names of the device again, in segments of its own, a few at a
+time, and when it is complete the older ones are deleted. A device that is new to this database begins with a round.
+Nothing but PUT, GET and DELETE is asked of a storage node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import structlog
+
+from tawara.client import journals as reading
+from tawara.client.journals import Fetch
+from tawara.client.nodes import NodeClient
+from tawara.metadata import journals
+from tawara.metadata.contract import Metadata
+from tawara.metadata.journals import Due, Journal
+from tawara.metadata.view import ClusterView
+from tawara.model.charter import charter_of
+from tawara.model.errors import NodeUnreachable
+from tawara.model.names import Record, Standing
+from tawara.wire import journal
+from tawara.wire.journal import Head
+from tawara.workers.runner import LEASE
+
+log = structlog.get_logger(__name__)
+
+PERIOD = 5
+"""Seconds between two looks, and between two tails of one device: how long a change may be in the database alone."""
+ROUND_PERIOD = 1
+"""Seconds from one step of a round to the next."""
+STEP = 0.5
+"""Seconds that a step of a round may take, so that it leaves the greater part of the time to others."""
+AWAY = 30
+"""Seconds after which a device that could not be written is tried again."""
+NOTES = 2000
+"""Notes that are written at a time."""
+SEGMENT = 256 * 1024
+"""Bytes of records, before compression, from which a tail becomes a segment."""
+SWEEP = 1000
+"""Files that a round brings at a time."""
+SPARE = 20_000
+"""Records more than twice those of the last round, after which another round is worth it."""
+UNSAID = 100_000
+"""Most deletions told on behalf of devices that cannot be written."""
+
+
+class Held:
+    """A journal that is claimed, as it is now."""
+
+    __slots__ = ("claim",)
+
+    def __init__(self, claim: Journal) -> None:
+        self.claim = claim
+
+
+_State: TypeAlias = tuple[int, int, int, int]
+
+
+def _state(claim: Journal) -> _State:
+    """How a journal stands: as long as that is the same, nobody else has written."""
+    return claim.round, claim.segments, claim.tail, claim.tail_slot
+
+
+class Lost(Exception):
+    """Someone else has taken the journal over."""
+
+
+class Scribe:
+    """See the module."""
+
+    name = "scribe"
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        period: float = PERIOD,
+        segment: int = SEGMENT,
+        spare: int = SPARE,
+        lease: int = LEASE,
+    ) -> None:
+        self._metadata = metadata
+        self._view = view
+        self._nodes = nodes
+        self._period = period
+        self._segment = segment
+        self._spare = spare
+        self._lease = lease
+        self._next_look = 0.0
+        self._generation = 0
+        self._charter = 0
+        self._tails: dict[int, tuple[_State, list[bytes]]] = {}
+        """What the newest tail has, by devid, and how the journal stood then."""
+
+    # --- see Worker ---------------------------------------------------------------------------------------------------
+
+    async def take(self, limit: int) -> Sequence[Held]:
+        """See Worker."""
+        began = time.time()
+        self._next_look = began + self._period
+        due = await self._metadata.read(journals.look)
+        if not due.generation:
+            await self._metadata.write(journals.begin_generation, at_least=int(began))
+            due = await self._metadata.read(journals.look)
+        self._generation = due.generation
+        digest = hashlib.sha256(repr(charter_of(self._view.current)).encode()).hexdigest()[:32]
+        self._charter = due.charter[0]
+        if digest != due.charter[1]:
+            self._charter = await self._metadata.write(journals.number_charter, digest)
+        await self._forget_the_dead(due)
+        wanted = [devid for devid in self._view.current.devices if self._wants(due, devid, int(began))]
+        if not wanted:
+            return []
+        claims = await self._metadata.write(journals.claim, wanted[:limit], now=int(began), lease=self._lease)
+        return [Held(each) for each in claims]
+
+    def _wants(self, due: Due, devid: int, now: int) -> bool:
+        """Whether there is something to write on a device, and it can be."""
+        cluster = self._view.current
+        if not cluster.can_delete_from(devid) or not cluster.is_writeable(devid):
+            return False
+        journal_ = due.journals.get(devid)
+        if journal_ is None:
+            return True
+        if journal_.position is not None and journal_.nexttry > now:
+            self._next_look = min(self._next_look, float(journal_.nexttry))
+        return journal_.nexttry <= now and (
+            journal_.held
+            or devid in due.noted
+            or journal_.position is not None
+            or journal_.generation != due.generation
+            or journal_.charter != self._charter
+            or journal_.old_segments > 0
+        )
+
+    async def _forget_the_dead(self, due: Due) -> None:
+        """Notes for devices that are dead, or are none any more, are for nobody."""
+        for devid in due.noted:
+            if not self._view.current.counts_as_replica(devid):
+                while await self._metadata.write(journals.drop_notes, devid, limit=NOTES) == NOTES:
+                    pass
+
+    async def next_due(self) -> float | None:
+        """See Worker."""
+        return self._next_look
+
+    async def renew(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        until = int(time.time()) + self._lease
+        await self._metadata.write(journals.renew, [held.claim for held in items], until=until)
+
+    async def release(self, items: Sequence[Held]) -> None:
+        """See Worker."""
+        for held in items:
+            await self._metadata.write(journals.give_back, held.claim, until=int(time.time()), clean=False)
+
+    async def work(self, item: Held) -> float | None:
+        """See Worker."""
+        try:
+            await self._write_all(item)
+        except Lost:
+            self._tails.pop(item.claim.devid, None)
+            return None
+        except (NodeUnreachable, TimeoutError) as error:
+            self._tails.pop(item.claim.devid, None)
+            log.info("names not written yet", device=item.claim.devid, reason=str(error))
+            until = int(time.time()) + AWAY
+            await self._metadata.write(journals.give_back, item.claim, until=until, clean=False)
+            return until
+        resting = ROUND_PERIOD if item.claim.position is not None else self._period
+        until = int(time.time() + resting)
+        await self._metadata.write(journals.give_back, item.claim, until=until, clean=True)
+        self._next_look = min(self._next_look, until)
+        return until
+
+    # --- a device -----------------------------------------------------------------------------------------------------
+
+    async def _write_all(self, held: Held) -> None:
+        """Write what there is to be written, and go on with a round for a while."""
+        devid = held.claim.devid
+        origin = self._view.current.origin(devid)
+        if origin is None:
+            raise NodeUnreachable(f"dev{devid} has no host")
+        fetch = reading.through_node(self._nodes, origin, devid)
+        if held.claim.generation != self._generation:
+            await self._begin(held, fetch)
+        elif devid not in self._tails or self._tails[devid][0] != _state(held.claim):
+            await self._take_up(held, fetch)
+        if held.claim.charter != self._charter:
+            await self._write_charter(held)
+        while await self._write_notes(held):
+            pass
+        if held.claim.position is not None:
+            await self._go_on(held)
+        if held.claim.position is None:
+            if held.claim.old_segments:
+                await self._delete_old(held)
+            elif held.claim.written > 2 * held.claim.live + self._spare:
+                await self._new_round(held, held.claim.round + 1, held.claim.next_segment - 1)
+
+    async def _put(self, devid: int, path: str, packed: bytes) -> None:
+        origin = self._view.current.origin(devid)
+        async with asyncio.timeout(self._lease / 2):
+            await self._nodes.put(f"{origin}/dev{devid}/{path}", packed, length=len(packed))
+
+    async def _settle(self, held: Held, after: Journal, covered: Sequence[int] = ()) -> None:
+        if not await self._metadata.write(journals.settle, after, covered):
+            raise Lost
+        held.claim = after
+        if after.devid in self._tails:
+            self._tails[after.devid] = (_state(after), self._lines(after))
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    async def _begin(self, held: Held, fetch: Fetch) -> None:
+        """Begin this database's first round on a device, after whatever journal is there already."""
+        self._tails.pop(held.claim.devid, None)
+        shelf = await reading.read_tails(fetch)
+        latest = max((head.round for head, _ in shelf.tails.values()), default=0)
+        greatest = max((head.generation for head, _ in shelf.tails.values()), default=0)
+        last = [0, 0]
+        for parity in (0, 1):
+            async for head, _ in reading.segments(fetch, parity, shelf):
+                latest, greatest = max(latest, head.round), max(greatest, head.generation)
+                last[parity] = head.segment
+        if greatest >= self._generation:
+            await self._outlive(greatest)
+            raise Lost
+        round_ = latest + 1
+        await self._delete(held.claim.devid, round_, last[round_ % 2])
+        tails = [head.tail for head, _ in shelf.tails.values()]
+        tail = max(tails, default=0) + 2
+        await self._settle(held, replace(held.claim, generation=self._generation, tail=tail, tail_slot=-1, charter=0))
+        await self._new_round(held, round_, last[(round_ + 1) % 2])
+
+    async def _outlive(self, generation: int) -> None:
+        log.warning(
+            "the devices tell of a later life of the database: all names are written anew", generation=generation
+        )
+        await self._metadata.write(
+            journals.begin_generation, at_least=max(int(time.time()), generation + 1), unless=self._generation
+        )
+
+    async def _take_up(self, held: Held, fetch: Fetch) -> None:
+        """Go on with a journal that another process, or an earlier one, has written so far."""
+        claim = held.claim
+        shelf = await reading.read_tails(fetch)
+        heads = [head for head, _ in shelf.tails.values()]
+        if any(
+            head.generation > claim.generation
+            or (head.generation == claim.generation and (head.tail > claim.tail + 1 or head.round > claim.round))
+            for head in heads
+        ):
+            # Someone has put back an older state of the database: what the devices know of later is to count no more.
+            await self._outlive(max(head.generation for head in heads))
+            raise Lost
+        if claim.tail_slot < 0:
+            self._tails[claim.devid] = (_state(claim), [])
+            return
+        head, lines = shelf.tails.get(claim.tail_slot, (None, []))
+        if head is None or (head.generation, head.tail) != (claim.generation, claim.tail):
+            log.warning("names are missing on a device, all of it are written anew", device=claim.devid)
+            await self._settle(held, replace(claim, tail_slot=-1))
+            if claim.position is None and not claim.old_segments:
+                await self._new_round(held, claim.round + 1, claim.next_segment - 1)
+            else:
+                await self._settle(held, replace(held.claim, position=0))
+            return
+        self._tails[claim.devid] = (_state(claim), lines)
+
+    async def _new_round(self, held: Held, round_: int, old_segments: int) -> None:
+        claim = held.claim
+        lines = self._lines(claim)
+        after = replace(
+            claim, round=round_, position=0, segments=0, next_segment=1, old_segments=old_segments, written=0, live=0,
+            tail_slot=-1,
+        )  # fmt: skip
+        if lines:  # what the tail has is in no segment: it comes along
+            after = await self._put_tail(after, lines)
+        await self._settle(held, after)
+        self._tails[claim.devid] = (_state(after), lines)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    async def _head(
+        self, claim: Journal, *, segment: int, tail: int = 0, complete: bool = False, highest_fid: int = 0
+    ) -> Head:
+        return Head(
+            tawara="names",
+            device=claim.devid,
+            generation=claim.generation,
+            round=claim.round,
+            segment=segment,
+            before=0 if tail else claim.segments,
+            tail=tail,
+            epoch=claim.epoch,
+            complete=complete,
+            highest_fid=highest_fid or await self._metadata.read(journals.highest_fid),
+        )
+
+    def _lines(self, claim: Journal) -> list[bytes]:
+        """What the newest tail has."""
+        return self._tails[claim.devid][1] if claim.devid in self._tails else []
+
+    async def _write_charter(self, held: Held) -> None:
+        claim = held.claim
+        head = Head(
+            tawara="charter",
+            device=claim.devid,
+            generation=claim.generation,
+            number=self._charter,
+            highest_fid=await self._metadata.read(journals.highest_fid),
+        )
+        packed = journal.encode_charter(head, charter_of(self._view.current))
+        await self._put(claim.devid, journal.charter_path(self._charter), packed)
+        await self._settle(held, replace(claim, charter=self._charter))
+
+    async def _write_notes(self, held: Held) -> bool:
+        """Write what some notes mean; whether there may be more."""
+        claim = held.claim
+        batch = await self._metadata.read(journals.noted, claim.devid, limit=NOTES)
+        if not batch.covered:
+            return False
+        lines = [*self._lines(claim), *map(journal.encode_record, batch.records)]
+        if sum(map(len, lines)) >= self._segment:
+            await self._write_segment(held, lines, covered=batch.covered, tail_slot=-1)
+            self._tails[claim.devid] = (_state(held.claim), [])
+        else:
+            after = await self._put_tail(claim, lines, batch.highest_fid)
+            await self._settle(held, after, batch.covered)
+            self._tails[claim.devid] = (_state(after), lines)
+        return len(batch.covered) == NOTES
+
+    async def _put_tail(self, claim: Journal, lines: list[bytes], highest_fid: int = 0) -> Journal:
+        """Write the next tail; the journal as it is with that."""
+        tail = claim.tail + 1
+        slot = journal.tail_slot(claim.epoch, tail)
+        head = await self._head(claim, segment=claim.segments, tail=tail, highest_fid=highest_fid)
+        await self._put(claim.devid, journal.tail_path(slot), journal.pack(head, lines))
+        return replace(claim, tail=tail, tail_slot=slot)
+
+    async def _write_segment(
+        self, held: Held, lines: list[bytes], *, covered: Sequence[int] = (), complete: bool = False, **changes: Any
+    ) -> None:
+        claim = held.claim
+        segment = claim.next_segment
+        head = await self._head(claim, segment=segment, complete=complete)
+        packed = await asyncio.to_thread(journal.pack, head, lines)
+        await self._put(claim.devid, journal.segment_path(claim.round, segment), packed)
+        after = replace(claim, segments=segment, next_segment=segment + 1, written=claim.written + len(lines))
+        await self._settle(held, replace(after, **changes), covered)
+
+    async def _go_on(self, held: Held) -> None:
+        """Bring the next files of a round, for a moment."""
+        end = time.monotonic() + STEP
+        while (position := held.claim.position) is not None and time.monotonic() < end:
+            claim = held.claim
+            records, last = await self._metadata.write(journals.sweep, claim.devid, after=position, limit=SWEEP)
+            live = claim.live + len(records)
+            lines = [journal.encode_record(record) for record in records]
+            if last is not None:
+                await self._write_segment(held, lines, position=last, live=live)
+                continue
+            unsaid = await self._metadata.read(journals.unsaid, limit=UNSAID)
+            lines += [journal.encode_record(Record(0, fid, Standing.GONE)) for fid in unsaid]
+            await self._write_segment(held, lines, complete=True, position=None)
+            log.info("the names of a device are written", device=claim.devid, files=live)
+
+    async def _delete_old(self, held: Held) -> None:
+        """The round is complete: the segments of the one before are not needed any more."""
+        await self._delete(held.claim.devid, held.claim.round + 1, held.claim.old_segments)
+        await self._settle(held, replace(held.claim, old_segments=0))
+
+    async def _delete(self, devid: int, round_: int, last: int) -> None:
+        """Delete segments of the rounds of this parity, the oldest first, so that what is left is the newer part."""
+        origin = self._view.current.origin(devid)
+        for segment in range(1, last + 1):
+            await self._nodes.delete(f"{origin}/dev{devid}/{journal.segment_path(round_, segment)}")

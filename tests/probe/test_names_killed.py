@@ -1,0 +1,123 @@
+"""The worker that writes names is killed in the middle: what was written stays readable, and the rest is written after.
+
+At every moment the devices tell what was written before, no more and no less than that and what was being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tawara.client import sources
+from tawara.client.sources import Gathered
+from tawara.metadata import files, journals
+from tawara.metadata.contract import Transaction
+from tests.probe.gate import Held
+from tests.probe.test_worker_killed import Cluster, cluster
+
+PATIENCE = 60.0
+
+
+async def told(probed: Cluster) -> Gathered:
+    """What the devices tell now."""
+    home = probed.home
+    directories = [(home.directory / host / f"dev{devid}", devid) for devid, host in home.devices.items()]
+    gathered = await sources.gather([sources.from_directory(path, devid) for path, devid in directories])
+    assert not gathered.damaged
+    assert not gathered.namespace.rivals
+    return gathered
+
+
+async def keys(probed: Cluster) -> set[bytes]:
+    return {file.facts.key for file in (await told(probed)).namespace.files}
+
+
+async def live(probed: Cluster) -> dict[int, object]:
+    every = await probed.home.metadata.read(files.list_fids, 0, 1000)
+    return {file.fid: (journals.facts_of(file), tuple(sorted(file.devids))) for file in every}
+
+
+async def written(probed: Cluster) -> None:
+    """Have a worker write until nothing is left; then the devices tell what the rows say."""
+    async with probed.worker(), asyncio.timeout(PATIENCE):
+        while not await probed.home.metadata.read(_done):
+            await asyncio.sleep(0.05)
+    gathered = await told(probed)
+    assert {file.fid: (file.facts, file.devids) for file in gathered.namespace.files} == await live(probed)
+    assert not gathered.incomplete
+
+
+async def _done(tx: Transaction) -> bool:
+    due = await journals.look(tx)
+    waiting = await tx.row("SELECT 1 FROM file_to_replicate UNION SELECT 1 FROM file_to_delete2")
+    return (
+        not due.noted
+        and not waiting
+        and set(due.journals) == {1, 2}
+        and all(each.generation and each.position is None and not each.old_segments for each in due.journals.values())
+    )
+
+
+async def _round(tx: Transaction) -> None:
+    """Have it be time for a round."""
+    await tx.run("UPDATE tawara_journal SET written = 1000000, nexttry = 0")
+    await tx.run("INSERT INTO tawara_note (devid, fid) SELECT devid, fid FROM file_on")
+
+
+@pytest.mark.parametrize("held", list(Held))
+async def test_killed_in_the_first_round(tmp_path: Path, held: Held) -> None:
+    """Names that were never written are written by the next worker."""
+    async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
+        for number in range(30):
+            await probed.home.store(b"k%d" % number, b"x", 1, 2)
+        await probed.kill_while_held("h1", rb"PUT /dev1/names/[ab]/", held)
+        await written(probed)
+
+
+@pytest.mark.parametrize("held", list(Held))
+async def test_killed_while_writing_changes(tmp_path: Path, held: Held) -> None:
+    """What was written before is told all the time; a deleted key does not come back, and a stored one is not lost."""
+    async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
+        home = probed.home
+        for number in range(5):
+            await home.store(b"k%d" % number, b"x", 1, 2)
+        await written(probed)
+        await home.store(b"more", b"y", 1, 2)
+        await written(probed)
+        before = await keys(probed)
+        await home.metadata.write(files.rename, home.dmid, b"k1", b"renamed")
+        await home.metadata.write(files.delete, home.dmid, b"k2", now=1)
+        await home.store(b"new", b"z", 1, 2)
+        await probed.kill_while_held("h1", rb"PUT /dev1/names/tail", held)
+        between = await keys(probed)
+        assert before - {b"k1", b"k2"} <= between <= before | {b"renamed", b"new"}
+        await written(probed)
+        assert await keys(probed) == before - {b"k1", b"k2"} | {b"renamed", b"new"}
+
+
+@pytest.mark.parametrize(
+    ("request_line", "held"),
+    [
+        (rb"PUT /dev1/names/[ab]/", Held.BEFORE),
+        (rb"PUT /dev1/names/[ab]/", Held.AFTER),
+        (rb"DELETE /dev1/names/", Held.BEFORE),
+        (rb"DELETE /dev1/names/", Held.AFTER),
+    ],
+)
+async def test_killed_in_a_later_round(tmp_path: Path, request_line: bytes, held: Held) -> None:
+    """While names are written anew, and the old ones deleted, everything is told, and what was deleted is not."""
+    async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
+        home = probed.home
+        for number in range(5):
+            await home.store(b"k%d" % number, b"x", 1, 2)
+        await written(probed)
+        await home.metadata.write(files.delete, home.dmid, b"k2", now=1)
+        await written(probed)
+        before = await keys(probed)
+        await home.metadata.write(_round)
+        await probed.kill_while_held("h1", request_line, held)
+        assert await keys(probed) == before
+        await written(probed)
+        assert await keys(probed) == before

@@ -1,0 +1,174 @@
+"""What follows from the journals of all devices: the live namespace, whatever happened, in whatever order they come."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.cluster import Checksum, HashType
+from tawara.model.names import Facts, Merger, Place, Record, Standing, to_read
+
+DEVICES = (1, 2, 3)
+KEYS = (b"a", b"b", b"c")
+
+
+@dataclass
+class Store:
+    """A store in small, whose devices are written by hand: what the rows say, and what the journals say."""
+
+    files: dict[int, Facts] = field(default_factory=dict)
+    places: dict[int, set[int]] = field(default_factory=dict)
+    notes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(devid, fid) -> number."""
+    journals: list[tuple[int, Record]] = field(default_factory=list)
+    counter: int = 0
+    fids: int = 0
+    deleted: set[int] = field(default_factory=set)
+
+    def note(self, fid: int, devids: set[int]) -> None:
+        for devid in sorted(devids):
+            self.counter += 1
+            self.notes[devid, fid] = self.counter
+
+    def fid_of(self, key: bytes) -> int | None:
+        return next((fid for fid, facts in self.files.items() if facts.key == key), None)
+
+    def do(self, step: tuple[str, int, int, int]) -> None:
+        what, a, b, c = step
+        key, other, devid = KEYS[a % 3], KEYS[b % 3], DEVICES[c % 3]
+        fid = self.fid_of(key)
+        if what == "store":
+            self.fids += 1
+            if fid is not None:
+                self.delete(fid)
+            self.files[self.fids] = Facts(1, key, 0, a * 10 + b)
+            self.places[self.fids] = {devid}
+            self.note(self.fids, {devid})
+        elif fid is None:
+            return
+        elif what == "delete":
+            self.delete(fid)
+        elif what == "rename" and self.fid_of(other) is None:
+            self.files[fid] = replace(self.files[fid], key=other)
+            self.note(fid, self.places[fid])
+        elif what == "class":
+            self.files[fid] = replace(self.files[fid], classid=b)
+            self.note(fid, self.places[fid])
+        elif what == "checksum":
+            self.files[fid] = replace(self.files[fid], checksum=Checksum(HashType.MD5, bytes([b]) * 16))
+            self.note(fid, self.places[fid])
+        elif what == "copy":
+            self.places[fid].add(devid)
+            self.note(fid, {devid})
+        elif what == "retire" and len(self.places[fid]) > 1:
+            self.places[fid].discard(devid)
+            self.note(fid, {devid})
+        elif what == "write":
+            self.write(devid)
+
+    def delete(self, fid: int) -> None:
+        del self.files[fid]
+        self.deleted.add(fid)
+        self.note(fid, self.places[fid])
+
+    def write(self, devid: int) -> None:
+        for (noted, fid), number in list(self.notes.items()):
+            if noted == devid:
+                self.journals.append((devid, self.record(devid, fid, number)))
+                del self.notes[noted, fid]
+
+    def record(self, devid: int, fid: int, number: int) -> Record:
+        if fid not in self.files:
+            return Record(number, fid, Standing.GONE)
+        if devid not in self.places[fid]:
+            return Record(number, fid, Standing.AWAY)
+        return Record(number, fid, Standing.HERE, self.files[fid])
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["store", "store", "delete", "rename", "class", "checksum", "copy", "retire", "write", "write"]
+        ),
+        *[st.integers(0, 5)] * 3,
+    ),
+    max_size=60,
+)
+
+
+def merged(records: list[tuple[int, Record]]) -> Merger:
+    merger = Merger()
+    for devid, record in records:
+        merger.add(devid, 7, [record])
+    return merger
+
+
+@given(steps, st.randoms(use_true_random=False))
+def test_all_that_was_written_is_the_namespace(history: list[tuple[str, int, int, int]], rng: random.Random) -> None:
+    """When every note is written, the journals say what the rows say, in any order, and each record once or twice."""
+    store = Store()
+    for step in history:
+        store.do(step)
+    for devid in DEVICES:
+        store.write(devid)
+    records = store.journals + rng.sample(store.journals, len(store.journals) // 2)
+    rng.shuffle(records)
+    found = merged(records).namespace()
+    assert {file.fid: file.facts for file in found.files} == store.files
+    assert {file.fid: set(file.devids) for file in found.files} == {fid: store.places[fid] for fid in store.files}
+    assert set(found.gone) == store.deleted
+    assert not found.rivals
+
+
+@given(steps, st.randoms(use_true_random=False))
+def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng: random.Random) -> None:
+    """While notes wait, only files that they are about can differ; what one device was told is deleted stays so."""
+    store = Store()
+    for step in history:
+        store.do(step)
+    rng.shuffle(store.journals)
+    found = merged(store.journals).namespace()
+    waiting = {fid for _, fid in store.notes}
+    for file in found.files:
+        assert file.fid in waiting or (
+            file.facts == store.files[file.fid] and set(file.devids) == store.places[file.fid]
+        )
+    names = [(file.facts.dmid, file.facts.key) for file in found.files]
+    assert len(names) == len(set(names))
+    told = {record.fid for _, record in store.journals if record.standing is Standing.GONE}
+    assert told == set(found.gone)
+    missing = store.files.keys() - {file.fid for file in found.files}
+    # A file that is written down whole is missed only if one that is not has its name.
+    assert all(fid in waiting or any(rival.fid == fid for rival, _ in found.rivals) for fid in missing)
+
+
+def test_a_later_generation_counts_alone() -> None:
+    """After a restore, what an earlier life of the database deleted or renamed is as the later one says."""
+    merger = Merger()
+    merger.add(1, 2, [Record(3, 5, Standing.HERE, Facts(1, b"back", 0, 1))])
+    merger.add(1, 1, [Record(900, 5, Standing.GONE)])
+    merger.add(2, 1, [Record(901, 5, Standing.HERE, Facts(1, b"renamed", 0, 1))])
+    (file,) = merger.namespace().files
+    assert (file.facts.key, file.devids) == (b"back", (1, 2))
+
+
+def test_of_two_files_with_one_name_the_later_has_it() -> None:
+    """The other is listed, with whom it gave way to; of what a device says, only the newest counts."""
+    merger = Merger()
+    merger.add(1, 1, [Record(3, 5, Standing.HERE, Facts(1, b"k", 0, 1)), Record(9, 8, Standing.AWAY)])
+    merger.add(2, 1, [Record(4, 6, Standing.HERE, Facts(1, b"k", 0, 1))])
+    merger.add(1, 1, [Record(2, 8, Standing.HERE, Facts(1, b"lost", 0, 1))])
+    found = merger.namespace()
+    assert [file.fid for file in found.files] == [6]
+    assert [(file.fid, winner) for file, winner in found.rivals] == [(5, 6)]
+    assert found.highest_fid == 8
+
+
+def test_reading_begins_at_the_last_complete_round() -> None:
+    """Rounds before it may be deleted in part; without a complete one all are read."""
+    rounds = [(Place(1, 9), True), (Place(2, 10), True), (Place(2, 11), False)]
+    assert to_read(rounds) == Place(2, 10)
+    assert to_read(rounds[2:]) < Place(1, 1)

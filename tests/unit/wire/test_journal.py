@@ -1,0 +1,79 @@
+"""Files of names: what is written is read back, whatever a key has in it, and no damage goes unseen."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.cluster import Checksum, HashType
+from tawara.model.names import Facts, Record, Standing
+from tawara.wire import journal
+from tawara.wire.journal import Damaged, Head
+
+facts = st.builds(
+    Facts,
+    st.integers(1, 99),
+    st.binary(min_size=1, max_size=80),
+    st.integers(0, 9),
+    st.integers(0, 2**50),
+    st.none() | st.integers(0, 2**33),
+    st.none() | st.text(max_size=30),
+    st.none() | st.binary(min_size=16, max_size=16).map(lambda digest: Checksum(HashType.MD5, digest)),
+)
+numbers = st.integers(0, 2**60)
+records = st.builds(lambda v, fid, f: Record(v, fid, Standing.HERE, f), numbers, numbers, facts) | st.builds(
+    Record, numbers, numbers, st.sampled_from([Standing.AWAY, Standing.GONE])
+)
+HEAD = Head(tawara="names", device=3, generation=7, round=2, segment=5, before=4)
+
+
+@given(st.lists(records, max_size=20))
+def test_records_come_back(written: list[Record]) -> None:
+    """Every record is read as it was written, with its head."""
+    packed = journal.pack(HEAD, [journal.encode_record(record) for record in written])
+    head, lines = journal.unpack(packed)
+    assert head == HEAD
+    assert journal.decode_records(lines) == written
+
+
+@given(st.lists(records, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_damage_is_seen(written: list[Record], rng: random.Random) -> None:
+    """A file that is cut off, or that has another byte anywhere in its text, is refused."""
+    packed = journal.pack(HEAD, [journal.encode_record(record) for record in written])
+    with pytest.raises(Damaged):
+        journal.unpack(packed[: rng.randrange(len(packed))])
+    text = bytearray(gzip.decompress(packed))
+    text[rng.randrange(len(text) - 1)] ^= 1 << rng.randrange(7)
+    with pytest.raises(Damaged):
+        journal.unpack(gzip.compress(bytes(text)))
+
+
+def test_a_person_can_read_it() -> None:
+    """The text is JSON, a line for each record, with words that say what they mean."""
+    record = Record(12, 34, Standing.HERE, Facts(1, b"caf\xe9 1.jpg", 2, 56, 78, "image/jpeg"))
+    lines = gzip.decompress(journal.pack(HEAD, [journal.encode_record(record)])).splitlines()
+    assert json.loads(lines[1]) == {
+        "v": 12, "fid": 34, "domain": 1, "key": "caf%E9+1.jpg", "class": 2, "length": 56, "stored": 78,
+        "type": "image/jpeg",
+    }  # fmt: skip
+    assert json.loads(lines[2])["lines"] == 2
+
+
+def test_a_tail_never_overwrites_the_one_before() -> None:
+    """Nor one that whoever was taken over from may still be writing."""
+    assert journal.tail_slot(4, 10) != journal.tail_slot(4, 11)
+    assert not {journal.tail_slot(4, 10), journal.tail_slot(4, 11)} & {
+        journal.tail_slot(5, 11),
+        journal.tail_slot(5, 12),
+    }
+
+
+def test_rounds_take_turns() -> None:
+    """A round is written where the one before is not."""
+    assert journal.segment_path(3, 12) == "names/b/000012"
+    assert journal.segment_path(4, 12) == "names/a/000012"
