@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from tawara.metadata import backlog, census, diagnosis, files, fsck, journals, queues, rebalance, replicas, scrub, traces
+from tawara.metadata import (
+    backlog,
+    census,
+    diagnosis,
+    files,
+    fsck,
+    journals,
+    queues,
+    rebalance,
+    replicas,
+    scrub,
+    traces,
+)
 from tawara.metadata.contract import Call, Metadata, Row, Transaction
 from tawara.model.files import Errand
 from tawara.model.rebalance import Policy, State

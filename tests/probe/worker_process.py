@@ -32,7 +32,15 @@ async def work(database: str) -> None:
         view = ClusterView(metadata, min_free_mb=1)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
         workers = Workers(
-            metadata, view, nodes, Bells(), patience=0.2, sweep_period=0.5, names_period=0.2, lease=2, upload_open=upload_open
+            metadata,
+            view,
+            nodes,
+            Bells(),
+            patience=0.2,
+            sweep_period=0.5,
+            names_period=0.2,
+            lease=2,
+            upload_open=upload_open,
         )
         await monitor.start()
         await workers.start()

@@ -50,6 +50,10 @@ _COMMANDS: Final = (
     (_CLUSTER, "scrub", "tawara.cli.scrub:app", "Show how the continuous scrub stands"),
     (_CLUSTER, "rebalance", "tawara.cli.rebalance:app", "Move files between devices"),
     (_CLUSTER, "settings", "tawara.cli.settings:app", "List, change and remove the cluster's settings"),
+    (_CLUSTER, "rebuild", "tawara.cli.rebuild:rebuild", "Make a fresh database from the disks alone"),
+    (_CLUSTER, "backup", "tawara.cli.backup:backup", "Back the database up, only what changed"),
+    (_CLUSTER, "restore", "tawara.cli.backup:restore", "Make a database from a backup"),
+    (_CLUSTER, "drill", "tawara.cli.drill:drill", "See whether a rebuild would give what there is"),
     (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),
 )
 

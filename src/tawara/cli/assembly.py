@@ -146,7 +146,7 @@ async def _start_what_knows_names(
     configuration = store.configuration
     password_file = configuration.store.password_file
     metadata = await open_metadata(
-        _database(configuration, store.directory),
+        database_url(configuration, store.directory),
         password_file=store.directory / password_file if password_file else None,
     )
     stack.push_async_callback(metadata.close)
@@ -223,7 +223,7 @@ async def _start_what_knows_names(
         store.addresses[GATEWAY] = _shown(gateway.address)
 
 
-def _database(configuration: Configuration, directory: Path) -> str:
+def database_url(configuration: Configuration, directory: Path) -> str:
     """The URL, with a relative SQLite path taken from the configuration's directory."""
     scheme, _, path = configuration.store.database.partition(":")
     if scheme == "sqlite" and not path.startswith("/"):

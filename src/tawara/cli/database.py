@@ -1,0 +1,60 @@
+"""Commands that open the database itself: which one, with which password, and for how long they may take."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tawara.cli.assembly import database_url
+from tawara.cli.configuration import FILE, load
+from tawara.metadata.contract import Metadata
+from tawara.metadata.open import open_metadata
+from tawara.metadata.server import Pace
+from tawara.model.errors import ConfigurationError
+
+PATIENCE = Pace(readers=2, writers=1, answer=6 * 3600.0)
+"""Reading all of a large database takes its time."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Database:
+    """The options that say which database."""
+
+    config: Annotated[
+        Path, Parameter(name=["--config", "-c"], help="The configuration of the store that the database belongs to.")
+    ] = Path(FILE)
+    url: Annotated[
+        str, Parameter(name="--database", help="The database instead of that of the configuration, as a URL.")
+    ] = ""
+    password_file: Annotated[
+        Path | None, Parameter(name="--password-file", help="File with its password, else TAWARA_DB_PASSWORD.")
+    ] = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Metadata]:
+        """The database, open. Raises ConfigurationError, Db."""
+        url, password_file = self.url, self.password_file
+        if not url:
+            if not self.config.exists():
+                raise ConfigurationError(
+                    f"There is no configuration {self.config}", hint="Say -c FILE or --database URL."
+                )
+            configuration = load(self.config)
+            directory = self.config.absolute().parent
+            url = database_url(configuration, directory)
+            if password_file is None and configuration.store.password_file:
+                password_file = directory / configuration.store.password_file
+        metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE)
+        try:
+            yield metadata
+        finally:
+            await metadata.close()
+
+
+HERE = Database()

@@ -1,0 +1,211 @@
+"""`tawara drill`: rebuild into a scratch database, and compare with the live one (docs/recovery.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+
+from tawara.cli import output
+from tawara.cli.database import HERE, Database
+from tawara.cli.rebuild import complete_charter, fill, read_all
+from tawara.client import sources
+from tawara.client.nodes import NodeClient
+from tawara.client.sources import Gathered, Source
+from tawara.metadata import cluster as rows
+from tawara.metadata import files, journals
+from tawara.metadata.contract import Metadata
+from tawara.metadata.open import open_metadata
+from tawara.model.cluster import Cluster
+from tawara.model.drill import Differences, compare
+from tawara.model.errors import Exit
+from tawara.model.names import Merger, Named
+from tawara.model.recovery import recover
+from tawara.wire.line import escape
+
+PAGE = 1000
+TRIES = 3
+"""How often files that differ are looked at again, for the store goes on meanwhile."""
+PAUSE = 7.0
+"""Seconds in between, in which a change is written on the devices."""
+SHOWN = 10
+
+
+def drill(
+    *,
+    sample: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
+    look: bool = False,
+    json: bool = False,
+    database: Database = HERE,
+) -> int:
+    """See whether the names on the devices are good: rebuild into a scratch database, compare with what there is.
+
+    The store goes on meanwhile, and nothing of it is changed. The exit code is 7 if there is a difference, 1 if a
+    device could not be read. For example:
+
+        tawara drill -c /etc/tawara/tawara.toml --sample 2
+
+    Parameters
+    ----------
+    sample
+        Only so many devices, chosen at random, instead of all.
+    look
+        Also see whether the bytes are there.
+    json
+        Report all as one JSON object.
+    """
+    return asyncio.run(_run(sample, look, database, json=json))
+
+
+async def _run(sample: int | None, look: bool, database: Database, *, json: bool) -> int:
+    async with database.open() as metadata, NodeClient() as nodes:
+        cluster = await metadata.read(rows.load)
+        chosen = _devices(cluster, nodes, sample)
+        with tempfile.TemporaryDirectory(prefix="tawara-drill-") as scratch:
+            exercise = _Exercise(metadata, cluster, chosen, look=look)
+            found = await exercise.until_settled(Path(scratch))
+        waiting = await metadata.read(journals.waiting)
+        due = await metadata.read(journals.look)
+    young = {
+        devid
+        for devid in exercise.devids
+        if (known := due.journals.get(devid)) is None
+        or known.generation != due.generation
+        or known.position is not None
+    }
+    late = {
+        fid
+        for fid in found.fids
+        if fid in waiting or (fid in found.missing and set(found.missing[fid].devids) <= young)
+    }
+    wrong = found.only(found.fids - late)
+    report = _report(exercise, wrong, late)
+    if json:
+        output.json_line(report)
+    else:
+        _say(report)
+    if wrong:
+        return Exit.CORRUPT
+    return Exit.FAILURE if report["silent"] or report["damaged"] else Exit.OK
+
+
+def _devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[Source]:
+    devids = [devid for devid in sorted(cluster.devices) if cluster.can_read_from(devid)]
+    if sample is not None and sample < len(devids):
+        devids = sorted(random.sample(devids, sample))
+    origins = [(devid, cluster.origin(devid)) for devid in devids]
+    return [sources.through_node(nodes, origin, devid) for devid, origin in origins if origin]
+
+
+class _Exercise:
+    """A rebuild of some devices, and what it is compared with."""
+
+    def __init__(self, metadata: Metadata, cluster: Cluster, chosen: Sequence[Source], *, look: bool) -> None:
+        self._metadata = metadata
+        self._cluster = cluster
+        self._chosen = chosen
+        self._look = look
+        self.devids = frozenset(source.devid for source in chosen)
+        self.compared = 0
+        self.read = Gathered(Merger().namespace())
+
+    async def until_settled(self, scratch: Path) -> Differences:
+        """The differences that are left when the files that differ have been looked at again."""
+        found = await self._once(scratch / "1.db", None)
+        for attempt in range(2, TRIES + 1):
+            if not found:
+                break
+            await asyncio.sleep(PAUSE)
+            found = await self._once(scratch / f"{attempt}.db", found.fids)
+        return found
+
+    async def _once(self, scratch: Path, only: set[int] | None) -> Differences:
+        rebuilt = await self._rebuilt(scratch)
+        readable = self.devids - self.read.silent.keys()
+        live = await self._files(self._metadata, readable)
+        if only is None:
+            self.compared = len(live)
+        found = compare(live, rebuilt)
+        return found if only is None else found.only(only)
+
+    async def _rebuilt(self, scratch: Path) -> dict[int, Named]:
+        self.read, there = await read_all(self._chosen, trust=not self._look)
+        unseen = frozenset() if self._look else self.devids
+        recovery = recover(self.read.namespace, there.has, {}, unseen=unseen)
+        charter = dict(await sources.newest_charter(self._chosen))
+        complete_charter(charter, recovery.files)
+        metadata = await open_metadata(f"sqlite://{scratch}")
+        try:
+            await fill(metadata, recovery, charter, self.read.highest_fid)
+            return await self._files(metadata, self.devids)
+        finally:
+            await metadata.close()
+
+    @staticmethod
+    async def _files(metadata: Metadata, devids: frozenset[int]) -> dict[int, Named]:
+        """All files that are on one of the devices, without what is on others."""
+        found: dict[int, Named] = {}
+        after = 0
+        while page := await metadata.read(files.list_fids, after, PAGE):
+            after = page[-1].fid
+            for file in page:
+                here = tuple(sorted(devids.intersection(file.devids)))
+                if here:
+                    found[file.fid] = Named(file.fid, journals.facts_of(file), here)
+        return found
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _report(exercise: _Exercise, wrong: Differences, late: set[int]) -> dict[str, Any]:
+    read = exercise.read
+    return {
+        "devices": sorted(exercise.devids),
+        "files": exercise.compared,
+        "missing": [_named(each) for each in wrong.missing.values()],
+        "surplus": [_named(each) for each in wrong.surplus.values()],
+        "other": [{"is": _named(one), "would_be": _named(two)} for one, two in wrong.other.values()],
+        "not_yet_written": len(late),
+        "damaged": {f"dev{devid}": paths for devid, paths in read.damaged.items()},
+        "silent": {f"dev{devid}": reason for devid, reason in read.silent.items()},
+    }
+
+
+def _named(file: Named) -> dict[str, Any]:
+    facts = file.facts
+    return {
+        "fid": file.fid,
+        "dmid": facts.dmid,
+        "key": escape(facts.key).decode(),
+        "class": facts.classid,
+        "length": facts.length,
+        "devids": list(file.devids),
+    }
+
+
+_LISTS = (
+    ("missing", "would not be rebuilt"),
+    ("surplus", "would be rebuilt, and is not there"),
+    ("other", "would be rebuilt otherwise"),
+)
+
+
+def _say(report: dict[str, Any]) -> None:
+    wrong = sum(len(report[name]) for name, _ in _LISTS)
+    devices = len(report["devices"])
+    verdict = "every one would be rebuilt as it is" if not wrong else f"{wrong:,} would not be rebuilt as they are"
+    output.line(f"{report['files']:,} files on {devices} device{'' if devices == 1 else 's'}: {verdict}.")
+    for name, words in _LISTS:
+        for each in report[name][:SHOWN]:
+            output.line(f"  {output.printable(f'{words}: {each}')}")
+    if report["not_yet_written"]:
+        output.line(f"{report['not_yet_written']:,} changes are not written on the devices yet.")
+    for name in ("damaged", "silent"):
+        for device, why in report[name].items():
+            output.line(f"{device}: {why}")

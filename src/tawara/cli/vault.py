@@ -1,0 +1,162 @@
+"""A directory of backups: chunks of rows, each kept once however many backups have it, and a list of them per backup.
+
+    chunks/ab/abcd….gz      gzip of lines of JSON: the columns, then the rows; named by the SHA-256 of those lines
+    backup-000001.json      a backup: its tables with their chunks; then a line with the SHA-256 of the line before
+
+A chunk is on the disk before a list names it, and a list appears whole or not at all. Backups do not depend on each
+other but by the chunks that they share.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tawara.metadata.backup import Chunk
+from tawara.model.errors import ChecksumMismatch, NoneMatch
+
+FORMAT = 1
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A chunk in a list."""
+
+    table: str
+    first: int
+    rows: int
+    sha256: str
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup."""
+
+    tawara: str = "backup"
+    format: int = FORMAT
+    number: int
+    taken_at: int
+    """Unix seconds."""
+    highest_fid: int
+    parts: list[Part]
+
+
+class Vault:
+    """See the module."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.written = 0
+        """Bytes of chunks that were not there yet."""
+        self._used: set[Path] = set()
+
+    def numbers(self) -> list[int]:
+        """The backups that there are, the oldest first."""
+        return sorted(int(path.stem.partition("-")[2]) for path in self._directory.glob("backup-[0-9]*.json"))
+
+    def keep_chunk(self, chunk: Chunk) -> Part:
+        """Have a chunk on the disk, if it is not there. Raises OSError."""
+        lines = [msgspec.json.encode(chunk.columns), *map(msgspec.json.encode, chunk.rows)]
+        body = b"\n".join(lines) + b"\n"
+        digest = hashlib.sha256(body).hexdigest()
+        path = self._chunk(digest)
+        self._used.add(path.parent)
+        if not path.exists():
+            packed = gzip.compress(body, compresslevel=6, mtime=0)
+            _make_directory(path.parent)
+            _write(path, packed)
+            self.written += len(packed)
+        return Part(chunk.table, chunk.first, len(chunk.rows), digest)
+
+    def keep_list(self, listing: Listing) -> None:
+        """The backup is whole: have it on the disk. Raises OSError."""
+        for directory in self._used:  # one that was there may be of an attempt that ended before it was synced
+            _sync(directory)
+        body = msgspec.json.encode(listing)
+        _write(self._list(listing.number), body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n")
+        _sync(self._directory)
+
+    def listing(self, number: int | None = None) -> Listing:
+        """A backup, the newest unless another is asked for. Raises NoneMatch, ChecksumMismatch."""
+        there = self.numbers()
+        if not there or (number is not None and number not in there):
+            raise NoneMatch(f"There is no such backup in {self._directory}", hint=f"There are: {there or 'none'}.")
+        path = self._list(there[-1] if number is None else number)
+        body, _, rest = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != rest.strip():
+            raise ChecksumMismatch(f"{path} is damaged")
+        return msgspec.json.decode(body, type=Listing)
+
+    def chunks(self, listing: Listing) -> Iterator[Chunk]:
+        """The chunks of a backup. Raises ChecksumMismatch for one that is not as it was written, or not there."""
+        for part in listing.parts:
+            path = self._chunk(part.sha256)
+            try:
+                body = gzip.decompress(path.read_bytes())
+            except (OSError, EOFError, zlib.error) as error:
+                raise ChecksumMismatch(f"{path}: {error}") from error
+            if hashlib.sha256(body).hexdigest() != part.sha256:
+                raise ChecksumMismatch(f"{path} is damaged")
+            columns, *rows = (msgspec.json.decode(line) for line in body.splitlines())
+            yield Chunk(part.table, part.first, tuple(columns), rows)
+
+    def prune(self, keep: int) -> list[int]:
+        """Remove all but the newest backups, and the chunks that no other has; the numbers that were removed."""
+        numbers = self.numbers()
+        removed = numbers[:-keep]
+        kept = {part.sha256 for number in numbers[-keep:] for part in self.listing(number).parts}
+        for number in removed:
+            self._list(number).unlink()
+        _sync(self._directory)
+        for path in self._directory.glob("chunks/*/*.gz"):
+            if path.stem not in kept:
+                path.unlink()
+        return removed
+
+    def prepare(self) -> None:
+        """Make the directory. Raises OSError."""
+        _make_directory(self._directory)
+
+    def _chunk(self, digest: str) -> Path:
+        return self._directory / "chunks" / digest[:2] / f"{digest}.gz"
+
+    def _list(self, number: int) -> Path:
+        return self._directory / f"backup-{number:06d}.json"
+
+
+def _make_directory(directory: Path) -> None:
+    if not directory.exists():
+        _make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _sync(directory.parent)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; its name is on the disk once the directory is synced."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def summary(listing: Listing) -> dict[str, Any]:
+    """What a backup has, in numbers: rows by table."""
+    rows: dict[str, int] = {}
+    for part in listing.parts:
+        rows[part.table] = rows.get(part.table, 0) + part.rows
+    return {"number": listing.number, "taken_at": listing.taken_at, "rows": rows}

@@ -1,0 +1,201 @@
+"""The database is lost, on every engine: what the devices tell makes another, in which every file is as it was.
+
+One storage node is ours; the other knows nothing but GET, HEAD, PUT and DELETE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tawara.cli.database import Database
+from tawara.cli.drill import drill
+from tawara.cli.rebuild import rebuild
+from tawara.metadata import cluster as rows
+from tawara.metadata import files, journals, replicas
+from tawara.metadata.contract import Transaction
+from tawara.metadata.open import open_metadata
+from tawara.model.cluster import DeviceState
+from tawara.model.errors import Exit, InUse
+from tawara.workers.scribe import Scribe
+from tests.acceptance.recovery_house import DEVICES, all_rows, due, store
+from tests.contract.servers import Server
+
+STEPS = 1500
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine of both databases."""
+    name: str = request.param
+    return name
+
+
+@contextmanager
+def databases(engine: str, directory: Path, servers: Callable[[str], Server]) -> Iterator[tuple[str, str]]:
+    """The URLs of the database that will be lost, and of the new one."""
+    if engine == "sqlite":
+        yield f"sqlite://{directory}/lost.db", f"sqlite://{directory}/new.db"
+        return
+    names = [f"{each}_{os.getpid()}" for each in ("lost", "new")]
+    urls = [servers(engine).create(name) for name in names]
+    yield urls[0], urls[1]
+    for name in names:
+        servers(engine).drop(name)
+
+
+async def call(capsys: pytest.CaptureFixture[str], *arguments: str, **options: Any) -> dict[str, Any]:
+    """What `tawara rebuild --json` reports."""
+    capsys.readouterr()
+    await asyncio.to_thread(rebuild, *arguments, json=True, **options)
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+@pytest.mark.timeout(240)
+async def test_the_database_is_lost(
+    engine: str, tmp_path: Path, database_servers: Callable[[str], Server], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After thousands of changes by many hands, written down by two scribes meanwhile, a rebuild has every row again.
+
+    One device is enough to begin with; what was deleted does not come back, and fids go on.
+    """
+    with databases(engine, tmp_path, database_servers) as (lost, new):
+        async with store(lost, tmp_path) as store_:
+            scribes = [
+                Scribe(store_.metadata, store_.view, store_.nodes, segment=20_000, spare=300, period=0)
+                for _ in range(2)
+            ]
+            numbers = iter(range(1, STEPS))
+            hands = asyncio.gather(*(store_.hand(numbers) for _ in range(12)))
+            while not hands.done():
+                await store_.metadata.write(due)
+                for scribe in scribes:
+                    await asyncio.gather(*(scribe.work(item) for item in await scribe.take(10)))
+                await asyncio.sleep(0.01)
+            await hands
+            await store_.write_names(*scribes)
+            live = await store_.live()
+            assert len(live["file"]) > 300
+            assert await asyncio.to_thread(drill, json=True, database=Database(url=lost)) == Exit.OK
+            highest = await store_.metadata.read(journals.highest_fid)
+            host = store_.view.current.hosts[1]
+            first = f"http://{host.ip}:{host.http_port}/dev1"
+            dry = await call(capsys, new, first, dry_run=True)
+            report = await call(capsys, new, first)
+        assert report["files"] == dry["files"] == len(live["file"])
+        wrong = ("lost", "rivals", "damaged", "incomplete", "silent", "other_size", "nameless", "made_up")
+        assert {name: report[name] for name in wrong if report[name]} == {}
+        fresh = await open_metadata(new)
+        try:
+            found = await fresh.read(all_rows)
+            for table, rows_ in live.items():
+                assert found[table] == rows_, table
+            fid = await fresh.write(files.open_upload, dmid=1, key=b"next", classid=0, devids=(1,), now=1)
+            assert fid > highest
+        finally:
+            await fresh.close()
+        with pytest.raises(InUse):
+            await asyncio.to_thread(rebuild, new, first)
+
+
+async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was not yet written down is found nameless; damage, absence and lost bytes are told; nothing is guessed."""
+    url = f"sqlite://{tmp_path}/lost.db"
+    async with store(url, tmp_path) as store_:
+        scribe = Scribe(store_.metadata, store_.view, store_.nodes)
+        await store_.hand(iter(range(1, 200)))
+        await store_.write_names(scribe)
+        live = await store_.live()
+        victim, cut = (row for row in live["file"][:2])
+        for devid in DEVICES:
+            store_.place(devid, victim[0]).unlink(missing_ok=True)
+        places = [devid for fid, devid in live["file_on"] if fid == cut[0]]
+        for devid in places:
+            store_.place(devid, cut[0]).write_bytes(b"")
+        late = await store_.metadata.write(
+            files.open_upload, dmid=store_.dmid, key=b"late", classid=0, devids=(1,), now=1
+        )
+        store_.put(1, late, 5)
+        await store_.metadata.write(
+            files.close_upload, late, dmid=store_.dmid, key=b"late", classid=0, length=5, devids=(1,), now=1
+        )
+        directories = [str(tmp_path / "ours"), str(tmp_path / "theirs")]
+        new = f"sqlite://{tmp_path}/new.db"
+        report = await call(capsys, new, *directories)
+        assert {each["fid"] for each in report["lost"]} == {victim[0], cut[0]}
+        assert {(each["fid"], each["found"]) for each in report["other_size"]} == {(cut[0], 0)}
+        assert report["nameless"] == {str(late): [1]}
+        assert report["files"] == len(live["file"]) - 2
+        assert report["next_fid"] == late + 1
+        (store_.directories[2] / "names" / "b" / "000001").write_bytes(b"rubbish")
+        report = await call(capsys, f"sqlite://{tmp_path}/other.db", *directories)
+        assert list(report["damaged"]) == ["dev2"]
+
+
+async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a dead device still says is of then: it is not read."""
+    async with store(f"sqlite://{tmp_path}/lost.db", tmp_path) as store_:
+        scribe = Scribe(store_.metadata, store_.view, store_.nodes)
+        fid = await store_.metadata.write(
+            files.open_upload, dmid=store_.dmid, key=b"k", classid=0, devids=(1, 4), now=1
+        )
+        for devid in (1, 4):
+            store_.put(devid, fid, 3)
+        await store_.metadata.write(
+            files.close_upload, fid, dmid=store_.dmid, key=b"k", classid=0, length=3, devids=(1, 4), now=1
+        )
+        await store_.write_names(scribe)
+        await store_.metadata.write(rows.set_device_state, "h2", 4, DeviceState.DEAD)
+        await store_.metadata.write(replicas.empty_dead_device, 4, limit=9, now=1)
+        await store_.metadata.write(files.delete, store_.dmid, b"k", now=1)
+        await store_.view.refresh()
+        await store_.write_names(scribe)
+        report = await call(
+            capsys, f"sqlite://{tmp_path}/new.db", str(tmp_path / "ours"), str(tmp_path / "theirs"), dry_run=True
+        )
+        assert report["files"] == 0
+        assert not report["rivals"]
+
+
+async def test_a_drill_finds_what_would_not_come_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is otherwise on the devices, a file that they do not know, and one too many, each is told."""
+    monkeypatch.setattr("tawara.cli.drill.PAUSE", 0.0)
+    url = f"sqlite://{tmp_path}/lost.db"
+    async with store(url, tmp_path) as store_:
+        await store_.hand(iter(range(1, 120)))
+        await store_.write_names(Scribe(store_.metadata, store_.view, store_.nodes))
+        live = await store_.live()
+        assert await drilled(capsys, url, sample=2) == (Exit.OK, set(), set(), set(), 0)
+        renamed, deleted, unknown, waiting = (row[0] for row in live["file"][:4])
+        await store_.metadata.write(run, f"UPDATE file SET dkey = 'secretly' WHERE fid = {renamed}")
+        await store_.metadata.write(run, f"DELETE FROM file WHERE fid = {deleted}")
+        await store_.metadata.write(run, f"UPDATE file SET fid = {unknown + 5000} WHERE fid = {unknown}")
+        await store_.metadata.write(run, f"UPDATE file_on SET fid = {unknown + 5000} WHERE fid = {unknown}")
+        await store_.metadata.write(files.rename, store_.dmid, live["file"][3][2], b"in a moment")
+        assert waiting
+        assert await drilled(capsys, url) == (Exit.CORRUPT, {unknown + 5000}, {deleted, unknown}, {renamed}, 1)
+
+
+async def drilled(
+    capsys: pytest.CaptureFixture[str], url: str, **options: Any
+) -> tuple[int, set[int], set[int], set[int], int]:
+    """The exit code; the fids that are missing, too many, and different; how many are not written yet."""
+    capsys.readouterr()
+    code = await asyncio.to_thread(drill, json=True, database=Database(url=url), **options)
+    report = json.loads(capsys.readouterr().out)
+    fids = [{each["fid"] for each in report[name]} for name in ("missing", "surplus")]
+    return code, *fids, {each["is"]["fid"] for each in report["other"]}, report["not_yet_written"]
+
+
+async def run(tx: Transaction, sql: str) -> None:
+    await tx.run(sql)

@@ -1,0 +1,36 @@
+"""What becomes of names and bytes: each found thing has one fate."""
+
+from __future__ import annotations
+
+from tawara.model.names import Facts, Named, Namespace
+from tawara.model.recovery import recover
+
+
+def file(fid: int, *devids: int, length: int = 5) -> Named:
+    return Named(fid, Facts(1, b"k%d" % fid, 0, length), devids)
+
+
+def test_every_fate() -> None:
+    """Restored with the copies that are there; lost without any; deleted where bytes are left; else listed."""
+    namespace = Namespace(
+        files=[file(1, 1, 2), file(2, 1), file(3, 1, 2)],
+        gone={4: (1,), 5: (2,), 9: ()},
+        rivals=[(file(6, 1), 3)],
+        highest_fid=9,
+    )
+    sizes = {1: {1: 5, 3: 4, 4: 9, 6: 5, 8: 1, 9: 1}, 2: {1: 5, 3: 5}}
+    done = recover(namespace, lambda devid, fid: sizes[devid].get(fid), sizes)
+    assert [(each.fid, each.devids) for each in done.files] == [(1, (1, 2)), (3, (2,))]
+    assert [each.fid for each in done.lost] == [2]
+    assert done.deleted == {4: (1,), 9: (1,)}
+    assert done.other_size == [(3, 1, 5, 4)]
+    assert [(each.fid, later) for each, later in done.rivals] == [(6, 3)]
+    assert done.nameless == {8: (1,)}
+
+
+def test_devices_that_were_not_looked_at() -> None:
+    """They are taken to have what they should; nothing is deleted from them."""
+    namespace = Namespace([file(1, 1)], {2: (1,)}, [], 2)
+    done = recover(namespace, lambda devid, fid: None, {}, unseen=frozenset({1}))
+    assert [each.fid for each in done.files] == [1]
+    assert not done.deleted
