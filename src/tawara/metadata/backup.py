@@ -24,7 +24,16 @@ MARGIN: Final = 1_000_000
 _KEYS: Final = ("dkey",)
 _DIGESTS: Final = ("checksum.checksum",)
 _PASSING: Final = frozenset(
-    {"lock", "tawara_note", "tawara_journal", "tawara_pace", "tawara_census", "tawara_reason", "tawara_deleted"}
+    {
+        "lock",
+        "tawara_note",
+        "tawara_journal",
+        "tawara_pace",
+        "tawara_census",
+        "tawara_reason",
+        "tawara_deleted",
+        "tawara_absent",
+    }
 )
 """Tables that say nothing to another database: locks, the state of devices' journals, what is noted anew."""
 _COUNTED: Final = ("fid", "logid")

@@ -147,7 +147,7 @@ class Scribe:
     async def _forget_the_dead(self, due: Due) -> None:
         """Notes for devices that are dead, or are none any more, are for nobody."""
         for devid in due.noted:
-            if not self._view.current.counts_as_replica(devid):
+            if self._view.current.is_lost(devid):
                 while await self._metadata.write(journals.drop_notes, devid, limit=NOTES) == NOTES:
                     pass
 
