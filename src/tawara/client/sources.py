@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tawara.client import journals
 from tawara.client.journals import Fetch
@@ -19,8 +19,11 @@ from tawara.model.names import Merger, Named, Namespace
 
 _URL = re.compile(r"(https?://[^/]+)/dev(\d{1,10})/?")
 _DEVICE = re.compile(r"dev(\d{1,10})")
-AT_ONCE = 64
-"""Sizes asked of nodes at a time."""
+AT_ONCE = 16
+"""Sizes asked of a node at a time."""
+PAUSES = (0.1, 0.5, 2.0)
+"""Seconds after which a node that did not answer is asked again."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,25 @@ class Source:
 def through_node(nodes: NodeClient, origin: str, devid: int) -> Source:
     """A device whose storage node, of whatever kind, answers at `origin`."""
 
-    async def size(fid: int) -> int | None:
-        return await nodes.size(origin + fids.path(devid, fid))
+    fetch_once = journals.through_node(nodes, origin, devid)
 
-    return Source(devid, f"{origin}/dev{devid}", journals.through_node(nodes, origin, devid), size)
+    async def size(fid: int) -> int | None:
+        return await _patiently(lambda: nodes.size(origin + fids.path(devid, fid)))
+
+    async def fetch(path: str) -> bytes | None:
+        return await _patiently(lambda: fetch_once(path))
+
+    return Source(devid, f"{origin}/dev{devid}", fetch, size)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again when a node does not answer: among millions of questions one is lost, and the device is not."""
+    for pause in PAUSES:
+        try:
+            return await ask()
+        except NodeUnreachable:
+            await asyncio.sleep(pause)
+    return await ask()
 
 
 def from_directory(directory: Path, devid: int) -> Source:

@@ -259,7 +259,7 @@ class Scribe:
         heads = [head for head, _ in shelf.tails.values()]
         if any(
             head.generation > claim.generation
-            or (head.generation == claim.generation and (head.tail > claim.tail + 1 or head.round > claim.round))
+            or (head.generation == claim.generation and (head.tail > claim.tail + 1 or head.round > claim.round + 1))
             for head in heads
         ):
             # Someone has put back an older state of the database: what the devices know of later is to count no more.
