@@ -129,7 +129,10 @@ class Together(Generic[W, R]):
                 loop.call_soon_threadsafe(self._arrived, lane, party, answers)
 
         self._under_way[lane] = self._under_way.get(lane, 0) + 1
-        self._lanes.start(lane, travel)
+        try:
+            self._lanes.start(lane, travel)
+        except RuntimeError as error:  # the lanes are closed
+            self._arrived(lane, party, [error] * len(party))
 
     def _arrived(
         self, lane: str, party: list[tuple[W, Callable[[R | Exception], None]]], answers: Sequence[R | Exception]

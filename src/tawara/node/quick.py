@@ -39,7 +39,9 @@ log = structlog.get_logger(__name__)
 _READ_AHEAD: Final = 128 * 1024
 """Bytes of further requests that may wait, per connection, before reading pauses."""
 _PARTY: Final = 64
-"""Most files that one thread stores, or opens, in one turn."""
+"""Most files that one thread stores, or deletes, in one turn."""
+_READS: Final = 16
+"""Most files that one thread opens in one turn."""
 
 
 class QuickDoor:
@@ -54,7 +56,8 @@ class QuickDoor:
         # stored half as many files on a disk that others kept busy; with four, no more than with two (measured).
         self.stores = Together(lanes, partial(arrivals.store, devices), width=2, most=_PARTY)
         self.deletions = Together(lanes, partial(departures.delete, devices), width=2, most=_PARTY)
-        self.reads = Together(lanes, partial(reading.open_files, devices), width=2, most=_PARTY)
+        # Reads of files that are in no cache keep a disk busy only when several wait for it at once.
+        self.reads = Together(lanes, partial(reading.open_files, devices), width=6, most=_READS)
         self.connections: set[QuickConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Event | None = None
@@ -198,7 +201,7 @@ class QuickConnection(asyncio.Protocol):
             self._rest = data[end:]
             self._begin(request, b"")
         elif self._missing <= 0:
-            self._have(request, data[end:] if end else data)
+            self._have(request, data[end:])
         else:
             self._request, self._body = request, [data[end:]]
 

@@ -74,3 +74,14 @@ async def test_work_that_fails_as_a_whole_is_told_to_all(lanes: Lanes) -> None:
     await asyncio.sleep(0)
     cancelled.cancel()
     assert await together.do("dev1", 4) == 4
+
+
+async def test_work_for_closed_lanes_is_refused_and_not_forgotten(lanes: Lanes) -> None:
+    """Whoever asks when the node has stopped is told so, and does not wait for ever."""
+    together: Together[int, int] = Together(lanes, list, width=1, most=1)
+    await together.do("dev1", 1)
+    lanes.close()
+    answers = await asyncio.wait_for(
+        asyncio.gather(*(together.do("dev1", number) for number in range(3)), return_exceptions=True), 10
+    )
+    assert [type(each) for each in answers] == [RuntimeError] * 3
