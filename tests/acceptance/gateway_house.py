@@ -24,6 +24,7 @@ from tawara.model import fid as fids
 from tawara.model.cluster import HashType, HostState, Observation, Observed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
+from tawara.node.paths import IDENTITY
 from tawara.node.server import StorageNode
 
 SECRET = "the secret of the test"
@@ -138,7 +139,7 @@ class House:
             (devid, path.name)
             for devid in range(1, HOSTS + 1)
             for path in self.disk(devid).rglob("*")
-            if path.is_file() and path.name not in ("usage", "health")
+            if path.is_file() and path.name not in ("usage", "health", IDENTITY)
         ]
 
     async def stop_node(self, devid: int) -> None:

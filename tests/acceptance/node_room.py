@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tawara.model.limits import Limits
+from tawara.node.identity import RECORDS
+from tawara.node.paths import IDENTITY
 from tawara.node.server import StorageNode
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -105,12 +107,10 @@ def put(path: str, body: bytes, *headers: str) -> bytes:
 
 
 def files(root: Path) -> set[str]:
-    """Every file below `root`, but the files usage and health, as paths from there."""
-    return {
-        str(each.relative_to(root))
-        for each in root.rglob("*")
-        if not each.is_dir() and each.name not in ("usage", "health")
-    }
+    """Every file below `root`, but those of the node itself, as paths from there."""
+    own = ("usage", "health", IDENTITY)
+    found = {each.relative_to(root) for each in root.rglob("*") if not each.is_dir()}
+    return {str(each) for each in found if each.name not in own and each.parts[0] != RECORDS}
 
 
 def resident(pid: int) -> int:

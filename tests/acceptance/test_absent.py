@@ -107,3 +107,24 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
     until(lambda: set(copies(store, but=1).values()) == {2} and len(copies(store, but=1)) == FILES)
     store.run("host", "trust", "h1")
     assert standings(store) == {1: "trusted", 2: "trusted"}
+
+
+@pytest.mark.timeout(300)
+def test_a_mount_point_without_its_disk(store: Apart) -> None:
+    """A device's disk is away: nothing is written to the empty directory, it is said why, and the files are copied."""
+    device = store.directory / "h1" / "dev1"
+    device.rename(device.with_name("away"))
+    device.mkdir()
+    until(lambda: len(copies(store)) == FILES and set(copies(store).values()) == {2})
+    assert standings(store) == {1: "presumed dead"}
+    told = status(store)
+    assert any("dev1" in problem and "is its disk mounted?" in problem for problem in told["problems"])
+    with Client(store.tracker) as client:
+        for number in range(FILES):
+            client.put(DOMAIN, f"later{number}", b"later")
+    assert list(device.iterdir()) == []
+    device.rmdir()
+    device.with_name("away").rename(device)
+    until(lambda: not standings(store))
+    until(lambda: len(copies(store)) == 2 * FILES and set(copies(store).values()) == {2})
+    assert not [problem for problem in status(store)["problems"] if "dev1" in problem]

@@ -92,6 +92,7 @@ OUTCOMES = {
     "tawara_census": "OK",
     "tawara_status": "OK",
     "tawara_absences": "OK",
+    "tawara_accept": "OK bad_params no_device",
     "tawara_trust": "OK bad_params no_device unknown_host device_not_absent",
     "tawara_delete_device": "OK no_device device_in_use",
     "tawara_removal": "OK bad_params no_domain domain_not_found no_class class_not_found no_host unknown_host no_device"

@@ -11,6 +11,14 @@ TRANSCRIPTS = {
 < OK absences=1&absence1_devid=1&absence1_standing=presumed+dead&absence1_seconds=901&absence1_since=77\
 &absence1_to_queue=1&after=900&brake=
 """,
+    "tawara_accept": """
+> tawara_accept
+< ERR bad_params *
+> tawara_accept device=99
+< ERR no_device *
+> tawara_accept device=1
+< OK
+""",
     "tawara_trust": """
 > tawara_trust
 < ERR bad_params *

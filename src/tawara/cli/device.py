@@ -165,6 +165,26 @@ async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session =
 
 
 @app.command
+async def accept(devid: Devid, /, *, session: Session = DEFAULT) -> None:
+    """Take a device as it shows itself next, whichever disk it was before.
+
+    For a disk that was replaced on purpose: the store does not use a device that has lost its identity, or shows
+    another one. Files that were on the former disk and are not on this one are found missing by `tawara fsck`.
+
+    For example:
+
+        tawara device accept 5
+
+    Parameters
+    ----------
+    devid
+        Its number.
+    """
+    async with session.client() as client:
+        await client.accept_device(devid)
+
+
+@app.command
 async def trust(devid: Devid, /, *, session: Session = DEFAULT) -> None:
     """Say that an absent device will come back: its copies count, however long it takes.
 

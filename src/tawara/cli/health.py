@@ -92,7 +92,7 @@ def _trouble(device: DeviceInfo) -> str | None:
     if device.observed is None:
         return "has not been looked at yet"
     if device.observed is not Observed.WRITEABLE:
-        return f"is alive, but {device.observed}"
+        return f"is alive, but {device.observed}{f': {device.trouble}' if device.trouble else ''}".rstrip(".")
     used = used_share(device)
     return f"is {used:.0%} full" if used is not None and used >= FULL else None
 

@@ -157,6 +157,10 @@ class Administration:
         """The devices that nobody sees. Raises UnknownCommand when the tracker is one of MogileFS."""
         return await self._trackers.ask_for(Absences.read, "tawara_absences")
 
+    async def accept_device(self, devid: int) -> None:
+        """Take a device as it shows itself next, whichever disk it was before. Raises NoDevice."""
+        await self._trackers.ask("tawara_accept", {"device": devid})
+
     async def trust_device(self, devid: int) -> list[int]:
         """Have the copies on an absent device count, for it will come back. Raises NoDevice, DeviceNotAbsent."""
         return await self._trackers.ask_for(_devids, "tawara_trust", {"device": devid})

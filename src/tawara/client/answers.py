@@ -147,6 +147,8 @@ class DeviceInfo:
     """How the disk says it is; None if nobody asks it."""
     mb_asof: int | None = None
     """When it was seen how full it is, unix seconds; None if the tracker does not tell."""
+    trouble: str = ""
+    """Why it cannot be used, as far as the tracker knows."""
 
     @staticmethod
     def read(reply: Reply) -> list[DeviceInfo]:
@@ -163,6 +165,7 @@ class DeviceInfo:
                 utilization=float(busy) if (busy := _text(reply, f"dev{number}_utilization")) else None,
                 health=DiskHealth.read({name: _text(reply, f"dev{number}_{name}") for name in _HEALTH}),
                 mb_asof=_number(reply, f"dev{number}_mb_asof"),
+                trouble=_text(reply, f"dev{number}_trouble"),
             )
             for number in _count(reply, "devices")
         ]

@@ -27,10 +27,13 @@ from tawara.model import errors
 from tawara.model.cluster import HashType
 from tawara.model.health import DiskHealth
 from tawara.model.limits import Limits
+from tawara.wire import identity
 from tawara.wire.head_answer import HeadAnswer
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
+_IDENTITY: Final = 64
+"""Longest id of a device (schema: `tawara_device.identity`)."""
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -42,6 +45,10 @@ class Usage:
     used_kib: int
     health: DiskHealth | None = None
     """How the disk says it is, from nodes of ours with smartctl."""
+    identity: str | None = None
+    """The id by which the device is known again; None if the node tells none."""
+    holds_files: bool = True
+    """False if the node says that there is no file on the device."""
 
     @classmethod
     def parse(cls, text: bytes) -> Usage | None:
@@ -49,7 +56,9 @@ class Usage:
         pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
         values = {name.strip(): value.strip() for name, _, value in pairs}
         total, used = (int(value) if (value := values.get(name, "")).isdecimal() else 0 for name in ("total", "used"))
-        return cls(total, used, DiskHealth.read(values)) if total and used else None
+        shown = values.get("identity", "")[:_IDENTITY] or None
+        holds_files = values.get("holds") != "nothing"
+        return cls(total, used, DiskHealth.read(values), shown, holds_files) if total and used else None
 
 
 class Download:
@@ -233,13 +242,23 @@ class NodeClient:
         async with self._request("GET", url) as answer:
             if answer.status == 404:
                 raise errors.NoSource(f"{url} is not there")
-            _expect(answer, url, 200)
             with _speaking_with(url):
                 text = await answer.content.read(_USAGE_BYTES)
+            if answer.status == 503 and text.strip():  # one of ours says why
+                raise errors.NodeUnreachable(text.decode(errors="replace").strip()[:200])
+            _expect(answer, url, 200)
         usage = Usage.parse(text)
         if usage is None:
             raise errors.NodeUnreachable(f"{url} does not say how much is used and how much there is")
         return usage
+
+    async def identity(self, url: str) -> str | None:
+        """The id in a device's identity file; None if there is none. Raises NodeUnreachable."""
+        try:
+            shown = identity.parse(await self.read(url, limit=_USAGE_BYTES))
+        except errors.NoSource:
+            return None
+        return shown.id if shown else None
 
     # --- digests and utilisation --------------------------------------------------------------------------------------
 

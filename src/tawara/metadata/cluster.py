@@ -23,6 +23,9 @@ from tawara.model.cluster import (
     StorageClass,
 )
 
+ACCEPTING = "accept "
+"""What stands before the devid in the place of an identity that a person has said is to be taken as it comes."""
+
 
 async def load(tx: Transaction, *, min_free_mb: int = 100, default_mindevcount: int = 2) -> Cluster:
     """Everything in one consistent snapshot, without observations.
@@ -53,13 +56,19 @@ async def load(tx: Transaction, *, min_free_mb: int = 100, default_mindevcount: 
         )
     }
     absences = await _absences(tx)
+    identities = await _identities(tx)
     settings = {field: value or "" for field, value in await tx.rows("SELECT field, value FROM server_settings")}
-    return Cluster(domains, hosts, devices, settings, absences=absences, min_free_mb=min_free_mb)
+    return Cluster(domains, hosts, devices, settings, absences=absences, identities=identities, min_free_mb=min_free_mb)
 
 
 async def _absences(tx: Transaction) -> dict[int, Absence]:
     rows = await tx.rows("SELECT devid, standing, seconds, queue_pass, since FROM tawara_absent")
     return {row[0]: Absence(Standing(row[1]), row[2], row[3] is not None, row[4]) for row in rows}
+
+
+async def _identities(tx: Transaction) -> dict[int, str]:
+    rows = await tx.rows("SELECT devid, identity FROM tawara_device")
+    return {devid: identity for devid, identity in rows if not identity.startswith(ACCEPTING)}
 
 
 async def _next(tx: Transaction, column: str, table: str, condition: str = "", *values: object) -> int:

@@ -195,6 +195,8 @@ class Observation:
     """Whether the node refuses a PUT with a wrong Content-MD5, so that a copy needs no reading back."""
     health: DiskHealth | None = None
     """How the disk says it is; None if nobody asks it."""
+    trouble: str | None = None
+    """Why the device cannot be used, for people; None if it can, or nobody knows."""
 
 
 class Standing(StrEnum):
@@ -233,6 +235,8 @@ class Cluster:
     settings: Mapping[str, str] = field(default_factory=dict)
     observed: Mapping[int, Observation] = field(default_factory=dict)
     """By devid. A device that was never observed is missing: it is neither read nor written."""
+    identities: Mapping[int, str] = field(default_factory=dict)
+    """By devid, of devices that have shown one: the id by which the disk is known again."""
     absences: Mapping[int, Absence] = field(default_factory=dict)
     """By devid, of devices that nobody saw lately."""
     min_free_mb: int = 100

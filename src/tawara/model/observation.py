@@ -28,6 +28,8 @@ class Look:
     """How long that took."""
     health: DiskHealth | None = None
     """What the usage file says of the disk."""
+    trouble: str | None = None
+    """Why the device cannot be used, for people."""
 
     @property
     def host_is_silent(self) -> bool:

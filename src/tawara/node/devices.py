@@ -31,6 +31,7 @@ from tawara.node.errors import (
     Reserved,
     as_node_errors,
 )
+from tawara.node.identity import Identities, holds_files
 from tawara.node.incoming import Incoming, Place
 from tawara.node.paths import INCOMING, DevicePath
 from tawara.wire.side_channel import DigestName
@@ -89,6 +90,10 @@ class Usage:
 
     used: int
     available: int
+    identity: str | None = None
+    """The id that the device shows; None if it has none."""
+    holds_files: bool = True
+    """Whether there is any file on it, or was."""
 
     @property
     def total(self) -> int:
@@ -121,13 +126,14 @@ class Devices:
     """The devices below one document root: directories `dev1`, `dev2`... Paths are texts like `/dev1/0/000/f.fid`.
 
     Every method that takes a path raises InvalidPath for a malformed one, NoSuchDevice when there is no such device,
-    and DeviceFailed when the disk does.
+    IdentityLost or ForeignDisk when its disk is not the one that it was, and DeviceFailed when the disk does.
     """
 
     def __init__(self, docroot: Path, *, unnamed_files: bool = True) -> None:
         """`unnamed_files` False never uses O_TMPFILE, as on a file system without it."""
         self.docroot = docroot
         self.unnamed = unnamed_files
+        self.identities = Identities(docroot)
         self._durable: set[tuple[str, ...]] = set()
         """Directories whose own entry is known to be on the disk."""
 
@@ -213,9 +219,14 @@ class Devices:
         if not self.exists(device):
             raise NoSuchDevice
         with as_node_errors():
-            facts = os.statvfs(self.docroot / device)
+            top = self._device(device, insist=True)
+            try:
+                facts, holds = os.fstatvfs(top), holds_files(top)
+            finally:
+                os.close(top)
         used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize // 1024
-        return Usage(used=max(1, used), available=facts.f_bavail * facts.f_frsize // 1024)
+        available = facts.f_bavail * facts.f_frsize // 1024
+        return Usage(max(1, used), available, self.identities.id_of(device), holds)
 
     def sweep(self, *devices: str) -> int:
         """Remove what writers that are no more have left in `~incoming` of `devices`, or of all; the number removed.
@@ -251,12 +262,21 @@ class Devices:
             incoming.commit()
         return True
 
-    def _device(self, device: str, flags: int = os.O_RDONLY) -> int:
-        """Descriptor of the device's top directory, the only place where a symbolic link is followed."""
+    def _device(self, device: str, flags: int = os.O_RDONLY, *, insist: bool = False) -> int:
+        """Descriptor of the device's top directory, the only place where a symbolic link is followed.
+
+        Raises IdentityLost, ForeignDisk when it is not the device's: nothing gets past this that would write there.
+        """
         try:
-            return os.open(self.docroot / device, flags | os.O_DIRECTORY | os.O_CLOEXEC)
+            top = os.open(self.docroot / device, flags | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchDevice from None
+        try:
+            self.identities.check(device, top, insist=insist)
+        except BaseException:
+            os.close(top)
+            raise
+        return top
 
     def parent(self, target: DevicePath) -> AbstractContextManager[int]:
         """Descriptor of the directory that holds `target`, with which it can be synced. Raises NoSuchFile."""

@@ -93,6 +93,18 @@ class Exhausted(UnavailableError):
     """The node has too many files open; try again"""
 
 
+class IdentityLost(UnavailableError):
+    """The device has lost its identity file: is its disk mounted?"""
+
+    hint = "To use the directory as a new device, remove what the document root keeps of it in .tawara."
+
+
+class ForeignDisk(UnavailableError):
+    """The device shows another identity than it had: have disks been swapped?"""
+
+    hint = IdentityLost.hint
+
+
 class DeviceFailed(TawaraError):
     """The device answers with an error"""
 

@@ -11,11 +11,14 @@ from typing import NamedTuple
 
 from tawara.model.limits import NODE_PATH_BYTES
 from tawara.node.errors import InvalidPath, Reserved
+from tawara.wire import identity
 
 _PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
 
 INCOMING = "~incoming"
 """Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
+IDENTITY = identity.FILE
+"""The file of a device by which it is known again; the node writes it, nobody else may."""
 USAGE = "usage"
 """The file of a device that tells how full it is; the node writes it, nobody else may."""
 HEALTH = "health"
@@ -30,8 +33,8 @@ class DevicePath(NamedTuple):
 
     @property
     def reserved(self) -> bool:
-        """Is this the node's own file, which peers may read only?"""
-        return self.names in ((USAGE,), (HEALTH,))
+        """Is this one of the node's own files, which peers may read only?"""
+        return self.names in ((USAGE,), (HEALTH,), (IDENTITY,))
 
 
 def parse(text: str) -> DevicePath:

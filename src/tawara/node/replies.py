@@ -47,7 +47,7 @@ def refusal(error: Exception, method: str, path: str) -> Reply:
     status = error.http if isinstance(error, TawaraError) else 500
     if status == 500:
         log.error("request failed", method=method, path=path, exc_info=error)
-    return text(status, str(error) if isinstance(error, TawaraError) and status < 500 else HTTPStatus(status).phrase)
+    return text(status, str(error) if isinstance(error, TawaraError) and status != 500 else HTTPStatus(status).phrase)
 
 
 def of_file(found: Found, *, wanted: str | None, if_range: str | None, if_modified_since: str | None) -> Reply:

@@ -16,7 +16,7 @@ PERIOD = 10.0
 
 def render(usage: Usage, mount: Mount, now: int, health: str = "") -> str:
     """The lines of the file, sorted by name; sizes in KiB, `use` rounded up as df does. Those of `health` come last."""
-    facts = {
+    facts: dict[str, int | str] = {
         "available": usage.available,
         "device": mount.source,
         "disk": mount.point,
@@ -24,7 +24,10 @@ def render(usage: Usage, mount: Mount, now: int, health: str = "") -> str:
         "total": usage.total,
         "use": f"{-(-100 * usage.used // usage.total)}%",
         "used": usage.used,
+        "holds": "files" if usage.holds_files else "nothing",
     }
+    if usage.identity is not None:
+        facts["identity"] = usage.identity
     return "".join(f"{name}: {value}\n" for name, value in sorted(facts.items())) + health
 
 

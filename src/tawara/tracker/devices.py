@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tawara.metadata import cluster as rows
-from tawara.metadata import drain
+from tawara.metadata import drain, identities
 from tawara.model import errors
 from tawara.model.cluster import DeviceState
 from tawara.model.drain import is_safe
@@ -70,7 +70,9 @@ async def get_devices(tracker: Tracker, call: Call) -> Args:
             f"dev{number}_utilization": "" if busy is None else f"{busy:.2f}",
             f"dev{number}_reject_bad_md5": int(seen.rejects_bad_md5) if seen else "",
         }
-        if call.flag("health") and seen and seen.health:  # ours; who does not ask sees MogileFS's reply
+        if call.flag("health") and seen and seen.trouble:  # ours; who does not ask sees MogileFS's reply
+            reply[f"dev{number}_trouble"] = seen.trouble
+        if call.flag("health") and seen and seen.health:
             reply |= {
                 f"dev{number}_health": seen.health.verdict.value,
                 f"dev{number}_temperature": seen.health.temperature,
@@ -88,6 +90,15 @@ async def set_state(tracker: Tracker, call: Call) -> Args:
     except ValueError:
         raise errors.BadParams from None
     await tracker.metadata.write(rows.set_device_state, host, devid, state)
+    await tracker.view.renew()
+    return {}
+
+
+async def accept(tracker: Tracker, call: Call) -> Args:
+    """Take a `device` as it shows itself next, whichever disk it was before."""
+    if not call.flag("device"):
+        raise errors.BadParams
+    await tracker.metadata.write(identities.accept, call.bounded("device", _LARGEST_DEVID))
     await tracker.view.renew()
     return {}
 

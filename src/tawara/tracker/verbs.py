@@ -87,6 +87,7 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "tawara_removal": removal.tawara_removal,
         "tawara_remove_setting": removal.tawara_remove_setting,
         "tawara_status": oversight.tawara_status,
+        "tawara_accept": devices.accept,
         "tawara_trust": absences.trust,
         "update_class": domains.update_class,
         "update_host": hosts.update_host,

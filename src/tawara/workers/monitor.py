@@ -15,8 +15,8 @@ from functools import partial
 
 import structlog
 
-from tawara.client.nodes import NodeClient
-from tawara.metadata import absences
+from tawara.client.nodes import NodeClient, Usage
+from tawara.metadata import absences, identities
 from tawara.metadata import cluster as rows
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -25,6 +25,7 @@ from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
 from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
 from tawara.model.health import DiskHealth
 from tawara.model.observation import Look
+from tawara.wire import identity
 
 log = structlog.get_logger(__name__)
 
@@ -175,7 +176,7 @@ class Monitor:
         look = await self._look(host, first)
         if look.host_is_silent:
             for device in devices:
-                self._conclude(device, Observed.UNREACHABLE)
+                self._conclude(device, Observed.UNREACHABLE, trouble=look.trouble)
             return
         await asyncio.gather(
             self._examine(cluster, host, first, look),
@@ -188,10 +189,32 @@ class Monitor:
             async with asyncio.timeout(PATIENCE):
                 usage = await self._nodes.usage(_url(host, device, "usage", get=True))
         except (NodeUnreachable, NoSource, TimeoutError) as error:
-            log.debug("monitor: no usage", device=device.devid, reason=str(error) or "no answer in time")
-            return Look(None, time.monotonic() - began)
+            trouble = str(error) or "no answer in time"
+            log.debug("monitor: no usage", device=device.devid, reason=trouble)
+            return Look(None, time.monotonic() - began, trouble=trouble)
         taken = time.monotonic() - began
+        if (stranger := await self._recognise(host, device, usage)) is not None:
+            return Look(None, 0.0, trouble=stranger)
         return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), taken, usage.health)
+
+    async def _recognise(self, host: Host, device: Device, usage: Usage) -> str | None:
+        """What is wrong with the identity of a device, None if nothing; a node that has no identities has none wrong.
+
+        Never written to is a device that had an identity and shows none, or another.
+        """
+        known, shown = self._view.current.identities.get(device.devid), usage.identity
+        if shown is None and known is not None:  # served by another program than before, which may be right
+            try:
+                shown = await self._nodes.identity(_url(host, device, identity.FILE, get=True))
+            except NodeUnreachable as error:
+                return str(error)
+            if shown is None:
+                return "it shows no identity, and had one: is its disk mounted?"
+        if shown == known or shown is None:
+            return None
+        return await self._metadata.write(
+            identities.recognise, device.devid, shown, empty=not usage.holds_files
+        )  # fmt: skip
 
     async def _look_and_examine(self, cluster: Cluster, host: Host, device: Device) -> None:
         await self._examine(cluster, host, device, await self._look(host, device))
@@ -218,14 +241,16 @@ class Monitor:
                 if wrote and before is not Observed.WRITEABLE:
                     rejects = await self._rejects_bad_md5(host, device)
         state = observation.judge(answered=look.usage is not None, testable=testable, wrote=wrote, before=before)
-        self._conclude(device, state, rejects_bad_md5=rejects)
+        self._conclude(device, state, rejects_bad_md5=rejects, trouble=look.trouble)
 
-    def _conclude(self, device: Device, state: Observed, *, rejects_bad_md5: bool = False) -> None:
+    def _conclude(
+        self, device: Device, state: Observed, *, rejects_bad_md5: bool = False, trouble: str | None = None
+    ) -> None:
         before = self._seen.get(device.devid)
         if before is None or before.state is not state:
             say = log.warning if state is Observed.UNREACHABLE else log.info
-            say("device observed", device=device.devid, state=str(state))
-        self._seen[device.devid] = Observation(state, rejects_bad_md5=rejects_bad_md5)
+            say("device observed", device=device.devid, state=str(state), **({"reason": trouble} if trouble else {}))
+        self._seen[device.devid] = Observation(state, rejects_bad_md5=rejects_bad_md5, trouble=trouble)
 
     async def _write_test(self, host: Host, device: Device) -> bool:
         """Whether a small file can be written to the device and read back."""

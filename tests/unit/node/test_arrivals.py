@@ -12,7 +12,8 @@ from tawara.node import departures
 from tawara.node.arrivals import SmallFile, store
 from tawara.node.devices import Devices
 from tawara.node.errors import DeviceFailed, DeviceFull, InTheWay, InvalidPath, NoSuchFile, Reserved, WrongDigest
-from tawara.node.paths import INCOMING
+from tawara.node.identity import RECORDS
+from tawara.node.paths import IDENTITY, INCOMING
 
 
 def path(number: int, directory: int = 0) -> str:
@@ -20,7 +21,9 @@ def path(number: int, directory: int = 0) -> str:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {f"/{each.relative_to(root)}": each.read_bytes() for each in root.rglob("*") if not each.is_dir()}
+    """All files but those by which a device is known again."""
+    found = (each for each in root.rglob("*") if not each.is_dir() and RECORDS not in each.parts)
+    return {f"/{each.relative_to(root)}": each.read_bytes() for each in found if each.name != IDENTITY}
 
 
 def descriptors() -> int:
@@ -31,7 +34,9 @@ def descriptors() -> int:
 def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
     """One device, on a file system with and without O_TMPFILE."""
     (tmp_path / "dev1").mkdir()
-    return Devices(tmp_path, unnamed_files=request.param)
+    made = Devices(tmp_path, unnamed_files=request.param)
+    made.usage("dev1")  # now it has its identity
+    return made
 
 
 @pytest.fixture

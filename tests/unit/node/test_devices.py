@@ -20,7 +20,8 @@ from tawara.node.errors import (
     WrongDigest,
     WrongSize,
 )
-from tawara.node.paths import INCOMING
+from tawara.node.identity import RECORDS
+from tawara.node.paths import IDENTITY, INCOMING
 
 PATH = "/dev1/0/000/000/0000000001.fid"
 
@@ -29,7 +30,9 @@ PATH = "/dev1/0/000/000/0000000001.fid"
 def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
     """One device, on a file system with and without O_TMPFILE."""
     (tmp_path / "dev1").mkdir()
-    return Devices(tmp_path, unnamed_files=request.param)
+    made = Devices(tmp_path, unnamed_files=request.param)
+    made.usage("dev1")  # now it has its identity
+    return made
 
 
 def put(devices: Devices, data: bytes, path: str = PATH) -> None:
@@ -50,7 +53,9 @@ def delete(devices: Devices, path: str) -> None:
 
 
 def files(root: Path) -> list[str]:
-    return sorted(str(each.relative_to(root)) for each in root.rglob("*") if not each.is_dir())
+    """All files but those by which a device is known again."""
+    found = (each.relative_to(root) for each in root.rglob("*") if not each.is_dir() and each.name != IDENTITY)
+    return sorted(str(each) for each in found if each.parts[0] != RECORDS)
 
 
 def test_a_committed_file_is_there(devices: Devices) -> None:

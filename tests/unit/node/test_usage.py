@@ -20,9 +20,10 @@ MOUNTS = """\
 
 def test_the_lines_of_the_file() -> None:
     """Sorted names, KiB, and a share rounded up as df does."""
-    text = render(Usage(used=1001, available=2999), Mount((8, 17), "/dev/sdb1", "/mnt"), 1700000000)
+    text = render(Usage(1001, 2999, "an-id", holds_files=False), Mount((8, 17), "/dev/sdb1", "/mnt"), 1700000000)
     assert text == (
-        "available: 2999\ndevice: /dev/sdb1\ndisk: /mnt\ntime: 1700000000\ntotal: 4000\nuse: 26%\nused: 1001\n"
+        "available: 2999\ndevice: /dev/sdb1\ndisk: /mnt\nholds: nothing\nidentity: an-id\ntime: 1700000000\n"
+        "total: 4000\nuse: 26%\nused: 1001\n"
     )
 
 
