@@ -70,8 +70,12 @@ class Gate:
         assert task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError):
+        try:
             there_reader, there_writer = await asyncio.open_connection(*self._target)
+        except OSError:  # the node is away
+            writer.close()
+            return
+        with contextlib.suppress(OSError):
             silent = asyncio.Event()
             try:
                 back = asyncio.create_task(self._answers(there_reader, writer, silent))

@@ -30,12 +30,15 @@ class Cluster:
 
     def __init__(self, home: House, gates: dict[str, Gate], stack: AsyncExitStack) -> None:
         self.home, self.gates, self._stack = home, gates, stack
+        self.presume_dead = 900
+        """Seconds after which the workers presume that a device is dead."""
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """A process of workers; killed at the end if it is still there."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.probe.worker_process", str(self.home.directory / "tawara.db"),
+            str(self.presume_dead),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -1,6 +1,7 @@
-"""The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE`.
+"""The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE [SECONDS]`.
 
-DATABASE is the path of an SQLite file or a URL. Leases are short, and uploads are given up soon when
+DATABASE is the path of an SQLite file or a URL. A device that is absent for so many seconds is presumed dead, 900
+unless said otherwise. Leases are short, and uploads are given up soon when
 TAWARA_PROBE_UPLOAD_OPEN says after how many seconds.
 """
 
@@ -15,6 +16,7 @@ from tawara.client.nodes import NodeClient
 from tawara.metadata.bell import Bells
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
+from tawara.model.absence import Rules
 from tawara.model.limits import Limits
 from tawara.workers.monitor import Monitor
 from tawara.workers.service import Workers
@@ -22,14 +24,14 @@ from tawara.workers.service import Workers
 UPLOAD_OPEN = "TAWARA_PROBE_UPLOAD_OPEN"
 
 
-async def work(database: str) -> None:
+async def work(database: str, rules: Rules) -> None:
     """Work with short leases until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     metadata = await open_metadata(database if ":" in database else f"sqlite://{database}")
     upload_open = int(os.environ.get(UPLOAD_OPEN, Limits().upload_open))
     async with NodeClient() as nodes:
-        view = ClusterView(metadata, min_free_mb=1)
+        view = ClusterView(metadata, min_free_mb=1, rules=rules)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
         workers = Workers(
             metadata,
@@ -54,4 +56,5 @@ async def work(database: str) -> None:
 if __name__ == "__main__":
     # Nobody reads standard output after the word `ready`; a pipe that is full would hold us up.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    asyncio.run(work(sys.argv[1]))
+    rules = Rules(after=int(sys.argv[2])) if len(sys.argv) > 2 else Rules()
+    asyncio.run(work(sys.argv[1], rules))

@@ -85,4 +85,5 @@ async def delete_device(tx: Transaction, devid: int) -> None:
     removal = of_device(await device(tx, devid))
     if removal.refusal is not None:
         raise removal.refusal("; ".join(removal.sentences))
-    await tx.run("DELETE FROM device WHERE devid = ?", devid)
+    for table in ("device", "tawara_absent", "tawara_device"):
+        await tx.run(f"DELETE FROM {table} WHERE devid = ?", devid)
