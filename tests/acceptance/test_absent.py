@@ -94,7 +94,7 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
     for name in ("node1", "node2"):
         store.daemons[name].kill()
     until(lambda: len(standings(store)) == 4)
-    until(lambda: all(each["seconds"] > 6 for each in status(store)["absences"]))
+    until(lambda: all(each["seconds"] == 4 for each in status(store)["absences"]))
     told = status(store)
     assert {each["standing"] for each in told["absences"]} == {"suspect"}
     assert "2 of 4 hosts" in told["brake"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import localtime, strftime
 
 from tawara.client import AsyncClient
 from tawara.client.answers import Absences
 from tawara.model import errors
 from tawara.model.cluster import Absence, Standing
+from tawara.model.spans import span
 
 
 async def ask(client: AsyncClient) -> Absences:
@@ -33,9 +35,9 @@ def _sentence(standing: Standing, devices: Mapping[int, Absence], absences: Abse
     names = _names(sorted(devices))
     match standing:
         case Standing.SUSPECT:
-            longest = _minutes(max(each.seconds for each in devices.values()))
-            then = f"presumed dead after {_minutes(absences.after)}" if absences.after else "never presumed dead"
-            return f"{names}: suspect, nobody has seen it for {longest}; {then}"
+            since = strftime("%H:%M on %A", localtime(min(each.since for each in devices.values())))
+            then = f"presumed dead after {span(absences.after)}" if absences.after else "never presumed dead"
+            return f"{names}: suspect, nobody has seen it since {since}; {then}"
         case Standing.PRESUMED_DEAD:
             undo = f"`tawara device trust {min(devices)}` undoes it"
             return f"{names}: presumed dead, its files are being copied elsewhere; {undo}"
@@ -47,7 +49,3 @@ def _sentence(standing: Standing, devices: Mapping[int, Absence], absences: Abse
 
 def _names(devids: Sequence[int]) -> str:
     return ", ".join(f"dev{devid}" for devid in devids)
-
-
-def _minutes(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

@@ -50,26 +50,28 @@ def judge(cluster: Cluster, elapsed: Mapping[int, int], rules: Rules) -> dict[in
     due: list[int] = []
     for devid in unseen:
         was_absent = cluster.absences.get(devid)
-        absent = _counted(was_absent, elapsed.get(devid, 0))
+        absent = _counted(was_absent, elapsed.get(devid, 0), rules.after)
         if absent != was_absent:
             changes[devid] = absent
-        if absent.standing in _COUNTED and 0 < rules.after <= absent.seconds:
+        if _is_due(absent, rules):
             due.append(devid)
     if due and brake(cluster, rules) is None:
         changes.update({devid: _presumed(changes.get(devid) or cluster.absences[devid]) for devid in due})
     return changes
 
 
-def worth_reporting(cluster: Cluster) -> bool:
-    """Whether `judge` could change anything: nothing is written while nothing is amiss."""
+def worth_reporting(cluster: Cluster, rules: Rules) -> bool:
+    """Whether `judge` could change anything: nothing is written while nothing is amiss, or a brake holds for long."""
     seen = _seen(cluster)
     for devid, was in cluster.absences.items():
         if not cluster.can_read_from(devid) or (devid in seen and _seen_again(was) != was):
             return True
     if majority_is_silent(cluster):
         return False
-    absences = cluster.absences
-    return any(devid not in absences or absences[devid].standing in _COUNTED for devid in _unseen(cluster))
+    unseen = [cluster.absences.get(devid) for devid in _unseen(cluster)]
+    if any(was is None or _counted(was, LONGEST_STEP, rules.after) != was for was in unseen):
+        return True
+    return any(was is not None and _is_due(was, rules) for was in unseen) and brake(cluster, rules) is None
 
 
 def brake(cluster: Cluster, rules: Rules) -> str | None:
@@ -117,12 +119,17 @@ def _seen_again(was: Absence) -> Absence | None:
             return replace(was, standing=Standing.RETURNED, seconds=0, to_queue=True)
 
 
-def _counted(was: Absence | None, elapsed: int) -> Absence:
+def _counted(was: Absence | None, elapsed: int, enough: int) -> Absence:
+    """The absence some seconds later; no more of them are counted than are `enough`."""
     if was is None:
         return Absence(Standing.SUSPECT)
-    if was.standing not in _COUNTED:
+    if was.standing not in _COUNTED or was.seconds >= enough:
         return was
-    return replace(was, seconds=was.seconds + min(max(0, elapsed), LONGEST_STEP))
+    return replace(was, seconds=min(enough, was.seconds + min(max(0, elapsed), LONGEST_STEP)))
+
+
+def _is_due(absent: Absence, rules: Rules) -> bool:
+    return absent.standing in _COUNTED and 0 < rules.after <= absent.seconds
 
 
 def _presumed(was: Absence) -> Absence:

@@ -218,7 +218,7 @@ class Absence:
 
     standing: Standing
     seconds: int = 0
-    """For how long it was observed to be absent."""
+    """For how long it was observed to be absent, as far as it matters."""
     to_queue: bool = False
     """Whether files of it are yet to be queued for replication."""
     since: int = 0

@@ -304,7 +304,7 @@ class Monitor:
     async def _report_absences(self) -> None:
         """Tell the others which devices that they may miss are seen here, and which are not."""
         seen = self._view.current
-        if not absence.worth_reporting(seen):
+        if not absence.worth_reporting(seen, self._view.rules):
             return
         changed = await self._metadata.write(absences.report, seen, self._view.rules)
         if not changed:

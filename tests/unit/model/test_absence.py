@@ -104,6 +104,14 @@ def test_a_switch_that_fails_is_not_ten_disks_that_die() -> None:
     assert dead(watch(one_is_back, 10)) == {3, 4}
 
 
+def test_nothing_is_written_while_a_brake_holds_for_long() -> None:
+    """What is due and held back is not counted any further, until the brake lets go."""
+    held = watch(unseen(cluster(FIVE_HOSTS), 1, 2, 3, 4), 100)
+    assert not worth_reporting(held, RULES)
+    assert worth_reporting(held, replace(RULES, hosts=0.5))
+    assert not worth_reporting(watch(held, 5, rules=replace(RULES, after=0)), replace(RULES, after=0))
+
+
 def test_the_share_of_the_bytes() -> None:
     """Many disks in many hosts: no host is absent, and yet too much is."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1, 3, 5), 1000, rules=replace(RULES, bytes=0.25))
@@ -115,7 +123,7 @@ def test_nothing_happens_while_most_hosts_are_silent() -> None:
     """A process that is cut off from most hosts does not even count."""
     whole = unseen(cluster(FIVE_HOSTS), *range(1, 7))
     assert majority_is_silent(whole)
-    assert not worth_reporting(whole)
+    assert not worth_reporting(whole, RULES)
     assert judge(whole, {}, Rules(after=1, hosts=1.0, bytes=1.0)) == {}
     assert "3 of 5 hosts" in (brake(whole, RULES) or "")
 
@@ -127,7 +135,7 @@ def test_what_people_decide_comes_first(state: DeviceState) -> None:
     declared = replace(whole, devices={**whole.devices, 1: replace(whole.devices[1], state=state)})
     assert dead(declared) == set()
     assert declared.counts_as_replica(1) is (state is DeviceState.DOWN)
-    assert worth_reporting(declared)
+    assert worth_reporting(declared, RULES)
     assert after(declared, judge(declared, {}, RULES)).absences == {}
 
 
@@ -153,7 +161,7 @@ def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | 
             assert trusted is not None
             seen = replace(seen, absences={**seen.absences, trusted: Absence(Standing.TRUSTED)})
         changes = judge(seen, dict.fromkeys(seen.absences, elapsed), rules)
-        assert worth_reporting(seen) or not changes
+        assert worth_reporting(seen, rules) or not changes
         now = after(seen, changes)
         new = dead(now) - dead(seen)
         if new:
