@@ -300,12 +300,14 @@ async def test_nginx_stops_with_the_gateway(tmp_path: Path) -> None:
 SERVE = """
 import asyncio, structlog, sys
 from pathlib import Path
+import structlog
 from tests.acceptance.gateway_house import house
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     async with house(Path(sys.argv[1]), nginx=True) as one:
         print(one.front.pid, flush=True)
         await asyncio.Event().wait()
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 asyncio.run(main())
 """
 

@@ -21,7 +21,7 @@ def test_first_run_makes_all_and_everything_answers(tmp_path: Path) -> None:
         assert stat.S_IMODE((directory / "secret.key").stat().st_mode) == 0o600
         assert stat.S_IMODE((directory / "tawara.db").stat().st_mode) == 0o600
         assert "# " in (directory / "tawara.toml").read_text()
-        assert sorted(each.name for each in (directory / "devices").iterdir()) == ["dev1", "dev2", "dev3", "dev4"]
+        assert sorted(each.name for each in (directory / "devices").glob("dev*")) == ["dev1", "dev2", "dev3", "dev4"]
         with socket.create_connection(("127.0.0.1", int(one.tracker.rpartition(":")[2])), 5) as line:
             line.sendall(b"noop\r\n")
             assert line.recv(100) == b"OK \r\n"
