@@ -18,7 +18,7 @@ from tests.acceptance.daemons import DOMAIN, Apart, apart
 from tests.acceptance.store import TAWARA
 
 FILES = 30
-PATIENCE = 90.0
+PATIENCE = 150.0
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[Apart]:
     """Four hosts, a tracker and workers, and files that have their two copies."""
     with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db", nodes=4, processes=1) as started:
         with (tmp_path / "tawara.toml").open("a") as configuration:
-            configuration.write("[care]\npresume_dead = 4\n")
+            configuration.write("[care]\npresume_dead = 8\n")
         del started.daemons["gateway"]
         for name in ("tracker", "node1", "node2", "node3", "node4"):
             started.daemons[name].start()
@@ -67,18 +67,18 @@ def standings(store: Apart) -> dict[int, str]:
     return {each["devid"]: each["standing"] for each in status(store)["absences"]}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_node_dies_and_returns(store: Apart) -> None:
     """A killed node's files are copied again by themselves; when it is back, the copies too many go by themselves."""
     affected = set(copies(store)) - {name for name, count in copies(store, but=1).items() if count == 2}
     assert affected
     store.daemons["node1"].kill()
     until(lambda: set(copies(store, but=1).values()) == {2} and len(copies(store, but=1)) == FILES)
+    until(lambda: standings(store) == dict.fromkeys((1, 2), "presumed dead"))  # a slow machine may miss others, too
     told = status(store)
-    assert {each["devid"]: each["standing"] for each in told["absences"]} == dict.fromkeys((1, 2), "presumed dead")
     assert any("presumed dead" in problem and "trust" in problem for problem in told["problems"])
     assert {device["devid"]: device["state"] for device in told["devices"]}[1] == "alive"
-    assert sum(copies(store).values()) == 2 * FILES + len(affected)
+    until(lambda: sum(copies(store).values()) == 2 * FILES + len(affected))
     with Client(store.tracker) as client:
         assert all(client.get(DOMAIN, f"k{number}") == b"content %d" % number for number in range(FILES))
     store.daemons["node1"].start()
@@ -87,14 +87,14 @@ def test_a_node_dies_and_returns(store: Apart) -> None:
         assert all(client.get(DOMAIN, f"k{number}") == b"content %d" % number for number in range(FILES))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_most_nodes_die_at_once(store: Apart) -> None:
     """When two of four hosts vanish together nothing is copied, and it is said why; with one back, the other is."""
     before = copies(store)
     for name in ("node1", "node2"):
         store.daemons[name].kill()
     until(lambda: len(standings(store)) == 4)
-    until(lambda: all(each["seconds"] == 4 for each in status(store)["absences"]))
+    until(lambda: all(each["seconds"] == 8 for each in status(store)["absences"]))
     told = status(store)
     assert {each["standing"] for each in told["absences"]} == {"suspect"}
     assert "2 of 4 hosts" in told["brake"]
@@ -109,14 +109,14 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
     assert standings(store) == {1: "trusted", 2: "trusted"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_mount_point_without_its_disk(store: Apart) -> None:
     """A device's disk is away: nothing is written to the empty directory, it is said why, and the files are copied."""
     device = store.directory / "h1" / "dev1"
     device.rename(device.with_name("away"))
     device.mkdir()
     until(lambda: len(copies(store)) == FILES and set(copies(store).values()) == {2})
-    assert standings(store) == {1: "presumed dead"}
+    until(lambda: standings(store) == {1: "presumed dead"})
     told = status(store)
     assert any("dev1" in problem and "is its disk mounted?" in problem for problem in told["problems"])
     with Client(store.tracker) as client:
