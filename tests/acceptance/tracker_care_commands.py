@@ -24,7 +24,7 @@ TRANSCRIPTS = {
 < OK key=fsck_host&value=*
 > fsck_status
 < OK running=1&host=*&max_fid_checked=0&policy_only=0&end_fid=3&start_time=*&stop_time=0&current_time=*\
-&max_logid=0&queued=0&stalled=0
+&max_logid=0&queued=0&stalled=0&*
 """,
     "fsck_start: not beside a rebalance": f"""
 ! SETTING rebal_host elsewhere
@@ -38,21 +38,17 @@ TRANSCRIPTS = {
 < OK
 ! TURN fsck
 > fsck_status
-< OK running=1&*&max_fid_checked=2&*&end_fid=3&*&queued=2&stalled=0
+< OK running=1&*&max_fid_checked=2&*&end_fid=3&*&queued=2&stalled=0&*
 > fsck_stop
 < OK
 > fsck_status
-< OK running=0&host=&max_fid_checked=0&*&queued=0&stalled=0
+< OK running=0&host=&max_fid_checked=0&*&queued=0&stalled=0&*
 ! ERRAND 1 1 - -
 ! SETTING fsck_highest_fid_checked 1
 > fsck_start
 < OK
 > server_setting key=fsck_start_fid
 < OK key=fsck_start_fid&value=1
-! SETTING tawara_fsck_turn 0
-! TURN fsck
-> fsck_status
-< OK running=1&*&max_fid_checked=3&*&queued=3&stalled=0
 ! SETTING tawara_fsck_turn 0
 ! TURN fsck
 > fsck_status
@@ -67,24 +63,24 @@ TRANSCRIPTS = {
 < OK
 > fsck_status
 < OK running=0&host=&max_fid_checked=0&policy_only=0&end_fid=0&start_time=0&stop_time=1*&current_time=*\
-&max_logid=0&queued=0&stalled=0
+&max_logid=0&queued=0&stalled=0&*
 """,
     "fsck_reset": """
 ! STORE a b c
 ! FSCK_LOG 1 MISS 2
 ! SETTING fsck_sum_evcount_POVI 5
 > fsck_status
-< OK *&max_logid=1&queued=0&stalled=0&num_MISS=1&num_POVI=5
+< OK *&max_logid=1&queued=0&stalled=0&*num_MISS=1&num_POVI=5
 > fsck_reset policy_only=1&startpos=2
 < OK
 > fsck_status
 < OK running=0&host=&max_fid_checked=2&policy_only=1&end_fid=3&start_time=0&stop_time=0&current_time=*\
-&max_logid=1&queued=0&stalled=0
+&max_logid=1&queued=0&stalled=0&*
 > fsck_start
 < OK
 ! TURN fsck
 > fsck_status
-< OK *&max_fid_checked=3&policy_only=1&*&queued=1&stalled=0
+< OK *&max_fid_checked=3&policy_only=1&*&queued=1&stalled=0&*
 > fsck_reset
 < OK
 > fsck_status
@@ -97,7 +93,7 @@ TRANSCRIPTS = {
 ! FSCK_LOG 1 MISS 3
 ! FSCK_LOG 1 GONE -
 > fsck_status
-< OK *&max_logid=3&queued=0&stalled=0&num_GONE=1&num_MISS=6
+< OK *&max_logid=3&queued=0&stalled=0&*num_GONE=1&num_MISS=6
 """,
     "fsck_getlog": """
 > fsck_getlog
@@ -245,5 +241,30 @@ TRANSCRIPTS = {
 < OK
 > rebalance_status
 {NO_STATE}
+""",
+    # --- ours: emptying devices, and the scrub ------------------------------------------------------------------------
+    "drain_device": """
+> drain_device
+< ERR bad_params *
+> drain_device device=9
+< ERR no_device *
+> drain_device device=1
+< OK
+> drain_status
+< OK devices=1&current_time=*&dev1_devid=1&*
+> drain_device device=1&undo=1
+< OK
+> drain_status
+< OK devices=0&current_time=*
+> set_state host=one&device=2&state=dead
+< OK
+> drain_device device=2
+< ERR state_too_high *
+""",
+    "scrub_status": """
+> scrub_status
+< OK period=*&began=*&max_fid_checked=0&*
+> scrub_getlog
+< OK row_count=0
 """,
 }
