@@ -102,7 +102,9 @@ def guest_files(guest: Guest) -> dict[str, Node]:
         tree["root/.ssh"] = directory(0o700)
         tree["root/.ssh/authorized_keys"] = file("".join(f"{key}\n" for key in guest.authorized_keys), 0o600)
     if lines := mounts(guest):
-        tree["etc/fstab"] = file("LABEL=tawara-root / ext4 defaults,noatime 0 1\n" + lines)
+        # systemd gives a disk 90 s to appear, which is not enough for a guest without KVM on a host under load.
+        patient = lines.replace("ext4 defaults,nofail ", "ext4 defaults,nofail,x-systemd.device-timeout=15min ")
+        tree["etc/fstab"] = file("LABEL=tawara-root / ext4 defaults,noatime 0 1\n" + patient)
         tree |= {place: directory() for place in mount_points(guest)}
     given = {file.path for file in guest.files}
     for name in guest.services:
@@ -145,7 +147,7 @@ DEBIAN12 = Recipe(
         *("iproute2", "ca-certificates", "e2fsprogs"),
     ),
     kernel="linux-image-cloud-amd64",
-    release=1,
+    release=2,
     shape=shape,
     guest_files=guest_files,
     identity=identity,
