@@ -179,3 +179,19 @@ def test_a_service_manager_is_told(tmp_path: Path) -> None:
         manager.settimeout(10)
         store.daemons["tracker"].start({"NOTIFY_SOCKET": str(tmp_path / "manager")})
         assert manager.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mysql"], indirect=True)
+@pytest.mark.parametrize("room", ["tracker", "workers", "gateway"])
+def test_a_clock_that_is_wrong(tmp_path: Path, database: str, room: str) -> None:
+    """Who shares leases with others does not start with a clock an hour ahead of the database's, and says so."""
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    store = Apart(tmp_path, database)
+    ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1"}
+    refused = subprocess.run(
+        [*TAWARA, *store.daemons[room].arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, **ahead},
+    )  # fmt: skip
+    assert refused.returncode == 2, refused.stderr
+    assert "ahead of the database's" in refused.stderr
+    assert "Traceback" not in refused.stderr

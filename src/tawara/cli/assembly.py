@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address
 from tawara.client.nodes import NodeClient
-from tawara.metadata import uploads
+from tawara.metadata import clock, uploads
 from tawara.metadata.bell import Bells
 from tawara.metadata.fid_locks import open_locks
 from tawara.metadata.open import open_metadata
@@ -150,6 +150,7 @@ async def _start_what_knows_names(
         password_file=store.directory / password_file if password_file else None,
     )
     stack.push_async_callback(metadata.close)
+    await clock.check(metadata)
     await metadata.write(uploads.count_beyond_files)
     if own_node is not None:
         ip, port = own_node.http_address

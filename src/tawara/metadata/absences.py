@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from tawara.metadata import clock
 from tawara.metadata import cluster as rows
 from tawara.metadata.contract import Transaction
 from tawara.model import absence, errors
@@ -29,7 +30,7 @@ _MOST_URGENCIES = 20
 async def report(tx: Transaction, seen: Cluster, rules: Rules) -> list[int]:
     """Take down what one process has observed, and presume dead what is due; the devices of which anything changed."""
     await rows.alone(tx)
-    now = await _now(tx)
+    now = await clock.now(tx)
     counted = {
         row[0]: (row[1], Absence(Standing(row[2]), row[3], row[4] is not None, row[5]))
         for row in await tx.rows(
@@ -141,9 +142,3 @@ async def _advance(tx: Transaction, devid: int, standing: Standing, pass_: int, 
 async def _full(tx: Transaction, most: int) -> bool:
     row = await tx.row("SELECT COUNT(*) FROM (SELECT fid FROM file_to_replicate LIMIT ?) waiting", most)
     return row is not None and row[0] >= most
-
-
-async def _now(tx: Transaction) -> int:
-    row = await tx.row(f"SELECT {tx.dialect.unix_now}")
-    assert row
-    return int(row[0])

@@ -22,6 +22,9 @@ from tests.probe.cluster import isolation
 from tests.probe.cluster.faults import FAULTS, Fault
 from tests.probe.cluster.probing import SHOWN, Result, probe_all
 
+WIDTH = 150
+"""Columns that the table has at least, in a file, too."""
+
 
 def main() -> int:
     """See the module."""
@@ -74,7 +77,8 @@ def _inside(wanted: list[Fault], options: argparse.Namespace) -> int:
 
     results = asyncio.run(probe_all(wanted, options.engine, options.directory, report))
     if not options.json:
-        Console().print(_table(results, options.engine))
+        console = Console()
+        Console(width=max(console.width, WIDTH)).print(_table(results, options.engine))
     return not all(result.good for result in results)
 
 

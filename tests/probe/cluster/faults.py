@@ -244,19 +244,29 @@ async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
-@fault("a clock is an hour ahead", seconds=25)
+@fault("a clock is an hour ahead", seconds=5, server=True)
 async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
-    """That of the machine with the second tracker, its workers and its gateway."""
+    """That of the machine with the second tracker, its workers and its gateway, when they start: they have to refuse.
+
+    With SQLite nobody can tell, for there is no other clock.
+    """
     names = ("tracker2", "workers2", "gateway2")
     library = next(Path("/").glob(CLOCK[1:]))
     scene.machines.kill(*names)
     ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1",
              "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "FAKETIME_DISABLE_SHM": "1"}  # fmt: skip
-    await scene.machines.start_daemons(*names, environment=ahead)
+    for name in names:
+        try:
+            await scene.machines.start_daemons(name, environment=ahead)
+        except AssertionError as refused:
+            if "ahead of the database" not in str(refused):
+                raise
+        else:
+            raise AssertionError(f"{name} starts with a clock an hour ahead")
+    scene.notes.append("its daemons refuse to start")
     try:
         yield
     finally:
-        scene.machines.kill(*names)
         await scene.machines.start_daemons(*names)
 
 
