@@ -22,13 +22,14 @@ from tests.acceptance.cluster import Cluster, run
 def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A store of two hosts with workers, which the commands find by TAWARA_TRACKERS."""
     # What the store says must not come between what the commands say.
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         with run(tmp_path_factory.mktemp("store"), workers=True) as started:
             monkeypatch.setenv("TAWARA_TRACKERS", started.trackers)
             yield started
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
 
 
 def _fill(store: Cluster, count: int) -> list[int]:

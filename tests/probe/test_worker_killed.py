@@ -102,6 +102,7 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
             return gates[host].port
 
         home = await stack.enter_async_context(house(directory, layout, look=False, door=door))
+        await home.monitor.look_again()  # the devices are known before files are on them, as in any store
         yield Cluster(home, gates, stack)
 
 
