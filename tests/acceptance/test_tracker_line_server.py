@@ -327,7 +327,7 @@ GARBAGE = st.lists(
 
 
 async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
-    here: House, capsys: pytest.CaptureFixture[str]
+    here: House, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever bytes come, each line gets one well-formed answer, no exception is logged, and the tracker serves on."""
     loop = asyncio.get_running_loop()
@@ -348,12 +348,12 @@ async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
 
     async with meanwhile(here, at_most=2):
         await asyncio.to_thread(explore)
-    assert "request failed" not in capsys.readouterr().out
+    assert "request failed" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("suspended", [False, True])
 async def test_a_crash_in_a_verb_is_logged_and_not_told(
-    here: House, suspended: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: House, suspended: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An exception becomes `failure`; the client sees nothing of it, the log has it all, the connection goes on."""
 
@@ -367,7 +367,7 @@ async def test_a_crash_in_a_verb_is_logged_and_not_told(
     answered = await here.ask(b"noop callid=1", b"sleep callid=2", b"test callid=3")
     failure = b"ERR failure Operation+failed"
     assert answered == failure + b" 1\r\n" + failure + b" 2\r\nOK callid=3\r\n"
-    assert "a secret" in capsys.readouterr().out
+    assert "a secret" in capfd.readouterr().err
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
