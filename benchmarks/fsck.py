@@ -109,11 +109,11 @@ async def store(count: int, directory: Path) -> AsyncIterator[Store]:
             hostid = await metadata.write(rows.create_host, f"h{number}", ip=ip, http_port=http, state="alive")
             for devid in devids:
                 await metadata.write(rows.create_device, devid, hostid)
-        await fill(directory, metadata, dmid, count)
         nodes = await stack.enter_async_context(NodeClient())
         view, bells = ClusterView(metadata, min_free_mb=1), Bells()
-        await view.refresh()
         monitor = Monitor(view, metadata, nodes, side_channel_port=side)
+        await monitor.look_again()  # the devices are known before files are on them, as in any store
+        await fill(directory, metadata, dmid, count)
         await monitor.start()
         stack.push_async_callback(monitor.stop)
         await view.wait_observed()

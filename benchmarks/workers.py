@@ -110,11 +110,11 @@ async def measure(count: int, directory: Path, *, profile: bool) -> dict[str, fl
                 rows.create_host, f"h{number}", ip=f"127.0.0.{number}", http_port=port, state="alive"
             )
             await metadata.write(rows.create_device, number, hostid)
-        await fill(directory, metadata, dmid, count)
         view = ClusterView(metadata, min_free_mb=1)
-        await view.refresh()
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
         bells = Bells()
+        await monitor.look_again()  # the devices are known before files are on them, as in any store
+        await fill(directory, metadata, dmid, count)
         await monitor.start()
         await view.wait_observed()
         workers = Workers(metadata, view, nodes, bells)
