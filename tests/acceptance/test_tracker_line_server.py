@@ -326,9 +326,7 @@ GARBAGE = st.lists(
 ).map(b"".join)
 
 
-async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
-    here: House, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_garbage_gets_an_answer_or_none_but_never_a_crash(here: House, capfd: pytest.CaptureFixture[str]) -> None:
     """Whatever bytes come, each line gets one well-formed answer, no exception is logged, and the tracker serves on."""
     loop = asyncio.get_running_loop()
 
