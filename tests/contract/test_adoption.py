@@ -399,7 +399,7 @@ async def test_leases_are_heeded_on_both_sides(old_url: str) -> None:
         await original.ask("UPDATE file_to_replicate SET nexttry = 1")
         (again,) = await ours.write(queues.claim_replications, limit=9, now=now, lease=60)
         assert again.fid == theirs[1]
-        await ours.write(leases.release, [again], now=now - 1)
+        await ours.write(leases.renew, [again], until=now - 1)
         assert await original.claim("file_to_replicate") == [theirs[1]]
         await ours.write(queues.finish_replication, again)
         assert len(await original.ask("SELECT fid FROM file_to_replicate")) == 1

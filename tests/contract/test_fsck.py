@@ -243,7 +243,7 @@ async def test_leases_of_errands(metadata: Metadata, opener: Opener) -> None:
     assert [claim.nexttry for claim in renewed] == [NOW + 99] * 2
     await metadata.write(queues.finish_errands, claims[:1])
     assert await metadata.read(queues.count_errands, Errand.CHECK) == 40
-    await metadata.write(leases.release, renewed, now=NOW)
+    await metadata.write(leases.renew, renewed, until=NOW)
     assert await metadata.read(queues.next_errand, Errand.CHECK) == NOW
     await metadata.write(queues.finish_errands, claims[2:])
     assert await metadata.read(queues.count_errands, Errand.CHECK) == 2

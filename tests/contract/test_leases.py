@@ -47,7 +47,7 @@ async def test_released_claims_are_due(metadata: Metadata) -> None:
     await _queued(metadata, 1, 2)
     claims = await metadata.write(queues.claim_replications, limit=2, now=10, lease=60)
     await metadata.write(queues.postpone_replication, claims[0], nexttry=5000, failcount=1)
-    await metadata.write(leases.release, claims, now=20)
+    await metadata.write(leases.renew, claims, until=20)
     assert [each.fid for each in await metadata.write(queues.claim_replications, limit=2, now=20)] == [claims[1].fid]
 
 

@@ -6,7 +6,7 @@ however long a large copy takes. Each function is one transaction; times are uni
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -30,18 +30,15 @@ def _move(claim: Replication | Deletion | Queued) -> str:
 
 
 async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list[Claim]:
-    """Hold these claims until then; the claims as they are now. Those that were lost meanwhile are left as they are."""
+    """Hold these claims until then, or give them back, now; the claims as they are now.
+
+    Those that were lost meanwhile are left as they are.
+    """
     renewed: list[Claim] = []
     for claim in claims:
         held = await tx.run(_move(claim), until, claim.fid, claim.nexttry)
         renewed.append(replace(claim, nexttry=until) if held else claim)
     return renewed
-
-
-async def release(tx: Transaction, claims: Sequence[Replication | Deletion | Queued], *, now: int) -> None:
-    """Give claims back undone, for anyone to take at once."""
-    for claim in claims:
-        await tx.run(_move(claim), now, claim.fid, claim.nexttry)
 
 
 async def renew_copies(tx: Transaction, held: Iterable[Announcement], *, until: int) -> list[Announcement]:

@@ -9,11 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tawara.metadata import leases
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks
-from tawara.model.files import Announcement
-from tawara.workers.runner import Claimed, Worker
+from tawara.workers import claims
+from tawara.workers.runner import Worker
 
 PAUSE = 5
 """Seconds after which to look again whether a lock is free."""
@@ -49,9 +48,6 @@ class BesideMogilefsd:
         async with self._locks.hold(item.claim.fid) as held:
             if held:
                 return await self._worker.work(item)
-        return await self._leave(item, until=int(time.time()) + PAUSE)
-
-    async def _leave(self, item: Claimed[Any], *, until: int) -> float:
-        renew: Any = leases.renew_copies if isinstance(item.claim, Announcement) else leases.renew
-        await self._metadata.write(renew, [item.claim], until=until)
+        until = int(time.time()) + PAUSE
+        await claims.hold(self._metadata, [item], until=until)
         return until

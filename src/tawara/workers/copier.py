@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Required, TypedDict, Unpack
 
 import structlog
 
@@ -20,12 +21,13 @@ from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, StorageClass
-from tawara.model.errors import LeaseLost, NodeUnreachable
+from tawara.model.errors import ClassNotFound, LeaseLost, NodeUnreachable
 from tawara.model.files import Announcement, Queued, Replication, StoredFile
 from tawara.model.placement import nearest_first, order_for_reading
-from tawara.model.policy import Happy, Policy, Situation
+from tawara.model.policy import Happy, Policy, Situation, parse
+from tawara.workers import claims
 from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy, make_directories
-from tawara.workers.runner import Claimed
+from tawara.workers.runner import LEASE, Claimed
 from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
@@ -54,39 +56,50 @@ class Job:
     """Whether the last copy was recorded when no key named the file any more."""
 
 
+class Options(TypedDict, total=False):
+    """What every worker that copies files may be told."""
+
+    delete_bell: Required[Bell]
+    large: int
+    """How many files of more than `copying.SMALL` bytes are copied at the same time."""
+    lease: int
+    """Seconds."""
+    side_channel_port: int | None
+    """Where storage nodes are asked for the digest of a copy that they did not check."""
+    rng: random.Random
+
+
 class Copier:
-    """See the module. `large` is how many files of more than `copying.SMALL` bytes are copied at the same time."""
+    """See the module."""
 
     def __init__(
-        self,
-        metadata: Metadata,
-        view: ClusterView,
-        nodes: NodeClient,
-        *,
-        delete_bell: Bell,
-        large: int,
-        lease: int,
-        rng: random.Random,
-        throttle: Throttle,
-        side_channel_port: int | None,
+        self, metadata: Metadata, view: ClusterView, nodes: NodeClient, *, throttle: str, **options: Unpack[Options]
     ) -> None:
-        """`side_channel_port`: where storage nodes are asked for the digest of a copy that they did not check."""
-        self._throttle = throttle
-        self._side_channel_port = side_channel_port
+        """`throttle`: which rate the bytes that are copied keep to."""
+        self.lease = options.get("lease", LEASE)
+        self.rng = options.get("rng") or random.Random()  # noqa: S311 - spreads copies over devices
+        self._throttle = Throttle(view, throttle)
+        self._side_channel_port = options.get("side_channel_port")
         self._metadata = metadata
         self._view = view
         self._nodes = nodes
-        self._delete_bell = delete_bell
-        self._large = asyncio.Semaphore(large)
-        self._lease = lease
-        self._rng = rng
+        self._delete_bell = options["delete_bell"]
+        self._large = asyncio.Semaphore(options.get("large", 8))
         self._announced: dict[tuple[int, int], Announcement] = {}
         """By (fid, devid): the places that are held."""
 
     # --- keeping and giving back --------------------------------------------------------------------------------------
 
-    async def keep(self, *, until: int) -> None:
-        """Keep what is under way from being swept until then; or have it swept, now."""
+    async def renew(self, items: Sequence[Claimed[Any]]) -> None:
+        """Hold claims, and the places of copies under way, for another lease."""
+        await self._hold(items, until=int(time.time()) + self.lease)
+
+    async def release(self, items: Sequence[Claimed[Any]]) -> None:
+        """Give claims back undone, and have copies that were cut off swept at once."""
+        await self._hold(items, until=int(time.time()))
+
+    async def _hold(self, items: Sequence[Claimed[Any]], *, until: int) -> None:
+        await claims.hold(self._metadata, items, until=until)
         if self._announced:
             for each in await self._metadata.write(leases.renew_copies, list(self._announced.values()), until=until):
                 if each[:2] in self._announced:  # it may have been recorded meanwhile
@@ -106,14 +119,23 @@ class Copier:
         After a stall it may have been swept, and be someone else's, whose copy must not be taken for ours.
         """
         held = self._announced[fid, devid]
-        if held.lease - time.time() < self._lease / 2:
+        if held.lease - time.time() < self.lease / 2:
             (held,) = await self._metadata.write(
-                leases.renew_copies, [held], until=max(held.lease + 1, int(time.time()) + self._lease)
+                leases.renew_copies, [held], until=max(held.lease + 1, int(time.time()) + self.lease)
             )
             self._announced[fid, devid] = held
-        return held.lease - time.time() >= self._lease / 2
+        return held.lease - time.time() >= self.lease / 2
 
     # --- copying ------------------------------------------------------------------------------------------------------
+
+    def job(
+        self, file: StoredFile, *, held: Claimed[Replication] | None = None, preferred_source: int | None = None
+    ) -> Job:
+        """Take a file in hand, by its class's policy. Raises ClassNotFound, InvalidReplpolicy."""
+        storage_class = self._view.current.storage_class(file.dmid, file.classid)
+        if storage_class is None:  # made a moment ago by someone else, and not yet read here
+            raise ClassNotFound("class not known")
+        return Job(file, storage_class, parse(storage_class.policy), set(file.devids), held, preferred_source)
 
     def situation(self, job: Job) -> Situation:
         """The file as its policy sees it now."""
@@ -128,7 +150,7 @@ class Copier:
     def _sources(self, job: Job, destination: int) -> list[int]:
         """Where to read from: the device that was named, if any, then the nearest, each as for a client (9.2)."""
         cluster = self._view.current
-        order = order_for_reading(cluster, job.on - job.bad_sources, self._rng)
+        order = order_for_reading(cluster, job.on - job.bad_sources, self.rng)
         near = (nearest_first(cluster, devids, destination) for devids in (order.preferred, order.draining))
         sources = [devid for devids in near for devid in devids]
         return sorted(sources, key=lambda devid: devid != job.preferred_source)
@@ -136,7 +158,7 @@ class Copier:
     async def copy_to(self, job: Job, devid: int) -> bool:
         """Make one copy and record it. Whether that was all there was to do; a failure is noted in the job."""
         fid = job.file.fid
-        if not await self._announce(fid, devid, lease=2 * self._lease):
+        if not await self._announce(fid, devid, lease=2 * self.lease):
             job.failed.add(devid)
             job.in_the_way = True
             return False
@@ -208,7 +230,7 @@ class Copier:
         there are then count, not those that this job knew of.
         """
         fid = job.file.fid
-        happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self._rng), Happy)
+        happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self.rng), Happy)
         expected = job.on | {devid}
         try:
             named, on = await self._metadata.write(
@@ -225,7 +247,7 @@ class Copier:
             log.warning("copy was swept before it was recorded", fid=fid, device=devid)
             self._announced.pop((fid, devid), None)
             job.failed.add(devid)
-            if await self._announce(fid, devid, lease=self._lease):
+            if await self._announce(fid, devid, lease=self.lease):
                 await self._withdraw(fid, devid)
             return False
         self._announced.pop((fid, devid), None)
@@ -275,11 +297,11 @@ class Copier:
             devid,
             among=frozenset(job.on),
             now=now,
-            lease=self._lease,
+            lease=self.lease,
             finished=[finishes.claim] if finishes else [],
         )
         if retired:
-            self._announced[fid, devid] = Announcement(fid, devid, now + self._lease)
+            self._announced[fid, devid] = Announcement(fid, devid, now + self.lease)
             job.on.discard(devid)
             job.failed.add(devid)
             await self._withdraw(fid, devid)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, leases, queues, replicas
+from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
 from tawara.model.explanation import Failure
 from tawara.model.files import Deletion
+from tawara.workers import claims
 from tawara.workers.runner import LEASE, Claimed
 
 log = structlog.get_logger(__name__)
@@ -58,8 +59,8 @@ class Delete:
         due = await self._metadata.read(queues.next_deletion)
         if due is None or due > now:
             return []
-        claims = await self._metadata.write(queues.claim_deletions, limit=limit, now=now, lease=self._lease)
-        return [Claimed(claim) for claim in claims]
+        claimed = await self._metadata.write(queues.claim_deletions, limit=limit, now=now, lease=self._lease)
+        return [Claimed(claim) for claim in claimed]
 
     async def next_due(self) -> float | None:
         """See Worker."""
@@ -67,14 +68,11 @@ class Delete:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
-        claims = await self._metadata.write(leases.renew, [held.claim for held in items], until=until)
-        for held, claim in zip(items, claims, strict=True):
-            held.claim = claim
+        await claims.hold(self._metadata, items, until=int(time.time()) + self._lease)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await self._metadata.write(leases.release, [held.claim for held in items], now=int(time.time()))
+        await claims.hold(self._metadata, items, until=int(time.time()))
 
     async def work(self, item: Held) -> float | None:
         """See Worker. A device that cannot be asked now does not keep the bytes on the others."""

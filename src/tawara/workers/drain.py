@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from tawara.metadata import drain, queues
+from tawara.metadata import drain
 from tawara.model.drain import LONGEST_PAUSE, PREFIX
 from tawara.model.files import Errand
 from tawara.workers.moving import Held, Moves
@@ -24,22 +24,19 @@ class Drain(Moves):
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. While devices are to be emptied, their next files are queued before."""
         now = int(time.time())
-        if self._is_on and not now < self._next_turn <= now + LONGEST_PAUSE:
+        if self._is_on and self._errands.turn_is_due(now=now, pause=LONGEST_PAUSE):
             due = await self._metadata.write(drain.inject, now=now)
-            self._next_turn = now + LONGEST_PAUSE if due is None else max(due, now + 1)
+            self._errands.next_turn = now + LONGEST_PAUSE if due is None else max(due, now + 1)
             await self._view.refresh()
-        return await self._claim(limit, now=now)
+        return await self._errands.claim(limit, now=now)
 
     @property
     def _is_on(self) -> bool:
         on = any(name.startswith(PREFIX) for name in self._view.current.settings)
         if not on:
-            self._next_turn = 0.0  # at once when there is one
+            self._errands.next_turn = 0.0  # at once when there is one
         return on
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        due = await self._metadata.read(queues.next_errand, Errand.DRAIN)
-        if not self._is_on:
-            return due
-        return self._next_turn if due is None else min(due, self._next_turn)
+        return await self._errands.next_due(turns=self._is_on)

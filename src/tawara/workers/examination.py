@@ -9,9 +9,11 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Required, TypedDict, Unpack
 
 import structlog
 
+from tawara.client.nodes import NodeClient
 from tawara.metadata import files, fsck, queues
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
@@ -23,11 +25,21 @@ from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, 
 from tawara.model.policy import Happy, Policy, Situation, parse
 from tawara.workers.runner import Claimed
 from tawara.workers.survey import Survey
+from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
 LOOKS = 3
 """How often a file is looked at anew when its replicas change meanwhile, before it is put off."""
+
+
+class Options(TypedDict, total=False):
+    """What every worker that examines files may be told."""
+
+    bells: Required[Bells]
+    side_channel_port: int | None
+    """Where storage nodes are asked for many sizes at once, and compute digests."""
+    rng: random.Random
 
 
 class Examination:
@@ -37,18 +49,19 @@ class Examination:
         self,
         metadata: Metadata,
         view: ClusterView,
-        survey: Survey,
+        nodes: NodeClient,
         *,
-        bells: Bells,
-        rng: random.Random,
+        throttle: str,
         untold: Collection[Code] = (),
+        **options: Unpack[Options],
     ) -> None:
-        """`untold`: what is done without a line in the log."""
+        """`throttle`: which rate the bytes that are read keep to. `untold`: what is done without a line in the log."""
+        port = options.get("side_channel_port")
+        self.survey = Survey(view, nodes, side_channel_port=port, throttle=Throttle(view, throttle))
         self._metadata = metadata
         self._view = view
-        self._survey = survey
-        self._bells = bells
-        self._rng = rng
+        self._bells = options["bells"]
+        self._rng = options.get("rng") or random.Random()  # noqa: S311 - spreads questions over devices
         self._untold = untold
 
     def depth(self, file: StoredFile, rules: Rules) -> Depth:
@@ -110,10 +123,10 @@ class Examination:
         if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
             return Verdict(events=(Event(Code.BAD_COUNT),) if rules.miscounted(file) else ())
         hashtype = rules.digest_wanted(storage_class, file.checksum)
-        case = Case(file, storage_class, rules, await self._survey.look(file, hashtype), satisfied)
+        case = Case(file, storage_class, rules, await self.survey.look(file, hashtype), satisfied)
         verdict = judge(case)
         if isinstance(verdict, Search):
             log.warning("no good replica is where one should be", fid=file.fid)
-            verdict = judge(case, searched=True, found=await self._survey.search(file, hashtype, self._rng))
+            verdict = judge(case, searched=True, found=await self.survey.search(file, hashtype, self._rng))
         assert isinstance(verdict, Verdict)
         return replace(verdict, events=tuple(event for event in verdict.events if event.code not in self._untold))

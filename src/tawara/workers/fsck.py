@@ -7,24 +7,23 @@ node; the others are looked at one by one, and `model.fsck` says what follows.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
+from itertools import chain
+from typing import Unpack
 
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, fsck, leases, queues, runs
-from tawara.metadata.bell import Bells
+from tawara.metadata import files, fsck, queues, runs
 from tawara.metadata.contract import Metadata
 from tawara.metadata.runs import TURN
 from tawara.metadata.view import ClusterView
 from tawara.model.files import Errand, Queued, StoredFile
 from tawara.model.fsck import Depth, Rules
-from tawara.workers.examination import Examination
+from tawara.workers.claims import Errands
+from tawara.workers.examination import Examination, Options
 from tawara.workers.runner import LEASE, Claimed
-from tawara.workers.survey import Survey
-from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -48,19 +47,13 @@ class Fsck:
         view: ClusterView,
         nodes: NodeClient,
         *,
-        bells: Bells,
-        side_channel_port: int | None = None,
         lease: int = LEASE,
-        rng: random.Random | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        """`side_channel_port`: where storage nodes are asked for many sizes at once, and compute digests."""
         self._metadata = metadata
         self._view = view
-        self._lease = lease
-        self._rng = rng or random.Random()  # noqa: S311 - spreads questions over devices
-        self._next_turn = 0.0
-        self._survey = Survey(view, nodes, side_channel_port=side_channel_port, throttle=Throttle(view, "fsck"))
-        self._examination = Examination(metadata, view, self._survey, bells=bells, rng=self._rng)
+        self._errands = Errands(metadata, Errand.CHECK, lease=lease)
+        self._examination = Examination(metadata, view, nodes, throttle="fsck", **options)
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
@@ -70,21 +63,15 @@ class Fsck:
         if self._turn_is_due() and not await self._metadata.write(fsck.inject, now=now):
             log.info("no check runs any more")
             await self._view.refresh()
-        due = await self._metadata.read(queues.next_errand, Errand.CHECK)
-        if due is None or due > now:
-            return []
-        claims = await self._metadata.write(
-            queues.claim_errands, Errand.CHECK, limit=BATCH * min(limit, AHEAD), now=now, lease=self._lease
-        )
-        held = [Claimed(claim) for claim in claims]
+        held = await self._errands.claim(BATCH * min(limit, AHEAD), now=now)
         return [held[start : start + BATCH] for start in range(0, len(held), BATCH)]
 
     def _turn_is_due(self) -> bool:
         """Whether a check runs, and it is time to ask for a turn; if so it will be again somewhat later."""
         now = time.time()
-        if not self._running or now < self._next_turn <= now + TURN:
+        if not self._running or not self._errands.turn_is_due(now=now, pause=TURN):
             return False
-        self._next_turn = now + TURN
+        self._errands.next_turn = now + TURN
         return True
 
     @property
@@ -93,23 +80,15 @@ class Fsck:
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        due = await self._metadata.read(queues.next_errand, Errand.CHECK)
-        if not self._running:
-            return due
-        return self._next_turn if due is None else min(due, self._next_turn)
+        return await self._errands.next_due(turns=self._running)
 
     async def renew(self, items: Sequence[Batch]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
-        held = [each for batch in items for each in batch]
-        claims = await self._metadata.write(leases.renew, [each.claim for each in held], until=until)
-        for each, claim in zip(held, claims, strict=True):
-            each.claim = claim
+        await self._errands.renew(list(chain(*items)))
 
     async def release(self, items: Sequence[Batch]) -> None:
         """See Worker."""
-        claims = [each.claim for batch in items for each in batch]
-        await self._metadata.write(leases.release, claims, now=int(time.time()))
+        await self._errands.release(list(chain(*items)))
 
     async def work(self, item: Batch) -> float | None:
         """See Worker."""
@@ -129,7 +108,7 @@ class Fsck:
                 to_measure.append((held, file))
             else:
                 in_order.append(held)
-        right = await self._survey.all_right([file for _, file in to_measure])
+        right = await self._examination.survey.all_right([file for _, file in to_measure])
         for (held, _), well in zip(to_measure, right, strict=True):
             (in_order if well else closely).append(held)
         if in_order:

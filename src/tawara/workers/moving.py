@@ -6,25 +6,24 @@ without the source; so that at no moment the file has fewer good replicas than b
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
+from typing import Unpack
 
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, leases, queues
-from tawara.metadata.bell import Bell
+from tawara.metadata import files, queues
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
-from tawara.model.errors import InvalidReplpolicy
+from tawara.model.errors import ClassNotFound, InvalidReplpolicy
 from tawara.model.explanation import Failure
 from tawara.model.files import Errand, Queued
-from tawara.model.policy import Copy, Happy, Situation, TooHappy, is_content, parse
-from tawara.workers.copier import Copier, Job
-from tawara.workers.runner import LEASE, Claimed
-from tawara.workers.throttle import Throttle
+from tawara.model.policy import Copy, Happy, Situation, TooHappy, is_content
+from tawara.workers.claims import Errands
+from tawara.workers.copier import Copier, Job, Options
+from tawara.workers.runner import Claimed
 
 log = structlog.get_logger(__name__)
 
@@ -35,64 +34,26 @@ TRIES = 4
 
 
 class Moves:
-    """The part that workers that move files have in common; what they are to move is queued for an `errand`.
-
-    `large` is how many files of more than `copying.SMALL` bytes are moved at the same time.
-    """
+    """The part that workers that move files have in common; what they are to move is queued for an `errand`."""
 
     errand: Errand
 
-    def __init__(
-        self,
-        metadata: Metadata,
-        view: ClusterView,
-        nodes: NodeClient,
-        *,
-        delete_bell: Bell,
-        large: int = 8,
-        side_channel_port: int | None = None,
-        lease: int = LEASE,
-        rng: random.Random | None = None,
-    ) -> None:
+    def __init__(self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[Options]) -> None:
         self._metadata = metadata
         self._view = view
-        self._lease = lease
-        self._rng = rng or random.Random()  # noqa: S311 - spreads files over devices
-        self._next_turn = 0.0
-        self._copier = Copier(
-            metadata,
-            view,
-            nodes,
-            delete_bell=delete_bell,
-            large=large,
-            lease=lease,
-            rng=self._rng,
-            throttle=Throttle(view, "rebalance"),
-            side_channel_port=side_channel_port,
-        )
+        self._copier = Copier(metadata, view, nodes, throttle="rebalance", **options)
+        self._rng = self._copier.rng
+        self._errands = Errands(metadata, self.errand, lease=self._copier.lease)
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
-    async def _claim(self, limit: int, *, now: int) -> Sequence[Held]:
-        due = await self._metadata.read(queues.next_errand, self.errand)
-        if due is None or due > now:
-            return []
-        claims = await self._metadata.write(queues.claim_errands, self.errand, limit=limit, now=now, lease=self._lease)
-        return [Claimed(claim) for claim in claims]
-
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
-        claims = await self._metadata.write(leases.renew, [held.claim for held in items], until=until)
-        for held, claim in zip(items, claims, strict=True):
-            held.claim = claim
-        await self._copier.keep(until=until)
+        await self._copier.renew(items)
 
     async def release(self, items: Sequence[Held]) -> None:
-        """See Worker. Copies that were cut off are swept at once."""
-        now = int(time.time())
-        await self._metadata.write(leases.release, [held.claim for held in items], now=now)
-        await self._copier.keep(until=now)
+        """See Worker."""
+        await self._copier.release(items)
 
     async def work(self, item: Held) -> float | None:
         """See Worker."""
@@ -100,21 +61,15 @@ class Moves:
         if file is None or item.claim.devid not in file.devids:
             await self._finish(item)
             return None
-        storage_class = self._view.current.storage_class(file.dmid, file.classid)
         try:
-            if storage_class is None:  # made a moment ago by someone else, and not yet read here
-                return await self._fail(item, "class not known")
-            policy = parse(storage_class.policy)
-        except InvalidReplpolicy as error:
+            job = self._copier.job(file, preferred_source=item.claim.devid)
+        except (ClassNotFound, InvalidReplpolicy) as error:
             return await self._fail(item, str(error))
-        return await self._move(item, Job(file, storage_class, policy, set(file.devids)))
+        return await self._move(item, job, item.claim.devid)
 
     # --- moving -------------------------------------------------------------------------------------------------------
 
-    async def _move(self, held: Held, job: Job) -> float | None:
-        source = held.claim.devid
-        assert source is not None
-        job.preferred_source = source
+    async def _move(self, held: Held, job: Job, source: int) -> float | None:
         named = {int(each) for each in held.claim.arg.split(",") if each.isdigit()}
         while True:
             answer = job.policy.decide(self._without(job, source, named), self._rng)

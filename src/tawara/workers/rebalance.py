@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from tawara.metadata import queues, rebalance
+from tawara.metadata import rebalance
 from tawara.metadata.runs import TURN
 from tawara.model.files import Errand
 from tawara.workers.moving import Held, Moves
@@ -30,19 +30,20 @@ class Rebalance(Moves):
             if not going_on:
                 log.info("no rebalance is on any more")
             await self._view.refresh()  # devices may have changed their states
-        return await self._claim(limit, now=now)
+        return await self._errands.claim(limit, now=now)
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        due = await self._metadata.read(queues.next_errand, Errand.MOVE)
-        if not self._view.current.settings.get("rebal_host"):
-            return due
-        return self._next_turn if due is None else min(due, self._next_turn)
+        return await self._errands.next_due(turns=self._is_on)
+
+    @property
+    def _is_on(self) -> bool:
+        return bool(self._view.current.settings.get("rebal_host"))
 
     def _turn_is_due(self) -> bool:
         """Whether a run is on, and it is time to ask for a turn; if so it will be again somewhat later."""
         now = time.time()
-        if not self._view.current.settings.get("rebal_host") or now < self._next_turn <= now + TURN:
+        if not self._is_on or not self._errands.turn_is_due(now=now, pause=TURN):
             return False
-        self._next_turn = now + TURN
+        self._errands.next_turn = now + TURN
         return True

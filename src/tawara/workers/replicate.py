@@ -5,27 +5,25 @@ The policies decide (`model.policy`), `copier` makes the copies.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
+from typing import Unpack
 
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import absences, files, leases, queues, replicas
-from tawara.metadata.bell import Bell
+from tawara.metadata import absences, files, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.cluster import Standing
-from tawara.model.errors import InvalidReplpolicy
+from tawara.model.errors import ClassNotFound, InvalidReplpolicy
 from tawara.model.explanation import Failure
 from tawara.model.files import Replication
 from tawara.model.limits import END_OF_TIME
-from tawara.model.policy import Copy, Happy, Situation, TooHappy, parse, pick_surplus
-from tawara.workers.copier import Copier, Job
-from tawara.workers.runner import LEASE, Claimed
-from tawara.workers.throttle import Throttle
+from tawara.model.policy import Copy, Happy, Situation, TooHappy, pick_surplus
+from tawara.workers.copier import Copier, Job, Options
+from tawara.workers.runner import Claimed
 
 log = structlog.get_logger(__name__)
 
@@ -34,37 +32,15 @@ PRESUMED_DEAD = Standing.PRESUMED_DEAD
 
 
 class Replicate:
-    """See the module. `large` is how many files of more than `copying.SMALL` bytes are copied at the same time."""
+    """See the module."""
 
     name = "replicate"
 
-    def __init__(
-        self,
-        metadata: Metadata,
-        view: ClusterView,
-        nodes: NodeClient,
-        *,
-        delete_bell: Bell,
-        large: int = 8,
-        side_channel_port: int | None = None,
-        lease: int = LEASE,
-        rng: random.Random | None = None,
-    ) -> None:
+    def __init__(self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[Options]) -> None:
         self._metadata = metadata
         self._view = view
-        self._lease = lease
-        self._rng = rng or random.Random()  # noqa: S311 - spreads copies over devices
-        self._copier = Copier(
-            metadata,
-            view,
-            nodes,
-            delete_bell=delete_bell,
-            large=large,
-            lease=lease,
-            rng=self._rng,
-            throttle=Throttle(view, "replicate"),
-            side_channel_port=side_channel_port,
-        )
+        self._copier = Copier(metadata, view, nodes, throttle="replicate", **options)
+        self._rng = self._copier.rng
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
@@ -73,7 +49,7 @@ class Replicate:
         now = int(time.time())
         if not _is_due(await self._metadata.read(queues.next_replication), now):
             return []
-        claims = await self._metadata.write(queues.claim_replications, limit=limit, now=now, lease=self._lease)
+        claims = await self._metadata.write(queues.claim_replications, limit=limit, now=now, lease=self._copier.lease)
         if claims:
             await self._catch_up()
         counts = await self._metadata.read(replicas.counts, [claim.fid for claim in claims])
@@ -94,17 +70,11 @@ class Replicate:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
-        claims = await self._metadata.write(leases.renew, [held.claim for held in items], until=until)
-        for held, claim in zip(items, claims, strict=True):
-            held.claim = claim
-        await self._copier.keep(until=until)
+        await self._copier.renew(items)
 
     async def release(self, items: Sequence[Held]) -> None:
-        """See Worker. Copies that were cut off are swept at once."""
-        now = int(time.time())
-        await self._metadata.write(leases.release, [held.claim for held in items], now=now)
-        await self._copier.keep(until=now)
+        """See Worker."""
+        await self._copier.release(items)
 
     async def work(self, item: Held) -> float | None:
         """See Worker."""
@@ -117,14 +87,10 @@ class Replicate:
             log.error("no replica is left", fid=fid, key=file.key)
             failure = Failure(int(time.time()), "no replica is left")
             return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount, failure=failure)
-        storage_class = self._view.current.storage_class(file.dmid, file.classid)
         try:
-            if storage_class is None:  # made a moment ago by someone else, and not yet read here
-                return await self._fail(item, "class not known")
-            policy = parse(storage_class.policy)
-        except InvalidReplpolicy as error:
+            job = self._copier.job(file, held=item, preferred_source=item.claim.from_devid)
+        except (ClassNotFound, InvalidReplpolicy) as error:
             return await self._fail(item, str(error))
-        job = Job(file, storage_class, policy, set(file.devids), item, item.claim.from_devid)
         return await self._satisfy(item, job)
 
     # --- the loop -----------------------------------------------------------------------------------------------------

@@ -7,23 +7,21 @@ most of them agree. Storage nodes compute digests by themselves, one at a time f
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
+from typing import Unpack
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import files, leases, queues, scrub
-from tawara.metadata.bell import Bells
+from tawara.metadata import files, queues, scrub
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import HashType
 from tawara.model.files import Errand, Queued
 from tawara.model.fsck import Code, Rules
 from tawara.model.scrub import TURN
-from tawara.workers.examination import Examination
+from tawara.workers.claims import Errands
+from tawara.workers.examination import Examination, Options
 from tawara.workers.runner import LEASE, Claimed
-from tawara.workers.survey import Survey
-from tawara.workers.throttle import Throttle
 
 Held = Claimed[Queued]
 
@@ -46,50 +44,36 @@ class Scrub:
         view: ClusterView,
         nodes: NodeClient,
         *,
-        bells: Bells,
-        side_channel_port: int | None = None,
         lease: int = LEASE,
-        rng: random.Random | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        """`side_channel_port`: where storage nodes compute digests."""
         self._metadata = metadata
         self._view = view
-        self._lease = lease
-        self._next_turn = 0.0
         self._setting: str | None = None
-        survey = Survey(view, nodes, side_channel_port=side_channel_port, throttle=Throttle(view, "scrub"))
-        rng = rng or random.Random()  # noqa: S311 - spreads questions over devices
-        self._examination = Examination(metadata, view, survey, bells=bells, rng=rng, untold=UNTOLD)
+        self._errands = Errands(metadata, Errand.SCRUB, lease=lease)
+        self._examination = Examination(metadata, view, nodes, throttle="scrub", untold=UNTOLD, **options)
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. When a turn is due, the next files are queued before."""
         now = int(time.time())
         setting = self._view.current.settings.get(scrub.PERIOD, "")
-        if setting != self._setting or not now < self._next_turn <= now + LOOKS:
+        if setting != self._setting or self._errands.turn_is_due(now=now, pause=LOOKS):
             self._setting = setting
             due = await self._metadata.write(scrub.inject, now=now)
-            self._next_turn = now + LOOKS if due is None else min(max(due, now + TURN), now + LOOKS)
-        due = await self._metadata.read(queues.next_errand, Errand.SCRUB)
-        if due is None or due > now:
-            return []
-        claims = await self._metadata.write(queues.claim_errands, Errand.SCRUB, limit=limit, now=now, lease=self._lease)
-        return [Claimed(claim) for claim in claims]
+            self._errands.next_turn = now + LOOKS if due is None else min(max(due, now + TURN), now + LOOKS)
+        return await self._errands.claim(limit, now=now)
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        due = await self._metadata.read(queues.next_errand, Errand.SCRUB)
-        return self._next_turn if due is None else min(due, self._next_turn)
+        return await self._errands.next_due()
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
-        claims = await self._metadata.write(leases.renew, [held.claim for held in items], until=until)
-        for held, claim in zip(items, claims, strict=True):
-            held.claim = claim
+        await self._errands.renew(items)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await self._metadata.write(leases.release, [held.claim for held in items], now=int(time.time()))
+        await self._errands.release(items)
 
     async def work(self, item: Held) -> float | None:
         """See Worker."""

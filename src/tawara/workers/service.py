@@ -16,6 +16,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
 from tawara.workers.census import Census
+from tawara.workers.copier import Options
 from tawara.workers.delete import Delete
 from tawara.workers.drain import Drain
 from tawara.workers.failing import Failing
@@ -81,13 +82,13 @@ class Workers:
         self._lease = lease
         self._locks = locks
         self._starting: asyncio.Task[None] | None = None
-        moving: dict[str, Any] = {
+        copying: Options = {
             "delete_bell": bells.delete,
             "large": replicate,
             "side_channel_port": side_channel_port,
             "lease": lease,
         }
-        copier = Replicate(metadata, view, nodes, **moving)
+        copier = Replicate(metadata, view, nodes, **copying)
         self._add_locking(copier, replicate * SMALL_PER_LARGE, bells.replicate)
         self._add_locking(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
         sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period, lease=lease)
@@ -97,10 +98,10 @@ class Workers:
         self._add(checker, BATCHES, bells.fsck, files_in=len)
         scrubber = Scrub(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
         self._add(scrubber, SCRUBBED, bells.scrub, urgent=False)
-        mover = Rebalance(metadata, view, nodes, **moving)
+        mover = Rebalance(metadata, view, nodes, **copying)
         self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
         self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
-        emptier = Drain(metadata, view, nodes, **moving)
+        emptier = Drain(metadata, view, nodes, **copying)
         self._add_locking(emptier, replicate * SMALL_PER_LARGE, bells.drain)
         self._add(Scribe(metadata, view, nodes, period=names_period, lease=lease), JOURNALS, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)

@@ -15,6 +15,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
 from tawara.model.files import Announcement
+from tawara.workers import claims
 from tawara.workers.runner import LEASE, Claimed
 
 log = structlog.get_logger(__name__)
@@ -72,8 +73,8 @@ class Sweep:
             while await self._metadata.write(traces.forget, now=now):
                 pass
             self._forgets_at = now + FORGET_EVERY
-        claims = await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit, lease=self._lease)
-        return [Claimed(claim) for claim in claims]
+        claimed = await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit, lease=self._lease)
+        return [Claimed(claim) for claim in claimed]
 
     async def work(self, item: Held) -> float | None:
         """See Worker. A device that cannot be written now keeps its announcement, and is asked again later."""
@@ -103,14 +104,11 @@ class Sweep:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
-        claims = await self._metadata.write(leases.renew_copies, [held.claim for held in items], until=until)
-        for held, claim in zip(items, claims, strict=True):
-            held.claim = claim
+        await claims.hold(self._metadata, items, until=int(time.time()) + self._lease)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await self._metadata.write(leases.renew_copies, [held.claim for held in items], until=int(time.time()))
+        await claims.hold(self._metadata, items, until=int(time.time()))
 
 
 async def _end(tx: Transaction, held: Announcement, *, now: int) -> None:
