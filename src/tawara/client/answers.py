@@ -113,16 +113,16 @@ def read_hosts(reply: Reply) -> list[Host]:
     """From the reply to get_hosts."""
     return [
         Host(
-            hostid=int(reply[f"host{number}_hostid"]),
-            name=_text(reply, f"host{number}_hostname"),
-            state=HostState(_text(reply, f"host{number}_status")),
-            ip=_text(reply, f"host{number}_hostip"),
-            http_port=int(reply[f"host{number}_http_port"]),
-            http_get_port=_number(reply, f"host{number}_http_get_port"),
-            altip=_text(reply, f"host{number}_altip") or None,
-            altmask=_text(reply, f"host{number}_altmask") or None,
+            hostid=int(row["hostid"]),
+            name=row.text("hostname"),
+            state=HostState(row.text("status")),
+            ip=row.text("hostip"),
+            http_port=int(row["http_port"]),
+            http_get_port=row.number("http_get_port"),
+            altip=row.text("altip") or None,
+            altmask=row.text("altmask") or None,
         )
-        for number in _count(reply, "hosts")
+        for row in _rows(reply, "hosts", "host{}_")
     ]
 
 
@@ -155,19 +155,19 @@ class DeviceInfo:
         """From the reply to get_devices."""
         return [
             DeviceInfo(
-                devid=int(reply[f"dev{number}_devid"]),
-                hostid=int(reply[f"dev{number}_hostid"]),
-                state=DeviceState(_text(reply, f"dev{number}_status")),
-                weight=_number(reply, f"dev{number}_weight") or 0,
-                mb_total=_number(reply, f"dev{number}_mb_total"),
-                mb_used=_number(reply, f"dev{number}_mb_used"),
-                observed=Observed(seen) if (seen := _text(reply, f"dev{number}_observed_state")) else None,
-                utilization=float(busy) if (busy := _text(reply, f"dev{number}_utilization")) else None,
-                health=DiskHealth.read({name: _text(reply, f"dev{number}_{name}") for name in _HEALTH}),
-                mb_asof=_number(reply, f"dev{number}_mb_asof"),
-                trouble=_text(reply, f"dev{number}_trouble"),
+                devid=int(row["devid"]),
+                hostid=int(row["hostid"]),
+                state=DeviceState(row.text("status")),
+                weight=row.number("weight") or 0,
+                mb_total=row.number("mb_total"),
+                mb_used=row.number("mb_used"),
+                observed=Observed(seen) if (seen := row.text("observed_state")) else None,
+                utilization=float(busy) if (busy := row.text("utilization")) else None,
+                health=DiskHealth.read({name: row.text(name) for name in _HEALTH}),
+                mb_asof=row.number("mb_asof"),
+                trouble=row.text("trouble"),
             )
-            for number in _count(reply, "devices")
+            for row in _rows(reply, "devices", "dev{}_")
         ]
 
 
@@ -198,18 +198,18 @@ class DrainStatus:
         """From the reply to drain_status."""
         return [
             DrainStatus(
-                devid=int(reply[f"dev{number}_devid"]),
-                began=int(reply[f"dev{number}_began"]),
-                files=int(reply[f"dev{number}_files"]),
-                left=int(reply[f"dev{number}_left"]),
-                waiting=int(reply[f"dev{number}_waiting"]),
-                failed=int(reply[f"dev{number}_failed"]),
-                uploads=int(reply[f"dev{number}_uploads"]),
-                copies=int(reply[f"dev{number}_copies"]),
-                safe=_number(reply, f"dev{number}_safe") == 1,
+                devid=int(row["devid"]),
+                began=int(row["began"]),
+                files=int(row["files"]),
+                left=int(row["left"]),
+                waiting=int(row["waiting"]),
+                failed=int(row["failed"]),
+                uploads=int(row["uploads"]),
+                copies=int(row["copies"]),
+                safe=row.number("safe") == 1,
                 current_time=int(reply["current_time"]),
             )
-            for number in _count(reply, "devices")
+            for row in _rows(reply, "devices", "dev{}_")
         ]
 
 
@@ -227,13 +227,13 @@ class Absences:
     def read(reply: Reply) -> Absences:
         """From the reply to tawara_absences."""
         devices = {
-            int(reply[f"absence{number}_devid"]): Absence(
-                Standing(_text(reply, f"absence{number}_standing")),
-                int(reply[f"absence{number}_seconds"]),
-                to_queue=reply[f"absence{number}_to_queue"] == b"1",
-                since=int(reply[f"absence{number}_since"]),
+            int(row["devid"]): Absence(
+                Standing(row.text("standing")),
+                int(row["seconds"]),
+                to_queue=row["to_queue"] == b"1",
+                since=int(row["since"]),
             )
-            for number in _count(reply, "absences")
+            for row in _rows(reply, "absences", "absence{}_")
         }
         return Absences(devices, int(reply["after"]), _text(reply, "brake"))
 
@@ -351,12 +351,8 @@ class ListedFile:
     def read(reply: Reply) -> list[ListedFile]:
         """From the reply to list_fids."""
         return [
-            ListedFile(
-                int(reply[f"fid_{number}_fid"]),
-                _text(reply, f"fid_{number}_domain"),
-                key_text(reply[f"fid_{number}_key"]),
-            )
-            for number in _count(reply, "fid_count")
+            ListedFile(int(row["fid"]), row.text("domain"), key_text(row["key"]))
+            for row in _rows(reply, "fid_count", "fid_{}_")
         ]
 
 
@@ -420,13 +416,13 @@ class FsckLine:
         """From the reply to fsck_getlog."""
         return [
             FsckLine(
-                logid=int(reply[f"row_{number}_logid"]),
-                time=int(reply[f"row_{number}_utime"]),
-                code=_text(reply, f"row_{number}_evcode"),
-                fid=_number(reply, f"row_{number}_fid"),
-                devid=_number(reply, f"row_{number}_devid"),
+                logid=int(row["logid"]),
+                time=int(row["utime"]),
+                code=row.text("evcode"),
+                fid=row.number("fid"),
+                devid=row.number("devid"),
             )
-            for number in _count(reply, "row_count")
+            for row in _rows(reply, "row_count", "row_{}_")
         ]
 
 
@@ -435,12 +431,8 @@ def read_explanation(reply: Reply) -> Explanation:
     return Explanation(
         Verdict(_text(reply, "verdict")),
         tuple(
-            Sentence(
-                Topic(_text(reply, f"sentence{number}_topic")),
-                _text(reply, f"sentence{number}_text"),
-                _number(reply, f"sentence{number}_trouble") == 1,
-            )
-            for number in _count(reply, "sentences")
+            Sentence(Topic(row.text("topic")), row.text("text"), row.number("trouble") == 1)
+            for row in _rows(reply, "sentences", "sentence{}_")
         ),
         _number(reply, "fid"),
     )
@@ -449,6 +441,27 @@ def read_explanation(reply: Reply) -> Explanation:
 def read_state(reply: Reply) -> State:
     """From the replies to rebalance_start and rebalance_status."""
     return State.parse(_text(reply, "state"))
+
+
+class _Row:
+    """The words of a reply whose names begin with a `prefix`."""
+
+    def __init__(self, reply: Reply, prefix: str) -> None:
+        self._reply = reply
+        self._prefix = prefix
+
+    def text(self, name: str) -> str:
+        return _text(self._reply, self._prefix + name)
+
+    def number(self, name: str) -> int | None:
+        return _number(self._reply, self._prefix + name)
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._reply[self._prefix + name]
+
+
+def _rows(reply: Reply, count: str, prefix: str) -> list[_Row]:
+    return [_Row(reply, prefix.format(number)) for number in _count(reply, count)]
 
 
 def _count(reply: Reply, name: str) -> range:
