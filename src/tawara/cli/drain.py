@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Collection
 from dataclasses import asdict
 
@@ -74,17 +73,14 @@ async def _drains(client: AsyncClient, devids: Collection[int]) -> list[DrainSta
 
 
 async def _wait_for_drains(client: AsyncClient, devids: Collection[int]) -> list[DrainStatus]:
-    shown = sys.stderr.isatty()
+    line = output.ChangingLine()
     while True:
         found = await _drains(client, devids)
         if all(each.safe for each in found):
             break
-        if shown:
-            sys.stderr.write(f"\r\x1b[K{'; '.join(map(_standing, found))}")
-            sys.stderr.flush()
+        line.say("; ".join(map(_standing, found)))
         await asyncio.sleep(_LOOK_AGAIN)
-    if shown:
-        sys.stderr.write("\r\x1b[K")
+    line.clear()
     return found
 
 

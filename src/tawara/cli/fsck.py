@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from tawara.cli import output
 from tawara.cli.devid import Devid
-from tawara.cli.fsck_report import MEANING, report
+from tawara.cli.fsck_report import report, say_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.answers import FsckStatus
@@ -91,14 +91,11 @@ async def start(
 
 
 async def _until_done(client: AsyncClient) -> FsckStatus:
-    shown = sys.stderr.isatty()
+    line = output.ChangingLine()
     while (at := await client.fsck_status()).busy:
-        if shown:
-            sys.stderr.write(f"\r\x1b[K{_progress(at)}")
-            sys.stderr.flush()
+        line.say(_progress(at))
         await asyncio.sleep(_LOOK_AGAIN)
-    if shown:
-        sys.stderr.write("\r\x1b[K")
+    line.clear()
     return at
 
 
@@ -191,9 +188,7 @@ async def log(*, after: int = 0, follow: bool = False, clear: bool = False, sess
                 if session.json:
                     output.json_line(asdict(each))
                 else:
-                    device = "" if each.devid is None else f"dev{each.devid}"
-                    where = f"{each.logid:>8}  {output.local_time(each.time)}  {each.fid or '-':>10}  {device:<8}"
-                    output.line(f"{where}  {each.code}  {MEANING.get(each.code, '')}".rstrip())
+                    say_line(each)
             if not lines and not follow:
                 break
             if not lines:

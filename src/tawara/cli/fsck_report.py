@@ -102,6 +102,13 @@ def _say_counts(at: FsckStatus) -> None:
         output.line(f"{at.stalled:>9}        put off: a device of theirs does not answer")
 
 
+def say_line(each: FsckLine) -> None:
+    """A line of the log."""
+    device = "" if each.devid is None else f"dev{each.devid}"
+    where = f"{each.logid:>8}  {output.local_time(each.time)}  {each.fid or '-':>10}  {device:<8}"
+    output.line(f"{where}  {each.code}  {MEANING.get(each.code, '')}".rstrip())
+
+
 async def name_them(client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]) -> None:
     """A line for each of the files that need a person, and what can be done; not for those that were deleted since."""
     for fid, domain, key, lines in await _named(client, hopeless):

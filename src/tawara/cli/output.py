@@ -46,6 +46,23 @@ def json_line(fields: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
 
 
+class ChangingLine:
+    """One line on a terminal's standard error that changes; nothing where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        """Put this in place of what it said."""
+        if self.shown:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take it away."""
+        self.say("")
+
+
 def note(text: str) -> None:
     """One line for people, on standard error."""
     print(printable(text), file=sys.stderr)

@@ -165,15 +165,13 @@ async def _stopped(client: AsyncClient) -> bool:
 
 
 async def _until_done(client: AsyncClient) -> State:
-    shown = sys.stderr.isatty()
+    line = output.ChangingLine()
     while not (state := await client.rebalance_status()).time_finished and not state.time_stopped:
-        if shown:
+        if line.shown:  # the time that is left is a question of its own
             left = await _time_left(client, state)
-            sys.stderr.write(f"\r\x1b[K{_progress(state)}{f', about {left} left' if left else ''}")
-            sys.stderr.flush()
+            line.say(f"{_progress(state)}{f', about {left} left' if left else ''}")
         await asyncio.sleep(_LOOK_AGAIN)
-    if shown:
-        sys.stderr.write("\r\x1b[K")
+    line.clear()
     return state
 
 

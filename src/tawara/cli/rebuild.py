@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -131,7 +130,7 @@ def _all(given: Mapping[int, Source], charter: Mapping[str, Any], nodes: NodeCli
 
 async def read_all(every: Sequence[Source], *, trust: bool) -> tuple[Gathered, Bytes]:
     """The names on all devices, and the bytes."""
-    shown = _Line()
+    shown = output.ChangingLine()
     done = 0
 
     def read(source: Source) -> None:
@@ -155,21 +154,6 @@ async def read_all(every: Sequence[Source], *, trust: bool) -> tuple[Gathered, B
         there.silent |= gathered.silent
     shown.clear()
     return gathered, there
-
-
-class _Line:
-    """One line on a terminal's standard error that changes."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def say(self, text: str) -> None:
-        if self._shown:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        self.say("")
 
 
 def complete_charter(charter: dict[str, Any], files: Iterable[Named]) -> list[str]:
@@ -200,7 +184,7 @@ async def fill(metadata: Metadata, recovery: Recovery, charter: Mapping[str, Any
     """Insert all that was found."""
     wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in charter.get("class", ())}
     await metadata.write(rebuilding.begin)
-    shown = _Line()
+    shown = output.ChangingLine()
     for start in range(0, len(recovery.files), BATCH):
         part = recovery.files[start : start + BATCH]
         short = [each.fid for each in part if len(each.devids) < wanted.get((each.facts.dmid, each.facts.classid), 2)]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from cyclopts import App
 
 from tawara.cli import output
-from tawara.cli.fsck_report import MEANING, gather, name_them
+from tawara.cli.fsck_report import MEANING, gather, name_them, say_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.answers import FsckLine, ScrubStatus
@@ -76,9 +76,7 @@ async def log(*, after: int = 0, session: Session = DEFAULT) -> None:
             if session.json:
                 output.json_line(asdict(each))
             else:
-                device = "" if each.devid is None else f"dev{each.devid}"
-                where = f"{each.logid:>8}  {output.local_time(each.time)}  {each.fid or '-':>10}  {device:<8}"
-                output.line(f"{where}  {each.code}  {MEANING.get(each.code, '')}".rstrip())
+                say_line(each)
 
 
 async def _log(client: AsyncClient, after: int) -> list[FsckLine]:
