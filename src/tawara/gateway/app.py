@@ -48,8 +48,8 @@ from tawara.model.errors import (
 )
 from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_KEYS, Limits
-from tawara.node.connections import SERVER, Connection, HttpServer, plain
-from tawara.node.errors import LengthRequired, MalformedRequest, Stalled, TooLarge
+from tawara.node.connections import SERVER, Connection, HttpServer, announced, cut, invite, plain, see_off
+from tawara.node.errors import MalformedRequest, Stalled, TooLarge
 from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,6 @@ _RESERVED: Final = ".tawara"
 """No domain of this name is served: it is the gateway's own."""
 _PATIENT: Final = 3600.0
 """Seconds that a connection of our own nginx may idle; nginx closes it earlier, so that no request meets a close."""
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JSON: Final = "application/json"
 
 
@@ -134,15 +133,7 @@ class HttpDoor:
         response.headers.setdefault(hdrs.SERVER, SERVER)
         if step is Step.ADMIT:
             response = _verdict(response)
-        if not request.content.is_eof():
-            response.force_close()
-        try:
-            async with asyncio.timeout(self._limits.stalled_body):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            raise _cut(request) from None
-        return response
+        return await see_off(request, response, patience=self._limits.stalled_body)
 
     async def _respond(self, request: web.BaseRequest, step: Step | None) -> web.StreamResponse:
         if not HttpVersion10 <= request.version <= HttpVersion11:
@@ -242,7 +233,7 @@ class HttpDoor:
                 async with asyncio.timeout(patience):
                     await response.write_eof()
             except (TimeoutError, NoSource):
-                raise _cut(request) from None
+                raise cut(request) from None
             return response
         finally:
             await pieces.aclose()
@@ -289,23 +280,17 @@ class HttpDoor:
         await self._writer.check(order)
         if step is Step.ADMIT:
             return plain(204)
-        if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-            await request.writer.write(_CONTINUE)
-            request.writer.output_size = 0  # it is no part of the answer
+        await invite(request)
         return _stored(await self._writer.store_stream(order, self._body(request), length), domain, target)
 
     def _length(self, request: web.BaseRequest, step: Step | None) -> int | None:
         """The announced bytes of the body, None if it comes in chunks. Raises LengthRequired, TooLarge."""
         if step is Step.ADMIT:
-            text, coding = request.headers.get(Field.LENGTH, ""), request.headers.get(Field.CODING, "")
+            text, coding = request.headers.get(Field.LENGTH, ""), request.headers.get(Field.CODING)
             length = int(text) if text.isdigit() else None
         else:
-            length, coding = request.content_length, request.headers.get(hdrs.TRANSFER_ENCODING, "")
-        if length is None and coding.lower() != "chunked":
-            raise LengthRequired
-        if length is not None and length > self._limits.upload:
-            raise TooLarge
-        return length
+            length, coding = request.content_length, request.headers.get(hdrs.TRANSFER_ENCODING)
+        return announced(length, coding, most=self._limits.upload)
 
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         """The body as it comes. Raises Stalled, TooLarge, RequestPayloadError."""
@@ -451,10 +436,3 @@ def _json(value: object) -> web.Response:
 
 def _named(headers: Any) -> dict[str, str]:
     return {name.replace("-", "_"): value for name, value in headers.items()}
-
-
-def _cut(request: web.BaseRequest) -> ConnectionResetError:
-    """End the connection at once, without another byte; the error that says so."""
-    if request.transport is not None:
-        request.transport.abort()
-    return ConnectionResetError()

@@ -8,12 +8,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from tawara.listening import Leave
 from tawara.model.limits import Limits
+from tawara.node.errors import LengthRequired, TooLarge
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,42 @@ def plain(status: int, text: str = "", **headers: str) -> web.Response:
     return web.Response(
         status=status, body=body, headers={hdrs.SERVER: SERVER, hdrs.CONTENT_TYPE: "text/plain", **named}
     )
+
+
+def announced(length: int | None, coding: str | None, *, most: int) -> int | None:
+    """The bytes of a body by its header fields; None if it comes in chunks. Raises LengthRequired, TooLarge."""
+    if length is None and (coding or "").lower() != "chunked":
+        raise LengthRequired
+    if length is not None and length > most:
+        raise TooLarge
+    return length
+
+
+async def invite(request: web.BaseRequest) -> None:
+    """Have a client that waits for that (RFC 9110, section 10.1.1) send its body."""
+    if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
+
+
+async def see_off(request: web.BaseRequest, response: web.StreamResponse, *, patience: float) -> web.StreamResponse:
+    """See to it that an answer leaves: a peer that does not take it within `patience` seconds is cut off."""
+    if not request.content.is_eof():
+        response.force_close()
+    try:
+        async with asyncio.timeout(patience):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        raise cut(request) from None
+    return response
+
+
+def cut(request: web.BaseRequest) -> ConnectionResetError:
+    """End the connection at once, without another byte; the error that says so."""
+    if request.transport is not None:
+        request.transport.abort()
+    return ConnectionResetError()
 
 
 class Connection(RequestHandler):

@@ -12,16 +12,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import structlog
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.listening import Leave
 from tawara.model.limits import Limits
 from tawara.node import replies
 from tawara.node.arrivals import SmallFile
-from tawara.node.connections import SERVER, HttpServer, plain
+from tawara.node.connections import SERVER, HttpServer, announced, cut, invite, plain, see_off
 from tawara.node.devices import Devices, OpenFile
-from tawara.node.errors import LengthRequired, MalformedRequest, Stalled, TooLarge
+from tawara.node.errors import MalformedRequest, Stalled, TooLarge
 from tawara.node.lanes import Lanes
 from tawara.node.quick import QuickDoor
 from tawara.node.reading import SMALL, Wanted, open_file
@@ -32,7 +32,6 @@ from tawara.wire import ranges
 log = structlog.get_logger(__name__)
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpDoor:
@@ -68,15 +67,7 @@ class HttpDoor:
             raise
         except Exception as error:
             response = _response(replies.refusal(error, request.method, request.raw_path))
-        if not request.content.is_eof():
-            response.force_close()
-        try:
-            async with asyncio.timeout(self._limits.stalled_body):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            raise _cut(request) from None
-        return response
+        return await see_off(request, response, patience=self._limits.stalled_body)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = self._methods.get(request.method)
@@ -119,20 +110,18 @@ class HttpDoor:
                 transport, file.descriptor, part.start, part.length, lanes=self._lanes, lane=lane, patience=patience
             )
         except ConnectionError:
-            raise _cut(request) from None
+            raise cut(request) from None
         except OSError as error:  # TimeoutError is one: the peer takes nothing
             log.warning("transfer given up", path=request.raw_path, reason=error.strerror or "the peer does not read")
-            raise _cut(request) from error
+            raise cut(request) from error
         return response
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
     async def _put(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
-        size, md5 = request.content_length, replies.content_md5(request.headers.get(hdrs.CONTENT_MD5))
-        if size is None and request.headers.get(hdrs.TRANSFER_ENCODING, "").lower() != "chunked":
-            raise LengthRequired
-        if size is not None and size > self._limits.upload:
-            raise TooLarge
+        md5 = replies.content_md5(request.headers.get(hdrs.CONTENT_MD5))
+        coding = request.headers.get(hdrs.TRANSFER_ENCODING)
+        size = announced(request.content_length, coding, most=self._limits.upload)
         if hdrs.CONTENT_RANGE in request.headers:  # a part must not replace the file (RFC 9110, section 14.5)
             raise MalformedRequest("A file is put whole; Content-Range is not understood")
         if size is not None and size <= SMALL:
@@ -151,9 +140,7 @@ class HttpDoor:
 
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         """The body as it comes. Raises Stalled, TooLarge, MalformedRequest, ConnectionError."""
-        if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-            await request.writer.write(_CONTINUE)
-            request.writer.output_size = 0  # it is no part of the answer
+        await invite(request)
         size = 0
         while True:
             try:
@@ -177,13 +164,6 @@ class HttpDoor:
     async def _mkcol(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
         await self._lanes.run(lane, self._devices.make_directory, target)
         return plain(201)
-
-
-def _cut(request: web.BaseRequest) -> ConnectionResetError:
-    """End the connection at once, without another byte; the error that says so."""
-    if request.transport is not None:
-        request.transport.abort()
-    return ConnectionResetError()
 
 
 def _response(reply: Reply) -> web.Response:
