@@ -1,8 +1,9 @@
 """The one hierarchy of errors: each says once how it looks on every surface.
 
 A class's docstring is its default message, for people. Each class maps once to a tracker code (`code`, derived from
-the class's name unless given), a text for the tracker's wire (`text`, where MogileFS sends other words than ours;
-reference: section 7 of the protocol), an HTTP status, and a CLI exit code; `hint` says what to do next.
+the class's name unless given), a text for the tracker's wire (`text`, where MogileFS sends other words than ours; of
+those that are `wordless` it sends the code twice; reference: section 7 of the protocol), an HTTP status, and a CLI exit
+code; `hint` says what to do next.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ class TawaraError(Exception):
             self.hint = hint
         super().__init__(self.message)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, wordless: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "code" not in cls.__dict__ and not cls.__name__.endswith("Error"):
             cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        if wordless:
+            cls.text = cls.code
 
     @property
     def wire_text(self) -> str:
@@ -122,16 +125,12 @@ class BadParams(UsageError):
     """Invalid parameters to command; please see documentation"""
 
 
-class BadArgs(UsageError):
+class BadArgs(UsageError, wordless=True):
     """The arguments contradict each other"""
 
-    text = "bad_args"
 
-
-class BogusArgs(UsageError):
+class BogusArgs(UsageError, wordless=True):
     """The path is not the one that was handed out for this file and device"""
-
-    text = "bogus_args"
 
 
 class UnknownCommand(UsageError):
@@ -146,10 +145,8 @@ class NoDomain(UsageError):
     """No domain provided"""
 
 
-class NoKey(UsageError):
+class NoKey(UsageError, wordless=True):
     """No key provided"""
-
-    text = "no_key"
 
 
 class NoClass(UsageError):
@@ -168,34 +165,24 @@ class NoPort(UsageError):
     """Port required to create host"""
 
 
-class NoFid(UsageError):
+class NoFid(UsageError, wordless=True):
     """No fid provided"""
 
-    text = "no_fid"
 
-
-class NoDevid(UsageError):
+class NoDevid(UsageError, wordless=True):
     """No devid provided"""
 
-    text = "no_devid"
 
-
-class NoPath(UsageError):
+class NoPath(UsageError, wordless=True):
     """No path provided"""
 
-    text = "no_path"
 
-
-class InvalidKey(UsageError):
+class InvalidKey(UsageError, wordless=True):
     """The key is not valid, or does not exist"""
 
-    text = "invalid_key"
 
-
-class InvalidName(UsageError):
+class InvalidName(UsageError, wordless=True):
     """The name is not valid"""
-
-    text = "invalid_name"
 
 
 class InvalidDestdev(UsageError):
@@ -210,28 +197,20 @@ class InvalidReplpolicy(UsageError):
     """The replication policy is not understood"""
 
 
-class InvalidHashtype(UsageError):
+class InvalidHashtype(UsageError, wordless=True):
     """The hash type is not known"""
 
-    text = "invalid_hashtype"
 
-
-class InvalidChecksumFormat(UsageError):
+class InvalidChecksumFormat(UsageError, wordless=True):
     """A checksum is written NAME:HEX, with NAME one of MD5, SHA-1"""
 
-    text = "invalid_checksum_format"
 
-
-class InvalidState(UsageError):
+class InvalidState(UsageError, wordless=True):
     """A device's state is one of alive, dead, down, readonly, drain"""
 
-    text = "invalid_state"
 
-
-class InvalidDevid(UsageError):
+class InvalidDevid(UsageError, wordless=True):
     """A device's id is a whole number"""
-
-    text = "invalid_devid"
 
 
 class InvalidFormat(UsageError):
@@ -246,10 +225,8 @@ class AfterMismatch(UsageError):
     """Pattern does not match the after-value?"""
 
 
-class NotWritable(UsageError):
+class NotWritable(UsageError, wordless=True):
     """This setting cannot be written"""
-
-    text = "not_writable"
 
 
 class StateTooHigh(UsageError):
@@ -279,20 +256,16 @@ class DomainNotFound(NotFoundError):
     """Domain not found"""
 
 
-class UnregClass(NotFoundError):
+class UnregClass(NotFoundError, wordless=True):
     """There is no such class in the domain"""
-
-    text = "unreg_class"
 
 
 class ClassNotFound(NotFoundError):
     """Class not found"""
 
 
-class UnknownKey(NotFoundError):
+class UnknownKey(NotFoundError, wordless=True):
     """There is no file of that name"""
-
-    text = "unknown_key"
 
 
 class NoneMatch(NotFoundError):
@@ -311,10 +284,8 @@ class HostNotFound(NotFoundError):
     """Host not found"""
 
 
-class UnknownHostid(NotFoundError):
+class UnknownHostid(NotFoundError, wordless=True):
     """There is no host with that id"""
-
-    text = "unknown_hostid"
 
 
 class NoTempFile(NotFoundError):
@@ -336,16 +307,12 @@ class KeyExists(ConflictError):
     """Target key name already exists; can't overwrite."""
 
 
-class FidExists(ConflictError):
+class FidExists(ConflictError, wordless=True):
     """That fid is stored already"""
 
-    text = "fid_exists"
 
-
-class FidInUse(ConflictError):
+class FidInUse(ConflictError, wordless=True):
     """That fid is in use already"""
-
-    text = "fid_in_use"
 
 
 class DomainExists(ConflictError):
@@ -356,10 +323,8 @@ class DomainHasFiles(ConflictError):
     """Domain still has files, unable to delete"""
 
 
-class DomainHasClasses(ConflictError):
+class DomainHasClasses(ConflictError, wordless=True):
     """Domain still has classes, unable to delete"""
-
-    text = "domain_has_classes"
 
 
 class ClassExists(ConflictError):
@@ -382,10 +347,8 @@ class DeviceInUse(ConflictError):
     """The device is not dead, or has files still"""
 
 
-class ExistingDevid(ConflictError):
+class ExistingDevid(ConflictError, wordless=True):
     """A device with that id exists already"""
-
-    text = "existing_devid"
 
 
 class Dup(ConflictError):
