@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
 
-from tests.contract.servers import PASSWORD, PostgresServer, Server, mysql_server
+from tests.contract.servers import Server, running_servers
 
 
 def pytest_asyncio_loop_factories(
@@ -26,14 +25,5 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture(scope="session")
 def database_servers() -> Iterator[Callable[[str], Server]]:
     """A server of each kind, `postgresql` or `mysql`, started when it is first asked for."""
-    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
-    running: dict[str, Server] = {}
-
-    def get(engine: str) -> Server:
-        if engine not in running:
-            running[engine] = PostgresServer() if engine == "postgresql" else mysql_server()
-        return running[engine]
-
-    yield get
-    for server in running.values():
-        server.remove()
+    with running_servers() as get:
+        yield get

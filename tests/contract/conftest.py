@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -11,26 +11,18 @@ import pytest
 
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tests.contract.servers import PASSWORD, PostgresServer, Server, mysql_server
+from tests.contract.mogilefs_database import FURNITURE, LATIN1_OPTION
+from tests.contract.servers import Server, running_servers
+from tests.mogilefsd import databases
 
 ENGINES = ("sqlite", "postgresql", "mysql")
-SERVERS: dict[str, Callable[[], Server]] = {"postgresql": PostgresServer, "mysql": mysql_server}
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[[str], Server]]:
     """One server of each kind for the whole session, started when it is first asked for."""
-    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
-    running: dict[str, Server] = {}
-
-    def get(engine: str) -> Server:
-        if engine not in running:
-            running[engine] = SERVERS[engine]()
-        return running[engine]
-
-    yield get
-    for server in running.values():
-        server.remove()
+    with running_servers() as get:
+        yield get
 
 
 @pytest.fixture(params=ENGINES)
@@ -103,3 +95,26 @@ async def opener(url: str) -> AsyncIterator[Callable[[], Awaitable[Metadata]]]:
 async def metadata(opener: Callable[[], Awaitable[Metadata]]) -> Metadata:
     """An empty database, open."""
     return await opener()
+
+
+@pytest.fixture
+def collation(request: pytest.FixtureRequest) -> str:
+    """The character set and collation of a MariaDB database; its own default, unless a test wants another."""
+    return getattr(request, "param", "latin1 COLLATE latin1_swedish_ci")
+
+
+@pytest.fixture
+def old_url(blank_url: str, engine: str, servers: Callable[[str], Server], collation: str) -> str:
+    """The URL of a database of MogileFS with a domain, a class, two hosts and three devices."""
+    server = None if engine == "sqlite" else servers(engine)
+    before = []
+    if engine == "mysql":
+        before = [f"ALTER DATABASE {databases.database_of(blank_url)} CHARACTER SET {collation}"]
+    databases.make(engine, blank_url, server, before)
+    if server is None:
+        connection = sqlite3.connect(databases.path_of(blank_url))
+        connection.executescript(";\n".join(FURNITURE))
+        connection.close()
+    else:
+        server.execute(databases.database_of(blank_url), FURNITURE)
+    return blank_url + LATIN1_OPTION if engine == "mysql" else blank_url

@@ -14,7 +14,8 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -426,3 +427,21 @@ class OracleServer(_MysqlServer):
 def mysql_server(place: Path | None = None) -> Server:
     """The server that stands for MySQL's protocol: MariaDB, or MySQL itself where the environment names it."""
     return (OracleServer if os.environ.get(MYSQL_VARIABLE) else MariaServer)(place)
+
+
+@contextmanager
+def running_servers() -> Iterator[Callable[[str], Server]]:
+    """A server of each kind, `postgresql` or `mysql`, started when it is first asked for."""
+    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
+    running: dict[str, Server] = {}
+
+    def get(engine: str) -> Server:
+        if engine not in running:
+            running[engine] = PostgresServer() if engine == "postgresql" else mysql_server()
+        return running[engine]
+
+    try:
+        yield get
+    finally:
+        for server in running.values():
+            server.remove()

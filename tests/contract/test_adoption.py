@@ -1,102 +1,27 @@
-"""Moving into a database of MogileFS, beside a mogilefsd at work, and out again: the same on every engine."""
+"""Moving into a database of MogileFS, and out again: the same on every engine."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import subprocess
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 import pytest
 
-from tawara.metadata import adoption, cluster, files, findings, leases, migrations, queues, replicas
+from tawara.metadata import adoption, cluster, files, findings, migrations, queues, replicas
 from tawara.metadata.contract import Metadata, Transaction
-from tawara.metadata.fid_locks import FidLocks, name_of, open_locks
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, InUse, UnknownKey
-from tests.contract.servers import MYSQL_VARIABLE, Server
+from tests.contract.mogilefs_database import LATIN1_OPTION, adopted, examining, leave, original_at, store
+from tests.contract.servers import MYSQL_VARIABLE
 from tests.mogilefsd import databases
-from tests.mogilefsd.double import Mogilefsd, mogilefsd
+from tests.mogilefsd.double import mogilefsd
 
 LATIN1 = b"caf\xe9 2"
 """Not UTF-8."""
-LATIN1_OPTION = "&keys=latin1"
 KEYS = (b"plain", "é/ü".encode(), b"a_b%c", LATIN1)
 
 
 NO_PAD = "utf8mb4_0900_bin" if MYSQL_VARIABLE in os.environ else "utf8mb4_nopad_bin"
 """The collation in which a blank at the end counts: MySQL's, and MariaDB's."""
-
-
-@pytest.fixture
-def collation(request: pytest.FixtureRequest) -> str:
-    """The character set and collation of a MariaDB database; its own default, unless a test wants another."""
-    return getattr(request, "param", "latin1 COLLATE latin1_swedish_ci")
-
-
-@pytest.fixture
-def old_url(blank_url: str, engine: str, servers: Callable[[str], Server], collation: str) -> str:
-    """The URL of a database of MogileFS with a domain, a class, two hosts and three devices."""
-    server = None if engine == "sqlite" else servers(engine)
-    before = []
-    if engine == "mysql":
-        before = [f"ALTER DATABASE {databases.database_of(blank_url)} CHARACTER SET {collation}"]
-    databases.make(engine, blank_url, server, before)
-    if server is None:
-        import sqlite3
-
-        connection = sqlite3.connect(databases.path_of(blank_url))
-        connection.executescript(";\n".join(_FURNITURE))
-        connection.close()
-    else:
-        server.execute(databases.database_of(blank_url), _FURNITURE)
-    return blank_url + LATIN1_OPTION if engine == "mysql" else blank_url
-
-
-_FURNITURE = [
-    "INSERT INTO domain (dmid, namespace) VALUES (1, 'old')",
-    "INSERT INTO class (dmid, classid, classname, mindevcount) VALUES (1, 1, 'thumbs', 1)",
-    "INSERT INTO host (hostid, status, hostname, hostip) VALUES (1, 'alive', 'one', '127.0.0.1')",
-    "INSERT INTO host (hostid, status, hostname, hostip) VALUES (2, 'down', 'two', '10.0.0.2')",
-    "INSERT INTO device (devid, hostid, status, mb_total, mb_used) VALUES (1, 1, 'alive', 1000, 10)",
-    "INSERT INTO device (devid, hostid, status) VALUES (2, 1, 'drain')",
-    "INSERT INTO device (devid, hostid, status) VALUES (3, 2, 'alive')",
-]
-
-
-@asynccontextmanager
-async def examining(url: str) -> AsyncIterator[Metadata]:
-    metadata = await open_metadata(url, any_version=True)
-    try:
-        yield metadata
-    finally:
-        await metadata.close()
-
-
-@asynccontextmanager
-async def adopted(url: str, *, widen: bool = False) -> AsyncIterator[Metadata]:
-    async with examining(url) as metadata:
-        await metadata.write(adoption.adopt, widen=widen, now=1)
-    metadata = await open_metadata(url)
-    try:
-        yield metadata
-    finally:
-        await metadata.close()
-
-
-def original_at(url: str, **options: Any) -> AbstractAsyncContextManager[Mogilefsd]:
-    """A mogilefsd on the same database, whose connections speak Latin-1 where ours read keys so."""
-    plain = url.removesuffix(LATIN1_OPTION)
-    return mogilefsd(plain, charset="utf8mb4" if plain == url else "latin1", **options)
-
-
-async def leave(url: str) -> None:
-    async with examining(url) as metadata:
-        assert await metadata.write(adoption.settle_copies, now=int(time.time())) == []
-        await metadata.write(adoption.leave)
 
 
 # --- there and back ---------------------------------------------------------------------------------------------------
@@ -137,19 +62,8 @@ async def test_there_and_back(old_url: str) -> None:
                 assert (found.fid, found.key, found.devids) == (fid, key, (1,))
             assert set(await ours.read(files.list_keys, 1, b"", None, 100)) == set(KEYS)
             assert await ours.read(files.list_keys, 1, LATIN1[:4], None, 100) == [LATIN1]
-            new = await ours.write(files.open_upload, dmid=1, key=b"new\xe9", classid=1, devids=(1, 2), now=1)
+            new = await store(ours, b"new\xe9", 1, 2, classid=1, length=3, content_type="text/plain")
             assert new > max(fids.values())
-            await ours.write(
-                files.close_upload,
-                new,
-                dmid=1,
-                key=b"new\xe9",
-                classid=1,
-                length=3,
-                devids=(1, 2),
-                now=1,
-                content_type="text/plain",
-            )
             await ours.write(files.rename, 1, LATIN1, b"renamed\xfc")
             assert await ours.write(files.delete, 1, b"plain", now=1) == fids[b"plain"]
         # Both at the same time.
@@ -180,18 +94,7 @@ async def test_what_mogilefsd_deleted_is_forgotten(old_url: str) -> None:
     """Adopting again forgets what our tables have of files that mogilefsd deleted, and of no others."""
     async with original_at(old_url) as original, adopted(old_url) as ours:
         for key in (b"gone", b"kept"):
-            fid = await ours.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
-            await ours.write(
-                files.close_upload,
-                fid,
-                dmid=1,
-                key=key,
-                classid=0,
-                length=1,
-                devids=(1,),
-                now=1,
-                content_type="text/plain",
-            )
+            fid = await store(ours, key, content_type="text/plain")
         await original.ask("DELETE FROM file WHERE fid <> ?", fid)
         found = await ours.read(findings.examine)
         assert (found.media_types, found.orphans, len(adoption.planned(found, widen=False))) == (2, 1, 1)
@@ -208,8 +111,7 @@ async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
     async with original_at(old_url) as original:
         await original.store(1, LATIN1)
         async with adopted(old_url, widen=True) as ours:
-            fid = await ours.write(files.open_upload, dmid=1, key=longer, classid=0, devids=(1,), now=1)
-            await ours.write(files.close_upload, fid, dmid=1, key=longer, classid=0, length=3, devids=(1,), now=1)
+            fid = await store(ours, longer, length=3)
             await ours.write(cluster.create_host, "six", ip="2001:db8::1234:5678", http_port=7500)
             assert (await ours.read(findings.examine)).widening == {}
         assert await original.find(1, longer) == (fid, 3, (1,))
@@ -245,8 +147,7 @@ async def test_a_way_back_that_was_cut_off(old_url: str) -> None:
 async def test_copies_that_only_we_know_of(old_url: str) -> None:
     """On the way back announced copies become what mogilefsd knows, or are named; none is forgotten, or cut short."""
     async with adopted(old_url) as ours:
-        fid = await ours.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1,), now=1)
-        await ours.write(files.close_upload, fid, dmid=1, key=b"k", classid=0, length=3, devids=(1,), now=1)
+        fid = await store(ours, b"k")
         gone = await ours.write(files.open_upload, dmid=1, key=b"gone", classid=0, devids=(1,), now=1)
         for each, devid in ((fid, 2), (fid, 3), (gone, 2)):
             await ours.write(replicas.announce_copy, each, devid, now=100, lease=60)
@@ -304,10 +205,7 @@ async def test_which_keys_are_the_same(old_url: str, same: list[tuple[str, str]]
         assert found.keys.meaning.startswith("keys that differ only" if same else "keys are compared byte for byte")
         for one, other in (("A", "a"), ("x", "x "), ("é", "e")):
             for key in (one, other):
-                fid = await ours.write(files.open_upload, dmid=1, key=key.encode(), classid=0, devids=(1,), now=1)
-                await ours.write(
-                    files.close_upload, fid, dmid=1, key=key.encode(), classid=0, length=1, devids=(1,), now=1
-                )
+                await store(ours, key.encode())
             await ours.write(files.delete, 1, one.encode(), now=1)
             if (one, other) in same:
                 with pytest.raises(UnknownKey):
@@ -374,201 +272,3 @@ async def test_what_stands_in_the_way(old_url: str, engine: str, statement: str,
             await metadata.write(adoption.adopt, widen=True, now=1)
         assert not (await metadata.read(findings.examine)).adopted
     assert databases.schema(old_url) == before
-
-
-# --- beside a running mogilefsd ---------------------------------------------------------------------------------------
-
-
-async def test_leases_are_heeded_on_both_sides(old_url: str) -> None:
-    """What one side has claimed the other does not take, in either queue, whoever comes first."""
-    now = int(time.time())
-    async with original_at(old_url) as original, adopted(old_url) as ours:
-        fids = [await original.store(1, b"%d" % number) for number in range(4)]
-        theirs = await original.claim("file_to_replicate", limit=2)
-        claims = await ours.write(queues.claim_replications, limit=9, now=now, lease=60)
-        assert set(theirs) | {claim.fid for claim in claims} == set(fids)
-        assert len(theirs) == len(claims) == 2
-        assert await original.claim("file_to_replicate") == []
-        # Renewed, ours stays ours; finished by us, it is gone; what they have is theirs to finish.
-        claims = await ours.write(leases.renew, claims, until=now + 120)
-        for claim in claims:
-            await ours.write(queues.finish_replication, claim)
-        await original.finish("file_to_replicate", theirs[0])
-        assert await original.ask("SELECT fid FROM file_to_replicate") == [(theirs[1],)]
-        # Left by whoever died, it falls due for the other.
-        await original.ask("UPDATE file_to_replicate SET nexttry = 1")
-        (again,) = await ours.write(queues.claim_replications, limit=9, now=now, lease=60)
-        assert again.fid == theirs[1]
-        await ours.write(leases.renew, [again], until=now - 1)
-        assert await original.claim("file_to_replicate") == [theirs[1]]
-        await ours.write(queues.finish_replication, again)
-        assert len(await original.ask("SELECT fid FROM file_to_replicate")) == 1
-
-
-async def test_claims_at_the_same_time(old_url: str) -> None:
-    """Whatever the order of claims that come together, each row goes to one side."""
-    now = int(time.time())
-    async with original_at(old_url) as original, adopted(old_url) as ours:
-        fids = [await original.store(1, b"%d" % number) for number in range(40)]
-        got: list[int] = []
-
-        async def we() -> None:
-            for _ in range(10):
-                claims = await ours.write(queues.claim_replications, limit=3, now=now, lease=60)
-                got.extend(claim.fid for claim in claims)
-
-        async def they() -> None:
-            for _ in range(10):
-                got.extend(await original.claim("file_to_replicate", limit=3))
-                await asyncio.sleep(0)
-
-        await asyncio.gather(we(), they())
-        assert sorted(got) == sorted(fids)
-
-
-async def test_failures_are_counted_as_far_as_its_columns_reach(old_url: str) -> None:
-    """Work that failed a thousand times is put off as any other, in columns of one byte."""
-    async with adopted(old_url) as ours:
-        await ours.write(queues.enqueue_replication, 1)
-        await ours.write(queues.enqueue_deletion, 1, 0)
-        (claim,) = await ours.write(queues.claim_replications, limit=1, now=1)
-        await ours.write(queues.postpone_replication, claim, nexttry=7, failcount=1000)
-        (deletion,) = await ours.write(queues.claim_deletions, limit=1, now=1)
-        await ours.write(queues.postpone_deletion, deletion, nexttry=7, failcount=1000)
-        (claim,) = await ours.write(queues.claim_replications, limit=1, now=7)
-        assert claim.failcount == 255
-
-
-@asynccontextmanager
-async def locks_of(metadata: Metadata, *hosts: str) -> AsyncIterator[FidLocks]:
-    locks = open_locks(metadata, hosts)
-    try:
-        yield locks
-    finally:
-        await locks.close()
-
-
-async def test_its_lock_of_a_fid(old_url: str) -> None:
-    """While it has the lock of a fid we have it not, and the other way round; others are free all the time."""
-    url = old_url.removesuffix(LATIN1_OPTION)
-    async with mogilefsd(url) as original, adopted(old_url) as ours, locks_of(ours) as locks:
-        assert await original.get_lock(name_of(5))
-        async with locks.hold(5) as held:
-            assert not held
-        async with locks.hold(6) as held, locks.hold(6) as again, locks.hold(7) as other:
-            assert (held, again, other) == (True, False, True)
-            async with mogilefsd(url) as second:
-                assert not await second.get_lock(name_of(6))
-                assert await second.get_lock(name_of(8))
-        assert await original.get_lock(name_of(6)) or original.engine == "mysql"
-        await original.release_lock(name_of(5))
-        async with locks.hold(5) as held:
-            assert held
-
-
-@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-async def test_its_hosts_on_postgresql(old_url: str) -> None:
-    """The lock is heeded whatever host it was taken under, and taken under each host that we are told of."""
-    async with (
-        mogilefsd(old_url, hostname="far") as far,
-        mogilefsd(old_url, hostname="unknown") as unknown,
-        adopted(old_url) as ours,
-        locks_of(ours, "far") as locks,
-    ):
-        for each in (far, unknown):
-            assert await each.get_lock(name_of(5))
-            async with locks.hold(5) as held:
-                assert not held
-            await each.release_lock(name_of(5))
-        async with locks.hold(5) as held:
-            assert held
-            assert not await far.get_lock(name_of(5))
-
-
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-async def test_locks_of_the_dead_on_sqlite(old_url: str) -> None:
-    """A lock whose process is gone, or that is an hour old, is taken over, on either side."""
-    child = subprocess.Popen(["true"])
-    child.wait()
-    async with mogilefsd(old_url, pid=child.pid) as dead, mogilefsd(old_url) as alive, adopted(old_url) as ours:
-        assert await dead.get_lock(name_of(5))
-        async with locks_of(ours) as locks, locks.hold(5) as held:
-            assert held
-            assert not await alive.get_lock(name_of(5))
-        assert await alive.get_lock(name_of(6))
-        await alive.ask("UPDATE lock SET acquiredat = acquiredat - 3601, pid = ?", os.getpid())
-        async with locks_of(ours) as locks, locks.hold(6) as held:
-            assert held
-
-
-@pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
-async def test_locks_survive_a_lost_connection(old_url: str, engine: str, servers: Callable[[str], Server]) -> None:
-    """After the database was restarted, fids are locked as before, and what was held then is given back without ado."""
-    async with adopted(old_url) as ours, locks_of(ours) as locks:
-        async with locks.hold(5) as held:
-            assert held
-            servers(engine).kill()
-            servers(engine).start()
-        async with locks.hold(5) as held:
-            assert held
-            async with original_at(old_url) as original:
-                assert not await original.get_lock(name_of(5))
-
-
-async def test_a_lock_that_was_not_waited_for(old_url: str) -> None:
-    """Whoever is cancelled while taking a lock leaves it free."""
-    async with adopted(old_url) as ours, locks_of(ours) as locks:
-
-        async def hold() -> None:
-            async with locks.hold(5):
-                await asyncio.sleep(3600)
-
-        for pause in (0.0, 0.0, 0.005):
-            task = asyncio.create_task(hold())
-            await asyncio.sleep(pause)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            async with locks.hold(5) as held:
-                assert held
-
-
-async def test_only_one_at_a_time(old_url: str) -> None:
-    """Whoever works on a fid, of two mogilefsds and two processes of ours, works on it alone."""
-    url = old_url.removesuffix(LATIN1_OPTION)
-    inside: dict[int, str] = {}
-    done: dict[str, int] = {"ours": 0, "theirs": 0}
-
-    async def work(fid: int, who: str) -> None:
-        assert fid not in inside, f"{who} while {inside[fid]}"
-        inside[fid] = who
-        await asyncio.sleep(0.001)
-        del inside[fid]
-        done[who] += 1
-
-    async def we(locks: FidLocks, fid: int) -> None:
-        while min(done.values()) < 20:
-            async with locks.hold(fid) as held:
-                if held:
-                    await work(fid, "ours")
-            await asyncio.sleep(0.002)
-
-    async def they(original: Mogilefsd) -> None:
-        while min(done.values()) < 20:
-            for fid in (1, 2):
-                if await original.get_lock(name_of(fid)):
-                    await work(fid, "theirs")
-                    await original.release_lock(name_of(fid))
-                await asyncio.sleep(0.002)
-
-    async with (
-        adopted(old_url) as ours,
-        adopted(old_url) as ours_too,
-        locks_of(ours) as locks,
-        locks_of(ours_too) as more_locks,
-        mogilefsd(url) as one,
-        mogilefsd(url, pid=1) as another,
-        asyncio.timeout(60),
-    ):
-        # Two lock sets of one SQLite process are one to mogilefsd, as to us: one stands for both there.
-        sets = (locks,) if one.engine == "sqlite" else (locks, more_locks)
-        await asyncio.gather(they(one), they(another), *(we(each, fid) for each in sets for fid in (1, 2)))

@@ -206,14 +206,17 @@ class Mogilefsd:
 
 @asynccontextmanager
 async def mogilefsd(
-    url: str, *, charset: str = "utf8mb4", hostname: str | None = None, pid: int | None = None
+    url: str, *, charset: str = "utf8mb4", hostname: str | None = None, pid: int | None = None, patience: float = 5.0
 ) -> AsyncIterator[Mogilefsd]:
-    """One of its processes on the database at `url`; `charset` of its connection (MySQL)."""
+    """One of its processes on the database at `url`; `charset` of its connection (MySQL).
+
+    `patience`: seconds for which it waits for others that write (SQLite); its own, unless a test has it wait longer.
+    """
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     host, process = hostname or socket.gethostname(), pid or os.getppid()
     if parts.scheme == "sqlite":
-        database = sqlite3.connect(path_of(url), isolation_level=None, timeout=5)
+        database = sqlite3.connect(path_of(url), isolation_level=None, timeout=patience)
         database.text_factory = bytes
         try:
             yield Mogilefsd("sqlite", database, "", host, process)
