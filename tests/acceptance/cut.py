@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ class Cut:
     """Asked of what the client sent; the latest piece is not forwarded when it says cut."""
     before_answering: Callable[[bytes, bytes], bool] = lambda sent, answered: False
     """Asked of what the client sent and the server answered; the latest piece is not passed on when it says cut."""
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """Done before the client learns that the connection is cut there."""
     cuts: int = 0
     """How often it has cut."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -45,6 +47,8 @@ async def cut(target: tuple[str, int]) -> AsyncIterator[Cut]:
                 answered.extend(piece)
                 if state.before_answering(bytes(sent), bytes(answered)):
                     state.cuts += 1
+                    if state.meanwhile is not None:
+                        await state.meanwhile()
                     return
                 writer.write(piece)
                 await writer.drain()

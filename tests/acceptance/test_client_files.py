@@ -253,25 +253,12 @@ async def test_a_close_whose_file_was_replaced_at_once_stays_unknown(
     """When nobody can tell whether the file was stored, that is said, and the newer file stays."""
     monkeypatch.setattr("tawara.client.uploading.PAUSES", (0.05, 0.05))
     async with cluster(tmp_path, hosts=1) as store, cut(store.servers[0].address) as proxy, store.client() as other:
-        replaced = asyncio.Event()
-
-        async def replace() -> None:
-            await other.put(DOMAIN, "k", b"newer")
-            replaced.set()
-
-        tasks = []
-
-        def lose(sent: bytes, answered: bytes) -> bool:
-            if proxy.cuts or b"create_close" not in sent:
-                return False
-            tasks.append(asyncio.create_task(replace()))
-            return True
-
-        proxy.before_answering = lose
+        proxy.before_answering = lambda sent, answered: proxy.cuts == 0 and b"create_close" in sent
+        proxy.meanwhile = lambda: other.put(DOMAIN, "k", b"newer")
         async with store.client(f"127.0.0.1:{proxy.port}") as client:
             with pytest.raises(OutcomeUnknown):
                 await client.put(DOMAIN, "k", BIG)
-        await replaced.wait()
+        assert proxy.cuts == 1
         assert await other.get(DOMAIN, "k") == b"newer"
 
 
