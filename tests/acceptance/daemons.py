@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,11 +87,13 @@ class Daemon:
         self._forget()
 
     def end(self) -> None:
-        """SIGKILL to all processes of it, at the end of a test."""
+        """SIGKILL to all processes of it, at once."""
         if self.process is not None:
             for pid in (self.process.pid, *self.children()):
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # what the children have started
             self.process.wait(10)
             self._forget()
 
@@ -127,12 +129,12 @@ class Apart:
     daemons: dict[str, Daemon] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        tracker, self.node_port, side, gateway = free_ports(4)
+        tracker, self.node_port, self.side_port, gateway = free_ports(4)
         self.tracker, self.gateway = f"127.0.0.1:{tracker}", f"127.0.0.1:{gateway}"
         (self.directory / "tawara.toml").write_text(
             f"[store]\ndatabase = {json.dumps(self.database)}\n"
             f'[tracker]\nlisten = "{self.tracker}"\n'
-            f'[node]\nside_channel = ":{side}"\n'
+            f'[node]\nside_channel = ":{self.side_port}"\n'
             f'[gateway]\nlisten = "{self.gateway}"\n'
         )
         (self.directory / "secret.key").write_text("a key for the tests only\n")
@@ -140,13 +142,21 @@ class Apart:
         for number in range(1, self.nodes + 1):
             for devid in self.devids(number):
                 (self.directory / f"h{number}" / f"dev{devid}").mkdir(parents=True)
-            listen = (f"--set=node.listen={self.node(number)}", f"--set=node.side_channel=127.0.0.{number}:{side}")
-            self._add("node", *listen, f"--set=node.devices=h{number}", name=f"node{number}")
+            self.add_node(number)
         self._add("workers")
         self._add("gateway")
 
     def _add(self, room: str, *arguments: str, name: str = "") -> None:
         self.daemons[name or room] = Daemon(name or room, [room, *arguments], self.directory)
+
+    def add_node(self, number: int) -> None:
+        """The storage node of a host, not started."""
+        self.node_daemon(number, f"node{number}", listen=self.node(number))
+
+    def node_daemon(self, number: int, name: str, *, listen: str) -> None:
+        """A `tawara node` of a host."""
+        doors = (f"--set=node.listen={listen}", f"--set=node.side_channel=127.0.0.{number}:{self.side_port}")
+        self._add("node", *doors, f"--set=node.devices=h{number}", name=name)
 
     def add_tracker(self) -> Daemon:
         """Another tracker with its own address, not started."""
@@ -166,30 +176,42 @@ class Apart:
 
     def start(self) -> None:
         """Start all, and describe the store by the command line, as an operator does."""
-        for name in ("tracker", *(f"node{number}" for number in range(1, self.nodes + 1))):
+        late = ("workers", "gateway")
+        for name in [each for each in self.daemons if each not in late]:
             self.daemons[name].start()
         self.describe()
-        self.daemons["workers"].start()
-        self.daemons["gateway"].start()
+        for name in late:
+            self.daemons[name].start()
 
     def describe(self) -> None:
         """Make the domain, the hosts and their devices."""
         self.run("domain", "add", DOMAIN)
         for number in range(1, self.nodes + 1):
-            self.run("host", "add", f"h{number}", f"--ip=127.0.0.{number}", f"--port={self.node_port}", "--state=alive")
+            ports = self.ports(number)
+            self.run("host", "add", f"h{number}", f"--ip=127.0.0.{number}", *ports, "--state=alive")
             for devid in self.devids(number):
                 self.run("device", "add", str(devid), f"--host=h{number}")
 
+    def ports(self, number: int) -> list[str]:
+        """How `tawara host add` is told where a storage node answers."""
+        return [f"--port={self.node_port}"]
+
     def run(self, *arguments: str, **options: object) -> str:
         """What a tawara command prints; it must succeed."""
-        done = subprocess.run(  # type: ignore[call-overload] # options are run()'s own
+        done = self._call(*arguments, **options)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Whether a tawara command ends with 0."""
+        return self._call(*arguments).returncode == 0
+
+    def _call(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # type: ignore[call-overload,no-any-return] # options are run()'s own
             [*TAWARA, *arguments],
             **{"text": True, "capture_output": True, "timeout": 60, **options},
             env={**os.environ, "TAWARA_TRACKERS": self.tracker},
         )
-        assert done.returncode == 0, (arguments, done.stderr)
-        text: str = done.stdout
-        return text
 
     def ask(self, line: bytes) -> bytes:
         """A tracker's answer to one line."""

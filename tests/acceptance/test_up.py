@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.store import STOP_SECONDS, TAWARA, Store, store
+from tests.acceptance.store import STOP_SECONDS, TAWARA, Store, free_ports, store
 
 
 def test_first_run_makes_all_and_everything_answers(tmp_path: Path) -> None:
@@ -112,11 +112,12 @@ def test_sigterm_while_idle_clients_are_connected(tmp_path: Path) -> None:
             connection.close()
 
 
-def test_wrong_configuration_is_refused(tmp_path: Path) -> None:
-    """A setting that does not exist is named, with exit code 2."""
-    refused = subprocess.run(
-        [*TAWARA, "up", str(tmp_path / "store"), "--set", "tracker.port=1"], capture_output=True, text=True, timeout=30
-    )
+@pytest.mark.parametrize("setting", ["tracker.port=1", "node.listen="])
+def test_wrong_configuration_is_refused(tmp_path: Path, setting: str) -> None:
+    """A setting that does not exist, or makes no sense here, is named, with exit code 2."""
+    [side] = free_ports(1)
+    command = [*TAWARA, "up", str(tmp_path / "store"), f"--set=node.side_channel=127.0.0.1:{side}", "--set", setting]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert refused.returncode == 2
-    assert "tracker" in refused.stderr
+    assert setting.partition(".")[0] in refused.stderr
     assert "Traceback" not in refused.stderr

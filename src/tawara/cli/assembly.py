@@ -83,10 +83,11 @@ def wanted_addresses(configuration: Configuration, room: Room) -> dict[str, tupl
         case Room.TRACKER:
             return {TRACKER: address(configuration.tracker.listen, "tracker.listen")}
         case Room.NODE:
-            wanted = {NODE: address(configuration.node.listen, "node.listen")}
-            if configuration.node.side_channel:
-                wanted[SIDE_CHANNEL] = address(configuration.node.side_channel, "node.side_channel")
-            return wanted
+            doors = {
+                NODE: ("node.listen", configuration.node.listen),
+                SIDE_CHANNEL: ("node.side_channel", configuration.node.side_channel),
+            }
+            return {part: address(text, name) for part, (name, text) in doors.items() if text}
         case _:
             return {}
 
@@ -113,7 +114,10 @@ async def running(
         if Room.NODE in rooms:
             node = _node(configuration, directory, limits, sockets)
             await _start(stack, node)
-            store.addresses[NODE] = _shown(node.http_address)
+            if configuration.node.listen:
+                store.addresses[NODE] = _shown(node.http_address)
+            elif one_machine:
+                raise ConfigurationError('node.listen = "" is for `tawara node`, beside a server that has the files')
             if configuration.node.side_channel:
                 store.addresses[SIDE_CHANNEL] = _shown(node.side_address)
         if set(rooms) != {Room.NODE}:
@@ -129,7 +133,7 @@ def _node(
     wanted = wanted_addresses(configuration, Room.NODE)
     return StorageNode(
         directory / configuration.node.devices,
-        http=sockets.get(NODE) or wanted[NODE],
+        http=sockets.get(NODE) or wanted.get(NODE),
         side_channel=sockets.get(SIDE_CHANNEL) or wanted.get(SIDE_CHANNEL),
         limits=limits,
     )

@@ -57,7 +57,9 @@ class Tracker(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The storage node: this machine's devices over HTTP."""
 
-    listen: Annotated[str, Doc(description="ADDRESS:PORT of GET, PUT, DELETE.")] = "127.0.0.1:7500"
+    listen: Annotated[
+        str, Doc(description='ADDRESS:PORT of GET, PUT, DELETE; "" if another server, such as nginx, does that.')
+    ] = "127.0.0.1:7500"
     side_channel: Annotated[str, Doc(description='ADDRESS:PORT of sizes, checksums and disk load; "" for none.')] = (
         "127.0.0.1:7501"
     )

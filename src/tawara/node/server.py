@@ -40,14 +40,16 @@ class StorageNode:
         self,
         docroot: Path,
         *,
-        http: tuple[str, int] | socket.socket,
+        http: tuple[str, int] | socket.socket | None,
         side_channel: tuple[str, int] | socket.socket | None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         reuse_port: bool = False,
         quick: bool = True,
     ) -> None:
-        """Listen on the host and port of `http`, and on `side_channel` unless None; port 0 means any free one.
-        Either may be a socket that listens.
+        """Listen on the host and port of `http`, and on those of `side_channel`; port 0 means any free one.
+
+        Either may be a socket that listens, or None: without `http` another server has the files, and here is told what
+        that one does not tell.
 
         `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `quick` plain requests go to the
         whole HTTP server, too, for tests of that.
@@ -67,7 +69,7 @@ class StorageNode:
     @property
     def http_address(self) -> tuple[str, int]:
         """Host and port of the HTTP door, once started."""
-        assert self._http_listener is not None, "not started"
+        assert self._http_listener is not None, "not started, or without HTTP"
         return self._http_listener.address
 
     @property
@@ -82,11 +84,12 @@ class StorageNode:
             raise ConfigurationError(f"The storage node's directory {self.devices.docroot} does not exist")
         limits, share = self._limits, self._reuse_port
         try:
-            self._http = HttpDoor(self.devices, self._lanes, limits, quick=self._quick)
-            self._http_listener = Door(
-                self._wanted_http, "the storage node's HTTP", self._http.connection,
-                connections=limits.connections, reuse_port=share,
-            )  # fmt: skip
+            if self._wanted_http is not None:
+                self._http = HttpDoor(self.devices, self._lanes, limits, quick=self._quick)
+                self._http_listener = Door(
+                    self._wanted_http, "the storage node's HTTP", self._http.connection,
+                    connections=limits.connections, reuse_port=share,
+                )  # fmt: skip
             if self._wanted_side is not None:
                 self._side = SideChannel(self.devices, self._lanes, limits)
                 self._side_listener = Door(

@@ -1,0 +1,157 @@
+"""Storage nodes that are not ours carry a whole store, and its names: nginx, and the server inside mogstored."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tawara.client import AsyncClient
+from tests.acceptance.daemons import DOMAIN
+from tests.acceptance.foreign_nodes import ApartForeign, Foreign, Nginx, Perlbal
+
+SIZES = (0, 1, 1000, 70_000, 3_000_000)
+CLASSES = ("default", "md5")
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until a condition holds; it may block."""
+    end = time.monotonic() + seconds
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.3)
+
+
+class House:
+    """The store, and what should be in it."""
+
+    def __init__(self, store: ApartForeign) -> None:
+        self.store = store
+        self.stored: dict[str, bytes] = {}
+
+    async def fill(self, client: AsyncClient) -> None:
+        """Put, through both doors, then replace, rename, delete and put into another class."""
+        rng = random.Random(1)
+        for number in range(30):
+            body = rng.randbytes(SIZES[number % len(SIZES)])
+            await client.put(DOMAIN, f"key {number}", body, storage_class=CLASSES[number % 2])
+            self.stored[f"key {number}"] = body
+        for number in range(3):
+            await asyncio.to_thread(self.put_by_http, f"http/{number}", rng.randbytes(SIZES[-1 - number]))
+        for number in range(5):
+            await client.delete(DOMAIN, f"key {number}")
+            del self.stored[f"key {number}"]
+            await client.rename(DOMAIN, f"key {number + 5}", f"renamed/{number}")
+            self.stored[f"renamed/{number}"] = self.stored.pop(f"key {number + 5}")
+            self.stored[f"key {number + 10}"] = body = rng.randbytes(500)
+            await client.put(DOMAIN, f"key {number + 10}", body)
+            await client.set_class(DOMAIN, f"key {number + 15}", "md5")
+
+    def put_by_http(self, key: str, body: bytes) -> None:
+        upload = urllib.request.Request(f"http://{self.store.gateway}/{DOMAIN}/{key}", body, method="PUT")
+        upload.add_header("Authorization", "Bearer a key for the tests only")
+        assert urllib.request.urlopen(upload, timeout=20).status in (200, 201, 204)
+        self.stored[key] = body
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Every file as the store has it."""
+        text = self.store.run("ls", "-l", DOMAIN, "--json")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def settled(self) -> bool:
+        """Whether every file has two copies on the disks, and nothing else is there."""
+        files = self.listed()
+        there = sorted(int(path.stem) for path in self.store.directory.glob("h*/dev*/0/**/*.fid"))
+        return there == sorted([each["fid"] for each in files] * 2) and all(each["copies"] == 2 for each in files)
+
+    def written(self) -> bool:
+        """Whether the names on the devices tell what there is."""
+        return self.store.succeeds("drill", "--look", f"--config={self.store.directory}/tawara.toml")
+
+    async def compare(self, client: AsyncClient) -> None:
+        """Whether every byte is as it was put, by both doors."""
+        assert {each["key"]: each["size"] for each in self.listed()} == {
+            key: len(body) for key, body in self.stored.items()
+        }
+        for key, body in self.stored.items():
+            assert await client.get(DOMAIN, key) == body, key
+            url = f"http://{self.store.gateway}/{DOMAIN}/{key.replace(' ', '%20')}"
+            answer = await asyncio.to_thread(urllib.request.urlopen, url, None, 20)
+            assert await asyncio.to_thread(answer.read) == body, key
+
+    def copies(self, fid: object) -> list[Path]:
+        return list(self.store.directory.glob(f"h*/dev*/0/000/000/{fid:010}.fid"))
+
+    def whole(self, fid: object, body: bytes) -> bool:
+        """Whether two copies are there, and right."""
+        found = [hashlib.md5(path.read_bytes()).digest() for path in self.copies(fid)]
+        return found == [hashlib.md5(body).digest()] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", [Nginx, Perlbal])
+async def test_a_store_without_a_storage_node_of_ours(tmp_path: Path, kind: type[Foreign]) -> None:
+    """Files are put, copied, read, replaced, checked, repaired and moved; then the database is lost and made anew."""
+    store = ApartForeign(tmp_path, f"sqlite://{tmp_path}/tawara.db", kind)
+    house = House(store)
+    try:
+        await asyncio.to_thread(store.start)
+        store.run("class", "add", DOMAIN, "md5", "--copies=2", "--hash=MD5")
+        async with AsyncClient(store.tracker) as client:
+            await house.fill(client)
+            await house.compare(client)
+            await until(house.settled)
+            await care(house)
+            await drain(house)
+            await until(house.settled)
+            await house.compare(client)
+            before = house.listed()
+            await until(house.written)
+            for name in ("tracker", "workers", "gateway"):
+                store.daemons[name].end()
+            for path in tmp_path.glob("tawara.db*"):
+                path.unlink()
+            report = json.loads(store.run("rebuild", store.database, f"http://{store.node(1)}/dev1", "--json"))
+            assert report["files"] == len(before)
+            for name in ("tracker", "workers", "gateway"):
+                await asyncio.to_thread(store.daemons[name].start)
+            assert house.listed() == before
+            await house.compare(client)
+            store.run("fsck", "start", "--wait", "--every-byte")
+            assert house.settled()
+    finally:
+        for daemon in store.daemons.values():
+            daemon.end()
+
+
+async def care(house: House) -> None:
+    """A check finds a copy that is gone and one that was cut off; the scrub finds one that has rotted."""
+    store = house.store
+    files = {str(each["key"]): each["fid"] for each in house.listed()}
+    gone, cut, rotten = "key 22", "key 23", "key 17"
+    house.copies(files[gone])[0].unlink()
+    house.copies(files[cut])[1].write_bytes(b"short")
+    store.run("fsck", "start", "--wait")
+    for key in (gone, cut):
+        await until(lambda key=key: house.whole(files[key], house.stored[key]))  # type: ignore[misc] # bound at once
+    house.copies(files[rotten])[0].write_bytes(b"r" * len(house.stored[rotten]))
+    store.run("settings", "set", "tawara_scrub_period", "20s")
+    store.daemons["workers"].stop()  # they look at it once a minute
+    await asyncio.to_thread(store.daemons["workers"].start)
+    await until(lambda: house.whole(files[rotten], house.stored[rotten]))
+    store.run("settings", "remove", "tawara_scrub_period")
+
+
+async def drain(house: House) -> None:
+    """A device is emptied, and its names say so."""
+    await asyncio.to_thread(house.store.run, "device", "drain", "dev3", "--wait")
+    assert not list(house.store.directory.glob("h2/dev3/0/**/*.fid"))
