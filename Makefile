@@ -35,7 +35,7 @@ test-mysql: setup  ## what concerns the database, on MySQL's own server instead 
 probe: setup     ## faults in a cluster under load, as root in namespaces of its own; a table (ENGINE=mysql, FAULT='slow disk')
 	@bin/setup-tests
 	@$(PY) -m tests.probe.cluster --engine $(or $(ENGINE),postgresql) $(foreach each,$(FAULT),"$(each)")
-	@$(if $(FAULT),,TAWARA_PROBE_ALL=1 $(PY) -m pytest -q tests/probe/test_killed_in_each_window.py)
+	@$(if $(FAULT),,TAWARA_PROBE_ALL=1 $(PY) -m pytest -q -n 2 tests/probe/test_killed_in_each_window.py)
 
 test-vm: setup   ## packaged machines for real: build, install by apt and dnf, ssh, upgrade, remove (SLOW=1: Debian guests, too)
 	@bin/setup-vm

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, rebalance
+from tawara.metadata import files, rebalance, runs
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
@@ -31,7 +31,7 @@ from tawara.node.server import StorageNode
 from tawara.workers.monitor import Monitor
 from tests.acceptance.store import TAWARA, free_ports
 from tests.probe.tripwire import Tripwire
-from tests.probe.worker_process import UPLOAD_OPEN
+from tests.probe.worker_process import ONLY, UPLOAD_OPEN
 
 DOMAIN = "d"
 NODES = 3
@@ -113,9 +113,12 @@ class Windows:
                 process.kill()
             await process.wait()
 
-    def workers(self, database: str) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
-        """Workers with short leases."""
-        return self.process(sys.executable, "-m", "tests.probe.worker_process", database, **{UPLOAD_OPEN: "1"})
+    def workers(
+        self, database: str, *, only: str = ""
+    ) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        """Workers with short leases, or one of them."""
+        environment = {UPLOAD_OPEN: "1", ONLY: only}
+        return self.process(sys.executable, "-m", "tests.probe.worker_process", database, **environment)
 
     # --- judging ------------------------------------------------------------------------------------------------------
 
@@ -134,7 +137,7 @@ class Windows:
 
     async def wrong(self) -> list[str]:
         """What is not as it must be: keys, copies, bytes, and bytes without rows."""
-        stored, on = await self.metadata.read(_stored)
+        stored, on, drained = await self.metadata.read(_stored)
         found = [f"{key} is lost" for key in self.known.keys() - stored.keys() if None not in self.known[key]]
         disk = {
             (int(path.stem), devid)
@@ -143,6 +146,7 @@ class Windows:
         }
         found += [f"{key} is not fid {fid}" for key, fid in self.acknowledged.items() if stored.get(key) != fid]
         found += [f"fid {fid} on dev{devid} has no row" for fid, devid in disk - on]
+        found += [f"dev{devid} was left in state drain" for devid in drained]
         found += [f"fid {fid} is not on dev{devid}" for fid, devid in on - disk]
         for key, fid in stored.items():
             devids = {devid for each, devid in on if each == fid}
@@ -159,7 +163,11 @@ class Windows:
 
 
 async def _unfinished(tx: Transaction) -> bool:
-    return any((await _waiting(tx)).values())
+    return await _rebalancing(tx) or any((await _waiting(tx)).values())
+
+
+async def _rebalancing(tx: Transaction) -> bool:
+    return bool((await runs.settings(tx, "rebal_")).get("rebal_host"))
 
 
 async def _waiting(tx: Transaction) -> dict[str, list[Row]]:
@@ -173,10 +181,15 @@ async def _let_time_pass(tx: Transaction, *, now: int) -> None:
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now + LEASES)
 
 
-async def _stored(tx: Transaction) -> tuple[dict[str, int], set[tuple[int, int]]]:
+async def _stored(tx: Transaction) -> tuple[dict[str, int], set[tuple[int, int]], list[int]]:
     keys = await tx.rows(f"SELECT {tx.dialect.key_column('dkey')}, fid FROM file")
     on = await tx.rows("SELECT fid, devid FROM file_on")
-    return {key.decode(): fid for key, fid in keys}, {(fid, devid) for fid, devid in on}
+    drained = await tx.rows("SELECT devid FROM device WHERE status = 'drain'")
+    return (
+        {key.decode(): fid for key, fid in keys},
+        {(fid, devid) for fid, devid in on},
+        [devid for (devid,) in drained],
+    )
 
 
 @asynccontextmanager
@@ -253,7 +266,7 @@ async def replicate(store: Windows, window: int) -> bool:
             await asyncio.sleep(0.02)
         return True
 
-    return await _worked(store, window, done)
+    return await _worked(store, "replicate", window, done)
 
 
 async def delete(store: Windows, window: int) -> bool:
@@ -268,25 +281,24 @@ async def delete(store: Windows, window: int) -> bool:
             await asyncio.sleep(0.02)
         return True
 
-    return await _worked(store, window, done)
+    return await _worked(store, "delete", window, done)
 
 
 async def rebalancing(store: Windows, window: int) -> bool:
     """A worker moves the replica of a file from device 1 to another one."""
     fid = await store.store(f"rebalance {window}", 1, 2, replicate=False)
-    await store.metadata.write(rebalance.reset)
-    await store.metadata.write(rebalance.set_policy, "from_devices=1")
-    cluster = await store.metadata.read(rows.load)
-    await store.metadata.write(rebalance.start, cluster, host="here", now=int(time.time()))
+    if not await store.metadata.read(_rebalancing):  # else the run of a worker that was killed goes on
+        await store.metadata.write(rebalance.reset)
+        await store.metadata.write(rebalance.set_policy, "from_devices=1")
+        cluster = await store.metadata.read(rows.load)
+        await store.metadata.write(rebalance.start, cluster, host="here", now=int(time.time()))
 
     async def done() -> bool:
         while (1 in await store.metadata.read(_devids, fid)) + await store.metadata.read(_queued, "file_to_queue", fid):
             await asyncio.sleep(0.02)
         return True
 
-    finished = await _worked(store, window, done)
-    await store.metadata.write(rebalance.stop)
-    return finished
+    return await _worked(store, "rebalance", window, done)
 
 
 VERBS: dict[str, Attempt] = {
@@ -294,10 +306,10 @@ VERBS: dict[str, Attempt] = {
 }  # fmt: skip
 
 
-async def _worked(store: Windows, window: int, done: Callable[[], Awaitable[bool]]) -> bool:
-    """Have workers work that are killed after so many pieces; whether they were done before."""
-    store.wire.arm(10**9)  # the start of the workers is not what is cut short
-    async with store.workers(store.behind) as victim:
+async def _worked(store: Windows, worker: str, window: int, done: Callable[[], Awaitable[bool]]) -> bool:
+    """Have one worker work that is killed after so many pieces; whether it was done before."""
+    store.wire.arm(10**9)  # the start of the process is not what is cut short
+    async with store.workers(store.behind, only=worker) as victim:
         store.wire.arm(window)
         finished = await _first(done(), store.wire)
         victim.kill()
@@ -331,9 +343,9 @@ async def _devids(tx: Transaction, fid: int) -> set[int]:
     return {devid for (devid,) in await tx.rows("SELECT devid FROM file_on WHERE fid = ?", fid)}
 
 
-async def kill_in_each(store: Windows, verb: str, *, stride: int = 1, most: int | None = None) -> int:
-    """Kill the victim in every `stride`th window until one is behind the end, or in `most`; how many there were."""
+async def kill_in_each(store: Windows, verb: str, *, stride: int = 1) -> int:
+    """Kill the victim in every `stride`th window until one is behind the end; how many there were."""
     count = 0
-    while (most is None or count < most) and not await VERBS[verb](store, count * stride):
+    while not await VERBS[verb](store, count * stride):
         count += 1
     return count

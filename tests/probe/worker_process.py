@@ -1,8 +1,8 @@
 """The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE [SECONDS]`.
 
 DATABASE is the path of an SQLite file or a URL. A device that is absent for so many seconds is presumed dead, 900
-unless said otherwise. Leases are short, and uploads are given up soon when
-TAWARA_PROBE_UPLOAD_OPEN says after how many seconds.
+unless said otherwise. Leases are short, and uploads are given up soon when TAWARA_PROBE_UPLOAD_OPEN says after how many
+seconds. With TAWARA_PROBE_ONLY there is only the worker of this name, so that little else than its work is exchanged.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from tawara.workers.monitor import Monitor
 from tawara.workers.service import Workers
 
 UPLOAD_OPEN = "TAWARA_PROBE_UPLOAD_OPEN"
+ONLY = "TAWARA_PROBE_ONLY"
 
 
 async def work(database: str, rules: Rules) -> None:
@@ -44,6 +45,8 @@ async def work(database: str, rules: Rules) -> None:
             lease=2,
             upload_open=upload_open,
         )
+        if only := os.environ.get(ONLY):
+            workers._runners = [runner for runner in workers._runners if runner.status.name == only]
         await monitor.start()
         await workers.start()
         print("ready", flush=True)
