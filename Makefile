@@ -25,12 +25,12 @@ check: setup     ## under a minute: format, lint, types, import rules, unit test
 
 test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines
 	@bin/setup-tests
-	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/contract tests/acceptance tests/probe
+	@$(PY) -m pytest -q -n 2 --maxschedchunk 1 tests/contract tests/acceptance tests/probe
 	@$(MAKE) --no-print-directory test-vm
 
 test-mysql: setup  ## what concerns the database, on MySQL's own server instead of MariaDB
 	@bin/setup-tests
-	@TAWARA_TEST_MYSQL="$$(bin/setup-mysql)" $(PY) -m pytest -q -n 2 --dist loadgroup -k mysql tests/contract tests/acceptance tests/probe
+	@TAWARA_TEST_MYSQL="$$(bin/setup-mysql)" $(PY) -m pytest -q -n 2 --maxschedchunk 1 -k mysql tests/contract tests/acceptance tests/probe
 
 probe: setup     ## faults in a cluster under load, as root in namespaces of its own; a table (ENGINE=mysql, FAULT='slow disk')
 	@bin/setup-tests

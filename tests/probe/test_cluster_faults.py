@@ -12,7 +12,6 @@ FAULTS = ("a tracker is killed", "workers are killed", "nginx is killed")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("cluster")
 def test_faults_under_load() -> None:
     """What was acknowledged is there and has its copies, and nothing is left over, of the store or of the probe."""
     probing = subprocess.run(
