@@ -16,6 +16,7 @@ from tawara.metadata import cluster as rows
 from tawara.metadata import files, journals, replicas
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
+from tawara.metadata.server import Pace
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, HashType
@@ -26,6 +27,8 @@ from tawara.workers.scribe import Scribe
 from tests.mogilefsd.plain_node import plain_node
 
 KEYS = 600
+PATIENCE = 120.0
+"""Seconds that a busy server may take to answer: what is promised is that nothing is lost, not how soon."""
 DEVICES = (1, 2, 3, 4)
 TABLES = {
     "domain": "dmid, namespace",
@@ -137,7 +140,7 @@ def _plain(value: object) -> object:
 async def store(url: str, directory: Path, seed: int = 1) -> AsyncIterator[Store]:
     """Two hosts with two devices each; the second's node is not ours."""
     async with AsyncExitStack() as stack:
-        metadata = await open_metadata(url)
+        metadata = await open_metadata(url, pace=Pace(answer=PATIENCE))
         stack.push_async_callback(metadata.close)
         for devid in (1, 2):
             (directory / "ours" / f"dev{devid}").mkdir(parents=True)
