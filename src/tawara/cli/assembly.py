@@ -20,7 +20,8 @@ from tawara.cli.configuration import Configuration, address
 from tawara.client.nodes import NodeClient
 from tawara.metadata import clock, uploads
 from tawara.metadata.bell import Bells
-from tawara.metadata.fid_locks import open_locks
+from tawara.metadata.contract import Metadata
+from tawara.metadata.fid_locks import FidLocks, open_locks
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.absence import Rules
@@ -30,7 +31,10 @@ from tawara.workers.monitor import Monitor
 
 if TYPE_CHECKING:
     from tawara.gateway.nginx import NginxFront
+    from tawara.gateway.server import Gateway
     from tawara.node.server import StorageNode
+    from tawara.tracker.server import TrackerServer
+    from tawara.workers.service import Workers
 
 TRACKER, NODE, SIDE_CHANNEL, GATEWAY = "tracker", "storage node", "side channel", "gateway"
 """What listens, in words."""
@@ -139,6 +143,18 @@ def _node(
     )
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the rooms that know names have in common."""
+
+    metadata: Metadata
+    view: ClusterView
+    nodes: NodeClient
+    bells: Bells
+    limits: Limits
+    side_channel_port: int | None
+
+
 async def _start_what_knows_names(
     stack: AsyncExitStack,
     store: Running,
@@ -168,64 +184,78 @@ async def _start_what_knows_names(
         rules=_rules(configuration),
     )
     await view.refresh()
-    bells = Bells()
-    _, side_channel_port = address(configuration.node.side_channel or ":0", "node.side_channel")
-    await _start(stack, Monitor(view, metadata, nodes, side_channel_port=side_channel_port or None))
+    _, port = address(configuration.node.side_channel or ":0", "node.side_channel")
+    shared = _Shared(metadata, view, nodes, Bells(), limits, port or None)
+    await _start(stack, Monitor(view, metadata, nodes, side_channel_port=shared.side_channel_port))
     await view.wait_observed()
-
     if Room.WORKERS in rooms:
-        from tawara.workers.service import Workers
-
-        care = configuration.workers
-        hosts = [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
-        locks = open_locks(metadata, hosts) if hosts else None
+        locks = _locks(configuration, metadata)
         if locks is not None:
             stack.push_async_callback(locks.close)
-        await _start(
-            stack,
-            Workers(
-                metadata,
-                view,
-                nodes,
-                bells,
-                replicate=care.replicate,
-                delete=care.delete,
-                alone=set(rooms) == set(Room) and locks is None,
-                side_channel_port=side_channel_port or None,
-                locks=locks,
-            ),
-        )
+        alone = set(rooms) == set(Room) and locks is None
+        await _start(stack, _workers(configuration, shared, alone=alone, locks=locks))
     if Room.TRACKER in rooms:
-        from tawara.tracker.server import TrackerServer
-
-        tracker = TrackerServer(
-            metadata,
-            view,
-            nodes,
-            bells,
-            address=sockets.get(TRACKER) or wanted_addresses(configuration, Room.TRACKER)[TRACKER],
-            limits=limits,
-            side_channel_port=side_channel_port or None,
-        )
+        tracker = _tracker(configuration, shared, sockets)
         await _start(stack, tracker)
         store.addresses[TRACKER] = _shown(tracker.address)
     if Room.GATEWAY in rooms:
-        from tawara.gateway.server import Gateway
-
-        gateway = Gateway(
-            metadata,
-            view,
-            nodes,
-            bells,
-            listen=address(configuration.gateway.listen, "gateway.listen"),
-            secret=_secret(store.directory / configuration.gateway.key_file),
-            public_reads=configuration.gateway.public_reads,
-            local_devices=own_node.devices if own_node is not None else None,
-            nginx=_front(configuration, store.directory),
-            limits=limits,
-        )
+        gateway = _gateway(store, shared, own_node)
         await _start(stack, gateway)
         store.addresses[GATEWAY] = _shown(gateway.address)
+
+
+def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
+    """The locks of a mogilefsd that runs beside us, if one does."""
+    hosts = [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
+    return open_locks(metadata, hosts) if hosts else None
+
+
+def _workers(configuration: Configuration, shared: _Shared, *, alone: bool, locks: FidLocks | None) -> Workers:
+    from tawara.workers.service import Workers
+
+    return Workers(
+        shared.metadata,
+        shared.view,
+        shared.nodes,
+        shared.bells,
+        replicate=configuration.workers.replicate,
+        delete=configuration.workers.delete,
+        alone=alone,
+        side_channel_port=shared.side_channel_port,
+        locks=locks,
+    )
+
+
+def _tracker(configuration: Configuration, shared: _Shared, sockets: Mapping[str, socket.socket]) -> TrackerServer:
+    from tawara.tracker.server import TrackerServer
+
+    return TrackerServer(
+        shared.metadata,
+        shared.view,
+        shared.nodes,
+        shared.bells,
+        address=sockets.get(TRACKER) or wanted_addresses(configuration, Room.TRACKER)[TRACKER],
+        limits=shared.limits,
+        side_channel_port=shared.side_channel_port,
+    )
+
+
+def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> Gateway:
+    from tawara.gateway.server import Gateway
+
+    configuration = store.configuration.gateway
+    return Gateway(
+        shared.metadata,
+        shared.view,
+        shared.nodes,
+        shared.bells,
+        listen=address(configuration.listen, "gateway.listen"),
+        secret=_secret(store.directory / configuration.key_file),
+        public_reads=configuration.public_reads,
+        local_devices=own_node.devices if own_node is not None else None,
+        nginx=_front(store.configuration, store.directory),
+        limits=shared.limits,
+    )
 
 
 def database_url(configuration: Configuration, directory: Path) -> str:

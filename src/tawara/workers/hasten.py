@@ -15,6 +15,7 @@ from tawara.metadata import queues
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
+from tawara.workers.runner import Unclaimed
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +25,7 @@ PAUSE = 60.0
 """Seconds between two hastenings, whatever a device that comes and goes does."""
 
 
-class Hasten:
+class Hasten(Unclaimed):
     """See the module. A unit of work is the devices that became usable."""
 
     name = "hasten"
@@ -61,9 +62,3 @@ class Hasten:
     async def next_due(self) -> float | None:
         """See Worker."""
         return time.time() + PERIOD
-
-    async def renew(self, items: Sequence[frozenset[int]]) -> None:
-        """See Worker. Nothing to do: nothing is claimed in the database."""
-
-    async def release(self, items: Sequence[frozenset[int]]) -> None:
-        """See Worker. Nothing to do: nothing is claimed in the database."""

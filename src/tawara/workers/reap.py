@@ -12,6 +12,7 @@ from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import DeviceState
+from tawara.workers.runner import Unclaimed
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 60.0, 7200.0
 """Seconds after which an empty dead device is looked at again, doubling."""
 
 
-class Reap:
+class Reap(Unclaimed):
     """See the module. A unit of work is one pass over one device."""
 
     name = "reap"
@@ -76,9 +77,3 @@ class Reap:
     async def next_due(self) -> float | None:
         """See Worker."""
         return min([time.time() + self._period, *self._due.values()])
-
-    async def renew(self, items: Sequence[int]) -> None:
-        """See Worker. Nothing to do: nothing is claimed in the database."""
-
-    async def release(self, items: Sequence[int]) -> None:
-        """See Worker. Nothing to do: nothing is claimed in the database."""

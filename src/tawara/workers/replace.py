@@ -16,6 +16,7 @@ from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.absence import majority_is_silent
+from tawara.workers.runner import Unclaimed
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,7 @@ PERIOD = 5.0
 """Seconds between two looks whether a device has files to be queued."""
 
 
-class Replace:
+class Replace(Unclaimed):
     """See the module. A unit of work is a device: its files, in passes of one transaction each."""
 
     name = "replace"
@@ -64,9 +65,3 @@ class Replace:
     async def next_due(self) -> float | None:
         """See Worker."""
         return time.time() + self._period
-
-    async def renew(self, items: Sequence[int]) -> None:
-        """See Worker. Nothing to do: nothing is claimed, each pass is one transaction."""
-
-    async def release(self, items: Sequence[int]) -> None:
-        """See Worker. Nothing to do: nothing is claimed."""

@@ -63,6 +63,16 @@ class Worker(Protocol[Item]):
         ...
 
 
+class Unclaimed:
+    """The part of a worker that claims nothing in the database, so that there is nothing to be kept or given back."""
+
+    async def renew(self, items: Sequence[Any]) -> None:
+        """See Worker."""
+
+    async def release(self, items: Sequence[Any]) -> None:
+        """See Worker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What a runner is doing."""
