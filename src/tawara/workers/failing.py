@@ -12,6 +12,7 @@ from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.failing import to_drain
+from tawara.workers.runner import Unclaimed
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +20,7 @@ PERIOD = 10.0
 """Seconds between two looks."""
 
 
-class Failing:
+class Failing(Unclaimed):
     """See the module. A unit of work is one device that is to be drained."""
 
     name = "failing"
@@ -39,17 +40,12 @@ class Failing:
         if await self._metadata.write(_drain, item, now=int(time.time())):
             log.warning("the disk of a device is failing; the device is emptied", device=item)
         await self._view.refresh()
+        self._drain_bell.ring()
         return None
 
     async def next_due(self) -> float | None:
         """See Worker."""
         return time.time() + self._period
-
-    async def renew(self, items: Sequence[int]) -> None:
-        """See Worker. Nothing to do: nothing is claimed in the database."""
-
-    async def release(self, items: Sequence[int]) -> None:
-        """See Worker. Nothing to do: nothing is claimed in the database."""
 
 
 async def _drain(tx: Transaction, devid: int, *, now: int) -> bool:
