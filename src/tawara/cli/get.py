@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from tawara.cli import STREAM
 from tawara.cli.plan import UnsafeKey, is_fetched, relative_path
 from tawara.cli.session import DEFAULT, Session, place
-from tawara.cli.transfers import Outcome, digest_file, each, progress
+from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient, FileInfo
 from tawara.model import errors
 
@@ -35,9 +35,9 @@ async def get(
     *,
     recursive: Annotated[bool, Parameter(name=["--recursive", "-r"])] = False,
     checksum: bool = False,
-    force: Annotated[bool, Parameter(name=["--force", "-f"])] = False,
-    jobs: Annotated[int, Parameter(name=["--jobs", "-j"], show_default=True)] = 8,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
+    force: Force = False,
+    jobs: Jobs = 8,
+    verbose: Verbose = False,
     session: Session = DEFAULT,
 ) -> int:
     """Fetch files.
@@ -63,12 +63,6 @@ async def get(
         Every key that begins with PREFIX.
     checksum
         Compare by checksum what is there already, and verify what is fetched.
-    force
-        Fetch again also what is there and equal.
-    jobs
-        Transfers at the same time.
-    verbose
-        One line for each file.
     """
     async with session.client() as client:
         domain, key = await place(client, source)

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from tawara.cli import STREAM, output
 from tawara.cli.plan import Found, Upload, is_stored, uploads
 from tawara.cli.session import DEFAULT, Session, domain_hint, place
-from tawara.cli.transfers import Outcome, digest_file, each, progress
+from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient
 from tawara.client.source import Data
 from tawara.model import errors
@@ -34,9 +34,9 @@ async def put(
     recursive: Annotated[bool, Parameter(name=["--recursive", "-r"])] = False,
     storage_class: Annotated[str, Parameter(name=["--class", "-c"])] = "",
     checksum: bool = False,
-    force: Annotated[bool, Parameter(name=["--force", "-f"])] = False,
-    jobs: Annotated[int, Parameter(name=["--jobs", "-j"], show_default=True)] = 8,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
+    force: Force = False,
+    jobs: Jobs = 8,
+    verbose: Verbose = False,
     session: Session = DEFAULT,
 ) -> int:
     """Store files.
@@ -62,12 +62,6 @@ async def put(
         Storage class of the new files.
     checksum
         Compare by checksum what is there already, and verify what is stored.
-    force
-        Store again also what is there and equal.
-    jobs
-        Transfers at the same time.
-    verbose
-        One line for each file.
     """
     async with session.client() as client:
         if len(files) < 2:

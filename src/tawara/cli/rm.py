@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session, place
-from tawara.cli.transfers import Outcome, each
+from tawara.cli.transfers import Outcome, Verbose, each
 from tawara.model import errors
 
 _AT_ONCE = 8
@@ -21,7 +21,7 @@ async def rm(
     recursive: Annotated[bool, Parameter(name=["--recursive", "-r"])] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"])] = False,
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"])] = False,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
+    verbose: Verbose = False,
     session: Session = DEFAULT,
 ) -> int:
     """Delete files.
@@ -44,8 +44,6 @@ async def rm(
         Do not ask.
     dry_run
         Only say what would be deleted.
-    verbose
-        One line for each file.
     """
     async with session.client() as client:
         if not names:

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from cyclopts import Parameter
 
 from tawara.cli import STREAM, output
 from tawara.model import errors
@@ -19,6 +21,13 @@ from tawara.model.errors import Exit
 
 T = TypeVar("T")
 R = TypeVar("R")
+Force: TypeAlias = Annotated[
+    bool, Parameter(name=["--force", "-f"], help="Transfer again also what is there and equal.")
+]
+Jobs: TypeAlias = Annotated[
+    int, Parameter(name=["--jobs", "-j"], show_default=True, help="Transfers at the same time.")
+]
+Verbose: TypeAlias = Annotated[bool, Parameter(name=["--verbose", "-v"], help="One line for each file.")]
 LONG = 8 * 1024 * 1024
 """Bytes from which on a progress bar is worth its lines."""
 _CHUNK = 1024 * 1024
