@@ -21,7 +21,6 @@ from tests.acceptance.store import STOP_SECONDS, TAWARA, free_ports
 
 DOMAIN = "d"
 DEVICES = 2
-READY_SECONDS = 40.0
 
 
 @dataclass

@@ -93,10 +93,6 @@ class Disks:
             assert time.monotonic() < until, f"left in {tables}: {left}"
             time.sleep(0.2)
 
-    def names_on_disk(self) -> set[Path]:
-        """Every stored file, named or not."""
-        return set(self.devices.glob("dev*/[0-9]/*/*/*"))
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:

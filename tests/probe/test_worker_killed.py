@@ -28,8 +28,8 @@ PATIENCE = 20.0
 class Cluster:
     """A house whose storage nodes stand behind gates, and whose workers are other processes."""
 
-    def __init__(self, home: House, gates: dict[str, Gate], stack: AsyncExitStack) -> None:
-        self.home, self.gates, self._stack = home, gates, stack
+    def __init__(self, home: House, gates: dict[str, Gate]) -> None:
+        self.home, self.gates = home, gates
         self.presume_dead = 900
         """Seconds after which the workers presume that a device is dead."""
 
@@ -103,7 +103,7 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
 
         home = await stack.enter_async_context(house(directory, layout, look=False, door=door))
         await home.monitor.look_again()  # the devices are known before files are on them, as in any store
-        yield Cluster(home, gates, stack)
+        yield Cluster(home, gates)
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])

@@ -58,10 +58,6 @@ class Tripwire:
         self._left, self.passed = pieces, 0
         self.tripped.clear()
 
-    def disarm(self) -> None:
-        """Count no more."""
-        self._left = None
-
     async def cut(self) -> None:
         """Cut all connections, and let new ones pass."""
         self._left = None

@@ -88,7 +88,6 @@ def nvme(*, warning: int = 0, passed: bool = True, media_errors: int = 0, used: 
 
 
 NO_PERMISSION = _report(exit_status=2, message="Smartctl open device: /dev/sda failed: Permission denied")
-NO_DEVICE = _report(exit_status=2, message="Smartctl open device: /dev/sda failed: No such device")
 VIRTUAL = _report(exit_status=1, message="/dev/vda: Unable to detect device type")
 UNSUPPORTED = _report(
     exit_status=4,
