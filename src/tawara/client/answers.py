@@ -247,7 +247,7 @@ class Destination:
 
 
 def read_opened(reply: Reply) -> tuple[int, list[Destination]]:
-    """From the reply to create_open: the fid, and at least one destination, best first."""
+    """From the reply to create_open: the fid, and at least one destination, best first. Raises ValueError for none."""
     destinations = [
         Destination(int(reply[f"devid_{number}"]), _text(reply, f"path_{number}"))
         for number in _count(reply, "dev_count")

@@ -229,7 +229,7 @@ class AsyncClient(Administration):
             await self._trackers.ask("delete", args, settled_by=(errors.UnknownKey,))
 
     async def rename(self, domain: str, key: str | bytes, new_key: str | bytes) -> None:
-        """Give a file another key. Raises UnknownKey, and KeyExists: a file is never overwritten by this."""
+        """Give a file another key. Raises UnknownKey, OutcomeUnknown, and KeyExists: this never overwrites a file."""
         fid = (await self.info(domain, key)).fid
         args: dict[str, Value] = {"domain": domain, "from_key": key_bytes(key), "to_key": key_bytes(new_key)}
         for pause in PAUSES:

@@ -169,7 +169,10 @@ class Trackers:
             raise errors.TrackerUnreachable(f"The answer to {command} is not a tracker's") from error
 
     async def manage(self, address: tuple[str, int], command: str) -> list[str]:
-        """The lines of a management command (`!version`, `!stats`) of one tracker (reference: section 6)."""
+        """The lines of a management command (`!version`, `!stats`) of one tracker (reference: section 6).
+
+        Raises TrackerUnreachable.
+        """
         tracker = next(each for each in self._trackers if (each.host, each.port) == address)
         async with self._free:
             with _speaking_with(tracker):

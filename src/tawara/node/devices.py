@@ -208,14 +208,20 @@ class Devices:
             return digest.hex()
 
     def make_directory(self, path: str) -> None:
-        """Make the directory and those above it below an existing device, durably; it may be there. Raises InTheWay."""
+        """Make the directory and those above it below an existing device, durably; it may be there.
+
+        Raises InTheWay, Reserved.
+        """
         target = paths.parse(path)
         if target.reserved:
             raise Reserved
         self._make_way(target.device, target.names).close()
 
     def usage(self, device: str) -> Usage:
-        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready (8.5)."""
+        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready (8.5).
+
+        Raises NoSuchDevice.
+        """
         if not self.exists(device):
             raise NoSuchDevice
         with as_node_errors():

@@ -101,7 +101,10 @@ class Incoming:
                 self._grew(written)
 
     def copy(self, source: int) -> None:
-        """Append the file open as descriptor `source`, from its start, inside the kernel (shared extents if it can)."""
+        """Append the file open as descriptor `source`, from its start, inside the kernel (shared extents if it can).
+
+        Raises WrongSize when it ends before it should.
+        """
         with as_node_errors():
             left = os.fstat(source).st_size
             offset = 0

@@ -79,7 +79,10 @@ class StorageNode:
         return self._side_listener.address
 
     async def start(self) -> None:
-        """Take the ports, sweep leftovers, write the usage files, then let peers in. Raises PortTaken."""
+        """Take the ports, sweep leftovers, write the usage files, then let peers in.
+
+        Raises PortTaken, ConfigurationError.
+        """
         if not self.devices.docroot.is_dir():
             raise ConfigurationError(f"The storage node's directory {self.devices.docroot} does not exist")
         limits, share = self._limits, self._reuse_port
