@@ -10,8 +10,7 @@ from cyclopts import App, Parameter
 from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.drain import drain
-from tawara.cli.dry_run import DryRun
-from tawara.cli.dry_run import show as show_dry_run
+from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.health import shown_health
 from tawara.cli.session import DEFAULT, Session
 from tawara.cli.simulate import foretell
@@ -157,11 +156,9 @@ async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session =
     devid
         Its number.
     """
-    async with session.client() as client:
-        if dry_run:
-            return await show_dry_run(client, session, "device", devid=devid)
-        await client.delete_device(devid)
-    return Exit.OK
+    return await remove_or_say(
+        session, "device", {"devid": devid}, lambda client: client.delete_device(devid), dry_run=dry_run
+    )
 
 
 @app.command

@@ -5,10 +5,8 @@ from __future__ import annotations
 from cyclopts import App
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun
-from tawara.cli.dry_run import show as show_dry_run
+from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.session import DEFAULT, Session
-from tawara.model.errors import Exit
 
 app = App(name="domain", help="List, add and remove domains.")
 
@@ -47,8 +45,6 @@ async def remove(domain: str, *, dry_run: DryRun = False, session: Session = DEF
 
         tawara domain remove photos --dry-run
     """
-    async with session.client() as client:
-        if dry_run:
-            return await show_dry_run(client, session, "domain", domain=domain)
-        await client.delete_domain(domain)
-    return Exit.OK
+    return await remove_or_say(
+        session, "domain", {"domain": domain}, lambda client: client.delete_domain(domain), dry_run=dry_run
+    )

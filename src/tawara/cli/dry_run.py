@@ -1,7 +1,8 @@
-"""Dry runs of what removes: what would happen, or why it would be refused."""
+"""Removing a part of the cluster, or a dry run of it: what would happen, or why it would be refused."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
@@ -10,14 +11,20 @@ from tawara.cli import output
 from tawara.cli.session import Session
 from tawara.client import AsyncClient
 from tawara.model.errors import Exit
-from tawara.wire.line import Value
+from tawara.wire.line import Args
 
 DryRun: TypeAlias = Annotated[bool, Parameter(name=["--dry-run", "-n"], help="Only say what would happen.")]
 
 
-async def show(client: AsyncClient, session: Session, what: str, **names: Value) -> int:
-    """Say what removing something would mean; the exit code that the removal would have."""
-    found = await client.removal(what, names)
+async def remove_or_say(
+    session: Session, what: str, names: Args, removal: Callable[[AsyncClient], Awaitable[None]], *, dry_run: bool
+) -> int:
+    """Remove the `what` of these `names`, or only say what that would mean, with the exit code that it would have."""
+    async with session.client() as client:
+        if not dry_run:
+            await removal(client)
+            return Exit.OK
+        found = await client.removal(what, names)
     if session.json:
         refusal = found.refusal.code if found.refusal else None
         output.json_line({"what": what, **names, "refused": refusal, "sentences": found.sentences})

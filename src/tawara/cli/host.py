@@ -8,11 +8,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun
-from tawara.cli.dry_run import show as show_dry_run
+from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.session import DEFAULT, Session
 from tawara.model.cluster import HostState
-from tawara.model.errors import Exit
 
 app = App(name="host", help="List, add, change and remove hosts.")
 
@@ -138,8 +136,6 @@ async def remove(host: str, /, *, dry_run: DryRun = False, session: Session = DE
 
         tawara host remove store1 --dry-run
     """
-    async with session.client() as client:
-        if dry_run:
-            return await show_dry_run(client, session, "host", host=host)
-        await client.delete_host(host)
-    return Exit.OK
+    return await remove_or_say(
+        session, "host", {"host": host}, lambda client: client.delete_host(host), dry_run=dry_run
+    )

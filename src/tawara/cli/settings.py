@@ -5,10 +5,8 @@ from __future__ import annotations
 from cyclopts import App
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun
-from tawara.cli.dry_run import show as show_dry_run
+from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.session import DEFAULT, Session
-from tawara.model.errors import Exit
 
 app = App(name="settings", help="List, change and remove the cluster's settings.")
 
@@ -55,8 +53,6 @@ async def remove(key: str, /, *, dry_run: DryRun = False, session: Session = DEF
 
         tawara settings remove skip_mkcol --dry-run
     """
-    async with session.client() as client:
-        if dry_run:
-            return await show_dry_run(client, session, "setting", key=key)
-        await client.remove_setting(key)
-    return Exit.OK
+    return await remove_or_say(
+        session, "setting", {"key": key}, lambda client: client.remove_setting(key), dry_run=dry_run
+    )

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun
-from tawara.cli.dry_run import show as show_dry_run
+from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.session import DEFAULT, Session
 from tawara.model.cluster import HashType
-from tawara.model.errors import Exit
 
 app = App(name="class", help="List, add, change and remove storage classes.")
 
@@ -104,8 +102,10 @@ async def remove(domain: str, name: str, /, *, dry_run: DryRun = False, session:
 
         tawara class remove photos thumbnails --dry-run
     """
-    async with session.client() as client:
-        if dry_run:
-            return await show_dry_run(client, session, "class", **{"domain": domain, "class": name})
-        await client.delete_class(domain, name)
-    return Exit.OK
+    return await remove_or_say(
+        session,
+        "class",
+        {"domain": domain, "class": name},
+        lambda client: client.delete_class(domain, name),
+        dry_run=dry_run,
+    )
