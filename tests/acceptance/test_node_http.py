@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tawara.model import fid
 from tawara.model.errors import PortTaken
 from tawara.model.limits import Limits
 from tawara.node.server import StorageNode
+from tawara.wire import listing
 from tests.acceptance.node_room import FILE, files, get, parse, process, put, running, talk
 
 ALMOST_HTTP = rb"(GET|PUT|MKCOL) /dev1/[^\r\n]{0,80} HTTP/1\.[01]\r\n[^\0]{0,80}\r\n\r\n"
@@ -144,6 +146,40 @@ async def test_directories_are_not_listed(node: StorageNode, tmp_path: Path, pat
     (tmp_path / "dev1" / "0").mkdir()
     status, _, body = await get(node.http_address, path)
     assert (status, body) == (200, b"Directory listing disabled\n")
+
+
+async def test_what_lies_on_a_device_is_told_in_pages(
+    node: StorageNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All fids with their bytes, none twice, and nothing that is no file of a fid; the list cannot be written."""
+    monkeypatch.setattr("tawara.node.listing.ENOUGH", 3)
+    wanted = {1: 1, 2: 2, 999: 3, 1000: 4, 123_456_789: 5, 9_999_999_999: 6, 12_345_678_901: 7}
+    for number, size in wanted.items():
+        await talk(node.http_address, put(fid.path(1, number), b"x" * size))
+    directory = tmp_path / "dev1" / "0" / "000" / "000"
+    (directory / "0000001001.fid").write_text("belongs elsewhere")
+    (directory / "0000000003.fid").symlink_to(directory / "0000000001.fid")
+    (directory / "0000000004.fid").mkdir()
+    (tmp_path / "dev1" / "0" / "001").symlink_to(tmp_path / "dev1" / "0" / "000")
+    (tmp_path / "dev1" / "0" / "7").mkdir()
+    found: dict[int, int] = {}
+    pages = 0
+    following: int | None = 0
+    while following is not None:
+        status, _, body = await get(node.http_address, listing.path(1, following))
+        assert status == 200
+        more, following = listing.decode(body, following)
+        assert not more.keys() & found.keys()
+        found |= more
+        pages += 1
+    assert found == wanted
+    assert pages > 1
+    assert (await get(node.http_address, "/dev2/fids-0"))[::2] == (200, b"end\n")
+    assert (await get(node.http_address, "/dev1/fids-9999999"))[2] == b"9999999999 6\nend\n"
+    assert (await get(node.http_address, "/dev1/fids-10000000"))[0] == 404
+    assert (await get(node.http_address, "/dev9/fids-0"))[0] == 404
+    assert parse(await talk(node.http_address, put("/dev1/fids-0", b"x")))[0] == 403
+    assert (await get(node.http_address, "/dev1/fids-0", method="DELETE"))[0] == 403
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ async def test_the_database_is_lost(
             assert len(live["file"]) > 300
             assert await asyncio.to_thread(drill, json=True, database=Database(url=lost)) == Exit.OK
             highest = await store_.metadata.read(journals.highest_fid)
+            assert await store_.metadata.read(journals.unknown, [live["file"][0][0], highest + 1]) == {highest + 1}
             host = store_.view.current.hosts[1]
             first = f"http://{host.ip}:{host.http_port}/dev1"
             dry = await call(capsys, new, first, dry_run=True)
@@ -136,6 +137,11 @@ async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixt
         assert report["nameless"] == {str(late): [1]}
         assert report["files"] == len(live["file"]) - 2
         assert report["next_fid"] == late + 1
+        first = f"{store_.view.current.origin(1)}/dev1"
+        over_http = await call(capsys, f"sqlite://{tmp_path}/http.db", first)
+        assert over_http["not_listed"] == ["dev3", "dev4"]
+        assert over_http.pop("next_fid") > report.pop("next_fid")
+        assert over_http | {"not_listed": []} == report
         (store_.directories[2] / "names" / "b" / "000001").write_bytes(b"rubbish")
         report = await call(capsys, f"sqlite://{tmp_path}/other.db", *directories)
         assert list(report["damaged"]) == ["dev2"]
@@ -185,6 +191,32 @@ async def test_a_drill_finds_what_would_not_come_back(
         await store_.metadata.write(files.rename, store_.dmid, live["file"][3][2], b"in a moment")
         assert waiting
         assert await drilled(capsys, url) == (Exit.CORRUPT, {unknown + 5000}, {deleted, unknown}, {renamed}, 1)
+
+
+async def test_a_drill_finds_bytes_that_nobody_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes on a device of ours that no row is about are told; not those of an upload, or of a name that is due."""
+    monkeypatch.setattr("tawara.cli.drill.PAUSE", 0.0)
+    url = f"sqlite://{tmp_path}/lost.db"
+    async with store(url, tmp_path) as store_:
+        await store_.hand(iter(range(1, 60)))
+        await store_.write_names(Scribe(store_.metadata, store_.view, store_.nodes))
+        write, dmid = store_.metadata.write, store_.dmid
+        open_, late = [
+            await write(files.open_upload, dmid=dmid, key=b"late", classid=0, devids=(1, 3), now=1) for _ in range(2)
+        ]
+        await write(files.close_upload, late, dmid=dmid, key=b"late", classid=0, length=5, devids=(1, 3), now=1)
+        for fid in (open_, late, 777_777):
+            store_.put(1, fid, 5)
+            store_.put(3, fid, 5)
+        capsys.readouterr()
+        assert await asyncio.to_thread(drill, look=True, json=True, database=Database(url=url)) == Exit.OK
+        report = json.loads(capsys.readouterr().out)
+        assert report["nameless"] == {"777777": [1]}
+        assert report["not_listed"] == ["dev3", "dev4"]
+        assert await asyncio.to_thread(drill, look=True, database=Database(url=url)) == Exit.OK
+        assert "777777 on dev1\n" in capsys.readouterr().out
 
 
 async def drilled(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
 from tawara.model.cluster import Cluster
 from tawara.model.drill import Differences, compare
-from tawara.model.errors import Exit
+from tawara.model.errors import Exit, NodeUnreachable
 from tawara.model.names import Merger, Named
 from tawara.model.recovery import recover
 from tawara.wire.line import escape
@@ -55,7 +55,7 @@ def drill(
     sample
         Only so many devices, chosen at random, instead of all.
     look
-        Also see whether the bytes are there.
+        Also see whether the bytes are there, and whether there are any that nobody knows.
     json
         Report all as one JSON object.
     """
@@ -69,6 +69,7 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
         with tempfile.TemporaryDirectory(prefix="tawara-drill-") as scratch:
             exercise = _Exercise(metadata, cluster, chosen, look=look)
             found = await exercise.until_settled(Path(scratch))
+        nameless = await exercise.nameless_for_good()
         waiting = await metadata.read(journals.waiting)
         due = await metadata.read(journals.look)
     young = {
@@ -84,7 +85,7 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
         if fid in waiting or (fid in found.missing and set(found.missing[fid].devids) <= young)
     }
     wrong = found.only(found.fids - late)
-    report = _report(exercise, wrong, late)
+    report = _report(exercise, wrong, late, nameless)
     if json:
         output.json_line(report)
     else:
@@ -113,6 +114,9 @@ class _Exercise:
         self.devids = frozenset(source.devid for source in chosen)
         self.compared = 0
         self.read = Gathered(Merger().namespace())
+        self.unlisted: list[int] = []
+        """Devices of which nobody can say what else lies there."""
+        self._nameless: Mapping[int, Sequence[int]] = {}
 
     async def until_settled(self, scratch: Path) -> Differences:
         """The differences that are left when the files that differ have been looked at again."""
@@ -136,7 +140,10 @@ class _Exercise:
     async def _rebuilt(self, scratch: Path) -> dict[int, Named]:
         self.read, there = await read_all(self._chosen, trust=not self._look)
         unseen = frozenset() if self._look else self.devids
-        recovery = recover(self.read.namespace, there.has, {}, unseen=unseen)
+        listed = {devid: there.sizes[devid] for devid in there.listed}
+        recovery = recover(self.read.namespace, there.has, listed, unseen=unseen)
+        self._nameless = recovery.nameless
+        self.unlisted = there.unlisted(self.devids) if self._look else []
         charter = dict(await sources.newest_charter(self._chosen))
         complete_charter(charter, recovery.files)
         metadata = await open_metadata(f"sqlite://{scratch}")
@@ -145,6 +152,21 @@ class _Exercise:
             return await self._files(metadata, self.devids)
         finally:
             await metadata.close()
+
+    async def nameless_for_good(self) -> dict[int, list[int]]:
+        """Bytes without a name that the database knows nothing of either, and that are there still: fid -> devids."""
+        size = {source.devid: source.size for source in self._chosen}
+        found: dict[int, list[int]] = {}
+        fids = sorted(self._nameless)
+        for start in range(0, len(fids), PAGE):
+            for fid in sorted(await self._metadata.read(journals.unknown, fids[start : start + PAGE])):
+                try:
+                    there = [devid for devid in self._nameless[fid] if await size[devid](fid) is not None]
+                except NodeUnreachable:
+                    continue
+                if there:
+                    found[fid] = there
+        return found
 
     @staticmethod
     async def _files(metadata: Metadata, devids: frozenset[int]) -> dict[int, Named]:
@@ -163,7 +185,9 @@ class _Exercise:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _report(exercise: _Exercise, wrong: Differences, late: set[int]) -> dict[str, Any]:
+def _report(
+    exercise: _Exercise, wrong: Differences, late: set[int], nameless: Mapping[int, Sequence[int]]
+) -> dict[str, Any]:
     read = exercise.read
     return {
         "devices": sorted(exercise.devids),
@@ -172,6 +196,8 @@ def _report(exercise: _Exercise, wrong: Differences, late: set[int]) -> dict[str
         "surplus": [_named(each) for each in wrong.surplus.values()],
         "other": [{"is": _named(one), "would_be": _named(two)} for one, two in wrong.other.values()],
         "not_yet_written": len(late),
+        "nameless": {str(fid): devids for fid, devids in nameless.items()},
+        "not_listed": [f"dev{devid}" for devid in exercise.unlisted],
         "damaged": {f"dev{devid}": paths for devid, paths in read.damaged.items()},
         "silent": {f"dev{devid}": reason for devid, reason in read.silent.items()},
     }
@@ -206,6 +232,16 @@ def _say(report: dict[str, Any]) -> None:
             output.line(f"  {output.printable(f'{words}: {each}')}")
     if report["not_yet_written"]:
         output.line(f"{report['not_yet_written']:,} changes are not written on the devices yet.")
+    if report["nameless"]:
+        output.line(
+            f"{len(report['nameless']):,} fids have bytes on devices, and no row of the database is about them:"
+        )
+        for fid, devids in list(report["nameless"].items())[:SHOWN]:
+            output.line(f"  {fid} on {', '.join(f'dev{devid}' for devid in devids)}")
+    if report["not_listed"]:
+        output.line(
+            f"Whether there are such bytes on {', '.join(report['not_listed'])} cannot be told: nobody lists them."
+        )
     for name in ("damaged", "silent"):
         for device, why in report[name].items():
             output.line(f"{device}: {why}")

@@ -107,6 +107,7 @@ async def _run(
         if metadata is not None:
             await metadata.close()
     report = report_of(read, there, recovery, highest) | {"made_up": made_up, "dry_run": dry_run}
+    report["not_listed"] = [] if trust else [f"dev{devid}" for devid in there.unlisted(every)]
     if json:
         output.json_line(report)
     else:
@@ -234,6 +235,7 @@ _LISTS = (
     ("rivals", "Files whose name a later one has, not restored"),
     ("other_size", "Copies of another size, not restored"),
     ("nameless", "Bytes without a name, left as they are"),
+    ("not_listed", "Devices that may have more bytes without a name, for their storage nodes cannot list them"),
 )
 
 

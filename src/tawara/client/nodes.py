@@ -224,10 +224,11 @@ class NodeClient:
 
     async def read(self, url: str, *, limit: int) -> bytes:
         """A whole small file. Raises NoSource, NodeUnreachable; NodeUnreachable also for more than `limit` bytes."""
-        async with asyncio.timeout(self._quick.total), self.get(url) as download:
-            if download.length > limit:
-                raise errors.NodeUnreachable(f"{url} has {download.length} bytes, which is too much")
-            return b"".join([piece async for piece in download])
+        with _speaking_with(url):
+            async with asyncio.timeout(self._quick.total), self.get(url) as download:
+                if download.length > limit:
+                    raise errors.NodeUnreachable(f"{url} has {download.length} bytes, which is too much")
+                return b"".join([piece async for piece in download])
 
     async def delete(self, url: str) -> bool:
         """Remove a file; False if it was not there. Raises NodeUnreachable for any answer but 2xx and 404."""

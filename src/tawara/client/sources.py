@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +15,9 @@ from tawara.client import journals
 from tawara.client.journals import Fetch
 from tawara.client.nodes import NodeClient
 from tawara.model import fid as fids
-from tawara.model.errors import NodeUnreachable, UsageError
+from tawara.model.errors import NodeUnreachable, NoSource, UsageError
 from tawara.model.names import Merger, Named, Namespace
+from tawara.wire import listing
 
 _URL = re.compile(r"(https?://[^/]+)/dev(\d{1,10})/?")
 _DEVICE = re.compile(r"dev(\d{1,10})")
@@ -36,8 +38,8 @@ class Source:
     fetch: Fetch
     size: Callable[[int], Awaitable[int | None]]
     """The bytes of a fid, None if it is not there. Raises NodeUnreachable."""
-    listing: Callable[[], dict[int, int]] | None = None
-    """Every fid that lies there, with its bytes; blocks. None where that cannot be asked."""
+    listing: Callable[[], Awaitable[dict[int, int] | None]]
+    """Every fid that lies there, with its bytes; None where that cannot be told. Raises NodeUnreachable."""
 
 
 def through_node(nodes: NodeClient, origin: str, devid: int) -> Source:
@@ -51,7 +53,26 @@ def through_node(nodes: NodeClient, origin: str, devid: int) -> Source:
     async def fetch(path: str) -> bytes | None:
         return await _patiently(lambda: fetch_once(path))
 
-    return Source(devid, f"{origin}/dev{devid}", fetch, size)
+    async def page(first: int) -> tuple[dict[int, int], int | None]:
+        url = origin + listing.path(devid, first)
+        text = await nodes.read(url, limit=listing.LARGEST)
+        try:
+            return listing.decode(text, first)
+        except ValueError as error:
+            raise NodeUnreachable(f"{url}: {error}") from error
+
+    async def every() -> dict[int, int] | None:
+        found: dict[int, int] = {}
+        following: int | None = 0
+        while following is not None:
+            try:
+                more, following = await _patiently(partial(page, following))
+            except NoSource:
+                return None
+            found |= more
+        return found
+
+    return Source(devid, f"{origin}/dev{devid}", fetch, size, every)
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
@@ -78,7 +99,13 @@ def from_directory(directory: Path, devid: int) -> Source:
     async def size(fid: int) -> int | None:
         return await asyncio.to_thread(stat, fid)
 
-    return Source(devid, str(directory), journals.from_directory(directory), size, lambda: _listing(directory, devid))
+    async def every() -> dict[int, int]:
+        try:
+            return await asyncio.to_thread(_listing, directory, devid)
+        except OSError as error:
+            raise NodeUnreachable(f"{directory}: {error.strerror}") from error
+
+    return Source(devid, str(directory), journals.from_directory(directory), size, every)
 
 
 def _listing(directory: Path, devid: int) -> dict[int, int]:
@@ -179,6 +206,10 @@ class Bytes:
     """Devices of which every fid is known."""
     silent: dict[int, str] = field(default_factory=dict)
 
+    def unlisted(self, devids: Iterable[int]) -> list[int]:
+        """Those of the devices that answered, but cannot tell what else lies there."""
+        return sorted(set(devids) - self.listed - self.silent.keys())
+
     def has(self, devid: int, fid: int) -> int | None:
         """The bytes of a fid on a device, None if it is not there."""
         return self.sizes.get(devid, {}).get(fid)
@@ -196,12 +227,13 @@ async def look_for(
     there = Bytes()
     for source in sources:
         try:
-            if source.listing is not None:
-                there.sizes[source.devid] = await asyncio.to_thread(source.listing)
+            listed = await source.listing()
+            if listed is not None:
+                there.sizes[source.devid] = listed
                 there.listed.add(source.devid)
             else:
                 there.sizes[source.devid] = await _ask(source, wanted.get(source.devid, []))
-        except (NodeUnreachable, OSError) as error:
+        except NodeUnreachable as error:
             there.silent[source.devid] = str(error)
         told(len(wanted.get(source.devid, [])))
     return there

@@ -282,6 +282,16 @@ async def waiting(tx: Transaction) -> set[int]:
     return {row[0] for row in await tx.rows("SELECT DISTINCT fid FROM tawara_note")}
 
 
+async def unknown(tx: Transaction, fids: Sequence[int]) -> set[int]:
+    """Those of the fids that no row is about: no file, no upload, no copy, no deletion."""
+    values = rounded(fids)
+    known: set[int] = set()
+    for table in ("file", "tempfile", "file_on", "file_to_delete2", "tawara_copy"):
+        rows = await tx.rows(f"SELECT DISTINCT fid FROM {table} WHERE fid IN ({marks(values)})", *values)
+        known.update(row[0] for row in rows)
+    return set(fids) - known
+
+
 async def highest_fid(tx: Transaction) -> int:
     """The greatest fid that is known to have been given out."""
     found = 0

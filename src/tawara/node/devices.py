@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tawara.node import paths
+from tawara.node import listing, paths
 from tawara.node.errors import (
     DeviceFailed,
     DirectoryInstead,
@@ -182,8 +183,10 @@ class Devices:
             os.close(descriptor)
 
     def open(self, path: str) -> OpenFile:
-        """The file at `path`, open for reading. Raises NoSuchFile, DirectoryInstead."""
+        """The file at `path`, or the list that is one, open for reading. Raises NoSuchFile, DirectoryInstead."""
         target = paths.parse(path)
+        if target.listed_from is not None and not path.endswith("/"):
+            return self._open_list(target.device, target.listed_from)
         with self._parent(target) as directory, as_node_errors():
             descriptor = os.open(target.names[-1] if target.names else ".", _READ, dir_fd=directory)
         facts = os.fstat(descriptor)
@@ -193,6 +196,20 @@ class Devices:
         if stat.S_ISDIR(facts.st_mode):
             raise DirectoryInstead
         raise NoSuchFile
+
+    def _open_list(self, device: str, first: int) -> OpenFile:
+        """A page of what lies on the device, in memory. Raises Exhausted."""
+        with as_node_errors():
+            top = self._device(device)
+            try:
+                page = listing.page(top, first)
+            finally:
+                os.close(top)
+            memory = os.memfd_create("list", os.MFD_CLOEXEC)
+            opened = OpenFile(memory, len(page), int(time.time()), -1)
+            os.truncate(memory, len(page))
+            os.pwrite(memory, page, 0)
+        return opened
 
     def size(self, path: str) -> int:
         """The file's size in bytes. Raises NoSuchFile."""

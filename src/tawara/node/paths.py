@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tawara.model.limits import NODE_PATH_BYTES
 from tawara.node.errors import InvalidPath, Reserved
-from tawara.wire import identity
+from tawara.wire import identity, listing
 
 _PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
 
@@ -34,7 +34,13 @@ class DevicePath(NamedTuple):
     @property
     def reserved(self) -> bool:
         """Is this one of the node's own files, which peers may read only?"""
-        return self.names in ((USAGE,), (HEALTH,), (IDENTITY,))
+        return self.names in ((USAGE,), (HEALTH,), (IDENTITY,)) or self.listed_from is not None
+
+    @property
+    def listed_from(self) -> int | None:
+        """For the list of what lies on the device, which is no file of the disk's, where it begins."""
+        match = listing.NAME.fullmatch(self.names[0]) if len(self.names) == 1 else None
+        return int(match[1]) if match else None
 
 
 def parse(text: str) -> DevicePath:

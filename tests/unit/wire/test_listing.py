@@ -1,0 +1,47 @@
+"""The pages in which a storage node tells what lies on a device."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.wire.listing import DIRECTORIES, decode, directory_of, encode
+
+NO_PAGE = r"the page has no end|does not come to an end|makes no sense|does not belong there"
+FIDS = st.dictionaries(st.integers(0, 10**12), st.integers(0, 2**63), max_size=30)
+
+
+@given(FIDS)
+def test_a_page_says_what_was_found(found: dict[int, int]) -> None:
+    """What is encoded is decoded, whatever fids there are."""
+    assert decode(encode(sorted(found.items()), None), 0) == (found, None)
+    last = max(map(directory_of, found), default=0)
+    if last + 1 < DIRECTORIES:
+        assert decode(encode(found.items(), last + 1), 0) == (found, last + 1)
+
+
+@given(FIDS, st.data())
+def test_a_page_that_was_cut_off_is_none(found: dict[int, int], data: st.DataObject) -> None:
+    """A page without its end is refused, wherever it was cut."""
+    page = encode(found.items(), None)
+    with pytest.raises(ValueError, match=NO_PAGE):
+        decode(page[: data.draw(st.integers(0, len(page) - 1))], 0)
+
+
+@pytest.mark.parametrize(
+    ("page", "first"),
+    [
+        (b"next 7\n", 7),
+        (b"1 1\nnext 5\n", 1),
+        (b"5000 1\nnext 5\n", 1),
+        (b"1 -1\nend\n", 0),
+        (b"1 1 1\nend\n", 0),
+        (b"<html></html>", 0),
+        (b"", 0),
+    ],
+)
+def test_what_makes_no_sense_is_refused(page: bytes, first: int) -> None:
+    """A list that does not come forward, fids that do not belong there, lines that are none."""
+    with pytest.raises(ValueError, match=NO_PAGE):
+        decode(page, first)
