@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 import socket
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -135,7 +134,7 @@ async def _run(
 
 async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
     try:
-        return await metadata.write(adoption.adopt, widen=widen, now=int(time.time()))
+        return await metadata.write(adoption.adopt, widen=widen, now=await metadata.clock.seconds())
     except Unanswered:
         raise
     except Db as error:
@@ -150,7 +149,7 @@ async def _undo(metadata: Metadata, found: Findings, *, yes: bool) -> dict[str, 
     adoption.refuse_to_leave(found)
     if not yes:
         return {"steps": adoption.planned_to_leave(found)}
-    copies = await metadata.write(adoption.settle_copies, now=int(time.time()))
+    copies = await metadata.write(adoption.settle_copies, now=await metadata.clock.seconds())
     left: list[str] = []
     if copies:
         left = await _delete_copies(metadata, copies)

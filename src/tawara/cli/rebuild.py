@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -193,7 +192,8 @@ async def fill(metadata: Metadata, recovery: Recovery, charter: Mapping[str, Any
         shown.say(f"{start + len(part):,} of {len(recovery.files):,} names written")
     deleted = list(recovery.deleted.items())
     for start in range(0, len(deleted), BATCH):
-        await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=int(time.time()))
+        now = await metadata.clock.seconds()
+        await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=now)
     await metadata.write(rebuilding.finish, charter, highest_fid=highest)
     shown.clear()
 

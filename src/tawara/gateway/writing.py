@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -123,10 +122,9 @@ class Writer:
         local_devices: Devices | None,
         limits: Limits,
         rng: random.Random,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
-        self._devices, self._limits, self._rng, self._clock = local_devices, limits, rng, clock
+        self._devices, self._limits, self._rng = local_devices, limits, rng
         self._lanes = Lanes(local_devices) if local_devices is not None else None
 
     def close(self) -> None:
@@ -187,7 +185,7 @@ class Writer:
                 raise UnknownKey
             with suppress(PreconditionFailed):
                 await self._metadata.write(
-                    files.delete, domain.dmid, key, now=int(self._clock()), expected_fid=expected
+                    files.delete, domain.dmid, key, now=await self._metadata.clock.seconds(), expected_fid=expected
                 )
                 self._bells.delete.ring()
                 return
@@ -229,7 +227,7 @@ class Writer:
             key=order.key,
             classid=order.storage_class.classid,
             devids=devids,
-            now=int(self._clock()),
+            now=await self._metadata.clock.seconds(),
         )
         renewal = asyncio.create_task(self._keep(fid))
         try:
@@ -244,11 +242,11 @@ class Writer:
         while True:
             await asyncio.sleep(_RENEWAL)
             with suppress(TawaraError):  # a database that is away now may be back when the upload ends
-                await self._metadata.write(files.renew_upload, fid, now=int(self._clock()))
+                await self._metadata.write(files.renew_upload, fid, now=await self._metadata.clock.seconds())
 
     async def _discard(self, fid: int) -> None:
         try:
-            await self._metadata.write(files.discard_upload, fid, now=int(self._clock()))
+            await self._metadata.write(files.discard_upload, fid, now=await self._metadata.clock.seconds())
         except NoTempFile:
             return  # the commit has taken effect although it was reported as failed
         except TawaraError as error:
@@ -281,7 +279,7 @@ class Writer:
                     "classid": order.storage_class.classid,
                     "length": length,
                     "devids": good,
-                    "now": int(self._clock()),
+                    "now": await self._metadata.clock.seconds(),
                     "checksum": checksum,
                     "content_type": order.content_type,
                     "replicate": replicate,

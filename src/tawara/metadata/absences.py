@@ -30,7 +30,7 @@ _MOST_URGENCIES = 20
 async def report(tx: Transaction, seen: Cluster, rules: Rules) -> list[int]:
     """Take down what one process has observed, and presume dead what is due; the devices of which anything changed."""
     await rows.alone(tx)
-    now = await clock.now(tx)
+    now = int(await clock.now(tx))
     counted = {
         row[0]: (row[1], Absence(Standing(row[2]), row[3], row[4] is not None, row[5]))
         for row in await tx.rows(

@@ -1,8 +1,14 @@
-"""Whether this machine's clock agrees with the database's: leases and due times are rows that all machines compare."""
+"""The database's clock, by which all rows are dated: leases and due times are compared by every machine.
+
+A machine's own clock may be wrong, or be set right while a daemon runs. So nobody asks it what time it is: the database
+is asked, seldom, and what passes between two times is counted by a clock that nobody can set.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from tawara.metadata.contract import Metadata, Transaction
@@ -10,17 +16,94 @@ from tawara.model.errors import ConfigurationError
 
 MOST_APART: Final = 20
 """Seconds that two clocks may differ: a third of a lease, after which it is renewed."""
+FRESH: Final = 10.0
+"""Seconds after which the database is asked again."""
+JUMP: Final = 0.5
+"""Seconds that a machine's clock may gain or lose between two questions, without being thought to have been set."""
+
+
+def steady() -> float:
+    """Seconds of a clock that nobody can set; it counts while the machine sleeps, too, where there is such a one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def wall() -> float:
+    """This machine's own idea of the time, in unix seconds."""
+    return time.time()  # noqa: TID251 - here it is compared with the database's
+
+
+class Clock:
+    """What time it is for the database, hardly ever asking it. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        *,
+        wall: Callable[[], float] = wall,
+        steady: Callable[[], float] = steady,
+    ) -> None:
+        self._metadata = metadata
+        self._wall = wall
+        self._steady = steady
+        self._asked_at: float | None = None
+        """By the steady clock."""
+        self._ahead = 0.0
+        """Of the database, as compared with the steady clock."""
+        self._own_ahead = 0.0
+        """Of this machine's clock, likewise."""
+        self.set_back = 0
+        """How often it was found that the database's clock had been set back."""
+        self._turn = asyncio.Lock()
+
+    async def now(self) -> float:
+        """The database's time, in unix seconds. Raises Db.
+
+        It is asked when it was not for a while, perhaps because this process stood still, and when this machine's clock
+        was set: that happens after a machine was put to sleep, which no clock of it may have counted.
+        """
+        while not self._is_fresh():
+            async with self._turn:
+                if not self._is_fresh():
+                    await self._ask()
+        return self._ahead + self._steady()
+
+    async def seconds(self) -> int:
+        """The same in whole seconds, as rows have it."""
+        return int(await self.now())
+
+    def guess(self) -> float:
+        """The same without asking, for what decides about nothing but how long to sleep."""
+        return self._wall() if self._asked_at is None else self._ahead + self._steady()
+
+    def _is_fresh(self) -> bool:
+        at = self._steady()
+        return (
+            self._asked_at is not None
+            and at - self._asked_at < FRESH
+            and abs(self._wall() - at - self._own_ahead) < JUMP
+        )
+
+    async def _ask(self) -> None:
+        before = self._steady()
+        told = await self._metadata.read(now)
+        after = self._steady()
+        least, most = told - after, told - before
+        if self._asked_at is not None and most < self._ahead - JUMP:
+            self.set_back += 1
+        # What was thought is kept where it may be right, so that one slow answer does not make time waver.
+        self._ahead = (least + most) / 2 if self._asked_at is None else min(max(self._ahead, least), most)
+        self._own_ahead = self._wall() - after
+        self._asked_at = after
 
 
 async def check(metadata: Metadata) -> None:
-    """Raises ConfigurationError when the clocks are too far apart, Db.
+    """Raises ConfigurationError when this machine's clock is too far from the database's, Db.
 
-    A machine ahead would take over the work of all others while they are at it, and put off its own until their clocks
-    get there.
+    No row would be wrong, but the logs of the machine would mislead, and whatever else runs on it.
     """
-    before = time.time()
+    before = wall()
     told = await metadata.read(now)
-    apart = seconds_apart(before, told, time.time())
+    apart = seconds_apart(before, told, wall())
     if abs(apart) > MOST_APART:
         direction = "ahead of" if apart > 0 else "behind"
         raise ConfigurationError(
@@ -29,18 +112,18 @@ async def check(metadata: Metadata) -> None:
         )
 
 
-def seconds_apart(before: float, told: int, after: float) -> float:
-    """How far ahead our clock is at least, if the other one said `told` (whole seconds) between `before` and `after`.
+def seconds_apart(before: float, told: float, after: float) -> float:
+    """How far ahead our clock is at least, if the other one said `told` between `before` and `after`.
 
     Negative if it is behind; 0 if they may agree.
     """
-    if before > told + 1:
-        return before - told - 1
+    if before > told:
+        return before - told
     return min(0.0, after - told)
 
 
-async def now(tx: Transaction) -> int:
+async def now(tx: Transaction) -> float:
     """The database's time, in unix seconds."""
     row = await tx.row(f"SELECT {tx.dialect.unix_now}")
     assert row
-    return int(row[0])
+    return float(row[0])

@@ -13,7 +13,10 @@ Statements are written with `?` for values. Where the engines' words differ, the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from tawara.metadata.clock import Clock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +42,7 @@ class Dialect(Protocol):
     """After a mention of `file` in FROM: have its rows found, and ordered, by the index of keys."""
 
     unix_now: str
-    """SQL for the database's own clock, in whole unix seconds."""
+    """SQL for the database's own clock, in unix seconds with parts; it goes on within a transaction."""
 
     exact_keys: bool
     """Whether `dkey` columns compare byte for byte; not in a database of MogileFS with a collation of its own."""
@@ -146,6 +149,8 @@ class Metadata(Protocol):
 
     reads_at_once: bool
     """Whether `read` never suspends. Then it may also be asked outside any task; else it may need one, for timeouts."""
+    clock: Clock
+    """What time it is for the database: by it rows are dated, never by this machine's clock."""
 
     async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask; sees everything committed before the call. Raises Db when the database does not answer."""

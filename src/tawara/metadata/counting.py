@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tawara.metadata import census
 from tawara.metadata.contract import Metadata
@@ -16,16 +16,13 @@ _FOLD = 10_000
 """Groups gathered before they are merged."""
 
 
-async def count(
-    metadata: Metadata, *, now: Callable[[], float] = time.time, rest: float = 0.0, keep: bool = False
-) -> Census:
+async def count(metadata: Metadata, *, rest: float = 0.0, keep: bool = False) -> Census:
     """Count all files. Raises Db.
 
     After each slice there is a pause of `rest` times what it took. With `keep` the turn is kept, which the caller has.
     """
     mark = await metadata.read(census.change_mark)
-    began = int(now())
-    renewed = began
+    began = renewed = await metadata.clock.seconds()
     groups: Sequence[Group] = ()
     after: int | None = 0
     took = 0.0
@@ -37,8 +34,8 @@ async def count(
             groups = merged(groups)
         spent = time.monotonic() - start
         took += spent
-        if keep and now() - renewed > LEASE / 3:
-            renewed = int(now())
+        if keep and (now := await metadata.clock.seconds()) - renewed > LEASE / 3:
+            renewed = now
             await metadata.write(census.keep_turn, now=renewed, lease=LEASE)
         await asyncio.sleep(spent * rest)
     return Census(began, took, mark, merged(groups))
@@ -67,7 +64,7 @@ class Counter:
             if stamp is not None and (known is None or stamp.at > known.at):
                 known = await self._metadata.read(census.load)
             cost = known.took if known else 0.0
-            fresh = known is not None and 0 <= time.time() - known.at < self.FRESH
+            fresh = known is not None and 0 <= await self._metadata.clock.now() - known.at < self.FRESH
             if known is None or (not fresh and cost <= (self.PATIENCE if recount else self.AFFORDABLE)):
                 known = await count(self._metadata)
                 if recount:

@@ -22,7 +22,7 @@ class StandardDialect:
     for_update = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
     by_key = ""
-    unix_now = "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)"
+    unix_now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
     exact_keys = True
 
     def key_column(self, column: str) -> str:

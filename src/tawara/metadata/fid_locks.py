@@ -20,7 +20,6 @@ import asyncio
 import hashlib
 import os
 import socket
-import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -145,7 +144,8 @@ class SqliteFidLocks(_Held):
         self._who = (socket.gethostname(), os.getpid())
 
     async def _take(self, fid: int) -> bool:
-        return await self._metadata.write(_take, number_of(name_of(fid)), *self._who, now=int(time.time()))
+        now = await self._metadata.clock.seconds()
+        return await self._metadata.write(_take, number_of(name_of(fid)), *self._who, now=now)
 
     async def _let_go(self, fid: int) -> None:
         await self._metadata.write(_let_go, number_of(name_of(fid)), *self._who)

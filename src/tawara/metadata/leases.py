@@ -13,6 +13,7 @@ from typing import TypeVar
 from tawara.metadata.contract import Transaction
 from tawara.metadata.queues import LEASE
 from tawara.model.files import Announcement, Deletion, Queued, Replication
+from tawara.model.limits import END_OF_TIME
 
 Claim = TypeVar("Claim", Replication, Deletion, Queued)
 
@@ -64,3 +65,27 @@ async def take_over(tx: Transaction, *, now: int) -> None:
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ? OR lease < 0", now, now)
     await tx.run("UPDATE tawara_journal SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
+
+
+async def bring_forward(tx: Transaction, *, now: int, lease: int) -> int:
+    """The database's clock was set back: what is due later than any lease lasts is so by mistake, or was put off.
+
+    All of that becomes due now, which does no harm, as with `take_over`; how many rows of the queues.
+    """
+    late = now + lease
+    count = 0
+    for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
+        change = f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry < ?"
+        count += await tx.run(change, now, late, END_OF_TIME)
+    # A copy under way is held for twice as long when it is begun.
+    await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ? OR lease < ?", now, late + lease, -late - lease)
+    await tx.run("UPDATE tawara_journal SET nexttry = ? WHERE nexttry > ?", now, late)
+    await tx.run("UPDATE tempfile SET createtime = ? WHERE createtime > ?", now, now)
+    await tx.run("UPDATE tawara_pace SET recorded_at = ? WHERE recorded_at > ?", now, now)
+    return count
+
+
+async def latest_sign_of_life(tx: Transaction) -> int:
+    """When a worker last wrote that it works (`pace`), 0 if none did; in time to come if the clock was set back."""
+    row = await tx.row("SELECT MAX(recorded_at) FROM tawara_pace")
+    return (row and row[0]) or 0

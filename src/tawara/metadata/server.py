@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from tawara.metadata.batching import Lane
+from tawara.metadata.clock import Clock
 from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together, Transaction
 from tawara.model.errors import ConfigurationError, Db, Dup
 
@@ -184,6 +185,7 @@ class ServerMetadata:
         self._need_snapshot: set[object] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self.clock = Clock(self)
 
     # --- the contract -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tawara.metadata.clock import Clock
 from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together
 from tawara.metadata.dialect import StandardDialect
 from tawara.metadata.founding import check_own_version
@@ -39,7 +40,7 @@ class SqliteDialect(StandardDialect):
     key_value = "CAST(? AS TEXT)"
     for_update = ""
     skip_locked = ""
-    unix_now = "CAST(strftime('%s', 'now') AS INTEGER)"
+    unix_now = "(julianday('now') - 2440587.5) * 86400.0"
 
     def key_column(self, column: str) -> str:
         """See Dialect."""
@@ -155,6 +156,7 @@ class SqliteMetadata:
         self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
         self._writer.start()
         self._closed = False
+        self.clock = Clock(self)
 
     @classmethod
     def open(cls, path: Path, *, any_version: bool = False) -> SqliteMetadata:

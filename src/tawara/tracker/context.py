@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -37,10 +36,6 @@ class Nodes(Protocol):
         ...
 
 
-def _unix_seconds() -> int:
-    return int(time.time())
-
-
 @dataclass(slots=True)
 class Tracker:
     """The parts of one tracker. It holds no state that the database does not have, but for what may be forgotten."""
@@ -52,13 +47,16 @@ class Tracker:
     side_channel_port: int | None = 7501
     """Where storage nodes compute digests; None if they have no side channel."""
     rng: Random = field(default_factory=Random)
-    now: Callable[[], int] = _unix_seconds
     directories: Directories = field(default_factory=Directories)
     opened: Opened = field(default_factory=Opened)
     counter: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         self.counter = Counter(self.metadata)
+
+    async def now(self) -> int:
+        """The database's time, in unix seconds, hardly ever asking it."""
+        return await self.metadata.clock.seconds()
 
     @property
     def cluster(self) -> Cluster:

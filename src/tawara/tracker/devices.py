@@ -129,7 +129,7 @@ async def drain_device(tracker: Tracker, call: Call) -> Args:
     if not devid:
         raise errors.BadParams
     change = drain.undo if call.flag("undo") else drain.start
-    await tracker.metadata.write(change, devid, now=tracker.now())
+    await tracker.metadata.write(change, devid, now=await tracker.now())
     await tracker.view.renew()
     tracker.bells.drain.ring()
     return {}
@@ -137,7 +137,7 @@ async def drain_device(tracker: Tracker, call: Call) -> Args:
 
 async def drain_status(tracker: Tracker, call: Call) -> Args:
     """Ours: how the emptying of each device that is being emptied stands; `safe` says that it may be pulled."""
-    now = tracker.now()
+    now = await tracker.now()
     devices = await tracker.metadata.read(drain.standing)
     reply: dict[str, Value] = {"devices": len(devices), "current_time": now}
     for number, each in enumerate(devices, 1):

@@ -18,7 +18,7 @@ async def tawara_explain(tracker: Tracker, call: Call) -> Args:
     Unless `noverify`, the storage nodes are asked for the size of each replica.
     """
     cluster = tracker.cluster
-    now = tracker.now()
+    now = await tracker.now()
     if call.flag("fid"):
         fid = call.bounded("fid")
         case = await tracker.metadata.read(diagnosis.case_of_fid, fid, name=f"fid {fid}", now=now)

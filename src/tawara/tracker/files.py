@@ -116,7 +116,7 @@ async def file_debug(tracker: Tracker, call: Call) -> Args:
 async def delete(tracker: Tracker, call: Call) -> Args:
     """Forget a key; its bytes go later."""
     domain = call.domain(tracker.cluster)
-    await tracker.metadata.write(files.delete, domain.dmid, call.key(), now=tracker.now())
+    await tracker.metadata.write(files.delete, domain.dmid, call.key(), now=await tracker.now())
     tracker.bells.delete.ring()
     return {}
 

@@ -19,14 +19,14 @@ _UNSUMMED = 10_000
 
 async def fsck_start(tracker: Tracker, call: Call) -> Args:
     """Begin a check, or go on with the one that was stopped."""
-    await tracker.metadata.write(fsck.start, host=socket.gethostname(), now=tracker.now())
+    await tracker.metadata.write(fsck.start, host=socket.gethostname(), now=await tracker.now())
     await _tell(tracker)
     return {}
 
 
 async def fsck_stop(tracker: Tracker, call: Call) -> Args:
     """Stop the check; its position is kept."""
-    await tracker.metadata.write(fsck.stop, now=tracker.now())
+    await tracker.metadata.write(fsck.stop, now=await tracker.now())
     await _tell(tracker)
     return {}
 
@@ -79,7 +79,7 @@ async def fsck_status(tracker: Tracker, call: Call) -> Args:
     """
     at = await tracker.metadata.read(fsck.progress)
     if at.unsummed > _UNSUMMED:
-        await tracker.metadata.write(fsck.summarize, now=tracker.now())
+        await tracker.metadata.write(fsck.summarize, now=await tracker.now())
     reply: dict[str, Value] = {
         "running": int(bool(at.host)),
         "host": at.host,
@@ -88,7 +88,7 @@ async def fsck_status(tracker: Tracker, call: Call) -> Args:
         "end_fid": at.end,
         "start_time": at.start_time,
         "stop_time": at.stop_time,
-        "current_time": tracker.now(),
+        "current_time": await tracker.now(),
         "max_logid": at.last_logid,
         "queued": at.queued,
         "stalled": at.stalled,
@@ -144,7 +144,7 @@ async def scrub_status(tracker: Tracker, call: Call) -> Args:
         "max_fid_checked": stands.at.position,
         "end_fid": stands.at.end,
         "checked": stands.at.done,
-        "current_time": tracker.now(),
+        "current_time": await tracker.now(),
         "queued": stands.queued,
         "stalled": stands.stalled,
         "max_logid": stands.last_logid,

@@ -20,7 +20,7 @@ _FEW = 500
 
 async def tawara_status(tracker: Tracker, call: Call) -> Args:
     """How many files are in which danger, the queues, and the workers' rates; `recount` has files counted first."""
-    now = tracker.now()
+    now = await tracker.now()
     census = await tracker.counter.census(recount=call.flag("recount"))
     cluster = tracker.cluster
     groups = census.groups

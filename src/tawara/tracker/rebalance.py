@@ -39,7 +39,7 @@ def _listed(devids: Iterable[int]) -> str:
 async def rebalance_start(tracker: Tracker, call: Call) -> Args:
     """Begin a run, or go on with the one that was stopped."""
     cluster = await tracker.view.refresh()
-    state = await tracker.metadata.write(rebalance.start, cluster, host=socket.gethostname(), now=tracker.now())
+    state = await tracker.metadata.write(rebalance.start, cluster, host=socket.gethostname(), now=await tracker.now())
     await _tell(tracker)
     return {"state": state}
 

@@ -39,6 +39,6 @@ async def clear_cache(tracker: Tracker, call: Call) -> Args:
 
 async def replicate_now(tracker: Tracker, call: Call) -> Args:
     """Make all replication that was put off due at once; how many files."""
-    count = await tracker.metadata.write(queues.replicate_now, now=tracker.now())
+    count = await tracker.metadata.write(queues.replicate_now, now=await tracker.now())
     tracker.bells.replicate.ring()
     return {"count": count}

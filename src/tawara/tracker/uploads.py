@@ -58,7 +58,7 @@ async def create_open(tracker: Tracker, call: Call) -> Args:
     size = max(0, call.number("size") or 0) or None
     devids = choose_destinations(cluster, tracker.rng, count=DESTINATIONS if many else 1, size=size)
     profile.point("choose_devices")
-    classid, now = storage_class.classid, tracker.now()
+    classid, now = storage_class.classid, await tracker.now()
     fid = await tracker.metadata.write(
         files.open_upload, dmid=domain.dmid, key=key, classid=classid, devids=devids, now=now, fid=fid
     )
@@ -132,7 +132,7 @@ def _checksum(call: Call) -> Checksum | None:
 
 
 async def _discard(tracker: Tracker, upload: Upload) -> None:
-    await tracker.metadata.write(files.discard_upload, upload.fid, now=tracker.now())
+    await tracker.metadata.write(files.discard_upload, upload.fid, now=await tracker.now())
     tracker.bells.delete.ring()
 
 
@@ -189,7 +189,7 @@ async def _name(
         "classid": upload.classid,
         "length": length,
         "devids": (devid,),
-        "now": tracker.now(),
+        "now": await tracker.now(),
         "checksum": checksum if checksum is not None and checksum.hashtype is wanted else None,
     }
     if failed := upload.devids[: upload.devids.index(devid)]:

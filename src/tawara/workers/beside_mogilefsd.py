@@ -5,7 +5,6 @@ A fid that someone else has locked is left alone for a moment, however often tha
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +47,6 @@ class BesideMogilefsd:
         async with self._locks.hold(item.claim.fid) as held:
             if held:
                 return await self._worker.work(item)
-        until = int(time.time()) + PAUSE
+        until = await self._metadata.clock.seconds() + PAUSE
         await claims.hold(self._metadata, [item], until=until)
         return until

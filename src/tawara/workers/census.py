@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -33,7 +32,7 @@ class Census:
 
     async def take(self, limit: int) -> Sequence[int]:
         """See Worker."""
-        now = time.time()
+        now = await self._metadata.clock.now()
         if now < self._due:
             return []
         last = await self._metadata.read(rows.stamp)
@@ -53,13 +52,13 @@ class Census:
         """See Worker."""
         census = await count(self._metadata, rest=REST, keep=True)
         await self._metadata.write(rows.store, census)
-        self._due = time.time() + max(self._period, census.took / SHARE)
+        self._due = self._metadata.clock.guess() + max(self._period, census.took / SHARE)
         log.debug("files counted", files=census.files, groups=len(census.groups), seconds=round(census.took, 3))
         return self._due
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return max(self._due, time.time() + 1)
+        return max(self._due, self._metadata.clock.guess() + 1)
 
     async def renew(self, items: Sequence[int]) -> None:
         """See Worker. The count itself renews its turn."""

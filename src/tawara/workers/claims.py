@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,8 +51,8 @@ class Errands:
 
     async def renew(self, items: Sequence[Claimed[Queued]]) -> None:
         """Hold claims for another lease."""
-        await hold(self._metadata, items, until=int(time.time()) + self._lease)
+        await hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
 
     async def release(self, items: Sequence[Claimed[Queued]]) -> None:
         """Give claims back undone."""
-        await hold(self._metadata, items, until=int(time.time()))
+        await hold(self._metadata, items, until=await self._metadata.clock.seconds())

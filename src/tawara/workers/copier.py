@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict, Unpack
@@ -92,11 +91,11 @@ class Copier:
 
     async def renew(self, items: Sequence[Claimed[Any]]) -> None:
         """Hold claims, and the places of copies under way, for another lease."""
-        await self._hold(items, until=int(time.time()) + self.lease)
+        await self._hold(items, until=await self._metadata.clock.seconds() + self.lease)
 
     async def release(self, items: Sequence[Claimed[Any]]) -> None:
         """Give claims back undone, and have copies that were cut off swept at once."""
-        await self._hold(items, until=int(time.time()))
+        await self._hold(items, until=await self._metadata.clock.seconds())
 
     async def _hold(self, items: Sequence[Claimed[Any]], *, until: int) -> None:
         await claims.hold(self._metadata, items, until=until)
@@ -107,7 +106,7 @@ class Copier:
 
     async def _announce(self, fid: int, devid: int, *, lease: int) -> bool:
         """Hold a place to write to; False if it is someone else's, or a replica's."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         if not await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=lease):
             return False
         self._announced[fid, devid] = Announcement(fid, devid, now + lease)
@@ -119,12 +118,12 @@ class Copier:
         After a stall it may have been swept, and be someone else's, whose copy must not be taken for ours.
         """
         held = self._announced[fid, devid]
-        if held.lease - time.time() < self.lease / 2:
-            (held,) = await self._metadata.write(
-                leases.renew_copies, [held], until=max(held.lease + 1, int(time.time()) + self.lease)
-            )
+        now = await self._metadata.clock.seconds()
+        if held.lease - now < self.lease / 2:
+            until = max(held.lease + 1, now + self.lease)
+            (held,) = await self._metadata.write(leases.renew_copies, [held], until=until)
             self._announced[fid, devid] = held
-        return held.lease - time.time() >= self.lease / 2
+        return held.lease - await self._metadata.clock.now() >= self.lease / 2
 
     # --- copying ------------------------------------------------------------------------------------------------------
 
@@ -237,7 +236,7 @@ class Copier:
                 _record,
                 fid,
                 devid,
-                now=int(time.time()),
+                now=await self._metadata.clock.seconds(),
                 checksum=checksum if checksum != job.file.checksum else None,
                 claim=job.held.claim if job.held else None,
                 happy=happy,
@@ -267,7 +266,7 @@ class Copier:
             if await self._still_holds(fid, devid):
                 there = url is not None and await self._nodes.delete(url)
                 if late and not there:
-                    until = int(time.time()) + replicas.LATE
+                    until = await self._metadata.clock.seconds() + replicas.LATE
                     await self._metadata.write(leases.renew_copies, [self._announced[fid, devid]], until=until)
                 else:
                     await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
@@ -290,7 +289,7 @@ class Copier:
         The errand that it `finishes`, if it does, ends in the same transaction.
         """
         fid = job.file.fid
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         retired = await self._metadata.write(
             _retire,
             fid,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +54,7 @@ class Delete:
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         due = await self._metadata.read(queues.next_deletion)
         if due is None or due > now:
             return []
@@ -68,11 +67,11 @@ class Delete:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await claims.hold(self._metadata, items, until=int(time.time()) + self._lease)
+        await claims.hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await claims.hold(self._metadata, items, until=int(time.time()))
+        await claims.hold(self._metadata, items, until=await self._metadata.clock.seconds())
 
     async def work(self, item: Held) -> float | None:
         """See Worker. A device that cannot be asked now does not keep the bytes on the others."""
@@ -88,7 +87,7 @@ class Delete:
             return None
         late = [outcome for outcome in outcomes if isinstance(outcome, _Later)]
         pause = min((outcome.seconds for outcome in late), default=backoff.COPY_UNDER_WAY)
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         nexttry = now + pause
         # What waits only for a copy under way has not failed.
         failcount = claim.failcount + bool(late)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -23,7 +22,7 @@ class Drain(Moves):
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. While devices are to be emptied, their next files are queued before."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         if self._is_on and self._errands.turn_is_due(now=now, pause=LONGEST_PAUSE):
             due = await self._metadata.write(drain.inject, now=now)
             self._errands.next_turn = now + LONGEST_PAUSE if due is None else max(due, now + 1)

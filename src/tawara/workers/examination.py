@@ -6,7 +6,6 @@ Checks (fsck) and the continuous scrub differ in which files they look at, and i
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Required, TypedDict, Unpack
@@ -80,7 +79,9 @@ class Examination:
                 break
             if verdict.again:
                 log.debug("a device does not answer; the file is looked at again later", fid=file.fid)
-            if await self._metadata.write(fsck.settle, held.claim, file, verdict, now=int(time.time())):
+            if await self._metadata.write(
+                fsck.settle, held.claim, file, verdict, now=await self._metadata.clock.seconds()
+            ):
                 if verdict.events:
                     log.debug("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
                 if verdict.replicate:
@@ -92,7 +93,7 @@ class Examination:
                 await self._metadata.write(queues.finish_errands, [held.claim])
                 return
             file = now_there
-        await self._metadata.write(fsck.put_off, held.claim, now=int(time.time()))
+        await self._metadata.write(fsck.put_off, held.claim, now=await self._metadata.clock.seconds())
 
     def _rules_for(self, file: StoredFile) -> tuple[StorageClass, Policy] | None:
         """The file's class and its policy; None if they are not known, or not understood."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -37,7 +36,7 @@ class Failing(Unclaimed):
 
     async def work(self, item: int) -> float | None:
         """See Worker."""
-        if await self._metadata.write(_drain, item, now=int(time.time())):
+        if await self._metadata.write(_drain, item, now=await self._metadata.clock.seconds()):
             log.warning("the disk of a device is failing; the device is emptied", device=item)
         await self._view.refresh()
         self._drain_bell.ring()
@@ -45,7 +44,7 @@ class Failing(Unclaimed):
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return time.time() + self._period
+        return self._metadata.clock.guess() + self._period
 
 
 async def _drain(tx: Transaction, devid: int, *, now: int) -> bool:

@@ -7,7 +7,6 @@ node; the others are looked at one by one, and `model.fsck` says what follows.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from itertools import chain
 from typing import Unpack
@@ -59,7 +58,7 @@ class Fsck:
 
     async def take(self, limit: int) -> Sequence[Batch]:
         """See Worker. While a check runs, the next files are queued before."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         if self._turn_is_due() and not await self._metadata.write(fsck.inject, now=now):
             log.info("no check runs any more")
             await self._view.refresh()
@@ -68,7 +67,7 @@ class Fsck:
 
     def _turn_is_due(self) -> bool:
         """Whether a check runs, and it is time to ask for a turn; if so it will be again somewhat later."""
-        now = time.time()
+        now = self._metadata.clock.guess()
         if not self._running or not self._errands.turn_is_due(now=now, pause=TURN):
             return False
         self._errands.next_turn = now + TURN

@@ -1,4 +1,4 @@
-"""Notices that a device can be used again, and has what was put off for its sake done now.
+"""Has done now what waits for no reason any more: a device can be used again, or the database's clock was set back.
 
 Without it a file that waited for days for its second device would wait up to a day more after that returned, as in
 MogileFS, where a person has to say `replicate_now`.
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import structlog
 
-from tawara.metadata import queues
+from tawara.metadata import leases, queues
 from tawara.metadata.bell import Bells
+from tawara.metadata.clock import MOST_APART
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
-from tawara.workers.runner import Unclaimed
+from tawara.workers.runner import LEASE, Unclaimed
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +38,12 @@ class Hasten(Unclaimed):
         self._usable: frozenset[int] = frozenset()
         """Those for which nothing waits any more: none at the start, for devices may return together with this."""
         self._last = -PAUSE
+        self._set_back = 0
+        """How often the clock was set back, as far as this has heeded it."""
 
     async def take(self, limit: int) -> Sequence[frozenset[int]]:
         """See Worker."""
+        await self._mind_the_clock()
         cluster = self._view.current
         usable = frozenset(devid for devid in cluster.devices if cluster.is_writeable(devid))
         self._usable &= usable
@@ -49,9 +53,22 @@ class Hasten(Unclaimed):
         self._last = time.monotonic()
         return [returned]
 
+    async def _mind_the_clock(self) -> None:
+        """What the database's clock had dated before it was set back would wait until it is there again."""
+        clock = self._metadata.clock
+        now = await clock.seconds()
+        latest = await self._metadata.read(leases.latest_sign_of_life)
+        if latest <= now + MOST_APART and clock.set_back == self._set_back:
+            return
+        count = await self._metadata.write(leases.bring_forward, now=now, lease=LEASE)
+        self._set_back = clock.set_back
+        log.warning("the database's clock was set back", ahead=max(0, latest - now), hastened=count)
+        self._bells.replicate.ring()
+        self._bells.delete.ring()
+
     async def work(self, item: frozenset[int]) -> float | None:
         """See Worker."""
-        hastened = await self._metadata.write(queues.hasten_all, now=int(time.time()))
+        hastened = await self._metadata.write(queues.hasten_all, now=await self._metadata.clock.seconds())
         self._usable |= item
         if hastened:
             log.info("devices are usable again", devices=sorted(item), hastened=hastened)
@@ -61,4 +78,4 @@ class Hasten(Unclaimed):
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return time.time() + PERIOD
+        return self._metadata.clock.guess() + PERIOD

@@ -259,7 +259,7 @@ class Monitor:
                 for _ in range(3):  # another monitor may write the same file at the same moment
                     number = self._rng.randrange(100)
                     name = f"test-write/test-write-{number:02d}"
-                    body = f"time={time.time():.6f} rand={self._rng.getrandbits(64)}".encode()
+                    body = f"rand={self._rng.getrandbits(64)}".encode()
                     await self._put_test(host, device, name, body)
                     if await self._nodes.read(_url(host, device, name, get=True), limit=_TEST_BYTES) == body:
                         return True
@@ -290,7 +290,7 @@ class Monitor:
     # --- what is written down -----------------------------------------------------------------------------------------
 
     async def _record_usage(self) -> None:
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         devices = self._view.current.devices
         due = {
             devid: usage

@@ -6,7 +6,6 @@ without the source; so that at no moment the file has fewer good replicas than b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -122,7 +121,7 @@ class Moves:
             log.warning("not moved", fid=held.claim.fid, device=held.claim.devid, reason=reason)
             await self._finish(held)
             return None
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures - 1, self._rng)
         failure = Failure(now, reason)
         await self._metadata.write(

@@ -43,7 +43,7 @@ class PaceKeeper:
             await self._task
         with contextlib.suppress(TawaraError, TimeoutError):
             async with asyncio.timeout(2):
-                await self._metadata.write(rows.retire, self._process, now=int(time.time()))
+                await self._metadata.write(rows.retire, self._process, now=await self._metadata.clock.seconds())
 
     async def _keep(self) -> None:
         done: dict[str, int] = {}
@@ -65,5 +65,5 @@ class PaceKeeper:
         for each in status:
             progress[each.name], rate = self._progress.get(each.name, Progress()).next(each.done, each.busy, seconds)
             paces.append(Pace(each.name, each.done, each.failed, rate, progress[each.name].pace))
-        await self._metadata.write(rows.record, self._process, paces, now=int(time.time()))
+        await self._metadata.write(rows.record, self._process, paces, now=await self._metadata.clock.seconds())
         self._progress, self._recorded = progress, time.monotonic()

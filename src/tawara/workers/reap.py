@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
 
-from tawara.metadata import replicas
+from tawara.metadata import clock, replicas
 from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -41,12 +40,12 @@ class Reap(Unclaimed):
         self._grace = grace
         self._period = period
         self._due: dict[int, float] = {}
-        """By devid of each dead device: when to look at it next."""
+        """By devid of each dead device: when to look at it next, by the steady clock."""
         self._pause: dict[int, float] = {}
 
     async def take(self, limit: int) -> Sequence[int]:
         """See Worker."""
-        now = time.time()
+        now = clock.steady()
         devices = self._view.current.devices.values()
         dead = {device.devid for device in devices if device.state is DeviceState.DEAD}
         for devid in self._due.keys() - dead:  # brought back
@@ -61,7 +60,9 @@ class Reap(Unclaimed):
 
     async def work(self, item: int) -> float | None:
         """See Worker."""
-        found = await self._metadata.write(replicas.empty_dead_device, item, limit=PASS, now=int(time.time()))
+        found = await self._metadata.write(
+            replicas.empty_dead_device, item, limit=PASS, now=await self._metadata.clock.seconds()
+        )
         if found != 0:
             log.info("replicas of a dead device are made anew", device=item, files=found or 0)
             self._pause.pop(item, None)
@@ -71,9 +72,10 @@ class Reap(Unclaimed):
             pause = self._pause.get(item, FIRST_PAUSE)
             self._pause[item] = min(2 * pause, LONGEST_PAUSE)
         if item in self._due:
-            self._due[item] = time.time() + pause
-        return self._due.get(item)
+            self._due[item] = clock.steady() + pause
+        return await self.next_due()
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return min([time.time() + self._period, *self._due.values()])
+        now = clock.steady()
+        return self._metadata.clock.guess() + min([self._period, *(when - now for when in self._due.values())])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -23,7 +22,7 @@ class Rebalance(Moves):
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. While a run is on, the next moves are queued before."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         cluster = self._view.current
         if self._turn_is_due():
             going_on = await self._metadata.write(rebalance.inject, cluster, self._rng, now=now)
@@ -42,7 +41,7 @@ class Rebalance(Moves):
 
     def _turn_is_due(self) -> bool:
         """Whether a run is on, and it is time to ask for a turn; if so it will be again somewhat later."""
-        now = time.time()
+        now = self._metadata.clock.guess()
         if not self._is_on or not self._errands.turn_is_due(now=now, pause=TURN):
             return False
         self._errands.next_turn = now + TURN

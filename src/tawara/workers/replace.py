@@ -6,7 +6,6 @@ they wait for replication, whose policies know what counts. Nothing is queued wh
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -64,4 +63,4 @@ class Replace(Unclaimed):
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return time.time() + self._period
+        return self._metadata.clock.guess() + self._period

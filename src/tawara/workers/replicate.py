@@ -5,7 +5,6 @@ The policies decide (`model.policy`), `copier` makes the copies.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -46,7 +45,7 @@ class Replicate:
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. Within a batch, the fewer replicas the sooner."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         if not _is_due(await self._metadata.read(queues.next_replication), now):
             return []
         claims = await self._metadata.write(queues.claim_replications, limit=limit, now=now, lease=self._copier.lease)
@@ -85,7 +84,7 @@ class Replicate:
             return None
         if not file.devids:
             log.error("no replica is left", fid=fid, key=file.key)
-            failure = Failure(int(time.time()), "no replica is left")
+            failure = Failure(await self._metadata.clock.seconds(), "no replica is left")
             return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount, failure=failure)
         try:
             job = self._copier.job(file, held=item, preferred_source=item.claim.from_devid)
@@ -114,7 +113,7 @@ class Replicate:
                         await self._finish(held)
                     return None
             elif job.in_the_way:
-                soon = int(time.time()) + backoff.COPY_UNDER_WAY
+                soon = await self._metadata.clock.seconds() + backoff.COPY_UNDER_WAY
                 return await self._postpone(held, soon, failcount=held.claim.failcount)
             else:
                 return await self._fail(held, "no device can take another replica now")
@@ -134,7 +133,7 @@ class Replicate:
     async def _fail(self, held: Held, reason: str) -> float:
         failures = held.claim.failcount
         log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures, self._rng)
         return await self._postpone(held, nexttry, failcount=failures + 1, failure=Failure(now, reason))
 

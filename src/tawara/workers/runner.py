@@ -106,10 +106,15 @@ class Runner(Generic[Item]):
         patience: float,
         bell: Bell | None = None,
         lease: float = LEASE,
+        now: Callable[[], float] = time.time,
         files_in: Callable[[Item], int] = _one,
     ) -> None:
-        """`patience`: seconds of sleep after which to look for work without having been woken."""
+        """`patience`: seconds of sleep after which to look for work without having been woken.
+
+        `now`: the time by which the worker says when something is due.
+        """
         self._worker = worker
+        self._now = now
         self._concurrency = concurrency
         self._patience = patience
         self._lease = lease
@@ -194,8 +199,8 @@ class Runner(Generic[Item]):
         return max(self._concurrency, min(LARGEST_BATCH, ahead))
 
     async def _sleep(self, due: float | None) -> None:
-        pause = self._patience if due is None else min(self._patience, max(0.0, due - time.time()) + 0.01)
-        self._wakes_at = time.time() + pause
+        pause = self._patience if due is None else min(self._patience, max(0.0, due - self._now()) + 0.01)
+        self._wakes_at = self._now() + pause
         await self._bell.wait(pause)
         self._wakes_at = 0.0
 

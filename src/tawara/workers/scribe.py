@@ -107,7 +107,7 @@ class Scribe:
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker."""
-        began = time.time()
+        began = await self._metadata.clock.now()
         self._next_look = began + self._period
         due = await self._metadata.read(journals.look)
         if not due.generation:
@@ -157,13 +157,15 @@ class Scribe:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        until = int(time.time()) + self._lease
+        until = await self._metadata.clock.seconds() + self._lease
         await self._metadata.write(journals.renew, [held.claim for held in items], until=until)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
         for held in items:
-            await self._metadata.write(journals.give_back, held.claim, until=int(time.time()), clean=False)
+            await self._metadata.write(
+                journals.give_back, held.claim, until=await self._metadata.clock.seconds(), clean=False
+            )
 
     async def work(self, item: Held) -> float | None:
         """See Worker."""
@@ -175,11 +177,11 @@ class Scribe:
         except (NodeUnreachable, TimeoutError) as error:
             self._tails.pop(item.claim.devid, None)
             log.info("names not written yet", device=item.claim.devid, reason=str(error))
-            until = int(time.time()) + AWAY
+            until = await self._metadata.clock.seconds() + AWAY
             await self._metadata.write(journals.give_back, item.claim, until=until, clean=False)
             return until
         resting = ROUND_PERIOD if item.claim.position is not None else self._period
-        until = int(time.time() + resting)
+        until = int(await self._metadata.clock.now() + resting)
         await self._metadata.write(journals.give_back, item.claim, until=until, clean=True)
         self._next_look = min(self._next_look, until)
         return until
@@ -249,7 +251,9 @@ class Scribe:
             "the devices tell of a later life of the database: all names are written anew", generation=generation
         )
         await self._metadata.write(
-            journals.begin_generation, at_least=max(int(time.time()), generation + 1), unless=self._generation
+            journals.begin_generation,
+            at_least=max(await self._metadata.clock.seconds(), generation + 1),
+            unless=self._generation,
         )
 
     async def _take_up(self, held: Held, fetch: Fetch) -> None:

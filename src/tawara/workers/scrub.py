@@ -7,7 +7,6 @@ most of them agree. Storage nodes compute digests by themselves, one at a time f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -55,7 +54,7 @@ class Scrub:
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. When a turn is due, the next files are queued before."""
-        now = int(time.time())
+        now = await self._metadata.clock.seconds()
         setting = self._view.current.settings.get(scrub.PERIOD, "")
         if setting != self._setting or self._errands.turn_is_due(now=now, pause=LOOKS):
             self._setting = setting

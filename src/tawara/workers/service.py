@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import Any
 
 from tawara.client.nodes import NodeClient
@@ -118,13 +117,21 @@ class Workers:
     ) -> None:
         patience = self._patience if bell and urgent else max(self._patience, 60.0)
         self._runners.append(
-            Runner(worker, concurrency=concurrency, patience=patience, bell=bell, lease=self._lease, **options)
+            Runner(
+                worker,
+                concurrency=concurrency,
+                patience=patience,
+                bell=bell,
+                lease=self._lease,
+                now=self._metadata.clock.guess,
+                **options,
+            )
         )
 
     async def start(self) -> None:
         """Begin to work as soon as the cluster has been observed; does not wait for that. Raises Db."""
         if self._alone:
-            await self._metadata.write(leases.take_over, now=int(time.time()))
+            await self._metadata.write(leases.take_over, now=await self._metadata.clock.seconds())
         self._starting = asyncio.create_task(self._start(), name="workers: waiting for the monitor")
 
     async def _start(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -59,8 +58,8 @@ class Sweep:
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker."""
-        self._last = time.time()
-        now = int(self._last)
+        now = await self._metadata.clock.seconds()
+        self._last = float(now)
         expired = UPLOADS_AT_ONCE
         while expired == UPLOADS_AT_ONCE:
             expired = await self._metadata.write(
@@ -83,17 +82,17 @@ class Sweep:
         url = cluster.url(devid, fid)
         # Since it was claimed it may have become a replica, of a mogilefsd that does not know of announcements.
         a_replica = devid in await self._metadata.read(replicas.devices_of, fid)
-        if time.time() > -lease - self._lease / 2:
+        if await self._metadata.clock.now() > -lease - self._lease / 2:
             return None  # this process had stalled: the place may be another's by now
         if not a_replica and not cluster.is_lost(devid) and url is not None:
             try:
                 await self._nodes.delete(url)
             except NodeUnreachable as error:
                 log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
-                until = int(time.time()) + backoff.ABANDONED_COPY
+                until = await self._metadata.clock.seconds() + backoff.ABANDONED_COPY
                 await self._metadata.write(leases.renew_copies, [item.claim], until=until)
                 return None
-        await self._metadata.write(_end, item.claim, now=int(time.time()))
+        await self._metadata.write(_end, item.claim, now=await self._metadata.clock.seconds())
         self._delete_bell.ring()
         self._replicate_bell.ring()
         return None
@@ -104,11 +103,11 @@ class Sweep:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await claims.hold(self._metadata, items, until=int(time.time()) + self._lease)
+        await claims.hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await claims.hold(self._metadata, items, until=int(time.time()))
+        await claims.hold(self._metadata, items, until=await self._metadata.clock.seconds())
 
 
 async def _end(tx: Transaction, held: Announcement, *, now: int) -> None:

@@ -20,6 +20,8 @@ from tests.probe.cluster.machines import Machines
 
 CLOCK = "/usr/lib/*/faketime/libfaketime.so.1"
 SLOW_KILOBITS = 256
+JUMPED = 6.0
+"""Seconds for which daemons work with a clock that has jumped before one of them is killed."""
 
 
 @dataclass
@@ -244,20 +246,17 @@ async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
-@fault("a clock is an hour ahead", seconds=5, server=True)
+@fault("a clock is an hour ahead", seconds=5, isolated=True, server=True)
 async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
     """That of the machine with the second tracker, its workers and its gateway, when they start: they have to refuse.
 
     With SQLite nobody can tell, for there is no other clock.
     """
     names = ("tracker2", "workers2", "gateway2")
-    library = next(Path("/").glob(CLOCK[1:]))
     scene.machines.kill(*names)
-    ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1",
-             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "FAKETIME_DISABLE_SHM": "1"}  # fmt: skip
     for name in names:
         try:
-            await scene.machines.start_daemons(name, environment=ahead)
+            await scene.machines.start_daemons(name, environment=_own_clock(FAKETIME="+1h"))
         except AssertionError as refused:
             if "ahead of the database" not in str(refused):
                 raise
@@ -268,6 +267,65 @@ async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
         yield
     finally:
         await scene.machines.start_daemons(*names)
+
+
+@fault("a clock jumps an hour ahead, and back", seconds=25, isolated=True)
+async def clock_jumps(scene: Scene) -> AsyncIterator[None]:
+    """That of the machine with the second tracker, its workers and its gateway, which run, and notice nothing.
+
+    With SQLite, of all that open the file, whose clock is theirs.
+    """
+    machines = scene.machines
+    numbers = (1, 2) if machines.server is None else (2,)
+    names = [f"{room}{number}" for number in numbers for room in ("tracker", "workers", "gateway")]
+    hand = machines.directory / "clock"
+    _set_clock(hand, "+0")
+    own = _own_clock(FAKETIME_TIMESTAMP_FILE=str(hand), FAKETIME_CACHE_DURATION="1")
+    for name in names:  # one at a time, so that clients find another
+        machines.kill(name)
+        await machines.start_daemons(name, environment=own)
+    _set_clock(hand, "+1h")
+    killed = "workers2"
+    try:
+        await asyncio.sleep(JUMPED)
+        # What these have claimed by now is taken over as soon as ever, for it is dated right.
+        machines.kill(killed)
+        yield
+    finally:
+        _set_clock(hand, "+0")
+        await machines.start_daemons(killed, environment=own)
+
+
+@fault("two clocks differ by 15 seconds", seconds=15, isolated=True, server=True)
+async def clocks_differ(scene: Scene) -> AsyncIterator[None]:
+    """Those of the machines with trackers, workers and gateways, by somewhat less than makes daemons refuse to start.
+
+    The workers of each are killed in turn, so that those of the other take over what they had claimed.
+    """
+    machines = scene.machines
+    own = _own_clock(FAKETIME="+15s")
+    for name in ("tracker2", "workers2", "gateway2"):
+        machines.kill(name)
+        await machines.start_daemons(name, environment=own)
+    machines.kill("workers2")
+    await machines.start_daemons("workers2", environment=own)
+    machines.kill("workers1")
+    await machines.start_daemons("workers1")
+    yield
+
+
+def _own_clock(**setting: str) -> dict[str, str]:
+    """What gives a daemon a clock of its own; that by which it counts seconds is left alone, as the kernel does."""
+    library = next(Path("/").glob(CLOCK[1:]))
+    return {"LD_PRELOAD": str(library), "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1", "FAKETIME_DISABLE_SHM": "1", **setting}  # fmt: skip
+
+
+def _set_clock(hand: Path, to: str) -> None:
+    """At once, for whoever reads it meanwhile."""
+    fresh = hand.with_suffix(".new")
+    fresh.write_text(to)
+    fresh.replace(hand)
 
 
 # --- the database -----------------------------------------------------------------------------------------------------

@@ -50,10 +50,11 @@ def isolated() -> bool:
 
 
 def furnish(directory: Path) -> None:
-    """Prepare the place: memory as its disks, and a list of network namespaces of its own."""
+    """Prepare the place: memory as its disks, and to be shared, and a list of network namespaces of its own."""
     names = Path("/run/netns")
     names.mkdir(exist_ok=True)
     mount(names, "mode=755")
+    mount(Path("/dev/shm"), "mode=1777")  # where what gives a daemon a clock of its own leaves files
     mount(directory, "size=6g", "mode=755")
 
 

@@ -1,0 +1,192 @@
+"""Rows are dated by the database's clock, whatever happens to that of the machine; each promise on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tawara.client.nodes import NodeClient
+from tawara.metadata import clock, cluster, files, journals, leases, pace, queues, replicas
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata, Row, Transaction
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import Observation, Observed
+from tawara.model.files import Announcement, Errand
+from tawara.model.limits import END_OF_TIME
+from tawara.model.pace import Pace
+from tawara.tracker import uploads
+from tawara.tracker.context import Call, Tracker
+from tawara.workers.delete import Delete
+from tawara.workers.drain import Drain
+from tawara.workers.fsck import Fsck
+from tawara.workers.hasten import Hasten
+from tawara.workers.rebalance import Rebalance
+from tawara.workers.replicate import Replicate
+from tawara.workers.runner import LEASE, Worker
+from tawara.workers.scribe import Scribe
+from tawara.workers.scrub import Scrub
+from tawara.workers.sweep import Sweep
+from tests.contract.test_queues import Opener, store
+
+
+async def _rows(tx: Transaction, sql: str, *values: object) -> list[Row]:
+    return await tx.rows(sql, *values)
+
+
+@pytest.fixture
+async def view(metadata: Metadata) -> ClusterView:
+    """A host with two devices that are seen to be well."""
+    await metadata.write(cluster.create_domain, "d")
+    hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=1, state="alive")
+    for devid in (1, 2):
+        await metadata.write(cluster.create_device, devid, hostid)
+    view = ClusterView(metadata)
+    await view.refresh()
+    view.observe({devid: Observation(Observed.WRITEABLE) for devid in (1, 2)})
+    return view
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[NodeClient]:
+    """A client of storage nodes, of which there are none."""
+    async with NodeClient() as client:
+        yield client
+
+
+@pytest.fixture(params=[3600.0, -3600.0])
+async def jump(request: pytest.FixtureRequest, metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> float:
+    """This machine's clock has been set, by so many seconds, while everything ran; the real time then."""
+    await metadata.clock.now()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + request.param)
+    assert abs(clock.wall() - await metadata.clock.now()) > 3500
+    return real()
+
+
+async def test_the_database_says_what_time_it_is(metadata: Metadata) -> None:
+    """To parts of a second, and time goes on within a transaction."""
+
+    async def twice(tx: Transaction) -> tuple[float, float]:
+        first = await clock.now(tx)
+        time.sleep(0.05)
+        return first, await clock.now(tx)
+
+    before = time.time()
+    first, second = await metadata.write(twice)
+    assert before - 0.01 <= first <= second - 0.04 <= time.time() + 0.01
+    await asyncio.sleep(0.01)
+    assert abs(await metadata.clock.now() - time.time()) < 0.2
+
+
+async def test_claims_after_a_jump(metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float) -> None:
+    """What any worker claims, renews or gives back is dated right: others take over when it dies, and not before."""
+    now = int(jump)
+    for fid in (1, 2):
+        await metadata.write(queues.enqueue_replication, fid, nexttry=now)
+        await metadata.write(queues.enqueue_deletion, fid, now)
+        await metadata.write(replicas.announce_copy, fid, 2, now=now - 2, lease=1)
+        for errand in (Errand.CHECK, Errand.SCRUB, Errand.MOVE, Errand.DRAIN):
+            await metadata.write(queues.enqueue_errands, errand, [(fid, 1, "")], now=now)
+    bells = Bells()
+    workers: list[Worker[Any]] = [
+        Replicate(metadata, view, nodes, delete_bell=bells.delete),
+        Delete(metadata, view, nodes),
+        Fsck(metadata, view, nodes, bells=bells),
+        Scrub(metadata, view, nodes, bells=bells),
+        Rebalance(metadata, view, nodes, delete_bell=bells.delete),
+        Drain(metadata, view, nodes, delete_bell=bells.delete),
+        Sweep(metadata, view, nodes, bells=bells, upload_open=600),
+    ]
+    dates = (
+        "SELECT nexttry FROM file_to_replicate UNION ALL SELECT nexttry FROM file_to_delete2"
+        " UNION ALL SELECT nexttry FROM file_to_queue UNION ALL SELECT ABS(lease) FROM tawara_copy"
+    )
+    held = [await worker.take(2) for worker in workers]
+    assert [len(each) for each in held] == [2, 2, 1, 2, 2, 2, 2]  # checks go in batches
+    assert all(now + LEASE <= row[0] <= now + LEASE + 5 for row in await metadata.read(_rows, dates))
+    for worker, items in zip(workers, held, strict=True):
+        await worker.renew(items)
+    assert all(now + LEASE <= row[0] <= now + LEASE + 5 for row in await metadata.read(_rows, dates))
+    for worker, items in zip(workers, held, strict=True):
+        await worker.release(items)
+    assert all(now <= row[0] <= now + 5 for row in await metadata.read(_rows, dates))
+
+
+async def test_work_that_is_put_off_after_a_jump(
+    metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float
+) -> None:
+    """What fails is tried again after its pause, and names are written when they are due."""
+    fid = await store(metadata, b"k", (1,))
+    await metadata.write(files.delete, 1, b"k", now=int(jump))
+    copier = Replicate(metadata, view, nodes, delete_bell=Bells().delete)
+    await metadata.write(queues.enqueue_replication, await store(metadata, b"other", (1,)), nexttry=1)
+    for worker in (Delete(metadata, view, nodes), copier, Scribe(metadata, view, nodes)):
+        items = await worker.take(1)
+        assert len(items) == 1
+        until = await worker.work(items[0])  # type: ignore[arg-type] # its own
+        assert until is not None
+        assert jump < until < jump + 100
+    assert await metadata.read(_rows, "SELECT fid FROM file_to_delete2") == [(fid,)]
+
+
+async def test_uploads_after_a_jump(metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float) -> None:
+    """An upload that was opened a moment ago is not given up, one from long ago is."""
+    await metadata.write(cluster.set_setting, "skip_mkcol", "1")
+    await view.refresh()
+    tracker = Tracker(metadata, view, nodes, Bells())
+    await uploads.create_open(tracker, Call({"domain": b"d", "key": b"k"}))
+    old = await metadata.write(files.open_upload, dmid=1, key=b"o", classid=0, devids=(1,), now=int(jump) - 700)
+    ((created,),) = await metadata.read(_rows, "SELECT createtime FROM tempfile WHERE fid <> ?", old)
+    assert int(jump) <= created <= jump + 5
+    await Sweep(metadata, view, nodes, bells=Bells(), upload_open=600).take(1)
+    assert len(await metadata.read(_rows, "SELECT fid FROM tempfile")) == 1
+    assert await metadata.read(_rows, "SELECT fid FROM tempfile WHERE fid = ?", old) == []
+
+
+async def test_two_machines_whose_clocks_differ(
+    metadata: Metadata, opener: Opener, view: ClusterView, nodes: NodeClient
+) -> None:
+    """Of two whose clocks differ by some seconds, neither takes over what the other has just claimed for less."""
+    other = await opener()
+    metadata.clock = clock.Clock(metadata, wall=lambda: time.time() + 15)
+    other.clock = clock.Clock(other, wall=lambda: time.time() - 15)
+    assert abs(await metadata.clock.now() - await other.clock.now()) < 0.2
+    bell = Bells().delete
+    workers = [Replicate(each, view, nodes, delete_bell=bell, lease=6) for each in (metadata, other)]
+    for first, second in (workers, reversed(workers)):
+        await metadata.write(queues.enqueue_replication, 1, nexttry=0)
+        held = await first.take(1)
+        assert len(held) == 1
+        assert not await second.take(1)
+        await first.renew(held)
+        assert not await second.take(1)
+        await first.release(held)
+        assert len(await second.take(1)) == 1
+
+
+async def test_what_a_clock_dated_that_was_set_back(metadata: Metadata, view: ClusterView) -> None:
+    """When the database's clock is set back by an hour, nothing waits for an hour: neither leases nor what was new."""
+    now = await metadata.clock.seconds()
+    later = now + 3600
+    await metadata.write(pace.record, "p", [Pace("replicate", 1, 0, 1.0, 1.0)], now=later)
+    for fid, due in ((1, later), (2, now + 10), (3, END_OF_TIME)):
+        await metadata.write(queues.enqueue_replication, fid, nexttry=due)
+        await metadata.write(queues.enqueue_deletion, fid, due)
+    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(1, 1, "")], now=later)
+    await metadata.write(replicas.announce_copy, 1, 2, now=later, lease=60)
+    await metadata.write(replicas.announce_copy, 2, 2, now=now, lease=120)
+    await metadata.write(journals.begin_generation, at_least=1)
+    await metadata.write(journals.claim, [1], now=later, lease=60)
+    await Hasten(metadata, view, Bells()).take(1)
+    assert sorted(each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=now + 5)) == [1]
+    assert sorted(each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5)) == [1]
+    assert len(await metadata.write(queues.claim_errands, Errand.CHECK, limit=9, now=now + 5)) == 1
+    (swept,) = await metadata.write(replicas.claim_abandoned_copies, now=now + 5)
+    assert isinstance(swept, Announcement)
+    assert swept.fid == 1
+    assert len(await metadata.write(journals.claim, [1], now=now + 5, lease=60)) == 1
+    assert await metadata.read(leases.latest_sign_of_life) <= now + 5
