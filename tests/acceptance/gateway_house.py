@@ -148,6 +148,10 @@ class House:
         await self.nodes[devid - 1].stop()
 
 
+DIRECTORY = 'run "$of" nginx; {'
+"""Of nginx, below a house's."""
+
+
 @asynccontextmanager
 async def house(
     directory: Path,
@@ -174,7 +178,7 @@ async def house(
     await view.refresh()
     view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + 1)})
     async with NodeClient() as client:
-        front = NginxFront(directory / 'run "$of" nginx; {', workers=1) if nginx else None
+        front = NginxFront(directory / DIRECTORY, workers=1) if nginx else None
         gateway = Gateway(
             metadata,
             view,

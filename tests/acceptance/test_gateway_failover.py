@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tawara.gateway.nginx import NginxFront
+from tawara.gateway.server import Gateway
 from tawara.metadata import queues
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import ConfigurationError, PortTaken
 from tawara.model.limits import Limits
-from tests.acceptance.gateway_house import AUTHORISED, House, house
+from tests.acceptance.gateway_house import AUTHORISED, DIRECTORY, House, house
 
 QUICK = Limits(node_connect=0.3, node_answer=0.5, stalled_body=5.0)
 DATA = os.urandom(300_000)
@@ -305,7 +307,7 @@ from tests.acceptance.gateway_house import house
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     async with house(Path(sys.argv[1]), nginx=True) as one:
-        print(one.front.pid, flush=True)
+        print(one.front.pid, one.gateway.address[1], flush=True)
         await asyncio.Event().wait()
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 asyncio.run(main())
@@ -320,7 +322,7 @@ async def test_nginx_does_not_outlive_the_gateway(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert process.stdout is not None
-    master = int(await asyncio.wait_for(process.stdout.readline(), 30))
+    master = int((await asyncio.wait_for(process.stdout.readline(), 30)).split()[0])
     everyone = [master, *children(master)]
     assert all(map(alive, everyone))
     process.kill()
@@ -330,6 +332,56 @@ async def test_nginx_does_not_outlive_the_gateway(tmp_path: Path) -> None:
         return not any(map(alive, everyone))
 
     await until(gone)
+
+
+async def test_the_next_start_after_gateway_and_master_were_killed(tmp_path: Path) -> None:
+    """nginx's workers, which survive both and keep the port, are ended by the next gateway, which takes it."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SERVE, str(tmp_path / "old")),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    master, port = map(int, (await asyncio.wait_for(process.stdout.readline(), 30)).split())
+    workers = children(master)
+    os.kill(master, signal.SIGSTOP)  # so that it does not end its workers when the gateway is gone
+    process.kill()
+    await process.wait()
+    os.kill(master, signal.SIGKILL)
+    assert workers and all(map(alive, workers))
+    async with house(tmp_path / "new", nginx=False) as other:
+        with pytest.raises(PortTaken):
+            await gateway_at(other, port, None).start()
+        next_one = gateway_at(other, port, NginxFront(tmp_path / "old" / DIRECTORY, workers=1))
+        await next_one.start()
+        try:
+            assert not any(map(alive, workers))
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"HEAD /.tawara/health HTTP/1.0\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+            writer.close()
+        finally:
+            await next_one.stop()
+
+
+async def test_a_directory_that_another_gateway_has(tmp_path: Path) -> None:
+    """A second gateway with the same directory does not start, and does not harm the first one's nginx."""
+    async with house(tmp_path, nginx=True) as one:
+        assert one.front is not None
+        second = gateway_at(one, 0, NginxFront(one.front.directory, workers=1))
+        with pytest.raises(ConfigurationError, match="Another gateway runs"):
+            await second.start()
+        assert (await one.ask("GET", "/", headers=AUTHORISED)).status == 200
+
+
+def gateway_at(one: House, port: int, front: NginxFront | None) -> Gateway:
+    """Another gateway to the same store."""
+    return Gateway(
+        one.metadata, one.view, one.gateway._nodes, one.bells,
+        listen=("127.0.0.1", port), secret="x" * 16, nginx=front,
+    )  # fmt: skip
 
 
 async def test_nginx_reloads(tmp_path: Path) -> None:
@@ -365,14 +417,7 @@ async def test_leftovers_are_swept(tmp_path: Path) -> None:
 async def test_a_taken_port(tmp_path: Path) -> None:
     """A port that is taken is told by who wants it, and nothing stays behind."""
     async with house(tmp_path, nginx=True) as gateway:
-        other = type(gateway.gateway)(
-            gateway.metadata,
-            gateway.view,
-            gateway.gateway._nodes,
-            gateway.bells,
-            listen=gateway.gateway.address,
-            secret="x" * 16,
-        )
+        other = gateway_at(gateway, gateway.gateway.address[1], None)
         with pytest.raises(PortTaken, match="the gateway wants it"):
             await other.start()
 
@@ -380,9 +425,8 @@ async def test_a_taken_port(tmp_path: Path) -> None:
 async def test_a_broken_nginx(tmp_path: Path) -> None:
     """An nginx that does not start is told in a sentence."""
     async with house(tmp_path, nginx=True) as gateway:
-        from tawara.gateway.nginx import NginxFront
-
         front = NginxFront(tmp_path / "other", binary=Path("/bin/false"))
+        front.take_directory()
         told = pytest.raises(ConfigurationError, match="nginx does not start")
         with socket.create_server(("127.0.0.1", 0)) as public, front.open_socket(), told:
             await front.start(public, None, Limits())

@@ -2,19 +2,23 @@
 
 nginx inherits the listening socket (by its variable NGINX, as in its own upgrades), so a taken port is our error to
 tell, port 0 works, and clients wait instead of being refused while nginx starts again. It dies with us: the kernel
-sends it a signal when its parent is gone, and what a `kill -9` of its master leaves behind is ended before a start.
+sends it a signal when its parent is gone. What a `kill -9` of its master leaves behind, which would keep the port, is
+ended before a start by whoever holds the directory's lock: that is free as soon as the gateway that had it is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
 import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
@@ -36,6 +40,8 @@ _GRACEFUL: Final = 2.5
 _PROMPT: Final = 1.0
 """Seconds to finish requests, then to end at all, at a stop."""
 _LONGEST_PAUSE: Final = 5.0
+_ENDING: Final = 2.0
+"""Seconds that a process that was killed may take to let go of the port."""
 _ERROR_LOG: Final = 10 * 1024 * 1024
 """Bytes of error log that survive a start."""
 _ADDRESS: Final = 108
@@ -87,16 +93,34 @@ class NginxFront:
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._public: socket.socket | None = None
+        self._lock: int | None = None
 
     @property
     def pid(self) -> int | None:
         """The master process, while it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
-    def open_socket(self) -> socket.socket:
-        """Make the directory, and listen there for what nginx will ask of the gateway."""
+    def take_directory(self) -> None:
+        """Make the directory ours, and end what an nginx that was killed left behind. Raises ConfigurationError.
+
+        To be called before the public address is taken, which the nginx may have had.
+        """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
+        lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ConfigurationError(
+                f"Another gateway runs with the directory {self.directory}",
+                hint="Each gateway with an nginx needs a directory of its own.",
+            ) from None
+        self._lock = lock
+        self._end_leftovers()
+
+    def open_socket(self) -> socket.socket:
+        """Listen in the directory for what nginx will ask of the gateway."""
         return listen_unix(self.directory / SOCKET)
 
     def body(self, name: str) -> Path | None:
@@ -143,9 +167,11 @@ class NginxFront:
                     process.kill()
                 await process.wait()
             self._end_leftovers()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _prepare(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
-        self._end_leftovers()
         for name in (BODIES, "temporary"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
             (self.directory / name).mkdir(mode=0o700)
@@ -253,14 +279,26 @@ class NginxFront:
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _end_leftovers(self) -> None:
-        """End workers, or a whole nginx, that were left behind: those that run our binary in our directory."""
+        """End workers, or a whole nginx, that were left behind: those that run an nginx in our directory."""
+        end = time.monotonic() + _ENDING
         directory = self.directory.resolve()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with suppress(OSError):
-                if (entry / "cwd").readlink() == directory and (entry / "exe").readlink() == self._binary:
-                    os.kill(int(entry.name), signal.SIGKILL)
+                program = (entry / "exe").readlink().name.removesuffix(" (deleted)")  # by an upgrade
+                if (entry / "cwd").readlink() == directory and program == self._binary.name:
+                    _end(int(entry.name), max(0.0, end - time.monotonic()))
+
+
+def _end(pid: int, patience: float) -> None:
+    """Kill a process that is no child of ours, and wait until it has let go of what it had. Raises OSError."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], patience)
+    finally:
+        os.close(process)
 
 
 def listen_unix(path: Path) -> socket.socket:

@@ -72,6 +72,8 @@ class Gateway:
         limits = self._limits
         try:
             listen = self._listen
+            if self._nginx is not None:
+                self._nginx.take_directory()
             self._public = listen_unix(listen) if isinstance(listen, Path) else take(listen, _PURPOSE)
             self._address = listen if isinstance(listen, Path) else self._public.getsockname()[:2]
             self._writer = Writer(
