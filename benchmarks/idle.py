@@ -129,7 +129,8 @@ def _ask_all(held: Sequence[socket.socket]) -> None:
             raise RuntimeError("a connection was not served")
 
 
-def _ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """TCP ports that nobody listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
@@ -163,7 +164,7 @@ def look(directory: Path, database: Callable[[str], str], options: argparse.Name
     store = directory / "store"
     store.mkdir()
     parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen")
-    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, _ports(4), strict=True)]
+    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, free_ports(4), strict=True)]
     ports.append(f"--set=store.database={database('idle')}")
     with daemon(store, "up", ".", *ports) as (pid, _):
         measure("tawara up", pid, options.seconds)

@@ -132,6 +132,7 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "claim_replications": (queues.claim_replications, {"limit": 5, "now": 100}),
     "claim_deletions": (queues.claim_deletions, {"limit": 5, "now": 100}),
     "next_replication": (queues.next_replication, {}),
+    "next_urgent": (queues.next_urgent, {}),
     "devices_of": (replicas.devices_of, {"fid": 50}),
     "record_copy": (replicas.record_copy, {"fid": 50, "devid": 1, "now": 1}),
     "claim_abandoned_copies": (replicas.claim_abandoned_copies, {"now": 10}),

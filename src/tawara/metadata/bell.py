@@ -1,7 +1,7 @@
 """Wake-up calls inside one process: who has queued work rings, the worker that waits for it wakes at once.
 
-A bell is a hint and never the truth: the work is in the database, a worker also looks there by itself from time to
-time, and rings from other processes do not arrive here.
+A bell is a hint and never the truth: the work is in the database, and a worker also looks there by itself from time to
+time. What other processes queue does not ring here, unless someone listens for it (`workers/listener.py`).
 """
 
 from __future__ import annotations

@@ -244,6 +244,15 @@ async def count_errands(tx: Transaction, errand: Errand, *, failed: bool = True)
     return row[0] if row else 0
 
 
+async def next_urgent(tx: Transaction) -> tuple[int | None, int | None]:
+    """When the next replication and the next deletion fall due; None where none waits."""
+    row = await tx.row(
+        "SELECT (SELECT MIN(nexttry) FROM file_to_replicate), (SELECT MIN(nexttry) FROM file_to_delete2)"
+    )
+    assert row
+    return row[0], row[1]
+
+
 async def backlog(tx: Transaction) -> dict[str, int]:
     """How many rows wait in each queue."""
     counts = {}

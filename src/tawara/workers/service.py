@@ -21,6 +21,7 @@ from tawara.workers.drain import Drain
 from tawara.workers.failing import Failing
 from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
+from tawara.workers.listener import Listener
 from tawara.workers.pace import PaceKeeper
 from tawara.workers.reap import GRACE, Reap
 from tawara.workers.rebalance import Rebalance
@@ -107,6 +108,7 @@ class Workers:
         self._add(Census(metadata), 1, None)
         self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
         self._pace = PaceKeeper(metadata, self.status)
+        self._listener = None if alone else Listener(metadata, bells)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
         """Add a worker that writes or deletes bytes of a fid."""
@@ -139,6 +141,8 @@ class Workers:
         for runner in self._runners:
             runner.start()
         self._pace.start()
+        if self._listener is not None:
+            self._listener.start()
 
     async def stop(self) -> None:
         """Finish or give back what was claimed; done within 5 seconds."""
@@ -146,6 +150,8 @@ class Workers:
             self._starting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._starting
+        if self._listener is not None:
+            await self._listener.stop()
         await asyncio.gather(self._pace.stop(), *(runner.stop() for runner in self._runners))
 
     def status(self) -> list[Status]:

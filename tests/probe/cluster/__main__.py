@@ -57,6 +57,7 @@ def _outside(arguments: list[str]) -> int:
     mark = isolation.new_mark()
     with tempfile.TemporaryDirectory(prefix="tawara-probe-", ignore_cleanup_errors=True) as place:
         directory = Path(place)
+        directory.chmod(0o755)  # the database's own user goes through it to its files
         command, environment = isolation.command([*arguments, "--directory", place], mark)
         status = subprocess.run(command, env=environment, check=False).returncode
         left = isolation.remnants(mark, directory)

@@ -1,0 +1,53 @@
+"""Hears what other processes have queued for workers at once, by one small question to the database twice a second.
+
+A copy that is missing and bytes that are to go should not wait until an idle worker looks by itself: the first is a
+file one failure from loss. All three engines have a question in common and no other way, and this one is cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from tawara.metadata import queues
+from tawara.metadata.bell import Bells
+from tawara.metadata.contract import Metadata
+from tawara.model.errors import TawaraError
+
+PERIOD = 0.5
+"""Seconds between two questions."""
+
+
+class Listener:
+    """See the module. What it cannot hear, because the database does not answer, workers find when it does again."""
+
+    def __init__(self, metadata: Metadata, bells: Bells, *, period: float = PERIOD) -> None:
+        self._metadata = metadata
+        self._bells = bells
+        self._period = period
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._keep_listening(), name="listener")
+
+    async def stop(self) -> None:
+        """Hear nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _keep_listening(self) -> None:
+        while True:
+            with contextlib.suppress(TawaraError):
+                await self._listen()
+            await asyncio.sleep(self._period)
+
+    async def _listen(self) -> None:
+        replication, deletion = await self._metadata.read(queues.next_urgent)
+        now = self._metadata.clock.guess()
+        if replication is not None and replication <= now:
+            self._bells.replicate.ring()
+        if deletion is not None and deletion <= now:
+            self._bells.delete.ring()
