@@ -23,7 +23,8 @@ from tawara.vm.definition import STATE
 from tawara.vm.host import Host, Instance
 from tawara.vm.inspect import inspect as inspect_package
 from tawara.vm.packager import KINDS
-from tawara.vm.template import describe, schema
+from tawara.vm.schema import cluster_schema, guest_schema
+from tawara.vm.template import describe, describe_cluster
 
 app = App(name="vm", help="Build and run virtual machines as packages.", help_format="plaintext")
 
@@ -32,15 +33,20 @@ State = Annotated[Path, Parameter(name="--state", show=False)]
 
 
 @app.command
-def init(name: str, *, fqdn: str | None = None, key: Path | None = None, force: bool = False) -> None:
+def init(
+    name: str, *, fqdn: str | None = None, key: Path | None = None, cluster: bool = False, force: bool = False
+) -> None:
     """Write NAME.toml, a commented description of the classic guest, and its JSON Schema for editors.
 
-    Example: tawara vm init web --fqdn web.example --key ~/.ssh/id_ed25519.pub
+    For example:
+      tawara vm init web --fqdn web.example --key ~/.ssh/id_ed25519.pub
+      tawara vm init shop --cluster
 
     Args:
-        name: The guest's short name.
-        fqdn: Its full name; NAME.example when left out.
+        name: The guest's short name, or the cluster's.
+        fqdn: Its full name; NAME.example when left out. A cluster's guests are below it.
         key: A public key file that may log in; the first of ~/.ssh/id_*.pub when left out.
+        cluster: Describe several guests that become one package.
         force: Write over a file that is there.
     """
     target = Path(f"{name}.toml")
@@ -48,8 +54,9 @@ def init(name: str, *, fqdn: str | None = None, key: Path | None = None, force: 
         raise ConflictError(f"{target} is there already", hint="--force writes over it.")
     files = [key] if key else sorted(Path.home().glob(".ssh/id_*.pub"))[:1]
     keys = tuple(file.read_text().strip() for file in files)
-    target.write_text(describe(name, fqdn, keys))
-    Path(f"{name}.schema.json").write_text(json.dumps(schema(), indent=2) + "\n")
+    target.write_text(describe_cluster(name, fqdn, keys) if cluster else describe(name, fqdn, keys))
+    schema = cluster_schema() if cluster else guest_schema()
+    Path(f"{name}.schema.json").write_text(json.dumps(schema, indent=2) + "\n")
     print(f"{target} is written. Next: edit it, then: tawara vm build {target}")
 
 

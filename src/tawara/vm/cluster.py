@@ -13,7 +13,8 @@ from tawara.vm.errors import Mistake, SpecError
 from tawara.vm.identity import fixed_range
 from tawara.vm.spec_fields import Fields
 from tawara.vm.spec_read import FQDN, NAME, VERSION, derived_nic, guest_from_fields, read_networks, syntax_mistake
-from tawara.vm.toml_lines import Path as LinePath
+from tawara.vm.toml_lines import Path as TomlPath
+from tawara.vm.toml_lines import Place, place_of
 
 _JOINED = ("file", "commands", "packages", "services", "authorized_keys", "share")
 """Lists of a role are added to those of the defaults; every other setting replaces."""
@@ -65,17 +66,20 @@ def _read(top: Fields, default_name: str) -> Cluster:
     outside = top.choice("outside", "nat0", ("none", *networks))
     defaults = top.table("defaults")
     roles = dict(top.named_tables("role"))
-    guests = []
+    guests, used = [], set()
     for index, (guest_name, fields) in enumerate(top.named_tables("guest")):
-        role = fields.values.get("role")
-        if role is not None and role not in roles:
-            fields.mistake("role", f"there is no role {role!r}", f"Write [role.{role}], or one of {', '.join(roles)}.")
-        merged = _merge(fields, [defaults, roles.get(str(role))])
+        role = fields.choice("role", "", tuple(roles)) if fields.has("role") else ""
+        used.add(role)
+        merged = _merge(fields, [defaults, roles.get(role)])
+        _named_by_its_table(fields)
         merged.values = {"fqdn": f"{guest_name}.{domain}", "version": version, **merged.values, "name": guest_name}
         guest = guest_from_fields(merged, guest_name, networks)
         if guest is not None:
             fixed = "nic" in merged.values
             guests.append(guest if fixed else replace(guest, nics=_cards(guest, index, ranges, networks, outside)))
+    for role, fields in roles.items():
+        _judge_role(fields, networks, defaults, used=role in used)
+    _named_by_its_table(defaults, "role")
     _judge(top, guests, ranges)
     top.nothing_else()
     return Cluster(name, version, tuple(guests))
@@ -116,18 +120,53 @@ def _cards(
     )
 
 
+def _named_by_its_table(fields: Fields, *others: str) -> None:
+    for key in ("name", *others):
+        if fields.has(key):
+            fields.mistake(key, "this is only a guest's to say", "Take it out; a guest's name is that of its table.")
+
+
+def _judge_role(fields: Fields, networks: dict[str, spec.Network], defaults: Fields, *, used: bool) -> None:
+    """What is wrong with a role whether or not a guest has it."""
+    _named_by_its_table(fields, "role")
+    if not used:
+        merged = _merge(fields, [defaults])
+        merged.values["name"] = "role"
+        guest_from_fields(merged, "role", networks, whole=False)
+
+
 def _merge(own: Fields, below: list[Fields | None]) -> Fields:
-    """The guest's fields over its role's over the defaults', each setting with the line where it stands."""
+    """The guest's fields over its role's over the defaults', each setting with the place where it is written."""
     values: dict[str, Any] = {}
-    lines: dict[LinePath, int] = dict(own.lines)
+    places: dict[TomlPath, Place] = {(): own.places[()], own.path: place_of(own.places, own.path)}
     for layer in [*(fields for fields in below if fields is not None), own]:
         for key, value in layer.values.items():
-            joined = key in _JOINED and isinstance(value, list) and isinstance(values.get(key), list)
-            values[key] = [*values[key], *value] if joined else value
-            if layer is not own:
-                lines.setdefault((*own.path, key), layer.lines.get((*layer.path, key), 1))
+            before = values.get(key)
+            joined = key in _JOINED and isinstance(value, list) and isinstance(before, list)
+            values[key] = [*before, *value] if joined else value  # type: ignore[misc]
+            if not joined:
+                places = {
+                    path: place for path, place in places.items() if path[: len(own.path) + 1] != (*own.path, key)
+                }
+            places = _places_below(layer, key, (*own.path, key), len(before) if joined else 0) | places  # type: ignore[arg-type]
     values.pop("role", None)
-    return Fields(values, own.path, lines, own.mistakes, own.folder)
+    return Fields(values, own.path, places, own.mistakes, own.folder)
+
+
+def _places_below(layer: Fields, key: str, target: TomlPath, offset: int) -> dict[TomlPath, Place]:
+    """The places of a layer's setting and of all that is in it, as seen where it is merged to."""
+    source = (*layer.path, key)
+    found = {target: place_of(layer.places, source)}
+    if isinstance(layer.values[key], list):
+        found |= {
+            (*target, offset + index): place_of(layer.places, (*source, index))
+            for index in range(len(layer.values[key]))
+        }
+    for path, place in layer.places.items():
+        if path[: len(source)] == source and len(path) > len(source):
+            first, *rest = path[len(source) :]
+            found[(*target, offset + first if isinstance(first, int) else first, *rest)] = place
+    return found
 
 
 def _judge(top: Fields, guests: list[spec.Guest], ranges: dict[str, Range]) -> None:

@@ -27,9 +27,9 @@ class SpecError(ConfigurationError):
 
     def __init__(self, path: str, mistakes: list[Mistake]) -> None:
         self.path = path
-        self.mistakes = sorted(mistakes)
+        self.mistakes = sorted(set(mistakes))  # what several guests inherit is wrong once
         lines = "\n".join(f"  {each}" for each in self.mistakes)
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        count = "1 mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
         super().__init__(f"{path}: {count}\n{lines}")
 
     @staticmethod

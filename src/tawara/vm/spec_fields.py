@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from tawara.vm.errors import Mistake
-from tawara.vm.toml_lines import Path, index_lines, line_of
+from tawara.vm.toml_lines import Path, Places, index_places, place_of
 
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -32,11 +32,11 @@ class Fields:
     """One table of the document. What is asked for counts as known; `nothing_else` reports the rest."""
 
     def __init__(
-        self, values: dict[str, Any], path: Path, lines: dict[Path, int], mistakes: list[Mistake], folder: FilePath
+        self, values: dict[str, Any], path: Path, places: Places, mistakes: list[Mistake], folder: FilePath
     ) -> None:
         self.values = values
         self.path = path
-        self.lines = lines
+        self.places = places
         self.mistakes = mistakes
         self.folder = folder
         self._known: set[str] = set()
@@ -46,18 +46,19 @@ class Fields:
         cls, text: str, document: dict[str, Any], mistakes: list[Mistake], folder: FilePath | None = None
     ) -> Fields:
         """The document's top table; file contents are looked for relative to the folder."""
-        return cls(document, (), index_lines(text), mistakes, folder or FilePath())
+        return cls(document, (), index_places(text), mistakes, folder or FilePath())
 
     def has(self, key: str) -> bool:
         """Did the author write this key? Asking makes it known."""
         self._known.add(key)
         return key in self.values
 
-    def mistake(self, key: str, what: str, remedy: str) -> None:
-        """Note a mistake at the key (or at the table itself when the key is empty)."""
+    def mistake(self, key: str, what: str, remedy: str, index: int | None = None) -> None:
+        """Note a mistake at the key, in a list at this index of it (or at the table itself when the key is empty)."""
         path = (*self.path, key) if key else self.path
+        line, path = place_of(self.places, path if index is None else (*path, index))
         where = ".".join(f"[{part}]" if isinstance(part, int) else part for part in path).replace(".[", "[") or "file"
-        self.mistakes.append(Mistake(line_of(self.lines, path), where, what, remedy))
+        self.mistakes.append(Mistake(line, where, what, remedy))
 
     def text(self, key: str, default: str, pattern: re.Pattern[str] | None, form: str) -> str:
         """A string of the given form."""
@@ -76,9 +77,9 @@ class Fields:
         if not isinstance(value, list):
             self.mistake(key, f"{value!r} is not a list", 'Write it like ["one", "two"].')
             return ()
-        for each in value:
+        for index, each in enumerate(value):
             if not isinstance(each, str) or not pattern.fullmatch(each):
-                self.mistake(key, f"{each!r} is not understood", f"Write {form}.")
+                self.mistake(key, f"{each!r} is not understood", f"Write {form}.", index)
         return tuple(each for each in value if isinstance(each, str))
 
     def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
@@ -159,7 +160,7 @@ class Fields:
         return self.values.get(key, default)
 
     def _inside(self, values: dict[str, Any], *steps: str | int) -> Fields:
-        return Fields(values, (*self.path, *steps), self.lines, self.mistakes, self.folder)
+        return Fields(values, (*self.path, *steps), self.places, self.mistakes, self.folder)
 
 
 def _read_files(source: FilePath) -> list[tuple[str, bytes, int]]:

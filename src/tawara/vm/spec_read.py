@@ -40,8 +40,13 @@ def guest_from_fields(
     top: Fields,
     default_name: str,
     networks: Mapping[str, spec.Network] | None = None,
+    *,
+    whole: bool = True,
 ) -> spec.Guest | None:
-    """Read one guest's fields; mistakes go to the fields' list, and None is given where nothing sensible is left."""
+    """Read one guest's fields; mistakes go to the fields' list, and None is given where nothing sensible is left.
+
+    What is not yet whole, such as a cluster's role, is not judged by what its fields say together.
+    """
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     fqdn = top.text("fqdn", f"{name}.example", FQDN, "a host name in lower case, such as web.example")
     known = dict(networks if networks is not None else spec.CLASSIC_NETWORKS) | read_networks(top)
@@ -74,7 +79,8 @@ def guest_from_fields(
         nics=_read_nics(top, fqdn, known, "e1000" if old else "virtio"),
     )
     disk.nothing_else()
-    _judge_together(top, draft)
+    if whole:
+        _judge_together(top, draft)
     top.nothing_else()
     return draft
 

@@ -1,8 +1,8 @@
-"""The commented description that `tawara vm init` writes, and the JSON Schema by which editors check one."""
+"""The commented descriptions that `tawara vm init` writes: a guest's, and a cluster's."""
 
 from __future__ import annotations
 
-from typing import Any
+from ipaddress import IPv4Network
 
 from tawara.vm import spec
 from tawara.vm.identity import fixed_range
@@ -68,6 +68,60 @@ model = "virtio"            # {models}
 
 """
 
+_CLUSTER = """\
+# {name}: several guests as one package. `tawara vm build {name}.toml` makes it; installing it starts them all.
+#:schema ./{name}.schema.json
+
+domain = "{domain}"{pad}# guests are NAME.{domain}
+version = "1"               # raise it for every change that is to be installed
+outside = "nat0"            # the network of each guest's second card; "none": no such card
+
+[network.{name}0]
+kind = "host"               # host: only the host and these guests; nat: reaches the outside
+subnet = "{subnet}"
+
+[addresses]                 # by turn, in the order in which guests stand below: add new ones last
+{name}0 = "{first}-{last}"
+
+[defaults]                  # any of a guest's settings (see `tawara vm init GUEST`), for all of them
+base = "tiny"               # {bases}
+memory = "256M"
+authorized_keys = [{keys}]
+
+[role.server]               # and for those with this role: lists are added, other settings replace
+order = 10                  # 0 to 99: which guests start first
+
+# [[role.server.file]]
+# path = "/etc/motd"
+# content = "A server.\\n"
+
+[guest.one]
+role = "server"
+
+[guest.two]
+role = "server"
+
+[guest.three]
+memory = "128M"             # a guest's own setting goes first
+"""
+_SUBNET = IPv4Network("192.168.240.0/24")
+
+
+def describe_cluster(name: str, domain: str | None = None, keys: tuple[str, ...] = ()) -> str:
+    """The text of a cluster's NAME.toml: three guests on a network of their own."""
+    domain = domain or f"{name}.example"
+    first, _ = fixed_range(_SUBNET)
+    return _CLUSTER.format(
+        name=name,
+        domain=domain,
+        pad=" " * max(1, 17 - len(domain)),
+        subnet=_SUBNET,
+        first=first,
+        last=first + 29,
+        bases=", ".join(spec.BASES),
+        keys=", ".join(f'"{key}"' for key in keys),
+    )
+
 
 def describe(name: str, fqdn: str | None = None, keys: tuple[str, ...] = ()) -> str:
     """The text of NAME.toml, every default of the classic guest spelt out."""
@@ -96,52 +150,3 @@ def describe(name: str, fqdn: str | None = None, keys: tuple[str, ...] = ()) -> 
             mac=nic.mac,
         )
     return text.rstrip("\n") + "\n"
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a guest's description."""
-    text: dict[str, Any] = {"type": "string"}
-    texts = {"type": "array", "items": text}
-    size = {"type": "string", "pattern": "^\\d+ ?[KMGTkmgt]?(i?[Bb])?$"}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A packaged machine",
-        "dependentRequired": {"image": ["image_sha256"]},
-        **_table(
-            name=text | {"pattern": "^[a-z][a-z0-9-]{0,29}$"},
-            fqdn=text,
-            version=text,
-            base={"enum": list(spec.BASES)},
-            image=text,
-            image_sha256=text | {"pattern": "^[0-9a-f]{64}$"},
-            image_identity={"enum": ["ours", "kept"]},
-            image_host_key=text,
-            augeas=texts,
-            memory=size,
-            cpus={"type": "integer", "minimum": 1, "maximum": 255},
-            order={"type": "integer", "minimum": 0, "maximum": 99},
-            description=text,
-            console={"enum": ["serial", "vnc"]},
-            packages=texts,
-            commands=texts,
-            services=texts,
-            authorized_keys=texts,
-            disk=_table(size=size, bus={"enum": list(spec.BUSES)}),
-            data=_table(size=size, mount=text),
-            nic=_list(_table(network=text, model={"enum": list(spec.NIC_MODELS)}, mac=text, ip=text)),
-            file=_list(_table(path=text, content=text, source=text, mode=text)),
-            share=_list(_table(source=text, target=text, kind={"enum": ["virtiofs", "9p"]})),
-            network={
-                "type": "object",
-                "additionalProperties": _table(kind={"enum": ["nat", "host"]}, subnet=text),
-            },
-        ),
-    }
-
-
-def _table(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
 Path = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """Where something is written: its line, and its path there (merged settings stand under another one)."""
+
+    line: int
+    path: Path
+
+
+Places = Mapping[Path, Place]
 
 _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 
-def index_lines(text: str) -> dict[Path, int]:
-    """Map each table's and key's path to its line, counted from 1. The text must be valid TOML."""
+def index_places(text: str) -> dict[Path, Place]:
+    """Map each table's and key's path to its place; lines are counted from 1. The text must be valid TOML."""
     lines: dict[Path, int] = {(): 1}
     counts: dict[Path, int] = {}
     table: Path = ()
@@ -31,14 +43,16 @@ def index_lines(text: str) -> dict[Path, int]:
         elif key := _KEY.match(line):
             lines.setdefault((*table, *_parts(key[1])), number)
         fence = next((mark for mark in ('"""', "'''") if line.count(mark) % 2), None)
-    return lines
+    return {path: Place(number, path) for path, number in lines.items()}
 
 
-def line_of(lines: dict[Path, int], path: Path) -> int:
-    """The line of a path, or of the nearest table around it."""
-    while path not in lines:
-        path = path[:-1]
-    return lines[path]
+def place_of(places: Places, path: Path) -> Place:
+    """The place of a path; where it has no line of its own, the line of the nearest table around it."""
+    known = path
+    while known not in places:
+        known = known[:-1]
+    line, written = places[known]
+    return Place(line, (*written, *path[len(known) :]))
 
 
 def _parts(dotted: str) -> Path:

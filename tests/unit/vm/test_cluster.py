@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from tawara.vm.cluster import is_cluster, read_cluster, show
 from tawara.vm.definition import claims
 from tawara.vm.errors import SpecError
+from tawara.vm.schema import cluster_schema
+from tawara.vm.template import describe_cluster
 
 TRIO = Path(__file__).parents[3] / "examples" / "trio" / "trio.toml"
 
@@ -40,13 +43,41 @@ def test_a_guests_own_setting_beats_its_roles_and_the_defaults() -> None:
 
 
 def test_mistakes_stand_where_they_were_written() -> None:
-    """A wrong default is told at its own line, an unknown role at the guest's."""
-    text = '[defaults]\nmemory = "lots"\n[guest.one]\n[guest.two]\nrole = "none"\n'
+    """What several guests inherit is told once, where it stands: in defaults, in a role, in the second of its files."""
+    text = (
+        '[defaults]\nmemory = "lots"\ncommands = ["true"]\n[[defaults.file]]\npath = "/a"\ncontent = ""\n'
+        '[role.server]\ncommands = ["true", 5]\n[[role.server.file]]\npath = "b"\ncontent = ""\n'
+        '[role.server.disk]\nbus = "usb"\n'
+        '[guest.one]\nrole = "server"\n[[guest.one.file]]\npath = "/c"\n[guest.two]\nrole = "server"\n'
+        '[guest.three]\nrole = "none"\n'
+    )
     with pytest.raises(SpecError) as caught:
         read_cluster(text, "c.toml", "c")
-    found = {(each.line, each.where) for each in caught.value.mistakes}
-    assert (2, "guest.one.memory") in found
-    assert (5, "guest.two.role") in found
+    assert [(each.line, each.where) for each in caught.value.mistakes] == [
+        (2, "defaults.memory"),
+        (8, "role.server.commands[1]"),
+        (10, "role.server.file[0].path"),
+        (13, "role.server.disk.bus"),
+        (16, "guest.one.file[0]"),
+        (21, "guest.three.role"),
+    ]
+    assert all(each.remedy for each in caught.value.mistakes)
+
+
+def test_a_role_that_no_guest_has_is_read_too() -> None:
+    """Its mistakes are told, but not that it is no whole guest."""
+    text = '[role.spare]\npackages = ["nginx"]\nverzion = "1"\n[guest.one]\n'
+    with pytest.raises(SpecError) as caught:
+        read_cluster(text, "c.toml", "c")
+    assert [(each.line, each.where) for each in caught.value.mistakes] == [(3, "role.spare.verzion")]
+
+
+def test_what_init_writes_reads_as_three_guests() -> None:
+    """The template of a cluster is one, on a network of its own, with a second card that leads outside."""
+    guests = read_cluster(describe_cluster("shop"), "shop.toml", "shop").guests
+    assert [guest.fqdn for guest in guests] == ["one.shop.example", "two.shop.example", "three.shop.example"]
+    assert [[nic.network.name for nic in guest.nics] for guest in guests] == [["shop0", "nat0"]] * 3
+    assert [guest.order for guest in guests] == [10, 10, 50]
 
 
 @pytest.mark.parametrize(
@@ -75,3 +106,30 @@ def test_no_two_guests_claim_the_same(names: list[str]) -> None:
     assert len(every) == len(set(every))
     longer = read_cluster(f"{text}[guest.zzzzzzzzz]\n", "c.toml", "c").guests
     assert longer[:-1] == guests
+
+
+_ANYTHING = st.recursive(
+    st.integers() | st.booleans() | st.text("ab .-/1", max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "role", "nic"]), inner),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(cluster_schema()["properties"])), _ANYTHING)
+def test_no_value_of_a_wrong_type_breaks_the_reader(key: str, value: object) -> None:
+    """A known key with a value of any type gives a cluster or mistakes, never another error."""
+    text = f"{key} = {_toml(value)}\n" + ("" if key == "guest" else "[guest.a]\n")
+    try:
+        read_cluster(text, "c.toml", "c")
+    except SpecError as error:
+        assert error.mistakes
+
+
+def _toml(value: object) -> str:
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:
+            return json.dumps(value)
