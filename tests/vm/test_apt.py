@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tawara.vm import tree
+from tawara.vm.base_image import Base, build_base, kept_folder, write_base
+from tawara.vm.bases import RECIPES
+from tawara.vm.build import build_epoch
 from tawara.vm.identity import guest_uuid, machine_id
+from tawara.vm.package_manifest import base_package
+from tawara.vm.packager import build_package, index_repository
 
 if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
@@ -238,6 +245,56 @@ def test_an_instance_moves_to_the_new_delta_and_back(host: Machine) -> None:
     host.wait_for_ssh("web")
     assert host.ssh("web", "cat /data/file /etc/motd /root/file") == "kept\nversion 1system"
     assert host.run(TAWARA, "vm", "snapshots", "web").stdout == "old\n"
+
+
+def newer_tiny(workshop: Workshop, old: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on `tiny` is a newer one, as a later Debian would make it: one file more."""
+    recipe = replace(RECIPES["tiny"], release=RECIPES["tiny"].release + 1)
+    kernel, ramdisk = ((old.folder / name).read_bytes() for name in ("kernel", "initrd"))
+    root = old.tree() | {"etc/newer": tree.file("newer\n")}
+
+    def make(folder: Path) -> None:
+        write_base(folder, recipe, root, kernel, ramdisk, build_epoch())
+
+    kept_folder(workshop.cache, f"bases/{recipe.key(build_epoch(), '')}", make)
+    monkeypatch.setitem(RECIPES, "tiny", recipe)
+
+
+def test_upgrading_the_base_leaves_the_running_guest_alone(
+    host: Machine, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base's package replaced by a newer one, then by a newer base, then gone: the instance runs on, keeps
+    what it has written and boots from what it stands on; `upgrade` brings the newer base, `--back` the old one."""
+    before = host.run("virsh", "domid", "web").stdout
+    old = build_base(RECIPES["tiny"], workshop.cache, build_epoch(), lambda _: None)
+    package = base_package("tiny", old.digest, "9", "packed again", str(old.folder), old.files)
+    build_package(replace(package, compression="zstd:1"), workshop.dist, build_epoch(), ("deb",))
+    index_repository(workshop.dist, build_epoch(), None)
+    apt(host, "update")
+    apt(host, "install", package.name)
+    host.run("apt-mark", "auto", package.name)
+    assert host.run("dpkg-query", "-W", "-f", "${Version}", package.name).stdout == "9-1"
+
+    newer_tiny(workshop, old, monkeypatch)
+    assert workshop.build("web", WEB.format(version="3")).base != old.digest
+    apt(host, "update")
+    apt(host, "install", "tawara-guest-web")
+    assert package.name in apt(host, "autoremove", "--simulate")
+    apt(host, "purge", package.name)
+    assert host.run("virsh", "domid", "web").stdout == before
+
+    there = "cat /data/file /root/file /etc/motd; ls /etc/newer 2>/dev/null"
+    host.ssh("web", "echo after >>/root/file; sync")
+    host.run(TAWARA, "vm", "stop", "web")
+    host.run(TAWARA, "vm", "start", "web")
+    host.wait_for_ssh("web")
+    assert host.ssh("web", there, check=False) == "kept\nsystem\nafter\nversion 1"
+    host.run(TAWARA, "vm", "upgrade", "web")
+    host.wait_for_ssh("web")
+    assert host.ssh("web", "cat /data/file /etc/motd /etc/newer") == "kept\nversion 3newer"
+    host.run(TAWARA, "vm", "upgrade", "web", "--back")
+    host.wait_for_ssh("web")
+    assert host.ssh("web", there, check=False) == "kept\nsystem\nafter\nversion 1"
 
 
 def test_removal_keeps_the_data_and_reinstalling_finds_it(host: Machine) -> None:

@@ -41,12 +41,15 @@ network = "host0"
 """
 
 OLD = """
-fqdn = "sata.example"
+fqdn = "old{bus}.example"
 base = "classic"
 memory = "128M"
 
 [disk]
-bus = "sata"
+bus = "{bus}"
+
+[data]
+size = "16M"
 
 [[nic]]
 network = "host0"
@@ -77,14 +80,23 @@ def test_a_guest_boots_from_each_disk_bus(host: Machine, bus: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_old_guest_boots_from_sata_with_a_realtek_card(host: Machine, workshop: Workshop) -> None:
-    """The base from before virtio knows SATA disks and the RTL8139, too."""
-    workshop.build("sata", OLD)
+@pytest.mark.parametrize(("bus", "driver"), [("ide", "ata_piix"), ("scsi", "sym53c8xx"), ("sata", "ahci")])
+def test_an_old_guest_boots_from_each_disk_bus_with_a_realtek_card(
+    host: Machine, workshop: Workshop, bus: str, driver: str
+) -> None:
+    """The base from before virtio knows IDE, SCSI and SATA disks by drivers of their own, and the RTL8139."""
+    workshop.build(f"old{bus}", OLD.format(bus=bus))
     host.run("apt-get", "-y", "-q", "update")
-    host.run("apt-get", "-y", "-q", "install", "tawara-guest-sata")
-    host.wait_for_ssh("sata.example")
-    assert "sda" in host.ssh("sata.example", "cat /proc/partitions")
-    assert "8139cp" in host.ssh("sata.example", "cat /proc/modules")
+    host.run("apt-get", "-y", "-q", "install", f"tawara-guest-old{bus}")
+    name = f"old{bus}.example"
+    host.wait_for_ssh(name)
+    assert "vda" not in host.ssh(name, "cat /proc/partitions")
+    modules = dict(line.split()[::2] for line in host.ssh(name, "cut -d' ' -f 1-3 /proc/modules").splitlines())
+    assert int(modules[driver]) > 0, "this driver serves the disks"
+    assert "8139cp" in modules
+    assert "virtio" not in "".join(modules)
+    host.ssh(name, "grep ' / ' /proc/mounts | grep /dev/sd; grep ' /data ' /proc/mounts && echo kept >/data/file")
+    host.run("apt-get", "-y", "-q", "purge", f"tawara-guest-old{bus}")
 
 
 def test_a_directory_of_the_host_is_shared_both_ways(host: Machine) -> None:

@@ -85,6 +85,9 @@ def test_files_go_in_and_come_out_both_ways(host: Machine, workshop: Workshop) -
     """What is put through the tracker comes out of the gateway, and the other way round."""
     host.wait_for_ssh("head.store.example")
     key = host.ssh("head.store.example", "cat /data/secret.key")
+    # A gateway that has just begun to look around says 503 until it has seen a device.
+    first = f"echo first | curl -fsS -T - -H 'Authorization: Bearer {key}' {GATEWAY}/files/first"
+    host.wait_for("the gateway to take files", lambda: host.run("sh", "-c", first, check=False).returncode == 0)
     for number, (name, data) in enumerate(FILES.items(), start=1):
         path = workshop.folder / f"{number}.bin"
         path.write_bytes(data)

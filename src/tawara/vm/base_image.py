@@ -100,22 +100,26 @@ def _build(recipe: Recipe, folder: Path, epoch: int, report: Report, mirror: str
     busybox = kernel["bin/busybox"].content
 
     root = tree.with_parents(recipe.shape(packages, kernel, busybox_applets(busybox)))
+    ramdisk = initrd.ramdisk_tree(busybox, initrd.kernel_modules(kernel), recipe.modules)
     report(f"{recipe.name}: writing the disk")
+    # Not compressed: the package is, and without KVM unpacking it would cost every boot a moment.
+    write_base(folder, recipe, root, unpacked(kernel_image(kernel)), initrd.write_cpio(ramdisk), epoch)
+    for name in ("packages.tar", "kernel.tar"):
+        (folder / name).unlink()
+
+
+def write_base(folder: Path, recipe: Recipe, root: tree.Tree, kernel: bytes, ramdisk: bytes, epoch: int) -> None:
+    """A base's folder, whole: its disk with this tree, its kernel and ram disk, and what deltas are made from."""
     ext4.make(folder / "root.raw", root, DISK_SIZE, initrd.ROOT_LABEL, str(uuid.uuid5(NAMESPACE, recipe.name)), epoch)
     write_qcow2(folder / "disk.qcow2", folder / "root.raw", None, None, CLUSTER_BITS)
-    (folder / "kernel").write_bytes(unpacked(kernel_image(kernel)))
-    ramdisk = initrd.ramdisk_tree(busybox, initrd.kernel_modules(kernel), recipe.modules)
-    # Not compressed: the package is, and without KVM unpacking it would cost every boot a moment.
-    (folder / "initrd").write_bytes(initrd.write_cpio(ramdisk))
-
+    (folder / "kernel").write_bytes(kernel)
+    (folder / "initrd").write_bytes(ramdisk)
     (folder / "root.tar").write_bytes(tree.write_tar(root, epoch))
     rows = [
         (path, node.kind, node.mode, node.content.decode() if node.kind == "symlink" else "")
         for path, node in sorted(root.items())
     ]
     (folder / "index.json").write_text(json.dumps(rows))
-    for name in ("packages.tar", "kernel.tar"):
-        (folder / name).unlink()
     digest = digest_of([folder / name for name in FILES])
     (folder / "base.json").write_text(json.dumps({"name": recipe.name, "digest": digest, "cmdline": recipe.cmdline}))
 

@@ -16,8 +16,11 @@ DATA_LABEL = "tawara-data"
 IDENTITY_FIRST = "etc/tawara/identity"
 """The first member of an identity archive: a disk that begins with this name is one."""
 
-OLD_MODULES = ("ata_piix", "ata_generic", "ahci", "sd_mod", "e1000", "8139cp", "ext4", "evdev", "button")
-"""What a guest needs on a machine from before virtio: IDE and SATA disks, Intel's and Realtek's cards."""
+OLD_MODULES = (
+    *("ata_piix", "ata_generic", "ahci", "sym53c8xx", "sd_mod"),
+    *("e1000", "8139cp", "ext4", "evdev", "button"),
+)
+"""What a guest needs on a machine from before virtio: IDE, SATA and SCSI disks, Intel's and Realtek's cards."""
 
 MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net"),
@@ -35,13 +38,15 @@ mount -t sysfs sys /sys
 while read -r module; do insmod "/modules/$module" 2>/dev/null; done </modules/order
 
 root= identity= tries=0
-while [ -z "$root" ] && [ $tries -lt 100 ]; do
+# Disks appear one by one: each boot waits for both. Who takes the identity's disk away waits ten seconds.
+while {{ [ -z "$root" ] || [ -z "$identity" ]; }} && [ $tries -lt 100 ]; do
     for path in /sys/class/block/*; do
         disk=/dev/${{path##*/}}
         case $disk in /dev/loop*|/dev/ram*|/dev/sr*|/dev/fd*) continue ;; esac
         [ "$(head -c {len(IDENTITY_FIRST)} "$disk" 2>/dev/null)" = {IDENTITY_FIRST} ] && identity=$disk
     done
-    root=$(findfs LABEL={ROOT_LABEL} 2>/dev/null) || {{ root=; sleep 0.1; tries=$((tries + 1)); }}
+    root=$(findfs LABEL={ROOT_LABEL} 2>/dev/null) || root=
+    [ -n "$root" ] && [ -n "$identity" ] || {{ sleep 0.1; tries=$((tries + 1)); }}
 done
 [ -n "$root" ] || {{ echo "tawara: no disk is labelled {ROOT_LABEL}"; exec sh; }}
 

@@ -79,7 +79,8 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
         if guest.bus not in ("ide", "sata"):  # QEMU has no read-only disks on these
             SubElement(identity, "readonly")
     if guest.bus == "scsi":
-        SubElement(devices, "controller", type="scsi", model="virtio-scsi" if guest.image is None else "lsilogic")
+        old = guest.image is not None or guest.base == "classic"
+        SubElement(devices, "controller", type="scsi", model="lsilogic" if old else "virtio-scsi")
     SubElement(devices, "controller", type="usb", model="none")
     for nic in guest.nics:
         _interface(devices, nic)
