@@ -14,9 +14,10 @@ from tawara.vm import ext4, initrd, tree
 from tawara.vm.base_image import Base
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.disk import write_qcow2
+from tawara.vm.foreign.appliance import environment
 from tawara.vm.host_keys import host_key
 from tawara.vm.hostkey import dropbear_host_key
-from tawara.vm.run import require
+from tawara.vm.run import require, run
 
 SIZE = 256 << 20
 START = 1 << 20
@@ -58,6 +59,34 @@ esac
 
 def make_foreign_disk(base: Base, kernel: Path, folder: Path) -> Path:
     """The image as qcow2, made from the `classic` base's files, the kernel folder's `vmlinuz` and modules."""
+    raw, disk = folder / "old.raw", folder / "old.qcow2"
+    part = folder / "part.raw"
+    root = _root(base, kernel, folder, "/dev/sda1")
+    ext4.make(part, root, SIZE - START, "old", str(uuid.uuid5(uuid.NAMESPACE_DNS, "old")), EPOCH)
+    _partitioned(part, raw, folder)
+    write_qcow2(disk, raw, None, None, 16)
+    part.unlink()
+    raw.unlink()
+    return disk
+
+
+def make_lvm_disk(base: Base, kernel: Path, folder: Path) -> Path:
+    """The same files on a logical volume, as many installers lay them out; raw, and without a boot loader."""
+    disk, files, script = folder / "lvm.raw", folder / "lvm.tar", folder / "lvm.script"
+    with disk.open("wb") as out:
+        out.truncate(SIZE)
+    files.write_bytes(tree.write_tar(_root(base, kernel, folder, "/dev/old/root"), EPOCH))
+    commands = ["run", "part-init /dev/sda mbr", "part-add /dev/sda p 2048 -1", "pvcreate /dev/sda1"]
+    commands += ["vgcreate old /dev/sda1", "lvcreate-free root old 100", "mkfs ext4 /dev/old/root"]
+    commands += ["mount /dev/old/root /", f"tar-in {files} /", "umount-all"]
+    script.write_text("\n".join(commands) + "\n")
+    run(["guestfish", "--format=raw", "--add", str(disk), "--file", str(script)], env=environment(kernel))
+    files.unlink()
+    return disk
+
+
+def _root(base: Base, kernel: Path, folder: Path, device: str) -> tree.Tree:
+    """The old machine's files, for a root file system on this device."""
     root = dict(base.tree())
     for path in ("etc/tawara/boot", "etc/tawara/halt", "etc/tawara"):
         root.pop(path)
@@ -67,19 +96,12 @@ def make_foreign_disk(base: Base, kernel: Path, folder: Path) -> Path:
     root["etc/inittab"] = tree.file("".join(line for line in inittab.splitlines(True) if "/etc/tawara" not in line))
     root["etc/hostname"] = tree.file("formerly.example\n")
     root["etc/hosts"] = tree.file("127.0.0.1 localhost\n127.0.1.1 formerly.example formerly\n10.1.2.3 friend\n")
-    root["etc/fstab"] = tree.file("/dev/sda1 / ext4 defaults 0 1\n")
+    root["etc/fstab"] = tree.file(f"{device} / ext4 defaults 0 1\n")
     old = host_key(folder / "old.keys")
     root["etc/dropbear/dropbear_ed25519_host_key"] = tree.file(dropbear_host_key(old.private), 0o600)
     root["boot/vmlinuz"] = tree.file((kernel / "vmlinuz").read_bytes())
     root["boot/initrd"] = tree.file(_ramdisk(base, kernel))
-    raw, disk = folder / "old.raw", folder / "old.qcow2"
-    part = folder / "part.raw"
-    ext4.make(part, tree.with_parents(root), SIZE - START, "old", str(uuid.uuid5(uuid.NAMESPACE_DNS, "old")), EPOCH)
-    _partitioned(part, raw, folder)
-    write_qcow2(disk, raw, None, None, 16)
-    part.unlink()
-    raw.unlink()
-    return disk
+    return tree.with_parents(root)
 
 
 def _ramdisk(base: Base, kernel: Path) -> bytes:

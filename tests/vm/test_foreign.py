@@ -17,14 +17,14 @@ from tawara.vm.base_image import build_base
 from tawara.vm.bases import RECIPES
 from tawara.vm.build import Options, build_epoch, build_file
 from tawara.vm.errors import BuildError, MissingProgramError
-from tawara.vm.foreign.appliance import appliance
+from tawara.vm.foreign.appliance import appliance, guestfish
 
 if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
-    from tests.vm.foreign_disk import make_foreign_disk
+    from tests.vm.foreign_disk import make_foreign_disk, make_lvm_disk
     from tests.vm.machine import Machine
 else:
-    from foreign_disk import make_foreign_disk
+    from foreign_disk import make_foreign_disk, make_lvm_disk
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -180,3 +180,25 @@ def test_two_builds_of_a_foreign_image_give_the_same_bytes(workshop: Workshop, t
         found.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
     assert found[0] == found[1]
     assert any(name.startswith("tawara-base-image") and name.endswith(".rpm") for name in found[0])
+
+
+def test_an_image_on_a_logical_volume_is_edited(workshop: Workshop, text: str) -> None:
+    """Where debugfs cannot write, libguestfs does: files, identity and Augeas's edits are in the delta."""
+    kernel = appliance(workshop.cache, silent)
+    disk = make_lvm_disk(build_base(RECIPES["classic"], workshop.cache, build_epoch(), silent), kernel, workshop.folder)
+    described = re.sub(r"[0-9a-f]{64}", hashlib.sha256(disk.read_bytes()).hexdigest(), text)
+    built = workshop.build("lvm", described.replace("old.qcow2", disk.name).replace("old.example", "lvm.example"))
+    there = workshop.folder / "lvm"
+    for path in built.packages:
+        if path.suffix == ".deb" and path.name.startswith(("tawara-guest-lvm", f"tawara-base-image-{built.base}")):
+            subprocess.run(["dpkg-deb", "-x", str(path), str(there)], check=True)
+    state = there / "var/lib/tawara-vm"
+    delta, base = state / "guests/lvm/disk.qcow2", state / f"bases/{built.base}/disk.qcow2"
+    subprocess.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(base), str(delta)], check=True)
+    shown = guestfish(kernel, delta, "qcow2", ["mountpoints", "cat /etc/hostname", "cat /etc/hosts", "cat /etc/motd"])
+    assert "/dev/old/root: /" in shown
+    assert "lvm.example\n" in shown
+    assert "10.1.2.3 friend stranger" in shown
+    assert "packaged" in shown
+    assert "formerly" not in shown
+    shutil.rmtree(there)

@@ -112,6 +112,21 @@ def test_installing_is_finished_wherever_it_was_cut(host: Machine, cuts: int) ->
         assert shown(host) == whole, f"cut at command {at} of {count}"
 
 
+@pytest.mark.parametrize("half", ["ip-dhcp-host", "dns-host"])
+def test_half_of_a_reservation_is_made_whole(host: Machine, half: str) -> None:
+    """Address and name are two entries of the network: cut between them, the next run adds what is missing."""
+    whole = shown(host)
+    mac, ip, fqdn = host.shell(f"cut -d' ' -f2-4 {STATE}/instances/cut/applied/reservations").split()
+    entry = {
+        "ip-dhcp-host": f"<host mac='{mac}' name='{fqdn}' ip='{ip}'/>",
+        "dns-host": f"<host ip='{ip}'/>",
+    }[half]
+    host.run("virsh", "net-update", "tawara-host0", "delete", half, entry, "--live", "--config")
+    assert shown(host) != whole
+    host.run(RECONCILE)
+    assert shown(host) == whole
+
+
 @FEW
 @pytest.mark.parametrize("how", ["remove", "purge"])
 def test_removal_is_finished_wherever_it_was_cut(host: Machine, cuts: int, how: str) -> None:
@@ -169,6 +184,42 @@ def test_an_upgrade_and_the_way_back_lose_nothing_wherever_they_are_cut(
         assert found[1] == old
         assert found[2:] == there.split()[2:], f"cut at command {at} of {count}"
         host.shell(f"virsh destroy cut; {RECONCILE} back cut")
+
+
+def test_a_guest_that_cannot_be_stopped_stays_known_until_it_can(host: Machine) -> None:
+    """Where libvirt fails to end a guest, as it does when QEMU hangs in the kernel, the guest stays defined and its
+    disks stay whole, the step says so, and a later run takes all of it away."""
+    hide(host)
+    host.shell("virsh start cut; mv /usr/bin/virsh /usr/bin/virsh.real")
+    refusing = '#!/bin/sh\ncase " $* " in *" destroy "*) exit 1 ;; esac\nexec /usr/bin/virsh.real "$@"\n'
+    host.shell(f"printf %s {shlex.quote(refusing)} >/usr/bin/virsh; chmod 755 /usr/bin/virsh")
+    said = host.run(RECONCILE, "after-remove", "cut", "purge").stderr
+    assert "cut cannot be stopped" in said
+    assert "what is left is done at the next boot" in said
+    info = host.run("virsh", "dominfo", "cut").stdout
+    assert "running" in info
+    assert "Persistent:     yes" in info
+    host.shell(f"ls {STATE}/instances/cut/system/overlay.qcow2; mv /usr/bin/virsh.real /usr/bin/virsh")
+    host.run(RECONCILE)
+    assert "cut" not in "".join(left(host))
+    bring(host)
+    host.run(RECONCILE)
+    assert host.run("virsh", "domstate", "cut").stdout.strip() == "running"
+
+
+def test_an_administrators_own_domain_is_left_alone(host: Machine, workshop: Workshop) -> None:
+    """A package whose name a domain of someone else's has installs, says that it is not up, and goes without it."""
+    own = "<domain type='qemu'><name>mine</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+    host.shell(f"printf %s {shlex.quote(own)} >/tmp/mine.xml; virsh define /tmp/mine.xml; virsh start mine")
+    before = host.shell("virsh domid mine; virsh dumpxml mine")
+    workshop.build("mine", 'memory = "64M"\n[[nic]]\nnetwork = "host0"\n')
+    host.run("apt-get", "-y", "-q", "update")
+    done = host.run("apt-get", "-y", "-q", "install", "tawara-guest-mine")
+    assert "mine is not up: error: operation failed: domain 'mine' already exists" in done.stdout + done.stderr
+    host.run("apt-get", "-y", "-q", "purge", "tawara-guest-mine")
+    assert host.shell("virsh domid mine; virsh dumpxml mine") == before
+    assert "mine" not in host.shell(f"ls {STATE}/instances; cat /etc/hosts")
+    host.shell("virsh destroy mine; virsh undefine mine")
 
 
 def test_in_a_chroot_it_says_so_and_touches_nothing(host: Machine, workshop: Workshop) -> None:

@@ -128,7 +128,7 @@ def test_nothing_failed_and_nothing_ran_out_of_memory(host: Machine) -> None:
 
 def test_removing_it_takes_the_store_away(host: Machine) -> None:
     """After the meta package's purge there is no guest, network or disk of it."""
-    host.run("apt-get", "-y", "-q", "purge", "tawara-cluster-store")
+    host.run("apt-get", "-y", "-q", "purge", "tawara-cluster-store", timeout=900)
     left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ps ax -o comm")
     for trace in (*GUESTS, "store", "qemu"):
         assert trace not in left
