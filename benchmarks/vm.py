@@ -173,8 +173,8 @@ def _virt_customize(shop: Shop) -> None:
 
 
 def _mkosi(shop: Shop) -> None:
-    """A Debian of our debian12's packages, as a tree; mkosi works only below systemd, which a throw-away host has."""
-    packages = ",".join(RECIPES["debian12"].packages)
+    """A Debian of our debian12's packages and kernel, as a tree; mkosi needs systemd, which a throw-away host has."""
+    packages = ",".join([*RECIPES["debian12"].packages, RECIPES["debian12"].kernel])
     build = f"mkosi -d debian -r bookworm -t tar --compress-output no -p {packages} -o /root/mkosi.tar build"
     script = f"cd /root; TIMEFORMAT='%R %U %S'; time {build} >log 2>&1 && stat -c %s mkosi.tar || tail -n 1 log"
     service = ["systemd-run", "--quiet", "--wait", "--pipe", "-p", "Delegate=yes"]
@@ -189,7 +189,7 @@ def _mkosi(shop: Shop) -> None:
     said = done.stdout.strip()
     wall, user, system = map(float, done.stderr.split()[-3:])
     note = f"{int(said) / 1e6:.0f} MB, not packed" if said.isdigit() else f"failed: {said}"
-    tell("mkosi: a Debian of debian12's packages, as tar", Cost(wall, user + system), note)
+    tell("mkosi: debian12's packages and kernel, as tar", Cost(wall, user + system), note)
 
 
 def running(shop: Shop, seconds: float) -> None:
