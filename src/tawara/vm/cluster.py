@@ -68,7 +68,7 @@ def _read(top: Fields, default_name: str) -> Cluster:
     roles = dict(top.named_tables("role"))
     guests, used = [], set()
     for index, (guest_name, fields) in enumerate(top.named_tables("guest")):
-        role = fields.choice("role", "", tuple(roles)) if fields.has("role") else ""
+        role = _role_of(fields, tuple(roles))
         used.add(role)
         merged = _merge(fields, [defaults, roles.get(role)])
         _named_by_its_table(fields)
@@ -118,6 +118,16 @@ def _cards(
         replace(card, ip=ranges[card.network.name][0] + index) if card.network.name in ranges else card
         for card in cards
     )
+
+
+def _role_of(fields: Fields, roles: tuple[str, ...]) -> str:
+    """The role that a guest names; empty where it names none, or none that there is."""
+    role = fields.text("role", "", None, "")
+    if role in roles or not role:
+        return role
+    known = f", or one of {', '.join(roles)}" if roles else ""
+    fields.mistake("role", f"there is no role {role!r}", f"Write [role.{role}]{known}.")
+    return ""
 
 
 def _named_by_its_table(fields: Fields, *others: str) -> None:

@@ -87,6 +87,8 @@ def test_what_init_writes_reads_as_three_guests() -> None:
         ('[addresses]\nhost0 = "10.0.0.1-10.0.0.9"\n[guest.a]\n', "addresses.host0"),
         ('[addresses]\nlan = "10.0.0.1-10.0.0.9"\n[guest.a]\n', "addresses.lan"),
         ("[guest]\n", "guest"),
+        ('[guest.a]\nrole = "b"\n', "guest.a.role"),
+        ("[guest.a]\nrole = 5\n", "guest.a.role"),
         ('verzion = "1"\n[guest.a]\n', "verzion"),
     ],
 )
