@@ -28,12 +28,14 @@ from tests.acceptance import (
     tracker_care_commands,
     tracker_file_commands,
     tracker_oversight_commands,
+    tracker_upload_commands,
 )
 from tests.acceptance.tracker_house import House, house
 from tests.contract.servers import Server
 
 TRANSCRIPTS = (
-    tracker_file_commands.TRANSCRIPTS
+    tracker_upload_commands.TRANSCRIPTS
+    | tracker_file_commands.TRANSCRIPTS
     | tracker_admin_commands.TRANSCRIPTS
     | tracker_care_commands.TRANSCRIPTS
     | tracker_oversight_commands.TRANSCRIPTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.tracker_file_commands import STORED
+from tests.acceptance.tracker_upload_commands import STORED
 
 BAD_PARAMS = "< ERR bad_params Invalid+parameters+to+command%3B+please+see+documentation"
 NO_HOST = "< ERR no_host No+host+provided"
