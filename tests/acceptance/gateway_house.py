@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 from tawara.client.nodes import NodeClient
 from tawara.gateway.nginx import NginxFront
@@ -26,6 +23,7 @@ from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.node.paths import IDENTITY
 from tawara.node.server import StorageNode
+from tests.contract.empty_database import sqlite_with_tables
 
 SECRET = "the secret of the test"
 AUTHORISED = {"Authorization": f"Bearer {SECRET}"}
@@ -43,21 +41,6 @@ class Answer:
 
     def __getitem__(self, name: str) -> str | None:
         return self.headers[name]
-
-
-@lru_cache(maxsize=1)
-def _template() -> bytes:
-    """An empty database, made once: the schema takes longer than most tests."""
-    directory = Path(mkdtemp())
-    path = directory / "empty.db"
-
-    async def make() -> None:
-        await SqliteMetadata.open(path).close()
-
-    asyncio.run(make())
-    made = path.read_bytes()
-    shutil.rmtree(directory)
-    return made
 
 
 async def _furnish(tx: Transaction, ports: list[int]) -> None:
@@ -164,7 +147,7 @@ async def house(
     local: bool = True,
 ) -> AsyncIterator[House]:
     """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
-    database = await asyncio.to_thread(_template)
+    database = await asyncio.to_thread(sqlite_with_tables)
     (directory / "tawara.db").write_bytes(database)
     nodes = []
     for number in range(1, hosts + 1):

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tawara.client import AsyncClient
 from tawara.metadata.fid_locks import name_of
 from tests.acceptance.daemons import Daemon
 from tests.acceptance.store import TAWARA, free_ports
+from tests.contract.empty_database import empty_database
 from tests.contract.servers import PASSWORD, Server
 from tests.mogilefsd import databases
 from tests.mogilefsd.double import Mogilefsd, mogilefsd
@@ -151,23 +152,12 @@ def nodes(tmp_path: Path) -> Iterator[tuple[PlainNode, PlainNode]]:
         yield one, two
 
 
-@contextmanager
-def database(engine: str, directory: Path, servers: Callable[[str], Server]) -> Iterator[str]:
-    """The URL of the old database, which is empty."""
-    if engine == "sqlite":
-        yield f"sqlite://{directory}/mogile.db"
-        return
-    name = f"adopt_{os.getpid()}"
-    yield servers(engine).create(name)
-    servers(engine).drop(name)
-
-
 @pytest.fixture
 async def old(
     engine: str, tmp_path: Path, nodes: tuple[PlainNode, PlainNode], database_servers: Callable[[str], Server]
 ) -> AsyncIterator[Old]:
     """An installation with the domain `photos`, at work."""
-    with database(engine, tmp_path, database_servers) as url:
+    with empty_database(engine, tmp_path, database_servers, "mogile") as url:
         server = None if engine == "sqlite" else database_servers(engine)
         charset = f"ALTER DATABASE {databases.database_of(url)} CHARACTER SET latin1"
         databases.make(engine, url, server, [charset] if engine == "mysql" else [])

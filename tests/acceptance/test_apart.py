@@ -10,7 +10,6 @@ import socket
 import subprocess
 import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tawara.client import AsyncClient
 from tawara.model.errors import TawaraError
 from tests.acceptance.daemons import DOMAIN, Apart, alive, apart
 from tests.acceptance.store import STOP_SECONDS, TAWARA
+from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
 
 Servers = Callable[[str], Server]
@@ -28,13 +28,8 @@ Servers = Callable[[str], Server]
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def database(request: pytest.FixtureRequest, database_servers: Servers, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database."""
-    engine: str = request.param
-    if engine == "sqlite":
-        yield f"sqlite://{tmp_path}/tawara.db"
-        return
-    name = f"apart_{uuid.uuid4().hex[:8]}"
-    yield database_servers(engine).create(name)
-    database_servers(engine).drop(name)
+    with empty_database(request.param, tmp_path, database_servers, "apart") as url:
+        yield url
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:

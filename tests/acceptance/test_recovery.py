@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from tawara.model.cluster import DeviceState
 from tawara.model.errors import Exit, InUse
 from tawara.workers.scribe import Scribe
 from tests.acceptance.recovery_house import DEVICES, all_rows, due, store
+from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
 
 STEPS = 1500
@@ -36,19 +35,6 @@ def engine(request: pytest.FixtureRequest) -> str:
     """The engine of both databases."""
     name: str = request.param
     return name
-
-
-@contextmanager
-def databases(engine: str, directory: Path, servers: Callable[[str], Server]) -> Iterator[tuple[str, str]]:
-    """The URLs of the database that will be lost, and of the new one."""
-    if engine == "sqlite":
-        yield f"sqlite://{directory}/lost.db", f"sqlite://{directory}/new.db"
-        return
-    names = [f"{each}_{os.getpid()}" for each in ("lost", "new")]
-    urls = [servers(engine).create(name) for name in names]
-    yield urls[0], urls[1]
-    for name in names:
-        servers(engine).drop(name)
 
 
 async def call(capsys: pytest.CaptureFixture[str], *arguments: str, **options: Any) -> dict[str, Any]:
@@ -67,7 +53,10 @@ async def test_the_database_is_lost(
 
     One device is enough to begin with; what was deleted does not come back, and fids go on.
     """
-    with databases(engine, tmp_path, database_servers) as (lost, new):
+    with (
+        empty_database(engine, tmp_path, database_servers, "lost") as lost,
+        empty_database(engine, tmp_path, database_servers, "new") as new,
+    ):
         async with store(lost, tmp_path) as store_:
             scribes = [
                 Scribe(store_.metadata, store_.view, store_.nodes, segment=20_000, spare=300, period=0)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import aiohttp
 
@@ -18,12 +15,12 @@ from tawara.metadata import cluster
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import DeviceState, HashType, HostState, Observation, Observed
 from tawara.model.limits import Limits
 from tawara.node.server import StorageNode
 from tawara.tracker.server import TrackerServer
+from tests.contract.empty_database import sqlite_with_tables
 
 SEEN = {1: Observation(Observed.WRITEABLE, 0.4, True), 2: Observation(Observed.READABLE)}
 
@@ -36,21 +33,6 @@ async def _furnish(tx: Transaction, http_port: int) -> None:
     await cluster.create_device(tx, 1, 1)
     await cluster.create_device(tx, 2, 1, DeviceState.READONLY)
     await cluster.record_usage(tx, {1: (1000, 100), 2: (1000, 100)}, now=1)
-
-
-@lru_cache(maxsize=1)
-def _template() -> bytes:
-    """An empty database, made once: the schema takes longer than most tests."""
-    directory = Path(mkdtemp())
-    path = directory / "empty.db"
-
-    async def make() -> None:
-        await SqliteMetadata.open(path).close()
-
-    asyncio.run(make())
-    made = path.read_bytes()
-    shutil.rmtree(directory)
-    return made
 
 
 @dataclass
@@ -107,7 +89,7 @@ class House:
 async def house(directory: Path, *, limits: Limits | None = None, url: str | None = None) -> AsyncIterator[House]:
     """A house below `directory`, torn down afterwards; on SQLite, or on the empty database at `url`."""
     if url is None:
-        (directory / "tawara.db").write_bytes(await asyncio.to_thread(_template))
+        (directory / "tawara.db").write_bytes(await asyncio.to_thread(sqlite_with_tables))
     for device in ("dev1", "dev2"):
         (directory / "disks" / device).mkdir(parents=True)
     node = StorageNode(directory / "disks", http=("127.0.0.1", 0), side_channel=("127.0.0.1", 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
+from tests.contract.empty_database import empty_database
 from tests.contract.mogilefs_database import FURNITURE, LATIN1_OPTION
 from tests.contract.servers import Server, running_servers
 from tests.mogilefsd import databases
@@ -69,12 +69,8 @@ async def _empty(tx: Transaction) -> None:
 @pytest.fixture
 def blank_url(engine: str, servers: Callable[[str], Server], tmp_path: Path) -> Iterator[str]:
     """The URL of a database with nothing in it at all."""
-    if engine == "sqlite":
-        yield f"sqlite://{tmp_path}/blank.db"
-        return
-    name = f"blank_{uuid.uuid4().hex[:8]}"
-    yield servers(engine).create(name)
-    servers(engine).drop(name)
+    with empty_database(engine, tmp_path, servers, "blank") as url:
+        yield url
 
 
 @pytest.fixture

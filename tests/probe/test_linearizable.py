@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from tawara.metadata.open import open_metadata
 from tawara.wire.line import Accepted, Args, Refused, decode_reply, encode_request
 from tests.acceptance.conftest import database_servers
 from tests.acceptance.daemons import DOMAIN, Apart, Daemon, apart
+from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
 from tests.probe.histories import NEVER, Answer, Call, File, Told, Verb, refuted_by
 
@@ -46,12 +46,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database(engine: str, database_servers: Callable[[str], Server], tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database."""
-    if engine == "sqlite":
-        yield f"sqlite://{tmp_path}/tawara.db"
-        return
-    name = f"history_{uuid.uuid4().hex[:8]}"
-    yield database_servers(engine).create(name)
-    database_servers(engine).drop(name)
+    with empty_database(engine, tmp_path, database_servers, "history") as url:
+        yield url
 
 
 class NoAnswer(Exception):
