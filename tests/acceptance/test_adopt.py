@@ -35,7 +35,7 @@ ROOMS = ("tracker", "workers", "node")
 
 
 def steps() -> dict[str, list[str]]:
-    """The commands of the page, by the heading they stand under."""
+    """The commands of the page, by the heading they stand under; what stands between fences is another way."""
     found: dict[str, list[str]] = {}
     heading = ""
     for line in PAGE.read_text().splitlines():
