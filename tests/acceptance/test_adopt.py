@@ -38,7 +38,7 @@ def steps() -> dict[str, list[str]]:
     """The commands of the page, by the heading they stand under; what stands between fences is another way."""
     found: dict[str, list[str]] = {}
     heading = ""
-    for line in PAGE.read_text().splitlines():
+    for line in re.sub(r"^```$.*?^```$", "", PAGE.read_text(), flags=re.M | re.S).splitlines():
         if line.startswith("#"):
             heading = line.lstrip("# 0123456789.").strip()
         elif line.startswith("    "):
