@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tawara.vm
+from tawara.vm import tree
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import HostKey
 from tawara.vm.definition import Layers, definition_files, identity_archive
@@ -67,6 +68,16 @@ def test_the_ram_disk_can_tell_an_identity() -> None:
     archive = identity_archive(read_guest('base = "debian12"', "w.toml", "w"), RECIPES["debian12"], KEY, 0)
     assert archive.startswith(IDENTITY_FIRST.encode() + b"\0")
     assert len(archive) % 512 == 0
+
+
+def test_a_packages_place_for_logs_stays() -> None:
+    """What packages have logged while they were installed goes; the folder that nginx writes to stays."""
+    made = {
+        "var/log/nginx": tree.directory(),
+        "var/log/nginx/error.log": tree.file(""),
+        "var/log/dpkg.log": tree.file(""),
+    }
+    assert list(RECIPES["debian12"].tidy(made)) == ["var/log/nginx"]
 
 
 def test_one_manifest_makes_both_kinds() -> None:

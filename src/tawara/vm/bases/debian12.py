@@ -69,7 +69,14 @@ WantedBy=sysinit.target
 
 def tidy(tree: Tree) -> dict[str, Node]:
     """The tree without documentation, caches, logs and what every guest must have of its own."""
-    return {path: node for path, node in tree.items() if not _LEFT_OUT.fullmatch(path)}
+    return {
+        path: node for path, node in tree.items() if not _LEFT_OUT.fullmatch(path) or _is_place_for_logs(path, node)
+    }
+
+
+def _is_place_for_logs(path: str, node: Node) -> bool:
+    """A package's folder below /var/log, without which its service may not start."""
+    return node.kind == "directory" and path.startswith("var/log/")
 
 
 def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Node]:
@@ -147,7 +154,7 @@ DEBIAN12 = Recipe(
         *("iproute2", "ca-certificates", "e2fsprogs"),
     ),
     kernel="linux-image-cloud-amd64",
-    release=2,
+    release=3,
     shape=shape,
     guest_files=guest_files,
     identity=identity,
