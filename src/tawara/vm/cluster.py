@@ -92,7 +92,9 @@ def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Ra
     for name in fields.values:
         text = fields.text(name, "", None, "")
         if name not in networks:
-            fields.mistake(name, "there is no such network", f"Use one of {', '.join(networks)}, or [network.{name}].")
+            if name not in top.table("network").values:  # one that is written has a mistake of its own
+                remedy = f"Use one of {', '.join(networks)}, or [network.{name}]."
+                fields.mistake(name, "there is no such network", remedy)
             continue
         lowest, highest = fixed_range(networks[name].subnet)
         try:
