@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tawara.metadata import (
+    absences,
     backlog,
     census,
     diagnosis,
@@ -196,3 +197,30 @@ async def test_questions_use_indexes(filled: Metadata, engine: str) -> None:
     for sql in bad:
         print(sql[:120], *(str(row) for row in plans[sql]), sep="\n   ")
     assert bad == {}
+
+
+async def test_queueing_the_files_of_a_device_uses_indexes(filled: Metadata, engine: str) -> None:
+    """Replicas are not read whole for a device's next files, whatever pass it is in, nor the queue beyond a limit."""
+    plans: dict[str, list[Row]] = {}
+
+    async def explain(tx: Transaction) -> None:
+        spy: Any = Explained(tx, plans)
+        for devid, standing, pass_ in ((1, "presumed dead", 0), (2, "presumed dead", 1), (1, "returned", 1)):
+            await tx.run("DELETE FROM tawara_absent WHERE devid = ?", devid)
+            await tx.run(
+                "INSERT INTO tawara_absent (devid, standing, since, seconds, counted_at, queue_pass, queue_fid)"
+                " VALUES (?, ?, 1, 1, 1, ?, 50)",
+                devid,
+                standing,
+                pass_,
+            )
+            assert await absences.queue_files(spy, devid, limit=20, waiting=2 * ROWS) == 20
+        assert await absences.queue_files(spy, 1, waiting=ROWS // 2) is None
+        raise Undo
+
+    with pytest.raises(Undo):
+        await filled.write(explain)
+    few = (" tawara_absent ", "FROM file_to_replicate LIMIT ?)")  # a row for each device, and rows up to a limit
+    asked = {sql: plan for sql, plan in plans.items() if not any(each in sql for each in few)}
+    assert any("FROM file_on o" in sql for sql in asked)
+    assert {sql: found for sql, plan in asked.items() if (found := scans(engine, plan))} == {}

@@ -35,7 +35,7 @@ async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Ope
         read += [claim.fid for claim in claims]
         await metadata.write(queues.finish_errands, claims)
     assert read == fids * 2
-    stands = await metadata.read(scrub.progress)
+    stands = await metadata.read(scrub.progress, now=NOW)
     assert (stands.period, stands.at.done, stands.queued) == (1000, 12, 0)
 
 
@@ -48,8 +48,34 @@ async def test_its_findings_are_its_own(metadata: Metadata) -> None:
         file = await metadata.read(files.find_fid, fid)
         assert file
         assert await metadata.write(fsck.settle, claim, file, Verdict(events=(Event(code, 2),)), now=NOW)
-    stands = await metadata.read(scrub.progress)
+    stands = await metadata.read(scrub.progress, now=NOW)
     assert stands.counts == {"MISS": 1}
     assert [row[1:] for row in await metadata.read(scrub.log_after, 0)] == [(NOW, fid, "MISS", 2)]
     assert await metadata.read(scrub.log_after, stands.last_logid) == []
     assert (await metadata.read(fsck.progress)).counts == {"GONE": 1}
+
+
+async def test_what_was_found_of_late(metadata: Metadata) -> None:
+    """Damage of the last period is told by what became of it; what is older, or of deleted files, does not count."""
+    await metadata.write(cluster.set_setting, scrub.PERIOD, "1000s")
+    mended, waiting, hopeless, old, deleted, well = [await store(metadata, number) for number in range(6)]
+    bad, good = Event(Code.BAD_CHECKSUM, 2), Event(Code.NO_CHECKSUM)
+    for fid, events, at in (
+        (mended, (bad, Event(Code.MISSING, 1)), NOW),
+        (waiting, (bad,), NOW),
+        (hopeless, (bad, Event(Code.START_SEARCH), Event(Code.GONE)), NOW),
+        (old, (bad,), NOW - 2000),
+        (deleted, (bad,), NOW),
+        (well, (good,), NOW),
+    ):
+        await metadata.write(queues.enqueue_errands, Errand.SCRUB, [(fid, None, "")], now=at)
+        (claim,) = await metadata.write(queues.claim_errands, Errand.SCRUB, limit=1, now=at)
+        file = await metadata.read(files.find_fid, fid)
+        assert file
+        assert await metadata.write(fsck.settle, claim, file, Verdict(events=events), now=at)
+    await metadata.write(queues.enqueue_replication, waiting)
+    await metadata.write(files.delete, 1, b"k4", now=NOW)
+    damage = (await metadata.read(scrub.progress, now=NOW + 10)).damage
+    assert damage == scrub.Damage(replicas=4, files=3, waiting=1, hopeless=1, mended=1)
+    later = (await metadata.read(scrub.progress, now=NOW + 2000)).damage
+    assert later == scrub.Damage()

@@ -6,13 +6,12 @@ from dataclasses import asdict
 
 from cyclopts import App
 
-from tawara.cli import output
+from tawara.cli import output, scrubbed
 from tawara.cli.fsck_report import MEANING, gather, name_them, say_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
-from tawara.client.answers import FsckLine, ScrubStatus
+from tawara.client.answers import FsckLine
 from tawara.model.errors import Exit
-from tawara.model.spans import span
 
 app = App(name="scrub", help="Show how the continuous scrub stands, and what it has found.")
 
@@ -35,27 +34,14 @@ async def status(*, session: Session = DEFAULT) -> int:
         if session.json:
             output.json_line(asdict(at) | {"needs_a_person": sorted(found.hopeless)})
         else:
-            output.line(_where(at))
+            output.line(scrubbed.where(at))
+            if said := scrubbed.found(at):
+                output.line(said)
             for code, meaning in MEANING.items():
                 if at.counts.get(code):
                     output.line(f"{at.counts[code]:>9}  {code}  {meaning}")
             await name_them(client, found.hopeless)
     return Exit.CORRUPT if found.hopeless else Exit.OK
-
-
-def _where(at: ScrubStatus) -> str:
-    if not at.period:
-        return "The scrub is off; `tawara settings set tawara_scrub_period 30d` turns it on."
-    every = f"Every byte is read again within {span(at.period)}"
-    if not at.began:
-        return f"{every}; no round has begun yet."
-    share = min(at.position / at.end, 1.0) if at.end else 1.0
-    parts = [f"{share:.0%} of this round done, {at.checked} files", f"it began {output.local_time(at.began)}"]
-    if at.queued:
-        parts.append(f"{at.queued} files wait")
-    if at.stalled:
-        parts.append(f"{at.stalled} put off, for a device of theirs does not answer")
-    return f"{every}: {', '.join(parts)}."
 
 
 @app.command

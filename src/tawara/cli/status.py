@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tawara.cli import absent, output
+from tawara.cli import absent, output, scrubbed
 from tawara.cli.health import problems, shown_health, used_share, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
-from tawara.client.answers import Absences
+from tawara.client.answers import Absences, ScrubStatus
 from tawara.client.oversight import StoreStatus
 from tawara.model import errors
 from tawara.model.backlog import MOST
@@ -79,6 +79,8 @@ class _Seen:
     store: StoreStatus | None
     """None if the tracker is one of MogileFS."""
     absences: Absences
+    scrub: ScrubStatus | None
+    """Likewise."""
     wrong: list[str]
 
 
@@ -91,10 +93,12 @@ async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
         store = await client.store_status(recount=recount)
     except errors.UnknownCommand:
         store = None
-    absences = await absent.ask(client)
+    absences, scrub = await absent.ask(client), await scrubbed.ask(client)
     wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
     wrong += absent.sentences(absences)
-    return _Seen(trackers, hosts, devices, store, absences, wrong + (worries(store) if store else []))
+    wrong += worries(store) if store else []
+    wrong += scrubbed.sentences(scrub) if scrub else []
+    return _Seen(trackers, hosts, devices, store, absences, scrub, wrong)
 
 
 def _fields(seen: _Seen) -> dict[str, Any]:
@@ -106,6 +110,8 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         "brake": seen.absences.brake,
         "problems": seen.wrong,
     }
+    if seen.scrub is not None:
+        found["scrub"] = asdict(seen.scrub)
     if seen.store is not None:
         safety = asdict(seen.store.safety)
         found["files"] = {"one_failure_from_loss": seen.store.safety.one_device.files, **safety}
@@ -128,6 +134,11 @@ def _show(seen: _Seen) -> None:
         _show_files(seen.store)
         output.line()
         _show_work(seen.store)
+        output.line()
+    if seen.scrub is not None:
+        output.line(scrubbed.where(seen.scrub))
+        if said := scrubbed.found(seen.scrub):
+            output.line(said)
         output.line()
     output.table(
         ("TRACKER", "STATE", "VERSION", "UP", "REQUESTS", "WAITING"),

@@ -378,6 +378,22 @@ class ScrubStatus:
     last_logid: int
     counts: dict[str, int]
     """Lines of the log, by code."""
+    left: int = 0
+    """Files of this round that are still to be queued."""
+    expected_end: int = 0
+    """When this round is expected to end; 0 if there is none."""
+    late: bool = False
+    """Whether it does not keep its period."""
+    bad_replicas: int = 0
+    """Replicas that were found bad within the last period, of files that are still there..."""
+    bad_files: int = 0
+    """... of so many files,"""
+    bad_waiting: int = 0
+    """of which so many still wait for good copies."""
+    hopeless: int = 0
+    """Files that need a person, by what was found within the last period."""
+    mended: int = 0
+    """Of those with bad replicas the files whose damage is undone."""
 
     @classmethod
     def read(cls, reply: Reply) -> ScrubStatus:
@@ -393,6 +409,14 @@ class ScrubStatus:
             stalled=int(reply["stalled"]),
             last_logid=int(reply["max_logid"]),
             counts=_counts(reply),
+            left=int(reply.get("left", 0)),
+            expected_end=int(reply.get("expected_end", 0)),
+            late=reply.get("late") == b"1",
+            bad_replicas=int(reply.get("bad_replicas", 0)),
+            bad_files=int(reply.get("bad_files", 0)),
+            bad_waiting=int(reply.get("bad_waiting", 0)),
+            hopeless=int(reply.get("hopeless", 0)),
+            mended=int(reply.get("mended", 0)),
         )
 
 

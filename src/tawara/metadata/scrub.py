@@ -12,6 +12,7 @@ from tawara.metadata import queues, runs
 from tawara.metadata.contract import Row, Transaction
 from tawara.model import amounts, scrub
 from tawara.model.files import Errand
+from tawara.model.fsck import Code, needs_a_person
 from tawara.model.scrub import Round
 
 QUEUE = 2 * scrub.MOST
@@ -20,6 +21,9 @@ LOG_PAGE = 100
 """Most lines in one answer of `log_after`."""
 REMEMBERED = 400 * 86400
 """Seconds for which lines of the log are kept."""
+DAMAGE_SEEN = 10_000
+"""Most lines of the log by which damage is counted."""
+_DAMAGE = (Code.MISSING.value, Code.BAD_LENGTH.value, Code.BAD_CHECKSUM.value)
 PERIOD = "tawara_scrub_period"
 """Setting: the period, with s, m, h or d behind; 0 is never."""
 _ROUND = "tawara_scrub_round"
@@ -69,6 +73,22 @@ async def _queue(tx: Transaction, at: Round, period: int, *, last: int, now: int
 
 
 @dataclass(frozen=True, slots=True)
+class Damage:
+    """What the scrub has found of late. Files that were deleted since do not count."""
+
+    replicas: int = 0
+    """That were missing, too short, or had other bytes."""
+    files: int = 0
+    """To which these belong."""
+    waiting: int = 0
+    """Of those, files that still wait for good copies."""
+    hopeless: int = 0
+    """Files that need a person."""
+    mended: int = 0
+    """Of the files those whose damage is undone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How the scrub stands."""
 
@@ -82,20 +102,41 @@ class Progress:
     counts: dict[str, int]
     """Lines of the log, by code."""
     last_logid: int
+    damage: Damage
+    """What was found within the last period."""
 
 
-async def progress(tx: Transaction) -> Progress:
+async def _damage(tx: Transaction, *, since: int) -> Damage:
+    rows = await tx.rows(
+        "SELECT l.fid, l.evcode, l.devid, q.fid FROM tawara_scrub_log l JOIN file f ON f.fid = l.fid"
+        " LEFT JOIN file_to_replicate q ON q.fid = l.fid"
+        f" WHERE l.utime > ? ORDER BY l.utime DESC LIMIT {DAMAGE_SEEN}",
+        since,
+    )
+    said: dict[int, list[tuple[str, int | None]]] = {}
+    for fid, code, devid, _ in rows:
+        said.setdefault(fid, []).append((code, devid))
+    bad = {(fid, devid) for fid, code, devid, _ in rows if code in _DAMAGE and devid is not None}
+    hopeless = {fid for fid, each in said.items() if needs_a_person(each)}
+    waiting = {fid for fid, _, _, queued in rows if queued is not None} - hopeless
+    files = {fid for fid, _ in bad}
+    return Damage(len(bad), len(files), len(files & waiting), len(hopeless), len(files - waiting - hopeless))
+
+
+async def progress(tx: Transaction, *, now: int) -> Progress:
     """How the scrub stands."""
     found = await runs.settings(tx, "tawara_scrub_")
     queued = await queues.count_errands(tx, Errand.SCRUB, failed=False)
     last = await tx.row("SELECT MAX(logid) FROM tawara_scrub_log")
+    period = period_of(found.get(PERIOD, ""))
     return Progress(
-        period=period_of(found.get(PERIOD, "")),
+        period=period,
         at=Round.parse(found.get(_ROUND, "")),
         queued=queued,
         stalled=await queues.count_errands(tx, Errand.SCRUB) - queued,
         counts=dict(await tx.rows("SELECT evcode, COUNT(*) FROM tawara_scrub_log GROUP BY evcode ORDER BY evcode")),
         last_logid=(last[0] if last else None) or 0,
+        damage=await _damage(tx, since=now - (period or scrub.PERIOD)),
     )
 
 

@@ -8,6 +8,7 @@ while it lasts: those have higher fids than all others. How many files there are
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from math import ceil
 from typing import Final
 
 PERIOD: Final = 30 * 86400
@@ -107,6 +108,24 @@ def taken(at: Round, fids: list[int], wanted: int) -> Round:
 def wait(at: Round, *, now: int) -> Round:
     """The round after a turn in which nothing could be queued, for what was queued before is not done yet."""
     return replace(at, turn_at=now)
+
+
+def expected_end(at: Round, period: int, *, unread: int, now: int, capacity: float | None) -> int:
+    """When the round will have been read, with `unread` of its queued files; at the end of its period, if it can.
+
+    `capacity`: files a second that the workers are capable of, None if that is not known.
+    """
+    in_time = at.began + period
+    fastest = HASTE * (at.done + at.left) / period
+    if capacity is not None:
+        fastest = min(fastest, capacity)
+    left = at.left + unread
+    return max(in_time, now + ceil(left / fastest)) if left and fastest else in_time
+
+
+def is_late(at: Round, period: int, expected: int) -> bool:
+    """Whether a round that is expected to end then is worth a word: it may last a little longer than its period."""
+    return expected > at.began + period + max(3 * TURN, period / LOOKS)
 
 
 def _pace(at: Round, period: int, now: int) -> float:

@@ -6,10 +6,12 @@ import socket
 from collections.abc import Sequence
 
 from tawara.metadata import fsck, scrub
+from tawara.metadata import pace as paces
 from tawara.metadata.contract import Row
-from tawara.model import errors
+from tawara.model import errors, pace
 from tawara.model.cluster import Cluster
 from tawara.model.focus import Focus
+from tawara.model.scrub import expected_end, is_late
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
@@ -137,17 +139,31 @@ async def fsck_clearlog(tracker: Tracker, call: Call) -> Args:
 
 async def scrub_status(tracker: Tracker, call: Call) -> Args:
     """Ours: how the continuous scrub stands; `period` 0 is off, `began` 0 not yet."""
-    stands = await tracker.metadata.read(scrub.progress)
+    now = await tracker.now()
+    stands = await tracker.metadata.read(scrub.progress, now=now)
+    at, period = stands.at, stands.period
+    expected = 0
+    if period and at.began:
+        capacity = pace.capacity(await tracker.metadata.read(paces.load), "scrub", now)
+        expected = expected_end(at, period, unread=stands.queued + stands.stalled, now=now, capacity=capacity)
     reply: dict[str, Value] = {
-        "period": stands.period,
-        "began": stands.at.began,
-        "max_fid_checked": stands.at.position,
-        "end_fid": stands.at.end,
-        "checked": stands.at.done,
-        "current_time": await tracker.now(),
+        "period": period,
+        "began": at.began,
+        "max_fid_checked": at.position,
+        "end_fid": at.end,
+        "checked": at.done,
+        "left": at.left,
+        "expected_end": expected,
+        "late": int(bool(expected) and is_late(at, period, expected)),
+        "current_time": now,
         "queued": stands.queued,
         "stalled": stands.stalled,
         "max_logid": stands.last_logid,
+        "bad_replicas": stands.damage.replicas,
+        "bad_files": stands.damage.files,
+        "bad_waiting": stands.damage.waiting,
+        "hopeless": stands.damage.hopeless,
+        "mended": stands.damage.mended,
     }
     return reply | {f"num_{code}": count for code, count in stands.counts.items()}
 

@@ -6,6 +6,7 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -135,3 +136,25 @@ def test_a_round_is_read_as_it_was_written(began: int, position: int, credit: fl
     made = Round(began=began, position=position, credit=credit)
     assert Round.parse(str(made)) == made
     assert Round.parse("began=x") == Round.parse("") == Round()
+
+
+@pytest.mark.parametrize(
+    ("done", "elapsed", "unread", "capacity", "late"),
+    [
+        (500, 500, 0, None, False),
+        (0, 500, 0, None, False),  # nothing was done for half of the period: a round that hurries makes up for that
+        (0, 950, 0, None, True),  # but not for more than it may hurry
+        (500, 500, 500, 3.0, False),
+        (500, 500, 500, 1.0, True),  # what is queued is not read as fast as it should be
+        (1000, 1300, 0, 1.0, False),  # all is read, however long ago
+        (1000, 1300, 20, 5.0, True),
+    ],
+)
+def test_whether_a_round_keeps_its_period(
+    done: int, elapsed: int, unread: int, capacity: float | None, late: bool
+) -> None:
+    """A round of a thousand files in a thousand seconds is late when what is left of it cannot be read in time."""
+    at = Round(began=10_000, end=1000, position=done, done=done, known=1000, known_end=1000)
+    expected = scrub.expected_end(at, 1000, unread=unread, now=10_000 + elapsed, capacity=capacity)
+    assert scrub.is_late(at, 1000, expected) is late
+    assert expected >= 11_000

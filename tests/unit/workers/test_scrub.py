@@ -33,7 +33,7 @@ async def read_all(home: House) -> dict[str, int]:
     worker = Scrub(home.metadata, home.view, home.nodes, bells=home.bells)
     for item in await worker.take(100):
         await worker.work(item)
-    return (await home.metadata.read(scrub.progress)).counts
+    return (await home.metadata.read(scrub.progress, now=0)).counts
 
 
 async def repair(home: House) -> None:
@@ -128,11 +128,11 @@ async def test_files_are_queued_when_they_are_due(tmp_path: Path) -> None:
                 queued.append(claim.fid)
                 await home.metadata.write(queues.finish_errands, [claim])
         assert queued == fids
-        stands = await home.metadata.read(scrub.progress)
+        stands = await home.metadata.read(scrub.progress, now=0)
         assert (stands.at.began, stands.at.position, stands.at.done) == (start, fids[-1], 5)
         await home.metadata.write(rows.set_setting, scrub.PERIOD, "0")
         assert await home.metadata.write(scrub.inject, now=start + 5000) is None
-        assert (await home.metadata.read(scrub.progress)).period == 0
+        assert (await home.metadata.read(scrub.progress, now=0)).period == 0
 
 
 async def test_an_idle_scrub_asks_for_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""What a person should know of the continuous scrub: how its round stands, whether it keeps up, what it found."""
+
+from __future__ import annotations
+
+from tawara.cli import output
+from tawara.client import AsyncClient
+from tawara.client.answers import ScrubStatus
+from tawara.model import errors
+from tawara.model.spans import counted, span
+
+
+async def ask(client: AsyncClient) -> ScrubStatus | None:
+    """How it stands; None from a tracker of MogileFS, which has none."""
+    try:
+        return await client.scrub_status()
+    except errors.UnknownCommand:
+        return None
+
+
+def where(at: ScrubStatus) -> str:
+    """How far the round is."""
+    if not at.period:
+        return "The scrub is off; `tawara settings set tawara_scrub_period 30d` turns it on."
+    every = f"Every byte is read again within {span(at.period)}"
+    if not at.began:
+        return f"{every}; no round has begun yet."
+    share = at.checked / (at.checked + at.left) if at.checked else 0.0
+    parts = [
+        f"{share:.0%} of this round done, {counted(at.checked, 'file')}",
+        f"it began {output.local_time(at.began)}",
+    ]
+    if at.queued:
+        parts.append(f"{counted(at.queued, 'file')} wait{'s' if at.queued == 1 else ''}")
+    if at.stalled:
+        parts.append(f"{at.stalled} put off, for a device of theirs does not answer")
+    parts.append(_pace(at))
+    return f"{every}: {', '.join(parts)}."
+
+
+def found(at: ScrubStatus) -> str:
+    """What was bad within the last period; empty if nothing was."""
+    if not at.bad_replicas and not at.hopeless:
+        return ""
+    became = [f"{counted(at.mended, 'file')} mended"]
+    if at.bad_waiting:
+        became.append(f"{counted(at.bad_waiting, 'file')} being mended")
+    if at.hopeless:
+        became.append(f"{counted(at.hopeless, 'file')} for a person to look at")
+    return f"Within that time {counted(at.bad_replicas, 'replica')} went bad: {', '.join(became)}."
+
+
+def sentences(at: ScrubStatus) -> list[str]:
+    """What is wrong."""
+    wrong = []
+    if at.hopeless:
+        needs = "needs" if at.hopeless == 1 else "need"
+        wrong.append(
+            f"{counted(at.hopeless, 'file')} {needs} a person, as the scrub has found: `tawara scrub status` names them"
+        )
+    if at.late:
+        wrong.append(f"The scrub does not keep its period of {span(at.period)}: {_pace(at)}")
+    return wrong
+
+
+def _pace(at: ScrubStatus) -> str:
+    if not at.late:
+        return "in time"
+    return f"this round is expected to take {span(at.expected_end - at.began)}"
