@@ -7,12 +7,16 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tawara.metadata import scrub
+from tawara.metadata.contract import Transaction
 from tawara.model.cluster import DeviceState
+from tawara.model.fsck import Code
 from tests.contract.servers import Server
 from tests.probe.cluster import audit
 from tests.probe.cluster.load import Load
@@ -20,6 +24,8 @@ from tests.probe.cluster.machines import Machines
 
 CLOCK = "/usr/lib/*/faketime/libfaketime.so.1"
 SLOW_KILOBITS = 256
+SCRUB_PERIOD = 20
+"""Seconds in which every byte is read again while bits are flipped, instead of a month."""
 JUMPED = 6.0
 """Seconds for which daemons work with a clock that has jumped before one of them is killed."""
 
@@ -218,29 +224,55 @@ async def _remount(device: str, how: str) -> None:
 
 @fault("bits are flipped on a disk", seconds=5)
 async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
-    """One in each file with a checksum on one device, with nobody told; a check finds them."""
+    """One in each file with a checksum on one device, with nobody told: the scrub, in a hurry, finds them."""
     machines = scene.machines
+    async with machines.client() as client:
+        await client.set_setting(scrub.PERIOD, f"{SCRUB_PERIOD}s")
+        now = (await client.scrub_status()).current_time
+        async with asyncio.timeout(150):  # workers look at the setting once a minute, and end a round that they are at
+            while (await client.scrub_status()).began < now:
+                await asyncio.sleep(0.5)
+    checked = await machines.rows.read(_with_checksum)  # others may not have been read since they came
     found = await audit.survey(machines)
     scene.load.reads_may_rot = True
-    flipped = 0
+    flipped: dict[int, bytes] = {}
     for file in found.files.values():
         path = found.on_disk.get((file.fid, 1))
-        if path is not None and file.classid and file.length:
+        if path is not None and file.fid in checked and file.length:
             with path.open("r+b") as replica:
                 replica.seek(file.length // 2)
                 (byte,) = replica.read(1)
                 replica.seek(file.length // 2)
                 replica.write(bytes([byte ^ 1]))
-            flipped += 1
-    scene.notes.append(f"{flipped} files")
+            flipped[file.fid] = path.read_bytes()
+    began = time.monotonic()
     yield
     async with machines.client() as client:
-        await client.fsck_start()
         async with asyncio.timeout(120):
-            while (await client.fsck_status()).busy:
-                await asyncio.sleep(0.2)
-        await client.fsck_reset()
+            while _still_rotten(await audit.survey(machines), flipped):
+                await asyncio.sleep(0.5)
+        took = time.monotonic() - began
+        counts = (await client.scrub_status()).counts
+        await client.set_setting(scrub.PERIOD, "")
     scene.load.reads_may_rot = False
+    assert counts.get(Code.BAD_CHECKSUM), f"the scrub found nothing: {counts}"
+    scene.notes.append(f"{len(flipped)} files, {counts[Code.BAD_CHECKSUM]} of them still there when they were read")
+    scene.notes.append(f"all mended after {took:.0f} s")
+
+
+async def _with_checksum(tx: Transaction) -> set[int]:
+    return {fid for (fid,) in await tx.rows("SELECT fid FROM checksum")}
+
+
+def _still_rotten(found: audit.Survey, flipped: dict[int, bytes]) -> list[int]:
+    """The fids of which a row still says that the replica with a flipped bit is a good one."""
+    rotten = []
+    for fid, content in flipped.items():
+        file, path = found.files.get(fid), found.on_disk.get((fid, 1))
+        if file is not None and 1 in file.on and path is not None:
+            with suppress(FileNotFoundError):
+                rotten += [fid] if path.read_bytes() == content else []
+    return rotten
 
 
 # --- clocks -----------------------------------------------------------------------------------------------------------
