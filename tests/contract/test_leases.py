@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from tawara.metadata import cluster, files, leases, queues, replicas
+from tawara.metadata import cluster, files, leases, missed, queues, replicas
 from tawara.metadata.contract import Metadata
+from tawara.metadata.missed import Blame, Note
 from tawara.metadata.queues import LEASE
 from tawara.model.cluster import DeviceState
+from tawara.model.explanation import Failure
 from tawara.model.files import Announcement
 from tawara.model.limits import END_OF_TIME
+from tawara.workers.hasten import _hasten
 from tests.contract.test_queues import Opener, store
 
 
@@ -162,3 +165,39 @@ async def test_counts_of_nothing(metadata: Metadata) -> None:
     """Counting the replicas of no fids is no question to the database, and of unknown ones an empty answer."""
     assert await metadata.read(replicas.counts, []) == {}
     assert await metadata.read(replicas.counts, [4711]) == {}
+
+
+async def test_hastening_for_the_sake_of_a_device(metadata: Metadata, opener: Opener) -> None:
+    """Work that is put off says which devices are missed; of many who see them well one hastens it, once a minute."""
+    other = await opener()
+    await _queued(metadata, 1, 2)
+    first, second = await metadata.write(queues.claim_replications, limit=2, now=10)
+    for claim, failcount, blame in (
+        (first, 4, Blame(missed=frozenset({3}))),
+        (second, 9, Blame(doubted=frozenset({3, 5}))),
+    ):
+        await metadata.write(
+            queues.postpone_replication, claim, nexttry=9000, failcount=failcount, failure=Failure(20, "x"), blame=blame
+        )
+    notes = missed.notes((await metadata.read(cluster.load)).settings)
+    assert notes == [Note(3, 20, True), Note(3, 20, False), Note(5, 20, False)]
+
+    async def hasten(each: Metadata, known: list[Note], now: int) -> int | None:
+        return await each.write(_hasten, known, now=now)
+
+    doubts = notes[1:]
+    assert await hasten(metadata, doubts, 100) == 0, (
+        "what failed often on a device that seems well is left to its pause"
+    )
+    assert await hasten(metadata, notes[:1], 159) is None
+    assert sorted(await asyncio.gather(*(hasten(each, notes, 160) for each in (metadata, other))), key=str) == [2, None]
+    assert missed.notes((await metadata.read(cluster.load)).settings) == []
+
+
+async def test_a_device_that_is_missed_again_meanwhile(metadata: Metadata) -> None:
+    """A note that was renewed since it was read stays."""
+    await metadata.write(missed.note, Blame(missed=frozenset({3})), now=20)
+    notes = missed.notes((await metadata.read(cluster.load)).settings)
+    await metadata.write(missed.note, Blame(missed=frozenset({3})), now=30)
+    await metadata.write(_hasten, notes, now=100)
+    assert missed.notes((await metadata.read(cluster.load)).settings) == [Note(3, 30, True)]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tawara.metadata import traces
+from tawara.metadata import missed, traces
 from tawara.metadata.contract import Transaction
+from tawara.metadata.missed import NOBODY, Blame
 from tawara.model.explanation import Failure, Work
 from tawara.model.files import Deletion, Errand, Queued, Replication
 from tawara.model.limits import END_OF_TIME, FAILCOUNT
@@ -67,9 +68,15 @@ async def finish_replication(tx: Transaction, claim: Replication) -> None:
 
 
 async def postpone_replication(
-    tx: Transaction, claim: Replication, *, nexttry: int, failcount: int, failure: Failure | None = None
+    tx: Transaction,
+    claim: Replication,
+    *,
+    nexttry: int,
+    failcount: int,
+    failure: Failure | None = None,
+    blame: Blame = NOBODY,
 ) -> None:
-    """Look at the fid again at `nexttry`; `failure` says why, if it has failed."""
+    """Look at the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
     postponed = await tx.run(
         "UPDATE file_to_replicate SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
@@ -79,6 +86,7 @@ async def postpone_replication(
     )
     if postponed and failure:
         await traces.note_failure(tx, claim.fid, Work.REPLICATE, failure)
+        await missed.note(tx, blame, now=failure.at)
 
 
 async def next_replication(tx: Transaction) -> int | None:
@@ -125,13 +133,16 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
     return True
 
 
-async def hasten_all(tx: Transaction, *, now: int) -> int:
-    """Make due what was put off because it failed, in both queues, but for what waits for a person; how many."""
+async def hasten_all(tx: Transaction, *, now: int, failures: int = FAILCOUNT) -> int:
+    """Make due what was put off because it failed, in both queues, but for what waits for a person; how many.
+
+    What has failed more often than `failures` stays put off.
+    """
     alone = "(SELECT COUNT(*) FROM file_on o WHERE o.fid = file_to_replicate.fid) <= 1"  # see urgency
     hastened = 0
     for table, due in (("file_to_replicate", f"CASE WHEN {alone} THEN 0 ELSE ? END"), ("file_to_delete2", "?")):
-        put_off = "nexttry > ? AND nexttry < ? AND failcount > 0"
-        hastened += await tx.run(f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME)
+        put_off = "nexttry > ? AND nexttry < ? AND failcount > 0 AND failcount <= ?"
+        hastened += await tx.run(f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME, failures)
     return hastened
 
 
@@ -146,9 +157,15 @@ async def forget_deletion(tx: Transaction, claim: Deletion) -> None:
 
 
 async def postpone_deletion(
-    tx: Transaction, claim: Deletion, *, nexttry: int, failcount: int, failure: Failure | None = None
+    tx: Transaction,
+    claim: Deletion,
+    *,
+    nexttry: int,
+    failcount: int,
+    failure: Failure | None = None,
+    blame: Blame = NOBODY,
 ) -> None:
-    """Try the fid again at `nexttry`; `failure` says why, if it has failed."""
+    """Try the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
     postponed = await tx.run(
         "UPDATE file_to_delete2 SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
@@ -158,6 +175,7 @@ async def postpone_deletion(
     )
     if postponed and failure:
         await traces.note_failure(tx, claim.fid, Work.DELETE, failure)
+        await missed.note(tx, blame, now=failure.at)
 
 
 async def next_deletion(tx: Transaction) -> int | None:

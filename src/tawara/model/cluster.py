@@ -296,6 +296,10 @@ class Cluster:
         seen = self.observed.get(devid)
         return seen is not None and seen.state is Observed.WRITEABLE
 
+    def unusable(self) -> frozenset[int]:
+        """The devices that cannot be written, but for those that are lost for good."""
+        return frozenset(devid for devid in self.devices if not self.is_writeable(devid) and not self.is_lost(devid))
+
     def should_get_new_files(self, devid: int) -> bool:
         """Whether new files and replicas may go to the device: alive, writeable, and not full."""
         device = self.devices.get(devid)

@@ -53,6 +53,13 @@ class Job:
     """Whether a copy that someone else announced is under way, or waits to be swept."""
     nameless: bool = False
     """Whether the last copy was recorded when no key named the file any more."""
+    doubted: set[int] = field(default_factory=set)
+    """Devices that did not answer when they were to be read or written."""
+
+    def doubt(self, devid: int, failure: Exception) -> None:
+        """Note a device whose failure may be over soon."""
+        if isinstance(failure.__cause__, NodeUnreachable | TimeoutError):
+            self.doubted.add(devid)
 
 
 class Options(TypedDict, total=False):
@@ -185,9 +192,11 @@ class Copier:
             except SourceFailed as failure:
                 log.warning("replica not usable", fid=job.file.fid, device=sources[0], reason=str(failure))
                 job.bad_sources.add(sources[0])
+                job.doubt(sources[0], failure)
                 error = failure
-            except DestinationFailed:
+            except DestinationFailed as failure:
                 job.failed.add(devid)
+                job.doubt(devid, failure)
                 raise
         raise error or SourceFailed("No replica can be read now")
 

@@ -11,6 +11,7 @@ import structlog
 from tawara.client.nodes import NodeClient
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.missed import Blame
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
@@ -35,8 +36,11 @@ class _Gone:
 class _Later:
     """The bytes could not be deleted now."""
 
+    devid: int
     seconds: int
     reason: str
+    unusable: bool = True
+    """False: the device seemed well, and did not answer."""
 
 
 class Delete:
@@ -94,8 +98,12 @@ class Delete:
         reasons = [outcome.reason for outcome in late]
         log.debug("deletion put off", fid=claim.fid, reasons=reasons or ["being copied"])
         failure = Failure(now, "; ".join(reasons)) if reasons else None
+        blame = Blame(
+            frozenset(outcome.devid for outcome in late if outcome.unusable),
+            frozenset(outcome.devid for outcome in late if not outcome.unusable),
+        )
         await self._metadata.write(
-            queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount, failure=failure
+            queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount, failure=failure, blame=blame
         )
         return nexttry
 
@@ -106,13 +114,13 @@ class Delete:
             return _Gone(devid)
         url = cluster.url(devid, claim.fid)
         if not cluster.can_delete_from(devid) or url is None:
-            return _Later(backoff.while_not_allowed(claim.failcount), f"dev{devid} may not be deleted from")
+            return _Later(devid, backoff.while_not_allowed(claim.failcount), f"dev{devid} may not be deleted from")
         if not cluster.is_writeable(devid):
-            return _Later(backoff.while_not_writeable(claim.failcount), f"dev{devid} is not writeable")
+            return _Later(devid, backoff.while_not_writeable(claim.failcount), f"dev{devid} is not writeable")
         try:
             await self._nodes.delete(url)
         except NodeUnreachable as error:
-            return _Later(backoff.after_failed_deletion(claim.failcount), str(error))
+            return _Later(devid, backoff.after_failed_deletion(claim.failcount), str(error), unusable=False)
         return _Gone(devid)
 
 

@@ -6,28 +6,30 @@ MogileFS, where a person has to say `replicate_now`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
 
-from tawara.metadata import leases, queues
+from tawara.metadata import leases, missed, queues
 from tawara.metadata.bell import Bells
 from tawara.metadata.clock import MOST_APART
-from tawara.metadata.contract import Metadata
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.missed import FEW, SETTLED, Blame, Note
 from tawara.metadata.view import ClusterView
+from tawara.model.limits import FAILCOUNT
 from tawara.workers.runner import LEASE, Unclaimed
 
 log = structlog.get_logger(__name__)
 
 PERIOD = 5.0
 """Seconds between two looks."""
-PAUSE = 60.0
-"""Seconds between two hastenings, whatever a device that comes and goes does."""
 
 
 class Hasten(Unclaimed):
-    """See the module. A unit of work is the devices that became usable."""
+    """See the module. A unit of work is what is noted of devices that are well.
+
+    Nothing hangs on what this process has seen: which devices work was put off for stands in the database (`missed`).
+    """
 
     name = "hasten"
 
@@ -35,23 +37,24 @@ class Hasten(Unclaimed):
         self._metadata = metadata
         self._view = view
         self._bells = bells
-        self._usable: frozenset[int] = frozenset()
-        """Those for which nothing waits any more: none at the start, for devices may return together with this."""
-        self._last = -PAUSE
         self._set_back = 0
         """How often the clock was set back, as far as this has heeded it."""
 
-    async def take(self, limit: int) -> Sequence[frozenset[int]]:
+    async def take(self, limit: int) -> Sequence[list[Note]]:
         """See Worker."""
         await self._mind_the_clock()
+        now = await self._metadata.clock.seconds()
         cluster = self._view.current
-        usable = frozenset(devid for devid in cluster.devices if cluster.is_writeable(devid))
-        self._usable &= usable
-        returned = usable - self._usable
-        if not returned or time.monotonic() - self._last < PAUSE:
-            return []
-        self._last = time.monotonic()
-        return [returned]
+        notes = missed.notes(cluster.settings)
+        # Others that have the database, too, put off work without a note.
+        unusable = cluster.unusable() - {each.devid for each in notes if each.seen}
+        if unusable:
+            await self._metadata.write(missed.note, Blame(missed=unusable), now=now)
+        lost = [each for each in notes if cluster.is_lost(each.devid)]
+        if lost:
+            await self._metadata.write(missed.forget, lost)
+        well = [each for each in notes if cluster.is_writeable(each.devid) and not now - SETTLED < each.at <= now]
+        return [well] if well else []
 
     async def _mind_the_clock(self) -> None:
         """What the database's clock had dated before it was set back would wait until it is there again."""
@@ -66,12 +69,14 @@ class Hasten(Unclaimed):
         self._bells.replicate.ring()
         self._bells.delete.ring()
 
-    async def work(self, item: frozenset[int]) -> float | None:
+    async def work(self, item: list[Note]) -> float | None:
         """See Worker."""
-        hastened = await self._metadata.write(queues.hasten_all, now=await self._metadata.clock.seconds())
-        self._usable |= item
+        hastened = await self._metadata.write(_hasten, item, now=await self._metadata.clock.seconds())
+        if hastened is None:
+            return None
+        await self._view.refresh()
         if hastened:
-            log.info("devices are usable again", devices=sorted(item), hastened=hastened)
+            log.info("devices are usable again", devices=sorted({each.devid for each in item}), hastened=hastened)
         self._bells.replicate.ring()
         self._bells.delete.ring()
         return None
@@ -79,3 +84,14 @@ class Hasten(Unclaimed):
     async def next_due(self) -> float | None:
         """See Worker."""
         return self._metadata.clock.guess() + PERIOD
+
+
+async def _hasten(tx: Transaction, well: Sequence[Note], *, now: int) -> int | None:
+    """Have done now what was put off for the sake of these devices; how many rows of the queues.
+
+    None if someone else has done that, or anything was hastened a moment ago: then what is noted stays.
+    """
+    gone = await missed.take_turn(tx, well, now=now)
+    if not gone:
+        return None
+    return await queues.hasten_all(tx, now=now, failures=FAILCOUNT if any(each.seen for each in gone) else FEW)

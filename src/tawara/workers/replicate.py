@@ -6,13 +6,14 @@ The policies decide (`model.policy`), `copier` makes the copies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import structlog
 
 from tawara.client.nodes import NodeClient
 from tawara.metadata import absences, files, queues, replicas
 from tawara.metadata.contract import Metadata
+from tawara.metadata.missed import NOBODY, Blame
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.cluster import Standing
@@ -104,10 +105,10 @@ class Replicate:
                 return None
             if isinstance(answer, TooHappy):
                 if not await self._trim(job, situation):
-                    return await self._fail(held, "too many replicas, and none can be spared for certain now")
+                    return await self._fail(held, "too many replicas, and none can be spared for certain now", job)
             elif isinstance(answer, Copy) and answer.choices:
                 if not self._copier.has_source(job):
-                    return await self._fail(held, "no replica can be read now")
+                    return await self._fail(held, "no replica can be read now", job)
                 if await self._copier.copy_to(job, answer.choices[0]):
                     if job.nameless:
                         await self._finish(held)
@@ -116,7 +117,7 @@ class Replicate:
                 soon = await self._metadata.clock.seconds() + backoff.COPY_UNDER_WAY
                 return await self._postpone(held, soon, failcount=held.claim.failcount)
             else:
-                return await self._fail(held, "no device can take another replica now")
+                return await self._fail(held, "no device can take another replica now", job)
 
     async def _trim(self, job: Job, situation: Situation) -> bool:
         """Delete one replica that the policy does not need, if enough others are seen to have the right size."""
@@ -130,17 +131,17 @@ class Replicate:
     async def _finish(self, held: Held) -> None:
         await self._metadata.write(queues.finish_replication, held.claim)
 
-    async def _fail(self, held: Held, reason: str) -> float:
+    async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float:
         failures = held.claim.failcount
+        blame = Blame(self._view.current.unusable(), frozenset(job.doubted)) if job else NOBODY
         log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures, self._rng)
-        return await self._postpone(held, nexttry, failcount=failures + 1, failure=Failure(now, reason))
+        failure = Failure(now, reason)
+        return await self._postpone(held, nexttry, failcount=failures + 1, failure=failure, blame=blame)
 
-    async def _postpone(self, held: Held, nexttry: int, *, failcount: int, failure: Failure | None = None) -> float:
-        await self._metadata.write(
-            queues.postpone_replication, held.claim, nexttry=nexttry, failcount=failcount, failure=failure
-        )
+    async def _postpone(self, held: Held, nexttry: int, **why: Any) -> float:
+        await self._metadata.write(queues.postpone_replication, held.claim, nexttry=nexttry, **why)
         return nexttry
 
 
