@@ -150,7 +150,13 @@ def test_status(store: Cluster, said: Said) -> None:
 def test_rates_are_told(store: Cluster, said: Said) -> None:
     """What the workers have done shows in the status, with what they are capable of."""
     _fill(store, 10, 0)
-    said.status(lambda told: any(each["name"] == "replicate" and each["capacity"] for each in told["work"]))
+    told = said.status(lambda told: any(each["name"] == "replicate" and each["capacity"] for each in told["work"]))
+    files, copied = (next(each for each in told["work"] if each["name"] == name) for name in ("replicate", "copied"))
+    assert copied["capacity"] / files["capacity"] == pytest.approx(6, rel=0.5), (
+        "the bytes that were copied, of files of 6"
+    )
+    text = said.finally_("simulate", "--lose", "h1", "--json", code=0, has='"rates_are_measured": true')
+    assert json.loads(text)["byte_rate"] == pytest.approx(copied["capacity"], rel=0.5)
 
 
 def test_simulate(store: Cluster, said: Said) -> None:
@@ -167,7 +173,7 @@ def test_simulate(store: Cluster, said: Said) -> None:
     assert told["repair_seconds"] == 4
     assert told["compromised"]["files"] == 8
     assert told["one_failure_from_loss"] == {"before": 4, "after": 12 - lost, "repaired": 4 - lost}
-    words = "The repair would take about 4 seconds at 2 copies a second: 8 copies."
+    words = "The repair would take about 4 seconds, at 2 copies a second: 8 copies, 48 B."
     text = said.finally_("simulate", "--lose", "h1", "--rate", "2", code=code, has=words)
     assert "would not be spread as their class wishes" in text
     said("simulate", "--lose", "dev9", code=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -15,6 +16,7 @@ from tawara.client.snapshot import numbered, snapshot
 from tawara.model import errors
 from tawara.model.cluster import Cluster
 from tawara.model.errors import Exit
+from tawara.model.pace import COPIED
 from tawara.model.safety import Tally
 from tawara.model.simulation import Outcome, lose
 from tawara.model.spans import counted, listed, span
@@ -25,10 +27,10 @@ async def simulate(
     lose: Annotated[
         list[str] | None, Parameter(name="--lose", help="A host, or a device devN; may be repeated.")
     ] = None,
-    rate: Annotated[float | None, Parameter(help="Copies a second; else what the workers have shown.")] = None,
-    byte_rate: Annotated[
-        float | None, Parameter(help="Megabytes a second that can be copied, if that is less.")
+    rate: Annotated[
+        float | None, Parameter(help="Copies a second; without either rate, what the workers have shown.")
     ] = None,
+    byte_rate: Annotated[float | None, Parameter(help="Megabytes a second; of two rates the slower decides.")] = None,
     recount: Annotated[bool, Parameter(help="Count all files first, even if that takes some seconds.")] = False,
     session: Session = DEFAULT,
 ) -> int:
@@ -52,6 +54,8 @@ async def simulate(
 
 
 _lose = lose
+_UNLIKE = 4
+"""How many times as large as those that were measured files may be, without a word."""
 
 
 async def foretell(
@@ -67,14 +71,12 @@ async def foretell(
     cluster = await snapshot(client)
     lost = devices_named(cluster, names)
     counted_at, named = await client.census(recount=recount)
-    if rate is None:
-        rate = await _measured(client)
+    speed = await _speed(client, rate, byte_rate)
     outcome = _lose(cluster, numbered(cluster, named), lost)
-    seconds = outcome.seconds(rate, None if byte_rate is None else byte_rate * 1e6)
     if session.json:
-        output.json_line(_fields(cluster, outcome, rate, seconds) | {"counted_at": counted_at})
+        output.json_line(_fields(cluster, outcome, speed) | {"counted_at": counted_at})
     else:
-        _show(cluster, outcome, rate, seconds)
+        _show(cluster, outcome, speed)
     if outcome.total("lost").files:
         return Exit.CORRUPT
     return Exit.OK if outcome.holds_all else Exit.FAILURE
@@ -97,12 +99,28 @@ def devices_named(cluster: Cluster, names: Sequence[str]) -> list[int]:
     return sorted(found)
 
 
-async def _measured(client: AsyncClient) -> float | None:
-    work = (await client.store_status()).work("replicate")
-    return work.capacity if work else None
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """By what the repair is reckoned; None is not known."""
+
+    files: float | None = None
+    """Copies a second."""
+    bytes: float | None = None
+    """Bytes a second."""
+    shown: bool = False
+    """Whether the workers have shown that, and nobody said it."""
 
 
-def _fields(cluster: Cluster, outcome: Outcome, rate: float | None, seconds: float | None) -> dict[str, Any]:
+async def _speed(client: AsyncClient, rate: float | None, megabytes: float | None) -> Speed:
+    """What is said, else what the workers have shown of late; who says the one does not mean the other."""
+    if rate is not None or megabytes is not None:
+        return Speed(rate, None if megabytes is None else megabytes * 1e6)
+    store = await client.store_status()
+    files, copied = store.work("replicate"), store.work(COPIED)
+    return Speed(files.capacity if files else None, copied.capacity if copied else None, shown=True)
+
+
+def _fields(cluster: Cluster, outcome: Outcome, speed: Speed) -> dict[str, Any]:
     return {
         "lost_devices": outcome.lost_devices,
         "holds_all": outcome.holds_all,
@@ -115,8 +133,10 @@ def _fields(cluster: Cluster, outcome: Outcome, rate: float | None, seconds: flo
         "copies": outcome.copies,
         "bytes": outcome.bytes,
         "room": sum(outcome.room.values()),
-        "rate": rate,
-        "repair_seconds": seconds,
+        "rate": speed.files,
+        "byte_rate": speed.bytes,
+        "rates_are_measured": speed.shown,
+        "repair_seconds": outcome.seconds(speed.files, speed.bytes),
         "filled": outcome.filled,
         "out_of_room": outcome.out_of_room,
         "classes": [
@@ -140,7 +160,7 @@ def _by_name(cluster: Cluster, outcome: Outcome) -> list[tuple[tuple[str, str], 
     return found
 
 
-def _show(cluster: Cluster, outcome: Outcome, rate: float | None, seconds: float | None) -> None:
+def _show(cluster: Cluster, outcome: Outcome, speed: Speed) -> None:
     hosts = {cluster.devices[devid].hostid for devid in outcome.lost_devices}
     names = listed([f"dev{devid}" for devid in outcome.lost_devices]) if outcome.lost_devices else "no device"
     output.line(output.shown(f"Without {names} on {counted(len(hosts), 'host')}:"))
@@ -162,11 +182,11 @@ def _show(cluster: Cluster, outcome: Outcome, rate: float | None, seconds: float
         right=(2, 3, 4, 5, 6, 7),
     )
     output.line()
-    for text in sentences(outcome, rate, seconds):
+    for text in sentences(outcome, speed):
         output.line(f"{text}.")
 
 
-def sentences(outcome: Outcome, rate: float | None, seconds: float | None) -> list[str]:
+def sentences(outcome: Outcome, speed: Speed) -> list[str]:
     """The outcome in words."""
     said: list[str] = []
     lost, waiting, short = outcome.total("lost"), outcome.total("waiting"), outcome.total("short")
@@ -197,11 +217,27 @@ def sentences(outcome: Outcome, rate: float | None, seconds: float | None) -> li
         )
     if compromised.files:
         said.append(f"{counted(compromised.files, 'file')} would not be spread as their class wishes: too few hosts")
+    return said + _repair(outcome, speed)
+
+
+def _repair(outcome: Outcome, speed: Speed) -> list[str]:
     if not outcome.copies:
-        said.append("There would be nothing to repair")
-    elif seconds is None:
-        said.append("How long the repair takes is not known yet: give --rate")
-    else:
-        at = f" at {rate:,.0f} copies a second" if rate else ""
-        said.append(f"The repair would take about {span(seconds)}{at}: {counted(outcome.copies, 'copy')}")
+        return ["There would be nothing to repair"]
+    seconds = outcome.seconds(speed.files, speed.bytes)
+    if seconds is None:
+        return ["How long the repair takes is not known yet: give --rate or --byte-rate"]
+    rates = [f"{speed.files:,.0f} copies"] if speed.files else []
+    rates += [output.human_size(round(speed.bytes))] if speed.bytes else []
+    source = ", which the workers have shown of late" if speed.shown else ""
+    said = [
+        f"The repair would take about {span(seconds)}, at {' or '.join(rates)} a second{source}:"
+        f" {counted(outcome.copies, 'copy')}, {output.human_size(outcome.bytes)}"
+    ]
+    if speed.shown and speed.files and speed.bytes:
+        known, wanted = speed.bytes / speed.files, outcome.bytes / outcome.copies
+        if wanted > _UNLIKE * known:
+            said.append(
+                f"What was copied of late had {output.human_size(round(known))} on average, and this has"
+                f" {output.human_size(round(wanted))}: it may go faster"
+            )
     return said

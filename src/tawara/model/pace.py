@@ -10,6 +10,8 @@ BUSY_PERIOD: Final = 10
 """Seconds between two recordings of a process that has done something since the last."""
 IDLE_PERIOD: Final = 60
 """Seconds between two recordings of one that has not."""
+COPIED: Final = "copied"
+"""Name of what is counted beside the files of `replicate`: the bytes that were copied meanwhile."""
 LAPSE: Final = 150
 """Seconds after which a process that has recorded nothing counts as gone."""
 

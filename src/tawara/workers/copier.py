@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict, Unpack
 
@@ -93,6 +94,8 @@ class Copier:
         self._large = asyncio.Semaphore(options.get("large", 8))
         self._announced: dict[tuple[int, int], Announcement] = {}
         """By (fid, devid): the places that are held."""
+        self.copied = 0
+        """Bytes, since the start."""
 
     # --- keeping and giving back --------------------------------------------------------------------------------------
 
@@ -178,10 +181,10 @@ class Copier:
 
     async def _transfer(self, job: Job, devid: int) -> Checksum | None:
         """Copy from the best source that works, as `_try_sources`; only so many large files at once."""
-        if job.file.length > SMALL:
-            async with self._large:
-                return await self._try_sources(job, devid)
-        return await self._try_sources(job, devid)
+        async with self._large if job.file.length > SMALL else nullcontext():
+            checksum = await self._try_sources(job, devid)
+        self.copied += job.file.length
+        return checksum
 
     async def _try_sources(self, job: Job, devid: int) -> Checksum | None:
         """Copy; what fails is noted in the job. Raises SourceFailed when no source is left, DestinationFailed."""

@@ -42,6 +42,11 @@ class Replicate:
         self._copier = Copier(metadata, view, nodes, throttle="replicate", **options)
         self._rng = self._copier.rng
 
+    @property
+    def copied_bytes(self) -> int:
+        """How many were copied since the start."""
+        return self._copier.copied
+
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[Held]:

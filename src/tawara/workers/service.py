@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 from tawara.client.nodes import NodeClient
@@ -13,6 +14,7 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
+from tawara.model.pace import COPIED
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
 from tawara.workers.census import Census
 from tawara.workers.copier import Options
@@ -107,7 +109,8 @@ class Workers:
         self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
         self._add(Census(metadata), 1, None)
         self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
-        self._pace = PaceKeeper(metadata, self.status)
+        self._copier = copier
+        self._pace = PaceKeeper(metadata, self._progress)
         self._listener = None if alone else Listener(metadata, bells)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
@@ -153,6 +156,12 @@ class Workers:
         if self._listener is not None:
             await self._listener.stop()
         await asyncio.gather(self._pace.stop(), *(runner.stop() for runner in self._runners))
+
+    def _progress(self) -> list[Status]:
+        """The same, and the bytes that were copied in the time that `replicate` was busy."""
+        found = self.status()
+        copying = next(each for each in found if each.name == Replicate.name)
+        return [*found, replace(copying, name=COPIED, done=self._copier.copied_bytes, failed=0)]
 
     def status(self) -> list[Status]:
         """What each worker is doing."""

@@ -42,7 +42,10 @@ async def test_copies_reach_the_class_count(tmp_path: Path, content: bytes) -> N
     """A closed file is copied, byte for byte, to another host, and its row leaves the queue."""
     async with house(tmp_path, {"h1": [1, 2], "h2": [3]}) as home:
         fid = await home.store(b"key", content, 1)
-        await do_all(home)
+        replicate = worker(home)
+        for item in await replicate.take(1):
+            await replicate.work(item)
+        assert replicate.copied_bytes == len(content)
         assert await home.devids(fid) == {1, 3}
         assert home.place(3, fid).read_bytes() == content
         stored = await home.metadata.read(files.find_fid, fid)

@@ -1,0 +1,44 @@
+"""How the time that a repair would take is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from tawara.cli.simulate import Speed, _repair
+from tawara.model.safety import Safety
+from tawara.model.simulation import ClassOutcome, Outcome
+
+
+def outcome(copies: int, size: int) -> Outcome:
+    """A loss after which so many copies of so many bytes each are to be made."""
+    made = ClassOutcome(copies=copies, bytes=copies * size)
+    return Outcome((1,), {(1, 0): made}, Safety(), Safety(), Safety(), {}, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("speed", "words"),
+    [
+        (Speed(), "How long the repair takes is not known yet: give --rate or --byte-rate"),
+        (Speed(files=20), "The repair would take about 5 seconds, at 20 copies a second: 100 copies, 100 MB"),
+        (Speed(bytes=1e6), "The repair would take about 1 minute, at 1.0 MB a second: 100 copies, 60.0 MB"),
+        (
+            Speed(files=1, bytes=1e6, shown=True),
+            "The repair would take about 1 minute, at 1 copies or 1.0 MB a second, which the workers have shown of"
+            " late: 60 copies, 60.0 MB",
+        ),
+    ],
+)
+def test_what_it_is_reckoned_by(speed: Speed, words: str) -> None:
+    """The slower of the two rates decides, and it is told which they are and where they come from."""
+    size, copies = (1_000_000, 100) if speed.bytes is None else (600_000, 100)
+    if speed.shown:
+        size, copies = 1_000_000, 60
+    assert _repair(outcome(copies, size), speed) == [words]
+
+
+def test_files_unlike_those_that_were_measured() -> None:
+    """When the files are much larger than what was copied of late, that is told: the estimate is too long then."""
+    told = _repair(outcome(10, 20_000_000), Speed(files=1000, bytes=10_000_000, shown=True))
+    assert told[1] == "What was copied of late had 10.0 kB on average, and this has 20.0 MB: it may go faster"
+    assert len(_repair(outcome(10, 20_000), Speed(files=1000, bytes=10_000_000, shown=True))) == 1
+    assert _repair(outcome(0, 0), Speed()) == ["There would be nothing to repair"]
