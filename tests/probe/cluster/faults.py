@@ -287,13 +287,7 @@ async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
     names = ("tracker2", "workers2", "gateway2")
     scene.machines.kill(*names)
     for name in names:
-        try:
-            await scene.machines.start_daemons(name, environment=_own_clock(FAKETIME="+1h"))
-        except AssertionError as refused:
-            if "ahead of the database" not in str(refused):
-                raise
-        else:
-            raise AssertionError(f"{name} starts with a clock an hour ahead")
+        await _must_refuse(scene.machines, name, _own_clock(FAKETIME="+1h"))
     scene.notes.append("its daemons refuse to start")
     try:
         yield
@@ -322,6 +316,8 @@ async def clock_jumps(scene: Scene) -> AsyncIterator[None]:
         await asyncio.sleep(JUMPED)
         # What these have claimed by now is taken over as soon as ever, for it is dated right.
         machines.kill(killed)
+        if machines.server is not None:  # and the clock has jumped indeed
+            await _must_refuse(machines, killed, own)
         yield
     finally:
         _set_clock(hand, "+0")
@@ -344,6 +340,17 @@ async def clocks_differ(scene: Scene) -> AsyncIterator[None]:
     machines.kill("workers1")
     await machines.start_daemons("workers1")
     yield
+
+
+async def _must_refuse(machines: Machines, name: str, environment: dict[str, str]) -> None:
+    """Have a daemon start, which must not do so for its clock."""
+    try:
+        await machines.start_daemons(name, environment=environment)
+    except AssertionError as refused:
+        if "ahead of the database" not in str(refused):
+            raise
+    else:
+        raise AssertionError(f"{name} starts with a clock an hour ahead")
 
 
 def _own_clock(**setting: str) -> dict[str, str]:
