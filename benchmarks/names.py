@@ -1,14 +1,19 @@
 """What it costs to keep names on a device: nothing, an xattr, a file beside each file, or a journal (docs/recovery.md).
 
 Files of 10 KB are stored as a storage node stores them (temporary name, fsync, rename, fsync of the directory), and
-their names with them. `python -m benchmarks.names [COUNT] [--place DIRECTORY]`.
+their names with them. `python -m benchmarks.names [COUNT] [--place DIRECTORY]`. With `--rebuild`, what `tawara rebuild`
+takes for the names of COUNT files with two copies each on four devices, without their bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +26,7 @@ from tawara.wire import journal
 from tawara.wire.journal import Head
 
 BODY = b"x" * 10_240
+DEVICES = 4
 FLUSH = 1000
 """Files between two tails: at 200 a second for each device, those of 5 seconds."""
 
@@ -116,12 +122,49 @@ def measure(place: Path, form: str, count: int) -> None:
         shutil.rmtree(device)
 
 
+def write_names(device: Path, devid: int, count: int) -> None:
+    """The journal of a device that has every second of `count` files."""
+    (device / journal.segment_path(0, 1)).parent.mkdir(parents=True)
+    devices = [{"devid": each, "hostid": 1, "status": "alive", "weight": 100} for each in range(1, DEVICES + 1)]
+    head = Head(tawara="charter", device=devid, generation=1)
+    (device / journal.charter_path(0)).write_bytes(journal.encode_charter(head, {"device": devices}))
+    fids = [fid for fid in range(1, count + 1) if devid - 1 in (fid % DEVICES, (fid + 1) % DEVICES)]
+    for segment, start in enumerate(range(0, len(fids), FLUSH), 1):
+        lines = [journal.encode_record(record(fid)) for fid in fids[start : start + FLUSH]]
+        complete = start + FLUSH >= len(fids)
+        head = Head(
+            tawara="names", device=devid, generation=1, segment=segment, before=segment - 1, complete=complete,
+            highest_fid=count,
+        )  # fmt: skip
+        (device / journal.segment_path(0, segment)).write_bytes(journal.pack(head, lines))
+
+
+def measure_rebuild(place: Path, count: int) -> None:
+    """Print one line."""
+    with tempfile.TemporaryDirectory(prefix="tawara-names-", dir=place) as directory:
+        for devid in range(1, DEVICES + 1):
+            write_names(Path(directory) / f"dev{devid}", devid, count)
+        command = ["rebuild", f"sqlite://{directory}/new.db", directory, "--only", "--trust", "--json"]
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "tawara", *command], check=True, capture_output=True, text=True)
+        took, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        report = json.loads(done.stdout)
+        print(
+            f"rebuild  {report['files']:,} files in {took:.0f} s, {used.ru_utime + used.ru_stime:.0f} s CPU,"
+            f" at most {used.ru_maxrss // 1024} MiB of memory"
+        )
+
+
 def main() -> None:
-    """Measure all forms, one after the other, twice."""
+    """Measure all forms, one after the other, twice, or a rebuild."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, nargs="?", default=3000)
     parser.add_argument("--place", type=Path, default=Path("/var/tmp"), help="a directory on a disk")
+    parser.add_argument("--rebuild", action="store_true")
     arguments = parser.parse_args()
+    if arguments.rebuild:
+        measure_rebuild(arguments.place, arguments.count)
+        return
     for _ in range(2):
         for form in ("nothing", "xattr", "sidecar", "journal"):
             measure(arguments.place, form, arguments.count)

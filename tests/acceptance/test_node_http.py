@@ -160,6 +160,9 @@ async def test_what_lies_on_a_device_is_told_in_pages(
     (directory / "0000001001.fid").write_text("belongs elsewhere")
     (directory / "0000000003.fid").symlink_to(directory / "0000000001.fid")
     (directory / "0000000004.fid").mkdir()
+    too_great = tmp_path / fid.path(1, 99_999_999_999_999_999_999)[1:]
+    too_great.parent.mkdir(parents=True, exist_ok=True)
+    too_great.write_text("no fid")
     (tmp_path / "dev1" / "0" / "001").symlink_to(tmp_path / "dev1" / "0" / "000")
     (tmp_path / "dev1" / "0" / "7").mkdir()
     found: dict[int, int] = {}

@@ -10,28 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client import sources
-from tawara.client.sources import Gathered
+from tawara.client.gathering import Gathering
 from tawara.metadata import files, journals
 from tawara.metadata.contract import Transaction
+from tawara.model.names import Namespace
+from tests.gathered import gathered
 from tests.probe.gate import Held
 from tests.probe.test_worker_killed import Cluster, cluster
 
 PATIENCE = 60.0
 
 
-async def told(probed: Cluster) -> Gathered:
-    """What the devices tell now."""
+async def told(probed: Cluster) -> tuple[Namespace, Gathering]:
+    """What the devices tell now, and how reading that went."""
     home = probed.home
-    directories = [(home.directory / host / f"dev{devid}", devid) for devid, host in home.devices.items()]
-    gathered = await sources.gather([sources.from_directory(path, devid) for path, devid in directories])
-    assert not gathered.damaged
-    assert not gathered.namespace.rivals
-    return gathered
+    found = await gathered((home.directory / host / f"dev{devid}", devid) for devid, host in home.devices.items())
+    assert not found[1].damaged
+    assert not found[0].rivals
+    return found
 
 
 async def keys(probed: Cluster) -> set[bytes]:
-    return {file.facts.key for file in (await told(probed)).namespace.files}
+    return {file.facts.key for file in (await told(probed))[0].files}
 
 
 async def live(probed: Cluster) -> dict[int, object]:
@@ -44,9 +44,9 @@ async def written(probed: Cluster) -> None:
     async with probed.worker(), asyncio.timeout(PATIENCE):
         while not await probed.home.metadata.read(_done):
             await asyncio.sleep(0.05)
-    gathered = await told(probed)
-    assert {file.fid: (file.facts, file.devids) for file in gathered.namespace.files} == await live(probed)
-    assert not gathered.incomplete
+    namespace, gathering = await told(probed)
+    assert {file.fid: (file.facts, file.devids) for file in namespace.files} == await live(probed)
+    assert not gathering.incomplete
 
 
 async def _done(tx: Transaction) -> bool:

@@ -13,10 +13,11 @@ from cyclopts import Parameter, validators
 
 from tawara.cli import output
 from tawara.cli.database import HERE, Database
-from tawara.cli.rebuild import complete_charter, fill, read_all
+from tawara.cli.rebuild import read_all, restore
 from tawara.client import sources
+from tawara.client.gathering import Gathering
 from tawara.client.nodes import NodeClient
-from tawara.client.sources import Gathered, Source
+from tawara.client.sources import Source
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, journals
 from tawara.metadata.contract import Metadata
@@ -24,8 +25,7 @@ from tawara.metadata.open import open_metadata
 from tawara.model.cluster import Cluster
 from tawara.model.drill import Differences, compare
 from tawara.model.errors import Exit, NodeUnreachable
-from tawara.model.names import Merger, Named
-from tawara.model.recovery import recover
+from tawara.model.names import Named
 from tawara.wire.line import escape
 
 PAGE = 1000
@@ -113,9 +113,7 @@ class _Exercise:
         self._look = look
         self.devids = frozenset(source.devid for source in chosen)
         self.compared = 0
-        self.read = Gathered(Merger().namespace())
-        self.unlisted: list[int] = []
-        """Devices of which nobody can say what else lies there."""
+        self.read = Gathering([])
         self._nameless: Mapping[int, Sequence[int]] = {}
 
     async def until_settled(self, scratch: Path) -> Differences:
@@ -138,17 +136,13 @@ class _Exercise:
         return found if only is None else found.only(only)
 
     async def _rebuilt(self, scratch: Path) -> dict[int, Named]:
-        self.read, there = await read_all(self._chosen, trust=not self._look)
-        unseen = frozenset() if self._look else self.devids
-        listed = {devid: there.sizes[devid] for devid in there.listed}
-        recovery = recover(self.read.namespace, there.has, listed, unseen=unseen)
-        self._nameless = recovery.nameless
-        self.unlisted = there.unlisted(self.devids) if self._look else []
-        charter = dict(await sources.newest_charter(self._chosen))
-        complete_charter(charter, recovery.files)
         metadata = await open_metadata(f"sqlite://{scratch}")
         try:
-            await fill(metadata, recovery, charter, self.read.highest_fid)
+            with Gathering(self._chosen) as self.read:
+                await read_all(self.read, trust=not self._look)
+                charter = dict(await sources.newest_charter(self._chosen))
+                restored = await restore(self.read, charter, metadata, trust=not self._look)
+            self._nameless = restored.left.nameless
             return await self._files(metadata, self.devids)
         finally:
             await metadata.close()
@@ -197,7 +191,7 @@ def _report(
         "other": [{"is": _named(one), "would_be": _named(two)} for one, two in wrong.other.values()],
         "not_yet_written": len(late),
         "nameless": {str(fid): devids for fid, devids in nameless.items()},
-        "not_listed": [f"dev{devid}" for devid in exercise.unlisted],
+        "not_listed": [f"dev{devid}" for devid in read.unlisted],
         "damaged": {f"dev{devid}": paths for devid, paths in read.damaged.items()},
         "silent": {f"dev{devid}": reason for devid, reason in read.silent.items()},
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,9 @@ from cyclopts import Parameter
 
 from tawara.cli import output
 from tawara.client import sources
+from tawara.client.gathering import Gathering
 from tawara.client.nodes import NodeClient
-from tawara.client.sources import Bytes, Gathered, Source
+from tawara.client.sources import Source
 from tawara.metadata import rebuilding
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
@@ -94,24 +96,19 @@ async def _run(
             given = {source.devid: source for text in devices for source in sources.parse(text, nodes)}
             charter = dict(await sources.newest_charter(given.values()))
             every = dict(given) if only else _all(given, charter, nodes)
-            read, there = await read_all(list(every.values()), trust=trust)
-        unseen = frozenset(every) if trust else frozenset(there.silent)
-        listed = {devid: there.sizes[devid] for devid in there.listed}
-        recovery = recover(read.namespace, there.has, listed, unseen=unseen)
-        made_up = complete_charter(charter, recovery.files)
-        highest = beyond(read, there, every)
-        if metadata is not None:
-            await fill(metadata, recovery, charter, highest)
+            with Gathering(list(every.values())) as gathering:
+                await read_all(gathering, trust=trust)
+                restored = await restore(gathering, charter, metadata, trust=trust)
     finally:
         if metadata is not None:
             await metadata.close()
-    report = report_of(read, there, recovery, highest) | {"made_up": made_up, "dry_run": dry_run}
-    report["not_listed"] = [] if trust else [f"dev{devid}" for devid in there.unlisted(every)]
+    report = report_of(gathering, restored) | {"dry_run": dry_run}
     if json:
         output.json_line(report)
     else:
-        _say(report, recovery, url)
-    return Exit.FAILURE if read.silent or read.damaged or recovery.lost or recovery.rivals else Exit.OK
+        _say(report, url)
+    failed = gathering.silent or gathering.damaged or restored.left.lost or restored.left.rivals
+    return Exit.FAILURE if failed else Exit.OK
 
 
 def _all(given: Mapping[int, Source], charter: Mapping[str, Any], nodes: NodeClient) -> dict[int, Source]:
@@ -128,40 +125,97 @@ def _all(given: Mapping[int, Source], charter: Mapping[str, Any], nodes: NodeCli
     return dict(sorted(every.items()))
 
 
-async def read_all(every: Sequence[Source], *, trust: bool) -> tuple[Gathered, Bytes]:
-    """The names on all devices, and the bytes."""
+async def read_all(gathering: Gathering, *, trust: bool) -> None:
+    """The names on all devices, and what lies there, where that can be told."""
     shown = output.ChangingLine()
-    done = 0
 
-    def read(source: Source) -> None:
-        nonlocal done
-        done += 1
-        shown.say(f"names read from {done} of {len(every)} devices")
+    async def read(words: str, what: Callable[[Callable[[Source], None]], Awaitable[None]]) -> None:
+        done = 0
 
-    gathered = await sources.gather(every, read)
-    there = Bytes()
+        def told(_: Source) -> None:
+            nonlocal done
+            done += 1
+            shown.say(f"{words} {done} of {len(gathering.sources)} devices")
+
+        await what(told)
+
+    await read("names read from", gathering.read_names)
     if not trust:
-        total = sum(len(file.devids) for file in gathered.namespace.files)
-        looked = 0
-
-        def look(count: int) -> None:
-            nonlocal looked
-            looked += count
-            shown.say(f"{looked:,} of {total:,} copies looked for")
-
-        readable = [source for source in every if source.devid not in gathered.silent]
-        there = await sources.look_for(readable, gathered.namespace, look)
-        there.silent |= gathered.silent
+        await read("bytes looked for on", gathering.list_bytes)
     shown.clear()
-    return gathered, there
 
 
-def complete_charter(charter: dict[str, Any], files: Iterable[Named]) -> list[str]:
-    """Add domains and classes that files are in and that the charter does not know; what was made up, in words."""
+@dataclass
+class Restored:
+    """What became of everything, in numbers, and what has to be told one by one."""
+
+    files: int = 0
+    replicas: int = 0
+    bytes: int = 0
+    gone: int = 0
+    classes: set[tuple[int, int]] = field(default_factory=set)
+    """Domain and class of the files."""
+    made_up: list[str] = field(default_factory=list)
+    left: Recovery = field(default_factory=Recovery)
+    """All but the files that are restored."""
+    next_fid: int = 0
+
+    def add(self, recovery: Recovery, gone: int) -> None:
+        """Count a stretch."""
+        self.files += len(recovery.files)
+        self.replicas += sum(len(file.devids) for file in recovery.files)
+        self.bytes += sum(file.facts.length for file in recovery.files)
+        self.gone += gone
+        self.classes |= {(file.facts.dmid, file.facts.classid) for file in recovery.files}
+        self.left.deleted |= recovery.deleted
+        self.left.nameless |= recovery.nameless
+        self.left.lost += recovery.lost
+        self.left.other_size += recovery.other_size
+        self.left.rivals += recovery.rivals
+
+
+async def restore(gathering: Gathering, charter: dict[str, Any], metadata: Metadata | None, *, trust: bool) -> Restored:
+    """Decide on everything, and insert it into a database, if one is given."""
+    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in charter.get("class", ())}
+    everywhere = frozenset(source.devid for source in gathering.sources)
+    restored, shown = Restored(), output.ChangingLine()
+    if metadata is not None:
+        await metadata.write(rebuilding.begin)
+    async for stretch in gathering.stretches():
+        unseen = everywhere if trust else frozenset(gathering.silent)
+        listed = {devid: stretch.sizes.get(devid, {}) for devid in gathering.listed}
+        recovery = recover(stretch.namespace, stretch.has, listed, unseen=unseen)
+        if metadata is not None:
+            await fill(metadata, recovery, wanted)
+        restored.add(recovery, len(stretch.namespace.gone))
+        shown.say(f"{restored.files:,} files done")
+    restored.made_up = complete_charter(charter, restored.classes)
+    highest = gathering.highest_fid if gathering.listed == everywhere else gathering.highest_fid + MARGIN
+    restored.next_fid = highest + 1
+    if metadata is not None:
+        await metadata.write(rebuilding.finish, charter, highest_fid=highest)
+    shown.clear()
+    return restored
+
+
+async def fill(metadata: Metadata, recovery: Recovery, wanted: Mapping[tuple[int, int], int]) -> None:
+    """Insert what was found; `wanted` is how many copies each class has."""
+    for start in range(0, len(recovery.files), BATCH):
+        part = recovery.files[start : start + BATCH]
+        short = [each.fid for each in part if len(each.devids) < wanted.get((each.facts.dmid, each.facts.classid), 2)]
+        await metadata.write(rebuilding.add_files, part, short=short)
+    deleted = list(recovery.deleted.items())
+    for start in range(0, len(deleted), BATCH):
+        now = await metadata.clock.seconds()
+        await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=now)
+
+
+def complete_charter(charter: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
+    """Add the domains and classes that files are in and that the charter does not know; what was made up, in words."""
     domains = {row["dmid"] for row in charter.get("domain", ())}
     classes = {(row["dmid"], row["classid"]) for row in charter.get("class", ())}
     made_up: list[str] = []
-    for dmid, classid in sorted({(file.facts.dmid, file.facts.classid) for file in files}):
+    for dmid, classid in sorted(used):
         if dmid not in domains:
             domains.add(dmid)
             charter["domain"] = [*charter.get("domain", ()), {"dmid": dmid, "namespace": f"domain-{dmid}"}]
@@ -173,52 +227,28 @@ def complete_charter(charter: dict[str, Any], files: Iterable[Named]) -> list[st
     return made_up
 
 
-def beyond(read: Gathered, there: Bytes, every: Mapping[int, Source]) -> int:
-    """The fid beyond which to count: none that any device may have bytes of is given out again."""
-    seen = max((fid for sizes in there.sizes.values() for fid in sizes), default=0)
-    highest = max(read.highest_fid, seen)
-    return highest if there.listed == set(every) else highest + MARGIN
-
-
-async def fill(metadata: Metadata, recovery: Recovery, charter: Mapping[str, Any], highest: int) -> None:
-    """Insert all that was found."""
-    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in charter.get("class", ())}
-    await metadata.write(rebuilding.begin)
-    shown = output.ChangingLine()
-    for start in range(0, len(recovery.files), BATCH):
-        part = recovery.files[start : start + BATCH]
-        short = [each.fid for each in part if len(each.devids) < wanted.get((each.facts.dmid, each.facts.classid), 2)]
-        await metadata.write(rebuilding.add_files, part, short=short)
-        shown.say(f"{start + len(part):,} of {len(recovery.files):,} names written")
-    deleted = list(recovery.deleted.items())
-    for start in range(0, len(deleted), BATCH):
-        now = await metadata.clock.seconds()
-        await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=now)
-    await metadata.write(rebuilding.finish, charter, highest_fid=highest)
-    shown.clear()
-
-
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def report_of(read: Gathered, there: Bytes, recovery: Recovery, highest: int) -> dict[str, Any]:
+def report_of(read: Gathering, restored: Restored) -> dict[str, Any]:
     """Everything that a person, or a program, may want to know of it."""
+    left = restored.left
     return {
-        "files": len(recovery.files),
-        "replicas": sum(len(file.devids) for file in recovery.files),
-        "bytes": sum(file.facts.length for file in recovery.files),
-        "deleted": len(read.namespace.gone),
-        "deleted_with_bytes": sorted(recovery.deleted),
-        "lost": [_named(file) for file in recovery.lost],
-        "rivals": [_named(file) | {"later": winner} for file, winner in recovery.rivals],
-        "other_size": [
-            dict(zip(("fid", "devid", "wanted", "found"), each, strict=True)) for each in recovery.other_size
-        ],
-        "nameless": {str(fid): list(devids) for fid, devids in sorted(recovery.nameless.items())},
+        "files": restored.files,
+        "replicas": restored.replicas,
+        "bytes": restored.bytes,
+        "deleted": restored.gone,
+        "deleted_with_bytes": sorted(left.deleted),
+        "lost": [_named(file) for file in left.lost],
+        "rivals": [_named(file) | {"later": winner} for file, winner in left.rivals],
+        "other_size": [dict(zip(("fid", "devid", "wanted", "found"), each, strict=True)) for each in left.other_size],
+        "nameless": {str(fid): list(devids) for fid, devids in sorted(left.nameless.items())},
         "damaged": {f"dev{devid}": paths for devid, paths in read.damaged.items()},
         "incomplete": [f"dev{devid}" for devid in read.incomplete],
-        "silent": {f"dev{devid}": reason for devid, reason in (read.silent | there.silent).items()},
-        "next_fid": highest + 1,
+        "silent": {f"dev{devid}": reason for devid, reason in read.silent.items()},
+        "not_listed": [f"dev{devid}" for devid in read.unlisted if devid not in read.silent],
+        "made_up": restored.made_up,
+        "next_fid": restored.next_fid,
     }
 
 
@@ -239,12 +269,12 @@ _LISTS = (
 )
 
 
-def _say(report: Mapping[str, Any], recovery: Recovery, url: str) -> None:
+def _say(report: Mapping[str, Any], url: str) -> None:
     verb = "would be restored" if report["dry_run"] else "are restored"
     size = output.human_size(report["bytes"])
     output.line(f"{report['files']:,} files, {size}, with {report['replicas']:,} copies {verb}.")
-    if recovery.deleted:
-        output.line(f"{len(recovery.deleted):,} deleted files still have bytes, which will be deleted.")
+    if report["deleted_with_bytes"]:
+        output.line(f"{len(report['deleted_with_bytes']):,} deleted files still have bytes, which will be deleted.")
     for name, words in _LISTS:
         items = report[name]
         if items:

@@ -6,7 +6,7 @@ The files are numbered so that no listing of a directory is needed: any node wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +24,8 @@ AHEAD = 8
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes | None]]
 """The bytes of a file below a device, None if there is none. Raises NodeUnreachable."""
+Keep: TypeAlias = Callable[[Head, Sequence[tuple[Record, bytes]]], Awaitable[None]]
+"""Is given a file's head, and its records with the lines that they stood in."""
 
 
 def through_node(nodes: NodeClient, origin: str, devid: int) -> Fetch:
@@ -103,49 +105,59 @@ async def segments(fetch: Fetch, round_: int, shelf: Shelf) -> AsyncIterator[tup
 
 @dataclass
 class Found:
-    """A device's journal as far as it counts."""
+    """A device's journal as far as it counts, but for the records."""
 
     devid: int
-    parts: list[tuple[Head, list[Record]]]
+    heads: list[Head]
+    """Of the files that count: those of the last complete round, and of what came later."""
+    first: Place
+    """From where on files count."""
     damaged: list[str]
     highest_fid: int
 
     @property
     def complete(self) -> bool:
         """Whether everything that the device had at some time was written, and no change after that is damaged."""
-        return not self.damaged and any(head.complete for head, _ in self.parts)
+        return not self.damaged and any(head.complete for head in self.heads)
 
 
-async def read_journal(fetch: Fetch, devid: int) -> Found:
-    """All records of a device's journal that count: those of the last complete round, and of what came later."""
+def place_of(head: Head) -> Place:
+    """Where in a journal a file belongs."""
+    return Place(head.generation, head.round)
+
+
+async def read_journal(fetch: Fetch, devid: int, keep: Keep) -> Found:
+    """Read a device's journal. `keep` gets the records of each file; which of them count is known only afterwards."""
     shelf = await read_tails(fetch)
-    files = list(shelf.tails.values())
+    heads: list[Head] = []
+    unclear: list[tuple[Place, str]] = []
+
+    async def take(head: Head, lines: list[bytes]) -> None:
+        try:
+            records = await asyncio.to_thread(journal.decode_records, lines)
+        except Damaged as error:
+            unclear.append((place_of(head), f"round {head.round}, segment {head.segment}: {error}"))
+        else:
+            await keep(head, list(zip(records, lines, strict=True)))
+            heads.append(head)
+
+    for head, lines in list(shelf.tails.values()):
+        await take(head, lines)
     for parity in (0, 1):
-        files += [each async for each in segments(fetch, parity, shelf)]
-    places = [(Place(head.generation, head.round), head.complete) for head, _ in files]
-    first = to_read(places)
-    parts: list[tuple[Head, list[Record]]] = []
-    for (head, lines), (place, _) in zip(files, places, strict=True):
-        if place >= first:
-            try:
-                parts.append((head, await asyncio.to_thread(journal.decode_records, lines)))
-            except Damaged as error:
-                shelf.damaged.append(f"round {head.round}, segment {head.segment}: {error}")
-    shelf.damaged += _lost(parts)
-    return Found(
-        devid,
-        parts,
-        shelf.damaged,
-        max((head.highest_fid for head, _ in files), default=0),
-    )
+        async for head, lines in segments(fetch, parity, shelf):
+            await take(head, lines)
+    first = to_read((place_of(head), head.complete) for head in heads)
+    counting = [head for head in heads if place_of(head) >= first]
+    damaged = [*shelf.damaged, *(why for place, why in unclear if place >= first), *_lost(counting)]
+    return Found(devid, counting, first, damaged, max((head.highest_fid for head in heads), default=0))
 
 
-def _lost(parts: list[tuple[Head, list[Record]]]) -> list[str]:
+def _lost(heads: list[Head]) -> list[str]:
     """Segments that were written, as the next of them or a tail says, and are not there."""
-    there = {(head.generation, head.round, head.segment) for head, _ in parts if not head.tail}
+    there = {(head.generation, head.round, head.segment) for head in heads if not head.tail}
     told = {
         (head.generation, head.round, head.segment if head.tail else head.before)
-        for head, _ in parts
+        for head in heads
         if (head.segment if head.tail else head.before)
     }
     return [f"{journal.segment_path(round_, segment)}: missing" for _, round_, segment in sorted(told - there)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+HIGHEST = 2**63 - 1
+"""That a database can hold."""
 _PATH = re.compile(r"/dev(\d+)/(\d)/(\d{3})/(\d{3})/(\d{10,20})\.fid")
 
 
@@ -22,9 +24,9 @@ def path(devid: int, fid: int) -> str:
 
 
 def parse_path(text: str) -> tuple[int, int] | None:
-    """`(devid, fid)` of a path as `path` makes it, None for any other text."""
+    """`(devid, fid)` of a path as `path` makes it, None for any other text, and for what is too great for a fid."""
     match = _PATH.fullmatch(text)
     if match is None:
         return None
     devid, fid = int(match[1]), int(match[5])
-    return (devid, fid) if path(devid, fid) == text else None
+    return (devid, fid) if fid <= HIGHEST and path(devid, fid) == text else None

@@ -72,8 +72,17 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """That a file has its name, and since when that is known."""
+
+    file: Named
+    since: tuple[int, int]
+    """Generation and version."""
+
+
+@dataclass(frozen=True, slots=True)
 class Namespace:
-    """What all journals together say."""
+    """What all journals together say, of all fids or of some."""
 
     files: Sequence[Named]
     """At most one for each name, by fid."""
@@ -81,15 +90,16 @@ class Namespace:
     """The fids that have no name any more, each with the devices that may still have its bytes."""
     rivals: Sequence[tuple[Named, int]]
     """Files whose name a later one has, each with the fid of that: their own later change is not known."""
-    highest_fid: int
 
 
+Name: TypeAlias = tuple[int, bytes]
+"""A domain and a key."""
 _Newest: TypeAlias = tuple[int, int, Standing, Facts | None]
 """Of the records of one fid in one journal: generation, version, and what it says."""
 
 
 class Merger:
-    """Takes records in any order, any number of times; `namespace` is the same whatever the order."""
+    """Takes the records of some fids in any order, any number of times; what it says is the same whatever the order."""
 
     def __init__(self) -> None:
         self._newest: dict[int, dict[int, _Newest]] = {}
@@ -107,12 +117,11 @@ class Merger:
             if seen is None or (generation, record.version) > seen[:2]:
                 newest[devid] = (generation, record.version, record.standing, record.facts)
 
-    def namespace(self) -> Namespace:
-        """What follows from all that was taken in."""
+    def claims(self) -> tuple[list[Claim], dict[int, tuple[int, ...]]]:
+        """The files that have a name, by fid, though it may be a later one's; and the fids that have none any more."""
         gone: dict[int, tuple[int, ...]] = {}
-        named: dict[int, Named] = {}
-        best: dict[tuple[int, bytes], tuple[int, int, int]] = {}
-        for fid, newest in self._newest.items():
+        claims: list[Claim] = []
+        for fid, newest in sorted(self._newest.items()):
             places = {devid: each for devid, each in newest.items() if each[2] is not Standing.AWAY}
             there = [each for each in places.values() if each[3] is not None]
             generation, version, _, facts = max(there, key=lambda each: each[:2], default=_NOTHING)
@@ -120,17 +129,25 @@ class Merger:
                 if fid in self._gone:
                     gone[fid] = tuple(sorted(places))
             elif facts is not None:
-                named[fid] = Named(fid, facts, tuple(sorted(places)))
-                name = (facts.dmid, facts.key)
-                best[name] = max(best.get(name, (-1, -1, -1)), (generation, version, fid))
-        winners = sorted(fid for _, _, fid in best.values())
-        rivals = [named[fid] for fid in sorted(named.keys() - set(winners))]
-        return Namespace(
-            files=[named[fid] for fid in winners],
-            gone=gone,
-            rivals=[(each, best[each.facts.dmid, each.facts.key][2]) for each in rivals],
-            highest_fid=max(self._newest, default=0),
-        )
+                claims.append(Claim(Named(fid, facts, tuple(sorted(places))), (generation, version)))
+        return claims, gone
+
+
+def name_of(file: Named) -> Name:
+    """What of a file no other may have."""
+    return file.facts.dmid, file.facts.key
+
+
+def namespace(claims: Iterable[Claim], gone: Mapping[int, tuple[int, ...]], owner: Mapping[Name, int]) -> Namespace:
+    """What follows when it is known to whom each name belongs."""
+    files: list[Named] = []
+    rivals: list[tuple[Named, int]] = []
+    for file in (claim.file for claim in claims):
+        if owner[name_of(file)] == file.fid:
+            files.append(file)
+        else:
+            rivals.append((file, owner[name_of(file)]))
+    return Namespace(files, gone, rivals)
 
 
 _NOTHING: _Newest = (-1, -1, Standing.AWAY, None)

@@ -16,11 +16,12 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
 from tawara.model.cluster import Checksum
+from tawara.model.fid import HIGHEST
 from tawara.model.names import Facts, Record, Standing
 from tawara.wire.line import escape, unescape
 
@@ -29,6 +30,7 @@ TAIL_SLOTS: Final = 8
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes up to which such a file is read."""
 _FORMAT: Final = 1
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST)]
 
 
 class Damaged(Exception):
@@ -42,8 +44,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`names` or `charter`."""
     format: int = _FORMAT
     device: int
-    generation: int
-    round: int = 0
+    generation: _Number
+    round: _Number = 0
     """Of the device's journal, counted through all generations."""
     segment: int = 0
     """For a segment, its number; for a tail, that of the last segment before it."""
@@ -64,8 +66,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """A record as JSON."""
 
-    v: int
-    fid: int
+    v: _Number
+    fid: _Number
     domain: int | None = None
     key: str | None = None
     storage_class: int = msgspec.field(default=0, name="class")

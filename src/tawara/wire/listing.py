@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from tawara.model.fid import relative_path
+from tawara.model.fid import HIGHEST, relative_path
 
 DIRECTORIES: Final = 10_000_000
 """Fids lie in directories of three levels, which are numbered by their seven digits."""
@@ -51,7 +51,7 @@ def decode(page: bytes, first: int) -> tuple[dict[int, int], int | None]:
     found: dict[int, int] = {}
     for line in lines:
         match = _LINE.fullmatch(line)
-        if match is None:
+        if match is None or max(int(match[1]), int(match[2])) > HIGHEST:
             raise ValueError(f"a line makes no sense: {line[:50]!r}")
         found[int(match[1])] = int(match[2])
     if any(not first <= directory_of(fid) < (following or DIRECTORIES) for fid in found):

@@ -27,6 +27,7 @@ def test_other_texts_are_no_paths(text: str) -> None:
 
 
 def test_near_misses() -> None:
-    """A fid in the wrong directory is not accepted."""
+    """A fid in the wrong directory, or one that no database could give out, is not accepted."""
+    assert parse_path(path(1, 2**63)) is None
     assert parse_path("/dev1/0/000/001/0000000001.fid") is None
     assert parse_path("/dev1/0/000/000/0000000001.fid/..") is None

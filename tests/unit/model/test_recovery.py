@@ -16,7 +16,6 @@ def test_every_fate() -> None:
         files=[file(1, 1, 2), file(2, 1), file(3, 1, 2)],
         gone={4: (1,), 5: (2,), 9: ()},
         rivals=[(file(6, 1), 3)],
-        highest_fid=9,
     )
     sizes = {1: {1: 5, 3: 4, 4: 9, 6: 5, 8: 1, 9: 1}, 2: {1: 5, 3: 5}}
     done = recover(namespace, lambda devid, fid: sizes[devid].get(fid), sizes)
@@ -30,7 +29,7 @@ def test_every_fate() -> None:
 
 def test_devices_that_were_not_looked_at() -> None:
     """They are taken to have what they should; nothing is deleted from them."""
-    namespace = Namespace([file(1, 1)], {2: (1,)}, [], 2)
+    namespace = Namespace([file(1, 1)], {2: (1,)}, [])
     done = recover(namespace, lambda devid, fid: None, {}, unseen=frozenset({1}))
     assert [each.fid for each in done.files] == [1]
     assert not done.deleted

@@ -53,6 +53,13 @@ def test_damage_is_seen(written: list[Record], rng: random.Random) -> None:
         journal.unpack(gzip.compress(bytes(text)))
 
 
+@pytest.mark.parametrize("line", [b'{"v":1,"fid":-1,"gone":true}', b'{"v":9223372036854775808,"fid":1,"gone":true}'])
+def test_what_no_database_could_have_said(line: bytes) -> None:
+    """A line with a number that cannot be is damaged, though its file has the right checksum."""
+    with pytest.raises(Damaged):
+        journal.decode_records([line])
+
+
 def test_a_person_can_read_it() -> None:
     """The text is JSON, a line for each record, with words that say what they mean."""
     record = Record(12, 34, Standing.HERE, Facts(1, b"caf\xe9 1.jpg", 2, 56, 78, "image/jpeg"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tawara.wire.listing import DIRECTORIES, decode, directory_of, encode
 
 NO_PAGE = r"the page has no end|does not come to an end|makes no sense|does not belong there"
-FIDS = st.dictionaries(st.integers(0, 10**12), st.integers(0, 2**63), max_size=30)
+FIDS = st.dictionaries(st.integers(0, 10**12), st.integers(0, 2**63 - 1), max_size=30)
 
 
 @given(FIDS)
@@ -37,6 +37,7 @@ def test_a_page_that_was_cut_off_is_none(found: dict[int, int], data: st.DataObj
         (b"5000 1\nnext 5\n", 1),
         (b"1 -1\nend\n", 0),
         (b"1 1 1\nend\n", 0),
+        (b"1 9223372036854775808\nend\n", 0),
         (b"<html></html>", 0),
         (b"", 0),
     ],

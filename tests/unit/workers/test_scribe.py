@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 from tawara.client import journals as reading
-from tawara.client.journals import Found
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, journals, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.charter import charter_of
-from tawara.model.names import Merger, Namespace
+from tawara.model.names import Namespace
 from tawara.workers.scribe import Scribe
+from tests.gathered import gathered
 from tests.unit.workers.house import DOMAIN, House, house
 
 
@@ -37,18 +37,11 @@ def device(home: House, devid: int) -> Path:
     return home.directory / home.devices[devid] / f"dev{devid}"
 
 
-async def found_on(home: House, devid: int) -> Found:
-    return await reading.read_journal(reading.from_directory(device(home, devid)), devid)
-
-
 async def merged(home: House, *devids: int) -> Namespace:
-    merger = Merger()
-    for devid in devids:
-        found = await found_on(home, devid)
-        assert found.complete, found.damaged
-        for head, records in found.parts:
-            merger.add(devid, head.generation, records)
-    return merger.namespace()
+    namespace, gathering = await gathered((device(home, devid), devid) for devid in devids)
+    assert not gathering.damaged
+    assert not gathering.incomplete
+    return namespace
 
 
 async def live(home: House) -> dict[int, object]:
@@ -182,7 +175,8 @@ async def test_a_damaged_tail_is_written_anew(tmp_path: Path) -> None:
         await write(home, scribe)
         for tail in device(home, 1).glob("names/tail-*"):
             tail.write_bytes(tail.read_bytes()[:-9])
-        assert not (await found_on(home, 1)).complete
+        _, gathering = await gathered([(device(home, 1), 1)])
+        assert list(gathering.damaged) == [1]
         await home.store(b"m", b"x", 1)
         await write(home, Scribe(home.metadata, home.view, home.nodes))
         for tail in device(home, 1).glob("names/tail-*"):

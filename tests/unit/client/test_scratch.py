@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tawara.client.scratch import Scratch
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.names import Facts, Merger, Place, Record, Standing, to_read
+from tawara.model.names import Facts, Namespace, Place, Record, Standing, to_read
+from tawara.wire.journal import Head, encode_record
 
 DEVICES = (1, 2, 3)
 KEYS = (b"a", b"b", b"c")
@@ -99,11 +103,18 @@ steps = st.lists(
 )
 
 
-def merged(records: list[tuple[int, Record]]) -> Merger:
-    merger = Merger()
-    for devid, record in records:
-        merger.add(devid, 7, [record])
-    return merger
+def merged(records: Iterable[tuple[int, int, Record]]) -> Namespace:
+    """What is put together of (devid, generation, record), in stretches of a few fids."""
+    with closing(Scratch(width=2)) as scratch:
+        for devid, generation, record in records:
+            head = Head(tawara="names", device=devid, generation=generation)
+            scratch.add_records(devid, head, [(record, encode_record(record))])
+        scratch.settle()
+        parts = [stretch.namespace for stretch in scratch.stretches()]
+    files = [file for part in parts for file in part.files]
+    gone = {fid: devids for part in parts for fid, devids in part.gone.items()}
+    assert [file.fid for file in files] == sorted({file.fid for file in files})
+    return Namespace(files, gone, [rival for part in parts for rival in part.rivals])
 
 
 @given(steps, st.randoms(use_true_random=False))
@@ -116,7 +127,7 @@ def test_all_that_was_written_is_the_namespace(history: list[tuple[str, int, int
         store.write(devid)
     records = store.journals + rng.sample(store.journals, len(store.journals) // 2)
     rng.shuffle(records)
-    found = merged(records).namespace()
+    found = merged((devid, 7, record) for devid, record in records)
     assert {file.fid: file.facts for file in found.files} == store.files
     assert {file.fid: set(file.devids) for file in found.files} == {fid: store.places[fid] for fid in store.files}
     assert set(found.gone) == store.deleted
@@ -130,7 +141,7 @@ def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng:
     for step in history:
         store.do(step)
     rng.shuffle(store.journals)
-    found = merged(store.journals).namespace()
+    found = merged((devid, 7, record) for devid, record in store.journals)
     waiting = {fid for _, fid in store.notes}
     for file in found.files:
         assert file.fid in waiting or (
@@ -147,24 +158,29 @@ def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng:
 
 def test_a_later_generation_counts_alone() -> None:
     """After a restore, what an earlier life of the database deleted or renamed is as the later one says."""
-    merger = Merger()
-    merger.add(1, 2, [Record(3, 5, Standing.HERE, Facts(1, b"back", 0, 1))])
-    merger.add(1, 1, [Record(900, 5, Standing.GONE)])
-    merger.add(2, 1, [Record(901, 5, Standing.HERE, Facts(1, b"renamed", 0, 1))])
-    (file,) = merger.namespace().files
+    back, renamed = Facts(1, b"back", 0, 1), Facts(1, b"renamed", 0, 1)
+    records = [
+        (1, 2, Record(3, 5, Standing.HERE, back)),
+        (1, 1, Record(900, 5, Standing.GONE)),
+        (2, 1, Record(901, 5, Standing.HERE, renamed)),
+    ]
+    (file,) = merged(records).files
     assert (file.facts.key, file.devids) == (b"back", (1, 2))
 
 
 def test_of_two_files_with_one_name_the_later_has_it() -> None:
     """The other is listed, with whom it gave way to; of what a device says, only the newest counts."""
-    merger = Merger()
-    merger.add(1, 1, [Record(3, 5, Standing.HERE, Facts(1, b"k", 0, 1)), Record(9, 8, Standing.AWAY)])
-    merger.add(2, 1, [Record(4, 6, Standing.HERE, Facts(1, b"k", 0, 1))])
-    merger.add(1, 1, [Record(2, 8, Standing.HERE, Facts(1, b"lost", 0, 1))])
-    found = merger.namespace()
-    assert [file.fid for file in found.files] == [6]
-    assert [(file.fid, winner) for file, winner in found.rivals] == [(5, 6)]
-    assert found.highest_fid == 8
+    facts = Facts(1, b"k", 0, 1)
+    records = [
+        (1, 1, Record(3, 5, Standing.HERE, facts)),
+        (1, 1, Record(9, 8, Standing.AWAY)),
+        (2, 1, Record(4, 6, Standing.HERE, facts)),
+        (1, 1, Record(5, 9, Standing.HERE, facts)),
+        (1, 1, Record(2, 8, Standing.HERE, Facts(1, b"lost", 0, 1))),
+    ]
+    found = merged(records)
+    assert [file.fid for file in found.files] == [9]
+    assert [(file.fid, winner) for file, winner in found.rivals] == [(5, 9), (6, 9)]
 
 
 def test_reading_begins_at_the_last_complete_round() -> None:
