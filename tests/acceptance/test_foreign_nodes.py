@@ -122,6 +122,7 @@ async def test_a_store_without_a_storage_node_of_ours(tmp_path: Path, kind: type
                 path.unlink()
             report = json.loads(store.run("rebuild", store.database, f"http://{store.node(1)}/dev1", "--json"))
             assert report["files"] == len(before)
+            assert report["not_listed"] == ["dev1", "dev2", "dev3", "dev4"]
             for name in ("tracker", "workers", "gateway"):
                 await asyncio.to_thread(store.daemons[name].start)
             assert house.listed() == before
