@@ -38,7 +38,7 @@ set -T
 set -- {words}
 . {reconcile}
 """
-FEW = pytest.mark.parametrize("cuts", [6, pytest.param(60, marks=pytest.mark.slow)])
+FEW = pytest.mark.parametrize("cuts", [6, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
 
 
 def run_until(host: Machine, at: int, *words: str) -> int:
