@@ -112,16 +112,19 @@ def test_installing_is_finished_wherever_it_was_cut(host: Machine, cuts: int) ->
         assert shown(host) == whole, f"cut at command {at} of {count}"
 
 
-@pytest.mark.parametrize("half", ["ip-dhcp-host", "dns-host"])
-def test_half_of_a_reservation_is_made_whole(host: Machine, half: str) -> None:
-    """Address and name are two entries of the network: cut between them, the next run adds what is missing."""
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "net-update tawara-host0 delete ip-dhcp-host \"<host mac='$mac' name='$fqdn' ip='$ip'/>\" --live --config",
+        "net-update tawara-host0 delete dns-host \"<host ip='$ip'/>\" --live --config",
+        "net-autostart tawara-host0 --disable",
+        "autostart cut --disable; rm /var/lib/tawara-vm/instances/cut/applied/domain.defined",
+    ],
+)
+def test_what_was_made_by_half_is_made_whole(host: Machine, missing: str) -> None:
+    """Network, entries and domain take several calls to libvirt: cut between them, the next run goes on."""
     whole = shown(host)
-    mac, ip, fqdn = host.shell(f"cut -d' ' -f2-4 {STATE}/instances/cut/applied/reservations").split()
-    entry = {
-        "ip-dhcp-host": f"<host mac='{mac}' name='{fqdn}' ip='{ip}'/>",
-        "dns-host": f"<host ip='{ip}'/>",
-    }[half]
-    host.run("virsh", "net-update", "tawara-host0", "delete", half, entry, "--live", "--config")
+    host.shell(f"read -r _ mac ip fqdn _ <{STATE}/instances/cut/applied/reservations; virsh {missing}")
     assert shown(host) != whole
     host.run(RECONCILE)
     assert shown(host) == whole
