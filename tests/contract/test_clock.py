@@ -181,12 +181,18 @@ async def test_what_a_clock_dated_that_was_set_back(metadata: Metadata, view: Cl
     await metadata.write(replicas.announce_copy, 2, 2, now=now, lease=120)
     await metadata.write(journals.begin_generation, at_least=1)
     await metadata.write(journals.claim, [1], now=later, lease=60)
-    await Hasten(metadata, view, Bells()).take(1)
+    hasten = Hasten(metadata, view, Bells())
+    await hasten.take(1)
     assert sorted(each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=now + 5)) == [1]
-    assert sorted(each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5)) == [1]
+    assert sorted(
+        each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5, lease=60)
+    ) == [1]
     assert len(await metadata.write(queues.claim_errands, Errand.CHECK, limit=9, now=now + 5)) == 1
     (swept,) = await metadata.write(replicas.claim_abandoned_copies, now=now + 5)
     assert isinstance(swept, Announcement)
     assert swept.fid == 1
     assert len(await metadata.write(journals.claim, [1], now=now + 5, lease=60)) == 1
     assert await metadata.read(leases.latest_sign_of_life) <= now + 5
+    await metadata.write(queues.enqueue_deletion, 4, later)  # by a process that has yet to notice
+    await hasten.take(1)
+    assert [each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5, lease=60)] == [4]

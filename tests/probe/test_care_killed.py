@@ -32,10 +32,10 @@ async def _run(tx: Transaction, sql: str) -> None:
     await tx.run(sql)
 
 
-async def _kill_when(probed: Cluster, step: int, progress: Callable[[], Awaitable[int]]) -> None:
-    """Start a worker and SIGKILL it when it has done so many more, `KILLS` times."""
+async def _kill_when(probed: Cluster, step: int, progress: Callable[[], Awaitable[int]], count: int) -> None:
+    """Start a worker and SIGKILL it when it has done so many more, or all of `count`, `KILLS` times."""
     for _ in range(KILLS):
-        wanted = await progress() + step
+        wanted = min(await progress() + step, count)
 
         async def far_enough(wanted: int = wanted) -> bool:
             return await progress() >= wanted
@@ -67,7 +67,7 @@ async def test_a_check_misses_no_file(tmp_path: Path) -> None:
         async def corrected() -> int:
             return await metadata.read(_count, "fsck_log WHERE evcode = 'BCNT'")
 
-        await _kill_when(probed, 100, corrected)
+        await _kill_when(probed, 100, corrected, count)
         assert await corrected() < count
         await metadata.write(rows.set_setting, "queue_rate_for_fsck", "1000")
         async with probed.worker():
@@ -85,7 +85,7 @@ async def _checked(probed: Cluster) -> bool:
 
 async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
     """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
-    count = 60
+    count = 200
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
         metadata = probed.home.metadata
         contents = {}
@@ -99,7 +99,7 @@ async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
         async def moved() -> int:
             return await metadata.read(_count, "file_on WHERE devid = 3")
 
-        await _kill_when(probed, 5, moved)
+        await _kill_when(probed, 5, moved, count)
         async with probed.worker():
             await _until(lambda: _rebalanced(probed))
             placed = probed.home.on_disk()
@@ -112,7 +112,7 @@ async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
 
 async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
     """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
-    count = 60
+    count = 200
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
         metadata = probed.home.metadata
         fids = [await probed.home.store(b"k%d" % number, b"content %d" % number, 1, 2) for number in range(count)]
@@ -122,7 +122,7 @@ async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
         async def moved() -> int:
             return await metadata.read(_count, "file_on WHERE devid = 3")
 
-        await _kill_when(probed, 5, moved)
+        await _kill_when(probed, 5, moved, count)
         async with probed.worker():
             await _until(lambda: _emptied(probed))
             assert probed.home.on_disk() == {fid: {2, 3} for fid in fids}

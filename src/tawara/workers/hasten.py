@@ -12,7 +12,7 @@ import structlog
 
 from tawara.metadata import leases, missed, queues
 from tawara.metadata.bell import Bells
-from tawara.metadata.clock import MOST_APART
+from tawara.metadata.clock import FRESH, MOST_APART, steady
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.missed import FEW, SETTLED, Blame, Note
 from tawara.metadata.view import ClusterView
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 PERIOD = 5.0
 """Seconds between two looks."""
+WARY = 3 * FRESH
+"""Seconds after which every process has noticed that the database's clock was set back."""
 
 
 class Hasten(Unclaimed):
@@ -39,6 +41,8 @@ class Hasten(Unclaimed):
         self._bells = bells
         self._set_back = 0
         """How often the clock was set back, as far as this has heeded it."""
+        self._wary_until = 0.0
+        """By the steady clock."""
 
     async def take(self, limit: int) -> Sequence[list[Note]]:
         """See Worker."""
@@ -57,15 +61,21 @@ class Hasten(Unclaimed):
         return [well] if well else []
 
     async def _mind_the_clock(self) -> None:
-        """What the database's clock had dated before it was set back would wait until it is there again."""
+        """What the database's clock had dated before it was set back would wait until it is there again.
+
+        So would what another process dates a moment later, which has not noticed yet.
+        """
         clock = self._metadata.clock
         now = await clock.seconds()
         latest = await self._metadata.read(leases.latest_sign_of_life)
-        if latest <= now + MOST_APART and clock.set_back == self._set_back:
+        if latest > now + MOST_APART or clock.set_back != self._set_back:
+            self._set_back = clock.set_back
+            self._wary_until = steady() + WARY
+            log.warning("the database's clock was set back", ahead=max(0, latest - now))
+        if steady() >= self._wary_until:
             return
-        count = await self._metadata.write(leases.bring_forward, now=now, lease=LEASE)
-        self._set_back = clock.set_back
-        log.warning("the database's clock was set back", ahead=max(0, latest - now), hastened=count)
+        if not await self._metadata.write(leases.bring_forward, now=now, lease=LEASE + MOST_APART):
+            return
         self._bells.replicate.ring()
         self._bells.delete.ring()
 
