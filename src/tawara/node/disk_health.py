@@ -66,15 +66,7 @@ async def ask(disk: str, *, now: Callable[[], float] = time.time, patience: floa
     if program is None:
         return DiskHealth(Verdict.UNKNOWN, detail="smartctl is not installed", checked_at=int(now()))
     try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *("--json", "-H", "-A", f"/dev/{disk}"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=_LIMIT,
-            start_new_session=True,
-        )
+        process = await _start(program, "--json", "-H", "-A", f"/dev/{disk}")
     except OSError as error:
         return DiskHealth(Verdict.UNKNOWN, detail=f"smartctl: {error.strerror}", checked_at=int(now()))
     try:
@@ -86,6 +78,26 @@ async def ask(disk: str, *, now: Callable[[], float] = time.time, patience: floa
         if process.returncode is None:
             await _end(process)
     return smartctl.read(output, int(now()))
+
+
+async def _start(*command: str) -> asyncio.subprocess.Process:
+    """Start it; one that has just begun when this is cancelled is ended, too. Raises OSError."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=_LIMIT,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

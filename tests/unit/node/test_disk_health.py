@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tawara.model.health import DiskHealth, Verdict
 from tawara.node import disk_health
@@ -70,6 +72,33 @@ async def test_a_smartctl_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     found = await ask("sda", patience=0.2)
     assert (found.verdict, found.detail) == (Verdict.UNKNOWN, "smartctl took longer than 0.2 s")
+
+
+def _children() -> set[str]:
+    return set(Path("/proc/self/task", str(os.getpid()), "children").read_text().split())
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_stop_while_smartctl_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Whenever asking is cancelled, the program has ended before the event loop does."""
+    reports.program(tmp_path / "bin", reports.sata(), sleep=60)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    complaints: list[object] = []
+    before = _children()
+
+    async def ask_and_cancel() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        asking = asyncio.create_task(ask("sda"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_and_cancel())
+    gc.collect()
+    assert not complaints
+    assert not _children() - before
 
 
 async def test_no_smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
