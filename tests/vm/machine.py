@@ -20,6 +20,7 @@ from types import TracebackType
 PATIENCE = 300.0
 """Seconds that anything may take on a machine that is busy with other things; what takes longer hangs."""
 
+_PROJECT = Path(__file__).resolve().parents[2]
 _NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child")
 
 _START = """
@@ -36,6 +37,7 @@ mount -t tmpfs -o mode=0755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
 mkdir -p run/lock run/libvirt mnt/old "$1/root/$2"
 mount --rbind "$2" "$1/root/$2"
+[ -d "$1/root/$4" ] || { mkdir -p "$1/root/$4"; mount --rbind "$4" "$1/root/$4"; }  # it is below /tmp, or a mount
 pivot_root . mnt/old
 cd /
 umount -l /mnt/old
@@ -82,7 +84,7 @@ class Machine:
         # A test run that is killed leaves no machine behind: setpriv ends it with us, and unshare all that is in it.
         command = ["setpriv", "--pdeathsig", "KILL", *_NAMESPACES]
         command += ["bash", "-c", _START, "bash", str(self.folder), str(self.shared)]
-        command.append(self.folder.name if self.systemd else "")
+        command += [self.folder.name if self.systemd else "", str(_PROJECT)]
         said = self.folder / "start.log"
         with said.open("wb") as log:
             self.holder = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
