@@ -131,7 +131,7 @@ class Windows:
                 await self.metadata.write(_let_time_pass, now=int(time.time()))
                 if time.monotonic() - began > PATIENCE:
                     waiting = await self.metadata.read(_waiting)
-                    raise AssertionError(await self.wrong() or f"left at {int(time.time())}: {waiting}")
+                    raise AssertionError(f"{await self.wrong()}, left at {int(time.time())}: {waiting}")
                 await asyncio.sleep(0.1)
             return time.monotonic() - began
 
@@ -177,8 +177,10 @@ async def _waiting(tx: Transaction) -> dict[str, list[Row]]:
 
 
 async def _let_time_pass(tx: Transaction, *, now: int) -> None:
-    """Look at once for bytes that may come late, for which workers wait a minute (`replicas.LATE`)."""
+    """What is put off, and not leased, is due: bytes that may come late (`replicas.LATE`), and what failed."""
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now + LEASES)
+    for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
+        await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND failcount > 0", now, now + LEASES)
 
 
 async def _stored(tx: Transaction) -> tuple[dict[str, int], set[tuple[int, int]], list[int]]:
