@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from time import localtime, strftime
 
 from tawara.client import AsyncClient
-from tawara.client.answers import Absences
+from tawara.client.care_answers import Absences
 from tawara.model import errors
 from tawara.model.cluster import Absence, Standing
 from tawara.model.spans import span

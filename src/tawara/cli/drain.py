@@ -10,7 +10,7 @@ from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
-from tawara.client.answers import DrainStatus
+from tawara.client.care_answers import DrainStatus
 from tawara.model import errors
 from tawara.model.drain import Emptying, seconds_left
 from tawara.model.errors import Exit

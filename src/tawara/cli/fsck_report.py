@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from tawara.cli import output
 from tawara.client import AsyncClient
-from tawara.client.answers import FsckLine, FsckStatus
+from tawara.client.care_answers import FsckLine, FsckStatus
 from tawara.model.errors import Exit
 from tawara.model.fsck import needs_a_person
 

@@ -13,7 +13,7 @@ from tawara.cli import absent, output, scrubbed
 from tawara.cli.health import problems, shown_health, used_share, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
-from tawara.client.answers import Absences, ScrubStatus
+from tawara.client.care_answers import Absences, ScrubStatus
 from tawara.client.oversight import StoreStatus
 from tawara.model import errors
 from tawara.model.backlog import MOST

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from tawara.client import answers
-from tawara.client.answers import (
-    Absences,
-    DeviceInfo,
-    DomainInfo,
-    DrainStatus,
-    FsckLine,
-    FsckStatus,
-    ListedFile,
-    ScrubStatus,
-    key_bytes,
-)
+from tawara.client import answers, care_answers
+from tawara.client.answers import DeviceInfo, DomainInfo, ListedFile, key_bytes
+from tawara.client.care_answers import Absences, DrainStatus, FsckLine, FsckStatus, ScrubStatus
 from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus, read_removal
 from tawara.client.trackers import Trackers
 from tawara.model import errors
@@ -197,12 +188,12 @@ class Administration:
         A tracker of MogileFS does not know this: UnknownCommand.
         """
         args: dict[str, Value] = {"domain": domain, "key": answers.key_bytes(key), "noverify": int(not verify)}
-        return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
+        return await self._trackers.ask_for(care_answers.read_explanation, "tawara_explain", args)
 
     async def explain_fid(self, fid: int, *, verify: bool = True) -> Explanation:
         """The same for whatever has, or had, this number."""
         args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
-        return await self._trackers.ask_for(answers.read_explanation, "tawara_explain", args)
+        return await self._trackers.ask_for(care_answers.read_explanation, "tawara_explain", args)
 
     async def removal(self, what: str, names: Args) -> Removal:
         """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
@@ -327,11 +318,11 @@ class Administration:
 
     async def rebalance_start(self) -> State:
         """Begin a run, or go on with the one that was stopped. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
-        return await self._trackers.ask_for(answers.read_state, "rebalance_start")
+        return await self._trackers.ask_for(care_answers.read_state, "rebalance_start")
 
     async def rebalance_status(self) -> State:
         """How the run stands that is on, or was last. Raises NoRebalState."""
-        return await self._trackers.ask_for(answers.read_state, "rebalance_status")
+        return await self._trackers.ask_for(care_answers.read_state, "rebalance_status")
 
     async def rebalance_stop(self) -> None:
         """Stop the run soon. Raises RebalNotStarted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tawara.cli.absent import sentences
-from tawara.client.answers import Absences
+from tawara.client.care_answers import Absences
 from tawara.model.cluster import Absence, Standing
 
 
