@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.acceptance.daemons import Apart, Daemon
@@ -60,7 +61,7 @@ ENABLE mgmt
 USAGE_PERIOD = 5.0
 
 
-class Foreign(Daemon):
+class Foreign(Daemon, ABC):
     """A server for the devices below `root`."""
 
     def __init__(self, name: str, directory: Path, root: Path, ip: str, ports: dict[str, int]) -> None:
@@ -68,9 +69,9 @@ class Foreign(Daemon):
         self.root, self.ip, self.ports = root, ip, ports
         self._home = directory / f"{name}.home"
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What it is started with, its configuration being written."""
-        raise NotImplementedError
 
     def configure(self, text: str) -> Path:
         """Write down a configuration."""

@@ -74,10 +74,8 @@ class Hasten(Unclaimed):
             log.warning("the database's clock was set back", ahead=max(0, latest - now))
         if steady() >= self._wary_until:
             return
-        if not await self._metadata.write(leases.bring_forward, now=now, lease=LEASE + MOST_APART):
-            return
-        self._bells.replicate.ring()
-        self._bells.delete.ring()
+        if await self._metadata.write(leases.bring_forward, now=now, lease=LEASE + MOST_APART):
+            self._ring()
 
     async def work(self, item: list[Note]) -> float | None:
         """See Worker."""
@@ -87,9 +85,12 @@ class Hasten(Unclaimed):
         await self._view.refresh()
         if hastened:
             log.info("devices are usable again", devices=sorted({each.devid for each in item}), hastened=hastened)
+        self._ring()
+        return None
+
+    def _ring(self) -> None:
         self._bells.replicate.ring()
         self._bells.delete.ring()
-        return None
 
     async def next_due(self) -> float | None:
         """See Worker."""
