@@ -379,7 +379,7 @@ class Scribe:
             unsaid = await self._metadata.read(journals.unsaid, limit=UNSAID)
             lines += [journal.encode_record(Record(0, fid, Standing.GONE)) for fid in unsaid]
             await self._write_segment(held, lines, complete=True, position=None)
-            log.info("the names of a device are written", device=claim.devid, files=live)
+            log.info("the names of a device are written", device=claim.devid, records=live)
 
     async def _delete_old(self, held: Held) -> None:
         """The round is complete: the segments of the one before are not needed any more."""

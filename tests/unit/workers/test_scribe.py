@@ -108,6 +108,35 @@ async def test_it_takes_few_files(tmp_path: Path) -> None:
         assert round_ > 1
 
 
+async def test_what_waits_to_be_deleted_stays_known(tmp_path: Path) -> None:
+    """A new round, too, tells of deleted files whose bytes are still there, so that they are not bytes without a name.
+
+    What another tracker puts down as stored before it gives it its name is not told as gone: that would be for ever.
+    """
+    async with house(tmp_path, {"h1": [1]}) as home:
+        scribe = Scribe(home.metadata, home.view, home.nodes, segment=1500, spare=0)
+        fids = {await home.store(b"k%d" % (number % 10), b"x", 1) for number in range(30)}
+        closing = await home.store(b"closing", b"x", 1)
+        await write(home, scribe)
+        await home.metadata.write(_take_name, closing)
+        before = (await home.metadata.read(journals.look)).journals[1].round
+        for number in range(200):
+            await home.store(b"k%d" % (number % 10), b"x", 1)
+            await write(home, scribe)
+            if (await home.metadata.read(journals.look)).journals[1].round > before + 1:
+                break
+        found = await merged(home, 1)
+        named = {file.fid for file in found.files}
+        assert len(named) == 10
+        assert set(found.gone) >= fids - named
+        assert closing not in found.gone
+
+
+async def _take_name(tx: Transaction, fid: int) -> None:
+    """Have a fid as mogilefsd has it in the midst of `create_close`: on a device, and not yet a file."""
+    await tx.run("DELETE FROM file WHERE fid = ?", fid)
+
+
 async def test_another_worker_goes_on(tmp_path: Path) -> None:
     """A worker that knows nothing of the tail reads it; one that was taken over from spoils nothing."""
     async with house(tmp_path, {"h1": [1]}) as home:
