@@ -239,8 +239,11 @@ class MysqlLink:
     async def close(self) -> None:
         """See Link."""
         try:
-            await asyncio.wait_for(self._connection.ensure_closed(), 2)
+            async with asyncio.timeout(2):
+                await self._connection.ensure_closed()
         except (my.Error, OSError, TimeoutError):
+            pass  # who cannot be said goodbye to is left
+        finally:
             self._connection.close()
 
     def terminate(self) -> None:
@@ -317,12 +320,17 @@ def _arguments(url: str, password: str | None, pace: Pace) -> dict[str, Any]:
 
 async def _connect(arguments: dict[str, Any], pace: Pace, dialect: Dialect) -> MysqlLink:
     try:
-        connection = await asyncio.wait_for(asyncmy.connect(**arguments), pace.connect)
-        link = MysqlLink(connection, dialect)
-        await link.run(
-            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ANSI_QUOTES,NO_ENGINE_SUBSTITUTION',"
-            f" SESSION innodb_lock_wait_timeout = {max(1, int(pace.answer))}"
-        )
+        # No task of its own, as `wait_for` would make: whoever is cancelled must not leave one that still connects.
+        async with asyncio.timeout(pace.connect):
+            link = MysqlLink(await asyncmy.connect(**arguments), dialect)
+            try:
+                await link.run(
+                    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ANSI_QUOTES,NO_ENGINE_SUBSTITUTION',"
+                    f" SESSION innodb_lock_wait_timeout = {max(1, int(pace.answer))}"
+                )
+            except BaseException:
+                link.terminate()
+                raise
     except my.Error as error:
         if error.args and error.args[0] in _DENIED:
             raise ConfigurationError(f"The database does not let us in: {error.args[-1]}") from error
