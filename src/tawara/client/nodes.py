@@ -181,9 +181,10 @@ class NodeClient:
                 answer = await session.put(
                     URL(url, encoded=True), data=payload, headers=headers, timeout=self._long, allow_redirects=False
                 )
-        except errors.NodeUnreachable:
+        except errors.NodeUnreachable as error:
             if payload.failure is not None:
                 raise payload.failure from None
+            error.nothing_sent = error.nothing_sent and not payload.begun  # on a connection that had idled, first
             raise
         try:
             if answer.status == 400 and md5 is not None:
@@ -353,6 +354,8 @@ class _Body(aiohttp.Payload):
         self._chunk = chunk
         self.complete = length == 0
         """Whether the node may answer: all that was announced has been handed over."""
+        self.begun = False
+        """Whether anything may have gone out."""
         self.failure: Exception | None = None
         """What went wrong on the caller's side."""
 
@@ -372,6 +375,7 @@ class _Body(aiohttp.Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Send the body; `content_length` only repeats what this object knows."""
         sent = 0
+        self.begun = True
         self._consumed = not isinstance(self._source, bytes)
         pieces = aiter(self._pieces())
         while True:
@@ -430,7 +434,8 @@ def _speaking_with(url: str) -> Iterator[None]:
     """The one place where aiohttp's and the system's exceptions become ours."""
     try:
         yield
-    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-        raise errors.NodeUnreachable(f"{url}: no answer in time") from error
     except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:
-        raise errors.NodeUnreachable(f"{url}: {error or type(error).__name__}") from error
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        failure = errors.NodeUnreachable(f"{url}: {reason}")
+        failure.nothing_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        raise failure from error

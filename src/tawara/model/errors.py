@@ -418,6 +418,9 @@ class Busy(UnavailableError):
 class NodeUnreachable(UnavailableError):
     """The storage node does not answer"""
 
+    nothing_sent = False
+    """Whether it is certain that the node got nothing: no connection to it could be made."""
+
 
 class ReadFailed(UnavailableError):
     """The storage node cannot read the file from its disk"""

@@ -173,9 +173,13 @@ class Copier:
             return False
         try:
             checksum = await self._transfer(job, devid)
-        except (SourceFailed, DestinationFailed) as error:
+        except SourceFailed as error:
             log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-            await self._withdraw(fid, devid, late=isinstance(error, DestinationFailed))
+            await self._withdraw(fid, devid)
+            return False
+        except DestinationFailed as error:
+            log.warning("copy failed", fid=fid, device=devid, reason=str(error))
+            await (self._forgo(fid, devid) if error.nothing_sent else self._withdraw(fid, devid, late=True))
             return False
         return await self._record(job, devid, checksum)
 
@@ -227,10 +231,14 @@ class Copier:
 
         try:
             return await attempt()
-        except DestinationFailed:
-            if not await make_directories(self._nodes, destination):
+        except DestinationFailed as failure:
+            if failure.nothing_sent or not await make_directories(self._nodes, destination):
                 raise
+        try:
             return await attempt()
+        except DestinationFailed as failure:
+            failure.nothing_sent = False  # what was sent the first time may still come
+            raise
 
     # --- writing down -------------------------------------------------------------------------------------------------
 
@@ -285,6 +293,10 @@ class Copier:
         except NodeUnreachable as error:
             log.info("left to be swept", fid=fid, device=devid, reason=str(error))
         self._announced.pop((fid, devid), None)
+
+    async def _forgo(self, fid: int, devid: int) -> None:
+        """Give a place up to which nothing was sent: it may be tried again at once."""
+        await self._metadata.write(replicas.end_announcement, self._announced.pop((fid, devid)))
 
     # --- doing without ------------------------------------------------------------------------------------------------
 

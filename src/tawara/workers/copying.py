@@ -30,6 +30,9 @@ class SourceFailed(CopyErr):
 class DestinationFailed(CopyErr):
     """The device did not take the copy"""
 
+    nothing_sent = False
+    """Whether it is certain that no byte went out to it, so that none can come late."""
+
 
 async def copy(
     nodes: NodeClient,
@@ -96,7 +99,9 @@ async def _put(
     try:
         await nodes.put(destination, body, length=length, md5=md5)
     except (NodeUnreachable, ChecksumMismatch, TimeoutError) as error:
-        raise DestinationFailed(str(error) or f"{destination}: no answer in time") from error
+        failure = DestinationFailed(str(error) or f"{destination}: no answer in time")
+        failure.nothing_sent = isinstance(error, NodeUnreachable) and error.nothing_sent
+        raise failure from error
     except SizeMismatch as error:
         raise SourceFailed(str(error)) from error
 

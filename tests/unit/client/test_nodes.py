@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -253,6 +254,38 @@ async def test_nodes_that_stand_still() -> None:
                 with pytest.raises(errors.NodeUnreachable, match="no answer in time"):
                     await work
         ended.set()
+
+
+async def test_whether_anything_was_sent() -> None:
+    """An upload that met nobody is told from one that may yet arrive, also if an idle connection was tried first."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with _raw(hang_up) as (url, _), NodeClient() as nodes:
+        for place, nothing in ((url, False), ("http://127.0.0.1:1/dev1/x", True)):
+            with pytest.raises(errors.NodeUnreachable) as told:
+                await nodes.put(place, DATA, length=len(DATA))
+            assert told.value.nothing_sent is nothing
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        left.close()
+        await left.wait_closed()
+        writer.close()
+
+    left = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{left.sockets[0].getsockname()[1]}/dev1/x"
+    async with NodeClient() as nodes:
+        await nodes.put(url, b"x", length=1)
+        with pytest.raises(errors.NodeUnreachable) as told:
+            await nodes.put(url, b"x", length=1)
+        assert isinstance(told.value.__cause__, aiohttp.ClientConnectorError)
+        assert not told.value.nothing_sent
 
 
 async def test_nobody_is_there() -> None:
