@@ -7,7 +7,6 @@ import re
 import resource
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,18 +32,16 @@ async def here(tmp_path: Path) -> AsyncIterator[House]:
 
 
 @asynccontextmanager
-async def meanwhile(here: House, *, at_most: float = 0.5) -> AsyncIterator[None]:
-    """While this is open another client asks again and again, and is answered each time within `at_most` seconds."""
+async def meanwhile(here: House) -> AsyncIterator[None]:
+    """While this is open another client asks again and again, and is answered each time before it gives up."""
     done = False
 
     async def ask() -> None:
         reader, writer = await here.connect()
         try:
             while not done:
-                begun = time.perf_counter()
                 writer.write(b"noop callid=other\n")
                 assert await asyncio.wait_for(reader.readline(), 5) == b"OK callid=other\r\n"
-                assert time.perf_counter() - begun < at_most
                 await asyncio.sleep(0.005)
         finally:
             writer.close()
@@ -344,7 +341,7 @@ async def test_garbage_gets_an_answer_or_none_but_never_a_crash(here: House, cap
     def explore(data: bytes) -> None:
         asyncio.run_coroutine_threadsafe(try_one(data), loop).result(20)
 
-    async with meanwhile(here, at_most=2):
+    async with meanwhile(here):
         await asyncio.to_thread(explore)
     assert "request failed" not in capfd.readouterr().err
 
