@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client import OutcomeUnknown
+from tawara.client import AsyncClient, OutcomeUnknown
 from tawara.client.source import Data
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
@@ -172,6 +172,28 @@ async def test_a_replica_dies_in_the_middle_of_a_get(tmp_path: Path) -> None:
             while proxy.cuts < 3:  # the broken replica is not always the first to be asked
                 assert await client.get(DOMAIN, "k") == BIG
                 assert await client.get(DOMAIN, "k", start=7, end=2_900_000) == BIG[7:2_900_000]
+
+
+async def test_a_node_hangs(tmp_path: Path) -> None:
+    """A storage node that takes a GET and answers nothing does not hold up a reader while another replica is there."""
+    met = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal met
+        met += bool(await reader.read(1))
+        await reader.read()
+        writer.close()
+
+    async with (
+        cluster(tmp_path, hosts=2, devices=1, workers=True) as store,
+        AsyncClient(store.trackers, stall_timeout=3600) as client,
+        await asyncio.start_server(say_nothing, "127.0.0.1", 0) as hung,
+    ):
+        stored = await client.put(DOMAIN, "k", BIG)
+        await _everywhere(store, stored.fid)
+        await client.update_host("h1", get_port=hung.sockets[0].getsockname()[1])
+        while met < 2:  # it is not always the first to be asked
+            assert await client.get(DOMAIN, "k") == BIG
 
 
 async def test_a_file_without_any_good_replica(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tawara.client.answers import FileInfo
 from tawara.client.nodes import NodeClient
+from tawara.client.replicas import Race
 from tawara.model import errors
 from tawara.model.fid import parse_path
 
@@ -92,32 +93,22 @@ class Reading:
         at = self.start
         failures: list[str] = []
         asked_again = False
+
+        def failed(url: str, at: int, error: Exception) -> None:
+            failures.append(str(error))
+
         while at < self.end:
-            before = at
-            for url in self._urls:
-                try:
-                    async with self._nodes.get(url, byte_range=self._rest(at)) as download:
-                        if download.length != self.end - at:
-                            raise errors.NodeUnreachable(f"{url} has another length than the file")
-                        async for chunk in download:
-                            at += len(chunk)
-                            yield chunk
-                except (errors.NodeUnreachable, errors.NoSource) as error:
-                    failures.append(error.message)
-                if at >= self.end:
-                    return
-            if at == before and asked_again:
+            race = Race(self._nodes, self._urls, at, self.end, self.info.length, failed)
+            async with aclosing(race.run()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            if race.at == at and asked_again:
                 raise errors.NoSource(
                     f"No replica of {self.info.key!r} can be read ({'; '.join(failures) or 'none is up'})"
                 )
-            asked_again = at == before
-            self._urls = await self._replicas_now()
-
-    def _rest(self, at: int) -> tuple[int, int | None] | None:
-        """The range that is still to come, None for the whole file."""
-        if at == 0 and self.end == self.info.length:
-            return None
-        return at, self.end - 1
+            asked_again, at = race.at == at, race.at
+            if at < self.end:
+                self._urls = await self._replicas_now()
 
     async def _replicas_now(self) -> Sequence[str]:
         """Where the same content lies now; where it lay, if the key has got another content since."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import aclosing
 from typing import Final
 
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.model.errors import NodeUnreachable, NoSource, UnavailableError
+from tawara.client.replicas import Race
+from tawara.model.errors import NoSource
 from tawara.wire.ranges import Span
 
 log = structlog.get_logger(__name__)
@@ -33,23 +34,15 @@ async def read_somewhere(
     When a replica breaks off, the next goes on where it stopped. Raises NoSource when none is left. `patience` is how
     long a node may take to begin, in seconds.
     """
-    position, end = part.start, part.start + part.length
-    for url in urls:
-        if position == end:
-            return
-        wanted = None if position == 0 and end == size else (position, end - 1)
-        try:
-            async with AsyncExitStack() as stack:
-                async with asyncio.timeout(patience):
-                    download = await stack.enter_async_context(nodes.get(url, byte_range=wanted))
-                if download.length != end - position:
-                    raise NodeUnreachable(f"{url}: the replica has another size")
-                async for piece in download:
-                    position += len(piece)
-                    yield piece
-        except (UnavailableError, TimeoutError) as error:
-            log.warning("replica failed", url=url, at=position, reason=str(error) or "no answer in time")
-    if position < end:
+
+    def told(url: str, at: int, error: Exception) -> None:
+        log.warning("replica failed", url=url, at=at, reason=str(error) or "no answer in time")
+
+    race = Race(nodes, urls, part.start, part.start + part.length, size, told, patience)
+    async with aclosing(race.run()) as pieces:
+        async for piece in pieces:
+            yield piece
+    if race.at < race.end:
         raise NoSource
 
 

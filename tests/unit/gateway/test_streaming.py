@@ -4,75 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
 
 import pytest
 
-from tawara.client.nodes import NodeClient
-from tawara.gateway.streaming import read_somewhere, tee
-from tawara.model.errors import NodeUnreachable, NoSource
-from tawara.wire.ranges import Span
-
-DATA = bytes(range(256)) * 4
-
-
-class Nodes:
-    """Storage nodes that hold DATA: by URL after how many bytes the body breaks, or what goes wrong at once."""
-
-    def __init__(self, **behaviours: Any) -> None:
-        self.behaviours = behaviours
-        self.asked: list[tuple[str, Any]] = []
-
-    @asynccontextmanager
-    async def get(self, url: str, *, byte_range: tuple[int, int] | None = None) -> AsyncIterator[Any]:
-        self.asked.append((url, byte_range))
-        behaviour = self.behaviours[url]
-        if behaviour == "gone":
-            raise NoSource
-        if behaviour == "silent":
-            await asyncio.Event().wait()
-        first, last = byte_range or (0, len(DATA) - 1)
-        body = DATA[first : last + 1]
-        if behaviour == "short":
-            body = body[:-1]
-
-        class Download:
-            length = len(body)
-
-            async def __aiter__(self) -> AsyncIterator[bytes]:
-                for at in range(0, len(body), 100):
-                    if isinstance(behaviour, int) and at >= behaviour:
-                        raise NodeUnreachable("broke off")
-                    yield body[at : at + 100]
-
-        yield Download()
-
-
-async def collect(nodes: Nodes, part: Span) -> bytes:
-    pieces = read_somewhere(cast(NodeClient, nodes), list(nodes.behaviours), part, len(DATA), patience=0.05)
-    return b"".join([piece async for piece in pieces])
-
-
-@pytest.mark.parametrize("part", [Span(0, len(DATA)), Span(0, 1), Span(1000, 24), Span(10, 500)])
-async def test_the_next_replica_goes_on(part: Span) -> None:
-    """Whatever goes wrong with replicas, at whatever byte, the client gets the bytes it asked for, each once."""
-    nodes = Nodes(a="gone", b="silent", c=100, d="short", e=200, f="good")
-    assert await collect(nodes, part) == DATA[part.start : part.start + part.length]
-
-
-async def test_no_replica_left() -> None:
-    """When no replica is left that says so, not an end of the body."""
-    with pytest.raises(NoSource):
-        await collect(Nodes(a="gone", b=100), Span(0, len(DATA)))
-
-
-async def test_nothing_needs_no_node() -> None:
-    """The bytes of an empty file are nowhere to be asked for."""
-    assert await collect(Nodes(), Span(0, 0)) == b""
-
-
-# --- one body to several places ---------------------------------------------------------------------------------------
+from tawara.gateway.streaming import tee
+from tawara.model.errors import NodeUnreachable
 
 
 async def body(count: int = 100) -> AsyncIterator[bytes]:
