@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import socket
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
 _IDENTITY: Final = 64
 """Longest id of a device (schema: `tawara_device.identity`)."""
+_DEAD_PEERS: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 1, "TCP_USER_TIMEOUT": 10_000}
+"""Seconds, seconds, and milliseconds after which a connection ends whose other side acknowledges nothing (tcp(7))."""
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -319,8 +322,9 @@ class NodeClient:
         session = self._single if single else self._pooled
         if session is None:
             session = aiohttp.ClientSession(
-                # TCP_NODELAY is aiohttp's default
-                connector=aiohttp.TCPConnector(limit=0, limit_per_host=self._per_host, force_close=single),
+                connector=aiohttp.TCPConnector(
+                    limit=0, limit_per_host=self._per_host, force_close=single, socket_factory=_socket
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -409,6 +413,20 @@ class _Body(aiohttp.Payload):
             async for piece in self._source:
                 if piece:
                     yield piece
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """One that notices when the node's machine was switched off, or its cable pulled, however patient its user is.
+
+    A machine that is only slow acknowledges what it gets, and is waited for. (TCP_NODELAY is aiohttp's default.)
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _DEAD_PEERS.items():
+        if (option := getattr(socket, name, None)) is not None:  # Linux has them all
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 def _abort(writer: AbstractStreamWriter) -> None:
