@@ -1,4 +1,4 @@
-"""A storage node's machine that is switched off in the midst of a transfer: no refusal, no end, only silence."""
+"""A machine that is switched off while it is spoken with: no refusal, no end, only silence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tawara.client.nodes import NodeClient
+from tawara.client.trackers import OutcomeUnknown, Trackers
 from tawara.model.errors import NodeUnreachable
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
@@ -21,18 +22,18 @@ def _may_have_a_network() -> bool:
 
 
 @pytest.mark.skipif(not _may_have_a_network(), reason="network namespaces are not allowed here")
-@pytest.mark.parametrize("verb", ["put", "get"])
+@pytest.mark.parametrize("verb", ["put", "get", "ask"])
 def test_the_machine_is_switched_off(verb: str) -> None:
-    """Whoever uploads or reads notices within seconds, though it would have waited for an hour for a slow node."""
+    """Who uploads, reads, or asks a tracker, notices within seconds; a slow one it would have waited for, an hour."""
     subprocess.run([*PRIVATE, sys.executable, "-m", __name__, verb], check=True, timeout=60)
 
 
-async def _transfer(verb: str) -> None:
-    """Within a network of its own: begin a transfer, have the network vanish, and expect an error."""
+async def _vanish_during(verb: str) -> None:
+    """Within a network of its own: begin to speak, have the network vanish, and expect an error."""
     begun = asyncio.Event()
 
-    async def node(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n" if verb != "ask" else b"\n")
         if verb == "get":
             writer.write(HEAD)
             await writer.drain()
@@ -40,20 +41,23 @@ async def _transfer(verb: str) -> None:
         await asyncio.Event().wait()
 
     await _link("up")
-    server = await asyncio.start_server(node, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dev1/x"
+    server = await asyncio.start_server(peer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}/dev1/x"
     async with NodeClient(stall_timeout=3600) as nodes:
+        trackers = Trackers([("127.0.0.1", port)], reply_timeout=3600)
         work: dict[str, Callable[[], Awaitable[object]]] = {
             "put": lambda: nodes.put(url, b"x", length=1),
             "get": lambda: _read(nodes, url),
+            "ask": lambda: trackers.ask("create_close", once=True),
         }
-        transfer = asyncio.ensure_future(work[verb]())
+        speaking = asyncio.ensure_future(work[verb]())
         await begun.wait()
         await _link("down")
         async with asyncio.timeout(40):
             try:
-                await transfer
-            except NodeUnreachable:
+                await speaking
+            except (NodeUnreachable, OutcomeUnknown):
                 return
     raise AssertionError("nothing was noticed")
 
@@ -70,4 +74,4 @@ async def _link(state: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_transfer(sys.argv[1]))
+    asyncio.run(_vanish_during(sys.argv[1]))

@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 from yarl import URL
 
-from tawara.client import side_channel
+from tawara.client import dead_peers, side_channel
 from tawara.client.heads import Heads
 from tawara.model import errors
 from tawara.model.cluster import HashType
@@ -35,8 +35,6 @@ _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
 _IDENTITY: Final = 64
 """Longest id of a device (schema: `tawara_device.identity`)."""
-_DEAD_PEERS: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 1, "TCP_USER_TIMEOUT": 10_000}
-"""Seconds, seconds, and milliseconds after which a connection ends whose other side acknowledges nothing (tcp(7))."""
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -416,16 +414,10 @@ class _Body(aiohttp.Payload):
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """One that notices when the node's machine was switched off, or its cable pulled, however patient its user is.
-
-    A machine that is only slow acknowledges what it gets, and is waited for. (TCP_NODELAY is aiohttp's default.)
-    """
+    """For aiohttp, which sets TCP_NODELAY by itself."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _DEAD_PEERS.items():
-        if (option := getattr(socket, name, None)) is not None:  # Linux has them all
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    dead_peers.notice(made)
     return made
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from tawara.client import dead_peers
 from tawara.model import errors
 from tawara.wire import line
 from tawara.wire.line import Args
@@ -232,7 +233,9 @@ class Trackers:
 
     async def _connect(self, tracker: _Tracker) -> _Connection:
         async with asyncio.timeout(self._connect_timeout):
-            return _Connection(*await asyncio.open_connection(tracker.host, tracker.port, limit=REPLY_BYTES))
+            reader, writer = await asyncio.open_connection(tracker.host, tracker.port, limit=REPLY_BYTES)
+            dead_peers.notice(writer.get_extra_info("socket"))
+            return _Connection(reader, writer)
 
 
 @contextmanager

@@ -130,7 +130,7 @@ async def everything_killed(scene: Scene) -> AsyncIterator[None]:
         await scene.machines.start_daemons(*names)
 
 
-@fault("a storage node hangs", seconds=10)
+@fault("a storage node hangs", seconds=25)
 async def node_hangs(scene: Scene) -> AsyncIterator[None]:
     """It takes connections, and answers nothing."""
     scene.machines.signal("node2", signal.SIGSTOP)
@@ -165,7 +165,7 @@ async def node_gone(scene: Scene) -> AsyncIterator[None]:
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
-@fault("the network is cut in halves", seconds=15, isolated=True)
+@fault("the network is cut in halves", seconds=25, isolated=True)
 async def network_cut(scene: Scene) -> AsyncIterator[None]:
     """The database, three storage nodes, a tracker and all clients are on one side; the rest is on the other."""
     scene.machines.network.cut()
@@ -173,6 +173,16 @@ async def network_cut(scene: Scene) -> AsyncIterator[None]:
         yield
     finally:
         scene.machines.network.join()
+
+
+@fault("a storage node's cable is pulled", seconds=25, isolated=True)
+async def node_unplugged(scene: Scene) -> AsyncIterator[None]:
+    """Nothing is refused, nothing ends: as when a machine is switched off."""
+    scene.machines.network.cut("n2")
+    try:
+        yield
+    finally:
+        scene.machines.network.join("n2")
 
 
 @fault("a storage node is slow", seconds=15, isolated=True)

@@ -26,6 +26,8 @@ RATE = 64.0
 """Requests that all clients together make in a second, as long as they are answered in time."""
 PATIENCE = 20.0
 """Seconds after which a client gives up a request."""
+REST = 10.0
+"""Seconds for which a gateway that did not answer is not asked, if there is another one."""
 READERS = 24
 """Files that are read again at the same time when all are over."""
 
@@ -288,12 +290,13 @@ async def _mapped(request: Awaitable[object]) -> bytes:
 
 
 class ByGateway(Door):
-    """By HTTP. Where a gateway cannot be connected to, the other one is taken, as a browser does with two addresses."""
+    """By HTTP. One that does not answer is left alone for a while, as load balancers do (nginx's `fail_timeout`)."""
 
     name = "gateway"
 
     def __init__(self, http: aiohttp.ClientSession, gateways: list[str], rng: random.Random) -> None:
         self._http, self._gateways, self._rng = http, gateways, rng
+        self._rests_until = dict.fromkeys(gateways, 0.0)
 
     async def put(self, key: str, content: bytes, storage_class: str) -> None:
         """See Door."""
@@ -310,6 +313,7 @@ class ByGateway(Door):
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         gateways = self._rng.sample(self._gateways, len(self._gateways))
+        gateways.sort(key=lambda each: self._rests_until[each] > time.monotonic())
         times = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=2, sock_read=12)
         for number, gateway in enumerate(gateways, 1):
             try:
@@ -324,9 +328,11 @@ class ByGateway(Door):
                         raise Failed(f"{answer.status} {text[:100].decode(errors='replace').strip()}")
                     return text
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                self._rests_until[gateway] = time.monotonic() + REST
                 if number == len(gateways):
                     raise Failed(f"not connected: {error}") from error
             except (aiohttp.ClientError, TimeoutError) as error:
+                self._rests_until[gateway] = time.monotonic() + REST
                 raise Failed(f"{type(error).__name__}: {error}") from error
         raise Failed("there is no gateway")
 

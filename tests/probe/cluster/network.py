@@ -34,11 +34,11 @@ class Network(Protocol):
         """What a command begins with that is to run on a machine."""
         ...
 
-    def cut(self) -> None:
-        """Let nothing pass between the halves: no refusals, silence."""
+    def cut(self, machine: str | None = None) -> None:
+        """Let nothing pass between a machine and the others, or between the halves: no refusals, silence."""
         ...
 
-    def join(self) -> None:
+    def join(self, machine: str | None = None) -> None:
         """Let everything pass again."""
         ...
 
@@ -83,13 +83,13 @@ class Namespaces:
         """See Network. `ip netns exec` would take a mount namespace, too, which does not see later mounts."""
         return ("nsenter", f"--net=/run/netns/{machine}", "--")
 
-    def cut(self) -> None:
+    def cut(self, machine: str | None = None) -> None:
         """See Network."""
-        _ip("link", "set", "to-west", "down")
+        _ip("link", "set", f"v-{machine}" if machine else "to-west", "down")
 
-    def join(self) -> None:
+    def join(self, machine: str | None = None) -> None:
         """See Network."""
-        _ip("link", "set", "to-west", "up")
+        _ip("link", "set", f"v-{machine}" if machine else "to-west", "up")
 
     def slow(self, machine: str, kilobits: int | None) -> None:
         """See Network. What does not fit into the queue of half a second is lost, as on a bad line."""
@@ -126,11 +126,11 @@ class Loopback:
         """See Network."""
         return ()
 
-    def cut(self) -> None:
+    def cut(self, machine: str | None = None) -> None:
         """See Network."""
         raise NotImplementedError("loopback cannot be cut")
 
-    def join(self) -> None:
+    def join(self, machine: str | None = None) -> None:
         """See Network."""
 
     def slow(self, machine: str, kilobits: int | None) -> None:
