@@ -7,11 +7,11 @@ import errno
 import resource
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import structlog
 
+from tawara.background import Background
 from tawara.model.errors import PortTaken
 
 _BACKLOG: Final = 1024
@@ -47,7 +47,7 @@ class Door:
         """
         self._make_protocol = make_protocol
         self._free = asyncio.Semaphore(min(connections, _affordable(descriptors)))
-        self._task: asyncio.Task[None] | None = None
+        self._welcoming = Background("door")
         self._entering: set[asyncio.Task[None]] = set()
         self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
         self._socket.setblocking(False)
@@ -60,14 +60,11 @@ class Door:
 
     def open(self) -> None:
         """Begin to let connections in."""
-        self._task = asyncio.create_task(self._welcome())
+        self._welcoming.start(self._welcome())
 
     async def close(self) -> None:
         """Give the port back. Connections that are in stay."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._welcoming.stop()
         if self._entering:
             await asyncio.wait(self._entering)
         self._socket.close()

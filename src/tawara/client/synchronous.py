@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
+from tawara import background
 from tawara.client.answers import FileInfo
 from tawara.client.asynchronous import AsyncClient
 from tawara.client.reading import Reading
@@ -64,10 +65,7 @@ class _Engine:
 
     async def _finish(self) -> None:
         this = asyncio.current_task()
-        others = [task for task in asyncio.all_tasks() if task is not this]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await background.end(task for task in asyncio.all_tasks() if task is not this)
         await self.client.close()
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()

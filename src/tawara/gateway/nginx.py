@@ -26,6 +26,7 @@ from typing import Final
 
 import structlog
 
+from tawara.background import Background
 from tawara.gateway import nginx_configuration
 from tawara.gateway.nginx_configuration import BODIES, DEVICES, ERRORS, SOCKET
 from tawara.model.errors import ConfigurationError
@@ -91,7 +92,7 @@ class NginxFront:
         self._binary = (binary or bundled()).resolve()
         self._workers = workers or min(4, os.cpu_count() or 1)
         self._process: asyncio.subprocess.Process | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watch = Background("watch over nginx")
         self._public: socket.socket | None = None
         self._lock: int | None = None
 
@@ -141,7 +142,7 @@ class NginxFront:
         public.setblocking(False)
         self._prepare(public, devices, limits)
         await self._launch()
-        self._watch = asyncio.create_task(self._look_after())
+        self._watch.start(self._look_after())
 
     async def reload(self) -> None:
         """Have nginx read its configuration again, without losing a connection."""
@@ -150,10 +151,7 @@ class NginxFront:
 
     async def stop(self) -> None:
         """Let requests finish for a moment, then end nginx; done within 4 seconds."""
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+        await self._watch.stop()
         process = self._process
         if process is not None:
             for name, patience in ((signal.SIGQUIT, _GRACEFUL), (signal.SIGTERM, _PROMPT)):

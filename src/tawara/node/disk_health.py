@@ -20,6 +20,7 @@ from typing import Final
 
 import structlog
 
+from tawara.background import Background
 from tawara.model.errors import TawaraError
 from tawara.model.health import DiskHealth, Verdict, worst
 from tawara.node.devices import Devices
@@ -133,20 +134,17 @@ class DiskHealthWatch:
     def __init__(self, devices: Devices, *, period: float = PERIOD) -> None:
         self._devices = devices
         self._period = period
-        self._task: asyncio.Task[None] | None = None
+        self._watching = Background("disk health")
         self._attempted: dict[str, float] = {}
         """By device: when its disk was last asked, by the monotonic clock, whatever came of it."""
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._keep(), name="disk health")
+        self._watching.start(self._keep())
 
     async def stop(self) -> None:
         """End; a smartctl that runs is killed."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._watching.stop()
 
     async def _keep(self) -> None:
         while True:

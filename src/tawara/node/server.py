@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from tawara.background import Background
 from tawara.listening import Door
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
@@ -63,7 +63,7 @@ class StorageNode:
         self._http_listener: Door | None = None
         self._side_listener: Door | None = None
         self._health = DiskHealthWatch(self.devices)
-        self._upkeep: asyncio.Task[None] | None = None
+        self._upkeep = Background("upkeep of devices")
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -106,16 +106,12 @@ class StorageNode:
         for listener in (self._http_listener, self._side_listener):
             if listener is not None:
                 listener.open()
-        self._upkeep = asyncio.create_task(self._keep_up())
+        self._upkeep.start(self._keep_up())
         self._health.start()
 
     async def stop(self) -> None:
         """Give the ports back, let requests finish for a moment, cut what is left; done within 5 seconds."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._upkeep
-            self._upkeep = None
+        await self._upkeep.stop()
         await self._health.stop()
         for job in self._jobs.values():
             job.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from tawara.background import Background
 from tawara.metadata import queues
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
@@ -25,18 +26,15 @@ class Listener:
         self._metadata = metadata
         self._bells = bells
         self._period = period
-        self._task: asyncio.Task[None] | None = None
+        self._listening = Background("listener")
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._keep_listening(), name="listener")
+        self._listening.start(self._keep_listening())
 
     async def stop(self) -> None:
         """Hear nothing more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._listening.stop()
 
     async def _keep_listening(self) -> None:
         while True:

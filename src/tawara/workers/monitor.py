@@ -15,6 +15,7 @@ from functools import partial
 
 import structlog
 
+from tawara import background
 from tawara.client.nodes import NodeClient, Usage
 from tawara.metadata import absences, identities
 from tawara.metadata import cluster as rows
@@ -89,10 +90,7 @@ class Monitor:
         """Stop looking. The view keeps what was seen last."""
         self._view.look_again = None
         tasks = [self._main, self._next, *self._looks.values(), *(task for _, task in self._watches.values())]
-        running = [task for task in tasks if task is not None]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await background.end(task for task in tasks if task is not None)
         self._main = self._next = None
         self._looks.clear()
         self._watches.clear()

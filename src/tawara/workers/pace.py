@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from tawara.background import Background
 from tawara.metadata import pace as rows
 from tawara.metadata.contract import Metadata
 from tawara.model.errors import TawaraError
@@ -28,19 +29,17 @@ class PaceKeeper:
         self._process = secrets.token_hex(8)
         self._progress: dict[str, Progress] = {}
         self._recorded = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._keeping = Background("pace")
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._keep(), name="pace")
+        self._keeping.start(self._keep())
 
     async def stop(self) -> None:
         """Write down that nothing is done here any more. Done within two seconds."""
-        if self._task is None:
+        if not self._keeping.started:
             return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await self._keeping.stop()
         with contextlib.suppress(TawaraError, TimeoutError):
             async with asyncio.timeout(2):
                 await self._metadata.write(rows.retire, self._process, now=await self._metadata.clock.seconds())

@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from tawara import background
 from tawara.metadata.bell import Bell
 from tawara.model import backoff
 from tawara.model.errors import TawaraError
@@ -158,9 +159,7 @@ class Runner(Generic[Item]):
             self._queue.get_nowait()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._at_rest.wait(), GRACE)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await background.end(self._tasks)
         self._tasks = []
         if self._held:
             left = list(self._held.values())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from typing import Any
 
+from tawara.background import Background
 from tawara.client.nodes import NodeClient
 from tawara.metadata import leases
 from tawara.metadata.bell import Bell, Bells
@@ -83,7 +83,7 @@ class Workers:
         self._runners: list[Runner[Any]] = []
         self._lease = lease
         self._locks = locks
-        self._starting: asyncio.Task[None] | None = None
+        self._starting = Background("workers: waiting for the monitor")
         copying: Options = {
             "delete_bell": bells.delete,
             "large": replicate,
@@ -137,7 +137,7 @@ class Workers:
         """Begin to work as soon as the cluster has been observed; does not wait for that. Raises Db."""
         if self._alone:
             await self._metadata.write(leases.take_over, now=await self._metadata.clock.seconds())
-        self._starting = asyncio.create_task(self._start(), name="workers: waiting for the monitor")
+        self._starting.start(self._start())
 
     async def _start(self) -> None:
         await self._view.wait_observed()
@@ -149,10 +149,7 @@ class Workers:
 
     async def stop(self) -> None:
         """Finish or give back what was claimed; done within 5 seconds."""
-        if self._starting is not None:
-            self._starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._starting
+        await self._starting.stop()
         if self._listener is not None:
             await self._listener.stop()
         await asyncio.gather(self._pace.stop(), *(runner.stop() for runner in self._runners))
