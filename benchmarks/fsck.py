@@ -34,7 +34,7 @@ from tawara.model import fid as fids
 from tawara.model.rebalance import State
 from tawara.node.server import StorageNode
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Workers
+from tawara.workers.service import Options, Workers
 
 AIMS = {"policy": 5000, "sizes": 2500, "rebalance": 500}
 """Files a second."""
@@ -117,7 +117,7 @@ async def store(count: int, directory: Path) -> AsyncIterator[Store]:
         await monitor.start()
         stack.push_async_callback(monitor.stop)
         await view.wait_observed()
-        workers = Workers(metadata, view, nodes, bells, side_channel_port=side)
+        workers = Workers(metadata, view, nodes, bells, Options(side_channel_port=side))
         await workers.start()
         stack.push_async_callback(workers.stop)
         yield metadata, view, workers, bells, pids

@@ -30,7 +30,7 @@ from tawara.model.cluster import HashType, HostState
 from tawara.node.server import StorageNode
 from tawara.tracker.server import TrackerServer
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Workers
+from tawara.workers.service import Options, Workers
 
 DOMAIN = "d"
 
@@ -128,9 +128,8 @@ async def cluster(
         for _ in range(trackers):
             await store.add_tracker()
         if workers:
-            store.workers = Workers(
-                metadata, view, node_client, store.bells, side_channel_port=side_port, sweep_period=1.0
-            )
+            options = Options(side_channel_port=side_port, sweep_period=1.0)
+            store.workers = Workers(metadata, view, node_client, store.bells, options)
             await store.workers.start()
             stack.push_async_callback(store.workers.stop)
         yield store

@@ -19,7 +19,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model.absence import Rules
 from tawara.model.limits import Limits
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Workers
+from tawara.workers.service import Options, Workers
 
 UPLOAD_OPEN = "TAWARA_PROBE_UPLOAD_OPEN"
 ONLY = "TAWARA_PROBE_ONLY"
@@ -30,23 +30,18 @@ async def work(database: str, rules: Rules) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     metadata = await open_metadata(database if ":" in database else f"sqlite://{database}")
-    upload_open = int(os.environ.get(UPLOAD_OPEN, Limits().upload_open))
+    options = Options(
+        patience=0.2,
+        sweep_period=0.5,
+        names_period=0.2,
+        lease=2,
+        upload_open=int(os.environ.get(UPLOAD_OPEN, Limits().upload_open)),
+        only=os.environ.get(ONLY) or None,
+    )
     async with NodeClient() as nodes:
         view = ClusterView(metadata, min_free_mb=1, rules=rules)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
-        workers = Workers(
-            metadata,
-            view,
-            nodes,
-            Bells(),
-            patience=0.2,
-            sweep_period=0.5,
-            names_period=0.2,
-            lease=2,
-            upload_open=upload_open,
-        )
-        if only := os.environ.get(ONLY):
-            workers._runners = [runner for runner in workers._runners if runner.status.name == only]
+        workers = Workers(metadata, view, nodes, Bells(), options)
         await monitor.start()
         await workers.start()
         print("ready", flush=True)

@@ -211,17 +211,19 @@ def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
 
 
 def _workers(configuration: Configuration, shared: _Shared, *, alone: bool, locks: FidLocks | None) -> Workers:
-    from tawara.workers.service import Workers
+    from tawara.workers.service import Options, Workers
 
     return Workers(
         shared.metadata,
         shared.view,
         shared.nodes,
         shared.bells,
-        replicate=configuration.workers.replicate,
-        delete=configuration.workers.delete,
+        Options(
+            replicate=configuration.workers.replicate,
+            delete=configuration.workers.delete,
+            side_channel_port=shared.side_channel_port,
+        ),
         alone=alone,
-        side_channel_port=shared.side_channel_port,
         locks=locks,
     )
 

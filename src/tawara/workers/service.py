@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tawara.background import Background
@@ -15,9 +15,9 @@ from tawara.metadata.fid_locks import FidLocks
 from tawara.metadata.view import ClusterView
 from tawara.model.limits import Limits
 from tawara.model.pace import COPIED
+from tawara.workers import copier, examination
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
 from tawara.workers.census import Census
-from tawara.workers.copier import Options
 from tawara.workers.delete import Delete
 from tawara.workers.drain import Drain
 from tawara.workers.failing import Failing
@@ -25,7 +25,7 @@ from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
 from tawara.workers.listener import Listener
 from tawara.workers.pace import PaceKeeper
-from tawara.workers.reap import GRACE, Reap
+from tawara.workers.reap import Reap
 from tawara.workers.rebalance import Rebalance
 from tawara.workers.replace import Replace
 from tawara.workers.replicate import Replicate
@@ -33,17 +33,42 @@ from tawara.workers.runner import LEASE, Runner, Status, Worker
 from tawara.workers.scribe import PERIOD as NAMES_PERIOD
 from tawara.workers.scribe import Scribe
 from tawara.workers.scrub import Scrub
-from tawara.workers.sweep import PERIOD, Sweep
+from tawara.workers.sweep import PERIOD as SWEEP_PERIOD
+from tawara.workers.sweep import Sweep
 
 _LIMITS = Limits()
 SMALL_PER_LARGE = 4
 """How many small files are copied in the time and place of a large one."""
 JOURNALS = 4
 """On how many devices names are written at the same time."""
+SWEPT = 4
+"""How many abandoned copies are removed at the same time."""
 BATCHES = 3
 """How many batches of files are checked at the same time."""
 SCRUBBED = 2
 """How many files are scrubbed at the same time: a few, for that is never urgent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How much at once, how soon, and which."""
+
+    replicate: int = 8
+    """How many files are copied (or moved) at the same time; four small files count as one."""
+    delete: int = 16
+    """How many files are deleted at the same time."""
+    patience: float = 5.0
+    """Seconds after which an idle worker looks for work that other processes queued."""
+    lease: int = LEASE
+    """Seconds after which work is taken over from a worker that died."""
+    upload_open: int = _LIMITS.upload_open
+    """Seconds after which an upload that is not closed is given up."""
+    sweep_period: float = SWEEP_PERIOD
+    names_period: float = NAMES_PERIOD
+    side_channel_port: int | None = None
+    """Where storage nodes are asked for many sizes at once, and for digests."""
+    only: str | None = None
+    """The name of the one worker to have, None for all of them."""
 
 
 class Workers:
@@ -55,79 +80,77 @@ class Workers:
         view: ClusterView,
         nodes: NodeClient,
         bells: Bells,
+        options: Options = Options(),
         *,
-        replicate: int = 8,
-        delete: int = 16,
-        patience: float = 5.0,
-        upload_open: int = _LIMITS.upload_open,
-        sweep_period: float = PERIOD,
-        reap_grace: float = GRACE,
-        names_period: float = NAMES_PERIOD,
-        lease: int = LEASE,
         alone: bool = False,
-        side_channel_port: int | None = None,
         locks: FidLocks | None = None,
     ) -> None:
-        """How many files are copied (or moved) and deleted at the same time; four small files count as one.
+        """`alone`: this is the only process with workers, so that what a former one left is taken over at once.
 
-        `patience`: seconds after which an idle worker looks for work that other processes queued. `lease`: seconds
-        after which work is taken over from a worker that died. `alone`: this is the only process with workers, so that
-        what a former one left half-done is taken over at once. `side_channel_port`: where storage nodes are asked for
-        many sizes at once, and for digests. `locks`: held, one a fid, beside a running mogilefsd, so not when `alone`.
+        `locks`: held, one a fid, beside a running mogilefsd, so not when `alone`.
         """
         assert not (alone and locks)
         self._metadata = metadata
         self._view = view
+        self._options = options
         self._alone = alone
-        self._patience = patience
-        self._runners: list[Runner[Any]] = []
-        self._lease = lease
         self._locks = locks
+        self._runners: list[Runner[Any]] = []
         self._starting = Background("workers: waiting for the monitor")
-        copying: Options = {
+        copying: copier.Options = {
             "delete_bell": bells.delete,
-            "large": replicate,
-            "side_channel_port": side_channel_port,
-            "lease": lease,
+            "large": options.replicate,
+            "side_channel_port": options.side_channel_port,
+            "lease": options.lease,
         }
-        copier = Replicate(metadata, view, nodes, **copying)
-        self._add_locking(copier, replicate * SMALL_PER_LARGE, bells.replicate)
-        self._add_locking(Delete(metadata, view, nodes, lease=lease), delete, bells.delete)
-        sweeper = Sweep(metadata, view, nodes, bells=bells, upload_open=upload_open, period=sweep_period, lease=lease)
-        self._add_locking(sweeper, 4, None)
-        self._add(Hasten(metadata, view, bells), 1, None)
-        checker = Fsck(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
-        self._add(checker, BATCHES, bells.fsck, files_in=len)
-        scrubber = Scrub(metadata, view, nodes, bells=bells, side_channel_port=side_channel_port, lease=lease)
-        self._add(scrubber, SCRUBBED, bells.scrub, urgent=False)
-        mover = Rebalance(metadata, view, nodes, **copying)
-        self._add_locking(mover, replicate * SMALL_PER_LARGE, bells.rebalance)
-        self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
-        emptier = Drain(metadata, view, nodes, **copying)
-        self._add_locking(emptier, replicate * SMALL_PER_LARGE, bells.drain)
-        self._add(Scribe(metadata, view, nodes, period=names_period, lease=lease), JOURNALS, None)
-        self._add(Reap(metadata, view, replicate_bell=bells.replicate, grace=reap_grace), 1, None)
-        self._add(Census(metadata), 1, None)
-        self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
-        self._copier = copier
+        self._copier = Replicate(metadata, view, nodes, **copying)
+        self._add_what_changes_bytes(nodes, bells, copying)
+        self._add_what_changes_rows(nodes, bells)
         self._pace = PaceKeeper(metadata, self._progress)
         self._listener = None if alone else Listener(metadata, bells)
 
+    def _add_what_changes_bytes(self, nodes: NodeClient, bells: Bells, copying: copier.Options) -> None:
+        """The workers that write or delete bytes of a fid."""
+        metadata, view, wanted, lease = self._metadata, self._view, self._options, self._options.lease
+        copies = wanted.replicate * SMALL_PER_LARGE
+        self._add_locking(self._copier, copies, bells.replicate)
+        self._add_locking(Rebalance(metadata, view, nodes, **copying), copies, bells.rebalance)
+        self._add_locking(Drain(metadata, view, nodes, **copying), copies, bells.drain)
+        self._add_locking(Delete(metadata, view, nodes, lease=lease), wanted.delete, bells.delete)
+        uploads, period = wanted.upload_open, wanted.sweep_period
+        sweep = Sweep(metadata, view, nodes, bells=bells, upload_open=uploads, period=period, lease=lease)
+        self._add_locking(sweep, SWEPT, None)
+
+    def _add_what_changes_rows(self, nodes: NodeClient, bells: Bells) -> None:
+        """The workers that look, note and queue, and the one that writes names beside the bytes."""
+        metadata, view, wanted, lease = self._metadata, self._view, self._options, self._options.lease
+        looking: examination.Options = {"bells": bells, "side_channel_port": wanted.side_channel_port}
+        self._add(Fsck(metadata, view, nodes, lease=lease, **looking), BATCHES, bells.fsck, files_in=len)
+        self._add(Scrub(metadata, view, nodes, lease=lease, **looking), SCRUBBED, bells.scrub, urgent=False)
+        self._add(Scribe(metadata, view, nodes, period=wanted.names_period, lease=lease), JOURNALS, None)
+        self._add(Hasten(metadata, view, bells), 1, None)
+        self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
+        self._add(Reap(metadata, view, replicate_bell=bells.replicate), 1, None)
+        self._add(Census(metadata), 1, None)
+        self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
+
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
-        """Add a worker that writes or deletes bytes of a fid."""
+        """Add a worker that keeps out of the way of a mogilefsd."""
         self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, bell)
 
     def _add(
         self, worker: Worker[Any], concurrency: int, bell: Bell | None, *, urgent: bool = True, **options: Any
     ) -> None:
-        patience = self._patience if bell and urgent else max(self._patience, 60.0)
+        if self._options.only not in (None, worker.name):
+            return
+        patience = self._options.patience
         self._runners.append(
             Runner(
                 worker,
                 concurrency=concurrency,
-                patience=patience,
+                patience=patience if bell and urgent else max(patience, 60.0),
                 bell=bell,
-                lease=self._lease,
+                lease=self._options.lease,
                 now=self._metadata.clock.guess,
                 **options,
             )
@@ -157,8 +180,8 @@ class Workers:
     def _progress(self) -> list[Status]:
         """The same, and the bytes that were copied in the time that `replicate` was busy."""
         found = self.status()
-        copying = next(each for each in found if each.name == Replicate.name)
-        return [*found, replace(copying, name=COPIED, done=self._copier.copied_bytes, failed=0)]
+        copying = [each for each in found if each.name == Replicate.name]
+        return found + [replace(each, name=COPIED, done=self._copier.copied_bytes, failed=0) for each in copying]
 
     def status(self) -> list[Status]:
         """What each worker is doing."""
