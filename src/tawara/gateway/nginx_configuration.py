@@ -132,35 +132,7 @@ events {{
     worker_connections {conf.connections};
 }}
 http {{
-    access_log off;
-    server_tokens off;
-    default_type "";
-    types {{ }}
-    client_body_temp_path {BODIES};
-    proxy_temp_path temporary/proxy;
-    fastcgi_temp_path temporary/fastcgi;
-    uwsgi_temp_path temporary/uwsgi;
-    scgi_temp_path temporary/scgi;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_timeout {_seconds(conf.header_time)};
-    client_header_timeout {_seconds(conf.header_time)};
-    client_body_timeout {_seconds(conf.stalled_body)};
-    send_timeout {_seconds(conf.stalled_body)};
-    client_header_buffer_size 4k;
-    large_client_header_buffers {max(2, conf.headers // conf.header)} {conf.header};
-    client_max_body_size {conf.upload};
-    client_body_buffer_size 128k;
-    ignore_invalid_headers on;
-    merge_slashes off;
-    recursive_error_pages on;
-    proxy_http_version 1.1;
-    proxy_request_buffering on;
-    proxy_buffer_size 16k;
-    proxy_buffers 8 64k;
-    proxy_busy_buffers_size 128k;
-    proxy_max_temp_file_size 0;
-    proxy_next_upstream off;
+{_indent(_http(conf))}
     upstream gateway {{
         server unix:{SOCKET} max_fails=0;
         keepalive 64;
@@ -170,6 +142,41 @@ http {{
 {_indent(_server(conf), 8)}
     }}
 }}
+"""
+
+
+def _http(conf: Configuration) -> str:
+    """What holds for every request, and for whatever is asked because of it."""
+    return f"""\
+access_log off;
+server_tokens off;
+default_type "";
+types {{ }}
+client_body_temp_path {BODIES};
+proxy_temp_path temporary/proxy;
+fastcgi_temp_path temporary/fastcgi;
+uwsgi_temp_path temporary/uwsgi;
+scgi_temp_path temporary/scgi;
+sendfile on;
+tcp_nopush on;
+keepalive_timeout {_seconds(conf.header_time)};
+client_header_timeout {_seconds(conf.header_time)};
+client_body_timeout {_seconds(conf.stalled_body)};
+send_timeout {_seconds(conf.stalled_body)};
+client_header_buffer_size 4k;
+large_client_header_buffers {max(2, conf.headers // conf.header)} {conf.header};
+client_max_body_size {conf.upload};
+client_body_buffer_size 128k;
+ignore_invalid_headers on;
+merge_slashes off;
+recursive_error_pages on;
+proxy_http_version 1.1;
+proxy_request_buffering on;
+proxy_buffer_size 16k;
+proxy_buffers 8 64k;
+proxy_busy_buffers_size 128k;
+proxy_max_temp_file_size 0;
+proxy_next_upstream off;
 """
 
 
@@ -272,11 +279,11 @@ def _sentence(status: int) -> str:
 
 def _remember() -> str:
     """Keep what the gateway said: asking a storage node overwrites it."""
-    fields = [Field.ETAG, Field.MODIFIED, Field.TYPE, Field.RANGE]
+    fields: list[str] = [Field.ETAG, Field.MODIFIED, Field.TYPE, Field.RANGE]
     for number in range(1, REPLICAS_TRIED + 1):
-        fields += [path(number), host(number)]  # type: ignore[list-item]
+        fields += [path(number), host(number)]
         if number > 1:
-            fields.append(place(number))  # type: ignore[arg-type]
+            fields.append(place(number))
     return "".join(f"set ${_variable(field)} $upstream_http_{_variable(field)};\n" for field in fields)
 
 

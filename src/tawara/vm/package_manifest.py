@@ -51,17 +51,6 @@ class Package:
 
 def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) -> dict[str, Any]:
     """nfpm's manifest (JSON is YAML). `script_paths` says where the scripts were written."""
-    contents: list[dict[str, Any]] = [
-        {"dst": path, "type": "dir", "file_info": {"mode": 0o755, "mtime": epoch_text}} for path in package.directories
-    ]
-    for file in package.files:
-        entry: dict[str, Any] = {"src": file.source, "dst": file.target}
-        entry["file_info"] = {"mode": file.mode, "mtime": epoch_text}
-        if file.config:
-            entry["type"] = "config|noreplace"
-        if file.link:
-            entry = {"src": file.source, "dst": file.target, "type": "symlink", "file_info": {"mtime": epoch_text}}
-        contents.append(entry)
     return {
         "name": package.name,
         "arch": package.arch,
@@ -76,7 +65,7 @@ def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) ->
         "homepage": HOMEPAGE,
         "license": "Apache-2.0",
         "mtime": epoch_text,
-        "contents": contents,
+        "contents": _contents(package, epoch_text),
         "overrides": {
             "deb": {
                 "depends": [
@@ -84,18 +73,12 @@ def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) ->
                     *package.deb_depends,
                     *(f"{name} (= {version}-1)" for name, version in package.exact),
                 ],
-                "scripts": {
-                    name.removeprefix("deb:"): path for name, path in script_paths.items() if name.startswith("deb:")
-                },
+                "scripts": _scripts("deb:", script_paths),
             },
             "rpm": {
                 "depends": [*package.depends, *(f"{name} = {version}-1" for name, version in package.exact)],
                 "recommends": list(package.rpm_recommends),
-                "scripts": {
-                    name.removeprefix("rpm:"): path
-                    for name, path in script_paths.items()
-                    if name.startswith("rpm:") and not name.endswith("posttrans")
-                },
+                "scripts": _scripts("rpm:", script_paths),
             },
         },
         "deb": {"compression": package.compression},
@@ -105,6 +88,27 @@ def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) ->
             "scripts": {"posttrans": script_paths["rpm:posttrans"]} if "rpm:posttrans" in script_paths else {},
         },
     }
+
+
+def _contents(package: Package, epoch_text: str) -> list[dict[str, Any]]:
+    contents: list[dict[str, Any]] = [
+        {"dst": path, "type": "dir", "file_info": {"mode": 0o755, "mtime": epoch_text}} for path in package.directories
+    ]
+    for file in package.files:
+        entry: dict[str, Any] = {"src": file.source, "dst": file.target}
+        entry["file_info"] = {"mode": file.mode, "mtime": epoch_text}
+        if file.config:
+            entry["type"] = "config|noreplace"
+        if file.link:
+            entry = {"src": file.source, "dst": file.target, "type": "symlink", "file_info": {"mtime": epoch_text}}
+        contents.append(entry)
+    return contents
+
+
+def _scripts(of: str, script_paths: dict[str, str]) -> dict[str, str]:
+    """Those of one kind of package, `deb:` or `rpm:`, except for rpm's very last, which has a place of its own."""
+    named = {name.removeprefix(of): path for name, path in script_paths.items() if name.startswith(of)}
+    return {name: path for name, path in named.items() if name != "posttrans"}
 
 
 def host_package(version: str, source: str) -> Package:
