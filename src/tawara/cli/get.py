@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from tawara.cli import STREAM
 from tawara.cli.plan import UnsafeKey, is_fetched, relative_path
-from tawara.cli.session import DEFAULT, Session, place
+from tawara.cli.session import DEFAULT, Session, keys_below, place
 from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient, FileInfo
 from tawara.model import errors
@@ -68,17 +68,13 @@ async def get(
         domain, key = await place(client, source)
         if target == STREAM and not recursive:
             return await _to_stdout(client, domain, key, verify=checksum)
+        if recursive and target in (None, STREAM):
+            raise errors.UsageError("With -r, say where to: tawara get -r DOMAIN/PREFIX DIRECTORY")
+        root = Path(target or "")
         if recursive:
-            if target in (None, STREAM):
-                raise errors.UsageError("With -r, say where to: tawara get -r DOMAIN/PREFIX DIRECTORY")
-            root = Path(target or "")
-            planned = [_below(root, each_key, key) async for each_key in client.list_keys(domain, key)]
-            if not planned:
-                await client.classes(domain)  # the domain may be wrong instead
-                raise errors.UnknownKey(f"No key of {domain} begins with {key!r}")
+            planned = [_below(root, found, key) for found in await keys_below(client, domain, key)]
         else:
             planned = [_Download(key, _file_for(key, target))]
-
         total = (await client.info(domain, key)).length if not recursive else None
         with progress(total, "get") as told:
 
@@ -96,9 +92,7 @@ async def get(
             def failed(download: _Download, error: errors.TawaraError | OSError) -> Outcome:
                 return Outcome("failed", str(download.target or ""), domain, download.key, error=error)
 
-            return await each(
-                planned, fetch, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose
-            )  # fmt: skip
+            return await each(planned, fetch, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose)
 
 
 async def _fetch(

@@ -109,9 +109,7 @@ async def change(
         Address of the storage node.
     """
     async with session.client() as client:
-        await client.update_host(
-            host, ip=ip, port=port, get_port=get_port, state=state, altip=alt_ip, altmask=alt_mask
-        )  # fmt: skip
+        await client.update_host(host, ip=ip, port=port, get_port=get_port, state=state, altip=alt_ip, altmask=alt_mask)
 
 
 @app.command

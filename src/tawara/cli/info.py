@@ -58,9 +58,10 @@ async def info(where: str | None = None, /, *, session: Session = DEFAULT) -> in
         }.items():
             output.line(f"{name + ':':<10}{output.shown(value)}")
         output.line()
-        output.table(("DEVICE", "HOST", "STATE", "URL"), [
-            (f"dev{each.devid}", each.host, each.state, each.url) for each in replicas
-        ])  # fmt: skip
+        output.table(
+            ("DEVICE", "HOST", "STATE", "URL"),
+            [(f"dev{each.devid}", each.host, each.state, each.url) for each in replicas],
+        )
     states = {each.state for each in replicas}
     if states & {"missing", "wrong size"}:
         return errors.Exit.CORRUPT
@@ -71,10 +72,12 @@ async def _replicas(client: AsyncClient, found: FileInfo) -> list[Replica]:
     hosts = {each.hostid: each for each in await client.hosts()}
     devices = {each.devid: each for each in await client.devices()}
     async with NodeClient() as nodes:
-        return await asyncio.gather(*(
-            _look(nodes, found, devid, hosts.get(devices[devid].hostid) if devid in devices else None)
-            for devid in found.devids
-        ))  # fmt: skip
+        return await asyncio.gather(
+            *(
+                _look(nodes, found, devid, hosts.get(devices[devid].hostid) if devid in devices else None)
+                for devid in found.devids
+            )
+        )
 
 
 async def _look(nodes: NodeClient, found: FileInfo, devid: int, host: Host | None) -> Replica:

@@ -83,9 +83,7 @@ async def _long(client: AsyncClient, domain: str, prefix: str, session: Session)
         else:
             size = output.human_size(info.length) if sys.stdout.isatty() else str(info.length)
             when = output.local_time(info.stored_at)
-            output.line(
-                f"{info.copies:>2} {info.storage_class:<10} {size:>10} {when:<19} {output.shown(info.key)}"
-            )  # fmt: skip
+            output.line(f"{info.copies:>2} {info.storage_class:<10} {size:>10} {when:<19} {output.shown(info.key)}")
     return count
 
 

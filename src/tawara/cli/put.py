@@ -65,9 +65,7 @@ async def put(
     """
     async with session.client() as client:
         if len(files) < 2:
-            raise errors.UsageError(
-                "What, and where to? Say FILE... DOMAIN/KEY", hint=await domain_hint(client)
-            )  # fmt: skip
+            raise errors.UsageError("What, and where to? Say FILE... DOMAIN/KEY", hint=await domain_hint(client))
         *sources, where = files
         domain, target = await place(client, where)
         hashtype = await _hashtype(client, domain, storage_class, checksum)
@@ -90,9 +88,7 @@ async def put(
             def failed(file: Upload, error: errors.TawaraError | OSError) -> Outcome:
                 return Outcome("failed", file.source, domain, file.key, error=error)
 
-            return await each(
-                planned, store, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose
-            )  # fmt: skip
+            return await each(planned, store, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose)
 
 
 async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:

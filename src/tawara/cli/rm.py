@@ -9,8 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.cli import output
-from tawara.cli.session import DEFAULT, Session, place
+from tawara.cli.session import DEFAULT, Session, keys_below, place
 from tawara.cli.transfers import Outcome, Verbose, each
+from tawara.client import AsyncClient
 from tawara.model import errors
 
 _AT_ONCE = 8
@@ -48,18 +49,7 @@ async def rm(
     async with session.client() as client:
         if not names:
             raise errors.UsageError("Delete what? Say DOMAIN/KEY")
-        doomed: list[tuple[str, str]] = []
-        for name in names:
-            domain, key = await place(client, name)
-            if recursive:
-                found = [(domain, each_key) async for each_key in client.list_keys(domain, key)]
-                if not found:
-                    raise errors.UnknownKey(f"No key of {domain} begins with {key!r}")
-                doomed += found
-            elif not key:
-                raise errors.UsageError(f"{domain} is a whole domain", hint="-r deletes all that is in it.")
-            else:
-                doomed.append((domain, key))
+        doomed = [file for name in names for file in await _named(client, name, recursive=recursive)]
         if dry_run:
             for domain, key in doomed:
                 await client.info(domain, key)
@@ -79,6 +69,16 @@ async def rm(
             return Outcome("failed", "", *item, error=error)
 
         return await each(doomed, delete, failed, at_once=_AT_ONCE, as_json=session.json, verbose=verbose)
+
+
+async def _named(client: AsyncClient, name: str, *, recursive: bool) -> list[tuple[str, str]]:
+    """Domain and key of each file that is meant. Raises UsageError, UnknownKey."""
+    domain, key = await place(client, name)
+    if recursive:
+        return [(domain, found) for found in await keys_below(client, domain, key)]
+    if not key:
+        raise errors.UsageError(f"{domain} is a whole domain", hint="-r deletes all that is in it.")
+    return [(domain, key)]
 
 
 async def _ask(count: int, names: tuple[str, ...]) -> None:

@@ -55,3 +55,12 @@ async def place(client: AsyncClient, text: str | None) -> tuple[str, str]:
     if not domain:
         raise errors.UsageError("Which domain? Say DOMAIN/KEY", hint=await domain_hint(client))
     return domain, key
+
+
+async def keys_below(client: AsyncClient, domain: str, prefix: str) -> list[str]:
+    """All keys that begin with `prefix`. Raises UnknownKey if there is none, UnregDomain."""
+    found = [key async for key in client.list_keys(domain, prefix)]
+    if not found:
+        await client.classes(domain)  # the domain may be wrong instead
+        raise errors.UnknownKey(f"No key of {domain} begins with {prefix!r}")
+    return found

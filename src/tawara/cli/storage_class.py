@@ -28,13 +28,15 @@ async def show(domain: str | None = None, /, *, session: Session = DEFAULT) -> N
     rows = [(each.name, one) for each in domains if domain in (None, each.name) for one in each.classes]
     if session.json:
         for name, one in rows:
-            output.json_line({
-                "domain": name,
-                "class": one.name,
-                "copies": one.mindevcount,
-                "policy": one.replpolicy,
-                "hash": one.hashtype.wire if one.hashtype else None,
-            })  # fmt: skip
+            output.json_line(
+                {
+                    "domain": name,
+                    "class": one.name,
+                    "copies": one.mindevcount,
+                    "policy": one.replpolicy,
+                    "hash": one.hashtype.wire if one.hashtype else None,
+                }
+            )
     else:
         output.table(
             ("DOMAIN", "CLASS", "COPIES", "POLICY", "HASH"),

@@ -130,8 +130,11 @@ class Upload:
     async def _abandon(self, fid: int, destination: Destination) -> None:
         """Tell the tracker that nothing will come; a close without a key discards the upload."""
         args: dict[str, Value] = {
-            "domain": self.domain, "fid": fid, "devid": destination.devid, "path": destination.url
-        }  # fmt: skip
+            "domain": self.domain,
+            "fid": fid,
+            "devid": destination.devid,
+            "path": destination.url,
+        }
         try:
             async with asyncio.timeout(2.0):
                 await self.trackers.ask("create_close", args, once=True)

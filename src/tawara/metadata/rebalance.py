@@ -107,8 +107,9 @@ async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) ->
         return False
     room = number(found.get("queue_size_for_rebal")) or QUEUE
     room -= await queues.count_errands(tx, Errand.MOVE)
-    moved = await _turn(tx, chosen, at, cluster, rng, room=room, rate=number(found.get("queue_rate_for_rebal")) or RATE,
-                        now=now)  # fmt: skip
+    moved = await _turn(
+        tx, chosen, at, cluster, rng, room=room, rate=number(found.get("queue_rate_for_rebal")) or RATE, now=now
+    )
     if moved is None:
         await _end(tx, replace(at, time_finished=now))
         return False

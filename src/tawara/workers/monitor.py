@@ -210,9 +210,7 @@ class Monitor:
                 return "it shows no identity, and had one: is its disk mounted?"
         if shown == known or shown is None:
             return None
-        return await self._metadata.write(
-            identities.recognise, device.devid, shown, empty=not usage.holds_files
-        )  # fmt: skip
+        return await self._metadata.write(identities.recognise, device.devid, shown, empty=not usage.holds_files)
 
     async def _look_and_examine(self, cluster: Cluster, host: Host, device: Device) -> None:
         await self._examine(cluster, host, device, await self._look(host, device))
