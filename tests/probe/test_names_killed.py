@@ -13,7 +13,7 @@ import pytest
 from tawara.client.gathering import Gathering
 from tawara.metadata import files, journals
 from tawara.metadata.contract import Transaction
-from tawara.model.names import Namespace
+from tawara.model.names import Evidence
 from tests.gathered import gathered
 from tests.probe.gate import Held
 from tests.probe.test_worker_killed import Cluster, cluster
@@ -21,7 +21,7 @@ from tests.probe.test_worker_killed import Cluster, cluster
 PATIENCE = 60.0
 
 
-async def told(probed: Cluster) -> tuple[Namespace, Gathering]:
+async def told(probed: Cluster) -> tuple[Evidence, Gathering]:
     """What the devices tell now, and how reading that went."""
     home = probed.home
     found = await gathered((home.directory / host / f"dev{devid}", devid) for devid, host in home.devices.items())
@@ -44,8 +44,8 @@ async def written(probed: Cluster) -> None:
     async with probed.worker(), asyncio.timeout(PATIENCE):
         while not await probed.home.metadata.read(_done):
             await asyncio.sleep(0.05)
-    namespace, gathering = await told(probed)
-    assert {file.fid: (file.facts, file.devids) for file in namespace.files} == await live(probed)
+    evidence, gathering = await told(probed)
+    assert {file.fid: (file.facts, file.devids) for file in evidence.files} == await live(probed)
     assert not gathering.incomplete
 
 

@@ -184,10 +184,10 @@ async def restore(gathering: Gathering, charter: dict[str, Any], metadata: Metad
     async for stretch in gathering.stretches():
         unseen = everywhere if trust else frozenset(gathering.silent)
         listed = {devid: stretch.sizes.get(devid, {}) for devid in gathering.listed}
-        recovery = recover(stretch.namespace, stretch.has, listed, unseen=unseen)
+        recovery = recover(stretch.evidence, stretch.has, listed, unseen=unseen)
         if metadata is not None:
             await fill(metadata, recovery, wanted)
-        restored.add(recovery, len(stretch.namespace.gone))
+        restored.add(recovery, len(stretch.evidence.gone))
         shown.say(f"{restored.files:,} files done")
     restored.made_up = complete_charter(charter, restored.classes)
     highest = gathering.highest_fid if gathering.listed == everywhere else gathering.highest_fid + MARGIN

@@ -11,7 +11,7 @@ from tawara.client import journals
 from tawara.client.scratch import Scratch, Stretch
 from tawara.client.sources import Source
 from tawara.model.errors import NodeUnreachable, NoSource
-from tawara.model.names import Namespace, Record
+from tawara.model.names import Evidence, Record
 from tawara.wire.journal import Head
 
 AT_ONCE = 16
@@ -95,20 +95,20 @@ class Gathering:
         while (stretch := await asyncio.to_thread(next, stretches, None)) is not None:
             asked = {source.devid: source for source in self.sources if source.devid in self.unlisted}
             sizes = {devid: sizes for devid, sizes in stretch.sizes.items() if devid in self.listed}
-            for devid, wanted in wanted_of(stretch.namespace).items():
+            for devid, wanted in wanted_of(stretch.evidence).items():
                 if devid in asked and devid not in self.silent:
                     try:
                         sizes[devid] = await _ask(asked[devid], wanted)
                     except NodeUnreachable as error:
                         self.silent[devid] = str(error)
-            yield Stretch(stretch.namespace, sizes)
+            yield Stretch(stretch.evidence, sizes)
 
 
-def wanted_of(namespace: Namespace) -> Mapping[int, Sequence[int]]:
+def wanted_of(evidence: Evidence) -> Mapping[int, Sequence[int]]:
     """What each device should have, or may have still."""
     wanted: dict[int, list[int]] = {}
-    every = [*namespace.files, *(file for file, _ in namespace.rivals)]
-    for fid, devids in [*((file.fid, file.devids) for file in every), *namespace.gone.items()]:
+    every = [*evidence.files, *(file for file, _ in evidence.rivals)]
+    for fid, devids in [*((file.fid, file.devids) for file in every), *evidence.gone.items()]:
         for devid in devids:
             wanted.setdefault(devid, []).append(fid)
     return wanted

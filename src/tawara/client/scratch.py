@@ -1,4 +1,4 @@
-"""What devices tell, sorted by fid in a file that nobody else sees: a namespace of any size in bounded memory.
+"""What devices tell, sorted by fid in a file that nobody else sees: names of any number in bounded memory.
 
 SQLite keeps it, in a database without a name that is gone when it is closed (in TMPDIR). The records of some thousand
 fids at a time are put together by `model.names`; only of names it is kept, over all fids, to which file each belongs.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tawara.model.fid import HIGHEST
-from tawara.model.names import Claim, Merger, Name, Namespace, Place, Record, name_of, namespace
+from tawara.model.names import Claim, Evidence, Merger, Name, Place, Record, evidence, name_of
 from tawara.wire import journal
 from tawara.wire.journal import Head
 
@@ -48,7 +48,7 @@ _NTH: Final = (
 class Stretch:
     """What is known of the fids in a row."""
 
-    namespace: Namespace
+    evidence: Evidence
     sizes: Mapping[int, Mapping[int, int]]
     """devid -> fid -> bytes, as far as it is known."""
 
@@ -116,7 +116,7 @@ class Scratch:
             sizes: dict[int, dict[int, int]] = {}
             for fid, devid, size in self._between("SELECT fid, devid, bytes FROM size", first, last):
                 sizes.setdefault(devid, {})[fid] = size
-            yield Stretch(namespace(claims, gone, self._owners(claims)), sizes)
+            yield Stretch(evidence(claims, gone, self._owners(claims)), sizes)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """First and last fid of stretches that together are all, each with hardly more than WIDTH rows of a table."""

@@ -1,4 +1,4 @@
-"""Devices from which a namespace is put together again, each through its storage node or as a directory here."""
+"""Devices from which names are put together again, each through its storage node or as a directory here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The namespace: uploads, keys, and the files that they name (tables `tempfile`, `file`, `tawara_file`, `checksum`).
+"""Names: uploads, keys, and the files that they name (tables `tempfile`, `file`, `tawara_file`, `checksum`).
 
 Each function is one transaction; see `contract`. Times (`now`) are unix seconds.
 """

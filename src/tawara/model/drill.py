@@ -1,4 +1,4 @@
-"""Whether what would be rebuilt is what there is: the difference of two namespaces on some of the devices."""
+"""Whether what would be rebuilt is what there is: the difference of two sets of names on some of the devices."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Namespace:
+class Evidence:
     """What all journals together say, of all fids or of some."""
 
     files: Sequence[Named]
@@ -138,7 +138,7 @@ def name_of(file: Named) -> Name:
     return file.facts.dmid, file.facts.key
 
 
-def namespace(claims: Iterable[Claim], gone: Mapping[int, tuple[int, ...]], owner: Mapping[Name, int]) -> Namespace:
+def evidence(claims: Iterable[Claim], gone: Mapping[int, tuple[int, ...]], owner: Mapping[Name, int]) -> Evidence:
     """What follows when it is known to whom each name belongs."""
     files: list[Named] = []
     rivals: list[tuple[Named, int]] = []
@@ -147,7 +147,7 @@ def namespace(claims: Iterable[Claim], gone: Mapping[int, tuple[int, ...]], owne
             files.append(file)
         else:
             rivals.append((file, owner[name_of(file)]))
-    return Namespace(files, gone, rivals)
+    return Evidence(files, gone, rivals)
 
 
 _NOTHING: _Newest = (-1, -1, Standing.AWAY, None)

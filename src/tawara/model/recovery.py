@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tawara.model.names import Named, Namespace
+from tawara.model.names import Evidence, Named
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Recovery:
 
 
 def recover(
-    namespace: Namespace,
+    evidence: Evidence,
     has: Callable[[int, int], int | None],
     listed: Mapping[int, Iterable[int]],
     *,
@@ -37,8 +37,8 @@ def recover(
 
     Devices that are `unseen` were not looked at, and are taken to have what they should.
     """
-    done = Recovery(rivals=list(namespace.rivals))
-    for file in namespace.files:
+    done = Recovery(rivals=list(evidence.rivals))
+    for file in evidence.files:
         devids: list[int] = []
         for devid in file.devids:
             size = file.facts.length if devid in unseen else has(devid, file.fid)
@@ -50,20 +50,20 @@ def recover(
             done.files.append(Named(file.fid, file.facts, tuple(devids)))
         else:
             done.lost.append(file)
-    for fid, devices in namespace.gone.items():
+    for fid, devices in evidence.gone.items():
         left = tuple(devid for devid in devices if devid not in unseen and has(devid, fid) is not None)
         if left:
             done.deleted[fid] = left
-    _list_nameless(done, namespace, listed)
+    _list_nameless(done, evidence, listed)
     return done
 
 
-def _list_nameless(done: Recovery, namespace: Namespace, listed: Mapping[int, Iterable[int]]) -> None:
-    known = {file.fid for file in done.files} | {file.fid for file, _ in done.rivals} | namespace.gone.keys()
+def _list_nameless(done: Recovery, evidence: Evidence, listed: Mapping[int, Iterable[int]]) -> None:
+    known = {file.fid for file in done.files} | {file.fid for file, _ in done.rivals} | evidence.gone.keys()
     known |= {file.fid for file in done.lost}
     for devid, fids in listed.items():
         for fid in fids:
-            if fid in namespace.gone and devid not in namespace.gone[fid]:
+            if fid in evidence.gone and devid not in evidence.gone[fid]:
                 done.deleted[fid] = (*done.deleted.get(fid, ()), devid)
             elif fid not in known:
                 done.nameless[fid] = (*done.nameless.get(fid, ()), devid)

@@ -44,7 +44,7 @@ async def gather(*sources: Source) -> tuple[Gathering, dict[int, tuple[int, ...]
         await gathering.read_names()
         await gathering.list_bytes()
         (stretch,) = [each async for each in gathering.stretches()]
-    files = {file.fid: file.devids for file in stretch.namespace.files}
+    files = {file.fid: file.devids for file in stretch.evidence.files}
     return gathering, files, {devid: dict(sizes) for devid, sizes in stretch.sizes.items()}
 
 

@@ -1,4 +1,4 @@
-"""What follows from the journals of all devices: the live namespace, whatever happened, in whatever order they come."""
+"""What follows from the journals of all devices: the live names, whatever happened, in whatever order they come."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tawara.client.scratch import Scratch
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.names import Facts, Namespace, Place, Record, Standing, to_read
+from tawara.model.names import Evidence, Facts, Place, Record, Standing, to_read
 from tawara.wire.journal import Head, encode_record
+from tests.gathered import joined
 
 DEVICES = (1, 2, 3)
 KEYS = (b"a", b"b", b"c")
@@ -103,18 +104,17 @@ steps = st.lists(
 )
 
 
-def merged(records: Iterable[tuple[int, int, Record]]) -> Namespace:
+def merged(records: Iterable[tuple[int, int, Record]]) -> Evidence:
     """What is put together of (devid, generation, record), in stretches of a few fids."""
     with closing(Scratch(width=2)) as scratch:
         for devid, generation, record in records:
             head = Head(tawara="names", device=devid, generation=generation)
             scratch.add_records(devid, head, [(record, encode_record(record))])
         scratch.settle()
-        parts = [stretch.namespace for stretch in scratch.stretches()]
-    files = [file for part in parts for file in part.files]
-    gone = {fid: devids for part in parts for fid, devids in part.gone.items()}
-    assert [file.fid for file in files] == sorted({file.fid for file in files})
-    return Namespace(files, gone, [rival for part in parts for rival in part.rivals])
+        parts = [stretch.evidence for stretch in scratch.stretches()]
+    found = joined(parts)
+    assert [file.fid for file in found.files] == sorted({file.fid for file in found.files})
+    return found
 
 
 @given(steps, st.randoms(use_true_random=False))

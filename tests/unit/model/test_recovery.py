@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tawara.model.names import Facts, Named, Namespace
+from tawara.model.names import Evidence, Facts, Named
 from tawara.model.recovery import recover
 
 
@@ -12,13 +12,13 @@ def file(fid: int, *devids: int, length: int = 5) -> Named:
 
 def test_every_fate() -> None:
     """Restored with the copies that are there; lost without any; deleted where bytes are left; else listed."""
-    namespace = Namespace(
+    evidence = Evidence(
         files=[file(1, 1, 2), file(2, 1), file(3, 1, 2)],
         gone={4: (1,), 5: (2,), 9: ()},
         rivals=[(file(6, 1), 3)],
     )
     sizes = {1: {1: 5, 3: 4, 4: 9, 6: 5, 8: 1, 9: 1}, 2: {1: 5, 3: 5}}
-    done = recover(namespace, lambda devid, fid: sizes[devid].get(fid), sizes)
+    done = recover(evidence, lambda devid, fid: sizes[devid].get(fid), sizes)
     assert [(each.fid, each.devids) for each in done.files] == [(1, (1, 2)), (3, (2,))]
     assert [each.fid for each in done.lost] == [2]
     assert done.deleted == {4: (1,), 9: (1,)}
@@ -29,7 +29,7 @@ def test_every_fate() -> None:
 
 def test_devices_that_were_not_looked_at() -> None:
     """They are taken to have what they should; nothing is deleted from them."""
-    namespace = Namespace([file(1, 1)], {2: (1,)}, [])
-    done = recover(namespace, lambda devid, fid: None, {}, unseen=frozenset({1}))
+    evidence = Evidence([file(1, 1)], {2: (1,)}, [])
+    done = recover(evidence, lambda devid, fid: None, {}, unseen=frozenset({1}))
     assert [each.fid for each in done.files] == [1]
     assert not done.deleted

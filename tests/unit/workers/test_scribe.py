@@ -11,7 +11,7 @@ from tawara.metadata import cluster as rows
 from tawara.metadata import files, journals, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.charter import charter_of
-from tawara.model.names import Namespace
+from tawara.model.names import Evidence
 from tawara.workers.scribe import Scribe
 from tests.gathered import gathered
 from tests.unit.workers.house import DOMAIN, House, house
@@ -37,11 +37,11 @@ def device(home: House, devid: int) -> Path:
     return home.directory / home.devices[devid] / f"dev{devid}"
 
 
-async def merged(home: House, *devids: int) -> Namespace:
-    namespace, gathering = await gathered((device(home, devid), devid) for devid in devids)
+async def merged(home: House, *devids: int) -> Evidence:
+    evidence, gathering = await gathered((device(home, devid), devid) for devid in devids)
     assert not gathering.damaged
     assert not gathering.incomplete
-    return namespace
+    return evidence
 
 
 async def live(home: House) -> dict[int, object]:
@@ -72,8 +72,8 @@ async def test_every_change_is_written(tmp_path: Path) -> None:
         await home.view.refresh()
         await write(home, scribe)
         assert await written(home, 1, 2) == await live(home)
-        namespace = await merged(home, 1, 2)
-        assert set(namespace.gone) == {fids[0], fids[2]}
+        evidence = await merged(home, 1, 2)
+        assert set(evidence.gone) == {fids[0], fids[2]}
         for devid in (1, 2):
             charter = await reading.read_charter(reading.from_directory(device(home, devid)))
             assert charter is not None
