@@ -75,7 +75,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     from rich.text import Text
 
     # Wide enough for every row: what is too long is for the terminal to wrap. NO_COLOR is heeded by the console.
-    console = Console(file=StringIO(), force_terminal=sys.stdout.isatty(), width=_WIDE)
+    printed = StringIO()
+    console = Console(file=printed, force_terminal=sys.stdout.isatty(), width=_WIDE)
     made = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     to_the_right = set(right)
     for number, name in enumerate(head):
@@ -83,7 +84,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     for row in rows:
         made.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     console.print(made)
-    for text in console.file.getvalue().splitlines():  # type: ignore[attr-defined]  # it is the StringIO from above
+    for text in printed.getvalue().splitlines():
         line(text.rstrip())
 
 

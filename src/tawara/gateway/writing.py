@@ -20,7 +20,7 @@ import structlog
 
 from tawara.client.nodes import NodeClient
 from tawara.gateway.reading import validators
-from tawara.gateway.streaming import tee
+from tawara.gateway.streaming import Sink, tee
 from tawara.metadata import files
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
@@ -165,15 +165,11 @@ class Writer:
                 yield piece
 
         async with self._upload(order, length or 0) as (fid, devids):
-            outcome = await tee(
-                digested(),
-                {
-                    devid: lambda pieces, devid=devid: self._nodes.put(  # type: ignore[misc]
-                        self._url(devid, fid), pieces, length=length, md5=order.md5
-                    )
-                    for devid in devids
-                },
-            )
+
+            def to(devid: int) -> Sink:
+                return lambda pieces: self._nodes.put(self._url(devid, fid), pieces, length=length, md5=order.md5)
+
+            outcome = await tee(digested(), {devid: to(devid) for devid in devids})
             checksum = digests.finish() if None in outcome.values() else None
             return await self._commit(order, fid, digests.length, checksum, outcome)
 

@@ -154,13 +154,13 @@ def _merge(own: Fields, below: list[Fields | None]) -> Fields:
     for layer in [*(fields for fields in below if fields is not None), own]:
         for key, value in layer.values.items():
             before = values.get(key)
-            joined = key in _JOINED and isinstance(value, list) and isinstance(before, list)
-            values[key] = [*before, *value] if joined else value  # type: ignore[misc]
-            if not joined:
-                places = {
-                    path: place for path, place in places.items() if path[: len(own.path) + 1] != (*own.path, key)
-                }
-            places = _places_below(layer, key, (*own.path, key), len(before) if joined else 0) | places  # type: ignore[arg-type]
+            target = (*own.path, key)
+            if key in _JOINED and isinstance(value, list) and isinstance(before, list):
+                values[key], offset = [*before, *value], len(before)
+            else:
+                values[key], offset = value, 0
+                places = {path: place for path, place in places.items() if path[: len(target)] != target}
+            places = _places_below(layer, key, target, offset) | places
     values.pop("role", None)
     return Fields(values, own.path, places, own.mistakes, own.folder)
 

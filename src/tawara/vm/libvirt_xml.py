@@ -72,8 +72,7 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
     prefix = _TARGETS[guest.bus]
     _overlay(devices, guest, prefix + next(letters))
     if guest.data is not None:
-        disk = _disk(devices, "qcow2", "@INSTANCE@/data.qcow2", prefix + next(letters), guest.bus)
-        disk.find("driver").set("discard", "unmap")  # type: ignore[union-attr]
+        _disk(devices, "qcow2", "@INSTANCE@/data.qcow2", prefix + next(letters), guest.bus)
     if guest.image is None:
         identity = _disk(devices, "raw", "@INSTANCE@/identity.tar", prefix + next(letters), guest.bus)
         if guest.bus not in ("ide", "sata"):  # QEMU has no read-only disks on these
@@ -103,9 +102,7 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
 
 def _overlay(devices: Element, guest: Guest, target: str) -> None:
     """The instance's disk, its layers spelt out so that libvirt leaves their owner alone: packages own them."""
-    disk = _disk(devices, "qcow2", "@INSTANCE@/system/overlay.qcow2", target, guest.bus)
-    disk.find("driver").set("discard", "unmap")  # type: ignore[union-attr]
-    level = disk
+    level = _disk(devices, "qcow2", "@INSTANCE@/system/overlay.qcow2", target, guest.bus)
     for layer in ("@IMAGES@/@DELTA@/disk.qcow2", "@IMAGES@/@BASE@/disk.qcow2"):
         level = SubElement(level, "backingStore", type="file")
         SubElement(level, "format", type="qcow2")
@@ -115,7 +112,9 @@ def _overlay(devices: Element, guest: Guest, target: str) -> None:
 
 def _disk(devices: Element, kind: str, path: str, target: str, bus: str) -> Element:
     disk = SubElement(devices, "disk", type="file", device="disk")
-    SubElement(disk, "driver", name="qemu", type=kind)
+    driver = SubElement(disk, "driver", name="qemu", type=kind)
+    if kind == "qcow2":
+        driver.set("discard", "unmap")
     SubElement(disk, "source", file=path)
     SubElement(disk, "target", dev=target, bus=bus)
     return disk

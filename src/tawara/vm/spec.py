@@ -19,6 +19,8 @@ NIC_MODELS_OF = {"tiny": ("virtio",), "debian12": ("virtio",), "classic": ("e100
 """What each base's kernel and ram disk have drivers for."""
 
 Kind = Literal["nat", "host"]
+ShareKind = Literal["9p", "virtiofs"]
+ImageIdentity = Literal["ours", "kept"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Share:
 
     source: str
     target: str
-    kind: Literal["9p", "virtiofs"] = "virtiofs"
+    kind: ShareKind = "virtiofs"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class ForeignImage:
 
     path: str
     sha256: str
-    identity: Literal["ours", "kept"] = "ours"
+    identity: ImageIdentity = "ours"
     """`ours`: name, machine-id and ssh host key are written into it. `kept`: it stays who it is."""
     host_key: str = ""
     """The public ssh host key of an image that keeps its identity."""

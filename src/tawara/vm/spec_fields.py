@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 from tawara.vm.errors import Mistake
 from tawara.vm.toml_lines import Path, Places, index_places, place_of
 
+Word = TypeVar("Word", bound=str)
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -82,11 +83,12 @@ class Fields:
                 self.mistake(key, f"{each!r} is not understood", f"Write {form}.", index)
         return tuple(each for each in value if isinstance(each, str))
 
-    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
+    def choice(self, key: str, default: Word, choices: tuple[Word, ...]) -> Word:
         """One of a few words."""
         value = self._value(key, default)
-        if value in choices:
-            return str(value)
+        for word in choices:
+            if value == word:
+                return word
         self.mistake(key, f"{value!r} is not known", f"Use one of {', '.join(choices)}.")
         return default if default in choices else choices[0]
 

@@ -64,7 +64,7 @@ def guest_from_fields(
         commands=top.texts("commands", re.compile(r"(?s).+"), "a shell command"),
         services=top.texts("services", re.compile(r"[A-Za-z0-9@_.-]+"), "a service's name"),
         authorized_keys=top.texts("authorized_keys", KEY, "a public key's line, such as the text of id_ed25519.pub"),
-        console=top.choice("console", "serial", ("serial", "vnc")),  # type: ignore[arg-type]
+        console=top.choice("console", "serial", ("serial", "vnc")),
         order=top.number("order", 50, least=0, most=99),
         description=top.text("description", "", re.compile(r".{0,200}"), "one line"),
         files=_read_files(top),
@@ -92,11 +92,11 @@ def read_networks(top: Fields) -> dict[str, spec.Network]:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,11}", name):
             fields.mistake("", f"{name!r} is no name for a network", "Use at most 12 letters, digits and -.")
             continue
-        kind = fields.choice("kind", "nat", ("nat", "host"))
+        kind: spec.Kind = fields.choice("kind", "nat", ("nat", "host"))
         subnet = _read_subnet(fields)
         fields.nothing_else()
         if subnet is not None:
-            found[name] = spec.Network(name, kind, subnet)  # type: ignore[arg-type]
+            found[name] = spec.Network(name, kind, subnet)
     return found
 
 
@@ -160,7 +160,7 @@ def _read_ip(fields: Fields, nic: spec.Nic) -> IPv4Address:
 
 def _read_image(top: Fields) -> spec.ForeignImage | None:
     digest = top.text("image_sha256", "", None, "")
-    identity = top.choice("image_identity", "ours", ("ours", "kept"))
+    identity: spec.ImageIdentity = top.choice("image_identity", "ours", ("ours", "kept"))
     host_key = top.text("image_host_key", "", re.compile(f"|{KEY.pattern}"), "the text of its ssh_host_*_key.pub")
     augeas = top.texts("augeas", re.compile(r".+"), 'an augtool command: "set /files/etc/hosts/1/canonical here"')
     if not top.has("image"):
@@ -179,7 +179,7 @@ def _read_image(top: Fields) -> spec.ForeignImage | None:
         top.mistake(
             "image_host_key", "the image gets a host key of ours", 'Leave it out, or write image_identity = "kept".'
         )
-    return spec.ForeignImage(str(path), digest, identity, host_key, augeas)  # type: ignore[arg-type]
+    return spec.ForeignImage(str(path), digest, identity, host_key, augeas)
 
 
 def _read_files(top: Fields) -> tuple[spec.File, ...]:
@@ -201,9 +201,9 @@ def _read_shares(top: Fields) -> tuple[spec.Share, ...]:
         for end, path in (("source", source), ("target", target)):
             if not _is_clean_absolute(path):
                 fields.mistake(end, f"{path!r} is no absolute path", "Write it like /srv/photos.")
-        kind = fields.choice("kind", "virtiofs", ("virtiofs", "9p"))
+        kind: spec.ShareKind = fields.choice("kind", "virtiofs", ("virtiofs", "9p"))
         fields.nothing_else()
-        found.append(spec.Share(source, target, kind))  # type: ignore[arg-type]
+        found.append(spec.Share(source, target, kind))
     return tuple(found)
 
 
