@@ -7,8 +7,6 @@ as a file; without nginx the bytes pass through (`streaming`). From outside ther
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hmac
 import random
 from collections.abc import AsyncIterator
@@ -50,6 +48,7 @@ from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_KEYS, Limits
 from tawara.node.connections import SERVER, Connection, HttpServer, announced, cut, invite, plain, see_off
 from tawara.node.errors import MalformedRequest, Stalled, TooLarge
+from tawara.node.replies import content_md5
 from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of
 
 log = structlog.get_logger(__name__)
@@ -344,22 +343,9 @@ def _order(request: web.BaseRequest, domain: Domain, target: Target) -> Order:
         key=target.key,
         storage_class=storage_class,
         content_type=reading.media_type(headers.get(hdrs.CONTENT_TYPE)),
-        md5=_content_md5(headers.get(hdrs.CONTENT_MD5)),
+        md5=content_md5(headers.get(hdrs.CONTENT_MD5)),
         conditions=_conditions(request),
     )
-
-
-def _content_md5(text: str | None) -> bytes | None:
-    """The raw digest that Content-MD5 names (RFC 1864), None without one. Raises MalformedRequest."""
-    if text is None:
-        return None
-    try:
-        digest = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        digest = b""
-    if len(digest) != 16:
-        raise MalformedRequest("Content-MD5 is not the base64 of 16 bytes")
-    return digest
 
 
 def _refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:

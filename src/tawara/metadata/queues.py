@@ -77,22 +77,12 @@ async def postpone_replication(
     blame: Blame = NOBODY,
 ) -> None:
     """Look at the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
-    postponed = await tx.run(
-        "UPDATE file_to_replicate SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
-        nexttry,
-        min(failcount, FAILCOUNT),
-        claim.fid,
-        claim.nexttry,
-    )
-    if postponed and failure:
-        await traces.note_failure(tx, claim.fid, Work.REPLICATE, failure)
-        await missed.note(tx, blame, now=failure.at)
+    await _postpone(tx, Work.REPLICATE, claim, nexttry, failcount, failure, blame)
 
 
 async def next_replication(tx: Transaction) -> int | None:
     """When the next row falls due; None if the queue is empty."""
-    row = await tx.row("SELECT MIN(nexttry) FROM file_to_replicate")
-    return row[0] if row else None
+    return await _next(tx, Work.REPLICATE)
 
 
 async def replicate_now(tx: Transaction, *, now: int) -> int:
@@ -166,21 +156,42 @@ async def postpone_deletion(
     blame: Blame = NOBODY,
 ) -> None:
     """Try the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
+    await _postpone(tx, Work.DELETE, claim, nexttry, failcount, failure, blame)
+
+
+async def next_deletion(tx: Transaction) -> int | None:
+    """When the next row falls due; None if the queue is empty."""
+    return await _next(tx, Work.DELETE)
+
+
+# --- what both have in common -----------------------------------------------------------------------------------------
+
+_TABLES = {Work.REPLICATE: "file_to_replicate", Work.DELETE: "file_to_delete2"}
+
+
+async def _postpone(
+    tx: Transaction,
+    work: Work,
+    claim: Replication | Deletion,
+    nexttry: int,
+    failcount: int,
+    failure: Failure | None,
+    blame: Blame,
+) -> None:
     postponed = await tx.run(
-        "UPDATE file_to_delete2 SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
+        f"UPDATE {_TABLES[work]} SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
         nexttry,
         min(failcount, FAILCOUNT),
         claim.fid,
         claim.nexttry,
     )
     if postponed and failure:
-        await traces.note_failure(tx, claim.fid, Work.DELETE, failure)
+        await traces.note_failure(tx, claim.fid, work, failure)
         await missed.note(tx, blame, now=failure.at)
 
 
-async def next_deletion(tx: Transaction) -> int | None:
-    """When the next row falls due; None if the queue is empty."""
-    row = await tx.row("SELECT MIN(nexttry) FROM file_to_delete2")
+async def _next(tx: Transaction, work: Work) -> int | None:
+    row = await tx.row(f"SELECT MIN(nexttry) FROM {_TABLES[work]}")
     return row[0] if row else None
 
 

@@ -31,6 +31,7 @@ from tawara.node.reading import SMALL, Found, Wanted
 from tawara.node.replies import Reply
 from tawara.node.sending import send_file
 from tawara.wire import plain_request
+from tawara.wire.http import http_date
 from tawara.wire.plain_request import PlainRequest, Strange
 from tawara.wire.ranges import Span
 
@@ -305,7 +306,7 @@ class QuickConnection(asyncio.Protocol):
 
     def _head(self, request: PlainRequest, reply: Reply) -> bytes:
         length = reply.part.length if reply.part else len(reply.body)
-        fields = {"Server": SERVER, **reply.fields, "Date": replies.http_date(int(time.time()))}
+        fields = {"Server": SERVER, **reply.fields, "Date": http_date(int(time.time()))}
         if reply.status not in (204, 304):
             fields["Content-Length"] = str(length)
         return plain_request.head(request, reply.status, fields.items(), keep=request.keep and not self._last)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -15,6 +13,7 @@ from tawara.model.errors import TawaraError
 from tawara.node.errors import DirectoryInstead, MalformedRequest
 from tawara.node.reading import Found
 from tawara.wire import ranges
+from tawara.wire.http import http_date
 from tawara.wire.ranges import Span
 
 log = structlog.get_logger(__name__)
@@ -84,9 +83,3 @@ def content_md5(value: str | None) -> bytes | None:
     if len(digest) != 16:
         raise MalformedRequest("Content-MD5 is not the base64 of 16 bytes")
     return digest
-
-
-@lru_cache(1024)
-def http_date(seconds: int) -> str:
-    """Unix seconds as a date of HTTP (RFC 9110, section 5.6.7)."""
-    return formatdate(seconds, usegmt=True)

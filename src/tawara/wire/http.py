@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import formatdate
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes
 
@@ -100,6 +101,7 @@ def path_of(domain: str, key: bytes) -> str:
 # --- dates and entity tags --------------------------------------------------------------------------------------------
 
 
+@lru_cache(1024)
 def http_date(seconds: int) -> str:
     """Unix seconds as a date of HTTP (RFC 9110, section 5.6.7)."""
     return formatdate(seconds, usegmt=True)

@@ -34,6 +34,14 @@ class Errands:
         """Whether the next ones are to be queued; a turn further off than a `pause` was set before the clock was."""
         return not now < self.next_turn <= now + pause
 
+    def take_turn(self, *, pause: float) -> bool:
+        """Whether a turn is due by the clock's guess; if so, the next is a `pause` later."""
+        now = self._metadata.clock.guess()
+        if not self.turn_is_due(now=now, pause=pause):
+            return False
+        self.next_turn = now + pause
+        return True
+
     async def claim(self, limit: int, *, now: int) -> list[Claimed[Queued]]:
         """Claim up to `limit` that are due."""
         due = await self._metadata.read(queues.next_errand, self._errand)

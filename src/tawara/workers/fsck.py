@@ -59,19 +59,13 @@ class Fsck:
     async def take(self, limit: int) -> Sequence[Batch]:
         """See Worker. While a check runs, the next files are queued before."""
         now = await self._metadata.clock.seconds()
-        if self._turn_is_due() and not await self._metadata.write(fsck.inject, now=now):
-            log.info("no check runs any more")
-            await self._view.refresh()
+        if self._running and self._errands.take_turn(pause=TURN):
+            going_on = await self._metadata.write(fsck.inject, now=now)
+            if not going_on:
+                log.info("no check runs any more")
+                await self._view.refresh()
         held = await self._errands.claim(BATCH * min(limit, AHEAD), now=now)
         return [held[start : start + BATCH] for start in range(0, len(held), BATCH)]
-
-    def _turn_is_due(self) -> bool:
-        """Whether a check runs, and it is time to ask for a turn; if so it will be again somewhat later."""
-        now = self._metadata.clock.guess()
-        if not self._running or not self._errands.turn_is_due(now=now, pause=TURN):
-            return False
-        self._errands.next_turn = now + TURN
-        return True
 
     @property
     def _running(self) -> bool:

@@ -24,7 +24,7 @@ class Rebalance(Moves):
         """See Worker. While a run is on, the next moves are queued before."""
         now = await self._metadata.clock.seconds()
         cluster = self._view.current
-        if self._turn_is_due():
+        if self._is_on and self._errands.take_turn(pause=TURN):
             going_on = await self._metadata.write(rebalance.inject, cluster, self._rng, now=now)
             if not going_on:
                 log.info("no rebalance is on any more")
@@ -38,11 +38,3 @@ class Rebalance(Moves):
     @property
     def _is_on(self) -> bool:
         return bool(self._view.current.settings.get("rebal_host"))
-
-    def _turn_is_due(self) -> bool:
-        """Whether a run is on, and it is time to ask for a turn; if so it will be again somewhat later."""
-        now = self._metadata.clock.guess()
-        if not self._is_on or not self._errands.turn_is_due(now=now, pause=TURN):
-            return False
-        self._errands.next_turn = now + TURN
-        return True
