@@ -21,8 +21,8 @@ from tawara.model import fid as fids
 from tawara.model.cluster import HashType, HostState, Observation, Observed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
-from tawara.node.paths import IDENTITY
 from tawara.node.server import StorageNode
+from tests.acceptance.node_room import housekeeping
 from tests.contract.empty_database import sqlite_with_tables
 
 SECRET = "the secret of the test"
@@ -122,7 +122,7 @@ class House:
             (devid, path.name)
             for devid in range(1, HOSTS + 1)
             for path in self.disk(devid).rglob("*")
-            if path.is_file() and path.name not in ("usage", "health", IDENTITY)
+            if path.is_file() and not housekeeping(path)
         ]
 
     async def stop_node(self, devid: int) -> None:

@@ -108,9 +108,13 @@ def put(path: str, body: bytes, *headers: str) -> bytes:
 
 def files(root: Path) -> set[str]:
     """Every file below `root`, but those of the node itself, as paths from there."""
-    own = ("usage", "health", IDENTITY)
-    found = {each.relative_to(root) for each in root.rglob("*") if not each.is_dir()}
-    return {str(each) for each in found if each.name not in own and each.parts[0] != RECORDS}
+    found = {each.relative_to(root) for each in root.rglob("*") if not each.is_dir() and not housekeeping(each)}
+    return {str(each) for each in found if each.parts[0] != RECORDS}
+
+
+def housekeeping(path: Path) -> bool:
+    """Whether a file on a device is one that its node writes now and then, or is about to be: `usage.4711`."""
+    return path.name == IDENTITY or path.name.partition(".")[0] in ("usage", "health")
 
 
 def resident(pid: int) -> int:
