@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
 from typing import Any
 
 
@@ -17,7 +16,7 @@ class Background:
 
     @property
     def started(self) -> bool:
-        """Whether there has been a start."""
+        """Whether it was started, and not stopped."""
         return self._task is not None
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -25,14 +24,16 @@ class Background:
         self._task = asyncio.create_task(work, name=self._name)
 
     async def stop(self) -> None:
-        """Cancel the work and wait until it has cleaned up; nothing where it was not started, or is over.
+        """Cancel the work and wait until it has cleaned up; nothing where it was not started, or is stopped already.
 
-        Raises what the work failed of, for nobody else would hear of it.
+        Raises what the work failed of, once, for nobody else would hear of it.
         """
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:

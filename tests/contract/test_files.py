@@ -58,7 +58,10 @@ async def test_fids_are_never_given_twice(metadata: Metadata) -> None:
 
 
 async def test_a_fid_that_is_asked_for(metadata: Metadata) -> None:
-    """A free fid can be asked for; counting goes on beyond it. One in use, or behind those in use, is refused."""
+    """A free fid can be asked for; counting goes on beyond it.
+
+    One in use, one behind those in use, and one that is still being deleted, are refused.
+    """
     first = await store(metadata, b"a")
     wanted = first + 5000
     assert await upload(metadata, b"b", fid=wanted) == wanted
@@ -68,6 +71,10 @@ async def test_a_fid_that_is_asked_for(metadata: Metadata) -> None:
     following = [await upload(metadata, b"d") for _ in range(3)]
     assert following == sorted(set(following))
     assert following[0] > wanted
+    deleted = await store(metadata, b"e")
+    await metadata.write(files.delete, 1, b"e", now=1)
+    with pytest.raises(FidInUse):
+        await upload(metadata, b"f", fid=deleted)
 
 
 async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:

@@ -51,8 +51,36 @@ async def test_work_that_is_done_by_itself_can_be_stopped() -> None:
     await background.stop()
 
 
+async def test_who_stops_may_be_cancelled() -> None:
+    """Whoever waits for the end can be cancelled, and learns of that; the work goes on to clean up."""
+    began, may_end, said = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            said.append("cleaning up")
+            await may_end.wait()
+            said.append("over")
+
+    background = Background("a test")
+    background.start(work())
+    await began.wait()
+    stopping = asyncio.create_task(background.stop())
+    while not said:
+        await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    may_end.set()
+    while len(said) < 2:
+        await asyncio.sleep(0)
+    assert said == ["cleaning up", "over"]
+
+
 async def test_what_the_work_failed_of_comes_out_when_it_is_stopped() -> None:
-    """An error that ended the work is not lost."""
+    """An error that ended the work is not lost, and keeps nobody from stopping the rest."""
     failing = asyncio.Event()
 
     async def work() -> None:
@@ -64,6 +92,7 @@ async def test_what_the_work_failed_of_comes_out_when_it_is_stopped() -> None:
     await failing.wait()
     with pytest.raises(LookupError, match="nothing there"):
         await background.stop()
+    await background.stop()
 
 
 async def test_tasks_end_together_whatever_one_of_them_fails_of() -> None:

@@ -1,6 +1,7 @@
 """Noticing that a machine was switched off, or its cable pulled, while a connection to it is open.
 
-A machine that is only slow acknowledges what it gets, however long its answer takes, and is waited for.
+A machine that is only slow to answer acknowledges what it got, and is waited for. One that takes nothing of what is
+sent, though it is there, is left as well, by Linux's reckoning after some twenty seconds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import socket
 from typing import Final
 
 _OPTIONS: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 1, "TCP_USER_TIMEOUT": 10_000}
-"""Seconds, seconds, and milliseconds after which a connection ends whose other side acknowledges nothing (tcp(7))."""
+"""Seconds, seconds, and milliseconds without a sign of the other side, or without its taking anything (tcp(7))."""
 
 
 def notice(connection: socket.socket) -> None:

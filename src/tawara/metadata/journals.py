@@ -264,11 +264,19 @@ async def sweep(tx: Transaction, devid: int, *, after: int, limit: int) -> tuple
 
 
 async def _doomed(tx: Transaction, fids: Sequence[int]) -> set[int]:
-    """Those whose bytes wait to be deleted; a mogilefsd beside us has others on a device a moment before their name."""
+    """Those that had a name, and whose bytes wait to be deleted.
+
+    A mogilefsd beside us has others on a device, even queued for deletion (an upload that it gives up while it is being
+    closed), whose name is still to come. `tawara_file` has what was stored by us, until its deletion ends.
+    """
     if not fids:
         return set()
     values = rounded(fids)
-    return {row[0] for row in await tx.rows(f"SELECT fid FROM file_to_delete2 WHERE fid IN ({marks(values)})", *values)}
+    rows = await tx.rows(
+        f"SELECT d.fid FROM file_to_delete2 d JOIN tawara_file t ON t.fid = d.fid WHERE d.fid IN ({marks(values)})",
+        *values,
+    )
+    return {row[0] for row in rows}
 
 
 async def _next_version(tx: Transaction) -> int:

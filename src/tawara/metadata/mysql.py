@@ -320,7 +320,7 @@ def _arguments(url: str, password: str | None, pace: Pace) -> dict[str, Any]:
 
 async def _connect(arguments: dict[str, Any], pace: Pace, dialect: Dialect) -> MysqlLink:
     try:
-        # No task of its own, as `wait_for` would make: whoever is cancelled must not leave one that still connects.
+        # One limit for connecting and furnishing; asyncmy itself closes what is cut off while it connects.
         async with asyncio.timeout(pace.connect):
             link = MysqlLink(await asyncmy.connect(**arguments), dialect)
             try:

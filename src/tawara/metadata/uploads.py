@@ -96,8 +96,9 @@ async def count_beyond(tx: Transaction, fid: int) -> None:
 
 
 async def _greatest_fid(tx: Transaction) -> int:
-    row = await tx.row("SELECT MAX(fid) FROM file")
-    return (row[0] if row else None) or 0
+    """Of those that have, or had and are still being deleted, a name."""
+    rows = [await tx.row(f"SELECT MAX(fid) FROM {table}") for table in ("file", "file_to_delete2")]
+    return max((row[0] if row else None) or 0 for row in rows)
 
 
 async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:

@@ -204,6 +204,7 @@ class Copier:
             except DestinationFailed as failure:
                 job.failed.add(devid)
                 job.doubt(devid, failure)
+                failure.nothing_sent = failure.nothing_sent and error is None  # another source may have broken off
                 raise
         raise error or SourceFailed("No replica can be read now")
 
@@ -214,7 +215,9 @@ class Copier:
         if source is None:
             raise SourceFailed("The device is gone")
         if destination is None:
-            raise DestinationFailed("The device is gone")
+            gone = DestinationFailed("The device is gone")
+            gone.nothing_sent = True
+            raise gone
 
         async def attempt() -> Checksum | None:
             return await copy(
@@ -296,7 +299,8 @@ class Copier:
 
     async def _forgo(self, fid: int, devid: int) -> None:
         """Give a place up to which nothing was sent: it may be tried again at once."""
-        await self._metadata.write(replicas.end_announcement, self._announced.pop((fid, devid)))
+        await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
+        self._announced.pop((fid, devid), None)
 
     # --- doing without ------------------------------------------------------------------------------------------------
 

@@ -106,6 +106,7 @@ class Workers:
         self._copier = Replicate(metadata, view, nodes, **copying)
         self._add_what_changes_bytes(nodes, bells, copying)
         self._add_what_changes_rows(nodes, bells)
+        assert self._runners, f"there is no worker {options.only!r}"
         self._pace = PaceKeeper(metadata, self._progress)
         self._listener = None if alone else Listener(metadata, bells)
 

@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
-from tawara.gateway.streaming import tee
-from tawara.model.errors import NodeUnreachable
+from tawara.client.nodes import NodeClient
+from tawara.gateway.streaming import read_somewhere, tee
+from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.wire.ranges import Span
+
+
+class Half:
+    """A storage node whose files break off after five of ten bytes."""
+
+    length = 10
+
+    @asynccontextmanager
+    async def get(self, url: str, *, byte_range: tuple[int, int] | None = None) -> AsyncIterator[Half]:
+        if byte_range is not None:
+            raise NodeUnreachable
+        yield self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"12345"
+        raise NodeUnreachable
+
+
+async def test_a_body_that_nobody_can_end() -> None:
+    """When no replica is left in the middle of a body that says so, not an end of the body."""
+    got = b""
+    with pytest.raises(NoSource):
+        async for piece in read_somewhere(cast(NodeClient, Half()), ["a", "b"], Span(0, 10), 10, patience=5):
+            got += piece
+    assert got == b"12345"
 
 
 async def body(count: int = 100) -> AsyncIterator[bytes]:

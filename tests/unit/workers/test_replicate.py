@@ -15,7 +15,7 @@ from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.errors import NodeUnreachable
 from tawara.model.limits import END_OF_TIME
 from tawara.node.server import StorageNode
-from tawara.workers.copying import SMALL, SourceFailed, copy
+from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy
 from tawara.workers.hasten import Hasten
 from tawara.workers.replicate import Replicate
 from tawara.workers.service import Workers
@@ -312,6 +312,29 @@ async def test_another_workers_copy_at_the_same_place_is_not_withdrawn(
         await slow.work(item)
         assert home.on_disk() == {fid: {1, 2}}
         assert await home.devids(fid) == {1, 2}
+
+
+async def test_half_a_copy_of_another_source_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one source broke off in the midst, a place is held, though with the next source nobody was met there."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        classid = await home.new_class("three", 3, "MultipleHosts()")
+        fid = await home.store(b"key", SMALL_FILE, 1, 2, classid=classid)
+        tried = 0
+
+        async def break_off_then_meet_nobody(*_: object, **__: object) -> None:
+            nonlocal tried
+            tried += 1
+            if tried == 1:
+                raise SourceFailed("broke off")
+            failure = DestinationFailed("refused")
+            failure.nothing_sent = True
+            raise failure
+
+        monkeypatch.setattr("tawara.workers.copier.copy", break_off_then_meet_nobody)
+        await do_all(home)
+        assert tried == 2
+        now = int(time.time())
+        assert not await home.metadata.write(replicas.announce_copy, fid, 3, now=now)
 
 
 async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

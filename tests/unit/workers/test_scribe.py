@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tawara.client import journals as reading
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, journals, replicas
+from tawara.metadata import files, journals, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.charter import charter_of
 from tawara.model.names import Evidence
@@ -112,7 +112,7 @@ async def test_it_takes_few_files(tmp_path: Path) -> None:
 async def test_what_waits_to_be_deleted_stays_known(tmp_path: Path) -> None:
     """A new round, too, tells of deleted files whose bytes are still there, so that they are not bytes without a name.
 
-    What another tracker puts down as stored before it gives it its name is not told as gone: that would be for ever.
+    What mogilefsd is about to name, even if it is about to give it up, is not told as gone: that would be for ever.
     """
     async with house(tmp_path, {"h1": [1]}) as home:
         scribe = Scribe(home.metadata, home.view, home.nodes, segment=1500, spare=0)
@@ -134,8 +134,10 @@ async def test_what_waits_to_be_deleted_stays_known(tmp_path: Path) -> None:
 
 
 async def _take_name(tx: Transaction, fid: int) -> None:
-    """Have a fid as mogilefsd has it in the midst of `create_close`: on a device, and not yet a file."""
-    await tx.run("DELETE FROM file WHERE fid = ?", fid)
+    """Have a fid as mogilefsd has one that is closed while it expires: on a device, to be deleted, not yet a file."""
+    for table in ("file", "tawara_file"):
+        await tx.run(f"DELETE FROM {table} WHERE fid = ?", fid)
+    await queues.enqueue_deletion(tx, fid, 0)
 
 
 async def test_another_worker_goes_on(tmp_path: Path) -> None:
