@@ -14,7 +14,7 @@ from tawara.client.care_answers import DrainStatus
 from tawara.model import errors
 from tawara.model.drain import Emptying, seconds_left
 from tawara.model.errors import Exit
-from tawara.model.spans import span
+from tawara.model.spans import roughly
 
 _LOOK_AGAIN = 0.5
 
@@ -98,5 +98,5 @@ def _standing(each: DrainStatus) -> str:
         parts.append(f"{each.uploads} uploads under way may still go there")
     left = seconds_left(Emptying(began=each.began, files=each.files), left=each.left, now=each.current_time)
     if left and each.waiting:
-        parts.append(f"about {span(left)}")
+        parts.append(roughly(left))
     return f"dev{each.devid} is being emptied: {', '.join(parts)}."

@@ -19,7 +19,7 @@ from tawara.model.errors import Exit
 from tawara.model.pace import COPIED
 from tawara.model.safety import Tally
 from tawara.model.simulation import Outcome, lose
-from tawara.model.spans import counted, listed, span
+from tawara.model.spans import counted, listed, roughly
 
 
 async def simulate(
@@ -226,11 +226,12 @@ def _repair(outcome: Outcome, speed: Speed) -> list[str]:
     seconds = outcome.seconds(speed.files, speed.bytes)
     if seconds is None:
         return ["How long the repair takes is not known yet: give --rate or --byte-rate"]
-    rates = [f"{speed.files:,.0f} copies"] if speed.files else []
+    files = speed.files or 0.0
+    rates = [counted(round(files), "copy") if files >= 1 else f"{files:.2g} copies"] if files else []
     rates += [output.human_size(round(speed.bytes))] if speed.bytes else []
     source = ", which the workers have shown of late" if speed.shown else ""
     said = [
-        f"The repair would take about {span(seconds)}, at {' or '.join(rates)} a second{source}:"
+        f"The repair would take {roughly(seconds)}, at {' or '.join(rates)} a second{source}:"
         f" {counted(outcome.copies, 'copy')}, {output.human_size(outcome.bytes)}"
     ]
     if speed.shown and speed.files and speed.bytes:

@@ -14,6 +14,11 @@ def span(seconds: float) -> str:
     raise AssertionError
 
 
+def roughly(seconds: float) -> str:
+    """`about 3 days`, `less than a second`: of an estimate."""
+    return f"about {span(seconds)}" if seconds >= 1 else "less than a second"
+
+
 def when(moment: float, now: float) -> str:
     """`in 3 minutes`, `now`, `2 hours ago`."""
     if abs(moment - now) < 1:

@@ -23,7 +23,7 @@ def outcome(copies: int, size: int) -> Outcome:
         (Speed(bytes=1e6), "The repair would take about 1 minute, at 1.0 MB a second: 100 copies, 60.0 MB"),
         (
             Speed(files=1, bytes=1e6, shown=True),
-            "The repair would take about 1 minute, at 1 copies or 1.0 MB a second, which the workers have shown of"
+            "The repair would take about 1 minute, at 1 copy or 1.0 MB a second, which the workers have shown of"
             " late: 60 copies, 60.0 MB",
         ),
     ],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.spans import counted, listed, span, when
+from tawara.model.spans import counted, listed, roughly, span, when
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,11 @@ def test_a_span_is_never_far_off(seconds: float) -> None:
     number, unit = span(seconds).split()
     size = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[unit.removesuffix("s")]
     assert abs(int(number.replace(",", "")) * size - seconds) <= max(0.5, seconds / 4)
+
+
+def test_an_estimate() -> None:
+    """What is over before anyone has read it is not said to take no time."""
+    assert (roughly(90), roughly(1), roughly(0.2)) == ("about 90 seconds", "about 1 second", "less than a second")
 
 
 def test_when_and_how_many() -> None:
