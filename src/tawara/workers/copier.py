@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict, Unpack
 
@@ -122,6 +122,15 @@ class Copier:
         self._announced[fid, devid] = Announcement(fid, devid, now + lease)
         return True
 
+    @contextmanager
+    def _held_only_while_known(self, fid: int, devid: int) -> Iterator[None]:
+        """Let the lease of a place end when the database did not say what became of it: renewed, it would never."""
+        try:
+            yield
+        except Exception:
+            self._announced.pop((fid, devid), None)
+            raise
+
     async def _still_holds(self, fid: int, devid: int) -> bool:
         """Whether the place is ours for long enough to delete what lies there.
 
@@ -171,17 +180,18 @@ class Copier:
             job.failed.add(devid)
             job.in_the_way = True
             return False
-        try:
-            checksum = await self._transfer(job, devid)
-        except SourceFailed as error:
-            log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-            await self._withdraw(fid, devid)
-            return False
-        except DestinationFailed as error:
-            log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-            await (self._forgo(fid, devid) if error.nothing_sent else self._withdraw(fid, devid, late=True))
-            return False
-        return await self._record(job, devid, checksum)
+        with self._held_only_while_known(fid, devid):
+            try:
+                checksum = await self._transfer(job, devid)
+            except SourceFailed as error:
+                log.warning("copy failed", fid=fid, device=devid, reason=str(error))
+                await self._withdraw(fid, devid)
+                return False
+            except DestinationFailed as error:
+                log.warning("copy failed", fid=fid, device=devid, reason=str(error))
+                await (self._forgo(fid, devid) if error.nothing_sent else self._withdraw(fid, devid, late=True))
+                return False
+            return await self._record(job, devid, checksum)
 
     async def _transfer(self, job: Job, devid: int) -> Checksum | None:
         """Copy from the best source that works, as `_try_sources`; only so many large files at once."""
@@ -331,7 +341,8 @@ class Copier:
             self._announced[fid, devid] = Announcement(fid, devid, now + self.lease)
             job.on.discard(devid)
             job.failed.add(devid)
-            await self._withdraw(fid, devid)
+            with self._held_only_while_known(fid, devid):
+                await self._withdraw(fid, devid)
         return retired
 
     async def _is_there(self, file: StoredFile, devid: int) -> bool:

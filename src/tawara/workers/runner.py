@@ -175,22 +175,25 @@ class Runner(Generic[Item]):
     async def _keep_taking(self) -> None:
         errors_in_a_row = 0
         while True:
-            limit = self._appetite()
             try:
-                items = await self._worker.take(limit)
-                for item in items:
-                    self._held[id(item)] = item
-                due = None if len(items) >= limit else await self._worker.next_due()
+                await self._take_some()
+                errors_in_a_row = 0
             except Exception as error:
                 errors_in_a_row += 1
                 self._complain("cannot look for work", error)
                 await asyncio.sleep(backoff.after_errors(errors_in_a_row, self._rng))
-                continue
-            errors_in_a_row = 0
-            for item in items:
-                await self._queue.put(item)
-            if len(items) < limit:
-                await self._sleep(due)
+
+    async def _take_some(self) -> None:
+        """Claim what is due and hand it on; where there is no more, sleep."""
+        limit = self._appetite()
+        items = await self._worker.take(limit)
+        for item in items:
+            self._held[id(item)] = item
+        # Before anything that may fail: what is held is renewed, so that nobody else would ever take it.
+        for item in items:
+            await self._queue.put(item)
+        if len(items) < limit:
+            await self._sleep(await self._worker.next_due())
 
     def _appetite(self) -> int:
         """How many units to claim at once: what is done in about a second, by the pace of late."""

@@ -10,7 +10,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tawara.metadata import traces
 from tawara.metadata.contract import Transaction
+from tawara.model.explanation import Work
 from tawara.model.limits import END_OF_TIME
 from tests.probe.cluster.load import Load
 from tests.probe.cluster.machines import COPIES, Machines
@@ -110,6 +112,23 @@ def orphans(found: Survey) -> list[str]:
 def unfinished(found: Survey) -> list[str]:
     """Work that still waits."""
     return [f"{count} in {table}" for table, count in found.waiting.items() if count]
+
+
+async def put_off(machines: Machines) -> list[str]:
+    """Some of the work that waits, with when it is tried again and why it was put off."""
+
+    async def ask(tx: Transaction) -> list[str]:
+        found = []
+        for table, work in (("file_to_replicate", Work.REPLICATE), ("file_to_delete2", Work.DELETE)):
+            rows = await tx.rows(f"SELECT fid, nexttry, failcount FROM {table} ORDER BY nexttry DESC LIMIT 5")
+            for fid, nexttry, failcount in rows:
+                failure = (await traces.failures_of(tx, fid)).get(work)
+                why = f"{failure.reason}, {time.time() - failure.at:.0f} s ago" if failure else "no reason is known"
+                found.append(f"{table}: fid {fid} in {nexttry - time.time():.0f} s after {failcount} failures: {why}")
+        settings = await tx.rows("SELECT field, value FROM server_settings WHERE field LIKE 'tawara_%'")
+        return found + [f"{field} = {value}" for field, value in settings]
+
+    return await machines.rows.read(ask)
 
 
 def short(machines: Machines, found: Survey, upto: int, classes: dict[int, int]) -> set[str]:

@@ -122,7 +122,7 @@ async def _until_settled(scene: Scene, healed_at: float) -> tuple[float | None, 
         if not left:
             return time.monotonic() - healed_at, []
         if time.monotonic() > end:
-            return None, left
+            return None, left + await audit.put_off(scene.machines)
         await asyncio.sleep(0.5)
 
 

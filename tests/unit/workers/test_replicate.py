@@ -11,8 +11,9 @@ import pytest
 
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, replicas
+from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Checksum, DeviceState, HashType
-from tawara.model.errors import NodeUnreachable
+from tawara.model.errors import Db, NodeUnreachable
 from tawara.model.limits import END_OF_TIME
 from tawara.node.server import StorageNode
 from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy
@@ -335,6 +336,28 @@ async def test_half_a_copy_of_another_source_may_come_late(tmp_path: Path, monke
         assert tried == 2
         now = int(time.time())
         assert not await home.metadata.write(replicas.announce_copy, fid, 3, now=now)
+
+
+async def test_a_place_is_not_held_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database went while a copy was recorded, its place is not renewed with others, and so is swept."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        await home.store(b"key", SMALL_FILE, 1)
+
+        async def lost(*_: object, **__: object) -> None:
+            raise Db
+
+        async def leases(tx: Transaction) -> list[tuple[object, ...]]:
+            return await tx.rows("SELECT fid, devid, lease FROM tawara_copy")
+
+        monkeypatch.setattr("tawara.workers.copier._record", lost)
+        replicate = worker(home)
+        (item,) = await replicate.take(1)
+        with pytest.raises(Db):
+            await replicate.work(item)
+        held = await home.metadata.read(leases)
+        assert len(held) == 1
+        await replicate.renew([item])
+        assert await home.metadata.read(leases) == held
 
 
 async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

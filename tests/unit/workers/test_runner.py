@@ -29,6 +29,7 @@ class Pile:
         self.most_at_once = 0
         self.now = 0
         self.broken = 0
+        self.unknown = 0
         self.later: float | None = None
         self.hold: asyncio.Event | None = None
 
@@ -55,6 +56,9 @@ class Pile:
             self.now -= 1
 
     async def next_due(self) -> float | None:
+        if self.unknown:
+            self.unknown -= 1
+            raise Db
         return None
 
     async def renew(self, items: Sequence[int]) -> None:
@@ -74,6 +78,17 @@ async def test_works_off_everything_so_many_at_once() -> None:
     assert sorted(pile.done) == list(range(1000))
     assert pile.most_at_once == 7
     assert runner.status.done == 1000
+
+
+async def test_what_was_claimed_is_done_though_more_cannot_be_asked_for() -> None:
+    """The database goes when a batch has just been claimed: it is worked on, and not held for ever."""
+    pile = Pile(1, 2, 3)
+    pile.unknown = 1
+    runner = Runner(pile, concurrency=7, patience=60)
+    runner.start()
+    await eventually(lambda: len(pile.done) == 3)
+    await runner.stop()
+    assert pile.given_back == []
 
 
 async def test_wakes_by_its_bell() -> None:
