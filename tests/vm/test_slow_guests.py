@@ -24,7 +24,7 @@ size = "6G"
 """
 
 OLD = """
-fqdn = "old.example"
+fqdn = "generic.example"
 base = "classic"
 memory = "128M"
 
@@ -65,12 +65,12 @@ def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop:
 
 def test_a_guest_from_before_virtio_is_reachable(host: Machine, workshop: Workshop) -> None:
     """With IDE and e1000 only, on the generic kernel without virtio, the guest installs, boots and lets us in."""
-    workshop.build("old", OLD)
-    install(host, "old")
-    modules = ssh(host, "old", "cat /proc/modules")
+    workshop.build("generic", OLD)
+    install(host, "generic")
+    modules = ssh(host, "generic", "cat /proc/modules")
     assert "virtio" not in modules
     assert "e1000" in modules
-    assert "sda" in ssh(host, "old", "cat /proc/partitions")
-    xml = host.run("virsh", "dumpxml", "old").stdout
+    assert "sda" in ssh(host, "generic", "cat /proc/partitions")
+    xml = host.run("virsh", "dumpxml", "generic").stdout
     assert "bus='ide'" in xml
-    host.run("apt-get", "-y", "-q", "purge", "tawara-guest-old")
+    host.run("apt-get", "-y", "-q", "purge", "tawara-guest-generic")
