@@ -1,4 +1,4 @@
-"""The storage node's HTTP, in literal bytes (reference: sections 8.5 and 18.1)."""
+"""The storage node's HTTP, in literal bytes (docs/mogilefs.md 8.5 and 18.1)."""
 
 from __future__ import annotations
 

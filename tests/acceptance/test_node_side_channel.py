@@ -1,4 +1,4 @@
-"""The side channel in literal bytes (reference: section 18.3)."""
+"""The side channel in literal bytes (docs/mogilefs.md 18.3)."""
 
 from __future__ import annotations
 

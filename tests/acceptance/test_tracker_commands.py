@@ -106,7 +106,7 @@ OUTCOMES = {
     "tawara_remove_setting": "OK bad_params not_writable",
     "tawara_explain": "OK no_domain unreg_domain no_key",
 }
-"""Command -> the outcomes that it can have (reference: sections 3 to 5, and what we add)."""
+"""Command -> the outcomes that it can have (docs/mogilefs.md 3 to 5, and what we add)."""
 
 
 async def _statement(tx: Transaction, sql: str, *values: object) -> None:

@@ -1,4 +1,4 @@
-"""The admin commands with each of their outcomes, as transcripts (reference: section 4); see test_tracker_commands."""
+"""The admin commands with each of their outcomes, as transcripts (docs/mogilefs.md 4); see test_tracker_commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening and closing uploads, with each outcome, as transcripts (reference: section 3); see test_tracker_commands."""
+"""Opening and closing uploads, with each outcome, as transcripts (docs/mogilefs.md 3); see test_tracker_commands."""
 
 from __future__ import annotations
 

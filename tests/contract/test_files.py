@@ -208,7 +208,7 @@ async def test_discard(metadata: Metadata) -> None:
 
 
 async def test_discarding_a_row_left_by_mogilefs_keeps_the_file(metadata: Metadata) -> None:
-    """An upload row whose fid is a file is only forgotten (11.2)."""
+    """An upload row whose fid is a file is only forgotten (docs/mogilefs.md 11.2)."""
     fid = await store(metadata, b"k")
     await metadata.write(_leave_upload, fid, b"k")
     await metadata.write(files.discard_upload, fid, now=5)

@@ -116,7 +116,8 @@ async def test_a_dead_device_is_emptied_in_passes(metadata: Metadata) -> None:
 
 
 async def test_a_dead_device_is_emptied_as_slowly_as_wanted(metadata: Metadata) -> None:
-    """The settings say how many replicas of it are queued at a time, and how long the queue may get (11.3)."""
+    """The settings say how many replicas of it are queued at a time, and how long the queue may get
+    (docs/mogilefs.md 11.3)."""
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
     await metadata.write(cluster.create_device, 2, hostid)
     for n in range(6):

@@ -1,4 +1,4 @@
-"""What mogilefsd 2.73 does to its database, in its own statements (reference: sections 15 to 17): a test double.
+"""What mogilefsd 2.73 does to its database, in its own statements (docs/mogilefs.md 15 to 17): a test double.
 
 Look-ups and the steps of storing a file, the claims of its job master, and its locks as each engine has them. Keys are
 the bytes that its clients see.

@@ -1,4 +1,4 @@
-"""The verbs by which a cluster is run: domains, classes, hosts, devices, settings (reference: section 4)."""
+"""The verbs by which a cluster is run: domains, classes, hosts, devices, settings (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What trackers answer of files and the cluster, as values. Pure: reply in, frozen values out (sections 3 and 4)."""
+"""What trackers answer of files and the cluster, as values. Pure: reply in, frozen values out
+(docs/mogilefs.md 3 and 4)."""
 
 from __future__ import annotations
 

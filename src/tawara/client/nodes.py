@@ -2,7 +2,7 @@
 
 Foreign exceptions end here: what a caller sees is `NodeUnreachable` (the node did not answer, or not as a storage node
 does), `NoSource` (it answered that the file is not there), or an error of the caller's own body, unchanged.
-Source: reference, sections 8.5 and 18.
+docs/mogilefs.md 8.5 and 18.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Typ
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a device's usage file says (reference: section 18.2), in KiB."""
+    """What a device's usage file says (docs/mogilefs.md 18.2), in KiB."""
 
     total_kib: int
     used_kib: int
@@ -53,7 +53,8 @@ class Usage:
 
     @classmethod
     def parse(cls, text: bytes) -> Usage | None:
-        """Read `name: value` lines; None unless both `total` and `used` are there and not zero (section 8.5)."""
+        """Read `name: value` lines; None unless both `total` and `used` are there and not zero
+        (docs/mogilefs.md 8.5)."""
         pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
         values = {name.strip(): value.strip() for name, _, value in pairs}
         total, used = (int(value) if (value := values.get(name, "")).isdecimal() else 0 for name in ("total", "used"))
@@ -152,7 +153,7 @@ class NodeClient:
     async def make_directory(self, url: str) -> bool:
         """MKCOL: whether the directory is there now; False if the node does not do that (400, 405, 501).
 
-        Nodes that refuse make the directories of a PUT by themselves (reference: section 18.1). Raises NodeUnreachable.
+        Nodes that refuse make the directories of a PUT by themselves (docs/mogilefs.md 18.1). Raises NodeUnreachable.
         """
         async with self._request("MKCOL", url) as answer:
             if answer.status == 405:  # RFC 4918, section 9.3.1: it exists already
@@ -282,7 +283,8 @@ class NodeClient:
                     place.host or "", side_channel_port, place.raw_path, hashtype, reason, self._connect_timeout
                 )
             except errors.NodeUnreachable:
-                pass  # a node need not have a side channel (section 18.3); whether it is there, the GET will tell
+                # a node need not have a side channel (docs/mogilefs.md 18.3); whether it is there, the GET will tell
+                pass
         hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
         try:
             async with self.get(url) as download:

@@ -1,4 +1,4 @@
-"""The words of a tracker's reply: text, numbers, and what it has several of (reference: sections 3 and 4)."""
+"""The words of a tracker's reply: text, numbers, and what it has several of (docs/mogilefs.md 3 and 4)."""
 
 from __future__ import annotations
 

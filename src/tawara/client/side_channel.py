@@ -1,4 +1,4 @@
-"""Asking a storage node's side channel: one connection for each question (reference: section 18.3)."""
+"""Asking a storage node's side channel: one connection for each question (docs/mogilefs.md 18.3)."""
 
 from __future__ import annotations
 

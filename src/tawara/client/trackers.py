@@ -170,7 +170,7 @@ class Trackers:
             raise errors.TrackerUnreachable(f"The answer to {command} is not a tracker's") from error
 
     async def manage(self, address: tuple[str, int], command: str) -> list[str]:
-        """The lines of a management command (`!version`, `!stats`) of one tracker (reference: section 6).
+        """The lines of a management command (`!version`, `!stats`) of one tracker (docs/mogilefs.md 6).
 
         Raises TrackerUnreachable.
         """

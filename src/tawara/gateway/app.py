@@ -383,7 +383,7 @@ def _to_nginx(answer: reading.Answer, replicas: list[Replica]) -> web.Response:
 
 
 def _reproxied(stored: StoredFile, urls: list[str]) -> web.Response:
-    """Perlbal's way (reference: section 22): the front end fetches the first URL that gives it the right size."""
+    """Perlbal's way (docs/mogilefs.md 22): the front end fetches the first URL that gives it the right size."""
     if not urls:
         raise NoSource
     headers = {

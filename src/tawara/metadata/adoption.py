@@ -2,7 +2,7 @@
 
 Adopting adds the `tawara_` tables and some settings of that prefix, nothing else; widening columns is asked for apart.
 What was widened, and from what, is remembered in the settings, so that `leave` can make the schema what it was.
-Each coroutine function is one transaction; times are unix seconds. Reference: section 17.
+Each coroutine function is one transaction; times are unix seconds. docs/mogilefs.md 17.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a database says of its own tables, and how columns that MogileFS made narrow are widened, and narrowed again.
 
 Widened is only what mogilefsd reads all the same. SQLite heeds no lengths, so there is nothing to widen.
-Reference: section 17.
+docs/mogilefs.md 17.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything that the database says about one fid, for people who look for a mistake (reference: file_debug).
+"""Everything that the database says about one fid, for people who look for a mistake (docs/mogilefs.md 3, file_debug).
 
 Each function is one transaction; see `contract`.
 """

@@ -1,4 +1,5 @@
-"""The lock by which mogilefsd keeps two from working on the replicas of one fid (`mgfs:fid:N:replicate`, section 16).
+"""The lock by which mogilefsd keeps two from working on the replicas of one fid: `mgfs:fid:N:replicate`
+(docs/mogilefs.md 16).
 
 Among ourselves leases and announced copies do that, and survive whoever took them. A mogilefsd on the same database
 honours our leases, for a lease is a `nexttry` to come (ours of 60 s are renewed, its own last 1000 s), but it knows

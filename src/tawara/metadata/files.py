@@ -283,7 +283,7 @@ async def renew_upload(tx: Transaction, fid: int, *, now: int) -> None:
 
 
 async def expire_uploads(tx: Transaction, *, before: int, now: int, limit: int = 50) -> int:
-    """Give up the uploads that were opened before `before`, at most `limit`; how many (11.2)."""
+    """Give up the uploads that were opened before `before`, at most `limit`; how many (docs/mogilefs.md 11.2)."""
     rows = await tx.rows(
         f"SELECT fid FROM tempfile WHERE createtime < ? ORDER BY createtime LIMIT ?{tx.dialect.skip_locked}",
         before,
@@ -353,7 +353,7 @@ async def rename(tx: Transaction, dmid: int, from_key: bytes, to_key: bytes) -> 
 async def set_class(tx: Transaction, dmid: int, key: bytes, classid: int) -> bool:
     """Move a file to another class and queue it for replication; False if it was there already.
 
-    Raises InvalidKey when there is no such key, NoDevices when it has no replica (reference: updateclass).
+    Raises InvalidKey when there is no such key, NoDevices when it has no replica (docs/mogilefs.md 3, updateclass).
     """
     fid = await _locked_fid(tx, dmid, key)
     if fid is None:

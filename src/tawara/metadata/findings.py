@@ -1,4 +1,4 @@
-"""What is in a database of MogileFS, and what one has to know of it before moving in (reference: section 17)."""
+"""What is in a database of MogileFS, and what one has to know of it before moving in (docs/mogilefs.md 17)."""
 
 from __future__ import annotations
 

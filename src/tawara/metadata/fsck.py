@@ -1,4 +1,4 @@
-"""The check of all files (fsck): how far it has got, its log, and what it writes down (reference: section 12).
+"""The check of all files (fsck): how far it has got, its log, and what it writes down (docs/mogilefs.md 12).
 
 The rows are MogileFS's, so that its trackers beside us show, stop and carry on a check as their own. Each function is
 one transaction; times are unix seconds.

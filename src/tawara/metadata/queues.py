@@ -3,7 +3,7 @@ and `file_to_queue` for checks and moves).
 
 A claim moves a row's `nexttry` to the end of the lease: if the worker dies, the row falls due by itself. Whoever
 finishes or postpones a row does so only while it still holds that lease, so that work which was queued again meanwhile
-is not forgotten. Reference: section 15. Each function is one transaction; times are unix seconds.
+is not forgotten. docs/mogilefs.md 15. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ async def next_replication(tx: Transaction) -> int | None:
 
 
 async def replicate_now(tx: Transaction, *, now: int) -> int:
-    """Make all postponed rows due; how many (reference: replicate_now)."""
+    """Make all postponed rows due; how many (docs/mogilefs.md 4, replicate_now)."""
     return await tx.run("UPDATE file_to_replicate SET nexttry = ? WHERE nexttry > ?", now, now)
 
 

@@ -1,4 +1,4 @@
-"""The rebalance: its policy, how far it has got, and the turns in which it queues moves (reference: section 13).
+"""The rebalance: its policy, how far it has got, and the turns in which it queues moves (docs/mogilefs.md 13).
 
 The rows are MogileFS's, so that its trackers beside us show it as their own. A source is in state `drain` while it is
 worked on, until its last move has ended; one that a person had drained before stays so. Each function is one

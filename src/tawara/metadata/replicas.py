@@ -127,7 +127,8 @@ async def retire_replica(
 
 
 async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int) -> int | None:
-    """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many (11.3).
+    """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many
+    (docs/mogilefs.md 11.3).
 
     The settings queue_rate_for_reaper and queue_size_for_reaper lower that; None when the queue is full enough.
     A deletion that waited for the device waits no longer.

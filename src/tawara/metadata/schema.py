@@ -1,7 +1,7 @@
 """The tables: MogileFS's schema 17 with its limits widened, and our own beside them (prefix `tawara_`).
 
 The only user of SQLAlchemy, and only for DDL in three dialects; imported when a database is made, not when it is used.
-Reference: section 17 of the protocol.
+docs/mogilefs.md 17.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What this process knows of the cluster: the rows as last read, with what its monitor observes.
 
-Decisions about files read the cluster only from here, as the original does (reference: section 1), so that a request
+Decisions about files read the cluster only from here, as the original does (docs/mogilefs.md 1), so that a request
 costs no query for hosts and devices. `Metadata` stays the truth; `refresh` brings the view up to it.
 """
 

@@ -1,4 +1,4 @@
-"""How long to leave alone what failed (reference: sections 10.6 and 11.1). All times are seconds."""
+"""How long to leave alone what failed (docs/mogilefs.md 10.6 and 11.1). All times are seconds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a cluster is made of (domains, classes, hosts, devices, settings) and what may be done to a device now.
 
 All values are frozen: a `Cluster` is a snapshot, of the rows in the database together with what this process has
-observed. The predicates are those of the reference, sections 8.1 to 8.4.
+observed. The predicates are those of docs/mogilefs.md 8.1 to 8.4.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ class Host:
     altmask: str | None = None
 
     def address_for(self, client_ip: str | None = None, *, alternative: bool = False) -> str:
-        """The address that a client should use: `altip` if asked for, or if the client is inside `altmask` (8.4)."""
+        """The address that a client should use: `altip` if asked for, or if the client is inside `altmask`
+        (docs/mogilefs.md 8.4)."""
         if not self.altip or not self.altmask:
             return self.ip
         try:
@@ -178,7 +179,7 @@ class Device:
 
     @property
     def percent_free(self) -> float:
-        """The free share, 0.0 to 1.0; 0.0 if the size is not known (9.1)."""
+        """The free share, 0.0 to 1.0; 0.0 if the size is not known (docs/mogilefs.md 9.1)."""
         if not self.mb_total or self.mb_used is None:
             return 0.0
         return max(0.0, 1.0 - self.mb_used / self.mb_total)
@@ -265,7 +266,7 @@ class Cluster:
         """The host that a device sits in."""
         return self.hosts.get(device.hostid)
 
-    # --- the predicates that everything uses (8.3) --------------------------------------------------------------------
+    # --- the predicates that everything uses (docs/mogilefs.md 8.3) ---------------------------------------------------
 
     def can_read_from(self, devid: int) -> bool:
         """Whether the people in charge allow reading from the device."""
@@ -316,7 +317,8 @@ class Cluster:
         )
 
     def is_lost(self, devid: int) -> bool:
-        """Whether what was on the device is gone for good: people declared it dead, or it is not known (8.1)."""
+        """Whether what was on the device is gone for good: people declared it dead, or it is not known
+        (docs/mogilefs.md 8.1)."""
         device = self.devices.get(devid)
         return device is None or device.state is DeviceState.DEAD
 
@@ -329,7 +331,7 @@ class Cluster:
         """Whether a copy there counts for the replication policy: any device that is neither lost nor presumed so."""
         return not self.is_lost(devid) and not self.is_presumed_dead(devid)
 
-    # --- addresses (8.4) ----------------------------------------------------------------------------------------------
+    # --- addresses (docs/mogilefs.md 8.4) -----------------------------------------------------------------------------
 
     def url(
         self, devid: int, fid: int, *, get: bool = False, client_ip: str | None = None, alternative: bool = False

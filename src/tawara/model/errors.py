@@ -2,7 +2,7 @@
 
 A class's docstring is its default message, for people. Each class maps once to a tracker code (`code`, derived from
 the class's name unless given), a text for the tracker's wire (`text`, where MogileFS sends other words than ours; of
-those that are `wordless` it sends the code twice; reference: section 7 of the protocol), an HTTP status, and a CLI exit
+those that are `wordless` it sends the code twice; docs/mogilefs.md 7), an HTTP status, and a CLI exit
 code; `hint` says what to do next.
 """
 

@@ -1,4 +1,4 @@
-"""Where a fid lies on a device: the path that trackers, nodes and MogileFS agree on (reference: section 8.4)."""
+"""Where a fid lies on a device: the path that trackers, nodes and MogileFS agree on (docs/mogilefs.md 8.4)."""
 
 from __future__ import annotations
 

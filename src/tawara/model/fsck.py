@@ -1,4 +1,4 @@
-"""What a check (fsck) of one file concludes from what is known and seen of it (reference: section 12).
+"""What a check (fsck) of one file concludes from what is known and seen of it (docs/mogilefs.md 12).
 
 The worker asks the storage nodes and acts; everything that is decided is decided here. Two rules stand above all: a row
 goes only because of what a storage node said or because its device is dead, never because nobody answered; and content

@@ -1,4 +1,4 @@
-"""mogilefsd.conf, read and put into our words: settings, the database, what has no match (reference: section 19)."""
+"""mogilefsd.conf, read and put into our words: settings, the database, what has no match (docs/mogilefs.md 19)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the monitor's looks at a device mean: which state follows from which answer (reference: section 8.5)."""
+"""What the monitor's looks at a device mean: which state follows from which answer (docs/mogilefs.md 8.5)."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ class Look:
 
 
 def is_watched(cluster: Cluster, device: Device) -> bool:
-    """Whether the monitor looks at the device at all: not if people have declared it, or its host, away (8.1)."""
+    """Whether the monitor looks at the device at all: not if people have declared it, or its host, away
+    (docs/mogilefs.md 8.1)."""
     return cluster.can_read_from(device.devid)
 
 
 def may_be_tested(cluster: Cluster, device: Device) -> bool:
-    """Whether a test file may be written to the device: if files on it may be deleted (8.5)."""
+    """Whether a test file may be written to the device: if files on it may be deleted (docs/mogilefs.md 8.5)."""
     return cluster.can_delete_from(device.devid)
 
 

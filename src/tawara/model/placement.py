@@ -1,4 +1,4 @@
-"""Which devices a new file goes to, and in which order a file's replicas are read (reference: section 9).
+"""Which devices a new file goes to, and in which order a file's replicas are read (docs/mogilefs.md 9).
 
 Everything here is decided from one `Cluster`; chance comes in as a `random.Random`.
 """
@@ -56,7 +56,7 @@ def spread_over_hosts(devices: Iterable[Device], count: int) -> list[Device]:
 def choose_destinations(
     cluster: Cluster, rng: Random, *, count: int = DESTINATIONS, size: int | None = None
 ) -> tuple[int, ...]:
-    """Up to `count` devices for a new file, the best first (9.1). Raises NoDevices.
+    """Up to `count` devices for a new file, the best first (docs/mogilefs.md 9.1). Raises NoDevices.
 
     With a `size` (bytes) only devices that have more than that free. Devices of unknown size are the last resort.
     """
@@ -90,7 +90,8 @@ class ReadOrder:
 
 
 def read_weight(cluster: Cluster, devid: int) -> float:
-    """How much a device should be read from: what its disk has time for if that is known, else its own weight (9.2)."""
+    """How much a device should be read from: what its disk has time for if that is known, else its own weight
+    (docs/mogilefs.md 9.2)."""
     seen = cluster.observed.get(devid)
     if seen is not None and seen.utilization is not None:
         return max(1.0, 102.0 - seen.utilization)

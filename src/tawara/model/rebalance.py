@@ -1,4 +1,4 @@
-"""Rebalancing: which devices are emptied into which, and how far a run has got (reference: section 13).
+"""Rebalancing: which devices are emptied into which, and how far a run has got (docs/mogilefs.md 13).
 
 A policy is what a person writes, blank-separated `key=value`; a state is what is left of a run between two turns, in
 the same form, so that trackers of MogileFS read it too. Both are frozen values; a turn takes a state and makes another.
@@ -47,7 +47,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a person wants moved; see section 13 for the keys."""
+    """What a person wants moved; see docs/mogilefs.md 13 for the keys."""
 
     from_hosts: frozenset[int] = frozenset()
     from_devices: frozenset[int] = frozenset()

@@ -1,4 +1,4 @@
-"""Which network zone a host is in, by the settings `network_zones` and `zone_NAME` (reference: section 10.4)."""
+"""Which network zone a host is in, by the settings `network_zones` and `zone_NAME` (docs/mogilefs.md 10.4)."""
 
 from __future__ import annotations
 

@@ -235,7 +235,8 @@ class Devices:
         self._make_way(target.device, target.names).close()
 
     def usage(self, device: str) -> Usage:
-        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready (8.5).
+        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready
+        (docs/mogilefs.md 8.5).
 
         Raises NoSuchDevice.
         """

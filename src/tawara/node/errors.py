@@ -1,6 +1,6 @@
 """What can go wrong on a storage node, each with the HTTP status that says so.
 
-Reference: section 18.1. The tracker tells 400 and 501 (do not ask again) and 404 from everything else; the rest is for
+docs/mogilefs.md 18.1. The tracker tells 400 and 501 (do not ask again) and 404 from everything else; the rest is for
 people.
 """
 

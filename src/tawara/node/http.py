@@ -1,6 +1,6 @@
 """The HTTP door of a storage node: what trackers, applications, proxies and other nodes speak to.
 
-Reference: section 18.1. HTTP/1.0 and 1.1; GET, HEAD, PUT, DELETE and MKCOL; anything else is 400. Nothing here waits
+docs/mogilefs.md 18.1. HTTP/1.0 and 1.1; GET, HEAD, PUT, DELETE and MKCOL; anything else is 400. Nothing here waits
 for a disk on the event loop, and of a body no more than a few hundred KiB are in memory per connection.
 """
 

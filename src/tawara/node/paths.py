@@ -1,6 +1,6 @@
 """Which texts are paths on a node: the one gate between what the network says and what the disks see.
 
-Reference: section 18.1. Every name that MogileFS makes is plain ASCII, so nothing ever needs a percent sign, and a path
+docs/mogilefs.md 18.1. Every name that MogileFS makes is plain ASCII, so nothing ever needs a percent sign, and a path
 with one is refused as a whole instead of being decoded: encoded slashes, dots and NULs cannot even be asked for.
 """
 

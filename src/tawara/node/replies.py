@@ -1,4 +1,4 @@
-"""What a storage node answers, whichever server reads the request and writes the answer (reference: section 18.1)."""
+"""What a storage node answers, whichever server reads the request and writes the answer (docs/mogilefs.md 18.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The side channel: sizes, digests and disk load for trackers, a line each (reference: section 18.3).
+"""The side channel: sizes, digests and disk load for trackers, a line each (docs/mogilefs.md 18.3).
 
 Answers come in the order of the requests, and a connection has one request at work at a time, so that a long digest
 holds back nobody else. `shutdown` is refused: anyone who reaches the port could say it.

@@ -1,4 +1,4 @@
-"""The verbs about devices (reference: section 4)."""
+"""The verbs about devices (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Make = Callable[[str], Awaitable[bool]]
 
 
 class Directories:
-    """What this process knows of directories on storage nodes (reference: MKCOL in sections 3 and 18.1)."""
+    """What this process knows of directories on storage nodes (docs/mogilefs.md 3 and 18.1)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

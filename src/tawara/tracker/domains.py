@@ -1,4 +1,4 @@
-"""The verbs about domains and their classes (reference: section 4)."""
+"""The verbs about domains and their classes (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 

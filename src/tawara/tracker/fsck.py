@@ -1,4 +1,4 @@
-"""The verbs about the check of all files (reference: section 5); the workers do it."""
+"""The verbs about the check of all files (docs/mogilefs.md 5); the workers do it."""
 
 from __future__ import annotations
 

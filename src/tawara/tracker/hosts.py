@@ -1,4 +1,4 @@
-"""The verbs about hosts (reference: section 4)."""
+"""The verbs about hosts (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `!` commands: what a tracker tells about itself, without asking the database (reference: section 6)."""
+"""The `!` commands: what a tracker tells about itself, without asking the database (docs/mogilefs.md 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs about moving files between devices (reference: section 5); the workers do it."""
+"""The verbs about moving files between devices (docs/mogilefs.md 5); the workers do it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs about the server settings that all trackers of a database share (reference: section 4)."""
+"""The verbs about the server settings that all trackers of a database share (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs by which a file comes in: create_open and create_close (reference: section 3)."""
+"""The verbs by which a file comes in: create_open and create_close (docs/mogilefs.md 3)."""
 
 from __future__ import annotations
 

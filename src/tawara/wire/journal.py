@@ -7,7 +7,7 @@ Below the device's directory, `names/`:
     a/000001, a/000002, …   segments: records that are written once (or in b/: rounds take turns)
 
 Each is gzip of lines of JSON: a head, the records, and a last line that has the number of lines before it and the
-SHA-256 of their bytes. Keys are escaped as in the tracker's line protocol (reference: section 2.2), so they are ASCII.
+SHA-256 of their bytes. Keys are escaped as in the tracker's line protocol (docs/mogilefs.md 2.2), so they are ASCII.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The tracker's line protocol as bytes: requests, replies, escaping, and cutting a stream into lines.
 
-Reference: section 2 of the protocol. A request is `COMMAND name=value&…` LF; a reply is `OK name=value&…` or
+docs/mogilefs.md 2. A request is `COMMAND name=value&…` LF; a reply is `OK name=value&…` or
 `ERR code text[ callid]`, CRLF. Names and values are escaped; values are bytes and stay bytes.
 """
 
@@ -17,7 +17,7 @@ Value: TypeAlias = bytes | str | int | None
 """What an argument may be given as; None is sent as an empty value, text as UTF-8."""
 Args: TypeAlias = Mapping[str, Value]
 
-# --- escaping (2.2) ---------------------------------------------------------------------------------------------------
+# --- escaping (docs/mogilefs.md 2.2) ----------------------------------------------------------------------------------
 
 SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_,-./\\:"
 """The bytes that are sent as they are. Clients rely on exactly this set: some never unescape a reply."""
@@ -86,7 +86,7 @@ class Request(NamedTuple):
     """In lower case; empty if the line is no command at all."""
     args: Mapping[str, bytes]
     management: bool = False
-    """Whether it is a `!` command (section 6), whose words are in `argument` and not in `args`."""
+    """Whether it is a `!` command (docs/mogilefs.md 6), whose words are in `argument` and not in `args`."""
     argument: bytes = b""
 
     @property

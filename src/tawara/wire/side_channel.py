@@ -1,4 +1,4 @@
-"""The lines of a storage node's side channel: requests read, answers written (reference: section 18.3)."""
+"""The lines of a storage node's side channel: requests read, answers written (docs/mogilefs.md 18.3)."""
 
 from __future__ import annotations
 

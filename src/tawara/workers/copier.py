@@ -166,7 +166,8 @@ class Copier:
         return any(map(self._view.current.should_read_from, job.on - job.bad_sources))
 
     def _sources(self, job: Job, destination: int) -> list[int]:
-        """Where to read from: the device that was named, if any, then the nearest, each as for a client (9.2)."""
+        """Where to read from: the device that was named, if any, then the nearest, each as for a client
+        (docs/mogilefs.md 9.2)."""
         cluster = self._view.current
         order = order_for_reading(cluster, job.on - job.bad_sources, self.rng)
         near = (nearest_first(cluster, devids, destination) for devids in (order.preferred, order.draining))

@@ -1,4 +1,5 @@
-"""One copy: bytes from one storage node to another, with bounded memory, and proof that they arrived (10.6)."""
+"""One copy: bytes from one storage node to another, with bounded memory, and proof that they arrived
+(docs/mogilefs.md 10.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The delete worker: removes the bytes of fids that no key names any more (reference: section 11.1)."""
+"""The delete worker: removes the bytes of fids that no key names any more (docs/mogilefs.md 11.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The check worker (fsck): takes turns at queueing files, looks at them, and puts right what it can (section 12).
+"""The check worker (fsck): takes turns at queueing files, looks at them, and puts right what it can
+(docs/mogilefs.md 12).
 
 A unit of work is a batch of files. Most are found to be in order by one query and a question or two to each storage
 node; the others are looked at one by one, and `model.fsck` says what follows.

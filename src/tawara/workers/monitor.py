@@ -1,7 +1,7 @@
 """The monitor: keeps a process's view of the cluster true, by reading the rows and looking at every device.
 
 Each host is looked at by a task of its own, so that one that is silent holds up nobody. What an answer means is decided
-in `model.observation`. Reference: section 8.5.
+in `model.observation`. docs/mogilefs.md 8.5.
 """
 
 from __future__ import annotations
@@ -264,7 +264,8 @@ class Monitor:
         return False
 
     async def _put_test(self, host: Host, device: Device, name: str, body: bytes) -> None:
-        """PUT, and only if that fails make the directory first: most nodes make it themselves (18.1)."""
+        """PUT, and only if that fails make the directory first: most nodes make it themselves
+        (docs/mogilefs.md 18.1)."""
         url = _url(host, device, name)
         try:
             await self._nodes.put(url, body, length=len(body))
@@ -328,7 +329,7 @@ class Monitor:
 
     async def _watch(self, host: Host, port: int) -> None:
         while True:
-            with suppress(NodeUnreachable):  # a node need not have a side channel (18.3)
+            with suppress(NodeUnreachable):  # a node need not have a side channel (docs/mogilefs.md 18.3)
                 async for busy in self._nodes.watch(host.ip, port):
                     self._utilization.update(busy)
             for devid, device in self._view.current.devices.items():

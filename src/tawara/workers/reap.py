@@ -1,4 +1,4 @@
-"""The reaper: has the files of devices that are marked dead replicated elsewhere (reference: section 11.3)."""
+"""The reaper: has the files of devices that are marked dead replicated elsewhere (docs/mogilefs.md 11.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rebalance worker: takes turns at queueing moves, and makes them (reference: section 13)."""
+"""The rebalance worker: takes turns at queueing moves, and makes them (docs/mogilefs.md 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replicate worker: gives each queued file the copies that its class's policy wants (reference: section 10.6).
+"""The replicate worker: gives each queued file the copies that its class's policy wants (docs/mogilefs.md 10.6).
 
 The policies decide (`model.policy`), `copier` makes the copies.
 """

@@ -1,4 +1,4 @@
-"""Looking at replicas where they lie: many at once, quickly, or one with care (reference: section 12)."""
+"""Looking at replicas where they lie: many at once, quickly, or one with care (docs/mogilefs.md 12)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Survey:
         if self._port is not None and self._over_http.get(host, 0.0) < time.monotonic():
             try:
                 return await self._nodes.sizes(urls, self._port)
-            except NodeUnreachable:  # a node need not have a side channel (section 18.3)
+            except NodeUnreachable:  # a node need not have a side channel (docs/mogilefs.md 18.3)
                 self._over_http[host] = time.monotonic() + FORGET
         return await asyncio.gather(*map(self._size, urls))
 

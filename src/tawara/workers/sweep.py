@@ -1,4 +1,5 @@
-"""The sweeper: gives up uploads that were never closed, and deletes what abandoned copies left (section 11.2)."""
+"""The sweeper: gives up uploads that were never closed, and deletes what abandoned copies left
+(docs/mogilefs.md 11.2)."""
 
 from __future__ import annotations
 

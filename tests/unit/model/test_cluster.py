@@ -31,7 +31,7 @@ def cluster(host: HostState, device: DeviceState, seen: Observed | None, *, free
 def test_predicates_follow_the_table_of_the_reference(
     host: HostState, device: DeviceState, seen: Observed | None
 ) -> None:
-    """Sections 8.1 and 8.3, for every combination of states."""
+    """docs/mogilefs.md 8.1 and 8.3, for every combination of states."""
     now = cluster(host, device, seen)
     readable = host in {"alive", "readonly"} and device in {"alive", "readonly", "drain"}
     assert now.can_read_from(1) is readable
@@ -59,7 +59,7 @@ def test_unknown_devices_are_not_used() -> None:
 
 
 def test_urls() -> None:
-    """The get port, the alternative address by zone or by mask, and IPv6, as section 8.4 says."""
+    """The get port, the alternative address by zone or by mask, and IPv6, as docs/mogilefs.md 8.4 says."""
     host = Host(1, "h", HostState.ALIVE, "10.0.0.1", 7500, 7600, "192.168.0.1", "192.168.0.0/24")
     now = Cluster(
         hosts={1: host, 2: Host(2, "six", HostState.ALIVE, "::1")},

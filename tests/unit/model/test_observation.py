@@ -1,4 +1,5 @@
-"""What the monitor concludes from what it sees (8.5), and how long what failed is left alone (10.6, 11.1)."""
+"""What the monitor concludes from what it sees (docs/mogilefs.md 8.5), and how long what failed is left alone
+(docs/mogilefs.md 10.6, 11.1)."""
 
 from __future__ import annotations
 

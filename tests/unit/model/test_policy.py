@@ -1,4 +1,5 @@
-"""What the policies answer: the tables of the reference (10.2 to 10.5), and what holds in every cluster."""
+"""What the policies answer: the tables of the reference (docs/mogilefs.md 10.2 to 10.5), and what holds in every
+cluster."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ THREE_HOSTS = cluster({1: [1, 2], 2: [3, 4], 3: [5]})
     ],
 )
 def test_multiple_hosts(where: Cluster, on: set[int], minimum: int, answer: Answer) -> None:
-    """MultipleHosts is happy, too happy or at a loss as the reference says (10.2)."""
+    """MultipleHosts is happy, too happy or at a loss as the reference says (docs/mogilefs.md 10.2)."""
     assert ask("MultipleHosts()", where, on, minimum) == answer
 
 
@@ -100,12 +101,12 @@ def test_copies_on_dead_devices_do_not_count() -> None:
     ("on", "minimum", "answer"), [({1, 2}, 2, Happy()), ({1, 2, 3}, 2, TooHappy()), ({1, 2, 3, 4}, 5, Happy())]
 )
 def test_multiple_devices(on: set[int], minimum: int, answer: Answer) -> None:
-    """MultipleDevices only counts (10.3)."""
+    """MultipleDevices only counts (docs/mogilefs.md 10.3)."""
     assert ask("MultipleDevices()", TWO_HOSTS, on, minimum) == answer
 
 
 def test_multiple_devices_takes_any() -> None:
-    """For MultipleDevices every device without a copy is ideal (10.3)."""
+    """For MultipleDevices every device without a copy is ideal (docs/mogilefs.md 10.3)."""
     assert places(ask("MultipleDevices()", TWO_HOSTS, {1})) == ({2, 3, 4}, set())
 
 
@@ -113,7 +114,7 @@ NETWORKS = cluster({11: [1, 2], 12: [3], 21: [4], 31: [5]}, settings=ZONES)
 
 
 def test_multiple_networks() -> None:
-    """MultipleNetworks spreads over zones first, then over hosts (10.4)."""
+    """MultipleNetworks spreads over zones first, then over hosts (docs/mogilefs.md 10.4)."""
     assert places(ask("MultipleNetworks()", NETWORKS, {1})) == ({4, 5}, {2, 3})
     assert ask("MultipleNetworks()", NETWORKS, {1, 4}) == Happy()
     assert ask("MultipleNetworks()", NETWORKS, {4, 5}, failed={1, 2, 3}) == NoAnswer()
@@ -124,13 +125,14 @@ def test_multiple_networks() -> None:
 
 
 def test_networks_without_settings_are_the_16s() -> None:
-    """An address in no zone counts as its /16 (10.4)."""
+    """An address in no zone counts as its /16 (docs/mogilefs.md 10.4)."""
     bare = cluster({11: [1], 12: [2], 21: [3], 31: [4]})
     assert places(ask("MultipleNetworks()", bare, {1})) == ({3, 4}, {2})
 
 
 def test_hosts_per_network() -> None:
-    """HostsPerNetwork asks for hosts in each zone, for devices where the zone has too few hosts (10.5)."""
+    """HostsPerNetwork asks for hosts in each zone, for devices where the zone has too few hosts
+    (docs/mogilefs.md 10.5)."""
     policy = "HostsPerNetwork(near=2,far=1)"
     assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
     assert places(ask(policy, NETWORKS, {1, 2})) == ({3, 4, 5}, set())

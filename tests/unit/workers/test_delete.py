@@ -56,7 +56,8 @@ async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
     ("state", "pause"), [(DeviceState.READONLY, 3600), (DeviceState.DOWN, 3600), (DeviceState.DEAD, None)]
 )
 async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: DeviceState, pause: int | None) -> None:
-    """Read-only and down devices are waited for, a dead one is not; the others lose their bytes at once (11.1)."""
+    """Read-only and down devices are waited for, a dead one is not; the others lose their bytes at once
+    (docs/mogilefs.md 11.1)."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         fid = await store_and_delete(home, 1, 2)
         await set_state(home, 2, state)
@@ -71,7 +72,8 @@ async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: Devic
 
 
 async def test_a_device_that_nobody_knows_is_as_good_as_gone(tmp_path: Path) -> None:
-    """A row of a device that does not exist does not stay in the queue for ever, as it did in MogileFS (11.1)."""
+    """A row of a device that does not exist does not stay in the queue for ever, as it did in MogileFS
+    (docs/mogilefs.md 11.1)."""
     async with house(tmp_path, {"h1": [1]}) as home:
         fid = await home.store(b"key", CONTENT, 1)
         await home.metadata.write(replicas.announce_copy, fid, 77, now=1)
@@ -144,7 +146,7 @@ async def sweep(home: House, *, upload_open: int = 3600) -> None:
 
 
 async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
-    """What lies on the devices of an upload that was opened too long ago is deleted (11.2)."""
+    """What lies on the devices of an upload that was opened too long ago is deleted (docs/mogilefs.md 11.2)."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         now = int(time.time())
         old, new = [
@@ -161,7 +163,8 @@ async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
 
 
 async def test_an_upload_that_was_closed_after_all_is_no_garbage(tmp_path: Path) -> None:
-    """Of a file whose upload row was left behind, as MogileFS may leave it, only that row goes (11.2)."""
+    """Of a file whose upload row was left behind, as MogileFS may leave it, only that row goes
+    (docs/mogilefs.md 11.2)."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         fid = await home.store(b"key", CONTENT, 1)
         await home.metadata.write(_left_behind, fid)
@@ -235,7 +238,8 @@ async def test_copies_under_way_are_not_swept(tmp_path: Path) -> None:
 
 
 async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
-    """The replicas of a device marked dead are forgotten, and their files queued for replication (11.3)."""
+    """The replicas of a device marked dead are forgotten, and their files queued for replication
+    (docs/mogilefs.md 11.3)."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         fids = [await home.store(b"%d" % number, CONTENT, 1, 2) for number in range(3)]
         await home.metadata.write(queues.replicate_now, now=1)

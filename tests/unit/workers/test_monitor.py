@@ -53,7 +53,8 @@ async def test_a_device_without_its_directory(tmp_path: Path) -> None:
 
 
 async def test_administrative_states(tmp_path: Path) -> None:
-    """A read-only device is looked at but not written to, a device that is down is not looked at (8.1)."""
+    """A read-only device is looked at but not written to, a device that is down is not looked at
+    (docs/mogilefs.md 8.1)."""
     async with house(tmp_path, {"h1": [1, 2]}) as home:
         await home.metadata.write(rows.set_device_state, "h1", 1, DeviceState.READONLY)
         await home.metadata.write(rows.set_device_state, "h1", 2, DeviceState.DOWN)

@@ -121,7 +121,7 @@ async def test_a_full_device_gets_nothing(tmp_path: Path) -> None:
 
 
 async def test_no_replica_at_all_waits_for_a_person(tmp_path: Path) -> None:
-    """A file without any replica is put off to the end of time (10.6)."""
+    """A file without any replica is put off to the end of time (docs/mogilefs.md 10.6)."""
     async with house(tmp_path, {"h1": [1]}) as home:
         fid = await home.store(b"key", SMALL_FILE, 1)
         await home.metadata.write(replicas.drop_replica, fid, 1)
@@ -130,7 +130,7 @@ async def test_no_replica_at_all_waits_for_a_person(tmp_path: Path) -> None:
 
 
 async def test_sources_that_are_away_are_waited_for(tmp_path: Path) -> None:
-    """When no replica can be read now the work is put off, by more each time (10.6)."""
+    """When no replica can be read now the work is put off, by more each time (docs/mogilefs.md 10.6)."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         fid = await home.store(b"key", SMALL_FILE, 1)
         await set_state(home, 1, DeviceState.DOWN)

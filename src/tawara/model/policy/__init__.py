@@ -1,4 +1,4 @@
-"""Replication policies: how many copies a file should have, and where (reference: section 10).
+"""Replication policies: how many copies a file should have, and where (docs/mogilefs.md 10).
 
 A policy is a frozen value, read from a class's text with `parse`. Asked about a `Situation` it answers what to do next;
 the doing, and asking again, is the replicate worker's.

@@ -1,4 +1,4 @@
-"""The question that a replication policy is asked, and its four possible answers (reference: section 10.1)."""
+"""The question that a replication policy is asked, and its four possible answers (docs/mogilefs.md 10.1)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class Situation:
     def of(
         cls, cluster: Cluster, devids: Iterable[int], mindevcount: int, *, failed: Iterable[int] = (), size: int = 0
     ) -> Situation:
-        """What is known of a fid with replicas on `devids`; only those on devices that count as replicas do (8.1)."""
+        """What is known of a fid with replicas on `devids`; only those on devices that count as replicas do
+        (docs/mogilefs.md 8.1)."""
         on = frozenset(devid for devid in devids if cluster.counts_as_replica(devid))
         return cls(cluster, on, mindevcount, frozenset(failed), size)
 
@@ -116,7 +117,8 @@ class Situation:
 
 
 def in_order(situation: Situation, devids: Iterable[int], rng: random.Random) -> tuple[int, ...]:
-    """The devices as they should be tried: the emptier the likelier in front, those of unknown size last (10.2)."""
+    """The devices as they should be tried: the emptier the likelier in front, those of unknown size last
+    (docs/mogilefs.md 10.2)."""
     devices = [situation.cluster.devices[devid] for devid in devids]
     known = by_free_space((device for device in devices if device.mb_free is not None), rng)
     unknown = [device for device in devices if device.mb_free is None]

@@ -1,4 +1,5 @@
-"""The policies of MogileFS-Network: copies in different network zones, or so many in each (sections 10.4, 10.5)."""
+"""The policies of MogileFS-Network: copies in different network zones, or so many in each
+(docs/mogilefs.md 10.4, 10.5)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def _zones(situation: Situation) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class MultipleNetworks:
-    """Copies in as many different zones, and then on as many different hosts (reference: section 10.4)."""
+    """Copies in as many different zones, and then on as many different hosts (docs/mogilefs.md 10.4)."""
 
     copies: int | None = None
     """How many; None means the class's mindevcount."""
@@ -59,7 +60,8 @@ class MultipleNetworks:
 
 @dataclass(frozen=True, slots=True)
 class HostsPerNetwork:
-    """So many hosts with a copy in each of the named zones; the class's mindevcount plays no part (section 10.5).
+    """So many hosts with a copy in each of the named zones; the class's mindevcount plays no part
+    (docs/mogilefs.md 10.5).
 
     A zone with fewer hosts than that makes do with as many devices. Copies in other zones are surplus.
     """

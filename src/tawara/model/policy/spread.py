@@ -10,7 +10,7 @@ from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation
 
 @dataclass(frozen=True, slots=True)
 class MultipleHosts:
-    """Copies on as many different hosts (reference: section 10.2).
+    """Copies on as many different hosts (docs/mogilefs.md 10.2).
 
     In one point it differs from the original: a file with too many copies, all on too few hosts, first gets a copy on
     another host and is trimmed then, where the original deletes first.
@@ -38,7 +38,7 @@ class MultipleHosts:
 
 @dataclass(frozen=True, slots=True)
 class MultipleDevices:
-    """Copies on as many devices, wherever they are (reference: section 10.3)."""
+    """Copies on as many devices, wherever they are (docs/mogilefs.md 10.3)."""
 
     copies: int | None = None
     """How many; None means the class's mindevcount."""

@@ -1,4 +1,5 @@
-"""Several policies at once: `Union(P1(…), P2(…))`, which MogileFS parses but never implemented (section 10.1)."""
+"""Several policies at once: `Union(P1(…), P2(…))`, which MogileFS parses but never implemented
+(docs/mogilefs.md 10.1)."""
 
 from __future__ import annotations
 
