@@ -8,8 +8,6 @@ from typing import Final
 from tawara.model.cluster import Cluster, Device, DeviceState, Observed
 from tawara.model.health import DiskHealth
 
-QUICK: Final = 0.5
-"""Seconds: a failure that takes longer is its host's, a quicker one the device's alone."""
 WRITE_TEST_EVERY: Final = 15.0
 """Seconds between two test writes to a device that is well."""
 RECORD_EVERY: Final = 15
@@ -24,17 +22,10 @@ class Look:
 
     usage: tuple[int, int] | None
     """MiB in all and used; None when there was no sensible answer."""
-    seconds: float
-    """How long that took."""
     health: DiskHealth | None = None
     """What the usage file says of the disk."""
     trouble: str | None = None
     """Why the device cannot be used, for people."""
-
-    @property
-    def host_is_silent(self) -> bool:
-        """Whether there is no point in asking for the host's other devices."""
-        return self.usage is None and self.seconds >= QUICK
 
 
 def is_watched(cluster: Cluster, device: Device) -> bool:

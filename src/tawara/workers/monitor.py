@@ -1,7 +1,7 @@
 """The monitor: keeps a process's view of the cluster true, by reading the rows and looking at every device.
 
-Each host is looked at by a task of its own, so that one that is silent holds up nobody. What an answer means is decided
-in `model.observation`. docs/mogilefs.md 8.5.
+Each device is looked at by a task of its own, with a time limit of its own: a disk that hangs says nothing about the
+other disks of its host. What an answer means is decided in `model.observation`. docs/mogilefs.md 8.5.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PERIOD = 4.0
 ANXIOUS_PERIOD = 2.5
 """Seconds between two rounds while some device is not as it should be."""
 PATIENCE = 2.0
-"""Seconds that a usage file may take, and that a round waits for its slowest host."""
+"""Seconds that a usage file may take, and that a round waits for its slowest device."""
 WRITE_PATIENCE = 10.0
 """Seconds that a test write may take: a busy disk is slow, but not broken."""
 WATCH_AGAIN = 60.0
@@ -71,7 +71,9 @@ class Monitor:
         self._main: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self._looks: dict[int, asyncio.Task[None]] = {}
-        """By hostid: the look that is under way."""
+        """By devid: the look that is under way."""
+        self._in_round = False
+        """Whether a round waits for the looks, and publishes what they find."""
         self._watches: dict[int, tuple[Host, asyncio.Task[None]]] = {}
         """By hostid: who listens to the host's side channel."""
         self._seen: dict[int, Observation] = {}
@@ -122,31 +124,32 @@ class Monitor:
     async def _round(self) -> None:
         cluster = await self._view.refresh()
         self._forget_all_but(cluster)
-        by_host: dict[int, list[Device]] = {}
-        for device in cluster.devices.values():
-            if observation.is_watched(cluster, device):
-                by_host.setdefault(device.hostid, []).append(device)
-        self._keep_watching(cluster, set(by_host))
-        for hostid, devices in by_host.items():
-            if hostid not in self._looks:
-                look = asyncio.create_task(self._look_at_host(cluster, cluster.hosts[hostid], devices))
-                self._looks[hostid] = look
-                look.add_done_callback(partial(self._look_ended, hostid))
+        watched = [device for device in cluster.devices.values() if observation.is_watched(cluster, device)]
+        self._keep_watching(cluster, {device.hostid for device in watched})
+        for device in watched:
+            if device.devid not in self._looks:
+                look = asyncio.create_task(self._look_and_examine(cluster, cluster.hosts[device.hostid], device))
+                self._looks[device.devid] = look
+                look.add_done_callback(partial(self._look_ended, device.devid))
         if self._looks:
-            await asyncio.wait(list(self._looks.values()), timeout=PATIENCE + 0.5)
+            self._in_round = True
+            try:
+                await asyncio.wait(list(self._looks.values()), timeout=PATIENCE + 0.5)
+            finally:
+                self._in_round = False
         await self._record_usage()
         self._publish()
         await self._report_absences()
 
-    def _look_ended(self, hostid: int, look: asyncio.Task[None]) -> None:
-        if self._looks.get(hostid) is look:
-            del self._looks[hostid]
+    def _look_ended(self, devid: int, look: asyncio.Task[None]) -> None:
+        if self._looks.get(devid) is look:
+            del self._looks[devid]
         if look.cancelled():
             return
         if (error := look.exception()) is not None:
-            log.error("monitor: look failed", host=hostid, exc_info=error)
-        elif self._view.current.observed:
-            self._publish()  # a slow host's news does not wait for the next round
+            log.error("monitor: look failed", devid=devid, exc_info=error)
+        elif not self._in_round and self._view.current.observed:
+            self._publish()  # a slow device's news does not wait for the next round
 
     def _publish(self) -> None:
         self._view.observe(
@@ -168,32 +171,17 @@ class Monitor:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    async def _look_at_host(self, cluster: Cluster, host: Host, devices: list[Device]) -> None:
-        """Look at one device first; if the host does not answer at all, spare it and us the others."""
-        first, *others = devices
-        look = await self._look(host, first)
-        if look.host_is_silent:
-            for device in devices:
-                self._conclude(device, Observed.UNREACHABLE, trouble=look.trouble)
-            return
-        await asyncio.gather(
-            self._examine(cluster, host, first, look),
-            *(self._look_and_examine(cluster, host, device) for device in others),
-        )
-
     async def _look(self, host: Host, device: Device) -> Look:
-        began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE):
                 usage = await self._nodes.usage(_url(host, device, "usage", get=True))
         except (NodeUnreachable, NoSource, TimeoutError) as error:
             trouble = str(error) or "no answer in time"
             log.debug("monitor: no usage", device=device.devid, reason=trouble)
-            return Look(None, time.monotonic() - began, trouble=trouble)
-        taken = time.monotonic() - began
+            return Look(None, trouble=trouble)
         if (stranger := await self._recognise(host, device, usage)) is not None:
-            return Look(None, 0.0, trouble=stranger)
-        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), taken, usage.health)
+            return Look(None, trouble=stranger)
+        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health)
 
     async def _recognise(self, host: Host, device: Device, usage: Usage) -> str | None:
         """What is wrong with the identity of a device, None if nothing; a node that has no identities has none wrong.

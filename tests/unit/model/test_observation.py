@@ -9,7 +9,7 @@ import pytest
 
 from tawara.model import backoff
 from tawara.model.cluster import Device, DeviceState, Observed
-from tawara.model.observation import Look, judge, wants_write_test, worth_recording
+from tawara.model.observation import judge, wants_write_test, worth_recording
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,6 @@ from tawara.model.observation import Look, judge, wants_write_test, worth_record
 def test_states(answered: bool, testable: bool, wrote: bool | None, before: Observed | None, state: Observed) -> None:
     """A device is writeable only by a test write, and stays so between two of them while it answers."""
     assert judge(answered=answered, testable=testable, wrote=wrote, before=before) is state
-
-
-def test_slow_failures_are_the_hosts() -> None:
-    """A failure that takes half a second or more spares the host's other devices the question."""
-    assert Look(None, 2.0).host_is_silent
-    assert not Look(None, 0.1).host_is_silent
-    assert not Look((10, 5), 2.0).host_is_silent
 
 
 def test_write_tests() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+
+import pytest
 
 from tawara.metadata import cluster as rows
 from tawara.model.cluster import DeviceState, Observed
+from tawara.node.devices import Devices, OpenFile
 from tawara.node.server import StorageNode
 from tawara.workers.monitor import Monitor
 from tests.unit.workers.house import eventually, house
@@ -84,6 +88,29 @@ async def test_a_silent_host_holds_up_nobody(tmp_path: Path) -> None:
         writer.close()
     silent.close()
     await silent.wait_closed()
+
+
+@pytest.mark.parametrize("hung", [1, 2])
+async def test_a_disk_that_hangs_is_judged_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: int) -> None:
+    """A disk that does not answer is unreachable; its host's other disks, with lower and higher numbers, are not."""
+    back = threading.Event()
+    read = Devices.open
+
+    def read_unless_hung(devices: Devices, path: str) -> OpenFile:
+        if path.startswith(f"/dev{hung}/"):
+            back.wait(60)
+        return read(devices, path)
+
+    async with house(tmp_path, {"h1": [1, 2, 3]}) as home:
+        monkeypatch.setattr(Devices, "open", read_unless_hung)
+        try:
+            await home.view.renew()
+            assert home.view.current.observed[hung].state is Observed.UNREACHABLE
+            assert all(home.view.current.is_writeable(devid) for devid in {1, 2, 3} - {hung})
+        finally:
+            back.set()
+        await home.view.renew()
+        assert home.view.current.is_writeable(hung)
 
 
 async def test_rounds_on_demand_see_what_was_just_written(tmp_path: Path) -> None:
