@@ -126,7 +126,8 @@ class _Process:
         self.log = self.directory / "log"
         self._running: subprocess.Popen[bytes] | None = None
 
-    def _as_user(self, command: Sequence[str]) -> list[str]:
+    def as_user(self, command: Sequence[str]) -> list[str]:
+        """`command` as the server's user runs it."""
         if self._user is None:
             return list(command)
         ids = [f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}", "--clear-groups"]
@@ -134,7 +135,7 @@ class _Process:
 
     def once(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         done = subprocess.run(
-            self._as_user(command),
+            self.as_user(command),
             cwd=self.directory,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
@@ -148,7 +149,7 @@ class _Process:
     def run(self, command: Sequence[str]) -> None:
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
-                [*self._within, *self._as_user(command)],
+                [*self._within, *self.as_user(command)],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -160,7 +161,7 @@ class _Process:
         end = time.monotonic() + START_SECONDS
         while subprocess.run(probe, env={**os.environ, **environment}, capture_output=True, check=False).returncode:
             if self._running is None or self._running.poll() is not None or time.monotonic() > end:
-                message = f"The server did not start: {self.log.read_text(errors='replace')[-2000:]}"
+                message = f"The server did not start: {self.log.read_text(errors='replace')[-9000:]}"
                 self.end(signal.SIGKILL)
                 self.remove()
                 raise RuntimeError(message)
@@ -306,7 +307,10 @@ class _MysqlServer(ABC):
         self._socket = self._process.directory / "socket"
         self._process.once(self._found())
         self.start()
-        for host in ("localhost", "%") if listen else ("localhost",):
+        self._make_user()
+
+    def _make_user(self) -> None:
+        for host in ("localhost", "%") if self._listen else ("localhost",):
             self._ask(f"CREATE USER tawara@'{host}' IDENTIFIED BY '{PASSWORD}'")
             self._ask(f"GRANT ALL ON *.* TO tawara@'{host}'")
 

@@ -24,7 +24,7 @@ from tawara.metadata.findings import Findings
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import Pace, Unanswered
 from tawara.model import mogilefsd_conf
-from tawara.model.errors import ConfigurationError, Db, Exit, NodeUnreachable, UsageError
+from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Exit, NodeUnreachable, UsageError
 from tawara.model.mogilefsd_conf import Moved
 
 PATIENCE = Pace(readers=1, writers=1, answer=3600.0)
@@ -135,7 +135,7 @@ async def _run(
 async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
     try:
         return await metadata.write(adoption.adopt, widen=widen, now=await metadata.clock.seconds())
-    except Unanswered:
+    except (Unanswered, DatabaseUnavailable):
         raise
     except Db as error:
         hint = "The database refused. Has the user the right to create and alter tables?"

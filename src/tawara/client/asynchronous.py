@@ -232,10 +232,14 @@ class AsyncClient(Administration):
         """Give a file another key. Raises UnknownKey, OutcomeUnknown, and KeyExists: this never overwrites a file."""
         fid = (await self.info(domain, key)).fid
         args: dict[str, Value] = {"domain": domain, "from_key": key_bytes(key), "to_key": key_bytes(new_key)}
+        unknown = False
         for pause in PAUSES:
             try:
                 await self._trackers.ask("rename", args, once=True)
-            except OutcomeUnknown:
+            except (OutcomeUnknown, errors.DatabaseUnavailable) as error:
+                unknown = unknown or isinstance(error, OutcomeUnknown)
+                if not unknown:
+                    raise
                 if await self._has_fid(domain, new_key, fid):
                     return
                 await asyncio.sleep(pause)

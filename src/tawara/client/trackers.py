@@ -130,10 +130,11 @@ class Trackers:
     ) -> Mapping[str, bytes]:
         """The arguments of the OK reply; raises the error that an ERR reply means.
 
-        Every tracker is asked until one answers, and the one that answered last is asked first the next time. A request
-        whose answer got lost is asked again, unless it is `once`: then OutcomeUnknown is raised. When it was asked
-        again, an error of `settled_by` means that the first time did it: the reply is empty. Raises TrackerUnreachable
-        when no tracker answers; Db and Busy when every tracker says so.
+        Every tracker is asked until one answers, and the one that answered last is asked first the next time; one that
+        failed, or whose database did, comes last for a while. A request whose answer got lost is asked again, unless it
+        is `once`: then OutcomeUnknown is raised (not for DatabaseUnavailable: then nothing was changed). When it was
+        asked again, an error of `settled_by` means that the first time did it: the reply is empty. Raises
+        TrackerUnreachable when no tracker answers; Db and Busy when every tracker says so.
         """
         request = line.encode_request(command, args or {})
         lost = False
@@ -152,7 +153,9 @@ class Trackers:
             if isinstance(reply, line.Accepted):
                 return reply.args
             failure = reply.as_error()
-            if isinstance(failure, errors.Db) and once:
+            if isinstance(failure, errors.Db):
+                tracker.rests_until = asyncio.get_running_loop().time() + REST
+            if isinstance(failure, errors.Db) and once and not isinstance(failure, errors.DatabaseUnavailable):
                 raise OutcomeUnknown(f"{command}: {failure.message}") from failure
             if lost and isinstance(failure, settled_by):
                 return {}

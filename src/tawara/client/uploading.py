@@ -99,7 +99,7 @@ class Upload:
         unknown: errors.UnavailableError
         try:
             await self.trackers.ask("create_close", args, once=True)
-        except (OutcomeUnknown, errors.TrackerUnreachable, errors.Busy) as error:
+        except (OutcomeUnknown, errors.TrackerUnreachable, errors.Db, errors.Busy) as error:
             unknown = error
         else:
             return
@@ -116,7 +116,9 @@ class Upload:
                 settled = True  # and if it was by our lost request, the key will show it at once, or very soon
             except errors.FidExists:
                 return
-            except (OutcomeUnknown, errors.TrackerUnreachable, errors.Db, errors.Busy):
+            except OutcomeUnknown as error:
+                unknown = error
+            except (errors.TrackerUnreachable, errors.Db, errors.Busy):
                 continue
         raise unknown
 

@@ -2,7 +2,8 @@
 
 A driver (`postgres`, `mysql`) gives `Link`s and says by the exceptions below what went wrong; what follows from that is
 decided here. A question that failed for a reason that may be gone the next time is asked again from its start, as the
-contract allows; a change whose COMMIT was cut off is not, for nobody knows whether it took effect.
+contract allows; a change whose COMMIT was cut off is not, for it is not known whether it took effect: that raises
+Unanswered. When nothing can have been changed, DatabaseUnavailable is raised, and another tracker may be asked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from typing import Any, Protocol, TypeAlias
 from tawara.metadata.batching import Lane
 from tawara.metadata.clock import Clock
 from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together, Transaction
-from tawara.model.errors import ConfigurationError, Db, Dup
+from tawara.metadata.reachability import Reachability
+from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup
+
+_SLACK = 0.25
+"""Seconds that a question has on top of the time limit for its transaction, so that this one tells what happened."""
 
 
 class Again(Exception):
@@ -34,7 +39,7 @@ class Collision(Dup):
 
 
 class Unanswered(Db):
-    """The database does not answer"""
+    """The database was lost while it committed; the change may or may not stand"""
 
     code = "db"
 
@@ -51,6 +56,8 @@ class Pace:
     """Seconds within which every question is answered, if only with Db."""
     connect: float = 5.0
     """Seconds that making a connection may take."""
+    unreachable: float = 0.5
+    """Seconds that a question waits for a new attempt to connect, while the last one has failed."""
     tries: int = 12
     """Most times that a question is asked that met a deadlock or a broken unique key."""
     party: int = 64
@@ -88,6 +95,7 @@ class _Links:
     """At most `size` connections, made when needed; the one that was used last is used next."""
 
     def __init__(self, connect: Connect, size: int) -> None:
+        """`connect` raises Lost and DatabaseUnavailable."""
         self._connect = connect
         self._free = asyncio.Semaphore(size)
         self._idle: list[Link] = []
@@ -95,7 +103,7 @@ class _Links:
     async def use(self, work: Callable[[Link], Awaitable[T]]) -> T:
         """Do `work` with a connection of its own. One that is Lost or left in the middle is not used again."""
         async with self._free:
-            link = self._idle.pop() if self._idle else await self._another()
+            link = self._idle.pop() if self._idle else await self._connect()
             try:
                 result = await work(link)
             except (Lost, Unanswered, asyncio.CancelledError):
@@ -106,12 +114,6 @@ class _Links:
                 raise
             self._idle.append(link)
             return result
-
-    async def _another(self) -> Link:
-        try:
-            return await self._connect()
-        except ConfigurationError as error:
-            raise Unanswered(error.message) from error  # it let us in before: who asks now can do nothing about it
 
     def forget(self) -> None:
         """Drop the idle connections, which are likely lost as well."""
@@ -152,7 +154,15 @@ class _FirstStatement:
         raise _SeveralStatements  # a statement that changes something: no look-up at all, or one that needs a lock
 
 
-async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call: Call) -> T:
+@dataclass(slots=True)
+class _Attempt:
+    """How far the change that is being made has come."""
+
+    committing: bool = False
+    """Whether a COMMIT is under way: if it is cut off now, whether the change stands is not known."""
+
+
+async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call: Call, attempt: _Attempt) -> T:
     """Ask within the transaction that `link` has begun, and end it."""
     try:
         result = await question(link, *call.args, **call.kwargs)
@@ -164,10 +174,14 @@ async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call:
         except Db as error:
             raise Lost from error
         raise
+    attempt.committing = True
     try:
         await link.commit()
     except (Lost, Db) as error:
-        raise Unanswered("The database was lost while it committed; the change may or may not stand") from error
+        raise Unanswered from error
+    except Again:
+        attempt.committing = False  # refused: of several primaries, another was faster with the same rows
+        raise
     return result
 
 
@@ -178,9 +192,9 @@ class ServerMetadata:
 
     def __init__(self, connect: Connect, pace: Pace) -> None:
         self._pace = pace
-        self._connect = connect
-        self._readers = _Links(connect, pace.readers)
-        self._writers = _Links(connect, pace.writers)
+        self._reachability = Reachability(connect, pace.unreachable)
+        self._readers = _Links(self._pooled, pace.readers)
+        self._writers = _Links(self._pooled, pace.writers)
         self._lanes: dict[Together, Lane] = {}
         self._need_snapshot: set[object] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -204,12 +218,25 @@ class ServerMetadata:
             await lane.drain()
         while self._under_way:
             await asyncio.wait(set(self._under_way))
+        await self._reachability.close()
         await self._readers.close()
         await self._writers.close()
 
     async def link(self) -> Link:
-        """A connection of its own, for what lives as long as one, such as locks; to be closed by whoever has it."""
-        return await self._connect()
+        """A connection of its own, for what lives as long as one, such as locks; to be closed by the caller."""
+        return await self._another()
+
+    async def _pooled(self) -> Link:
+        if self._reachability.is_down:
+            raise Lost(self._reachability.reason)  # found while this question waited for its place in the pool
+        return await self._another()
+
+    async def _another(self) -> Link:
+        try:
+            return await self._reachability.connect()
+        except ConfigurationError as error:
+            # The server let this process in before: who asks now can do nothing about it.
+            raise DatabaseUnavailable(error.message) from error
 
     # --- whom to ask with ---------------------------------------------------------------------------------------------
 
@@ -229,10 +256,11 @@ class ServerMetadata:
             task.add_done_callback(self._finished)
             answer = asyncio.shield(task)
         try:
-            async with asyncio.timeout(self._pace.answer):
+            # What is under way ends by its own limit, and knows whether it was committing; this one is for the rest.
+            async with asyncio.timeout(self._pace.answer + _SLACK):
                 return await answer
         except TimeoutError:
-            raise Unanswered from None
+            raise (Unanswered if way == self._write else DatabaseUnavailable) from None
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
@@ -249,7 +277,7 @@ class ServerMetadata:
                 if len(calls) > 1:
                     try:
                         answers: Sequence[Answer] = await way(many, Call((calls,), {}))
-                    except Unanswered:
+                    except (Unanswered, DatabaseUnavailable):
                         raise
                     except Exception:  # noqa: S110 one of them spoils it for all: each is asked alone, and gets its own
                         pass
@@ -270,27 +298,36 @@ class ServerMetadata:
                 except _SeveralStatements:
                     self._need_snapshot.add(question)
             await link.begin(snapshot=True)
-            return await _or_roll_back(link, question, call)
+            try:
+                return await _or_roll_back(link, question, call, _Attempt())
+            except Unanswered as error:
+                raise Lost from error  # there was nothing to commit
 
-        return await self._within_time(once, self._readers)
+        return await self._within_time(once, self._readers, _Attempt())
 
     async def _write(self, change: Callable[..., Awaitable[T]], call: Call) -> T:
+        attempt = _Attempt()
+
         async def once(link: Link) -> T:
             await link.begin(snapshot=False)
-            return await _or_roll_back(link, change, call)
+            return await _or_roll_back(link, change, call, attempt)
 
-        return await self._within_time(once, self._writers)
+        return await self._within_time(once, self._writers, attempt)
 
-    async def _within_time(self, once: Callable[[Link], Awaitable[T]], links: _Links) -> T:
+    async def _within_time(self, once: Callable[[Link], Awaitable[T]], links: _Links, attempt: _Attempt) -> T:
         try:
             async with asyncio.timeout(self._pace.answer):
                 return await self._until_it_works(once, links)
         except TimeoutError:
-            raise Unanswered from None
+            self._reachability.doubt()
+            raise (Unanswered if attempt.committing else DatabaseUnavailable) from None
 
     async def _until_it_works(self, once: Callable[[Link], Awaitable[T]], links: _Links) -> T:
         lost = 0
         for tried in range(1, self._pace.tries + 1):
+            if not await self._reachability.is_reachable():
+                links.forget()
+                raise DatabaseUnavailable(f"The database does not answer: {self._reachability.reason}")
             try:
                 return await links.use(once)
             except Lost as error:
@@ -298,10 +335,10 @@ class ServerMetadata:
                 links.forget()
                 lost += 1
                 if lost == 3:
-                    raise Unanswered from error
+                    raise DatabaseUnavailable from error
             except Again as error:
                 if tried == self._pace.tries:
-                    raise Db("The database found no order for concurrent changes") from error
+                    raise DatabaseUnavailable("The database found no order for concurrent changes") from error
             except Collision:
                 # Someone else was faster with the same name: the question finds that out when it is asked again. Only a
                 # key that is broken every time is an answer.

@@ -411,6 +411,12 @@ class Db(UnavailableError):
     hint = "The database does not answer; the tracker goes on by itself when it returns."
 
 
+class DatabaseUnavailable(Db):
+    """The database does not answer"""
+
+    # It is certain that nothing was changed: another tracker, with another way to the database, may be asked.
+
+
 class Busy(UnavailableError):
     """Too many requests are waiting; try again"""
 

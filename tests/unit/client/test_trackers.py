@@ -124,6 +124,26 @@ async def test_a_database_that_is_away() -> None:
             await trackers.ask("noop")
 
 
+@pytest.mark.parametrize("code", [b"db", b"database_unavailable"])
+async def test_a_tracker_without_its_database_is_left_alone(code: bytes) -> None:
+    """A tracker that says that its database is away is not asked again for a while, if there is another."""
+    first, second = _Fake(b"ERR %s Away\r\n" % code), _Fake(OK, OK, OK)
+    async with _trackers(first, second) as trackers:
+        for _ in range(3):
+            assert await trackers.ask("noop") == {"a": b"1"}
+        assert (len(first.asked), len(second.asked)) == (1, 3)
+
+
+async def test_what_no_tracker_has_begun_is_asked_of_the_next() -> None:
+    """Where a tracker never reached its database, a request that must not be repeated goes to the next one."""
+    first, second = _Fake(b"ERR database_unavailable Away\r\n"), _Fake(OK)
+    async with _trackers(first, second) as trackers:
+        assert await trackers.ask("create_close", once=True) == {"a": b"1"}
+    async with _trackers(_Fake(b"ERR database_unavailable Away\r\n")) as trackers:
+        with pytest.raises(errors.DatabaseUnavailable):
+            await trackers.ask("create_close", once=True)
+
+
 @pytest.mark.parametrize("answer", [None, b"ERR db Database+error\r\n"], ids=["hangs up", "db"])
 async def test_what_must_be_asked_once_is(answer: bytes | None) -> None:
     """A request that must not be repeated is not, and its unknown outcome is said."""

@@ -1,0 +1,80 @@
+"""Whether a database server can be reached: while it cannot, questions fail at once instead of each waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+
+class Closable(Protocol):
+    """A connection, as far as this module uses it."""
+
+    async def close(self) -> None:
+        """Close it."""
+        ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Reachability(Generic[C]):
+    """Makes connections. After a failure one attempt at a time finds out whether the server is back.
+
+    No timer runs: the attempt is made when there is a question, and all questions of that time share it.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[C]], patience: float) -> None:
+        """`patience`: the most seconds that a question waits for the attempt that is under way."""
+        self._connect = connect
+        self._patience = patience
+        self.is_down = False
+        """Whether the last attempt failed, or a question was not answered in time."""
+        self._attempt: asyncio.Task[None] | None = None
+        self.reason = ""
+        """Why the last attempt failed."""
+
+    async def connect(self) -> C:
+        """A new connection. Raises what `connect` raises."""
+        try:
+            return await self._connect()
+        except Exception as error:
+            self._failed(error)
+            raise
+
+    def doubt(self) -> None:
+        """Have the next question find out by a new connection whether the server answers, for one did not."""
+        self.is_down = True
+        self.reason = "no answer in time"
+
+    async def is_reachable(self) -> bool:
+        """Whether the server can be reached, as far as that is known within `patience`."""
+        if not self.is_down:
+            return True
+        if self._attempt is None or self._attempt.done():
+            self._attempt = asyncio.create_task(self._try())
+        try:
+            async with asyncio.timeout(self._patience):
+                await asyncio.shield(self._attempt)
+        except TimeoutError:
+            return False
+        return not self.is_down
+
+    async def _try(self) -> None:
+        try:
+            connection = await self._connect()
+        except Exception as error:
+            self._failed(error)
+        else:
+            self.is_down = False
+            await connection.close()
+
+    def _failed(self, error: Exception) -> None:
+        self.is_down = True
+        self.reason = str(error) or type(error).__name__
+
+    async def close(self) -> None:
+        """End an attempt that is under way."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait({self._attempt})

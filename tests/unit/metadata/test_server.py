@@ -1,0 +1,172 @@
+"""What is asked again when a database server fails, and what is not: by a server that fails as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from tawara.metadata.contract import Transaction
+from tawara.metadata.dialect import StandardDialect
+from tawara.metadata.server import Again, Link, Lost, Pace, ServerMetadata, Unanswered
+from tawara.model.errors import DatabaseUnavailable, Db
+
+PACE = Pace(answer=0.3, unreachable=0.02)
+
+
+class FakeServer:
+    """Does what the next entry of `plan` says at each step: None works, an exception is raised, `hang` never ends."""
+
+    def __init__(self, **plan: list[object]) -> None:
+        self.plan = plan
+        self.steps: list[str] = []
+
+    async def step(self, name: str) -> None:
+        self.steps.append(name)
+        todo = self.plan.get(name, [])
+        fault = todo.pop(0) if todo else None
+        if fault == "hang":
+            await asyncio.Event().wait()
+        if isinstance(fault, Exception):
+            raise fault
+
+    async def connect(self) -> Link:
+        await self.step("connect")
+        return cast("Link", FakeLink(self))
+
+
+class FakeLink:
+    """A connection to it."""
+
+    dialect = StandardDialect()
+
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+
+    async def begin(self, *, snapshot: bool) -> None:
+        await self.server.step("begin")
+
+    async def run(self, sql: str, *values: object) -> int:
+        await self.server.step("run")
+        return 1
+
+    async def row(self, sql: str, *values: object) -> None:
+        await self.server.step("row")
+
+    async def commit(self) -> None:
+        await self.server.step("commit")
+
+    async def rollback(self) -> None:
+        await self.server.step("rollback")
+
+    async def close(self) -> None:
+        return
+
+    def terminate(self) -> None:
+        self.server.steps.append("terminate")
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        raise AssertionError(f"{name} is not of these tests")
+
+
+@asynccontextmanager
+async def metadata_of(server: FakeServer) -> AsyncIterator[ServerMetadata]:
+    metadata = ServerMetadata(server.connect, PACE)
+    yield metadata
+    await metadata.close()
+
+
+async def change(tx: Transaction) -> int:
+    return await tx.run("UPDATE t SET a = 1")
+
+
+async def look(tx: Transaction) -> object:
+    return await tx.row("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [{"begin": [Lost()]}, {"run": [Lost()]}, {"run": [Lost(), Lost()]}, {"run": [Again()]}, {"commit": [Again()]}],
+    ids=["lost at begin", "lost in a statement", "lost twice", "deadlock", "refused by certification"],
+)
+async def test_what_was_not_committed_is_asked_again(plan: dict[str, list[object]]) -> None:
+    """A connection lost before COMMIT, a deadlock, and a COMMIT that is refused: the change is made all the same."""
+    server = FakeServer(**plan)
+    async with metadata_of(server) as metadata:
+        assert await metadata.write(change) == 1
+    assert server.steps[-1] == "commit"
+
+
+@pytest.mark.parametrize("fault", [Lost(), Db("Database error: odd"), "hang"], ids=["lost", "error", "no answer"])
+async def test_what_may_have_been_committed_is_never_repeated(fault: object) -> None:
+    """A COMMIT that was cut off is sent once; the error says that the change may or may not stand."""
+    server = FakeServer(commit=[fault])
+    async with metadata_of(server) as metadata:
+        with pytest.raises(Unanswered):
+            await metadata.write(change)
+    assert server.steps.count("commit") == server.steps.count("run") == 1
+
+
+@pytest.mark.parametrize(
+    "plan", [{"connect": [Lost()] * 9}, {"run": [Lost()] * 9}, {"run": ["hang"]}], ids=["no server", "lost", "hangs"]
+)
+async def test_what_did_not_reach_the_commit_is_said_to_be_undone(plan: dict[str, list[object]]) -> None:
+    """When no COMMIT was sent the error is DatabaseUnavailable: another tracker may be asked the same."""
+    server = FakeServer(**plan)
+    async with metadata_of(server) as metadata:
+        with pytest.raises(DatabaseUnavailable):
+            await metadata.write(change)
+    assert "commit" not in server.steps
+
+
+async def test_a_read_never_says_that_it_may_stand() -> None:
+    """A look-up has nothing to commit: whatever is lost, it is asked again, or fails with DatabaseUnavailable."""
+
+    async def look_twice(tx: Transaction) -> object:
+        await tx.row("SELECT 1")
+        return await tx.row("SELECT 2")
+
+    server = FakeServer(commit=[Lost()])
+    async with metadata_of(server) as metadata:
+        assert await metadata.read(look_twice) is None
+    server = FakeServer(commit=["hang"])
+    async with metadata_of(server) as metadata:
+        with pytest.raises(DatabaseUnavailable):
+            await metadata.read(look_twice)
+
+
+async def test_while_the_server_is_away_all_share_one_attempt_to_connect() -> None:
+    """After a failure questions fail without a time limit's wait, however many there are, and one attempt is made."""
+    server = FakeServer(connect=[Lost("refused"), "hang"])
+    async with metadata_of(server) as metadata:
+        with pytest.raises(DatabaseUnavailable):
+            await metadata.read(look)
+        answers = await asyncio.gather(*(metadata.write(change) for _ in range(100)), return_exceptions=True)
+        assert {type(each) for each in answers} == {DatabaseUnavailable}
+        assert "refused" in str(answers[0])
+    assert server.steps == ["connect", "connect"]
+
+
+async def test_when_the_server_is_back_the_next_question_finds_out() -> None:
+    """The first question after the server's return is answered; there is no time during which it is not tried."""
+    server = FakeServer(connect=[Lost()] * 4)
+    async with metadata_of(server) as metadata:
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                await metadata.write(change)
+        server.plan.clear()
+        assert await metadata.write(change) == 1
+
+
+async def test_a_question_without_an_answer_has_the_next_one_look() -> None:
+    """After a question that got no answer in time, the next ones wait for a new connection, not for the time limit."""
+    server = FakeServer(row=["hang"])
+    async with metadata_of(server) as metadata:
+        with pytest.raises(DatabaseUnavailable):
+            await metadata.read(look)
+        server.plan["connect"] = ["hang"]
+        with pytest.raises(DatabaseUnavailable, match="no answer in time"):
+            await metadata.read(look)
