@@ -23,7 +23,7 @@ from tawara.model.files import Queued, StoredFile
 from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, depth, judge
 from tawara.model.policy import Happy, Policy, Situation, parse
 from tawara.workers.runner import Claimed
-from tawara.workers.survey import Survey
+from tawara.workers.survey import Measured, Survey
 from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
@@ -71,10 +71,16 @@ class Examination:
         storage_class, policy = known
         return depth(file, storage_class, rules, satisfied=self._satisfied(file, storage_class, policy)(file.devids))
 
-    async def examine(self, held: Claimed[Queued], file: StoredFile, rules: Rules) -> None:
-        """Look at all of a file, and write down what follows."""
+    async def examine(
+        self, held: Claimed[Queued], file: StoredFile, rules: Rules, measured: Measured | None = None
+    ) -> None:
+        """Look at all of a file, and write down what follows.
+
+        `measured`: lengths that the survey has found a moment ago, which the first look need not ask for again.
+        """
         for _ in range(LOOKS):
-            verdict = await self._verdict(file, rules)
+            verdict = await self._verdict(file, rules, measured or {})
+            measured = None
             if verdict is None:
                 break
             if verdict.again:
@@ -115,7 +121,7 @@ class Examination:
 
         return satisfied
 
-    async def _verdict(self, file: StoredFile, rules: Rules) -> Verdict | None:
+    async def _verdict(self, file: StoredFile, rules: Rules, measured: Measured) -> Verdict | None:
         known = self._rules_for(file)
         if known is None:
             return None
@@ -124,7 +130,7 @@ class Examination:
         if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
             return Verdict(events=(Event(Code.BAD_COUNT),) if rules.miscounted(file) else ())
         hashtype = rules.digest_wanted(storage_class, file.checksum)
-        case = Case(file, storage_class, rules, await self.survey.look(file, hashtype), satisfied)
+        case = Case(file, storage_class, rules, await self.survey.look(file, hashtype, measured), satisfied)
         verdict = judge(case)
         if isinstance(verdict, Search):
             log.warning("no good replica is where one should be", fid=file.fid)

@@ -24,6 +24,7 @@ from tawara.model.fsck import Depth, Rules
 from tawara.workers.claims import Errands
 from tawara.workers.examination import Examination, Options
 from tawara.workers.runner import LEASE, Claimed
+from tawara.workers.survey import Measured, is_right
 
 log = structlog.get_logger(__name__)
 
@@ -92,20 +93,25 @@ class Fsck:
         rules = Rules.of(await self._metadata.read(runs.settings, ""))
         in_order: list[Held] = []
         to_measure: list[tuple[Held, StoredFile]] = []
-        closely: list[Held] = []
+        closely: list[tuple[Held, Measured]] = []
         for held in item:
             file = by_fid.get(held.claim.fid)
             how = self._examination.depth(file, rules) if file else Depth.ROWS
             if how is Depth.EVERYTHING or (file and rules.miscounted(file)):
-                closely.append(held)
+                closely.append((held, {}))
             elif file and how is Depth.LENGTHS:
                 to_measure.append((held, file))
             else:
                 in_order.append(held)
-        right = await self._examination.survey.all_right([file for _, file in to_measure])
-        for (held, _), well in zip(to_measure, right, strict=True):
-            (in_order if well else closely).append(held)
+        found_lengths = await self._examination.survey.measure([file for _, file in to_measure])
+        for (held, file), measured in zip(to_measure, found_lengths, strict=True):
+            if is_right(file, measured):
+                in_order.append(held)
+            else:
+                closely.append((held, measured))
         if in_order:
             await self._metadata.write(queues.finish_errands, [held.claim for held in in_order])
-        await asyncio.gather(*(self._examination.examine(held, by_fid[held.claim.fid], rules) for held in closely))
+        await asyncio.gather(
+            *(self._examination.examine(held, by_fid[held.claim.fid], rules, measured) for held, measured in closely)
+        )
         return None

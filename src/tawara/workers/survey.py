@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
+from typing import TypeAlias
 
 from yarl import URL
 
@@ -21,6 +25,28 @@ AT_ONCE = 32
 """Questions over HTTP at the same time."""
 FORGET = 60.0
 """Seconds after which a node that had no side channel is asked again whether it has."""
+
+
+Measured: TypeAlias = Mapping[int, int | None]
+"""Devid -> bytes of a file's replica there, None where the storage node says that there is none."""
+_NOTHING: Measured = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A replica that is to be measured."""
+
+    number: int
+    """Of its file."""
+    devid: int
+    url: str
+    length: int
+    """What it should have, bytes."""
+
+
+def is_right(file: StoredFile, measured: Measured) -> bool:
+    """Whether all replicas of a file were seen to have its length; False says nothing about why not."""
+    return all(measured.get(devid) == file.length for devid in file.devids)
 
 
 class Survey:
@@ -40,46 +66,61 @@ class Survey:
 
     # --- many, quickly ------------------------------------------------------------------------------------------------
 
-    async def all_right(self, wanted: Sequence[StoredFile]) -> list[bool]:
-        """For each file whether all its replicas are seen to have its length; False says nothing about why not."""
+    async def measure(self, wanted: Sequence[StoredFile]) -> list[Measured]:
+        """What is known for certain of the length of each file's replicas, by devid.
+
+        A replica is left out when its device cannot be read, when nobody answered, or when a side channel, which does
+        not tell a missing file from a missing disk, has seen no file of the right length.
+        """
         cluster = self._view.current
-        right = [True] * len(wanted)
-        by_host: dict[str, list[tuple[int, str]]] = {}
+        measured: list[dict[int, int | None]] = [{} for _ in wanted]
+        by_host: dict[str, list[_Place]] = {}
         for number, file in enumerate(wanted):
             for devid in file.devids:
                 url = cluster.url(devid, file.fid)
-                if url is None or not cluster.should_read_from(devid):
-                    right[number] = False
-                else:
-                    by_host.setdefault(URL(url, encoded=True).host or "", []).append((number, url))
-        sizes = await asyncio.gather(*(self._sizes(host, [url for _, url in asked]) for host, asked in by_host.items()))
-        for asked, answered in zip(by_host.values(), sizes, strict=True):
-            for (number, _), size in zip(asked, answered, strict=True):
-                right[number] &= size == wanted[number].length
-        return right
+                if url is not None and cluster.should_read_from(devid):
+                    place = _Place(number, devid, url, file.length)
+                    by_host.setdefault(URL(url, encoded=True).host or "", []).append(place)
+        answers = await asyncio.gather(*(self._lengths(host, places) for host, places in by_host.items()))
+        for place, length in chain.from_iterable(answers):
+            measured[place.number][place.devid] = length
+        return list(measured)
 
-    async def _sizes(self, host: str, urls: Sequence[str]) -> list[int | None]:
+    async def _lengths(self, host: str, places: Sequence[_Place]) -> list[tuple[_Place, int | None]]:
+        """The places of one host for which there is a certain answer, with the length, None where no file is."""
         if self._port is not None and self._over_http.get(host, 0.0) < time.monotonic():
             try:
-                return await self._nodes.sizes(urls, self._port)
+                sizes = await self._nodes.sizes([place.url for place in places], self._port)
             except NodeUnreachable:  # a node need not have a side channel (docs/mogilefs.md 18.3)
                 self._over_http[host] = time.monotonic() + FORGET
-        return await asyncio.gather(*map(self._size, urls))
+            else:
+                found = zip(places, sizes, strict=True)
+                return [(place, size) for place, size in found if size == place.length]
+        answers = await asyncio.gather(*map(self._length, places))
+        return [answer for answer in answers if answer is not None]
 
-    async def _size(self, url: str) -> int | None:
+    async def _length(self, place: _Place) -> tuple[_Place, int | None] | None:
         try:
             async with self._at_once:
-                return await self._nodes.size(url)
+                return place, await self._nodes.size(place.url)
         except NodeUnreachable:
             return None
 
     # --- one, with care -----------------------------------------------------------------------------------------------
 
-    async def look(self, file: StoredFile, hashtype: HashType | None) -> tuple[Replica, ...]:
-        """What is seen of each replica, with its digest if a `hashtype` is given."""
-        return tuple(await asyncio.gather(*(self._look_at(file, devid, hashtype) for devid in file.devids)))
+    async def look(
+        self, file: StoredFile, hashtype: HashType | None, measured: Measured = _NOTHING
+    ) -> tuple[Replica, ...]:
+        """What is seen of each replica, with its digest if a `hashtype` is given.
 
-    async def _look_at(self, file: StoredFile, devid: int, hashtype: HashType | None) -> Replica:
+        `measured`: what `measure` found a moment ago, which is not asked again.
+        """
+        looks = (self._look_at(file, devid, hashtype, measured) for devid in file.devids)
+        return tuple(await asyncio.gather(*looks))
+
+    async def _look_at(
+        self, file: StoredFile, devid: int, hashtype: HashType | None, measured: Measured = _NOTHING
+    ) -> Replica:
         cluster = self._view.current
         if cluster.is_lost(devid):
             return Replica(devid, Seen.LOST)
@@ -90,12 +131,14 @@ class Survey:
             return Replica(devid, Seen.SILENT)
         try:
             async with self._at_once:
-                return await self._ask(file, devid, url, hashtype)
+                size = measured[devid] if devid in measured else await self._nodes.size(url)
+                return await self._judge(file, devid, url, size, hashtype)
         except NodeUnreachable:
             return Replica(devid, Seen.SILENT)
 
-    async def _ask(self, file: StoredFile, devid: int, url: str, hashtype: HashType | None) -> Replica:
-        size = await self._nodes.size(url)
+    async def _judge(
+        self, file: StoredFile, devid: int, url: str, size: int | None, hashtype: HashType | None
+    ) -> Replica:
         if size is not None and size != file.length:
             return Replica(devid, Seen.WRONG_LENGTH)
         digest: bytes | None = None

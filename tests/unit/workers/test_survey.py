@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tawara.client.nodes import NodeClient
 from tawara.metadata import files
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.files import StoredFile
 from tawara.model.fsck import Replica, Seen
-from tawara.workers.survey import Survey
+from tawara.workers.survey import Survey, is_right
 from tests.unit.workers.house import House, house, set_state
 
 BODY = b"a bale of rice"
@@ -35,11 +36,49 @@ async def test_many_are_measured_without_a_side_channel(tmp_path: Path, port: in
     async with house(tmp_path, {"h1": [1, 3], "h2": [2]}) as home:
         both, three = await stored(home, 1, 2), await stored(home, 1, 2, 3)
         survey = Survey(home.view, home.nodes, side_channel_port=port)
-        assert await survey.all_right([both, three]) == [True, True]
+        files = [both, three]
+
+        async def right() -> list[bool]:
+            return [is_right(*each) for each in zip(files, await survey.measure(files), strict=True)]
+
+        assert await right() == [True, True]
         home.place(3, three.fid).write_bytes(b"short")
-        assert await survey.all_right([both, three]) == [True, False]
+        assert await right() == [True, False]
         home.place(2, both.fid).unlink()
-        assert await survey.all_right([both, three]) == [False, False]
+        assert await right() == [False, False]
+        assert await survey.measure([both]) == [{1: len(BODY), 2: None}]
+
+
+async def test_what_was_measured_is_not_asked_again(tmp_path: Path) -> None:
+    """A file that turns out to be broken costs one HEAD for each replica, those of its close look included."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        file = await stored(home, 1, 2, 3)
+        home.place(2, file.fid).unlink()
+        home.place(3, file.fid).write_bytes(b"short")
+        asked: list[str] = []
+
+        class Counting(NodeClient):
+            async def size(self, url: str) -> int | None:
+                asked.append(url)
+                return await super().size(url)
+
+        async with Counting() as nodes:
+            survey = Survey(home.view, nodes, side_channel_port=None)
+            (measured,) = await survey.measure([file])
+            seen = await survey.look(file, None, measured)
+        assert seen == (Replica(1, Seen.RIGHT), Replica(2, Seen.MISSING), Replica(3, Seen.WRONG_LENGTH))
+        assert sorted(asked) == sorted(home.url(devid, file.fid) for devid in (1, 2, 3))
+
+
+async def test_a_silent_device_is_asked_again(tmp_path: Path) -> None:
+    """Nothing is known of a replica whose node did not answer, so the close look asks once more."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        file = await stored(home, 1, 2)
+        await home.storage["h2"].stop()
+        survey = Survey(home.view, home.nodes, side_channel_port=None)
+        (measured,) = await survey.measure([file])
+        assert measured == {1: len(BODY)}
+        assert (await survey.look(file, None, measured))[1] == Replica(2, Seen.SILENT)
 
 
 async def test_each_state_of_a_replica_is_told_apart(tmp_path: Path) -> None:
