@@ -38,7 +38,7 @@ from tawara.model.errors import (
 )
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
-from tawara.model.policy import Situation, is_content, parse, plan_destinations
+from tawara.model.policy import Situation, can_place, is_content, parse, plan_destinations
 from tawara.node.devices import Devices
 from tawara.node.lanes import Lanes
 from tawara.wire.http import Conditions, Verdict, entity_tag
@@ -134,7 +134,9 @@ class Writer:
 
     async def check(self, order: Order) -> None:
         """Refuse before the body comes what would be refused after it. Raises PreconditionFailed, NoDevices."""
-        await self._plan(order, 0)
+        await self._wait_observed()
+        if not can_place(self._view.current, order.storage_class, self._rng):
+            raise NoDevices
         await self._expected(order.domain, order.key, order.conditions)
 
     async def store_file(self, order: Order, path: Path) -> Receipt:
@@ -194,12 +196,16 @@ class Writer:
     # --- the parts of a write -----------------------------------------------------------------------------------------
 
     async def _plan(self, order: Order, size: int) -> tuple[int, ...]:
+        await self._wait_observed()
+        return plan_destinations(self._view.current, order.storage_class, size, self._rng)
+
+    async def _wait_observed(self) -> None:
+        """Wait until the devices have been looked at once. Raises NoDevices when that takes too long."""
         try:
             async with asyncio.timeout(_FIRST_ROUND):
                 await self._view.wait_observed()
         except TimeoutError:
             raise NoDevices from None
-        return plan_destinations(self._view.current, order.storage_class, size, self._rng)
 
     async def _expected(self, domain: Domain, key: bytes, conditions: Conditions) -> int | None:
         """The fid that the key must name when the change is committed, 0 for none, None for any.

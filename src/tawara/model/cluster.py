@@ -15,6 +15,9 @@ from types import MappingProxyType
 
 from tawara.model import fid as fids
 from tawara.model.health import DiskHealth
+from tawara.model.zones import Zones
+
+MIB = 1024 * 1024
 
 
 class HostState(StrEnum):
@@ -252,6 +255,72 @@ class Cluster:
     def hosts_by_name(self) -> Mapping[str, Host]:
         """The hosts by name."""
         return MappingProxyType({host.name: host for host in self.hosts.values()})
+
+    @cached_property
+    def accepting(self) -> tuple[Device, ...]:
+        """The devices of known size that may get new files now, the emptiest (by their free share) first."""
+        found = (each for each in self.devices.values() if each.mb_free is not None)
+        return tuple(sorted(filter(self._accepts, found), key=lambda device: device.percent_free, reverse=True))
+
+    @cached_property
+    def accepting_of_unknown_size(self) -> tuple[Device, ...]:
+        """The devices of unknown size that may get new files now."""
+        return tuple(filter(self._accepts, (each for each in self.devices.values() if each.mb_free is None)))
+
+    @cached_property
+    def free_shares(self) -> Mapping[int, float]:
+        """The free share of each device in `accepting`, by devid."""
+        return {device.devid: device.percent_free for device in self.accepting}
+
+    @cached_property
+    def free_bytes(self) -> Mapping[int, int]:
+        """The free bytes of each device in `accepting`, by devid."""
+        return {device.devid: device.mb_free * MIB for device in self.accepting if device.mb_free is not None}
+
+    @cached_property
+    def accepting_by_host(self) -> Mapping[int, tuple[Device, ...]]:
+        """The devices that may get new files now by hostid, the emptiest first."""
+        found: dict[int, list[Device]] = {}
+        for device in self.accepting + self.accepting_of_unknown_size:
+            found.setdefault(device.hostid, []).append(device)
+        return {hostid: tuple(devices) for hostid, devices in found.items()}
+
+    def _accepts(self, device: Device) -> bool:
+        return self.should_get_new_files(device.devid)
+
+    @cached_property
+    def can_place(self) -> dict[StorageClass, bool]:
+        """What `policy.can_place` has found for this cluster, by class."""
+        return {}
+
+    @cached_property
+    def alive(self) -> tuple[int, ...]:
+        """The devids of devices in state alive that are not presumed dead."""
+        return tuple(
+            devid
+            for devid, device in self.devices.items()
+            if device.state is DeviceState.ALIVE and not self.is_presumed_dead(devid)
+        )
+
+    @cached_property
+    def hosts_alive(self) -> frozenset[int]:
+        """The hostids of the devices in `alive`."""
+        return frozenset(self.devices[devid].hostid for devid in self.alive)
+
+    @cached_property
+    def total_disks(self) -> int:
+        """How many devices could have a copy: those that are not dead, nor presumed so."""
+        return sum(map(self.counts_as_replica, self.devices))
+
+    @cached_property
+    def zones(self) -> Mapping[int, str]:
+        """The network zone of each device, by devid. A device of a host that is not known has a zone of its own."""
+        zones = Zones.of(self.settings)
+        found: dict[int, str] = {}
+        for devid, device in self.devices.items():
+            host = self.hosts.get(device.hostid)
+            found[devid] = zones.zone_of(host.ip) if host else f"host {device.hostid}"
+        return found
 
     def with_observations(self, observed: Mapping[int, Observation]) -> Cluster:
         """The same rows, seen with other eyes."""

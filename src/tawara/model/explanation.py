@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tawara.model.cluster import Cluster, DeviceState, HostState, Observed, StorageClass
+from tawara.model.cluster import MIB, Cluster, DeviceState, HostState, Observed, StorageClass
 from tawara.model.errors import InvalidReplpolicy
 from tawara.model.files import Deletion, Queued, Replication, StoredFile, Upload
 from tawara.model.limits import END_OF_TIME
-from tawara.model.placement import MIB
 from tawara.model.policy import Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content, parse, pick_surplus
 from tawara.model.policy.ideal import is_ideal
 from tawara.model.policy.words import in_words

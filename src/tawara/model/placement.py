@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import log
+from operator import itemgetter
 from random import Random
 from typing import TypeVar
 
@@ -19,7 +22,9 @@ T = TypeVar("T")
 
 FREEST = 20
 """How many of the emptiest devices share the new files among themselves."""
-MIB = 1024 * 1024
+
+
+_time = itemgetter(0)
 
 
 def weighted_shuffle(weighted: Iterable[tuple[T, float]], rng: Random) -> list[T]:
@@ -28,18 +33,13 @@ def weighted_shuffle(weighted: Iterable[tuple[T, float]], rng: Random) -> list[T
     Every item waits for a time that is distributed exponentially with its weight as the rate; the order in which they
     arrive is distributed as that of the draws.
     """
-    arrivals = [(rng.expovariate(weight), index, item) for index, (item, weight) in enumerate(weighted) if weight > 0]
-    arrivals.sort(key=lambda arrival: arrival[:2])
-    return [item for _, _, item in arrivals]
+    draw = rng.random
+    arrivals = [(-log(1.0 - draw()) / weight, item) for item, weight in weighted if weight > 0]
+    arrivals.sort(key=_time)
+    return [item for _, item in arrivals]
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def by_free_space(devices: Iterable[Device], rng: Random) -> list[Device]:
-    """The emptiest devices, the emptier the likelier in front; full ones and those of unknown size are left out."""
-    freest = sorted(devices, key=lambda device: device.percent_free, reverse=True)[:FREEST]
-    return weighted_shuffle([(device, 100 * device.percent_free) for device in freest], rng)
 
 
 def spread_over_hosts(devices: Iterable[Device], count: int) -> list[Device]:
@@ -60,18 +60,14 @@ def choose_destinations(
 
     With a `size` (bytes) only devices that have more than that free. Devices of unknown size are the last resort.
     """
-    candidates = [device for devid, device in cluster.devices.items() if cluster.should_get_new_files(devid)]
-    unknown = [device for device in candidates if not device.mb_total or device.mb_used is None]
-    roomy = [device for device in candidates if _has_room(device, size)]
-    order = by_free_space(roomy, rng) or weighted_shuffle([(device, 1) for device in unknown], rng)
+    free = cluster.free_bytes
+    roomy = (each for each in cluster.accepting if each.mb_total and (size is None or free[each.devid] > size))
+    freest = [(each, each.percent_free) for each in islice(roomy, FREEST)]
+    unknown = cluster.accepting_of_unknown_size
+    order = weighted_shuffle(freest, rng) or weighted_shuffle([(each, 1) for each in unknown], rng)
     if not order:
         raise NoDevices
     return tuple(device.devid for device in spread_over_hosts(order, count))
-
-
-def _has_room(device: Device, size: int | None) -> bool:
-    free = device.mb_free
-    return free is not None and (size is None or free * MIB > size)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

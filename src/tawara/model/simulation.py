@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tawara.model.census import Group
-from tawara.model.cluster import Cluster, DeviceState
+from tawara.model.cluster import MIB, Cluster, DeviceState
 from tawara.model.errors import InvalidReplpolicy
-from tawara.model.placement import MIB
 from tawara.model.policy import Copy, Happy, Policy, Situation, TooHappy, parse
 from tawara.model.policy.ideal import is_ideal
 from tawara.model.safety import Safety, Tally, judge

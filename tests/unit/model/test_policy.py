@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tawara.model.cluster import Cluster, DeviceState, StorageClass
+from tawara.model.cluster import MIB, Cluster, DeviceState, StorageClass
 from tawara.model.errors import NoDevices
 from tawara.model.policy import (
     Answer,
@@ -25,6 +25,7 @@ from tawara.model.policy import (
     Situation,
     TooHappy,
     Union,
+    can_place,
     is_content,
     parse,
     pick_surplus,
@@ -39,6 +40,30 @@ ZONES = {"network_zones": "near far", "zone_near": "10.1.0.0/16", "zone_far": "1
 
 def ask(policy: str, where: Cluster, on: set[int], minimum: int = 2, failed: Iterable[int] = ()) -> Answer:
     return parse(policy).decide(Situation.of(where, on, minimum, failed=failed), RNG)
+
+
+@given(clusters(), st.frozensets(st.integers(1, 9), max_size=3), st.frozensets(st.integers(10, 39)), st.booleans())
+def test_candidates_are_found_without_looking_at_every_device(
+    where: Cluster, on: frozenset[int], hosts: frozenset[int], large: bool
+) -> None:
+    """The candidates on some hosts, and those elsewhere, are all that may take the file, the emptiest in front."""
+    size = 2_000 * MIB if large else 0
+    situation = Situation.of(where, on & where.devices.keys(), 2, failed={9}, size=size)
+    may_take = [
+        device
+        for devid, device in where.devices.items()
+        if where.should_get_new_files(devid)
+        and devid not in situation.on
+        and devid != 9
+        and (device.mb_free is None or device.mb_free * MIB > size)
+    ]
+    found = [where.devices[devid] for devid in situation.candidates]
+    assert {each.devid for each in found} == {each.devid for each in may_take}
+    assert sorted(found, key=lambda each: -each.percent_free) == found
+    on_hosts, elsewhere = situation.best_on(hosts), situation.best_elsewhere(hosts)
+    assert set(on_hosts) == {each.devid for each in may_take if each.hostid in hosts}
+    assert set(elsewhere) == {each.devid for each in may_take if each.hostid not in hosts}
+    assert can_place(where, StorageClass(0, "default", 2), RNG) is any(map(where.should_get_new_files, where.devices))
 
 
 def places(answer: Answer) -> tuple[set[int], set[int]]:

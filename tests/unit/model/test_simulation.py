@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tawara.model.census import Group
-from tawara.model.cluster import Cluster, DeviceState, Domain, StorageClass
-from tawara.model.placement import MIB
+from tawara.model.cluster import MIB, Cluster, DeviceState, Domain, StorageClass
 from tawara.model.policy import Situation, is_content, parse
 from tawara.model.safety import judge
 from tawara.model.simulation import lose, without

@@ -5,7 +5,7 @@ the doing, and asking again, is the replicate worker's.
 """
 
 from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content
-from tawara.model.policy.choice import pick_surplus, plan_destinations
+from tawara.model.policy.choice import can_place, pick_surplus, plan_destinations
 from tawara.model.policy.networks import HostsPerNetwork, MultipleNetworks
 from tawara.model.policy.spread import MultipleDevices, MultipleHosts
 from tawara.model.policy.text import parse
@@ -24,6 +24,7 @@ __all__ = [
     "Situation",
     "TooHappy",
     "Union",
+    "can_place",
     "is_content",
     "parse",
     "pick_surplus",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeAlias
 
-from tawara.model.cluster import Cluster, DeviceState
-from tawara.model.placement import MIB, by_free_space
+from tawara.model.cluster import Cluster, Device
+from tawara.model.placement import FREEST, weighted_shuffle
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,11 @@ class Situation:
 
     def with_copy(self, devid: int) -> Situation:
         """The same with one copy more."""
-        return replace(self, on=self.on | {devid})
+        return Situation(self.cluster, self.on | {devid}, self.mindevcount, self.failed, self.size)
 
     def without_copy(self, devid: int) -> Situation:
         """The same with one copy less."""
-        return replace(self, on=self.on - {devid})
+        return Situation(self.cluster, self.on - {devid}, self.mindevcount, self.failed, self.size)
 
     def host(self, devid: int) -> int:
         """The id of the device's host."""
@@ -87,43 +88,62 @@ class Situation:
     @property
     def total_disks(self) -> int:
         """How many devices could have a copy: those that are not dead, nor presumed so."""
-        return sum(map(self.cluster.counts_as_replica, self.cluster.devices))
+        return self.cluster.total_disks
 
     @property
     def hosts_alive(self) -> frozenset[int]:
         """The hosts of the devices in state alive."""
-        return frozenset(map(self.host, self.alive))
+        return self.cluster.hosts_alive
 
     @property
-    def alive(self) -> list[int]:
+    def alive(self) -> tuple[int, ...]:
         """The devices in state alive that are not presumed dead."""
-        cluster = self.cluster
-        return [
-            devid
-            for devid, device in cluster.devices.items()
-            if device.state is DeviceState.ALIVE and not cluster.is_presumed_dead(devid)
-        ]
+        return self.cluster.alive
 
     @property
     def candidates(self) -> list[int]:
-        """The devices that can take a copy now, in no order."""
-        return [devid for devid in self.cluster.devices if self._may_take(devid)]
+        """The devices that can take a copy now, the emptiest first."""
+        cluster = self.cluster
+        return [each.devid for each in cluster.accepting + cluster.accepting_of_unknown_size if self._may_take(each)]
 
-    def _may_take(self, devid: int) -> bool:
-        if devid in self.on or devid in self.failed or not self.cluster.should_get_new_files(devid):
+    def best_elsewhere(self, hosts: Collection[int]) -> list[int]:
+        """The emptiest candidates that are on none of these hosts, as many as `in_order` looks at."""
+        cluster = self.cluster
+        known = (each.devid for each in cluster.accepting if each.hostid not in hosts and self._may_take(each))
+        found = list(islice(known, FREEST))
+        if cluster.accepting_of_unknown_size:
+            unknown = cluster.accepting_of_unknown_size
+            found += [each.devid for each in unknown if each.hostid not in hosts and self._may_take(each)]
+        return found
+
+    def best_on(self, hosts: Collection[int]) -> list[int]:
+        """The candidates on these hosts, the emptiest first."""
+        by_host = self.cluster.accepting_by_host
+        found = [each for hostid in hosts for each in by_host.get(hostid, ()) if self._may_take(each)]
+        if len(hosts) > 1:
+            found.sort(key=lambda device: device.percent_free, reverse=True)
+        return [each.devid for each in found]
+
+    def _may_take(self, device: Device) -> bool:
+        devid = device.devid
+        if devid in self.on or devid in self.failed:
             return False
-        free = self.cluster.devices[devid].mb_free
-        return free is None or free * MIB > self.size
+        free = self.cluster.free_bytes.get(devid)
+        return free is None or free > self.size
 
 
-def in_order(situation: Situation, devids: Iterable[int], rng: random.Random) -> tuple[int, ...]:
-    """The devices as they should be tried: the emptier the likelier in front, those of unknown size last
-    (docs/mogilefs.md 10.2)."""
-    devices = [situation.cluster.devices[devid] for devid in devids]
-    known = by_free_space((device for device in devices if device.mb_free is not None), rng)
-    unknown = [device for device in devices if device.mb_free is None]
+def in_order(situation: Situation, devids: Sequence[int], rng: random.Random) -> tuple[int, ...]:
+    """The candidates `devids`, the emptiest first, as they should be tried (10.2).
+
+    Of the `FREEST` emptiest, the emptier the likelier in front; then those of unknown size in random order.
+    """
+    if not devids:
+        return ()
+    shares = situation.cluster.free_shares
+    known = [(devid, shares[devid]) for devid in devids if devid in shares]
+    unknown = [devid for devid in devids if devid not in shares] if len(known) < len(devids) else []
     rng.shuffle(unknown)
-    return tuple(device.devid for device in (*known, *unknown))
+    return (*weighted_shuffle(known[:FREEST], rng), *unknown)
 
 
 class Policy(Protocol):

@@ -36,6 +36,15 @@ def plan_destinations(
     return tuple(chosen)
 
 
+def can_place(cluster: Cluster, storage_class: StorageClass, rng: random.Random) -> bool:
+    """Whether `plan_destinations` would find any device for a new file of no size. Raises InvalidReplpolicy."""
+    known = cluster.can_place.get(storage_class)
+    if known is None:
+        answer = parse(storage_class.policy).decide(Situation.of(cluster, (), storage_class.mindevcount), rng)
+        known = cluster.can_place[storage_class] = isinstance(answer, Copy) and bool(answer.choices)
+    return known
+
+
 def pick_surplus(policy: Policy, situation: Situation, rng: random.Random) -> int | None:
     """The replica to delete of a file with too many: one that the policy does not miss. None if there is none now.
 

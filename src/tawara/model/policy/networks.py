@@ -9,18 +9,6 @@ from dataclasses import dataclass
 
 from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation, TooHappy, in_order
 from tawara.model.policy.spread import answer
-from tawara.model.zones import Zones
-
-
-def _zones(situation: Situation) -> dict[int, str]:
-    """The zone of each device. A device of a host that is not known has a zone of its own."""
-    cluster = situation.cluster
-    zones = Zones.of(cluster.settings)
-    found: dict[int, str] = {}
-    for devid, device in cluster.devices.items():
-        host = cluster.hosts.get(device.hostid)
-        found[devid] = zones.zone_of(host.ip) if host else f"host {device.hostid}"
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +26,7 @@ class MultipleNetworks:
             return Happy()
         if on >= 2 and on == situation.total_disks:
             return Happy()
-        zones = _zones(situation)
+        zones = situation.cluster.zones
         zones_on = {zones[devid] for devid in situation.on}
         in_zones = len(zones_on) >= min(wanted, len({zones[devid] for devid in situation.alive}))
         hosts_on, hosts_alive = situation.hosts_on, situation.hosts_alive
@@ -71,7 +59,7 @@ class HostsPerNetwork:
 
     def decide(self, situation: Situation, rng: random.Random) -> Answer:
         """See Policy."""
-        zones = _zones(situation)
+        zones = situation.cluster.zones
         devices_on = Counter(zones[devid] for devid in situation.on)
         hosts_on = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in situation.on})
         hosts = Counter(zone for zone, _ in {(zones[devid], situation.host(devid)) for devid in situation.alive})

@@ -55,11 +55,8 @@ class MultipleDevices:
 
 
 def _choose(situation: Situation, wanted: int, *, avoid_hosts: bool, rng: random.Random) -> Answer:
-    candidates = situation.candidates
     used = situation.hosts_on if avoid_hosts else frozenset()
-    ideal = [devid for devid in candidates if situation.host(devid) not in used]
-    desperate = [devid for devid in candidates if situation.host(devid) in used]
-    return answer(situation, wanted, rng, ideal, desperate)
+    return answer(situation, wanted, rng, situation.best_elsewhere(used), situation.best_on(used))
 
 
 def answer(
