@@ -9,15 +9,13 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError
 
 from tawara import __version__
+from tawara.cli import streams
 from tawara.model.errors import Exit, TawaraError
-
-if TYPE_CHECKING:
-    from typing import TextIO
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
@@ -90,8 +88,7 @@ app = build()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own); the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        _pass_keys_through(stream)
+    streams.prepare()
     try:
         words = [STREAM if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
         outcome = build(words[0] if words else None)(words, print_error=False, exit_on_error=False)
@@ -105,11 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed(INTERRUPTED, "interrupted")
     except BrokenPipeError:
-        # What is still buffered has no reader either; the interpreter must not try again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.flush_output()
         return BROKEN_PIPE
     except OSError as error:
-        named = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        name = "standard output" if not streams.flush_output() else error.filename
+        named = f"{os.fsdecode(name)}: " if name is not None else ""
         return _failed(_exit_of(error), f"{named}{error.strerror or error}")
     return outcome if isinstance(outcome, int) else Exit.OK
 
@@ -146,10 +143,3 @@ def _no_such(error: UnknownCommandError) -> str:
 
 def _command_of(error: CycloptsError) -> str:
     return " ".join(["tawara", *(error.command_chain or ())])
-
-
-def _pass_keys_through(stream: TextIO) -> None:
-    """Let keys and file names that are not UTF-8 go out as the bytes that they are."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="surrogateescape")

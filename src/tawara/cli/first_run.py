@@ -26,7 +26,7 @@ def write_once(path: Path, text: str, mode: int) -> None:
     """Write a file with `mode` unless it exists; it appears whole, and never readable by more than `mode` says."""
     if path.exists():
         return
-    unfinished = path.with_name(f".{path.name}.new")
+    unfinished = path.with_name(".tawara.new")  # not longer than any name of a user's
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
@@ -45,7 +45,7 @@ def prepare_directory(directory: Path, settings: list[str]) -> Configuration:
     write_once(directory / configuration.gateway.key_file, secrets.token_urlsafe(32) + "\n", 0o600)
     devices = directory / configuration.node.devices
     if not devices.exists():
-        unfinished = devices.with_name(devices.name + ".new")
+        unfinished = devices.with_name(".tawara-devices.new")
         for number in range(1, DEVICES + 1):
             (unfinished / f"dev{number}").mkdir(parents=True, exist_ok=True)
         unfinished.rename(devices)

@@ -1,30 +1,129 @@
-"""How daemons speak on standard error: one event a line, for people or as JSON."""
+"""The log of daemons on standard error: one event a line, as text or as JSON. Logging never raises.
+
+A line that cannot be written (no space left, the reader is gone) is dropped and counted; the next line that can be
+written is preceded by the count.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+import threading
+from typing import Any, Final
 
 import structlog
 
 from tawara.cli.configuration import Log
+from tawara.cli.streams import STDERR
+
+LOST: Final = "log_lines_lost"
+"""The event that says how many lines could not be written."""
+
+
+class Writer:
+    """Writes whole lines to a descriptor. Used by all threads of a process."""
+
+    def __init__(self, descriptor: int, *, as_json: bool) -> None:
+        self._descriptor = descriptor
+        self._as_json = as_json
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._cut = False
+        """Whether the last line was written in part."""
+
+    def write(self, line: str) -> None:
+        """Write `line`, or count it as lost. Raises nothing."""
+        with self._lock:
+            text = f"{self._account()}{line}\n" if self._lost else f"{line}\n"
+            if self._written(("\n" if self._cut else "") + text):
+                self._lost = 0
+            else:
+                self._lost += 1
+
+    def _written(self, text: str) -> bool:
+        data = text.encode("utf-8", "backslashreplace")
+        whole = len(data)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            self._cut = self._cut or len(data) < whole
+            return False
+        self._cut = False
+        return True
+
+    def _account(self) -> str:
+        if self._as_json:
+            return json.dumps({"event": LOST, "level": "warning", "lines": self._lost}) + "\n"
+        return f"[warning] {LOST} lines={self._lost}\n"
+
+
+class _Logger:
+    """What structlog writes rendered events to."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+
+    def msg(self, message: str) -> None:
+        self.writer.write(message)
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Handler(logging.Handler):
+    """What libraries log, through the same writer."""
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__()
+        self._writer = writer
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.write(self.format(record))
+        except Exception:  # a library's arguments that cannot be formatted
+            self._writer.write(f"{record.levelname} {record.name} {record.msg!r}")
 
 
 def configure(log: Log) -> None:
-    """Set up structlog for this process. Colour is for terminals only."""
+    """Set up structlog and logging for this process. Colour is for terminals only."""
+    as_json = log.format == "json"
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=log.format == "json"),
+        structlog.processors.TimeStamper(fmt="iso", utc=as_json),
     ]
-    if log.format == "json":
+    if as_json:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        colors, plain = sys.stderr.isatty(), structlog.dev.plain_traceback
+        processors.append(structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain))
+    writer = Writer(STDERR, as_json=as_json)
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[log.level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_guarded(logging.getLevelNamesMapping()[log.level.upper()]),
+        logger_factory=lambda *_: _Logger(writer),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_Handler(writer)], force=True)
+
+
+def _guarded(level: int) -> type[Any]:
+    """structlog's filtering logger for `level`, whose methods do not raise when a value cannot be rendered."""
+    filtering: type[Any] = structlog.make_filtering_bound_logger(level)
+
+    def render(self: Any, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:
+        try:
+            return filtering._proxy_to_logger(self, method_name, event, *args, **fields)
+        except Exception as error:
+            return self._logger.msg(f"[error] log_event_not_rendered of={event!r} error={type(error).__name__}")
+
+    return type("GuardedLogger", (filtering,), {"_proxy_to_logger": render})
+
+
+def configure_command() -> None:
+    """Set up the log of a command that is no daemon: warnings of the components that it uses, on standard error."""
+    if not structlog.is_configured():
+        configure(Log(level="warning"))

@@ -166,12 +166,16 @@ def _walk(argument: str, directory: str, below: str) -> Iterator[Found]:
 @asynccontextmanager
 async def _opened(source: str) -> AsyncIterator[Data]:
     """The data of a source. Standard input that is a pipe or terminal is read without a thread, which Ctrl-C could not
-    end while it waits."""
+    end while it waits; what never waits, such as a file or /dev/null, cannot be polled."""
     if source != STREAM:
         yield Path(source)
         return
-    if stat.S_ISREG(os.fstat(0).st_mode):
+    mode = os.fstat(0).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
         yield sys.stdin.buffer
+        return
+    if stat.S_ISCHR(mode) and not os.isatty(0):
+        yield iter(lambda: sys.stdin.buffer.read(_PIPE_LIMIT), b"")
         return
     reader = asyncio.StreamReader(limit=_PIPE_LIMIT)
     was_blocking = os.get_blocking(0)

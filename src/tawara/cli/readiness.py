@@ -8,18 +8,30 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
+from tawara.cli import streams
 from tawara.cli.assembly import Running
+
+log = structlog.get_logger(__name__)
 
 
 def say(store: Running, what: str, *, as_json: bool, processes: int = 1) -> None:
     """Print what runs where, and tell the service manager."""
+    many = f", in {processes} processes" if processes > 1 else ""
+    where = [f"  {name}  {address}" for name, address in store.addresses.items()]
+    announce(
+        store, "\n".join([f"Tawara runs {what}{many}. Ctrl-C stops it.", *where]), as_json=as_json, processes=processes
+    )
+
+
+def announce(store: Running, text: str, *, as_json: bool, **facts: int) -> None:
+    """Write `text`, or the same facts as JSON, to standard output, and tell the service manager."""
     if as_json:
-        addresses = {"addresses": store.addresses, "processes": processes}
-        print(json.dumps({"event": "ready", "directory": str(store.directory), **addresses}), flush=True)
-    else:
-        many = f", in {processes} processes" if processes > 1 else ""
-        where = [f"  {name}  {address}" for name, address in store.addresses.items()]
-        print("\n".join([f"Tawara runs {what}{many}. Ctrl-C stops it.", *where]), flush=True)
+        addresses = {"addresses": store.addresses, **facts}
+        text = json.dumps({"event": "ready", "directory": str(store.directory), **addresses})
+    if error := streams.announce(text):
+        log.warning("ready_line_not_written", error=error.strerror)
     tell_manager("READY=1")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import shlex
 import sys
 from collections.abc import AsyncIterator
@@ -73,13 +72,8 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 @asynccontextmanager
 async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
     async with running(configuration, directory, frozenset(Room), one_machine=True) as store:
-        print(_as_json(store) if json else _welcome(store), flush=True)
-        readiness.tell_manager("READY=1")
+        readiness.announce(store, "" if json else _welcome(store), as_json=json)
         yield store
-
-
-def _as_json(store: Running) -> str:
-    return jsonlib.dumps({"event": "ready", "directory": str(store.directory), "addresses": store.addresses})
 
 
 def _welcome(store: Running) -> str:

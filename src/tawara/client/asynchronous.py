@@ -157,8 +157,8 @@ class AsyncClient(Administration):
         """
         target = Path(path)
         async with self.open(domain, key, verify=verify) as reading:
-            partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
-            descriptor = await asyncio.to_thread(os.open, partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            partial = target.with_name(f".tawara-{secrets.token_hex(8)}.part")  # fits wherever `target` fits
+            descriptor = await asyncio.to_thread(_create, partial, target)
             try:
                 try:
                     async for chunk in reading:
@@ -295,6 +295,16 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _create(partial: Path, target: Path) -> int:
+    """Make the file `partial`; an error names `target`, or the directory that is missing."""
+    try:
+        return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        if not target.parent.is_dir():
+            raise type(error)(error.errno, "There is no such directory", str(target.parent)) from None
+        raise type(error)(error.errno, error.strerror, str(target)) from None
 
 
 def _sync_directory(directory: Path) -> None:

@@ -325,7 +325,7 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 def create(path: Path) -> None:
     """Make an empty database at `path`, whole or not at all, readable by its owner only; one that is there stays."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as private:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tawara-") as private:
         unfinished = Path(private, path.name)
         unfinished.touch(mode=0o600)
         _found(unfinished)

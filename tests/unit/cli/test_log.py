@@ -1,0 +1,83 @@
+"""The log of daemons: whole lines, and nothing that happens to the log happens to the program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tawara.cli import log
+from tawara.cli.configuration import Log
+from tawara.cli.log import Writer
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    """A descriptor that cannot be written to; a test turns it into another file."""
+    opened = os.open("/dev/full", os.O_WRONLY)
+    yield opened
+    os.close(opened)
+
+
+def _turn(descriptor: int, into: int) -> None:
+    os.dup2(into, descriptor)
+    os.close(into)
+
+
+def test_lines_that_cannot_be_written_are_counted(descriptor: int, tmp_path: Path) -> None:
+    """A full disk and a reader that is gone lose lines and raise nothing; the next line that is written says so."""
+    writer = Writer(descriptor, as_json=True)
+    writer.write("one")
+    reading, writing = os.pipe()
+    os.close(reading)
+    _turn(descriptor, writing)
+    writer.write("two")
+    _turn(descriptor, os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+    writer.write('{"event": "three"}')
+    writer.write('{"event": "four"}')
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(line["event"], line.get("lines")) for line in lines] == [(log.LOST, 2), ("three", None), ("four", None)]
+
+
+def test_a_line_that_was_cut_is_ended(descriptor: int, tmp_path: Path) -> None:
+    """When a pipe takes only a part of a line, the next line does not continue it."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    _turn(descriptor, writing)
+    writer = Writer(descriptor, as_json=False)
+    writer.write("x" * 1_000_000)
+    with open(reading, "rb", buffering=0) as pipe:
+        while pipe.read(65536):
+            pass
+        writer.write("next")
+        assert pipe.read(100) == b"\n[warning] log_lines_lost lines=1\nnext\n"
+
+
+def test_what_cannot_be_rendered_is_named(descriptor: int, tmp_path: Path) -> None:
+    """A value that raises when it is shown, or a wrong format of a library, loses its fields and not the program."""
+
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    _turn(descriptor, os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+    before, handlers = structlog.get_config(), logging.root.handlers[:]
+    try:
+        log.configure(Log(format="text"))
+        writer = Writer(descriptor, as_json=False)
+        structlog.configure(logger_factory=lambda *_: log._Logger(writer), cache_logger_on_first_use=False)
+        structlog.get_logger().warning("happened", value=Broken())
+        structlog.get_logger().warning("went_on")
+        record = logging.LogRecord("library", logging.WARNING, "", 0, "%d of %d", (1,), None)
+        log._Handler(writer).emit(record)
+    finally:
+        structlog.configure(**before)
+        logging.root.handlers[:] = handlers
+    first, second, third = (tmp_path / "log").read_text().splitlines()
+    assert "log_event_not_rendered of='happened'" in first
+    assert "went_on" in second
+    assert third == "WARNING library '%d of %d'"
