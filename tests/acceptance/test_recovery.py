@@ -17,7 +17,7 @@ from tawara.cli.database import Database
 from tawara.cli.drill import drill
 from tawara.cli.rebuild import rebuild
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, journals, replicas
+from tawara.metadata import files, journals, replicas, uploads
 from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.cluster import DeviceState
@@ -74,7 +74,7 @@ async def test_the_database_is_lost(
             live = await store_.live()
             assert len(live["file"]) > 300
             assert await asyncio.to_thread(drill, json=True, database=Database(url=lost)) == Exit.OK
-            highest = await store_.metadata.read(journals.highest_fid)
+            highest = await store_.metadata.read(uploads.highest_fid)
             assert await store_.metadata.read(journals.unknown, [live["file"][0][0], highest + 1]) == {highest + 1}
             host = store_.view.current.hosts[1]
             first = f"http://{host.ip}:{host.http_port}/dev1"

@@ -84,6 +84,10 @@ TRANSCRIPTS = {
     "create_open: a fid out of range": """
 > create_open domain=d&key=k&fid=99999999999999999999
 < ERR bad_params The+fid+is+out+of+range
+> create_open domain=d&key=k&fid=9223372036854775806
+< ERR bad_params The+fid+is+out+of+range:+it+may+be+at+most+1000000+now
+> create_open domain=d&key=k
+< OK fid=1&*
 > create_open domain=d&key=k&fid=-1
 < ERR bad_params The+fid+is+out+of+range
 """,

@@ -51,6 +51,7 @@ _COMMANDS: Final = (
     (_CLUSTER, "rebuild", "tawara.cli.rebuild:rebuild", "Make a fresh database from the disks alone"),
     (_CLUSTER, "backup", "tawara.cli.backup:backup", "Back the database up, only what changed"),
     (_CLUSTER, "restore", "tawara.cli.backup:restore", "Make a database from a backup"),
+    (_CLUSTER, "fids", "tawara.cli.fids:fids", "Show the counter of fids, or bring it back"),
     (_CLUSTER, "drill", "tawara.cli.drill:drill", "See whether a rebuild would give what there is"),
     (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),
 )

@@ -11,6 +11,7 @@ from tawara.client import journals
 from tawara.client.scratch import Scratch, Stretch
 from tawara.client.sources import Source
 from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.model.fid import COUNTED
 from tawara.model.names import Evidence, Record
 from tawara.wire.journal import Head
 
@@ -65,7 +66,8 @@ class Gathering:
             self.damaged[source.devid] = found.damaged
         elif not found.complete:
             self.incomplete.append(source.devid)
-        self._told = max(self._told, found.highest_fid)
+        if found.highest_fid <= COUNTED:
+            self._told = max(self._told, found.highest_fid)
 
     async def list_bytes(self, told: Callable[[Source], None] = lambda _: None) -> None:
         """Have every device that can tell all that lies there."""
@@ -85,7 +87,7 @@ class Gathering:
 
     @property
     def highest_fid(self) -> int:
-        """That lies anywhere, or was given out as anybody tells."""
+        """The greatest up to COUNTED that lies anywhere, or was given out as any device tells."""
         return max(self._told, self._scratch.highest_fid)
 
     async def stretches(self) -> AsyncIterator[Stretch]:

@@ -19,6 +19,8 @@ from tawara.wire.journal import Damaged, Head
 
 GAP = 64
 """Segments in a row that may be missing before the end is taken to be reached; each take-over leaves one out."""
+FAR = 4096
+"""The same while a later segment is known to have been written: more were never missing without the device."""
 AHEAD = 8
 """Segments asked for at a time."""
 
@@ -93,12 +95,14 @@ async def segments(fetch: Fetch, round_: int, shelf: Shelf) -> AsyncIterator[tup
     """The segments in the directory of rounds with this parity, in their order, whichever rounds they are of."""
     told = max((head.segment for head, _ in shelf.tails.values() if head.round % 2 == round_ % 2), default=0)
     number, missing = 0, 0
-    while number < told or missing < GAP:
+    while missing < (FAR if number < told else GAP):
         numbers = range(number + 1, number + 1 + AHEAD)
         read = await asyncio.gather(*(read_file(fetch, journal.segment_path(round_, each), shelf) for each in numbers))
-        for each in read:
+        for wanted, each in zip(numbers, read, strict=True):
             missing = missing + 1 if each is None else 0
-            if each is not None:
+            if each is not None and each[0].segment != wanted:
+                shelf.damaged.append(f"{journal.segment_path(round_, wanted)}: it says that it is {each[0].segment}")
+            elif each is not None:
                 yield each
         number += AHEAD
 

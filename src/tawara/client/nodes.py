@@ -26,6 +26,7 @@ from tawara.client import dead_peers, side_channel
 from tawara.client.heads import Heads
 from tawara.model import errors
 from tawara.model.cluster import HashType
+from tawara.model.fid import HIGHEST
 from tawara.model.health import DiskHealth
 from tawara.model.limits import Limits
 from tawara.wire import identity
@@ -33,6 +34,10 @@ from tawara.wire.head_answer import HeadAnswer
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
+_LARGEST_DISK: Final = (2**31 - 1) * 1024
+"""KiB, of as many MiB as the narrowest column of a database holds (`device.mb_total`)."""
+_DIGITS: Final = 30
+"""Digits up to which a number is read."""
 _IDENTITY: Final = 64
 """Longest id of a device (schema: `tawara_device.identity`)."""
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -57,10 +62,15 @@ class Usage:
         (docs/mogilefs.md 8.5)."""
         pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
         values = {name.strip(): value.strip() for name, _, value in pairs}
-        total, used = (int(value) if (value := values.get(name, "")).isdecimal() else 0 for name in ("total", "used"))
+        total, used = (_kib(values.get(name, "")) for name in ("total", "used"))
         shown = values.get("identity", "")[:_IDENTITY] or None
         holds_files = values.get("holds") != "nothing"
         return cls(total, used, DiskHealth.read(values), shown, holds_files) if total and used else None
+
+
+def _kib(text: str) -> int:
+    """A number of a usage file; 0 if it is none. File systems without an end (of a network) say 2**64 and the like."""
+    return min(int(text), _LARGEST_DISK) if len(text) <= _DIGITS and text.isdecimal() else 0
 
 
 class Download:
@@ -438,6 +448,8 @@ def _length(answer: aiohttp.ClientResponse, url: str) -> int:
     text = answer.headers.get("Content-Length", "")
     if not (text.isascii() and text.isdigit()):
         raise errors.NodeUnreachable(f"{url}: the node does not say how long the file is")
+    if int(text) > HIGHEST:
+        raise errors.NodeUnreachable(f"{url}: the node says that the file has {text[:30]} bytes")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.model.fid import HIGHEST
+from tawara.model.fid import COUNTED, HIGHEST
 from tawara.model.names import Claim, Evidence, Merger, Name, Place, Record, evidence, name_of
 from tawara.wire import journal
 from tawara.wire.journal import Head
@@ -96,8 +96,9 @@ class Scratch:
 
     @property
     def highest_fid(self) -> int:
-        """Of all that was taken in."""
-        row = self._database.execute("SELECT (SELECT MAX(fid) FROM record), (SELECT MAX(fid) FROM size)").fetchone()
+        """The greatest up to COUNTED of all that was taken in."""
+        greatest = "(SELECT MAX(fid) FROM {} WHERE fid <= ?)".format
+        row = self._database.execute(f"SELECT {greatest('record')}, {greatest('size')}", (COUNTED, COUNTED)).fetchone()
         return max(each or 0 for each in row)
 
     # --- asking -------------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def parse(text: str, nodes: NodeClient) -> list[Source]:
     """
     url = _URL.fullmatch(text)
     if url is not None:
-        return [through_node(nodes, url[1], int(url[2]))]
+        return [through_node(nodes, url[1], _devid(url[2]))]
     directory = Path(text)
     if "://" in text or not directory.is_dir():
         raise UsageError(
@@ -135,11 +135,18 @@ def parse(text: str, nodes: NodeClient) -> list[Source]:
         )
     own = _DEVICE.fullmatch(directory.name)
     if own is not None:
-        return [from_directory(directory, int(own[1]))]
-    below = {int(found[1]): each for each in directory.iterdir() if (found := _DEVICE.fullmatch(each.name))}
+        return [from_directory(directory, _devid(own[1]))]
+    below = {_devid(found[1]): each for each in directory.iterdir() if (found := _DEVICE.fullmatch(each.name))}
     if not below:
         raise UsageError(f"{text} has no directories dev1, dev2, …")
     return [from_directory(below[devid], devid) for devid in sorted(below)]
+
+
+def _devid(digits: str) -> int:
+    devid = int(digits)
+    if devid > fids.HIGHEST_ID:
+        raise UsageError(f"dev{digits} is no device: the greatest is dev{fids.HIGHEST_ID}")
+    return devid
 
 
 async def newest_charter(sources: Iterable[Source]) -> Mapping[str, Any]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tawara.metadata import catalogue, cluster, journals, migrations, rebuilding, uploads
 from tawara.metadata.contract import Row, Transaction
+from tawara.model.errors import CorruptError
+from tawara.model.fid import COUNTED, HIGHEST, fits
 from tawara.wire.line import escape, unescape
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ _PASSING: Final = frozenset(
 """Tables that say nothing to another database: locks, the state of devices' journals, what is noted anew."""
 _COUNTED: Final = ("fid", "logid")
 """First columns of primary keys by which tables that grow are divided."""
+_LOGS: Final = ("fsck_log", "tawara_scrub_log")
+_COUNTERS: Final = {"tempfile": "fid", **dict.fromkeys(_LOGS, "logid")}
+"""Columns that count by themselves: a row near the end of the numbers would leave none for the next."""
 _SMALL: Final = ("domain", "class", "host", "device", "server_settings")
 _OWN_SETTINGS: Final = frozenset(
     {
@@ -94,7 +99,7 @@ async def dump(tx: Transaction, sink: Callable[[Chunk], None]) -> int:
     for name, table in tables().items():
         if name in there:
             await _dump_table(tx, table, sink)
-    return await journals.highest_fid(tx)
+    return await uploads.highest_fid(tx)
 
 
 async def _dump_table(tx: Transaction, table: Table, sink: Callable[[Chunk], None]) -> None:
@@ -114,9 +119,12 @@ async def _dump_table(tx: Transaction, table: Table, sink: Callable[[Chunk], Non
         if least is None or least[0] is None:
             return
         first = least[0] // RANGE * RANGE
-        start = first + RANGE
-        part = await tx.rows(f"{select} WHERE {number} >= ? AND {number} < ?{order}", first, start)
+        last = min(first + RANGE - 1, HIGHEST)
+        part = await tx.rows(f"{select} WHERE {number} >= ? AND {number} <= ?{order}", first, last)
         sink(Chunk(_text(table.name), first, columns, [_plain(table.name, columns, row) for row in part]))
+        if last == HIGHEST:
+            return
+        start = last + 1
 
 
 def _plain(table: str, columns: Sequence[str], row: Row) -> list[Any]:
@@ -137,7 +145,11 @@ def _plain(table: str, columns: Sequence[str], row: Row) -> list[Any]:
 
 
 async def load(tx: Transaction, chunk: Chunk) -> None:
-    """Insert rows."""
+    """Insert rows. Raises CorruptError for a number that no database has.
+
+    Rows whose number is so great that the table's counter could not go on from it are left out: uploads that were open,
+    and lines of logs.
+    """
     table = tables()[chunk.table]
     known = set(_columns(table))
     unknown = [each for each in chunk.columns if each not in known]
@@ -145,7 +157,11 @@ async def load(tx: Transaction, chunk: Chunk) -> None:
         raise ValueError(f"{chunk.table} has no {', '.join(unknown)}")
     marks = ", ".join(tx.dialect.key_value if each in _KEYS else "?" for each in chunk.columns)
     insert = f'INSERT INTO "{chunk.table}" ({", ".join(chunk.columns)}) VALUES ({marks})'
-    await tx.run_many(insert, [_stored(chunk.table, chunk.columns, row) for row in chunk.rows])
+    rows = [_stored(chunk.table, chunk.columns, row) for row in chunk.rows]
+    if (counter := _COUNTERS.get(chunk.table)) is not None:
+        place = chunk.columns.index(counter)
+        rows = [row for row in rows if row[place] <= COUNTED]
+    await tx.run_many(insert, rows)
 
 
 def _stored(table: str, columns: Sequence[str], row: Sequence[Any]) -> list[Any]:
@@ -155,6 +171,8 @@ def _stored(table: str, columns: Sequence[str], row: Sequence[Any]) -> list[Any]
             value = unescape(value.encode())
         elif f"{table}.{column}" in _DIGESTS:
             value = bytes.fromhex(value)
+        elif not fits(column, value):
+            raise CorruptError(f"The backup has {column} {value} in its table {table}: no database can hold that")
         values.append(value)
     return values
 
@@ -170,10 +188,11 @@ async def finish(tx: Transaction, small: Mapping[str, Chunk], *, highest_fid: in
                 await cluster.set_setting(tx, row[0], row[1])
         else:
             await load(tx, chunk)
-    await uploads.count_beyond(tx, highest_fid + MARGIN)
-    last = await tx.row("SELECT MAX(logid) FROM fsck_log")
-    if last is not None and last[0]:
-        await tx.advance("fsck_log", "logid", last[0])
+    await uploads.count_beyond_all(tx, highest_fid, margin=MARGIN)
+    for log in _LOGS:
+        last = await tx.row(f"SELECT MAX(logid) FROM {log}")
+        if last is not None and last[0]:
+            await tx.advance(log, "logid", last[0])
     await rebuilding.end(tx)
 
 

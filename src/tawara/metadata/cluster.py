@@ -5,6 +5,7 @@ Each function is one transaction; see `contract`. All are small tables, read who
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from tawara.metadata.contract import Transaction
@@ -22,6 +23,7 @@ from tawara.model.cluster import (
     Standing,
     StorageClass,
 )
+from tawara.model.fid import HIGHEST_ID
 
 ACCEPTING = "accept "
 """What stands before the devid in the place of an identity that a person has said is to be taken as it comes."""
@@ -72,8 +74,13 @@ async def _identities(tx: Transaction) -> dict[int, str]:
 
 
 async def _next(tx: Transaction, column: str, table: str, condition: str = "", *values: object) -> int:
+    """The number after the greatest; the least free one where a rebuild or a backup brought the greatest of all."""
     row = await tx.row(f"SELECT MAX({column}) FROM {table} {condition}", *values)
-    return ((row[0] if row else None) or 0) + 1
+    following: int = ((row[0] if row else None) or 0) + 1
+    if following <= HIGHEST_ID:
+        return following
+    used = {row[0] for row in await tx.rows(f"SELECT {column} FROM {table} {condition}", *values)}
+    return next(number for number in itertools.count(1) if number not in used)
 
 
 async def alone(tx: Transaction) -> None:

@@ -107,10 +107,22 @@ class Transaction(Protocol):
         """Have `key` count on beyond `number`, which was just inserted by hand."""
         ...
 
+    async def last_counted(self, table: str, key: str) -> int:
+        """The number after which `key` counts on."""
+        ...
+
+    async def count_from(self, table: str, key: str, number: int) -> None:
+        """Have `key` count on after `number`, also if that is back; no greater one may be in the table.
+
+        MySQL commits what was done before in the transaction.
+        """
+        ...
+
     async def insert(self, sql: str, key: str, *values: object) -> int:
         """Execute an INSERT into a table whose integer column `key` counts by itself; the number it was given.
 
-        Raises model.errors.Dup when the row breaks a unique key; the transaction can go on.
+        Raises model.errors.Dup when the row breaks a unique key; the transaction can go on. Raises FidsExhausted when
+        there is no greater number.
         """
         ...
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tawara.metadata import cluster, files
+from tawara.metadata import cluster, files, uploads
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.files import StoredFile
@@ -221,7 +221,7 @@ async def noted(tx: Transaction, devid: int, *, limit: int) -> Batch:
     for start in range(0, len(fids), 512):
         known |= {file.fid: file for file in await files.find_fids(tx, fids[start : start + 512])}
     records = [record_of(devid, fid, version, known.get(fid)) for fid, version in versions.items()]
-    return Batch(records, [row[0] for row in rows], await highest_fid(tx) if rows else 0)
+    return Batch(records, [row[0] for row in rows], await uploads.highest_fid(tx) if rows else 0)
 
 
 def record_of(devid: int, fid: int, version: int, file: StoredFile | None) -> Record:
@@ -308,12 +308,3 @@ async def unknown(tx: Transaction, fids: Sequence[int]) -> set[int]:
         rows = await tx.rows(f"SELECT DISTINCT fid FROM {table} WHERE fid IN ({marks(values)})", *values)
         known.update(row[0] for row in rows)
     return set(fids) - known
-
-
-async def highest_fid(tx: Transaction) -> int:
-    """The greatest fid that is known to have been given out."""
-    found = 0
-    for table in ("file", "tempfile", "file_to_delete2"):
-        row = await tx.row(f"SELECT MAX(fid) FROM {table}")
-        found = max(found, (row[0] if row else None) or 0)
-    return found

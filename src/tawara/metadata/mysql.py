@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -25,13 +26,14 @@ from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, marks
 from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
-from tawara.model.errors import ConfigurationError, Db, Dup, InvalidKey
+from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, InvalidKey
 
 STATEMENTS = 256
 """Most statements that a connection keeps prepared."""
 _LOST = {1040, 1047, 1053, 1077, 1080, 1152, 1159, 1161, 1203, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 3169}
 _AGAIN = {1020, 1205, 1213, 1614}
 _BAD_VALUE = {1267, 1366, 1406, 3854, 3988, 1300}
+_NO_NUMBER_LEFT = {167, 1467}
 _DENIED = {1044, 1045, 1049, 1698}
 
 
@@ -126,6 +128,8 @@ def _translate(error: Exception) -> Exception:
         return Collision()
     if number in _AGAIN:
         return Again()
+    if number in _NO_NUMBER_LEFT:
+        return FidsExhausted()
     if number in _BAD_VALUE:
         return InvalidKey("This database, made by MogileFS, cannot keep such a key")
     if number in _LOST or isinstance(error, (my.InterfaceError, OSError)):
@@ -217,6 +221,16 @@ class MysqlLink:
 
     async def advance(self, table: str, key: str, number: int) -> None:
         """See Transaction. AUTO_INCREMENT minds what is inserted."""
+
+    async def last_counted(self, table: str, key: str) -> int:
+        """See Transaction. information_schema would say what was so a while ago."""
+        row = await self.row(f"SHOW CREATE TABLE {table}")
+        found = re.search(r"\) .*AUTO_INCREMENT=(\d+)", row[1]) if row else None
+        return int(found[1]) - 1 if found else 0
+
+    async def count_from(self, table: str, key: str, number: int) -> None:
+        """See Transaction."""
+        await self._say(f"ALTER TABLE {table} AUTO_INCREMENT = {number + 1}")
 
     async def begin(self, *, snapshot: bool) -> None:
         """See Link."""

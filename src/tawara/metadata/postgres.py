@@ -25,7 +25,7 @@ from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
 from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
-from tawara.model.errors import ConfigurationError, Db, Dup, InvalidKey
+from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, InvalidKey
 
 OLDEST = 13
 _FOUNDING_LOCK = 0x7461776172610001
@@ -119,6 +119,8 @@ def _translate(error: Exception) -> Exception:
         return Collision()
     if isinstance(error, _AGAIN):
         return Again()
+    if isinstance(error, pg.SequenceGeneratorLimitExceededError):
+        return FidsExhausted()
     if isinstance(error, _BAD_KEY):
         return InvalidKey("This database, made by MogileFS, cannot keep such a key")
     # DataError (a value of the wrong type) is an InterfaceError as well, but no fault of the connection.
@@ -179,10 +181,21 @@ class PostgresLink:
         """See Transaction. A sequence does not notice what is inserted by hand, and must not go back."""
         # Nobody counts while the sequence is read and set; setval is not undone with the transaction, which only skips.
         await self.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
-        name = f"pg_get_serial_sequence('{table}', '{key}')"
-        row = await self.row(f"SELECT nextval({name})")
-        if row is not None and row[0] < number:
-            await self.row(f"SELECT setval({name}, ?)", number)
+        if await self.last_counted(table, key) < number:
+            await self.row(f"SELECT setval(pg_get_serial_sequence('{table}', '{key}'), ?)", number)
+
+    async def last_counted(self, table: str, key: str) -> int:
+        """See Transaction."""
+        named = await self.row(f"SELECT pg_get_serial_sequence('{table}', '{key}')")
+        assert named is not None
+        row = await self.row(f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {named[0]}")
+        assert row is not None
+        return cast("int", row[0])
+
+    async def count_from(self, table: str, key: str, number: int) -> None:
+        """See Transaction."""
+        await self.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+        await self.row(f"SELECT setval(pg_get_serial_sequence('{table}', '{key}'), ?)", number)
 
     async def begin(self, *, snapshot: bool) -> None:
         """See Link."""

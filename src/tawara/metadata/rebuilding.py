@@ -98,8 +98,7 @@ async def finish(tx: Transaction, charter: Mapping[str, Any], *, highest_fid: in
             else:
                 marks = ", ".join("?" * len(columns))
                 await tx.run(f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({marks})', *row.values())
-    if highest_fid:
-        await uploads.count_beyond(tx, highest_fid)
+    await uploads.count_beyond_all(tx, highest_fid, margin=0)
     await end(tx)
 
 

@@ -25,7 +25,8 @@ from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T,
 from tawara.metadata.dialect import StandardDialect
 from tawara.metadata.founding import check_own_version
 from tawara.metadata.turn import Turn
-from tawara.model.errors import ConfigurationError, Db, Dup, TawaraError
+from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, TawaraError
+from tawara.model.fid import HIGHEST
 
 GROUP = 256
 """Most changes in one commit."""
@@ -89,12 +90,30 @@ class SqliteTransaction:
     async def advance(self, table: str, key: str, number: int) -> None:
         """See Transaction. AUTOINCREMENT minds what is inserted."""
 
+    async def last_counted(self, table: str, key: str) -> int:
+        """See Transaction."""
+        row = self._execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return row[0] if row else 0
+
+    async def count_from(self, table: str, key: str, number: int) -> None:
+        """See Transaction."""
+        self._execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self._execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number))
+
     async def insert(self, sql: str, key: str, *values: object) -> int:
         """See Transaction."""
         try:
             return self._execute(sql, values).lastrowid or 0
         except sqlite3.IntegrityError as error:
             raise Dup from error
+        except sqlite3.OperationalError as error:
+            # SQLite says "full" of the disk, and of a counter that is at its end.
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and await self._at_the_end():
+                raise FidsExhausted from error
+            raise
+
+    async def _at_the_end(self) -> bool:
+        return self._execute("SELECT 1 FROM sqlite_sequence WHERE seq >= ?", (HIGHEST,)).fetchone() is not None
 
 
 def _finish(coroutine: Awaitable[T]) -> T:
@@ -288,6 +307,8 @@ class SqliteMetadata:
         except sqlite3.Error:
             raise
         except Exception as error:
+            if not self._writer_connection.in_transaction:
+                raise  # SQLite has undone all of the group's changes
             answer = error
             execute("ROLLBACK TO one")
         execute("RELEASE one")

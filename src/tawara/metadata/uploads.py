@@ -13,7 +13,8 @@ from tawara.metadata import notes
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum
-from tawara.model.errors import FidExists, FidInUse, NoTempFile, PreconditionFailed, TawaraError
+from tawara.model.errors import BadParams, FidExists, FidInUse, NoTempFile, PreconditionFailed, TawaraError
+from tawara.model.fid import COUNTED, STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ async def count_beyond_files(tx: Transaction) -> None:
 
     To be done before the first upload is opened, lest the fid of a deleted file be given out again.
     """
-    greatest = await _greatest_fid(tx)
+    greatest = await _greatest(tx, _NAMED)
     if greatest:
         await count_beyond(tx, greatest)
 
@@ -95,15 +96,33 @@ async def count_beyond(tx: Transaction, fid: int) -> None:
     await tx.advance("tempfile", "fid", fid)
 
 
-async def _greatest_fid(tx: Transaction) -> int:
-    """Of those that have, or had and are still being deleted, a name."""
-    rows = [await tx.row(f"SELECT MAX(fid) FROM {table}") for table in ("file", "file_to_delete2")]
+async def count_beyond_all(tx: Transaction, told: int, *, margin: int) -> None:
+    """Have the counter of fids go on `margin` beyond those that are stored, and beyond what a backup has `told`."""
+    greatest = max(told if told <= COUNTED else 0, await highest_fid(tx))
+    if greatest + margin:
+        await count_beyond(tx, greatest + margin)
+
+
+_NAMED = ("file", "file_to_delete2")
+"""Tables of fids that have, or had and are still being deleted, a name."""
+
+
+async def highest_fid(tx: Transaction) -> int:
+    """The greatest fid up to COUNTED that is known to have been given out."""
+    return await _greatest(tx, (*_NAMED, "tempfile"))
+
+
+async def _greatest(tx: Transaction, tables: Sequence[str]) -> int:
+    rows = [await tx.row(f"SELECT MAX(fid) FROM {table} WHERE fid <= ?", COUNTED) for table in tables]
     return max((row[0] if row else None) or 0 for row in rows)
 
 
 async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:
-    """The fid that was asked for, beyond which counting goes on. Raises FidInUse."""
-    if fid <= await _greatest_fid(tx) or await tx.row("SELECT 1 FROM tempfile WHERE fid = ?", fid):
+    """The fid that was asked for, beyond which counting goes on. Raises FidInUse, BadParams when it is too great."""
+    most = await highest_fid(tx) + STEP
+    if fid > most:
+        raise BadParams(f"The fid is out of range: it may be at most {most} now")
+    if fid <= await _greatest(tx, _NAMED) or await tx.row("SELECT 1 FROM tempfile WHERE fid = ?", fid):
         raise FidInUse
     await tx.run(_insert(tx, fid=True), fid, *opening.row)
     await tx.advance("tempfile", "fid", fid)

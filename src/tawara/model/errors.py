@@ -417,6 +417,12 @@ class DatabaseUnavailable(Db):
     # It is certain that nothing was changed: another tracker, with another way to the database, may be asked.
 
 
+class FidsExhausted(UnavailableError):
+    """The counter of fids is at its end: no upload can be opened"""
+
+    hint = "Run `tawara fids`: it shows where the counter stands, and with --reset brings it back."
+
+
 class Busy(UnavailableError):
     """Too many requests are waiting; try again"""
 

@@ -6,7 +6,22 @@ import re
 
 HIGHEST = 2**63 - 1
 """That a database can hold."""
+COUNTED = 2**53 - 1
+"""Greatest fid from which the counter goes on. No counter gets there by counting, so a greater one comes from outside
+(a client's `fid=`, a name on a device, a backup): such a file is kept, and new fids are given out below it."""
+STEP = 1_000_000
+"""Fids by which a client's `fid=` may exceed the greatest that is known."""
+HIGHEST_ID = 2**31 - 1
+"""Greatest devid, hostid, dmid and classid that a database can hold."""
+_IDS = frozenset({"devid", "hostid", "dmid", "classid", "fromdevid"})
 _PATH = re.compile(r"/dev(\d+)/(\d)/(\d{3})/(\d{3})/(\d{10,20})\.fid")
+
+
+def fits(column: str, value: object) -> bool:
+    """Whether a value may stand in a column of this name; what is no number may."""
+    if not isinstance(value, int):
+        return True
+    return 0 <= value <= HIGHEST_ID if column in _IDS else -HIGHEST <= value <= HIGHEST
 
 
 def relative_path(fid: int) -> str:

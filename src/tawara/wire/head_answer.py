@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 _MOST: Final = 16 * 1024
 """Bytes that a header may have."""
+_DIGITS: Final = 18
+"""Digits of a length that any database can hold."""
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: ([^\r\n]*))?(?=\r\n|\Z)")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _CLOSE: Final = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b", re.IGNORECASE)
@@ -42,6 +44,6 @@ def parse(data: bytes) -> HeadAnswer | None:
     return HeadAnswer(
         status=code,
         reason=(status[3] or b"").decode("latin-1"),
-        length=int(length) if length.isdigit() else None,
+        length=int(length) if length.isdigit() and len(length) <= _DIGITS else None,
         keep=status[1] == b"1" and not rest and _CLOSE.search(head) is None,
     )

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 
 from tawara.model.cluster import Checksum
-from tawara.model.fid import HIGHEST
+from tawara.model.fid import COUNTED, HIGHEST, HIGHEST_ID, fits
 from tawara.model.names import Facts, Record, Standing
 from tawara.wire.line import escape, unescape
 
@@ -31,6 +31,9 @@ LARGEST: Final = 64 * 1024 * 1024
 """Bytes up to which such a file is read."""
 _FORMAT: Final = 1
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=COUNTED)]
+"""Of what is counted one by one: whoever reads it counts on from there."""
+_Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_ID)]
 
 
 class Damaged(Exception):
@@ -43,23 +46,23 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tawara: str
     """`names` or `charter`."""
     format: int = _FORMAT
-    device: int
-    generation: _Number
-    round: _Number = 0
+    device: _Id
+    generation: _Count
+    round: _Count = 0
     """Of the device's journal, counted through all generations."""
-    segment: int = 0
+    segment: _Count = 0
     """For a segment, its number; for a tail, that of the last segment before it."""
-    before: int = 0
+    before: _Count = 0
     """For a segment, the number of the one before it in this round, which need not be one less."""
-    tail: int = 0
+    tail: _Count = 0
     """For a tail, its number, which grows."""
-    epoch: int = 0
+    epoch: _Count = 0
     """How often another worker has taken over from one that did not come back."""
     complete: bool = False
     """Whether with this segment all is written that the round has to bring."""
-    highest_fid: int = 0
+    highest_fid: _Number = 0
     """That was given out when this was written."""
-    number: int = 0
+    number: _Count = 0
     """For a charter, its number, which grows."""
 
 
@@ -68,11 +71,11 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
     v: _Number
     fid: _Number
-    domain: int | None = None
+    domain: _Id | None = None
     key: str | None = None
-    storage_class: int = msgspec.field(default=0, name="class")
-    length: int | None = None
-    stored: int | None = None
+    storage_class: _Id = msgspec.field(default=0, name="class")
+    length: _Number | None = None
+    stored: _Number | None = None
     type: str | None = None
     sum: str | None = None
     gone: bool = False
@@ -185,11 +188,15 @@ def encode_charter(head: Head, charter: dict[str, Any]) -> bytes:
 
 
 def decode_charter(lines: Iterable[bytes]) -> dict[str, Any]:
-    """The inverse. Raises Damaged."""
-    charter: dict[str, Any] = {}
+    """The inverse. Raises Damaged, also for numbers that no database can hold."""
+    charter: dict[str, list[dict[str, Any]]] = {}
     try:
         for line in lines:
-            charter.update(msgspec.json.decode(line, type=dict[str, Any]))
+            charter.update(msgspec.json.decode(line, type=dict[str, list[dict[str, Any]]]))
     except msgspec.MsgspecError as error:
         raise Damaged(f"not a charter: {error}") from error
+    for table, rows in charter.items():
+        for column, value in ((column, value) for row in rows for column, value in row.items()):
+            if not fits(column, value):
+                raise Damaged(f"the charter has {column} {value} in {table}")
     return charter

@@ -20,7 +20,7 @@ import structlog
 from tawara.client import journals as reading
 from tawara.client.journals import Fetch
 from tawara.client.nodes import NodeClient
-from tawara.metadata import journals
+from tawara.metadata import journals, uploads
 from tawara.metadata.contract import Metadata
 from tawara.metadata.journals import Due, Journal
 from tawara.metadata.view import ClusterView
@@ -310,7 +310,7 @@ class Scribe:
             tail=tail,
             epoch=claim.epoch,
             complete=complete,
-            highest_fid=highest_fid or await self._metadata.read(journals.highest_fid),
+            highest_fid=highest_fid or await self._metadata.read(uploads.highest_fid),
         )
 
     def _lines(self, claim: Journal) -> list[bytes]:
@@ -324,7 +324,7 @@ class Scribe:
             device=claim.devid,
             generation=claim.generation,
             number=self._charter,
-            highest_fid=await self._metadata.read(journals.highest_fid),
+            highest_fid=await self._metadata.read(uploads.highest_fid),
         )
         packed = journal.encode_charter(head, charter_of(self._view.current))
         await self._put(claim.devid, journal.charter_path(self._charter), packed)

@@ -28,6 +28,7 @@ import pytest
             "backup",
             "restore",
             "drill",
+            "fids",
         ),
         *("device drain", "fsck start", "fsck status", "rebalance", "rebalance pause", "scrub status", "scrub log"),
     ],

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 
+import pytest
+
+from tawara.client import journals, sources
 from tawara.client.gathering import Gathering
+from tawara.client.nodes import NodeClient
 from tawara.client.sources import Source
-from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.model.errors import NodeUnreachable, NoSource, UsageError
+from tawara.model.fid import COUNTED, HIGHEST
 from tawara.model.names import Facts, Record, Standing
 from tawara.wire import journal
 from tawara.wire.journal import Head
@@ -62,3 +68,56 @@ async def test_a_node_that_falls_silent_while_bytes_are_looked_for() -> None:
     record = Record(1, 7, Standing.HERE, FACTS)
     gathering, files, sizes = await gather(device(1, {7: 5}, record), device(2, {}, record, falls_silent="sizes"))
     assert (gathering.silent, files, sizes) == ({2: "gone"}, {7: (1, 2)}, {1: {7: 5}})
+
+
+async def test_a_segment_number_far_away_does_not_keep_a_rebuild_for_ever() -> None:
+    """A tail that tells of a segment thousands beyond the last one is damaged; the search for it comes to an end."""
+    head = Head(tawara="names", device=1, generation=1, segment=COUNTED, tail=1)
+    files = {journal.tail_path(0): journal.pack(head, [journal.encode_record(Record(1, 7, Standing.HERE, FACTS))])}
+    asked: list[str] = []
+
+    async def fetch(path: str) -> bytes | None:
+        asked.append(path)
+        return files.get(path)
+
+    async def keep(head: Head, records: Sequence[tuple[Record, bytes]]) -> None:
+        pass
+
+    found = await journals.read_journal(fetch, 1, keep)
+    assert found.damaged
+    assert len(asked) < 2 * journals.FAR
+
+
+async def test_a_segment_at_the_wrong_place_is_damaged() -> None:
+    """A segment counts only at the place that its own number names."""
+    head = Head(tawara="names", device=1, generation=1, segment=9)
+    files = {journal.segment_path(0, 1): journal.pack(head, [])}
+
+    async def fetch(path: str) -> bytes | None:
+        return files.get(path)
+
+    async def keep(head: Head, records: Sequence[tuple[Record, bytes]]) -> None:
+        raise AssertionError("it does not count")
+
+    assert (await journals.read_journal(fetch, 1, keep)).damaged
+
+
+async def test_absurd_fids_do_not_move_the_counter() -> None:
+    """What lies on a device, or is named there, with a fid that no counter reaches is found, and not counted from."""
+    named = Record(1, HIGHEST - 1, Standing.HERE, FACTS)
+    gathering, files, _ = await gather(device(1, {HIGHEST - 1: 5}, named, Record(2, 8, Standing.GONE)))
+    assert files == {HIGHEST - 1: (1,)}
+    with Gathering([]) as again:
+        again._scratch.add_sizes(1, {7: 5, HIGHEST: 5})
+        assert again.highest_fid == 7
+    assert gathering.sources
+
+
+@pytest.mark.parametrize("text", ["http://node:7500/dev2147483648", "dev9999999999"])
+async def test_devices_that_no_database_can_have(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device number that fits in no column is refused when it is given."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dev9999999999").mkdir()
+    async with NodeClient() as nodes:
+        with pytest.raises(UsageError, match="is no device"):
+            sources.parse(text, nodes)

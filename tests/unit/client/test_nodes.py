@@ -301,6 +301,8 @@ async def test_nobody_is_there() -> None:
     [
         (b"available: 5\ntotal: 10\nused: 5\nuse: 50%\n", Usage(10, 5)),
         (b"total: 10\r\nused: 0\r\n", None),
+        (b"total: 18446744073709551616\nused: 5\n", Usage((2**31 - 1) * 1024, 5)),
+        (b"total: " + b"9" * 5000 + b"\nused: 5\n", None),
         (b"total: ten\nused: 5\n", None),
         (b"\xff\x00", None),
         (b"", None),

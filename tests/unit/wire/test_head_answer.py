@@ -18,6 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n"
     [
         (OK, HeadAnswer(200, "OK", 12, keep=True)),
         (b"HTTP/1.1 404\r\n\r\n", HeadAnswer(404, "", None, keep=True)),
+        (b"HTTP/1.0 200 OK\r\ncontent-length:%s\r\n\r\n" % (b"9" * 19), HeadAnswer(200, "OK", None, keep=False)),
         (b"HTTP/1.0 200 OK\r\ncontent-length:7\r\n\r\n", HeadAnswer(200, "OK", 7, keep=False)),
         (
             b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 7 \r\n\r\n",

@@ -6,11 +6,13 @@ import gzip
 import json
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tawara.model.cluster import Checksum, HashType
+from tawara.model.fid import HIGHEST
 from tawara.model.names import Facts, Record, Standing
 from tawara.wire import journal
 from tawara.wire.journal import Damaged, Head
@@ -53,11 +55,36 @@ def test_damage_is_seen(written: list[Record], rng: random.Random) -> None:
         journal.unpack(gzip.compress(bytes(text)))
 
 
-@pytest.mark.parametrize("line", [b'{"v":1,"fid":-1,"gone":true}', b'{"v":9223372036854775808,"fid":1,"gone":true}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"v":1,"fid":-1,"gone":true}',
+        b'{"v":9223372036854775808,"fid":1,"gone":true}',
+        b'{"v":1,"fid":1,"domain":2147483648,"key":"k","length":1}',
+        b'{"v":1,"fid":1,"domain":1,"key":"k","class":-1,"length":1}',
+        b'{"v":1,"fid":1,"domain":1,"key":"k","length":9223372036854775808}',
+    ],
+)
 def test_what_no_database_could_have_said(line: bytes) -> None:
     """A line with a number that cannot be is damaged, though its file has the right checksum."""
     with pytest.raises(Damaged):
         journal.decode_records([line])
+
+
+@pytest.mark.parametrize("name", ["generation", "round", "segment", "before", "tail", "epoch", "number", "device"])
+def test_heads_from_which_nobody_could_count_on(name: str) -> None:
+    """A head with a number near the end of those that a database can hold is damaged: counting would go on from it."""
+    packed = journal.pack(msgspec.structs.replace(HEAD, **{name: HIGHEST}), [])
+    with pytest.raises(Damaged):
+        journal.unpack(packed)
+
+
+@pytest.mark.parametrize("row", [{"devid": 2**31}, {"hostid": -1}, {"weight": 2**63}])
+def test_charters_that_no_database_can_hold(row: dict[str, int]) -> None:
+    """A charter with a number that fits in no column is damaged, so that an older one is taken."""
+    _, lines = journal.unpack(journal.encode_charter(HEAD, {"device": [row]}))
+    with pytest.raises(Damaged):
+        journal.decode_charter(lines)
 
 
 def test_a_person_can_read_it() -> None:
