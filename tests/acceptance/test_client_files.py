@@ -220,6 +220,20 @@ async def test_an_offered_device_that_is_down_is_passed_over(tmp_path: Path) -> 
             assert await client.get(DOMAIN, f"k{number}") == BIG
 
 
+async def test_a_fid_that_a_device_holds_already(tmp_path: Path) -> None:
+    """A client whose fid has other content on a device stores under another fid; nothing of that content is touched."""
+    async with cluster(tmp_path, hosts=1, devices=1, workers=True) as store, store.client() as client:
+        taken = (await client.put(DOMAIN, "first", BIG)).fid + 1
+        path = store.path(1, taken)
+        path.write_bytes(b"lost and found")
+        stored = await client.put(DOMAIN, "k", BIG)
+        assert stored.fid > taken + 1000
+        assert await client.get(DOMAIN, "k") == BIG
+        await client.delete(DOMAIN, "k")
+        await store.until(lambda: not store.replicas(stored.fid))  # deletions have been done meanwhile
+        assert path.read_bytes() == b"lost and found"
+
+
 async def test_a_tracker_dies_between_open_and_close(tmp_path: Path) -> None:
     """The next tracker closes what a dead one opened."""
     async with cluster(tmp_path, hosts=1, trackers=2) as store, store.client() as client:

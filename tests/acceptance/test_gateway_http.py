@@ -256,6 +256,21 @@ async def test_put_get_delete(gateway: House) -> None:
     assert (backlog["delete"], backlog["uploads"]) == (2, 0)
 
 
+async def test_a_fid_that_a_device_holds_already(gateway: House) -> None:
+    """Other content under an upload's fid stays; the upload gets another fid, or 503 where it cannot be repeated."""
+    await gateway.put("/d/first", b"one")
+    taken = (await gateway.stored(b"first")).fid + 1
+    for devid in (1, 2, 3):
+        gateway.replica(devid, taken).parent.mkdir(parents=True, exist_ok=True)
+        gateway.replica(devid, taken).write_bytes(b"lost and found")
+    answers = [await gateway.put("/d/k", b"new"), await gateway.put("/d/k", b"new")]
+    assert [each.status for each in answers] == ([201, 204] if gateway.front else [503, 201])
+    assert (await gateway.ask("GET", "/d/k")).body == b"new"
+    assert (await gateway.stored(b"k")).fid > taken + 1000
+    assert all(gateway.replica(devid, taken).read_bytes() == b"lost and found" for devid in (1, 2, 3))
+    assert (await gateway.metadata.read(queues.backlog))["uploads"] == 0
+
+
 async def test_conditions_of_writes(gateway: House) -> None:
     """If-Match and If-None-Match guard PUT and DELETE: who would overwrite what he has not seen is told 412."""
     tag = (await gateway.put("/d/k", b"one", If_None_Match="*"))["ETag"] or ""

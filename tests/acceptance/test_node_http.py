@@ -38,6 +38,32 @@ async def test_a_perl_client_of_http_1_0(node: StorageNode, tmp_path: Path) -> N
     assert (tmp_path / FILE[1:]).read_bytes() == b"hello"
 
 
+@pytest.mark.parametrize("size", [5, 200_000])
+async def test_other_content_under_a_fid_is_refused(node: StorageNode, tmp_path: Path, size: int) -> None:
+    """A PUT of other content under a fid gets 409 and changes nothing; one repeated, and one that says so, succeed."""
+    old, new = os.urandom(size), os.urandom(size)
+    for body, fields, status, kept in (
+        (old, (), 200, old),
+        (old, (), 200, old),
+        (new, (), 409, old),
+        (new[:-1], (), 409, old),
+        (new, ("Tawara-Replace: yes",), 200, new),
+        (old, (), 409, new),
+    ):
+        answer = parse(await talk(node.http_address, put(FILE, body, *fields)))
+        assert (answer[0], "tawara-conflict" in answer[1]) == (status, status == 409)
+        assert (tmp_path / FILE[1:]).read_bytes() == kept
+    assert files(tmp_path) == {FILE[1:]}
+
+
+async def test_a_node_that_is_told_to_replaces(tmp_path: Path) -> None:
+    """With `refuse_other_content` off, beside a mogilefsd that repairs by PUT, other content replaces a fid's."""
+    async with running(tmp_path, immutable=False) as node:
+        for body in (b"old", b"new"):
+            assert parse(await talk(node.http_address, put(FILE, body)))[0] == 200
+    assert (tmp_path / FILE[1:]).read_bytes() == b"new"
+
+
 async def test_keep_alive_of_http_1_0(node: StorageNode) -> None:
     """An HTTP/1.0 client that asks for keep-alive gets it, and is told so."""
     reader, writer = await asyncio.open_connection(*node.http_address)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.node_room import running
+from tests.acceptance.node_room import FILE, running
 
 MODIFIED = "Sun, 09 Sep 2001 01:46:40 GMT"
 MD5 = base64.b64encode(hashlib.md5(b"abc").digest()).decode()
@@ -38,6 +38,10 @@ WRITES = [
     ("PUT /dev1/usage", ["Content-Length: 3"], b"abc"),
     ("PUT /dev1/d", ["Content-Length: 3"], b"abc"),
     ("PUT /dev1/f/below", ["Content-Length: 3"], b"abc"),
+    (f"PUT {FILE}", ["Content-Length: 3"], b"abc"),
+    (f"PUT {FILE}", ["Content-Length: 3"], b"abc"),
+    (f"PUT {FILE}", ["Content-Length: 3"], b"xyz"),
+    (f"PUT {FILE}", ["Content-Length: 3", "Tawara-Replace: yes"], b"xyz"),
     ("DELETE /dev1/x/y", [], b""),
     ("DELETE /dev1/x/y", [], b""),
     ("DELETE /dev1/d", [], b""),

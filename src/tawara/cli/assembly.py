@@ -140,6 +140,7 @@ def _node(
         http=sockets.get(NODE) or wanted.get(NODE),
         side_channel=sockets.get(SIDE_CHANNEL) or wanted.get(SIDE_CHANNEL),
         limits=limits,
+        immutable=configuration.node.refuse_other_content,
     )
 
 

@@ -67,6 +67,13 @@ class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     devices: Annotated[
         str, Doc(description="Directory of the devices dev1, dev2, …, each a directory or the mount point of a disk.")
     ] = "devices"
+    refuse_other_content: Annotated[
+        bool,
+        Doc(
+            description="Whether a PUT of other content under a fid that is there gets 409."
+            " Set it to false where mogilefsd repairs files on these devices: it replaces them by PUT."
+        ),
+    ] = True
 
 
 class Gateway(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

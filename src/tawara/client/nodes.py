@@ -31,6 +31,7 @@ from tawara.model.health import DiskHealth
 from tawara.model.limits import Limits
 from tawara.wire import identity
 from tawara.wire.head_answer import HeadAnswer
+from tawara.wire.plain_request import CONFLICT, REPLACE
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
@@ -174,11 +175,18 @@ class NodeClient:
             return True
 
     async def put(
-        self, url: str, body: bytes | AsyncIterable[bytes], *, length: int | None, md5: bytes | None = None
+        self,
+        url: str,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        length: int | None,
+        md5: bytes | None = None,
+        replace: bool = False,
     ) -> None:
         """Store a file. With `length` None the body goes out chunked; `md5` is the digest that the node shall check.
 
-        When it returns, the node has answered that the file is there. Raises ChecksumMismatch if the node refuses the
+        When it returns, the node has answered that the file is there. A node of ours that holds other content under
+        the fid refuses unless `replace`, and FidConflict is raised. Raises ChecksumMismatch if the node refuses the
         digest, SizeMismatch if the body has another length than `length`, NodeUnreachable for everything else the node
         does, and what iterating `body` raises. A body that is an iterable is never sent twice, so it gets a fresh
         connection, which no node can have closed meanwhile.
@@ -187,6 +195,8 @@ class NodeClient:
         headers = {"Content-Length": str(length)} if length is not None else {}
         if md5 is not None:
             headers["Content-MD5"] = base64.b64encode(md5).decode()
+        if replace:
+            headers[REPLACE] = "yes"
         session = self._session() if isinstance(body, bytes) else self._session(single=True)
         try:
             with _speaking_with(url):
@@ -201,6 +211,8 @@ class NodeClient:
         try:
             if answer.status == 400 and md5 is not None:
                 raise errors.ChecksumMismatch(f"{url}: the node received other bytes than were sent")
+            if answer.status == 409 and CONFLICT in answer.headers:
+                raise errors.FidConflict(f"{url}: the storage node holds other content under this fid")
             _expect(answer, url, *range(200, 300))
             if not payload.complete:
                 raise errors.NodeUnreachable(f"{url}: the node answered before it had the whole body")

@@ -18,6 +18,10 @@ PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds between the attempts to learn what became of a close."""
 
 
+OTHER_FIDS: Final = 3
+"""How often an upload is repeated under another fid, when a device holds other content under the one it got."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """One upload, from create_open to create_close."""
@@ -33,12 +37,24 @@ class Upload:
 
     async def run(self) -> Stored:
         """When it returns, the file is stored under its key. What it raises is listed at `AsyncClient.put`."""
+        for _ in range(OTHER_FIDS):
+            try:
+                return await self._run_once()
+            except errors.FidConflict:
+                if not self.source.replayable:
+                    raise
+        return await self._run_once()
+
+    async def _run_once(self) -> Stored:
         args: dict[str, Value] = {"domain": self.domain, "key": self.key, "class": self.storage_class, "multi_dest": 1}
         if self.source.size is not None:
             args["size"] = self.source.size
         fid, destinations = await self.trackers.ask_for(read_opened, "create_open", args)
         try:
             destination, checksum = await self._send(destinations)
+        except errors.FidConflict:
+            await self._abandon(fid, destinations[0], conflict=True)
+            raise
         except BaseException:
             # While this task is being cancelled it can still speak, for a moment: the upload need not wait to be swept.
             await self._abandon(fid, destinations[0])
@@ -65,6 +81,8 @@ class Upload:
                 break
             try:
                 return destination, await self._put(destination.url)
+            except errors.FidConflict:
+                raise  # the fid itself is wrong, on whichever device
             except errors.NodeUnreachable as error:
                 failures.append(error.message)
         raise errors.NodeUnreachable("; ".join(failures))
@@ -129,14 +147,19 @@ class Upload:
             return None
         return info.fid
 
-    async def _abandon(self, fid: int, destination: Destination) -> None:
-        """Tell the tracker that nothing will come; a close without a key discards the upload."""
+    async def _abandon(self, fid: int, destination: Destination, *, conflict: bool = False) -> None:
+        """Tell the tracker that nothing will come; a close without a key discards the upload.
+
+        `conflict`: a device holds other content under the fid, so that nothing may be deleted.
+        """
         args: dict[str, Value] = {
             "domain": self.domain,
             "fid": fid,
             "devid": destination.devid,
             "path": destination.url,
         }
+        if conflict:
+            args["conflict"] = 1
         try:
             async with asyncio.timeout(2.0):
                 await self.trackers.ask("create_close", args, once=True)

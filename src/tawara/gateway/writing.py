@@ -29,6 +29,7 @@ from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, Domain, HashType, StorageClass
 from tawara.model.errors import (
     ChecksumMismatch,
+    FidConflict,
     NodeUnreachable,
     NoDevices,
     NoTempFile,
@@ -40,6 +41,7 @@ from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.model.policy import Situation, can_place, is_content, parse, plan_destinations
 from tawara.node.devices import Devices
+from tawara.node.errors import OtherContent
 from tawara.node.lanes import Lanes
 from tawara.wire.http import Conditions, Verdict, entity_tag
 
@@ -52,6 +54,8 @@ _FIRST_ROUND: Final = 10.0
 """Seconds to wait for the monitor's first look at the devices, without which no device can be chosen."""
 _RENEWAL: Final = 600.0
 """Seconds after which a long upload says that it is still under way."""
+_OTHER_FIDS: Final = 3
+"""How often an upload is repeated under another fid, when a device holds other content under the one it got."""
 _ATTEMPTS: Final = 8
 """How often a commit is tried when others change the same key all the while."""
 
@@ -144,7 +148,12 @@ class Writer:
         digests = _Digests(order)
         await self._work(digests.read, path, self._limits.chunk)
         checksum = digests.finish()
-        length = digests.length
+        for _ in range(_OTHER_FIDS):
+            with suppress(FidConflict):
+                return await self._store_file_once(order, path, digests.length, checksum)
+        return await self._store_file_once(order, path, digests.length, checksum)
+
+    async def _store_file_once(self, order: Order, path: Path, length: int, checksum: Checksum | None) -> Receipt:
         async with self._upload(order, length) as (fid, devids):
             local = [devid for devid in devids if self.is_local(devid)]
             copies: dict[int, Awaitable[None]] = {
@@ -234,6 +243,10 @@ class Writer:
         renewal = asyncio.create_task(self._keep(fid))
         try:
             yield fid, devids
+        except FidConflict as error:
+            log.warning("upload_fid_in_use", fid=fid, reason=str(error))
+            await self._metadata.write(files.skip_fid, fid)
+            raise
         except BaseException:
             await self._discard(fid)
             raise
@@ -267,6 +280,9 @@ class Writer:
         """Name what has been written. Raises NoDevices or NodeUnreachable when that is nothing."""
         good = [devid for devid, failure in outcome.items() if failure is None]
         strays = [devid for devid, failure in outcome.items() if failure is not None]
+        for failure in outcome.values():
+            if isinstance(failure, FidConflict):
+                raise failure
         for devid in strays:
             log.warning("device failed an upload", fid=fid, devid=devid, reason=str(outcome[devid]))
         if not good:
@@ -312,7 +328,10 @@ class Writer:
         assert self._lanes is not None and self._devices is not None
         target = fids.path(devid, fid)
         # Only one copy may share the disk blocks of the received file: a second link would be no second copy.
-        await self._lanes.run(await self._lanes.of(target), self._devices.adopt, target, path, link=link)
+        try:
+            await self._lanes.run(await self._lanes.of(target), self._devices.adopt, target, path, link=link)
+        except OtherContent as error:
+            raise FidConflict(f"dev{devid} holds other content under fid {fid}") from error
 
     async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
         with path.open("rb", buffering=0) as file:

@@ -22,7 +22,9 @@ from tawara.model.errors import (
     TawaraError,
     UnknownKey,
 )
+from tawara.model.fid import HIGHEST
 from tawara.model.files import StoredFile, Upload
+from tawara.model.limits import FIDS_SKIPPED
 
 
 def _file_columns(tx: Transaction) -> str:
@@ -254,6 +256,13 @@ async def close_upload_with_strays(
     for devid in strays:
         await replicas.announce_stray(tx, fid, devid, now=now, late=replicas.LATE)
     return replaced
+
+
+async def skip_fid(tx: Transaction, fid: int) -> None:
+    """Give up an upload because a device holds other content under its fid: that is left alone, and fids far beyond
+    are given out from now on."""
+    await tx.run("DELETE FROM tempfile WHERE fid = ?", fid)
+    await uploads.count_beyond(tx, min(fid + FIDS_SKIPPED, HIGHEST))
 
 
 async def discard_upload(tx: Transaction, fid: int, *, now: int, late: int = replicas.LATE) -> None:

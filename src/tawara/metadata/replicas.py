@@ -110,6 +110,18 @@ async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
     await notes.of_places(tx, [(fid, devid)])
 
 
+async def was_found_bad(tx: Transaction, fid: int, devid: int) -> bool:
+    """Whether a check has found what the device holds under this fid to be of a wrong length, or of wrong bytes.
+
+    Slow, for the logs are not sorted by fid.
+    """
+    for log in ("fsck_log", "tawara_scrub_log"):
+        found = f"SELECT 1 FROM {log} WHERE fid = ? AND devid = ? AND evcode IN ('BLEN', 'BSUM') LIMIT 1"
+        if await tx.row(found, fid, devid) is not None:
+            return True
+    return False
+
+
 async def retire_replica(
     tx: Transaction, fid: int, devid: int, *, among: frozenset[int], now: int, lease: int = COPY_LEASE
 ) -> bool:

@@ -434,6 +434,12 @@ class NodeUnreachable(UnavailableError):
     """Whether it is certain that the node got nothing: no connection to it could be made."""
 
 
+class FidConflict(NodeUnreachable):
+    """The storage node holds other content under this fid"""
+
+    hint = "The database may be older than what the devices hold: see `tawara status` and docs/recovery.md."
+
+
 class ReadFailed(UnavailableError):
     """The storage node cannot read the file from its disk"""
 

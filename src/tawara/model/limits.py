@@ -30,6 +30,9 @@ NODE_PATH_BYTES: Final = 1024
 END_OF_TIME: Final = 2**31 - 1
 """`nexttry` of a row that waits for a person (unix time)."""
 
+FIDS_SKIPPED: Final = 100_000
+"""Fids left out when a device turns out to hold other content under one that was just given out."""
+
 FAILCOUNT: Final = 255
 """Failures up to which a queue's row counts (schema: `failcount`, one byte wide where MogileFS made it)."""
 

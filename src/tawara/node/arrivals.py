@@ -23,6 +23,8 @@ class SmallFile(NamedTuple):
     path: str
     body: bytes
     md5: bytes | None = None
+    replace: bool = False
+    """Whether other content under the same fid is to be replaced."""
 
 
 def store(devices: Devices, files: Sequence[SmallFile]) -> list[TawaraError | None]:
@@ -61,7 +63,10 @@ class _Arrivals:
             if place is None:
                 place = self._places[directory] = self._devices.make_way(target)
             place.check_room(len(file.body))
-            incoming = Incoming(place, target.names[-1], md5=file.md5, unnamed=self._devices.unnamed, shared=True)
+            keep = self._devices.keeps(target, replace=file.replace)
+            incoming = Incoming(
+                place, target.names[-1], md5=file.md5, unnamed=self._devices.unnamed, shared=True, immutable=keep
+            )
             self._coming.append((len(self.outcomes) - 1, place, incoming))
             incoming.write(file.body)
         except TawaraError as error:

@@ -130,10 +130,14 @@ class Devices:
     IdentityLost or ForeignDisk when its disk is not the one that it was, and DeviceFailed when the disk does.
     """
 
-    def __init__(self, docroot: Path, *, unnamed_files: bool = True) -> None:
-        """`unnamed_files` False never uses O_TMPFILE, as on a file system without it."""
+    def __init__(self, docroot: Path, *, unnamed_files: bool = True, immutable: bool = True) -> None:
+        """`unnamed_files` False never uses O_TMPFILE, as on a file system without it.
+
+        `immutable`: a fid's content is replaced by another only when that is asked for.
+        """
         self.docroot = docroot
         self.unnamed = unnamed_files
+        self.immutable = immutable
         self.identities = Identities(docroot)
         self._durable: set[tuple[str, ...]] = set()
         """Directories whose own entry is known to be on the disk."""
@@ -148,10 +152,13 @@ class Devices:
         """Is there a directory for `device`?"""
         return bool(_DEVICE_NAME.fullmatch(device)) and (self.docroot / device).is_dir()
 
-    def receive(self, path: str, *, size: int | None = None, md5: bytes | None = None) -> Incoming:
+    def receive(
+        self, path: str, *, size: int | None = None, md5: bytes | None = None, replace: bool = False
+    ) -> Incoming:
         """Begin to receive a file; directories below an existing device are made, durably. Raises DeviceFull, InTheWay.
 
-        `size` and `md5` (16 raw bytes) are what the file must come to; `Incoming.commit` refuses anything else.
+        `size` and `md5` (16 raw bytes) are what the file must come to; `Incoming.commit` refuses anything else. Without
+        `replace` it also refuses (OtherContent) to give a fid that is there other content.
         """
         target = paths.parse_writable(path)
         place = self.make_way(target)
@@ -161,7 +168,12 @@ class Devices:
         except BaseException:
             place.close()
             raise
-        return Incoming(place, target.names[-1], size=size, md5=md5, unnamed=self.unnamed)
+        keep = self.keeps(target, replace=replace)
+        return Incoming(place, target.names[-1], size=size, md5=md5, unnamed=self.unnamed, immutable=keep)
+
+    def keeps(self, target: DevicePath, *, replace: bool) -> bool:
+        """Whether a file that has this name already stays: it is a fid's content, and nobody asks for its end."""
+        return self.immutable and not replace and target.is_fid
 
     def adopt(self, path: str, source: Path, *, link: bool = False) -> int:
         """Put the finished local file `source` on a device, durably, and return its size in bytes.

@@ -66,6 +66,12 @@ class InTheWay(ConflictError):
     """Something that is not a file, or not a directory, has that name already"""
 
 
+class OtherContent(ConflictError):
+    """The device holds other content under this fid; a fid's bytes never change"""
+
+    hint = "Two databases may give out the same fids: see docs/recovery.md. Nothing was replaced."
+
+
 class DirectoryInstead(InTheWay):
     """There is a directory of that name, not a file"""
 

@@ -28,6 +28,7 @@ from tawara.node.reading import SMALL, Wanted, open_file
 from tawara.node.replies import Reply
 from tawara.node.sending import send_file
 from tawara.wire import ranges
+from tawara.wire.plain_request import REPLACE
 
 log = structlog.get_logger(__name__)
 
@@ -124,11 +125,12 @@ class HttpDoor:
         size = announced(request.content_length, coding, most=self._limits.upload)
         if hdrs.CONTENT_RANGE in request.headers:  # a part must not replace the file (RFC 9110, section 14.5)
             raise MalformedRequest("A file is put whole; Content-Range is not understood")
+        replace = REPLACE in request.headers
         if size is not None and size <= SMALL:
             body = b"".join([chunk async for chunk in self._body(request)])
-            await self._quick.stores.do(lane, SmallFile(target, body, md5))
+            await self._quick.stores.do(lane, SmallFile(target, body, md5, replace))
             return plain(200 if md5 is None else 201)
-        incoming = await self._lanes.run(lane, self._devices.receive, target, size=size, md5=md5)
+        incoming = await self._lanes.run(lane, self._devices.receive, target, size=size, md5=md5, replace=replace)
         try:
             async for chunk in self._body(request):
                 await self._lanes.run(lane, incoming.write, chunk)

@@ -13,11 +13,12 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from tawara.node.errors import DeviceFull, WrongDigest, WrongSize, as_node_errors
+from tawara.node.errors import DeviceFull, InTheWay, OtherContent, WrongDigest, WrongSize, as_node_errors
 from tawara.node.paths import INCOMING
 
 SYNC_EVERY: Final = 64 * 1024 * 1024
@@ -25,6 +26,12 @@ SYNC_EVERY: Final = 64 * 1024 * 1024
 
 _NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
 """How kernels and file systems without O_TMPFILE say so (open(2))."""
+
+
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+"""How file systems without hard links say so (link(2))."""
+_COMPARED: Final = 1024 * 1024
+"""Bytes that are compared at a time."""
 
 
 class Place:
@@ -71,9 +78,13 @@ class Incoming:
         md5: bytes | None = None,
         unnamed: bool = True,
         shared: bool = False,
+        immutable: bool = False,
     ) -> None:
-        """Take over `place`, and close it in the end; one that is `shared` is closed by whoever made it."""
-        self._place, self._name, self._shared = place, name, shared
+        """Take over `place`, and close it in the end; one that is `shared` is closed by whoever made it.
+
+        `immutable`: the content of a file that has the name already is not replaced by another.
+        """
+        self._place, self._name, self._shared, self._immutable = place, name, shared, immutable
         self._temporary: str | None = None
         self._expected_size, self._expected_md5 = size, md5
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 is not None else None
@@ -161,9 +172,15 @@ class Incoming:
             os.fsync(self._file)
 
     def appear(self) -> None:
-        """Give the sealed bytes their name, which is durable once the directory is synced. Raises DeviceFailed."""
+        """Give the sealed bytes their name, which is durable once the directory is synced.
+
+        Raises DeviceFailed, and OtherContent where an immutable file has other bytes.
+        """
         with as_node_errors():
-            self._give_name()
+            if self._immutable:
+                self._take_free_name()
+            else:
+                self._give_name()
 
     def abort(self) -> None:
         """Drop what has come so far, if it was not committed. May be called any number of times."""
@@ -215,6 +232,51 @@ class Incoming:
             f"{INCOMING}/{self._temporary}", self._name, src_dir_fd=self._place.device, dst_dir_fd=self._place.directory
         )
 
+    def _take_free_name(self) -> None:
+        """Link the name to the sealed bytes, unless it belongs to a file already: that has the same bytes, or stays."""
+        while True:
+            try:
+                os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=self._place.directory)
+            except FileExistsError:
+                if (same := self._is_there_already()) is None:
+                    continue  # it was deleted meanwhile
+                if not same:
+                    raise OtherContent from None
+            except OSError as error:
+                if error.errno not in _NO_LINKS or self._temporary is None:
+                    raise
+                self._rename_to_free_name()
+            return
+
+    def _rename_to_free_name(self) -> None:
+        """The same on a file system without links, where of two uploads at the same moment the later may win."""
+        same = self._is_there_already()
+        if same is False:
+            raise OtherContent
+        if same is None:
+            self._give_name()
+
+    def _is_there_already(self) -> bool | None:
+        """Whether the file that has the name has the bytes of this one; None if there is none."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            other = os.open(self._name, flags, dir_fd=self._place.directory)
+        except FileNotFoundError:
+            return None
+        try:
+            facts = os.fstat(other)
+            if not stat.S_ISREG(facts.st_mode):
+                raise InTheWay
+            if facts.st_size != self.size:
+                return False
+            own = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return _have_same_bytes(own, other)
+            finally:
+                os.close(own)
+        finally:
+            os.close(other)
+
     def _drop_temporary(self) -> None:
         """Remove the temporary name, which a rename has done already unless both names were links to one file."""
         if self._temporary is not None:
@@ -236,6 +298,16 @@ class Incoming:
         if self._unsynced >= SYNC_EVERY:
             os.fdatasync(self._file)
             self._unsynced = 0
+
+
+def _have_same_bytes(one: int, other: int) -> bool:
+    """Whether two open files, of which neither is written to, have the same bytes."""
+    offset = 0
+    while piece := os.pread(one, _COMPARED, offset):
+        if os.pread(other, len(piece), offset) != piece:
+            return False
+        offset += len(piece)
+    return not os.pread(other, 1, offset)
 
 
 def make_incoming(device: int) -> None:

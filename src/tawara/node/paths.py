@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tawara.model import fid
 from tawara.model.limits import NODE_PATH_BYTES
 from tawara.node.errors import InvalidPath, Reserved
 from tawara.wire import identity, listing
@@ -35,6 +36,11 @@ class DevicePath(NamedTuple):
     def reserved(self) -> bool:
         """Is this one of the node's own files, which peers may read only?"""
         return self.names in ((USAGE,), (HEALTH,), (IDENTITY,)) or self.listed_from is not None
+
+    @property
+    def is_fid(self) -> bool:
+        """Is this where the content of a fid lies, which never changes?"""
+        return fid.parse_path("/".join(("", self.device, *self.names))) is not None
 
     @property
     def listed_from(self) -> int | None:

@@ -32,11 +32,12 @@ from tawara.node.replies import Reply
 from tawara.node.sending import send_file
 from tawara.wire import plain_request
 from tawara.wire.http import http_date
-from tawara.wire.plain_request import PlainRequest, Strange
+from tawara.wire.plain_request import REPLACE, PlainRequest, Strange
 from tawara.wire.ranges import Span
 
 log = structlog.get_logger(__name__)
 
+_REPLACE: Final = REPLACE.lower().encode()
 _READ_AHEAD: Final = 128 * 1024
 """Bytes of further requests that may wait, per connection, before reading pauses."""
 _PARTY: Final = 64
@@ -224,7 +225,8 @@ class QuickConnection(asyncio.Protocol):
                     asyncio.get_running_loop().call_soon(self._done, request, 400, error)
                 else:
                     status = 200 if md5 is None else 201
-                    door.stores.add(lane, SmallFile(request.target, body, md5), partial(self._done, request, status))
+                    file = SmallFile(request.target, body, md5, request.field(_REPLACE) is not None)
+                    door.stores.add(lane, file, partial(self._done, request, status))
             case "DELETE":
                 door.deletions.add(lane, request.target, partial(self._done, request, 204))
             case "MKCOL":

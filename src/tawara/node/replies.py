@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 import structlog
 
 from tawara.model.errors import TawaraError
-from tawara.node.errors import DirectoryInstead, MalformedRequest
+from tawara.node.errors import DirectoryInstead, MalformedRequest, OtherContent
 from tawara.node.reading import Found
 from tawara.wire import ranges
 from tawara.wire.http import http_date
+from tawara.wire.plain_request import CONFLICT
 from tawara.wire.ranges import Span
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,8 @@ def refusal(error: Exception, method: str, path: str) -> Reply:
     status = error.http if isinstance(error, TawaraError) else 500
     if status == 500:
         log.error("request failed", method=method, path=path, exc_info=error)
+    if isinstance(error, OtherContent):
+        return text(status, str(error), {**_TEXT, CONFLICT: "other-content"})
     return text(status, str(error) if isinstance(error, TawaraError) and status != 500 else HTTPStatus(status).phrase)
 
 

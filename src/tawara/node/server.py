@@ -45,6 +45,7 @@ class StorageNode:
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         reuse_port: bool = False,
         quick: bool = True,
+        immutable: bool = True,
     ) -> None:
         """Listen on the host and port of `http`, and on those of `side_channel`; port 0 means any free one.
 
@@ -52,9 +53,10 @@ class StorageNode:
         that one does not tell.
 
         `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `quick` plain requests go to the
-        whole HTTP server, too, for tests of that.
+        whole HTTP server, too, for tests of that. Without `immutable` a PUT replaces a fid's content without being
+        told to.
         """
-        self.devices = Devices(docroot)
+        self.devices = Devices(docroot, immutable=immutable)
         self._wanted_http, self._wanted_side = http, side_channel
         self._limits, self._reuse_port, self._quick = limits, reuse_port, quick
         self._lanes = Lanes(self.devices)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import structlog
+
 from tawara.metadata import files
 from tawara.model import errors
 from tawara.model.cluster import Checksum
@@ -13,6 +15,8 @@ from tawara.model.limits import DESTINATIONS
 from tawara.model.placement import choose_destinations
 from tawara.tracker.context import LARGEST, Call, Tracker
 from tawara.wire.line import Args, Value
+
+log = structlog.get_logger(__name__)
 
 
 class _Profile:
@@ -100,6 +104,10 @@ async def create_close(tracker: Tracker, call: Call) -> Args:
     upload = tracker.opened.take(fid) or await tracker.metadata.read(files.find_upload, fid)
     if upload is None or upload.dmid != domain.dmid:
         raise errors.NoTempFile
+    if not key and call.flag("conflict"):  # the client was told that a device holds other content under this fid
+        log.error("upload_fid_in_use", fid=fid, devid=devid)
+        await tracker.metadata.write(files.skip_fid, fid)
+        return {}
     if not key:  # the client's way to abandon an upload
         await _discard(tracker, upload)
         return {}

@@ -12,6 +12,10 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+REPLACE: Final = "Tawara-Replace"
+"""Field of a PUT that replaces whatever content the storage node holds under this fid, whatever its value."""
+CONFLICT: Final = "Tawara-Conflict"
+"""Field of a 409 that refuses a PUT because the storage node holds other content under this fid."""
 _HEAD: Final = re.compile(
     rb"(GET|HEAD|PUT|DELETE|MKCOL) (/[\w./-]*+)(?:\?[\x21-\x7e]*+)? HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+.^`|~\w-]++:[\t\x20-\x7e]*+\r\n)*+)\r\n",

@@ -21,7 +21,7 @@ from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, StorageClass
-from tawara.model.errors import ClassNotFound, LeaseLost, NodeUnreachable
+from tawara.model.errors import ClassNotFound, FidConflict, LeaseLost, NodeUnreachable
 from tawara.model.files import Announcement, Queued, Replication, StoredFile
 from tawara.model.placement import nearest_first, order_for_reading
 from tawara.model.policy import Happy, Policy, Situation, parse
@@ -59,7 +59,8 @@ class Job:
 
     def doubt(self, devid: int, failure: Exception) -> None:
         """Note a device whose failure may be over soon."""
-        if isinstance(failure.__cause__, NodeUnreachable | TimeoutError):
+        cause = failure.__cause__
+        if isinstance(cause, NodeUnreachable | TimeoutError) and not isinstance(cause, FidConflict):
             self.doubted.add(devid)
 
 
@@ -190,7 +191,8 @@ class Copier:
                 return False
             except DestinationFailed as error:
                 log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-                await (self._forgo(fid, devid) if error.nothing_sent else self._withdraw(fid, devid, late=True))
+                nothing_of_ours = error.nothing_sent or error.is_conflict
+                await (self._forgo(fid, devid) if nothing_of_ours else self._withdraw(fid, devid, late=True))
                 return False
             return await self._record(job, devid, checksum)
 
@@ -230,7 +232,7 @@ class Copier:
             gone.nothing_sent = True
             raise gone
 
-        async def attempt() -> Checksum | None:
+        async def attempt(*, replace: bool = False) -> Checksum | None:
             return await copy(
                 self._nodes,
                 source,
@@ -241,11 +243,18 @@ class Copier:
                 verifies_md5=seen is not None and seen.rejects_bad_md5,
                 side_channel_port=self._side_channel_port,
                 spend=self._throttle.spend,
+                replace=replace,
             )
 
         try:
             return await attempt()
         except DestinationFailed as failure:
+            if failure.is_conflict and await self._metadata.read(replicas.was_found_bad, file.fid, devid):
+                log.warning("bad_replica_replaced", fid=file.fid, devid=devid)
+                return await attempt(replace=True)
+            if failure.is_conflict:
+                log.warning("replica_conflict", fid=file.fid, devid=devid, reason=str(failure))
+                raise
             if failure.nothing_sent or not await make_directories(self._nodes, destination):
                 raise
         try:

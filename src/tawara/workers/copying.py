@@ -10,7 +10,15 @@ from typing import Final, TypeAlias
 
 from tawara.client.nodes import Download, NodeClient
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.errors import ChecksumMismatch, CopyErr, NodeUnreachable, NoSource, ReadFailed, SizeMismatch
+from tawara.model.errors import (
+    ChecksumMismatch,
+    CopyErr,
+    FidConflict,
+    NodeUnreachable,
+    NoSource,
+    ReadFailed,
+    SizeMismatch,
+)
 
 SMALL: Final = 1024 * 1024
 """Bytes up to which a file is held in memory whole."""
@@ -34,6 +42,11 @@ class DestinationFailed(CopyErr):
     nothing_sent = False
     """Whether it is certain that no byte went out to it, so that none can come late."""
 
+    @property
+    def is_conflict(self) -> bool:
+        """Whether the device holds other content under the fid, which is not to be deleted."""
+        return isinstance(self.__cause__, FidConflict)
+
 
 async def copy(
     nodes: NodeClient,
@@ -46,8 +59,11 @@ async def copy(
     verifies_md5: bool,
     side_channel_port: int | None = None,
     spend: Spend = _freely,
+    replace: bool = False,
 ) -> Checksum | None:
     """Copy `length` bytes from URL to URL; their checksum, if one was stored or the class wants one.
+
+    With `replace` other content that the destination holds under the fid is replaced.
 
     When it returns, the destination has all bytes: the node compared their MD5 (`verifies_md5`: it does that), or the
     digest or at least the size was asked for afterwards (the digest on the side channel, if there is one). `spend` is
@@ -61,11 +77,11 @@ async def copy(
         actual = _digest(body, hashtype) if hashtype else None
         _compare(source, checksum, actual)
         md5 = _digest(body, HashType.MD5).digest if verifies_md5 else None
-        await _put(nodes, destination, body, length, md5)
+        await _put(nodes, destination, body, length, md5, replace)
         proven = verifies_md5
     else:
         md5 = checksum.digest if checksum and checksum.hashtype is HashType.MD5 and verifies_md5 else None
-        actual = await _stream(nodes, source, destination, length, checksum, hashtype, md5, spend)
+        actual = await _stream(nodes, source, destination, length, checksum, hashtype, md5, spend, replace)
         proven = md5 is not None
     if not proven:
         await _verify(nodes, destination, length, actual, side_channel_port)
@@ -95,10 +111,15 @@ async def _read(nodes: NodeClient, source: str, length: int) -> bytes:
 
 
 async def _put(
-    nodes: NodeClient, destination: str, body: bytes | AsyncIterator[bytes], length: int, md5: bytes | None
+    nodes: NodeClient,
+    destination: str,
+    body: bytes | AsyncIterator[bytes],
+    length: int,
+    md5: bytes | None,
+    replace: bool,
 ) -> None:
     try:
-        await nodes.put(destination, body, length=length, md5=md5)
+        await nodes.put(destination, body, length=length, md5=md5, replace=replace)
     except (NodeUnreachable, ChecksumMismatch, TimeoutError) as error:
         failure = DestinationFailed(str(error) or f"{destination}: no answer in time")
         failure.nothing_sent = isinstance(error, NodeUnreachable) and error.nothing_sent
@@ -116,6 +137,7 @@ async def _stream(
     hashtype: HashType | None,
     md5: bytes | None,
     spend: Spend,
+    replace: bool,
 ) -> Checksum | None:
     hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False) if hashtype else None
     actual: Checksum | None = None
@@ -143,7 +165,7 @@ async def _stream(
         async with nodes.get(source) as download:
             if download.length != length:
                 raise SourceFailed(f"{source} has {download.length} bytes instead of {length}")
-            await _put(nodes, destination, pieces(download), length, md5)
+            await _put(nodes, destination, pieces(download), length, md5, replace)
     except (NodeUnreachable, NoSource) as error:
         raise SourceFailed(str(error)) from error
     return actual

@@ -11,7 +11,16 @@ import pytest
 from tawara.node import departures
 from tawara.node.arrivals import SmallFile, store
 from tawara.node.devices import Devices
-from tawara.node.errors import DeviceFailed, DeviceFull, InTheWay, InvalidPath, NoSuchFile, Reserved, WrongDigest
+from tawara.node.errors import (
+    DeviceFailed,
+    DeviceFull,
+    InTheWay,
+    InvalidPath,
+    NoSuchFile,
+    OtherContent,
+    Reserved,
+    WrongDigest,
+)
 from tawara.node.identity import RECORDS
 from tawara.node.paths import IDENTITY, INCOMING
 
@@ -107,10 +116,38 @@ def test_each_fails_alone(devices: Devices) -> None:
 
 
 def test_of_two_with_one_name_the_last_stays(devices: Devices) -> None:
-    """Files replace an older one, and each other, in their order."""
-    store(devices, [SmallFile(path(1), b"old")])
-    assert store(devices, [SmallFile(path(1), b"new"), SmallFile(path(1), b"newer")]) == [None, None]
-    assert files(devices.docroot) == {path(1): b"newer"}
+    """Files that are no fid's content replace an older one, and each other, in their order."""
+    name = "/dev1/names/tail-0"
+    store(devices, [SmallFile(name, b"old")])
+    assert store(devices, [SmallFile(name, b"new"), SmallFile(name, b"newer")]) == [None, None]
+    assert files(devices.docroot) == {name: b"newer"}
+
+
+def test_a_fid_keeps_its_content(devices: Devices) -> None:
+    """Other content under a fid that is there is refused, the same content is fine, and `replace` replaces."""
+    assert store(devices, [SmallFile(path(1), b"old")]) == [None]
+    before = descriptors()
+    outcomes = store(
+        devices,
+        [
+            SmallFile(path(1), b"old"),
+            SmallFile(path(1), b"new"),
+            SmallFile(path(1), b"longer"),
+            SmallFile(path(2), b""),
+        ],
+    )
+    assert [type(each) for each in outcomes] == [type(None), OtherContent, OtherContent, type(None)]
+    assert files(devices.docroot) == {path(1): b"old", path(2): b""}
+    assert store(devices, [SmallFile(path(1), b"new", replace=True)]) == [None]
+    assert files(devices.docroot) == {path(1): b"new", path(2): b""}
+    assert descriptors() == before
+
+
+def test_of_two_contents_that_arrive_together_one_stays(devices: Devices) -> None:
+    """Of two different contents for one fid in one batch the first is stored, and the second refused."""
+    outcomes = store(devices, [SmallFile(path(1), b"one"), SmallFile(path(1), b"two"), SmallFile(path(1), b"one")])
+    assert [type(each) for each in outcomes] == [type(None), OtherContent, type(None)]
+    assert files(devices.docroot) == {path(1): b"one"}
 
 
 def test_a_disk_that_cannot_sync_has_stored_nothing_visible(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What happens on the disks."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tawara.node.errors import (
     InTheWay,
     NoSuchDevice,
     NoSuchFile,
+    OtherContent,
     Reserved,
     WrongDigest,
     WrongSize,
@@ -77,10 +79,39 @@ def test_nothing_is_visible_before_the_commit(devices: Devices) -> None:
     assert files(devices.docroot) == []
 
 
+def test_a_large_upload_does_not_replace_a_fid(devices: Devices) -> None:
+    """A fid that appears while another upload of it is under way keeps its content; the same content is fine."""
+    content = os.urandom(3_000_000)
+    with devices.receive(PATH) as other, devices.receive(PATH) as same:
+        other.write(content[:-1] + bytes([content[-1] ^ 1]))
+        same.write(content)
+        put(devices, content)
+        with pytest.raises(OtherContent):
+            other.commit()
+        same.commit()
+    assert read(devices) == content
+    assert files(devices.docroot) == [PATH[1:]]
+
+
+def test_a_file_system_without_links(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where link(2) is not possible a fid keeps its content, too."""
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    named = Devices(devices.docroot, unnamed_files=False)
+    monkeypatch.setattr(os, "link", link)
+    put(named, b"old")
+    put(named, b"old")
+    with pytest.raises(OtherContent):
+        put(named, b"new")
+    assert read(named) == b"old"
+
+
 def test_a_file_is_replaced_whole(devices: Devices) -> None:
-    """Readers see the old bytes until the commit and the new ones after it."""
+    """Readers see the old bytes until the commit of a replacement and the new ones after it."""
     put(devices, b"old")
-    with devices.receive(PATH) as incoming:
+    with devices.receive(PATH, replace=True) as incoming:
         incoming.write(b"newer")
         assert read(devices) == b"old"
         incoming.commit()
@@ -212,10 +243,14 @@ def test_things_that_are_no_files(devices: Devices, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("link", [False, True])
 def test_adopting_a_local_file(devices: Devices, tmp_path: Path, link: bool) -> None:
-    """A finished local file becomes a device's file, by copy or by link, and replaces what was there."""
+    """A finished local file becomes a device's file, by copy or by link, unless the fid has other content."""
     source = tmp_path / "body"
     source.write_bytes(b"x" * 100_000)
     put(devices, b"old")
+    with pytest.raises(OtherContent):
+        devices.adopt(PATH, source, link=link)
+    assert read(devices) == b"old"
+    delete(devices, PATH)
     assert devices.adopt(PATH, source, link=link) == 100_000
     assert devices.adopt(PATH, source, link=link) == 100_000, "doing it again changes nothing"
     assert read(devices) == b"x" * 100_000

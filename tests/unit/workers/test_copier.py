@@ -118,3 +118,30 @@ async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypa
         assert await home.metadata.write(replicas.claim_abandoned_copies, now=later) == [
             (fid, 2, -later - queues.LEASE)
         ]
+
+
+async def test_other_content_at_the_destination_stays(tmp_path: Path) -> None:
+    """A device that holds other content under the fid keeps it, gets no replica, and its place is free again."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", SMALL_FILE, 1)
+        await home.nodes.put(home.url(2, fid), b"of another store", length=16)
+        assert await do_all(home) is not None
+        assert home.place(2, fid).read_bytes() == b"of another store"
+        assert await home.devids(fid) == {1}
+        assert await home.metadata.write(replicas.announce_copy, fid, 2, now=int(time.time()))
+
+
+async def test_what_a_check_found_bad_is_replaced(tmp_path: Path) -> None:
+    """A repair replaces bytes that a check has found to be wrong, and says so to the storage node."""
+
+    async def log_bad_bytes(tx: Transaction) -> None:
+        row = "INSERT INTO fsck_log (utime, fid, evcode, devid) VALUES (1, ?, 'BSUM', 2)"
+        await tx.run(row, fid)
+
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        fid = await home.store(b"key", SMALL_FILE, 1)
+        await home.nodes.put(home.url(2, fid), b"rotten", length=6)
+        await home.metadata.write(log_bad_bytes)
+        assert await do_all(home) is None
+        assert home.place(2, fid).read_bytes() == SMALL_FILE
+        assert await home.devids(fid) == {1, 2}

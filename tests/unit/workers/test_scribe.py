@@ -174,7 +174,7 @@ async def test_a_database_that_was_put_back(tmp_path: Path) -> None:
             await home.metadata.write(files.rename, home.dmid, b"later", b"late")
         await home.metadata.write(_put_back, saved)
         assert fid not in await live(home)
-        await home.store(b"new", b"y", 1)
+        await home.store(b"new", b"x", 1)
         for _ in range(3):  # the first sees it, the next begin anew
             await write(home, Scribe(home.metadata, home.view, home.nodes))
         assert await written(home, 1, 2) == await live(home)
