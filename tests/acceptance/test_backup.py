@@ -14,10 +14,11 @@ import pytest
 
 from tawara.cli.backup import backup, restore
 from tawara.cli.database import Database
-from tawara.metadata import files, queues
+from tawara.cli.drill import drill
+from tawara.metadata import cluster, files, queues
 from tawara.metadata.backup import MARGIN
 from tawara.metadata.open import open_metadata
-from tawara.model.errors import ChecksumMismatch, InUse, NoneMatch
+from tawara.model.errors import ChecksumMismatch, ConfigurationError, InUse, NoneMatch, UsageError
 from tests.acceptance.recovery_house import all_rows, store
 from tests.contract.servers import Server
 
@@ -107,3 +108,59 @@ async def test_damage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     listing.write_bytes(listing.read_bytes().replace(b'"number":1', b'"number":7'))
     with pytest.raises(ChecksumMismatch):
         await asyncio.to_thread(restore, vault, f"sqlite://{tmp_path}/other.db")
+
+
+async def filled(url: str, count: int) -> None:
+    """Make a database with so many files at `url`."""
+    metadata = await open_metadata(url)
+    try:
+        dmid = await metadata.write(cluster.create_domain, "d")
+        for number in range(count):
+            key = b"%d" % number
+            fid = await metadata.write(files.open_upload, dmid=dmid, key=key, classid=0, devids=(1,), now=1)
+            await metadata.write(files.close_upload, fid, dmid=dmid, key=key, classid=0, length=1, devids=(1,), now=1)
+    finally:
+        await metadata.close()
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+async def test_a_database_that_is_not_there(
+    engine: str,
+    tmp_path: Path,
+    database_servers: Callable[[str], Server],
+) -> None:
+    """Backup and drill of a database that does not exist, or is empty, fail; they make neither tables nor a backup."""
+    with ExitStack() as stack:
+        url = database(engine, "none", tmp_path, database_servers, stack)
+        for _ in range(2):  # the first has made nothing that the second takes
+            with pytest.raises(ConfigurationError):
+                await asyncio.to_thread(backup, tmp_path / "vault", database=Database(url=url))
+            with pytest.raises(ConfigurationError):
+                await asyncio.to_thread(drill, database=Database(url=url))
+        assert not (tmp_path / "vault").exists()
+        assert not list(tmp_path.glob("*.db"))
+
+
+async def test_a_backup_with_far_fewer_files_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A backup with less than half of the files before needs --yes, and even then the last that has files stays."""
+    vault, full, empty = tmp_path / "vault", f"sqlite:{tmp_path}/full.db", f"sqlite:{tmp_path}/empty.db"
+    await filled(full, 5)
+    await filled(empty, 0)
+    await said(capsys, backup, vault, database=Database(url=full), keep=1)
+    before = sorted(vault.rglob("*"))
+    with pytest.raises(UsageError, match="has 0 files, and backup 1 had 5"):
+        await asyncio.to_thread(backup, vault, database=Database(url=empty), keep=1)
+    assert sorted(vault.rglob("*.*")) == [path for path in before if path.suffix]
+    for number in (2, 3):
+        report = await said(capsys, backup, vault, database=Database(url=empty), keep=1, yes=True)
+        assert (report["number"], report["removed"]) == (number, [2] if number == 3 else [])
+    await said(capsys, restore, vault, f"sqlite:{tmp_path}/back.db", number=1)
+    await said(capsys, backup, vault, database=Database(url=full), keep=1)
+    assert [path.name for path in vault.glob("backup-*")] == ["backup-000004.json"]
+
+
+async def test_a_drill_of_nothing_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A drill that has compared no file does not say that all would be rebuilt; without a device it fails."""
+    await filled(f"sqlite:{tmp_path}/no_devices.db", 3)
+    code = await asyncio.to_thread(drill, database=Database(url=f"sqlite:{tmp_path}/no_devices.db"))
+    assert (code, capsys.readouterr().out) == (1, "0 files on 0 devices: nothing was compared.\n")

@@ -15,8 +15,11 @@ from tests.acceptance.store import STOP_SECONDS, TAWARA, Store, free_ports, stor
 
 
 def test_first_run_makes_all_and_everything_answers(tmp_path: Path) -> None:
-    """From nothing: a commented configuration, a private key, four devices, and every part answers."""
-    with store(tmp_path / "a store") as one:
+    """From nothing: a commented configuration, a private key, four devices, and every part answers.
+
+    The name of the directory has characters that mean something in URLs and in nginx's configuration.
+    """
+    with store(tmp_path / "a store%20b?c#d;$e") as one:
         directory = one.directory
         assert stat.S_IMODE((directory / "secret.key").stat().st_mode) == 0o600
         assert stat.S_IMODE((directory / "tawara.db").stat().st_mode) == 0o600

@@ -265,7 +265,7 @@ def database_url(configuration: Configuration, directory: Path) -> str:
     """The URL, with a relative SQLite path taken from the configuration's directory."""
     scheme, _, path = configuration.store.database.partition(":")
     if scheme == "sqlite" and not path.startswith("/"):
-        return f"sqlite://{directory.absolute() / path}"
+        return f"sqlite:{directory.absolute() / path}"
     return configuration.store.database
 
 

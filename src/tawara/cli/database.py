@@ -12,8 +12,9 @@ from cyclopts import Parameter
 
 from tawara.cli.assembly import database_url
 from tawara.cli.configuration import FILE, load
+from tawara.cli.log import configure_command
 from tawara.metadata.contract import Metadata
-from tawara.metadata.open import open_metadata
+from tawara.metadata.open import open_existing
 from tawara.metadata.server import Pace
 from tawara.model.errors import ConfigurationError
 
@@ -38,7 +39,8 @@ class Database:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Metadata]:
-        """The database, open. Raises ConfigurationError, Db."""
+        """The database, open; none is made. Raises ConfigurationError, Db."""
+        configure_command()
         url, password_file = self.url, self.password_file
         if not url:
             if not self.config.exists():
@@ -50,7 +52,7 @@ class Database:
             url = database_url(configuration, directory)
             if password_file is None and configuration.store.password_file:
                 password_file = directory / configuration.store.password_file
-        metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE)
+        metadata = await open_existing(url, password_file=password_file, pace=PATIENCE)
         try:
             yield metadata
         finally:

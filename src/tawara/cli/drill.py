@@ -46,7 +46,7 @@ def drill(
     """See whether the names on the devices are good: rebuild into a scratch database, compare with what there is.
 
     The store goes on meanwhile, and nothing of it is changed. The exit code is 7 if there is a difference, 1 if a
-    device could not be read. For example:
+    device could not be read, or there is none. For example:
 
         tawara drill -c /etc/tawara/tawara.toml --sample 2
 
@@ -92,7 +92,8 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
         _say(report)
     if wrong:
         return Exit.CORRUPT
-    return Exit.FAILURE if report["silent"] or report["damaged"] else Exit.OK
+    failed = report["silent"] or report["damaged"] or not report["devices"]
+    return Exit.FAILURE if failed else Exit.OK
 
 
 def _devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[Source]:
@@ -119,9 +120,11 @@ class _Exercise:
     async def until_settled(self, scratch: Path) -> Differences:
         """The differences that are left when the files that differ have been looked at again."""
         found = await self._once(scratch / "1.db", None)
+        shown = output.ChangingLine()
         for attempt in range(2, TRIES + 1):
             if not found:
                 break
+            shown.say(f"{len(found.fids):,} files differ; they are compared again in {PAUSE:.0f} s")
             await asyncio.sleep(PAUSE)
             found = await self._once(scratch / f"{attempt}.db", found.fids)
         return found
@@ -136,7 +139,7 @@ class _Exercise:
         return found if only is None else found.only(only)
 
     async def _rebuilt(self, scratch: Path) -> dict[int, Named]:
-        metadata = await open_metadata(f"sqlite://{scratch}")
+        metadata = await open_metadata(f"sqlite:{scratch.absolute()}")
         try:
             with Gathering(self._chosen) as self.read:
                 await read_all(self.read, trust=not self._look)
@@ -220,6 +223,8 @@ def _say(report: dict[str, Any]) -> None:
     wrong = sum(len(report[name]) for name, _ in _LISTS)
     devices = len(report["devices"])
     verdict = "every one would be rebuilt as it is" if not wrong else f"{wrong:,} would not be rebuilt as they are"
+    if not report["files"] and not wrong:
+        verdict = "nothing was compared"
     output.line(f"{report['files']:,} files on {devices} device{'' if devices == 1 else 's'}: {verdict}.")
     for name, words in _LISTS:
         for each in report[name][:SHOWN]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tawara.cli import output
+from tawara.cli.log import configure_command
 from tawara.client import sources
 from tawara.client.gathering import Gathering
 from tawara.client.nodes import NodeClient
@@ -69,6 +70,7 @@ def rebuild(
     json
         Report all as one JSON object.
     """
+    configure_command()
     if not devices:
         raise UsageError("From which devices?", hint="http://HOST:PORT/devN, or a directory that has devN.")
     return asyncio.run(

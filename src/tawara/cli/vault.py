@@ -54,6 +54,7 @@ class Vault:
         self.written = 0
         """Bytes of chunks that were not there yet."""
         self._used: set[Path] = set()
+        self._new: list[Path] = []
 
     def numbers(self) -> list[int]:
         """The backups that there are, the oldest first."""
@@ -70,6 +71,7 @@ class Vault:
             packed = gzip.compress(body, compresslevel=6, mtime=0)
             _make_directory(path.parent)
             _write(path, packed)
+            self._new.append(path)
             self.written += len(packed)
         return Part(chunk.table, chunk.first, len(chunk.rows), digest)
 
@@ -92,6 +94,22 @@ class Vault:
             raise ChecksumMismatch(f"{path} is damaged")
         return msgspec.json.decode(body, type=Listing)
 
+    def newest(self) -> Listing | None:
+        """The newest backup whose list is not damaged; None if there is none."""
+        return next(filter(None, map(self._readable, reversed(self.numbers()))), None)
+
+    def _readable(self, number: int) -> Listing | None:
+        try:
+            return self.listing(number)
+        except ChecksumMismatch:
+            return None
+
+    def discard(self) -> None:
+        """Remove the chunks that were written for a backup that shall not be."""
+        for path in self._new:
+            path.unlink()
+        self._new.clear()
+
     def chunks(self, listing: Listing) -> Iterator[Chunk]:
         """The chunks of a backup. Raises ChecksumMismatch for one that is not as it was written, or not there."""
         for part in listing.parts:
@@ -106,15 +124,22 @@ class Vault:
             yield Chunk(part.table, part.first, tuple(columns), rows)
 
     def prune(self, keep: int) -> list[int]:
-        """Remove all but the newest backups, and the chunks that no other has; the numbers that were removed."""
+        """Remove all but the newest backups, and the chunks that no other has; the numbers that were removed.
+
+        The newest backup that has files is never removed.
+        """
         numbers = self.numbers()
-        removed = numbers[:-keep]
-        kept = {part.sha256 for number in numbers[-keep:] for part in self.listing(number).parts}
+        kept = [self.listing(number) for number in numbers[-keep:]]
+        if not any(files_in(listing) for listing in kept):
+            older = map(self._readable, reversed(numbers[:-keep]))
+            kept += [listing for listing in older if listing and files_in(listing)][:1]
+        removed = sorted(set(numbers) - {listing.number for listing in kept})
+        needed = {part.sha256 for listing in kept for part in listing.parts}
         for number in removed:
             self._list(number).unlink()
         _sync(self._directory)
         for path in self._directory.glob("chunks/*/*.gz"):
-            if path.stem not in kept:
+            if path.stem not in needed:
                 path.unlink()
         return removed
 
@@ -127,6 +152,11 @@ class Vault:
 
     def _list(self, number: int) -> Path:
         return self._directory / f"backup-{number:06d}.json"
+
+
+def files_in(listing: Listing | None) -> int:
+    """How many files a backup has; 0 without one."""
+    return sum(part.rows for part in listing.parts if part.table == "file") if listing else 0
 
 
 def _make_directory(directory: Path) -> None:

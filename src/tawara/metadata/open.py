@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
+from tawara.metadata import migrations
 from tawara.metadata.contract import Metadata
+from tawara.metadata.founding import check_own_version
 from tawara.metadata.server import Pace
 from tawara.model.errors import ConfigurationError
 
@@ -30,7 +32,7 @@ async def open_metadata(
 ) -> Metadata:
     """Open the database at `url`, and make the tables first where it is empty.
 
-    `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one),
+    `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one; both are literal),
     `postgresql://user@host:5432/database` (also `?host=/directory/of/the/socket`, `?sslmode=verify-full`),
     `mysql://user@host:3306/database` (also `?unix_socket=/path`, `?ssl_ca=/path`; for a database of MogileFS whose
     trackers spoke Latin-1 `?keys=latin1`).
@@ -40,10 +42,11 @@ async def open_metadata(
     whose tables of ours are missing or of another version, for `adoption` and `migrations` alone, and makes none.
     Raises ConfigurationError when the URL makes no sense or the database is not for us, Db when it does not answer.
     """
+    scheme, _, rest = url.partition(":")
+    if _ENGINES.get(scheme) == "sqlite":
+        return _open_sqlite(rest, any_version)
     parts = urlsplit(url)
     engine = _ENGINES.get(parts.scheme)
-    if engine == "sqlite":
-        return _open_sqlite(parts, any_version)
     if engine is None:
         raise ConfigurationError(
             f"{parts.scheme or 'The database URL'} is not an engine of ours",
@@ -67,13 +70,26 @@ async def open_metadata(
     return await open_mysql(url, password, pace, any_version=any_version)
 
 
-def _open_sqlite(parts: SplitResult, any_version: bool) -> Metadata:
+async def open_existing(url: str, *, password_file: Path | None = None, pace: Pace | None = None) -> Metadata:
+    """Open the database at `url` as `open_metadata` does, but only if it is one of this version: nothing is made."""
+    metadata = await open_metadata(url, password_file=password_file, pace=pace, any_version=True)
+    try:
+        found = await metadata.read(migrations.version)
+        check_own_version(str(found) if found else None)
+    except BaseException:
+        await metadata.close()
+        raise
+    return metadata
+
+
+def _open_sqlite(rest: str, any_version: bool) -> Metadata:
+    """`rest` is what follows `sqlite:`. A path is taken literally: `%`, `?` and `#` are characters of it."""
     from tawara.metadata.sqlite import SqliteMetadata
 
-    path = unquote(parts.path)
-    if parts.netloc or not path.strip("/"):
+    path = f"/{rest.lstrip('/')}" if rest.startswith("///") else rest
+    if path.startswith("//") or not path.strip("/"):
         raise ConfigurationError("A SQLite URL has three slashes and a path", hint="sqlite:///var/lib/tawara/tawara.db")
-    file = Path("/" + path.lstrip("/") if path.startswith("/") else path)
+    file = Path(path)
     if any_version and not file.exists():
         raise ConfigurationError(f"There is no database {file}")
     return SqliteMetadata.open(file, any_version=any_version)

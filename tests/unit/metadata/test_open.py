@@ -1,0 +1,48 @@
+"""From a URL to a database: which file a SQLite URL means, and that reading makes none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tawara.cli.assembly import database_url
+from tawara.cli.configuration import Configuration, Store
+from tawara.metadata.open import open_existing, open_metadata
+from tawara.model.errors import ConfigurationError
+
+ODD = ["a%20b", "what?1", "what?2", "x#y", "俵", "a b", "%", "sqlite:x", "?mode=ro"]
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_path_is_taken_literally(name: str, tmp_path: Path) -> None:
+    """A path with characters that mean something in a URL names exactly that file, as a directory and as a file."""
+    (tmp_path / name).mkdir()
+    for url in (
+        database_url(Configuration(), tmp_path / name),
+        database_url(Configuration(store=Store(database=f"sqlite:{name}.db")), tmp_path / name),
+        f"sqlite://{tmp_path}/{name}/absolute{name}.db",
+    ):
+        metadata = await open_metadata(url)
+        await metadata.close()
+    names = {path.name for path in (tmp_path / name).glob("*.db")}
+    assert names == {"tawara.db", f"{name}.db", f"absolute{name}.db"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("url", ["sqlite:", "sqlite:///", "sqlite://host/path", "nothing", "oracle://x/y"])
+async def test_what_names_no_database_is_refused(url: str) -> None:
+    """A URL without a path, with a host for SQLite, or of another engine is an error of the configuration."""
+    with pytest.raises(ConfigurationError):
+        await open_metadata(url)
+
+
+async def test_reading_makes_no_database(tmp_path: Path) -> None:
+    """A database that does not exist, or has no tables of ours, is refused and left as it is."""
+    with pytest.raises(ConfigurationError, match="There is no database"):
+        await open_existing(f"sqlite:{tmp_path}/none.db")
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(ConfigurationError):
+        await open_existing(f"sqlite:{tmp_path}/empty.db")
+    assert (tmp_path / "empty.db").stat().st_size == 0
+    assert not (tmp_path / "none.db").exists()
