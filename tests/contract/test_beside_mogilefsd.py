@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tawara.metadata import leases, queues
+from tawara.metadata import leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks, name_of, open_locks
 from tests.contract.mogilefs_database import LATIN1_OPTION, adopted, original_at
@@ -67,6 +67,18 @@ async def test_claims_at_the_same_time(old_url: str) -> None:
 
         await asyncio.gather(we(), they())
         assert sorted(got) == sorted(fids)
+
+
+async def test_a_copy_that_ends_while_mogilefsd_deletes(old_url: str) -> None:
+    """Between mogilefsd's two commits of a delete no row of ours appears where it inserts without looking."""
+    async with original_at(old_url) as original, adopted(old_url) as ours:
+        fid = await original.store(1, b"key")
+        now = int(time.time())
+        await ours.write(replicas.announce_copy, fid, 2, now=now)
+        await original.delete_name(fid)
+        assert await ours.write(replicas.record_copy, fid, 2, now=now) is False
+        await original.queue_deletion(fid)
+        assert await original.ask("SELECT devid FROM file_on WHERE fid = ?", fid) == [(1,)]
 
 
 async def test_failures_are_counted_as_far_as_its_columns_reach(old_url: str) -> None:

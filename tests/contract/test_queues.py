@@ -133,14 +133,20 @@ async def test_a_recorded_copy_is_a_replica(metadata: Metadata) -> None:
     assert await metadata.write(replicas.claim_abandoned_copies, now=10**9) == []
 
 
-async def test_a_copy_of_a_deleted_file_is_deleted_too(metadata: Metadata) -> None:
-    """A copy that is finished after its key was deleted is recorded and queued for deletion."""
+async def test_a_copy_of_a_deleted_file_is_no_replica(metadata: Metadata) -> None:
+    """A copy that is finished after its key was deleted is left announced, and the deletion waits for its end."""
     fid = await store(metadata, b"k")
     await metadata.write(replicas.announce_copy, fid, 2, now=1)
     await metadata.write(files.delete, 1, b"k", now=1)
     assert await metadata.write(replicas.record_copy, fid, 2, now=7) is False
-    assert await metadata.read(replicas.devices_of, fid) == (1, 2)
-    assert (await metadata.read(queues.backlog))["delete"] == 1
+    assert await metadata.read(replicas.devices_of, fid) == (1,)
+    await metadata.write(replicas.drop_replica, fid, 1)
+    (claim,) = await metadata.write(queues.claim_deletions, limit=9, now=8)
+    assert not await metadata.write(queues.finish_deletion, claim)
+    await metadata.write(replicas.retract_copy, fid, 2)
+    assert await metadata.write(queues.finish_deletion, claim)
+    with pytest.raises(LeaseLost):
+        await metadata.write(replicas.record_copy, fid, 2, now=9)
 
 
 async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Opener) -> None:

@@ -124,6 +124,15 @@ class Mogilefsd:
         await self.close_upload(fid, dmid, key, devid, length)
         return fid
 
+    async def delete_name(self, fid: int) -> None:
+        """The first commit of delete, and of an overwrite for the fid that it replaces."""
+        await self.ask("DELETE FROM file WHERE fid=?", fid)
+
+    async def queue_deletion(self, fid: int) -> None:
+        """The second commit; it fails if the fid is queued already, except on MySQL, and an overwrite with it."""
+        ignore = "INSERT IGNORE" if self.engine == "mysql" else "INSERT"
+        await self.ask(f"{ignore} INTO file_to_delete2 (fid, nexttry) VALUES (?, ?)", fid, int(time.time()))
+
     # --- queues -------------------------------------------------------------------------------------------------------
 
     async def claim(self, queue: str, *, limit: int = 100, where: str = "") -> list[int]:

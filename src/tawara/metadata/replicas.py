@@ -48,18 +48,22 @@ async def announce_stray(tx: Transaction, fid: int, devid: int, *, now: int, lat
 
 
 async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> bool:
-    """The announced copy is whole and fsynced: from now on it is a replica.
+    """Make the announced copy, which is whole and fsynced, a replica.
 
-    False if no key names the fid any more; the copy is then recorded as well, and queued for deletion with the rest.
+    False if no key names the fid any more: the place stays announced, and its bytes are the caller's to delete. No row
+    is then written that a mogilefsd may be about to write, too: it deletes a file's row in one commit and queues the fid
+    in another, and where it finds the fid queued already, its overwrite fails halfway (not on MySQL).
     Raises LeaseLost if the announcement was swept meanwhile, and perhaps the bytes with it.
     """
-    announced = await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ? AND lease > 0", fid, devid)
-    if not announced and await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is None:
+    place = "WHERE fid = ? AND devid = ?"
+    if await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
+        if await tx.row(f"SELECT 1 FROM tawara_copy {place} AND lease > 0", fid, devid) is None:
+            raise LeaseLost
+        return False
+    announced = await tx.run(f"DELETE FROM tawara_copy {place} AND lease > 0", fid, devid)
+    if not announced and await tx.row(f"SELECT 1 FROM file_on {place}", fid, devid) is None:
         raise LeaseLost
     await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
-    if await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
-        await queues.enqueue_deletion(tx, fid, now)
-        return False
     await notes.of_places(tx, [(fid, devid)])
     await update_devcount(tx, fid)
     return True

@@ -53,7 +53,7 @@ class Job:
     in_the_way: bool = False
     """Whether a copy that someone else announced is under way, or waits to be swept."""
     nameless: bool = False
-    """Whether the last copy was recorded when no key named the file any more."""
+    """Whether the last copy was finished when no key named the file any more."""
     doubted: set[int] = field(default_factory=set)
     """Devices that did not answer when they were to be read or written."""
 
@@ -285,6 +285,8 @@ class Copier:
                 happy=happy,
                 expected=expected,
             )
+            if not named:
+                return await self._discard(job, devid)
         except LeaseLost:
             log.warning("copy was swept before it was recorded", fid=fid, device=devid)
             self._announced.pop((fid, devid), None)
@@ -294,10 +296,16 @@ class Copier:
             return False
         self._announced.pop((fid, devid), None)
         job.on = on
-        if not named:
-            job.nameless = True
-            self._delete_bell.ring()
-        return not named or (happy and on == expected)
+        return happy and on == expected
+
+    async def _discard(self, job: Job, devid: int) -> bool:
+        """Delete a copy of a file that was deleted meanwhile, whose deletion waits for that; the job is done."""
+        job.nameless = True
+        await self._withdraw(job.file.fid, devid)
+        now = await self._metadata.clock.seconds()
+        await self._metadata.write(queues.hasten_deletion, job.file.fid, now)
+        self._delete_bell.ring()
+        return True
 
     async def _withdraw(self, fid: int, devid: int, *, late: bool = False) -> None:
         """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later.

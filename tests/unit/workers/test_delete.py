@@ -130,10 +130,11 @@ async def test_a_copy_under_way_is_waited_for(tmp_path: Path) -> None:
         until = await delete_due(home)
         assert until is not None
         assert until - time.time() < 15
-        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
-        await home.metadata.write(replicas.record_copy, fid, 2, now=int(time.time()))
+        await home.metadata.write(replicas.retract_copy, fid, 2)
+        await home.metadata.write(queues.hasten_deletion, fid, int(time.time()))
         assert await delete_due(home) is None
         assert home.on_disk() == {}
+        assert (await home.metadata.read(queues.backlog))["delete"] == 0
 
 
 # --- the sweeper ------------------------------------------------------------------------------------------------------

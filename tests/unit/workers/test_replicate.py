@@ -237,7 +237,7 @@ async def test_deleted_while_it_waited(tmp_path: Path) -> None:
 
 
 async def test_deleted_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy of a file that is deleted meanwhile is recorded, and queued for deletion with the other replicas."""
+    """The copy of a file that is deleted meanwhile is deleted at once, and the deletion that waited for it is due."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         fid = await home.store(b"key", SMALL_FILE, 1)
         replicate = worker(home)
@@ -253,10 +253,11 @@ async def test_deleted_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(home.nodes, "put", delete_then_put)
         (item,) = await replicate.take(1)
         await replicate.work(item)
-        assert await home.metadata.read(replicas.devices_of, fid) == (2,)
-        due = await home.metadata.read(queues.next_deletion)
-        assert due is not None
-        assert due <= time.time()
+        assert await home.metadata.read(replicas.devices_of, fid) == ()
+        assert home.on_disk() == {fid: {1}}  # as the deletion was only feigned
+        (claim,) = await home.metadata.write(queues.claim_deletions, limit=1, now=int(time.time()))
+        assert await home.metadata.write(queues.finish_deletion, claim)
+        assert await replicate.next_due() is None
 
 
 async def test_leases_are_renewed_and_given_back(tmp_path: Path) -> None:
