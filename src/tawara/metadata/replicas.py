@@ -51,8 +51,8 @@ async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> boo
     """Make the announced copy, which is whole and fsynced, a replica.
 
     False if no key names the fid any more: the place stays announced, and its bytes are the caller's to delete. No row
-    is then written that a mogilefsd may be about to write, too: it deletes a file's row in one commit and queues the fid
-    in another, and where it finds the fid queued already, its overwrite fails halfway (not on MySQL).
+    is then written that a mogilefsd may be about to write, too: it deletes a file's row in one commit and queues the
+    fid in another, and where it finds the fid queued already, its overwrite fails halfway (not on MySQL).
     Raises LeaseLost if the announcement was swept meanwhile, and perhaps the bytes with it.
     """
     place = "WHERE fid = ? AND devid = ?"

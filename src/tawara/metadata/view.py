@@ -7,7 +7,7 @@ costs no query for hosts and devices. `Metadata` stays the truth; `refresh` brin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata
@@ -32,16 +32,35 @@ class ClusterView:
         self.rules = rules
         """By which devices that do not answer are presumed dead."""
         self.current = Cluster()
+        self._reads_begun = 0
+        self._read = 0
+        """Which of the reads that were begun `current` comes from."""
         self._observed = asyncio.Event()
         self.look_again: Callable[[], Awaitable[None]] | None = None
         """Set by the monitor: runs one round at once (re-reads the rows and looks at every device)."""
 
     async def refresh(self) -> Cluster:
-        """Read the rows again, keeping the observations."""
+        """Read the rows again, keeping the observations. Of reads that overlap, the one that was begun last counts."""
+        self._reads_begun += 1
+        number = self._reads_begun
         rows = await self._metadata.read(
             cluster.load, min_free_mb=self._min_free_mb, default_mindevcount=self._default_mindevcount
         )
-        self.current = rows.with_observations(self.current.observed)
+        if number > self._read:
+            self._read = number
+            self.current = rows.with_observations(self.current.observed)
+        return self.current
+
+    async def look_for(self, devids: Iterable[int]) -> Cluster:
+        """The cluster, looked at again if any of these devices seems lost, or was not observed yet.
+
+        A view is some seconds old, and a device may be new: only one that is lost afterwards is lost. Raises Db.
+        """
+        wanted = list(devids)
+        if any(map(self.current.is_lost, wanted)):
+            await self.refresh()
+        if any(self.current.can_read_from(devid) and devid not in self.current.observed for devid in wanted):
+            await self.renew()
         return self.current
 
     def observe(self, observed: Mapping[int, Observation]) -> None:

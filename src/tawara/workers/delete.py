@@ -85,6 +85,7 @@ class Delete:
             await self._metadata.write(queues.forget_deletion, claim)
             return None
         devids = await self._metadata.read(replicas.devices_of, claim.fid)
+        await self._view.look_for(devids)
         outcomes = await asyncio.gather(*(self._delete(claim, devid) for devid in devids))
         gone = [outcome.devid for outcome in outcomes if isinstance(outcome, _Gone)]
         if await self._metadata.write(_settle, item.claim, gone):

@@ -122,6 +122,7 @@ class Examination:
         return satisfied
 
     async def _verdict(self, file: StoredFile, rules: Rules, measured: Measured) -> Verdict | None:
+        await self._view.look_for(file.devids)
         known = self._rules_for(file)
         if known is None:
             return None

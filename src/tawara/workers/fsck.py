@@ -87,6 +87,7 @@ class Fsck:
 
     async def work(self, item: Batch) -> float | None:
         """See Worker."""
+        await self._view.refresh()
         found = await self._metadata.read(files.find_fids, [held.claim.fid for held in item])
         by_fid = {file.fid: file for file in found}
         # Not from the view, which may not know yet that a check of another kind was begun.

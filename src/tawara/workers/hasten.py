@@ -48,8 +48,8 @@ class Hasten(Unclaimed):
         """See Worker."""
         await self._mind_the_clock()
         now = await self._metadata.clock.seconds()
-        cluster = self._view.current
-        notes = missed.notes(cluster.settings)
+        notes = missed.notes(self._view.current.settings)
+        cluster = await self._view.look_for(each.devid for each in notes)
         # Others that have the database, too, put off work without a note.
         unusable = cluster.unusable() - {each.devid for each in notes if each.seen}
         if unusable:

@@ -60,6 +60,8 @@ class Moves:
         if file is None or item.claim.devid not in file.devids:
             await self._finish(item)
             return None
+        await self._view.refresh()
+        await self._view.look_for({*file.devids, *_targets_of(item.claim)})
         try:
             job = self._copier.job(file, preferred_source=item.claim.devid)
         except (ClassNotFound, InvalidReplpolicy) as error:
@@ -69,7 +71,7 @@ class Moves:
     # --- moving -------------------------------------------------------------------------------------------------------
 
     async def _move(self, held: Held, job: Job, source: int) -> float | None:
-        named = {int(each) for each in held.claim.arg.split(",") if each.isdigit()}
+        named = _targets_of(held.claim)
         while True:
             answer = job.policy.decide(self._without(job, source, named), self._rng)
             if isinstance(answer, Happy | TooHappy):
@@ -128,3 +130,8 @@ class Moves:
             queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures, failure=failure
         )
         return nexttry
+
+
+def _targets_of(claim: Queued) -> set[int]:
+    """The devices that a move may go to; none means any."""
+    return {int(each) for each in claim.arg.split(",") if each.isdigit()}

@@ -11,12 +11,11 @@ from typing import Any, Unpack
 import structlog
 
 from tawara.client.nodes import NodeClient
-from tawara.metadata import absences, files, queues, replicas
+from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.missed import NOBODY, Blame
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
-from tawara.model.cluster import Standing
 from tawara.model.errors import ClassNotFound, InvalidReplpolicy
 from tawara.model.explanation import Failure
 from tawara.model.files import Replication
@@ -28,7 +27,6 @@ from tawara.workers.runner import Claimed
 log = structlog.get_logger(__name__)
 
 Held = Claimed[Replication]
-PRESUMED_DEAD = Standing.PRESUMED_DEAD
 
 
 class Replicate:
@@ -50,24 +48,19 @@ class Replicate:
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[Held]:
-        """See Worker. Within a batch, the fewer replicas the sooner."""
+        """See Worker. Within a batch, the fewer replicas the sooner.
+
+        What led to these rows may be younger than the view: a device, a class, the number of copies that it wants, or
+        that a device is presumed dead. By an older view a file may seem to have copies enough, and leave the queue.
+        """
         now = await self._metadata.clock.seconds()
         if not _is_due(await self._metadata.read(queues.next_replication), now):
             return []
         claims = await self._metadata.write(queues.claim_replications, limit=limit, now=now, lease=self._copier.lease)
         if claims:
-            await self._catch_up()
+            await self._view.refresh()
         counts = await self._metadata.read(replicas.counts, [claim.fid for claim in claims])
         return [Claimed(claim) for claim in sorted(claims, key=lambda claim: counts.get(claim.fid, 0))]
-
-    async def _catch_up(self) -> None:
-        """Know of every device that is presumed dead what the rows knew that were claimed for its sake.
-
-        With an older view of the cluster such a file would seem to have copies enough, and leave the queue for good.
-        """
-        known = {devid for devid, each in self._view.current.absences.items() if each.standing is PRESUMED_DEAD}
-        if known != await self._metadata.read(absences.presumed_dead):
-            await self._view.refresh()
 
     async def next_due(self) -> float | None:
         """See Worker."""
@@ -92,6 +85,7 @@ class Replicate:
             log.error("no replica is left", fid=fid, key=file.key)
             failure = Failure(await self._metadata.clock.seconds(), "no replica is left")
             return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount, failure=failure)
+        await self._view.look_for(file.devids)
         try:
             job = self._copier.job(file, held=item, preferred_source=item.claim.from_devid)
         except (ClassNotFound, InvalidReplpolicy) as error:
@@ -101,7 +95,11 @@ class Replicate:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def _satisfy(self, held: Held, job: Job) -> float | None:
-        """Do what the policy says until it is happy, or nothing more can be done now."""
+        """Do what the policy says until it is happy, or nothing more can be done now.
+
+        Before that is said, devices that nobody here has looked at yet are: a new one may be all that is missing.
+        """
+        looked = False
         while True:
             situation = self._copier.situation(job)
             answer = job.policy.decide(situation, self._rng)
@@ -121,6 +119,9 @@ class Replicate:
             elif job.in_the_way:
                 soon = await self._metadata.clock.seconds() + backoff.COPY_UNDER_WAY
                 return await self._postpone(held, soon, failcount=held.claim.failcount)
+            elif not looked:
+                looked = True
+                await self._view.look_for((await self._view.refresh()).devices)
             else:
                 return await self._fail(held, "no device can take another replica now", job)
 

@@ -146,8 +146,9 @@ class Scribe:
 
     async def _forget_the_dead(self, due: Due) -> None:
         """Notes for devices that are dead, or are none any more, are for nobody."""
+        cluster = await self._view.look_for(due.noted)
         for devid in due.noted:
-            if self._view.current.is_lost(devid):
+            if cluster.is_lost(devid):
                 while await self._metadata.write(journals.drop_notes, devid, limit=NOTES) == NOTES:
                     pass
 

@@ -79,7 +79,7 @@ class Sweep:
     async def work(self, item: Held) -> float | None:
         """See Worker. A device that cannot be written now keeps its announcement, and is asked again later."""
         fid, devid, lease = item.claim
-        cluster = self._view.current
+        cluster = await self._view.look_for([devid])
         url = cluster.url(devid, fid)
         # Since it was claimed it may have become a replica, of a mogilefsd that does not know of announcements.
         a_replica = devid in await self._metadata.read(replicas.devices_of, fid)

@@ -11,6 +11,7 @@ import pytest
 
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, replicas
+from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.limits import END_OF_TIME
 from tawara.node.server import StorageNode
@@ -114,7 +115,10 @@ async def test_a_full_device_gets_nothing(tmp_path: Path) -> None:
         await home.monitor.stop()
         free = home.view.current.devices[2].mb_free
         assert free is not None
-        home.view.current = type(home.view.current)(**{**home.view.current.__dict__, "min_free_mb": free + 1})
+        observed = home.view.current.observed
+        home.view = ClusterView(home.metadata, min_free_mb=free + 1)
+        await home.view.refresh()
+        home.view.observe(observed)
         fid = await home.store(b"key", SMALL_FILE, 1)
         assert await do_all(home) is not None
         assert home.on_disk() == {fid: {1}}

@@ -10,6 +10,7 @@ from tawara.client import journals as reading
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, journals, queues, replicas
 from tawara.metadata.contract import Transaction
+from tawara.metadata.view import ClusterView
 from tawara.model.charter import charter_of
 from tawara.model.names import Evidence
 from tawara.workers.scribe import Scribe
@@ -265,3 +266,12 @@ async def test_workers_that_take_turns(tmp_path: Path) -> None:
 async def _begin_round(tx: Transaction) -> None:
     await tx.run("UPDATE tawara_journal SET written = 1000000")
     await tx.run("INSERT INTO tawara_note (devid, fid) SELECT devid, fid FROM file_on WHERE devid = 1")
+
+
+async def test_names_for_a_device_that_is_not_known_yet_are_kept(tmp_path: Path) -> None:
+    """What is to be written on a device that was added a moment ago, by someone else, is not for nobody."""
+    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+        await home.store(b"key", b"content", 1, 2)
+        view = ClusterView(home.metadata)
+        await Scribe(home.metadata, view, home.nodes).take(10)
+        assert {1, 2} <= set((await home.metadata.read(journals.look)).noted)
