@@ -1,23 +1,28 @@
-"""Before a database server's database is used: is it ours, of the right version, or empty and to be made?"""
+"""Checks whether a database server's database is one for this program, and makes the tables in an empty one.
+
+Any number of daemons may do that at the same time, also on different servers of one cluster, where no lock excludes the
+others: every statement leaves alone what exists already, and nothing is ever dropped. A daemon that was cut off left
+the setting `tawara_founding`; the next one goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from tawara.metadata import catalogue
 from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
 OWN_VERSION = "5"
 """schema.TAWARA_SCHEMA, for those who do without the DDL."""
 _FOUNDING = "tawara_founding"
-"""A setting that is there while the tables are being made, where that takes more than one transaction."""
+"""A setting that exists while the tables are being made, where that takes more than one transaction."""
 
 
-async def ensure(link: Link, tables: Collection[str], *, any_version: bool) -> None:
-    """Check the schema of a database that has these tables; make it where there is none. The caller holds a lock.
+async def ensure(link: Link, *, any_version: bool) -> None:
+    """Check the schema of a database; make it where there is none. Safe to be repeated after any failure.
 
-    Raises ConfigurationError, with a sentence for the operator, when the database is not for us.
+    Raises ConfigurationError, with a sentence for the operator, when the database is not for us; Again.
     """
+    tables = await catalogue.tables(link)
     settings: dict[str, str] = {}
     if "server_settings" in tables:
         settings = dict(await link.rows("SELECT field, value FROM server_settings"))
@@ -29,8 +34,13 @@ async def ensure(link: Link, tables: Collection[str], *, any_version: bool) -> N
     if not settings or _FOUNDING in settings:
         if any_version:
             raise ConfigurationError("The database has no tables of MogileFS or Tawara", hint="Is it the right one?")
+        if not settings and "file" in tables and await link.row("SELECT 1 FROM file LIMIT 1") is not None:
+            raise ConfigurationError(
+                "The database has files, and no schema version in its table server_settings",
+                hint="Restore that table from a backup; nothing was changed.",
+            )
         await _found(link)
-        return
+        settings = dict(await link.rows("SELECT field, value FROM server_settings"))
     version = settings.get("schema_version")
     if version != "17":
         raise ConfigurationError(
@@ -59,16 +69,13 @@ async def _found(link: Link) -> None:
     from tawara.metadata import schema
 
     name = link.dialect.name
+    insert = link.dialect.insert_or_ignore("server_settings", ("field", "value"))
     await link.run(schema.statements(name, only=("server_settings",))[0])
-    await link.run(link.dialect.insert_or_ignore("server_settings", ("field", "value")), _FOUNDING, "1")
-    # What an earlier attempt, cut off in the middle, has left is empty.
-    for table in schema.tables.tables:
-        if table != "server_settings":
-            await link.run(f'DROP TABLE IF EXISTS "{table}"')
+    await link.run(insert, _FOUNDING, "1")
     for statement in schema.statements(name):
         await link.run(statement)
     await link.run_many(
-        link.dialect.insert_or_ignore("server_settings", ("field", "value")),
+        insert,
         [
             ("schema_version", str(schema.MOGILEFS_SCHEMA)),
             ("tawara_schema_version", str(schema.TAWARA_SCHEMA)),

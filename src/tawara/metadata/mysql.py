@@ -11,30 +11,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-import ssl
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import asyncmy
-import structlog
 from asyncmy import errors as my
-from asyncmy.constants.CLIENT import FOUND_ROWS
 
-from tawara.metadata import founding
-from tawara.metadata.contract import Dialect, Metadata, Row
+from tawara.metadata.contract import Dialect, Row
 from tawara.metadata.dialect import StandardDialect, marks
-from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
-from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, InvalidKey
+from tawara.metadata.server import Again, Collision, Lost
+from tawara.model.errors import Db, Dup, FidsExhausted, InvalidKey
 
 STATEMENTS = 256
 """Most statements that a connection keeps prepared."""
 _LOST = {1040, 1047, 1053, 1077, 1080, 1152, 1159, 1161, 1203, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 3169}
+_READ_ONLY = {1290, 1792, 1836}
+"""The server has become a replica, or is one: another connection is made, to the primary."""
 _AGAIN = {1020, 1205, 1213, 1614}
 _BAD_VALUE = {1267, 1366, 1406, 3854, 3988, 1300}
 _NO_NUMBER_LEFT = {167, 1467}
-_DENIED = {1044, 1045, 1049, 1698}
 
 
 class MysqlDialect(StandardDialect):
@@ -121,7 +116,7 @@ def _key_places(sql: str) -> tuple[int, ...]:
     return tuple(place for place, piece in enumerate(pieces) if piece.startswith(_KEY_MARK))
 
 
-def _translate(error: Exception) -> Exception:
+def translate(error: Exception) -> Exception:
     """A driver's exception as one of ours."""
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     if number == 1062:
@@ -132,8 +127,8 @@ def _translate(error: Exception) -> Exception:
         return FidsExhausted()
     if number in _BAD_VALUE:
         return InvalidKey("This database, made by MogileFS, cannot keep such a key")
-    if number in _LOST or isinstance(error, (my.InterfaceError, OSError)):
-        return Lost()
+    if number in _LOST | _READ_ONLY or isinstance(error, (my.InterfaceError, OSError)):
+        return Lost(str(error.args[-1] if error.args else error))
     return Db(f"Database error: {error}")
 
 
@@ -158,7 +153,7 @@ class MysqlLink:
         try:
             return await (await self._statement(sql)).execute(values)
         except (my.Error, OSError) as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     async def _statement(self, sql: str) -> Any:
         statement = self._prepared.get(sql)
@@ -175,7 +170,7 @@ class MysqlLink:
         try:
             await self._connection.query(sql)
         except (my.Error, OSError) as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     async def rows(self, sql: str, *values: object) -> list[Row]:
         """See Transaction."""
@@ -298,107 +293,3 @@ def _of_many(sql: str) -> _ManyRows | None:
         if depth == 0:
             return _ManyRows(f"{head} VALUES", f"({values[: end + 1]}", values[end + 1 :])
     return None
-
-
-# --- opening ----------------------------------------------------------------------------------------------------------
-
-
-def _arguments(url: str, password: str | None, pace: Pace) -> dict[str, Any]:
-    parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    unknown = options.keys() - {"unix_socket", "ssl_ca", "keys"}
-    if unknown:
-        raise ConfigurationError(f"The database URL has unknown options: {', '.join(sorted(unknown))}")
-    charset = options.get("keys", "utf8mb4")
-    if charset not in ("utf8mb4", "latin1"):
-        raise ConfigurationError(f"keys={charset}: the keys of MogileFS are utf8mb4 or latin1")
-    arguments: dict[str, Any] = {
-        "keys": charset,
-        "user": unquote(parts.username or "tawara"),
-        "password": password or "",
-        "database": unquote(parts.path.strip("/")),
-        "charset": "utf8mb4",
-        "autocommit": True,
-        "client_flag": FOUND_ROWS,
-        "connect_timeout": max(1, int(pace.connect)),
-        "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    }
-    if "unix_socket" in options:
-        arguments["unix_socket"] = options["unix_socket"]
-    else:
-        arguments |= {"host": parts.hostname or "127.0.0.1", "port": parts.port or 3306}
-    if "ssl_ca" in options:
-        arguments["ssl"] = ssl.create_default_context(cafile=options["ssl_ca"])
-    return arguments
-
-
-async def _connect(arguments: dict[str, Any], pace: Pace, dialect: Dialect) -> MysqlLink:
-    try:
-        # One limit for connecting and furnishing; asyncmy itself closes what is cut off while it connects.
-        async with asyncio.timeout(pace.connect):
-            link = MysqlLink(await asyncmy.connect(**arguments), dialect)
-            try:
-                await link.run(
-                    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ANSI_QUOTES,NO_ENGINE_SUBSTITUTION',"
-                    f" SESSION innodb_lock_wait_timeout = {max(1, int(pace.answer))}"
-                )
-            except BaseException:
-                link.terminate()
-                raise
-    except my.Error as error:
-        if error.args and error.args[0] in _DENIED:
-            raise ConfigurationError(f"The database does not let us in: {error.args[-1]}") from error
-        raise _translate(error) from error
-    except (OSError, TimeoutError) as error:
-        raise Lost from error
-    return link
-
-
-async def open_mysql(
-    url: str, password: str | None, pace: Pace | None = None, *, any_version: bool = False
-) -> Metadata:
-    """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
-    pace = pace or Pace()
-    arguments = _arguments(url, password, pace)
-    charset: str = arguments.pop("keys")
-    try:
-        link = await _connect(arguments, pace, MysqlDialect())
-        try:
-            dialect = await _examine(link, any_version, charset)
-        finally:
-            await link.close()
-    except Lost as error:
-        raise Db(f"The database does not answer: {error.__cause__}") from error
-    return ServerMetadata(functools.partial(_connect, arguments, pace, dialect), pace)
-
-
-async def _examine(link: MysqlLink, any_version: bool, charset: str) -> Dialect:
-    """Whether the server is good enough, and the database for us; how it keeps keys."""
-    row = await link.row("SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin")
-    assert row is not None
-    maria = "MariaDB" in row[0]
-    version = tuple(int(part) for part in row[0].split("-")[0].split(".")[:2])
-    if version < ((10, 6) if maria else (8, 0)):
-        raise ConfigurationError(f"{row[0]} is too old; MariaDB 10.6 or MySQL 8 is needed")
-    log = structlog.get_logger(__name__)
-    if row[1] != 1:
-        log.warning("database not durable", setting="innodb_flush_log_at_trx_commit", value=row[1], needed=1)
-    if row[3] and row[2] != 1 and not maria:
-        log.warning("database not durable", setting="sync_binlog", value=row[2], needed=1)
-    await link.row("SELECT GET_LOCK(CONCAT('tawara:', DATABASE()), 30)")
-    try:
-        tables = await link.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
-        await founding.ensure(link, {name for (name,) in tables}, any_version=any_version)
-    finally:
-        await link.row("SELECT RELEASE_LOCK(CONCAT('tawara:', DATABASE()))")
-    column = await link.row(
-        "SELECT LOWER(data_type) FROM information_schema.columns"
-        " WHERE table_schema = DATABASE() AND table_name = 'file' AND column_name = 'dkey'"
-    )
-    if column is not None and column[0] == "varbinary":
-        return MysqlDialect()
-    index = await link.row(
-        "SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'file'"
-        " AND column_name = 'dkey' AND seq_in_index = 2"
-    )
-    return LegacyMysqlDialect(charset, index[0] if index else None)

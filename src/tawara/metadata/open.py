@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tawara.metadata import migrations
 from tawara.metadata.contract import Metadata
 from tawara.metadata.founding import check_own_version
+from tawara.metadata.hosts import split_url
 from tawara.metadata.server import Pace
 from tawara.model.errors import ConfigurationError
 
@@ -35,7 +35,8 @@ async def open_metadata(
     `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one; both are literal),
     `postgresql://user@host:5432/database` (also `?host=/directory/of/the/socket`, `?sslmode=verify-full`),
     `mysql://user@host:3306/database` (also `?unix_socket=/path`, `?ssl_ca=/path`; for a database of MogileFS whose
-    trackers spoke Latin-1 `?keys=latin1`).
+    trackers spoke Latin-1 `?keys=latin1`). A server's URL may name several hosts, `mysql://user@db1,db2:3307/database`:
+    the first that answers and is not read-only is used (`?target_session_attrs=read-write`, the default).
 
     The password is `password`, or comes from `password_file`, or the variables TAWARA_DB_PASSWORD, PGPASSWORD,
     MYSQL_PWD; one in the URL is refused, since URLs are shown in logs and process lists. `any_version` opens a database
@@ -45,7 +46,7 @@ async def open_metadata(
     scheme, _, rest = url.partition(":")
     if _ENGINES.get(scheme) == "sqlite":
         return _open_sqlite(rest, any_version)
-    parts = urlsplit(url)
+    parts = split_url(url)
     engine = _ENGINES.get(parts.scheme)
     if engine is None:
         raise ConfigurationError(
@@ -65,7 +66,7 @@ async def open_metadata(
         from tawara.metadata.postgres import open_postgres
 
         return await open_postgres(url, password, pace, any_version=any_version)
-    from tawara.metadata.mysql import open_mysql
+    from tawara.metadata.mysql_opening import open_mysql
 
     return await open_mysql(url, password, pace, any_version=any_version)
 

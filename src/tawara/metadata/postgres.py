@@ -16,6 +16,7 @@ import functools
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
+from urllib.parse import SplitResult, parse_qs, urlunsplit
 
 import asyncpg
 import structlog
@@ -24,6 +25,7 @@ from asyncpg import exceptions as pg
 from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
+from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
 from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
 from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, InvalidKey
 
@@ -106,6 +108,7 @@ _LOST = (
     pg.IdleInTransactionSessionTimeoutError,
     pg.OutdatedSchemaCacheError,
     pg.InvalidCachedStatementError,
+    pg.ReadOnlySQLTransactionError,  # it has become a standby: another connection is made, to the primary
     OSError,
 )
 _FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, pg.InternalClientError, OSError)
@@ -125,7 +128,7 @@ def _translate(error: Exception) -> Exception:
         return InvalidKey("This database, made by MogileFS, cannot keep such a key")
     # DataError (a value of the wrong type) is an InterfaceError as well, but no fault of the connection.
     if isinstance(error, _LOST) and not isinstance(error, pg.DataError):
-        return Lost()
+        return Lost(str(error))
     return Db(f"Database error: {error}")
 
 
@@ -221,12 +224,17 @@ class PostgresLink:
         self._connection.terminate()
 
 
-async def _connect(url: str, password: str | None, pace: Pace, dialect: Dialect) -> PostgresLink:
+async def _connect(parts: SplitResult, password: str | None, pace: Pace, dialect: Dialect, host: Host) -> PostgresLink:
+    """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
+    user = parts.netloc.rpartition("@")[0]
+    url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else str(host)))
+    target = None if "target_session_attrs" in parse_qs(parts.query) else "read-write"
     milliseconds = str(int(pace.answer * 1000))
     try:
         connection = await asyncpg.connect(
             url,
             password=password,
+            target_session_attrs=target,
             timeout=pace.connect,
             statement_cache_size=512,
             server_settings={
@@ -237,12 +245,14 @@ async def _connect(url: str, password: str | None, pace: Pace, dialect: Dialect)
                 **_PLANNING,
             },
         )
+    except pg.TargetServerAttributeNotMatched as error:
+        raise Lost("read-only, a replica") from error
     except (pg.ClientConfigurationError, ValueError) as error:
         raise ConfigurationError(f"The database URL makes no sense: {error}") from error
     except (*_FOREIGN, TimeoutError) as error:
         if isinstance(error, ssl.SSLError) or not isinstance(error, _LOST):
             raise ConfigurationError(f"PostgreSQL does not let us in: {error}") from error
-        raise Lost from error
+        raise Lost(str(error) or "no answer in time") from error
     return PostgresLink(connection, dialect)
 
 
@@ -251,15 +261,22 @@ async def open_postgres(
 ) -> Metadata:
     """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
     pace = pace or Pace()
+    parts = split_url(url)
+    # Hosts after the question mark, such as the directory of a Unix socket, are the driver's.
+    hosts = [Host(parts.netloc.rpartition("@")[2])] if "host" in parse_qs(parts.query) else hosts_of(parts)
+
+    def servers(dialect: Dialect) -> Servers[PostgresLink]:
+        return Servers(hosts, functools.partial(_connect, parts, password, pace, dialect), pace.connect)
+
     try:
-        link = await _connect(url, password, pace, PostgresDialect())
+        link = await servers(PostgresDialect()).connect()
         try:
             dialect = await _examine(link, any_version)
         finally:
             await link.close()
     except Lost as error:
-        raise Db(f"PostgreSQL does not answer: {error.__cause__}") from error
-    return ServerMetadata(functools.partial(_connect, url, password, pace, dialect), pace)
+        raise Db(f"PostgreSQL does not answer: {error}") from error
+    return ServerMetadata(servers(dialect).connect, pace)
 
 
 async def _examine(link: PostgresLink, any_version: bool) -> Dialect:
@@ -271,8 +288,7 @@ async def _examine(link: PostgresLink, any_version: bool) -> Dialect:
         structlog.get_logger(__name__).warning("database not durable", setting="fsync", value=version[1], needed="on")
     await link.begin(snapshot=False)
     await link.rows("SELECT pg_advisory_xact_lock(?)", _FOUNDING_LOCK)
-    tables = await link.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()")
-    await founding.ensure(link, {name for (name,) in tables}, any_version=any_version)
+    await founding.ensure(link, any_version=any_version)
     await link.commit()
     row = await link.row(
         "SELECT data_type FROM information_schema.columns"

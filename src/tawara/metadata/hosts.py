@@ -1,0 +1,88 @@
+"""The servers that a database URL names, and the order in which they are tried: `user@db1:3306,db2,[2001:db8::1]`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from tawara.metadata.server import Lost
+from tawara.model.errors import ConfigurationError
+
+C = TypeVar("C")
+REST: Final = 10.0
+"""Seconds for which a server that could not be used is tried after the others."""
+_HOST: Final = re.compile(r"(?:\[(?P<bracketed>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]*))(?::(?P<port>\d{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A database server."""
+
+    name: str
+    """A name or an address; empty for the engine's own default."""
+    port: int | None = None
+    """None for the engine's own default."""
+
+    def __str__(self) -> str:
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return name if self.port is None else f"{name}:{self.port}"
+
+
+def split_url(url: str) -> SplitResult:
+    """A database URL in parts. Raises ConfigurationError."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"The database URL is not valid: {error}", hint=_HINT) from error
+
+
+_HINT = "Write it as ENGINE://USER@HOST:PORT/DATABASE; several hosts have commas between them."
+
+
+def hosts_of(parts: SplitResult) -> list[Host]:
+    """The servers in the order in which the URL names them; one at least. Raises ConfigurationError."""
+    hosts: list[Host] = []
+    for text in parts.netloc.rpartition("@")[2].split(","):
+        match = _HOST.fullmatch(unquote(text))
+        port = int(match["port"]) if match is not None and match["port"] else None
+        if match is None or (port is not None and not 0 < port < 65536):
+            raise ConfigurationError(f"The database URL names {text!r}, which is not HOST:PORT", hint=_HINT)
+        hosts.append(Host(match["bracketed"] or match["name"], port))
+    if len(hosts) > 1 and not all(host.name for host in hosts):
+        raise ConfigurationError("The database URL has an empty name among its hosts", hint=_HINT)
+    return hosts
+
+
+class Servers(Generic[C]):
+    """Connects to the first of several servers that can be used."""
+
+    def __init__(self, hosts: Sequence[Host], connect: Callable[[Host], Awaitable[C]], seconds: float) -> None:
+        """`connect` raises Lost for a server that cannot be used now; `seconds` is the limit for all of them."""
+        self._hosts = list(hosts)
+        self._connect = connect
+        self._seconds = max(1.0, seconds / len(hosts)) if len(hosts) > 1 else seconds
+        self._rests_until: dict[Host, float] = {}
+
+    def _in_order(self) -> list[Host]:
+        now = asyncio.get_running_loop().time()
+        return sorted(self._hosts, key=lambda host: self._rests_until.get(host, 0.0) > now)  # stable
+
+    async def connect(self) -> C:
+        """A connection. Raises Lost when no server can be used, and what else `connect` raises."""
+        failures: list[str] = []
+        for host in self._in_order():
+            try:
+                async with asyncio.timeout(self._seconds):
+                    connection = await self._connect(host)
+            except (Lost, TimeoutError) as error:
+                self._rests_until[host] = asyncio.get_running_loop().time() + REST
+                reason = str(error) or "no answer in time"
+                failures.append(f"{host}: {reason}" if str(host) else reason)
+            else:
+                self._rests_until.pop(host, None)
+                return connection
+        raise Lost("; ".join(failures))

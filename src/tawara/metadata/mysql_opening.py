@@ -1,0 +1,173 @@
+"""Connecting to MariaDB, MySQL or a Galera cluster: what a URL may say, which server is used, and its session."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, unquote
+
+import asyncmy
+import structlog
+from asyncmy import errors as my
+from asyncmy.constants.CLIENT import FOUND_ROWS
+
+from tawara.metadata import founding
+from tawara.metadata.contract import Dialect, Metadata
+from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
+from tawara.metadata.mysql import LegacyMysqlDialect, MysqlDialect, MysqlLink, translate
+from tawara.metadata.server import Again, Lost, Pace, ServerMetadata
+from tawara.model.errors import ConfigurationError, Db
+
+_DENIED = {1044, 1045, 1049, 1698}
+_OPTIONS = {"unix_socket", "ssl_ca", "keys", "target_session_attrs"}
+_WRITABLE, _ANY = ("read-write", "primary"), ("any",)
+
+_SYNC_WAIT = 7
+"""wsrep_sync_wait: before the first SELECT, UPDATE, DELETE or INSERT of a transaction a server of a Galera cluster
+applies all that was committed in the cluster before. Without it a server answers from the past."""
+
+
+async def open_mysql(
+    url: str, password: str | None, pace: Pace | None = None, *, any_version: bool = False
+) -> Metadata:
+    """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
+    pace = pace or Pace()
+    parts = split_url(url)
+    options = _options(parts)
+    arguments = _arguments(parts, options, password, pace)
+    hosts = [Host("")] if "unix_socket" in options else hosts_of(parts)
+    any_server = options.get("target_session_attrs", _WRITABLE[0]) in _ANY
+
+    def servers(dialect: Dialect) -> Servers[MysqlLink]:
+        connect = functools.partial(_connect, arguments, pace, dialect, any_server=any_server)
+        return Servers(hosts, connect, pace.connect)
+
+    try:
+        link = await servers(MysqlDialect()).connect()
+        try:
+            dialect = await _examine(link, pace, any_version, options.get("keys", "utf8mb4"))
+        finally:
+            await link.close()
+    except Lost as error:
+        raise Db(f"The database does not answer: {error}") from error
+    return ServerMetadata(servers(dialect).connect, pace)
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        raise ConfigurationError(
+            f"The database URL has unknown options: {', '.join(sorted(unknown))}",
+            hint=f"Those of MySQL are {', '.join(sorted(_OPTIONS))}.",
+        )
+    if (charset := options.get("keys", "utf8mb4")) not in ("utf8mb4", "latin1"):
+        raise ConfigurationError(f"keys={charset}: the keys of MogileFS are utf8mb4 or latin1")
+    target = options.get("target_session_attrs", _ANY[0])
+    if target not in (*_WRITABLE, *_ANY):
+        raise ConfigurationError(
+            f"target_session_attrs={target}: a store needs a server that it can write to",
+            hint="read-write, which is the default, uses the first server that is not read-only; any the first at all.",
+        )
+    return options
+
+
+def _arguments(parts: SplitResult, options: Mapping[str, str], password: str | None, pace: Pace) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "user": unquote(parts.username or "tawara"),
+        "password": password or "",
+        "database": unquote(parts.path.strip("/")),
+        "charset": "utf8mb4",
+        "autocommit": True,
+        "client_flag": FOUND_ROWS,
+        "connect_timeout": max(1, int(pace.connect)),
+        "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    }
+    if "unix_socket" in options:
+        arguments["unix_socket"] = options["unix_socket"]
+    if "ssl_ca" in options:
+        arguments["ssl"] = ssl.create_default_context(cafile=options["ssl_ca"])
+    return arguments
+
+
+async def _connect(
+    arguments: Mapping[str, Any], pace: Pace, dialect: Dialect, host: Host, *, any_server: bool
+) -> MysqlLink:
+    """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
+    place = {} if "unix_socket" in arguments else {"host": host.name or "127.0.0.1", "port": host.port or 3306}
+    try:
+        # One limit for connecting and setting up; asyncmy itself closes what is cut off while it connects.
+        async with asyncio.timeout(pace.connect):
+            link = MysqlLink(await asyncmy.connect(**arguments, **place), dialect)
+            try:
+                await _set_up(link, pace, any_server=any_server)
+            except BaseException:
+                link.terminate()
+                raise
+    except my.Error as error:
+        if error.args and error.args[0] in _DENIED:
+            raise ConfigurationError(f"The database does not let us in: {error.args[-1]}") from error
+        raise translate(error) from error
+    except TimeoutError as error:
+        raise Lost("no answer in time") from error
+    except OSError as error:
+        raise Lost(error.strerror or str(error)) from error
+    return link
+
+
+async def _set_up(link: MysqlLink, pace: Pace, *, any_server: bool) -> None:
+    found = await link.rows("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_on', 'read_only', 'super_read_only')")
+    variables = {_text(name).lower(): _text(value).upper() in ("1", "ON") for name, value in found}
+    settings = [
+        "sql_mode = 'STRICT_ALL_TABLES,ANSI_QUOTES,NO_ENGINE_SUBSTITUTION'",
+        f"innodb_lock_wait_timeout = {max(1, int(pace.answer))}",
+    ]
+    if variables.get("wsrep_on"):
+        ready = await link.row("SHOW STATUS LIKE 'wsrep_ready'")
+        if ready is None or _text(ready[1]).upper() != "ON":
+            raise Lost("not in step with its Galera cluster, or cut off from it")
+        settings.append(f"wsrep_sync_wait = {_SYNC_WAIT}")
+    if not any_server and (variables.get("read_only") or variables.get("super_read_only")):
+        raise Lost("read-only, a replica")
+    await link.run(f"SET {', '.join(f'SESSION {each}' for each in settings)}")
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+async def _examine(link: MysqlLink, pace: Pace, any_version: bool, charset: str) -> Dialect:
+    """Whether the server is good enough, and the database for us; how it keeps keys."""
+    row = await link.row("SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin")
+    assert row is not None
+    maria = "MariaDB" in row[0]
+    version = tuple(int(part) for part in row[0].split("-")[0].split(".")[:2])
+    if version < ((10, 6) if maria else (8, 0)):
+        raise ConfigurationError(f"{row[0]} is too old; MariaDB 10.6 or MySQL 8 is needed")
+    log = structlog.get_logger(__name__)
+    if row[1] != 1:
+        log.warning("database not durable", setting="innodb_flush_log_at_trx_commit", value=row[1], needed=1)
+    if row[3] and row[2] != 1 and not maria:
+        log.warning("database not durable", setting="sync_binlog", value=row[2], needed=1)
+    for tried in range(pace.tries):
+        try:
+            await founding.ensure(link, any_version=any_version)
+            break
+        except Again as error:  # another server of the cluster made the same tables
+            if tried + 1 == pace.tries:
+                raise Db("The tables could not be made, for others were changing them all the time") from error
+            await asyncio.sleep(0.05 * tried)
+    column = await link.row(
+        "SELECT LOWER(data_type) FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name = 'file' AND column_name = 'dkey'"
+    )
+    if column is not None and column[0] == "varbinary":
+        return MysqlDialect()
+    index = await link.row(
+        "SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'file'"
+        " AND column_name = 'dkey' AND seq_in_index = 2"
+    )
+    return LegacyMysqlDialect(charset, index[0] if index else None)

@@ -1,0 +1,169 @@
+"""A Galera cluster with a tracker on each server: no stale answer, no lost write, whichever server is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tawara.metadata import cluster, files
+from tawara.metadata.contract import Metadata
+from tawara.metadata.open import open_metadata
+from tawara.model.errors import DatabaseUnavailable, Db
+from tests.contract.galera import GaleraServer, galera
+from tests.contract.servers import PASSWORD
+from tests.contract.test_races import Clients, check
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[list[GaleraServer]]:
+    """The cluster, started once for all tests."""
+    os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
+    with galera() as started:
+        yield started
+
+
+@pytest.fixture
+def database(servers: list[GaleraServer]) -> Iterator[str]:
+    """The name of an empty database that all servers have."""
+    name = f"d{uuid.uuid4().hex[:8]}"
+    servers[0].create(name)
+    yield name
+    servers[0].drop(name)
+
+
+@pytest.fixture
+async def trackers(servers: list[GaleraServer], database: str) -> AsyncIterator[list[Metadata]]:
+    """The database as three trackers have it open, one by each server."""
+    async with AsyncExitStack() as stack:
+        opened = []
+        for server in servers:
+            opened.append(await open_metadata(server.url(database)))
+            stack.push_async_callback(opened[-1].close)
+        yield opened
+
+
+async def test_three_trackers_first_started_at_once(servers: list[GaleraServer]) -> None:
+    """On an empty database all of them start, and find one schema, whole."""
+    for _ in range(5):
+        name = f"d{uuid.uuid4().hex[:8]}"
+        servers[0].create(name)
+        async with asyncio.timeout(60):
+            opened = await asyncio.gather(
+                *(open_metadata(server.url(name)) for server in servers for _ in range(2)), return_exceptions=True
+            )
+        try:
+            for metadata in opened:
+                assert not isinstance(metadata, BaseException), opened
+                assert (await metadata.read(cluster.load)).settings["schema_version"] == "17"
+            first, *_, last = opened
+            assert not isinstance(first, BaseException)
+            assert not isinstance(last, BaseException)
+            await first.write(cluster.create_domain, "d")
+            assert "d" in (await last.read(cluster.load)).domains
+        finally:
+            for metadata in opened:
+                if not isinstance(metadata, BaseException):
+                    await metadata.close()
+            servers[0].drop(name)
+
+
+async def test_founding_drops_nothing(servers: list[GaleraServer], database: str, trackers: list[Metadata]) -> None:
+    """A tracker that takes the database for one that another began to make leaves what is in it as it is."""
+    await trackers[0].write(cluster.create_domain, "d")
+    await store(trackers[0], b"k")
+    await trackers[0].write(cluster.set_setting, "tawara_founding", "1")
+    late = await open_metadata(servers[1].url(database))
+    try:
+        assert await late.read(files.find, 1, b"k") is not None
+        assert await late.read(cluster.get_setting, "tawara_founding") is None
+    finally:
+        await late.close()
+
+
+async def store(metadata: Metadata, key: bytes) -> int:
+    fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
+    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1)
+    return fid
+
+
+async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Metadata]) -> None:
+    """While all are busy, what a write at one server was answered for is read at another, at once."""
+    busy = asyncio.Event()
+
+    async def load(number: int) -> None:
+        while not busy.is_set():
+            await store(trackers[number % 3], b"load/%d" % random.randrange(1000))
+
+    loads = [asyncio.create_task(load(number)) for number in range(12)]
+    try:
+        stale = 0
+        for number in range(300):
+            key = b"k%d" % number
+            writer, reader = random.sample(trackers, 2)
+            fid = await store(writer, key)
+            found = await reader.read(files.find, 1, key)
+            stale += found is None or found.fid != fid
+            assert await reader.write(files.delete, 1, key, now=1) == fid
+        assert stale == 0
+    finally:
+        busy.set()
+        await asyncio.gather(*loads)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_changes_of_a_key_are_as_if_one_after_another(trackers: list[Metadata], seed: int) -> None:
+    """Concurrent changes of few keys, at three primaries, have an order that explains what everyone was told."""
+    keys = [b"a", b"b", b"c"]
+    clients = Clients(trackers, seed)
+    await asyncio.gather(*(clients.client(keys, 12) for _ in range(6)))
+    await check(clients, keys)
+    assert not [call for call in clients.told if call.answer == "lost"]
+
+
+async def test_a_tracker_whose_server_is_killed(servers: list[GaleraServer], trackers: list[Metadata]) -> None:
+    """It says at once that its database is away; the others go on; it goes on by itself when its server is back."""
+    fid = await store(trackers[2], b"k")
+    await asyncio.to_thread(servers[2].kill)
+    try:
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                async with asyncio.timeout(3):
+                    await trackers[2].write(files.delete, 1, b"k", now=1)
+        await store(trackers[0], b"k2")
+    finally:
+        await asyncio.to_thread(servers[2].start)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                found = await trackers[2].read(files.find, 1, b"k")
+                break
+            except Db:
+                await asyncio.sleep(0.1)
+    assert found is not None
+    assert found.fid == fid
+    assert await trackers[2].read(files.find, 1, b"k2") is not None
+
+
+async def test_a_url_of_three_servers(servers: list[GaleraServer], database: str) -> None:
+    """A store with one URL of all servers uses the first, the next while that is away, and keeps what was stored."""
+    addresses = ",".join(server.url("").partition("@")[2].strip("/") for server in servers)
+    metadata = await open_metadata(f"mysql://tawara@{addresses}/{database}")
+    try:
+        await store(metadata, b"before")
+        await asyncio.to_thread(servers[0].kill)
+        try:
+            await store(metadata, b"meanwhile")
+            assert await metadata.read(files.find, 1, b"before") is not None
+        finally:
+            await asyncio.to_thread(servers[0].start)
+        await store(metadata, b"after")
+    finally:
+        await metadata.close()

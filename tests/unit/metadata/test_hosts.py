@@ -1,0 +1,89 @@
+"""The servers that a database URL names, and which of them is used."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
+from tawara.metadata.server import Lost
+from tawara.model.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("netloc", "hosts"),
+    [
+        ("", [Host("")]),
+        ("u@", [Host("")]),
+        ("u@db", [Host("db")]),
+        ("u@db:3307", [Host("db", 3307)]),
+        ("db1,db2:1,db3", [Host("db1"), Host("db2", 1), Host("db3")]),
+        ("u@[::1]", [Host("::1")]),
+        ("u@[::1]:1,[2001:db8::2]:2", [Host("::1", 1), Host("2001:db8::2", 2)]),
+    ],
+)
+def test_hosts_of_a_url(netloc: str, hosts: list[Host]) -> None:
+    """Several hosts have commas between them, each with its own port or the engine's; IPv6 stands in brackets."""
+    assert hosts_of(split_url(f"mysql://{netloc}/d")) == hosts
+
+
+@pytest.mark.parametrize(
+    "netloc", ["db:x", "db:0", "db:65536", "db1,,db2", "a,", "::1", "a:1:2", "[::1", "a,[::1]x", "[x]"]
+)
+def test_hosts_that_are_none(netloc: str) -> None:
+    """What is not HOST:PORT is an error of the configuration that says how to write it."""
+    with pytest.raises(ConfigurationError) as caught:
+        hosts_of(split_url(f"mysql://u@{netloc}/d"))
+    assert "HOST:PORT" in (caught.value.hint or "")
+
+
+A, B, C = Host("a"), Host("b", 2), Host("c")
+
+
+class Fake:
+    """Servers that can be used, cannot, or hang."""
+
+    def __init__(self, **state: str) -> None:
+        self.state = state
+        self.asked: list[str] = []
+
+    async def connect(self, host: Host) -> str:
+        self.asked.append(host.name)
+        match self.state.get(host.name):
+            case "refused":
+                raise Lost("refused")
+            case "hangs":
+                await asyncio.Event().wait()
+            case "denied":
+                raise ConfigurationError("denied")
+        return host.name
+
+
+async def test_the_first_that_can_be_used() -> None:
+    """Servers are tried in the order of the URL; one that failed comes after the others for a while."""
+    fake = Fake(a="refused")
+    servers = Servers([A, B, C], fake.connect, 5.0)
+    assert [await servers.connect(), await servers.connect()] == ["b", "b"]
+    assert fake.asked == ["a", "b", "b"]
+    fake.state = {"b": "refused", "c": "refused"}
+    assert await servers.connect() == "a"
+
+
+async def test_none_can_be_used() -> None:
+    """The error names each server, with what is wrong there."""
+    with pytest.raises(Lost, match=r"^a: refused; b:2: refused$"):
+        await Servers([A, B], Fake(a="refused", b="refused").connect, 5.0).connect()
+
+
+async def test_one_that_hangs_leaves_time_for_the_next() -> None:
+    """A server that does not answer takes only its share of the time."""
+    servers = Servers([A, B], Fake(a="hangs").connect, 0.1)
+    servers._seconds = 0.01
+    assert await servers.connect() == "b"
+
+
+async def test_one_that_refuses_the_password_ends_the_search() -> None:
+    """What is wrong with the configuration is not hidden by the next server."""
+    with pytest.raises(ConfigurationError):
+        await Servers([A, B], Fake(a="denied").connect, 5.0).connect()
