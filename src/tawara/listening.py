@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
@@ -19,10 +20,30 @@ _AT_ONCE: Final = 64
 """Connections that are let in before those inside have their turn."""
 _DESCRIPTORS_PER_CONNECTION: Final = 4
 """The connection, its second descriptor for sendfile, the file, its directory."""
+_FEWEST: Final = 8
+"""Connections that any listener may have."""
 _PAUSE: Final = 0.1
 """Seconds to wait when the process has no descriptor left for another connection."""
+_IDLE: Final = 1.0
+"""Seconds without a request after which a connection may be closed for a newcomer."""
+_SHED: Final = 32
+"""One in so many connections is closed at a time when room is needed, so that all are seldom looked through."""
+_SAY_EVERY: Final = 60.0
+"""Seconds between two log lines that say that a listener is full."""
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""Seconds of silence, seconds between questions, and questions without an answer, before a peer is gone (tcp(7))."""
 
 log = structlog.get_logger(__name__)
+
+
+@runtime_checkable
+class Sheddable(Protocol):
+    """A protocol whose connection may be closed for another's sake while it is idle."""
+
+    def idle_since(self) -> float | None:
+        """Since when, by the event loop's clock, the connection is idle; None while it is not."""
+        ...
+
 
 Leave = Callable[[], None]
 """To be called once when a connection is over."""
@@ -40,13 +61,21 @@ class Door:
         connections: int,
         reuse_port: bool = False,
         descriptors: int = _DESCRIPTORS_PER_CONNECTION,
+        share: float = 1.0,
     ) -> None:
         """Take `address` (port 0: any free one; or a socket that listens) for `purpose`, in words. Raises PortTaken.
 
-        `descriptors` is how many open files a connection needs, itself included.
+        `descriptors` is how many open files a connection needs, itself included; `share` is the part of the process's
+        limit of open files that all of them may take. When the listener is full, protocols that are `Sheddable` are
+        closed for newcomers, those first that have been idle for longest.
         """
         self._make_protocol = make_protocol
-        self._free = asyncio.Semaphore(min(connections, _affordable(descriptors)))
+        self._purpose = purpose
+        self.most = min(connections, _affordable(descriptors, share))
+        self._free = asyncio.Semaphore(self.most)
+        """Connections that are let in at once."""
+        self._inside: set[asyncio.Transport] = set()
+        self._said = -_SAY_EVERY
         self._welcoming = Background("door")
         self._entering: set[asyncio.Task[None]] = set()
         self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
@@ -73,19 +102,50 @@ class Door:
         loop = asyncio.get_running_loop()
         while True:
             for _ in range(_AT_ONCE):
-                await self._free.acquire()
                 try:
                     connection = await self._next()
                 except OSError as error:
-                    self._free.release()
                     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                        log.warning("no descriptor for another connection", reason=error.strerror)
+                        self._make_room(str(error.strerror))
                         await asyncio.sleep(_PAUSE)
                     continue
+                try:
+                    await self._wait_for_room()
+                except asyncio.CancelledError:
+                    connection.close()
+                    raise
                 entering = loop.create_task(self._let_in(connection))
                 self._entering.add(entering)
                 entering.add_done_callback(self._entering.discard)
             await asyncio.sleep(0)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until one more connection may come in, closing idle ones for it."""
+        while self._free.locked():
+            self._make_room("the listener has its share of connections")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._free.acquire(), _IDLE)
+                return
+        await self._free.acquire()
+
+    def _make_room(self, reason: str) -> None:
+        """Close some connections that are idle, the longest first; say so from time to time."""
+        now = asyncio.get_running_loop().time()
+        idle: list[tuple[float, int, asyncio.Transport]] = []
+        for transport in self._inside:
+            protocol = transport.get_protocol()
+            since = protocol.idle_since() if isinstance(protocol, Sheddable) else None
+            if since is not None and now - since >= _IDLE and not transport.is_closing():
+                idle.append((since, id(transport), transport))
+        shed = sorted(idle)[: max(1, len(self._inside) // _SHED)]
+        for _, _, transport in shed:
+            transport.close()
+        if now - self._said >= _SAY_EVERY:
+            self._said = now
+            log.warning(
+                "listener_full", listener=self._purpose, reason=reason, connections=len(self._inside),
+                most=self.most, idle=len(idle), closed=len(shed),
+            )  # fmt: skip
 
     async def _next(self) -> socket.socket:
         """The connection that waits, at once if there is one.
@@ -101,11 +161,21 @@ class Door:
 
     async def _let_in(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        inside: list[asyncio.Transport] = []
+
+        def leave() -> None:
+            self._inside.difference_update(inside)
+            self._free.release()
+
         try:
-            await loop.connect_accepted_socket(lambda: self._make_protocol(self._free.release), connection)
+            transport, _ = await loop.connect_accepted_socket(lambda: self._make_protocol(leave), connection)
         except OSError:
             connection.close()
             self._free.release()
+        else:
+            if not transport.is_closing():
+                inside.append(transport)
+                self._inside.add(transport)
 
 
 def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) -> socket.socket:
@@ -122,10 +192,15 @@ def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) ->
         ) from error
     # Connections inherit it: small answers to pipelined requests must not wait for acknowledgements.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # And a peer that was switched off must not keep its connection for ever.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:  # Linux has them all
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
     return listening
 
 
-def _affordable(descriptors: int) -> int:
-    """Connections that the process's limit of open files allows."""
+def _affordable(descriptors: int, share: float) -> int:
+    """Connections that a share of the process's limit of open files allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, soft // descriptors)
+    return max(_FEWEST, int(soft * share) // descriptors)

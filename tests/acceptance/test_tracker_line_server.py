@@ -8,7 +8,7 @@ import resource
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,8 @@ async def meanwhile(here: House) -> AsyncIterator[None]:
         (b"get_paths callid=7\n", b"ERR no_domain No+domain+provided 7\r\n"),
         (b"noop callid=1\n! version\nnoop\n", b"OK callid=1\r\nERR unknown_command Unknown+server+command\r\nOK \r\n"),
         (b"noop", b""),
-        (b"\0\xff\n", b"ERR unknown_command Unknown+server+command\r\n"),
+        (b"noop\n\0\xff\n", b"OK \r\nERR unknown_command Unknown+server+command\r\n"),
+        (b"\0\xff\nnoop\n", b""),
     ],
 )
 async def test_framing(here: House, sent: bytes, answered: bytes) -> None:
@@ -329,9 +330,9 @@ async def test_garbage_gets_an_answer_or_none_but_never_a_crash(here: House, cap
 
     async def try_one(data: bytes) -> None:
         data = data.replace(b"!", b"?")  # `!` commands answer several lines; they have tests of their own
-        answered = await here.ask(data)
+        answered = await here.ask(b"noop", data)
         lines = [line.removesuffix(b"\r") for line in (data + b"\n").split(b"\n")]
-        assert answered.count(b"\r\n") == sum(1 for line in lines if line)
+        assert answered.count(b"\r\n") == 1 + sum(1 for line in lines if line)
         for line in answered.splitlines():
             decode_reply(line)
         assert b"Traceback" not in answered
@@ -369,12 +370,13 @@ async def test_a_crash_in_a_verb_is_logged_and_not_told(
 
 
 async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
-    """With every place taken a new client waits; it is served as soon as another leaves."""
+    """With every place taken by a connection that is not idle a new client waits; it is served when another leaves."""
     async with house(tmp_path, limits=Limits(connections=3)) as here:
         taken = [await here.connect() for _ in range(3)]
         for reader, writer in taken:
-            writer.write(b"noop\n")
-            assert await reader.readline() == b"OK \r\n"
+            writer.write(b"!watch\nnoop\n")
+            while await reader.readline() != b"OK \r\n":
+                pass
         reader, writer = await here.connect()
         writer.write(b"noop\n")
         with pytest.raises(TimeoutError):
@@ -383,6 +385,89 @@ async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
         assert await asyncio.wait_for(reader.readline(), 5) == b"OK \r\n"
         for _, each in [*taken, (reader, writer)]:
             each.close()
+
+
+async def test_idle_connections_make_room(tmp_path: Path) -> None:
+    """With every place taken by idle connections newcomers are served, and the longest idle ones are closed."""
+    async with house(tmp_path, limits=Limits(connections=10)) as here:
+        idle = [await here.connect() for _ in range(60)]
+        reader, writer = await here.connect()
+        writer.write(b"noop\n")
+        assert await asyncio.wait_for(reader.readline(), 120) == b"OK \r\n"
+        assert await idle[0][0].read() == b""
+        for _, each in [*idle, (reader, writer)]:
+            each.close()
+
+
+async def test_a_connection_on_which_nothing_is_asked_is_closed(tmp_path: Path) -> None:
+    """After the limit's time an idle connection ends; one that is asked something, or watches, does not."""
+    async with house(tmp_path, limits=Limits(tracker_idle=0.2)) as here:
+        watching, watching_writer = await here.connect()
+        watching_writer.write(b"!watch\n")
+        busy, busy_writer = await here.connect()
+        busy_writer.write(b"sleep duration=1\n")
+        idle, idle_writer = await here.connect()
+        assert await idle.read() == b""
+        assert await busy.readline() == b"OK \r\n"
+        assert await busy.read() == b""
+        assert not watching.at_eof()
+        for each in (watching_writer, busy_writer, idle_writer):
+            each.close()
+
+
+async def test_connections_have_keepalive(here: House) -> None:
+    """The kernel looks after accepted connections, so that a peer that was switched off does not stay for ever."""
+    _, writer = await here.connect()
+    writer.write(b"noop\n")
+    while not here.server._connections:
+        await asyncio.sleep(0)
+    (connection,) = here.server._connections
+    assert connection._transport is not None
+    accepted = connection._transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+    writer.close()
+
+
+# --- other protocols --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+async def test_nothing_in_a_body_of_http_is_run(here: House, pieces: str) -> None:
+    """A connection that begins with HTTP is closed without an answer, and no line of the body is run."""
+    await here.store(b"x", fid=1)
+    body = b"delete domain=d&key=x\r\n"
+    sent = b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    reader, writer = await here.connect()
+    for piece in [sent] if pieces == "whole" else [sent[i : i + 1] for i in range(len(sent))]:
+        if writer.transport.is_closing():
+            break
+        writer.write(piece)
+        await asyncio.sleep(0)
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+    assert (await here.ask(b"get_paths domain=d&key=x")).startswith(b"OK")
+
+
+async def test_http_after_other_lines_ends_the_connection(here: House) -> None:
+    """A request of HTTP ends the connection wherever it comes, before what follows it is run."""
+    await here.store(b"x", fid=1)
+    reader, writer = await here.connect()
+    writer.write(b"sleep duration=1\nDELETE /x HTTP/1.1\ndelete domain=d&key=x\n")
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 20) == b"OK \r\n"
+    writer.close()
+    assert (await here.ask(b"get_paths domain=d&key=x")).startswith(b"OK")
+
+
+async def test_tls_is_closed_at_once(here: House) -> None:
+    """A peer that begins with TLS is not waited for until it sends the end of a line."""
+    reader, writer = await here.connect()
+    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
 
 
 async def test_stopping_finishes_what_was_begun(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ class Room(StrEnum):
     WORKERS = "workers"
 
 
+_LISTENERS = {Room.TRACKER: 1, Room.NODE: 2, Room.GATEWAY: 1}
+"""How many listeners share the open files of a process."""
+
+
 class Startable(Protocol):
     """What every room can do."""
 
@@ -111,7 +115,12 @@ async def running(
     socket instead of taking its address. Raises TawaraError.
     """
     sockets = listening or {}
-    limits = replace(Limits(), connections=configuration.tracker.connections)
+    limits = replace(
+        Limits(),
+        connections=configuration.tracker.connections,
+        tracker_idle=float(configuration.tracker.idle),
+        open_files_share=Limits().open_files_share / max(1, sum(_LISTENERS.get(room, 0) for room in rooms)),
+    )
     store = Running(configuration, directory)
     async with AsyncExitStack() as stack:
         node = None

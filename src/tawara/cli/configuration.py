@@ -17,6 +17,7 @@ import msgspec
 
 from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
+from tawara.model.limits import Limits
 
 Doc = msgspec.Meta
 Positive = Annotated[int, Doc(gt=0)]
@@ -51,7 +52,10 @@ class Tracker(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Answers the MogileFS line protocol."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7001"
-    connections: Annotated[Positive, Doc(description="Most connected clients; more wait.")] = 12_000
+    connections: Annotated[Positive, Doc(description="Most connected clients; an idle one makes room.")] = 12_000
+    idle: Annotated[
+        int, Doc(ge=0, description="Seconds after which a connection on which nothing was asked is closed; 0: never.")
+    ] = int(Limits().tracker_idle)
 
 
 class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

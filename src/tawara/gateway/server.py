@@ -99,7 +99,13 @@ class Gateway:
                 rng=rng,
             )
             inner = self._public if self._nginx is None else self._nginx.open_socket()
-            door = Door(inner, _PURPOSE, self._http.connection, connections=limits.connections)
+            door = Door(
+                inner,
+                _PURPOSE,
+                self._http.connection,
+                connections=limits.connections,
+                share=limits.open_files_share,
+            )
             self._doors.append(door)
             door.open()
             if self._nginx is not None:

@@ -46,7 +46,11 @@ class Limits:
     pipelined: int = 64 * 1024
     """Bytes of not yet answered requests kept per tracker connection before reading pauses; at least one line."""
     connections: int = 12_000
-    """Open connections per server; further ones wait in the backlog."""
+    """Open connections per server; when they are that many, idle ones are closed for newcomers, else these wait."""
+    open_files_share: float = 0.75
+    """Part of the process's limit of open files that the connections of one server may take."""
+    tracker_idle: float = 3600.0
+    """Time after which a tracker closes a connection on which nothing was asked; 0: never. One that watches stays."""
     side_channels: int = 512
     """Open connections to a node's side channel; further ones wait in the backlog."""
     side_channel_idle: float = 600.0

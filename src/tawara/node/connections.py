@@ -76,13 +76,19 @@ def cut(request: web.BaseRequest) -> ConnectionResetError:
 class Connection(RequestHandler):
     """One connection. aiohttp ends it when a whole header has not come in time; this also counts the header's bytes."""
 
-    __slots__ = ("_broken", "_header_bytes", "_leave", "_most_header_bytes")
+    __slots__ = ("_active", "_broken", "_header_bytes", "_leave", "_most_header_bytes")
 
     def __init__(self, server: HttpServer, leave: Leave, most_header_bytes: int, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._leave, self._most_header_bytes = leave, most_header_bytes
         self._header_bytes = 0
         self._broken = False
+        self._active = asyncio.get_running_loop().time()
+
+    def idle_since(self) -> float | None:
+        """See listening.Sheddable. aiohttp has a waiter only while it waits for a request."""
+        waiting = self._waiter is not None and not self._waiter.done() and not self._header_bytes
+        return self._active if waiting else None
 
     def data_received(self, data: bytes) -> None:
         """Count what comes while no request is complete; a peer that sends more than any header has is cut off.
@@ -91,6 +97,7 @@ class Connection(RequestHandler):
         """
         if self._broken:
             return
+        self._active = asyncio.get_running_loop().time()
         super().data_received(data)
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             self._broken = True

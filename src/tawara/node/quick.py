@@ -156,6 +156,14 @@ class QuickConnection(asyncio.Protocol):
             self._since = asyncio.get_running_loop().time()
         self._go_on(self._rest + data if self._rest else data)
 
+    def idle_since(self) -> float | None:
+        """See listening.Sheddable."""
+        return self._since if self._transport is not None and self._is_idle else None
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._busy and self._request is None and not self._rest and self._writing
+
     def eof_received(self) -> bool:
         """See asyncio.Protocol. Whoever has asked and says no more still gets the answer."""
         self._last = True

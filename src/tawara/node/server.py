@@ -93,13 +93,13 @@ class StorageNode:
                 self._http = HttpDoor(self.devices, self._lanes, limits, quick=self._quick)
                 self._http_listener = Door(
                     self._wanted_http, "the storage node's HTTP", self._http.connection,
-                    connections=limits.connections, reuse_port=share,
+                    connections=limits.connections, reuse_port=share, share=limits.open_files_share,
                 )  # fmt: skip
             if self._wanted_side is not None:
                 self._side = SideChannel(self.devices, self._lanes, limits)
                 self._side_listener = Door(
                     self._wanted_side, "the storage node's side channel", self._side.connection,
-                    connections=limits.side_channels, reuse_port=share,
+                    connections=limits.side_channels, reuse_port=share, share=limits.open_files_share,
                 )  # fmt: skip
             await self._look_after_devices(sweep=True)
         except BaseException:

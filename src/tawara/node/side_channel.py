@@ -44,11 +44,12 @@ class SideChannel:
         reader = asyncio.StreamReader(limit=self._limits.line)
 
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._converse(reader, writer))
+            task = asyncio.create_task(self._converse(reader, writer, connection))
             self._conversations.add(task)
             task.add_done_callback(self._conversations.discard)
 
-        return _Connection(reader, begin, leave)
+        connection = _Connection(reader, begin, leave)
+        return connection
 
     async def close(self) -> None:
         """End every conversation now."""
@@ -58,15 +59,19 @@ class SideChannel:
             await asyncio.wait(self._conversations, timeout=2)
         await self._meter.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection
+    ) -> None:
         try:
             while line := await self._line(reader):
+                connection.waits = False
                 request = wire.parse(line)
                 if isinstance(request, wire.Watch):
                     await self._watch(writer)
                     return
                 if request is not None:
                     await self._say(writer, await self._answer(request))
+                connection.waits = True
         except asyncio.LimitOverrunError:
             writer.write(wire.LINE_TOO_LONG)
         except (ConnectionError, TimeoutError):
@@ -148,6 +153,17 @@ class _Connection(asyncio.StreamReaderProtocol):
     ) -> None:
         super().__init__(reader, begin)
         self._leave = leave
+        self._active = asyncio.get_running_loop().time()
+        self.waits = True
+        """Whether nothing was asked that is not answered."""
+
+    def data_received(self, data: bytes) -> None:
+        self._active = asyncio.get_running_loop().time()
+        super().data_received(data)
+
+    def idle_since(self) -> float | None:
+        """See listening.Sheddable."""
+        return self._active if self.waits else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -13,7 +13,7 @@ from tawara.listening import Leave
 from tawara.model import errors
 from tawara.tracker.context import Call
 from tawara.tracker.verbs import QUICK, THOROUGH
-from tawara.wire.line import Args, LineBuffer, Request, ok, parse_request, refusal
+from tawara.wire.line import Args, LineBuffer, Request, is_http, may_begin, ok, parse_request, refusal
 
 if TYPE_CHECKING:
     from tawara.tracker.server import TrackerServer
@@ -32,9 +32,12 @@ class Connection(asyncio.Protocol):
     """The line protocol with one peer. One request at a time is worked on; the others wait, up to a limit."""
 
     __slots__ = (
+        "_active",
         "_arrived",
+        "_begun",
         "_busy",
         "_eof",
+        "_idle",
         "_leave",
         "_leaving",
         "_lines",
@@ -70,6 +73,11 @@ class Connection(asyncio.Protocol):
         self._writing = True
         """Whether the peer takes what is sent."""
         self._unread: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._active = 0.0
+        """When the peer last sent something, or was last answered, by the event loop's clock."""
+        self._begun = False
+        """Whether the peer has sent a line that a client of this protocol begins with."""
         self._eof = False
         self._leaving = False
         """Nothing more will be answered."""
@@ -83,6 +91,9 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client_ip = str(peer[0]).removeprefix("::ffff:")
+        self._active = asyncio.get_running_loop().time()
+        if self._server.limits.tracker_idle:
+            self._idle = asyncio.get_running_loop().call_later(self._server.limits.tracker_idle, self._close_if_idle)
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -91,14 +102,18 @@ class Connection(asyncio.Protocol):
         self._leaving = True
         self._waiting.clear()
         self._next = self._waiting_bytes = 0
-        if self._unread is not None:
-            self._unread.cancel()
+        for timer in (self._unread, self._idle):
+            if timer is not None:
+                timer.cancel()
         self._server.closed(self)
         self._leave()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._leaving:
+            return
+        self._active = asyncio.get_running_loop().time()
+        if not self._begun and not self._is_a_client(data):
             return
         lines = [line for line in self._lines.feed(data) if line]
         if lines:
@@ -109,6 +124,23 @@ class Connection(asyncio.Protocol):
         if not self._scheduled and not self._busy:
             self._serve()
         self._govern_reading()
+
+    def _is_a_client(self, data: bytes) -> bool:
+        """Look at the beginning of a connection, until its first line is whole; cut it if no client begins so."""
+        data = self._lines.partial + data
+        if may_begin(data):
+            self._begun = b"\n" in data.lstrip(b"\r\n")
+            return True
+        self._cut_off_stranger(data)
+        return False
+
+    def _cut_off_stranger(self, data: bytes) -> None:
+        """Run nothing more of what a peer has sent that speaks another protocol, HTTP above all."""
+        _log.info("other_protocol_refused", peer=self.client_ip, began=data[:40].decode("ascii", "replace"))
+        self._leaving = True
+        self._waiting.clear()
+        self._next = self._waiting_bytes = 0
+        self.abort()
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. Whether to keep the connection until everything is answered."""
@@ -142,6 +174,24 @@ class Connection(asyncio.Protocol):
         else:
             _log.info("peer does not read its answers", peer=self.client_ip)
             self.abort()
+
+    def _close_if_idle(self) -> None:
+        """Close a connection on which nothing was asked for the limit's time; or look again when that can be."""
+        loop, limit = asyncio.get_running_loop(), self._server.limits.tracker_idle
+        since = self.idle_since()
+        if since is not None and loop.time() - since >= limit:
+            self.close()
+        else:
+            self._idle = loop.call_at((loop.time() if since is None else since) + limit, self._close_if_idle)
+
+    def idle_since(self) -> float | None:
+        """Since when, by the event loop's clock, nothing is asked and nothing is to be sent; None while something is.
+
+        A connection that watches is never idle.
+        """
+        if self._busy or self._scheduled or self._waiting or not self._writing or self._server.watches(self):
+            return None
+        return self._active
 
     def _govern_reading(self) -> None:
         """Read on or pause, by how much waits."""
@@ -194,6 +244,9 @@ class Connection(asyncio.Protocol):
     def _begin(self, line: bytes) -> bytes:
         """Begin a request: its answer, or nothing if that will come later."""
         begun = time.perf_counter()
+        if is_http(line):
+            self._cut_off_stranger(line)
+            return b""
         request = parse_request(line)
         if request.management:
             return self._server.management.answer(request, self)
@@ -243,6 +296,7 @@ class Connection(asyncio.Protocol):
         return refusal(errors.TawaraError(), request.callid)
 
     def _send(self, data: bytes) -> None:
+        self._active = asyncio.get_running_loop().time()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 

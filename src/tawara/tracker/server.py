@@ -77,6 +77,7 @@ class TrackerServer:
             connections=self.limits.connections,
             reuse_port=self._reuse_port,
             descriptors=_DESCRIPTORS_PER_CONNECTION,
+            share=self.limits.open_files_share,
         )
         self._address = self._door.address
         self._door.open()
@@ -116,6 +117,10 @@ class TrackerServer:
         self.management.watchers.discard(connection)
         if self._emptied is not None and not self._connections:
             self._emptied.set()
+
+    def watches(self, connection: Connection) -> bool:
+        """Whether a connection has asked to be told of errors."""
+        return connection in self.management.watchers
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Work on a request."""

@@ -99,6 +99,27 @@ _COMMAND = re.compile(rb"\s*(\w+)\s*(.*)", re.DOTALL)
 _MANAGEMENT = re.compile(rb"!(\S+)\s*(.*)", re.DOTALL)
 
 
+_GREETING = re.compile(rb"\s*(?:\w+(?:\s|\Z)|!\S)")
+_HTTP = re.compile(rb" HTTP/\d(?:\.\d)?\s*\Z")
+
+
+def is_http(line: bytes) -> bool:
+    """Whether a line is the request line of HTTP. Clients of this protocol send blanks in values as `+`."""
+    return b" HTTP/" in line and _HTTP.search(line) is not None
+
+
+def may_begin(data: bytes) -> bool:
+    """Whether a client of this protocol can begin a connection with `data`, which may be part of a line.
+
+    Other programs are recognised by it (HTTP, TLS, SSH): one that was made to connect here, such as a browser by a web
+    page, may have lines of a stranger's choice in what it sends next.
+    """
+    line, end, _ = data.lstrip(b"\r\n").partition(b"\n")
+    if end:
+        return _GREETING.match(line) is not None and not is_http(line)
+    return not line or line[:1].isalnum() or line[:1] in b"_! \t"
+
+
 def parse_request(line: bytes) -> Request:
     """Read a line, without its end. Never fails: what is no command has an empty name, and so is an unknown one."""
     if match := _COMMAND.match(line):
@@ -179,6 +200,11 @@ class LineBuffer:
         self._partial = bytearray()
         self.overlong = False
         """Whether a line exceeded the limit. The stream cannot be followed from there on: nothing more is taken in."""
+
+    @property
+    def partial(self) -> bytes:
+        """What there is of the line that has not ended yet."""
+        return bytes(self._partial)
 
     def __len__(self) -> int:
         """Bytes of the line that has not ended yet."""
