@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,39 @@ def test_a_clock_that_is_wrong(tmp_path: Path, database: str, room: str) -> None
     assert refused.returncode == 2, refused.stderr
     assert "ahead of the database's" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("room", ["tracker", "workers", "gateway"])
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_daemons_wait_for_their_database(tmp_path: Path, database_servers: Servers, engine: str, room: str) -> None:
+    """A daemon that is started while its database is down says so, waits, and is ready once that is back."""
+    with empty_database(engine, tmp_path, database_servers, "waiting") as url, apart(tmp_path, url) as store:
+        daemon, server = store.daemons[room], database_servers(engine)
+        server.kill()
+        try:
+            threads = ThreadPoolExecutor(1)
+            starting = threads.submit(daemon.start)
+            until(lambda: daemon.log.exists() and "database_unavailable" in daemon.log.read_text())
+            assert not starting.done()
+        finally:
+            server.start()
+        assert starting.result(60)["event"] == "ready"
+        threads.shutdown()
+        assert "database_available" in daemon.log.read_text()
+
+
+def test_a_daemon_that_waits_for_its_database_can_be_stopped(tmp_path: Path) -> None:
+    """SIGTERM ends a daemon that waits, in success and soon."""
+    with apart(tmp_path, f"mysql://tawara@/none?unix_socket={tmp_path}/none") as store:
+        daemon = store.daemons["workers"]
+        process = subprocess.Popen(
+            [*TAWARA, *daemon.arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            assert process.stderr is not None
+            assert "database_unavailable" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(STOP_SECONDS + 5) == 0
+        finally:
+            process.kill()
+            process.communicate()

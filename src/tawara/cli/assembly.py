@@ -6,6 +6,7 @@ A room is imported when it is wanted: a tracker has no use for the megabytes of 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address
+from tawara.cli.waiting import until_available
 from tawara.client.nodes import NodeClient
 from tawara.metadata import clock, uploads
 from tawara.metadata.bell import Bells
@@ -175,16 +177,19 @@ async def _start_what_knows_names(
 ) -> None:
     configuration = store.configuration
     password_file = configuration.store.password_file
-    metadata = await open_metadata(
-        database_url(configuration, store.directory),
-        password_file=store.directory / password_file if password_file else None,
+    metadata = await until_available(
+        lambda: open_metadata(
+            database_url(configuration, store.directory),
+            password_file=store.directory / password_file if password_file else None,
+        )
     )
     stack.push_async_callback(metadata.close)
-    await clock.check(metadata)
-    await metadata.write(uploads.count_beyond_files)
+    await until_available(lambda: clock.check(metadata))
+    await until_available(lambda: metadata.write(uploads.count_beyond_files))
     if own_node is not None:
         ip, port = own_node.http_address
-        await first_run.describe_machine(metadata, ip=configuration.node.advertise or ip, port=port)
+        describe = functools.partial(first_run.describe_machine, ip=configuration.node.advertise or ip, port=port)
+        await until_available(lambda: describe(metadata))
 
     nodes = await stack.enter_async_context(NodeClient())
     view = ClusterView(
@@ -193,7 +198,7 @@ async def _start_what_knows_names(
         default_mindevcount=configuration.store.mindevcount,
         rules=_rules(configuration),
     )
-    await view.refresh()
+    await until_available(view.refresh)
     _, port = address(configuration.node.side_channel or ":0", "node.side_channel")
     shared = _Shared(metadata, view, nodes, Bells(), limits, port or None)
     await _start(stack, Monitor(view, metadata, nodes, side_channel_port=shared.side_channel_port))

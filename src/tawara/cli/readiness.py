@@ -7,11 +7,14 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from tawara.cli import streams
-from tawara.cli.assembly import Running
+
+if TYPE_CHECKING:
+    from tawara.cli.assembly import Running
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from tawara.metadata.contract import Dialect, Metadata
 from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
 from tawara.metadata.mysql import LegacyMysqlDialect, MysqlDialect, MysqlLink, translate
 from tawara.metadata.server import Again, Lost, Pace, ServerMetadata
-from tawara.model.errors import ConfigurationError, Db
+from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db
 
 _DENIED = {1044, 1045, 1049, 1698}
 _OPTIONS = {"unix_socket", "ssl_ca", "keys", "target_session_attrs"}
@@ -52,7 +52,7 @@ async def open_mysql(
         finally:
             await link.close()
     except Lost as error:
-        raise Db(f"The database does not answer: {error}") from error
+        raise DatabaseUnavailable(f"The database does not answer: {error}") from error
     return ServerMetadata(servers(dialect).connect, pace)
 
 

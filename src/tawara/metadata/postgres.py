@@ -27,7 +27,7 @@ from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
 from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
 from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
-from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, InvalidKey
+from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup, FidsExhausted, InvalidKey
 
 OLDEST = 13
 _FOUNDING_LOCK = 0x7461776172610001
@@ -275,7 +275,7 @@ async def open_postgres(
         finally:
             await link.close()
     except Lost as error:
-        raise Db(f"PostgreSQL does not answer: {error}") from error
+        raise DatabaseUnavailable(f"The database does not answer: {error}") from error
     return ServerMetadata(servers(dialect).connect, pace)
 
 

@@ -1,0 +1,40 @@
+"""Has a daemon wait at its start for a database that cannot be reached, instead of ending with an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from tawara.cli.readiness import tell_manager
+from tawara.model.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+_SHORTEST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts; doubled each time."""
+_START_LIMIT: Final = 60
+"""Seconds by which the service manager is asked, at each attempt, to wait longer for the daemon to be ready."""
+log = structlog.get_logger(__name__)
+
+
+async def until_available(step: Callable[[], Awaitable[T]]) -> T:
+    """The result of `step`, a part of the start, which is tried again as long as it raises DatabaseUnavailable."""
+    pause, reason = _SHORTEST_PAUSE, ""
+    while True:
+        try:
+            result = await step()
+        except DatabaseUnavailable as error:
+            if error.message != reason:
+                reason = error.message
+                log.warning("database_unavailable", reason=reason, action="waiting for it")
+            tell_manager(f"STATUS=Waiting for the database: {reason}\nEXTEND_TIMEOUT_USEC={_START_LIMIT * 1_000_000}")
+        else:
+            if reason:
+                log.info("database_available")
+                tell_manager("STATUS=")
+            return result
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE, pause * 2)
