@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tawara.metadata import cluster, files
-from tawara.metadata.contract import Metadata
+from tawara.metadata import cluster, files, replicas
+from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import DatabaseUnavailable, Db
 from tests.contract.galera import GaleraServer, galera
@@ -94,6 +94,11 @@ async def store(metadata: Metadata, key: bytes) -> int:
     return fid
 
 
+async def add_replica_uncounted(tx: Transaction, fid: int, devid: int) -> None:
+    """Add a replica and leave `file.devcount` wrong, as a MogileFS may have."""
+    await tx.run("INSERT INTO file_on (fid, devid) VALUES (?, ?)", fid, devid)
+
+
 async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Metadata]) -> None:
     """While all are busy, what a write at one server was answered for is read at another, at once."""
     busy = asyncio.Event()
@@ -126,6 +131,21 @@ async def test_changes_of_a_key_are_as_if_one_after_another(trackers: list[Metad
     await asyncio.gather(*(clients.client(keys, 12) for _ in range(6)))
     await check(clients, keys)
     assert not [call for call in clients.told if call.answer == "lost"]
+
+
+async def test_two_workers_never_drop_the_last_two_replicas(trackers: list[Metadata]) -> None:
+    """Of two that at different servers decide to do without a replica of one file, one finds that it must not."""
+    for number in range(40):
+        fid = await store(trackers[0], b"k%d" % number)
+        await trackers[0].write(add_replica_uncounted, fid, 2)
+        first, second = random.sample(trackers, 2)
+        both = frozenset({1, 2})
+        dropped = await asyncio.gather(
+            first.write(replicas.retire_replica, fid, 1, among=both, now=1),
+            second.write(replicas.retire_replica, fid, 2, among=both, now=1),
+        )
+        assert sorted(dropped) == [False, True]
+        assert len(await trackers[0].read(replicas.devices_of, fid)) == 1
 
 
 async def test_a_tracker_whose_server_is_killed(servers: list[GaleraServer], trackers: list[Metadata]) -> None:

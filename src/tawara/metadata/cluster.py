@@ -83,10 +83,18 @@ async def _next(tx: Transaction, column: str, table: str, condition: str = "", *
     return next(number for number in itertools.count(1) if number not in used)
 
 
+_CHANGES = "tawara_changes"
+"""The setting that counts changes of the cluster's make-up where row locks are local to a server."""
+
+
 async def alone(tx: Transaction) -> None:
-    """Make this the only change of the cluster's make-up until it is committed: such changes are few, and by people."""
+    """Make this the only change of the cluster's make-up, or of a run, until it is committed: such changes are few."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
+    if tx.dialect.locks_are_local:
+        # Any two such transactions change this row, so that the second one is refused, and made again.
+        await tx.run(tx.dialect.insert_or_ignore("server_settings", ("field", "value")), _CHANGES, "0")
+        await tx.run("UPDATE server_settings SET value = value + 1 WHERE field = ?", _CHANGES)
 
 
 # --- domains and classes ----------------------------------------------------------------------------------------------

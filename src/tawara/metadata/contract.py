@@ -38,6 +38,10 @@ class Dialect(Protocol):
     skip_locked: str
     """The same, and rows that another transaction has locked are passed over instead of waited for."""
 
+    locks_are_local: bool
+    """Whether the database has several primaries, and a row lock excludes only transactions at the same one (Galera).
+    Transactions exclude each other there by the rows that both change: the later one to commit is refused."""
+
     by_key: str
     """After a mention of `file` in FROM: have its rows found, and ordered, by the index of keys."""
 

@@ -21,6 +21,7 @@ class StandardDialect:
     key_value = "?"
     for_update = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    locks_are_local = False
     by_key = ""
     unix_now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
     exact_keys = True

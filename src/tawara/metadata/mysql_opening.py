@@ -165,9 +165,17 @@ async def _examine(link: MysqlLink, pace: Pace, any_version: bool, charset: str)
         " WHERE table_schema = DATABASE() AND table_name = 'file' AND column_name = 'dkey'"
     )
     if column is not None and column[0] == "varbinary":
-        return MysqlDialect()
+        dialect = MysqlDialect()
+    else:
+        dialect = LegacyMysqlDialect(charset, await _index_of_keys(link))
+    galera = await link.row("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
+    dialect.locks_are_local = galera is not None and _text(galera[1]).upper() == "ON"
+    return dialect
+
+
+async def _index_of_keys(link: MysqlLink) -> str | None:
     index = await link.row(
         "SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'file'"
         " AND column_name = 'dkey' AND seq_in_index = 2"
     )
-    return LegacyMysqlDialect(charset, index[0] if index else None)
+    return index[0] if index else None

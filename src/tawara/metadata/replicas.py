@@ -171,4 +171,7 @@ async def update_devcount(tx: Transaction, fid: int) -> None:
     # Counted only when the row is ours, so that the last of several at once sees what all others did.
     if tx.dialect.for_update and await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
         return
+    if tx.dialect.locks_are_local:
+        # The row is changed even if the count stays as it is: of two that change a file's replicas, one is refused.
+        await tx.run("UPDATE file SET devcount = CASE devcount WHEN 0 THEN 1 ELSE 0 END WHERE fid = ?", fid)
     await tx.run("UPDATE file SET devcount = (SELECT COUNT(*) FROM file_on WHERE fid = ?) WHERE fid = ?", fid, fid)

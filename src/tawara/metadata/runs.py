@@ -17,8 +17,7 @@ TURN = 1
 
 async def hold(tx: Transaction, prefix: str) -> dict[str, str]:
     """Be the only one to change runs until the transaction ends; the settings whose names begin with `prefix`."""
-    if tx.dialect.for_update:
-        await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
+    await cluster.alone(tx)
     return await settings(tx, prefix)
 
 
