@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self, TypeVar
 
 from tawara.client import answers
 from tawara.client.administration import Administration
@@ -23,6 +24,11 @@ from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.limits import LIST_KEYS
 from tawara.wire.line import Value
+
+T = TypeVar("T")
+
+LOOK_UPS: Final = 20
+"""How often a key is looked up for one read while it is overwritten again and again."""
 
 
 class AsyncClient(Administration):
@@ -110,8 +116,11 @@ class AsyncClient(Administration):
 
     async def get(self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None) -> bytes:
         """The bytes of a file, or those from `start` up to but without `end`. Raises UnknownKey, NoSource."""
-        async with self.open(domain, key, start=start, end=end) as reading:
+
+        async def read(reading: Reading) -> bytes:
             return b"".join([chunk async for chunk in reading])
+
+        return await self._whole(read, domain, key, start=start, end=end)
 
     @asynccontextmanager
     async def open(
@@ -119,16 +128,11 @@ class AsyncClient(Administration):
     ) -> AsyncIterator[Reading]:
         """A file to read once, chunk by chunk: its `info`, the `length` of what is read, and the bytes by iteration.
 
-        The content is that which the key had when it was opened, also when the key gets another one meanwhile. With
-        `verify` the bytes of a whole file are compared with its checksum, if it has one. Raises UnknownKey; iterating
-        raises NoSource when no replica can be read (on), ChecksumMismatch.
+        The content is that which the key had when it was opened, also when the key gets another one meanwhile; its
+        first bytes have come then. With `verify` the bytes of a whole file are compared with its checksum, if it has
+        one. Raises UnknownKey, NoSource; iterating raises NoSource when no replica can be read on, ChecksumMismatch.
         """
-
-        async def locate_again() -> Located:
-            return await self._locate(domain, key, noverify=False)
-
-        located = await self._locate(domain, key, noverify=True)
-        reading = Reading(self._nodes, located, locate_again, start=start, end=end, verify=verify)
+        reading = await self._begin(domain, key, start=start, end=end, verify=verify)
         try:
             yield reading
         finally:
@@ -153,27 +157,35 @@ class AsyncClient(Administration):
     ) -> FileInfo:
         """Fetch a file to `path`, where it appears whole or not at all: written beside it, fsynced, renamed.
 
-        `progress` is told the number of bytes of each piece, on the loop's thread. Raises as `open`, and OSError.
+        `progress` is told the number of bytes of each piece, on the loop's thread, and a negative number when they are
+        fetched again because the key has got another content. Raises as `open`, and OSError.
         """
         target = Path(path)
-        async with self.open(domain, key, verify=verify) as reading:
+
+        async def fetch(reading: Reading) -> FileInfo:
+            fetched = 0
             partial = target.with_name(f".tawara-{secrets.token_hex(8)}.part")  # fits wherever `target` fits
             descriptor = await asyncio.to_thread(_create, partial, target)
             try:
                 try:
                     async for chunk in reading:
                         await asyncio.to_thread(_write_all, descriptor, chunk)
+                        fetched += len(chunk)
                         if progress is not None:
                             progress(len(chunk))
                     await asyncio.to_thread(os.fsync, descriptor)
                 finally:
                     os.close(descriptor)
                 partial.replace(target)
-            except BaseException:
+            except BaseException as error:
                 partial.unlink(missing_ok=True)
+                if isinstance(error, errors.NoSource) and progress is not None and fetched:
+                    progress(-fetched)
                 raise
             await asyncio.to_thread(_sync_directory, target.parent)
             return reading.info
+
+        return await self._whole(fetch, domain, key, verify=verify)
 
     async def paths(self, domain: str, key: str | bytes, *, count: int = PATHS, verify: bool = False) -> list[str]:
         """URLs where the file can be read now, best first. With `verify` the tracker looks whether the first is there.
@@ -258,8 +270,39 @@ class AsyncClient(Administration):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    async def _whole(self, read: Callable[[Reading], Awaitable[T]], domain: str, key: str | bytes, **options: Any) -> T:
+        """What `read` makes of a file, or of its next content if it is overwritten and the old bytes go meanwhile."""
+        for attempt in itertools.count(1):
+            async with self.open(domain, key, **options) as reading:
+                try:
+                    return await read(reading)
+                except errors.NoSource:
+                    if attempt == LOOK_UPS or await self._has_fid(domain, key, reading.info.fid):
+                        raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _begin(self, domain: str, key: str | bytes, **options: Any) -> Reading:
+        """A reading that has begun: of the content that the key has now, should the one it had be gone already."""
+
+        async def locate_again() -> Located:
+            return await self._locate(domain, key, noverify=False)
+
+        for attempt in itertools.count(1):
+            reading = Reading(self._nodes, await self._locate(domain, key, noverify=True), locate_again, **options)
+            try:
+                await reading.begin()
+            except BaseException as error:
+                await reading.close()
+                if not isinstance(error, errors.NoSource) or attempt == LOOK_UPS:
+                    raise
+                if await self._has_fid(domain, key, reading.info.fid):
+                    raise
+            else:
+                return reading
+        raise AssertionError("the last attempt returns or raises")
+
     async def _locate(self, domain: str, key: str | bytes, *, noverify: bool) -> Located:
-        for pause in PAUSES:
+        for attempt in range(LOOK_UPS):
             info, urls = await asyncio.gather(
                 self.info(domain, key), self.paths(domain, key, verify=not noverify), return_exceptions=True
             )
@@ -270,7 +313,7 @@ class AsyncClient(Administration):
             located = Located(info, urls)
             if located.consistent():
                 return located
-            await asyncio.sleep(pause)  # somebody is overwriting the key, again and again
+            await asyncio.sleep(attempt * 0.01)  # somebody is overwriting the key, again and again
         raise errors.NoSource(f"{key_text(key_bytes(key))!r} changes faster than it can be found")
 
     async def _has_fid(self, domain: str, key: str | bytes, fid: int) -> bool:

@@ -59,7 +59,10 @@ class Reading:
         self._nodes = nodes
         self._urls = located.urls
         self._locate_again = locate_again
+        self._begun: list[bytes] = []
+        """What has come and was not given out yet."""
         self._under_way: AsyncGenerator[bytes, None] | None = None
+        self._given: AsyncGenerator[bytes, None] | None = None
         self._verify = verify and self.start == 0 and self.end == length
 
     @property
@@ -67,15 +70,31 @@ class Reading:
         """Bytes that this reading will give."""
         return self.end - self.start
 
+    async def begin(self) -> None:
+        """Wait for the first bytes. Raises NoSource, at once if none has come and the key has got another content."""
+        self._under_way = self._verified_chunks()
+        async for chunk in self._under_way:
+            self._begun.append(chunk)
+            break
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The chunks, see the class."""
-        self._under_way = self._verified_chunks()
-        return self._under_way
+        self._given = self._give()
+        return self._given
+
+    async def _give(self) -> AsyncGenerator[bytes, None]:
+        if self._under_way is None:
+            self._under_way = self._verified_chunks()
+        while self._begun:
+            yield self._begun.pop()
+        async for chunk in self._under_way:
+            yield chunk
 
     async def close(self) -> None:
         """End an iteration that was left half-way."""
-        if self._under_way is not None:
-            await self._under_way.aclose()
+        for each in (self._given, self._under_way):
+            if each is not None:
+                await each.aclose()
 
     async def _verified_chunks(self) -> AsyncGenerator[bytes, None]:
         """The chunks. Raises NoSource when no replica can be read on, ChecksumMismatch if it was to verify."""
@@ -102,18 +121,22 @@ class Reading:
             async with aclosing(race.run()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            if race.at == at and asked_again:
-                raise errors.NoSource(
-                    f"No replica of {self.info.key!r} can be read ({'; '.join(failures) or 'none is up'})"
-                )
+            hopeless = race.at == at and asked_again
             asked_again, at = race.at == at, race.at
             if at < self.end:
-                self._urls = await self._replicas_now()
+                replaced = not hopeless and await self._look_up_again()
+                if hopeless or (replaced and at == self.start):
+                    raise errors.NoSource(
+                        f"No replica of {self.info.key!r} can be read ({'; '.join(failures) or 'none is up'})"
+                    )
 
-    async def _replicas_now(self) -> Sequence[str]:
-        """Where the same content lies now; where it lay, if the key has got another content since."""
+    async def _look_up_again(self) -> bool:
+        """Find out where the same content lies now, unless the key has got another content since: whether it has."""
         try:
             located = await self._locate_again()
         except (errors.NotFoundError, errors.UnavailableError):
-            return self._urls
-        return located.urls if located.info.fid == self.info.fid else self._urls
+            return False
+        if located.info.fid != self.info.fid:
+            return True
+        self._urls = located.urls
+        return False

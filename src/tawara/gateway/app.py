@@ -58,6 +58,8 @@ _RESERVED: Final = ".tawara"
 _PATIENT: Final = 3600.0
 """Seconds that a connection of our own nginx may idle; nginx closes it earlier, so that no request meets a close."""
 _JSON: Final = "application/json"
+_LOOK_UPS: Final = 20
+"""How often a key is looked up for one GET while it is overwritten again and again."""
 
 
 class MethodNotAllowed(UsageError):
@@ -191,9 +193,25 @@ class HttpDoor:
     ) -> web.StreamResponse:
         if not target.key:
             return await self._list(domain, target)
+        stored = await self._find(domain, target)
+        for _ in range(_LOOK_UPS):
+            try:
+                return await self._give(request, stored, step)
+            except NoSource:  # before the first byte
+                now = await self._find(domain, target)
+                if (now.fid, now.devids) == (stored.fid, stored.devids):
+                    raise
+                stored = now  # overwritten or moved meanwhile, and the bytes that it had are gone already
+        raise NoSource
+
+    async def _find(self, domain: Domain, target: Target) -> StoredFile:
         stored = await self._metadata.read(files.find, domain.dmid, target.key)
         if stored is None:
             raise UnknownKey
+        return stored
+
+    async def _give(self, request: web.BaseRequest, stored: StoredFile, step: Step | None) -> web.StreamResponse:
+        """Answer a GET or HEAD of a file. Raises NoSource while nothing is sent."""
         conditions = _conditions(request)
         asked = request.headers.get(hdrs.RANGE)
         answer = reading.decide(stored, conditions, asked, head=request.method == "HEAD")
@@ -204,10 +222,12 @@ class HttpDoor:
         if answer.part is None:
             return web.Response(status=answer.status, headers=answer.headers)
         devids = reading.devices_to_read(self._view.current, stored, self._rng)
+        if not devids:
+            devids = reading.devices_to_read(await self._view.look_for(stored.devids), stored, self._rng)
         urls = [url for devid in devids if (url := self._view.current.url(devid, stored.fid, get=True))]
         if self._reproxy and "reproxy-file" in request.headers.get("X-Proxy-Capabilities", ""):
             return _reproxied(stored, urls)
-        if step is not None and not conditions.guarded:
+        if step is Step.DECIDE and not conditions.guarded:
             replicas = await self._places.of(self._view.current, stored, devids)
             return _to_nginx(answer, replicas)
         return await self._stream(request, answer, urls, stored.length)

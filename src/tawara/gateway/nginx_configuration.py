@@ -51,6 +51,8 @@ class Step(StrEnum):
     """May this PUT send its body?"""
     STORE = "store"
     """The body of this PUT is in the file named by Field.BODY."""
+    STREAM = "stream"
+    """Send the body of this GET: it could not be read where the gateway said, for it may have been replaced since."""
 
 
 def place(number: int) -> str:
@@ -185,8 +187,7 @@ def _server(conf: Configuration) -> str:
     for number in range(1, REPLICAS_TRIED + 1):
         blocks += [_local(number, whole=False), _local(number, whole=True), _remote(number, conf)]
     blocks.append(
-        f"location {EXHAUSTED} {{\n    default_type text/plain;\n"
-        '    return 503 "No replica of the file can be read now\\n";\n}\n'
+        f"location {EXHAUSTED} {{\n{_indent(_OWN + _to_gateway(Step.STREAM))}\n    proxy_read_timeout 60s;\n}}\n"
     )
     return "\n".join(blocks)
 

@@ -19,25 +19,37 @@ _FEWEST_PATHS = 2
 
 async def get_paths(tracker: Tracker, call: Call) -> Args:
     """Where a file can be read now, the best place first; not more than `pathcount` places, perhaps none."""
-    cluster = tracker.cluster
-    domain = call.domain(cluster)
+    domain = call.domain(tracker.cluster)
     stored = await _find(tracker, call, domain)
-    wanted = max(_FEWEST_PATHS, call.number("pathcount") or 0)
-    order = order_for_reading(cluster, stored.devids, tracker.rng)
-    chosen: list[int] = []
-    for devids in (order.preferred, order.draining):
-        if devids and len(chosen) < wanted:
-            if not chosen and not call.flag("noverify"):
-                devids = await _from_first_whole(tracker, stored, devids)
-            chosen.extend(devids[: wanted - len(chosen)])
-    if not chosen and order.backup is not None:
-        chosen.append(order.backup)
+    chosen = await _readable(tracker, call, stored)
+    if not chosen:
+        # Overwritten or moved since it was looked up, or on a device that is new here: looked at once more.
+        await tracker.view.look_for(stored.devids)
+        stored = await _find(tracker, call, domain)
+        chosen = await _readable(tracker, call, stored)
+    if not chosen:
+        backup = order_for_reading(tracker.cluster, stored.devids, tracker.rng).backup
+        chosen = [] if backup is None else [backup]
+    cluster = tracker.cluster
     reply: dict[str, Value] = {"paths": len(chosen)}
     for number, devid in enumerate(chosen, 1):
         reply[f"path{number}"] = cluster.url(
             devid, stored.fid, get=True, client_ip=call.client_ip, alternative=call.alternative
         )
     return reply
+
+
+async def _readable(tracker: Tracker, call: Call, stored: StoredFile) -> list[int]:
+    """The devices that the file can be read from, the best first, as many as are wanted."""
+    wanted = max(_FEWEST_PATHS, call.number("pathcount") or 0)
+    order = order_for_reading(tracker.cluster, stored.devids, tracker.rng)
+    chosen: list[int] = []
+    for devids in (order.preferred, order.draining):
+        if devids and len(chosen) < wanted:
+            if not chosen and not call.flag("noverify"):
+                devids = await _from_first_whole(tracker, stored, devids)
+            chosen.extend(devids[: wanted - len(chosen)])
+    return chosen
 
 
 async def _from_first_whole(tracker: Tracker, stored: StoredFile, devids: Sequence[int]) -> Sequence[int]:
