@@ -13,7 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.cli import STREAM
-from tawara.cli.plan import UnsafeKey, is_fetched, relative_path
+from tawara.cli.plan import UnsafeKey, fetched_times, is_fetched, relative_path
 from tawara.cli.session import DEFAULT, Session, keys_below, place
 from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient, FileInfo
@@ -104,8 +104,8 @@ async def _fetch(
     told: Callable[[int], None] | None,
 ) -> FileInfo:
     info = await client.download(domain, key, target, verify=verify, progress=told)
-    if info.stored_at is not None:  # by this the next run knows that nothing has changed
-        os.utime(target, ns=(info.stored_at * 10**9, info.stored_at * 10**9))
+    for time in fetched_times(info)[:1]:  # by this the next run knows that nothing has changed
+        os.utime(target, ns=(time, time))
     return info
 
 

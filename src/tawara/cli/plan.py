@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -92,23 +92,36 @@ def relative_path(key: str, prefix: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def is_stored(file: Upload, info: FileInfo, digest: Checksum | None) -> bool:
-    """Whether a local file need not be stored again.
+def is_stored(file: Upload, info: FileInfo, *, by_checksum: bool) -> bool | None:
+    """Whether a local file need not be stored again; None if that is so when its checksum is that of `info`.
 
-    The sizes must agree, and then the checksums, if `digest` is given (--checksum); else the file must not have changed
-    since it was stored. What cannot be compared is not equal.
+    The sizes must agree, and then the times: the file has the very time of the file that was stored, or that which
+    `get` gave it. One that is merely older may have been put in the place of what was stored. `by_checksum`: times do
+    not count. What cannot be compared is not equal.
     """
     if file.size is None or file.size != info.length:
         return False
-    if digest is not None:
-        return digest == info.checksum
-    return info.stored_at is not None and file.mtime_ns is not None and file.mtime_ns <= info.stored_at * 10**9
+    if not by_checksum and file.mtime_ns is not None and file.mtime_ns in (info.mtime_ns, *fetched_times(info)):
+        return True
+    return None if info.checksum is not None else False
+
+
+def fetched_times(info: FileInfo) -> Sequence[int]:
+    """The time (unix nanoseconds) that `get` gives a file, then what a file system with whole seconds makes of it.
+
+    It is the time of storing; its microseconds are the fid, since a key may get two contents within a second.
+    None if the tracker does not tell when the file was stored.
+    """
+    if info.stored_at is None:
+        return ()
+    second = info.stored_at * 10**9
+    return second + info.fid % 10**6 * 1000, second
 
 
 def is_fetched(size: int, mtime_ns: int, info: FileInfo, digest: Checksum | None) -> bool:
-    """Whether a stored file need not be fetched again: fetched files get the time of their storing."""
+    """Whether a stored file need not be fetched again; see `fetched_times`."""
     if size != info.length:
         return False
     if digest is not None:
         return digest == info.checksum
-    return info.stored_at is not None and mtime_ns == info.stored_at * 10**9
+    return mtime_ns in fetched_times(info)

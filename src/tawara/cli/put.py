@@ -81,7 +81,13 @@ async def put(
                     return Outcome("skipped", file.source, domain, file.key, file.size)
                 async with _opened(file.source) as data:
                     stored = await client.put(
-                        domain, file.key, data, storage_class=storage_class, checksum=hashtype, progress=told
+                        domain,
+                        file.key,
+                        data,
+                        storage_class=storage_class,
+                        checksum=hashtype,
+                        progress=told,
+                        mtime_ns=file.mtime_ns,
                     )
                 return Outcome("stored", file.source, domain, file.key, stored.length, stored.fid)
 
@@ -121,12 +127,10 @@ async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: b
         info = await client.info(domain, file.key)
     except errors.UnknownKey:
         return False
-    digest = None
-    if checksum and info.checksum is not None and info.length == file.size:
-        digest = await asyncio.to_thread(digest_file, Path(file.source), info.checksum.hashtype)
-    elif checksum:
-        return False
-    return is_stored(file, info, digest)
+    equal = is_stored(file, info, by_checksum=checksum)
+    if equal is not None or info.checksum is None:
+        return bool(equal)
+    return info.checksum == await asyncio.to_thread(digest_file, Path(file.source), info.checksum.hashtype)
 
 
 # --- what there is to store -------------------------------------------------------------------------------------------

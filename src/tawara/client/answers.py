@@ -38,6 +38,8 @@ class FileInfo:
     """The devices of the replicas, if they were asked for."""
     stored_at: int | None = None
     """When the key got this content, unix seconds; None if the tracker does not tell."""
+    mtime_ns: int | None = None
+    """When the file that was stored had last been changed, unix nanoseconds; None if its client did not tell."""
 
     @classmethod
     def read(cls, reply: Reply) -> FileInfo:
@@ -53,6 +55,7 @@ class FileInfo:
             checksum=checksum,
             devids=tuple(int(each) for each in reply.get("devids", b"").split(b",") if each),
             stored_at=number_of(reply, "stored_at"),
+            mtime_ns=number_of(reply, "mtime_ns"),
         )
 
 

@@ -96,6 +96,7 @@ class AsyncClient(Administration):
         size: int | None = None,
         checksum: Checksum | HashType | None = None,
         progress: Callable[[int], None] | None = None,
+        mtime_ns: int | None = None,
     ) -> Stored:
         """Store `data` under `key`, in place of what is there. When this returns, it is stored.
 
@@ -104,13 +105,15 @@ class AsyncClient(Administration):
         does not tell: only devices with room are offered then. `checksum` is what the data must have, or the kind to
         compute; either is verified on the device before the file is named. `progress` is told, on the loop's thread,
         the bytes of each piece that went out, and a negative number when the upload begins again at another device.
+        `mtime_ns` (unix nanoseconds) is when the data was last changed where it comes from; `info` tells it again.
 
         A device that fails is replaced by another one, if `data` can be read again. Raises NoDevices, NodeUnreachable
         (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, what reading `data` raises, and
         OutcomeUnknown: the tracker went away at the end and nobody can tell whether the file is stored.
         """
         source = Source(data, size, progress)
-        return await Upload(self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum).run()
+        upload = Upload(self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum, mtime_ns)
+        return await upload.run()
 
     # --- files out ----------------------------------------------------------------------------------------------------
 

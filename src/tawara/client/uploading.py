@@ -34,6 +34,8 @@ class Upload:
     source: Source
     wanted: Checksum | HashType | None
     """The checksum to verify, or the kind to compute and verify."""
+    mtime_ns: int | None = None
+    """When the data was last changed where it comes from, unix nanoseconds."""
 
     async def run(self) -> Stored:
         """When it returns, the file is stored under its key. What it raises is listed at `AsyncClient.put`."""
@@ -70,6 +72,8 @@ class Upload:
         }
         if checksum is not None:
             closing |= {"checksum": str(checksum), "checksumverify": 1}
+        if self.mtime_ns is not None:
+            closing["mtime_ns"] = self.mtime_ns
         await self._close(fid, closing)
         return Stored(fid, length, checksum)
 

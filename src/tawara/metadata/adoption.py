@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tawara.metadata import catalogue, migrations, queues, runs
 from tawara.metadata.contract import Transaction
-from tawara.metadata.findings import ADOPTED, ORPHANED, PREFIX, WIDENED, Findings, count, examine, widened
+from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, Findings, count, examine, orphaned, widened
 from tawara.model.errors import ConfigurationError, InUse
 
 # --- moving in --------------------------------------------------------------------------------------------------------
@@ -41,7 +41,8 @@ async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
         await runs.set_all(tx, {ADOPTED: now})
     done = await migrations.migrate(tx, to=migrations.STEPS[-1].to)
     if found.orphans:
-        done.append(await _run(tx, f"DELETE FROM tawara_file WHERE {ORPHANED}"))
+        for table in ("tawara_mtime", "tawara_file"):
+            done.append(await _run(tx, f"DELETE FROM {table} WHERE {orphaned(table)}"))
     if widen and made_by_mogilefs and found.widening:
         columns = await catalogue.columns(tx)
         # Remembered first: where DDL commits by itself, what is widened is never forgotten.

@@ -95,6 +95,12 @@ async def find_fid(tx: Transaction, fid: int) -> StoredFile | None:
     return _gather(rows)[0] if rows else None
 
 
+async def source_time(tx: Transaction, fid: int) -> int | None:
+    """When what was stored as `fid` was last changed where it came from, in nanoseconds; None if nobody said."""
+    row = await tx.row("SELECT mtime_ns FROM tawara_mtime WHERE fid = ?", fid)
+    return row[0] if row else None
+
+
 async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
     """Those of the files with these fids that there are."""
     if not fids:
@@ -232,15 +238,16 @@ async def close_upload(
     content_type: str | None = None,
     replicate: bool = True,
     expected_fid: int | None = None,
+    mtime_ns: int | None = None,
 ) -> int | None:
     """Give `key` the content `fid`, which lies whole and fsynced on `devids`; the fid that it replaced, if any.
 
     The replaced fid is queued for deletion; `fid` for replication, unless the caller has seen its policy satisfied.
     Raises NoTempFile when the upload is not open (any more), FidExists when `fid` is stored already, PreconditionFailed
-    when `key` does not name `expected_fid` (0: names something).
+    when `key` does not name `expected_fid` (0: names something). `mtime_ns`: see `source_time`.
     """
     closing = uploads.Closing(
-        fid, dmid, key, classid, length, devids, now, checksum, content_type, replicate, expected_fid
+        fid, dmid, key, classid, length, devids, now, checksum, content_type, replicate, expected_fid, mtime_ns
     )
     (answer,) = await uploads.close_many(tx, [closing])
     if isinstance(answer, TawaraError):

@@ -20,8 +20,6 @@ ADOPTED = "tawara_adopted"
 
 WIDENED = "tawara_widened"
 """The setting that has the types of columns before they were widened: `table.column` -> type, as JSON."""
-ORPHANED = "NOT EXISTS (SELECT 1 FROM file WHERE file.fid = tawara_file.fid)"
-"""Of a row of tawara_file: no key names the fid. Ours go with the bytes; mogilefsd does not know of them."""
 
 _NEEDED = {
     *("domain", "class", "file", "tempfile", "file_on", "host", "device", "server_settings", "fsck_log", "checksum"),
@@ -129,9 +127,14 @@ async def examine(tx: Transaction) -> Findings:
         widening=widening,
         widened=widened(settings),
         media_types=await count(tx, "tawara_file", "content_type IS NOT NULL") if "tawara_file" in tables else 0,
-        orphans=await count(tx, "tawara_file", ORPHANED) if "tawara_file" in tables else 0,
+        orphans=await count(tx, "tawara_file", orphaned("tawara_file")) if "tawara_file" in tables else 0,
         copies=await count(tx, "tawara_copy") if "tawara_copy" in tables else 0,
     )
+
+
+def orphaned(table: str) -> str:
+    """Of a row of one of our tables: no key names its fid. Ours go with the bytes; mogilefsd knows nothing of them."""
+    return f"NOT EXISTS (SELECT 1 FROM file WHERE file.fid = {table}.fid)"
 
 
 def widened(settings: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from tawara.metadata import catalogue
 from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
-OWN_VERSION = "5"
+OWN_VERSION = "6"
 """schema.TAWARA_SCHEMA, for those who do without the DDL."""
 _FOUNDING = "tawara_founding"
 """A setting that exists while the tables are being made, where that takes more than one transaction."""

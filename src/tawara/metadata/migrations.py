@@ -83,6 +83,12 @@ STEPS = (
         _makes(*_NAMES),
         _drops(*_NAMES),
     ),
+    Step(
+        6,
+        "adds the table tawara_mtime, by which `tawara put` knows a file that it has stored already",
+        _makes("tawara_mtime"),
+        _drops("tawara_mtime"),
+    ),
 )
 
 

@@ -118,7 +118,7 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
             return False
     if await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry) == 0:
         return False
-    for table in ("checksum", "tawara_file", "tempfile", "file_to_replicate"):
+    for table in ("checksum", "tawara_file", "tawara_mtime", "tempfile", "file_to_replicate"):
         await tx.run(f"DELETE FROM {table} WHERE fid = ?", claim.fid)
     return True
 

@@ -27,7 +27,7 @@ from sqlalchemy.types import TypeEngine
 
 MOGILEFS_SCHEMA = 17
 """What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
-TAWARA_SCHEMA = 5
+TAWARA_SCHEMA = 6
 """The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
 
 _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
@@ -202,6 +202,12 @@ Table(  # what MogileFS never kept of a fid
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
     Column("stored_at", _NUMBER, nullable=False),
     Column("content_type", String(255)),
+)
+Table(  # when what was stored as fid was last changed where it came from, as the client said: nanoseconds
+    "tawara_mtime",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("mtime_ns", _NUMBER, nullable=False),
 )
 Table(  # copies under way: bytes of fid may lie on devid without a row in file_on
     "tawara_copy",

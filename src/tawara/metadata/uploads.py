@@ -49,6 +49,7 @@ class Closing:
     content_type: str | None = None
     replicate: bool = True
     expected_fid: int | None = None
+    mtime_ns: int | None = None
 
 
 _COLUMNS = "createtime, dmid, dkey, classid, devids"
@@ -216,6 +217,8 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
         "INSERT INTO tawara_file (fid, stored_at, content_type) VALUES (?, ?, ?)",
         [(each.fid, each.now, each.content_type) for each in closings],
     )
+    if times := [(each.fid, each.mtime_ns) for each in closings if each.mtime_ns is not None]:
+        await tx.run_many("INSERT INTO tawara_mtime (fid, mtime_ns) VALUES (?, ?)", times)
     copies = [(each.fid, devid) for each in closings for devid in each.devids]
     await tx.run_many(dialect.insert_or_ignore("file_on", ("fid", "devid")), copies)
     await notes.of_places(tx, copies)

@@ -99,6 +99,8 @@ async def file_info(tracker: Tracker, call: Call) -> Args:
         reply["checksum"] = str(stored.checksum) if stored.checksum else "MISSING"
     if call.flag("times") and stored.stored_at is not None:  # ours; who does not ask sees MogileFS's reply
         reply["stored_at"] = stored.stored_at
+        if (mtime_ns := await tracker.metadata.read(files.source_time, stored.fid)) is not None:
+            reply["mtime_ns"] = mtime_ns
     if call.flag("devices"):
         reply["devids"] = ",".join(map(str, sorted(stored.devids)))
     return reply

@@ -139,6 +139,14 @@ def _checksum(call: Call) -> Checksum | None:
     return checksum
 
 
+def _mtime(call: Call) -> int | None:
+    """When the client's file was last changed, in nanoseconds; ours. Raises BadParams."""
+    mtime_ns = call.number("mtime_ns")
+    if mtime_ns is not None and not -LARGEST <= mtime_ns <= LARGEST:
+        raise errors.BadParams("mtime_ns is out of range")
+    return mtime_ns
+
+
 async def _discard(tracker: Tracker, upload: Upload) -> None:
     await tracker.metadata.write(files.discard_upload, upload.fid, now=await tracker.now())
     tracker.bells.delete.ring()
@@ -199,6 +207,7 @@ async def _name(
         "devids": (devid,),
         "now": await tracker.now(),
         "checksum": checksum if checksum is not None and checksum.hashtype is wanted else None,
+        "mtime_ns": _mtime(call),
     }
     if failed := upload.devids[: upload.devids.index(devid)]:
         return await tracker.metadata.write(files.close_upload_with_strays, upload.fid, strays=failed, **closing)

@@ -96,8 +96,8 @@ def test_what_cannot_be_stored(found: list[Found], target: str, text: str) -> No
         uploads(found, target, single=len(found) == 1)
 
 
-def _info(*, stored_at: int | None = 100, checksum: Checksum | None = None) -> FileInfo:
-    return FileInfo("d", "k", 1, 5, "default", 1, checksum, (), stored_at)
+def _info(*, stored_at: int | None = 100, checksum: Checksum | None = None, mtime_ns: int | None = None) -> FileInfo:
+    return FileInfo("d", "k", 1, 5, "default", 1, checksum, (), stored_at, mtime_ns)
 
 
 MD5 = Checksum(HashType.MD5, b"x" * 16)
@@ -105,28 +105,33 @@ OTHER = Checksum(HashType.MD5, b"y" * 16)
 
 
 @pytest.mark.parametrize(
-    ("size", "mtime_ns", "info", "digest", "equal"),
+    ("size", "mtime_ns", "info", "by_checksum", "equal"),
     [
-        (5, 99 * 10**9, _info(), None, True),
-        (5, 100 * 10**9, _info(), None, True),
-        (5, 100 * 10**9 + 1, _info(), None, False),
-        (4, 99 * 10**9, _info(), None, False),
-        (5, 99 * 10**9, _info(stored_at=None), None, False),
-        (5, 10**12, _info(checksum=MD5), MD5, True),
-        (5, 1, _info(checksum=MD5), OTHER, False),
-        (5, 1, _info(), MD5, False),
+        (5, 7, _info(mtime_ns=7), False, True),
+        (5, 8, _info(mtime_ns=7), False, False),
+        (5, 6, _info(mtime_ns=7), False, False),
+        (4, 7, _info(mtime_ns=7), False, False),
+        (5, 100 * 10**9, _info(), False, True),
+        (5, 99 * 10**9, _info(), False, False),
+        (5, 7, _info(stored_at=None), False, False),
+        (5, 7, _info(mtime_ns=7), True, False),
+        (5, 7, _info(mtime_ns=7, checksum=MD5), True, None),
+        (5, 6, _info(mtime_ns=7, checksum=MD5), False, None),
+        (4, 7, _info(mtime_ns=7, checksum=MD5), True, False),
     ],
 )
 def test_what_need_not_be_stored_again(
-    size: int, mtime_ns: int, info: FileInfo, digest: Checksum | None, equal: bool
+    size: int, mtime_ns: int, info: FileInfo, by_checksum: bool, equal: bool | None
 ) -> None:
-    """A file is skipped if size and checksum agree, or it has not changed since it was stored; never on doubt."""
-    assert is_stored(Upload("f", "k", size, mtime_ns), info, digest) is equal
+    """A file is skipped if size and time are those that were stored; else a checksum decides, if one is kept."""
+    assert is_stored(Upload("f", "k", size, mtime_ns), info, by_checksum=by_checksum) is equal
 
 
 def test_what_need_not_be_fetched_again() -> None:
-    """A fetched file has the time of its storing; another time, size or checksum means that it is fetched again."""
-    assert is_fetched(5, 100 * 10**9, _info(), None)
+    """A fetched file has the time of its storing and the fid; another one, size or checksum has it fetched again."""
+    assert is_fetched(5, 100 * 10**9 + 1000, _info(), None)
+    assert is_fetched(5, 100 * 10**9, _info(), None)  # the file system keeps whole seconds
+    assert not is_fetched(5, 100 * 10**9 + 2000, _info(), None)  # what another fid of the same second had
     assert not is_fetched(5, 101 * 10**9, _info(), None)
     assert not is_fetched(4, 100 * 10**9, _info(), None)
     assert not is_fetched(5, 100 * 10**9, _info(stored_at=None), None)
