@@ -10,7 +10,7 @@ from tawara.metadata.missed import Blame, Note
 from tawara.metadata.queues import LEASE
 from tawara.model.cluster import DeviceState
 from tawara.model.explanation import Failure
-from tawara.model.files import Announcement
+from tawara.model.files import Announcement, Errand
 from tawara.model.limits import END_OF_TIME
 from tawara.workers.hasten import _hasten
 from tests.contract.test_queues import Opener, store
@@ -157,7 +157,11 @@ async def test_hastening_what_failed(metadata: Metadata) -> None:
     await metadata.write(queues.enqueue_replication, 3, nexttry=9000)
     deletions = await metadata.write(queues.claim_deletions, limit=2, now=10)
     await metadata.write(queues.postpone_deletion, deletions[0], nexttry=9000, failcount=1)
-    assert await metadata.write(queues.hasten_all, now=20) == 2
+    await metadata.write(queues.enqueue_errands, Errand.SCRUB, [(1, None, ""), (2, None, "")], now=10)
+    check, _ = await metadata.write(queues.claim_errands, Errand.SCRUB, limit=2, now=10)
+    await metadata.write(queues.postpone_errand, check, nexttry=9000, failcount=20)
+    assert await metadata.write(queues.hasten_all, now=20, failures=4) == 3
+    assert [each.fid for each in await metadata.write(queues.claim_errands, Errand.SCRUB, limit=9, now=20)] == [1]
     assert [each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)] == [failed.fid]
     assert [each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=20)] == [deletions[0].fid]
 

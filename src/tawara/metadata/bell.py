@@ -39,3 +39,8 @@ class Bells:
         self.rebalance = Bell()
         self.scrub = Bell()
         self.drain = Bell()
+
+    @property
+    def of_queues(self) -> tuple[Bell, ...]:
+        """All of them: one for each kind of work that is queued by fid."""
+        return self.replicate, self.delete, self.fsck, self.rebalance, self.scrub, self.drain

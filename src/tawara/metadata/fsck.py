@@ -6,12 +6,13 @@ one transaction; times are unix seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tawara.metadata import cluster, files, notes, queues, replicas, runs
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.dialect import marks
+from tawara.metadata.missed import Blame
 from tawara.metadata.runs import number
 from tawara.model.explanation import Failure
 from tawara.model.files import Errand, Queued, StoredFile
@@ -176,7 +177,7 @@ async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verd
         await queues.ensure_replication(tx, file.fid, now=now)
     await log(tx, file.fid, verdict.events, now=now, table=_LOGS[claim.errand])
     if verdict.again:
-        await put_off(tx, claim, now=now)
+        await put_off(tx, claim, now=now, silent=verdict.silent)
     else:
         await queues.finish_errands(tx, [claim])
     return True
@@ -198,11 +199,19 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> boo
     return True
 
 
-async def put_off(tx: Transaction, claim: Queued, *, now: int) -> None:
-    """Look at the file again after a pause that grows."""
+async def put_off(tx: Transaction, claim: Queued, *, now: int, silent: Collection[int] = ()) -> None:
+    """Look at the file again after a pause that grows, or when the devices that are `silent` answer."""
     pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
-    failure = Failure(now, "a device does not answer, or the file's copies change all the time")
-    await queues.postpone_errand(tx, claim, nexttry=now + pause, failcount=claim.failcount + 1, failure=failure)
+    names = ", ".join(f"dev{devid}" for devid in sorted(silent))
+    failure = Failure(now, f"no answer from {names}" if names else "the file's copies change all the time")
+    await queues.postpone_errand(
+        tx,
+        claim,
+        nexttry=now + pause,
+        failcount=claim.failcount + 1,
+        failure=failure,
+        blame=Blame(doubted=frozenset(silent)),
+    )
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

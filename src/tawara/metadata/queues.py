@@ -124,16 +124,17 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
 
 
 async def hasten_all(tx: Transaction, *, now: int, failures: int = FAILCOUNT) -> int:
-    """Make due what was put off because it failed, in both queues, but for what waits for a person; how many.
+    """Make due what was put off because it failed, in all queues, but for what waits for a person; how many.
 
-    What has failed more often than `failures` stays put off.
+    A replication or deletion that has failed more often than `failures` stays put off; a check is only a look.
     """
     alone = "(SELECT COUNT(*) FROM file_on o WHERE o.fid = file_to_replicate.fid) <= 1"  # see urgency
     hastened = 0
     for table, due in (("file_to_replicate", f"CASE WHEN {alone} THEN 0 ELSE ? END"), ("file_to_delete2", "?")):
         put_off = "nexttry > ? AND nexttry < ? AND failcount > 0 AND failcount <= ?"
         hastened += await tx.run(f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME, failures)
-    return hastened
+    errands = "UPDATE file_to_queue SET nexttry = ? WHERE nexttry > ? AND nexttry < ? AND failcount > 0"
+    return hastened + await tx.run(errands, now, now, END_OF_TIME)
 
 
 async def hasten_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
@@ -232,9 +233,15 @@ async def finish_errands(tx: Transaction, claims: Sequence[Queued]) -> None:
 
 
 async def postpone_errand(
-    tx: Transaction, claim: Queued, *, nexttry: int, failcount: int, failure: Failure | None = None
+    tx: Transaction,
+    claim: Queued,
+    *,
+    nexttry: int,
+    failcount: int,
+    failure: Failure | None = None,
+    blame: Blame = NOBODY,
 ) -> None:
-    """Do the errand again at `nexttry`; `failure` says why, if it has failed."""
+    """Do the errand again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
     postponed = await tx.run(
         "UPDATE file_to_queue SET nexttry = ?, failcount = ? WHERE fid = ? AND type = ? AND nexttry = ?",
         nexttry,
@@ -246,6 +253,7 @@ async def postpone_errand(
     if postponed and failure:
         work = Work.CHECK if claim.errand in (Errand.CHECK, Errand.SCRUB) else Work.MOVE
         await traces.note_failure(tx, claim.fid, work, failure)
+        await missed.note(tx, blame, now=failure.at)
 
 
 async def withdraw_errands(tx: Transaction, errand: Errand, *, now: int) -> list[tuple[int, int]]:

@@ -169,8 +169,13 @@ class Verdict:
     checksum: Checksum | None = None
     """To be stored."""
     replicate: bool = False
-    again: bool = False
-    """A device did not answer: the file has to be looked at once more."""
+    silent: frozenset[int] = frozenset()
+    """Devices that should answer and did not: the file has to be looked at again when they do."""
+
+    @property
+    def again(self) -> bool:
+        """Whether the file has to be looked at once more."""
+        return bool(self.silent)
 
     @property
     def recount(self) -> bool:
@@ -228,7 +233,7 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
     by_worth = _sort(case.replicas, file.checksum or checksum)
     good = by_worth.good | ({found.devid} if found else set())
     if not good and by_worth.unknown:
-        return Verdict(again=any(each.seen is Seen.SILENT for each in case.replicas))
+        return Verdict(silent=_silent(case))
     if not good and not searched:
         return Search()
     drop = by_worth.absent | by_worth.worthless | by_worth.lost | (by_worth.rotten if good else set())
@@ -255,8 +260,12 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
         add=frozenset(add),
         checksum=checksum,
         replicate=replicate,
-        again=any(each.seen is Seen.SILENT for each in case.replicas),
+        silent=_silent(case),
     )
+
+
+def _silent(case: Case) -> frozenset[int]:
+    return frozenset(each.devid for each in case.replicas if each.seen is Seen.SILENT)
 
 
 def _about(code: Code, devids: Iterable[int]) -> list[Event]:

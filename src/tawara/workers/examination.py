@@ -81,8 +81,9 @@ class Examination:
         for _ in range(LOOKS):
             verdict = await self._verdict(file, rules, measured or {})
             measured = None
-            if verdict is None:
-                break
+            if verdict is None:  # its class is not known, or its policy not understood
+                await self._view.refresh()
+                continue
             if verdict.again:
                 log.debug("a device does not answer; the file is looked at again later", fid=file.fid)
             if await self._metadata.write(

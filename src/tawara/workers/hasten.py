@@ -16,6 +16,7 @@ from tawara.metadata.clock import FRESH, MOST_APART, steady
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.missed import FEW, SETTLED, Blame, Note
 from tawara.metadata.view import ClusterView
+from tawara.model.cluster import Cluster
 from tawara.model.limits import FAILCOUNT
 from tawara.workers.runner import LEASE, Unclaimed
 
@@ -57,7 +58,7 @@ class Hasten(Unclaimed):
         lost = [each for each in notes if cluster.is_lost(each.devid)]
         if lost:
             await self._metadata.write(missed.forget, lost)
-        well = [each for each in notes if cluster.is_writeable(each.devid) and not now - SETTLED < each.at <= now]
+        well = [each for each in notes if _is_well(cluster, each) and not now - SETTLED < each.at <= now]
         return [well] if well else []
 
     async def _mind_the_clock(self) -> None:
@@ -89,12 +90,17 @@ class Hasten(Unclaimed):
         return None
 
     def _ring(self) -> None:
-        self._bells.replicate.ring()
-        self._bells.delete.ring()
+        for bell in self._bells.of_queues:
+            bell.ring()
 
     async def next_due(self) -> float | None:
         """See Worker."""
         return self._metadata.clock.guess() + PERIOD
+
+
+def _is_well(cluster: Cluster, note: Note) -> bool:
+    """Whether a device can be used again; to be read from may be all that one is for that did not answer."""
+    return cluster.is_writeable(note.devid) or (not note.seen and cluster.should_read_from(note.devid))
 
 
 async def _hasten(tx: Transaction, well: Sequence[Note], *, now: int) -> int | None:

@@ -14,6 +14,7 @@ import structlog
 from tawara.client.nodes import NodeClient
 from tawara.metadata import files, queues
 from tawara.metadata.contract import Metadata
+from tawara.metadata.missed import NOBODY, Blame
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import ClassNotFound, InvalidReplpolicy
@@ -78,12 +79,12 @@ class Moves:
                 return await self._leave(held, job, source)
             if not isinstance(answer, Copy) or not answer.ideal:
                 if job.failed or job.in_the_way:
-                    return await self._fail(held, "no target took the copy")
+                    return await self._fail(held, "no target took the copy", job)
                 log.info("not moved, the file would be worse off", fid=job.file.fid, device=source)
                 await self._finish(held)
                 return None
             if not self._copier.has_source(job):
-                return await self._fail(held, "no replica can be read now")
+                return await self._fail(held, "no replica can be read now", job)
             await self._copier.copy_to(job, answer.ideal[0])
             if job.nameless:
                 await self._finish(held)
@@ -107,9 +108,9 @@ class Moves:
         proven = await self._copier.proven(job, job.on - {source})
         rest = Situation.of(cluster, proven, job.storage_class.mindevcount, size=job.file.length)
         if not rest.on or not is_content(job.policy, rest, self._rng):
-            return await self._fail(held, "the other replicas are not all there")
+            return await self._fail(held, "the other replicas are not all there", job)
         if not cluster.can_delete_from(source) or not await self._copier.retire(job, source, finishes=held):
-            return await self._fail(held, "the source cannot be deleted from, or the replicas have changed")
+            return await self._fail(held, "the source cannot be deleted from, or the replicas have changed", job)
         return None
 
     # --- writing down -------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ class Moves:
     async def _finish(self, held: Held) -> None:
         await self._metadata.write(queues.finish_errands, [held.claim])
 
-    async def _fail(self, held: Held, reason: str) -> float | None:
+    async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float | None:
         failures = held.claim.failcount + 1
         if failures >= TRIES:
             log.warning("not moved", fid=held.claim.fid, device=held.claim.devid, reason=reason)
@@ -126,8 +127,9 @@ class Moves:
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures - 1, self._rng)
         failure = Failure(now, reason)
+        blame = Blame(self._view.current.unusable(), frozenset(job.doubted)) if job else NOBODY
         await self._metadata.write(
-            queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures, failure=failure
+            queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures, failure=failure, blame=blame
         )
         return nexttry
 
