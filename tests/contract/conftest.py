@@ -10,11 +10,14 @@ import pytest
 
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
+from tawara.metadata.server import Pace
 from tests.contract.empty_database import empty_database
 from tests.contract.mogilefs_database import FURNITURE, LATIN1_OPTION
 from tests.contract.servers import Server, running_servers
 from tests.mogilefsd import databases
 
+PACE = Pace(unreachable=3.0)
+"""The machine may be busy."""
 ENGINES = ("sqlite", "postgresql", "mysql")
 
 
@@ -79,7 +82,7 @@ async def opener(url: str) -> AsyncIterator[Callable[[], Awaitable[Metadata]]]:
     opened: list[Metadata] = []
 
     async def another() -> Metadata:
-        opened.append(await open_metadata(url))
+        opened.append(await open_metadata(url, pace=PACE))
         return opened[-1]
 
     yield another

@@ -204,6 +204,12 @@ class PostgresServer:
         self._postgres = _program("postgres", programs)
         self._psql = _program("psql", programs)
         self._process = _Process("postgres", "postgres", place, listen.within if listen else ())
+        self._found()
+        self.start()
+
+    def _found(self) -> None:
+        """Make its directory of data."""
+        programs = "usr/lib/postgresql/*/bin"
         password = self._process.directory / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -214,10 +220,9 @@ class PostgresServer:
             ]
         )
         password.unlink()
-        if listen:
+        if self._listen:
             with (self._process.data / "pg_hba.conf").open("a") as rules:
-                rules.write(f"host all tawara {listen.peers} scram-sha-256\n")
-        self.start()
+                rules.write(f"host all,replication tawara {self._listen.peers} scram-sha-256\n")
 
     def start(self) -> None:
         """See Server."""
@@ -294,6 +299,28 @@ class PostgresServer:
         """See Server."""
         self._process.end(signal.SIGQUIT)
         self._process.remove()
+
+
+class PostgresStandby(PostgresServer):
+    """A hot standby of another PostgreSQL that listens on a network."""
+
+    def __init__(self, primary: PostgresServer, listen: Listen) -> None:
+        """Copy the primary and follow it."""
+        self._primary = primary
+        super().__init__(listen=listen)
+
+    def _found(self) -> None:
+        program = _program("pg_basebackup", "usr/lib/postgresql/*/bin")
+        source = f"{self._primary.url('postgres')}?application_name=standby"
+        command = [program, "-d", source, "-D", str(self._process.data), "-R", "-c", "fast"]
+        self._process.once(command, {"PGPASSWORD": PASSWORD})
+        # With the password, which -R does not write when it came by the environment.
+        with (self._process.data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{source}&password={PASSWORD}'\n")
+
+    def promote(self) -> None:
+        """Make it the primary; returns when it takes writes."""
+        self._ask("SELECT pg_promote()")
 
 
 class _MysqlServer(ABC):

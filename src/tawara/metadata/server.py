@@ -56,7 +56,7 @@ class Pace:
     """Seconds within which every question is answered, if only with Db."""
     connect: float = 5.0
     """Seconds that making a connection may take."""
-    unreachable: float = 0.5
+    unreachable: float = 1.0
     """Seconds that a question waits for a new attempt to connect, while the last one has failed."""
     tries: int = 12
     """Most times that a question is asked that met a deadlock or a broken unique key."""
