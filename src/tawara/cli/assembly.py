@@ -25,6 +25,7 @@ from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks, open_locks
 from tawara.metadata.open import open_metadata
+from tawara.metadata.server import Pace
 from tawara.metadata.view import ClusterView
 from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
@@ -181,6 +182,7 @@ async def _start_what_knows_names(
         lambda: open_metadata(
             database_url(configuration, store.directory),
             password_file=store.directory / password_file if password_file else None,
+            pace=Pace(readers=configuration.store.read_connections, writers=configuration.store.write_connections),
         )
     )
     stack.push_async_callback(metadata.close)

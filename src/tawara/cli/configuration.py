@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tawara.metadata.server import Pace
 from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
@@ -39,6 +40,12 @@ class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     password_file: Annotated[
         str, Doc(description='File with the password of the database; "" for none, or TAWARA_DB_PASSWORD.')
     ] = ""
+    read_connections: Annotated[
+        Positive, Doc(description="Most connections of a process to a database server for look-ups.")
+    ] = Pace().readers
+    write_connections: Annotated[
+        Positive, Doc(description="Most for changes. If the server allows fewer in all, a process makes do with them.")
+    ] = Pace().writers
     beside_mogilefsd: Annotated[
         str, Doc(description='Host names, with commas, where mogilefsd runs on this database, too; "" for none.')
     ] = ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from tawara.metadata.server import Lost
+from tawara.metadata.pool import LimitMet, Lost
 from tawara.model.errors import ConfigurationError
 
 C = TypeVar("C")
@@ -72,17 +72,22 @@ class Servers(Generic[C]):
         return sorted(self._hosts, key=lambda host: self._rests_until.get(host, 0.0) > now)  # stable
 
     async def connect(self) -> C:
-        """A connection. Raises Lost when no server can be used, and what else `connect` raises."""
+        """A connection. Raises Lost when no server can be used, LimitMet when one could but has no connection left,
+        and what else `connect` raises."""
         failures: list[str] = []
+        limit_met = False
         for host in self._in_order():
             try:
                 async with asyncio.timeout(self._seconds):
                     connection = await self._connect(host)
             except (Lost, TimeoutError) as error:
-                self._rests_until[host] = asyncio.get_running_loop().time() + REST
+                if isinstance(error, LimitMet):
+                    limit_met = True
+                else:
+                    self._rests_until[host] = asyncio.get_running_loop().time() + REST
                 reason = str(error) or "no answer in time"
                 failures.append(f"{host}: {reason}" if str(host) else reason)
             else:
                 self._rests_until.pop(host, None)
                 return connection
-        raise Lost("; ".join(failures))
+        raise (LimitMet if limit_met else Lost)("; ".join(failures))

@@ -19,17 +19,12 @@ from asyncmy import errors as my
 
 from tawara.metadata.contract import Dialect, Row
 from tawara.metadata.dialect import StandardDialect, marks
-from tawara.metadata.server import Again, Collision, Lost
-from tawara.model.errors import Db, Dup, FidsExhausted, InvalidKey
+from tawara.metadata.error_codes import Remedy, of_mysql
+from tawara.metadata.server import Collision, outcome
+from tawara.model.errors import Dup, InvalidKey
 
 STATEMENTS = 256
 """Most statements that a connection keeps prepared."""
-_LOST = {1040, 1047, 1053, 1077, 1080, 1152, 1159, 1161, 1203, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 3169}
-_READ_ONLY = {1290, 1792, 1836}
-"""The server has become a replica, or is one: another connection is made, to the primary."""
-_AGAIN = {1020, 1205, 1213, 1614}
-_BAD_VALUE = {1267, 1366, 1406, 3854, 3988, 1300}
-_NO_NUMBER_LEFT = {167, 1467}
 
 
 class MysqlDialect(StandardDialect):
@@ -118,18 +113,17 @@ def _key_places(sql: str) -> tuple[int, ...]:
 
 def translate(error: Exception) -> Exception:
     """A driver's exception as one of ours."""
+    return outcome(remedy_of(error), str(error.args[-1] if error.args else error))
+
+
+def remedy_of(error: Exception) -> Remedy:
+    """What follows from an exception of the driver or of the system."""
+    if isinstance(error, OSError):
+        return Remedy.RECONNECT
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
-    if number == 1062:
-        return Collision()
-    if number in _AGAIN:
-        return Again()
-    if number in _NO_NUMBER_LEFT:
-        return FidsExhausted()
-    if number in _BAD_VALUE:
-        return InvalidKey("This database, made by MogileFS, cannot keep such a key")
-    if number in _LOST | _READ_ONLY or isinstance(error, (my.InterfaceError, OSError)):
-        return Lost(str(error.args[-1] if error.args else error))
-    return Db(f"Database error: {error}")
+    if number is not None and (remedy := of_mysql(number)) is not Remedy.CALLER:
+        return remedy
+    return Remedy.RECONNECT if isinstance(error, my.InterfaceError) else Remedy.CALLER
 
 
 class MysqlLink:

@@ -25,9 +25,10 @@ from asyncpg import exceptions as pg
 from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
+from tawara.metadata.error_codes import Remedy, of_sqlstate
 from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
-from tawara.metadata.server import Again, Collision, Lost, Pace, ServerMetadata
-from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup, FidsExhausted, InvalidKey
+from tawara.metadata.server import Lost, Pace, ServerMetadata, outcome
+from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Dup
 
 OLDEST = 13
 _FOUNDING_LOCK = 0x7461776172610001
@@ -97,39 +98,24 @@ def numbered(sql: str) -> str:
     return "".join(pieces)
 
 
-_LOST = (
-    pg.PostgresConnectionError,
-    pg.InterfaceError,
-    pg.InternalClientError,
-    pg.AdminShutdownError,
-    pg.CrashShutdownError,
-    pg.CannotConnectNowError,
-    pg.TooManyConnectionsError,
-    pg.IdleInTransactionSessionTimeoutError,
-    pg.OutdatedSchemaCacheError,
-    pg.InvalidCachedStatementError,
-    pg.ReadOnlySQLTransactionError,  # it has become a standby: another connection is made, to the primary
-    OSError,
-)
 _FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, pg.InternalClientError, OSError)
-_AGAIN = (pg.SerializationError, pg.DeadlockDetectedError, pg.LockNotAvailableError)
-_BAD_KEY = (pg.CharacterNotInRepertoireError, pg.UntranslatableCharacterError, pg.StringDataRightTruncationError)
+_STALE = (pg.OutdatedSchemaCacheError, pg.InvalidCachedStatementError)
+"""The driver's memory of the schema is out of date; a new connection has none."""
+
+
+def remedy_of(error: Exception) -> Remedy:
+    """What follows from an exception of the driver or of the system."""
+    if isinstance(error, _STALE):
+        return Remedy.RECONNECT
+    if isinstance(error, asyncpg.PostgresError):
+        return of_sqlstate(error.sqlstate or "")
+    # DataError (a value of the wrong type) is an InterfaceError as well, but no fault of the connection.
+    return Remedy.CALLER if isinstance(error, pg.DataError) else Remedy.RECONNECT
 
 
 def _translate(error: Exception) -> Exception:
     """A driver's exception as one of ours."""
-    if isinstance(error, pg.UniqueViolationError):
-        return Collision()
-    if isinstance(error, _AGAIN):
-        return Again()
-    if isinstance(error, pg.SequenceGeneratorLimitExceededError):
-        return FidsExhausted()
-    if isinstance(error, _BAD_KEY):
-        return InvalidKey("This database, made by MogileFS, cannot keep such a key")
-    # DataError (a value of the wrong type) is an InterfaceError as well, but no fault of the connection.
-    if isinstance(error, _LOST) and not isinstance(error, pg.DataError):
-        return Lost(str(error))
-    return Db(f"Database error: {error}")
+    return outcome(remedy_of(error), str(error))
 
 
 class PostgresLink:
@@ -250,9 +236,10 @@ async def _connect(parts: SplitResult, password: str | None, pace: Pace, dialect
     except (pg.ClientConfigurationError, ValueError) as error:
         raise ConfigurationError(f"The database URL makes no sense: {error}") from error
     except (*_FOREIGN, TimeoutError) as error:
-        if isinstance(error, ssl.SSLError) or not isinstance(error, _LOST):
+        remedy = remedy_of(error)
+        if isinstance(error, ssl.SSLError) or remedy is Remedy.CALLER:
             raise ConfigurationError(f"PostgreSQL does not let us in: {error}") from error
-        raise Lost(str(error) or "no answer in time") from error
+        raise outcome(remedy, str(error) or "no answer in time") from error
     return PostgresLink(connection, dialect)
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
+from tawara.metadata.pool import LimitMet
+
 
 class Closable(Protocol):
     """A connection, as far as this module uses it."""
@@ -38,6 +40,8 @@ class Reachability(Generic[C]):
         """A new connection. Raises what `connect` raises."""
         try:
             return await self._connect()
+        except LimitMet:
+            raise  # it is reached
         except Exception as error:
             self._failed(error)
             raise
@@ -63,6 +67,8 @@ class Reachability(Generic[C]):
     async def _try(self) -> None:
         try:
             connection = await self._connect()
+        except LimitMet:
+            self.is_down = False
         except Exception as error:
             self._failed(error)
         else:

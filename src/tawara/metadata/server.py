@@ -17,8 +17,11 @@ from typing import Any, Protocol, TypeAlias
 from tawara.metadata.batching import Lane
 from tawara.metadata.clock import Clock
 from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together, Transaction
+from tawara.metadata.error_codes import Remedy
+from tawara.metadata.pool import Budget, LimitMet, Pool
+from tawara.metadata.pool import Lost as Lost
 from tawara.metadata.reachability import Reachability
-from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup
+from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup, FidsExhausted, InvalidKey
 
 _SLACK = 0.25
 """Seconds that a question has on top of the time limit for its transaction, so that this one tells what happened."""
@@ -26,10 +29,6 @@ _SLACK = 0.25
 
 class Again(Exception):
     """A deadlock, or a serialisation failure: the same may succeed at another time."""
-
-
-class Lost(Exception):
-    """The connection is gone, or could not be made."""
 
 
 class Collision(Dup):
@@ -64,6 +63,25 @@ class Pace:
     """Most calls in one journey."""
 
 
+def outcome(remedy: Remedy, message: str) -> Exception:
+    """The exception that stands for what a database server has answered."""
+    match remedy:
+        case Remedy.RETRY:
+            return Again()
+        case Remedy.RECONNECT:
+            return Lost(message)
+        case Remedy.LIMIT:
+            return LimitMet(message)
+        case Remedy.COLLISION:
+            return Collision()
+        case Remedy.EXHAUSTED:
+            return FidsExhausted()
+        case Remedy.BAD_VALUE:
+            return InvalidKey("This database, made by MogileFS, cannot keep such a key")
+        case Remedy.CALLER:
+            return Db(f"Database error: {message}")
+
+
 class Link(Transaction, Protocol):
     """One connection. Raises Again, Lost, Collision, and Db for what the database refuses."""
 
@@ -89,40 +107,6 @@ class Link(Transaction, Protocol):
 
 
 Connect: TypeAlias = Callable[[], Awaitable[Link]]
-
-
-class _Links:
-    """At most `size` connections, made when needed; the one that was used last is used next."""
-
-    def __init__(self, connect: Connect, size: int) -> None:
-        """`connect` raises Lost and DatabaseUnavailable."""
-        self._connect = connect
-        self._free = asyncio.Semaphore(size)
-        self._idle: list[Link] = []
-
-    async def use(self, work: Callable[[Link], Awaitable[T]]) -> T:
-        """Do `work` with a connection of its own. One that is Lost or left in the middle is not used again."""
-        async with self._free:
-            link = self._idle.pop() if self._idle else await self._connect()
-            try:
-                result = await work(link)
-            except (Lost, Unanswered, asyncio.CancelledError):
-                link.terminate()
-                raise
-            except BaseException:
-                self._idle.append(link)
-                raise
-            self._idle.append(link)
-            return result
-
-    def forget(self) -> None:
-        """Drop the idle connections, which are likely lost as well."""
-        while self._idle:
-            self._idle.pop().terminate()
-
-    async def close(self) -> None:
-        while self._idle:
-            await self._idle.pop().close()
 
 
 class _SeveralStatements(Exception):
@@ -193,8 +177,9 @@ class ServerMetadata:
     def __init__(self, connect: Connect, pace: Pace) -> None:
         self._pace = pace
         self._reachability = Reachability(connect, pace.unreachable)
-        self._readers = _Links(self._pooled, pace.readers)
-        self._writers = _Links(self._pooled, pace.writers)
+        self._budget = Budget(self._pooled, pace.readers + pace.writers)
+        self._readers = Pool(self._budget, pace.readers)
+        self._writers = Pool(self._budget, pace.writers)
         self._lanes: dict[Together, Lane] = {}
         self._need_snapshot: set[object] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -219,12 +204,16 @@ class ServerMetadata:
         while self._under_way:
             await asyncio.wait(set(self._under_way))
         await self._reachability.close()
-        await self._readers.close()
-        await self._writers.close()
+        await self._budget.close()
 
     async def link(self) -> Link:
         """A connection of its own, for what lives as long as one, such as locks; to be closed by the caller."""
-        return await self._another()
+        try:
+            return await self._another()
+        except LimitMet:
+            if not await self._budget.close_idle():
+                raise
+            return await self._another()
 
     async def _pooled(self) -> Link:
         if self._reachability.is_down:
@@ -314,15 +303,17 @@ class ServerMetadata:
 
         return await self._within_time(once, self._writers, attempt)
 
-    async def _within_time(self, once: Callable[[Link], Awaitable[T]], links: _Links, attempt: _Attempt) -> T:
+    async def _within_time(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link], attempt: _Attempt) -> T:
         try:
             async with asyncio.timeout(self._pace.answer):
                 return await self._until_it_works(once, links)
         except TimeoutError:
+            if not self._budget.open and self._budget.reason:
+                raise DatabaseUnavailable(f"The database allows no connection: {self._budget.reason}") from None
             self._reachability.doubt()
             raise (Unanswered if attempt.committing else DatabaseUnavailable) from None
 
-    async def _until_it_works(self, once: Callable[[Link], Awaitable[T]], links: _Links) -> T:
+    async def _until_it_works(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link]) -> T:
         lost = 0
         for tried in range(1, self._pace.tries + 1):
             if not await self._reachability.is_reachable():

@@ -260,17 +260,32 @@ class SqliteMetadata:
             group.append(change)
         return group, False
 
-    def _make(self, group: Sequence[_Change]) -> None:
-        """Make and commit changes, all at once; or else each by itself, so that one spoils it for no other."""
+    def _make(self, group: Sequence[_Change], *, fresh: bool = False) -> None:
+        """Make and commit changes, all at once; or else each by itself, so that one spoils it for no other.
+
+        A connection that is read-only is replaced, once: it is for ever what the file system was when it was made.
+        """
         try:
             self._commit(group)
         except Exception as error:
+            if _is_read_only(error) and not fresh and self._reconnect():
+                self._make(group, fresh=True)
+                return
             if len(group) == 1 or _is_busy(error):
                 for change in group:
                     change.answer = error if isinstance(error, TawaraError) else Db(f"Database error: {error}")
                 return
             for change in group:
-                self._make([change])
+                self._make([change], fresh=fresh)
+
+    def _reconnect(self) -> bool:
+        try:
+            connection = _connect(self._path)
+        except sqlite3.Error:
+            return False
+        self._writer_connection.close()
+        self._writer_connection, self._writing = connection, SqliteTransaction(connection)
+        return True
 
     def _commit(self, group: Sequence[_Change]) -> None:
         execute = self._writer_connection.execute
@@ -327,6 +342,15 @@ class SqliteMetadata:
 def _is_busy(error: Exception) -> bool:
     """Someone who takes no turns, as mogilefsd, has kept the file locked for too long."""
     return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _is_read_only(error: Exception) -> bool:
+    """The connection cannot write. Not if that is because the file is another one than was opened."""
+    return (
+        isinstance(error, sqlite3.Error)
+        and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
+        and error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED
+    )
 
 
 def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:

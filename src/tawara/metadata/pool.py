@@ -1,0 +1,264 @@
+"""The connections of one process to its database server: pools that together shrink to what the server gives.
+
+A server may allow fewer connections than the pools would like to have (to a role, a user, or in all), and other
+processes share them. When it refuses one, the pools go on with those that are open; from time to time they try for one
+more. A pool that has none takes the place of an idle one of another pool. Processes cannot see each other: one closes
+what it does not use, and while there are too few, gives one up now and then, so that all get their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from tawara.model.errors import Db
+
+log = structlog.get_logger(__name__)
+
+ONE_MORE: Final = 30.0
+"""Seconds after which one more connection is tried than the server gave."""
+AGAIN: Final = 0.2
+"""Seconds until a connection is tried again by a process that has none."""
+IDLE: Final = 30.0
+"""Seconds after which an idle connection is closed; other processes may need it."""
+IDLE_WHILE_FEW: Final = 0.5
+"""The same after the server has refused one."""
+GIVE_EVERY: Final = 5.0
+"""Seconds after which a process that has several, and would like more, gives one up for other processes."""
+GIVEN: Final = 1.0
+"""Seconds for which it does not ask for that one again."""
+SAY_EVERY: Final = 300.0
+"""Seconds between two log lines that say the same limit was met."""
+
+T = TypeVar("T")
+
+
+class Lost(Exception):
+    """The connection is gone, cannot be used any more, or could not be made."""
+
+
+class LimitMet(Lost):
+    """The server answers, and allows no further connection; the text says which limit it is."""
+
+
+class Poolable(Protocol):
+    """A connection, as far as pools use it."""
+
+    async def close(self) -> None:
+        """End it in good order."""
+        ...
+
+    def terminate(self) -> None:
+        """Drop it as it is."""
+        ...
+
+
+L = TypeVar("L", bound=Poolable)
+
+
+class Budget(Generic[L]):
+    """How many connections all pools together may have open; whoever uses one has a slot, in the order of asking."""
+
+    def __init__(self, connect: Callable[[], Awaitable[L]], most: int, clock: Callable[[], float] = time.monotonic):
+        """`connect` raises Lost, LimitMet, and what else it likes."""
+        self._connect = connect
+        self._clock = clock
+        self._most = most
+        self._limit = most
+        self._given = most
+        """Connections that were open when the server refused one more."""
+        self._ask_again_at = 0.0
+        self._give_at = 0.0
+        self._expiring: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self.reason = ""
+        """What the server said when it refused one."""
+        self._said_at: float | None = None
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.open = 0
+        """Connections that are open, idle ones included."""
+        self.pools: list[Pool[L]] = []
+
+    async def enter(self) -> None:
+        """Take a slot, after all who wait for one already."""
+        if self.has_few:
+            self._share(self._clock())
+        if self._used < self._limit and not self._waiting:
+            self._used += 1
+            return
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
+        try:
+            await slot
+        except asyncio.CancelledError:
+            if slot.done() and not slot.cancelled():
+                self.leave()
+            raise
+
+    @property
+    def has_few(self) -> bool:
+        """Whether the server gave fewer connections than the pools would like to have."""
+        return self._limit < self._most
+
+    def _share(self, now: float) -> None:
+        if now >= self._ask_again_at:
+            self._ask_again_at, self._give_at = now + ONE_MORE, now + GIVE_EVERY
+            self._set_limit(self._limit + 1)
+        elif now >= self._give_at and self.open > 1:
+            self._give_at, self._ask_again_at = now + GIVE_EVERY, now + GIVEN
+            self._limit = self.open - 1
+
+    def leave(self) -> None:
+        """Give a slot to the next."""
+        self._used -= 1
+        self._grant()
+
+    def _set_limit(self, limit: int) -> None:
+        self._limit = limit
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._used < self._limit:
+            slot = self._waiting.popleft()
+            if not slot.done():
+                self._used += 1
+                slot.set_result(None)
+
+    async def make(self, pool: Pool[L]) -> L:
+        """A new connection for who has a slot. Raises LimitMet when it has to ask again, and what `connect` raises."""
+        if self.open >= self._limit:
+            # Fewer are in use than are open, so another pool has an idle one.
+            await self.close_idle(besides=pool)
+        self.open += 1
+        try:
+            link = await self._connect()
+        except LimitMet as error:
+            self.open -= 1
+            self._shrink(str(error))
+            raise
+        except BaseException:
+            self.open -= 1
+            raise
+        if self._limit < self._most and self.open > self._given:
+            self._given = self.open
+            self._set_limit(self._limit + 1)  # there may be still more now
+        return link
+
+    def _shrink(self, reason: str) -> None:
+        limit = max(1, self.open)
+        self.reason, self._given = reason, self.open
+        now = self._clock()
+        if self._said_at is None or now - self._said_at >= SAY_EVERY:
+            self._said_at = now
+            log.warning("database_connection_limit_met", reason=reason, wanted=self._most)
+        self._ask_again_at, self._give_at = now + ONE_MORE, now + GIVE_EVERY
+        self._set_limit(limit)
+
+    async def close_idle(self, besides: Pool[L] | None = None) -> bool:
+        """Close one idle connection of any pool but one; whether there was one."""
+        for pool in self.pools:
+            if pool is not besides and pool.idle:
+                self.open -= 1
+                await pool.idle.pop(0)[1].close()
+                return True
+        return False
+
+    def _watch_idle(self) -> None:
+        if self._expiring is None:
+            loop = asyncio.get_running_loop()
+            self._expiring = loop.call_later(IDLE_WHILE_FEW if self.has_few else IDLE, self._close_unused)
+
+    def _close_unused(self) -> None:
+        self._expiring = None
+        before = self._clock() - (IDLE_WHILE_FEW if self.has_few else IDLE)
+        for pool in self.pools:
+            while pool.idle and pool.idle[0][0] <= before:
+                self._close_later(pool.idle.pop(0)[1])
+            if pool.idle:
+                self._watch_idle()
+
+    def _close_later(self, link: L) -> None:
+        self.open -= 1
+        task = asyncio.get_running_loop().create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def keep(self, pool: Pool[L], link: L) -> None:
+        """Take back a connection that can be used again."""
+        if self.open > self._limit:
+            self._close_later(link)
+        else:
+            pool.idle.append((self._clock(), link))
+            self._watch_idle()
+
+    async def close(self) -> None:
+        """Close the idle connections of all pools."""
+        if self._expiring is not None:
+            self._expiring.cancel()
+        for pool in self.pools:
+            while pool.idle:
+                self._close_later(pool.idle.pop()[1])
+        if self._closing:
+            await asyncio.wait(set(self._closing))
+
+
+class Pool(Generic[L]):
+    """At most `size` connections, made when needed; the one that was used last is used next."""
+
+    def __init__(self, budget: Budget[L], size: int) -> None:
+        self._budget = budget
+        self._free = asyncio.Semaphore(size)
+        self.idle: list[tuple[float, L]] = []
+        """Those that are not used, each with the time since when, the longest first."""
+        budget.pools.append(self)
+
+    async def use(self, work: Callable[[L], Awaitable[T]]) -> T:
+        """Do `work` with a connection of its own.
+
+        One is used again only after a result, or an exception that says nothing about the connection: after Lost, Db
+        (what the database refused for a reason that is not known to be harmless) or a cancellation it is dropped.
+        """
+        async with self._free:
+            await self._budget.enter()
+            try:
+                return await self._use(await self._take(), work)
+            finally:
+                self._budget.leave()
+
+    async def _take(self) -> L:
+        while True:
+            if self.idle:
+                return self.idle.pop()[1]
+            try:
+                return await self._budget.make(self)
+            except LimitMet:
+                if self._budget.open:
+                    self._budget.leave()  # those that are open will be free again: take a turn with them
+                    await self._budget.enter()
+                else:
+                    await asyncio.sleep(AGAIN)  # other processes have them all
+
+    async def _use(self, link: L, work: Callable[[L], Awaitable[T]]) -> T:
+        try:
+            result = await work(link)
+        except (Lost, Db, asyncio.CancelledError):
+            self._budget.open -= 1
+            link.terminate()
+            raise
+        except BaseException:
+            self._budget.keep(self, link)
+            raise
+        self._budget.keep(self, link)
+        return result
+
+    def forget(self) -> None:
+        """Drop the idle connections, which are likely lost as well."""
+        while self.idle:
+            self._budget.open -= 1
+            self.idle.pop()[1].terminate()

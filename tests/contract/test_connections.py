@@ -1,0 +1,105 @@
+"""Connections to a database server that are few, or that have become useless."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from tawara.metadata import cluster
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.open import open_metadata
+from tawara.model.errors import TawaraError
+from tests.contract.servers import PASSWORD, Server
+from tests.mogilefsd import databases
+
+of_servers = pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
+FEW = 4
+
+
+async def _become_read_only(tx: Transaction) -> None:
+    if tx.dialect.name == "mysql":
+        await tx.run("SET SESSION TRANSACTION READ ONLY")
+    else:
+        await tx.run("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+
+
+@of_servers
+async def test_sessions_that_are_read_only_are_replaced(metadata: Metadata) -> None:
+    """Connections that were made while the database was read-only fail no change once it is not."""
+    for _ in range(20):
+        await asyncio.gather(*(metadata.write(_become_read_only) for _ in range(16)))
+        for number in range(4):
+            await metadata.write(cluster.set_setting, "n", str(number))
+        changes = [metadata.write(cluster.set_setting, f"n{number}", "1") for number in range(16)]
+        assert await asyncio.gather(*changes) == [None] * 16
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_file_that_was_read_only_is_opened_again(metadata: Metadata) -> None:
+    """A connection to a SQLite file that cannot write is replaced; the change that met it is made."""
+
+    async def become_read_only(tx: Transaction) -> None:
+        await tx.row("PRAGMA query_only = ON")
+
+    for number in range(3):
+        await metadata.write(become_read_only)
+        changes = [metadata.write(cluster.set_setting, f"n{each}", str(number)) for each in range(5)]
+        assert await asyncio.gather(*changes) == [None] * 5
+        assert await metadata.read(cluster.get_setting, "n4") == str(number)
+
+
+def _limited(engine: str, url: str, server: Server) -> str:
+    """The URL for a user who may have FEW connections."""
+    database = databases.database_of(url)
+    if engine == "postgresql":
+        user = f"few_{os.getpid()}"
+        server.execute(
+            database,
+            [
+                f"DROP ROLE IF EXISTS {user}",
+                f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT {FEW}",
+                f"ALTER DATABASE {database} OWNER TO {user}",
+            ],
+        )
+    else:
+        user = "few"
+        server.execute(
+            database,
+            [
+                f"CREATE OR REPLACE USER {user}@localhost IDENTIFIED BY '{PASSWORD}' WITH MAX_USER_CONNECTIONS {FEW}",
+                f"GRANT ALL ON {database}.* TO {user}@localhost",
+            ],
+        )
+    return url.replace("//tawara@", f"//{user}@")
+
+
+async def _look(tx: Transaction) -> int:
+    row = await tx.row("SELECT COUNT(*) FROM server_settings")
+    assert row is not None
+    return int(row[0])
+
+
+@of_servers
+async def test_a_user_with_few_connections(blank_url: str, engine: str, servers: Callable[[str], Server]) -> None:
+    """Where the server allows fewer connections than the pools have, nothing fails, also in two processes at once."""
+    url = _limited(engine, blank_url, servers(engine))
+    with structlog.testing.capture_logs() as logs:
+        one, two = await open_metadata(url), await open_metadata(url)
+        for _ in range(3):
+            work = [
+                each
+                for number in range(60)
+                for metadata in (one, two)
+                for each in (metadata.read(_look), metadata.write(cluster.set_setting, f"n{number}", "1"))
+            ]
+            answers = await asyncio.gather(*work, return_exceptions=True)
+            assert [str(each) for each in answers if isinstance(each, TawaraError)] == []
+        await one.close()
+        await two.close()
+    said = [each for each in logs if each["event"] == "database_connection_limit_met"]
+    assert said
+    assert all(each["reason"] for each in said)
