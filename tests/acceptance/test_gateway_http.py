@@ -159,13 +159,24 @@ KEYS = [
 ]  # fmt: skip
 
 
+async def test_segments_that_are_no_step(gateway: House) -> None:
+    """`.` between slashes names nothing, as for every other server; written `%2E` it is a key's own."""
+    await gateway.put("/d/a/b", b"plain")
+    await gateway.put("/d/a/%2E/b", b"dotted")
+    for path, body in (("/d/./a/./b", b"plain"), ("/./d/a/b", b"plain"), ("/d/a/%2e/b", b"dotted")):
+        assert (await gateway.ask("GET", path)).body == body
+    assert (await gateway.stored(b"a/./b")).length == 6
+
+
 async def test_keys(gateway: House) -> None:
     """Any key comes back as it was put, under every spelling, in the listing too, and is no other key."""
     for number, key in enumerate(KEYS):
         answer = await gateway.put(path_of("d", key.encode()) + "?class=one", str(number).encode())
         assert answer.status == 201, (key, answer.body)
     for number, key in enumerate(KEYS):
-        for path in (path_of("d", key.encode()), "/d/" + quote(key, safe=""), "/d/" + quote(key, safe="/")):
+        written = (quote(key, safe=""), quote(key, safe="/"))
+        others = [] if "." in key.split("/") else [f"/d/{each}" for each in written]
+        for path in (path_of("d", key.encode()), *others):
             got = await gateway.ask("GET", path)
             assert (got.status, got.body) == (200, str(number).encode()), (key, path, got.body)
     listed: list[str] = []

@@ -77,11 +77,23 @@ def run_until_signal(store: AbstractAsyncContextManager[Running]) -> None:
             if not running.done():
                 log.warning("cut off what did not stop in time", seconds=GRACE)
                 os._exit(1)
+            await _end_what_is_left()
             if not running.cancelled():
                 running.result()
 
     raise_descriptors()
     uvloop.run(main())
+
+
+async def _end_what_is_left() -> None:
+    """Cancel what still runs; once more what waits for a thread that hangs, for it would wait for ever."""
+    for _ in range(2):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.5)
 
 
 async def _stay(store: AbstractAsyncContextManager[Running], started: asyncio.Event, stop: asyncio.Event) -> None:

@@ -25,6 +25,7 @@ from tawara.gateway.acceleration import Replica, redirect
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_configuration import METHODS, Field, Step
 from tawara.gateway.places import Places
+from tawara.gateway.spool import SpoolFull
 from tawara.gateway.streaming import read_somewhere
 from tawara.gateway.writing import Order, Receipt, Writer
 from tawara.listening import Leave
@@ -48,7 +49,8 @@ from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_KEYS, Limits
 from tawara.node.connections import SERVER, Connection, HttpServer, announced, cut, invite, plain, see_off
 from tawara.node.errors import MalformedRequest, Stalled, TooLarge
-from tawara.node.replies import content_md5
+from tawara.node.replies import NOT_WHOLE, content_md5, whole_length
+from tawara.wire import ranges
 from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of
 
 log = structlog.get_logger(__name__)
@@ -140,7 +142,7 @@ class HttpDoor:
         if not HttpVersion10 <= request.version <= HttpVersion11:
             raise VersionNotSupported
         target = parse_target(request.raw_path)
-        method = "PUT" if step in (Step.ADMIT, Step.STORE) else request.method
+        method = "PUT" if step in (Step.ADMIT, Step.STORE, Step.UNRECEIVED) else request.method
         if method not in METHODS.split(", "):
             raise MethodNotAllowed
         if method != "PUT" and request.body_exists:
@@ -227,7 +229,7 @@ class HttpDoor:
         urls = [url for devid in devids if (url := self._view.current.url(devid, stored.fid, get=True))]
         if self._reproxy and "reproxy-file" in request.headers.get("X-Proxy-Capabilities", ""):
             return _reproxied(stored, urls)
-        if step is Step.DECIDE and not conditions.guarded:
+        if step is Step.DECIDE and not conditions.guarded and _nginx_understands(request, answer):
             replicas = await self._places.of(self._view.current, stored, devids)
             return _to_nginx(answer, replicas)
         return await self._stream(request, answer, urls, stored.length)
@@ -284,20 +286,28 @@ class HttpDoor:
         self, request: web.BaseRequest, domain: Domain, target: Target, step: Step | None
     ) -> web.StreamResponse:
         order = _order(request, domain, target)
+        if step is Step.UNRECEIVED:
+            assert self._nginx is not None
+            await self._nginx.check_spool(order.length or 0)
+            raise SpoolFull
         if step is Step.STORE:
             assert self._nginx is not None
-            body = self._nginx.body(request.headers.get(Field.BODY, ""))
+            body = self._nginx.spool.body(request.headers.get(Field.BODY, ""))
             if body is None:
                 raise MalformedRequest
             try:
                 return _stored(await self._writer.store_file(order, body), domain, target)
             except Exception:
-                if body.exists():
+                if await self._nginx.has_body(body):
                     raise
                 raise ConnectionResetError from None  # the client left, and nginx removed what it had received
         length = self._length(request, step)
+        if order.length is not None and length not in (None, order.length):
+            raise MalformedRequest(NOT_WHOLE)
         await self._writer.check(order)
         if step is Step.ADMIT:
+            assert self._nginx is not None
+            await self._nginx.check_spool(length or 0)
             return plain(204)
         await invite(request)
         return _stored(await self._writer.store_stream(order, self._body(request), length), domain, target)
@@ -351,8 +361,6 @@ def _order(request: web.BaseRequest, domain: Domain, target: Target) -> Order:
         target.key.decode()
     except UnicodeDecodeError:
         raise InvalidKey("A key is UTF-8") from None
-    if hdrs.CONTENT_RANGE in headers:  # a part must not replace the file (RFC 9110, section 14.5)
-        raise MalformedRequest("A file is put whole; Content-Range is not understood")
     if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise UnsupportedCoding
     storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
@@ -365,6 +373,7 @@ def _order(request: web.BaseRequest, domain: Domain, target: Target) -> Order:
         content_type=reading.media_type(headers.get(hdrs.CONTENT_TYPE)),
         md5=content_md5(headers.get(hdrs.CONTENT_MD5)),
         conditions=_conditions(request),
+        length=whole_length(headers.get(hdrs.CONTENT_RANGE)),
     )
 
 
@@ -393,6 +402,15 @@ def _verdict(response: web.StreamResponse) -> web.Response:
         Field.CHALLENGE: response.headers.get(hdrs.WWW_AUTHENTICATE, ""),
     }
     return web.Response(status=403, headers={str(name): value for name, value in fields.items()})
+
+
+def _nginx_understands(request: web.BaseRequest, answer: reading.Answer) -> bool:
+    """Whether nginx, which cuts a range out of a local file by the client's own fields, comes to the same part."""
+    if not answer.partial:
+        return True
+    asked, guards = request.headers.getall(hdrs.RANGE), request.headers.getall(hdrs.IF_RANGE, [])
+    same = {answer.headers["ETag"], answer.headers.get("Last-Modified", "")}
+    return len(asked) == 1 and ranges.is_plain(asked[0]) and (not guards or (len(guards) == 1 and guards[0] in same))
 
 
 def _to_nginx(answer: reading.Answer, replicas: list[Replica]) -> web.Response:

@@ -4,6 +4,8 @@ nginx inherits the listening socket (by its variable NGINX, as in its own upgrad
 tell, port 0 works, and clients wait instead of being refused while nginx starts again. It dies with us: the kernel
 sends it a signal when its parent is gone. What a `kill -9` of its master leaves behind, which would keep the port, is
 ended before a start by whoever holds the directory's lock: that is free as soon as the gateway that had it is gone.
+
+While nginx runs, the bodies that a killed worker has left are removed, and the error log is kept from growing.
 """
 
 from __future__ import annotations
@@ -12,13 +14,11 @@ import asyncio
 import fcntl
 import os
 import resource
-import select
 import shutil
 import signal
 import socket
 import stat
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
@@ -27,10 +27,12 @@ from typing import Final
 import structlog
 
 from tawara.background import Background
-from tawara.gateway import nginx_configuration
-from tawara.gateway.nginx_configuration import BODIES, DEVICES, ERRORS, SOCKET
-from tawara.model.errors import ConfigurationError
+from tawara.gateway import nginx_configuration, nginx_processes
+from tawara.gateway.nginx_configuration import DEVICES, ERRORS, SOCKET
+from tawara.gateway.spool import BODIES, Spool
+from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
+from tawara.node.lanes import Lanes
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +46,10 @@ _LONGEST_PAUSE: Final = 5.0
 _ENDING: Final = 2.0
 """Seconds that a process that was killed may take to let go of the port."""
 _ERROR_LOG: Final = 10 * 1024 * 1024
-"""Bytes of error log that survive a start."""
+"""Bytes of error log at which another one is begun; the last one is kept beside it."""
+_TIDY_EVERY: Final = 5.0
+"""Seconds between two looks for bodies that were left behind, and at the error log."""
+_SPOOL: Final = "spool"
 _ADDRESS: Final = 108
 """Bytes of a Unix socket's address, with its NUL (unix(7))."""
 _CONNECTIONS: Final = 8192
@@ -86,15 +91,23 @@ def system() -> Path:
 class NginxFront:
     """One nginx with a directory of its own. Start and stop it once."""
 
-    def __init__(self, directory: Path, *, binary: Path | None = None, workers: int | None = None) -> None:
-        """`directory` is made if need be, and readable to nobody else; `binary` None is the bundled nginx."""
+    def __init__(
+        self, directory: Path, *, spool: Path | None = None, binary: Path | None = None, workers: int | None = None
+    ) -> None:
+        """`directory` is made if need be, and readable to nobody else; so is `spool` for the bodies, if it is another.
+
+        `binary` None is the bundled nginx.
+        """
         self.directory = directory.absolute()
+        self.spool = Spool(spool or directory)
         self._binary = (binary or bundled()).resolve()
         self._workers = workers or min(4, os.cpu_count() or 1)
         self._process: asyncio.subprocess.Process | None = None
         self._watch = Background("watch over nginx")
+        self._tidying = Background("tidying after nginx")
+        self._lanes = Lanes(None)
         self._public: socket.socket | None = None
-        self._lock: int | None = None
+        self._locks: list[int] = []
 
     @property
     def pid(self) -> int | None:
@@ -106,30 +119,43 @@ class NginxFront:
 
         To be called before the public address is taken, which the nginx may have had.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.directory.chmod(0o700)
-        lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock(self.directory, "with the directory")
+        self._end_leftovers()
+        if self.spool.directory != self.directory:
+            self._lock(self.spool.directory, "with the spool")
+
+    def _lock(self, directory: Path, words: str) -> None:
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if directory == self.directory:
+                directory.chmod(0o700)
+            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{directory} cannot be used: {error.strerror}",
+                hint="gateway.state and gateway.spool name directories that the gateway may write to.",
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             raise ConfigurationError(
-                f"Another gateway runs with the directory {self.directory}",
+                f"Another gateway runs {words} {directory}",
                 hint="Each gateway with an nginx needs a directory of its own.",
             ) from None
-        self._lock = lock
-        self._end_leftovers()
+        self._locks.append(lock)
 
     def open_socket(self) -> socket.socket:
         """Listen in the directory for what nginx will ask of the gateway."""
         return listen_unix(self.directory / SOCKET)
 
-    def body(self, name: str) -> Path | None:
-        """The file of a received body that nginx names; None if that is not one of its files."""
-        path = self.directory / name
-        if path.parent.resolve() != (self.directory / BODIES).resolve() or not path.name.isdigit():
-            return None
-        return path
+    async def check_spool(self, size: int) -> None:
+        """See that a body of `size` bytes can be received now. Raises SpoolFull, DeviceHangs."""
+        await self._lanes.run(_SPOOL, self.spool.check, size)
+
+    async def has_body(self, body: Path) -> bool:
+        """Whether a received body is still there; nginx removes it when its client leaves."""
+        return await self._lanes.run(_SPOOL, body.exists)
 
     async def start(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
         """Serve what comes in at `public`, with the files below `devices`. Raises ConfigurationError.
@@ -140,9 +166,10 @@ class NginxFront:
         # nginx leaves an inherited socket as it is. Were it blocking, a process that another one beat to a connection
         # would wait in accept() for the next, and with it whomever it serves.
         public.setblocking(False)
-        self._prepare(public, devices, limits)
+        await asyncio.to_thread(self._prepare, public, devices, limits)
         await self._launch()
         self._watch.start(self._look_after())
+        self._tidying.start(self._tidy())
 
     async def reload(self) -> None:
         """Have nginx read its configuration again, without losing a connection."""
@@ -151,6 +178,7 @@ class NginxFront:
 
     async def stop(self) -> None:
         """Let requests finish for a moment, then end nginx; done within 4 seconds."""
+        await self._tidying.stop()
         await self._watch.stop()
         process = self._process
         if process is not None:
@@ -164,24 +192,22 @@ class NginxFront:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-            self._end_leftovers()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            await asyncio.to_thread(self._end_leftovers)
+        self._lanes.close()
+        while self._locks:
+            await asyncio.to_thread(os.close, self._locks.pop())
 
     def _prepare(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
-        for name in (BODIES, "temporary"):
-            shutil.rmtree(self.directory / name, ignore_errors=True)
-            (self.directory / name).mkdir(mode=0o700)
-        link = self.directory / DEVICES
-        with suppress(FileNotFoundError):
-            link.unlink()
-        if devices is not None:
-            link.symlink_to(devices.absolute())
-        errors = self.directory / ERRORS
-        with suppress(FileNotFoundError):
-            if errors.stat().st_size > _ERROR_LOG:
-                errors.unlink()
+        shutil.rmtree(self.directory / "temporary", ignore_errors=True)
+        (self.directory / "temporary").mkdir(mode=0o700)
+        if self.spool.directory != self.directory:
+            shutil.rmtree(self.directory / BODIES, ignore_errors=True)
+            _link(self.directory / BODIES, self.spool.bodies)
+        elif (self.directory / BODIES).is_symlink():
+            (self.directory / BODIES).unlink()
+        self.spool.empty()
+        _link(self.directory / DEVICES, devices.absolute() if devices is not None else None)
+        self._bound_error_log()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
         text = nginx_configuration.render(
@@ -209,7 +235,9 @@ class NginxFront:
         """Start nginx and wait until it answers. Raises ConfigurationError."""
         assert self._public is not None
         descriptor = self._public.fileno()
-        output = os.open(self.directory / "start.log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        said = self.directory / "start.log"
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
+        output = await asyncio.to_thread(os.open, said, flags, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())),
@@ -222,7 +250,7 @@ class NginxFront:
                 stderr=output,
             )
         finally:
-            os.close(output)
+            await asyncio.to_thread(os.close, output)
         try:
             async with asyncio.timeout(_READY):
                 ended = asyncio.create_task(self._process.wait())
@@ -239,8 +267,8 @@ class NginxFront:
         except TimeoutError:
             reason = "it does not answer"
             self._process.kill()
-        said = (self.directory / "start.log").read_text(errors="replace").strip().splitlines()
-        raise ConfigurationError(f"nginx does not start: {said[-1] if said else reason}")
+        lines = (await asyncio.to_thread(said.read_text, errors="replace")).strip().splitlines()
+        raise ConfigurationError(f"nginx does not start: {lines[-1] if lines else reason}")
 
     async def _ready(self) -> None:
         """Wait for an answer, whatever it says."""
@@ -267,7 +295,7 @@ class NginxFront:
             assert self._process is not None
             code = await self._process.wait()
             log.error("nginx ended by itself; starting it again", code=code, log=str(self.directory / ERRORS))
-            self._end_leftovers()
+            await asyncio.to_thread(self._end_leftovers)
             await asyncio.sleep(pause)
             try:
                 await self._launch()
@@ -278,25 +306,49 @@ class NginxFront:
 
     def _end_leftovers(self) -> None:
         """End workers, or a whole nginx, that were left behind: those that run an nginx in our directory."""
-        end = time.monotonic() + _ENDING
-        directory = self.directory.resolve()
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            with suppress(OSError):
-                program = (entry / "exe").readlink().name.removesuffix(" (deleted)")  # by an upgrade
-                if (entry / "cwd").readlink() == directory and program == self._binary.name:
-                    _end(int(entry.name), max(0.0, end - time.monotonic()))
+        nginx_processes.end_all(self.directory, self._binary.name, _ENDING)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_EVERY)
+            try:
+                await self._lanes.run(_SPOOL, self.remove_abandoned)
+                if await self._lanes.run("log", self._bound_error_log) and self.pid is not None:
+                    os.kill(self.pid, signal.SIGUSR1)  # nginx opens its log anew
+            except (OSError, TawaraError) as error:
+                log.warning("nginx_not_tidied", directory=str(self.directory), reason=str(error))
+
+    def remove_abandoned(self) -> None:
+        """Remove the bodies that no nginx has open: the worker that received them was killed. Raises OSError."""
+        with suppress(FileNotFoundError):  # the directory is made anew by the next upload
+            # Names before processes: nginx makes a body's file by opening it.
+            names = self.spool.names()
+            if not names:
+                return
+            processes = set(nginx_processes.running_in(self.directory, self._binary.name))
+            if self.pid not in processes:
+                return  # not to be seen, or starting
+            opened = {Path(path).name for pid in processes for path in nginx_processes.open_files(pid)}
+            if abandoned := names - opened:
+                self.spool.remove(abandoned)
+                log.info("abandoned_bodies_removed", files=len(abandoned))
+
+    def _bound_error_log(self) -> bool:
+        """Begin another error log if this one is too long; whether it was. Raises OSError."""
+        errors = self.directory / ERRORS
+        with suppress(FileNotFoundError):
+            if errors.stat().st_size > _ERROR_LOG:
+                errors.replace(errors.with_name(f"{ERRORS}.1"))
+                return True
+        return False
 
 
-def _end(pid: int, patience: float) -> None:
-    """Kill a process that is no child of ours, and wait until it has let go of what it had. Raises OSError."""
-    process = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        select.select([process], [], [], patience)
-    finally:
-        os.close(process)
+def _link(link: Path, target: Path | None) -> None:
+    """Make `link` lead to `target`, or remove it. Raises OSError."""
+    with suppress(FileNotFoundError):
+        link.unlink()
+    if target is not None:
+        link.symlink_to(target)
 
 
 def listen_unix(path: Path) -> socket.socket:

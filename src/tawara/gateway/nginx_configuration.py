@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from tawara.gateway.spool import BODIES
 from tawara.model.limits import REPLICAS_TRIED
 
 SOCKET: Final = "gateway.sock"
 DEVICES: Final = "devices"
-BODIES: Final = "bodies"
 PID: Final = "nginx.pid"
 ERRORS: Final = "error.log"
 EXHAUSTED: Final = "@exhausted"
@@ -53,6 +53,8 @@ class Step(StrEnum):
     """The body of this PUT is in the file named by Field.BODY."""
     STREAM = "stream"
     """Send the body of this GET: it could not be read where the gateway said, for it may have been replaced since."""
+    UNRECEIVED = "unreceived"
+    """The body of this PUT could not be received."""
 
 
 def place(number: int) -> str:
@@ -151,7 +153,7 @@ def _http(conf: Configuration) -> str:
     """What holds for every request, and for whatever is asked because of it."""
     return f"""\
 access_log off;
-server_tokens off;
+{_devices()}server_tokens off;
 default_type "";
 types {{ }}
 client_body_temp_path {BODIES};
@@ -179,7 +181,17 @@ proxy_buffers 8 64k;
 proxy_busy_buffers_size 128k;
 proxy_max_temp_file_size 0;
 proxy_next_upstream off;
+proxy_ignore_client_abort on;
 """
+
+
+def _devices() -> str:
+    """The directory of the device that each local replica is on: only that may be a symbolic link."""
+    return "".join(
+        f"map ${_variable(path(number))} $tawara_device_{number} {{\n"
+        f"    default /;\n    ~^(?<d{number}>/dev[0-9]+)/ $d{number};\n}}\n"
+        for number in range(1, REPLICAS_TRIED + 1)
+    )
 
 
 def _server(conf: Configuration) -> str:
@@ -217,7 +229,8 @@ location @put {{
     auth_request_set $tawara_sentence $upstream_http_{_variable(Field.SENTENCE)};
     auth_request_set $tawara_challenge $upstream_http_{_variable(Field.CHALLENGE)};
     error_page 403 = @refused;
-{_indent(_OWN)}
+    error_page 500 = @unreceived;
+{_indent(_OWN.replace("error_page 500", "#"))}
     client_body_in_file_only clean;
 {_indent(_to_gateway(Step.STORE))}
     proxy_set_header {Field.BODY} $request_body_file;
@@ -237,6 +250,11 @@ location = /.tawara/nginx/admit {{
 
 location @unreadable {{
     return 403;
+}}
+
+location @unreceived {{
+{_indent(_to_gateway(Step.UNRECEIVED))}
+    proxy_read_timeout 60s;
 }}
 """
 
@@ -310,6 +328,7 @@ location {name} {{
 {_indent(_remember() if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     root {DEVICES};
+    disable_symlinks on from=$document_root$tawara_device_{number};
     max_ranges {0 if whole else 1};
     add_header Accept-Ranges bytes;
     rewrite ^ ${_variable(path(number))} break;

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 import structlog
 
 from tawara.gateway.acceleration import Replica
+from tawara.gateway.local import LocalDevices
 from tawara.model import fid as fids
 from tawara.model.cluster import Cluster
+from tawara.model.errors import TawaraError
 from tawara.model.files import StoredFile
-from tawara.node.devices import Devices
+from tawara.node.errors import DeviceFailed, NoSuchDevice
 
 log = structlog.get_logger(__name__)
 
@@ -22,32 +24,41 @@ log = structlog.get_logger(__name__)
 class Places:
     """Finds replicas. A file of this machine is looked at, so that one that is missing or cut short is passed over."""
 
-    def __init__(self, local_devices: Devices | None) -> None:
-        self._devices = local_devices
+    def __init__(self, local: LocalDevices | None) -> None:
+        self._local = local
 
     async def of(self, cluster: Cluster, stored: StoredFile, devids: Iterable[int]) -> list[Replica]:
         """The replicas on `devids` that can be sent, in that order."""
-        found = [await self._one(cluster, stored, devid) for devid in devids]
+        found = await asyncio.gather(*(self._one(cluster, stored, devid) for devid in devids))
         return [replica for replica in found if replica is not None]
 
     async def _one(self, cluster: Cluster, stored: StoredFile, devid: int) -> Replica | None:
-        path = fids.path(devid, stored.fid)
-        if self._devices is not None and self._devices.exists(f"dev{devid}"):
+        if self._local is not None and await self._local.has(devid):
             try:
-                size = (self._devices.docroot / path[1:]).stat().st_size
-            except OSError as error:
-                log.warning("replica failed", devid=devid, fid=stored.fid, reason=error.strerror)
-                return None
-            if size != stored.length:
-                log.warning("replica failed", devid=devid, fid=stored.fid, reason="it has another size")
-                return None
-            return Replica(path, None)
+                return await self._here(self._local, cluster, stored, devid)
+            except (NoSuchDevice, DeviceFailed) as error:  # the storage node may do better: it may be another user
+                log.debug("replica not read here", devid=devid, fid=stored.fid, reason=str(error))
         url = cluster.url(devid, stored.fid, get=True)
         if url is None:
             return None
         place = urlsplit(url)
         address = await _address(place.hostname or "", place.port or 80)
-        return None if address is None else Replica(path, address)
+        return None if address is None else Replica(fids.path(devid, stored.fid), address)
+
+    async def _here(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int) -> Replica | None:
+        """The replica on a disk of this machine; None if it must not be read. Raises NoSuchDevice, DeviceFailed."""
+        path = fids.path(devid, stored.fid)
+        try:
+            size = await local.size(devid, path, cluster.identities)
+        except (NoSuchDevice, DeviceFailed):
+            raise
+        except TawaraError as error:
+            log.warning("replica failed", devid=devid, fid=stored.fid, reason=str(error))
+            return None
+        if size != stored.length:
+            log.warning("replica failed", devid=devid, fid=stored.fid, reason="it has another size")
+            return None
+        return Replica(path, None)
 
 
 async def _address(host: str, port: int) -> str | None:

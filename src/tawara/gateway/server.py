@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Final
 
 from tawara.client.nodes import NodeClient
 from tawara.gateway.app import HttpDoor
+from tawara.gateway.local import LocalDevices
 from tawara.gateway.nginx import NginxFront, listen_unix
 from tawara.gateway.places import Places
 from tawara.gateway.writing import Writer
@@ -38,6 +40,7 @@ class Gateway:
         listen: tuple[str, int] | Path,
         secret: str,
         local_devices: Devices | None = None,
+        local_reads_only: bool = False,
         nginx: NginxFront | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         public_reads: bool = True,
@@ -46,12 +49,15 @@ class Gateway:
         """Listen on a host and port (0: any free one) or at the path of a Unix socket.
 
         `secret` is what PUT and DELETE, and without `public_reads` GET, have to carry as bearer token. With
-        `local_devices` the files on them are sent and stored without a storage node between. `nginx` None streams the
+        `local_devices` nginx sends the files on them, and they are stored, without a storage node between; with
+        `local_reads_only` they are only sent, and only from devices that the database knows. `nginx` None streams the
         bytes through Python. `reproxy` lets front ends that offer it fetch from the storage nodes, whose addresses they
         then see; allow it only where every client is such a front end.
         """
         self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
         self._listen, self._secret, self._devices = listen, secret, local_devices
+        self._local_reads_only = local_reads_only
+        self._local: LocalDevices | None = None
         self._nginx, self._limits = nginx, limits
         self._public_reads, self._reproxy = public_reads, reproxy
         self._http: HttpDoor | None = None
@@ -73,15 +79,21 @@ class Gateway:
         try:
             listen = self._listen
             if self._nginx is not None:
-                self._nginx.take_directory()
-            self._public = listen_unix(listen) if isinstance(listen, Path) else take(listen, _PURPOSE)
+                await asyncio.to_thread(self._nginx.take_directory)
+            self._public = (
+                await asyncio.to_thread(listen_unix, listen) if isinstance(listen, Path) else take(listen, _PURPOSE)
+            )
             self._address = listen if isinstance(listen, Path) else self._public.getsockname()[:2]
+            if self._devices is not None and self._nginx is not None:
+                self._local = LocalDevices(
+                    self._devices, patience=limits.node_connect, only_known=self._local_reads_only
+                )
             self._writer = Writer(
                 self._metadata,
                 self._view,
                 self._nodes,
                 self._bells,
-                local_devices=self._devices if self._nginx is not None else None,
+                local=self._local,
                 limits=limits,
                 rng=rng,
             )
@@ -90,7 +102,7 @@ class Gateway:
                 self._view,
                 self._nodes,
                 self._writer,
-                Places(self._devices),
+                Places(self._local),
                 secret=self._secret,
                 public_reads=self._public_reads,
                 reproxy=self._reproxy,
@@ -98,7 +110,7 @@ class Gateway:
                 limits=limits,
                 rng=rng,
             )
-            inner = self._public if self._nginx is None else self._nginx.open_socket()
+            inner = self._public if self._nginx is None else await asyncio.to_thread(self._nginx.open_socket)
             door = Door(
                 inner,
                 _PURPOSE,
@@ -121,7 +133,7 @@ class Gateway:
             self._public.close()
             if isinstance(self._listen, Path):
                 with suppress(FileNotFoundError):
-                    self._listen.unlink()
+                    await asyncio.to_thread(self._listen.unlink)
         if self._nginx is not None:
             await self._nginx.stop()
         for door in self._doors:
@@ -130,3 +142,5 @@ class Gateway:
             await self._http.close(_GRACE if self._nginx is None else _GRACE / 4)
         if self._writer is not None:
             self._writer.close()
+        if self._local is not None:
+            await self._local.close()

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from tawara.client.nodes import NodeClient
+from tawara.gateway.local import LocalDevices
 from tawara.gateway.reading import validators
 from tawara.gateway.streaming import Sink, tee
 from tawara.metadata import files
@@ -26,7 +28,7 @@ from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
-from tawara.model.cluster import Checksum, Domain, HashType, StorageClass
+from tawara.model.cluster import Checksum, Domain, HashType, Observed, StorageClass
 from tawara.model.errors import (
     ChecksumMismatch,
     FidConflict,
@@ -40,15 +42,12 @@ from tawara.model.errors import (
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.model.policy import Situation, can_place, is_content, parse, plan_destinations
-from tawara.node.devices import Devices
-from tawara.node.errors import OtherContent
+from tawara.node.errors import MalformedRequest, OtherContent
 from tawara.node.lanes import Lanes
+from tawara.node.replies import NOT_WHOLE
 from tawara.wire.http import Conditions, Verdict, entity_tag
 
 log = structlog.get_logger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _FIRST_ROUND: Final = 10.0
 """Seconds to wait for the monitor's first look at the devices, without which no device can be chosen."""
@@ -56,6 +55,12 @@ _RENEWAL: Final = 600.0
 """Seconds after which a long upload says that it is still under way."""
 _OTHER_FIDS: Final = 3
 """How often an upload is repeated under another fid, when a device holds other content under the one it got."""
+_SPOOL: Final = "spool"
+"""The lane of the received bodies."""
+_LOOK_EVERY: Final = 0.5
+"""Seconds between two looks at what the monitor says of a device that is copied to."""
+_GIVEN_UP: Final = 5.0
+"""Seconds for which a device has to be unreachable before a copy to it is given up."""
 _ATTEMPTS: Final = 8
 """How often a commit is tried when others change the same key all the while."""
 
@@ -71,6 +76,8 @@ class Order:
     md5: bytes | None
     """The digest that the body must have."""
     conditions: Conditions
+    length: int | None = None
+    """The bytes that the body must have, if Content-Range says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +104,14 @@ class _Digests:
         for running in self._running.values():
             running.update(piece)
 
-    def read(self, path: Path, chunk: int) -> None:
-        """Digest a file, if that is needed at all."""
+    def read(self, path: Path, chunk: int) -> bool:
+        """Digest the next `chunk` bytes of a file, if that is needed at all; False when there are no more."""
         if not self._running:
             self.length = path.stat().st_size
-            return
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(chunk):
-                self.update(piece)
+            return False
+        piece = _read(path, self.length, chunk)
+        self.update(piece)
+        return bool(piece)
 
     def finish(self) -> Checksum | None:
         """The checksum that the class keeps. Raises ChecksumMismatch when the body is not what was announced."""
@@ -123,18 +130,19 @@ class Writer:
         nodes: NodeClient,
         bells: Bells,
         *,
-        local_devices: Devices | None,
+        local: LocalDevices | None,
         limits: Limits,
         rng: random.Random,
     ) -> None:
         self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
-        self._devices, self._limits, self._rng = local_devices, limits, rng
-        self._lanes = Lanes(local_devices) if local_devices is not None else None
+        self._local, self._limits, self._rng = local, limits, rng
+        self._lanes = Lanes(None)
+        self._left: set[asyncio.Task[None]] = set()
+        """Copies that were given up and have not ended."""
 
     def close(self) -> None:
         """Take no more work."""
-        if self._lanes is not None:
-            self._lanes.close()
+        self._lanes.close()
 
     async def check(self, order: Order) -> None:
         """Refuse before the body comes what would be refused after it. Raises PreconditionFailed, NoDevices."""
@@ -146,8 +154,11 @@ class Writer:
     async def store_file(self, order: Order, path: Path) -> Receipt:
         """Store the finished local file `path`, which nobody writes to any more and the caller removes."""
         digests = _Digests(order)
-        await self._work(digests.read, path, self._limits.chunk)
+        while await self._lanes.run(_SPOOL, digests.read, path, self._limits.chunk):
+            pass
         checksum = digests.finish()
+        if order.length not in (None, digests.length):
+            raise MalformedRequest(NOT_WHOLE)
         for _ in range(_OTHER_FIDS):
             with suppress(FidConflict):
                 return await self._store_file_once(order, path, digests.length, checksum)
@@ -155,11 +166,14 @@ class Writer:
 
     async def _store_file_once(self, order: Order, path: Path, length: int, checksum: Checksum | None) -> Receipt:
         async with self._upload(order, length) as (fid, devids):
-            local = [devid for devid in devids if self.is_local(devid)]
+            local = [devid for devid in devids if await self._is_local(devid)]
             copies: dict[int, Awaitable[None]] = {
-                devid: self._copy_here(devid, fid, path, link=devid == local[0])
-                if devid in local
-                else self._nodes.put(self._url(devid, fid), self._pieces(path), length=length, md5=order.md5)
+                devid: self._watched(
+                    devid,
+                    partial(self._copy_here, devid, fid, path, link=devid == local[0])
+                    if devid in local
+                    else partial(self._send, devid, fid, self._pieces(path), length, order.md5),
+                )
                 for devid in devids
             }
             results = await asyncio.gather(*copies.values(), return_exceptions=True)
@@ -175,10 +189,14 @@ class Writer:
                 digests.update(piece)
                 yield piece
 
+        if order.length is not None:
+            if length not in (None, order.length):
+                raise MalformedRequest(NOT_WHOLE)
+            length = order.length
         async with self._upload(order, length or 0) as (fid, devids):
 
             def to(devid: int) -> Sink:
-                return lambda pieces: self._nodes.put(self._url(devid, fid), pieces, length=length, md5=order.md5)
+                return lambda pieces: self._watched(devid, partial(self._send, devid, fid, pieces, length, order.md5))
 
             outcome = await tee(digested(), {devid: to(devid) for devid in devids})
             checksum = digests.finish() if None in outcome.values() else None
@@ -198,9 +216,9 @@ class Writer:
                 return
         raise PreconditionFailed
 
-    def is_local(self, devid: int) -> bool:
-        """Whether the device is a directory of this machine."""
-        return self._devices is not None and self._devices.exists(f"dev{devid}")
+    async def _is_local(self, devid: int) -> bool:
+        """Whether copies to the device are made without its storage node."""
+        return self._local is not None and self._local.writeable and await self._local.has(devid)
 
     # --- the parts of a write -----------------------------------------------------------------------------------------
 
@@ -325,23 +343,53 @@ class Writer:
         return url
 
     async def _copy_here(self, devid: int, fid: int, path: Path, *, link: bool) -> None:
-        assert self._lanes is not None and self._devices is not None
-        target = fids.path(devid, fid)
+        assert self._local is not None
         # Only one copy may share the disk blocks of the received file: a second link would be no second copy.
         try:
-            await self._lanes.run(await self._lanes.of(target), self._devices.adopt, target, path, link=link)
+            await self._local.store(devid, fids.path(devid, fid), path, link=link)
         except OtherContent as error:
             raise FidConflict(f"dev{devid} holds other content under fid {fid}") from error
 
-    async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
-        with path.open("rb", buffering=0) as file:
-            while piece := await self._work(file.read, self._limits.chunk):
-                yield piece
+    async def _send(
+        self, devid: int, fid: int, pieces: AsyncIterator[bytes], length: int | None, md5: bytes | None
+    ) -> None:
+        await self._nodes.put(self._url(devid, fid), pieces, length=length, md5=md5)
 
-    async def _work(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._lanes is not None:
-            return await self._lanes.run(Lanes.ANY, work, *args, **kwargs)
-        return await asyncio.to_thread(work, *args, **kwargs)
+    async def _watched(self, devid: int, copy: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do `copy`, but give it up when the monitor has not seen its device for `_GIVEN_UP` seconds.
+
+        A thread that hangs cannot be ended, and is left behind. Raises NodeUnreachable, and what `copy` raises.
+        """
+        copying = asyncio.create_task(copy())
+        loop = asyncio.get_running_loop()
+        seen = loop.time()
+        try:
+            while not (await asyncio.wait([copying], timeout=_LOOK_EVERY))[0]:
+                observed = self._view.current.observed.get(devid)
+                if observed is None or observed.state is not Observed.UNREACHABLE:
+                    seen = loop.time()
+                elif loop.time() - seen >= _GIVEN_UP:
+                    raise NodeUnreachable(f"dev{devid} does not answer")
+            copying.result()
+        finally:
+            if not copying.done():
+                copying.cancel()
+                self._left.add(copying)
+                copying.add_done_callback(self._left.discard)
+                await asyncio.wait([copying], timeout=_LOOK_EVERY)
+
+    async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
+        offset = 0
+        while piece := await self._lanes.run(_SPOOL, _read, path, offset, self._limits.chunk):
+            yield piece
+            offset += len(piece)
+
+
+def _read(path: Path, offset: int, count: int) -> bytes:
+    """Up to `count` bytes of a file from `offset`. Blocks."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(count)
 
 
 def _worst(failures: Iterable[BaseException | None]) -> BaseException:

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import Final, Self
 
 from tawara.node import listing, paths
 from tawara.node.errors import (
-    DeviceFailed,
     DirectoryInstead,
     InTheWay,
     NoSuchDevice,
@@ -67,8 +66,13 @@ class OpenFile:
                 got += len(first)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the descriptor is closed."""
+        return self.descriptor < 0
+
     def close(self) -> None:
-        """Close the descriptor; further calls do nothing."""
+        """Close the descriptor; further calls do nothing. May block, as everything that has to do with a disk."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -130,27 +134,37 @@ class Devices:
     IdentityLost or ForeignDisk when its disk is not the one that it was, and DeviceFailed when the disk does.
     """
 
-    def __init__(self, docroot: Path, *, unnamed_files: bool = True, immutable: bool = True) -> None:
+    def __init__(
+        self, docroot: Path, *, unnamed_files: bool = True, immutable: bool = True, make_identities: bool = True
+    ) -> None:
         """`unnamed_files` False never uses O_TMPFILE, as on a file system without it.
 
-        `immutable`: a fid's content is replaced by another only when that is asked for.
+        `immutable`: a fid's content is replaced by another only when that is asked for. `make_identities` False refuses
+        a device that has no identity, which another program gives it.
         """
         self.docroot = docroot
         self.unnamed = unnamed_files
         self.immutable = immutable
-        self.identities = Identities(docroot)
+        self.identities = Identities(docroot, make=make_identities)
         self._durable: set[tuple[str, ...]] = set()
         """Directories whose own entry is known to be on the disk."""
 
     def names(self) -> list[str]:
-        """The devices that are there now, by number."""
+        """The devices that the document root lists now, by number. Touches none of them, for a disk may hang.
+
+        One that is a symbolic link may lead nowhere.
+        """
         with as_node_errors(), os.scandir(self.docroot) as entries:
-            found = [each.name for each in entries if _DEVICE_NAME.fullmatch(each.name) and each.is_dir()]
+            found = [
+                each.name
+                for each in entries
+                if _DEVICE_NAME.fullmatch(each.name) and (each.is_dir(follow_symlinks=False) or each.is_symlink())
+            ]
         return sorted(found, key=lambda name: int(name[3:]))
 
-    def exists(self, device: str) -> bool:
-        """Is there a directory for `device`?"""
-        return bool(_DEVICE_NAME.fullmatch(device)) and (self.docroot / device).is_dir()
+    def listed(self, device: str) -> bool:
+        """Is `device` among the names?"""
+        return bool(_DEVICE_NAME.fullmatch(device)) and device in self.names()
 
     def receive(
         self, path: str, *, size: int | None = None, md5: bytes | None = None, replace: bool = False
@@ -175,22 +189,24 @@ class Devices:
         """Whether a file that has this name already stays: it is a fid's content, and nobody asks for its end."""
         return self.immutable and not replace and target.is_fid
 
-    def adopt(self, path: str, source: Path, *, link: bool = False) -> int:
-        """Put the finished local file `source` on a device, durably, and return its size in bytes.
+    def adopt(self, path: str, source: Path, *, link: bool = False) -> Generator[int, None, None]:
+        """Put the finished local file `source` on a device, durably, in short steps; each yields the bytes so far.
 
         The bytes are copied inside the kernel, sharing extents where the file system can. With `link` the file itself
         becomes the device's, as a hard link, when both are on one file system: nobody may write to it afterwards.
+        Closing the generator before its end drops what has come so far.
         """
         with as_node_errors():
             descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
             if link and self._adopt_by_link(path, descriptor):
-                return size
+                return
             with self.receive(path, size=size) as incoming:
-                incoming.copy(descriptor)
+                while incoming.size < size:
+                    incoming.copy(descriptor, incoming.size)
+                    yield incoming.size
                 incoming.commit()
-            return size
         finally:
             os.close(descriptor)
 
@@ -252,7 +268,7 @@ class Devices:
 
         Raises NoSuchDevice.
         """
-        if not self.exists(device):
+        if not _DEVICE_NAME.fullmatch(device):
             raise NoSuchDevice
         with as_node_errors():
             top = self._device(device, insist=True)
@@ -294,7 +310,8 @@ class Devices:
             except OSError as error:
                 if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOENT):
                     return False
-                raise DeviceFailed from error
+                with as_node_errors():
+                    raise
             incoming.commit()
         return True
 

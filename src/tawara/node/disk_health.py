@@ -20,12 +20,15 @@ from typing import Final
 
 import structlog
 
+from tawara import background
 from tawara.background import Background
 from tawara.model.errors import TawaraError
 from tawara.model.health import DiskHealth, Verdict, worst
 from tawara.node.devices import Devices
+from tawara.node.lanes import Lanes
 from tawara.node.mounts import Mount, mount_of, mounted
 from tawara.node.paths import HEALTH, INCOMING
+from tawara.node.rounds import Rounds
 from tawara.wire import smartctl
 
 log = structlog.get_logger(__name__)
@@ -63,7 +66,7 @@ def _whole(block: Path) -> list[str]:
 
 async def ask(disk: str, *, now: Callable[[], float] = time.time, patience: float = PATIENCE) -> DiskHealth:
     """What smartctl says of one disk."""
-    program = shutil.which("smartctl") or shutil.which("smartctl", path=_PLACES)
+    program = await asyncio.to_thread(_smartctl)
     if program is None:
         return DiskHealth(Verdict.UNKNOWN, detail="smartctl is not installed", checked_at=int(now()))
     try:
@@ -79,6 +82,10 @@ async def ask(disk: str, *, now: Callable[[], float] = time.time, patience: floa
         if process.returncode is None:
             await _end(process)
     return smartctl.read(output, int(now()))
+
+
+def _smartctl() -> str | None:
+    return shutil.which("smartctl") or shutil.which("smartctl", path=_PLACES)
 
 
 async def _start(*command: str) -> asyncio.subprocess.Process:
@@ -129,14 +136,17 @@ def read_lines(text: str) -> DiskHealth | None:
 
 
 class DiskHealthWatch:
-    """See the module. Start and stop it once; a disk that hangs holds up the others for `PATIENCE` at most."""
+    """See the module. Start and stop it once. A disk that hangs holds up no other."""
 
-    def __init__(self, devices: Devices, *, period: float = PERIOD) -> None:
-        self._devices = devices
+    def __init__(self, devices: Devices, lanes: Lanes, *, period: float = PERIOD) -> None:
+        self._devices, self._lanes = devices, lanes
         self._period = period
         self._watching = Background("disk health")
+        self._rounds = Rounds(devices, lanes, self._look_at, patience=PATIENCE + 1)
         self._attempted: dict[str, float] = {}
         """By device: when its disk was last asked, by the monotonic clock, whatever came of it."""
+        self._asked: dict[str, asyncio.Task[DiskHealth]] = {}
+        """By disk: the last question to it, for all devices that are on it."""
 
     def start(self) -> None:
         """Begin."""
@@ -145,41 +155,59 @@ class DiskHealthWatch:
     async def stop(self) -> None:
         """End; a smartctl that runs is killed."""
         await self._watching.stop()
+        await self._rounds.stop()
+        await background.end(self._asked.values())
 
     async def _keep(self) -> None:
         while True:
-            try:
-                await self._look()
-            except (TawaraError, OSError) as error:
-                log.warning("disks' health not known", reason=str(error.__cause__ or error))
+            await self._look()
             await asyncio.sleep(LOOK_EVERY)
 
     async def _look(self) -> None:
-        asked: dict[str, DiskHealth] = {}
-        for device in await asyncio.to_thread(self._devices.names):
-            place = self._devices.docroot / device
-            if not self._due(device, place):
-                continue
-            self._attempted[device] = time.monotonic()
-            disks = await asyncio.to_thread(_disks_of, place)
-            for disk in disks:
-                if disk not in asked:
-                    asked[disk] = await ask(disk)
-            health = worst(asked[disk] for disk in disks)
-            if health is not None:
-                await asyncio.to_thread(_write, place, health)
-                say = log.warning if health.verdict is Verdict.FAILING else log.debug
-                say("disk asked", device=device, disks=disks, health=health.verdict.value, detail=health.detail)
+        try:
+            found = await self._rounds.round()
+        except TawaraError as error:
+            log.warning("disks' health not known", reason=str(error.__cause__ or error))
+            return
+        for device, failure in found.items():
+            if failure is not None:
+                log.warning("disk health not known", device=device, reason=str(failure.__cause__ or failure))
 
-    def _due(self, device: str, place: Path) -> bool:
+    async def _look_at(self, device: str) -> None:
+        """Ask the disks behind a device, if it is time to, and write down what they say. Raises DeviceHangs."""
+        place = self._devices.docroot / device
         last = self._attempted.get(device)
         if last is not None and time.monotonic() - last < self._period:
-            return False
+            return
+        if not await self._lanes.run(device, self._due, place):
+            return
+        self._attempted[device] = time.monotonic()
+        disks = await self._lanes.run(device, _disks_of, place)
+        health = worst([await self._ask(disk) for disk in disks])
+        if health is not None:
+            await self._lanes.run(device, _write, place, health)
+            say = log.warning if health.verdict is Verdict.FAILING else log.debug
+            say("disk asked", device=device, disks=disks, health=health.verdict.value, detail=health.detail)
+
+    async def _ask(self, disk: str) -> DiskHealth:
+        """Ask a disk, or wait for the answer to the last question, if that was a moment ago."""
+        asked = self._asked.get(disk)
+        if asked is None or (asked.done() and not _fresh(asked)):
+            asked = self._asked[disk] = asyncio.create_task(ask(disk))
+        return await asyncio.shield(asked)
+
+    def _due(self, place: Path) -> bool:
         try:
             found = read_lines((place / HEALTH).read_text(encoding="utf-8", errors="replace"))
         except OSError:
             return True
         return found is None or found.checked_at is None or not 0 <= time.time() - found.checked_at < self._period
+
+
+def _fresh(asked: asyncio.Task[DiskHealth]) -> bool:
+    if asked.cancelled() or asked.exception() is not None:
+        return False
+    return time.time() - (asked.result().checked_at or 0) < LOOK_EVERY
 
 
 def _disks_of(place: Path) -> list[str]:

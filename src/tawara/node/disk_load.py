@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tawara.node.devices import Devices
 from tawara.node.mounts import DiskNumber, mount_of, mounted
 
 _DISKSTATS: Final = Path("/proc/diskstats")
@@ -49,20 +48,19 @@ def sample() -> Sample:
     return Sample(time.monotonic(), parse(_DISKSTATS.read_text()))
 
 
-def disks(devices: Devices) -> dict[int, DiskNumber | None]:
-    """The whole disk under each device number; None where there is none, as for network file systems."""
-    mounts = mounted()
-    found: dict[int, DiskNumber | None] = {}
-    for name in devices.names():
-        number = (devices.docroot / name).stat().st_dev
-        disk = os.major(number), os.minor(number)
-        if disk[0] == 0:  # btrfs and the like number themselves; their source is a disk
-            source = Path(mount_of(devices.docroot / name, mounts).source)
-            if source.is_block_device():
-                number = source.stat().st_rdev
-                disk = os.major(number), os.minor(number)
-        found[int(name[3:])] = _whole(disk) if disk[0] else None
-    return found
+def disk_of(place: Path) -> DiskNumber | None:
+    """The whole disk under the device at `place`; None where there is none, as for network file systems. Blocks.
+
+    Raises OSError.
+    """
+    number = place.stat().st_dev
+    disk = os.major(number), os.minor(number)
+    if disk[0] == 0:  # btrfs and the like number themselves; their source is a disk
+        source = Path(mount_of(place, mounted()).source)
+        if source.is_block_device():
+            number = source.stat().st_rdev
+            disk = os.major(number), os.minor(number)
+    return _whole(disk) if disk[0] else None
 
 
 def _whole(disk: DiskNumber) -> DiskNumber:

@@ -115,6 +115,12 @@ class DeviceFailed(TawaraError):
     """The device answers with an error"""
 
 
+class DeviceHangs(UnavailableError):
+    """The device does not answer"""
+
+    hint = "Look at its disk and at the kernel's log; it is used again as soon as it answers."
+
+
 _BY_ERRNO: dict[int, type[TawaraError]] = {
     errno.ENOENT: NoSuchFile,
     errno.ENOTDIR: NoSuchFile,

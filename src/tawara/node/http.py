@@ -17,11 +17,11 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.listening import Leave
 from tawara.model.limits import Limits
-from tawara.node import replies
+from tawara.node import paths, replies
 from tawara.node.arrivals import SmallFile
 from tawara.node.connections import SERVER, HttpServer, announced, cut, invite, plain, see_off
 from tawara.node.devices import Devices, OpenFile
-from tawara.node.errors import MalformedRequest, Stalled, TooLarge
+from tawara.node.errors import DeviceHangs, MalformedRequest, Stalled, TooLarge
 from tawara.node.lanes import Lanes
 from tawara.node.quick import QuickDoor
 from tawara.node.reading import SMALL, Wanted, open_file
@@ -74,7 +74,7 @@ class HttpDoor:
         handler = self._methods.get(request.method)
         if handler is None:
             raise MalformedRequest
-        target = _ORIGIN.sub("", request.raw_path, count=1).partition("?")[0]
+        target = paths.canonical(_ORIGIN.sub("", request.raw_path, count=1).partition("?")[0])
         if target == "/" and handler == self._get:
             return _response(replies.NO_LISTING)
         return await handler(request, target, await self._lanes.of(target))
@@ -84,7 +84,8 @@ class HttpDoor:
     async def _get(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
         found = await self._lanes.run(lane, open_file, self._devices, Wanted(target, body=request.method == "GET"))
         asked = request.headers
-        with found.file as file:
+        file = found.file
+        try:
             reply = replies.of_file(
                 found,
                 wanted=asked.get(hdrs.RANGE),
@@ -96,6 +97,9 @@ class HttpDoor:
             head = {hdrs.SERVER: SERVER, **reply.fields, hdrs.CONTENT_LENGTH: str(reply.part.length)}
             response = web.StreamResponse(status=reply.status, headers=head)
             return await self._send(request, response, file, reply.part, lane)
+        finally:
+            if not file.closed:
+                self._lanes.leave(lane, file.close)
 
     async def _send(
         self, request: web.BaseRequest, response: web.StreamResponse, file: OpenFile, part: ranges.Span, lane: str
@@ -112,6 +116,9 @@ class HttpDoor:
             )
         except ConnectionError:
             raise cut(request) from None
+        except DeviceHangs as error:
+            log.warning("transfer given up", path=request.raw_path, reason=str(error))
+            raise cut(request) from error
         except OSError as error:  # TimeoutError is one: the peer takes nothing
             log.warning("transfer given up", path=request.raw_path, reason=error.strerror or "the peer does not read")
             raise cut(request) from error
@@ -123,20 +130,22 @@ class HttpDoor:
         md5 = replies.content_md5(request.headers.get(hdrs.CONTENT_MD5))
         coding = request.headers.get(hdrs.TRANSFER_ENCODING)
         size = announced(request.content_length, coding, most=self._limits.upload)
-        if hdrs.CONTENT_RANGE in request.headers:  # a part must not replace the file (RFC 9110, section 14.5)
-            raise MalformedRequest("A file is put whole; Content-Range is not understood")
+        whole = replies.whole_length(request.headers.get(hdrs.CONTENT_RANGE))
+        if whole is not None and size not in (None, whole):
+            raise MalformedRequest(replies.NOT_WHOLE)
         replace = REPLACE in request.headers
         if size is not None and size <= SMALL:
             body = b"".join([chunk async for chunk in self._body(request)])
             await self._quick.stores.do(lane, SmallFile(target, body, md5, replace))
             return plain(200 if md5 is None else 201)
-        incoming = await self._lanes.run(lane, self._devices.receive, target, size=size, md5=md5, replace=replace)
+        expected = whole if size is None else size
+        incoming = await self._lanes.run(lane, self._devices.receive, target, size=expected, md5=md5, replace=replace)
         try:
             async for chunk in self._body(request):
                 await self._lanes.run(lane, incoming.write, chunk)
             await self._lanes.run(lane, incoming.commit)
         except BaseException:
-            await self._lanes.run(lane, incoming.abort)
+            await self._lanes.clean_up(lane, incoming.abort)
             raise
         return plain(200 if md5 is None else 201)
 

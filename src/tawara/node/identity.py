@@ -46,8 +46,9 @@ class _Record:
 class Identities:
     """The identities of the devices below one document root."""
 
-    def __init__(self, docroot: Path) -> None:
-        self._docroot = docroot
+    def __init__(self, docroot: Path, *, make: bool = True) -> None:
+        """`make` False writes nothing anywhere: a device without an identity is refused."""
+        self._docroot, self._make = docroot, make
         self._lock = threading.Lock()
         self._proven: dict[str, tuple[int, int, int]] = {}
         """By device: file system, inode and time of the identity file that was last found to be right."""
@@ -80,7 +81,7 @@ class Identities:
         if shown is not None and shown.device != device:
             raise ForeignDisk(f"This is the disk of {shown.device}, not of {device}")
         if shown is None:
-            if kept is not None and not added:
+            if not self._make or (kept is not None and not added):
                 raise IdentityLost
             if self._nameless.get(device) == (place.st_dev, place.st_ino):
                 return
@@ -91,7 +92,7 @@ class Identities:
             log.info("device has got its identity", device=device, id=shown.id, files=holds_files(top))
         elif kept is not None and kept.id != shown.id and not added:
             raise ForeignDisk
-        if kept != _Record(shown.id, mounted):
+        if self._make and kept != _Record(shown.id, mounted):
             self._keep(device, _Record(shown.id, mounted))
         self._ids[device] = shown.id
         if (proof := _proof(top)) is not None:

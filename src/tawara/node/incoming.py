@@ -111,20 +111,16 @@ class Incoming:
                 view = view[written:]
                 self._grew(written)
 
-    def copy(self, source: int) -> None:
-        """Append the file open as descriptor `source`, from its start, inside the kernel (shared extents if it can).
+    def copy(self, source: int, offset: int) -> None:
+        """Append up to `SYNC_EVERY` bytes of the file open as `source`, from `offset`, inside the kernel.
 
-        Raises WrongSize when it ends before it should.
+        Extents are shared where the file system can. Raises WrongSize when there is nothing to copy.
         """
         with as_node_errors():
-            left = os.fstat(source).st_size
-            offset = 0
-            while left > 0:
-                copied = self._copy_some(source, offset, min(left, SYNC_EVERY))
-                if not copied:
-                    raise WrongSize
-                offset, left = offset + copied, left - copied
-                self._grew(copied)
+            copied = self._copy_some(source, offset, SYNC_EVERY)
+            if not copied:
+                raise WrongSize
+            self._grew(copied)
 
     def become(self, source: int) -> None:
         """Be the file open as `source` itself, by a hard link, instead of a copy; nobody may write to it any more.

@@ -1,16 +1,25 @@
-"""Threads for work that blocks on a disk: a few for each device, so that a dying disk holds up nobody but itself."""
+"""Threads for work that blocks on a disk: a few for each device, so that a disk that hangs holds up nobody but itself.
+
+The threads are daemons: one that never returns from its disk does not keep the process from ending. A lane on which
+nothing has been finished for a while, although there is work, refuses what waits and what comes; the first piece of
+work that is finished ends that.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final, Generic, ParamSpec, TypeVar
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from tawara.node.devices import Devices
-from tawara.node.errors import NoSuchDevice
+from tawara.node.errors import DeviceHangs, NoSuchDevice
 from tawara.node.paths import parse
 
 P = ParamSpec("P")
@@ -19,32 +28,42 @@ W = TypeVar("W")
 
 _THREADS: Final = 8
 """Enough for the fsyncs of concurrent uploads to share the file system's commits."""
+PATIENCE: Final = 10.0
+"""Seconds without a finished piece of work after which a device counts as hanging."""
 
 
 class Lanes:
-    """One small pool of threads for each device, and one for work that is no device's, made when first used."""
+    """One small pool of threads for each device, and others by name for work that is no device's, made when first used.
+
+    A piece of work is short (up to some MiB read, written or synced), or a lane would seem to hang.
+    """
 
     ANY: Final = "any"
+    """The lane of the document root itself."""
 
-    def __init__(self, devices: Devices) -> None:
-        self._devices = devices
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+    def __init__(self, devices: Devices | None, *, patience: float = PATIENCE) -> None:
+        """`devices` None is for lanes by name only; `patience` is seconds."""
+        self._devices, self._patience = devices, patience
+        self._pools: dict[str, _Pool] = {}
+        self._closed = False
 
     async def of(self, path: str) -> str:
         """The lane of the device that `path` is on. Raises InvalidPath, NoSuchDevice."""
         device = parse(path).device
         # Only devices that were seen get threads, or requests for dev1, dev2, dev3... would fill the memory.
-        if device not in self._pools and not await self.run(self.ANY, self._devices.exists, device):
-            raise NoSuchDevice
+        if device not in self._pools:
+            if self._devices is None or not await self.run(self.ANY, self._devices.listed, device):
+                raise NoSuchDevice
+            self._pool(device)
         return device
 
     async def run(self, lane: str, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do `work` on a thread of `lane` and return what it returns.
+        """Do `work` on a thread of `lane` and return what it returns. Raises DeviceHangs if it is not begun.
 
         Work is never left alone: a cancelled caller goes on only when the thread has finished, so it can safely close
         what the thread was using.
         """
-        job = self._pool(lane).submit(work, *args, **kwargs)
+        job = self._pool(lane).submit(partial(work, *args, **kwargs))
         done = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(done)
@@ -58,20 +77,138 @@ class Lanes:
         """Whether the device was seen, so that there is a lane of its name."""
         return device in self._pools
 
-    def start(self, lane: str, work: Callable[[], None]) -> None:
-        """Do `work`, which tells of its end by itself, on a thread of `lane`. Raises RuntimeError once closed."""
-        self._pool(lane).submit(work)
+    def hangs(self, lane: str) -> bool:
+        """Whether `lane` refuses work now."""
+        return lane in self._pools and self._pools[lane].hangs()
+
+    def start(self, lane: str, work: Callable[[], R]) -> Future[R]:
+        """Do `work` on a thread of `lane`. Raises DeviceHangs, and RuntimeError once closed."""
+        return self._pool(lane).submit(work)
+
+    def leave(self, lane: str, work: Callable[[], None]) -> Future[None]:
+        """Have `work` done at some time, also on a lane that hangs: what a file needs at its end, such as closing."""
+        return self._pool(lane).submit(work, always=True)
+
+    async def clean_up(self, lane: str, work: Callable[[], None]) -> None:
+        """The same, and wait until it is done, unless the lane hangs."""
+        job = self.leave(lane, work)
+        if not self.hangs(lane):
+            await asyncio.shield(asyncio.wrap_future(job))
 
     def close(self) -> None:
-        """Take no more work; what runs is finished in its own time."""
+        """Take no more work; what runs is finished in its own time, or ends with the process."""
+        self._closed = True
         for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
-    def _pool(self, lane: str) -> ThreadPoolExecutor:
+    def _pool(self, lane: str) -> _Pool:
         pool = self._pools.get(lane)
         if pool is None:
-            pool = self._pools[lane] = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tawara-{lane}")
+            pool = self._pools[lane] = _Pool(f"tawara-{lane}", self._patience)
+            if self._closed:
+                pool.close()
         return pool
+
+
+class _Job:
+    """A piece of work, and the future of its result."""
+
+    __slots__ = ("always", "future", "work")
+
+    def __init__(self, work: Callable[[], Any], *, always: bool) -> None:
+        self.work, self.always = work, always
+        self.future: Future[Any] = Future()
+
+    def do(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.work()
+        except BaseException as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+    def refuse(self, error: Exception) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class _Pool:
+    """The threads of one lane, made as they are needed."""
+
+    def __init__(self, name: str, patience: float) -> None:
+        self._name, self._patience = name, patience
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        """None ends the threads."""
+        self._idle = threading.Semaphore(0)
+        self._threads = 0
+        self._begun: dict[int, float] = {}
+        """By thread that is at work: since when, by the monotonic clock."""
+        self._finished = 0.0
+        """When a piece of work was last finished."""
+        self._closed = False
+
+    def submit(self, work: Callable[[], R], *, always: bool = False) -> Future[R]:
+        """Have `work` done; called on one thread only. Its future has DeviceHangs if it is not, unless `always`.
+
+        Raises RuntimeError once closed; what is `always` done is done at once then.
+        """
+        job = _Job(work, always=always)
+        if self._closed:
+            if not always:
+                raise RuntimeError("no work is taken any more")
+            job.do()
+            return job.future
+        if not always and self.hangs():
+            for each in (*self._not_begun(), job):
+                each.refuse(DeviceHangs())
+            return job.future
+        self._waiting.put(job)
+        if not self._idle.acquire(blocking=False) and self._threads < _THREADS:
+            self._threads += 1
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        return job.future
+
+    def hangs(self) -> bool:
+        """Whether there is work, and none has been finished for too long."""
+        begun = list(self._begun.values())
+        return bool(begun) and time.monotonic() - max(self._finished, min(begun)) >= self._patience
+
+    def close(self) -> None:
+        """End the threads when they are done; what has not begun is cancelled."""
+        self._closed = True
+        for job in self._not_begun():
+            job.future.cancel()
+        self._waiting.put(None)
+
+    def _not_begun(self) -> list[_Job]:
+        """Take away the work that waits, but for what has to be done."""
+        taken: list[_Job | None] = []
+        with suppress(Empty):
+            while True:
+                taken.append(self._waiting.get_nowait())
+        for job in taken:
+            if job is None or job.always:
+                self._waiting.put(job)
+        return [job for job in taken if job is not None and not job.always]
+
+    def _serve(self) -> None:
+        me = threading.get_ident()
+        while True:
+            try:
+                job = self._waiting.get_nowait()
+            except Empty:
+                self._idle.release()
+                job = self._waiting.get()
+            if job is None:
+                self._waiting.put(None)  # for the other threads
+                return
+            self._begun[me] = time.monotonic()
+            job.do()
+            del job
+            del self._begun[me]
+            self._finished = time.monotonic()
 
 
 class Together(Generic[W, R]):
@@ -92,7 +229,7 @@ class Together(Generic[W, R]):
     def add(self, lane: str, what: W, done: Callable[[R | Exception], None]) -> None:
         """Have `what` done; `done` is called with its answer, which may be an exception, on the event loop."""
         self._waiting.setdefault(lane, deque()).append((what, done))
-        if lane not in self._departing and self._under_way.get(lane, 0) < self._width:
+        if lane not in self._departing and (self._under_way.get(lane, 0) < self._width or self._lanes.hangs(lane)):
             # After the loop's other callbacks: what arrived in the same turn comes along.
             self._departing.add(lane)
             asyncio.get_running_loop().call_soon(self._depart, lane)
@@ -115,29 +252,50 @@ class Together(Generic[W, R]):
     def _depart(self, lane: str) -> None:
         self._departing.discard(lane)
         waiting = self._waiting[lane]
+        if self._lanes.hangs(lane):
+            refused = list(waiting)
+            waiting.clear()
+            _tell(refused, [DeviceHangs()] * len(refused))
+            return
         if not waiting or self._under_way.get(lane, 0) >= self._width:
             return
         party = [waiting.popleft() for _ in range(min(len(waiting), self._most))]
         loop = asyncio.get_running_loop()
 
-        def travel() -> None:
+        def arrived(job: Future[Sequence[R | Exception]]) -> None:
             try:
-                answers = self._work([what for what, _ in party])
-            except Exception as error:
-                answers = [error] * len(party)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._arrived, lane, party, answers)
+                loop.call_soon_threadsafe(self._arrived, lane, party, job)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                if not loop.is_closed():
+                    raise
 
         self._under_way[lane] = self._under_way.get(lane, 0) + 1
         try:
-            self._lanes.start(lane, travel)
+            job = self._lanes.start(lane, lambda: self._work([what for what, _ in party]))
         except RuntimeError as error:  # the lanes are closed
-            self._arrived(lane, party, [error] * len(party))
+            self._under_way[lane] -= 1
+            _tell(party, [error] * len(party))
+            self._depart(lane)
+        else:
+            job.add_done_callback(arrived)
 
     def _arrived(
-        self, lane: str, party: list[tuple[W, Callable[[R | Exception], None]]], answers: Sequence[R | Exception]
+        self,
+        lane: str,
+        party: list[tuple[W, Callable[[R | Exception], None]]],
+        job: Future[Sequence[R | Exception]],
     ) -> None:
         self._under_way[lane] -= 1
         self._depart(lane)
-        for (_, done), answer in zip(party, answers, strict=True):
-            done(answer)
+        error = RuntimeError("no work is taken any more") if job.cancelled() else job.exception()
+        if error is None:
+            _tell(party, job.result())
+        elif isinstance(error, Exception):
+            _tell(party, [error] * len(party))
+        else:
+            raise error
+
+
+def _tell(party: Sequence[tuple[W, Callable[[R | Exception], None]]], answers: Sequence[R | Exception]) -> None:
+    for (_, done), answer in zip(party, answers, strict=True):
+        done(answer)

@@ -6,16 +6,20 @@ import asyncio
 import time
 from typing import Final
 
+from tawara.model.errors import TawaraError
 from tawara.node import disk_load
 from tawara.node.devices import Devices
 from tawara.node.lanes import Lanes
 from tawara.node.mounts import DiskNumber
+from tawara.node.rounds import Rounds
 from tawara.wire import side_channel as wire
 
 _PERIOD: Final = 1.0
 """Seconds between two measurements."""
 _REMEMBERED: Final = 30.0
 """Seconds for which devices are taken to be on the same disks."""
+_PATIENCE: Final = 0.5
+"""Seconds to wait for the devices that do not say at once which disk they are on; their load is not known then."""
 
 
 class LoadMeter:
@@ -25,6 +29,7 @@ class LoadMeter:
         self._devices, self._lanes = devices, lanes
         self._before: disk_load.Sample | None = None
         self._disks: dict[int, DiskNumber | None] = {}
+        self._rounds = Rounds(devices, lanes, self._disk_of, patience=_PATIENCE)
         self._looked_at = -_REMEMBERED
         self._measuring: asyncio.Task[bytes] | None = None
 
@@ -32,7 +37,7 @@ class LoadMeter:
         """Whether this system tells the load of any of the disks."""
         try:
             await self._look()
-        except OSError:
+        except (OSError, TawaraError):
             return False
         return any(self._disks.values())
 
@@ -47,6 +52,7 @@ class LoadMeter:
         if self._measuring is not None:
             self._measuring.cancel()
             await asyncio.wait([self._measuring])
+        await self._rounds.stop()
 
     async def _measure(self) -> bytes:
         if self._before is None or time.monotonic() - self._before.at > 2 * _PERIOD:
@@ -58,7 +64,12 @@ class LoadMeter:
 
     async def _look(self) -> disk_load.Sample:
         if time.monotonic() - self._looked_at > _REMEMBERED:
-            self._disks = await self._lanes.run(Lanes.ANY, disk_load.disks, self._devices)
+            found = await self._rounds.round()
+            known = {device: disk for device, disk in found.items() if not isinstance(disk, BaseException)}
+            self._disks = {int(device[3:]): known.get(device) for device in known.keys() | self._rounds.unfinished}
             self._looked_at = time.monotonic()
         # The kernel has the counters in memory. A thread's turn for them would wake three threads each second, not one.
         return disk_load.sample()
+
+    async def _disk_of(self, device: str) -> DiskNumber | None:
+        return await self._lanes.run(device, disk_load.disk_of, self._devices.docroot / device)

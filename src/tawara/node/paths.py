@@ -16,6 +16,8 @@ from tawara.wire import identity, listing
 
 _PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
 
+_NO_STEP = re.compile(r"/(?:\.?(?:/|\Z))+")
+
 INCOMING = "~incoming"
 """Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
 IDENTITY = identity.FILE
@@ -47,6 +49,13 @@ class DevicePath(NamedTuple):
         """For the list of what lies on the device, which is no file of the disk's, where it begins."""
         match = listing.NAME.fullmatch(self.names[0]) if len(self.names) == 1 else None
         return int(match[1]) if match else None
+
+
+def canonical(text: str) -> str:
+    """The path without what names no step: empty names and `.`, which other servers and their clients disregard."""
+    if "//" not in text and "/." not in text:
+        return text
+    return _NO_STEP.sub("/", text)
 
 
 def parse(text: str) -> DevicePath:

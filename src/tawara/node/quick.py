@@ -201,6 +201,9 @@ class QuickConnection(asyncio.Protocol):
                 self._rest = data
                 return
             request, end = parsed
+            target = paths.canonical(request.target)
+            if target is not request.target:
+                request = request._replace(target=target)
             if request.length > SMALL or not self._door.lanes.knows(paths.parse(request.target).device):
                 raise Strange
         except (Strange, TawaraError):
@@ -272,7 +275,8 @@ class QuickConnection(asyncio.Protocol):
             found, wanted=field(b"range"), if_range=field(b"if-range"), if_modified_since=field(b"if-modified-since")
         )
         if reply.part is None or request.method == "HEAD" or not reply.part.length:
-            found.file.close()
+            if not found.file.closed:
+                self._door.lanes.leave(paths.parse(request.target).device, found.file.close)
             self._say(request, reply)
         elif self._transport is not None:
             self._transport.write(self._head(request, reply))
@@ -289,23 +293,25 @@ class QuickConnection(asyncio.Protocol):
 
     async def _send(self, request: PlainRequest, file: OpenFile, part: Span) -> None:
         """Send `part` of a file after its head; what goes wrong from here on can only be told by cutting off."""
-        transport, door = self._transport, self._door
-        with file:
-            if transport is None:
-                return
-            try:
-                await send_file(
-                    transport, file.descriptor, part.start, part.length,
-                    lanes=door.lanes, lane=paths.parse(request.target).device, patience=door.limits.stalled_body,
-                )  # fmt: skip
-            except ConnectionError:
-                transport.abort()
-            except OSError as error:  # TimeoutError is one: the peer takes nothing
-                reason = error.strerror or "the peer does not read"
-                log.warning("transfer given up", path=request.target, reason=reason)
-                transport.abort()
-            else:
-                self._answered(request)
+        transport, lanes, lane = self._transport, self._door.lanes, paths.parse(request.target).device
+        if transport is None:
+            lanes.leave(lane, file.close)
+            return
+        try:
+            await send_file(
+                transport, file.descriptor, part.start, part.length,
+                lanes=lanes, lane=lane, patience=self._door.limits.stalled_body,
+            )  # fmt: skip
+        except ConnectionError:
+            transport.abort()
+        except (OSError, TawaraError) as error:  # TimeoutError is one: the peer takes nothing
+            reason = str(error) if isinstance(error, TawaraError) else error.strerror or "the peer does not read"
+            log.warning("transfer given up", path=request.target, reason=reason)
+            transport.abort()
+        else:
+            self._answered(request)
+        finally:
+            lanes.leave(lane, file.close)
 
     def _say(self, request: PlainRequest, reply: Reply) -> None:
         if self._transport is None:

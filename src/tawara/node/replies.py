@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from tawara.model.errors import TawaraError
-from tawara.node.errors import DirectoryInstead, MalformedRequest, OtherContent
+from tawara.node.errors import DeviceFailed, DirectoryInstead, MalformedRequest, OtherContent
 from tawara.node.reading import Found
 from tawara.wire import ranges
 from tawara.wire.http import http_date
@@ -45,7 +45,9 @@ def refusal(error: Exception, method: str, path: str) -> Reply:
     if isinstance(error, DirectoryInstead) and method in ("GET", "HEAD"):
         return NO_LISTING
     status = error.http if isinstance(error, TawaraError) else 500
-    if status == 500:
+    if isinstance(error, DeviceFailed):
+        log.warning("request failed", method=method, path=path, reason=str(error.__cause__ or error))
+    elif status == 500:
         log.error("request failed", method=method, path=path, exc_info=error)
     if isinstance(error, OtherContent):
         return text(status, str(error), {**_TEXT, CONFLICT: "other-content"})
@@ -73,6 +75,22 @@ def of_file(found: Found, *, wanted: str | None, if_range: str | None, if_modifi
         return Reply(status, fields, part=span)
     whole = status == 200
     return Reply(status, fields, found.body if whole else found.body[span.start : span.start + span.length])
+
+
+NOT_WHOLE: Final = "A file is put whole; a Content-Range that names a part of it is not understood"
+
+
+def whole_length(content_range: str | None) -> int | None:
+    """The bytes of the whole file that Content-Range says the body is; None without one.
+
+    Raises MalformedRequest for a part: it must not replace the file (RFC 9110, section 14.5).
+    """
+    if content_range is None:
+        return None
+    length = ranges.whole_length(content_range)
+    if length is None:
+        raise MalformedRequest(NOT_WHOLE)
+    return length
 
 
 def content_md5(value: str | None) -> bytes | None:

@@ -17,8 +17,10 @@ from tawara.model.limits import Limits
 from tawara.node import usage
 from tawara.node.devices import Devices
 from tawara.node.disk_health import DiskHealthWatch
+from tawara.node.errors import DeviceHangs
 from tawara.node.http import HttpDoor
 from tawara.node.lanes import Lanes
+from tawara.node.rounds import Rounds
 from tawara.node.side_channel import SideChannel
 
 log = structlog.get_logger(__name__)
@@ -64,9 +66,10 @@ class StorageNode:
         self._side: SideChannel | None = None
         self._http_listener: Door | None = None
         self._side_listener: Door | None = None
-        self._health = DiskHealthWatch(self.devices)
+        self._health = DiskHealthWatch(self.devices, self._lanes)
         self._upkeep = Background("upkeep of devices")
-        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._rounds = Rounds(self.devices, self._lanes, self._look_after, patience=_PATIENCE)
+        self._sweep = True
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -85,7 +88,7 @@ class StorageNode:
 
         Raises PortTaken, ConfigurationError.
         """
-        if not self.devices.docroot.is_dir():
+        if not await asyncio.to_thread(self.devices.docroot.is_dir):
             raise ConfigurationError(f"The storage node's directory {self.devices.docroot} does not exist")
         limits, share = self._limits, self._reuse_port
         try:
@@ -101,7 +104,7 @@ class StorageNode:
                     self._wanted_side, "the storage node's side channel", self._side.connection,
                     connections=limits.side_channels, reuse_port=share, share=limits.open_files_share,
                 )  # fmt: skip
-            await self._look_after_devices(sweep=True)
+            await self._rounds.round()
         except BaseException:
             await self.stop()
             raise
@@ -113,19 +116,16 @@ class StorageNode:
 
     async def stop(self) -> None:
         """Give the ports back, let requests finish for a moment, cut what is left; done within 5 seconds."""
-        await self._upkeep.stop()
-        await self._health.stop()
-        for job in self._jobs.values():
-            job.cancel()
-        if self._jobs:
-            await asyncio.wait(self._jobs.values(), timeout=0.5)
         for listener in (self._http_listener, self._side_listener):
             if listener is not None:
                 await listener.close()
+        await self._upkeep.stop()
+        ends = [self._health.stop(), self._rounds.stop()]  # all at once, for a disk that hangs keeps each of them
         if self._side is not None:
-            await self._side.close()
+            ends.append(self._side.close())
         if self._http is not None:
-            await self._http.close(_GRACE)
+            ends.append(self._http.close(_GRACE))
+        await asyncio.gather(*ends)
         self._lanes.close()
 
     async def _keep_up(self) -> None:
@@ -133,24 +133,21 @@ class StorageNode:
         swept = time.monotonic()
         while True:
             await asyncio.sleep(usage.PERIOD)
-            sweep = time.monotonic() - swept > _SWEEP_PERIOD
-            if sweep:
+            self._sweep = time.monotonic() - swept > _SWEEP_PERIOD
+            if self._sweep:
                 swept = time.monotonic()
             try:
-                await self._look_after_devices(sweep=sweep)
+                await self._rounds.round()
             except TawaraError as error:
                 log.warning("upkeep failed", reason=str(error.__cause__ or error))
 
-    async def _look_after_devices(self, *, sweep: bool) -> None:
-        """Look after each device on its own threads; one that hangs is left behind, and skipped until it is done."""
-        for device in await self._lanes.run(Lanes.ANY, self.devices.names):
-            job = self._jobs.get(device)
-            if job is None or job.done():
-                self._jobs[device] = asyncio.create_task(self._lanes.run(device, self._look_after, device, sweep))
-        if self._jobs:
-            await asyncio.wait(self._jobs.values(), timeout=_PATIENCE)
+    async def _look_after(self, device: str) -> None:
+        try:
+            await self._lanes.run(device, self._look_after_now, device, self._sweep)
+        except DeviceHangs as error:
+            log.warning("device cannot be looked after", device=device, reason=str(error))
 
-    def _look_after(self, device: str, sweep: bool) -> None:
+    def _look_after_now(self, device: str, sweep: bool) -> None:
         """Write the usage file of one device; a device that fails keeps its old one, for monitors to see."""
         try:
             usage.write(self.devices, device, int(time.time()))

@@ -16,6 +16,7 @@ import structlog
 from tawara.listening import Leave
 from tawara.model.errors import NotFoundError, TawaraError
 from tawara.model.limits import Limits
+from tawara.node import paths
 from tawara.node.devices import Devices, Digest
 from tawara.node.errors import DirectoryInstead, InvalidPath
 from tawara.node.lanes import Lanes
@@ -76,6 +77,9 @@ class SideChannel:
             writer.write(wire.LINE_TOO_LONG)
         except (ConnectionError, TimeoutError):
             writer.transport.abort()
+        except TawaraError as error:  # no answer of the protocol says that a device fails
+            log.warning("side channel cut off", reason=str(error))
+            writer.transport.abort()
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
@@ -108,29 +112,32 @@ class SideChannel:
                 return await self._digest(uri, name, spare_the_disk=reason == _FSCK)
 
     async def _size(self, uri: str) -> int | None:
+        path = paths.canonical(uri)
         try:
-            return await self._lanes.run(await self._lanes.of(uri), self._devices.size, uri)
+            return await self._lanes.run(await self._lanes.of(path), self._devices.size, path)
         except _NO_FILE:
             return None
 
     async def _digest(self, uri: str, name: DigestName, *, spare_the_disk: bool) -> bytes:
         """Digest in short turns of the disk's threads, so that readers of the same disk get theirs."""
         try:
-            lane = await self._lanes.of(uri)
-            file = await self._lanes.run(lane, self._devices.open, uri)
+            path = paths.canonical(uri)
+            lane = await self._lanes.of(path)
+            file = await self._lanes.run(lane, self._devices.open, path)
         except _NO_FILE:
             return wire.digest(uri, name, None)
         except TawaraError:
             return wire.read_failed(uri, 0)
         disk = self._disks.setdefault(file.disk, asyncio.Lock()) if spare_the_disk else nullcontext()
         digest = Digest(file, name)
-        with file:
-            try:
-                async with disk:
-                    while await self._lanes.run(lane, digest.step):
-                        pass
-            except TawaraError:
-                return wire.read_failed(uri, digest.offset)
+        try:
+            async with disk:
+                while await self._lanes.run(lane, digest.step):
+                    pass
+        except TawaraError:
+            return wire.read_failed(uri, digest.offset)
+        finally:
+            self._lanes.leave(lane, file.close)
         return wire.digest(uri, name, digest.hex())
 
     async def _watch(self, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,8 @@
 """HTTP as the gateway speaks it: request targets, keys in paths, dates, entity tags, preconditions (RFC 9110, 3986).
 
 A target is `/DOMAIN/KEY`: the first slash after the domain ends it, everything behind is the key, percent-decoded once.
+Segments `.` are no part of either, unless they are written `%2E`.
+
 So `%2F` is a slash of the key like any other, `+` is a plus, and slashes at the end or in a row are kept. A key has
 many spellings in URLs; `path_of` writes the one that we use ourselves.
 """
@@ -70,7 +72,7 @@ def parse_target(raw: str) -> Target:
         raise UsageError("The address is not a path of percent-encoded bytes")
     if _climbs(unquote_to_bytes(data)):
         raise UsageError("The address climbs above the root")
-    domain, _, key = data[1:].partition(b"/")
+    domain, _, key = _without_dots(data)[1:].partition(b"/")
     decoded = unquote_to_bytes(key)
     name = unquote_to_bytes(domain).decode("utf-8", "replace")
     if b"\0" in decoded or "\0" in name:
@@ -78,6 +80,14 @@ def parse_target(raw: str) -> Target:
     if len(decoded) > KEY_BYTES:
         raise InvalidKey(f"A key has at most {KEY_BYTES} bytes")
     return Target(name[: NAME_BYTES + 1], decoded, query)
+
+
+def _without_dots(path: bytes) -> bytes:
+    """The path without segments `.` (RFC 3986, section 5.2.4); a key's own are written `%2E`."""
+    if b"/." not in path:
+        return path
+    *segments, last = path.split(b"/")
+    return b"/".join([*(each for each in segments if each != b"."), b"" if last == b"." else last])
 
 
 def _climbs(path: bytes) -> bool:
@@ -95,7 +105,10 @@ def _climbs(path: bytes) -> bool:
 
 def path_of(domain: str, key: bytes) -> str:
     """The path at which the gateway serves a key: `/DOMAIN/KEY`, percent-encoded."""
-    return f"/{quote_from_bytes(domain.encode(), safe='')}/{quote_from_bytes(key, safe=_SAFE_IN_KEY)}"
+    segments = quote_from_bytes(key, safe=_SAFE_IN_KEY).split("/")
+    return "/".join(
+        ["", quote_from_bytes(domain.encode(), safe=""), *("%2E" if each == "." else each for each in segments)]
+    )
 
 
 # --- dates and entity tags --------------------------------------------------------------------------------------------

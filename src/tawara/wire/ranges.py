@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 _ONE_RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
+_PLAIN = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
 _BEYOND = 10**19
 
 
@@ -49,6 +51,23 @@ def resolve(header: str | None, size: int) -> Span | Unpartial:
         return Unpartial.UNSATISFIABLE
     end = size if last is None else min(last + 1, size)
     return Span(first, end - first)
+
+
+def is_plain(header: str) -> bool:
+    """Whether every server reads the Range header as `resolve` does: one range, without blanks, of ordinary numbers."""
+    return _PLAIN.fullmatch(header) is not None
+
+
+def whole_length(content_range: str) -> int | None:
+    """The bytes of a body whose Content-Range says that it is the whole file; None for any other.
+
+    `bytes 0-9/10`, or `bytes 0-9/*` from a client that does not say how long the file is.
+    """
+    match = _CONTENT_RANGE.fullmatch(content_range.strip())
+    if match is None:
+        return None
+    length = int(match[1]) + 1
+    return length if match[2] in ("*", str(length)) else None
 
 
 def _number(digits: str) -> int | None:

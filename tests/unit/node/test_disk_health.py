@@ -17,6 +17,7 @@ from tawara.model.health import DiskHealth, Verdict
 from tawara.node import disk_health
 from tawara.node.devices import Devices
 from tawara.node.disk_health import DiskHealthWatch, ask, disks_behind, published, read_lines
+from tawara.node.lanes import Lanes
 from tawara.node.mounts import Mount, mount_of, mounted
 from tests.smartctl import reports
 
@@ -118,6 +119,11 @@ async def test_the_real_smartctl(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.verdict is not Verdict.UNKNOWN or (found.detail and "JSON" not in found.detail)
 
 
+def made(directory: Path) -> DiskHealthWatch:
+    devices = Devices(directory / "disks")
+    return DiskHealthWatch(devices, Lanes(devices))
+
+
 Watching = Callable[[object], DiskHealthWatch]
 
 
@@ -131,7 +137,7 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watching:
 
     def make(report: object) -> DiskHealthWatch:
         reports.program(tmp_path / "bin", report)
-        return DiskHealthWatch(Devices(tmp_path / "disks"))
+        return made(tmp_path)
 
     return make
 
@@ -152,7 +158,7 @@ async def test_what_is_published(watch: Watching, tmp_path: Path) -> None:
     await _until(lambda: published(first) and published(second))
     await one.stop()
     assert published(first).startswith("health: failing\nhealth_detail: the disk's own assessment has failed\n")
-    other = DiskHealthWatch(Devices(tmp_path / "disks"))
+    other = made(tmp_path)
     await other._look()
     assert (tmp_path / "bin" / "asked").read_text().count("\n") == 1
     found = read_lines((first / "health").read_text())

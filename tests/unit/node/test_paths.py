@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tawara.model import fid
 from tawara.model.limits import NODE_PATH_BYTES
 from tawara.node.errors import InvalidPath
-from tawara.node.paths import DevicePath, parse, parse_file
+from tawara.node.paths import DevicePath, canonical, parse, parse_file
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,27 @@ def test_what_is_no_path_is_refused(text: str) -> None:
     """Dots, escapes, NULs, foreign letters, empty and overlong names are refused as a whole."""
     with pytest.raises(InvalidPath):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("//dev1/usage", "/dev1/usage"), ("/dev1//usage", "/dev1/usage"), ("/dev1/./usage", "/dev1/usage"),
+        ("/./dev1/.//./usage", "/dev1/usage"), ("/dev1/x/.", "/dev1/x/"), ("/dev1/.x", "/dev1/.x"),
+        ("/dev1/x.", "/dev1/x."), ("/dev1/../x", "/dev1/../x"), ("/dev1/.../x", "/dev1/.../x"), ("//", "/"),
+    ],
+)  # fmt: skip
+def test_names_that_are_no_step_are_disregarded(text: str, same: str) -> None:
+    """Empty names and `.` are left out of a path; nothing else is changed."""
+    assert canonical(text) == same
+
+
+@given(st.text("/.a", max_size=20).map("/".__add__))
+def test_a_canonical_path_names_the_same_place(text: str) -> None:
+    """Leaving out what is no step does not change what a path leads to, and is done once and for all."""
+    steps = [step for step in text.split("/") if step not in ("", ".")]
+    assert [step for step in canonical(text).split("/") if step] == steps
+    assert canonical(canonical(text)) == canonical(text)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**20 - 1))

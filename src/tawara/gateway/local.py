@@ -1,0 +1,116 @@
+"""This machine's devices as the gateway uses them, without a storage node between, each with threads of its own.
+
+A file is looked at before nginx is told to send it: on a device that is the one that it was, without following symbolic
+links, whole. A device that does not answer in time is passed over until it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tawara import background
+from tawara.model.errors import TawaraError
+from tawara.node.devices import Devices
+from tawara.node.errors import DeviceHangs, ForeignDisk, NoSuchDevice
+from tawara.node.lanes import Lanes, Together
+
+log = structlog.get_logger(__name__)
+
+_LISTED_FOR: Final = 2.0
+"""Seconds for which the document root is taken to list the same devices."""
+_AT_ONCE: Final = 64
+"""Most files that one thread looks at in one turn."""
+
+
+class LocalDevices:
+    """Looks at files of this machine's devices, and stores files there. Close it once."""
+
+    def __init__(self, devices: Devices, *, patience: float, only_known: bool = False) -> None:
+        """`patience`: seconds that a device may take to say whether it has a file. Needs a running event loop.
+
+        `only_known`: a device of which the database has no identity is not used, nor is anything written.
+        """
+        self._devices, self._patience, self._only_known = devices, patience, only_known
+        # Copying has threads of its own: a disk that is slow to sync may still be quick to find a file.
+        self._looking, self._storing = Lanes(devices, patience=patience), Lanes(devices)
+        self._looks: Together[str, int] = Together(self._looking, partial(_sizes, devices), width=4, most=_AT_ONCE)
+        self._names: frozenset[str] = frozenset()
+        self._listed_at = -_LISTED_FOR
+        self._listing: asyncio.Task[None] | None = None
+
+    @property
+    def docroot(self) -> Path:
+        """The directory that has the devices."""
+        return self._devices.docroot
+
+    async def has(self, devid: int) -> bool:
+        """Whether the document root lists the device."""
+        if time.monotonic() - self._listed_at >= _LISTED_FOR:
+            if self._listing is None or self._listing.done():
+                self._listing = asyncio.create_task(self._list())
+            await asyncio.wait([self._listing], timeout=self._patience)
+        return f"dev{devid}" in self._names
+
+    @property
+    def writeable(self) -> bool:
+        """Whether files may be stored here."""
+        return not self._only_known
+
+    async def size(self, devid: int, path: str, identities: Mapping[int, str]) -> int:
+        """The bytes of a file of `devid`, which must be the device that `identities` says.
+
+        Raises NoSuchDevice, NoSuchFile, DeviceHangs, ForeignDisk, IdentityLost, DeviceFailed.
+        """
+        known = identities.get(devid)
+        if known is None and self._only_known:
+            raise NoSuchDevice
+        try:
+            async with asyncio.timeout(self._patience):
+                size = await self._looks.do(f"dev{devid}", path)
+        except TimeoutError:
+            raise DeviceHangs from None
+        if known is not None and self._devices.identities.id_of(f"dev{devid}") != known:
+            raise ForeignDisk
+        return size
+
+    async def store(self, devid: int, path: str, source: Path, *, link: bool) -> None:
+        """Put the finished file `source` on a device, durably; see `Devices.adopt`."""
+        device = f"dev{devid}"
+        steps = self._devices.adopt(path, source, link=link)
+        try:
+            while await self._storing.run(device, next, steps, None) is not None:
+                pass
+        finally:
+            await self._storing.clean_up(device, steps.close)
+
+    async def close(self) -> None:
+        """Take no more work."""
+        if self._listing is not None:
+            await background.end([self._listing])
+        self._looking.close()
+        self._storing.close()
+
+    async def _list(self) -> None:
+        try:
+            self._names = frozenset(await self._looking.run(Lanes.ANY, self._devices.names))
+        except TawaraError as error:
+            log.warning("devices not listed", docroot=str(self.docroot), reason=str(error.__cause__ or error))
+        self._listed_at = time.monotonic()
+
+
+def _sizes(devices: Devices, paths: Sequence[str]) -> list[int | Exception]:
+    """The bytes of each file, or why it cannot be read. Blocks."""
+    found: list[int | Exception] = []
+    for path in paths:
+        try:
+            found.append(devices.size(path))
+        except TawaraError as error:
+            found.append(error)
+    return found

@@ -1,0 +1,60 @@
+"""The nginx processes that run in a directory, found in /proc. Everything here blocks."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+def running_in(directory: Path, program: str) -> Iterator[int]:
+    """The pids of the processes of a program of this name whose working directory is `directory`, but not our own.
+
+    A directory is known by device and inode: another mount namespace may have another directory of the same name.
+    """
+    path = str(directory.resolve())
+    facts = directory.stat()
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            if (entry / "exe").readlink().name.removesuffix(" (deleted)") != program:  # deleted by an upgrade
+                continue
+            if str((entry / "cwd").readlink()) != path:
+                continue
+            its = (entry / "cwd").stat()
+            if (its.st_dev, its.st_ino) == (facts.st_dev, facts.st_ino):
+                yield int(entry.name)
+
+
+def open_files(pid: int) -> set[str]:
+    """The paths of the files that a process has open. Raises OSError."""
+    found = set()
+    for entry in (_PROC / str(pid) / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(str(entry.readlink()))
+    return found
+
+
+def end_all(directory: Path, program: str, patience: float) -> None:
+    """Kill the processes of `running_in`, and wait up to `patience` seconds until they have let go of what they had."""
+    end = time.monotonic() + patience
+    for pid in running_in(directory, program):
+        with suppress(OSError):
+            _end(pid, max(0.0, end - time.monotonic()))
+
+
+def _end(pid: int, patience: float) -> None:
+    """Kill a process that is no child of ours, and wait until it has let go of what it had. Raises OSError."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], patience)
+    finally:
+        os.close(process)
