@@ -33,12 +33,15 @@ async def answered(node: StorageNode) -> None:
     address = node.http_address
     for size in SIZES:
         body = os.urandom(size)
-        assert (await talk(address, put(FILE, body))).startswith(b"HTTP/1.1 200")
+        for status in (200, 200):  # the second replaces the same content
+            assert (await talk(address, put(FILE, body))).startswith(b"HTTP/1.1 %d" % status)
+        assert (await talk(address, put(FILE, b"other"))).startswith(b"HTTP/1.1 409")
         for fields in ([], ["Range: bytes=0-4"], ["Range: bytes=900000-"], ["Expect: x"]):
             assert (await get(address, FILE, *fields))[0] in (200, 206, 416)
         assert (await get(address, FILE, method="HEAD"))[0] == 200
         said = await aside(node, f"size {FILE}\r\nsize /dev1/no\r\nMD5 {FILE}\r\n".encode(), 3)
         assert hashlib.md5(body).hexdigest().encode() in said[-1]
+        assert (await get(address, FILE, method="DELETE"))[0] == 204
     chunks = (
         b"PUT %s HTTP/1.1\r\nHost: n\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     )
