@@ -172,7 +172,7 @@ async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
     claim = await claimed(metadata, fid)
     checksum = Checksum(HashType.MD5, bytes(16))
     verdict = Verdict(
-        events=(Event(Code.BAD_LENGTH, 1), Event(Code.REPLICATE)),
+        logged=(Event(Code.BAD_LENGTH, 1), Event(Code.REPLICATE)),
         drop=frozenset({1}),
         sweep=frozenset({1}),
         add=frozenset({3}),

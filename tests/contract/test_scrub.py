@@ -40,17 +40,19 @@ async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Ope
 
 
 async def test_its_findings_are_its_own(metadata: Metadata) -> None:
-    """What the scrub finds is in its log and not in that of checks, and the other way round."""
+    """What the scrub finds is not in the log of checks, nor the other way round, but for which replicas are rotten."""
     fid = await store(metadata, 1)
     for errand, code in ((Errand.SCRUB, Code.MISSING), (Errand.CHECK, Code.GONE)):
         await metadata.write(queues.enqueue_errands, errand, [(fid, None, "")], now=NOW)
         (claim,) = await metadata.write(queues.claim_errands, errand, limit=1, now=NOW)
         file = await metadata.read(files.find_fid, fid)
         assert file
-        assert await metadata.write(fsck.settle, claim, file, Verdict(events=(Event(code, 2),)), now=NOW)
+        verdict = Verdict(events=(Event(code, 2), Event(Code.BAD_CHECKSUM, 1)), logged=(Event(code, 2),))
+        assert await metadata.write(fsck.settle, claim, file, verdict, now=NOW)
     stands = await metadata.read(scrub.progress, now=NOW)
-    assert stands.counts == {"MISS": 1}
-    assert [row[1:] for row in await metadata.read(scrub.log_after, 0)] == [(NOW, fid, "MISS", 2)]
+    assert stands.counts == {"BSUM": 2, "MISS": 1}
+    found = [(NOW, fid, "MISS", 2), (NOW, fid, "BSUM", 1), (NOW, fid, "BSUM", 1)]
+    assert [row[1:] for row in await metadata.read(scrub.log_after, 0)] == found
     assert await metadata.read(scrub.log_after, stands.last_logid) == []
     assert (await metadata.read(fsck.progress)).counts == {"GONE": 1}
 

@@ -16,7 +16,7 @@ MEANING = {
     "POVI": "too few copies, too many, or in the wrong places",
     "MISS": "replica not on its disk",
     "BLEN": "replica of the wrong length",
-    "BSUM": "replica with other bytes than were stored, or that its disk does not give",
+    "BSUM": "other bytes than were stored, or that the disk does not give",
     "MSUM": "replicas that differ, with nothing to tell which is right",
     "BALG": "checksum of another type than the class wants",
     "SRCH": "searched on every device",
@@ -128,6 +128,8 @@ def advice(codes: Iterable[str], devices: str) -> str:
         return f"no device has it{where}; restore it from a backup, or delete it"
     if "SRCH" in said:
         return f"no replica has the bytes that were stored{where}; compare with a backup, and store it anew"
+    if "BSUM" in said:
+        return f"its replicas{where} are not what was stored, or differ; compare with a backup, and store it anew"
     return f"its replicas differ{where}, and nothing tells which is right; look, and store the right one anew"
 
 

@@ -17,7 +17,7 @@ from tawara.metadata.runs import number
 from tawara.model.explanation import Failure
 from tawara.model.files import Errand, Queued, StoredFile
 from tawara.model.focus import Focus
-from tawara.model.fsck import Event, Verdict
+from tawara.model.fsck import Code, Event, Verdict
 
 RATE = 10_000
 """Most fids queued in one turn, unless the setting queue_rate_for_fsck says otherwise."""
@@ -36,7 +36,6 @@ WINDOW = 100_000
 
 _FOCUS = "tawara_fsck_focus"
 _SUM = "fsck_sum_evcount_"
-_LOGS = {Errand.CHECK: "fsck_log", Errand.SCRUB: "tawara_scrub_log"}
 
 
 # --- starting and stopping --------------------------------------------------------------------------------------------
@@ -175,12 +174,22 @@ async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verd
         await files.store_checksum(tx, file.fid, verdict.checksum)
     if verdict.replicate:
         await queues.ensure_replication(tx, file.fid, now=now)
-    await log(tx, file.fid, verdict.events, now=now, table=_LOGS[claim.errand])
+    if claim.errand is Errand.CHECK:
+        await log(tx, file.fid, verdict.logged, now=now)
+    if kept := _kept(claim.errand, verdict):
+        await log(tx, file.fid, kept, now=now, table="tawara_scrub_log")
     if verdict.again:
         await put_off(tx, claim, now=now, silent=verdict.silent)
     else:
         await queues.finish_errands(tx, [claim])
     return True
+
+
+def _kept(errand: Errand, verdict: Verdict) -> Sequence[Event]:
+    """What goes into our own log: all that the scrub finds, and of a check which replicas are rotten."""
+    if errand is Errand.SCRUB:
+        return verdict.events
+    return [event for event in verdict.events if event.code is Code.BAD_CHECKSUM and event.devid is not None]
 
 
 async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> bool:

@@ -146,6 +146,8 @@ class Case:
     """One for each of the file's rows."""
     satisfied: Callable[[Iterable[int]], bool]
     """Whether the class's policy wants exactly the replicas on these devices: neither more nor fewer."""
+    dead_satisfy: bool = False
+    """Whether it would want exactly the file's replicas if those on dead devices counted, as MogileFS counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,9 @@ class Verdict:
     """What is to be written down of a check."""
 
     events: tuple[Event, ...] = ()
+    """What is known to be wrong."""
+    logged: tuple[Event, ...] = ()
+    """What of that MogileFS would write into its log, `fsck_log`."""
     drop: frozenset[int] = frozenset()
     """Devices whose row goes."""
     lost: frozenset[int] = frozenset()
@@ -254,6 +259,7 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
     ]
     return Verdict(
         events=tuple(events),
+        logged=tuple(_logged(case, events, all_rotten=bool(by_worth.rotten) and not good)),
         drop=frozenset(drop),
         lost=frozenset(by_worth.lost),
         sweep=frozenset((by_worth.worthless | by_worth.rotten) & drop if good else ()),
@@ -262,6 +268,25 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
         replicate=replicate,
         silent=_silent(case),
     )
+
+
+def _logged(case: Case, events: Iterable[Event], *, all_rotten: bool) -> list[Event]:
+    """The lines that MogileFS writes of this; it does not search for what has the right length (reference: 12)."""
+    lines: list[Event] = []
+    for event in events:
+        match event.code:
+            case Code.BAD_CHECKSUM if event.devid is not None:
+                if all_rotten and Event(Code.BAD_CHECKSUM) not in lines:
+                    lines.append(Event(Code.BAD_CHECKSUM))
+                continue
+            case Code.POLICY_VIOLATION if case.dead_satisfy:
+                continue
+            case Code.NO_CHECKSUM if case.storage_class.hashtype is None:
+                continue
+            case Code.START_SEARCH if all_rotten:
+                continue
+        lines.append(event)
+    return lines
 
 
 def _silent(case: Case) -> frozenset[int]:

@@ -17,7 +17,7 @@ from tawara.metadata import files, fsck, queues
 from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
-from tawara.model.cluster import StorageClass
+from tawara.model.cluster import Cluster, DeviceState, StorageClass
 from tawara.model.errors import InvalidReplpolicy
 from tawara.model.files import Queued, StoredFile
 from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, depth, judge
@@ -111,10 +111,20 @@ class Examination:
             log.warning("policy not understood", fid=file.fid, reason=str(error))
             return None
 
-    def _satisfied(
-        self, file: StoredFile, storage_class: StorageClass, policy: Policy
-    ) -> Callable[[Iterable[int]], bool]:
+    def _dead_satisfy(self, file: StoredFile, storage_class: StorageClass, policy: Policy) -> bool:
+        """See Case."""
         cluster = self._view.current
+        dead = [device for devid in file.devids if (device := cluster.devices.get(devid)) and cluster.is_lost(devid)]
+        if not dead:
+            return False
+        counting = {device.devid: replace(device, state=DeviceState.DOWN) for device in dead}
+        cluster = replace(cluster, devices={**cluster.devices, **counting})
+        return self._satisfied(file, storage_class, policy, cluster)(file.devids)
+
+    def _satisfied(
+        self, file: StoredFile, storage_class: StorageClass, policy: Policy, cluster: Cluster | None = None
+    ) -> Callable[[Iterable[int]], bool]:
+        cluster = cluster or self._view.current
 
         def satisfied(devids: Iterable[int]) -> bool:
             situation = Situation.of(cluster, devids, storage_class.mindevcount, size=file.length)
@@ -130,9 +140,11 @@ class Examination:
         storage_class, policy = known
         satisfied = self._satisfied(file, storage_class, policy)
         if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
-            return Verdict(events=(Event(Code.BAD_COUNT),) if rules.miscounted(file) else ())
+            events = (Event(Code.BAD_COUNT),) if rules.miscounted(file) else ()
+            return Verdict(events=events, logged=events)
         hashtype = rules.digest_wanted(storage_class, file.checksum)
-        case = Case(file, storage_class, rules, await self.survey.look(file, hashtype, measured), satisfied)
+        seen = await self.survey.look(file, hashtype, measured)
+        case = Case(file, storage_class, rules, seen, satisfied, self._dead_satisfy(file, storage_class, policy))
         verdict = judge(case)
         if isinstance(verdict, Search):
             log.warning("no good replica is where one should be", fid=file.fid)

@@ -46,6 +46,12 @@ def codes(verdict: Verdict | Search) -> list[str]:
     return [event.code.value for event in verdict.events]
 
 
+def logged(verdict: Verdict | Search) -> list[tuple[str, int | None]]:
+    """The lines in MogileFS's log."""
+    assert isinstance(verdict, Verdict)
+    return [(event.code.value, event.devid) for event in verdict.logged]
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Any file, with its replicas seen in any way."""
@@ -195,6 +201,42 @@ def test_codes_of_checksums() -> None:
     assert codes(judge(case(Replica(1, Seen.RIGHT), Replica(2, Seen.RIGHT), file=sha1, storage_class=HASHED))) == [
         "BALG"
     ]
+
+
+def test_the_log_says_what_mogilefs_would_say() -> None:
+    """Rotten replicas beside a good one are only REPL, all of them one BSUM; NSUM is where checksums are wanted."""
+    good, rotten = Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, BAD)
+    stored = replace(FILE, checksum=GOOD)
+    for bad in (rotten, Replica(2, Seen.UNREADABLE)):
+        assert logged(judge(case(good, bad, file=stored))) == [("REPL", None)]
+    every = judge(case(rotten, Replica(1, Seen.RIGHT, BAD), file=stored), searched=True)
+    assert logged(every) == [("BSUM", None)]
+    assert needs_a_person(logged(every))
+    missing = judge(case(Replica(1, Seen.MISSING), rotten, file=stored), searched=True)
+    assert logged(missing) == [("MISS", 1), ("BSUM", None), ("REPL", None)]
+    found = judge(case(rotten, file=stored), searched=True, found=Replica(3, Seen.RIGHT, GOOD))
+    assert [code for code, _ in logged(found)] == ["SRCH", "FOND"]
+    same = (good, Replica(2, Seen.RIGHT, GOOD))
+    assert logged(judge(case(*same))) == []
+    assert logged(judge(case(*same, storage_class=HASHED))) == [("NSUM", None)]
+
+
+def test_a_dead_device_that_is_not_reaped_is_no_policy_violation() -> None:
+    """MogileFS counts it until it looks at the replicas, so that only REPL is logged."""
+    dead = case(Replica(1, Seen.RIGHT), Replica(2, Seen.LOST))
+    violated = replace(dead, satisfied=lambda devids: set(devids) == {1, 3})
+    assert logged(judge(replace(violated, dead_satisfy=True))) == [("REPL", None)]
+    assert logged(judge(violated)) == [("POVI", None), ("REPL", None)]
+
+
+@given(cases(), FINDS)
+def test_the_log_says_nothing_that_is_not_known(one: Case, found: Replica | None) -> None:
+    """Every line of MogileFS's log is about something that was found, and a file that needs a person still does."""
+    verdict = conclude(one, found)
+    known = {event.code for event in verdict.events}
+    assert {event.code for event in verdict.logged} <= known
+    lines, events = ([(each.code, each.devid) for each in some] for some in (verdict.logged, verdict.events))
+    assert needs_a_person(lines) == needs_a_person(events)
 
 
 def test_the_majority_is_believed() -> None:
