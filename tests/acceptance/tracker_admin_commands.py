@@ -23,6 +23,10 @@ TRANSCRIPTS = {
     "create_domain: names that no one could type": f"""
 > create_domain domain=%FF
 < ERR invalid_name domain+must+be+UTF-8
+> create_domain domain=a%2Fb
+< ERR invalid_name %27a/b%27+cannot+name+a+domain,+for+in+DOMAIN/KEY+and+in+URLs+it+means+something+else
+> create_domain domain=..
+< ERR invalid_name %27..%27+cannot+name+a+domain,+for+in+DOMAIN/KEY+and+in+URLs+it+means+something+else
 > create_domain domain=a%0Ab
 < ERR invalid_name domain+must+be+printable
 > create_domain domain={"d" * 256}
@@ -158,6 +162,8 @@ TRANSCRIPTS = {
 < ERR bad_params port+must+be+a+number+from+1+to+65535
 > create_host host=two&ip=a/b&port=7500
 < ERR bad_params ip+must+be+an+IP+address+or+a+host+name
+> create_host host=two&ip=0.0.0.0&port=7500
+< ERR bad_params ip+must+be+the+address+of+a+machine,+and+0.0.0.0+is+not
 > create_host host=two&ip=10.0.0.2&port=7500
 < OK hostid=2&hostname=two
 > create_host host=three&ip=10.0.0.3&port=7500&getport=80&altip=10.1.0.3&altmask=10.1.0.0/16&status=alive

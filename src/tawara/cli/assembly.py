@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tawara.cli import first_run
-from tawara.cli.configuration import Configuration, address
+from tawara.cli.configuration import Configuration, address, advertised
 from tawara.cli.waiting import until_available
 from tawara.client.nodes import NodeClient
 from tawara.metadata import clock, uploads
@@ -189,8 +189,8 @@ async def _start_what_knows_names(
     await until_available(lambda: clock.check(metadata))
     await until_available(lambda: metadata.write(uploads.count_beyond_files))
     if own_node is not None:
-        ip, port = own_node.http_address
-        describe = functools.partial(first_run.describe_machine, ip=configuration.node.advertise or ip, port=port)
+        _, port = own_node.http_address
+        describe = functools.partial(first_run.describe_machine, ip=advertised(configuration.node), port=port)
         await until_available(lambda: describe(metadata))
 
     nodes = await stack.enter_async_context(NodeClient())
@@ -306,9 +306,11 @@ def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
 
 def _secret(path: Path) -> str:
     try:
-        secret = path.read_text().strip()
+        secret = path.read_text("utf-8").strip()
     except OSError as error:
         raise ConfigurationError(f"The secret key {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The secret key {path} is not text (UTF-8)") from None
     if len(secret) < 16:
         raise ConfigurationError(f"The secret key in {path} is shorter than 16 characters")
     return secret

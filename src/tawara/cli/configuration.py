@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from tawara.metadata.server import Pace
+from tawara.model import addresses
 from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
+from tawara.model.settings import suggestion
 
 Doc = msgspec.Meta
 Positive = Annotated[int, Doc(gt=0)]
@@ -74,7 +76,13 @@ class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     side_channel: Annotated[str, Doc(description='ADDRESS:PORT of sizes, checksums and disk load; "" for none.')] = (
         "127.0.0.1:7501"
     )
-    advertise: Annotated[str, Doc(description='The address that clients are told; "" for the one listened on.')] = ""
+    advertise: Annotated[
+        str,
+        Doc(
+            description="Address of this machine that `tawara up` tells clients;"
+            ' "" for the one listened on. Of `tawara node` they are told by `tawara host add`.'
+        ),
+    ] = ""
     devices: Annotated[
         str, Doc(description="Directory of the devices dev1, dev2, …, each a directory or the mount point of a disk.")
     ] = "devices"
@@ -180,12 +188,15 @@ def load(
 
     Raises ConfigurationError, which names the setting.
     """
-    raw: dict[str, dict[str, Any]] = {}
+    raw: dict[str, Any] = {}
     if path is not None:
         try:
-            raw = tomllib.loads(path.read_text())
+            raw = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{path}: {error}") from error
+    for name, given in raw.items():
+        if not isinstance(given, dict):
+            raise ConfigurationError(f"{path}: {name} = {given!r}: a setting stands in a section, such as [tracker]")
     for section in msgspec.structs.fields(Configuration):
         for field in msgspec.structs.fields(section.type):
             value = environment.get(f"TAWARA_{section.name}_{field.name}".upper())
@@ -199,18 +210,71 @@ def load(
                 f"--set {setting}: write it as section.name=value, for example tracker.listen=:7001"
             )
         raw.setdefault(section_name, {})[field_name] = value
-    try:
-        return msgspec.convert(raw, Configuration, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        raise ConfigurationError(
-            f"Setting {where.rstrip('`')}: {what}", hint=f"It is set in {path} or by --set."
-        ) from error
+    return _read(raw, f"It is set in {path}, by TAWARA_SECTION_NAME or by --set.")
+
+
+def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
+    sections = {each.name: each.type for each in msgspec.structs.fields(Configuration)}
+    read: dict[str, Section] = {}
+    for name, given in raw.items():
+        if name not in sections:
+            raise ConfigurationError(f"There is no section [{name}]{suggestion(name, sections)}", hint=hint)
+        types = {each.name: each.type for each in msgspec.structs.fields(sections[name])}
+        values = {}
+        for field, value in given.items():
+            if field not in types:
+                every = [f"{section}.{each}" for section in sections for each in sections[section].__struct_fields__]
+                same = [each for each in every if each.endswith(f".{field}")]
+                near = suggestion(field, types) or suggestion(f"{name}.{field}", same or every)
+                raise ConfigurationError(f"There is no setting {name}.{field}{near}", hint=hint)
+            try:
+                values[field] = msgspec.convert(value, types[field], strict=False)
+            except msgspec.ValidationError:
+                expected = f"it must be {_expected(types[field])}"
+                raise ConfigurationError(f"{name}.{field} = {value!r}: {expected}", hint=hint) from None
+        read[name] = sections[name](**values)
+    return msgspec.structs.replace(Configuration(), **read)
+
+
+def _expected(type_: Any) -> str:
+    """What values a setting may have, in words."""
+    match msgspec.inspect.type_info(type_):
+        case msgspec.inspect.Metadata(type=described):
+            pass
+        case described:
+            pass
+    match described:
+        case msgspec.inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.IntType(ge=least, gt=above):
+            lowest = above + 1 if above is not None else least
+            return "a whole number" if lowest is None else f"a whole number, {lowest} or more"
+        case msgspec.inspect.FloatType(ge=least, le=most):
+            return f"a number from {least} to {most}"
+    return "text"
 
 
 def address(text: str, setting: str) -> tuple[str, int]:
     """`127.0.0.1:7001` or `[::1]:7001` as (host, port); no host means loopback. Raises ConfigurationError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ConfigurationError(f"{setting} = {text!r}: write it as ADDRESS:PORT, for example 127.0.0.1:7001")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    try:
+        return addresses.listening(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{setting} = {text!r}: {error}") from None
+
+
+def advertised(node: Node) -> str:
+    """The address of a storage node that clients are told. Raises ConfigurationError if it is wrong or unknown."""
+    if node.advertise:
+        try:
+            return addresses.reachable(node.advertise)
+        except ValueError as error:
+            raise ConfigurationError(f"node.advertise = {node.advertise!r} {error}") from None
+    host, _ = address(node.listen, "node.listen")
+    if addresses.is_wildcard(host):
+        raise ConfigurationError(
+            f"node.listen = {node.listen!r} means every address of this machine, and clients need to be told one",
+            hint="Set node.advertise to the address under which others reach this machine.",
+        )
+    return host

@@ -12,10 +12,11 @@ import msgspec
 from cyclopts import Parameter, validators
 
 from tawara.cli import log, readiness
-from tawara.cli.assembly import Room, Running, import_room, running, wanted_addresses
-from tawara.cli.configuration import FILE, Configuration, load
+from tawara.cli.assembly import NODE, Room, Running, import_room, running, wanted_addresses
+from tawara.cli.configuration import FILE, Configuration, advertised, load
 from tawara.cli.foreground import raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready, share
+from tawara.model.addresses import is_wildcard
 from tawara.model.errors import ConfigurationError
 
 
@@ -65,14 +66,26 @@ def _run(options: Options, room: Room, processes: int = 1) -> int:
     if not config.exists():
         raise ConfigurationError(f"There is no configuration {config}", hint="`tawara up DIR` makes one.")
     configuration = load(config, settings=options.settings)
+    if configuration.node.advertise:
+        advertised(configuration.node)
     log.configure(msgspec.structs.replace(configuration.log, format="json") if json else configuration.log)
     directory = config.absolute().parent
     if processes == 1:
-        run_until_signal(
-            _served(configuration, directory, room, {}, lambda store: readiness.say(store, _NAMES[room], as_json=json))
-        )
+        run_until_signal(_served(configuration, directory, room, {}, lambda store: _say(store, room, json=json)))
         return 0
     return _run_many(configuration, directory, room, json=json, processes=processes)
+
+
+def _say(store: Running, room: Room, *, json: bool, processes: int = 1) -> None:
+    """Say that the daemon is ready, and of a storage node how trackers are told where it is."""
+    node = store.configuration.node
+    if room is Room.NODE and node.listen:
+        host, _, port = store.addresses[NODE].rpartition(":")
+        known = node.advertise or ("ADDRESS" if is_wildcard(host.strip("[]")) else host.strip("[]"))
+        note = f"Trackers learn of it by: tawara host add NAME --ip {known} --port {port}"
+        readiness.say(store, _NAMES[room], note, as_json=json, processes=processes)
+    else:
+        readiness.say(store, _NAMES[room], as_json=json, processes=processes)
 
 
 def _run_many(configuration: Configuration, directory: Path, room: Room, *, json: bool, processes: int) -> int:
@@ -86,7 +99,7 @@ def _run_many(configuration: Configuration, directory: Path, room: Room, *, json
         run_until_signal(_served(configuration, directory, room, listening, lambda _: ready()))
 
     def announce() -> None:
-        readiness.say(store, _NAMES[room], as_json=json, processes=processes)
+        _say(store, room, json=json, processes=processes)
 
     return Family(shares, serve, announce).run()
 

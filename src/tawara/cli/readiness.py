@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def say(store: Running, what: str, *, as_json: bool, processes: int = 1) -> None:
-    """Print what runs where, and tell the service manager."""
+def say(store: Running, what: str, *notes: str, as_json: bool, processes: int = 1) -> None:
+    """Print what runs where, and `notes` for people; and tell the service manager."""
     many = f", in {processes} processes" if processes > 1 else ""
     where = [f"  {name}  {address}" for name, address in store.addresses.items()]
-    announce(
-        store, "\n".join([f"Tawara runs {what}{many}. Ctrl-C stops it.", *where]), as_json=as_json, processes=processes
-    )
+    lines = [f"Tawara runs {what}{many}. Ctrl-C stops it.", *where, *notes]
+    announce(store, "\n".join(lines), as_json=as_json, processes=processes)
 
 
 def announce(store: Running, text: str, *, as_json: bool, **facts: int) -> None:

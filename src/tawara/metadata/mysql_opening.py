@@ -89,8 +89,16 @@ def _arguments(parts: SplitResult, options: Mapping[str, str], password: str | N
     if "unix_socket" in options:
         arguments["unix_socket"] = options["unix_socket"]
     if "ssl_ca" in options:
-        arguments["ssl"] = ssl.create_default_context(cafile=options["ssl_ca"])
+        arguments["ssl"] = _trusting(options["ssl_ca"])
     return arguments
+
+
+def _trusting(path: str) -> ssl.SSLContext:
+    """A context that trusts the certificates in the file at `path`. Raises ConfigurationError."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # also ssl.SSLError
+        raise ConfigurationError(f"The certificates ssl_ca={path} cannot be read: {error.strerror or error}") from error
 
 
 async def _connect(

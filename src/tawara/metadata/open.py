@@ -99,7 +99,9 @@ def _open_sqlite(rest: str, any_version: bool) -> Metadata:
 def _password(engine: str, file: Path | None) -> str | None:
     if file is not None:
         try:
-            return file.read_text().rstrip("\r\n")
+            return file.read_text("utf-8").rstrip("\r\n")
         except OSError as error:
             raise ConfigurationError(f"The password file {file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"The password file {file} is not text (UTF-8)") from None
     return next((os.environ[name] for name in _PASSWORD_VARIABLES[engine] if name in os.environ), None)

@@ -18,6 +18,10 @@ _LONGEST_POLICY = 255
 async def create_domain(tracker: Tracker, call: Call) -> Args:
     """Make a domain."""
     name = call.new_name("domain", errors.NoDomain, NAME_BYTES)
+    if "/" in name or name in (".", "..", ".tawara"):  # the last has the gateway's own pages
+        raise errors.InvalidName(
+            f"{name!r} cannot name a domain, for in DOMAIN/KEY and in URLs it means something else"
+        )
     await tracker.metadata.write(rows.create_domain, name)
     await tracker.view.renew()
     return {"domain": name}

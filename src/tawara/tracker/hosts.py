@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from tawara.metadata import cluster as rows
-from tawara.model import errors
+from tawara.model import addresses, errors
 from tawara.model.cluster import HostState
 from tawara.model.limits import HOST_NAME_BYTES
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 _MASK = re.compile(r"[0-9a-fA-F.:/]{1,64}")
-_LONGEST_ADDRESS = 255
 
 
 async def create_host(tracker: Tracker, call: Call) -> Args:
@@ -100,15 +97,10 @@ def _port(call: Call, name: str) -> int:
 
 def _address(call: Call, name: str) -> str:
     """An IP address or a host name: what may stand in a URL."""
-    text = call.text(name)
-    if len(text) > _LONGEST_ADDRESS:
-        raise errors.BadParams(f"{name} has at most {_LONGEST_ADDRESS} characters")
     try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        if _HOST_NAME.fullmatch(text):
-            return text
-        raise errors.BadParams(f"{name} must be an IP address or a host name") from None
+        return addresses.reachable(call.text(name))
+    except ValueError as error:
+        raise errors.BadParams(f"{name} {error}") from None
 
 
 def _mask(call: Call) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from tawara.metadata import cluster as rows
 from tawara.metadata import removal
-from tawara.model import errors
+from tawara.model import errors, settings
 from tawara.model import removal as model
 from tawara.model.removal import Removal
 from tawara.tracker.context import Call, Tracker
-from tawara.tracker.settings import reader_of
 from tawara.wire.line import Args, Value
 
 _LARGEST_DEVID = 2**31 - 1
@@ -48,8 +47,7 @@ async def _look(tracker: Tracker, call: Call) -> Removal:
 
 def _setting(call: Call) -> str:
     field = call.name("key", errors.BadParams)
-    if reader_of(field) is None:
-        raise errors.NotWritable
+    settings.writable(field)
     return field
 
 

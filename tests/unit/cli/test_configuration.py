@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.cli.configuration import Configuration, address, load, render
+from tawara.cli.configuration import Configuration, Node, address, advertised, load, render
 from tawara.model.errors import ConfigurationError
 
 
@@ -44,10 +44,15 @@ def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("tracker.lisen=1", "lisen"),
+        ("tracker.lisen=1", r"no setting tracker\.lisen; is 'listen' meant\?"),
+        ("tracker.key_file=1", r"no setting tracker\.key_file; is 'gateway\.key_file' meant\?"),
+        ("trakcer.listen=1", r"no section \[trakcer\]; is 'tracker' meant\?"),
         ("nothing.here=1", "nothing"),
+        ("node.advertise.x=1", "advertise"),
+        ("gateway.public_reads=perhaps", "true or false"),
+        ("care.presume_dead_hosts=2", "a number from 0"),
         ("tracker", "section.name=value"),
-        ("store.mindevcount=0", "store.mindevcount"),
+        ("store.mindevcount=0", r"store\.mindevcount = '0': it must be a whole number, 1 or more"),
         ("store.mindevcount=many", "store.mindevcount"),
         ("gateway.nginx=apache", "gateway.nginx"),
     ],
@@ -69,6 +74,36 @@ def test_addresses() -> None:
     assert address("127.0.0.1:7001", "x") == ("127.0.0.1", 7001)
     assert address("[::1]:80", "x") == ("::1", 80)
     assert address(":80", "x") == ("127.0.0.1", 80)
-    for wrong in ("80", "host:", "host:http", "host:99999"):
-        with pytest.raises(ConfigurationError):
-            address(wrong, "x")
+    wrong = ["80", "host:", "host:http", "host:99999", "[::1:80", "::1:80", "[1]:80", "a b:80", "1.2.3:80", "x:²"]
+    for each in [*wrong, "*:80", "http://x:80", "[::1]x:80", "999.1.1.1:80"]:
+        with pytest.raises(ConfigurationError, match="x = "):
+            address(each, "x")
+
+
+def test_the_address_that_clients_are_told() -> None:
+    """It is that listened on, unless another is given; one that reaches no machine is refused with the remedy."""
+    assert advertised(Node()) == "127.0.0.1"
+    assert advertised(Node(listen="0.0.0.0:1", advertise="store1.lan")) == "store1.lan"
+    assert advertised(Node(listen="[::]:1", advertise="fd00::1")) == "fd00::1"
+    for listen in ("0.0.0.0:7500", "[::]:7500", "[0::0]:0"):
+        with pytest.raises(ConfigurationError, match="every address") as refused:
+            advertised(Node(listen=listen))
+        assert "node.advertise" in (refused.value.hint or "")
+    for wrong in ("0.0.0.0", "::", "10.0.0.1:7500", "http://x", "a b", "10.0.0.300", "224.0.0.1", "fe80::1%eth0", "-"):
+        with pytest.raises(ConfigurationError, match=r"node\.advertise"):
+            advertised(Node(advertise=wrong))
+
+
+@pytest.mark.parametrize("text", ["tracker = 5", "[tracker]\nlisten = 5", "[[tracker]]", "[tracker.listen]\nx = 1"])
+def test_a_section_that_is_none(text: str, tmp_path: Path) -> None:
+    """A value where a section belongs, and one of a wrong type, are named, also when --set changes the section."""
+    for settings in ([], ["tracker.connections=5"]):
+        with pytest.raises(ConfigurationError, match="tracker"):
+            load(written(tmp_path, text), environment={}, settings=settings)
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    """A configuration that is not UTF-8 is refused with its name."""
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
+    with pytest.raises(ConfigurationError, match=r"latin\.toml"):
+        load(tmp_path / "latin.toml", environment={})

@@ -46,3 +46,13 @@ async def test_reading_makes_no_database(tmp_path: Path) -> None:
         await open_existing(f"sqlite:{tmp_path}/empty.db")
     assert (tmp_path / "empty.db").stat().st_size == 0
     assert not (tmp_path / "none.db").exists()
+
+
+async def test_files_that_a_url_needs_are_named(tmp_path: Path) -> None:
+    """A password file that is not text, and certificates that cannot be read, are errors with the file's name."""
+    (tmp_path / "password").write_bytes(b"\xff\n")
+    with pytest.raises(ConfigurationError, match=f"{tmp_path}/password is not text"):
+        await open_metadata("postgresql://u@127.0.0.1:1/d", password_file=tmp_path / "password")
+    for certificates in ("password", "none.pem"):
+        with pytest.raises(ConfigurationError, match=f"ssl_ca={tmp_path}/{certificates}"):
+            await open_metadata(f"mysql://u@127.0.0.1:1/d?ssl_ca={tmp_path}/{certificates}")
