@@ -137,6 +137,56 @@ def test_keys_that_would_escape_are_refused(store: Cluster, tmp_path: Path, caps
     assert sorted(os.listdir(target)) == ["good", "link"]
 
 
+def test_what_cannot_be_read_is_left_out_and_named(
+    store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """put -r goes on past a directory that it may not read, names it, stores the rest, and ends with 1."""
+    for name in ("a/x", "b/y", "c/z"):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True)
+        (tmp_path / "tree" / name).write_bytes(b"x")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path.endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root reads everything
+    assert cli.main(["put", "-r", str(tmp_path / "tree"), "d/"]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}/tree/b: Permission denied\n"
+    with Client(store.trackers) as client:
+        assert list(client.list_keys("d")) == ["tree/a/x", "tree/c/z"]
+    assert cli.main(["put", "-r", str(tmp_path / "tree"), "d/", "--json"]) == 1
+    assert [each["outcome"] for each in _lines(capsys)] == ["skipped", "skipped", "failed"]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_file_that_changes_while_it_is_stored(
+    others: int, store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that grows, or is written to, while it is put is named and not skipped later; the command ends with 1."""
+    growing, other = tmp_path / "growing.log", tmp_path / "other"
+    growing.write_bytes(b"x" * 5_000_000)
+    other.write_bytes(b"x")
+    opened, change = Path.open, [b"y", b""]
+
+    def opening(path: Path, *args: object, **options: object) -> object:
+        if path == growing and change:
+            with opened(path, "ab") as file:
+                file.write(change.pop(0))
+            os.utime(path, ns=(len(change), len(change)))
+        return opened(path, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", opening)
+    words = ["put", str(growing), *[str(other)] * others, "d/"]
+    for _ in range(2):
+        assert cli.main(words) == 1
+        assert f"{growing} changed while it was read" in capsys.readouterr().err
+    assert cli.main(words) == 0
+    with Client(store.trackers) as client:
+        assert client.info("d", "growing.log").length == 5_000_001
+
+
 def test_one_file(store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file goes to its key, or below a prefix; it comes to a file, a directory, or where one stands."""
     monkeypatch.chdir(tmp_path)

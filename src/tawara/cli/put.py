@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +44,8 @@ async def put(
     `tawara put FILE... DOMAIN/KEY`. A KEY that is missing or ends in `/` is a prefix: files go below it by their
     names. With -r directories go with all that is in them, under their own name, or, when written `DIR/`, without it.
     `-` is standard input. What is stored already and has not changed since is skipped, so an interrupted command can
-    simply be given again.
+    simply be given again. What cannot be read, or changes while it is read, is named; the others are stored, and the
+    exit code is 1.
 
     For example:
 
@@ -69,7 +70,8 @@ async def put(
         *sources, where = files
         domain, target = await place(client, where)
         hashtype = await _hashtype(client, domain, storage_class, checksum)
-        planned = uploads(_find(sources, recursive=recursive), target, single=len(sources) == 1)
+        unreadable: list[OSError] = []
+        planned = uploads(_find(sources, unreadable.append, recursive=recursive), target, single=len(sources) == 1)
         there = await _keys_there(client, domain, planned)
         total = None if any(file.size is None for file in planned) else sum(file.size or 0 for file in planned)
         with progress(total, "put") as told:
@@ -79,7 +81,7 @@ async def put(
                     if told is not None:
                         told(file.size or 0)
                     return Outcome("skipped", file.source, domain, file.key, file.size)
-                async with _opened(file.source) as data:
+                async with _unchanging(file.source) as mtime_ns, _opened(file.source) as data:
                     stored = await client.put(
                         domain,
                         file.key,
@@ -87,14 +89,18 @@ async def put(
                         storage_class=storage_class,
                         checksum=hashtype,
                         progress=told,
-                        mtime_ns=file.mtime_ns,
+                        mtime_ns=mtime_ns,
                     )
                 return Outcome("stored", file.source, domain, file.key, stored.length, stored.fid)
 
             def failed(file: Upload, error: errors.TawaraError | OSError) -> Outcome:
                 return Outcome("failed", file.source, domain, file.key, error=error)
 
-            return await each(planned, store, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose)
+            ended = await each(planned, store, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose)
+    for error in unreadable:
+        outcome = Outcome("failed", os.fsdecode(error.filename), domain, "", error=error)
+        outcome.say(as_json=session.json, verbose=verbose)
+    return errors.Exit.FAILURE if unreadable else ended
 
 
 async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:
@@ -136,8 +142,11 @@ async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: b
 # --- what there is to store -------------------------------------------------------------------------------------------
 
 
-def _find(arguments: list[str], *, recursive: bool) -> Iterator[Found]:
-    """The files of each argument. Raises OSError, and UsageError for a directory without -r."""
+def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recursive: bool) -> Iterator[Found]:
+    """The files of each argument; `unreadable` is told of what below a directory cannot be read.
+
+    Raises OSError for an argument that does not exist, and UsageError for a directory without -r.
+    """
     for argument in arguments:
         if argument == STREAM:
             yield Found(STREAM, STREAM, None, None, None)
@@ -147,24 +156,54 @@ def _find(arguments: list[str], *, recursive: bool) -> Iterator[Found]:
             size = found.st_size if stat.S_ISREG(found.st_mode) else None
             yield Found(argument, argument, None, size, found.st_mtime_ns)
         elif recursive:
-            yield from _walk(argument, argument.rstrip("/") or "/", "")
+            yield from _walk(argument, argument.rstrip("/") or "/", "", unreadable)
         else:
             raise errors.UsageError(f"{argument} is a directory", hint="-r stores directories.")
 
 
-def _walk(argument: str, directory: str, below: str) -> Iterator[Found]:
+def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSError], None]) -> Iterator[Found]:
     """Every regular file, in order of name; links to files are followed, links to directories are not."""
-    with os.scandir(directory) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
+    try:
+        with os.scandir(directory) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        unreadable(error)
+        return
     for entry in entries:
         relative = below + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(argument, entry.path, relative + "/")
-        elif entry.is_file():
-            found = entry.stat()
-            yield Found(argument, entry.path, relative, found.st_size, found.st_mtime_ns)
-        else:
-            output.note(f"{entry.path}: neither a file nor a directory, left out")
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(argument, entry.path, relative + "/", unreadable)
+            elif entry.is_file():
+                found = entry.stat()
+                yield Found(argument, entry.path, relative, found.st_size, found.st_mtime_ns)
+            else:
+                output.note(f"{entry.path}: neither a file nor a directory, left out")
+        except OSError as error:
+            unreadable(error)
+
+
+class SourceChanged(errors.TawaraError):
+    """The file changed while it was stored"""
+
+    code = "source_changed"
+
+
+@asynccontextmanager
+async def _unchanging(source: str) -> AsyncIterator[int | None]:
+    """The modification time of a source in nanoseconds. Raises SourceChanged if it has another one, or size, after."""
+    before = None if source == STREAM else os.stat(source)  # noqa: PTH116
+    if before is None or not stat.S_ISREG(before.st_mode):
+        yield None
+        return
+    changed = SourceChanged(f"{source} changed while it was read", hint="Store it when nothing writes to it.")
+    try:
+        yield before.st_mtime_ns
+    except errors.SizeMismatch as error:
+        raise changed from error
+    after = os.stat(source)  # noqa: PTH116
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise changed
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -56,9 +57,26 @@ class Outcome:
             "key": self.key,
             "size": self.size,
             "fid": self.fid,
-            "error": str(self.error) if self.error else None,
+            "error": told(self.error) if self.error else None,
         }
         return {name: value for name, value in known.items() if value is not None}
+
+    def say(self, *, as_json: bool, verbose: bool) -> None:
+        """Print it; of what went well only if `verbose`."""
+        if as_json:
+            output.json_line(self.fields())
+        elif self.error is not None:
+            text, name = told(self.error), self.name or self.key
+            output.note(text if name in text else f"{name}: {text}")
+        elif verbose:
+            output.line(f"{self.verb} {output.shown(f'{self.domain}/{self.key}')}")
+
+
+def told(error: errors.TawaraError | OSError) -> str:
+    """An error in one line, with the file that it is about."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 async def each(
@@ -92,12 +110,7 @@ async def each(
         outcomes[outcome.verb] = outcomes.get(outcome.verb, 0) + 1
         if outcome.error is None and outcome.verb != "skipped":
             moved += outcome.size or 0
-        if as_json:
-            output.json_line(outcome.fields())
-        elif outcome.error is not None:
-            output.note(f"{outcome.name or outcome.key}: {outcome.error}")
-        elif verbose:
-            output.line(f"{outcome.verb} {output.shown(f'{outcome.domain}/{outcome.key}')}")
+        outcome.say(as_json=as_json, verbose=verbose)
     if not as_json and sys.stderr.isatty():
         counts = ", ".join(f"{count} {verb}" for verb, count in sorted(outcomes.items())) or "nothing to do"
         output.note(f"{counts}; {output.human_size(moved)} in {time.monotonic() - began:.1f} s")
