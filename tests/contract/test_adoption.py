@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tawara.metadata import adoption, cluster, files, findings, migrations, queues, replicas
+from tawara.metadata import adoption, cluster, files, findings, history, queues, replicas, schema_version
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, InUse, UnknownKey
@@ -43,7 +43,7 @@ async def test_examining_changes_nothing(old_url: str) -> None:
     assert found.devices == {"alive": 2, "drain": 1}
     assert found.queues["file_to_replicate"] == 1
     assert found.obstacles == ()
-    assert adoption.planned(found, widen=False) == [step.summary for step in migrations.STEPS]
+    assert adoption.planned(found, widen=False) == [step.summary for step in history.steps()]
 
 
 async def test_there_and_back(old_url: str) -> None:
@@ -167,7 +167,7 @@ async def test_copies_that_only_we_know_of(old_url: str) -> None:
 async def test_what_we_made_ourselves_is_not_left(metadata: Metadata) -> None:
     """A database that Tawara made has nothing to go back to, and no columns to widen."""
     found = await metadata.read(findings.examine)
-    assert (found.own_version, found.adopted) == (migrations.STEPS[-1].to, False)
+    assert (found.own_version, found.adopted) == (schema_version.TAWARA, False)
     with pytest.raises(ConfigurationError, match="made by Tawara"):
         adoption.refuse_to_leave(found)
     assert adoption.planned(found, widen=True) == []

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tawara.metadata import cluster, files, migrations, queues, uploads
+from tawara.metadata import cluster, files, history, migrations, queues, schema_version, uploads
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, InUse, InvalidKey, KeyExists
@@ -44,7 +44,7 @@ def _unicode(key: str) -> str:
 async def adopted(old_url: str) -> AsyncIterator[Metadata]:
     """The same, with our tables beside its own, open."""
     preparing = await open_metadata(old_url, any_version=True)
-    await preparing.write(migrations.migrate, to=migrations.STEPS[-1].to)
+    await preparing.write(migrations.migrate, to=schema_version.TAWARA)
     await preparing.write(uploads.count_beyond_files)
     await preparing.close()
     metadata = await open_metadata(old_url)
@@ -71,14 +71,14 @@ async def test_migrations_go_forwards_and_backwards(old_url: str) -> None:
     assert await metadata.read(migrations.version) == 0
     await metadata.write(uploads.count_beyond_files)
     for _ in range(2):
-        assert await metadata.write(migrations.migrate, to=migrations.STEPS[-1].to)
-        assert await metadata.write(migrations.migrate, to=migrations.STEPS[-1].to) == []
-        assert await metadata.read(migrations.version) == migrations.STEPS[-1].to
+        assert await metadata.write(migrations.migrate, to=schema_version.TAWARA)
+        assert await metadata.write(migrations.migrate, to=schema_version.TAWARA) == []
+        assert await metadata.read(migrations.version) == schema_version.TAWARA
         fid = await store(metadata, b"ours")
-        for step in reversed(migrations.STEPS):
+        for step in reversed(history.steps()):
             assert await metadata.write(migrations.migrate, to=step.to - 1)
             assert await metadata.read(migrations.version) == step.to - 1
-        for step in migrations.STEPS:
+        for step in history.steps():
             assert await metadata.write(migrations.migrate, to=step.to)
         assert await metadata.write(migrations.migrate, to=0)
         assert await metadata.read(migrations.version) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.metadata import cluster, founding, migrations
+from tawara.metadata import cluster, migrations, schema_version
 from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, Db
@@ -24,7 +24,7 @@ async def test_an_empty_database_is_made_ready_once(blank_url: str) -> None:
     for metadata in opened:
         loaded = await metadata.read(cluster.load)
         assert loaded.settings["schema_version"] == "17"
-        assert loaded.settings["tawara_schema_version"] == founding.OWN_VERSION
+        assert loaded.settings["tawara_schema_version"] == str(schema_version.TAWARA)
         await metadata.close()
     again = await open_metadata(blank_url)
     await again.write(cluster.create_domain, "d")

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tawara.metadata import cluster, files, replicas
+from tawara.metadata import cluster, files, replicas, schema_version
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import DatabaseUnavailable, Db
@@ -79,7 +79,7 @@ async def test_founding_drops_nothing(servers: list[GaleraServer], database: str
     """A tracker that takes the database for one that another began to make leaves what is in it as it is."""
     await trackers[0].write(cluster.create_domain, "d")
     await store(trackers[0], b"k")
-    await trackers[0].write(cluster.set_setting, "tawara_founding", "1")
+    await trackers[0].write(cluster.set_setting, "tawara_founding", str(schema_version.TAWARA))
     late = await open_metadata(servers[1].url(database))
     try:
         assert await late.read(files.find, 1, b"k") is not None

@@ -31,6 +31,7 @@ _COMMANDS: Final = (
     (_DAEMONS, "node", "tawara.cli.daemons:node", "Run a storage node"),
     (_DAEMONS, "workers", "tawara.cli.daemons:workers", "Run the background care"),
     (_DAEMONS, "gateway", "tawara.cli.daemons:gateway", "Run the HTTP door"),
+    (_DAEMONS, "upgrade", "tawara.cli.upgrade:upgrade", "Bring the database of an older Tawara up to date"),
     (_DAEMONS, "adopt", "tawara.cli.adopt:adopt", "Move into a database of MogileFS, and out again"),
     (_FILES, "put", "tawara.cli.put:put", "Store files"),
     (_FILES, "get", "tawara.cli.get:get", "Fetch files"),

@@ -14,7 +14,7 @@ from tawara.cli.assembly import database_url
 from tawara.cli.configuration import FILE, load
 from tawara.cli.log import configure_command
 from tawara.metadata.contract import Metadata
-from tawara.metadata.open import open_existing
+from tawara.metadata.open import open_existing, open_metadata
 from tawara.metadata.server import Pace
 from tawara.model.errors import ConfigurationError
 
@@ -38,8 +38,11 @@ class Database:
     ] = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Metadata]:
-        """The database, open; none is made. Raises ConfigurationError, Db."""
+    async def open(self, *, any_version: bool = False) -> AsyncIterator[Metadata]:
+        """The database, open; none is made. With `any_version` also that of another Tawara.
+
+        Raises ConfigurationError, Db.
+        """
         configure_command()
         url, password_file = self.url, self.password_file
         if not url:
@@ -52,7 +55,10 @@ class Database:
             url = database_url(configuration, directory)
             if password_file is None and configuration.store.password_file:
                 password_file = directory / configuration.store.password_file
-        metadata = await open_existing(url, password_file=password_file, pace=PATIENCE)
+        if any_version:
+            metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE, any_version=True)
+        else:
+            metadata = await open_existing(url, password_file=password_file, pace=PATIENCE)
         try:
             yield metadata
         finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tawara.metadata import catalogue, migrations, queues, runs
+from tawara.metadata import catalogue, migrations, queues, runs, schema_version
 from tawara.metadata.contract import Transaction
 from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, Findings, count, examine, orphaned, widened
 from tawara.model.errors import ConfigurationError, InUse
@@ -20,7 +20,7 @@ from tawara.model.errors import ConfigurationError, InUse
 
 def planned(found: Findings, *, widen: bool) -> list[str]:
     """What `adopt` would do, in words; nothing when all is done already."""
-    steps = [step.summary for step, _ in migrations.route(found.own_version, migrations.STEPS[-1].to)]
+    steps = [step.summary for step, _ in migrations.route(found.own_version, schema_version.TAWARA)]
     if found.orphans:
         steps.append(f"forgets the media types of {found.orphans} files that are deleted")
     if widen:
@@ -39,7 +39,7 @@ async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
     made_by_mogilefs = found.adopted or found.own_version == 0
     if made_by_mogilefs and not found.adopted:
         await runs.set_all(tx, {ADOPTED: now})
-    done = await migrations.migrate(tx, to=migrations.STEPS[-1].to)
+    done = await migrations.migrate(tx, to=schema_version.TAWARA)
     if found.orphans:
         for table in ("tawara_mtime", "tawara_file"):
             done.append(await _run(tx, f"DELETE FROM {table} WHERE {orphaned(table)}"))

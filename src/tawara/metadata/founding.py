@@ -7,12 +7,10 @@ the setting `tawara_founding`; the next one goes on.
 
 from __future__ import annotations
 
-from tawara.metadata import catalogue
+from tawara.metadata import catalogue, schema_version
 from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
-OWN_VERSION = "6"
-"""schema.TAWARA_SCHEMA, for those who do without the DDL."""
 _FOUNDING = "tawara_founding"
 """A setting that exists while the tables are being made, where that takes more than one transaction."""
 
@@ -39,6 +37,7 @@ async def ensure(link: Link, *, any_version: bool) -> None:
                 "The database has files, and no schema version in its table server_settings",
                 hint="Restore that table from a backup; nothing was changed.",
             )
+        _refuse_other_version(settings.get(_FOUNDING))
         await _found(link)
         settings = dict(await link.rows("SELECT field, value FROM server_settings"))
     version = settings.get("schema_version")
@@ -58,10 +57,31 @@ def check_own_version(version: str | None) -> None:
             "The database is one of MogileFS, and has none of the tables that Tawara adds",
             hint="`tawara adopt` says what it would add, and adds it on --yes.",
         )
-    if version != OWN_VERSION:
+    check_not_newer(version)
+    needed = schema_version.TAWARA
+    if int(version) < needed:
         raise ConfigurationError(
-            f"The database has version {version} of Tawara's tables; this program needs {OWN_VERSION}",
-            hint="`tawara adopt` says what it would change, and changes it on --yes.",
+            f"The database has version {version} of Tawara's tables; this program needs {needed}",
+            hint="Stop all daemons of the store, and run `tawara upgrade`; it says what it changes with --dry-run.",
+        )
+
+
+def check_not_newer(version: str) -> None:
+    """Refuse a database that a newer Tawara has changed. Raises ConfigurationError."""
+    known = schema_version.TAWARA
+    if not version.isdecimal() or int(version) > known:
+        raise ConfigurationError(
+            f"The database has version {version} of Tawara's tables, and this program knows them up to {known}",
+            hint="A newer Tawara uses it. Install that version here, too.",
+        )
+
+
+def _refuse_other_version(begun: str | None) -> None:
+    """Raise ConfigurationError if another version of Tawara has begun to make the tables, which may differ."""
+    if begun not in (None, str(schema_version.TAWARA)):
+        raise ConfigurationError(
+            "Another version of Tawara was cut off while it made the tables of this database",
+            hint="Start that version once more, or, as nothing is stored yet, drop and create the database.",
         )
 
 
@@ -71,14 +91,14 @@ async def _found(link: Link) -> None:
     name = link.dialect.name
     insert = link.dialect.insert_or_ignore("server_settings", ("field", "value"))
     await link.run(schema.statements(name, only=("server_settings",))[0])
-    await link.run(insert, _FOUNDING, "1")
+    await link.run(insert, _FOUNDING, str(schema_version.TAWARA))
     for statement in schema.statements(name):
         await link.run(statement)
     await link.run_many(
         insert,
         [
-            ("schema_version", str(schema.MOGILEFS_SCHEMA)),
-            ("tawara_schema_version", str(schema.TAWARA_SCHEMA)),
+            ("schema_version", str(schema_version.MOGILEFS)),
+            ("tawara_schema_version", str(schema_version.TAWARA)),
             ("case_sensitive_list_keys", "1"),
         ],
     )

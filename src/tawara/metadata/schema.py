@@ -25,11 +25,6 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeEngine
 
-MOGILEFS_SCHEMA = 17
-"""What `server_settings.schema_version` says, so that trackers of MogileFS accept the database."""
-TAWARA_SCHEMA = 6
-"""The version of the `tawara_` tables, in `server_settings.tawara_schema_version`."""
-
 _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 _KEY: TypeEngine[bytes] = (
     LargeBinary(1024).with_variant(sqlite.TEXT(), "sqlite").with_variant(mysql.VARBINARY(1024), "mysql", "mariadb")

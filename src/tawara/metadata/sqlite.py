@@ -384,7 +384,7 @@ def create(path: Path) -> None:
 
 
 def _found(path: Path) -> None:
-    from tawara.metadata import schema
+    from tawara.metadata import schema, schema_version
 
     connection = _connect(path)
     try:
@@ -395,8 +395,8 @@ def _found(path: Path) -> None:
         connection.executemany(
             "INSERT INTO server_settings (field, value) VALUES (?, ?)",
             [
-                ("schema_version", str(schema.MOGILEFS_SCHEMA)),
-                ("tawara_schema_version", str(schema.TAWARA_SCHEMA)),
+                ("schema_version", str(schema_version.MOGILEFS)),
+                ("tawara_schema_version", str(schema_version.TAWARA)),
                 ("case_sensitive_list_keys", "1"),
             ],
         )

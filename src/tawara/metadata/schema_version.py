@@ -1,0 +1,10 @@
+"""The versions of the database's tables that this program works with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOGILEFS: Final = 17
+"""`server_settings.schema_version`, so that trackers of MogileFS accept the database."""
+TAWARA: Final = 6
+"""`server_settings.tawara_schema_version`, of the tables `tawara_*`: that of the last file in `history/`."""
