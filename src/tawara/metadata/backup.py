@@ -104,7 +104,7 @@ async def dump(tx: Transaction, sink: Callable[[Chunk], None]) -> int:
 
 async def _dump_table(tx: Transaction, table: Table, sink: Callable[[Chunk], None]) -> None:
     columns, primary = _columns(table), _primary(table)
-    selected = ", ".join(tx.dialect.key_column(each) if each in _KEYS else each for each in columns)
+    selected = ", ".join(_selected(tx, table.name, each) for each in columns)
     select, order = f'SELECT {selected} FROM "{table.name}"', f" ORDER BY {', '.join(primary)}"
     if primary[0] not in _COUNTED:
         rows = await tx.rows(select + order)
@@ -125,6 +125,12 @@ async def _dump_table(tx: Transaction, table: Table, sink: Callable[[Chunk], Non
         if last == HIGHEST:
             return
         start = last + 1
+
+
+def _selected(tx: Transaction, table: str, column: str) -> str:
+    if column in _KEYS:
+        return tx.dialect.key_column(column)
+    return tx.dialect.bytes_column(column) if f"{table}.{column}" in _DIGESTS else column
 
 
 def _plain(table: str, columns: Sequence[str], row: Row) -> list[Any]:

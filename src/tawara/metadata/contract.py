@@ -55,6 +55,10 @@ class Dialect(Protocol):
         """SQL that reads a `dkey` column as bytes, exactly as they were stored."""
         ...
 
+    def bytes_column(self, column: str) -> str:
+        """SQL that reads a column of bytes as bytes, whatever another program has stored in it."""
+        ...
+
     def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
         """Conditions for `column` beginning with `prefix` and being greater than `after`, with their values.
 

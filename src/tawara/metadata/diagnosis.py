@@ -44,7 +44,8 @@ async def facts_of(tx: Transaction, fid: int) -> Facts:
         row = await tx.row(f"SELECT {selected} FROM {table} WHERE fid = ?{condition}", fid)
         if row is not None:
             rows[prefix] = dict(zip(columns, row, strict=True))
-    checksum = await tx.row("SELECT hashtype, checksum FROM checksum WHERE fid = ?", fid)
+    column = tx.dialect.bytes_column("checksum")
+    checksum = await tx.row(f"SELECT hashtype, {column} FROM checksum WHERE fid = ?", fid)
     devids = await tx.rows("SELECT devid FROM file_on WHERE fid = ? ORDER BY devid", fid)
     return Facts(
         fid=fid,

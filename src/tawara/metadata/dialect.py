@@ -30,6 +30,10 @@ class StandardDialect:
         """See Dialect."""
         return column
 
+    def bytes_column(self, column: str) -> str:
+        """See Dialect."""
+        return column
+
     def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
         """See Dialect. One lower bound and one upper one: of two, SQLite would use the wrong one half of the time."""
         conditions: list[str] = []

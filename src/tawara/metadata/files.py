@@ -30,7 +30,7 @@ from tawara.model.limits import FIDS_SKIPPED
 def _file_columns(tx: Transaction) -> str:
     return (
         f"SELECT f.fid, f.dmid, {tx.dialect.key_column('f.dkey')}, f.length, f.classid, f.devcount,"
-        " t.stored_at, t.content_type, c.hashtype, c.checksum, o.devid"
+        f" t.stored_at, t.content_type, c.hashtype, {tx.dialect.bytes_column('c.checksum')}, o.devid"
         " FROM file f LEFT JOIN file_on o ON o.fid = f.fid"
         " LEFT JOIN tawara_file t ON t.fid = f.fid LEFT JOIN checksum c ON c.fid = f.fid"
     )

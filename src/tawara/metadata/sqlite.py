@@ -45,6 +45,10 @@ class SqliteDialect(StandardDialect):
 
     def key_column(self, column: str) -> str:
         """See Dialect."""
+        return self.bytes_column(column)
+
+    def bytes_column(self, column: str) -> str:
+        """See Dialect. mogilefsd stores text, of which SQLite keeps that it is text, and which need not be UTF-8."""
         return f"CAST({column} AS BLOB)"
 
     def joined(self, column: str) -> str:
@@ -353,6 +357,11 @@ def _is_read_only(error: Exception) -> bool:
     )
 
 
+def _text(stored: bytes) -> str:
+    """Text as other programs may have stored it: bytes that are not UTF-8 are kept as surrogates."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
 def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}",
@@ -362,6 +371,7 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
+    connection.text_factory = _text
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA temp_store = MEMORY")

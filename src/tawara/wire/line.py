@@ -41,7 +41,7 @@ def _to_bytes(value: Value) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode()
+        return value.encode("utf-8", "surrogateescape")
     return b"" if value is None else b"%d" % value
 
 
