@@ -16,6 +16,7 @@ from tawara.cli.assembly import NODE, Room, Running, import_room, running, wante
 from tawara.cli.configuration import FILE, Configuration, advertised, load
 from tawara.cli.foreground import raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready, share
+from tawara.cli.reloading import Reloader, survive
 from tawara.model.addresses import is_wildcard
 from tawara.model.errors import ConfigurationError
 
@@ -63,17 +64,28 @@ _NAMES = {
 
 def _run(options: Options, room: Room, processes: int = 1) -> int:
     config, json = options.config, options.json
+    survive()
     if not config.exists():
         raise ConfigurationError(f"There is no configuration {config}", hint="`tawara up DIR` makes one.")
-    configuration = load(config, settings=options.settings)
+
+    def read() -> Configuration:
+        configuration = load(config, settings=options.settings)
+        change = msgspec.structs.replace
+        return change(configuration, log=change(configuration.log, format="json")) if json else configuration
+
+    configuration = read()
     if configuration.node.advertise:
         advertised(configuration.node)
-    log.configure(msgspec.structs.replace(configuration.log, format="json") if json else configuration.log)
+    log.configure(configuration.log)
+    reload = Reloader(read, configuration).reload
     directory = config.absolute().parent
     if processes == 1:
-        run_until_signal(_served(configuration, directory, room, {}, lambda store: _say(store, room, json=json)))
+        run_until_signal(
+            _served(configuration, directory, room, {}, lambda store: _say(store, room, json=json)),
+            reload,
+        )
         return 0
-    return _run_many(configuration, directory, room, json=json, processes=processes)
+    return _run_many(configuration, directory, room, reload, json=json, processes=processes)
 
 
 def _say(store: Running, room: Room, *, json: bool, processes: int = 1) -> None:
@@ -88,7 +100,15 @@ def _say(store: Running, room: Room, *, json: bool, processes: int = 1) -> None:
         readiness.say(store, _NAMES[room], as_json=json, processes=processes)
 
 
-def _run_many(configuration: Configuration, directory: Path, room: Room, *, json: bool, processes: int) -> int:
+def _run_many(
+    configuration: Configuration,
+    directory: Path,
+    room: Room,
+    reload: Callable[[], None],
+    *,
+    json: bool,
+    processes: int,
+) -> int:
     raise_descriptors()
     import_room(room)
     shares = share(wanted_addresses(configuration, room), processes)
@@ -96,12 +116,12 @@ def _run_many(configuration: Configuration, directory: Path, room: Room, *, json
     store.name_addresses(shares[0])
 
     def serve(listening: Listening, ready: Ready) -> None:
-        run_until_signal(_served(configuration, directory, room, listening, lambda _: ready()))
+        run_until_signal(_served(configuration, directory, room, listening, lambda _: ready()), reload)
 
     def announce() -> None:
         _say(store, room, json=json, processes=processes)
 
-    return Family(shares, serve, announce).run()
+    return Family(shares, serve, announce, reload).run()
 
 
 @asynccontextmanager

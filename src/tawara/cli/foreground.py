@@ -8,13 +8,14 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import structlog
 import uvloop
 
+from tawara.cli import reloading
 from tawara.cli.assembly import Running
 from tawara.model.errors import InUse
 
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 DESCRIPTORS = 65_536
 """Open files that are asked for, as far as the system allows."""
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.5
 """Seconds in which everything has to be stopped after the signal; what is not by then is left to the next start."""
 
@@ -47,23 +49,38 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _signals() -> AsyncIterator[asyncio.Event]:
+async def _signals(reload: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
+    """Set the event on SIGINT and SIGTERM; call `reload`, in a thread, on SIGHUP."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    reloads: set[asyncio.Task[None]] = set()
+
+    def begin_reload() -> None:
+        task = loop.create_task(asyncio.to_thread(reload))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in _STOPPING:
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(reloading.RELOAD, begin_reload)
+    for number in reloading.UNUSED:
+        loop.add_signal_handler(number, reloading.ignore, number)
     try:
         yield stop
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (*_STOPPING, reloading.RELOAD, *reloading.UNUSED):
             loop.remove_signal_handler(number)
+        reloading.survive()
 
 
-def run_until_signal(store: AbstractAsyncContextManager[Running]) -> None:
-    """Enter `store`, stay until SIGINT or SIGTERM, leave it; within `GRACE` of the signal, also while it starts."""
+def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callable[[], None]) -> None:
+    """Enter `store`, stay until SIGINT or SIGTERM, leave it; within `GRACE` of the signal, also while it starts.
+
+    `reload` is called, in a thread, for each SIGHUP.
+    """
 
     async def main() -> None:
-        async with _signals() as stop:
+        async with _signals(reload) as stop:
             stopping = asyncio.ensure_future(stop.wait())
             started = asyncio.Event()
             running = asyncio.ensure_future(_stay(store, started, stop))

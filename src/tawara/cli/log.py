@@ -100,21 +100,35 @@ def configure(log: Log) -> None:
     else:
         colors, plain = sys.stderr.isatty(), structlog.dev.plain_traceback
         processors.append(structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain))
+    set_level(log.level)
     writer = Writer(STDERR, as_json=as_json)
     structlog.configure(
         processors=processors,
-        wrapper_class=_guarded(logging.getLevelNamesMapping()[log.level.upper()]),
+        wrapper_class=_guarded(),
         logger_factory=lambda *_: _Logger(writer),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler(writer)], force=True)
 
 
-def _guarded(level: int) -> type[Any]:
-    """structlog's filtering logger for `level`, whose methods do not raise when a value cannot be rendered."""
-    filtering: type[Any] = structlog.make_filtering_bound_logger(level)
+_threshold = logging.INFO
+"""The least level that is logged. Loggers are cached with their class, so it is no part of that."""
+
+
+def set_level(level: str) -> None:
+    """Log events of `level` and above, from now on, whichever logger they go to."""
+    global _threshold
+    _threshold = logging.getLevelNamesMapping()[level.upper()]
+
+
+def _guarded() -> type[Any]:
+    """structlog's logger, by the level that is set, with methods that do not raise when a value cannot be rendered."""
+    filtering: type[Any] = structlog.make_filtering_bound_logger(logging.DEBUG)
+    levels = logging.getLevelNamesMapping()
 
     def render(self: Any, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:
+        if levels.get(method_name.upper(), logging.ERROR) < _threshold:
+            return None
         try:
             return filtering._proxy_to_logger(self, method_name, event, *args, **fields)
         except Exception as error:

@@ -21,6 +21,7 @@ from typing import Final
 
 import structlog
 
+from tawara.cli.reloading import RELOAD, UNUSED, ignore, survive
 from tawara.listening import take
 from tawara.model.errors import Exit
 
@@ -39,6 +40,7 @@ _LONGEST_PAUSE: Final = 5.0
 _SOON: Final = 30.0
 """Seconds after which an end is no consequence of the start."""
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+_HANDLED: Final = (*_STOPPING, RELOAD, *UNUSED)
 
 
 def share(addresses: Mapping[str, tuple[str, int]], count: int) -> Sequence[Listening]:
@@ -70,9 +72,17 @@ class Family:
     """The parent. `run` it once, in a process with one thread and no event loop."""
 
     def __init__(
-        self, shares: Sequence[Listening], serve: Callable[[Listening, Ready], None], announce: Callable[[], None]
+        self,
+        shares: Sequence[Listening],
+        serve: Callable[[Listening, Ready], None],
+        announce: Callable[[], None],
+        reload: Callable[[], None],
     ) -> None:
-        """One process for each of `shares`; it calls `serve`, which returns after a SIGTERM. `announce`: all serve."""
+        """One process for each of `shares`; it calls `serve`, which returns after a SIGTERM. `announce`: all serve.
+
+        `reload` is called here for a SIGHUP, which each process gets, too.
+        """
+        self._reload = reload
         self._shares = shares
         self._serve = serve
         self._announce = announce
@@ -94,7 +104,7 @@ class Family:
         """
         told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(told, select.POLLIN)
-        for number in _STOPPING:
+        for number in _HANDLED:
             signal.signal(number, lambda *_: None)  # the number goes into the pipe
         signal.set_wakeup_fd(tell)
         gc.collect()
@@ -103,13 +113,24 @@ class Family:
         while self._due or self._children:
             for descriptor, _ in self._poll.poll(self._patience()):
                 if descriptor == told:
-                    os.read(told, 64)
-                    self._stop()
+                    self._obey(os.read(told, 64))
                 else:
                     self._listen_to(self._children[descriptor])
             self._start_what_is_due()
             self._kill_what_is_late()
         return self._failure
+
+    def _obey(self, numbers: bytes) -> None:
+        if not set(numbers).isdisjoint(_STOPPING):
+            self._stop()
+            return
+        for number in dict.fromkeys(numbers):
+            if number == RELOAD:
+                self._reload()
+                for child in self._children.values():
+                    os.kill(child.pid, RELOAD)
+            else:
+                ignore(signal.Signals(number))
 
     def _patience(self) -> float | None:
         """Milliseconds until there is something to do by the clock."""
@@ -125,14 +146,14 @@ class Family:
     def _fork(self, place: int) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)  # one that comes now is for the child's own handlers
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)  # one that comes now is for the child's own handlers
         pid = os.fork()
         if pid == 0:
             self._become_child(parent)
             os.close(ours)
             self._serve(self._only_own(place), lambda: _say_ready(theirs))
             raise SystemExit(0)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         os.close(theirs)
         self._children[ours] = _Child(place, pid, ours, time.monotonic())
         self._poll.register(ours, select.POLLIN)
@@ -141,7 +162,8 @@ class Family:
         signal.set_wakeup_fd(-1)
         for number in _STOPPING:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        survive()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             raise SystemExit(0)  # it died before the kernel knew that we want to hear of that

@@ -14,8 +14,9 @@ from cyclopts import Parameter
 
 from tawara.cli import first_run, log, readiness
 from tawara.cli.assembly import Room, Running, running
-from tawara.cli.configuration import Configuration
+from tawara.cli.configuration import FILE, Configuration, load
 from tawara.cli.foreground import only_one, run_until_signal
+from tawara.cli.reloading import Reloader, survive
 
 
 def up(
@@ -51,11 +52,16 @@ def up(
         Say more.
     """
     directory = directory.absolute()
-    configuration = first_run.prepare_directory(directory, list(settings))
-    configuration = _with_flags(configuration, nginx=nginx, json=json, verbose=verbose)
+    survive()
+    first_run.prepare_directory(directory, list(settings))
+
+    def read() -> Configuration:
+        return _with_flags(load(directory / FILE, settings=settings), nginx=nginx, json=json, verbose=verbose)
+
+    configuration = read()
     log.configure(configuration.log)
     with only_one(directory):
-        run_until_signal(_up(configuration, directory, json=json))
+        run_until_signal(_up(configuration, directory, json=json), Reloader(read, configuration).reload)
 
 
 def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbose: bool) -> Configuration:
