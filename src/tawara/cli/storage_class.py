@@ -82,7 +82,16 @@ async def change(
     hashtype: Hash = None,
     session: Session = DEFAULT,
 ) -> None:
-    """Change a class; what is not given stays."""
+    """Change a class; what is not given stays.
+
+    With more copies than before, or another policy, the workers look at all files of the class within seconds. With
+    fewer copies, those too many stay until `tawara fsck start` or something else has a file looked at. Checksums of
+    another kind are for files that are stored from now on.
+
+    For example:
+
+        tawara class change photos thumbnails --copies 3
+    """
     async with session.client() as client:
         if copies is None:
             copies = next((one.mindevcount for one in await client.classes(domain) if one.name == name), 1)

@@ -110,7 +110,7 @@ async def inject(tx: Transaction, *, now: int) -> bool:
     if limit <= 0:
         return True
     position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
-    fids, looked_at = await _next_fids(tx, Focus.parse(found.get(_FOCUS, "")), position, end, limit)
+    fids, looked_at = await next_fids(tx, Focus.parse(found.get(_FOCUS, "")), position, end, limit)
     if fids:
         await queues.enqueue_errands(tx, Errand.CHECK, [(fid, None, "") for fid in fids], now=now)
     checked = number(found.get("fsck_fids_checked")) + len(fids)
@@ -123,8 +123,8 @@ async def inject(tx: Transaction, *, now: int) -> bool:
     return True
 
 
-async def _next_fids(tx: Transaction, focus: Focus, after: int, end: int, limit: int) -> tuple[list[int], int]:
-    """The next fids to be checked, at most `limit`, and up to which fid there are no others."""
+async def next_fids(tx: Transaction, focus: Focus, after: int, end: int, limit: int) -> tuple[list[int], int]:
+    """The next fids in `focus`, at most `limit`, and up to which fid there are no others."""
     select = "SELECT f.fid FROM file f WHERE f.fid > ? AND f.fid <= ?"
     upto, conditions, values = end, list[str](), list[object]()
     if focus.confines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tawara.metadata import class_changes
 from tawara.metadata import cluster as rows
 from tawara.model import errors
 from tawara.model.cluster import DEFAULT_CLASS, HashType
@@ -69,7 +70,7 @@ async def update_class(tracker: Tracker, call: Call) -> Args:
     name = call.name("class", errors.NoClass)
     mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
     await tracker.metadata.write(
-        rows.update_class,
+        class_changes.update_class,
         domain,
         name,
         mindevcount=mindevcount,

@@ -27,6 +27,7 @@ from tawara.workers.listener import Listener
 from tawara.workers.pace import PaceKeeper
 from tawara.workers.reap import Reap
 from tawara.workers.rebalance import Rebalance
+from tawara.workers.reclass import Reclass
 from tawara.workers.replace import Replace
 from tawara.workers.replicate import Replicate
 from tawara.workers.runner import LEASE, Runner, Status, Worker
@@ -132,6 +133,7 @@ class Workers:
         self._add(Hasten(metadata, view, bells), 1, None)
         self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate), 1, None)
+        self._add(Reclass(metadata, view, replicate_bell=bells.replicate), 1, None)
         self._add(Census(metadata), 1, None)
         self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
 

@@ -1,0 +1,27 @@
+"""More copies of files that are stored already: wanted by their class since a moment ago, and made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tawara.metadata import class_changes
+from tawara.workers.reclass import Reclass
+from tests.unit.workers.house import DOMAIN, house
+from tests.unit.workers.replicating import SMALL_FILE, do_all
+
+
+async def test_copies_are_raised_for_files_that_are_there(tmp_path: Path) -> None:
+    """Every file of the class gets the copies that it wants now, without a check."""
+    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
+        classid = await home.new_class("few", 1, "MultipleHosts()")
+        fids = [await home.store(b"k%d" % number, SMALL_FILE, 1, classid=classid) for number in range(3)]
+        await do_all(home)
+        assert home.on_disk() == {fid: {1} for fid in fids}
+        await home.metadata.write(class_changes.update_class, DOMAIN, "few", mindevcount=3)
+        await home.view.refresh()
+        worker = Reclass(home.metadata, home.view, replicate_bell=home.bells.replicate)
+        for item in await worker.take(1):
+            await worker.work(item)
+        await do_all(home)
+        assert home.on_disk() == {fid: {1, 2, 3} for fid in fids}
+        assert await worker.take(1) == []
