@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +77,12 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return Said(capsys)
 
 
+@pytest.fixture
+def disks_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no two devices tell that they are on one disk, as those of a test are."""
+    monkeypatch.setattr(usage, "running_kernel", lambda: secrets.token_hex(8))
+
+
 def until(condition: Callable[[], object], seconds: float = 60.0, what: Callable[[], object] = str) -> None:
     """Wait until a condition holds; fails when it does not in time, with what there is instead."""
     end = time.monotonic() + seconds
@@ -127,7 +134,7 @@ def _fill(store: Cluster, pairs: int, single: int) -> None:
         until(lambda: all(client.info("d", f"k{number}").copies == 2 for number in range(pairs)))
 
 
-def test_status(store: Cluster, said: Said) -> None:
+def test_status(disks_apart: None, store: Cluster, said: Said) -> None:
     """The files one failure from loss are counted as copies come and devices go, beside the queues and the rates."""
     _fill(store, 15, 5)
     found = said.status(lambda told: told["files"]["one_failure_from_loss"] == 5 and not told["problems"])
@@ -147,6 +154,18 @@ def test_status(store: Cluster, said: Said) -> None:
     said.status(lambda told: told["files"]["one_failure_from_loss"] == 5)
 
 
+def test_devices_on_one_disk(store: Cluster, said: Said) -> None:
+    """Copies on several devices of one disk are one failure from loss, and its space is there once; that is told."""
+    _fill(store, 3, 0)
+    said.status(lambda told: told["files"]["one_failure_from_loss"] == 3)
+    text = said.finally_("status", has="All is well.\n")
+    assert text.startswith("3 of 3 files one failure from loss.\n")
+    assert "dev1 to dev4 are on one disk and are lost together; 3 files are on that disk only." in text
+    assert "dev1 to dev4 are on one file system: the free space of each is the same space." in text
+    words = "dev3 and dev4 are on the same disk: if that disk fails, 3 files would be lost."
+    said.finally_("simulate", "--lose", "h1", "--rate", "2", has=words)
+
+
 def test_rates_are_told(store: Cluster, said: Said) -> None:
     """What the workers have done shows in the status, with what they are capable of."""
     _fill(store, 10, 0)
@@ -159,7 +178,7 @@ def test_rates_are_told(store: Cluster, said: Said) -> None:
     assert json.loads(text)["byte_rate"] == pytest.approx(copied["capacity"], rel=0.5)
 
 
-def test_simulate(store: Cluster, said: Said) -> None:
+def test_simulate(disks_apart: None, store: Cluster, said: Said) -> None:
     """What losing a host or a device would mean is told in words, as JSON and by the exit code, and nothing changes."""
     _fill(store, 8, 4)
     lost = sum(1 for path in store.directory.glob("h1/dev*/**/*.fid")) - 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.snapshot import numbered, snapshot
 from tawara.model import errors
+from tawara.model.census import Group
 from tawara.model.cluster import Cluster
 from tawara.model.errors import Exit
 from tawara.model.pace import COPIED
-from tawara.model.safety import Tally
-from tawara.model.simulation import Outcome, lose
+from tawara.model.safety import Tally, judge
+from tawara.model.simulation import Outcome, lose, without
 from tawara.model.spans import counted, listed, roughly
 
 
@@ -70,16 +72,44 @@ async def foretell(
     """Show what losing these would mean; the exit code that `simulate` explains."""
     cluster = await snapshot(client)
     lost = devices_named(cluster, names)
-    counted_at, named = await client.census(recount=recount)
+    shared = _on_the_same_disks(cluster, lost)
+    found = await client.placement([*lost, *shared], recount=recount)
+    groups = numbered(cluster, found.groups)
     speed = await _speed(client, rate, byte_rate)
-    outcome = _lose(cluster, numbered(cluster, named), lost)
+    outcome = await asyncio.to_thread(_lose, cluster, groups, lost)
+    if found.partial:
+        all_files = (await client.store_status()).safety
+        outcome.elsewhere = max(0, all_files.one_disk.files - outcome.before.one_disk.files)
+    with_disks = await asyncio.to_thread(_lost_with, cluster, groups, [*lost, *shared]) if shared else None
     if session.json:
-        output.json_line(_fields(cluster, outcome, speed) | {"counted_at": counted_at})
+        more = {"counted_at": found.counted_at, "on_the_same_disks": shared, "lost_with_disks": with_disks}
+        output.json_line(_fields(cluster, outcome, speed) | more)
     else:
         _show(cluster, outcome, speed)
+        if with_disks is not None:
+            output.line(output.shown(f"{_about_disks(shared, with_disks)}."))
     if outcome.total("lost").files:
         return Exit.CORRUPT
     return Exit.OK if outcome.holds_all else Exit.FAILURE
+
+
+def _on_the_same_disks(cluster: Cluster, lost: Sequence[int]) -> list[int]:
+    """The other devices on the disks of these: when the disks fail, they are lost as well."""
+    disks = cluster.disks
+    failing = {disks[devid] for devid in lost if devid in disks}
+    return [devid for devid, disk in sorted(disks.items()) if disk in failing and devid not in lost]
+
+
+def _lost_with(cluster: Cluster, groups: Sequence[Group], devids: Sequence[int]) -> int:
+    """How many files are gone when all of these devices are."""
+    rest = without(cluster, devids)
+    return judge(rest, groups).lost.files - judge(cluster, groups).lost.files
+
+
+def _about_disks(shared: Sequence[int], lost: int) -> str:
+    names = listed([f"dev{devid}" for devid in shared])
+    what = f"{counted(lost, 'file')} would be lost" if lost else "no file would be lost"
+    return f"{names} {'is' if len(shared) == 1 else 'are'} on the same disk: if that disk fails, {what}"
 
 
 def devices_named(cluster: Cluster, names: Sequence[str]) -> list[int]:
@@ -126,9 +156,9 @@ def _fields(cluster: Cluster, outcome: Outcome, speed: Speed) -> dict[str, Any]:
         "holds_all": outcome.holds_all,
         **{name: _tally(outcome.total(name)) for name in ("lost", "waiting", "short", "compromised")},
         "one_failure_from_loss": {
-            "before": outcome.before.one_device.files,
-            "after": outcome.after.one_device.files,
-            "repaired": outcome.repaired.one_device.files,
+            "before": outcome.one_failure("before"),
+            "after": outcome.one_failure("after"),
+            "repaired": outcome.one_failure("repaired"),
         },
         "copies": outcome.copies,
         "bytes": outcome.bytes,
@@ -195,10 +225,10 @@ def sentences(outcome: Outcome, speed: Speed) -> list[str]:
         said.append(f"{counted(lost.files, 'file')} ({output.human_size(lost.bytes)}) would be lost for ever")
     else:
         said.append("No file would be lost")
-    before, after = outcome.before.one_device.files, outcome.after.one_device.files
+    before, after = outcome.one_failure("before"), outcome.one_failure("after")
     said.append(
         f"{counted(after, 'file')} would be one failure from loss until repaired ({before:,} are now);"
-        f" {outcome.repaired.one_device.files:,} afterwards"
+        f" {outcome.one_failure('repaired'):,} afterwards"
     )
     if waiting.files:
         said.append(f"{counted(waiting.files, 'file')} would have to wait for devices that cannot be read now")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -17,9 +18,10 @@ from tawara.client.care_answers import Absences, ScrubStatus
 from tawara.client.oversight import StoreStatus
 from tawara.model import errors
 from tawara.model.backlog import MOST
-from tawara.model.cluster import Host
+from tawara.model.cluster import DeviceState, Host
 from tawara.model.errors import Exit
-from tawara.model.spans import counted, span, when
+from tawara.model.safety import Safety
+from tawara.model.spans import counted, listed, span, when
 
 _BAR = 10
 _LOOK_AGAIN = 2.0
@@ -114,7 +116,9 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         found["scrub"] = asdict(seen.scrub)
     if seen.store is not None:
         safety = asdict(seen.store.safety)
-        found["files"] = {"one_failure_from_loss": seen.store.safety.one_device.files, **safety}
+        found["files"] = {"one_failure_from_loss": seen.store.safety.one_disk.files, **safety}
+        found["counting"] = seen.store.counting
+        found["changed_devices"] = seen.store.changed_devices
         found["counted_at"] = seen.store.counted_at
         found["queues"] = [asdict(each) | {"age": each.age(seen.store.now)} for each in seen.store.queues]
         found["worker_processes"] = seen.store.processes
@@ -163,6 +167,7 @@ def _show(seen: _Seen) -> None:
     )
     output.line()
     _show_devices(seen.devices, names)
+    _show_shared(seen.devices, seen.store.safety if seen.store else None)
     output.line()
     for each in seen.wrong or ["All is well"]:
         output.line(output.shown(f"{each}."))
@@ -171,14 +176,45 @@ def _show(seen: _Seen) -> None:
 def _show_files(store: StoreStatus) -> None:
     safety = store.safety
     age = store.now - store.counted_at
-    counted_when = "" if age < _FRESH else f" (counted {when(store.counted_at, store.now)})"
+    said = [] if age < _FRESH else [f"counted {when(store.counted_at, store.now)}"]
+    if store.counting:
+        said = ["so far: files are being counted for the first time"]
+    if store.changed_devices:
+        said.append(f"{counted(store.changed_devices, 'device')} changed since, which is not in the figure yet")
     wanted = safety.one_device_wanted.files
     by_wish = f", {wanted:,} of them because their class wants no more" if wanted else ""
     output.line(
-        f"{safety.one_device.files:,} of {counted(safety.files, 'file')} one failure from loss{by_wish}.{counted_when}"
+        f"{safety.one_disk.files:,} of {counted(safety.files, 'file')} one failure from loss{by_wish}."
+        + (f" ({'; '.join(said)})" if said else "")
     )
-    if safety.one_host.files > safety.one_device.files:
+    if safety.one_host.files > safety.one_disk.files:
         output.line(f"{counted(safety.one_host.files, 'file')} on one host only.")
+
+
+def _show_shared(devices: list[DeviceInfo], safety: Safety | None) -> None:
+    """Say which devices are on one disk, and which share their space."""
+    for names, devids in _together(devices, lambda each: each.disk or each.file_system):
+        files = safety.by_disk.get(devids[0], 0) if safety else 0
+        lost = f"; {counted(files, 'file')} {'is' if files == 1 else 'are'} on that disk only" if files else ""
+        output.line(f"{names} are on one disk and are lost together{lost}.")
+    for names, _ in _together(devices, lambda each: each.file_system):
+        output.line(f"{names} are on one file system: the free space of each is the same space.")
+
+
+def _together(devices: list[DeviceInfo], place: Callable[[DeviceInfo], str]) -> list[tuple[str, list[int]]]:
+    """The devices that share a place, as text and as numbers."""
+    found: dict[str, list[int]] = {}
+    for each in devices:
+        if place(each) and each.state is not DeviceState.DEAD:
+            found.setdefault(place(each), []).append(each.devid)
+    return [(_range(sorted(devids)), sorted(devids)) for devids in found.values() if len(devids) > 1]
+
+
+def _range(devids: list[int]) -> str:
+    """`dev1 and dev2`, `dev1, dev3 and dev9`, `dev1 to dev30`."""
+    if len(devids) > 2 and devids[-1] - devids[0] == len(devids) - 1:
+        return f"dev{devids[0]} to dev{devids[-1]}"
+    return listed([f"dev{devid}" for devid in devids])
 
 
 def _show_work(store: StoreStatus) -> None:

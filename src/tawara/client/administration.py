@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from tawara.client import answers, care_answers
 from tawara.client.answers import DeviceInfo, DomainInfo, ListedFile, key_bytes
@@ -15,6 +15,9 @@ from tawara.model.explanation import Explanation
 from tawara.model.rebalance import State
 from tawara.model.removal import Removal
 from tawara.wire.line import Args, Value
+
+RECOUNT = 3600.0
+"""Seconds that counting all files may take."""
 
 
 class Administration:
@@ -216,21 +219,39 @@ class Administration:
 
         A tracker of MogileFS does not know this: UnknownCommand.
         """
-        return await self._trackers.ask_for(StoreStatus.read, "tawara_status", {"recount": int(recount)})
+        return await self._trackers.ask_for(
+            StoreStatus.read, "tawara_status", {"recount": int(recount)}, patience=RECOUNT if recount else None
+        )
 
     async def census(self, *, recount: bool = False) -> tuple[int, list[NamedGroup]]:
-        """How many files of each class lie on which set of devices, and when that was counted (unix seconds)."""
+        """How many files of each class lie on which set of devices, and when that was counted (unix seconds).
+
+        Where there are too many sets, as with hundreds of devices, no groups are told.
+        """
+        page = await self.placement((), recount=recount)
+        return page.counted_at, list(page.groups)
+
+    async def placement(self, devids: Sequence[int], *, recount: bool = False) -> CensusPage:
+        """The same in one page; where there are too many groups, those of files that are on one of these devices.
+
+        Raises TooManyFiles when even those are too many.
+        """
+        about = ",".join(map(str, devids))
+        arguments: dict[str, Value] = {"recount": int(recount), "devids": about}
+        page = first = await self._trackers.ask_for(
+            CensusPage.read, "tawara_census", arguments, patience=RECOUNT if recount else None
+        )
         groups: list[NamedGroup] = []
-        page = await self._trackers.ask_for(CensusPage.read, "tawara_census", {"recount": int(recount)})
         while page.groups:
-            counted_at, groups = page.counted_at, [*groups, *page.groups]
+            groups += page.groups
             if len(groups) >= page.all_groups:
                 break
-            page = await self._trackers.ask_for(CensusPage.read, "tawara_census", {"after": len(groups)})
-            if page.counted_at != counted_at:  # counted anew meanwhile: begin again
+            arguments = {"after": len(groups), "devids": about}
+            page = await self._trackers.ask_for(CensusPage.read, "tawara_census", arguments)
+            if (page.counted_at, page.all_groups) != (first.counted_at, first.all_groups):  # counted anew: begin again
                 groups = []
-                page = await self._trackers.ask_for(CensusPage.read, "tawara_census")
-        return page.counted_at, groups
+                page = first = await self._trackers.ask_for(CensusPage.read, "tawara_census", {"devids": about})
+        return CensusPage(first.counted_at, len(groups), tuple(groups), first.partial)
 
     async def replicate_now(self) -> int:
         """Make deferred copies due now; how many."""

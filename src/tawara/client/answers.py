@@ -148,6 +148,10 @@ class DeviceInfo:
     """When it was seen how full it is, unix seconds; None if the tracker does not tell."""
     trouble: str = ""
     """Why it cannot be used, as far as the tracker knows."""
+    file_system: str = ""
+    """The id of the file system that it is on; empty if not known. Devices of one id share their space."""
+    disk: str = ""
+    """The id of the disk that it is on; empty if not known. Devices of one id are lost together."""
 
     @staticmethod
     def read(reply: Reply) -> list[DeviceInfo]:
@@ -165,6 +169,8 @@ class DeviceInfo:
                 health=DiskHealth.read({name: row.text(name) for name in _HEALTH}),
                 mb_asof=row.number("mb_asof"),
                 trouble=row.text("trouble"),
+                file_system=row.text("file_system"),
+                disk=row.text("whole_disk"),
             )
             for row in rows_of(reply, "devices", "dev{}_")
         ]

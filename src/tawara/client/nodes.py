@@ -56,6 +56,10 @@ class Usage:
     """The id by which the device is known again; None if the node tells none."""
     holds_files: bool = True
     """False if the node says that there is no file on the device."""
+    file_system: str | None = None
+    """The id of the file system that the device is on; None if the node tells none."""
+    disk: str | None = None
+    """The id of the disk that the device is on; None if the node tells none."""
 
     @classmethod
     def parse(cls, text: bytes) -> Usage | None:
@@ -66,7 +70,10 @@ class Usage:
         total, used = (_kib(values.get(name, "")) for name in ("total", "used"))
         shown = values.get("identity", "")[:_IDENTITY] or None
         holds_files = values.get("holds") != "nothing"
-        return cls(total, used, DiskHealth.read(values), shown, holds_files) if total and used else None
+        if not total or not used:
+            return None
+        file_system, disk = (values.get(name, "")[:_IDENTITY] or None for name in ("file_system", "whole_disk"))
+        return cls(total, used, DiskHealth.read(values), shown, holds_files, file_system, disk)
 
 
 def _kib(text: str) -> int:

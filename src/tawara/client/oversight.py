@@ -37,6 +37,10 @@ class StoreStatus:
     processes: int
     """Processes of workers that run, as far as can be told."""
     works: tuple[Work, ...]
+    counting: bool = False
+    """Whether files are being counted for the first time: the figures are those of the first part."""
+    changed_devices: int = 0
+    """Devices whose state has changed since the files were counted, without the figures following that."""
 
     @classmethod
     def read(cls, reply: Reply) -> StoreStatus:
@@ -45,7 +49,7 @@ class StoreStatus:
         for each in fields(safety):
             value = getattr(safety, each.name)
             if isinstance(value, Tally):
-                tally = Tally(_number(reply, f"{each.name}_files"), _number(reply, f"{each.name}_bytes"))
+                tally = Tally(_number_or_0(reply, f"{each.name}_files"), _number_or_0(reply, f"{each.name}_bytes"))
                 setattr(safety, each.name, tally)
             elif isinstance(value, dict):
                 setattr(safety, each.name, _by_number(_text(reply, each.name)))
@@ -56,6 +60,8 @@ class StoreStatus:
             queues=tuple(_queue(reply, f"queue{number}") for number in range(1, _number(reply, "queues") + 1)),
             processes=_number(reply, "processes"),
             works=tuple(_work(reply, f"work{number}") for number in range(1, _number(reply, "works") + 1)),
+            counting=bool(_number_or_0(reply, "counting")),
+            changed_devices=_number_or_0(reply, "changed_devices"),
         )
 
     def queue(self, name: str) -> Queue:
@@ -80,11 +86,13 @@ class NamedGroup:
 
 @dataclass(frozen=True, slots=True)
 class CensusPage:
-    """A part of the census."""
+    """A part of the groups of files."""
 
     counted_at: int
     all_groups: int
     groups: tuple[NamedGroup, ...]
+    partial: bool
+    """Whether the groups are those of files on some devices only, for there are too many others."""
 
     @classmethod
     def read(cls, reply: Reply) -> CensusPage:
@@ -102,6 +110,7 @@ class CensusPage:
                 )
                 for number in range(1, _number(reply, "groups") + 1)
             ),
+            bool(_number_or_0(reply, "partial")),
         )
 
 
@@ -137,6 +146,11 @@ def _by_number(text: str) -> dict[int, int]:
 
 def _text(reply: Reply, name: str) -> str:
     return reply.get(name, b"").decode("utf-8", "surrogateescape")
+
+
+def _number_or_0(reply: Reply, name: str) -> int:
+    """A figure that a tracker of an earlier version does not tell."""
+    return int(reply.get(name) or 0)
 
 
 def _number(reply: Reply, name: str) -> int:

@@ -33,7 +33,11 @@ async def snapshot(client: Administration) -> Cluster:
         },
         settings=await client.settings(),
         observed={
-            each.devid: Observation(each.observed, health=each.health) for each in told if each.observed is not None
+            each.devid: Observation(
+                each.observed, health=each.health, file_system=each.file_system or None, disk=each.disk or None
+            )
+            for each in told
+            if each.observed is not None
         },
     )
 

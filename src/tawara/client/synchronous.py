@@ -250,6 +250,7 @@ class Client:
     explain_fid = _blocking(AsyncClient.explain_fid)
     store_status = _blocking(AsyncClient.store_status)
     census = _blocking(AsyncClient.census)
+    placement = _blocking(AsyncClient.placement)
     removal = _blocking(AsyncClient.removal)
     delete_device = _blocking(AsyncClient.delete_device)
     remove_setting = _blocking(AsyncClient.remove_setting)

@@ -127,21 +127,23 @@ class Trackers:
         *,
         once: bool = False,
         settled_by: tuple[type[errors.TawaraError], ...] = (),
+        patience: float | None = None,
     ) -> Mapping[str, bytes]:
         """The arguments of the OK reply; raises the error that an ERR reply means.
 
         Every tracker is asked until one answers, and the one that answered last is asked first the next time; one that
         failed, or whose database did, comes last for a while. A request whose answer got lost is asked again, unless it
         is `once`: then OutcomeUnknown is raised (not for DatabaseUnavailable: then nothing was changed). When it was
-        asked again, an error of `settled_by` means that the first time did it: the reply is empty. Raises
-        TrackerUnreachable when no tracker answers; Db and Busy when every tracker says so.
+        asked again, an error of `settled_by` means that the first time did it: the reply is empty. `patience`:
+        seconds that a tracker may take, if not as long as for any other command. Raises TrackerUnreachable when no
+        tracker answers; Db and Busy when every tracker says so.
         """
         request = line.encode_request(command, args or {})
         lost = False
         failure: errors.TawaraError = errors.TrackerUnreachable()
         for tracker in self._in_turn():
             try:
-                reply = await self._ask_one(tracker, request)
+                reply = await self._ask_one(tracker, request, patience or self._reply_timeout)
             except _NotSent as error:
                 failure = errors.TrackerUnreachable(error.message)
                 continue
@@ -164,9 +166,16 @@ class Trackers:
             lost = lost or isinstance(failure, errors.Db)
         raise failure
 
-    async def ask_for(self, read: Callable[[Mapping[str, bytes]], T], command: str, args: Args | None = None) -> T:
+    async def ask_for(
+        self,
+        read: Callable[[Mapping[str, bytes]], T],
+        command: str,
+        args: Args | None = None,
+        *,
+        patience: float | None = None,
+    ) -> T:
         """What `read` makes of the reply; TrackerUnreachable if it cannot, for then no tracker has answered."""
-        reply = await self.ask(command, args)
+        reply = await self.ask(command, args, patience=patience)
         try:
             return read(reply)
         except (KeyError, ValueError) as error:
@@ -202,7 +211,7 @@ class Trackers:
         yield from (order := list(self._trackers))
         yield order[0]
 
-    async def _ask_one(self, tracker: _Tracker, request: bytes) -> line.Accepted | line.Refused:
+    async def _ask_one(self, tracker: _Tracker, request: bytes, patience: float) -> line.Accepted | line.Refused:
         """Raises _NotSent when the tracker cannot have seen the request, TrackerUnreachable when it can."""
         async with self._free:
             connection = None
@@ -219,7 +228,7 @@ class Trackers:
                     except errors.TrackerUnreachable as error:
                         raise _NotSent(error.message) from error
                 with _speaking_with(tracker):
-                    async with asyncio.timeout(self._reply_timeout):
+                    async with asyncio.timeout(patience):
                         connection.writer.write(request)
                         await connection.writer.drain()
                         text = await connection.reader.readuntil(b"\n")

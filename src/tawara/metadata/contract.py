@@ -176,6 +176,10 @@ class Metadata(Protocol):
         """Ask; sees everything committed before the call. Raises Db when the database does not answer."""
         ...
 
+    async def read_apart(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same as `read` for questions that take long: the event loop goes on meanwhile, whatever the engine."""
+        ...
+
     async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Change; when this returns, the change is committed and durable. When it raises, nothing was changed.
 

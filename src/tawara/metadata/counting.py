@@ -1,73 +1,190 @@
-"""Taking the census: slice after slice over all files, leaving room for others between two slices."""
+"""Counting files by their devices: slice after slice, off the event loop, with pauses in which others go on."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
-from tawara.metadata import census
+from tawara.metadata import placement_counts as rows
 from tawara.metadata.contract import Metadata
-from tawara.model.census import Census, Group, merged
+from tawara.model.census import Group, merged
+from tawara.model.cluster import Cluster
+from tawara.model.errors import TooManyFiles
+from tawara.model.placement_counts import MOST_GROUPS, PlacementCounts, Range
+from tawara.model.safety import Safety
 
-LEASE = 60
-"""Seconds for which a process that counts keeps others from doing so as well; renewed while it lasts."""
-_FOLD = 10_000
-"""Groups gathered before they are merged."""
+_LOADED_AT_ONCE = 16
+"""Ranges read in one transaction."""
 
 
-async def count(metadata: Metadata, *, rest: float = 0.0, keep: bool = False) -> Census:
-    """Count all files. Raises Db.
+async def count_range(
+    metadata: Metadata, cluster: Cluster, after: int, up_to: int | None, *, rest: float = 0.0, most: int = MOST_GROUPS
+) -> Range | None:
+    """Count the files with fids greater than `after` up to `up_to`, or `rows.RANGE` files; None if there is none.
 
-    After each slice there is a pause of `rest` times what it took. With `keep` the turn is kept, which the caller has.
+    After each slice there is a pause of `rest` times what it took. Raises Db.
     """
-    mark = await metadata.read(census.change_mark)
-    began = renewed = await metadata.clock.seconds()
-    groups: Sequence[Group] = ()
-    after: int | None = 0
-    took = 0.0
-    while after is not None:
-        start = time.monotonic()
-        more, after = await metadata.read(census.count_slice, after)
-        groups = [*groups, *more]
-        if len(groups) > _FOLD:
-            groups = merged(groups)
-        spent = time.monotonic() - start
+    at = await metadata.clock.seconds()
+    totals = rows.Totals()
+    took, last = 0.0, after
+    while up_to is not None or totals.files < rows.RANGE:
+        began = time.monotonic()
+        placed = await metadata.read_apart(rows.files_from, last, up_to, rows.SLICE)
+        if not placed:
+            break
+        totals.add(placed)
+        last = placed[-1][0]
+        spent = time.monotonic() - began
         took += spent
-        if keep and (now := await metadata.clock.seconds()) - renewed > LEASE / 3:
-            renewed = now
-            await metadata.write(census.keep_turn, now=renewed, lease=LEASE)
         await asyncio.sleep(spent * rest)
-    return Census(began, took, mark, merged(groups))
+    if last == after and up_to is None:
+        return None
+
+    def conclude() -> Range:
+        began = time.monotonic()
+        groups = totals.groups()
+        if len(groups) <= 2 * most:
+            groups = list(merged(groups))
+        counted = Range.of(after, last if up_to is None else up_to, groups, cluster, counted_at=at, most=most)
+        return replace(counted, took=took + time.monotonic() - began)
+
+    return await asyncio.to_thread(conclude)
+
+
+async def count_all(
+    metadata: Metadata, cluster: Cluster, *, rest: float = 0.0, most: int = MOST_GROUPS
+) -> AsyncIterator[Range]:
+    """Count all files, range by range. Raises Db."""
+    after = 0
+    while (counted := await count_range(metadata, cluster, after, None, rest=rest, most=most)) is not None:
+        yield counted
+        after = counted.up_to
 
 
 class Counter:
-    """What one process knows of the census, counting itself where that costs little."""
+    """What one process knows of the placement counts, counting itself where that costs little, or is asked for."""
 
     AFFORDABLE = 0.5
     """Seconds that counting may take to be done whenever somebody asks."""
-    PATIENCE = 20.0
-    """Seconds that it may take when somebody asks for it in so many words."""
     FRESH = 2.0
     """Seconds for which a count is not repeated."""
+    SMALL = 100_000
+    """Greatest fid of a store that is counted on demand although nobody has counted it yet."""
+    EXACT = 200_000
+    """Groups that are kept when counting is done for one answer: such a store is small."""
 
-    def __init__(self, metadata: Metadata) -> None:
+    ABOUT = 1_000_000
+    """Most files of some devices that are looked at one by one to tell what the loss of the devices would mean."""
+    PAGES = 60.0
+    """Seconds for which such an answer is kept, to be told page by page."""
+
+    def __init__(self, metadata: Metadata, cluster: Callable[[], Cluster]) -> None:
+        """`cluster`: what is known of the devices now."""
         self._metadata = metadata
-        self._known: Census | None = None
+        self._cluster = cluster
+        self._known: PlacementCounts | None = None
+        self._ranges: dict[int, Range] = {}
+        self._about: tuple[tuple[int, ...], float, tuple[Group, ...]] | None = None
         self._turn = asyncio.Lock()
 
-    async def census(self, *, recount: bool = False) -> Census:
-        """The census: as of now where counting is cheap, or asked for and bearable; else the last one. Raises Db."""
+    async def counts(self, *, recount: bool = False) -> PlacementCounts:
+        """The counts: as of now where counting is cheap, or asked for; else what the workers keep. Raises Db."""
         async with self._turn:
-            stamp = await self._metadata.read(census.stamp)
+            now = await self._metadata.clock.now()
             known = self._known
-            if stamp is not None and (known is None or stamp.at > known.at):
-                known = await self._metadata.read(census.load)
-            cost = known.took if known else 0.0
-            fresh = known is not None and 0 <= await self._metadata.clock.now() - known.at < self.FRESH
-            if known is None or (not fresh and cost <= (self.PATIENCE if recount else self.AFFORDABLE)):
-                known = await count(self._metadata)
-                if recount:
-                    await self._metadata.write(census.store, known)
-            self._known = known
-            return known
+            if not recount and known is not None and 0 <= now - known.at < self.FRESH:
+                return known
+            stored = await self._stored()
+            small = await self._is_small(stored)
+            if recount or small:
+                stored = await self._count(exact=small, keep=recount)
+            self._known = stored
+            return stored
+
+    async def _is_small(self, stored: PlacementCounts) -> bool:
+        if stored.complete:
+            return stored.took <= self.AFFORDABLE
+        return await self._metadata.read(rows.greatest_fid) <= self.SMALL
+
+    async def _count(self, *, exact: bool, keep: bool) -> PlacementCounts:
+        at = await self._metadata.clock.seconds()
+        most = self.EXACT if exact else MOST_GROUPS
+        counting = count_all(self._metadata, self._cluster(), most=most)
+        ranges = tuple([each async for each in counting])
+        counts = PlacementCounts(at, sum(each.took for each in ranges), ranges)
+        if keep:
+            await self._metadata.write(rows.replace_all, counts)
+            self._ranges = {}
+        return counts
+
+    async def _stored(self) -> PlacementCounts:
+        """What the workers have counted, all of it or the first part; only what has changed is read."""
+        at = await self._metadata.read(rows.counted_at)
+        complete = at is not None
+        outline = await self._metadata.read_apart(rows.outline)
+        fresh = {each.up_to: each for each in outline}
+        same = {
+            up_to: each
+            for up_to, each in self._ranges.items()
+            if up_to in fresh and _signature(fresh[up_to]) == _signature(each)
+        }
+        missing = sorted(fresh.keys() - same.keys())
+        for start in range(0, len(missing), _LOADED_AT_ONCE):
+            part = missing[start : start + _LOADED_AT_ONCE]
+            same |= {each.up_to: each for each in await self._metadata.read_apart(rows.load, part)}
+        self._ranges = same
+        ranges = tuple(same[up_to] for up_to in sorted(same))
+        oldest = min((each.counted_at for each in ranges), default=0) if at is None else at
+        return PlacementCounts(oldest, sum(each.took for each in ranges), ranges, complete)
+
+    async def about(self, devids: Sequence[int]) -> tuple[Group, ...]:
+        """The groups of the files that have a replica on one of these devices, as they are now.
+
+        Raises Db, and TooManyFiles when there are more than can be looked at one by one.
+        """
+        async with self._turn:
+            now, wanted = time.monotonic(), tuple(sorted(devids))
+            if self._about is None or self._about[0] != wanted or now - self._about[1] > self.PAGES:
+                found = await self._metadata.read_apart(rows.touched, wanted, limit=self.ABOUT)
+                if found is None:
+                    raise TooManyFiles
+                groups = await asyncio.to_thread(merged, [group for _, group in found])
+                self._about = wanted, now, groups
+            return self._about[2]
+
+    async def safety(self, counts: PlacementCounts) -> tuple[Safety, int]:
+        """How safe the files are now, and for how many devices, whose state has changed since, that is not heeded.
+
+        Raises Db.
+        """
+        cluster = self._cluster()
+        changed = counts.changed(cluster)
+        touched: list[tuple[int, Group]] | None = []
+        if changed:
+            touched = await self._metadata.read_apart(rows.touched, sorted(changed))
+        if touched is None:
+            return await asyncio.to_thread(counts.safety, cluster), len(changed)
+        return await asyncio.to_thread(counts.corrected, cluster, touched), 0
+
+
+def _signature(counted: Range) -> tuple[int, int, float, int]:
+    return counted.after, counted.counted_at, counted.took, counted.files
+
+
+def pending(ranges: Sequence[Range], marks: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    """The ranges with changed files, by their index, with the numbers of the marks; -1 for files behind all ranges.
+
+    A mark that spans several ranges is with the last of them, and the others are there as well.
+    """
+    ends = [each.up_to for each in ranges]
+    found: dict[int, list[int]] = {}
+    for number, first in marks:
+        begin, end = rows.fids_of(first)
+        places = range(bisect_left(ends, begin), min(bisect_left(ends, end), len(ends) - 1) + 1)
+        for place in places:
+            found.setdefault(place, [])
+        found.setdefault(places[-1] if places else -1, []).append(number)
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tawara.metadata import cluster, files, uploads
+from tawara.metadata import cluster, files, placement_counts, uploads
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.files import StoredFile
@@ -190,6 +190,7 @@ async def forget(tx: Transaction, covered: Sequence[int]) -> None:
     """These notes, given by number, need no writing (any more)."""
     for start in range(0, len(covered), 512):
         values = rounded(covered[start : start + 512])
+        await placement_counts.mark(tx, values)
         await tx.run(f"DELETE FROM tawara_note WHERE seq IN ({marks(values)})", *values)
 
 

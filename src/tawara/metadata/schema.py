@@ -259,14 +259,22 @@ Table(  # keys that were deleted of late; the key as SHA-1 in hex
     Index("tawara_deleted_keyhash", "keyhash"),
     Index("tawara_deleted_deleted_at", "deleted_at"),
 )
-Table(  # how many files of a class lie on which set of devices, when last counted
-    "tawara_census",
+Table(  # how many files of the fids after_fid < fid <= up_to are on which set of devices, as JSON; `took`: milliseconds
+    "tawara_placement",
     tables,
-    Column("dmid", Integer, primary_key=True, autoincrement=False),
-    Column("classid", Integer, primary_key=True, autoincrement=False),
-    Column("devids", String(255), primary_key=True),
+    Column("up_to", _NUMBER, primary_key=True, autoincrement=False),
+    Column("after_fid", _NUMBER, nullable=False),
+    Column("counted_at", _NUMBER, nullable=False),
+    Column("took", _NUMBER, nullable=False),
     Column("files", _NUMBER, nullable=False),
-    Column("bytes", _NUMBER, nullable=False),
+    Column("counts", Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
+)
+Table(  # fids, by chunks, of files whose placement has changed since they were counted
+    "tawara_placement_change",
+    tables,
+    Column("seq", _NUMBER, primary_key=True, autoincrement=True),
+    Column("chunk", _NUMBER, nullable=False),
+    sqlite_autoincrement=True,
 )
 Table(  # what each process of workers has done; rates are thousandths of units a second
     "tawara_pace",

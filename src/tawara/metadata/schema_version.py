@@ -6,5 +6,5 @@ from typing import Final
 
 MOGILEFS: Final = 17
 """`server_settings.schema_version`, so that trackers of MogileFS accept the database."""
-TAWARA: Final = 6
+TAWARA: Final = 7
 """`server_settings.tawara_schema_version`, of the tables `tawara_*`: that of the last file in `history/`."""

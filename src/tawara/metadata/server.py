@@ -192,6 +192,10 @@ class ServerMetadata:
         """See Metadata."""
         return await self._ask(question, Call(args, kwargs), self._read)
 
+    async def read_apart(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Metadata."""
+        return await self.read(question, *args, **kwargs)
+
     async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
         return await self._ask(change, Call(args, kwargs), self._write)

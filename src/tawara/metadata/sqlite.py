@@ -161,6 +161,9 @@ class SqliteMetadata:
     def __init__(self, path: Path, *, any_version: bool = False) -> None:
         """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of ours."""
         self._path = path
+        self._apart: sqlite3.Connection | None = None
+        """For questions that take long."""
+        self._apart_lock = threading.Lock()
         try:
             self._writer_connection = _connect(path)
             self._reader = _connect(path, readonly=True)
@@ -203,14 +206,19 @@ class SqliteMetadata:
 
     async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. Never suspends."""
-        try:
-            self._reader.execute("BEGIN")
-            try:
-                return _finish(question(self._reading, *args, **kwargs))
-            finally:
-                self._reader.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise Db(f"Database error: {error}") from error
+        return _read(self._reader, question(self._reading, *args, **kwargs))
+
+    async def read_apart(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Metadata. In a thread, with a connection of its own; one such question at a time."""
+        if self._closed:
+            raise Db("The database is closed")
+        return await asyncio.to_thread(self._read_apart, question, args, kwargs)
+
+    def _read_apart(self, question: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+        with self._apart_lock:
+            if self._apart is None:
+                self._apart = _connect(self._path, readonly=True)
+            return _read(self._apart, question(SqliteTransaction(self._apart), *args, **kwargs))
 
     async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
@@ -237,7 +245,10 @@ class SqliteMetadata:
             self._close_all()
 
     def _close_all(self) -> None:
-        self._reader.close()
+        with self._apart_lock:
+            self._reader.close()
+            if self._apart is not None:
+                self._apart.close()
         self._writer_connection.close()
         self._turn.close()
 
@@ -341,6 +352,18 @@ class SqliteMetadata:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(tell)
+
+
+def _read(connection: sqlite3.Connection, answering: Awaitable[T]) -> T:
+    """Run a question that only reads to its end, in one snapshot. Raises Db."""
+    try:
+        connection.execute("BEGIN")
+        try:
+            return _finish(answering)
+        finally:
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise Db(f"Database error: {error}") from error
 
 
 def _is_busy(error: Exception) -> bool:

@@ -199,6 +199,10 @@ class Observation:
     """Whether the node refuses a PUT with a wrong Content-MD5, so that a copy needs no reading back."""
     health: DiskHealth | None = None
     """How the disk says it is; None if nobody asks it."""
+    file_system: str | None = None
+    """The id of the file system that the device is on: devices of one id share their space. None if not known."""
+    disk: str | None = None
+    """The id of the disk that the device is on: devices of one id are lost together. None if not known."""
     trouble: str | None = None
     """Why the device cannot be used, for people; None if it can, or nobody knows."""
 
@@ -255,6 +259,23 @@ class Cluster:
     def hosts_by_name(self) -> Mapping[str, Host]:
         """The hosts by name."""
         return MappingProxyType({host.name: host for host in self.hosts.values()})
+
+    @cached_property
+    def disks(self) -> Mapping[int, int]:
+        """Of devices that share their disk with others: the lowest devid on that disk, by devid."""
+        return self._sharing({devid: seen.disk or seen.file_system for devid, seen in self.observed.items()})
+
+    @cached_property
+    def file_systems(self) -> Mapping[int, int]:
+        """Of devices that share their file system with others: the lowest devid on it, by devid."""
+        return self._sharing({devid: seen.file_system for devid, seen in self.observed.items()})
+
+    def _sharing(self, places: Mapping[int, str | None]) -> Mapping[int, int]:
+        together: dict[str, list[int]] = {}
+        for devid in sorted(self.devices):
+            if (place := places.get(devid)) is not None and not self.is_lost(devid):
+                together.setdefault(place, []).append(devid)
+        return {devid: devids[0] for devids in together.values() if len(devids) > 1 for devid in devids}
 
     @cached_property
     def accepting(self) -> tuple[Device, ...]:

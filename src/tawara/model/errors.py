@@ -417,6 +417,12 @@ class DatabaseUnavailable(Db):
     # It is certain that nothing was changed: another tracker, with another way to the database, may be asked.
 
 
+class TooManyFiles(UnavailableError):
+    """There are too many files on these devices to look at them one by one"""
+
+    hint = "Ask about fewer devices at a time."
+
+
 class FidsExhausted(UnavailableError):
     """The counter of fids is at its end: no upload can be opened"""
 

@@ -24,6 +24,9 @@ class Look:
     """MiB in all and used; None when there was no sensible answer."""
     health: DiskHealth | None = None
     """What the usage file says of the disk."""
+    file_system: str | None = None
+    disk: str | None = None
+    """The ids of the file system and of the disk that the device is on, as far as the node tells."""
     trouble: str | None = None
     """Why the device cannot be used, for people."""
 

@@ -6,7 +6,7 @@ A copy is safe where it can be read now. One on a device that does not answer ma
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tawara.model.census import Group
@@ -42,6 +42,11 @@ class Safety:
     """One device more fails, and they are lost: exactly one copy can be read."""
     one_device_wanted: Tally = field(default_factory=Tally)
     """Those of `one_device` whose class wants no more than that."""
+    one_disk: Tally = field(default_factory=Tally)
+    """One disk more fails, and they are lost: all copies that can be read are on one disk. Those of `one_device` are
+    among them."""
+    one_disk_wanted: Tally = field(default_factory=Tally)
+    """Those of `one_disk` whose class is content with that."""
     one_host: Tally = field(default_factory=Tally)
     """One host more fails, and they are lost: all copies that can be read are on one host."""
     one_host_wanted: Tally = field(default_factory=Tally)
@@ -50,45 +55,89 @@ class Safety:
     """Their class wants more copies, or others, than there are (those that only do not answer count as there)."""
     by_device: dict[int, int] = field(default_factory=dict)
     """Devid -> files that are lost if that device fails."""
+    by_disk: dict[int, int] = field(default_factory=dict)
+    """Lowest devid on a disk -> files that are lost if that disk fails, with all devices on it."""
     by_host: dict[int, int] = field(default_factory=dict)
     """Hostid -> files that are lost if that host fails."""
 
 
 def judge(cluster: Cluster, groups: Iterable[Group]) -> Safety:
-    """How safe the files of these groups are in this cluster."""
-    safety = Safety()
-    rng = random.Random(0)  # noqa: S311 - whether a policy is content does not depend on it
+    """How safe the files of these groups are in this cluster. Takes time in proportion to their number."""
+    judging = _Judging(cluster)
     for group in groups:
-        _count(safety, cluster, group, rng)
-    return safety
+        judging.count(group)
+    return judging.safety
 
 
-def _count(safety: Safety, cluster: Cluster, group: Group, rng: random.Random) -> None:
-    safety.files += group.files
-    safety.bytes += group.bytes
-    there = [devid for devid in group.devids if not cluster.is_lost(devid)]
-    readable = [devid for devid in there if cluster.should_read_from(devid)]
-    content = wants_no_more(cluster, group, there, rng)
-    if not content:
-        safety.discontent.add(group)
-    if not there:
-        safety.lost.add(group)
-        return
-    if not readable:
-        safety.unreadable.add(group)
-        return
-    as_wished = content and len(readable) == len(there)
-    if len(readable) == 1:
-        safety.one_device.add(group)
-        safety.by_device[readable[0]] = safety.by_device.get(readable[0], 0) + group.files
-        if as_wished:
-            safety.one_device_wanted.add(group)
-    host, *others = {cluster.devices[devid].hostid for devid in readable}
-    if not others:
-        safety.one_host.add(group)
-        safety.by_host[host] = safety.by_host.get(host, 0) + group.files
-        if as_wished:
-            safety.one_host_wanted.add(group)
+class _Judging:
+    """The figures so far, and what is needed for each group."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.safety = Safety()
+        self._cluster = cluster
+        self._there = frozenset(devid for devid in cluster.devices if not cluster.is_lost(devid))
+        self._readable = frozenset(filter(cluster.should_read_from, self._there))
+        self._hosts = {devid: device.hostid for devid, device in cluster.devices.items()}
+        self._disks = cluster.disks
+        self._rng = random.Random(0)  # noqa: S311 - whether a policy is content does not depend on it
+        self._content: dict[tuple[int, int, tuple[int, ...]], bool] = {}
+
+    def count(self, group: Group) -> None:
+        """Add the files of a group."""
+        safety = self.safety
+        safety.files += group.files
+        safety.bytes += group.bytes
+        there = [devid for devid in group.devids if devid in self._there]
+        readable = [devid for devid in there if devid in self._readable]
+        content = self._is_content(group, there)
+        if not content:
+            safety.discontent.add(group)
+        if not there:
+            safety.lost.add(group)
+            return
+        if not readable:
+            safety.unreadable.add(group)
+            return
+        as_wished = content and len(readable) == len(there)
+        if len(readable) == 1:
+            safety.one_device.add(group)
+            _add(safety.by_device, readable[0], group.files)
+            if as_wished:
+                safety.one_device_wanted.add(group)
+        host = self._hosts[readable[0]]
+        if any(self._hosts[devid] != host for devid in readable) and not self._disks:
+            return
+        disk, *other_disks = {self._disks.get(devid, devid) for devid in readable}
+        if not other_disks:
+            safety.one_disk.add(group)
+            _add(safety.by_disk, disk, group.files)
+            if as_wished:
+                safety.one_disk_wanted.add(group)
+        if all(self._hosts[devid] == host for devid in readable):
+            safety.one_host.add(group)
+            _add(safety.by_host, host, group.files)
+            if as_wished:
+                safety.one_host_wanted.add(group)
+
+    def _is_content(self, group: Group, there: Sequence[int]) -> bool:
+        """Whether the class wants no more copies. Policies see of a device only its host, and whether it counts."""
+        cluster = self._cluster
+        counting = [devid for devid in there if not cluster.is_presumed_dead(devid)] if cluster.absences else there
+        shape = group.dmid, group.classid, tuple(sorted([self._hosts[devid] for devid in counting]))
+        known = self._content.get(shape)
+        if known is None:
+            if len(self._content) > _REMEMBERED:
+                self._content.clear()
+            known = self._content[shape] = wants_no_more(cluster, group, there, self._rng)
+        return known
+
+
+_REMEMBERED = 100_000
+"""Combinations of hosts for which it is remembered whether a class is content with them."""
+
+
+def _add(totals: dict[int, int], number: int, files: int) -> None:
+    totals[number] = totals.get(number, 0) + files
 
 
 def wants_no_more(cluster: Cluster, group: Group, on: Iterable[int], rng: random.Random) -> bool:

@@ -1,8 +1,9 @@
 """What would happen if devices were lost: what is gone for ever, and whether the rest could hold all that is left.
 
-Computed from the census, so that a few hundred groups stand for millions of files. The copies that the policies would
-want are poured onto the devices that have room, as the workers would do it: the files with the fewest copies first, the
-emptiest device first. What is said to fit does fit; a cleverer order than the workers' might make more fit.
+Computed from groups of files (placement counts), so that a few hundred stand for millions of files. The copies that the
+policies would want are poured onto the devices that have room, as the workers would do it: the files with the fewest
+copies first, the emptiest device first. What is said to fit does fit; a cleverer order than the workers' might make
+more fit.
 """
 
 from __future__ import annotations
@@ -59,11 +60,18 @@ class Outcome:
     """Devid -> bytes that could be written before the loss is repaired; those of unknown size are left out."""
     out_of_room: tuple[int, ...]
     """The devices that would be full."""
+    elsewhere: int = 0
+    """Files one failure from loss that were not looked at, for they are on none of the lost devices."""
 
     def total(self, name: str) -> Tally:
         """One of the tallies of `ClassOutcome`, over all classes."""
         tallies = [getattr(each, name) for each in self.classes.values()]
         return Tally(sum(each.files for each in tallies), sum(each.bytes for each in tallies))
+
+    def one_failure(self, when: str) -> int:
+        """Files that one failing disk would lose `before` the loss, `after` it, or when all is `repaired`."""
+        safety: Safety = getattr(self, when)
+        return self.elsewhere + safety.one_disk.files
 
     @property
     def copies(self) -> int:
@@ -136,7 +144,7 @@ def lose(cluster: Cluster, groups: Sequence[Group], lost: Iterable[int]) -> Outc
         after=judge(rest, groups),
         repaired=judge(rest, settled),
         filled={devid: number for devid, number in pouring.filled.items() if number},
-        room=pouring.room,
+        room=pouring.counted_once,
         out_of_room=tuple(sorted(pouring.exhausted)),
     )
 
@@ -165,7 +173,18 @@ class _Pouring:
             if device.mb_free is not None and cluster.should_get_new_files(devid)
         }
         self.filled = dict.fromkeys(cluster.devices, 0)
+        self._space = {devid: cluster.file_systems.get(devid, devid) for devid in cluster.devices}
+        """The lowest devid on the file system of each device: what is written to one takes the others' space."""
+        self._taken = dict.fromkeys(self._space.values(), 0)
         self.exhausted: set[int] = set()
+
+    @property
+    def counted_once(self) -> dict[int, int]:
+        """The room of each file system, by its first device that has any."""
+        found: dict[int, tuple[int, int]] = {}
+        for devid, room in sorted(self.room.items()):
+            found.setdefault(self._space[devid], (devid, room))
+        return dict(found.values())
 
     def pour(self, group: Group, policy: Policy, mindevcount: int, outcome: ClassOutcome) -> list[Group]:
         """Make the copies of a group as far as can be; the groups into which it falls by where they are made."""
@@ -201,6 +220,7 @@ class _Pouring:
             return []
         number = part.bytes if files == part.files else files * part.bytes // part.files
         self.filled[devid] += number
+        self._taken[self._space[devid]] += number
         outcome.copies += files
         outcome.bytes += number
         copied = replace(part, devids=tuple(sorted((*part.devids, devid))), files=files, bytes=number)
@@ -209,7 +229,7 @@ class _Pouring:
 
     def _left(self, devid: int) -> float:
         room = self.room.get(devid)
-        return float("inf") if room is None else room - self.filled[devid]
+        return float("inf") if room is None else room - self._taken[self._space[devid]]
 
     def _places(self, part: Group, policy: Policy, mindevcount: int, full: frozenset[int]) -> frozenset[int] | None:
         """Where the policy would have the next copy: nowhere if there is no place, None if it is content."""

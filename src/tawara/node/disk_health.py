@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import signal
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from tawara.model.errors import TawaraError
 from tawara.model.health import DiskHealth, Verdict, worst
 from tawara.node.devices import Devices
 from tawara.node.lanes import Lanes
-from tawara.node.mounts import Mount, mount_of, mounted
+from tawara.node.mounts import disks_behind, mount_of, mounted
 from tawara.node.paths import HEALTH, INCOMING
 from tawara.node.rounds import Rounds
 from tawara.wire import smartctl
@@ -42,26 +41,6 @@ PATIENCE: Final = 20.0
 _PLACES: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where smartctl is if the path of those who are not root does not lead there."""
 _LIMIT: Final = 1024 * 1024
-
-
-def disks_behind(mount: Mount, sys: Path = Path("/sys")) -> list[str]:
-    """The names of the whole disks that a file system lies on (`sda`, `nvme0n1`); none if it is on no disk."""
-    number = mount.number
-    if number[0] == 0:  # a file system of several disks, or of none, has a number of its own
-        with contextlib.suppress(OSError):
-            source = Path(mount.source).stat()
-            if stat.S_ISBLK(source.st_mode):
-                number = os.major(source.st_rdev), os.minor(source.st_rdev)
-    block = sys / "dev" / "block" / f"{number[0]}:{number[1]}"
-    return sorted(set(_whole(block.resolve()))) if block.exists() else []
-
-
-def _whole(block: Path) -> list[str]:
-    slaves = block / "slaves"
-    below = sorted(slaves.iterdir()) if slaves.is_dir() else []
-    if below:
-        return [name for each in below for name in _whole(each.resolve())]
-    return [block.parent.name if (block / "partition").exists() else block.name]
 
 
 async def ask(disk: str, *, now: Callable[[], float] = time.time, patience: float = PATIENCE) -> DiskHealth:

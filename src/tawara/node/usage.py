@@ -7,14 +7,14 @@ import os
 from tawara.node.devices import Devices, Usage
 from tawara.node.disk_health import published
 from tawara.node.errors import as_node_errors
-from tawara.node.mounts import Mount, mount_of, mounted
+from tawara.node.mounts import Mount, Place, mount_of, mounted, place_of, running_kernel
 from tawara.node.paths import INCOMING, USAGE
 
 PERIOD = 10.0
 """Seconds between two writings."""
 
 
-def render(usage: Usage, mount: Mount, now: int, health: str = "") -> str:
+def render(usage: Usage, mount: Mount, place: Place, now: int, health: str = "") -> str:
     """The lines of the file, sorted by name; sizes in KiB, `use` rounded up as df does. Those of `health` come last."""
     facts: dict[str, int | str] = {
         "available": usage.available,
@@ -22,6 +22,8 @@ def render(usage: Usage, mount: Mount, now: int, health: str = "") -> str:
         "disk": mount.point,
         "time": now,
         "total": usage.total,
+        "file_system": place.file_system,
+        "whole_disk": place.disk,
         "use": f"{-(-100 * usage.used // usage.total)}%",
         "used": usage.used,
         "holds": "files" if usage.holds_files else "nothing",
@@ -42,5 +44,6 @@ def write(devices: Devices, device: str, now: int) -> None:
         mount = mount_of(place, mounted())
         temporary = place / INCOMING / f"{USAGE}.{os.getpid()}"
         temporary.parent.mkdir(0o700, exist_ok=True)
-        temporary.write_text(render(usage, mount, now, published(place)))
+        where = place_of(mount, running_kernel())
+        temporary.write_text(render(usage, mount, where, now, published(place)))
         temporary.rename(place / USAGE)

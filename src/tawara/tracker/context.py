@@ -52,7 +52,7 @@ class Tracker:
     counter: Counter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.counter = Counter(self.metadata)
+        self.counter = Counter(self.metadata, lambda: self.cluster)
 
     async def now(self) -> int:
         """The database's time, in unix seconds, hardly ever asking it."""

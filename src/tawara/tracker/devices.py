@@ -72,6 +72,9 @@ async def get_devices(tracker: Tracker, call: Call) -> Args:
         }
         if call.flag("health") and seen and seen.trouble:  # ours; who does not ask sees MogileFS's reply
             reply[f"dev{number}_trouble"] = seen.trouble
+        if call.flag("health") and seen and seen.file_system:
+            reply[f"dev{number}_file_system"] = seen.file_system
+            reply[f"dev{number}_whole_disk"] = seen.disk
         if call.flag("health") and seen and seen.health:
             reply |= {
                 f"dev{number}_health": seen.health.verdict.value,

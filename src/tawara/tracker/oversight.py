@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import fields
 
 from tawara.metadata import backlog
 from tawara.metadata import pace as paces
 from tawara.model import pace
-from tawara.model.safety import Tally, judge
+from tawara.model.safety import Tally
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
 _GROUPS = 5000
-"""Most groups of the census in one answer."""
-_FEW = 500
-"""Groups that are judged right on the event loop."""
+"""Most groups of files in one answer."""
 
 
 async def tawara_status(tracker: Tracker, call: Call) -> Args:
     """How many files are in which danger, the queues, and the workers' rates; `recount` has files counted first."""
+    counts = await tracker.counter.counts(recount=call.flag("recount"))
+    safety, unheeded = await tracker.counter.safety(counts)
     now = await tracker.now()
-    census = await tracker.counter.census(recount=call.flag("recount"))
-    cluster = tracker.cluster
-    groups = census.groups
-    safety = judge(cluster, groups) if len(groups) < _FEW else await asyncio.to_thread(judge, cluster, groups)
-    reply: dict[str, Value] = {"now": now, "counted_at": census.at, "files": safety.files, "bytes": safety.bytes}
+    reply: dict[str, Value] = {
+        "now": now,
+        "counted_at": counts.at,
+        "counting": int(not counts.complete),
+        "changed_devices": unheeded,
+        "files": safety.files,
+        "bytes": safety.bytes,
+    }
     for each in fields(safety):
         value = getattr(safety, each.name)
         if isinstance(value, Tally):
@@ -60,13 +62,21 @@ async def _work(tracker: Tracker, now: int) -> dict[str, Value]:
 
 
 async def tawara_census(tracker: Tracker, call: Call) -> Args:
-    """The groups of the census behind the first `after`; `recount` has files counted first. Groups without a name for
-    their domain or class have none.
+    """The groups of files by their devices, behind the first `after`; `recount` has files counted first.
+
+    Where there are too many groups to keep them: those of the files that are on one of the `devids`, and `partial`.
+    Groups without a name for their domain or class have none.
     """
-    census = await tracker.counter.census(recount=call.flag("recount"))
+    counts = await tracker.counter.counts(recount=call.flag("recount"))
+    groups = counts.groups
+    partial = groups is None
+    if groups is None:
+        groups = await tracker.counter.about([int(each) for each in call.text("devids").split(",") if each.isdecimal()])
     after = call.bounded("after")
-    shown = census.groups[after : after + _GROUPS]
-    reply: dict[str, Value] = {"counted_at": census.at, "all_groups": len(census.groups), "groups": len(shown)}
+    shown = groups[after : after + _GROUPS]
+    reply: dict[str, Value] = {"counted_at": counts.at, "all_groups": len(groups), "groups": len(shown)}
+    if partial:
+        reply["partial"] = 1
     domains = tracker.cluster.domains_by_id
     for number, group in enumerate(shown, 1):
         domain = domains.get(group.dmid)

@@ -79,6 +79,8 @@ class Monitor:
         self._seen: dict[int, Observation] = {}
         self._usage: dict[int, tuple[int, int]] = {}
         self._health: dict[int, DiskHealth | None] = {}
+        self._places: dict[int, tuple[str | None, str | None]] = {}
+        """By devid: the ids of the file system and of the disk that it was last seen to be on."""
         self._tested: dict[int, float] = {}
         """By devid: when a test write was last made, by the monotonic clock."""
         self._utilization: dict[int, float | None] = {}
@@ -167,6 +169,7 @@ class Monitor:
                 del self._seen[devid]
                 self._usage.pop(devid, None)
                 self._health.pop(devid, None)
+                self._places.pop(devid, None)
                 self._tested.pop(devid, None)
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ class Monitor:
             return Look(None, trouble=trouble)
         if (stranger := await self._recognise(host, device, usage)) is not None:
             return Look(None, trouble=stranger)
-        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health)
+        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health, usage.file_system, usage.disk)
 
     async def _recognise(self, host: Host, device: Device, usage: Usage) -> str | None:
         """What is wrong with the identity of a device, None if nothing; a node that has no identities has none wrong.
@@ -214,6 +217,7 @@ class Monitor:
         if look.usage is not None:
             self._usage[devid] = look.usage
             self._health[devid] = look.health
+            self._places[devid] = look.file_system, look.disk
         if not testable:
             self._tested.pop(devid, None)
         elif look.usage is not None:
@@ -234,7 +238,10 @@ class Monitor:
         if before is None or before.state is not state:
             say = log.warning if state is Observed.UNREACHABLE else log.info
             say("device observed", device=device.devid, state=str(state), **({"reason": trouble} if trouble else {}))
-        self._seen[device.devid] = Observation(state, rejects_bad_md5=rejects_bad_md5, trouble=trouble)
+        file_system, disk = self._places.get(device.devid, (None, None))
+        self._seen[device.devid] = Observation(
+            state, rejects_bad_md5=rejects_bad_md5, file_system=file_system, disk=disk, trouble=trouble
+        )
 
     async def _write_test(self, host: Host, device: Device) -> bool:
         """Whether a small file can be written to the device and read back."""

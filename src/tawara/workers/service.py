@@ -17,7 +17,6 @@ from tawara.model.limits import Limits
 from tawara.model.pace import COPIED
 from tawara.workers import copier, examination
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
-from tawara.workers.census import Census
 from tawara.workers.delete import Delete
 from tawara.workers.drain import Drain
 from tawara.workers.failing import Failing
@@ -25,6 +24,7 @@ from tawara.workers.fsck import Fsck
 from tawara.workers.hasten import Hasten
 from tawara.workers.listener import Listener
 from tawara.workers.pace import PaceKeeper
+from tawara.workers.placement_counts import OLD, OLD_BESIDE, KeepPlacementCounts
 from tawara.workers.reap import Reap
 from tawara.workers.rebalance import Rebalance
 from tawara.workers.reclass import Reclass
@@ -134,7 +134,7 @@ class Workers:
         self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
         self._add(Reap(metadata, view, replicate_bell=bells.replicate), 1, None)
         self._add(Reclass(metadata, view, replicate_bell=bells.replicate), 1, None)
-        self._add(Census(metadata), 1, None)
+        self._add(KeepPlacementCounts(metadata, view, old=OLD_BESIDE if self._locks else OLD), 1, None)
         self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:

@@ -59,6 +59,20 @@ def test_the_only_host_is_what_a_class_has_to_live_with() -> None:
     assert safety.one_device.files == 0
 
 
+def test_devices_on_one_disk_fail_together() -> None:
+    """Copies on several devices of one disk are one failure from loss; what else is told does not change."""
+    seen = house(cluster({1: [11, 12, 13], 2: [21, 22]}))
+    on = {devid: Observation(Observed.WRITEABLE, file_system="f", disk="sda") for devid in (11, 12, 21)}
+    shared = seen.with_observations({**seen.observed, **on})
+    files = [group(11, 12), group(11, 21, files=4), group(11, 22), group(13, files=2), group(12, 13)]
+    apart, together = judge(seen, files), judge(shared, files)
+    assert (apart.one_disk, apart.by_disk) == (apart.one_device, {13: 2})
+    assert together.one_disk.files == 10 + 4 + 2
+    assert together.by_disk == {11: 10 + 4, 13: 2}
+    assert (together.one_device, together.one_host) == (apart.one_device, apart.one_host)
+    assert together.one_disk_wanted.files == 4, "a class that is content with two hosts"
+
+
 def test_classes_that_are_not_known() -> None:
     """Files of a class that is gone, or whose policy nobody understands, are judged by their copies alone."""
     seen = house(cluster({1: [11], 2: [21]}))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tawara.model.census import Group
-from tawara.model.cluster import MIB, Cluster, DeviceState, Domain, StorageClass
+from tawara.model.cluster import MIB, Cluster, DeviceState, Domain, Observation, Observed, StorageClass
 from tawara.model.policy import Situation, is_content, parse
 from tawara.model.safety import judge
 from tawara.model.simulation import lose, without
@@ -148,3 +148,15 @@ def test_a_dead_device_is_no_loss() -> None:
     """A device that is dead already takes nothing with it when it is lost."""
     seen = house(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD))
     assert lose(seen, [group(11)], [11]).total("lost").files == 0
+
+
+def test_space_that_devices_share_is_there_once() -> None:
+    """What is written to one device of a file system takes the room of the others, and is counted as room once."""
+    seen = house(cluster({1: [11], 2: [21, 22], 3: [31]}))
+    on = {devid: Observation(Observed.WRITEABLE, file_system="f") for devid in (21, 22)}
+    shared = seen.with_observations({**seen.observed, **on})
+    files = [Group(1, 0, (11, 31), 10, 10 * 60 * MIB)]
+    apart, together = (lose(each, files, [31]) for each in (seen, shared))
+    assert (apart.room, apart.holds_all) == ({11: 400 * MIB, 21: 400 * MIB, 22: 400 * MIB}, True)
+    assert (together.room, together.holds_all) == ({11: 400 * MIB, 21: 400 * MIB}, False)
+    assert together.total("short").files == 4

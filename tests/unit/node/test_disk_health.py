@@ -16,9 +16,9 @@ import uvloop
 from tawara.model.health import DiskHealth, Verdict
 from tawara.node import disk_health
 from tawara.node.devices import Devices
-from tawara.node.disk_health import DiskHealthWatch, ask, disks_behind, published, read_lines
+from tawara.node.disk_health import DiskHealthWatch, ask, published, read_lines
 from tawara.node.lanes import Lanes
-from tawara.node.mounts import Mount, mount_of, mounted
+from tawara.node.mounts import Mount, disks_behind, mount_of, mounted
 from tests.smartctl import reports
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tawara.node import disk_load
 from tawara.node.devices import Devices, Usage
 from tawara.node.disk_load import Sample
-from tawara.node.mounts import Mount, mount_of, parse_mounts
+from tawara.node.mounts import Mount, Place, mount_of, parse_mounts, place_of
 from tawara.node.usage import render, write
 
 MOUNTS = """\
@@ -20,10 +20,12 @@ MOUNTS = """\
 
 def test_the_lines_of_the_file() -> None:
     """Sorted names, KiB, and a share rounded up as df does."""
-    text = render(Usage(1001, 2999, "an-id", holds_files=False), Mount((8, 17), "/dev/sdb1", "/mnt"), 1700000000)
+    mount = Mount((8, 17), "/dev/sdb1", "/mnt")
+    text = render(Usage(1001, 2999, "an-id", holds_files=False), mount, Place("f1", "d1"), 1700000000)
     assert text == (
-        "available: 2999\ndevice: /dev/sdb1\ndisk: /mnt\nholds: nothing\nidentity: an-id\ntime: 1700000000\n"
-        "total: 4000\nuse: 26%\nused: 1001\n"
+        "available: 2999\ndevice: /dev/sdb1\ndisk: /mnt\nfile_system: f1\nholds: nothing\n"
+        "identity: an-id\ntime: 1700000000\n"
+        "total: 4000\nuse: 26%\nused: 1001\nwhole_disk: d1\n"
     )
 
 
@@ -69,3 +71,24 @@ def test_the_load_is_a_percentage(busy: int, later: int, at: float, then: float)
     """Also when counters wrap and clocks stand still."""
     load = disk_load.percent(Sample(at, {(8, 0): busy}), Sample(then, {(8, 0): later}), (8, 0))
     assert load is None or 0 <= load <= 100
+
+
+def test_what_devices_share(tmp_path: Path) -> None:
+    """Partitions of one disk are lost together; one file system shares its space; another machine has other disks."""
+    for name, number in (("sda/sda1", "8:1"), ("sda/sda2", "8:2"), ("sdb", "8:16")):
+        block = tmp_path / "devices" / name
+        block.mkdir(parents=True, exist_ok=True)
+        if "/" in name:
+            (block / "partition").touch()
+        (tmp_path / "dev" / "block").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dev" / "block" / number).symlink_to(block)
+    one, two, other = (
+        place_of(Mount((8, minor), f"/dev/{minor}", f"/mnt/{minor}"), "boot", tmp_path) for minor in (1, 2, 16)
+    )
+    assert one.disk == two.disk != other.disk
+    assert len({one.file_system, two.file_system, other.file_system}) == 3
+    bound = place_of(Mount((8, 1), "/dev/1", "/mnt/elsewhere"), "boot", tmp_path)
+    assert bound == one, "the same file system, mounted twice"
+    assert place_of(Mount((8, 1), "/dev/1", "/mnt/1"), "another boot", tmp_path).disk != one.disk
+    memory = place_of(Mount((0, 40), "tmpfs", "/tmp"), "boot", tmp_path)
+    assert memory != place_of(Mount((0, 41), "tmpfs", "/run"), "boot", tmp_path), "each is a disk of its own"

@@ -1,0 +1,252 @@
+"""Placement counts: how many files of which class are on which set of devices (table `tawara_placement`).
+
+The table has a row for each range of fids, with about `RANGE` files. Ranges are counted one by one, so that a count can
+stop anywhere and go on elsewhere. What changes a file leaves a mark (`tawara_placement_change`), by which its range is
+counted again; marks are made from the notes for the devices' journals when those are done with, many at a time, so that
+a write pays nothing for them. Each function is one transaction; times are unix seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeAlias, cast
+
+from tawara.metadata import cluster
+from tawara.metadata.contract import Transaction
+from tawara.metadata.dialect import marks, rounded
+from tawara.model.census import Group
+from tawara.model.placement_counts import PlacementCounts, Range, View, dumped, loaded
+from tawara.model.safety import Safety
+
+SLICE = 2000
+"""Files counted in one transaction: some milliseconds."""
+RANGE = 20_000
+"""Files in a range."""
+MARKS = 200_000
+"""Marks that are read at once."""
+_CHUNK = 1024
+"""Numbers, of fids, that a mark is about."""
+_STAMP = "tawara_placement_counts"
+"""Setting: when the counts were last known to be right, and which figures a judged range has, as JSON."""
+_FIGURES = ",".join(each.name for each in fields(Safety))
+_TURN = "tawara_placement_turn"
+"""Setting: until when a process is counting."""
+_TOUCHED = 200_000
+"""Most files of some devices that are looked at one by one."""
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+Placed: TypeAlias = tuple[int, int, int, "str | bytes | None", "int | None"]
+"""A file: fid, dmid, classid, its devids with commas between in no order, bytes."""
+
+
+async def files_from(tx: Transaction, after: int, up_to: int | None = None, limit: int = SLICE) -> list[Placed]:
+    """The next `limit` files with a fid greater than `after`, and not greater than `up_to` unless that is None."""
+    bound, values = ("", ()) if up_to is None else (" AND f.fid <= ?", (up_to,))
+    on = f"(SELECT {tx.dialect.joined('o.devid')} FROM file_on o WHERE o.fid = f.fid)"
+    rows = await tx.rows(
+        f"SELECT f.fid, f.dmid, f.classid, {on}, f.length FROM file f WHERE f.fid > ?{bound} ORDER BY f.fid LIMIT ?",
+        *(after, *values, limit),
+    )
+    return cast("list[Placed]", rows)
+
+
+class Totals:
+    """Files and bytes by class and set of devices, while they are being counted."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self._totals: dict[tuple[int, int, str | bytes | None], list[int]] = {}
+
+    def add(self, placed: Sequence[Placed]) -> None:
+        """Count some files."""
+        totals = self._totals
+        for _, dmid, classid, devids, length in placed:
+            place = dmid, classid, devids
+            if (known := totals.get(place)) is None:
+                totals[place] = [1, int(length or 0)]
+            else:
+                known[0] += 1
+                known[1] += int(length or 0)
+        self.files += len(placed)
+
+    def groups(self) -> list[Group]:
+        """What has been counted, in no order; a set of devices may come twice."""
+        return [
+            Group(dmid, classid, _devids(devids), files, size)
+            for (dmid, classid, devids), (files, size) in self._totals.items()
+        ]
+
+
+def _devids(text: str | bytes | None) -> tuple[int, ...]:
+    text = text.decode() if isinstance(text, bytes) else text or ""
+    return tuple(sorted(map(int, text.split(",")))) if text else ()
+
+
+async def touched(tx: Transaction, devids: Sequence[int], *, limit: int = _TOUCHED) -> list[tuple[int, Group]] | None:
+    """The fid of each file with a replica on one of these devices, with its group; None if there are more than `limit`.
+
+    In no order.
+    """
+    if not devids:
+        return []
+    values = rounded(sorted(devids))
+    on = f"FROM file_on WHERE devid IN ({marks(values)})"
+    row = await tx.row(f"SELECT COUNT(*) FROM (SELECT fid {on} LIMIT ?) some_files", *values, limit + 1)
+    if row is not None and row[0] > limit:
+        return None
+    rows = await tx.rows(
+        f"SELECT f.fid, f.dmid, f.classid, f.length, {tx.dialect.joined('o.devid')}"
+        f" FROM (SELECT DISTINCT fid {on}) d JOIN file f ON f.fid = d.fid JOIN file_on o ON o.fid = f.fid"
+        " GROUP BY f.fid, f.dmid, f.classid, f.length",
+        *values,
+    )
+    return [(row[0], Group(row[1], row[2], _devids(row[4]), 1, int(row[3] or 0))) for row in rows]
+
+
+# --- marks ------------------------------------------------------------------------------------------------------------
+
+
+async def mark(tx: Transaction, note_numbers: Sequence[int]) -> None:
+    """Mark the files that these notes (`tawara_note`) are about as changed."""
+    values = rounded(note_numbers)
+    rows = await tx.rows(f"SELECT fid FROM tawara_note WHERE seq IN ({marks(values)})", *values)
+    chunks = sorted({fid // _CHUNK for (fid,) in rows if fid > 0})
+    await tx.run_many("INSERT INTO tawara_placement_change (chunk) VALUES (?)", [(each,) for each in chunks])
+
+
+async def marked(tx: Transaction, *, limit: int = MARKS) -> list[tuple[int, int]]:
+    """The oldest marks, as (number, first fid that it is about)."""
+    rows = await tx.rows("SELECT seq, chunk FROM tawara_placement_change ORDER BY seq LIMIT ?", limit)
+    return [(seq, chunk * _CHUNK) for seq, chunk in rows]
+
+
+def fids_of(first: int) -> tuple[int, int]:
+    """The first and the last fid that a mark is about."""
+    return first, first + _CHUNK - 1
+
+
+async def unmark(tx: Transaction, numbers: Sequence[int]) -> None:
+    """Remove marks whose files have been counted since these marks were read."""
+    await tx.run_many("DELETE FROM tawara_placement_change WHERE seq = ?", [(each,) for each in sorted(numbers)])
+
+
+async def greatest_fid(tx: Transaction) -> int:
+    """That of all files; 0 if there is none."""
+    row = await tx.row("SELECT MAX(fid) FROM file")
+    return (row[0] if row else None) or 0
+
+
+# --- ranges -----------------------------------------------------------------------------------------------------------
+
+
+async def begin(tx: Transaction, *, now: int, lease: int) -> bool:
+    """Whether the caller may count now, and nobody else until `now + lease`."""
+    await cluster.alone(tx)
+    until = int(await cluster.get_setting(tx, _TURN) or 0)
+    if now < until <= now + lease:  # one that is farther off was taken by a clock that is wrong
+        return False
+    await cluster.set_setting(tx, _TURN, str(now + lease))
+    return True
+
+
+async def keep_turn(tx: Transaction, *, now: int, lease: int) -> None:
+    """Go on counting until `now + lease`."""
+    await cluster.set_setting(tx, _TURN, str(now + lease))
+
+
+async def store(tx: Transaction, counted: Range, done: Sequence[int] = ()) -> bool:
+    """Put a range that was just counted in the place of those that it covers.
+
+    False, and nothing is changed, if the ranges have been divided otherwise meanwhile, so that it would leave a gap
+    before it. If it would leave one behind it, those behind are removed, to be counted again.
+
+    `done`: marks that were read before it was counted, and are done with.
+    """
+    await cluster.alone(tx)
+    if counted.after and await tx.row("SELECT 1 FROM tawara_placement WHERE up_to = ?", counted.after) is None:
+        return False
+    cut = "SELECT 1 FROM tawara_placement WHERE after_fid < ? AND up_to > ?"
+    if await tx.row(cut, counted.up_to, counted.up_to) is None:
+        await tx.run("DELETE FROM tawara_placement WHERE up_to > ? AND up_to <= ?", counted.after, counted.up_to)
+    else:
+        await tx.run("DELETE FROM tawara_placement WHERE up_to > ?", counted.after)
+    await _insert(tx, counted)
+    await unmark(tx, done)
+    return True
+
+
+async def _insert(tx: Transaction, counted: Range) -> None:
+    await tx.run(
+        "INSERT INTO tawara_placement (up_to, after_fid, counted_at, took, files, counts) VALUES (?, ?, ?, ?, ?, ?)",
+        *(counted.up_to, counted.after, counted.counted_at, round(counted.took * 1000), counted.files),
+        _written(counted),
+    )
+
+
+async def finish(tx: Transaction, *, at: int) -> None:
+    """Say that all is counted as it was at `at`, and end the turn."""
+    await cluster.set_setting(tx, _STAMP, json.dumps({"at": at, "figures": _FIGURES}))
+    await cluster.set_setting(tx, _TURN, None)
+
+
+async def replace_all(tx: Transaction, counts: PlacementCounts) -> None:
+    """Put counts of all files in the place of those before."""
+    await cluster.alone(tx)
+    await tx.run("DELETE FROM tawara_placement")
+    for each in counts.ranges:
+        await _insert(tx, each)
+    await finish(tx, at=counts.at)
+
+
+async def counted_at(tx: Transaction) -> int | None:
+    """When the counts were last known to be right; None if not all of them are there, or are of another version."""
+    found = json.loads(await cluster.get_setting(tx, _STAMP) or "{}")
+    at: int | None = found.get("at")
+    return at if found.get("figures") == _FIGURES else None
+
+
+async def release(tx: Transaction) -> None:
+    """End the turn without having counted all."""
+    await cluster.set_setting(tx, _TURN, None)
+
+
+async def outline(tx: Transaction) -> list[Range]:
+    """All ranges, in order, without what was counted in them."""
+    rows = await tx.rows("SELECT after_fid, up_to, counted_at, took, files FROM tawara_placement ORDER BY up_to")
+    return [Range(row[0], row[1], row[2], row[3] / 1000, row[4], ()) for row in rows]
+
+
+async def load(tx: Transaction, up_to: Sequence[int]) -> list[Range]:
+    """The ranges that end with these fids, in order."""
+    if not up_to:
+        return []
+    values = rounded(up_to)
+    rows = await tx.rows(
+        "SELECT after_fid, up_to, counted_at, took, files, counts FROM tawara_placement"
+        f" WHERE up_to IN ({marks(values)}) ORDER BY up_to",
+        *values,
+    )
+    return [_read(*row) for row in rows]
+
+
+def _written(counted: Range) -> str:
+    if counted.groups is None:
+        assert counted.safety is not None
+        view = [sorted(counted.view.unreadable), sorted(counted.view.lost)]
+        return json.dumps({"judged": dumped(counted.safety), "view": view}, separators=(",", ":"))
+    groups = [[each.dmid, each.classid, each.devids, each.files, each.bytes] for each in counted.groups]
+    return json.dumps({"groups": groups}, separators=(",", ":"))
+
+
+def _read(after: int, up_to: int, at: int, took: int, files: int, text: str) -> Range:
+    found = json.loads(text)
+    if "groups" in found:
+        groups = tuple(Group(dmid, classid, tuple(ids), n, size) for dmid, classid, ids, n, size in found["groups"])
+        return Range(after, up_to, at, took / 1000, files, groups)
+    view = View(*map(frozenset, found["view"]))
+    return Range(after, up_to, at, took / 1000, files, None, loaded(found["judged"]), view)

@@ -1,0 +1,224 @@
+"""Placement counts: how many files of which class are on which set of devices, kept by ranges of fids.
+
+A range with few different sets keeps them (`groups`), so that what a failure means is judged when it is asked. One with
+many, as with hundreds of devices, is judged when it is counted, and keeps the result with the devices' states at that
+time (`View`). For devices whose state has changed since, `corrected` replaces the part of the result about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Final
+
+from tawara.model.census import Group, merged
+from tawara.model.cluster import Cluster, DeviceState, Observation, Observed
+from tawara.model.safety import Safety, Tally, judge
+
+MOST_GROUPS: Final = 1500
+"""Groups of a range that are kept; a range with more is judged when it is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The states of the devices that a judgement depends on: who could not be read."""
+
+    unreadable: frozenset[int] = frozenset()
+    """Devids that could not be read at that time, but may return."""
+    lost: frozenset[int] = frozenset()
+    """Devids that were dead."""
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> View:
+        """That of a cluster."""
+        lost = frozenset(filter(cluster.is_lost, cluster.devices))
+        return cls(frozenset(d for d in cluster.devices if not cluster.should_read_from(d)) - lost, lost)
+
+    def differs_at(self, other: View) -> frozenset[int]:
+        """The devices whose state is another one."""
+        return (self.unreadable ^ other.unreadable) | (self.lost ^ other.lost)
+
+    def applied(self, cluster: Cluster) -> Cluster:
+        """The cluster as it was when its devices had these states."""
+        devices = {
+            devid: replace(
+                device,
+                state=DeviceState.DEAD
+                if devid in self.lost
+                else DeviceState.ALIVE
+                if cluster.is_lost(devid) or not cluster.can_read_from(devid)
+                else device.state,
+            )
+            for devid, device in cluster.devices.items()
+        }
+        readable = Observation(Observed.READABLE)
+        observed = {
+            devid: Observation(Observed.UNREACHABLE)
+            if devid in self.unreadable
+            else seen
+            if (seen := cluster.observed.get(devid)) and seen.state is not Observed.UNREACHABLE
+            else readable
+            for devid in cluster.devices
+        }
+        return replace(cluster, devices=devices, observed=observed)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The files with fids greater than `after`, up to and including `up_to`."""
+
+    after: int
+    up_to: int
+    counted_at: int
+    """Unix seconds."""
+    took: float
+    """Seconds that the counting took."""
+    files: int
+    groups: tuple[Group, ...] | None
+    """None when there were too many to keep."""
+    safety: Safety | None = None
+    """What they were judged to be, if `groups` is None."""
+    view: View = View()
+    """By which they were judged."""
+
+    @classmethod
+    def of(
+        cls,
+        after: int,
+        up_to: int,
+        groups: Sequence[Group],
+        cluster: Cluster,
+        *,
+        counted_at: int,
+        took: float = 0.0,
+        most: int = MOST_GROUPS,
+    ) -> Range:
+        """A range that was just counted; judged by `cluster` if it has more than `most` groups."""
+        files = sum(each.files for each in groups)
+        if len(groups) <= most:
+            return cls(after, up_to, counted_at, took, files, tuple(groups))
+        return cls(after, up_to, counted_at, took, files, None, judge(cluster, groups), View.of(cluster))
+
+
+@dataclass(frozen=True)
+class PlacementCounts:
+    """All ranges, in order."""
+
+    at: int
+    """When they were last known to be right, unix seconds."""
+    took: float
+    """Seconds that counting all of them takes."""
+    ranges: tuple[Range, ...] = ()
+    complete: bool = True
+    """Whether these are all files; else counting has not come to an end for the first time."""
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        return sum(each.files for each in self.ranges)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...] | None:
+        """All groups; None if those of some range were too many to keep."""
+        if any(each.groups is None for each in self.ranges):
+            return None
+        return merged(group for each in self.ranges for group in each.groups or ())
+
+    @cached_property
+    def kept(self) -> tuple[Group, ...]:
+        """The groups of those ranges that keep them."""
+        return merged(group for each in self.ranges for group in each.groups or ())
+
+    def judged(self) -> Mapping[View, Sequence[Range]]:
+        """The ranges that were judged when they were counted, by the states of the devices at that time."""
+        found: dict[View, list[Range]] = {}
+        for each in self.ranges:
+            if each.groups is None:
+                found.setdefault(each.view, []).append(each)
+        return found
+
+    def changed(self, cluster: Cluster) -> frozenset[int]:
+        """The devices whose state has changed since some range was judged."""
+        now = View.of(cluster)
+        return frozenset().union(*(view.differs_at(now) for view in self.judged()))
+
+    def safety(self, cluster: Cluster) -> Safety:
+        """How safe the files are; those of ranges that were judged earlier as they were then."""
+        found = judge(cluster, self.kept)
+        for each in self.ranges:
+            if each.safety is not None:
+                add(found, each.safety)
+        return found
+
+    def corrected(self, cluster: Cluster, touched: Iterable[tuple[int, Group]]) -> Safety:
+        """How safe the files are now; `touched` has the fid and, as a group, each file on a device in `changed`."""
+        found = self.safety(cluster)
+        now = View.of(cluster)
+        files = list(touched)
+        for view, ranges in self.judged().items():
+            devids = view.differs_at(now)
+            if not devids:
+                continue
+            spans = _Spans(ranges)
+            about = merged(group for fid, group in files if fid in spans and not devids.isdisjoint(group.devids))
+            add(found, judge(view.applied(cluster), about), sign=-1)
+            add(found, judge(cluster, about))
+        return found
+
+
+class _Spans:
+    """The fids of some ranges; asked in the order of fids."""
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        from bisect import bisect_left
+
+        self._bisect = bisect_left
+        self._ranges = sorted(ranges, key=lambda each: each.up_to)
+        self._ends = [each.up_to for each in self._ranges]
+
+    def __contains__(self, fid: int) -> bool:
+        place = self._bisect(self._ends, fid)
+        return place < len(self._ends) and self._ranges[place].after < fid
+
+
+def add(total: Safety, more: Safety, *, sign: int = 1) -> None:
+    """Add the figures of some files to those of others, or take them away (`sign` -1)."""
+    for each in fields(Safety):
+        mine, theirs = getattr(total, each.name), getattr(more, each.name)
+        if isinstance(mine, Tally):
+            mine.files += sign * theirs.files
+            mine.bytes += sign * theirs.bytes
+        elif isinstance(mine, dict):
+            for number, files in theirs.items():
+                mine[number] = mine.get(number, 0) + sign * files
+                if not mine[number]:
+                    del mine[number]
+        else:
+            setattr(total, each.name, mine + sign * theirs)
+
+
+def dumped(safety: Safety) -> dict[str, object]:
+    """As values that JSON has."""
+    found: dict[str, object] = {}
+    for each in fields(Safety):
+        value = getattr(safety, each.name)
+        found[each.name] = [value.files, value.bytes] if isinstance(value, Tally) else value
+    return found
+
+
+def loaded(found: Mapping[str, object]) -> Safety:
+    """From what `dumped` gave. Raises ValueError if a figure is missing."""
+    safety = Safety()
+    for each in fields(Safety):
+        value, default = found.get(each.name), getattr(safety, each.name)
+        match default, value:
+            case Tally(), [int(files), int(size)]:
+                setattr(safety, each.name, Tally(files, size))
+            case dict(), dict():
+                setattr(safety, each.name, {int(number): files for number, files in value.items()})
+            case int(), int(number):
+                setattr(safety, each.name, number)
+            case _:
+                raise ValueError(f"{each.name} is missing")
+    return safety

@@ -1,0 +1,53 @@
+"""Placement counts that were judged earlier, brought up to date for the devices that have changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tawara.model.cluster import Cluster, Observation, Observed
+from tawara.model.placement_counts import PlacementCounts, Range, View, dumped, loaded
+from tawara.model.safety import judge
+from tests.unit.model.clusters import cluster, clusters
+from tests.unit.model.test_safety import group, groups, house
+
+SIX = house(cluster({1: [1, 2], 2: [3, 4], 3: [5, 6]}))
+
+
+def unreachable(seen: Cluster, *devids: int) -> Cluster:
+    """The same while these devices do not answer."""
+    return seen.with_observations({**seen.observed, **{devid: Observation(Observed.UNREACHABLE) for devid in devids}})
+
+
+@given(clusters(), groups, st.sets(st.integers(1, 9)), st.sets(st.integers(1, 9)))
+def test_corrected_is_as_if_counted_now(seen: Cluster, files: list, before: set[int], now: set[int]) -> None:  # type: ignore[type-arg]
+    """Whichever devices went and came back meanwhile, the corrected figures are those of a fresh count."""
+    seen = house(seen)
+    files = [replace(each, files=1, bytes=each.bytes // each.files) for each in files]
+    then, later = (unreachable(seen, *(devids & seen.devices.keys())) for devids in (before, now))
+    ranges = (
+        Range.of(0, 5, files[:5], then, counted_at=1, most=0),
+        Range.of(5, 9, files[5:9], later, counted_at=1, most=0),
+        Range.of(9, 99, files[9:], then, counted_at=1),
+    )
+    counts = PlacementCounts(1, 1.0, ranges)
+    changed = counts.changed(later)
+    fids = range(1, 99)
+    touched = [(fid, each) for fid, each in zip(fids, files, strict=False) if not changed.isdisjoint(each.devids)]
+    found, truth = counts.corrected(later, touched), judge(later, files)
+    assert dumped(found) == dumped(truth)
+
+
+def test_what_was_judged_is_kept_as_text() -> None:
+    """Figures are loaded as they were dumped."""
+    safety = judge(SIX, [group(1, 2), group(1), group(9), group(3, 5, classid=1)])
+    assert loaded(dumped(safety)) == safety
+
+
+def test_a_view_is_who_cannot_be_read() -> None:
+    """Two views differ at the devices that went, came back or died meanwhile."""
+    assert View.of(SIX) == View()
+    assert View.of(unreachable(SIX, 3)) == View(frozenset({3}))
+    assert View(frozenset({3}), frozenset({4})).differs_at(View(frozenset({4}), frozenset())) == {3, 4}
