@@ -42,7 +42,7 @@ TRANSCRIPTS = {
 &queue1_stuck=0&queue1_since=*&*&processes=0&works=0
 ! FILE_ON 1 2
 > tawara_status recount=1
-< OK *&one_device_files=2&*
+< OK *&one_device_files=1&*
 """,
     "tawara_census: files by the set of their devices": """
 > tawara_census
