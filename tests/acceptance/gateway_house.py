@@ -145,6 +145,7 @@ async def house(
     reproxy: bool = False,
     hosts: int = HOSTS,
     local: bool = True,
+    spool: Path | None = None,
 ) -> AsyncIterator[House]:
     """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
     database = await asyncio.to_thread(sqlite_with_tables)
@@ -161,7 +162,7 @@ async def house(
     await view.refresh()
     view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + 1)})
     async with NodeClient() as client:
-        front = NginxFront(directory / DIRECTORY, workers=1) if nginx else None
+        front = NginxFront(directory / DIRECTORY, spool=spool, workers=1) if nginx else None
         gateway = Gateway(
             metadata,
             view,

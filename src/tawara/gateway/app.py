@@ -408,9 +408,10 @@ def _nginx_understands(request: web.BaseRequest, answer: reading.Answer) -> bool
     """Whether nginx, which cuts a range out of a local file by the client's own fields, comes to the same part."""
     if not answer.partial:
         return True
-    asked, guards = request.headers.getall(hdrs.RANGE), request.headers.getall(hdrs.IF_RANGE, [])
-    same = {answer.headers["ETag"], answer.headers.get("Last-Modified", "")}
-    return len(asked) == 1 and ranges.is_plain(asked[0]) and (not guards or (len(guards) == 1 and guards[0] in same))
+    asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE, "")
+    if request.headers.get(Field.ASKED) != f"<{asked}><{guard}>":
+        return False
+    return ranges.is_plain(asked) and guard in ("", answer.headers["ETag"], answer.headers.get("Last-Modified"))
 
 
 def _to_nginx(answer: reading.Answer, replicas: list[Replica]) -> web.Response:

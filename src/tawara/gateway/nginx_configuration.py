@@ -40,6 +40,8 @@ class Field(StrEnum):
     MODIFIED = "X-Tawara-Modified"
     TYPE = "X-Tawara-Type"
     RANGE = "X-Tawara-Range"
+    ASKED = "X-Tawara-Asked"
+    """Range and If-Range as nginx reads them, between `<` and `>`: it takes other blanks for a part of a value."""
 
 
 class Step(StrEnum):
@@ -261,7 +263,9 @@ location @unreceived {{
 
 def _to_gateway(step: Step) -> str:
     """Hand the request to the gateway, with the address as the client wrote it, and without a body."""
-    own = {Field.STEP: str(step), Field.BODY: '""', Field.LENGTH: '""', Field.CODING: '""'}
+    own = {Field.STEP: str(step), Field.BODY: '""', Field.LENGTH: '""', Field.CODING: '""', Field.ASKED: '""'}
+    if step is Step.DECIDE:
+        own[Field.ASKED] = '"<$http_range><$http_if_range>"'
     if step is Step.STORE:
         del own[Field.BODY]
     if step is Step.ADMIT:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from tawara.listening import Leave
 from tawara.model.limits import Limits
@@ -76,13 +77,15 @@ def cut(request: web.BaseRequest) -> ConnectionResetError:
 class Connection(RequestHandler):
     """One connection. aiohttp ends it when a whole header has not come in time; this also counts the header's bytes."""
 
-    __slots__ = ("_active", "_broken", "_header_bytes", "_leave", "_most_header_bytes")
+    __slots__ = ("_active", "_body", "_broken", "_ended", "_header_bytes", "_leave", "_most_header_bytes")
 
     def __init__(self, server: HttpServer, leave: Leave, most_header_bytes: int, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._leave, self._most_header_bytes = leave, most_header_bytes
         self._header_bytes = 0
-        self._broken = False
+        self._broken = self._ended = False
+        self._body: StreamReader | None = None
+        """Of the request that came last."""
         self._active = asyncio.get_running_loop().time()
 
     def idle_since(self) -> float | None:
@@ -99,6 +102,8 @@ class Connection(RequestHandler):
             return
         self._active = asyncio.get_running_loop().time()
         super().data_received(data)
+        if self._messages:
+            self._body = self._messages[-1][1]
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             self._broken = True
             if self.transport is not None:
@@ -110,6 +115,23 @@ class Connection(RequestHandler):
         self._header_bytes += len(data)
         if self._header_bytes > self._most_header_bytes:
             self.force_close()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio heeds the answer
+        """See asyncio.Protocol. A peer that sends no more gets the answers to all that it has asked."""
+        self._ended = True
+        if not self._messages and self._waiter is not None:
+            return False
+        if self._body is not None and not self._body.is_eof():
+            self._body.set_exception(RequestPayloadError("the body breaks off"))
+        return True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """See RequestHandler. After the last answer to a peer that sends no more the connection ends."""
+        if self._ended and not self._messages:
+            self.close()
+        return await super().finish_response(request, resp, start_time)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another connection."""

@@ -97,7 +97,7 @@ class QuickConnection(asyncio.Protocol):
     """One connection, until it is over or handed over."""
 
     __slots__ = (
-        "_body", "_busy", "_door", "_last", "_leave", "_missing", "_reading", "_request", "_rest", "_since",
+        "_body", "_busy", "_door", "_ended", "_last", "_leave", "_missing", "_reading", "_request", "_rest", "_since",
         "_timer", "_transport", "_unsent", "_writing",
     )  # fmt: skip
 
@@ -120,6 +120,8 @@ class QuickConnection(asyncio.Protocol):
         """Bytes that the peer had not taken when we last looked."""
         self._last = False
         """The connection ends with the answer to the request that is worked on."""
+        self._ended = False
+        """The peer sends no more; what it has asked is answered."""
 
     # --- what the transport tells -------------------------------------------------------------------------------------
 
@@ -165,9 +167,9 @@ class QuickConnection(asyncio.Protocol):
         return not self._busy and self._request is None and not self._rest and self._writing
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol. Whoever has asked and says no more still gets the answer."""
-        self._last = True
-        return self._busy
+        """See asyncio.Protocol. A peer that sends no more gets the answers to all that it has asked."""
+        self._ended = True
+        return self._busy or (bool(self._rest) and not self._writing)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol: the peer does not read what it is sent."""
@@ -192,13 +194,19 @@ class QuickConnection(asyncio.Protocol):
             if self._transport is not None and not self._reading:
                 self._reading = True
                 self._transport.resume_reading()
-        if not data or self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
+            return
+        if not data:
+            if self._ended:
+                self._transport.close()
             return
         self._rest = b""
         try:
             parsed = plain_request.parse(data, self._door.limits.header)
             if parsed is None:
                 self._rest = data
+                if self._ended:
+                    self._transport.close()
                 return
             request, end = parsed
             target = paths.canonical(request.target)
@@ -217,6 +225,8 @@ class QuickConnection(asyncio.Protocol):
             self._have(request, data[end:])
         else:
             self._request, self._body = request, [data[end:]]
+            if self._ended:
+                self._transport.close()
 
     def _have(self, request: PlainRequest, data: bytes) -> None:
         """A request's body is there, and perhaps more."""
@@ -254,6 +264,8 @@ class QuickConnection(asyncio.Protocol):
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(data)
+        if self._ended and not protocol.eof_received():
+            transport.close()
 
     def _forget(self) -> None:
         if self._timer is not None:
@@ -334,7 +346,7 @@ class QuickConnection(asyncio.Protocol):
         self._since = asyncio.get_running_loop().time()
         if self._last or not request.keep:
             self._transport.close()
-        elif self._rest and self._writing:
+        elif self._writing and (self._rest or self._ended):
             self._go_on(b"")
 
     # --- time, and the end --------------------------------------------------------------------------------------------
