@@ -227,6 +227,11 @@ def test_rebalance(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Invalid setting from_device" in capsys.readouterr().err
     (plan,) = _json(capsys, "rebalance", "plan", "from_devices=1")
     assert plan == {"policy": "from_devices=1", "sources": [1], "targets": [2, 3, 4]}
+    for policy in ("from_devices=1 to_devices=1", "from_devices=99"):
+        assert cli.main(["rebalance", "start", *policy.split()]) == 1
+        assert "Nothing was started" in capsys.readouterr().err
+    assert cli.main(["rebalance", "status"]) == 3
+    assert {each["state"] for each in _json(capsys, "device", "list")} == {"alive"}
     assert cli.main(["rebalance", "start", "--wait", "from_devices=1"]) == 0
     said = capsys.readouterr().out
     assert "Policy: from_devices=1" in said

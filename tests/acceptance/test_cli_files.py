@@ -264,6 +264,10 @@ def test_deleting(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_domain_is_never_guessed(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A command that needs a domain and has none names those there are."""
     (tmp_path / "f").write_bytes(b"")
+    for words in (["info", "d"], ["get", "d"], ["explain", "d/"]):
+        assert cli.main(words) == 2
+        assert "d is a domain, and no file. Say DOMAIN/KEY" in capsys.readouterr().err
+    assert cli.main(["info", "nowhere"]) == 3
     for words in (["put", str(tmp_path / "f")], ["get"], ["info"], ["put", str(tmp_path / "f"), "/k"]):
         assert cli.main(words) == 2
         assert "Domains: d." in capsys.readouterr().err
@@ -290,6 +294,9 @@ def test_status_says_what_is_wrong(store: Cluster, capsys: pytest.CaptureFixture
     """status is 0 when all is well, 1 with sentences when something is not, 6 when no tracker answers."""
     assert cli.main(["status"]) == 0
     assert "All is well." in capsys.readouterr().out
+    assert cli.main(["device", "change", "dev2", "--state", "drain"]) == 0
+    assert cli.main(["status"]) == 0
+    assert "All is well.\nnote: Device dev2 on h1 is drain.\n" in capsys.readouterr().out
     assert cli.main(["device", "change", "2", "--state", "down"]) == 0
     assert cli.main(["status", "--json"]) == 1
     assert _lines(capsys)[0]["problems"] == ["Device dev2 on h1 is down"]
@@ -322,7 +329,20 @@ def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -
     }  # fmt: skip
     assert shown["host list"][1]["http_get_port"] == 7510
     assert (shown["device list"][2]["devid"], shown["device list"][2]["weight"]) == (99, 50)
-    assert shown["settings list"][0]["skip_mkcol"] == "1"
+    listed = {each["setting"]: each for each in shown["settings list"]}
+    assert (listed["skip_mkcol"]["value"], listed["skip_mkcol"]["set"]) == ("1", True)
+    assert (listed["tawara_scrub_period"]["value"], listed["tawara_scrub_period"]["set"]) == ("30d", False)
+    assert "schema_version" not in listed
+    for words, code, said in (
+        ("get tawara_scrub_period", 0, "30d"),
+        ("get schema_version", 0, "17"),
+        ("get skip_mkcool", 3, "no setting 'skip_mkcool'; is 'skip_mkcol' meant?"),
+        ("set tawara_rate_nonsense 1", 2, "no setting 'tawara_rate_nonsense'"),
+        ("set queue_rate_for_fsck abc", 2, "a whole number"),
+    ):
+        assert cli.main(["settings", *words.split()]) == code
+        captured = capsys.readouterr()
+        assert said in captured.out + captured.err
     assert cli.main(["host", "remove", "h9"]) == 4
     assert cli.main(["class", "remove", "photos", "thumbs"]) == 0
     assert cli.main(["domain", "remove", "photos"]) == 0

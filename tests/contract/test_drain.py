@@ -79,6 +79,7 @@ async def test_what_keeps_it_from_being_safe(metadata: Metadata) -> None:
     await metadata.write(replicas.announce_stray, fid, 3, now=1)
     (stands,) = await metadata.read(drain.standing)
     assert (stands.left, stands.uploads, stands.copies, stands.waiting, stands.failed) == (1, 4, 1, 0, 0)
+    assert stands.newest_upload == 1
 
 
 async def test_it_can_be_undone(metadata: Metadata) -> None:

@@ -6,6 +6,7 @@ Commands are named by import string and imported when they are called, so that `
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 """Exit code when the reader of our output went away (128 + SIGPIPE)."""
 
-_DAEMONS, _FILES, _CLUSTER, _MACHINES = (
-    Group(name, sort_key=place) for place, name in enumerate(("Run the store", "Files", "Cluster", "Packaged machines"))
+_DAEMONS, _FILES, _CLUSTER, _MACHINES, _SHELL = (
+    Group(name, sort_key=place)
+    for place, name in enumerate(("Run the store", "Files", "Cluster", "Packaged machines", "Shell"))
 )
 _COMMANDS: Final = (
     (_DAEMONS, "up", "tawara.cli.up:up", "Run the whole store on this machine"),
@@ -55,6 +57,7 @@ _COMMANDS: Final = (
     (_CLUSTER, "fids", "tawara.cli.fids:fids", "Show the counter of fids, or bring it back"),
     (_CLUSTER, "drill", "tawara.cli.drill:drill", "See whether a rebuild would give what there is"),
     (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),
+    (_SHELL, "completion", "tawara.cli.completion:completion", "Print what completes commands in a shell"),
 )
 
 _EXIT_CODES: Final = (
@@ -81,7 +84,6 @@ def build(called: str | None = None) -> App:
     )
     for group, name, where, short in _COMMANDS:
         made.command(where, name=name, help=None if name == called else short, group=group)
-    made.register_install_completion_command(help="Install completion for this shell.")
     return made
 
 
@@ -91,35 +93,48 @@ app = build()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own); the exit code."""
     streams.prepare()
+    given = sys.argv[1:] if arguments is None else arguments
+    say = _failed_as_json if _wants_json(given) else _failed
     try:
-        words = [STREAM if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
+        words = [STREAM if word == "-" else word for word in given]
         outcome = build(words[0] if words else None)(words, print_error=False, exit_on_error=False)
         sys.stdout.flush()
     except TawaraError as error:
-        return _failed(error.exit, error.message, error.hint)
+        return say(error.exit, error.message, error.hint, code=error.code)
     except UnknownCommandError as error:
-        return _failed(Exit.USAGE, _no_such(error), f"See `{_command_of(error)} --help`.")
+        return say(Exit.USAGE, _no_such(error), f"See `{_command_of(error)} --help`.")
     except CycloptsError as error:
-        return _failed(Exit.USAGE, str(error), f"See `{_command_of(error)} --help`.")
+        return say(Exit.USAGE, str(error), f"See `{_command_of(error)} --help`.")
     except KeyboardInterrupt:
-        return _failed(INTERRUPTED, "interrupted")
+        return say(INTERRUPTED, "interrupted", code="interrupted")
     except BrokenPipeError:
         streams.flush_output()
         return BROKEN_PIPE
     except OSError as error:
         name = "standard output" if not streams.flush_output() else error.filename
         named = f"{os.fsdecode(name)}: " if name is not None else ""
-        return _failed(_exit_of(error), f"{named}{error.strerror or error}")
+        return say(_exit_of(error), f"{named}{error.strerror or error}", code="system")
     return outcome if isinstance(outcome, int) else Exit.OK
 
 
-def _failed(code: int, message: str, hint: str | None = None) -> int:
-    """Say what went wrong: one line, unless the error is a list."""
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether the options (before `--`) have --json, also on a command line that is wrong."""
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
+def _failed_as_json(status: int, message: str, hint: str | None = None, *, code: str = "usage") -> int:
+    """Say what went wrong as one JSON object on standard error."""
+    print(json.dumps({"error": code, "message": message, "hint": hint, "exit": status}), file=sys.stderr)
+    return status
+
+
+def _failed(status: int, message: str, hint: str | None = None, *, code: str = "usage") -> int:
+    """Say what went wrong: one line, unless the error is a list. `code` is for programs alone."""
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     text = "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in message.rstrip(". \n"))
     end = "" if text.endswith("?") else "."
     print(f"{red}tawara: {text}{plain}{end}{f' {hint}' if hint else ''}", file=sys.stderr)
-    return code
+    return status
 
 
 def _exit_of(error: OSError) -> Exit:

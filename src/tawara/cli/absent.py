@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from time import localtime, strftime
 
+from tawara.cli.health import Finding, note, warning
 from tawara.client import AsyncClient
 from tawara.client.care_answers import Absences
 from tawara.model import errors
@@ -20,15 +21,23 @@ async def ask(client: AsyncClient) -> Absences:
         return Absences({}, 0, "")
 
 
-def sentences(absences: Absences) -> list[str]:
+def findings(absences: Absences) -> list[Finding]:
     """One for each standing that some devices have, and one for the brake that holds."""
     by_standing: dict[Standing, dict[int, Absence]] = {}
     for devid, absent in absences.devices.items():
         by_standing.setdefault(absent.standing, {})[devid] = absent
-    found = [_sentence(standing, by_standing[standing], absences) for standing in Standing if standing in by_standing]
+    found = [
+        (note if standing in _EXPECTED else warning)(_sentence(standing, by_standing[standing], absences))
+        for standing in Standing
+        if standing in by_standing
+    ]
     if absences.brake and Standing.SUSPECT in by_standing:
-        found.append(f"No further device is presumed dead: {absences.brake}")
+        found.append(warning(f"No further device is presumed dead: {absences.brake}"))
     return found
+
+
+_EXPECTED = (Standing.TRUSTED, Standing.RETURNED)
+"""What a person has said of a device, or what ends by itself."""
 
 
 def _sentence(standing: Standing, devices: Mapping[int, Absence], absences: Absences) -> str:
@@ -39,7 +48,7 @@ def _sentence(standing: Standing, devices: Mapping[int, Absence], absences: Abse
             then = f"presumed dead after {span(absences.after)}" if absences.after else "never presumed dead"
             return f"{names}: suspect, nobody has seen it since {since}; {then}"
         case Standing.PRESUMED_DEAD:
-            undo = f"`tawara device trust {min(devices)}` undoes it"
+            undo = f"`tawara device trust dev{min(devices)}` undoes it"
             return f"{names}: presumed dead, its files are being copied elsewhere; {undo}"
         case Standing.TRUSTED:
             return f"{names}: absent and trusted to come back, so its copies count"

@@ -36,7 +36,7 @@ async def show(*, session: Session = DEFAULT) -> None:
             ("DEVICE", "HOST", "STATE", "OBSERVED", "WEIGHT", "SIZE", "FREE", "DISK"),
             [
                 (
-                    str(each.devid),
+                    f"dev{each.devid}",
                     names.get(each.hostid, "?"),
                     each.state.value,
                     each.observed.value if each.observed else "-",
@@ -47,7 +47,7 @@ async def show(*, session: Session = DEFAULT) -> None:
                 )
                 for each in devices
             ],
-            right=(0, 4, 5, 6),
+            right=(4, 5, 6),
         )
 
 
@@ -63,7 +63,7 @@ async def add(
 
     For example:
 
-        tawara device add 5 --host store1
+        tawara device add dev5 --host store1
 
     Parameters
     ----------
@@ -94,9 +94,9 @@ async def change(
 
     For example:
 
-        tawara device change 5 --state drain
+        tawara device change dev5 --state drain
 
-        tawara device change 5 --state dead --dry-run
+        tawara device change dev5 --state dead --dry-run
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session =
 
     For example:
 
-        tawara device remove 5 --dry-run
+        tawara device remove dev5 --dry-run
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ async def accept(devid: Devid, /, *, session: Session = DEFAULT) -> None:
 
     For example:
 
-        tawara device accept 5
+        tawara device accept dev5
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ async def trust(devid: Devid, /, *, session: Session = DEFAULT) -> None:
 
     For example:
 
-        tawara device trust 5
+        tawara device trust dev5
 
     Parameters
     ----------
@@ -204,5 +204,5 @@ async def _host_of(client: AsyncClient, devid: int) -> str:
     hostid = next((each.hostid for each in await client.devices() if each.devid == devid), None)
     name = next((each.name for each in await client.hosts() if each.hostid == hostid), None)
     if name is None:
-        raise errors.NoDevice(f"There is no device {devid}")
+        raise errors.NoDevice(f"There is no device dev{devid}")
     return name

@@ -73,15 +73,20 @@ async def _drains(client: AsyncClient, devids: Collection[int]) -> list[DrainSta
 
 
 async def _wait_for_drains(client: AsyncClient, devids: Collection[int]) -> list[DrainStatus]:
-    line = output.ChangingLine()
+    line = output.ChangingLine(piped=True)
     while True:
         found = await _drains(client, devids)
         if all(each.safe for each in found):
             break
-        line.say("; ".join(map(_standing, found)))
+        line.say("; ".join(map(_standing, found)), kind=tuple(map(_kind, found)))
         await asyncio.sleep(_LOOK_AGAIN)
     line.clear()
     return found
+
+
+def _kind(each: DrainStatus) -> tuple[object, ...]:
+    """What is being waited for: without a terminal a line is printed whenever this changes."""
+    return (each.devid, bool(each.left), bool(each.failed), bool(each.copies), bool(each.uploads), each.uploads_until)
 
 
 def _standing(each: DrainStatus) -> str:
@@ -95,7 +100,8 @@ def _standing(each: DrainStatus) -> str:
     if not each.left and each.copies:
         parts.append(f"{each.copies} files' bytes are still to be deleted")
     if each.uploads:
-        parts.append(f"{each.uploads} uploads under way may still go there")
+        until = f", at {output.local_time(each.uploads_until)} at the latest" if each.uploads_until else ""
+        parts.append(f"{each.uploads} uploads may still go there; the abandoned ones among them are given up{until}")
     left = seconds_left(Emptying(began=each.began, files=each.files), left=each.left, now=each.current_time)
     if left and each.waiting:
         parts.append(roughly(left))

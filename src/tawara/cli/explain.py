@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from tawara.cli import output
-from tawara.cli.session import DEFAULT, Session, place
+from tawara.cli.session import DEFAULT, Session, file_at
 from tawara.model import errors
 from tawara.model.errors import Exit
 from tawara.model.explanation import Explanation, Sentence, Topic, Verdict
@@ -56,7 +56,7 @@ async def explain(
         if fid is not None:
             found = await client.explain_fid(fid, verify=verify)
         else:
-            found = await client.explain(*await place(client, where), verify=verify)
+            found = await client.explain(*await file_at(client, where), verify=verify)
     if session.json:
         output.json_line(asdict(found))
     else:

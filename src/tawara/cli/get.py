@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from tawara.cli import STREAM
 from tawara.cli.plan import UnsafeKey, fetched_times, is_fetched, relative_path
-from tawara.cli.session import DEFAULT, Session, keys_below, place
+from tawara.cli.session import DEFAULT, Session, file_at, keys_below, place
 from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient, FileInfo
 from tawara.model import errors
@@ -65,7 +65,7 @@ async def get(
         Compare by checksum what is there already, and verify what is fetched.
     """
     async with session.client() as client:
-        domain, key = await place(client, source)
+        domain, key = await (place if recursive else file_at)(client, source)
         if target == STREAM and not recursive:
             return await _to_stdout(client, domain, key, verify=checksum)
         if recursive and target in (None, STREAM):

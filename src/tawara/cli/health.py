@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from tawara.client.answers import DeviceInfo
@@ -18,51 +20,91 @@ LATE: Final = 120
 """Seconds for which work may wait before it is worth a word."""
 
 
-def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices: Sequence[DeviceInfo]) -> list[str]:
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    NOTE = "note"
+    """Known or asked for, and nothing to be done about it: a drain under way."""
+    WARNING = "warning"
+    """Something is not as it should be; files are safe for the moment."""
+    CRITICAL = "critical"
+    """Files are lost or cannot be read, or the store does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence about the cluster."""
+
+    severity: Severity
+    text: str
+
+
+def note(text: str) -> Finding:
+    """A finding that needs nothing to be done."""
+    return Finding(Severity.NOTE, text)
+
+
+def warning(text: str) -> Finding:
+    """A finding that somebody should see to."""
+    return Finding(Severity.WARNING, text)
+
+
+def critical(text: str) -> Finding:
+    """A finding that somebody should see to at once."""
+    return Finding(Severity.CRITICAL, text)
+
+
+def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices: Sequence[DeviceInfo]) -> list[Finding]:
     """One sentence for each thing that is not as it should be. `trackers`: address -> what is wrong with it, or None.
 
     What people have taken out of service (dead devices, and what is in hosts that are not alive) is said once.
     """
-    found = [f"Tracker {address}: {trouble}" for address, trouble in trackers.items() if trouble]
+    found = [warning(f"Tracker {address}: {trouble}") for address, trouble in trackers.items() if trouble]
     by_id = {host.hostid: host for host in hosts}
-    found += [f"Host {host.name} is {host.state}" for host in hosts if host.state is not HostState.ALIVE]
+    found += [warning(f"Host {host.name} is {host.state}") for host in hosts if host.state is not HostState.ALIVE]
     for device in devices:
         host = by_id.get(device.hostid)
         if host is None or host.state is not HostState.ALIVE:
             continue
         if device.health and device.health.verdict is Verdict.FAILING and device.state is not DeviceState.DEAD:
-            found.append(f"The disk of dev{device.devid} on {host.name} is failing: {device.health.detail}")
+            found.append(warning(f"The disk of dev{device.devid} on {host.name} is failing: {device.health.detail}"))
         trouble = _trouble(device)
         if trouble:
-            found.append(f"Device dev{device.devid} on {host.name} {trouble}")
+            told = note if device.state in _ASKED_FOR else warning
+            found.append(told(f"Device dev{device.devid} on {host.name} {trouble}"))
     if not any(_takes_files(device, by_id) for device in devices):
-        found.append("No device takes new files")
+        found.append(critical("No device takes new files"))
     return found
 
 
-def worries(store: StoreStatus) -> list[str]:
+_ASKED_FOR: Final = (DeviceState.DRAIN, DeviceState.READONLY)
+"""States in which a device works as people, or a run, wanted it to."""
+
+
+def worries(store: StoreStatus) -> list[Finding]:
     """One sentence for each danger that files are in, and for each sign that nobody does anything about it."""
     safety = store.safety
-    found: list[str] = []
+    found: list[Finding] = []
     if safety.lost.files:
-        found.append(f"{_files(safety.lost)} lost: no copy is left")
+        found.append(critical(f"{_files(safety.lost)} lost: no copy is left"))
     if safety.unreadable.files:
-        found.append(f"{_files(safety.unreadable)} out of reach: no copy can be read now")
+        found.append(critical(f"{_files(safety.unreadable)} out of reach: no copy can be read now"))
     at_risk = safety.one_device.files - safety.one_device_wanted.files
     if at_risk and not _in_hand(store):
-        found.append(f"{counted(at_risk, 'file')}, which should not be, {_are(at_risk)} one failing device from loss")
+        text = f"{counted(at_risk, 'file')}, which should not be, {_are(at_risk)} one failing device from loss"
+        found.append(warning(text))
     waiting = [each for each in store.queues if each.name in _PROMPT and each.due]
     if waiting and not store.processes:
-        found.append(f"No workers run, and {counted(sum(each.due for each in waiting), 'file')} wait for them")
+        due = counted(sum(each.due for each in waiting), "file")
+        found.append(critical(f"No workers run, and {due} wait for them"))
     for queue in waiting:
         age = queue.age(store.now)
         if store.processes and age is not None and age >= LATE:
-            found.append(f"The first file to {queue.name} has waited for {span(age)}")
+            found.append(warning(f"The first file to {queue.name} has waited for {span(age)}"))
     stuck = sum(each.stuck for each in store.queues)
     if stuck:
-        found.append(
-            f"{counted(stuck, 'file')} wait{'s' if stuck == 1 else ''} for a person: `tawara fsck start` looks"
-        )
+        wait = "waits" if stuck == 1 else "wait"
+        found.append(warning(f"{counted(stuck, 'file')} {wait} for a person: `tawara fsck start` looks"))
     return found
 
 

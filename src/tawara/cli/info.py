@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from tawara.cli import output
 from tawara.cli.ls import fields
-from tawara.cli.session import DEFAULT, Session, place
+from tawara.cli.session import DEFAULT, Session, file_at
 from tawara.client import AsyncClient, FileInfo
 from tawara.client.nodes import NodeClient
 from tawara.model import errors, fid
@@ -40,7 +40,7 @@ async def info(where: str | None = None, /, *, session: Session = DEFAULT) -> in
         DOMAIN/KEY.
     """
     async with session.client() as client:
-        domain, key = await place(client, where)
+        domain, key = await file_at(client, where)
         found = await client.info(domain, key, devices=True)
         replicas = await _replicas(client, found)
     if session.json:

@@ -47,20 +47,27 @@ def json_line(fields: dict[str, Any]) -> None:
 
 
 class ChangingLine:
-    """One line on a terminal's standard error that changes; nothing where standard error is no terminal."""
+    """One line on a terminal's standard error that changes; where that is no terminal, nothing, or a few lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, piped: bool = False) -> None:
+        """With `piped`, a line is also written to what is no terminal, whenever the kind of what is said changes."""
         self.shown = sys.stderr.isatty()
+        self._piped = piped and not self.shown
+        self._kind: object = None
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, kind: object = None) -> None:
         """Put this in place of what it said."""
         if self.shown:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
+        elif self._piped and kind != self._kind:
+            self._kind = kind
+            note(text)
 
     def clear(self) -> None:
-        """Take it away."""
-        self.say("")
+        """Take it away from the terminal."""
+        if self.shown:
+            self.say("")
 
 
 def note(text: str) -> None:

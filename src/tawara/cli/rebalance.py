@@ -124,6 +124,8 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
 async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) -> int:
     """Move files as the policy says; without one, go on with a stopped run, else even out how full the devices are.
 
+    A policy by which nothing can be moved now is refused, with the exit code 1, and no device changes its state.
+
     For example:
 
         tawara rebalance start
@@ -144,6 +146,8 @@ async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) ->
             if text is None:
                 _say_nothing_to_do(session)
                 return Exit.OK
+            if reason := _impossible(text, cluster):
+                raise CannotMove(f"Nothing was started: {reason}", hint="`tawara rebalance plan` shows the plan.")
             await client.rebalance_set_policy(text)
             if not session.json:
                 _show_plan(text, cluster, session)
@@ -215,6 +219,21 @@ def _say_nothing_to_do(session: Session) -> None:
         output.line("Nothing to do: the devices are about as full.")
 
 
+class CannotMove(errors.TawaraError):
+    """No file can be moved"""
+
+    code = "cannot_move"
+
+
+def _impossible(text: str, cluster: Cluster) -> str:
+    """Why no file can be moved by this policy now; empty if some may be. Raises BadRebalPol."""
+    policy = parse(text)
+    away = sources(policy, cluster)
+    if not away:
+        return "the policy names no device from which files can be moved"
+    return "" if targets(policy, cluster, away) else "no other device that the policy names can take files now"
+
+
 def _show_plan(text: str, cluster: Cluster, session: Session) -> None:
     policy = parse(text)
     away = sources(policy, cluster)
@@ -238,8 +257,8 @@ def _show_plan(text: str, cluster: Cluster, session: Session) -> None:
         ],
         right=(2, 3),
     )
-    if not away or not there:
-        output.line("Nothing can be moved: there is no source." if not away else "No device can take files now.")
+    if reason := _impossible(text, cluster):
+        output.line(f"Nothing can be moved: {reason}.")
 
 
 async def _show(client: AsyncClient, state: State, session: Session) -> None:

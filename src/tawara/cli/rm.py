@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.cli import output
-from tawara.cli.session import DEFAULT, Session, keys_below, place
+from tawara.cli.session import DEFAULT, Session, file_at, keys_below, place
 from tawara.cli.transfers import Outcome, Verbose, each
 from tawara.client import AsyncClient
 from tawara.model import errors
@@ -73,12 +73,10 @@ async def rm(
 
 async def _named(client: AsyncClient, name: str, *, recursive: bool) -> list[tuple[str, str]]:
     """Domain and key of each file that is meant. Raises UsageError, UnknownKey."""
-    domain, key = await place(client, name)
-    if recursive:
-        return [(domain, found) for found in await keys_below(client, domain, key)]
-    if not key:
-        raise errors.UsageError(f"{domain} is a whole domain", hint="-r deletes all that is in it.")
-    return [(domain, key)]
+    if not recursive:
+        return [await file_at(client, name)]
+    domain, prefix = await place(client, name)
+    return [(domain, found) for found in await keys_below(client, domain, prefix)]
 
 
 async def _ask(count: int, names: tuple[str, ...]) -> None:

@@ -57,6 +57,17 @@ async def place(client: AsyncClient, text: str | None) -> tuple[str, str]:
     return domain, key
 
 
+async def file_at(client: AsyncClient, text: str | None) -> tuple[str, str]:
+    """The same, of a single file. Raises UsageError also for a whole domain, UnregDomain."""
+    domain, key = await place(client, text)
+    if not key:
+        await client.classes(domain)  # the domain may be wrong instead
+        raise errors.UsageError(
+            f"{domain} is a domain, and no file", hint=f"Say DOMAIN/KEY; `tawara ls {domain}` lists the keys."
+        )
+    return domain, key
+
+
 async def keys_below(client: AsyncClient, domain: str, prefix: str) -> list[str]:
     """All keys that begin with `prefix`. Raises UnknownKey if there is none, UnregDomain."""
     found = [key async for key in client.list_keys(domain, prefix)]

@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from collections.abc import Mapping
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from tawara.cli import output
 from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.session import DEFAULT, Session
+from tawara.model import settings as model
+from tawara.model.errors import NotFoundError
+from tawara.model.settings import SETTINGS, Setting
 
 app = App(name="settings", help="List, change and remove the cluster's settings.")
 
 
+class NoSetting(NotFoundError):
+    """There is no such setting"""
+
+
 @app.command(name=["list", "ls"])
-async def show(*, session: Session = DEFAULT) -> None:
-    """List the settings."""
+async def show(
+    *,
+    state: Annotated[bool, Parameter(help="Also the rows in which the store keeps its own state.")] = False,
+    session: Session = DEFAULT,
+) -> None:
+    """List the settings: value, default, unit, meaning. A value of `-` is the default."""
     async with session.client() as client:
-        settings = await client.settings()
+        found = await client.settings()
+    rows = [(name, found.get(name), setting) for name, setting in _known(found)]
+    internal = sorted(found.keys() - {name for name, _, _ in rows}) if state else []
     if session.json:
-        output.json_line(dict(sorted(settings.items())))
-    else:
-        output.table(("SETTING", "VALUE"), sorted(settings.items()))
+        for name, value, setting in rows:
+            facts = {"default": setting.default, "unit": setting.unit, "meaning": setting.meaning}
+            effective = setting.default if value is None else value
+            output.json_line({"setting": name, "value": effective, "set": value is not None} | facts)
+        for name in internal:
+            output.json_line({"state": name, "value": found[name]})
+        return
+    output.table(
+        ("SETTING", "VALUE", "DEFAULT", "UNIT", "MEANING"),
+        [
+            (name, "-" if value is None else value, setting.default or "-", setting.unit, setting.meaning)
+            for name, value, setting in rows
+        ],
+    )
+    if internal:
+        output.line()
+        output.table(("STATE", "VALUE"), [(name, found[name]) for name in internal])
+
+
+def _known(found: Mapping[str, str]) -> list[tuple[str, Setting]]:
+    """Every setting with its name; those of a family under the names that are set, then as the family."""
+    known = []
+    for setting in SETTINGS:
+        known += [(name, setting) for name in sorted(found) if model.find(name) is setting and name != setting.name]
+        known.append((setting.name, setting))
+    return known
 
 
 @app.command
 async def get(key: str, /, *, session: Session = DEFAULT) -> None:
-    """Print one setting."""
+    """Print one setting; its default if it is not set."""
     async with session.client() as client:
         value = await client.setting(key)
+    setting = model.find(key)
+    if not value and setting is None:
+        raise NoSetting(model.unknown(key), hint="`tawara settings list` shows all.")
+    if not value and setting is not None:
+        value = setting.default
     if session.json:
         output.json_line({key: value})
     else:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tawara.cli import absent, output, scrubbed
-from tawara.cli.health import problems, shown_health, used_share, worries
+from tawara.cli.health import Finding, Severity, problems, shown_health, used_share, warning, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
 from tawara.client.care_answers import Absences, ScrubStatus
@@ -39,7 +39,9 @@ async def status(
 
     Where counting all files would take long, the figure is that of the last count, which is told with its age.
 
-    The exit code is 0 when all is well, 1 when something is wrong, 6 when no tracker answers.
+    What is found is critical (files are lost or cannot be read, or the store does not work), a warning, or a note: what
+    was asked for, such as a drain under way. The exit code is 0 when there are notes at most, 1 when something is
+    wrong, 6 when no tracker answers.
 
     For example:
 
@@ -83,7 +85,12 @@ class _Seen:
     absences: Absences
     scrub: ScrubStatus | None
     """Likewise."""
-    wrong: list[str]
+    findings: list[Finding]
+
+    @property
+    def wrong(self) -> list[str]:
+        """What somebody should see to."""
+        return [each.text for each in self.findings if each.severity is not Severity.NOTE]
 
 
 async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
@@ -97,9 +104,9 @@ async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
         store = None
     absences, scrub = await absent.ask(client), await scrubbed.ask(client)
     wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
-    wrong += absent.sentences(absences)
+    wrong += absent.findings(absences)
     wrong += worries(store) if store else []
-    wrong += scrubbed.sentences(scrub) if scrub else []
+    wrong += map(warning, scrubbed.sentences(scrub) if scrub else [])
     return _Seen(trackers, hosts, devices, store, absences, scrub, wrong)
 
 
@@ -111,6 +118,7 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         "absences": [{"devid": devid, **asdict(each)} for devid, each in seen.absences.devices.items()],
         "brake": seen.absences.brake,
         "problems": seen.wrong,
+        "findings": [asdict(each) for each in seen.findings],
     }
     if seen.scrub is not None:
         found["scrub"] = asdict(seen.scrub)
@@ -169,8 +177,13 @@ def _show(seen: _Seen) -> None:
     _show_devices(seen.devices, names)
     _show_shared(seen.devices, seen.store.safety if seen.store else None)
     output.line()
-    for each in seen.wrong or ["All is well"]:
-        output.line(output.shown(f"{each}."))
+    if not seen.wrong:
+        output.line("All is well.")
+    for finding in sorted(seen.findings, key=lambda each: -_GRAVITY.index(each.severity)):
+        output.line(output.shown(f"{finding.severity}: {finding.text}."))
+
+
+_GRAVITY = list(Severity)
 
 
 def _show_files(store: StoreStatus) -> None:

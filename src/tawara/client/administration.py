@@ -97,11 +97,14 @@ class Administration:
         ip: str,
         port: int = 7500,
         get_port: int | None = None,
-        state: HostState = HostState.DOWN,
+        state: HostState = HostState.ALIVE,
         altip: str | None = None,
         altmask: str | None = None,
     ) -> None:
-        """Make a host; it takes part when its state is alive. Raises HostExists, Dup when the address is taken."""
+        """Make a host, which takes part at once unless `state` says otherwise.
+
+        Raises HostExists, Dup when the address is taken.
+        """
         args = _host_args(host, ip=ip, port=port, getport=get_port, status=state, altip=altip, altmask=altmask)
         await self._trackers.ask("create_host", args, settled_by=(errors.HostExists,))
 

@@ -190,6 +190,8 @@ class DrainStatus:
     """Of these, those whose move failed, and is tried again."""
     uploads: int
     """Uploads under way that may still go there."""
+    uploads_until: int
+    """When the last of these is given up if it is abandoned, unix seconds; 0 if there is none."""
     copies: int
     """Places on it whose bytes are still to be deleted."""
     safe: bool
@@ -208,6 +210,7 @@ class DrainStatus:
                 waiting=int(row["waiting"]),
                 failed=int(row["failed"]),
                 uploads=int(row["uploads"]),
+                uploads_until=row.number("uploads_until") or 0,
                 copies=int(row["copies"]),
                 safe=row.number("safe") == 1,
                 current_time=int(reply["current_time"]),

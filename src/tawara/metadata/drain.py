@@ -26,7 +26,7 @@ QUEUE = 10_000
 async def _state(tx: Transaction, devid: int) -> DeviceState:
     row = await tx.row(f"SELECT status FROM device WHERE devid = ?{tx.dialect.for_update}", devid)
     if row is None:
-        raise NoDevice(f"There is no device {devid}")
+        raise NoDevice(f"There is no device dev{devid}")
     return DeviceState(row[0])
 
 
@@ -118,6 +118,8 @@ class Standing:
     """Of these, those whose move failed, and is tried again."""
     uploads: int
     """Uploads under way that may still go there."""
+    newest_upload: int
+    """When the newest of these began, unix seconds; 0 if there is none."""
     copies: int
     """Bytes without a row that are still to be deleted from it."""
 
@@ -136,12 +138,18 @@ async def _standing(tx: Transaction, devid: int, at: Emptying) -> Standing:
 
     moves = "file_to_queue WHERE type = ? AND devid = ? AND failcount"
     among = (f"{devid}", f"{devid},%", f"%,{devid}", f"%,{devid},%")
+    uploads = await tx.row(
+        "SELECT COUNT(*), MAX(createtime) FROM tempfile"
+        " WHERE devids = ? OR devids LIKE ? OR devids LIKE ? OR devids LIKE ?",
+        *among,
+    )
     return Standing(
         devid,
         at,
         left=await _count(tx, devid),
         waiting=await count(f"{moves} = 0", int(Errand.DRAIN), devid),
         failed=await count(f"{moves} > 0", int(Errand.DRAIN), devid),
-        uploads=await count("tempfile WHERE devids = ? OR devids LIKE ? OR devids LIKE ? OR devids LIKE ?", *among),
+        uploads=uploads[0] if uploads else 0,
+        newest_upload=(uploads[1] if uploads else None) or 0,
         copies=await count("tawara_copy WHERE devid = ?", devid),
     )

@@ -130,13 +130,13 @@ async def _turn(
         if begun is None:
             return None
         at = begun
-    await _drain(tx, at.sdev_current)
     if not cluster.can_delete_from(at.sdev_current):  # somebody took it out of service
         return await _source_done(tx, chosen, at)
     targets = model.targets(chosen, cluster, at.all_sources)
     limit = min(room, rate)
     if not targets or limit <= 0 or not cluster.should_read_from(at.sdev_current):
         return model.idle_turn(at, now=now)
+    await _drain(tx, at.sdev_current)  # and not before there is a device to which its files can go
     files = await next_files(tx, chosen, at, limit)
     after, moves = model.choose(chosen, at, files, targets, rng, now=now)
     if moves:

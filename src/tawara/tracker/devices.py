@@ -7,6 +7,7 @@ from tawara.metadata import drain, identities
 from tawara.model import errors
 from tawara.model.cluster import DeviceState
 from tawara.model.drain import is_safe
+from tawara.model.limits import Limits
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
 
@@ -153,6 +154,7 @@ async def drain_status(tracker: Tracker, call: Call) -> Args:
             f"dev{number}_waiting": each.waiting,
             f"dev{number}_failed": each.failed,
             f"dev{number}_uploads": each.uploads,
+            f"dev{number}_uploads_until": each.newest_upload and each.newest_upload + Limits().upload_open,
             f"dev{number}_copies": each.copies,
             f"dev{number}_safe": int(safe),
         }

@@ -57,7 +57,7 @@ def _focus(cluster: Cluster, call: Call) -> Focus:
     devices = [each for each in call.text("devices").split(",") if each]
     for each in devices:
         if not each.isdecimal() or int(each) not in cluster.devices:
-            raise errors.NoDevice(f"There is no device {each}")
+            raise errors.NoDevice(f"There is no device dev{each}")
     return Focus(
         dmid=domain.dmid if domain else None,
         classid=storage_class.classid if storage_class else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tawara.cli.absent import sentences
+from tawara.cli.absent import findings
 from tawara.client.care_answers import Absences
 from tawara.model.cluster import Absence, Standing
 
@@ -10,11 +10,13 @@ from tawara.model.cluster import Absence, Standing
 def test_every_standing_has_its_words() -> None:
     """One sentence for each standing, with what undoes it, and one for the brake while anything waits for it."""
     devices = {number: Absence(standing, since=1_700_000_000) for number, standing in enumerate(Standing, 1)}
-    suspect, presumed, trusted, returned, brake = sentences(Absences(devices, 900, "2 of 3 hosts"))
+    found = findings(Absences(devices, 900, "2 of 3 hosts"))
+    assert [each.severity for each in found] == ["warning", "warning", "note", "note", "warning"]
+    suspect, presumed, trusted, returned, brake = (each.text for each in found)
     assert suspect.startswith("dev1: suspect, nobody has seen it since ")
     assert suspect.endswith("; presumed dead after 15 minutes")
     assert "presumed dead" in presumed
-    assert "`tawara device trust 2`" in presumed
+    assert "`tawara device trust dev2`" in presumed
     assert trusted.startswith("dev3: absent and trusted")
     assert returned.startswith("dev4: back again")
     assert brake == "No further device is presumed dead: 2 of 3 hosts"
@@ -22,10 +24,10 @@ def test_every_standing_has_its_words() -> None:
 
 def test_nothing_is_said_of_nothing() -> None:
     """No sentence while all devices are seen, nor of a brake that holds nothing back."""
-    assert sentences(Absences({}, 900, "2 of 3 hosts")) == []
+    assert findings(Absences({}, 900, "2 of 3 hosts")) == []
 
 
 def test_never_is_said() -> None:
     """Where nothing is ever presumed dead, that is told."""
-    (said,) = sentences(Absences({1: Absence(Standing.SUSPECT)}, 0, ""))
-    assert said.endswith("never presumed dead")
+    (said,) = findings(Absences({1: Absence(Standing.SUSPECT)}, 0, ""))
+    assert said.text.endswith("never presumed dead")

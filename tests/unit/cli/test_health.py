@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tawara.cli.health import problems, worries
+from tawara.cli.health import Finding, problems, worries
 from tawara.client.answers import DeviceInfo
 from tawara.client.oversight import StoreStatus
 from tawara.model.backlog import Queue
@@ -16,6 +16,10 @@ from tawara.model.safety import Safety, Tally
 HOST = Host(1, "h", HostState.ALIVE, "127.0.0.1")
 DEVICE = DeviceInfo(1, 1, DeviceState.ALIVE, 100, 1000, 500, Observed.WRITEABLE, None)
 SECOND = replace(DEVICE, devid=2)
+
+
+def _texts(findings: list[Finding]) -> list[str]:
+    return [each.text for each in findings]
 
 
 def test_nothing_is_wrong() -> None:
@@ -36,13 +40,28 @@ def test_nothing_is_wrong() -> None:
 )
 def test_a_device_in_trouble_is_named(device: DeviceInfo, words: str) -> None:
     """Each state that is not as it should be is said once, with device and host."""
-    assert problems({}, [HOST], [device, SECOND]) == [f"Device dev1 on h {words}"]
+    assert _texts(problems({}, [HOST], [device, SECOND])) == [f"Device dev1 on h {words}"]
+
+
+def test_severities() -> None:
+    """A drain under way is a note; lost files, and a store that takes none, are critical; the rest are warnings."""
+    draining = replace(DEVICE, state=DeviceState.DRAIN)
+    down = replace(DEVICE, state=DeviceState.DOWN)
+    assert [each.severity for each in problems({"a:1": "hung up"}, [HOST], [draining, down])] == [
+        "warning",
+        "note",
+        "warning",
+        "critical",
+    ]
+    store = _store(replicate=Queue("replicate", due=3, since=400))
+    store.safety.lost = Tally(1, 1)
+    assert [each.severity for each in worries(store)] == ["critical", "warning"]
 
 
 def test_hosts_trackers_and_the_whole() -> None:
     """A host out of service is said once and not for each device; no room for new files is said too."""
     down = replace(HOST, state=HostState.DOWN)
-    assert problems({"a:1": "hung up", "b:1": None}, [down], [DEVICE, SECOND]) == [
+    assert _texts(problems({"a:1": "hung up", "b:1": None}, [down], [DEVICE, SECOND])) == [
         "Tracker a:1: hung up",
         "Host h is down",
         "No device takes new files",
@@ -71,11 +90,11 @@ def test_dangers() -> None:
     )
     store.safety.lost, store.safety.unreadable = Tally(1, 1), Tally(2, 2)
     store.safety.one_device, store.safety.one_device_wanted = Tally(7, 7), Tally(4, 4)
-    assert worries(store) == [
+    assert _texts(worries(store)) == [
         "1 file is lost: no copy is left",
         "2 files are out of reach: no copy can be read now",
         "3 files, which should not be, are one failing device from loss",
         "The first file to replicate has waited for 10 minutes",
         "1 file waits for a person: `tawara fsck start` looks",
     ]
-    assert "No workers run, and 3 files wait for them" in worries(replace(store, processes=0))
+    assert "No workers run, and 3 files wait for them" in _texts(worries(replace(store, processes=0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -54,6 +55,32 @@ def test_wrong_usage_is_one_line(words: list[str], text: str, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert said.startswith(text)
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (["ls", "--json", "--tracker", "127.0.0.1:1"], 6, "tracker_unreachable"),
+        (["ls", "--tracker", "x:y", "--json"], 2, "bad_params"),
+        (["put", "--json", "--nothing"], 2, "usage"),
+        (["restore", "--json", "/nowhere", "sqlite:x"], 3, "none_match"),
+    ],
+)
+def test_errors_are_json_too(words: list[str], status: int, code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json an error is one JSON object on standard error: code, message, hint and exit code."""
+    assert cli.main(words) == status
+    captured = capsys.readouterr()
+    error = json.loads(captured.err)
+    assert (error["error"], error["exit"], captured.out) == (code, status, "")
+    assert error["message"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`tawara completion` prints a script with the commands, and writes no file."""
+    assert cli.main(["completion", shell]) == 0
+    assert "rebalance" in capsys.readouterr().out
+    assert cli.main(["--install-completion"]) == 2
 
 
 def test_control_characters_do_not_reach_a_terminal() -> None:

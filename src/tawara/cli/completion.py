@@ -1,0 +1,33 @@
+"""`tawara completion`: the script by which a shell completes commands and options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Literal, TypeAlias, get_args
+
+from tawara.cli import build, output
+from tawara.model.errors import UsageError
+
+Shell: TypeAlias = Literal["bash", "zsh", "fish"]
+
+
+def completion(shell: Shell | None = None, /) -> None:
+    """Print the script that completes commands and options. It changes nothing: the shell has to read it.
+
+    For example:
+
+        source <(tawara completion bash)
+
+        tawara completion fish > ~/.config/fish/completions/tawara.fish
+
+    Parameters
+    ----------
+    shell
+        Which shell; otherwise that of $SHELL.
+    """
+    mine = PurePath(os.environ.get("SHELL", "")).name
+    chosen = shell or next((each for each in get_args(Shell) if each == mine), None)
+    if chosen is None:
+        raise UsageError(f"Which shell? Say one of {', '.join(get_args(Shell))}")
+    output.line(build().generate_completion(prog_name="tawara", shell=chosen))
