@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tawara.gateway import nginx as nginx_module
 from tawara.gateway.local import LocalDevices
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_processes import end_all, running_in
+from tawara.node.errors import DeviceFull
 from tawara.wire import identity
 from tawara.wire.identity import Identity
 from tests.acceptance.gateway_house import SECRET, House, house
@@ -185,6 +186,44 @@ async def test_a_full_spool(tmp_path: Path) -> None:
             assert await one.find(b"k") is None
             assert (await one.put("/d/k", b"x" * 100_000)).status == 201
             await eventually(lambda: not any((spool / "bodies").iterdir()))
+
+
+def fill(place: Path) -> None:
+    """Leave no byte on a file system."""
+    with (place / "filling").open("wb", buffering=0) as file:
+        for piece in (65_536, 512):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(piece))
+
+
+@pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
+async def test_a_full_disk(tmp_path: Path, nginx: bool) -> None:
+    """From the first moment of a full disk on, that of database, spool and devices, the answer is 507."""
+    small = tmp_path / "small"
+    small.mkdir()
+    with small_disk(small, 16_384):
+        async with house(small, nginx=nginx) as one:
+            assert (await one.put("/d/k", DATA)).status == 201
+            await asyncio.to_thread(fill, small)
+            for number in range(6):
+                answer = await one.put(f"/d/new{number}?class=three", DATA[: number * 20_000])
+                assert (answer.status, answer["Content-Type"]) == (507, "text/plain")
+            (small / "filling").unlink()
+            assert (await one.put("/d/new", DATA)).status == 201
+
+
+async def test_devices_that_are_full(tmp_path: Path) -> None:
+    """The same when devices, here and on other machines, are full, and nothing else is."""
+    async with house(tmp_path, nginx=True) as one:
+        for node in one.nodes:
+            node.devices.receive = _full  # type: ignore[method-assign,assignment]
+        assert (await one.put("/d/k?class=three", DATA)).status == 507
+        assert await one.find(b"k") is None
+
+
+def _full(*_: object, **__: object) -> None:
+    raise DeviceFull
 
 
 async def test_a_spool_that_is_removed(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from tawara.workers.monitor import Monitor
 if TYPE_CHECKING:
     from tawara.gateway.nginx import NginxFront
     from tawara.gateway.server import Gateway
+    from tawara.node.devices import Devices
     from tawara.node.server import StorageNode
     from tawara.tracker.server import TrackerServer
     from tawara.workers.service import Workers
@@ -271,7 +272,8 @@ def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> G
         listen=address(configuration.listen, "gateway.listen"),
         secret=_secret(store.directory / configuration.key_file),
         public_reads=configuration.public_reads,
-        local_devices=own_node.devices if own_node is not None else None,
+        local_devices=own_node.devices if own_node is not None else _devices_to_read(store),
+        local_reads_only=own_node is None,
         nginx=_front(store.configuration, store.directory),
         limits=shared.limits,
     )
@@ -295,13 +297,22 @@ def _rules(configuration: Configuration) -> Rules:
 def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
     from tawara.gateway import nginx
 
-    match configuration.gateway.nginx:
-        case "off":
-            return None
-        case "system":
-            return nginx.NginxFront(directory / "nginx", binary=nginx.system())
-        case "bundled":
-            return nginx.NginxFront(directory / "nginx")
+    gateway = configuration.gateway
+    if gateway.nginx == "off":
+        return None
+    return nginx.NginxFront(
+        directory / gateway.state,
+        spool=directory / gateway.spool if gateway.spool else None,
+        binary=nginx.system() if gateway.nginx == "system" else None,
+    )
+
+
+def _devices_to_read(store: Running) -> Devices | None:
+    """This machine's devices for a gateway of its own, which reads those that the database knows; None without any."""
+    from tawara.node.devices import Devices
+
+    docroot = store.directory / store.configuration.node.devices
+    return Devices(docroot, make_identities=False) if docroot.is_dir() else None
 
 
 def _secret(path: Path) -> str:

@@ -105,6 +105,17 @@ class Gateway(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Literal["bundled", "system", "off"],
         Doc(description="Who moves the bytes: our nginx, the machine's, or Python (correct, only slower)."),
     ] = "bundled"
+    state: Annotated[
+        str,
+        Doc(description="Directory of nginx's own files: its configuration, socket and error log. Made if need be."),
+    ] = "nginx"
+    spool: Annotated[
+        str,
+        Doc(
+            description="Directory in which nginx receives uploads, best on the file system of a device; "
+            '"" for that of state.'
+        ),
+    ] = ""
 
 
 class Workers(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -138,13 +138,17 @@ class NodeClient:
         self._chunk = chunk
         self._pooled: aiohttp.ClientSession | None = None
         self._single: aiohttp.ClientSession | None = None
+        self._closed = False
+        """Whether the context that the client was made for is left."""
 
     async def __aenter__(self) -> Self:
+        self._closed = False
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         await self.close()
 
     async def close(self) -> None:
@@ -348,6 +352,8 @@ class NodeClient:
 
     def _session(self, *, single: bool = False) -> aiohttp.ClientSession:
         """The session of pooled connections, or the one whose connections serve a single request."""
+        if self._closed:  # by whoever is stopping; a session that is made now would never be closed
+            raise errors.NodeUnreachable("the connections to storage nodes are closed")
         session = self._single if single else self._pooled
         if session is None:
             session = aiohttp.ClientSession(
@@ -460,7 +466,8 @@ def _abort(writer: AbstractStreamWriter) -> None:
 
 def _expect(answer: aiohttp.ClientResponse | HeadAnswer, url: str, *wanted: int) -> None:
     if answer.status not in wanted:
-        raise errors.NodeUnreachable(f"{url}: the node answered {answer.status} {(answer.reason or '')[:80]}".rstrip())
+        kind = errors.NodeFull if answer.status == 507 else errors.NodeUnreachable
+        raise kind(f"{url}: the node answered {answer.status} {(answer.reason or '')[:80]}".rstrip())
 
 
 def _length(answer: aiohttp.ClientResponse, url: str) -> int:

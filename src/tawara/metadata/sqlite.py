@@ -25,7 +25,7 @@ from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T,
 from tawara.metadata.dialect import StandardDialect
 from tawara.metadata.founding import check_own_version
 from tawara.metadata.turn import Turn
-from tawara.model.errors import ConfigurationError, Db, Dup, FidsExhausted, TawaraError
+from tawara.model.errors import ConfigurationError, DatabaseFull, Db, Dup, FidsExhausted, TawaraError
 from tawara.model.fid import HIGHEST
 
 GROUP = 256
@@ -288,7 +288,7 @@ class SqliteMetadata:
                 return
             if len(group) == 1 or _is_busy(error):
                 for change in group:
-                    change.answer = error if isinstance(error, TawaraError) else Db(f"Database error: {error}")
+                    change.answer = error if isinstance(error, TawaraError) else _as_ours(error)
                 return
             for change in group:
                 self._make([change], fresh=fresh)
@@ -364,6 +364,12 @@ def _read(connection: sqlite3.Connection, answering: Awaitable[T]) -> T:
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise Db(f"Database error: {error}") from error
+
+
+def _as_ours(error: Exception) -> Db:
+    if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        return DatabaseFull(f"Database error: {error}")
+    return Db(f"Database error: {error}")
 
 
 def _is_busy(error: Exception) -> bool:

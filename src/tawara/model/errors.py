@@ -417,6 +417,13 @@ class DatabaseUnavailable(Db):
     # It is certain that nothing was changed: another tracker, with another way to the database, may be asked.
 
 
+class DatabaseFull(Db):
+    """The disk of the database is full"""
+
+    http = 507
+    hint = "Make space there; the tracker goes on by itself then."
+
+
 class TooManyFiles(UnavailableError):
     """There are too many files on these devices to look at them one by one"""
 
@@ -444,6 +451,12 @@ class FidConflict(NodeUnreachable):
     """The storage node holds other content under this fid"""
 
     hint = "The database may be older than what the devices hold: see `tawara status` and docs/recovery.md."
+
+
+class NodeFull(NodeUnreachable):
+    """The storage node's device is full"""
+
+    http = 507
 
 
 class ReadFailed(UnavailableError):
