@@ -1,7 +1,8 @@
-"""HEAD at little cost: each file that comes in is asked for once, which with a whole HTTP client is half of the work.
+"""HEAD, and GET of small files, at little cost: each file that comes in is asked for once, and each device's usage file
+is read every few seconds, which with a whole HTTP client is half of the work, or most of it.
 
-Connections are kept for a while and used again. One that was closed meanwhile is no reason to fail: HEAD may be
-repeated (RFC 9110, section 9.2.2), and goes once more on a fresh connection.
+Connections are kept for a while and used again. One that was closed meanwhile is no reason to fail: these
+requests may be repeated (RFC 9110, section 9.2.2), and go once more on a fresh connection.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 from yarl import URL
 
-from tawara.wire.head_answer import HeadAnswer, parse
+from tawara.wire import head_answer, small_answer
+from tawara.wire.head_answer import HeadAnswer
+from tawara.wire.small_answer import SmallAnswer
 
+Answer = TypeVar("Answer", HeadAnswer, SmallAnswer)
 _KEPT_SECONDS: Final = 15.0
 """How long a connection without work is kept, less than any server we know waits for the next request."""
 _PLACES: Final = 1024
@@ -45,7 +50,8 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[HeadAnswer] | None = None
+        self._answer: asyncio.Future[HeadAnswer | SmallAnswer] | None = None
+        self._parse: Callable[[bytes], HeadAnswer | SmallAnswer | None] = head_answer.parse
         self._received = b""
         self._expiry: asyncio.TimerHandle | None = None
         self.used = False
@@ -64,7 +70,7 @@ class _Connection(asyncio.Protocol):
             return
         self._received += data
         try:
-            answer = parse(self._received)
+            answer = self._parse(self._received)
         except ValueError as error:
             self._fail(error)
             return
@@ -75,8 +81,9 @@ class _Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
-    async def ask(self, request: bytes) -> HeadAnswer:
+    async def ask(self, request: bytes, parse: Callable[[bytes], Answer | None]) -> Answer:
         """Raises OSError, ValueError. Whoever does not get an answer closes the connection."""
+        self._parse = parse
         if self._expiry is not None:
             self._expiry.cancel()
         if self._transport is None:
@@ -84,7 +91,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return await self._answer
+        return cast("Answer", await self._answer)
 
     def rest(self) -> None:
         """There is nothing more to ask, for now."""
@@ -115,16 +122,23 @@ class Heads:
 
     async def ask(self, url: str) -> HeadAnswer:
         """What the server at `url` (plain HTTP) says of it. Raises OSError, TimeoutError, ValueError."""
+        return await self._exchange(b"HEAD", url, head_answer.parse)
+
+    async def get(self, url: str) -> SmallAnswer:
+        """The small file at `url` (plain HTTP). Raises OSError, TimeoutError; ValueError if it may not be small."""
+        return await self._exchange(b"GET", url, small_answer.parse)
+
+    async def _exchange(self, method: bytes, url: str, parse: Callable[[bytes], Answer | None]) -> Answer:
         parts = _URL.fullmatch(url)
         if parts is None:
             raise ValueError("no address of plain HTTP")
         place = _place(parts[1])
-        request = b"HEAD %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (parts[2].encode(), place.name)
+        request = b"%s %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (method, parts[2].encode(), place.name)
         async with self._turns[place], asyncio.timeout(self._connect_timeout + self._answer_timeout):
             while True:
                 connection = self._rested(place) or await self._connected(place)
                 try:
-                    answer = await connection.ask(request)
+                    answer = await connection.ask(request, parse)
                 except ConnectionError:
                     connection.close()
                     if not connection.used:

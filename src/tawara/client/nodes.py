@@ -266,6 +266,15 @@ class NodeClient:
                     raise errors.NodeUnreachable(f"{url} has {download.length} bytes, which is too much")
                 return b"".join([piece async for piece in download])
 
+    async def read_small(self, url: str) -> bytes:
+        """The first bytes of a small file, at little cost. Raises NoSource, NodeUnreachable."""
+        status, body = await self._small(url)
+        if status == 404:
+            raise errors.NoSource(f"{url} is not there")
+        if status != 200:
+            raise errors.NodeUnreachable(f"{url}: the node answers {status}")
+        return body
+
     async def delete(self, url: str) -> bool:
         """Remove a file; False if it was not there. Raises NodeUnreachable for any answer but 2xx and 404."""
         async with self._request("DELETE", url) as answer:
@@ -276,18 +285,30 @@ class NodeClient:
 
     async def usage(self, url: str) -> Usage:
         """The device's usage file. Raises NodeUnreachable, NoSource; NodeUnreachable also if it makes no sense."""
-        async with self._request("GET", url) as answer:
-            if answer.status == 404:
-                raise errors.NoSource(f"{url} is not there")
-            with _speaking_with(url):
-                text = await answer.content.read(_USAGE_BYTES)
-            if answer.status == 503 and text.strip():  # one of ours says why
-                raise errors.NodeUnreachable(text.decode(errors="replace").strip()[:200])
-            _expect(answer, url, 200)
+        status, text = await self._small(url)
+        if status == 404:
+            raise errors.NoSource(f"{url} is not there")
+        if status == 503 and text.strip():  # one of ours says why
+            raise errors.NodeUnreachable(text.decode(errors="replace").strip()[:200])
+        if status != 200:
+            raise errors.NodeUnreachable(f"{url}: the node answers {status}")
         usage = Usage.parse(text)
         if usage is None:
             raise errors.NodeUnreachable(f"{url} does not say how much is used and how much there is")
         return usage
+
+    async def _small(self, url: str) -> tuple[int, bytes]:
+        """Status and body of a small file, of which no more than `_USAGE_BYTES` are read. Raises NodeUnreachable."""
+        with _speaking_with(url):
+            try:
+                answer = await self._heads.get(url)
+            except ValueError:  # an answer in another form, for which the whole HTTP client is there
+                pass
+            else:
+                return answer.status, answer.body[:_USAGE_BYTES]
+        async with self._request("GET", url) as response:
+            with _speaking_with(url):
+                return response.status, await response.content.read(_USAGE_BYTES)
 
     async def identity(self, url: str) -> str | None:
         """The id in a device's identity file; None if there is none. Raises NodeUnreachable."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.model.cluster import Cluster, Device, DeviceState, Observed
+from tawara.model.cluster import Cluster, Device, DeviceState, Observation, Observed
 from tawara.model.health import DiskHealth
 
-WRITE_TEST_EVERY: Final = 15.0
+WRITE_TEST_EVERY: Final = 30.0
 """Seconds between two test writes to a device that is well."""
 RECORD_EVERY: Final = 15
 """Seconds between two recordings of a device's usage that changed."""
@@ -45,6 +45,15 @@ def may_be_tested(cluster: Cluster, device: Device) -> bool:
 def wants_write_test(before: Observed | None, seconds_since: float | None) -> bool:
     """Whether it is time for a test write: by the clock, and at once on a device that was away."""
     return before in (None, Observed.UNREACHABLE) or seconds_since is None or seconds_since >= WRITE_TEST_EVERY
+
+
+def is_due(seen: Observation | None, place: int, number: int) -> bool:
+    """Whether to look at a device in round `number`: in every second one if it is well, in every one if not.
+
+    `place`: which of its host's devices it is. Neighbours take turns, so that each round sees something of every host
+    with several devices.
+    """
+    return seen is None or seen.state is Observed.UNREACHABLE or (place + number) % 2 == 0
 
 
 def judge(*, answered: bool, testable: bool, wrote: bool | None, before: Observed | None) -> Observed:

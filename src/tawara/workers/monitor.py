@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,7 +41,6 @@ WRITE_PATIENCE = 10.0
 """Seconds that a test write may take: a busy disk is slow, but not broken."""
 WATCH_AGAIN = 60.0
 """Seconds after which a side channel that broke is tried again."""
-_TEST_BYTES = 256
 
 
 class Monitor:
@@ -72,6 +72,9 @@ class Monitor:
         self._next: asyncio.Task[None] | None = None
         self._looks: dict[int, asyncio.Task[None]] = {}
         """By devid: the look that is under way."""
+        self._rounds = 0
+        self._whole = True
+        """Whether the next round is to look at every device."""
         self._in_round = False
         """Whether a round waits for the looks, and publishes what they find."""
         self._watches: dict[int, tuple[Host, asyncio.Task[None]]] = {}
@@ -100,7 +103,12 @@ class Monitor:
         self._watches.clear()
 
     async def look_again(self) -> None:
-        """Make a round that begins after this call; calls that arrive meanwhile share it. Raises Db."""
+        """Look at every device, in a round that begins after this call and that later calls share. Raises Db."""
+        self._whole = True
+        await self._look_in_turn()
+
+    async def _look_in_turn(self) -> None:
+        """Make a round, of the devices that are due."""
         if self._next is None:
             self._next = asyncio.create_task(self._one_round(), name="monitor's next round")
         await asyncio.shield(self._next)
@@ -114,7 +122,7 @@ class Monitor:
         while True:
             period = self._anxious_period
             try:
-                await self.look_again()
+                await self._look_in_turn()
                 if observation.all_is_well(self._view.current):
                     period = self._period
             except TawaraError as error:
@@ -124,12 +132,18 @@ class Monitor:
             await asyncio.sleep(period)
 
     async def _round(self) -> None:
+        whole = self._whole or not observation.all_is_well(self._view.current)
+        self._whole = False
+        self._rounds += 1
         cluster = await self._view.refresh()
         self._forget_all_but(cluster)
         watched = [device for device in cluster.devices.values() if observation.is_watched(cluster, device)]
         self._keep_watching(cluster, {device.hostid for device in watched})
+        places: Counter[int] = Counter()
         for device in watched:
-            if device.devid not in self._looks:
+            places[device.hostid] += 1
+            due = whole or observation.is_due(self._seen.get(device.devid), places[device.hostid], self._rounds)
+            if due and device.devid not in self._looks:
                 look = asyncio.create_task(self._look_and_examine(cluster, cluster.hosts[device.hostid], device))
                 self._looks[device.devid] = look
                 look.add_done_callback(partial(self._look_ended, device.devid))
@@ -252,7 +266,7 @@ class Monitor:
                     name = f"test-write/test-write-{number:02d}"
                     body = f"rand={self._rng.getrandbits(64)}".encode()
                     await self._put_test(host, device, name, body)
-                    if await self._nodes.read(_url(host, device, name, get=True), limit=_TEST_BYTES) == body:
+                    if await self._nodes.read_small(_url(host, device, name, get=True)) == body:
                         return True
         except (NodeUnreachable, NoSource, TimeoutError) as error:
             log.debug("monitor: test write failed", device=device.devid, reason=str(error) or "no answer in time")

@@ -50,6 +50,28 @@ async def test_what_is_sent() -> None:
         assert (server.connections, len(server.heads)) == (1, 3)
 
 
+async def test_a_small_file_over_the_same_connection() -> None:
+    """A small file is read whole, between two requests for a length; one without a length is refused."""
+    bodies = [b"Content-Length: 5\r\n\r\nhello", b"Content-Length: 3\r\n\r\n", b"\r\n"]
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while bodies and await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\n" + bodies.pop(0))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        with closing(Heads(connect_timeout=2, answer_timeout=2, connections_per_host=2)) as heads:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dev1/usage"
+            assert (await heads.get(url)).body == b"hello"
+            assert (await heads.ask(url)).length == 3
+            with pytest.raises(ValueError, match="length"):
+                await heads.get(url)
+        assert connections == 1
+
+
 async def test_a_connection_closed_meanwhile() -> None:
     """A connection that the server has closed between two requests fails neither."""
     server = _Server(answers=1)

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from tawara.model import backoff
-from tawara.model.cluster import Device, DeviceState, Observed
-from tawara.model.observation import judge, wants_write_test, worth_recording
+from tawara.model.cluster import Device, DeviceState, Observation, Observed
+from tawara.model.observation import is_due, judge, wants_write_test, worth_recording
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,22 @@ def test_states(answered: bool, testable: bool, wrote: bool | None, before: Obse
     assert judge(answered=answered, testable=testable, wrote=wrote, before=before) is state
 
 
+def test_devices_that_are_well_take_turns() -> None:
+    """One that is well is looked at in every second round, its host in each; one that is new or silent in each."""
+    well, silent = Observation(Observed.WRITEABLE), Observation(Observed.UNREACHABLE)
+    due = {number: {place for place in range(5) if is_due(well, place, number)} for number in range(4)}
+    assert due[0] == due[2] == {0, 2, 4}
+    assert due[1] == due[3] == {1, 3}
+    assert all(is_due(seen, place, number) for seen in (None, silent) for place in (0, 1) for number in (0, 1))
+
+
 def test_write_tests() -> None:
-    """Every 15 seconds, and at once on a device that is new or was away."""
+    """Every 30 seconds, and at once on a device that is new or was away."""
     assert wants_write_test(None, None)
     assert wants_write_test(Observed.UNREACHABLE, 1)
-    assert not wants_write_test(Observed.WRITEABLE, 14)
-    assert wants_write_test(Observed.WRITEABLE, 15)
-    assert wants_write_test(Observed.READABLE, 15)
+    assert not wants_write_test(Observed.WRITEABLE, 29)
+    assert wants_write_test(Observed.WRITEABLE, 30)
+    assert wants_write_test(Observed.READABLE, 30)
 
 
 def test_usage_is_recorded_once_by_one() -> None:

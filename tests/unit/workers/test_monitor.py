@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tawara.client.nodes import NodeClient, Usage
 from tawara.metadata import cluster as rows
 from tawara.model.cluster import DeviceState, Observed
 from tawara.node.devices import Devices, OpenFile
@@ -45,6 +46,40 @@ async def test_a_node_that_goes_and_returns(tmp_path: Path) -> None:
             assert home.view.current.is_writeable(2)
         finally:
             await again.stop()
+
+
+async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
+    """While all is well a round looks at some device of every host; when one is missed, the next looks at all."""
+    async with house(tmp_path, {"h1": [1, 2], "h2": [3, 4]}, look=False) as home:
+        asked: list[str] = []
+
+        class Counting(NodeClient):
+            async def usage(self, url: str) -> Usage:
+                asked.append(url.split("/")[3])
+                return await super().usage(url)
+
+        async with Counting() as nodes:
+            monitor = Monitor(home.view, home.metadata, nodes, side_channel_port=None, period=600, anxious_period=600)
+
+            async def look() -> set[str]:
+                asked.clear()
+                await monitor._look_in_turn()
+                return set(asked)
+
+            everything = {"dev1", "dev2", "dev3", "dev4"}
+            assert await look() == everything, "at first"
+            rounds = [await look() for _ in range(3)]
+            assert rounds[0] | rounds[1] == everything
+            assert rounds[0] == rounds[2] == everything - rounds[1]
+            assert all(len({int(name[3:]) > 2 for name in each}) == 2 for each in rounds), "both hosts"
+            asked.clear()
+            await monitor.look_again()
+            assert set(asked) == everything, "on demand"
+            await home.storage["h2"].stop()
+            missed = await look()
+            assert len(missed) == 2
+            assert await look() == everything, "one of h2 was missed"
+            await monitor.stop()
 
 
 async def test_a_device_without_its_directory(tmp_path: Path) -> None:

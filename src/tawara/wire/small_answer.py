@@ -1,0 +1,40 @@
+"""The answer to GET of a small file whose length is told in advance (RFC 9112, section 6.2)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from tawara.wire import head_answer
+
+MOST: Final = 64 * 1024
+"""Bytes of a body that is still small."""
+_CHUNKED: Final = re.compile(rb"\r\n(?:transfer|content)-encoding:", re.IGNORECASE)
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
+
+
+class SmallAnswer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    keep: bool
+    """Whether the connection can be used again."""
+
+
+def parse(data: bytes) -> SmallAnswer | None:
+    """The answer that `data` is, interim ones passed over; None until it is whole.
+
+    Raises ValueError for what cannot become one: it does not tell its length once, is encoded, or is not small.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if end and _INTERIM.match(head):
+        return parse(rest)
+    found = head_answer.parse(head + end)
+    if found is None:
+        return None
+    if found.length is None or found.length > MOST or _CHUNKED.search(head):
+        raise ValueError("no answer of which the length is told")
+    if len(rest) < found.length:
+        return None
+    return SmallAnswer(found.status, rest[: found.length], found.keep and len(rest) == found.length)
