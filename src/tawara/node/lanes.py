@@ -119,15 +119,16 @@ class _Job:
         self.work, self.always = work, always
         self.future: Future[Any] = Future()
 
-    def do(self) -> None:
+    def do(self) -> Callable[[], None]:
+        """Do the work; what is returned tells the result to those that wait."""
         if not self.future.set_running_or_notify_cancel():
-            return
+            return lambda: None
         try:
             result = self.work()
         except BaseException as error:
-            self.future.set_exception(error)
+            return partial(self.future.set_exception, error)
         else:
-            self.future.set_result(result)
+            return partial(self.future.set_result, result)
 
     def refuse(self, error: Exception) -> None:
         if self.future.set_running_or_notify_cancel():
@@ -158,7 +159,7 @@ class _Pool:
         if self._closed:
             if not always:
                 raise RuntimeError("no work is taken any more")
-            job.do()
+            job.do()()
             return job.future
         if not always and self.hangs():
             for each in (*self._not_begun(), job):
@@ -205,10 +206,11 @@ class _Pool:
                 self._waiting.put(None)  # for the other threads
                 return
             self._begun[me] = time.monotonic()
-            job.do()
-            del job
-            del self._begun[me]
+            tell = job.do()
             self._finished = time.monotonic()
+            del self._begun[me]
+            tell()
+            del job, tell
 
 
 class Together(Generic[W, R]):

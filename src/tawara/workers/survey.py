@@ -60,8 +60,8 @@ class Survey:
         self._throttle = throttle
         self._nodes = nodes
         self._port = side_channel_port
-        self._over_http: dict[str, float] = {}
-        """Host -> until when its side channel is left alone."""
+        self._over_http: dict[tuple[str, int], float] = {}
+        """Host and devid -> until when the side channel is not asked about the device."""
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     # --- many, quickly ------------------------------------------------------------------------------------------------
@@ -74,25 +74,28 @@ class Survey:
         """
         cluster = self._view.current
         measured: list[dict[int, int | None]] = [{} for _ in wanted]
-        by_host: dict[str, list[_Place]] = {}
+        by_device: dict[tuple[str, int], list[_Place]] = {}
         for number, file in enumerate(wanted):
             for devid in file.devids:
                 url = cluster.url(devid, file.fid)
                 if url is not None and cluster.should_read_from(devid):
                     place = _Place(number, devid, url, file.length)
-                    by_host.setdefault(URL(url, encoded=True).host or "", []).append(place)
-        answers = await asyncio.gather(*(self._lengths(host, places) for host, places in by_host.items()))
+                    by_device.setdefault((URL(url, encoded=True).host or "", devid), []).append(place)
+        answers = await asyncio.gather(*(self._lengths(device, places) for device, places in by_device.items()))
         for place, length in chain.from_iterable(answers):
             measured[place.number][place.devid] = length
         return list(measured)
 
-    async def _lengths(self, host: str, places: Sequence[_Place]) -> list[tuple[_Place, int | None]]:
-        """The places of one host for which there is a certain answer, with the length, None where no file is."""
-        if self._port is not None and self._over_http.get(host, 0.0) < time.monotonic():
+    async def _lengths(self, device: tuple[str, int], places: Sequence[_Place]) -> list[tuple[_Place, int | None]]:
+        """The places of one device for which there is a certain answer, with the length, None where no file is.
+
+        A side channel answers in the order of the questions, so that a device that hangs would hold up the others.
+        """
+        if self._port is not None and self._over_http.get(device, 0.0) < time.monotonic():
             try:
                 sizes = await self._nodes.sizes([place.url for place in places], self._port)
             except NodeUnreachable:  # a node need not have a side channel (docs/mogilefs.md 18.3)
-                self._over_http[host] = time.monotonic() + FORGET
+                self._over_http[device] = time.monotonic() + FORGET
             else:
                 found = zip(places, sizes, strict=True)
                 return [(place, size) for place, size in found if size == place.length]

@@ -4,10 +4,12 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tawara.node.devices import Devices
+from tawara.node.errors import DeviceHangs
 from tawara.node.lanes import Lanes, Together
 
 
@@ -85,3 +87,74 @@ async def test_work_for_closed_lanes_is_refused_and_not_forgotten(lanes: Lanes) 
         asyncio.gather(*(together.do("dev1", number) for number in range(3)), return_exceptions=True), 10
     )
     assert [type(each) for each in answers] == [RuntimeError] * 3
+
+
+async def hang(lanes: Lanes, lane: str, go_on: threading.Event) -> list[asyncio.Task[bool]]:
+    """Have all threads of a lane wait, until the lane counts as hanging."""
+    stuck = [asyncio.create_task(lanes.run(lane, go_on.wait, 60)) for _ in range(8)]
+    while not lanes.hangs(lane):
+        await asyncio.sleep(0.01)
+    return stuck
+
+
+async def test_a_lane_that_hangs_refuses_work_until_it_answers(tmp_path: Path) -> None:
+    """What waits and what comes is refused instead of piling up; what is under way is finished."""
+    lanes = Lanes(Devices(tmp_path), patience=0.2)
+    together: Together[int, int] = Together(lanes, list, width=2, most=4)
+    go_on = threading.Event()
+    stuck = [asyncio.create_task(lanes.run("dev1", go_on.wait, 60)) for _ in range(8)]
+    waiting = [asyncio.create_task(lanes.run("dev1", int)) for _ in range(5)]
+    party = [asyncio.create_task(together.do("dev1", number)) for number in range(20)]
+    await asyncio.sleep(0)
+    while not lanes.hangs("dev1"):
+        await asyncio.sleep(0.01)
+    with pytest.raises(DeviceHangs):
+        await lanes.run("dev1", int)
+    party.append(asyncio.create_task(together.do("dev1", 20)))
+    refused = await asyncio.wait_for(asyncio.gather(*waiting, *party, return_exceptions=True), 20)
+    assert {type(each) for each in refused} == {DeviceHangs}
+    assert await lanes.run("dev2", int) == 0
+    go_on.set()
+    assert await asyncio.gather(*stuck) == [True] * 8
+    assert await lanes.run("dev1", int) == 0
+    assert await together.do("dev1", 7) == 7
+    lanes.close()
+
+
+async def test_work_that_has_to_be_done_waits_for_a_lane_that_hangs(tmp_path: Path) -> None:
+    """A file is closed at last, though nobody waits for that while its disk hangs."""
+    lanes = Lanes(Devices(tmp_path), patience=0.1)
+    go_on, closed = threading.Event(), threading.Event()
+    stuck = await hang(lanes, "dev1", go_on)
+    await asyncio.wait_for(lanes.clean_up("dev1", closed.set), 20)
+    with pytest.raises(DeviceHangs):
+        await lanes.run("dev1", int)
+    assert not closed.is_set()
+    go_on.set()
+    await asyncio.gather(*stuck)
+    assert await asyncio.to_thread(closed.wait, 20)
+    lanes.close()
+
+
+async def test_slow_work_beside_quick_work_is_no_hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane on which something is finished now and then does not hang, however long one piece takes."""
+    now = 1000.0
+    monkeypatch.setattr("tawara.node.lanes.time", SimpleNamespace(monotonic=lambda: now))
+    lanes = Lanes(Devices(tmp_path), patience=10.0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return go_on.wait(60)
+
+    slow = asyncio.create_task(lanes.run("dev1", work))
+    await asyncio.to_thread(begun.wait, 60)
+    for _ in range(5):
+        now += 9.0
+        assert await lanes.run("dev1", int) == 0
+    now += 10.0
+    assert lanes.hangs("dev1") and not lanes.hangs("dev2")
+    go_on.set()
+    assert await slow
+    assert not lanes.hangs("dev1")
+    lanes.close()
