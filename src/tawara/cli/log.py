@@ -1,7 +1,7 @@
 """The log of daemons on standard error: one event a line, as text or as JSON. Logging never raises.
 
-A line that cannot be written (no space left, the reader is gone) is dropped and counted; the next line that can be
-written is preceded by the count.
+A line that cannot be written (no space left, the reader is gone or hangs) is dropped and counted; the next line that
+can be written is preceded by the count.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 import threading
 from typing import Any, Final
@@ -18,6 +19,8 @@ import structlog
 from tawara.cli.configuration import Log
 from tawara.cli.streams import STDERR
 
+_PATIENCE: Final = 200
+"""Milliseconds for which a line waits for its reader; once a line is lost, the next do not wait."""
 LOST: Final = "log_lines_lost"
 """The event that says how many lines could not be written."""
 
@@ -47,12 +50,23 @@ class Writer:
         whole = len(data)
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                self._wait()
+                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
         except OSError:
             self._cut = self._cut or len(data) < whole
             return False
         self._cut = False
         return True
+
+    def _wait(self) -> None:
+        """Wait shortly for a pipe or terminal that is full: a reader that hangs must not hang the program.
+
+        What is reported as writable takes PIPE_BUF bytes without blocking. Raises TimeoutError.
+        """
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        if not poll.poll(0 if self._lost else _PATIENCE):
+            raise TimeoutError
 
     def _account(self) -> str:
         if self._as_json:

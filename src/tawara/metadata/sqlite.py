@@ -409,6 +409,8 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 def create(path: Path) -> None:
     """Make an empty database at `path`, whole or not at all, readable by its owner only; one that is there stays."""
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"There is no directory {path.parent}, where the database {path.name} should be")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tawara-") as private:
         unfinished = Path(private, path.name)
         unfinished.touch(mode=0o600)

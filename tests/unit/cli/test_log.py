@@ -57,6 +57,21 @@ def test_a_line_that_was_cut_is_ended(descriptor: int, tmp_path: Path) -> None:
         assert pipe.read(100) == b"\n[warning] log_lines_lost lines=1\nnext\n"
 
 
+def test_a_reader_that_hangs_does_not_hang_the_program(descriptor: int) -> None:
+    """When nobody reads the pipe, lines are lost instead of waited for; when it is read again, logging goes on."""
+    reading, writing = os.pipe()
+    _turn(descriptor, writing)
+    writer = Writer(descriptor, as_json=False)
+    for number in range(2000):
+        writer.write(f"{number} " + "x" * 100)
+    with open(reading, "rb", buffering=0) as pipe:
+        said = b""
+        while b" 1999 " not in said and not said.endswith(b"last\n"):
+            said += pipe.read(65536)
+            writer.write("last")
+    assert b"log_lines_lost lines=" in said
+
+
 def test_what_cannot_be_rendered_is_named(descriptor: int, tmp_path: Path) -> None:
     """A value that raises when it is shown, or a wrong format of a library, loses its fields and not the program."""
 
