@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -99,6 +99,13 @@ async def add_replica_uncounted(tx: Transaction, fid: int, devid: int) -> None:
     await tx.run("INSERT INTO file_on (fid, devid) VALUES (?, ?)", fid, devid)
 
 
+async def fid_in_snapshot(tx: Transaction, key: bytes) -> int | None:
+    """The fid of a key by a transaction of several statements."""
+    await tx.row("SELECT field FROM server_settings LIMIT 1")
+    found = await files.find(tx, 1, key)
+    return None if found is None else found.fid
+
+
 async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Metadata]) -> None:
     """While all are busy, what a write at one server was answered for is read at another, at once."""
     busy = asyncio.Event()
@@ -116,6 +123,7 @@ async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Met
             fid = await store(writer, key)
             found = await reader.read(files.find, 1, key)
             stale += found is None or found.fid != fid
+            stale += await random.choice(trackers).read(fid_in_snapshot, key) != fid
             assert await reader.write(files.delete, 1, key, now=1) == fid
         assert stale == 0
     finally:
@@ -187,3 +195,35 @@ async def test_a_url_of_three_servers(servers: list[GaleraServer], database: str
         await store(metadata, b"after")
     finally:
         await metadata.close()
+
+
+async def test_a_server_that_is_cut_off_from_its_cluster(servers: list[GaleraServer], trackers: list[Metadata]) -> None:
+    """Without a majority nothing is acknowledged, and the tracker says why; then it goes on by itself."""
+    await store(trackers[0], b"before")
+    told: list[int] = []
+
+    async def until(done: Callable[[Db | None], bool]) -> None:
+        async with asyncio.timeout(90):
+            failure: Db | None = None
+            while True:
+                try:
+                    told.append(await store(trackers[0], b"k%d" % len(told)))
+                    failure = None
+                except Db as error:
+                    failure = error
+                if done(failure):
+                    return
+                await asyncio.sleep(0.1)
+
+    for server in servers[1:]:
+        server.pause()
+    try:
+        await until(lambda failure: "Galera" in str(failure))
+    finally:
+        for server in servers[1:]:
+            server.resume()
+    await until(lambda failure: failure is None)
+    for number, fid in enumerate(told):
+        found = await trackers[0].read(files.find, 1, b"k%d" % number)
+        assert found is not None
+        assert found.fid == fid

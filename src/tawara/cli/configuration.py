@@ -37,6 +37,7 @@ class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         Doc(
             description="Where the names are kept: sqlite:PATH (relative to this file), postgresql://USER@HOST/NAME, mysql://…."
+            " HOST may be several, with commas; the first that can be written to is used."
         ),
     ] = "sqlite:tawara.db"
     password_file: Annotated[

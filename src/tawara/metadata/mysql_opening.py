@@ -25,6 +25,7 @@ _DENIED = {1044, 1045, 1049, 1698}
 _OPTIONS = {"unix_socket", "ssl_ca", "keys", "target_session_attrs"}
 _WRITABLE, _ANY = ("read-write", "primary"), ("any",)
 
+_NOT_READY = "not in step with its Galera cluster, or cut off from it"
 _SYNC_WAIT = 7
 """wsrep_sync_wait: before the first SELECT, UPDATE, DELETE or INSERT of a transaction a server of a Galera cluster
 applies all that was committed in the cluster before. Without it a server answers from the past."""
@@ -118,6 +119,8 @@ async def _connect(
     except my.Error as error:
         if error.args and error.args[0] in _DENIED:
             raise ConfigurationError(f"The database does not let us in: {error.args[-1]}") from error
+        if error.args and error.args[0] == 1047:
+            raise Lost(_NOT_READY) from error
         raise translate(error) from error
     except TimeoutError as error:
         raise Lost("no answer in time") from error
@@ -136,7 +139,7 @@ async def _set_up(link: MysqlLink, pace: Pace, *, any_server: bool) -> None:
     if variables.get("wsrep_on"):
         ready = await link.row("SHOW STATUS LIKE 'wsrep_ready'")
         if ready is None or _text(ready[1]).upper() != "ON":
-            raise Lost("not in step with its Galera cluster, or cut off from it")
+            raise Lost(_NOT_READY)
         settings.append(f"wsrep_sync_wait = {_SYNC_WAIT}")
     if not any_server and (variables.get("read_only") or variables.get("super_read_only")):
         raise Lost("read-only, a replica")
