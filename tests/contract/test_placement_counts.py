@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+
+import pytest
 
 from tawara.metadata import backlog, cluster, files, journals, notes, pace, queues, replicas
 from tawara.metadata import placement_counts as rows
@@ -13,6 +15,7 @@ from tawara.metadata.counting import Counter, count_all
 from tawara.model.backlog import Queue
 from tawara.model.census import Group
 from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, Observation, Observed
+from tawara.model.errors import TooManyFiles
 from tawara.model.files import Errand
 from tawara.model.limits import END_OF_TIME
 from tawara.model.pace import LAPSE, Pace
@@ -144,6 +147,28 @@ async def test_counting_on_demand(metadata: Metadata) -> None:
     assert (await Counter(metadata, lambda: CLUSTER).counts()).groups == GROUPS, "and what was counted is kept"
 
 
+async def test_a_recount_holds_up_nobody(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While all files are counted for one who asked for that, others are told what is kept."""
+    await metadata.write(fill)
+    dear = Range(0, 9, 1, 5.0, 99, (Group(1, 0, (1,), 99, 99),))
+    await metadata.write(rows.replace_all, PlacementCounts(1, 5.0, (dear,)))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: object, **options: object) -> AsyncIterator[Range]:
+        begun.set()
+        await go_on.wait()
+        yield Range.of(0, 9, GROUPS, CLUSTER, counted_at=2)
+
+    monkeypatch.setattr("tawara.metadata.counting.count_all", slowly)
+    counter = Counter(metadata, lambda: CLUSTER)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        recount = group.create_task(counter.counts(recount=True))
+        await begun.wait()
+        assert (await counter.counts()).groups == dear.groups
+        go_on.set()
+        assert (await recount).groups == GROUPS
+
+
 async def test_a_large_store_that_was_never_counted(metadata: Metadata) -> None:
     """Until all is counted for the first time, the answer is at once what there is, and says so."""
     await metadata.write(fill)
@@ -152,6 +177,17 @@ async def test_a_large_store_that_was_never_counted(metadata: Metadata) -> None:
     counter.SMALL = 5
     found = await counter.counts()
     assert (found.complete, found.at, found.files) == (False, 7, 9)
+
+
+async def test_what_is_on_some_devices(metadata: Metadata) -> None:
+    """Where the groups of all files are too many, those of the files on some devices can be had, page by page."""
+    await metadata.write(fill)
+    counter = Counter(metadata, lambda: CLUSTER)
+    assert await counter.about([1, 10]) == (Group(1, 0, (1, 2), 3, 20 + 40 + 60), Group(2, 1, (2, 10), 1, 90))
+    counter.ABOUT = 3
+    assert await counter.about([10, 1]) == await counter.about([1, 10]), "kept for the next page"
+    with pytest.raises(TooManyFiles):
+        await counter.about([1, 2, 3])
 
 
 async def test_devices_that_have_changed_since(metadata: Metadata) -> None:

@@ -89,20 +89,23 @@ class Counter:
         self._ranges: dict[int, Range] = {}
         self._about: tuple[tuple[int, ...], float, tuple[Group, ...]] | None = None
         self._turn = asyncio.Lock()
+        self._recounting = asyncio.Lock()
 
     async def counts(self, *, recount: bool = False) -> PlacementCounts:
         """The counts: as of now where counting is cheap, or asked for; else what the workers keep. Raises Db."""
+        if recount:
+            async with self._recounting:  # whoever does not ask for it need not wait for it
+                small = await self._metadata.read(rows.greatest_fid) <= self.SMALL
+                self._known = await self._count(exact=small, keep=True)
+                return self._known
         async with self._turn:
             now = await self._metadata.clock.now()
             known = self._known
-            if not recount and known is not None and 0 <= now - known.at < self.FRESH:
+            if known is not None and 0 <= now - known.at < self.FRESH:
                 return known
             stored = await self._stored()
-            small = await self._is_small(stored)
-            if recount or small:
-                stored = await self._count(exact=small, keep=recount)
-            self._known = stored
-            return stored
+            self._known = await self._count(exact=True, keep=False) if await self._is_small(stored) else stored
+            return self._known
 
     async def _is_small(self, stored: PlacementCounts) -> bool:
         if stored.complete:

@@ -10,6 +10,8 @@ from tawara.model.health import DiskHealth
 
 WRITE_TEST_EVERY: Final = 30.0
 """Seconds between two test writes to a device that is well."""
+ANXIOUS_FOR: Final = 60.0
+"""Seconds for which all devices are looked at more often when one has gone, or returned."""
 RECORD_EVERY: Final = 15
 """Seconds between two recordings of a device's usage that changed."""
 RECORD_AT_LEAST_EVERY: Final = 60
@@ -45,6 +47,14 @@ def may_be_tested(cluster: Cluster, device: Device) -> bool:
 def wants_write_test(before: Observed | None, seconds_since: float | None) -> bool:
     """Whether it is time for a test write: by the clock, and at once on a device that was away."""
     return before in (None, Observed.UNREACHABLE) or seconds_since is None or seconds_since >= WRITE_TEST_EVERY
+
+
+def is_anxious(cluster: Cluster, seconds_since_news: float) -> bool:
+    """Whether to look at all devices, and sooner: one is not as it should be, and something has changed of late.
+
+    One that has been away for long is looked at in every round; the others need not be for its sake.
+    """
+    return seconds_since_news < ANXIOUS_FOR and not all_is_well(cluster)
 
 
 def is_due(seen: Observation | None, place: int, number: int) -> bool:

@@ -166,6 +166,7 @@ class _Pouring:
         self._cluster = cluster
         self._rng = random.Random(0)  # noqa: S311 - the order within an answer is not heeded
         self._answers: dict[tuple[object, ...], frozenset[int] | None] = {}
+        self._ideal: dict[tuple[object, ...], bool] = {}
         self.portion = 1
         self.room = {
             devid: max(0, (device.mb_free - cluster.min_free_mb) * MIB)
@@ -195,8 +196,7 @@ class _Pouring:
             part = waiting.pop()
             places = self._places(part, policy, mindevcount, frozenset(full))
             if places is None:
-                situation = Situation.of(self._cluster, part.devids, mindevcount)
-                if not is_ideal(policy, situation, self._rng):
+                if not self._is_ideal(part, policy, mindevcount):
                     outcome.compromised.add(part)
                 done.append(part)
             elif not places:
@@ -226,6 +226,14 @@ class _Pouring:
         copied = replace(part, devids=tuple(sorted((*part.devids, devid))), files=files, bytes=number)
         rest = replace(part, files=part.files - files, bytes=part.bytes - number)
         return [rest, copied] if rest.files else [copied]
+
+    def _is_ideal(self, part: Group, policy: Policy, mindevcount: int) -> bool:
+        """See `policy.ideal`. Policies see of a device only its host."""
+        situation = Situation.of(self._cluster, part.devids, mindevcount)
+        asked = policy, mindevcount, tuple(sorted(map(situation.host, situation.on)))
+        if asked not in self._ideal:
+            self._ideal[asked] = is_ideal(policy, situation, self._rng)
+        return self._ideal[asked]
 
     def _left(self, devid: int) -> float:
         room = self.room.get(devid)

@@ -73,6 +73,8 @@ class Monitor:
         self._looks: dict[int, asyncio.Task[None]] = {}
         """By devid: the look that is under way."""
         self._rounds = 0
+        self._news_at = time.monotonic()
+        """When a device was last seen in another state than before, by the monotonic clock."""
         self._whole = True
         """Whether the next round is to look at every device."""
         self._in_round = False
@@ -123,7 +125,7 @@ class Monitor:
             period = self._anxious_period
             try:
                 await self._look_in_turn()
-                if observation.all_is_well(self._view.current):
+                if not self._anxious:
                     period = self._period
             except TawaraError as error:
                 log.warning("monitor: round failed", reason=str(error))
@@ -131,8 +133,12 @@ class Monitor:
                 log.exception("monitor: round failed")
             await asyncio.sleep(period)
 
+    @property
+    def _anxious(self) -> bool:
+        return observation.is_anxious(self._view.current, time.monotonic() - self._news_at)
+
     async def _round(self) -> None:
-        whole = self._whole or not observation.all_is_well(self._view.current)
+        whole = self._whole or self._anxious
         self._whole = False
         self._rounds += 1
         cluster = await self._view.refresh()
@@ -250,6 +256,7 @@ class Monitor:
     ) -> None:
         before = self._seen.get(device.devid)
         if before is None or before.state is not state:
+            self._news_at = time.monotonic()
             say = log.warning if state is Observed.UNREACHABLE else log.info
             say("device observed", device=device.devid, state=str(state), **({"reason": trouble} if trouble else {}))
         file_system, disk = self._places.get(device.devid, (None, None))

@@ -9,7 +9,8 @@ import pytest
 
 from tawara.model import backoff
 from tawara.model.cluster import Device, DeviceState, Observation, Observed
-from tawara.model.observation import is_due, judge, wants_write_test, worth_recording
+from tawara.model.observation import ANXIOUS_FOR, is_anxious, is_due, judge, wants_write_test, worth_recording
+from tests.unit.model.clusters import cluster
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,15 @@ def test_devices_that_are_well_take_turns() -> None:
     assert due[0] == due[2] == {0, 2, 4}
     assert due[1] == due[3] == {1, 3}
     assert all(is_due(seen, place, number) for seen in (None, silent) for place in (0, 1) for number in (0, 1))
+
+
+def test_all_are_looked_at_when_one_goes() -> None:
+    """For a minute after a device has gone all devices are looked at more often; not for as long as it is away."""
+    well = cluster({1: [11], 2: [21]})
+    missed = well.with_observations({11: Observation(Observed.WRITEABLE)})
+    assert not is_anxious(well, 0.0)
+    assert is_anxious(missed, ANXIOUS_FOR - 1)
+    assert not is_anxious(missed, ANXIOUS_FOR)
 
 
 def test_write_tests() -> None:
