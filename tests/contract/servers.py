@@ -5,6 +5,7 @@ They are reached by Unix sockets, unless they are given an address of a network;
 
 from __future__ import annotations
 
+import copy
 import os
 import pwd
 import secrets
@@ -223,6 +224,41 @@ class PostgresServer:
         if self._listen:
             with (self._process.data / "pg_hba.conf").open("a") as rules:
                 rules.write(f"host all,replication tawara {self._listen.peers} scram-sha-256\n")
+
+    def standby(self) -> PostgresServer:
+        """Another server, which follows this one by asynchronous streaming replication from now on."""
+        made = copy.copy(self)
+        made._process = _Process("postgres", "postgres", None)
+        source = ("-h", str(self._process.directory), "-U", "tawara", "-D", str(made._process.data))
+        program = _program("pg_basebackup", "usr/lib/postgresql/*/bin")
+        made._process.once(
+            [program, *source, "-R", "-X", "stream", "-c", "fast", "--no-sync"], {"PGPASSWORD": PASSWORD}
+        )
+        made.start()
+        return made
+
+    def catch_up_with(self, primary: PostgresServer) -> None:
+        """Wait until this standby has everything that its primary has now."""
+        wanted = primary.ask("SELECT pg_current_wal_flush_lsn()")
+        end = time.monotonic() + START_SECONDS
+        while self.ask(f"SELECT pg_last_wal_replay_lsn() >= '{wanted}'") != "t":
+            assert time.monotonic() < end, "the standby does not follow"
+            time.sleep(0.05)
+
+    def promote(self) -> None:
+        """Make this standby a primary."""
+        self._ask("SELECT pg_promote()")
+
+    def ask(self, query: str) -> str:
+        """The value that a query gives."""
+        done = subprocess.run(
+            [*self._client(query), "-At"],
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        return done.stdout.strip()
 
     def start(self) -> None:
         """See Server."""

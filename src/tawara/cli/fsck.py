@@ -87,12 +87,21 @@ async def start(
         await client.fsck_start()
         if not wait:
             return Exit.OK
-        return await report(client, await _until_done(client), as_json=session.json)
+        return await _report(client, await _until_done(client), session)
+
+
+async def _report(client: AsyncClient, at: FsckStatus, session: Session) -> int:
+    outcome = await report(client, at, as_json=session.json)
+    if not at.stale:
+        return outcome
+    if not session.json:
+        output.line(output.shown(at.stale))
+    return Exit.FAILURE
 
 
 async def _until_done(client: AsyncClient) -> FsckStatus:
     line = output.ChangingLine()
-    while (at := await client.fsck_status()).busy:
+    while (at := await client.fsck_status()).busy and not at.stale:
         line.say(_progress(at))
         await asyncio.sleep(_LOOK_AGAIN)
     line.clear()
@@ -139,8 +148,8 @@ async def status(*, session: Session = DEFAULT) -> int:
         elif at.queued:
             output.line(f"Every file is queued; {at.queued} wait to be looked at.")
         elif not at.start_time:
-            output.line("No check has run.")
-            return Exit.OK
+            output.line(output.shown(at.stale) if at.stale else "No check has run.")
+            return Exit.FAILURE if at.stale else Exit.OK
         elif at.position < at.end:
             output.line(f"Stopped at {output.local_time(at.stop_time)}, {_progress(at)}.")
         else:
@@ -150,7 +159,7 @@ async def status(*, session: Session = DEFAULT) -> int:
         if at.focus:
             output.line(f"Confined to: {output.shown(at.focus)}.")
     async with session.client() as client:
-        return await report(client, at, as_json=session.json)
+        return await _report(client, at, session)
 
 
 @app.command

@@ -84,7 +84,7 @@ _ASKED_FOR: Final = (DeviceState.DRAIN, DeviceState.READONLY)
 def worries(store: StoreStatus) -> list[Finding]:
     """One sentence for each danger that files are in, and for each sign that nobody does anything about it."""
     safety = store.safety
-    found: list[Finding] = []
+    found: list[Finding] = [critical(store.stale)] if store.stale else []
     if safety.lost.files:
         found.append(critical(f"{_files(safety.lost)} lost: no copy is left"))
     if safety.unreadable.files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tawara.cli import output
+from tawara.cli.devid import Devid
 from tawara.cli.log import configure_command
 from tawara.client import sources
 from tawara.client.gathering import Gathering
 from tawara.client.nodes import NodeClient
 from tawara.client.sources import Source
-from tawara.metadata import rebuilding
+from tawara.metadata import epochs, rebuilding
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import Pace
@@ -41,6 +43,8 @@ def rebuild(
     only: bool = False,
     trust: bool = False,
     password_file: Annotated[Path | None, Parameter(name="--password-file")] = None,
+    merge: bool = False,
+    ignore: tuple[Devid, ...] = (),
     dry_run: bool = False,
     json: bool = False,
 ) -> int:
@@ -52,6 +56,11 @@ def rebuild(
         tawara rebuild sqlite:///var/lib/tawara/tawara.db http://10.0.0.11:7500/dev1
 
         tawara rebuild postgresql://tawara@db/tawara /srv/devices http://10.0.0.12:7500/dev3 --dry-run
+
+    A database that was put back to an earlier state (a backup, a snapshot, a standby that had not got everything) takes
+    in what its devices know, while no daemon writes:
+
+        tawara rebuild postgresql://tawara@db/tawara --merge
 
     Parameters
     ----------
@@ -65,12 +74,31 @@ def rebuild(
         Do not look whether the bytes are there; `tawara fsck` can do that later.
     password_file
         A file with the password of the database, else TAWARA_DB_PASSWORD.
+    merge
+        Keep the database, and restore the files that it has lost.
+    ignore
+        With --merge: a device that is not read; may be said several times.
     dry_run
         Read everything, report, and make no database.
     json
         Report all as one JSON object.
     """
     configure_command()
+    if merge:
+        from tawara.cli.merge import merge as take_in
+
+        async def run() -> int:
+            metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE)
+            try:
+                return await take_in(metadata, devices, ignore=ignore, trust=trust, dry_run=dry_run, json=json)
+            finally:
+                await metadata.close()
+
+        return asyncio.run(run())
+    if ignore:
+        raise UsageError(
+            "--ignore belongs to --merge", hint="Without it, --only reads no other devices than those named."
+        )
     if not devices:
         raise UsageError("From which devices?", hint="http://HOST:PORT/devN, or a directory that has devN.")
     return asyncio.run(
@@ -97,10 +125,20 @@ async def _run(
         async with NodeClient() as nodes:
             given = {source.devid: source for text in devices for source in sources.parse(text, nodes)}
             charter = dict(await sources.newest_charter(given.values()))
-            every = dict(given) if only else _all(given, charter, nodes)
+            every = dict(given) if only else every_device(given, charter, nodes)
             with Gathering(list(every.values())) as gathering:
                 await read_all(gathering, trust=trust)
                 restored = await restore(gathering, charter, metadata, trust=trust)
+            if metadata is not None:
+                marks = (await sources.marks(every)).values()
+                await metadata.write(
+                    epochs.take_in,
+                    next((mark.store for mark in marks), secrets.token_hex(8)),
+                    secrets.token_hex(4),
+                    beyond=max((mark.number for mark in marks), default=0),
+                    names=gathering.greatest_generation,
+                    at_least=await metadata.clock.seconds(),
+                )
     finally:
         if metadata is not None:
             await metadata.close()
@@ -113,7 +151,7 @@ async def _run(
     return Exit.FAILURE if failed else Exit.OK
 
 
-def _all(given: Mapping[int, Source], charter: Mapping[str, Any], nodes: NodeClient) -> dict[int, Source]:
+def every_device(given: Mapping[int, Source], charter: Mapping[str, Any], nodes: NodeClient) -> dict[int, Source]:
     """The devices that were given, and those that the charter knows, but for the dead."""
     hosts = {host["hostid"]: host for host in charter.get("host", ())}
     every = dict(given)
@@ -278,16 +316,21 @@ def _say(report: Mapping[str, Any], url: str) -> None:
     if report["deleted_with_bytes"]:
         output.line(f"{len(report['deleted_with_bytes']):,} deleted files still have bytes, which will be deleted.")
     for name, words in _LISTS:
-        items = report[name]
-        if items:
-            output.line(f"\n{words}: {len(items):,}")
-            shown = [f"{key}: {value}" for key, value in items.items()] if isinstance(items, dict) else items
-            for each in shown[:SHOWN]:
-                output.line(f"  {output.printable(_in_words(each))}")
-            if len(items) > SHOWN:
-                output.line("  … and more; --json has them all")
+        say_list(words, report[name])
     if not report["dry_run"]:
         output.line(f"\nThe database is {url}. Start the daemons on it, then: tawara fsck start")
+
+
+def say_list(words: str, items: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Some of what is listed, below a heading; nothing if there is nothing."""
+    if not items:
+        return
+    output.line(f"\n{words}: {len(items):,}")
+    shown = [f"{key}: {value}" for key, value in items.items()] if isinstance(items, Mapping) else list(items)
+    for each in shown[:SHOWN]:
+        output.line(f"  {output.printable(_in_words(each))}")
+    if len(items) > SHOWN:
+        output.line("  … and more; --json has them all")
 
 
 def _in_words(item: Any) -> str:

@@ -42,6 +42,8 @@ class FsckStatus:
     """The last line of the log before its own; None as before."""
     focus: str = ""
     """What it is confined to, in words; empty for every file."""
+    stale: str = ""
+    """What to do about a database that is older than what the devices hold; empty if it is not."""
 
     @property
     def busy(self) -> bool:
@@ -68,6 +70,7 @@ class FsckStatus:
             checked=number_of(reply, "checked"),
             start_logid=number_of(reply, "start_logid"),
             focus=_focus(reply),
+            stale=text_of(reply, "stale"),
         )
 
 

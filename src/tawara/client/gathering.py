@@ -34,6 +34,8 @@ class Gathering:
         """Devices of which every fid is known."""
         self.unlisted: list[int] = []
         """Devices that answered, but cannot tell what else lies there."""
+        self.greatest_generation = 0
+        """Of all names that were read."""
         self._told = 0
 
     def __enter__(self) -> Self:
@@ -58,6 +60,7 @@ class Gathering:
 
     async def _read_journal(self, source: Source) -> None:
         async def keep(head: Head, records: Sequence[tuple[Record, bytes]]) -> None:
+            self.greatest_generation = max(self.greatest_generation, head.generation)
             await asyncio.to_thread(self._scratch.add_records, source.devid, head, records)
 
         found = await journals.read_journal(source.fetch, source.devid, keep)

@@ -41,6 +41,8 @@ class StoreStatus:
     """Whether files are being counted for the first time: the figures are those of the first part."""
     changed_devices: int = 0
     """Devices whose state has changed since the files were counted, without the figures following that."""
+    stale: str = ""
+    """What to do about a database that is older than what the devices hold; empty if it is not."""
 
     @classmethod
     def read(cls, reply: Reply) -> StoreStatus:
@@ -62,6 +64,7 @@ class StoreStatus:
             works=tuple(_work(reply, f"work{number}") for number in range(1, _number(reply, "works") + 1)),
             counting=bool(_number_or_0(reply, "counting")),
             changed_devices=_number_or_0(reply, "changed_devices"),
+            stale=_text(reply, "stale"),
         )
 
     def queue(self, name: str) -> Queue:

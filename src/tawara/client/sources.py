@@ -15,8 +15,9 @@ from tawara.client import journals
 from tawara.client.journals import Fetch
 from tawara.client.nodes import NodeClient
 from tawara.model import fid as fids
+from tawara.model.epoch import Epoch
 from tawara.model.errors import NodeUnreachable, UsageError
-from tawara.wire import listing
+from tawara.wire import epoch, listing
 
 _URL = re.compile(r"(https?://[^/]+)/dev(\d{1,10})/?")
 _DEVICE = re.compile(r"dev(\d{1,10})")
@@ -160,3 +161,17 @@ async def newest_charter(sources: Iterable[Source]) -> Mapping[str, Any]:
         if read is not None and (read[0].generation, read[0].number) > best[0]:
             best = (read[0].generation, read[0].number), read[1]
     return best[1]
+
+
+async def marks(every: Mapping[int, Source]) -> dict[int, Epoch]:
+    """The epochs that devices are marked with, by devid. Silent nodes are left out."""
+    found: dict[int, Epoch] = {}
+    for devid, source in every.items():
+        try:
+            body = await source.fetch(epoch.FILE)
+        except NodeUnreachable:
+            continue
+        mark = epoch.parse(body) if body else None
+        if mark is not None:
+            found[devid] = mark
+    return found

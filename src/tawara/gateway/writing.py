@@ -36,6 +36,7 @@ from tawara.model.errors import (
     NoDevices,
     NoTempFile,
     PreconditionFailed,
+    StaleDatabase,
     TawaraError,
     UnknownKey,
 )
@@ -203,7 +204,8 @@ class Writer:
             return await self._commit(order, fid, digests.length, checksum, outcome)
 
     async def delete(self, domain: Domain, key: bytes, conditions: Conditions) -> None:
-        """Remove a key. Raises UnknownKey, PreconditionFailed."""
+        """Remove a key. Raises UnknownKey, PreconditionFailed, StaleDatabase."""
+        self._check_database()
         for _ in range(_ATTEMPTS):
             expected = await self._expected(domain, key, conditions)
             if expected == 0:
@@ -216,6 +218,11 @@ class Writer:
                 return
         raise PreconditionFailed
 
+    def _check_database(self) -> None:
+        """Raises StaleDatabase while the database is known to be older than what the devices hold."""
+        if reason := self._view.current.stale:
+            raise StaleDatabase.because(reason)
+
     async def _is_local(self, devid: int) -> bool:
         """Whether copies to the device are made without its storage node."""
         return self._local is not None and self._local.writeable and await self._local.has(devid)
@@ -224,6 +231,7 @@ class Writer:
 
     async def _plan(self, order: Order, size: int) -> tuple[int, ...]:
         await self._wait_observed()
+        self._check_database()
         return plan_destinations(self._view.current, order.storage_class, size, self._rng)
 
     async def _wait_observed(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tawara.metadata import catalogue, migrations, queues, runs, schema_version
+from tawara.metadata import catalogue, epochs, migrations, queues, runs, schema_version
 from tawara.metadata.contract import Transaction
 from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, Findings, count, examine, orphaned, widened
 from tawara.model.errors import ConfigurationError, InUse
@@ -125,6 +125,8 @@ async def forget_copies(tx: Transaction, copies: Sequence[tuple[int, int]]) -> N
 async def leave(tx: Transaction) -> list[str]:
     """Make the database what it was before `adopt`, but for the files; what was done. Done twice it is as done once.
 
+    Once devices are marked with its epochs, those are kept, so that it is recognised when it is adopted again.
+
     Raises InUse, having changed nothing, when copies are announced or rows do not fit into columns as they were.
     """
     version = await migrations.version(tx)
@@ -137,6 +139,8 @@ async def leave(tx: Transaction) -> list[str]:
     await catalogue.refuse_what_does_not_fit(tx, narrow)
     done = [await _run(tx, catalogue.retype(tx.dialect, columns[place], type_)) for place, type_ in narrow.items()]
     done += await migrations.migrate(tx, to=0)
-    ours = [row for row in await tx.rows("SELECT field FROM server_settings") if row[0].startswith(PREFIX)]
+    kept = await epochs.keep_known(tx)
+    fields = [row[0] for row in await tx.rows("SELECT field FROM server_settings")]
+    ours = [(each,) for each in fields if each.startswith(PREFIX) and each not in kept]
     await tx.run_many("DELETE FROM server_settings WHERE field = ?", ours)
     return done

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tawara.metadata import catalogue, cluster, journals, migrations, rebuilding, uploads
+from tawara.metadata import catalogue, cluster, epochs, journals, migrations, rebuilding, uploads
 from tawara.metadata.contract import Row, Transaction
+from tawara.model.cluster import STALE
 from tawara.model.errors import CorruptError
 from tawara.model.fid import COUNTED, HIGHEST, fits
 from tawara.wire.line import escape, unescape
@@ -51,6 +52,8 @@ _OWN_SETTINGS: Final = frozenset(
         migrations.VERSION_FIELD,
         journals.GENERATION,
         journals.CHARTER,
+        epochs.KNOWN_NAMES,
+        STALE,
         "tawara_adopted",
         "tawara_widened",
     }

@@ -25,6 +25,8 @@ from tawara.model.cluster import (
 )
 from tawara.model.fid import HIGHEST_ID
 
+ACCEPTED = "tawara_accepted_devices"
+"""Setting: devices that are taken as they are, whatever store they were of, until they are marked as this one's."""
 ACCEPTING = "accept "
 """What stands before the devid in the place of an identity that a person has said is to be taken as it comes."""
 

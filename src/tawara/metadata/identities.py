@@ -40,3 +40,5 @@ async def accept(tx: Transaction, devid: int) -> None:
     if await tx.row("SELECT 1 FROM device WHERE devid = ?", devid) is None:
         raise errors.NoDevice
     await tx.run(tx.dialect.upsert("tawara_device", ("devid",), ("identity",)), devid, f"{cluster.ACCEPTING}{devid}")
+    accepted = set((await cluster.get_setting(tx, cluster.ACCEPTED) or "").split()) | {str(devid)}
+    await cluster.set_setting(tx, cluster.ACCEPTED, " ".join(sorted(accepted)))

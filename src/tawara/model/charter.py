@@ -8,7 +8,7 @@ from typing import Any
 from tawara.model.cluster import Cluster
 
 _PASSING = re.compile(
-    r"fsck_(?!checksum$).*|rebal_.*|(tawara_)?schema_version|tawara_(names_.*|adopted|changes|widened|founding|.*_turn|rebal_.*)"
+    r"fsck_(?!checksum$).*|rebal_.*|(tawara_)?schema_version|tawara_(names_.*|epoch|stale|accepted_devices|adopted|changes|widened|founding|.*_turn|rebal_.*)"
 )
 """Settings that tell of this database, or of what is going on in it; they are nobody's decision about the cluster."""
 

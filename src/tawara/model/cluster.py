@@ -233,6 +233,10 @@ class Absence:
     """When it was first missed: unix seconds by the database's clock, for people only."""
 
 
+STALE = "tawara_stale"
+"""Setting: why the database is known to be older than what its devices hold. While it is there nothing is written."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """One snapshot of everything that decisions about files need."""
@@ -249,6 +253,11 @@ class Cluster:
     """By devid, of devices that nobody saw lately."""
     min_free_mb: int = 100
     """Free MiB below which a device gets no new files."""
+
+    @property
+    def stale(self) -> str:
+        """Why the database is known to be older than what its devices hold; empty if it is not."""
+        return self.settings.get(STALE, "")
 
     @cached_property
     def domains_by_id(self) -> Mapping[int, Domain]:

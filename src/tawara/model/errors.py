@@ -436,6 +436,18 @@ class FidsExhausted(UnavailableError):
     hint = "Run `tawara fids`: it shows where the counter stands, and with --reset brings it back."
 
 
+class StaleDatabase(UnavailableError):
+    """The database is older than what the devices hold"""
+
+    @classmethod
+    def because(cls, reason: str) -> StaleDatabase:
+        """The error with what is to be done; `reason` is which device tells what."""
+        return cls(
+            f"The database is older than what the devices hold ({reason}). Nothing is written until the lost files are"
+            " merged from the devices: tawara rebuild --merge DATABASE_URL"
+        )
+
+
 class Busy(UnavailableError):
     """Too many requests are waiting; try again"""
 

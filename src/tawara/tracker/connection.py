@@ -12,7 +12,7 @@ import structlog
 from tawara.listening import Leave
 from tawara.model import errors
 from tawara.tracker.context import Call
-from tawara.tracker.verbs import QUICK, THOROUGH
+from tawara.tracker.verbs import QUICK, THOROUGH, WRITING
 from tawara.wire.line import Args, LineBuffer, Request, is_http, may_begin, ok, parse_request, refusal
 
 if TYPE_CHECKING:
@@ -254,6 +254,8 @@ class Connection(asyncio.Protocol):
         verb = QUICK.get(request.command) or THOROUGH.get(request.command)
         if verb is None:
             answer = refusal(errors.UnknownCommand(), request.callid)
+        elif (reason := server.tracker.cluster.stale) and request.command in WRITING:
+            answer = self._refuse(request, errors.StaleDatabase.because(reason))
         else:
             running = verb(server.tracker, Call(request.args, self.client_ip))
             if not server.at_once or request.command not in QUICK:

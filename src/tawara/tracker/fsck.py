@@ -99,6 +99,8 @@ async def fsck_status(tracker: Tracker, call: Call) -> Args:
         "start_logid": at.start_logid,
         **_told(tracker.cluster, at.focus),
     }
+    if tracker.cluster.stale:
+        reply["stale"] = errors.StaleDatabase.because(tracker.cluster.stale).message
     return reply | {f"num_{code}": count for code, count in sorted(at.counts.items())}
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from tawara.metadata import backlog
 from tawara.metadata import pace as paces
-from tawara.model import pace
+from tawara.model import errors, pace
 from tawara.model.safety import Tally
 from tawara.tracker.context import Call, Tracker
 from tawara.wire.line import Args, Value
@@ -28,6 +28,8 @@ async def tawara_status(tracker: Tracker, call: Call) -> Args:
         "files": safety.files,
         "bytes": safety.bytes,
     }
+    if tracker.cluster.stale:
+        reply["stale"] = errors.StaleDatabase.because(tracker.cluster.stale).message
     for each in fields(safety):
         value = getattr(safety, each.name)
         if isinstance(value, Tally):

@@ -94,3 +94,12 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
     }
 )
 """Verbs that talk to storage nodes or wait for the monitor; each call is a task."""
+
+WRITING = frozenset(
+    {
+        *("create_open", "create_close", "delete", "rename", "updateclass"),
+        *("create_class", "create_domain", "delete_class", "delete_domain", "update_class", "tawara_delete_device"),
+        *("fsck_start", "rebalance_start", "replicate_now"),
+    }
+)
+"""Verbs that are refused while the database is known to be older than what the devices hold."""

@@ -28,6 +28,7 @@ from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, Taw
 from tawara.model.health import DiskHealth
 from tawara.model.observation import Look
 from tawara.wire import identity
+from tawara.workers.epoch_watch import EpochWatch
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,7 @@ class Monitor:
         self._tested: dict[int, float] = {}
         """By devid: when a test write was last made, by the monotonic clock."""
         self._utilization: dict[int, float | None] = {}
+        self._epochs = EpochWatch(metadata, view, nodes)
 
     async def start(self) -> None:
         """Begin to look, and offer rounds on demand through `view.look_again`."""
@@ -160,6 +162,7 @@ class Monitor:
             finally:
                 self._in_round = False
         await self._record_usage()
+        await self._epochs.end_round()
         self._publish()
         await self._report_absences()
 
@@ -204,6 +207,12 @@ class Monitor:
             return Look(None, trouble=trouble)
         if (stranger := await self._recognise(host, device, usage)) is not None:
             return Look(None, trouble=stranger)
+        try:
+            other_store = await self._epochs.trouble_with(self._view.current, device.devid)
+        except NodeUnreachable as error:
+            return Look(None, trouble=str(error))
+        if other_store is not None:
+            return Look(None, trouble=other_store)
         return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health, usage.file_system, usage.disk)
 
     async def _recognise(self, host: Host, device: Device, usage: Usage) -> str | None:
@@ -255,6 +264,8 @@ class Monitor:
         self, device: Device, state: Observed, *, rejects_bad_md5: bool = False, trouble: str | None = None
     ) -> None:
         before = self._seen.get(device.devid)
+        if state is Observed.UNREACHABLE:
+            self._epochs.forget(device.devid)
         if before is None or before.state is not state:
             self._news_at = time.monotonic()
             say = log.warning if state is Observed.UNREACHABLE else log.info

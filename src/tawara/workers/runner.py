@@ -30,6 +30,8 @@ LEASE = 60
 BATCH_SECONDS = 1.0
 """For how long the work that is claimed ahead should last."""
 LARGEST_BATCH = 500
+NOT_ALLOWED = 1.0
+"""Seconds after which it is asked again whether work may be begun."""
 GRACE = 2.0
 """Seconds that units of work get to finish at a stop."""
 
@@ -109,10 +111,11 @@ class Runner(Generic[Item]):
         lease: float = LEASE,
         now: Callable[[], float] = time.time,
         files_in: Callable[[Item], int] = _one,
+        may_work: Callable[[], bool] = lambda: True,
     ) -> None:
         """`patience`: seconds of sleep after which to look for work without having been woken.
 
-        `now`: the time by which the worker says when something is due.
+        `now`: the time by which the worker says when something is due. While not `may_work` nothing is begun.
         """
         self._worker = worker
         self._now = now
@@ -121,6 +124,7 @@ class Runner(Generic[Item]):
         self._lease = lease
         self._bell = bell or Bell()
         self._files_in = files_in
+        self._may_work = may_work
         self._rng = random.Random()  # noqa: S311 - only spreads pauses
         self._queue: asyncio.Queue[Item] = asyncio.Queue(maxsize=concurrency)
         self._held: dict[int, Item] = {}
@@ -185,6 +189,9 @@ class Runner(Generic[Item]):
 
     async def _take_some(self) -> None:
         """Claim what is due and hand it on; where there is no more, sleep."""
+        if not self._may_work():
+            await self._sleep(self._now() + NOT_ALLOWED)
+            return
         limit = self._appetite()
         items = await self._worker.take(limit)
         for item in items:
@@ -209,6 +216,9 @@ class Runner(Generic[Item]):
     async def _hand(self) -> None:
         while True:
             item = await self._queue.get()
+            if not self._may_work():
+                self._held.pop(id(item), None)  # left to its lease
+                continue
             began = time.monotonic()
             if not self._working:
                 self._busy_since = began

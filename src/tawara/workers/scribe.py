@@ -11,24 +11,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import structlog
 
+from tawara.client import epochs as marks
 from tawara.client import journals as reading
 from tawara.client.journals import Fetch
 from tawara.client.nodes import NodeClient
-from tawara.metadata import journals, uploads
+from tawara.metadata import epochs, journals, uploads
+from tawara.metadata.cluster import ACCEPTED
 from tawara.metadata.contract import Metadata
 from tawara.metadata.journals import Due, Journal
 from tawara.metadata.view import ClusterView
 from tawara.model.charter import charter_of
+from tawara.model.epoch import Lineage, Relation, relation
 from tawara.model.errors import NodeUnreachable
 from tawara.model.names import Record, Standing
 from tawara.wire import journal
 from tawara.wire.journal import Head
+from tawara.workers.epoch_watch import new_token
 from tawara.workers.runner import LEASE
 
 log = structlog.get_logger(__name__)
@@ -71,7 +75,7 @@ def _state(claim: Journal) -> _State:
 
 
 class Lost(Exception):
-    """Someone else has taken the journal over."""
+    """The journal may not be written: someone else has taken it over, or knows more than this database."""
 
 
 class Scribe:
@@ -100,6 +104,9 @@ class Scribe:
         self._next_look = 0.0
         self._generation = 0
         self._charter = 0
+        self._lineage: Lineage | None = None
+        self._checked: set[int] = set()
+        """Devices whose names this process has compared with what the database says of them."""
         self._tails: dict[int, tuple[_State, list[bytes]]] = {}
         """What the newest tail has, by devid, and how the journal stood then."""
 
@@ -122,6 +129,9 @@ class Scribe:
         wanted = [devid for devid in self._view.current.devices if self._wants(due, devid, int(began))]
         if not wanted:
             return []
+        self._lineage = await self._metadata.write(epochs.advance, new_token())
+        if self._lineage is None:  # the monitor has not yet seen whether the devices have marks
+            return []
         claims = await self._metadata.write(journals.claim, wanted[:limit], now=int(began), lease=self._lease)
         return [Held(each) for each in claims]
 
@@ -137,6 +147,7 @@ class Scribe:
             self._next_look = min(self._next_look, float(journal_.nexttry))
         return journal_.nexttry <= now and (
             journal_.held
+            or devid not in self._checked
             or devid in due.noted
             or journal_.position is not None
             or journal_.generation != due.generation
@@ -172,8 +183,9 @@ class Scribe:
         """See Worker."""
         try:
             await self._write_all(item)
-        except Lost:
+        except Lost as error:
             self._tails.pop(item.claim.devid, None)
+            log.warning("names_left_alone", devid=item.claim.devid, reason=str(error) or "taken over")
             return None
         except (NodeUnreachable, TimeoutError) as error:
             self._tails.pop(item.claim.devid, None)
@@ -196,10 +208,18 @@ class Scribe:
         if origin is None:
             raise NodeUnreachable(f"dev{devid} has no host")
         fetch = reading.through_node(self._nodes, origin, devid)
-        if held.claim.generation != self._generation:
+        marked = await self._check_mark(origin, devid)
+        if held.claim.generation != self._generation or self._is_accepted(devid):
             await self._begin(held, fetch)
+            if self._is_accepted(devid):
+                await self._metadata.write(epochs.forget_acceptance, devid)
+                await self._view.refresh()
         elif devid not in self._tails or self._tails[devid][0] != _state(held.claim):
             await self._take_up(held, fetch)
+        self._checked.add(devid)
+        assert self._lineage is not None
+        if not marked:
+            await marks.write_mark(self._nodes, origin, devid, self._lineage.current)
         if held.claim.charter != self._charter:
             await self._write_charter(held)
         while await self._write_notes(held):
@@ -211,6 +231,17 @@ class Scribe:
                 await self._delete_old(held)
             elif held.claim.written > 2 * held.claim.live + self._spare:
                 await self._new_round(held, held.claim.round + 1, held.claim.next_segment - 1)
+
+    async def _check_mark(self, origin: str, devid: int) -> bool:
+        """Whether the device is marked with this epoch. Raises Lost where its mark says that it may not be written."""
+        assert self._lineage is not None
+        mark = await marks.read_mark(self._nodes, origin, devid)
+        if relation(self._lineage, mark) is not Relation.KNOWN:
+            assert mark is not None
+            found = await self._metadata.write(epochs.examine, devid, mark)
+            if found is not Relation.KNOWN:
+                raise Lost(f"dev{devid}: {found}")
+        return mark == self._lineage.current
 
     async def _put(self, devid: int, path: str, packed: bytes) -> None:
         origin = self._view.current.origin(devid)
@@ -231,15 +262,14 @@ class Scribe:
         self._tails.pop(held.claim.devid, None)
         shelf = await reading.read_tails(fetch)
         latest = max((head.round for head, _ in shelf.tails.values()), default=0)
-        greatest = max((head.generation for head, _ in shelf.tails.values()), default=0)
+        heads = [head for head, _ in shelf.tails.values()]
         last = [0, 0]
         for parity in (0, 1):
             async for head, _ in reading.segments(fetch, parity, shelf):
-                latest, greatest = max(latest, head.round), max(greatest, head.generation)
+                latest = max(latest, head.round)
                 last[parity] = head.segment
-        if greatest >= self._generation:
-            await self._outlive(greatest)
-            raise Lost
+                heads.append(head)
+        await self._check_generation(held.claim, heads)
         round_ = latest + 1
         await self._delete(held.claim.devid, round_, last[round_ % 2])
         tails = [head.tail for head, _ in shelf.tails.values()]
@@ -247,15 +277,30 @@ class Scribe:
         await self._settle(held, replace(held.claim, generation=self._generation, tail=tail, tail_slot=-1, charter=0))
         await self._new_round(held, round_, last[(round_ + 1) % 2])
 
-    async def _outlive(self, generation: int) -> None:
-        log.warning(
-            "the devices tell of a later life of the database: all names are written anew", generation=generation
-        )
-        await self._metadata.write(
-            journals.begin_generation,
-            at_least=max(await self._metadata.clock.seconds(), generation + 1),
-            unless=self._generation,
-        )
+    async def _check_generation(self, claim: Journal, heads: Iterable[Head]) -> None:
+        """Leave names alone that this database cannot have taken in. Raises Lost.
+
+        It has those of its own earlier generation on the device, those that it was made or merged from, and its own
+        that were written when the disk had another number.
+        """
+        if self._is_accepted(claim.devid):
+            return
+        own = self._generation
+        foreign = [head.generation for head in heads if head.generation != own or head.device == claim.devid]
+        found = max(foreign, default=0)
+        known = max(claim.generation, await self._metadata.read(epochs.known_names))
+        if found > known or found >= own:
+            await self._suspect(claim, f"dev{claim.devid} has names of files that this database does not know")
+
+    def _is_accepted(self, devid: int) -> bool:
+        """Whether the device is to be taken as it is, and its names to be written anew."""
+        return str(devid) in self._view.current.settings.get(ACCEPTED, "").split()
+
+    async def _suspect(self, claim: Journal, reason: str) -> None:
+        """The names on a device are not those that the database knows of. Always raises Lost."""
+        if await self._metadata.write(epochs.examine_names, claim, reason):
+            await self._view.refresh()
+        raise Lost(reason)
 
     async def _take_up(self, held: Held, fetch: Fetch) -> None:
         """Go on with a journal that another process, or an earlier one, has written so far."""
@@ -267,9 +312,7 @@ class Scribe:
             or (head.generation == claim.generation and (head.tail > claim.tail + 1 or head.round > claim.round + 1))
             for head in heads
         ):
-            # Someone has put back an older state of the database: what the devices know of later is to count no more.
-            await self._outlive(max(head.generation for head in heads))
-            raise Lost
+            await self._suspect(claim, f"the names on dev{claim.devid} are later than this database")
         if claim.tail_slot < 0:
             self._tails[claim.devid] = (_state(claim), [])
             return

@@ -155,6 +155,7 @@ class Workers:
                 bell=bell,
                 lease=self._options.lease,
                 now=self._metadata.clock.guess,
+                may_work=lambda: not self._view.current.stale,
                 **options,
             )
         )

@@ -166,3 +166,22 @@ async def test_leases_are_renewed() -> None:
     pile.hold.set()
     await eventually(lambda: pile.done == [1])
     await runner.stop()
+
+
+async def test_nothing_is_begun_while_it_may_not_be() -> None:
+    """While work may not be done nothing is claimed, and what is claimed already is left to its lease."""
+    allowed, pile = True, Pile(1, 2, 3)
+    pile.hold = asyncio.Event()
+    runner = Runner(pile, concurrency=1, patience=0.01, may_work=lambda: allowed)
+    runner.start()
+    await eventually(lambda: pile.now)
+    allowed = False
+    pile.due = [4]
+    pile.hold.set()
+    await eventually(lambda: pile.done == [1] and not runner.status.waiting)
+    looked = pile.looked
+    allowed = True
+    await eventually(lambda: 4 in pile.done)
+    assert pile.looked > looked
+    assert pile.done == [1, 4]
+    await runner.stop()

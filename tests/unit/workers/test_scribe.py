@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from tawara.client import journals as reading
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, journals, queues, replicas
+from tawara.metadata import files, identities, journals, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.view import ClusterView
 from tawara.model.charter import charter_of
+from tawara.model.epoch import Epoch
+from tawara.model.errors import StaleDatabase
 from tawara.model.names import Evidence
+from tawara.wire import epoch
 from tawara.workers.scribe import Scribe
 from tests.gathered import gathered
 from tests.unit.workers.house import DOMAIN, House, house
@@ -162,23 +168,114 @@ async def test_another_worker_goes_on(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_was_put_back(tmp_path: Path) -> None:
-    """When the devices tell of what the database does not know, all is written anew, as the database has it."""
+    """When the devices know of what the database does not, nothing is written any more, neither names nor bytes."""
     async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
         await home.store(b"kept", b"x", 1, 2)
-        await write(home, Scribe(home.metadata, home.view, home.nodes))
+        scribe = Scribe(home.metadata, home.view, home.nodes)
+        await write(home, scribe)
         saved = await home.metadata.read(_rows)
-        fid = await home.store(b"late", b"x", 1, 2)
+        await home.store(b"late", b"x", 1, 2)
         await home.metadata.write(files.delete, home.dmid, b"kept", now=1)
-        for _ in range(3):
-            await write(home, Scribe(home.metadata, home.view, home.nodes))
-            await home.metadata.write(files.rename, home.dmid, b"late", b"later")
-            await home.metadata.write(files.rename, home.dmid, b"later", b"late")
+        await write(home, Scribe(home.metadata, home.view, home.nodes))
+        names = contents(home, 1, 2)
         await home.metadata.write(_put_back, saved)
-        assert fid not in await live(home)
+        assert not home.view.current.stale
         await home.store(b"new", b"x", 1)
-        for _ in range(3):  # the first sees it, the next begin anew
-            await write(home, Scribe(home.metadata, home.view, home.nodes))
+        for each in (scribe, Scribe(home.metadata, home.view, home.nodes)):
+            with pytest.raises(StaleDatabase):
+                for _ in range(2):
+                    await write(home, each)
+        await home.view.refresh()
+        assert "dev1 carries epoch" in home.view.current.stale
+        assert contents(home, 1, 2) == names
+
+
+async def test_a_database_that_was_put_back_where_devices_have_no_mark(tmp_path: Path) -> None:
+    """Devices that an earlier version has written tell of a later state by their names alone."""
+    async with house(tmp_path, {"h1": [1]}) as home:
+        scribe = Scribe(home.metadata, home.view, home.nodes)
+        await home.store(b"kept", b"x", 1)
+        await write(home, scribe)
+        saved = await home.metadata.read(_rows)
+        for name in (b"one", b"two", b"three"):
+            await home.store(name, b"x", 1)
+            await write(home, scribe)
+        await home.metadata.write(_put_back, saved)
+        (device(home, 1) / "names/epoch").unlink()
+        await look_once(home, Scribe(home.metadata, home.view, home.nodes))
+        assert "later than this database" in home.view.current.stale
+
+
+async def test_names_that_the_database_does_not_know_are_left_alone(tmp_path: Path) -> None:
+    """A database that was made empty again does not take the devices for its own."""
+    async with house(tmp_path, {"h1": [1]}) as home:
+        await home.store(b"kept", b"x", 1)
+        await write(home, Scribe(home.metadata, home.view, home.nodes))
+        (device(home, 1) / "names/epoch").unlink()
+        names = contents(home, 1)
+        await home.metadata.write(_forget_names)
+        await look_once(home, Scribe(home.metadata, home.view, home.nodes))
+        assert "does not know" in home.view.current.stale
+        assert contents(home, 1) == names
+
+
+async def test_a_disk_of_this_store_under_another_number(tmp_path: Path) -> None:
+    """A disk that comes back under another number gets names of its own, and no alarm is raised."""
+    async with house(tmp_path, {"h1": [1, 2]}) as home:
+        scribe = Scribe(home.metadata, home.view, home.nodes)
+        await home.store(b"kept", b"x", 1, 2)
+        await write(home, scribe)
+        shutil.rmtree(device(home, 2) / "names")
+        shutil.copytree(device(home, 1) / "names", device(home, 2) / "names")
+        await home.metadata.write(_forget_journal, 2)
+        await write(home, Scribe(home.metadata, home.view, home.nodes))
+        assert not home.view.current.stale
         assert await written(home, 1, 2) == await live(home)
+
+
+async def test_a_device_that_is_accepted_is_written_anew(tmp_path: Path) -> None:
+    """A device of another store is not written before it is accepted, and has this store's names afterwards."""
+    async with house(tmp_path, {"h1": [1, 2]}) as home:
+        scribe = Scribe(home.metadata, home.view, home.nodes)
+        await home.store(b"kept", b"x", 1, 2)
+        await write(home, scribe)
+        mark = device(home, 2) / "names/epoch"
+        mark.write_bytes(epoch.render(Epoch("0123456789abcdef", 9_000_000, "abcd")))
+        await home.view.renew()
+        assert "another store" in (home.view.current.observed[2].trouble or "")
+        assert not home.view.current.stale
+        await home.metadata.write(identities.accept, 2)
+        await home.view.renew()
+        await write(home, scribe)
+        await home.view.renew()
+        assert home.view.current.is_writeable(2)
+        assert await written(home, 1, 2) == await live(home)
+        assert not home.view.current.stale
+
+
+def contents(home: House, *devids: int) -> dict[str, bytes]:
+    """All that is on these devices but what their storage nodes write by themselves."""
+    every = (path for devid in devids for path in device(home, devid).rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in every if path.suffix == ".fid" or "names" in path.parts}
+
+
+async def look_once(home: House, scribe: Scribe) -> None:
+    """The same for one look, where what is looked at may not be written."""
+    await home.view.refresh()
+    await home.metadata.write(_due)
+    for item in await scribe.take(10):
+        await scribe.work(item)
+    await home.view.refresh()
+
+
+async def _forget_names(tx: Transaction) -> None:
+    await tx.run("DELETE FROM tawara_journal")
+    await tx.run("DELETE FROM server_settings WHERE field LIKE 'tawara_names_%' OR field = 'tawara_epoch'")
+    await tx.run("INSERT INTO server_settings VALUES ('tawara_epoch', '0123456789abcdef 1:abcd')")
+
+
+async def _forget_journal(tx: Transaction, devid: int) -> None:
+    await tx.run("DELETE FROM tawara_journal WHERE devid = ?", devid)
 
 
 TABLES = (

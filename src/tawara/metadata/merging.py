@@ -1,0 +1,92 @@
+"""Taking in what the devices know and the database does not. Each function is one transaction, and may be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from tawara.metadata import cluster, files, notes, queues, rebuilding, replicas
+from tawara.metadata.contract import Transaction
+from tawara.metadata.dialect import marks, rounded
+from tawara.model.files import StoredFile
+from tawara.model.names import Named
+
+_BATCH = 500
+_PER_FID = ("tempfile", "file_to_delete2", "file_on", "tawara_file", "checksum", "tawara_copy")
+"""What may be left of an upload or a deletion that came to nothing, or was done, later than the database knows."""
+_IDS = {"domain": ("dmid",), "class": ("dmid", "classid"), "host": ("hostid",), "device": ("devid",)}
+_NAMES = {"domain": ("namespace",), "class": (), "host": ("hostname", "hostip"), "device": ()}
+
+
+async def known(tx: Transaction, fids: Sequence[int]) -> dict[int, StoredFile]:
+    """Those of the fids that have a name in this database."""
+    found: dict[int, StoredFile] = {}
+    for start in range(0, len(fids), _BATCH):
+        found |= {file.fid: file for file in await files.find_fids(tx, fids[start : start + _BATCH])}
+    return found
+
+
+async def restore(tx: Transaction, lost: Sequence[Named], *, short: Collection[int]) -> list[Named]:
+    """Insert files that the database does not have; those whose name another file has, which are left out."""
+    free = [each for each in lost if await _owner(tx, each) is None]
+    values = rounded([each.fid for each in free]) if free else []
+    for table in _PER_FID if free else ():
+        await tx.run(f"DELETE FROM {table} WHERE fid IN ({marks(values)})", *values)
+    await rebuilding.add_files(tx, free, short=[each.fid for each in free if each.fid in short])
+    return [each for each in lost if each not in free]
+
+
+async def rename(tx: Transaction, changed: Sequence[Named]) -> list[Named]:
+    """Give files the key and class that they have since; those whose name another file has, which are left out."""
+    left: list[Named] = []
+    for each in changed:
+        if await _owner(tx, each) not in (None, each.fid):
+            left.append(each)
+            continue
+        await tx.run(
+            f"UPDATE file SET dmid = ?, dkey = {tx.dialect.key_value}, classid = ? WHERE fid = ?",
+            *(each.facts.dmid, each.facts.key, each.facts.classid, each.fid),
+        )
+        await queues.enqueue_replication(tx, each.fid)
+    return left
+
+
+async def _owner(tx: Transaction, named: Named) -> int | None:
+    """The fid that has the name now."""
+    select = f"SELECT fid FROM file WHERE dmid = ? AND dkey = {tx.dialect.key_value}"
+    row = await tx.row(select, named.facts.dmid, named.facts.key)
+    return row[0] if row else None
+
+
+async def add_replicas(tx: Transaction, places: Sequence[tuple[int, int]]) -> None:
+    """Record copies (fid, devid) of files that the database has."""
+    for place in places:
+        await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), *place)
+        await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", *place)
+        await replicas.update_devcount(tx, place[0])
+
+
+async def forget(tx: Transaction, fids: Sequence[int], *, now: int) -> None:
+    """Delete files that were deleted, or replaced, later than the database knows."""
+    for fid in fids:
+        await tx.run("DELETE FROM file WHERE fid = ?", fid)
+        await notes.of_files(tx, [fid])
+        await queues.enqueue_deletion(tx, fid, now)
+
+
+async def add_charter(tx: Transaction, charter: Mapping[str, Any]) -> list[str]:
+    """Insert domains, classes, hosts and devices that the database does not have; which, in words.
+
+    One whose name or address another has already is left out.
+    """
+    await cluster.alone(tx)
+    added: list[str] = []
+    for table, ids in _IDS.items():
+        for row in charter.get(table, ()):
+            taken = [" AND ".join(f"{each} = ?" for each in ids), *(f"{each} = ?" for each in _NAMES[table])]
+            values = [row[each] for each in (*ids, *_NAMES[table])]
+            if await tx.row(f'SELECT 1 FROM "{table}" WHERE {" OR ".join(f"({each})" for each in taken)}', *values):
+                continue
+            await tx.run(f'INSERT INTO "{table}" ({", ".join(row)}) VALUES ({marks(list(row))})', *row.values())
+            added.append(f"{table} {', '.join(str(row[each]) for each in (*ids, *_NAMES[table]))}")
+    return added

@@ -1,0 +1,163 @@
+"""The epoch of a database, and taking in what the devices know, each promise on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tawara.metadata import cluster, epochs, files, journals, merging, queues, replicas, uploads
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.model.epoch import AHEAD, Epoch, Relation
+from tawara.model.errors import StaleDatabase
+from tawara.model.names import Facts, Named
+
+Opener = Callable[[], Awaitable[Metadata]]
+STORE = "0123456789abcdef"
+
+
+async def stale(metadata: Metadata) -> str:
+    return (await metadata.read(cluster.load)).stale
+
+
+async def stored(metadata: Metadata, key: bytes) -> int:
+    """A file with copies on dev1 and dev2; its fid."""
+    opened: dict[str, Any] = {"dmid": 1, "key": key, "classid": 0, "devids": (1, 2), "now": 1000}
+    fid = await metadata.write(files.open_upload, **opened)
+    await metadata.write(files.close_upload, fid, length=3, **opened)
+    return fid
+
+
+async def test_several_found_one_store(metadata: Metadata, opener: Opener) -> None:
+    """Whoever begins the first epoch, all have the same; each further one is another, and none is given out twice."""
+    others = [await opener() for _ in range(3)]
+    assert await metadata.write(epochs.advance, "aaaa") is None
+    founded = await asyncio.gather(*(each.write(epochs.found, STORE, f"{n:04x}") for n, each in enumerate(others)))
+    assert len(set(founded)) == 1
+    advanced = await asyncio.gather(*(each.write(epochs.advance, f"{n:04x}") for n, each in enumerate(others)))
+    assert sorted(each.current.number for each in advanced if each) == [2, 3, 4]
+    assert await metadata.read(epochs.lineage) == max(filter(None, advanced), key=lambda each: each.current.number)
+
+
+async def test_a_database_that_is_older_than_a_device(metadata: Metadata) -> None:
+    """Once a device was seen to be later no epoch is begun any more, and the first reason is kept."""
+    await metadata.write(epochs.found, STORE, "aaaa")
+    assert await metadata.write(epochs.examine, 1, Epoch(STORE, 1, "aaaa")) is Relation.KNOWN
+    assert await metadata.write(epochs.examine, 1, Epoch("f" * 16, 9, "aaaa")) is Relation.OTHER_STORE
+    assert await metadata.write(epochs.advance, "bbbb") is not None
+    assert not await stale(metadata)
+    assert await metadata.write(epochs.examine, 1, Epoch(STORE, 3, "cccc")) is Relation.LATER
+    assert await metadata.write(epochs.examine, 2, Epoch(STORE, 2, "xxxx")) is Relation.DIVERGED
+    assert "dev1 carries epoch 3" in await stale(metadata)
+    with pytest.raises(StaleDatabase, match="tawara rebuild --merge"):
+        await metadata.write(epochs.advance, "dddd")
+
+
+async def test_a_database_without_an_epoch(metadata: Metadata) -> None:
+    """A database that has no epoch yet, and devices that have one, is older than they are."""
+    assert await metadata.write(epochs.examine, 1, Epoch(STORE, 3, "cccc")) is Relation.LATER
+    assert await stale(metadata)
+
+
+async def test_a_journal_that_was_taken_over_is_no_alarm(metadata: Metadata) -> None:
+    """A worker that stalled, and whose device another has written meanwhile, does not take the database for old."""
+    (claim,) = await metadata.write(journals.claim, [1], now=100, lease=10)
+    (taken,) = await metadata.write(journals.claim, [1], now=200, lease=10)
+    assert not await metadata.write(epochs.examine_names, claim, "too late")
+    assert not await stale(metadata)
+    assert await metadata.write(epochs.examine_names, taken, "indeed")
+    assert await stale(metadata) == "indeed"
+
+
+async def test_taking_in_puts_a_database_ahead(metadata: Metadata) -> None:
+    """A database that has taken in what the devices know is ahead of them, has a new generation, and is not stale."""
+    await metadata.write(epochs.found, STORE, "aaaa")
+    generation = await metadata.write(journals.begin_generation, at_least=1000)
+    await metadata.write(epochs.declare_stale, "old")
+    await metadata.write(epochs.take_in, STORE, "bbbb", beyond=77, names=5000, at_least=2000)
+    known = await metadata.read(epochs.lineage)
+    assert known is not None
+    assert known.current.number == 77 + AHEAD + 1
+    assert (await metadata.read(journals.look)).generation == 5001 > generation
+    assert await metadata.read(epochs.known_names) == 5000
+    assert not await stale(metadata)
+
+
+async def test_lost_files_are_restored(metadata: Metadata) -> None:
+    """A lost file comes back with its copies, whatever an upload or a deletion of its fid has left; others stay."""
+    kept = await stored(metadata, b"kept")
+    upload = await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1)
+    await metadata.write(replicas.announce_stray, upload, 2, now=1)
+    await metadata.write(queues.enqueue_deletion, upload + 1, 1)
+    lost = [Named(upload + n, Facts(1, b"lost%d" % n, 0, 3, 1500, "text/plain"), (1, 2)) for n in range(3)]
+    taken = Named(upload + 9, Facts(1, b"kept", 0, 3, 1500), (1, 2))
+    assert await metadata.write(merging.restore, [*lost, taken], short=[upload]) == [taken]
+    assert await metadata.write(merging.restore, [], short=[]) == []
+    found = await metadata.read(merging.known, [kept, *(each.fid for each in [*lost, taken])])
+    assert {fid: (file.key, sorted(file.devids)) for fid, file in found.items()} == {
+        kept: (b"kept", [1, 2]),
+        **{each.fid: (each.facts.key, [1, 2]) for each in lost},
+    }
+    assert await metadata.read(_rows_of, upload) == 0
+    assert await metadata.read(queues.next_deletion) is None
+
+
+async def _rows_of(tx: Transaction, fid: int) -> int:
+    counts = [await tx.row(f"SELECT COUNT(*) FROM {table} WHERE fid = ?", fid) for table in ("tempfile", "tawara_copy")]
+    return sum(each[0] for each in counts if each)
+
+
+async def test_changes_that_were_lost_are_made_again(metadata: Metadata) -> None:
+    """Renames, copies and deletions that the database has lost are made again; a name that is in use is left."""
+    one, two, three = [await stored(metadata, key) for key in (b"one", b"two", b"three")]
+    renamed = Named(one, Facts(1, b"uno", 2, 3), (1,))
+    occupied = Named(two, Facts(1, b"three", 0, 3), (1,))
+    assert await metadata.write(merging.rename, [renamed, occupied]) == [occupied]
+    await metadata.write(merging.forget, [three], now=1)
+    assert await metadata.write(merging.rename, [occupied]) == []
+    await metadata.write(merging.add_replicas, [(one, 3), (one, 1)])
+    found = await metadata.read(merging.known, [one, two, three])
+    assert {fid: (file.key, file.classid, file.devcount) for fid, file in found.items()} == {
+        one: (b"uno", 2, 3),
+        two: (b"three", 0, 2),
+    }
+    assert await metadata.read(queues.next_deletion) == 1
+
+
+async def test_what_the_cluster_was_made_of(metadata: Metadata) -> None:
+    """Domains, classes, hosts and devices that were lost come back; those that are there, or whose name is, stay."""
+    dmid = await metadata.write(cluster.create_domain, "d")
+    await metadata.write(cluster.create_host, "h1", ip="10.0.0.1")
+    before = await metadata.read(cluster.load)
+    host = {"status": "alive", "http_port": 7500, "http_get_port": None, "altip": None, "altmask": None}
+    charter = {
+        "domain": [{"dmid": dmid, "namespace": "other"}, {"dmid": 9, "namespace": "new"}],
+        "class": [{"dmid": 9, "classid": 1, "classname": "c", "mindevcount": 2, "hashtype": None, "replpolicy": None}],
+        "host": [
+            {"hostid": 7, "hostname": "h7", "hostip": "10.0.0.7", **host},
+            {"hostid": 8, "hostname": "h8", "hostip": "10.0.0.1", **host},
+        ],
+        "device": [{"devid": 5, "hostid": 7, "status": "alive", "weight": 100}],
+    }
+    assert len(await metadata.write(merging.add_charter, charter)) == 4
+    assert await metadata.write(merging.add_charter, charter) == []
+    now = await metadata.read(cluster.load)
+    assert {domain.name: domain.dmid for domain in now.domains.values()} == {"d": dmid, "new": 9}
+    assert set(now.hosts) == {*before.hosts, 7}
+    assert set(now.devices) == {5}
+
+
+async def test_a_fid_that_turned_out_to_be_in_use(metadata: Metadata) -> None:
+    """After a fid whose content a device holds fids far beyond are given out, and nothing is queued for deletion."""
+    fid = await stored(metadata, b"k")
+    upload = await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1)
+    assert upload == fid + 1
+    await metadata.write(files.skip_fid, upload)
+    assert await metadata.read(_rows_of, upload) == 0
+    assert await metadata.read(queues.next_deletion) is None
+    following = await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1)
+    assert following > upload + 1000
+    await metadata.write(uploads.count_beyond, upload)
+    assert await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1) > following
