@@ -19,7 +19,7 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.model import merge as decisions
 from tawara.model.charter import charter_of
 from tawara.model.errors import Exit, UsageError
-from tawara.model.fid import HIGHEST
+from tawara.model.fid import COUNTED
 from tawara.model.names import Named
 from tawara.model.recovery import recover
 from tawara.wire.line import escape
@@ -76,7 +76,7 @@ async def merge(
                 if not dry_run and not gathering.silent:
                     merged.added = await metadata.write(merging.add_charter, later)
                 await _take_in(metadata, gathering, charter, merged, trust=trust, dry_run=dry_run)
-                merged.next_fid = min(gathering.highest_fid + rebuilding.MARGIN + 1, HIGHEST)
+                merged.next_fid = min(gathering.highest_fid, COUNTED) + rebuilding.MARGIN + 1
                 failed = bool(gathering.silent)
                 if not dry_run and not failed:
                     await metadata.write(

@@ -22,7 +22,7 @@ from tawara.model.errors import (
     TawaraError,
     UnknownKey,
 )
-from tawara.model.fid import HIGHEST
+from tawara.model.fid import COUNTED
 from tawara.model.files import StoredFile, Upload
 from tawara.model.limits import FIDS_SKIPPED
 
@@ -269,7 +269,7 @@ async def skip_fid(tx: Transaction, fid: int) -> None:
     """Give up an upload because a device holds other content under its fid: that is left alone, and fids far beyond
     are given out from now on."""
     await tx.run("DELETE FROM tempfile WHERE fid = ?", fid)
-    await uploads.count_beyond(tx, min(fid + FIDS_SKIPPED, HIGHEST))
+    await uploads.count_beyond(tx, min(fid, COUNTED) + FIDS_SKIPPED)
 
 
 async def discard_upload(tx: Transaction, fid: int, *, now: int, late: int = replicas.LATE) -> None:
