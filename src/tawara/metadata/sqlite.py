@@ -30,6 +30,9 @@ from tawara.model.fid import HIGHEST
 
 GROUP = 256
 """Most changes in one commit."""
+MMAP_BYTES = 2_147_418_112
+"""How much of the file look-ups read by memory mapping, which saves a system call and a copy for each page; the most
+that SQLite can. Figures: `benchmarks/sqlite_mmap.py`, docs/performance.md."""
 BUSY_SECONDS = 10.0
 """How long a change waits for others that are writing, before it is answered with Db."""
 
@@ -404,6 +407,8 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA temp_store = MEMORY")
+    if readonly:
+        connection.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
     return connection
 
 
