@@ -155,6 +155,7 @@ async def _restore(
     output.line(f"Backup {listing.number} of {taken}, whole: {files:,} files{'' if dry_run else ' are restored'}.")
     if not dry_run:
         output.line(
-            "What was stored or deleted after that is as it was then. Start the daemons, then: tawara fsck start"
+            "What was stored or deleted after that is as it was then; the devices know it. Nothing is written to them"
+            f" until this is done: tawara rebuild {url} --merge"
         )
     return Exit.OK
