@@ -28,37 +28,42 @@ class Places:
         self._local = local
 
     async def of(self, cluster: Cluster, stored: StoredFile, devids: Iterable[int]) -> list[Replica]:
-        """The replicas on `devids` that can be sent, in that order."""
-        found = await asyncio.gather(*(self._one(cluster, stored, devid) for devid in devids))
-        return [replica for replica in found if replica is not None]
+        """The replicas on `devids` that can be sent, in that order.
 
-    async def _one(self, cluster: Cluster, stored: StoredFile, devid: int) -> Replica | None:
-        if self._local is not None and await self._local.has(devid):
-            try:
-                return await self._here(self._local, cluster, stored, devid)
-            except (NoSuchDevice, DeviceFailed) as error:  # the storage node may do better: it may be another user
-                log.debug("replica not read here", devid=devid, fid=stored.fid, reason=str(error))
-        url = cluster.url(devid, stored.fid, get=True)
-        if url is None:
-            return None
-        place = urlsplit(url)
-        address = await _address(place.hostname or "", place.port or 80)
-        return None if address is None else Replica(fids.path(devid, stored.fid), address)
+        Behind one on a disk of this machine all are at storage nodes, which look for themselves when it comes to that.
+        """
+        found: list[Replica] = []
+        local = self._local
+        for devid in devids:
+            if local is not None and await local.has(devid):
+                try:
+                    if await self._is_whole(local, cluster, stored, devid):
+                        found.append(Replica(fids.path(devid, stored.fid), None))
+                        local = None
+                    continue
+                except (NoSuchDevice, DeviceFailed) as error:  # the storage node may do better: it may be another user
+                    log.debug("replica not read here", devid=devid, fid=stored.fid, reason=str(error))
+            url = cluster.url(devid, stored.fid, get=True)
+            if url is not None:
+                place = urlsplit(url)
+                address = await _address(place.hostname or "", place.port or 80)
+                if address is not None:
+                    found.append(Replica(fids.path(devid, stored.fid), address))
+        return found
 
-    async def _here(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int) -> Replica | None:
-        """The replica on a disk of this machine; None if it must not be read. Raises NoSuchDevice, DeviceFailed."""
-        path = fids.path(devid, stored.fid)
+    async def _is_whole(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int) -> bool:
+        """Whether the replica may be read from a disk of this machine. Raises NoSuchDevice, DeviceFailed."""
         try:
-            size = await local.size(devid, path, cluster.identities)
+            size = await local.size(devid, fids.path(devid, stored.fid), cluster.identities)
         except (NoSuchDevice, DeviceFailed):
             raise
         except TawaraError as error:
             log.warning("replica failed", devid=devid, fid=stored.fid, reason=str(error))
-            return None
+            return False
         if size != stored.length:
             log.warning("replica failed", devid=devid, fid=stored.fid, reason="it has another size")
-            return None
-        return Replica(path, None)
+            return False
+        return True
 
 
 async def _address(host: str, port: int) -> str | None:
