@@ -20,7 +20,7 @@ from tawara.metadata.server import Pace
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.errors import TawaraError
+from tawara.model.errors import Db, TawaraError
 from tawara.node.server import StorageNode
 from tawara.workers.monitor import Monitor
 from tawara.workers.scribe import Scribe
@@ -107,7 +107,7 @@ class Store:
             try:
                 await self.do_something(number)
             except TawaraError as error:
-                assert error.code != "db", error
+                assert not isinstance(error, Db), error
 
     async def write_names(self, *scribes: Scribe) -> None:
         """Have scribes write until there is nothing left to be written."""

@@ -225,11 +225,13 @@ class PostgresServer:
             with (self._process.data / "pg_hba.conf").open("a") as rules:
                 rules.write(f"host all,replication tawara {self._listen.peers} scram-sha-256\n")
 
-    def standby(self) -> PostgresServer:
-        """Another server, which follows this one by asynchronous streaming replication from now on."""
+    def standby(self, listen: Listen | None = None) -> PostgresServer:
+        """Another server, which follows this one by streaming replication from now on; asynchronous by default."""
         made = copy.copy(self)
+        made._listen = listen
         made._process = _Process("postgres", "postgres", None)
-        source = ("-h", str(self._process.directory), "-U", "tawara", "-D", str(made._process.data))
+        port = ("-p", str(self._listen.port)) if self._listen else ()
+        source = ("-h", str(self._process.directory), *port, "-U", "tawara", "-D", str(made._process.data))
         program = _program("pg_basebackup", "usr/lib/postgresql/*/bin")
         made._process.once(
             [program, *source, "-R", "-X", "stream", "-c", "fast", "--no-sync"], {"PGPASSWORD": PASSWORD}
@@ -335,28 +337,6 @@ class PostgresServer:
         """See Server."""
         self._process.end(signal.SIGQUIT)
         self._process.remove()
-
-
-class PostgresStandby(PostgresServer):
-    """A hot standby of another PostgreSQL that listens on a network."""
-
-    def __init__(self, primary: PostgresServer, listen: Listen) -> None:
-        """Copy the primary and follow it."""
-        self._primary = primary
-        super().__init__(listen=listen)
-
-    def _found(self) -> None:
-        program = _program("pg_basebackup", "usr/lib/postgresql/*/bin")
-        source = f"{self._primary.url('postgres')}?application_name=standby"
-        command = [program, "-d", source, "-D", str(self._process.data), "-R", "-c", "fast"]
-        self._process.once(command, {"PGPASSWORD": PASSWORD})
-        # With the password, which -R does not write when it came by the environment.
-        with (self._process.data / "postgresql.auto.conf").open("a") as settings:
-            settings.write(f"primary_conninfo = '{source}&password={PASSWORD}'\n")
-
-    def promote(self) -> None:
-        """Make it the primary; returns when it takes writes."""
-        self._ask("SELECT pg_promote()")
 
 
 class _MysqlServer(ABC):

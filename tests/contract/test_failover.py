@@ -14,7 +14,7 @@ from tawara.metadata import cluster
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import DatabaseUnavailable
 from tests.contract.conftest import PACE
-from tests.contract.servers import PASSWORD, Listen, MariaServer, PostgresServer, PostgresStandby
+from tests.contract.servers import PASSWORD, Listen, MariaServer, PostgresServer
 
 
 def listen() -> Listen:
@@ -44,7 +44,7 @@ async def test_postgresql_standby_is_promoted(stack: ExitStack) -> None:
     primary = PostgresServer(listen=listen())
     stack.callback(primary.remove)
     primary.create("store")
-    standby = PostgresStandby(primary, listen())
+    standby = primary.standby(listen())
     stack.callback(standby.remove)
     primary.execute("postgres", ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"])
     metadata = await open_metadata(f"postgresql://tawara@{address(standby)},{address(primary)}/store", pace=PACE)

@@ -77,7 +77,7 @@ class Line:
         if self._rng.random() < 0.2:
             self.close()  # the next request goes to another process
         reply = decode_reply(line.strip())
-        if isinstance(reply, Refused) and reply.code == "db":
+        if isinstance(reply, Refused) and reply.code in ("db", "database_unavailable"):
             raise NoAnswer
         return reply
 
