@@ -74,6 +74,17 @@ async def test_every_file_is_moved_once(metadata: Metadata, opener: Opener) -> N
     assert not await metadata.write(rebalance.inject, made, Random(1), now=now + 5)
 
 
+async def test_a_source_is_drained_only_when_its_files_have_where_to_go(metadata: Metadata) -> None:
+    """While no device can take its files, the source keeps its state; it is drained when one can."""
+    await store(metadata, 3)
+    made = await begin(metadata, "from_devices=1 to_devices=2")
+    full = made.with_observations(dict.fromkeys(made.devices, Observation(Observed.READABLE)))
+    assert await metadata.write(rebalance.inject, full, Random(1), now=NOW)
+    assert await state_of(metadata, 1) is DeviceState.ALIVE
+    assert await metadata.write(rebalance.inject, made, Random(1), now=NOW + 5)
+    assert await state_of(metadata, 1) is DeviceState.DRAIN
+
+
 async def test_a_source_is_let_go_only_when_its_moves_have_ended(metadata: Metadata) -> None:
     """As long as a move is queued or under way, the source stays in drain and the run goes on."""
     await store(metadata, 3)
