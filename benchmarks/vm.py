@@ -27,6 +27,7 @@ from benchmarks.idle import Account
 from tawara.vm.base_image import Base, build_base
 from tawara.vm.bases import RECIPES
 from tawara.vm.build import Built, Options, build_epoch, build_file, build_guest
+from tawara.vm.built import Register
 from tawara.vm.delta import build_delta
 from tawara.vm.foreign.appliance import appliance, environment
 from tawara.vm.host_keys import host_key
@@ -138,7 +139,7 @@ def _another_kind(shop: Shop, name: str) -> None:
         build_delta(guest, shop.bases(), RECIPES[name], out, shop.options.epoch, silent)
     tell(f"{name}: a delta", cost, f"{out.stat().st_size / 1e3:.0f} KB")
     with costing() as cost:
-        build_guest(guest, key, shop.options)
+        build_guest(guest, key, shop.options, Register(shop.options.out))
     tell(f"{name}: a delta and its guest's packages", cost)
 
 

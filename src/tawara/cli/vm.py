@@ -6,9 +6,10 @@ import json
 import os
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from ipaddress import AddressValueError, IPv4Address
+from contextlib import contextmanager, suppress
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +19,14 @@ from rich.table import Table
 
 from tawara.model.errors import ConfigurationError, ConflictError
 from tawara.vm.base_image import Report
-from tawara.vm.build import Options, build_epoch, build_file, default_cache, read_file
+from tawara.vm.build import Built, Options, build_epoch, build_file, default_cache, read_file
 from tawara.vm.definition import STATE
 from tawara.vm.host import Host, Instance
 from tawara.vm.inspect import inspect as inspect_package
 from tawara.vm.packager import KINDS
 from tawara.vm.schema import cluster_schema, guest_schema
 from tawara.vm.template import describe, describe_cluster
+from tawara.vm.virsh import SHOWN
 
 app = App(name="vm", help="Build and run virtual machines as packages.", help_format="plaintext")
 
@@ -54,7 +56,8 @@ def init(
         raise ConflictError(f"{target} is there already", hint="--force writes over it.")
     files = [key] if key else sorted(Path.home().glob(".ssh/id_*.pub"))[:1]
     keys = tuple(file.read_text().strip() for file in files)
-    target.write_text(describe_cluster(name, fqdn, keys) if cluster else describe(name, fqdn, keys))
+    text = describe_cluster(name, fqdn, keys, _subnets_beside(target)) if cluster else describe(name, fqdn, keys)
+    target.write_text(text)
     schema = cluster_schema() if cluster else guest_schema()
     Path(f"{name}.schema.json").write_text(json.dumps(schema, indent=2) + "\n")
     print(f"{target} is written. Next: edit it, then: tawara vm build {target}")
@@ -69,6 +72,7 @@ def build(
     mirror: str = "",
     sign: str | None = None,
     kind: tuple[str, ...] = KINDS,
+    allow_clashes: bool = False,
     as_json: Json = False,
 ) -> None:
     """Build a guest's packages (.deb and .rpm), its base's, and a repository around them.
@@ -85,20 +89,21 @@ def build(
         mirror: A Debian mirror other than the default.
         sign: The gpg key that signs the repository.
         kind: deb or rpm, when only one of them is wanted.
+        allow_clashes: Let it claim what another package in the folder claims: they are for different hosts.
         as_json: Say in JSON what was made.
     """
     if not description.exists():
         raise ConfigurationError(f"There is no {description}", hint=f"tawara vm init {description.stem}")
     start = time.monotonic()
     with _progress() as report:
-        options = Options(out, cache or default_cache(), report, build_epoch(), mirror, sign, kind)
+        options = Options(out, cache or default_cache(), report, build_epoch(), mirror, sign, kind, allow_clashes)
         built = build_file(description, options)
     if as_json:
         _print_json({**vars(built), "packages": [str(path) for path in built.packages]})
         return
     for path in built.packages:
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
-    print(f"Built in {time.monotonic() - start:.1f} s. Next, where it is to run: apt install ./{out}/*.deb")
+    print(f"Built in {time.monotonic() - start:.1f} s. Next, where it is to run: {_install(built)}")
 
 
 @app.command
@@ -135,7 +140,9 @@ def list_(*, as_json: Json = False, state: State = Path(STATE)) -> None:
         table.add_column(heading, no_wrap=heading in ("NAME", "ADDRESS"))
     for instance in instances:
         guest = instance.guest
-        table.add_row(guest.name, guest.fqdn, instance.state, str(guest.primary.ip), instance.origin, _note(instance))
+        table.add_row(
+            guest.name, guest.fqdn, SHOWN[instance.state], str(guest.primary.ip), instance.origin, _note(instance)
+        )
     Console().print(table)
 
 
@@ -176,20 +183,26 @@ def start(name: str) -> None:
     Args:
         name: The instance.
     """
-    Host().start(name)
+    _say(Host().start(name))
 
 
 @app.command
-def stop(name: str, *, force: bool = False) -> None:
+def stop(name: str, *, force: bool = False, timeout: float | None = None) -> None:
     """Shut an instance down, as its power button would.
 
-    Example: tawara vm stop web
+    One that is still running after the time-out is switched off; the command says so and fails. It stays off when the
+    host starts, until it is started again.
+
+    For example:
+      tawara vm stop web
+      tawara vm stop web --timeout 300
 
     Args:
         name: The instance.
-        force: Switch it off at once.
+        force: Switch it off at once; memory that was saved is thrown away.
+        timeout: Seconds that it may take to shut down; `stop_seconds` of /etc/tawara-vm/host.conf (30) when left out.
     """
-    Host().stop(name, force=force)
+    _say(Host().stop(name, force=force, seconds=timeout))
 
 
 @app.command
@@ -253,25 +266,33 @@ def rm(name: str) -> None:
 def snapshot(name: str, snapshot: str) -> None:
     """Keep an instance's disks (and memory, when it runs) as they are now.
 
+    The memory of an instance with shared directories cannot be kept; its disks are, all at one moment.
+
     Example: tawara vm snapshot web before-upgrade
 
     Args:
         name: The instance.
         snapshot: What to call it.
     """
-    Host().snapshot(name, snapshot)
+    _say(Host().snapshot(name, snapshot))
 
 
 @app.command
-def snapshots(name: str, *, as_json: Json = False) -> None:
-    """List an instance's snapshots.
+def snapshots(name: str, *, delete: str | None = None, as_json: Json = False) -> None:
+    """List an instance's snapshots, or delete one.
 
-    Example: tawara vm snapshots web
+    For example:
+      tawara vm snapshots web
+      tawara vm snapshots web --delete before-upgrade
 
     Args:
         name: The instance.
+        delete: The snapshot to delete.
         as_json: Say it in JSON.
     """
+    if delete is not None:
+        Host().delete_snapshot(name, delete)
+        return
     found = Host().snapshots(name)
     if as_json:
         _print_json(found)
@@ -281,7 +302,7 @@ def snapshots(name: str, *, as_json: Json = False) -> None:
 
 @app.command
 def restore(name: str, snapshot: str) -> None:
-    """Put an instance back to a snapshot.
+    """Put an instance back to a snapshot; memory that was saved meanwhile is thrown away.
 
     Example: tawara vm restore web before-upgrade
 
@@ -289,20 +310,32 @@ def restore(name: str, snapshot: str) -> None:
         name: The instance.
         snapshot: Which one.
     """
-    Host().restore(name, snapshot)
+    _say(Host().restore(name, snapshot))
 
 
 @app.command
-def upgrade(name: str, *, back: bool = False) -> None:
-    """Move an instance to the newest delta that is installed; its data disk stays, its system disk is kept aside.
+def upgrade(*names: str, everything: Annotated[bool, Parameter(name="--all")] = False, back: bool = False) -> None:
+    """Put the newest definition that is installed in force: system, memory, addresses; it says what it changes.
 
-    Example: tawara vm upgrade web; tawara vm upgrade web --back
+    The data disk stays. The system disk stays where the new definition stands on the same delta; otherwise it is kept
+    aside, and --back brings it back. Guests whose common network changes are upgraded together.
+
+    For example:
+      tawara vm upgrade web
+      tawara vm upgrade --all
+      tawara vm upgrade web --back
 
     Args:
-        name: The instance.
+        names: The instances.
+        everything: All of this host.
         back: Go back to what it was before.
     """
-    Host().upgrade(name, back=back)
+    host = Host()
+    if everything == bool(names) or (back and len(names) != 1):
+        raise ConfigurationError(
+            "tawara vm upgrade: name the instances, or say --all", hint="See `tawara vm upgrade --help`."
+        )
+    _say(host.back(names[0]) if back else host.upgrade(names or host.names()))
 
 
 @app.command
@@ -319,10 +352,39 @@ def inspect(package: Path) -> None:
     _print_json(inspect_package(package))
 
 
+def _subnets_beside(target: Path) -> list[IPv4Network]:
+    """The subnets of the other descriptions in the folder, as far as they can be read."""
+    found = []
+    for path in sorted(target.parent.glob("*.toml")):
+        if path == target:
+            continue
+        with suppress(ValueError, AttributeError, TypeError):  # another program's, or being written
+            networks = tomllib.loads(path.read_text()).get("network", {}).values()
+            found += [IPv4Network(network["subnet"]) for network in networks if "subnet" in network]
+    return found
+
+
+def _install(built: Built) -> str:
+    """The command that installs what was built, and nothing else that is in the folder."""
+    for kind, command in (("deb", "apt install"), ("rpm", "dnf install")):
+        files = [
+            str(path if path.is_absolute() else Path() / path) for path in built.packages if path.suffix == f".{kind}"
+        ]
+        if files:
+            return " ".join([command, *(file if file.startswith("/") else f"./{file}" for file in sorted(files))])
+    return "nothing was built"
+
+
+def _say(text: str) -> None:
+    """What there is to say about something that was done; not a result, so on standard error."""
+    if text:
+        print(text, file=sys.stderr)
+
+
 def _note(instance: Instance) -> str:
     if instance.error:
         return instance.error.splitlines()[-1]
-    return "" if instance.newest else f"a newer delta is installed: tawara vm upgrade {instance.guest.name}"
+    return "" if instance.newest else f"a newer version is installed: tawara vm upgrade {instance.guest.name}"
 
 
 def _chosen_ip(text: str) -> tuple[str, IPv4Address]:

@@ -17,13 +17,15 @@ from tawara.vm import package_manifest
 from tawara.vm.base_image import Base, Report, build_base, locked
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH, HostKey, Recipe
-from tawara.vm.cluster import Cluster, is_cluster, read_cluster, show
-from tawara.vm.definition import Layers, claims, definition_files
+from tawara.vm.built import Register, digest_of
+from tawara.vm.cluster import Cluster, is_cluster, keep_addresses, read_cluster, show
+from tawara.vm.definition import Layers, claims, definition_files, network_claims
 from tawara.vm.delta import Delta, build_delta
 from tawara.vm.errors import BuildError
 from tawara.vm.foreign import image as foreign_image
 from tawara.vm.foreign.delta import build_delta as build_foreign_delta
 from tawara.vm.host_keys import host_key
+from tawara.vm.package_manifest import PackagedGuest
 from tawara.vm.packager import KINDS, build_package, file_name, index_repository
 from tawara.vm.spec import Guest
 from tawara.vm.spec_fields import show_size
@@ -43,6 +45,8 @@ class Options:
     mirror: str = ""
     signing_key: str | None = None
     kinds: tuple[str, ...] = KINDS
+    allow_clashes: bool = False
+    """May it claim what another package in `out` claims? They are for different hosts then."""
 
 
 @dataclass
@@ -67,12 +71,16 @@ def build_epoch() -> int:
 
 def build_file(path: Path, options: Options) -> Built:
     """Build the guest or cluster that a description names, with all that it needs, and index the folder."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    register = Register(options.out)
     cluster = _cluster_of(path)
     if cluster is not None:
-        built = build_cluster(cluster, path.parent, options)
+        built = build_cluster(cluster, path.parent, options, register)
+        keep_addresses(path.parent / f"{cluster.name}.keys", cluster)
     else:
         (guest,) = read_file(path)
-        built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options)
+        built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options, register)
+    register.save()
     built.packages += build_host_package(options)
     options.report("indexing the repository")
     index_repository(options.out, options.epoch, options.signing_key)
@@ -92,72 +100,105 @@ def _cluster_of(path: Path) -> Cluster | None:
     return read_cluster(text, str(path), path.stem, path.parent) if is_cluster(text) else None
 
 
-def build_cluster(cluster: Cluster, folder: Path, options: Options) -> Built:
-    """Every guest's packages, one for each delta that guests share, and the meta package."""
-    kinds = [_kind(guest) for guest in cluster.guests]
-    whole = Built()
-    for guest, kind in zip(cluster.guests, kinds, strict=True):
-        key = host_key(folder / f"{cluster.name}.keys" / guest.name)
-        built = build_guest(guest, key, options, shared=kinds.count(kind) > 1, cluster=cluster.package)
-        whole.packages += [path for path in built.packages if path not in whole.packages]
-        whole.base, whole.delta, whole.delta_bytes = built.base, built.delta, whole.delta_bytes + built.delta_bytes
-    with tempfile.TemporaryDirectory(prefix="tawara-cluster-") as name:
-        table = Path(name) / "cluster.json"
-        table.write_text(json.dumps(show(cluster), indent=2, sort_keys=True) + "\n")
-        needs = tuple((guest.package, guest.version) for guest in cluster.guests)
-        package = package_manifest.cluster_package(cluster.name, cluster.version, needs, str(table))
+@dataclass(frozen=True)
+class _Machine:
+    """A guest with its layers built: all that goes into a package."""
+
+    guest: Guest
+    base: Base
+    delta: Delta
+    files: dict[str, bytes]
+    packages: list[Path]
+    """Of its base."""
+
+
+def build_cluster(cluster: Cluster, folder: Path, options: Options, register: Register) -> Built:
+    """One package with every guest's definition, and one for each delta and base that they stand on."""
+    keys = folder / f"{cluster.name}.keys"
+    machines = [_build_layers(guest, host_key(keys / guest.name), options) for guest in cluster.guests]
+    table = {"cluster.json": (json.dumps(show(cluster), indent=2, sort_keys=True) + "\n").encode()}
+    _register(register, cluster.package, cluster.version, machines, table, options)
+    whole = Built(base=machines[-1].base.digest, delta=machines[-1].delta.digest)
+    needs = {machine.base.package for machine in machines}
+    for delta in {machine.delta.digest: machine.delta for machine in machines}.values():
+        package = package_manifest.shared_delta_package(delta.digest, tawara.__version__, str(delta.path))
+        needs.add(package.name)
         whole.packages += build_package(package, options.out, options.epoch, options.kinds)
+        whole.delta_bytes += delta.path.stat().st_size
+    with tempfile.TemporaryDirectory(prefix="tawara-cluster-") as name:
+        _write(Path(name), table)
+        guests = tuple(_lay_out(machine, Path(name)) for machine in machines)
+        package = package_manifest.cluster_package(
+            cluster.name, cluster.version, tuple(sorted(needs)), tawara.__version__, name, guests
+        )
+        options.report(f"{cluster.name}: packaging")
+        whole.packages += build_package(package, options.out, options.epoch, options.kinds)
+    whole.packages += dict.fromkeys(path for machine in machines for path in machine.packages)
     return whole
 
 
-def build_guest(guest: Guest, key: HostKey, options: Options, *, shared: bool = False, cluster: str = "") -> Built:
-    """The guest's and its base's packages; a shared delta goes into a package of its own."""
+def build_guest(guest: Guest, key: HostKey, options: Options, register: Register) -> Built:
+    """The guest's package, its delta in it, and its base's."""
+    machine = _build_layers(guest, key, options)
+    guest, delta = machine.guest, machine.delta
+    _register(register, guest.package, guest.version, [machine], {}, options)
+    with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
+        packaged = _lay_out(machine, Path(name))
+        shutil.copyfile(delta.path, Path(name) / "guests" / guest.name / "disk.qcow2")
+        packaged.files["disk.qcow2"] = delta.path.stat().st_mode & 0o777
+        summary = guest.description or f"Packaged machine {guest.fqdn} on {guest.ground}"
+        package = package_manifest.guest_package(
+            guest.version, summary, (machine.base.package,), tawara.__version__, name, packaged
+        )
+        options.report(f"{guest.name}: packaging")
+        packages = build_package(package, options.out, options.epoch, options.kinds)
+    return Built([*machine.packages, *packages], machine.base.digest, delta.digest, delta.path.stat().st_size)
+
+
+def _build_layers(guest: Guest, key: HostKey, options: Options) -> _Machine:
+    """Base and delta, from the cache or made now, and the definition over them."""
+    recipe = None
     if guest.image is not None:
-        return _build(*foreign_layers(guest, key, options), None, key, options, shared=shared, cluster=cluster)
-    recipe = RECIPES[guest.base]
-    base = build_base(recipe, options.cache, options.epoch, options.report, options.mirror)
+        guest, base, delta = foreign_layers(guest, key, options)
+    else:
+        recipe = RECIPES[guest.base]
+        base = build_base(recipe, options.cache, options.epoch, options.report, options.mirror)
+        delta = _own_delta(guest, base, recipe, options)
+    packages = _base_packages(base, recipe.summary if recipe else "a disk image of another making", options)
+    files = definition_files(guest, Layers(delta.digest, base.digest), recipe, key, options.epoch)
+    return _Machine(guest, base, delta, files, packages)
+
+
+def _own_delta(guest: Guest, base: Base, recipe: Recipe, options: Options) -> Delta:
     facts = (_kind(guest), base.digest, recipe.release, options.epoch, options.mirror)
 
     def make(draft: Path) -> None:
         build_delta(guest, base, recipe, draft, options.epoch, options.report, options.mirror)
 
-    return _build(guest, base, _kept_delta(base, facts, make), recipe, key, options, shared=shared, cluster=cluster)
+    return _kept_delta(base, facts, make)
 
 
-def _build(
-    guest: Guest,
-    base: Base,
-    delta: Delta,
-    recipe: Recipe | None,
-    key: HostKey,
-    options: Options,
-    *,
-    shared: bool,
-    cluster: str,
-) -> Built:
-    packages = _base_packages(base, recipe.summary if recipe else "a disk image of another making", options)
-    _refuse_changed_content(guest.package, guest.version, delta, options)
-    needs = [base.package, *([cluster] if cluster else [])]
-    with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
-        folder = Path(name)
-        layers = Layers(delta.digest, base.digest)
-        modes = _write(folder, definition_files(guest, layers, recipe, key, options.epoch))
-        if shared:
-            package = package_manifest.shared_delta_package(delta.digest, tawara.__version__, str(delta.path))
-            needs.append(package.name)
-            packages += build_package(package, options.out, options.epoch, options.kinds)
-        else:
-            shutil.copyfile(delta.path, folder / "disk.qcow2")
-            modes["disk.qcow2"] = delta.path.stat().st_mode & 0o777
-        claimed = claims(guest)
-        _write(folder / "claims", claimed)
-        summary = guest.description or f"Packaged machine {guest.fqdn} on {guest.ground}"
-        package = package_manifest.guest_package(
-            guest.name, guest.version, summary, tuple(needs), str(folder), modes, tuple(claimed)
-        )
-        options.report(f"{guest.name}: packaging")
-        packages += build_package(package, options.out, options.epoch, options.kinds)
-    return Built(packages, base.digest, delta.digest, delta.path.stat().st_size)
+def _lay_out(machine: _Machine, folder: Path) -> PackagedGuest:
+    """Write a guest's definition and claims where its package's manifest looks for them."""
+    guest = machine.guest
+    claimed = claims(guest)
+    _write(folder / "guests" / guest.name, machine.files)
+    _write(folder / "claims", claimed)
+    modes = {name: _SECRET.get(name, 0o644) for name in machine.files}
+    return PackagedGuest(guest.name, modes, tuple(claimed), tuple(network_claims(guest).items()))
+
+
+def _register(
+    register: Register, package: str, version: str, machines: list[_Machine], more: dict[str, bytes], options: Options
+) -> None:
+    """Note what is about to be packaged; raises BuildError where it may not be."""
+    files = {f"{each.guest.name}/{name}": content for each in machines for name, content in each.files.items()}
+    claimed = {claim: "" for each in machines for claim in claims(each.guest)}
+    for each in machines:
+        claimed |= network_claims(each.guest)
+    content = digest_of(files | more, *(f"{each.base.digest} {each.delta.digest}" for each in machines))
+    delta = machines[0].delta.digest
+    register.add(package, version, content, claimed, delta=delta, clashes=options.allow_clashes)
 
 
 def foreign_layers(guest: Guest, key: HostKey, options: Options) -> tuple[Guest, Base, Delta]:
@@ -201,7 +242,7 @@ def _is_edited(guest: Guest) -> bool:
 
 def _kind(guest: Guest) -> Guest:
     """What of a guest is in its delta: two guests of one kind share it."""
-    kind = replace(guest, version="", nics=(), order=0, description="", memory=0, cpus=0)
+    kind = replace(guest, version="", nics=(), order=0, description="", memory=0, cpus=0, cluster="")
     return kind if guest.image and guest.image.identity == "ours" else replace(kind, name="", fqdn="")
 
 
@@ -244,24 +285,9 @@ def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
     return made
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> dict[str, int]:
-    """Write small files below the folder; gives each one's mode in the package."""
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write small files below the folder."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return {name: _SECRET.get(name, 0o644) for name in files}
-
-
-def _refuse_changed_content(package: str, version: str, delta: Delta, options: Options) -> None:
-    """A version that was built stays what it is: package managers do not replace a package by its own version."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = options.out / ".built"
-    lines = dict(line.split(" ", 1) for line in record.read_text().splitlines()) if record.exists() else {}
-    name = f"{package}={version}"
-    if lines.get(name, delta.digest) != delta.digest:
-        raise BuildError(
-            f"{package} {version} was built before with other contents", hint="Raise `version` in the description."
-        )
-    lines[name] = delta.digest
-    record.write_text("".join(f"{each} {digest}\n" for each, digest in sorted(lines.items())))

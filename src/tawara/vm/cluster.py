@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from tawara.vm import spec
+from tawara.vm.addresses import Given, assign, remembered
 from tawara.vm.errors import Mistake, SpecError
 from tawara.vm.identity import fixed_range
 from tawara.vm.spec_fields import Fields
@@ -18,6 +22,9 @@ from tawara.vm.toml_lines import Place, place_of
 
 _JOINED = ("file", "commands", "packages", "services", "authorized_keys", "share")
 """Lists of a role are added to those of the defaults; every other setting replaces."""
+
+_PREFIX = re.compile(r"([a-z][a-z0-9-]{0,19})?")
+_ADDRESSES = "addresses.json"
 
 Range = tuple[IPv4Address, IPv4Address]
 
@@ -29,10 +36,12 @@ class Cluster:
     name: str
     version: str
     guests: tuple[spec.Guest, ...]
+    addresses: Given = field(default_factory=dict)
+    """By network and guest, every address that was ever given, also to guests that are no longer described."""
 
     @property
     def package(self) -> str:
-        """The meta package's name."""
+        """The package's name."""
         return f"tawara-cluster-{self.name}"
 
 
@@ -51,38 +60,90 @@ def read_cluster(text: str, path: str, default_name: str, folder: Path | None = 
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(path, [syntax_mistake(text, error)]) from error
-    cluster = _read(Fields.of_text(text, document, mistakes, folder), default_name)
+    cluster = _read(Fields.of_text(text, document, mistakes, folder), default_name, folder)
     if mistakes:
         raise SpecError(path, mistakes)
     return cluster
 
 
-def _read(top: Fields, default_name: str) -> Cluster:
+def keep_addresses(folder: Path, cluster: Cluster) -> None:
+    """Write down the cluster's addresses in its folder of keys, from which the next reading takes them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = folder / f"{_ADDRESSES}.new"
+    with draft.open("w") as file:
+        file.write(json.dumps(cluster.addresses, indent=2, default=str) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / _ADDRESSES)
+
+
+def _kept_addresses(folder: Path | None, name: str) -> Given:
+    path = (folder or Path()) / f"{name}.keys" / _ADDRESSES
+    if folder is None or not path.exists():
+        return {}
+    kept = json.loads(path.read_text())
+    return {network: {guest: IPv4Address(ip) for guest, ip in row.items()} for network, row in kept.items()}
+
+
+def _read(top: Fields, default_name: str, folder: Path | None) -> Cluster:
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     domain = top.text("domain", f"{name}.example", FQDN, "a domain in lower case, such as store.example")
     version = top.text("version", "1", VERSION, 'a version that begins with a digit, such as "1.0"')
+    prefix = top.text("prefix", "", _PREFIX, "a letter, then letters, digits and -, such as shop-")
     networks = spec.CLASSIC_NETWORKS | read_networks(top)
     ranges = _read_ranges(top, networks)
     outside = top.choice("outside", "nat0", ("none", *networks))
+    if outside != "none" and outside not in ranges:
+        whole = ranges | {outside: fixed_range(networks[outside].subnet)}
+    else:
+        whole = ranges
     defaults = top.table("defaults")
     roles = dict(top.named_tables("role"))
-    guests, used = [], set()
-    for index, (guest_name, fields) in enumerate(top.named_tables("guest")):
+    guests: list[spec.Guest] = []
+    with_cards: set[str] = set()
+    used = set()
+    for guest_name, fields in top.named_tables("guest"):
         role = _role_of(fields, tuple(roles))
         used.add(role)
         merged = _merge(fields, [defaults, roles.get(role)])
         _named_by_its_table(fields)
-        merged.values = {"fqdn": f"{guest_name}.{domain}", "version": version, **merged.values, "name": guest_name}
-        guest = guest_from_fields(merged, guest_name, networks)
+        full = {"fqdn": f"{guest_name}.{domain}", "version": version}
+        merged.values = {**full, **merged.values, "name": f"{prefix}{guest_name}"}
+        guest = guest_from_fields(merged, f"{prefix}{guest_name}", networks)
         if guest is not None:
-            fixed = "nic" in merged.values
-            guests.append(guest if fixed else replace(guest, nics=_cards(guest, index, ranges, networks, outside)))
+            guests.append(replace(guest, cluster=name))
+            if "nic" in merged.values:
+                with_cards.add(guest.name)
     for role, fields in roles.items():
         _judge_role(fields, networks, defaults, used=role in used)
     _named_by_its_table(defaults, "role")
+    kept = _kept_addresses(folder, name)
+    given = _addresses(guests, with_cards, [networks[each] for each in whole], ranges, kept)
+    guests = [
+        each if each.name in with_cards else replace(each, nics=_cards(each, [networks[net] for net in whole], given))
+        for each in guests
+    ]
     _judge(top, guests, ranges)
     top.nothing_else()
-    return Cluster(name, version, tuple(guests))
+    return Cluster(name, version, tuple(guests), remembered(kept, given))
+
+
+def _addresses(
+    guests: list[spec.Guest], with_cards: set[str], networks: list[spec.Network], ranges: dict[str, Range], kept: Given
+) -> dict[str, dict[str, IPv4Address]]:
+    """For each network of the cluster's cards, the address of each guest that does not describe its own."""
+    taken = {nic.ip for guest in guests if guest.name in with_cards for nic in guest.nics}
+    given = {}
+    for number, network in enumerate(networks):
+        first, last = ranges.get(network.name) or fixed_range(network.subnet)
+        by_turn = network.name in ranges
+        candidates = {
+            guest.name: first + index if by_turn else derived_nic(guest.fqdn, network, number).ip
+            for index, guest in enumerate(guests)
+            if guest.name not in with_cards
+        }
+        given[network.name] = assign(candidates, first, last, kept.get(network.name, {}), taken)
+    return given
 
 
 def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Range]:
@@ -109,17 +170,11 @@ def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Ra
     return ranges or {"host0": fixed_range(networks["host0"].subnet)}
 
 
-def _cards(
-    guest: spec.Guest, index: int, ranges: dict[str, Range], networks: dict[str, spec.Network], outside: str
-) -> tuple[spec.Nic, ...]:
-    """A card in each of the cluster's networks, its address by turn, and one that leads outside."""
-    names = [*ranges, *([outside] if outside != "none" and outside not in ranges else [])]
+def _cards(guest: spec.Guest, networks: list[spec.Network], given: Given) -> tuple[spec.Nic, ...]:
+    """A card in each of the cluster's networks, and one that leads outside."""
     model = guest.primary.model
-    cards = [derived_nic(guest.fqdn, networks[name], number, model) for number, name in enumerate(names)]
-    return tuple(
-        replace(card, ip=ranges[card.network.name][0] + index) if card.network.name in ranges else card
-        for card in cards
-    )
+    cards = [derived_nic(guest.fqdn, network, number, model) for number, network in enumerate(networks)]
+    return tuple(replace(card, ip=given[card.network.name].get(guest.name, card.ip)) for card in cards)
 
 
 def _role_of(fields: Fields, roles: tuple[str, ...]) -> str:

@@ -61,6 +61,22 @@ def claims(guest: Guest) -> dict[str, bytes]:
     return {claim: f"{guest.package}\n".encode() for claim in taken}
 
 
+def network_claims(guest: Guest) -> dict[str, str]:
+    """Symbolic links named after each network and each /24 of its subnet, to where they lead.
+
+    They lead to a directory that is named after the whole definition. Packages that have the same network share links
+    and directory; of two that have different ones by one name, or one subnet by two names, the package manager refuses
+    the second: both dpkg and rpm let packages share a link only when it leads to the same directory.
+    """
+    links = {}
+    for network in {nic.network for nic in guest.nics}:
+        place = f"../networks/{network.name}.{network.kind}.{str(network.subnet).replace('/', '-')}"
+        links[f"network/{network.name}"] = place
+        for part in network.subnet.subnets(new_prefix=24):
+            links[f"subnet/{str(part.network_address).removesuffix('.0')}"] = place
+    return dict(sorted(links.items()))
+
+
 def identity_archive(guest: Guest, recipe: Recipe | None, key: HostKey, epoch: int) -> bytes:
     """What the ram disk lays over the root at the first boot; it begins with a name that the ram disk looks for."""
     if recipe is None:
@@ -80,6 +96,8 @@ def _facts(guest: Guest, layers: Layers) -> bytes:
     facts = {
         "NAME": guest.name,
         "FQDN": guest.fqdn,
+        "VERSION": guest.version,
+        "PACKAGE": guest.package,
         "DELTA": layers.delta,
         "BASE": layers.base,
         "DISK_SIZE": str(guest.disk),

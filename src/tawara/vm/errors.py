@@ -63,6 +63,13 @@ class HostError(TawaraError):
     hint = "`virsh -c qemu:///system list --all` shows whether libvirt answers."
 
 
+class SwitchedOffError(TawaraError):
+    """The guest did not shut down in time and was switched off"""
+
+    code = "vm_switched_off"
+    hint = "What it had not written is lost, as in a power cut. `--timeout SECONDS` gives it longer."
+
+
 class NoSuchInstanceError(NotFoundError):
     """There is no such instance"""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,15 +19,21 @@ from tawara.vm import guest_json
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.definition import STATE, Layers, claims, definition_files
+from tawara.vm.domain import Domain
 from tawara.vm.errors import HostError, NoSuchInstanceError, TakenError
 from tawara.vm.foreign.instance import own_delta
 from tawara.vm.host_keys import host_key
 from tawara.vm.instance import clone, refuse_taken
 from tawara.vm.package_manifest import RECONCILE
-from tawara.vm.run import require
 from tawara.vm.spec import Guest
+from tawara.vm.virsh import SHOWN, Situation, situation
 
-SHUTDOWN_SECONDS = 30
+STOP_SECONDS = 30.0
+"""How long a guest may take to shut down unless host.conf or --timeout says otherwise."""
+_LOCK = Path("/run/tawara-vm/lock")
+_CONFIG = Path("/etc/tawara-vm/host.conf")
+_COMPARED = ("facts", "domain.xml", "reservations", "known_hosts", "hosts")
+"""What of a definition every user may read; it differs whenever a version does."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +41,28 @@ class Instance:
     """One guest of this machine."""
 
     guest: Guest
+    """As its definition in force says."""
     origin: str
     """The package that owns it, or `created`."""
-    state: str
+    state: Situation
     delta: str
     newest: bool
-    """Does it stand on its package's newest delta?"""
+    """Is the newest definition in force that its package (or the guest that it was made from) has?"""
     error: str
+
+    @property
+    def failed(self) -> bool:
+        """Could it not be brought up, or does it not run though it was not switched off?"""
+        return bool(self.error) or self.state in ("absent", "foreign", "crashed", "io-error")
 
     def as_json(self) -> dict[str, object]:
         """The instance for `--json`."""
         return {
             "name": self.guest.name,
             "fqdn": self.guest.fqdn,
-            "state": self.state,
+            "state": SHOWN[self.state],
             "origin": self.origin,
+            "version": self.guest.version,
             "delta": self.delta,
             "newest": self.newest,
             "addresses": {nic.network.name: str(nic.ip) for nic in self.guest.nics},
@@ -64,28 +81,29 @@ class Host:
         return sorted({path.parent.name for place in ("guests", "created") for path in self._definitions(place)})
 
     def instance(self, name: str) -> Instance:
-        """One instance; raises NoSuchInstanceError."""
-        folder = self._definition(name)
-        guest = guest_json.read((folder / "guest.json").read_bytes())
-        facts = _facts(folder / "facts")
+        """One instance; raises NoSuchInstanceError, and HostError when libvirt does not answer."""
+        wanted = self._definition(name)
+        applied = self.state / "instances" / name / "applied"
         layers = self._text(name, "system/layers").split() or ["", ""]
+        guest = guest_json.read((wanted / "guest.json").read_bytes())
+        in_force = applied / "guest.json"
         return Instance(
-            guest=guest,
-            origin=guest.package if folder.parent.name == "guests" else "created",
-            state=self.domain_state(name),
+            guest=guest_json.read(in_force.read_bytes()) if in_force.exists() else guest,
+            origin=guest.package if wanted.parent.name == "guests" else "created",
+            state=situation(name, self.state / "instances" / name),
             delta=layers[0],
-            newest=layers == [facts["DELTA"], facts["BASE"]],
+            newest=self._is_newest(wanted, applied),
             error=self._text(name, "error").strip(),
         )
 
     def instances(self) -> list[Instance]:
-        """All instances, by name."""
+        """All instances, by name; raises HostError when libvirt does not answer."""
         return [self.instance(name) for name in self.names()]
 
-    def domain_state(self, name: str) -> str:
-        """libvirt's word for the domain's state; `absent` when it is not defined."""
-        done = self._virsh("domstate", name, check=False)
-        return done.stdout.strip() if done.returncode == 0 else "absent"
+    def domain(self, name: str) -> Domain:
+        """The instance's domain; raises NoSuchInstanceError."""
+        self._definition(name)
+        return Domain(name, self.state / "instances" / name)
 
     def create(
         self, name: str, template: str, fqdn: str | None = None, ips: Mapping[str, IPv4Address] | None = None
@@ -99,11 +117,40 @@ class Host:
             remedy = f"Install its package again, or take the data away: {RECONCILE} purge {name}"
             raise TakenError(f"the data of a guest {name} that was removed is still here", hint=remedy)
         refuse_taken(guest, self.taken())
+        self._write(name, source, guest)
+        self.reconcile_for(name)
+        return guest
+
+    def reconcile_for(self, name: str) -> None:
+        """Bring one instance up; that others have troubles of their own is no error of this one."""
+        done = self._step()
+        self._raise_error(name)
+        if not (self.state / "instances" / name / "applied").is_dir():
+            raise HostError(done.stderr.strip() or f"reconcile failed (exit {done.returncode})")
+
+    def _renew(self, name: str) -> None:
+        """Make a created instance's definition again from the guest that it was made from, as that is now."""
+        folder = self.state / "created" / name
+        source = self._template(folder)
+        if source is None:
+            raise HostError(
+                f"the guest that {name} was made from is not installed here",
+                hint="Install its package again; until then the instance stays as it is.",
+            )
+        old = guest_json.read((folder / "guest.json").read_bytes())
+        ips = {nic.network.name: nic.ip for nic in old.nics}
+        template = guest_json.read((source / "guest.json").read_bytes())
+        self._write(name, source, clone(template, name, old.fqdn, ips))
+
+    def _write(self, name: str, source: Path, guest: Guest) -> None:
+        """Write a created instance's definition, whole before it is seen; its host key stays what it was."""
         target = self.state / "created" / name
-        draft = self.state / "created" / f".{name}.draft"
+        draft, old = (self.state / "created" / f".{name}.{word}" for word in ("draft", "old"))
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True, mode=0o755)
         facts = _facts(source / "facts")
+        if (target / "keys").is_dir():
+            shutil.copytree(target / "keys", draft / "keys")
         key = host_key(draft / "keys")
         disk = self._delta(source, facts["DELTA"])
         if guest.image is not None and guest.image.identity == "ours":
@@ -113,14 +160,18 @@ class Host:
             os.link(disk, draft / "disk.qcow2")
         layers = Layers(facts["DELTA"], facts["BASE"])
         recipe = RECIPES[guest.base] if guest.image is None else None
-        for path, content in definition_files(guest, layers, recipe, key, EPOCH).items():
+        files = definition_files(guest, layers, recipe, key, EPOCH)
+        files["template.json"] = json.dumps({"name": source.name, "digest": _digest(source)}).encode()
+        for path, content in files.items():
             (draft / path).parent.mkdir(exist_ok=True)
             (draft / path).touch(mode=0o600 if path == "identity.tar" else 0o644)
             (draft / path).write_bytes(content)
-        draft.rename(target)
-        self.reconcile()
-        self._raise_error(name)
-        return guest
+        with self._locked():
+            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                target.rename(old)
+            draft.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
     def remove(self, name: str) -> None:
         """Take a created instance away, data and all; a package's is the package manager's to remove."""
@@ -134,71 +185,142 @@ class Host:
         shutil.rmtree(gone)
         self.reconcile("purge", name)
 
-    def start(self, name: str) -> None:
-        """Start an instance; one that runs is left alone."""
-        self._definition(name)
-        if self.domain_state(name) == "absent":
+    def start(self, name: str) -> str:
+        """Start an instance; one that runs is left alone. What the step said."""
+        domain = self.domain(name)
+        if domain.situation() == "absent":
+            self._want_on(name)
+            said = self.reconcile()
+            self._raise_error(name)
+            return said
+        with self._locked():
+            domain.start()
+        return ""
+
+    def stop(self, name: str, *, force: bool = False, seconds: float | None = None) -> str:
+        """Shut an instance down, or switch it off; what there is to say. Raises SwitchedOffError after a time-out."""
+        domain = self.domain(name)
+        with self._locked():
+            return domain.stop(force=force, seconds=self._stop_seconds() if seconds is None else seconds)
+
+    def snapshot(self, name: str, snapshot: str) -> str:
+        """Keep the instance's disks (and memory, when it runs) as they are now; what there is to say."""
+        domain = self.domain(name)
+        with self._locked():
+            return domain.snapshot(snapshot)
+
+    def restore(self, name: str, snapshot: str) -> str:
+        """Put the instance back to a snapshot; what there is to say."""
+        domain = self.domain(name)
+        with self._locked():
+            domain.restore(snapshot)
+        if os.geteuid() == 0:
             self.reconcile()
             self._raise_error(name)
-        elif self.domain_state(name) != "running":
-            self._virsh("start", name)
-
-    def stop(self, name: str, *, force: bool = False) -> None:
-        """Shut an instance down; with force, or when it does not obey in time, switch it off."""
-        self._definition(name)
-        if self.domain_state(name) in ("shut off", "absent"):
-            return
-        if not force:
-            self._virsh("shutdown", name)
-            deadline = time.monotonic() + SHUTDOWN_SECONDS
-            while time.monotonic() < deadline:
-                if self.domain_state(name) == "shut off":
-                    return
-                time.sleep(0.2)
-        self._virsh("destroy", name)
-
-    def snapshot(self, name: str, snapshot: str) -> None:
-        """Keep the instance's disks (and memory, when it runs) as they are now."""
-        self._definition(name)
-        self._virsh("snapshot-create-as", name, snapshot)
-
-    def restore(self, name: str, snapshot: str) -> None:
-        """Put the instance back to a snapshot."""
-        self._definition(name)
-        self._virsh("snapshot-revert", name, snapshot)
+        if domain.situation() == "running" and not domain.set_clock():
+            return f"{name} has no guest agent that answers: its clock stands where the snapshot was taken"
+        return ""
 
     def snapshots(self, name: str) -> list[str]:
         """The instance's snapshots."""
-        self._definition(name)
-        return self._virsh("snapshot-list", name, "--name").stdout.split()
+        return self.domain(name).snapshots()
 
-    def upgrade(self, name: str, *, back: bool = False) -> None:
-        """Move the instance to its package's newest delta, or back to the one before; its data disk stays."""
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Forget a snapshot of the instance's."""
+        domain = self.domain(name)
+        with self._locked():
+            domain.delete_snapshot(snapshot)
+
+    def upgrade(self, names: Sequence[str]) -> str:
+        """Put the newest definitions in force, of all these together; what was changed. Data disks stay."""
+        for name in names:
+            if self._definition(name).parent.name == "created":
+                self._renew(name)
+        return self._reconcile_for(names, "upgrade", *names)
+
+    def back(self, name: str) -> str:
+        """Go back to what the instance was before its last upgrade; what the step said."""
         self._definition(name)
-        self.reconcile("back" if back else "upgrade", name)
-        self._raise_error(name)
+        return self._reconcile_for([name], "back", name)
+
+    def changes(self, name: str) -> str:
+        """What an upgrade would change, a line each."""
+        if self._definition(name).parent.name == "created":
+            self._renew(name)
+        return self._step("changes", name).stdout.strip()
 
     def taken(self) -> dict[str, str]:
         """Every claim on this machine and whose it is."""
         taken = {}
-        for path in (self.state / "claims").glob("*/*"):
+        exclusive = (path for path in (self.state / "claims").glob("*/*") if path.is_file())
+        for path in exclusive:
             taken[f"{path.parent.name}/{path.name}"] = path.read_text().strip()
         for path in self._definitions("created"):
             guest = guest_json.read((path.parent / "guest.json").read_bytes())
             taken |= dict.fromkeys(claims(guest), f"the instance {guest.name}")
         return taken
 
-    def reconcile(self, *words: str) -> None:
-        """Run the host's own reconcile step; raises HostError with its words when it fails."""
-        if not Path(RECONCILE).exists():
-            raise HostError("tawara-vm-host is not installed here", hint="It comes with any packaged guest.")
-        done = subprocess.run([RECONCILE, *words], capture_output=True, text=True)
+    def reconcile(self, *words: str) -> str:
+        """Run the host's own reconcile step; what it said. Raises HostError with its words when it fails."""
+        done = self._step(*words)
         if done.returncode:
             raise HostError(done.stderr.strip() or f"reconcile failed (exit {done.returncode})")
+        return done.stderr.strip()
+
+    def _step(self, *words: str) -> subprocess.CompletedProcess[str]:
+        if not Path(RECONCILE).exists():
+            raise HostError("tawara-vm-host is not installed here", hint="It comes with any packaged guest.")
+        return subprocess.run([RECONCILE, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    def _reconcile_for(self, names: Sequence[str], *words: str) -> str:
+        """Run the step for some guests; that others have troubles of their own is no error of these."""
+        said = self.reconcile(*words)
+        for name in names:
+            self._raise_error(name)
+        return said
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep the step away while a domain changes; any user may wait for it."""
+        if not _LOCK.exists():
+            yield
+            return
+        with _LOCK.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _stop_seconds(self) -> float:
+        text = _CONFIG.read_text() if _CONFIG.exists() else ""
+        found = re.findall(r"^stop_seconds=['\"]?(\d+)", text, re.MULTILINE)
+        return float(found[-1]) if found else STOP_SECONDS
+
+    def _want_on(self, name: str) -> None:
+        instance = self.state / "instances" / name
+        if instance.is_dir():
+            (instance / "off").unlink(missing_ok=True)
+            (instance / "pending").touch()
+
+    def _is_newest(self, wanted: Path, applied: Path) -> bool:
+        if not applied.is_dir():
+            return True  # nothing is in force yet; what the package has is taken
+        template = self._template(wanted)
+        if template is not None:
+            made_from = json.loads((wanted / "template.json").read_text())["digest"]
+            return bool(made_from == _digest(template))
+        files = [(wanted / name, applied / name) for name in _COMPARED]
+        return all(new.read_bytes() == old.read_bytes() for new, old in files)
+
+    def _template(self, definition: Path) -> Path | None:
+        """The definition that a created instance was made from; None for a package's, or where it is not here."""
+        note = definition / "template.json"
+        if not note.exists():
+            return None
+        folder = self.state / "guests" / json.loads(note.read_text())["name"]
+        return folder if (folder / "facts").exists() else None
 
     def _delta(self, definition: Path, digest: str) -> Path:
         """A guest's delta: in its definition, or shared by several."""
-        places = (definition, self.state / "images" / digest)
+        places = (definition, self.state / "images" / digest, self.state / "bases" / digest)
         return next(path for place in places if (path := place / "disk.qcow2").exists())
 
     def _definitions(self, place: str) -> list[Path]:
@@ -218,15 +340,12 @@ class Host:
         if error := self._text(name, "error").strip():
             raise HostError(error)
 
-    def _virsh(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        require("virsh")
-        command = ["virsh", "--quiet", "--connect", "qemu:///system", *words]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
-        if check and done.returncode:
-            raise HostError(done.stderr.strip())
-        return done
-
 
 def _facts(path: Path) -> dict[str, str]:
     lines = (line.partition("=") for line in path.read_text().splitlines())
     return {name: value.strip("'") for name, _, value in lines}
+
+
+def _digest(definition: Path) -> str:
+    """What a definition says, but for what is secret."""
+    return hashlib.sha256(b"\0".join((definition / name).read_bytes() for name in _COMPARED)).hexdigest()

@@ -20,7 +20,7 @@ def clone(template: Guest, name: str, fqdn: str | None = None, ips: Mapping[str,
     if not FQDN.fullmatch(fqdn):
         raise SpecError.plain(f"{fqdn!r} is no host name", "Write one in lower case, such as web2.example.")
     nics = tuple(_nic(nic, fqdn, index, ips or {}) for index, nic in enumerate(template.nics))
-    return replace(template, name=name, fqdn=fqdn, nics=nics)
+    return replace(template, name=name, fqdn=fqdn, nics=nics, cluster="")
 
 
 def refuse_taken(guest: Guest, taken: Mapping[str, str]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tawara.vm.definition import STATE
 
 RECONCILE = "/usr/lib/tawara-vm/reconcile"
+PARTS = ("accelerator", "domains", "files", "images", "instances", "leaving", "networks", "upgrades")
+"""The files of functions that reconcile reads."""
+CLAIMS = ("name", "fqdn", "mac", "ip", "network", "subnet", "networks")
+"""The kinds of claims; what is in `networks` are the directories that those of networks and subnets lead to."""
 MAINTAINER = "Tawara <packages@tawara.invalid>"
 HOMEPAGE = "https://tawara.invalid"
+HOST_RELEASE = 2
+"""Raised when the support package changes otherwise than with Tawara's version; guests need at least this one."""
 _SWEEP = (
     f"rmdir {STATE}/instances 2>/dev/null; [ -e {STATE}/instances ] || rm -rf {STATE}/images; "
     f"rmdir {STATE} 2>/dev/null || true"
@@ -41,8 +47,12 @@ class Package:
     depends: tuple[str, ...] = ()
     exact: tuple[tuple[str, str], ...] = ()
     """Packages that are needed in this very version."""
+    at_least: tuple[tuple[str, str], ...] = ()
+    """Packages that are needed in this version or a newer one."""
     deb_depends: tuple[str, ...] = ()
     rpm_recommends: tuple[str, ...] = ()
+    deb_trigger: str = ""
+    """A path: dpkg calls the package's own script once after all packages that brought or took files below it."""
     scripts: dict[str, str] = field(default_factory=dict)
     """deb/rpm script names -> shell text, without the first line."""
     arch: str = "amd64"
@@ -71,17 +81,25 @@ def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) ->
                 "depends": [
                     *package.depends,
                     *package.deb_depends,
+                    *(f"{name} (>= {version}-1)" for name, version in package.at_least),
                     *(f"{name} (= {version}-1)" for name, version in package.exact),
                 ],
                 "scripts": _scripts("deb:", script_paths),
             },
             "rpm": {
-                "depends": [*package.depends, *(f"{name} = {version}-1" for name, version in package.exact)],
+                "depends": [
+                    *package.depends,
+                    *(f"{name} >= {version}-1" for name, version in package.at_least),
+                    *(f"{name} = {version}-1" for name, version in package.exact),
+                ],
                 "recommends": list(package.rpm_recommends),
                 "scripts": _scripts("rpm:", script_paths),
             },
         },
-        "deb": {"compression": package.compression},
+        "deb": {
+            "compression": package.compression,
+            **({"triggers": {"interest_noawait": [package.deb_trigger]}} if package.deb_trigger else {}),
+        },
         "rpm": {
             "compression": package.compression,
             "buildhost": "tawara",
@@ -111,27 +129,42 @@ def _scripts(of: str, script_paths: dict[str, str]) -> dict[str, str]:
     return {name: path for name, path in named.items() if name != "posttrans"}
 
 
+def host_version(version: str) -> str:
+    """The support package's version, for a version of Tawara's."""
+    return f"{version}+{HOST_RELEASE}"
+
+
 def host_package(version: str, source: str) -> Package:
-    """The support package: the reconcile step, its unit, its settings. `source` is the folder of those files."""
-    kept = ("claims", "claims/name", "claims/fqdn", "claims/mac", "claims/ip", "guests", "bases")
+    """The support package: the reconcile step, its units, its settings. `source` is the folder of those files.
+
+    dpkg calls its script once for a whole transaction, by a trigger; rpm has each guest's called at the end.
+    """
+    kept = ("claims", *(f"claims/{kind}" for kind in CLAIMS), "guests", "bases")
+    units = ("tawara-vm-reconcile.service", "tawara-vm-remember.service")
     leaving = f'exec {RECONCILE} before-leaving "$1"\n'
     return Package(
         name="tawara-vm-host",
-        version=version,
+        version=host_version(version),
         summary="Runs packaged machines: defines, starts and removes the guests that packages bring",
         arch="all",
         files=(
             Packaged(f"{source}/reconcile", RECONCILE, 0o755),
-            Packaged(f"{source}/tawara-vm-reconcile.service", "/usr/lib/systemd/system/tawara-vm-reconcile.service"),
-            Packaged(
-                "../tawara-vm-reconcile.service",
-                "/usr/lib/systemd/system/multi-user.target.wants/tawara-vm-reconcile.service",
-                link=True,
+            *(Packaged(f"{source}/lib/{part}", f"/usr/lib/tawara-vm/lib/{part}") for part in PARTS),
+            *(Packaged(f"{source}/{unit}", f"/usr/lib/systemd/system/{unit}") for unit in units),
+            *(
+                Packaged(f"../{unit}", f"/usr/lib/systemd/system/multi-user.target.wants/{unit}", link=True)
+                for unit in units
             ),
             Packaged(f"{source}/ssh_config", "/etc/ssh/ssh_config.d/tawara-vm.conf", config=True),
             Packaged(f"{source}/host.conf", "/etc/tawara-vm/host.conf", config=True),
         ),
-        directories=("/etc/tawara-vm", "/usr/lib/tawara-vm", STATE, *(f"{STATE}/{name}" for name in kept)),
+        directories=(
+            "/etc/tawara-vm",
+            "/usr/lib/tawara-vm",
+            "/usr/lib/tawara-vm/lib",
+            STATE,
+            *(f"{STATE}/{name}" for name in kept),
+        ),
         deb_depends=(
             *("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
             *("dnsmasq-base", "dnsmasq-utils", "iptables", "e2fsprogs", "util-linux"),
@@ -145,10 +178,12 @@ def host_package(version: str, source: str) -> Package:
             "dnsmasq-utils",
             "e2fsprogs",
         ),
+        deb_trigger=f"{STATE}/guests",
         scripts={
             "deb:preremove": leaving,
             "rpm:preremove": leaving,
-            "deb:postinstall": f"exec {RECONCILE} installed\n",
+            "deb:postinstall": f'[ "$1" = triggered ] || exec dpkg-trigger --no-await {STATE}/guests\n'
+            f"exec {RECONCILE} installed\n",
             "deb:postremove": f'[ "$1" != purge ] || {{ {_SWEEP}; }}\n',
             "rpm:posttrans": f"exec {RECONCILE} installed\n",
         },
@@ -182,47 +217,75 @@ def shared_delta_package(digest: str, version: str, disk: str) -> Package:
     )
 
 
-def cluster_package(name: str, version: str, guests: tuple[tuple[str, str], ...], table: str) -> Package:
-    """The meta package. Its guests need it as it needs them, so that removing it takes them all away."""
-    return Package(
-        name=f"tawara-cluster-{name}",
-        version=version,
+@dataclass(frozen=True)
+class PackagedGuest:
+    """One guest in a package: its definition's files with their modes, and what it claims."""
+
+    name: str
+    files: dict[str, int]
+    claims: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    """Claims that packages may share: (claim, where it leads)."""
+
+
+def cluster_package(
+    name: str, version: str, depends: tuple[str, ...], tawara: str, folder: str, guests: tuple[PackagedGuest, ...]
+) -> Package:
+    """All guests of a cluster, so that it comes, changes and goes as one: no version of it can be installed by half."""
+    package = _machines(f"tawara-cluster-{name}", version, depends, tawara, folder, guests)
+    return replace(
+        package,
         summary=f"Packaged data centre {name}: {len(guests)} guests",
-        files=(Packaged(table, f"{STATE}/clusters/{name}.json"),),
-        directories=(f"{STATE}/clusters",),
-        depends=("tawara-vm-host",),
-        exact=guests,
+        files=(*package.files, Packaged(f"{folder}/cluster.json", f"{STATE}/clusters/{name}.json")),
+        directories=(*package.directories, f"{STATE}/clusters"),
     )
 
 
 def guest_package(
-    name: str,
-    version: str,
-    summary: str,
-    depends: tuple[str, ...],
-    folder: str,
-    files: dict[str, int],
-    claims: tuple[str, ...],
+    version: str, summary: str, depends: tuple[str, ...], tawara: str, folder: str, guest: PackagedGuest
 ) -> Package:
-    """One guest: its definition, its delta, its claims. `files` are those in the folder, with their modes."""
-    place = f"{STATE}/guests/{name}"
+    """One guest: its definition, its delta, its claims."""
+    package = _machines(f"tawara-guest-{guest.name}", version, depends, tawara, folder, (guest,))
+    return replace(package, summary=summary)
+
+
+def _machines(
+    name: str, version: str, depends: tuple[str, ...], tawara: str, folder: str, guests: tuple[PackagedGuest, ...]
+) -> Package:
+    """A package of guests: their definitions are in `folder`/guests, their claims in `folder`/claims.
+
+    `tawara` is the version of the tool that made them. On dpkg the support package's trigger does the work; only where
+    that package went first are the data purged here.
+    """
+    files, directories = [], []
+    for guest in guests:
+        place = f"{STATE}/guests/{guest.name}"
+        directories += [place, f"{place}/networks"]
+        files += [
+            Packaged(f"{folder}/guests/{guest.name}/{file}", f"{place}/{file}", mode)
+            for file, mode in guest.files.items()
+        ]
+        files += [Packaged(f"{folder}/claims/{claim}", f"{STATE}/claims/{claim}") for claim in guest.claims]
+    links = dict(link for guest in guests for link in guest.links)
+    files += [Packaged(place, f"{STATE}/claims/{claim}", link=True) for claim, place in links.items()]
+    directories += sorted({f"{STATE}/claims/{place.removeprefix('../')}" for place in links.values()})
     absent = f"[ -x {RECONCILE} ] || "
-    purged = f"rm -rf {STATE}/instances/{name}; {_SWEEP}"
+    own = " ".join(f"{STATE}/instances/{guest.name}" for guest in guests)
+    facts = "/system/definition/facts"
+    former = f"$(grep -ls '^PACKAGE={name}$' {STATE}/instances/*{facts} | sed 's|{facts}||')"
+    purged = f"rm -rf {own} {former}; {_SWEEP}"
     return Package(
-        name=f"tawara-guest-{name}",
+        name=name,
         version=version,
-        summary=summary,
-        files=(
-            *(Packaged(f"{folder}/{file}", f"{place}/{file}", mode) for file, mode in files.items()),
-            *(Packaged(f"{folder}/claims/{claim}", f"{STATE}/claims/{claim}") for claim in claims),
-        ),
-        directories=(place, f"{place}/networks"),
-        depends=("tawara-vm-host", *depends),
+        summary="",
+        files=tuple(files),
+        directories=tuple(directories),
+        depends=depends,
+        at_least=(("tawara-vm-host", host_version(tawara)),),
         scripts={
-            "deb:postinstall": f"{absent}exit 0\nexec {RECONCILE} installed\n",
             "rpm:posttrans": f"{absent}exit 0\nexec {RECONCILE} installed\n",
             "deb:postremove": f'{absent}{{ [ "$1" != purge ] || {{ {purged}; }}; exit 0; }}\n'
-            f'exec {RECONCILE} after-remove {name} "$1"\n',
+            f'[ "$1" != purge ] || exec {RECONCILE} after-remove {name} "$1"\n',
             "rpm:postremove": f'{absent}exit 0\nexec {RECONCILE} after-remove {name} "$1"\n',
         },
     )

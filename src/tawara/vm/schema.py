@@ -34,6 +34,7 @@ def cluster_schema() -> dict[str, Any]:
             name=_TEXT | {"pattern": "^[a-z][a-z0-9-]{0,29}$"},
             domain=_TEXT,
             version=_TEXT,
+            prefix=_TEXT | {"pattern": "^([a-z][a-z0-9-]{0,19})?$"},
             outside=_TEXT,
             network=_networks(),
             addresses={

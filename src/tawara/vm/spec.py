@@ -47,6 +47,9 @@ class Network:
         return f"tw-{self.name}"
 
 
+PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
+"""Where a network may be: addresses that nobody has on the Internet (RFC 1918, RFC 6598)."""
+
 CLASSIC_NETWORKS = {
     "nat0": Network("nat0", "nat", IPv4Network("192.168.231.0/24")),
     "nat1": Network("nat1", "nat", IPv4Network("192.168.232.0/24")),
@@ -144,11 +147,13 @@ class Guest:
     order: int = 50
     description: str = ""
     tags: tuple[str, ...] = field(default=())
+    cluster: str = ""
+    """The cluster whose package brings it; empty for a guest with a package of its own."""
 
     @property
     def package(self) -> str:
-        """The name of the guest's package."""
-        return f"tawara-guest-{self.name}"
+        """The name of the package that brings the guest."""
+        return f"tawara-cluster-{self.cluster}" if self.cluster else f"tawara-guest-{self.name}"
 
     @property
     def ground(self) -> str:

@@ -107,8 +107,13 @@ def _read_subnet(fields: Fields) -> IPv4Network | None:
     except ValueError:
         fields.mistake("subnet", f"{text!r} is no subnet", 'Write it like "192.168.240.0/24".')
         return None
-    if subnet.prefixlen > 24:
-        fields.mistake("subnet", f"{text} has too few addresses", "Give at least a /24.")
+    if not 16 <= subnet.prefixlen <= 24:
+        what = "too few" if subnet.prefixlen > 24 else "too many"
+        fields.mistake("subnet", f"{text} has {what} addresses", "Give a /16 to a /24.")
+        return None
+    if not any(subnet.subnet_of(private) for private in spec.PRIVATE):
+        remedy = f"Use one within {', '.join(map(str, spec.PRIVATE))}."
+        fields.mistake("subnet", f"{text} belongs to others on the Internet", remedy)
         return None
     return subnet
 

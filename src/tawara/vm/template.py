@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network
+from itertools import chain
 
 from tawara.vm import spec
 from tawara.vm.identity import fixed_range
@@ -73,6 +75,7 @@ _CLUSTER = """\
 #:schema ./{name}.schema.json
 
 domain = "{domain}"{pad}# guests are NAME.{domain}
+prefix = "{name}-"{prefix_pad}# on the host (virsh, tawara vm) they are {name}-NAME: other clusters may have a NAME, too
 version = "1"               # raise it for every change that is to be installed
 outside = "nat0"            # the network of each guest's second card; "none": no such card
 
@@ -80,7 +83,7 @@ outside = "nat0"            # the network of each guest's second card; "none": n
 kind = "host"               # host: only the host and these guests; nat: reaches the outside
 subnet = "{subnet}"
 
-[addresses]                 # by turn, in the order in which guests stand below: add new ones last
+[addresses]                 # by turn; each guest keeps its own, whatever comes and goes
 {name}0 = "{first}-{last}"
 
 [defaults]                  # any of a guest's settings (see `tawara vm init GUEST`), for all of them
@@ -104,18 +107,31 @@ role = "server"
 [guest.three]
 memory = "128M"             # a guest's own setting goes first
 """
-_SUBNET = IPv4Network("192.168.240.0/24")
+_FIRST_SUBNET = IPv4Network("192.168.240.0/24")
 
 
-def describe_cluster(name: str, domain: str | None = None, keys: tuple[str, ...] = ()) -> str:
-    """The text of a cluster's NAME.toml: three guests on a network of their own."""
+def free_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
+    """A /24 for a new network that overlaps none of those in use."""
+    avoid = [*used, *(network.subnet for network in spec.CLASSIC_NETWORKS.values())]
+    near = list(IPv4Network("192.168.128.0/17").subnets(new_prefix=24))
+    start = near.index(_FIRST_SUBNET)
+    candidates = chain(near[start:], near[:start], IPv4Network("10.64.0.0/10").subnets(new_prefix=24))
+    return next(each for each in candidates if not any(each.overlaps(other) for other in avoid))
+
+
+def describe_cluster(
+    name: str, domain: str | None = None, keys: tuple[str, ...] = (), used: Iterable[IPv4Network] = ()
+) -> str:
+    """The text of a cluster's NAME.toml: three guests on a network of their own, which overlaps none of `used`."""
     domain = domain or f"{name}.example"
-    first, _ = fixed_range(_SUBNET)
+    subnet = free_subnet(used)
+    first, _ = fixed_range(subnet)
     return _CLUSTER.format(
         name=name,
         domain=domain,
         pad=" " * max(1, 17 - len(domain)),
-        subnet=_SUBNET,
+        prefix_pad=" " * max(1, 16 - len(name)),
+        subnet=subnet,
         first=first,
         last=first + 29,
         bases=", ".join(spec.BASES),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.vm.cluster import is_cluster, read_cluster, show
-from tawara.vm.definition import claims
+from tawara.vm.cluster import Cluster, is_cluster, keep_addresses, read_cluster, show
+from tawara.vm.definition import claims, network_claims
 from tawara.vm.errors import SpecError
 from tawara.vm.schema import cluster_schema
 from tawara.vm.template import describe_cluster
@@ -108,6 +109,67 @@ def test_no_two_guests_claim_the_same(names: list[str]) -> None:
     assert len(every) == len(set(every))
     longer = read_cluster(f"{text}[guest.zzzzzzzzz]\n", "c.toml", "c").guests
     assert longer[:-1] == guests
+
+
+def by_name(cluster: Cluster) -> dict[str, str]:
+    """Every address of every guest, as one text for each."""
+    return {guest.name: " ".join(str(nic.ip) for nic in guest.nics) for guest in cluster.guests}
+
+
+NAMES = st.lists(st.sampled_from([f"g{number}" for number in range(12)]), min_size=1, max_size=8, unique=True)
+
+
+@given(st.lists(NAMES, min_size=2, max_size=6))
+def test_no_guest_moves_whatever_comes_and_goes(versions: list[list[str]]) -> None:
+    """From version to version, with any guest added, dropped, moved or brought back, each keeps its addresses."""
+    head = '[network.shop0]\nsubnet = "192.168.240.0/24"\n[addresses]\nshop0 = "192.168.240.10-192.168.240.29"\n'
+    seen: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for names in versions:
+            text = head + "".join(f"[guest.{each}]\n" for each in names)
+            cluster = read_cluster(text, "shop.toml", "shop", Path(name))
+            now = by_name(cluster)
+            assert {each: ip for each, ip in seen.items() if each in now} == {
+                each: ip for each, ip in now.items() if each in seen
+            }
+            seen |= now
+            assert len({ip for row in seen.values() for ip in row.split()}) == 2 * len(seen), "each is one guest's"
+            keep_addresses(Path(name) / "shop.keys", cluster)
+
+
+def test_a_full_range_gives_a_former_guests_address_to_a_new_one(tmp_path: Path) -> None:
+    """Only where nothing else is left is an address used again, and the former guest's claim to it is forgotten."""
+    text = '[network.s]\nsubnet = "10.1.0.0/24"\n[addresses]\ns = "10.1.0.10-10.1.0.11"\n'
+    text = f'outside = "none"\n{text}'
+    for names, expected in ((("a", "b"), ("10", "11")), (("b", "c"), ("11", "10")), (("c", "a"), ("10", "11"))):
+        described = text + "".join(f"[guest.{name}]\n" for name in names)
+        cluster = read_cluster(described, "c.toml", "c", tmp_path)
+        assert by_name(cluster) == {name: f"10.1.0.{end}" for name, end in zip(names, expected, strict=True)}
+        keep_addresses(tmp_path / "c.keys", cluster)
+
+
+def test_an_address_of_ones_own_goes_first(tmp_path: Path) -> None:
+    """A guest that describes its cards gets what it says; another that had the address gets another one."""
+    head = 'outside = "none"\n[network.s]\nsubnet = "10.1.0.0/24"\n[addresses]\ns = "10.1.0.10-10.1.0.19"\n'
+    cluster = read_cluster(f"{head}[guest.a]\n[guest.b]\n", "c.toml", "c", tmp_path)
+    keep_addresses(tmp_path / "c.keys", cluster)
+    own = f'{head}[guest.a]\n[guest.b]\n[[guest.b.nic]]\nnetwork = "s"\nip = "10.1.0.10"\n'
+    assert by_name(read_cluster(own, "c.toml", "c", tmp_path)) == {"a": "10.1.0.12", "b": "10.1.0.10"}
+
+
+def test_two_clusters_of_init_can_run_on_one_host() -> None:
+    """Each has a network and names of its own, though the guests within are called alike."""
+    shop = read_cluster(describe_cluster("shop"), "shop.toml", "shop")
+    used = [nic.network.subnet for guest in shop.guests for nic in guest.nics]
+    lab = read_cluster(describe_cluster("lab", used=used), "lab.toml", "lab")
+    assert shop.package == "tawara-cluster-shop" != lab.package
+    assert [guest.name for guest in lab.guests] == ["lab-one", "lab-two", "lab-three"]
+    every = [claim for cluster in (shop, lab) for guest in cluster.guests for claim in claims(guest)]
+    assert len(every) == len(set(every))
+    links: dict[str, str] = {}
+    for guest in (*shop.guests, *lab.guests):
+        for claim, place in network_claims(guest).items():
+            assert links.setdefault(claim, place) == place
 
 
 _ANYTHING = st.recursive(

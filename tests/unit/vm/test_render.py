@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,16 @@ from tawara.vm.bases.recipe import HostKey
 from tawara.vm.definition import Layers, definition_files, identity_archive
 from tawara.vm.initrd import IDENTITY_FIRST
 from tawara.vm.libvirt_xml import domain_xml, network_xml
-from tawara.vm.package_manifest import Package, Packaged, guest_package, host_package, manifest
+from tawara.vm.package_manifest import (
+    PARTS,
+    Package,
+    Packaged,
+    PackagedGuest,
+    cluster_package,
+    guest_package,
+    host_package,
+    manifest,
+)
 from tawara.vm.spec import BUSES, CLASSIC_NETWORKS
 from tawara.vm.spec_read import read_guest
 
@@ -94,7 +104,12 @@ def test_one_manifest_makes_both_kinds() -> None:
 
 def test_package_scripts_only_call_the_reconcile_step() -> None:
     """Each script is at most two lines, and ends in the step."""
-    packages = [guest_package("w", "1", "s", ("b",), "/f", {}, ()), host_package("1", "/s")]
+    guests = (PackagedGuest("w", {}), PackagedGuest("x", {}))
+    packages = [
+        guest_package("1", "s", ("b",), "1", "/f", guests[0]),
+        cluster_package("c", "1", ("b",), "1", "/f", guests),
+        host_package("1", "/s"),
+    ]
     for name, text in [item for package in packages for item in package.scripts.items()]:
         assert len(text.strip().splitlines()) <= 2, name
         assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
@@ -102,10 +117,23 @@ def test_package_scripts_only_call_the_reconcile_step() -> None:
 
 def test_the_reconcile_step_is_plain_shell() -> None:
     """POSIX sh reads it, and it needs no Python."""
-    script = Path(tawara.vm.__file__).parent / "host_files" / "reconcile"
+    folder = Path(tawara.vm.__file__).parent / "host_files"
     shell = shutil.which("dash") or "sh"
-    assert subprocess.run([shell, "-n", str(script)]).returncode == 0
-    assert "python" not in script.read_text()
+    for script in (folder / "reconcile", *(folder / "lib").iterdir()):
+        assert subprocess.run([shell, "-n", str(script)]).returncode == 0, script
+        assert "python" not in script.read_text()
+
+
+def test_every_part_of_the_reconcile_step_is_packaged() -> None:
+    """What the step reads is what the support package brings."""
+    folder = Path(tawara.vm.__file__).parent / "host_files"
+    read = re.search(r"for part in (.*); do", (folder / "reconcile").read_text())
+    assert read
+    assert sorted(read[1].split()) == sorted(PARTS) == sorted(path.name for path in (folder / "lib").iterdir())
+    targets = [file.target for file in host_package("1", str(folder)).files]
+    assert [f"/usr/lib/tawara-vm/lib/{part}" for part in PARTS] == [
+        each for each in targets if "/lib/tawara-vm/lib/" in each
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -1,0 +1,56 @@
+"""Which address each guest of a cluster has, and keeps whatever is added to or taken from the description. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from ipaddress import IPv4Address
+
+Given = Mapping[str, Mapping[str, IPv4Address]]
+"""By network and guest: every address that was ever given."""
+
+
+def assign(
+    candidates: Mapping[str, IPv4Address],
+    first: IPv4Address,
+    last: IPv4Address,
+    given: Mapping[str, IPv4Address],
+    taken: Set[IPv4Address],
+) -> dict[str, IPv4Address]:
+    """An address within first and last for each guest of `candidates`, in their order.
+
+    A guest keeps the one that it was given. A new one gets its candidate or, where that is another's, the lowest that
+    is free; those of guests that are gone are used again only when nothing else is left. `taken`: addresses that are
+    written in the description. A guest is left out when there is no address for it.
+    """
+    found = {
+        guest: given[guest]
+        for guest in candidates
+        if guest in given and first <= given[guest] <= last and given[guest] not in taken
+    }
+    used = {*taken, *found.values()}
+    former = {ip for guest, ip in given.items() if guest not in candidates}
+    for guest in (each for each in candidates if each not in found):
+        room = [candidates[guest], *_range(first, last)]
+        fitting = (ip for ip in room if first <= ip <= last and ip not in used)
+        choice = next((ip for ip in fitting if ip not in former), None) or next(
+            (ip for ip in room if first <= ip <= last and ip not in used), None
+        )
+        if choice is not None:
+            found[guest] = choice
+            used.add(choice)
+    return {guest: found[guest] for guest in candidates if guest in found}
+
+
+def remembered(given: Given, now: Given) -> dict[str, dict[str, IPv4Address]]:
+    """What is to be kept: all that is given now, and what guests that are gone had, unless another has it now."""
+    whole: dict[str, dict[str, IPv4Address]] = {}
+    for network in sorted({*given, *now}):
+        current = now.get(network, {})
+        used = set(current.values())
+        former = {guest: ip for guest, ip in given.get(network, {}).items() if ip not in used}
+        whole[network] = dict(sorted((former | dict(current)).items()))
+    return whole
+
+
+def _range(first: IPv4Address, last: IPv4Address) -> list[IPv4Address]:
+    return [first + number for number in range(int(last) - int(first) + 1)]

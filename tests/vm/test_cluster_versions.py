@@ -1,0 +1,193 @@
+"""Any sequence of a cluster's versions installs, by apt and by dnf, on file trees of their own without scripts.
+
+What package managers decide by is real: the packages are built as ever, but for images of a few bytes.
+TAWARA_TEST_SEQUENCES sets how many sequences are tried.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tawara.vm import build, package_manifest, packager
+from tawara.vm.base_image import Base
+from tawara.vm.bases.recipe import HostKey
+from tawara.vm.build import Options, build_file
+from tawara.vm.delta import Delta
+from tawara.vm.package_manifest import Package
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
+
+KEY = HostKey("-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key, but in its place\n", "ssh-ed25519 AAAA")
+STATE = "var/lib/tawara-vm"
+SEQUENCES = int(os.environ.get("TAWARA_TEST_SEQUENCES", "3"))
+NAMES = [f"g{number}" for number in range(6)]
+
+
+class Site:
+    """A repository and the file tree of a host that installs from it."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder = folder
+        self.kind = kind
+        self.dist = folder / "dist"
+        self.root = folder / "root"
+        self.root.mkdir()
+        if kind == "deb":
+            for name in ("var/lib/dpkg/updates", "var/lib/dpkg/info", "var/lib/apt/lists/partial", "etc/apt"):
+                (self.root / name).mkdir(parents=True)
+            for name in ("archives/partial",):
+                (self.root / "var/cache/apt" / name).mkdir(parents=True)
+            (self.root / "var/lib/dpkg/status").touch()
+            (self.root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{self.dist} ./\n")
+
+    def build(self, name: str, text: str) -> None:
+        """Build a description of this site."""
+        path = self.folder / f"{name}.toml"
+        path.write_text(text)
+        options = Options(self.dist, self.folder / "cache", lambda what: None, kinds=(self.kind,), allow_clashes=True)
+        build_file(path, options)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run apt-get or dnf on the tree."""
+        if self.kind == "deb":
+            options = {
+                "Dir::State": f"{self.root}/var/lib/apt",
+                "Dir::State::status": f"{self.root}/var/lib/dpkg/status",
+                "Dir::Cache": f"{self.root}/var/cache/apt",
+                "Dir::Etc": f"{self.root}/etc/apt",
+                "APT::Sandbox::User": "root",
+                "DPkg::Lock::Timeout": "60",
+            }
+            command = ["apt-get", "-y", "-q", *(f"-o{name}={value}" for name, value in options.items())]
+            command += [f"-oDPkg::Options::=--{option}" for option in (f"root={self.root}", "force-script-chrootless")]
+            command += ["-oDPkg::Options::=--log=/dev/null", "-oDir::Log=" + str(self.root)]
+        else:
+            command = ["dnf", "-y", f"--installroot={self.root}", "--releasever=12", "--refresh", "--nogpgcheck"]
+            command += [f"--repofrompath=site,file://{self.dist}", "--repo=site", "--setopt=tsflags=noscripts"]
+            command += [f"--setopt=cachedir={self.folder}/dnf", "--setopt=install_weak_deps=False"]
+        return subprocess.run([*command, *words], capture_output=True, text=True)
+
+    def must(self, *words: str) -> None:
+        """The same, and it has to succeed."""
+        if self.kind == "deb":
+            assert self.run("update").returncode == 0
+        done = self.run(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def guests(self) -> set[str]:
+        """Those that are installed."""
+        folder = self.root / STATE / "guests"
+        return {path.parent.name for path in folder.glob("*/facts")}
+
+    def is_sound(self) -> bool:
+        """Is the package manager ready for whatever comes next?"""
+        if self.kind == "deb":
+            states = ["dpkg-query", f"--admindir={self.root}/var/lib/dpkg", "-W", "-f", "${db:Status-Abbrev}\n"]
+            said = subprocess.run(states, capture_output=True, text=True, check=True).stdout
+            return self.run("check").returncode == 0 and {line.strip() for line in said.splitlines()} <= {"ii", "rc"}
+        return self.run("check").returncode == 0
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Site]:
+    """Sites whose images are a few bytes, and whose packages have no scripts and need nothing of Debian's."""
+    disk = tmp_path / "disk.qcow2"
+    disk.write_bytes(b"disk")
+    real = packager.build_package
+
+    def bare(package: Package, out: Path, epoch: int, kinds: tuple[str, ...]) -> list[Path]:
+        package = replace(package, scripts={}, deb_depends=(), rpm_recommends=(), deb_trigger="", compression="gzip")
+        return real(package, out, epoch, kinds)
+
+    monkeypatch.setattr(build, "build_package", bare)
+    monkeypatch.setattr(build, "host_key", lambda folder: KEY)
+    monkeypatch.setattr(build, "build_base", lambda *words: Base(tmp_path, "debian12", "b" * 12, "quiet"))
+    monkeypatch.setattr(build, "_own_delta", lambda guest, *words: Delta(disk, f"{guest.memory >> 20:012d}"))
+
+    def base_packages(base: Base, summary: str, options: Options) -> list[Path]:
+        package = package_manifest.base_package(base.name, base.digest, "1", summary, str(tmp_path), ("disk.qcow2",))
+        return bare(package, options.out, options.epoch, options.kinds)
+
+    monkeypatch.setattr(build, "_base_packages", base_packages)
+
+    def make(kind: str) -> Site:
+        folder = tmp_path / kind
+        folder.mkdir()
+        return Site(folder, kind)
+
+    return make
+
+
+def described(dice: random.Random, version: int, names: list[str]) -> str:
+    """A version of a cluster: guests in any order, some with addresses, cards or memory of their own."""
+    text = f'version = "{version}"\n[network.shop0]\nsubnet = "192.168.{dice.choice((240, 250))}.0/24"\n'
+    text += '[defaults]\nbase = "debian12"\n'
+    ends = dice.sample(range(10, 16), len(names))
+    for name, end in zip(names, ends, strict=True):
+        text += f"[guest.{name}]\n"
+        if dice.random() < 0.3:
+            text += f'memory = "{dice.choice((96, 128))}M"\n'
+        if dice.random() < 0.5:  # addresses of one's own are given from one to the other and back
+            text += f'[[guest.{name}.nic]]\nnetwork = "nat1"\nip = "192.168.232.{end}"\n'
+    return text
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_no_sequence_of_versions_jams_the_package_manager(site: Callable[[str], Site], kind: str) -> None:
+    """Guests come, go, return and exchange addresses; each version installs over the last, those that were dropped are
+    gone, and the package manager stays sound; in the end all of it can be removed."""
+    where = site(kind)
+    version = 0
+    for number in range(SEQUENCES):
+        dice = random.Random(number)
+        for _ in range(dice.randint(2, 4)):
+            version += 1
+            names = dice.sample(NAMES, dice.randint(1, len(NAMES)))
+            where.build("shop", described(dice, version, names))
+            where.must("install", "tawara-cluster-shop")
+            if kind == "rpm":
+                where.must("upgrade", "tawara-cluster-shop")
+            assert where.guests() == set(names), f"sequence {number}, version {version}"
+            assert where.is_sound()
+        where.must("remove", "tawara-cluster-shop")
+        assert where.guests() == set()
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_a_network_is_claimed_by_what_it_is(site: Callable[[str], Site], kind: str) -> None:
+    """Guests may share a network; one that means another network by the name, or another name by the subnet, is
+    refused whole, whichever of the others goes first, and a changed network is accepted when its only guest has it."""
+    where = site(kind)
+    text = 'version = "{version}"\nbase = "debian12"\n[network.{net}]\nsubnet = "{subnet}"\n'
+    text += '[[nic]]\nnetwork = "{net}"\n'
+    for name, net, subnet in (
+        ("one", "lan", "10.1.0.0/24"),
+        ("two", "lan", "10.1.0.0/24"),
+        ("bad", "lan", "10.2.0.0/24"),
+        ("worse", "wan", "10.1.0.0/24"),
+        ("wide", "wide", "10.1.0.0/16"),
+    ):
+        where.build(name, text.format(version=1, net=net, subnet=subnet))
+    where.must("install", "tawara-guest-one", "tawara-guest-two")
+    for gone in ((), ("two",), ("one",)):
+        for name in gone:
+            where.must("remove", f"tawara-guest-{name}")
+        for name in ("bad", "worse", "wide"):
+            done = where.run("install", f"tawara-guest-{name}")
+            assert done.returncode != 0
+            assert any(f"claims/{what}" in done.stdout + done.stderr for what in ("network/lan", "subnet/10.1.0"))
+            assert where.is_sound()
+        where.must("install", "tawara-guest-one", "tawara-guest-two")
+    where.build("two", text.format(version=9, net="lan", subnet="10.3.0.0/24"))
+    where.must("update") if kind == "deb" else None
+    assert where.run("install", "tawara-guest-two=9-1" if kind == "deb" else "tawara-guest-two-9").returncode != 0
+    where.must("remove", "tawara-guest-one")
+    where.must("install", "tawara-guest-two=9-1" if kind == "deb" else "tawara-guest-two-9")
+    assert where.is_sound()
