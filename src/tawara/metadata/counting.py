@@ -6,15 +6,19 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import structlog
 
 from tawara.metadata import placement_counts as rows
 from tawara.metadata.contract import Metadata
 from tawara.model.census import Group, merged
 from tawara.model.cluster import Cluster
-from tawara.model.errors import TooManyFiles
+from tawara.model.errors import Db, TooManyFiles
 from tawara.model.placement_counts import MOST_GROUPS, PlacementCounts, Range
 from tawara.model.safety import Safety
+
+log = structlog.get_logger(__name__)
 
 _LOADED_AT_ONCE = 16
 """Ranges read in one transaction."""
@@ -78,6 +82,8 @@ class Counter:
 
     ABOUT = 1_000_000
     """Most files of some devices that are looked at one by one to tell what the loss of the devices would mean."""
+    AT_ONCE = 0.7
+    """Seconds that an answer waits for the figures to follow devices that have changed."""
     PAGES = 60.0
     """Seconds for which such an answer is kept, to be told page by page."""
 
@@ -88,6 +94,7 @@ class Counter:
         self._known: PlacementCounts | None = None
         self._ranges: dict[int, Range] = {}
         self._about: tuple[tuple[int, ...], float, tuple[Group, ...]] | None = None
+        self._corrected: _Correction | None = None
         self._turn = asyncio.Lock()
         self._recounting = asyncio.Lock()
 
@@ -161,16 +168,39 @@ class Counter:
     async def safety(self, counts: PlacementCounts) -> tuple[Safety, int]:
         """How safe the files are now, and for how many devices, whose state has changed since, that is not heeded.
 
-        Raises Db.
+        Where heeding them takes more than `AT_ONCE` seconds, it is done by the next time that somebody asks. Raises Db.
         """
         cluster = self._cluster()
         changed = counts.changed(cluster)
-        touched: list[tuple[int, Group]] | None = []
-        if changed:
+        if not changed:
+            return await asyncio.to_thread(counts.safety, cluster), 0
+        key = counts.at, counts.files, changed
+        last = self._corrected
+        if last is None or (last.task.done() and (last.key != key or time.monotonic() - last.began > self.PAGES / 4)):
+            task = asyncio.create_task(self._correct(counts, cluster, changed), name="placement counts")
+            last = self._corrected = _Correction(key, time.monotonic(), task)
+        await asyncio.wait({last.task}, timeout=self.AT_ONCE)
+        if last.key == key and last.task.done() and (corrected := last.task.result()) is not None:
+            return corrected, 0
+        return await asyncio.to_thread(counts.safety, cluster), len(changed)
+
+    async def _correct(self, counts: PlacementCounts, cluster: Cluster, changed: frozenset[int]) -> Safety | None:
+        """The figures that heed the changed devices; None if that cannot be had now."""
+        try:
             touched = await self._metadata.read_apart(rows.touched, sorted(changed))
-        if touched is None:
-            return await asyncio.to_thread(counts.safety, cluster), len(changed)
-        return await asyncio.to_thread(counts.corrected, cluster, touched), 0
+        except Db as error:
+            log.debug("placement_correction_failed", reason=str(error))
+            return None
+        return None if touched is None else await asyncio.to_thread(counts.corrected, cluster, touched)
+
+
+@dataclass(frozen=True, slots=True)
+class _Correction:
+    """The figures as devices that have changed since the count would have them, done or under way."""
+
+    key: tuple[int, int, frozenset[int]]
+    began: float
+    task: asyncio.Task[Safety | None]
 
 
 def _signature(counted: Range) -> tuple[int, int, float, int]:

@@ -96,13 +96,13 @@ async def touched(tx: Transaction, devids: Sequence[int], *, limit: int = _TOUCH
         return []
     values = rounded(sorted(devids))
     on = f"FROM file_on WHERE devid IN ({marks(values)})"
-    row = await tx.row(f"SELECT COUNT(*) FROM (SELECT fid {on} LIMIT ?) some_files", *values, limit + 1)
+    row = await tx.row(f"SELECT COUNT(*) FROM (SELECT fid {on} LIMIT ?) s", *values, limit + 1)
     if row is not None and row[0] > limit:
         return None
     rows = await tx.rows(
-        f"SELECT f.fid, f.dmid, f.classid, f.length, {tx.dialect.joined('o.devid')}"
-        f" FROM (SELECT DISTINCT fid {on}) d JOIN file f ON f.fid = d.fid JOIN file_on o ON o.fid = f.fid"
-        " GROUP BY f.fid, f.dmid, f.classid, f.length",
+        f"SELECT f.fid, f.dmid, f.classid, f.length,"
+        f" (SELECT {tx.dialect.joined('o.devid')} FROM file_on o WHERE o.fid = f.fid)"
+        f" FROM (SELECT DISTINCT fid {on}) s JOIN file f ON f.fid = s.fid",
         *values,
     )
     return [(row[0], Group(row[1], row[2], _devids(row[4]), 1, int(row[3] or 0))) for row in rows]
