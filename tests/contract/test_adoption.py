@@ -6,7 +6,18 @@ import os
 
 import pytest
 
-from tawara.metadata import adoption, cluster, files, findings, history, queues, replicas, schema_version
+from tawara.metadata import (
+    adoption,
+    cluster,
+    epochs,
+    files,
+    findings,
+    history,
+    journals,
+    queues,
+    replicas,
+    schema_version,
+)
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, InUse, UnknownKey
@@ -272,3 +283,15 @@ async def test_what_stands_in_the_way(old_url: str, engine: str, statement: str,
             await metadata.write(adoption.adopt, widen=True, now=1)
         assert not (await metadata.read(findings.examine)).adopted
     assert databases.schema(old_url) == before
+
+
+async def test_what_is_kept_to_be_recognised(metadata: Metadata) -> None:
+    """A database that is left and adopted again is no older than its devices, and knows the names on them."""
+    await metadata.write(epochs.found, "0123456789abcdef", "aaaa")
+    generation = await metadata.write(journals.begin_generation, at_least=5000)
+    kept = await metadata.write(epochs.keep_known)
+    before = await metadata.read(epochs.lineage)
+    await metadata.write(cluster.set_setting, journals.GENERATION, None)
+    assert kept == (epochs.EPOCH, epochs.KNOWN_NAMES)
+    assert await metadata.read(epochs.lineage) == before
+    assert await metadata.read(epochs.known_names) == generation

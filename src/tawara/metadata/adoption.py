@@ -86,7 +86,7 @@ def planned_to_leave(found: Findings) -> list[str]:
         lost = f", and with them the media types of {found.media_types} files" if found.media_types else ""
         steps.append(f"drops the tables {PREFIX}*{lost}")
     if found.own_version or found.adopted:
-        steps.append(f"removes the settings {PREFIX}*")
+        steps.append(f"removes the settings {PREFIX}*, but for those by which the devices recognise this database")
     return steps
 
 
