@@ -12,7 +12,8 @@ import structlog
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tawara.model.errors import TawaraError
+from tawara.metadata.server import Pace
+from tawara.model.errors import DatabaseUnavailable, TawaraError
 from tests.contract.servers import PASSWORD, Server
 from tests.mogilefsd import databases
 
@@ -75,6 +76,37 @@ def _limited(engine: str, url: str, server: Server) -> str:
             ],
         )
     return url.replace("//tawara@", f"//{user}@")
+
+
+def _set_read_only(engine: str, url: str, server: Server, *, on: bool) -> None:
+    database = databases.database_of(url)
+    if engine == "postgresql":
+        change = f"ALTER DATABASE {database} SET default_transaction_read_only = {'on' if on else 'off'}"
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+        server.execute("postgres", [change, *([ended] if on else [])])
+    else:
+        server.execute(database, [f"SET GLOBAL read_only = {int(on)}"])
+
+
+@of_servers
+async def test_a_database_that_was_read_only_for_a_while(
+    blank_url: str, engine: str, servers: Callable[[str], Server]
+) -> None:
+    """While a database is read-only changes fail; from the moment that it is not, none does."""
+    url = _limited(engine, blank_url, servers(engine))
+    metadata = await open_metadata(url, pace=Pace(answer=5.0))
+    await metadata.write(cluster.set_setting, "n", "0")
+    _set_read_only(engine, blank_url, servers(engine), on=True)
+    try:
+        for _ in range(5):
+            with pytest.raises(DatabaseUnavailable):
+                await metadata.write(cluster.set_setting, "n", "1")
+    finally:
+        _set_read_only(engine, blank_url, servers(engine), on=False)
+    for number in range(30):
+        await metadata.write(cluster.set_setting, "n", str(number))
+    assert await metadata.read(cluster.get_setting, "n") == "29"
+    await metadata.close()
 
 
 async def _look(tx: Transaction) -> int:

@@ -37,7 +37,6 @@ class Connection(asyncio.Protocol):
         "_begun",
         "_busy",
         "_eof",
-        "_idle",
         "_leave",
         "_leaving",
         "_lines",
@@ -73,7 +72,6 @@ class Connection(asyncio.Protocol):
         self._writing = True
         """Whether the peer takes what is sent."""
         self._unread: asyncio.TimerHandle | None = None
-        self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
         """When the peer last sent something, or was last answered, by the event loop's clock."""
         self._begun = False
@@ -92,8 +90,6 @@ class Connection(asyncio.Protocol):
         if isinstance(peer, tuple):
             self.client_ip = str(peer[0]).removeprefix("::ffff:")
         self._active = asyncio.get_running_loop().time()
-        if self._server.limits.tracker_idle:
-            self._idle = asyncio.get_running_loop().call_later(self._server.limits.tracker_idle, self._close_if_idle)
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,9 +98,8 @@ class Connection(asyncio.Protocol):
         self._leaving = True
         self._waiting.clear()
         self._next = self._waiting_bytes = 0
-        for timer in (self._unread, self._idle):
-            if timer is not None:
-                timer.cancel()
+        if self._unread is not None:
+            self._unread.cancel()
         self._server.closed(self)
         self._leave()
 
@@ -175,14 +170,11 @@ class Connection(asyncio.Protocol):
             _log.info("peer does not read its answers", peer=self.client_ip)
             self.abort()
 
-    def _close_if_idle(self) -> None:
-        """Close a connection on which nothing was asked for the limit's time; or look again when that can be."""
-        loop, limit = asyncio.get_running_loop(), self._server.limits.tracker_idle
+    def close_if_idle(self, before: float) -> None:
+        """Close the connection if nothing was asked on it since then, by the event loop's clock."""
         since = self.idle_since()
-        if since is not None and loop.time() - since >= limit:
+        if since is not None and since <= before:
             self.close()
-        else:
-            self._idle = loop.call_at((loop.time() if since is None else since) + limit, self._close_if_idle)
 
     def idle_since(self) -> float | None:
         """Since when, by the event loop's clock, nothing is asked and nothing is to be sent; None while something is.

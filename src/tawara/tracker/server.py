@@ -20,6 +20,8 @@ from tawara.tracker.management import Management
 
 _DESCRIPTORS_PER_CONNECTION = 1
 """The connection itself; those to the database and to storage nodes are few."""
+_LOOKS = 10
+"""Times within the limit for idle connections that the server looks for them."""
 _GRACE_SECONDS = 3.0
 """How long requests that are being worked on may still take when the server stops."""
 _FLUSH_SECONDS = 1.0
@@ -59,6 +61,7 @@ class TrackerServer:
         self._door: Door | None = None
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         """Set when the last connection of a stopping server is gone."""
 
@@ -87,6 +90,8 @@ class TrackerServer:
         if self._door is not None:
             await self._door.close()
             self._door = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         for connection in list(self._connections):
             if not connection.busy:
                 connection.close()
@@ -110,6 +115,21 @@ class TrackerServer:
     def opened(self, connection: Connection) -> None:
         """A connection is there."""
         self._connections.add(connection)
+        self._look_for_idle()
+
+    def _look_for_idle(self) -> None:
+        """Have connections closed that are idle for longer than the limit; by one timer, while there are any."""
+        limit = self.limits.tracker_idle
+        if limit and self._idle_timer is None:
+            self._idle_timer = asyncio.get_running_loop().call_later(limit / _LOOKS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._idle_timer = None
+        before = asyncio.get_running_loop().time() - self.limits.tracker_idle
+        for connection in list(self._connections):
+            connection.close_if_idle(before)
+        if self._connections:
+            self._look_for_idle()
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
