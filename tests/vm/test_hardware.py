@@ -107,6 +107,30 @@ def test_a_directory_of_the_host_is_shared_both_ways(host: Machine) -> None:
     assert host.shell("cat /srv/shared/answer") == "from the guest\n"
 
 
+@pytest.mark.parametrize("bus", BUSES)
+def test_a_running_guest_with_a_share_is_kept_and_restored(host: Machine, bus: str) -> None:
+    """On each bus, with a directory shared, a snapshot of the running guest holds both of its disks as they were; so
+    does one of the guest when it is off."""
+    name = f"{bus}.example"
+    host.wait_for_ssh(name)
+    host.ssh(name, "echo before >/root/mark; echo before >/data/mark; sync")
+    said = host.run(TAWARA, "vm", "snapshot", bus, "running").stderr
+    assert "shared directories" in said
+    assert host.ssh(name, "echo after >/root/mark; echo after >/data/mark; sync; hostname") == name
+    host.run(TAWARA, "vm", "stop", bus)
+    host.run(TAWARA, "vm", "snapshot", bus, "off")
+    for snapshot, expected in (("running", "before"), ("off", "after")):
+        host.run(TAWARA, "vm", "restore", bus, snapshot)
+        host.run(TAWARA, "vm", "start", bus)
+        host.wait_for_ssh(name)
+        assert host.ssh(name, "cat /root/mark /data/mark").split() == [expected] * 2
+        host.run(TAWARA, "vm", "stop", bus)
+    assert host.run(TAWARA, "vm", "snapshots", bus).stdout.split() == ["running", "off"]
+    host.run(TAWARA, "vm", "snapshots", bus, "--delete", "running")
+    assert host.run(TAWARA, "vm", "snapshots", bus).stdout.split() == ["off"]
+    host.run(TAWARA, "vm", "start", bus)
+
+
 def test_a_screen_is_offered_to_the_host_alone(host: Machine) -> None:
     """With console = "vnc" a VNC viewer finds the guest on the host's own address, and nowhere else."""
     display = host.run("virsh", "domdisplay", "scsi").stdout.strip()

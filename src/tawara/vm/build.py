@@ -47,6 +47,8 @@ class Options:
     kinds: tuple[str, ...] = KINDS
     allow_clashes: bool = False
     """May it claim what another package in `out` claims? They are for different hosts then."""
+    keys: tuple[str, ...] = ()
+    """Public keys that may log in to every guest, besides those of its description."""
 
 
 @dataclass
@@ -158,6 +160,7 @@ def build_guest(guest: Guest, key: HostKey, options: Options, register: Register
 def _build_layers(guest: Guest, key: HostKey, options: Options) -> _Machine:
     """Base and delta, from the cache or made now, and the definition over them."""
     recipe = None
+    guest = replace(guest, authorized_keys=tuple(dict.fromkeys((*guest.authorized_keys, *options.keys))))
     if guest.image is not None:
         guest, base, delta = foreign_layers(guest, key, options)
     else:

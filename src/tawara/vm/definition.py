@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tawara.vm import guest_json
 from tawara.vm.bases.recipe import HostKey, Recipe
 from tawara.vm.hostkey import known_hosts_line
-from tawara.vm.initrd import IDENTITY_FIRST
+from tawara.vm.initrd import IDENTITY_BLOCK, IDENTITY_FIRST
 from tawara.vm.libvirt_xml import domain_xml, network_xml
 from tawara.vm.spec import Guest
 from tawara.vm.tree import write_tar
@@ -82,7 +82,8 @@ def identity_archive(guest: Guest, recipe: Recipe | None, key: HostKey, epoch: i
     if recipe is None:
         return b""
     files = recipe.identity(guest, key)
-    return write_tar(files, epoch, first=[IDENTITY_FIRST])
+    archive = write_tar(files, epoch, first=[IDENTITY_FIRST])
+    return archive + bytes(-len(archive) % IDENTITY_BLOCK)
 
 
 def _known_hosts(guest: Guest, key: HostKey) -> str:

@@ -55,6 +55,11 @@ class Instance:
         """Could it not be brought up, or does it not run though it was not switched off?"""
         return bool(self.error) or self.state in ("absent", "foreign", "crashed", "io-error")
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """By network."""
+        return {nic.network.name: str(nic.ip) for nic in self.guest.nics}
+
     def as_json(self) -> dict[str, object]:
         """The instance for `--json`."""
         return {
@@ -65,7 +70,7 @@ class Instance:
             "version": self.guest.version,
             "delta": self.delta,
             "newest": self.newest,
-            "addresses": {nic.network.name: str(nic.ip) for nic in self.guest.nics},
+            "addresses": self.addresses,
             "error": self.error,
         }
 
@@ -85,16 +90,21 @@ class Host:
         wanted = self._definition(name)
         applied = self.state / "instances" / name / "applied"
         layers = self._text(name, "system/layers").split() or ["", ""]
-        guest = guest_json.read((wanted / "guest.json").read_bytes())
-        in_force = applied / "guest.json"
+        guest = self.guest(name)
         return Instance(
-            guest=guest_json.read(in_force.read_bytes()) if in_force.exists() else guest,
+            guest=guest,
             origin=guest.package if wanted.parent.name == "guests" else "created",
             state=situation(name, self.state / "instances" / name),
             delta=layers[0],
             newest=self._is_newest(wanted, applied),
             error=self._text(name, "error").strip(),
         )
+
+    def guest(self, name: str) -> Guest:
+        """A guest as its definition in force says; raises NoSuchInstanceError. libvirt is not asked."""
+        wanted = self._definition(name)
+        in_force = self.state / "instances" / name / "applied" / "guest.json"
+        return guest_json.read((in_force if in_force.exists() else wanted / "guest.json").read_bytes())
 
     def instances(self) -> list[Instance]:
         """All instances, by name; raises HostError when libvirt does not answer."""
@@ -217,9 +227,9 @@ class Host:
         if os.geteuid() == 0:
             self.reconcile()
             self._raise_error(name)
-        if domain.situation() == "running" and not domain.set_clock():
-            return f"{name} has no guest agent that answers: its clock stands where the snapshot was taken"
-        return ""
+        if domain.situation() != "running" or domain.set_clock() or self.instance(name).guest.image is None:
+            return ""  # a guest on `tiny` looks at the machine's clock by itself
+        return f"{name} has no guest agent that answers: its clock stands where the snapshot was taken"
 
     def snapshots(self, name: str) -> list[str]:
         """The instance's snapshots."""

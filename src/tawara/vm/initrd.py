@@ -14,10 +14,12 @@ from tawara.vm.tree import Node, Tree, directory, file
 ROOT_LABEL = "tawara-root"
 DATA_LABEL = "tawara-data"
 IDENTITY_FIRST = "etc/tawara/identity"
-"""The first member of an identity archive: a disk that begins with this name is one."""
+"""The first member of an identity archive: a disk, or a CD-ROM, that begins with this name is one."""
+IDENTITY_BLOCK = 2048
+"""An identity is whole blocks of this size, so that a CD-ROM shows all of it."""
 
 OLD_MODULES = (
-    *("ata_piix", "ata_generic", "ahci", "sym53c8xx", "sd_mod"),
+    *("ata_piix", "ata_generic", "ahci", "sym53c8xx", "sd_mod", "sr_mod"),
     *("e1000", "8139cp", "ext4", "evdev", "button"),
 )
 """What a guest needs on a machine from before virtio: IDE, SATA and SCSI disks, Intel's and Realtek's cards."""
@@ -42,7 +44,7 @@ root= identity= tries=0
 while {{ [ -z "$root" ] || [ -z "$identity" ]; }} && [ $tries -lt 100 ]; do
     for path in /sys/class/block/*; do
         disk=/dev/${{path##*/}}
-        case $disk in /dev/loop*|/dev/ram*|/dev/sr*|/dev/fd*) continue ;; esac
+        case $disk in /dev/loop*|/dev/ram*|/dev/fd*) continue ;; esac
         [ "$(head -c {len(IDENTITY_FIRST)} "$disk" 2>/dev/null)" = {IDENTITY_FIRST} ] && identity=$disk
     done
     root=$(findfs LABEL={ROOT_LABEL} 2>/dev/null) || root=

@@ -75,8 +75,10 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
         _disk(devices, "qcow2", "@INSTANCE@/data.qcow2", prefix + next(letters), guest.bus)
     if guest.image is None:
         identity = _disk(devices, "raw", "@INSTANCE@/identity.tar", prefix + next(letters), guest.bus)
-        if guest.bus not in ("ide", "sata"):  # QEMU has no read-only disks on these
-            SubElement(identity, "readonly")
+        # IDE and SATA have no read-only disks, and of a guest with a writable raw one there are no snapshots.
+        if guest.bus in ("ide", "sata"):
+            identity.set("device", "cdrom")
+        SubElement(identity, "readonly")
     if guest.bus == "scsi":
         old = guest.image is not None or guest.base == "classic"
         SubElement(devices, "controller", type="scsi", model="lsilogic" if old else "virtio-scsi")

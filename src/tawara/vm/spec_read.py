@@ -127,6 +127,11 @@ def _read_nics(top: Fields, fqdn: str, networks: dict[str, spec.Network], model:
     nics = [nic for index, fields in enumerate(tables) if (nic := _read_nic(fields, fqdn, index, networks, model))]
     if not tables:
         top.mistake("nic", "a guest without a network card cannot be reached", "Give at least one [[nic]].")
+    for index, nic in enumerate(nics):
+        earlier = [other for other in nics[:index] if other.network == nic.network]
+        if earlier and all(nic.ip != other.ip and nic.mac != other.mac for other in earlier):  # told below
+            remedy = "Give each card a network of its own; the host answers for the guest's name with one address."
+            top.mistake("nic", f"two cards are on the network {nic.network.name}", remedy, index)
     for what, values in (("mac", [nic.mac for nic in nics]), ("ip", [str(nic.ip) for nic in nics])):
         for value in sorted({value for value in values if values.count(value) > 1}):
             top.mistake("nic", f"{what} {value} is given twice", "Give each card its own, or leave it out.")
@@ -188,19 +193,22 @@ def _read_image(top: Fields) -> spec.ForeignImage | None:
 
 
 def _read_files(top: Fields) -> tuple[spec.File, ...]:
-    found = []
+    found: list[spec.File] = []
     for fields in top.tables("file"):
         path = fields.text("path", "", None, "")
         if not _is_clean_absolute(path):
             fields.mistake("path", f"{path!r} is no absolute path", "Write it like /etc/motd.")
         mode = fields.text("mode", "0644", re.compile(r"0?[0-7]{3,4}"), 'octal digits, such as "0755"')
-        found += [spec.File(f"{path}{name}", content, bits or int(mode, 8)) for name, content, bits in fields.content()]
+        for name, content, bits in fields.content():
+            if f"{path}{name}" in {file.path for file in found}:
+                fields.mistake("path", f"{path}{name} is given twice", "Take one of them out.")
+            found.append(spec.File(f"{path}{name}", content, bits or int(mode, 8)))
         fields.nothing_else()
     return tuple(found)
 
 
 def _read_shares(top: Fields) -> tuple[spec.Share, ...]:
-    found = []
+    found: list[spec.Share] = []
     for fields in top.tables("share"):
         source, target = (fields.text(end, "", None, "") for end in ("source", "target"))
         for end, path in (("source", source), ("target", target)):
@@ -208,6 +216,8 @@ def _read_shares(top: Fields) -> tuple[spec.Share, ...]:
                 fields.mistake(end, f"{path!r} is no absolute path", "Write it like /srv/photos.")
         kind: spec.ShareKind = fields.choice("kind", "virtiofs", ("virtiofs", "9p"))
         fields.nothing_else()
+        if target in {share.target for share in found}:
+            fields.mistake("target", f"{target} is given twice", "Show each directory in a place of its own.")
         found.append(spec.Share(source, target, kind))
     return tuple(found)
 
@@ -226,6 +236,9 @@ def _read_data(top: Fields) -> spec.Data | None:
 
 def _judge_together(top: Fields, guest: spec.Guest) -> None:
     """What single fields cannot show: contradictions between them."""
+    _judge_networks(top, guest)
+    if guest.data and guest.data.mount in {share.target for share in guest.shares}:
+        top.mistake("share", f"{guest.data.mount} is where the data disk is", "Show the directory in another place.")
     if guest.image is not None:
         if top.has("base"):
             top.mistake("base", "a guest stands on one of our bases or on an image", "Take base or image out.")
@@ -251,6 +264,15 @@ def _judge_together(top: Fields, guest: spec.Guest) -> None:
     if guest.disk != 5 * spec.GiB:
         remedy = "Leave the size out; add a [data] disk."
         top.mistake("disk", f"the {guest.base} base cannot grow its 5G file system", remedy)
+
+
+def _judge_networks(top: Fields, guest: spec.Guest) -> None:
+    networks = list(dict.fromkeys(nic.network for nic in guest.nics))
+    for index, network in enumerate(networks):
+        for other in networks[:index]:
+            if network.subnet.overlaps(other.subnet):
+                what = f"the networks {other.name} ({other.subnet}) and {network.name} ({network.subnet}) overlap"
+                top.mistake("network", what, "Give one of them another subnet.")
 
 
 def _is_clean_absolute(path: str) -> bool:

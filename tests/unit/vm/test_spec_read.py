@@ -41,7 +41,7 @@ def test_what_init_writes_reads_as_the_classic_guest() -> None:
 def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
     """Wrong type, unknown key, bad value in a table of a list: one run shows them all."""
     text = 'memory = 256\nverzion = "1"\ncpus = 0\n\n[disk]\nbus = "usb"\n'
-    text += '\n[[nic]]\nnetwork = "nat0"\n\n[[nic]]\nip = "10.0.0.1"\n'
+    text += '\n[[nic]]\nnetwork = "nat1"\n\n[[nic]]\nip = "10.0.0.1"\n'
     assert mistakes(text) == ["1 memory", "2 verzion", "3 cpus", "6 disk.bus", "12 nic[1].ip"]
 
 
@@ -75,6 +75,19 @@ def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
         (
             'base = "classic"\ndisk = {bus = "ide"}\n[[nic]]\nmodel = "e1000"\n[[share]]\nsource = "/a"\ntarget = "/b"',
             ["5 share"],
+        ),
+        ('[[nic]]\nnetwork = "host0"\n[[nic]]\nnetwork = "host0"', ["3 nic[1]"]),
+        ('[[file]]\npath = "/a"\ncontent = ""\n[[file]]\npath = "/a"\ncontent = ""', ["5 file[1].path"]),
+        (
+            '[[share]]\nsource = "/a"\ntarget = "/m"\n[[share]]\nsource = "/b"\ntarget = "/m"',
+            ["6 share[1].target"],
+        ),
+        ('[data]\nmount = "/m"\n[[share]]\nsource = "/a"\ntarget = "/m"', ["3 share"]),
+        ('[network.lan]\nsubnet = "8.8.8.0/24"', ["2 network.lan.subnet"]),
+        ('[network.lan]\nsubnet = "10.0.0.0/8"', ["2 network.lan.subnet"]),
+        (
+            '[network.lan]\nsubnet = "192.168.231.0/24"\n[[nic]]\n[[nic]]\nnetwork = "lan"',
+            ["1 network"],
         ),
         ('authorized_keys = ["hello"]', ["1 authorized_keys[0]"]),
     ],

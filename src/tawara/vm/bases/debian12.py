@@ -67,6 +67,14 @@ WantedBy=sysinit.target
 """
 
 
+_CONSOLE = """\
+# The serial console is reached only by who may use libvirt on the host, and so may change the guest's disk anyway.
+[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 - $TERM
+"""
+
+
 def tidy(tree: Tree) -> dict[str, Node]:
     """The tree without documentation, caches, logs and what every guest must have of its own."""
     return {
@@ -98,6 +106,7 @@ def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Nod
         "etc/systemd/system/tawara-grow.service": file(_GROW),
         "etc/systemd/system/sysinit.target.wants/tawara-grow.service": symlink("../tawara-grow.service"),
         f"{wanted}/systemd-networkd.service": symlink("/lib/systemd/system/systemd-networkd.service"),
+        "etc/systemd/system/serial-getty@ttyS0.service.d/tawara.conf": file(_CONSOLE),
         "etc/ssh/sshd_config.d/tawara.conf": file("PasswordAuthentication no\nPermitRootLogin prohibit-password\n"),
     }
 
@@ -154,7 +163,7 @@ DEBIAN12 = Recipe(
         *("iproute2", "ca-certificates", "e2fsprogs"),
     ),
     kernel="linux-image-cloud-amd64",
-    release=3,
+    release=4,
     shape=shape,
     guest_files=guest_files,
     identity=identity,

@@ -67,17 +67,23 @@ class Recipe:
 
 
 def hosts_file(guest: Guest) -> str:
-    """The guest's own /etc/hosts."""
-    names = guest.fqdn if guest.fqdn == guest.name else f"{guest.fqdn} {guest.name}"
-    return f"127.0.0.1 localhost\n127.0.1.1 {names}\n::1 localhost ip6-localhost\n"
+    """The guest's own /etc/hosts: its name stands for the address that others reach it by."""
+    short, _, _ = guest.fqdn.partition(".")
+    names = " ".join(dict.fromkeys((guest.fqdn, short, guest.name)))
+    return f"127.0.0.1 localhost\n{guest.primary.ip} {names}\n::1 localhost ip6-localhost\n"
 
 
 def resolv_conf(guest: Guest) -> str:
-    """Name servers: the first card's network first (its guests' names), then those that reach the outside."""
+    """Name servers: the first card's network first (its guests' names), then those that reach the outside.
+
+    Names without a dot are looked for in the guest's own domain, where the others of a cluster are.
+    """
     first = [guest.primary.network]
     rest = [nic.network for nic in guest.nics[1:] if nic.network.kind == "nat"]
     gateways = dict.fromkeys(str(network.gateway) for network in first + rest)
-    return "".join(f"nameserver {gateway}\n" for gateway in list(gateways)[:3])
+    _, _, domain = guest.fqdn.partition(".")
+    search = f"search {domain}\n" if domain else ""
+    return search + "".join(f"nameserver {gateway}\n" for gateway in list(gateways)[:3])
 
 
 def routes(guest: Guest) -> list[tuple[str, str, str, int]]:

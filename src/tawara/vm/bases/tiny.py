@@ -22,6 +22,7 @@ _INITTAB = """\
 ::sysinit:/etc/tawara/boot
 ::respawn:/usr/sbin/dropbear -F -E -s -r /etc/dropbear/dropbear_ed25519_host_key
 ::respawn:/sbin/acpid -f -l /dev/null
+::respawn:/etc/tawara/clock
 ttyS0::askfirst:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 ::shutdown:/etc/tawara/halt
@@ -50,6 +51,15 @@ done </etc/tawara/nics
 mount -a 2>/dev/null
 for service in $(cat /etc/tawara/services 2>/dev/null); do "/etc/init.d/$service" start; done
 exit 0
+"""
+
+_CLOCK = """\
+#!/bin/sh
+# A guest that is restored with its memory goes on with the time of its snapshot; the machine's own clock knows better.
+while sleep 10; do
+    read -r machine </sys/class/rtc/rtc0/since_epoch || exec sleep 86400
+    [ $((machine - $(date +%s))) -lt 3 ] || date -u -s "@$machine" >/dev/null
+done
 """
 
 _HALT = """\
@@ -82,6 +92,7 @@ def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Nod
         "etc/fstab": file(""),
         "etc/os-release": file('NAME="Tawara tiny"\nID=tawara-tiny\nID_LIKE=debian\nVERSION_ID=12\n'),
         "etc/tawara/boot": file(_BOOT, 0o755),
+        "etc/tawara/clock": file(_CLOCK, 0o755),
         "etc/tawara/halt": file(_HALT, 0o755),
         "etc/acpi/PWRF/00000080": file("#!/bin/sh\nexec /sbin/poweroff\n", 0o755),
         "etc/init.d": directory(),
@@ -155,7 +166,7 @@ TINY = Recipe(
     variant="extract",
     packages=("busybox-static", "dropbear-bin"),
     kernel="linux-image-cloud-amd64",
-    release=1,
+    release=2,
     shape=shape,
     guest_files=guest_files,
     identity=identity,
