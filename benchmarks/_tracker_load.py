@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection as Pipe
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from tawara.wire.line import Accepted, Args, decode_reply, encode_request
+from tawara.wire.line import AcceptedRequest, Args, decode_reply, encode_request
 
 KEYS = 10_000
 """As many there are from the start."""
@@ -107,7 +107,7 @@ class Create(Peer):
         """See Peer."""
         if self._step == 0:
             reply = decode_reply(self.tracker.recv(65536).strip())
-            assert isinstance(reply, Accepted), reply
+            assert isinstance(reply, AcceptedRequest), reply
             self._opened = dict(reply.args)
             path = self._opened["path"].split(b"/", 3)[3]
             self._node.sendall(

@@ -23,18 +23,18 @@ import uvloop
 
 from benchmarks._place import add_option, place
 from benchmarks.workers import SIZE, cpu
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, fsck, rebalance
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Transaction
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
-from tawara.model.rebalance import State
+from tawara.model.rebalance import RebalanceState
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Options, Workers
+from tawara.workers.service import Workers, WorkersOptions
 
 AIMS = {"policy": 5000, "sizes": 2500, "rebalance": 500}
 """Files a second."""
@@ -90,7 +90,7 @@ async def fill(directory: Path, metadata: SqliteMetadata, dmid: int, count: int)
     os.sync()
 
 
-Store = tuple[SqliteMetadata, ClusterView, Workers, Bells, list[int]]
+Store = tuple[SqliteMetadata, ClusterView, Workers, Wakeups, list[int]]
 
 
 @asynccontextmanager
@@ -110,26 +110,26 @@ async def store(count: int, directory: Path) -> AsyncIterator[Store]:
             for devid in devids:
                 await metadata.write(rows.create_device, devid, hostid)
         nodes = await stack.enter_async_context(NodeClient())
-        view, bells = ClusterView(metadata, min_free_mb=1), Bells()
+        view, wakeups = ClusterView(metadata, min_free_mb=1), Wakeups()
         monitor = Monitor(view, metadata, nodes, side_channel_port=side)
         await monitor.look_again()  # the devices are known before files are on them, as in any store
         await fill(directory, metadata, dmid, count)
         await monitor.start()
         stack.push_async_callback(monitor.stop)
         await view.wait_observed()
-        workers = Workers(metadata, view, nodes, bells, Options(side_channel_port=side))
+        workers = Workers(metadata, view, nodes, wakeups, WorkersOptions(side_channel_port=side))
         await workers.start()
         stack.push_async_callback(workers.stop)
-        yield metadata, view, workers, bells, pids
+        yield metadata, view, workers, wakeups, pids
 
 
-async def check(metadata: SqliteMetadata, view: ClusterView, bells: Bells, *, policy_only: bool) -> float:
+async def check(metadata: SqliteMetadata, view: ClusterView, wakeups: Wakeups, *, policy_only: bool) -> float:
     """Seconds for a check of all files, which must find nothing."""
     await metadata.write(fsck.reset, policy_only=policy_only, position=0)
     began = time.monotonic()
     await metadata.write(fsck.start, host="bench", now=int(time.time()))
     await view.refresh()
-    bells.fsck.ring()
+    wakeups.fsck.notify()
     while (at := await metadata.read(fsck.progress)).host or at.queued:
         await asyncio.sleep(0.01)
     assert not at.counts, at.counts
@@ -137,16 +137,16 @@ async def check(metadata: SqliteMetadata, view: ClusterView, bells: Bells, *, po
     return time.monotonic() - began
 
 
-async def move(metadata: SqliteMetadata, view: ClusterView, bells: Bells, count: int) -> float:
+async def move(metadata: SqliteMetadata, view: ClusterView, wakeups: Wakeups, count: int) -> float:
     """Seconds until dev1 is empty; the last turns, in which nothing is left to move, do not count."""
     await metadata.write(rebalance.set_policy, "from_devices=1")
     began = time.monotonic()
     await metadata.write(rebalance.start, view.current, host="bench", now=int(time.time()))
     await view.refresh()
-    bells.rebalance.ring()
+    wakeups.rebalance.notify()
     took = 0.0
     while True:
-        state = State.parse(await metadata.read(rebalance.state))
+        state = RebalanceState.parse(await metadata.read(rebalance.state))
         if not took and await metadata.read(_empty, 1):
             took = time.monotonic() - began
         if state.time_finished:
@@ -163,11 +163,11 @@ async def _empty(tx: Transaction, devid: int) -> bool:
 async def measure(count: int, directory: Path, *, profile: bool) -> dict[str, float]:
     """Check `count` files in both ways, then move one replica of each; files a second."""
     results: dict[str, float] = {}
-    async with store(count, directory) as (metadata, view, workers, bells, pids):
+    async with store(count, directory) as (metadata, view, workers, wakeups, pids):
         parts: dict[str, Callable[[], Awaitable[float]]] = {
-            "policy": lambda: check(metadata, view, bells, policy_only=True),
-            "sizes": lambda: check(metadata, view, bells, policy_only=False),
-            "rebalance": lambda: move(metadata, view, bells, count),
+            "policy": lambda: check(metadata, view, wakeups, policy_only=True),
+            "sizes": lambda: check(metadata, view, wakeups, policy_only=False),
+            "rebalance": lambda: move(metadata, view, wakeups, count),
         }
         for name, what in parts.items():
             before = [cpu(pid) for pid in (os.getpid(), *pids)]

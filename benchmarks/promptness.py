@@ -28,7 +28,7 @@ from tests.contract.servers import PASSWORD
 
 DOMAIN = "files"
 SMALL = os.urandom(10_000)
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
 class Disks:
@@ -46,7 +46,7 @@ class Disks:
         """Seconds until there are so many replicas."""
         began = time.perf_counter()
         while len(self.replicas(fid, length)) != count:
-            if time.perf_counter() - began > PATIENCE:
+            if time.perf_counter() - began > TIMEOUT:
                 raise TimeoutError(f"fid {fid} has not got {count} replicas")
             time.sleep(0.001)
         return time.perf_counter() - began

@@ -27,14 +27,14 @@ import uvloop
 
 from benchmarks._place import add_option, place
 from benchmarks._tracker_load import KEYS, LOADS, PORTS, Found, connect, generate, key_number
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster, files
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import HostState, Observation, Observed
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
 from tawara.tracker.server import TrackerServer
 from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
 
@@ -58,7 +58,7 @@ PEER = {
 # --- the servers ------------------------------------------------------------------------------------------------------
 
 
-async def _furnish(tx: Transaction, node_port: int) -> None:
+async def _set_up(tx: Transaction, node_port: int) -> None:
     await cluster.create_domain(tx, "d")
     await cluster.create_host(tx, "one", ip="127.0.0.1", http_port=node_port, state=HostState.ALIVE)
     for devid in range(1, DEVICES + 1):
@@ -78,7 +78,7 @@ async def _fill(tx: Transaction, numbers: range) -> None:
 
 async def _make_database(url: str, node_port: int) -> None:
     metadata = await open_metadata(url)
-    await metadata.write(_furnish, node_port)
+    await metadata.write(_set_up, node_port)
     for start in range(0, KEYS, 1000):
         await metadata.write(_fill, range(start, start + 1000))
     await metadata.close()
@@ -90,7 +90,7 @@ async def _track(url: str, port: int, ready: Pipe) -> None:
     await view.refresh()
     view.observe({devid: Observation(Observed.WRITEABLE) for devid in range(1, DEVICES + 1)})
     async with NodeClient() as nodes:
-        server = TrackerServer(metadata, view, nodes, Bells(), address=("127.0.0.1", port), reuse_port=True)
+        server = TrackerServer(metadata, view, nodes, Wakeups(), address=("127.0.0.1", port), reuse_port=True)
         await server.start()
         ready.send(server.address[1])
         await asyncio.get_running_loop().run_in_executor(None, ready.recv)

@@ -22,14 +22,14 @@ import structlog
 import uvloop
 
 from benchmarks._place import add_option, place
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues
-from tawara.metadata.bell import Bells
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
 from tawara.workers.service import Workers
 
@@ -112,12 +112,12 @@ async def measure(count: int, directory: Path, *, profile: bool) -> dict[str, fl
             await metadata.write(rows.create_device, number, hostid)
         view = ClusterView(metadata, min_free_mb=1)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
-        bells = Bells()
+        wakeups = Wakeups()
         await monitor.look_again()  # the devices are known before files are on them, as in any store
         await fill(directory, metadata, dmid, count)
         await monitor.start()
         await view.wait_observed()
-        workers = Workers(metadata, view, nodes, bells)
+        workers = Workers(metadata, view, nodes, wakeups)
 
         async def repair() -> float:
             await workers.start()
@@ -130,7 +130,7 @@ async def measure(count: int, directory: Path, *, profile: bool) -> dict[str, fl
                     for number in range(count)
                 )
             )
-            bells.delete.ring()
+            wakeups.delete.notify()
             return await until_empty(metadata, "delete")
 
         for name, what in (("repair", repair), ("delete", delete)):

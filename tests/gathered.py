@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tawara.client import sources
-from tawara.client.gathering import Gathering
-from tawara.model.names import Evidence
+from tawara.model.journal_records import JournalEvidence
+from tawara.recovery import device_sources
+from tawara.recovery.journal_collector import JournalCollector
 
 
-async def gathered(devices: Iterable[tuple[Path, int]]) -> tuple[Evidence, Gathering]:
+async def gathered(devices: Iterable[tuple[Path, int]]) -> tuple[JournalEvidence, JournalCollector]:
     """What follows from the names in these directories of these devices, and how the reading went."""
-    with Gathering([sources.from_directory(path, devid) for path, devid in devices]) as gathering:
+    with JournalCollector([device_sources.from_directory(path, devid) for path, devid in devices]) as gathering:
         await gathering.read_names()
-        parts = [stretch.evidence async for stretch in gathering.stretches()]
+        parts = [fid_range.evidence async for fid_range in gathering.stretches()]
     return joined(parts), gathering
 
 
-def joined(parts: Sequence[Evidence]) -> Evidence:
+def joined(parts: Sequence[JournalEvidence]) -> JournalEvidence:
     """What is said of several stretches of fids, as though it were of one."""
     files = [file for part in parts for file in part.files]
     gone = {fid: devids for part in parts for fid, devids in part.gone.items()}
-    return Evidence(files, gone, [rival for part in parts for rival in part.rivals])
+    return JournalEvidence(files, gone, [rival for part in parts for rival in part.rivals])

@@ -45,18 +45,18 @@ class Sheddable(Protocol):
         ...
 
 
-Leave = Callable[[], None]
+OnClosed = Callable[[], None]
 """To be called once when a connection is over."""
 
 
-class Door:
+class TcpListener:
     """Listens on one address and makes a protocol for each connection let in."""
 
     def __init__(
         self,
         address: tuple[str, int] | socket.socket,
         purpose: str,
-        make_protocol: Callable[[Leave], asyncio.Protocol],
+        make_protocol: Callable[[OnClosed], asyncio.Protocol],
         *,
         connections: int,
         reuse_port: bool = False,
@@ -163,12 +163,12 @@ class Door:
         loop = asyncio.get_running_loop()
         inside: list[asyncio.Transport] = []
 
-        def leave() -> None:
+        def on_closed() -> None:
             self._inside.difference_update(inside)
             self._free.release()
 
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: self._make_protocol(leave), connection)
+            transport, _ = await loop.connect_accepted_socket(lambda: self._make_protocol(on_closed), connection)
         except OSError:
             connection.close()
             self._free.release()

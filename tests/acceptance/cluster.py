@@ -19,18 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tawara.client import AsyncClient
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Transaction
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
 from tawara.model.cluster import HashType, HostState
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
 from tawara.tracker.server import TrackerServer
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Options, Workers
+from tawara.workers.service import Workers, WorkersOptions
 
 DOMAIN = "d"
 
@@ -43,7 +43,7 @@ class Cluster:
     devices_per_host: int
     metadata: SqliteMetadata
     view: ClusterView
-    bells: Bells
+    wakeups: Wakeups
     node_client: NodeClient
     nodes: list[StorageNode] = field(default_factory=list)
     """The storage node of host `hI` is at I-1."""
@@ -70,7 +70,7 @@ class Cluster:
             self.metadata,
             self.view,
             self.node_client,
-            self.bells,
+            self.wakeups,
             address=("127.0.0.1", port),
             side_channel_port=self.nodes[0].side_address[1],
         )
@@ -106,7 +106,7 @@ async def cluster(
         stack.push_async_callback(metadata.close)
         view = ClusterView(metadata)
         node_client = await stack.enter_async_context(NodeClient(connect_timeout=1, stall_timeout=5))
-        store = Cluster(directory, devices, metadata, view, Bells(), node_client)
+        store = Cluster(directory, devices, metadata, view, Wakeups(), node_client)
         side_port = 0
         for number in range(1, hosts + 1):
             docroot = directory / f"h{number}"
@@ -118,7 +118,7 @@ async def cluster(
             stack.push_async_callback(node.stop)
             side_port = node.side_address[1]
             store.nodes.append(node)
-        await metadata.write(_furnish, [node.http_address for node in store.nodes], devices)
+        await metadata.write(_set_up, [node.http_address for node in store.nodes], devices)
         await view.refresh()
         store.monitor = Monitor(view, metadata, node_client, side_channel_port=side_port)
         await store.monitor.start()
@@ -128,8 +128,8 @@ async def cluster(
         for _ in range(trackers):
             await store.add_tracker()
         if workers:
-            options = Options(side_channel_port=side_port, sweep_period=1.0)
-            store.workers = Workers(metadata, view, node_client, store.bells, options)
+            options = WorkersOptions(side_channel_port=side_port, sweep_period=1.0)
+            store.workers = Workers(metadata, view, node_client, store.wakeups, options)
             await store.workers.start()
             stack.push_async_callback(store.workers.stop)
         yield store
@@ -172,7 +172,7 @@ def _devids(host: int, devices: int) -> range:
     return range((host - 1) * devices + 1, host * devices + 1)
 
 
-async def _furnish(tx: Transaction, addresses: list[tuple[str, int]], devices: int) -> None:
+async def _set_up(tx: Transaction, addresses: list[tuple[str, int]], devices: int) -> None:
     await rows.create_domain(tx, DOMAIN)
     await rows.create_class(tx, DOMAIN, "one", mindevcount=1)
     await rows.create_class(tx, DOMAIN, "md5", mindevcount=1, hashtype=HashType.MD5)

@@ -145,8 +145,8 @@ class Apart:
         self._add("workers")
         self._add("gateway")
 
-    def _add(self, room: str, *arguments: str, name: str = "") -> None:
-        self.daemons[name or room] = Daemon(name or room, [room, *arguments], self.directory)
+    def _add(self, component: str, *arguments: str, name: str = "") -> None:
+        self.daemons[name or component] = Daemon(name or component, [component, *arguments], self.directory)
 
     def add_node(self, number: int) -> None:
         """The storage node of a host, not started."""
@@ -154,8 +154,8 @@ class Apart:
 
     def node_daemon(self, number: int, name: str, *, listen: str) -> None:
         """A `tawara node` of a host."""
-        doors = (f"--set=node.listen={listen}", f"--set=node.side_channel=127.0.0.{number}:{self.side_port}")
-        self._add("node", *doors, f"--set=node.devices=h{number}", name=name)
+        listeners = (f"--set=node.listen={listen}", f"--set=node.side_channel=127.0.0.{number}:{self.side_port}")
+        self._add("node", *listeners, f"--set=node.devices=h{number}", name=name)
 
     def add_tracker(self) -> Daemon:
         """Another tracker with its own address, not started."""

@@ -18,7 +18,7 @@ from tests.acceptance.daemons import DOMAIN, Apart, apart
 from tests.acceptance.store import TAWARA
 
 FILES = 30
-PATIENCE = 150.0
+TIMEOUT = 150.0
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[Apart]:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
@@ -62,7 +62,7 @@ def status(store: Apart) -> dict[str, Any]:
     return told
 
 
-def standings(store: Apart) -> dict[int, str]:
+def liveness_of(store: Apart) -> dict[int, str]:
     """What is thought of each absent device."""
     return {each["devid"]: each["standing"] for each in status(store)["absences"]}
 
@@ -74,7 +74,7 @@ def test_a_node_dies_and_returns(store: Apart) -> None:
     assert affected
     store.daemons["node1"].kill()
     until(lambda: set(copies(store, but=1).values()) == {2} and len(copies(store, but=1)) == FILES)
-    until(lambda: standings(store) == dict.fromkeys((1, 2), "presumed dead"))  # a slow machine may miss others, too
+    until(lambda: liveness_of(store) == dict.fromkeys((1, 2), "presumed dead"))  # a slow machine may miss others, too
     told = status(store)
     assert any("presumed dead" in problem and "trust" in problem for problem in told["problems"])
     assert {device["devid"]: device["state"] for device in told["devices"]}[1] == "alive"
@@ -82,7 +82,7 @@ def test_a_node_dies_and_returns(store: Apart) -> None:
     with Client(store.tracker) as client:
         assert all(client.get(DOMAIN, f"k{number}") == b"content %d" % number for number in range(FILES))
     store.daemons["node1"].start()
-    until(lambda: set(copies(store).values()) == {2} and not standings(store))
+    until(lambda: set(copies(store).values()) == {2} and not liveness_of(store))
     with Client(store.tracker) as client:
         assert all(client.get(DOMAIN, f"k{number}") == b"content %d" % number for number in range(FILES))
 
@@ -93,7 +93,7 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
     before = copies(store)
     for name in ("node1", "node2"):
         store.daemons[name].kill()
-    until(lambda: len(standings(store)) == 4)
+    until(lambda: len(liveness_of(store)) == 4)
     until(lambda: all(each["seconds"] == 8 for each in status(store)["absences"]))
     told = status(store)
     assert {each["standing"] for each in told["absences"]} == {"suspect"}
@@ -106,7 +106,7 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
     store.daemons["node2"].start()
     until(lambda: set(copies(store, but=1).values()) == {2} and len(copies(store, but=1)) == FILES)
     store.run("host", "trust", "h1")
-    assert standings(store) == {1: "trusted", 2: "trusted"}
+    assert liveness_of(store) == {1: "trusted", 2: "trusted"}
 
 
 @pytest.mark.timeout(600)
@@ -116,7 +116,7 @@ def test_a_mount_point_without_its_disk(store: Apart) -> None:
     device.rename(device.with_name("away"))
     device.mkdir()
     until(lambda: len(copies(store)) == FILES and set(copies(store).values()) == {2})
-    until(lambda: standings(store) == {1: "presumed dead"})
+    until(lambda: liveness_of(store) == {1: "presumed dead"})
     told = status(store)
     assert any("dev1" in problem and "is its disk mounted?" in problem for problem in told["problems"])
     with Client(store.tracker) as client:
@@ -125,6 +125,6 @@ def test_a_mount_point_without_its_disk(store: Apart) -> None:
     assert list(device.iterdir()) == []
     device.rmdir()
     device.with_name("away").rename(device)
-    until(lambda: not standings(store))
+    until(lambda: not liveness_of(store))
     until(lambda: len(copies(store)) == 2 * FILES and set(copies(store).values()) == {2})
     assert not [problem for problem in status(store)["problems"] if "dev1" in problem]

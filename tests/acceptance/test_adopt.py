@@ -31,7 +31,7 @@ from tests.mogilefsd.double import Mogilefsd, mogilefsd
 from tests.mogilefsd.plain_node import PlainNode, plain_node
 
 PAGE = Path(__file__).parents[2] / "docs" / "adopt.md"
-ROOMS = ("tracker", "workers", "node")
+COMPONENTS = ("tracker", "workers", "node")
 
 
 def steps() -> dict[str, list[str]]:
@@ -76,7 +76,7 @@ class Operator:
         words = shlex.split(command)
         assert words[0] == "tawara", command
         assert PASSWORD not in command
-        if words[1] in ROOMS:
+        if words[1] in COMPONENTS:
             self.stop(words[1])
             daemon = Daemon(words[1], words[1:], self.directory)
             self.daemons[words[1]] = daemon
@@ -100,9 +100,9 @@ class Operator:
         self.said.append(done.stdout + done.stderr)
         return done.stdout
 
-    def stop(self, *rooms: str) -> None:
-        for room in rooms:
-            daemon = self.daemons.pop(room, None)
+    def stop(self, *components: str) -> None:
+        for component in components:
+            daemon = self.daemons.pop(component, None)
             if daemon is not None and daemon.process is not None:
                 daemon.stop()
 
@@ -294,7 +294,7 @@ async def test_the_page_about_moving(old: Old, tmp_path: Path, engine: str, monk
         walk.run("adopt", "--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"], "--widen", "--yes")
         assert re.search(r"dkey`? (varchar|character varying)\(1024\)", databases.schema(old.url)) or engine == "sqlite"
 
-        walk.stop(*ROOMS)
+        walk.stop(*COMPONENTS)
         await until_no_lease_runs(old.original)
         do("Back")
         assert databases.schema(old.url) == old.schema

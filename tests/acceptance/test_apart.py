@@ -179,14 +179,14 @@ def test_a_service_manager_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mysql"], indirect=True)
-@pytest.mark.parametrize("room", ["tracker", "workers", "gateway"])
-def test_a_clock_that_is_wrong(tmp_path: Path, database: str, room: str) -> None:
+@pytest.mark.parametrize("component", ["tracker", "workers", "gateway"])
+def test_a_clock_that_is_wrong(tmp_path: Path, database: str, component: str) -> None:
     """Who shares leases with others does not start with a clock an hour ahead of the database's, and says so."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     store = Apart(tmp_path, database)
     ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1"}
     refused = subprocess.run(
-        [*TAWARA, *store.daemons[room].arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [*TAWARA, *store.daemons[component].arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
         env={**os.environ, **ahead},
     )  # fmt: skip
     assert refused.returncode == 2, refused.stderr
@@ -194,12 +194,14 @@ def test_a_clock_that_is_wrong(tmp_path: Path, database: str, room: str) -> None
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("room", ["tracker", "workers", "gateway"])
+@pytest.mark.parametrize("component", ["tracker", "workers", "gateway"])
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
-def test_daemons_wait_for_their_database(tmp_path: Path, database_servers: Servers, engine: str, room: str) -> None:
+def test_daemons_wait_for_their_database(
+    tmp_path: Path, database_servers: Servers, engine: str, component: str
+) -> None:
     """A daemon that is started while its database is down says so, waits, and is ready once that is back."""
     with empty_database(engine, tmp_path, database_servers, "waiting") as url, apart(tmp_path, url) as store:
-        daemon, server = store.daemons[room], database_servers(engine)
+        daemon, server = store.daemons[component], database_servers(engine)
         server.kill()
         try:
             threads = ThreadPoolExecutor(1)

@@ -19,7 +19,7 @@ from tawara.metadata import cluster, files, queues
 from tawara.metadata.backup import MARGIN
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ChecksumMismatch, ConfigurationError, InUse, NoneMatch, UsageError
-from tests.acceptance.recovery_house import all_rows, store
+from tests.acceptance.recovery_fixture import all_rows, store
 from tests.contract.servers import Server
 
 

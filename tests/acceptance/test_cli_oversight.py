@@ -14,7 +14,8 @@ import pytest
 
 from tawara import cli
 from tawara.client import Client
-from tawara.node import disk_health, usage
+from tawara.disks import disk_health
+from tawara.node import usage
 from tests.acceptance.cluster import Cluster, run
 from tests.smartctl import reports
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tawara.client import AsyncClient, OutcomeUnknown
-from tawara.client.source import Data
+from tawara.client.upload_source import Data
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
@@ -289,7 +289,7 @@ async def test_a_close_whose_file_was_replaced_at_once_stays_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When nobody can tell whether the file was stored, that is said, and the newer file stays."""
-    monkeypatch.setattr("tawara.client.uploading.PAUSES", (0.05, 0.05))
+    monkeypatch.setattr("tawara.client.upload.PAUSES", (0.05, 0.05))
     async with cluster(tmp_path, hosts=1) as store, cut(store.servers[0].address) as proxy, store.client() as other:
         proxy.before_answering = lambda sent, answered: proxy.cuts == 0 and b"create_close" in sent
         proxy.meanwhile = lambda: other.put(DOMAIN, "k", b"newer")

@@ -30,7 +30,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
         await asyncio.sleep(0.3)
 
 
-class House:
+class StoreFixture:
     """The store, and what should be in it."""
 
     def __init__(self, store: ApartForeign) -> None:
@@ -102,20 +102,20 @@ class House:
 async def test_a_store_without_a_storage_node_of_ours(tmp_path: Path, kind: type[Foreign]) -> None:
     """Files are put, copied, read, replaced, checked, repaired and moved; then the database is lost and made anew."""
     store = ApartForeign(tmp_path, f"sqlite://{tmp_path}/tawara.db", kind)
-    house = House(store)
+    store_fixture = StoreFixture(store)
     try:
         await asyncio.to_thread(store.start)
         store.run("class", "add", DOMAIN, "md5", "--copies=2", "--hash=MD5")
         async with AsyncClient(store.tracker) as client:
-            await house.fill(client)
-            await house.compare(client)
-            await until(house.settled)
-            await care(house)
-            await drain(house)
-            await until(house.settled)
-            await house.compare(client)
-            before = house.listed()
-            await until(house.written)
+            await store_fixture.fill(client)
+            await store_fixture.compare(client)
+            await until(store_fixture.settled)
+            await care(store_fixture)
+            await drain(store_fixture)
+            await until(store_fixture.settled)
+            await store_fixture.compare(client)
+            before = store_fixture.listed()
+            await until(store_fixture.written)
             for name in ("tracker", "workers", "gateway"):
                 store.daemons[name].end()
             for path in tmp_path.glob("tawara.db*"):
@@ -125,34 +125,34 @@ async def test_a_store_without_a_storage_node_of_ours(tmp_path: Path, kind: type
             assert report["not_listed"] == ["dev1", "dev2", "dev3", "dev4"]
             for name in ("tracker", "workers", "gateway"):
                 await asyncio.to_thread(store.daemons[name].start)
-            assert house.listed() == before
-            await house.compare(client)
+            assert store_fixture.listed() == before
+            await store_fixture.compare(client)
             store.run("fsck", "start", "--wait", "--every-byte")
-            assert house.settled()
+            assert store_fixture.settled()
     finally:
         for daemon in store.daemons.values():
             daemon.end()
 
 
-async def care(house: House) -> None:
+async def care(store_fixture: StoreFixture) -> None:
     """A check finds a copy that is gone and one that was cut off; the scrub finds one that has rotted."""
-    store = house.store
-    files = {str(each["key"]): each["fid"] for each in house.listed()}
+    store = store_fixture.store
+    files = {str(each["key"]): each["fid"] for each in store_fixture.listed()}
     gone, cut, rotten = "key 22", "key 23", "key 17"
-    house.copies(files[gone])[0].unlink()
-    house.copies(files[cut])[1].write_bytes(b"short")
+    store_fixture.copies(files[gone])[0].unlink()
+    store_fixture.copies(files[cut])[1].write_bytes(b"short")
     store.run("fsck", "start", "--wait")
     for key in (gone, cut):
-        await until(lambda key=key: house.whole(files[key], house.stored[key]))  # type: ignore[misc] # bound at once
-    house.copies(files[rotten])[0].write_bytes(b"r" * len(house.stored[rotten]))
+        await until(lambda key=key: store_fixture.whole(files[key], store_fixture.stored[key]))  # type: ignore[misc] # bound at once
+    store_fixture.copies(files[rotten])[0].write_bytes(b"r" * len(store_fixture.stored[rotten]))
     store.run("settings", "set", "tawara_scrub_period", "20s")
     store.daemons["workers"].stop()  # they look at it once a minute
     await asyncio.to_thread(store.daemons["workers"].start)
-    await until(lambda: house.whole(files[rotten], house.stored[rotten]))
+    await until(lambda: store_fixture.whole(files[rotten], store_fixture.stored[rotten]))
     store.run("settings", "remove", "tawara_scrub_period")
 
 
-async def drain(house: House) -> None:
+async def drain(store_fixture: StoreFixture) -> None:
     """A device is emptied, and its names say so."""
-    await asyncio.to_thread(house.store.run, "device", "drain", "dev3", "--wait")
-    assert not list(house.store.directory.glob("h2/dev3/0/**/*.fid"))
+    await asyncio.to_thread(store_fixture.store.run, "device", "drain", "dev3", "--wait")
+    assert not list(store_fixture.store.directory.glob("h2/dev3/0/**/*.fid"))

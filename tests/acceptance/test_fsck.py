@@ -15,7 +15,7 @@ from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Checksum, DeviceState, HashType
-from tawara.model.files import Errand, StoredFile
+from tawara.model.files import StoredFile, TaskType
 from tawara.model.limits import END_OF_TIME
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
 
@@ -165,10 +165,10 @@ async def test_a_copy_without_a_row_saves_the_file(tmp_path: Path) -> None:
     async with store(tmp_path, hosts=3) as (made, client):
         fid = await put(made, client, "k")
         known = set((await found(made, fid)).devids)
-        stray = made.path(next(devid for devid in range(1, 7) if devid not in known), fid)
-        stray.parent.mkdir(parents=True, exist_ok=True)
+        orphan = made.path(next(devid for devid in range(1, 7) if devid not in known), fid)
+        orphan.parent.mkdir(parents=True, exist_ok=True)
         for path in made.replicas(fid):
-            path.rename(stray)
+            path.rename(orphan)
         assert await check(made, client) == {"MISS": 2, "SRCH": 1, "FOND": 1, "REPL": 1}
         await assert_whole(made, client, "k", fid)
 
@@ -194,7 +194,7 @@ async def test_an_extra_copy_is_trimmed(tmp_path: Path) -> None:
         path = made.path(extra, fid)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(BODY)
-        await made.metadata.write(replicas.announce_copy, fid, extra, now=int(time.time()))
+        await made.metadata.write(replicas.reserve_copy, fid, extra, now=int(time.time()))
         await made.metadata.write(replicas.record_copy, fid, extra, now=int(time.time()))
         assert await check(made, client, policy_only="1") == {"POVI": 1, "REPL": 1}
         await assert_whole(made, client, "k", fid)
@@ -293,4 +293,4 @@ async def test_a_check_that_is_stopped_goes_on_where_it_was(tmp_path: Path) -> N
                 await asyncio.sleep(0.02)
         assert {(await found(made, fid)).devcount for fid in fids} == {2}
         assert status["num_BCNT"] == b"10"
-        assert await made.metadata.read(queues.count_errands, Errand.CHECK) == 0
+        assert await made.metadata.read(queues.count_tasks, TaskType.CHECK) == 0

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from tawara.metadata import queues
 from tawara.model.limits import Limits
-from tests.acceptance.gateway_house import SECRET, House, house
+from tests.acceptance.gateway_fixture import SECRET, StoreFixture, store_fixture
 
 BOTH = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 
 
 @pytest.fixture(params=[True, False], ids=["nginx", "python"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway on one of the two paths that does not wait long."""
-    async with house(tmp_path, nginx=request.param, limits=Limits(header_time=1.0, stalled_body=1.0)) as one:
+    async with store_fixture(tmp_path, nginx=request.param, limits=Limits(header_time=1.0, stalled_body=1.0)) as one:
         yield one
 
 
@@ -123,7 +123,7 @@ requests = st.one_of(
 def test_garbage(tmp_path_factory: pytest.TempPathFactory, nginx: bool) -> None:
     """Whatever bytes come, the answer is a plain one or none, and afterwards the gateway serves as before."""
     with asyncio.Runner() as runner:
-        context = house(
+        context = store_fixture(
             tmp_path_factory.mktemp("garbage"), nginx=nginx, limits=Limits(header_time=0.2, stalled_body=0.2)
         )
         one = runner.run(context.__aenter__())
@@ -150,7 +150,7 @@ def test_garbage(tmp_path_factory: pytest.TempPathFactory, nginx: bool) -> None:
             runner.run(context.__aexit__(None, None, None))
 
 
-async def _send(one: House, data: bytes) -> bytes:
+async def _send(one: StoreFixture, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(*one.gateway.address)
     try:
         writer.write(data)
@@ -172,7 +172,7 @@ async def _send(one: House, data: bytes) -> bytes:
     ],
     ids=["line", "field", "fields"],
 )
-async def test_headers_without_measure(gateway: House, head: bytes) -> None:
+async def test_headers_without_measure(gateway: StoreFixture, head: bytes) -> None:
     """A header beyond the limits is refused or cut off, and nobody else notices."""
     try:
         answer = await gateway.raw(head)
@@ -183,7 +183,7 @@ async def test_headers_without_measure(gateway: House, head: bytes) -> None:
     assert (await gateway.put("/d/k")).status == 201
 
 
-async def test_slow_clients(gateway: House) -> None:
+async def test_slow_clients(gateway: StoreFixture) -> None:
     """Half a header, half a body or nothing at all is given up in time, while others are served."""
     starts = [
         b"",
@@ -193,7 +193,7 @@ async def test_slow_clients(gateway: House) -> None:
         f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n".encode()
         + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
     ]
-    waiting = [asyncio.create_task(gateway.raw(start, patience=20)) for start in starts * 10]
+    waiting = [asyncio.create_task(gateway.raw(start, timeout=20)) for start in starts * 10]
     assert (await gateway.put("/d/other")).status == 201
     for answer in await asyncio.gather(*waiting):
         check(answer)
@@ -201,7 +201,7 @@ async def test_slow_clients(gateway: House) -> None:
     assert (await gateway.metadata.read(queues.backlog))["uploads"] == 0
 
 
-async def test_a_client_that_does_not_read(gateway: House) -> None:
+async def test_a_client_that_does_not_read(gateway: StoreFixture) -> None:
     """Who asks for a large file and takes nothing is cut off; others are served meanwhile."""
     await gateway.put("/d/big?class=one", b"x" * 40_000_000)
     reader, writer = await asyncio.open_connection(*gateway.gateway.address, limit=1024)
@@ -220,7 +220,7 @@ async def test_a_client_that_does_not_read(gateway: House) -> None:
     assert received < 40_000_000
 
 
-async def test_a_flood_of_pipelined_requests(gateway: House) -> None:
+async def test_a_flood_of_pipelined_requests(gateway: StoreFixture) -> None:
     """Requests that are sent without waiting are answered in order."""
     for number in range(5):
         await gateway.put(f"/d/{number}", b"%d" % number)
@@ -236,7 +236,7 @@ LARGE = 500_000_000
 SERVE = """
 import asyncio, structlog, sys
 from pathlib import Path
-from tests.acceptance.gateway_house import house
+from tests.acceptance.gateway_fixture import house
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     async with house(Path(sys.argv[1]), nginx=sys.argv[2] == "nginx") as one:

@@ -19,10 +19,10 @@ from tawara.gateway import nginx as nginx_module
 from tawara.gateway.local import LocalDevices
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_processes import end_all, running_in
-from tawara.node.errors import DeviceFull
+from tawara.model.node_errors import DeviceFull
 from tawara.wire import identity
 from tawara.wire.identity import Identity
-from tests.acceptance.gateway_house import SECRET, House, house
+from tests.acceptance.gateway_fixture import SECRET, StoreFixture, store_fixture
 from tests.acceptance.test_gateway_failover import QUICK, children
 
 DATA = os.urandom(100_000)
@@ -30,9 +30,9 @@ OTHER = bytes(each ^ 255 for each in DATA)
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway behind nginx that knows the disk of its own machine, dev1."""
-    async with house(tmp_path, nginx=True, limits=QUICK) as one:
+    async with store_fixture(tmp_path, nginx=True, limits=QUICK) as one:
         yield one
 
 
@@ -42,7 +42,7 @@ async def eventually(true: Callable[[], object], seconds: float = 20) -> None:
             await asyncio.sleep(0.05)
 
 
-async def only_read_from(gateway: House, devid: int, key: bytes) -> None:
+async def only_read_from(gateway: StoreFixture, devid: int, key: bytes) -> None:
     """Remove all replicas of a key but one."""
     fid = (await gateway.stored(key)).fid
     for other in {1, 2, 3} - {devid}:
@@ -52,7 +52,7 @@ async def only_read_from(gateway: House, devid: int, key: bytes) -> None:
 # --- what nginx may read ----------------------------------------------------------------------------------------------
 
 
-async def test_a_foreign_disk_in_the_place_of_a_device(gateway: House) -> None:
+async def test_a_foreign_disk_in_the_place_of_a_device(gateway: StoreFixture) -> None:
     """What lies on another store's disk, under the same fid and of the same length, is not given out."""
     await gateway.put("/d/k?class=three", DATA)
     fid = (await gateway.stored(b"k")).fid
@@ -69,7 +69,7 @@ async def test_a_foreign_disk_in_the_place_of_a_device(gateway: House) -> None:
     assert (await gateway.ask("GET", "/d/k")).status == 503
 
 
-async def test_a_device_that_is_another_than_the_database_knows(gateway: House) -> None:
+async def test_a_device_that_is_another_than_the_database_knows(gateway: StoreFixture) -> None:
     """A disk that shows itself as it always did here, but not as the database has it, is passed over."""
     await gateway.put("/d/k?class=three", DATA)
     fid = (await gateway.stored(b"k")).fid
@@ -87,7 +87,7 @@ async def _remember(tx: object, devid: int, shown: str) -> None:
 @pytest.mark.parametrize("place", ["file", "directory"])
 @pytest.mark.parametrize("checked", [True, False], ids=["gateway", "nginx alone"])
 async def test_symbolic_links_on_a_device(
-    gateway: House, monkeypatch: pytest.MonkeyPatch, place: str, checked: bool
+    gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch, place: str, checked: bool
 ) -> None:
     """No link below a device's directory is followed, neither by the gateway nor by nginx on its own."""
     await gateway.put("/d/k?class=three", DATA)
@@ -112,7 +112,7 @@ async def test_symbolic_links_on_a_device(
         assert (await gateway.ask("GET", "/d/k")).body == DATA
 
 
-async def test_a_device_that_is_a_symbolic_link_itself(gateway: House) -> None:
+async def test_a_device_that_is_a_symbolic_link_itself(gateway: StoreFixture) -> None:
     """A device's own directory may be a link to where its disk is mounted."""
     gateway.disk(1).rename(gateway.directory / "mounted")
     gateway.disk(1).symlink_to(gateway.directory / "mounted")
@@ -143,7 +143,7 @@ RANGES = [
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_unusual_ranges(tmp_path: Path, nginx: bool, asked: str, start: int, end: int) -> None:
     """Ranges with numbers beyond 63 bits, or unusual blanks, are answered alike with nginx and without."""
-    async with house(tmp_path, nginx=nginx, limits=QUICK) as one:
+    async with store_fixture(tmp_path, nginx=nginx, limits=QUICK) as one:
         await one.put("/d/k?class=three", DATA)
         await only_read_from(one, 1, b"k")
         asked = asked.format(etag=(await one.ask("HEAD", "/d/k"))["ETag"])
@@ -175,7 +175,7 @@ async def test_a_full_spool(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
     with small_disk(spool, 256):
-        async with house(tmp_path, nginx=True, spool=spool) as one:
+        async with store_fixture(tmp_path, nginx=True, spool=spool) as one:
             assert (await one.put("/d/k", b"x" * 400_000)).status == 507
             head = (
                 f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -203,7 +203,7 @@ async def test_a_full_disk(tmp_path: Path, nginx: bool) -> None:
     small = tmp_path / "small"
     small.mkdir()
     with small_disk(small, 16_384):
-        async with house(small, nginx=nginx) as one:
+        async with store_fixture(small, nginx=nginx) as one:
             assert (await one.put("/d/k", DATA)).status == 201
             await asyncio.to_thread(fill, small)
             for number in range(6):
@@ -215,7 +215,7 @@ async def test_a_full_disk(tmp_path: Path, nginx: bool) -> None:
 
 async def test_devices_that_are_full(tmp_path: Path) -> None:
     """The same when devices, here and on other machines, are full, and nothing else is."""
-    async with house(tmp_path, nginx=True) as one:
+    async with store_fixture(tmp_path, nginx=True) as one:
         for node in one.nodes:
             node.devices.receive = _full  # type: ignore[method-assign,assignment]
         assert (await one.put("/d/k?class=three", DATA)).status == 507
@@ -228,14 +228,14 @@ def _full(*_: object, **__: object) -> None:
 
 async def test_a_spool_that_is_removed(tmp_path: Path) -> None:
     """The directory of bodies is made anew when it is gone, and its parents with it."""
-    async with house(tmp_path, nginx=True, spool=tmp_path / "var" / "spool") as one:
+    async with store_fixture(tmp_path, nginx=True, spool=tmp_path / "var" / "spool") as one:
         assert (await one.put("/d/k", DATA)).status == 201
         shutil.rmtree(tmp_path / "var")
         assert (await one.put("/d/k", OTHER)).status == 204
         assert (await one.ask("GET", "/d/k")).body == OTHER
 
 
-async def test_bodies_of_a_killed_worker(gateway: House) -> None:
+async def test_bodies_of_a_killed_worker(gateway: StoreFixture) -> None:
     """What a killed worker has received is removed while nginx runs; what is being received stays."""
     assert gateway.front is not None and gateway.front.pid is not None
     front, master = gateway.front, gateway.front.pid
@@ -269,7 +269,7 @@ async def test_the_error_log_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     """While nginx runs, a long error log is put aside, one of them is kept, and nginx goes on in another."""
     monkeypatch.setattr(nginx_module, "_TIDY_EVERY", 0.05)
     monkeypatch.setattr(nginx_module, "_ERROR_LOG", 10_000)
-    async with house(tmp_path, nginx=True, limits=QUICK) as one:
+    async with store_fixture(tmp_path, nginx=True, limits=QUICK) as one:
         assert one.front is not None
         log = one.front.directory / "error.log"
         for filling in (b"first\n", b"second\n"):
@@ -325,7 +325,7 @@ async def test_a_process_in_another_mount_namespace(tmp_path: Path) -> None:
 async def test_two_gateways_with_one_spool(tmp_path: Path) -> None:
     """A gateway does not start with the spool of another one, which would lose its bodies."""
     spool = tmp_path / "spool"
-    async with house(tmp_path, nginx=True, spool=spool):
+    async with store_fixture(tmp_path, nginx=True, spool=spool):
         other = NginxFront(tmp_path / "other", spool=spool)
         with pytest.raises(Exception, match="Another gateway runs with the spool"):
             other.take_directory()

@@ -20,20 +20,20 @@ from tawara.metadata import queues
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import ConfigurationError, PortTaken
 from tawara.model.limits import Limits
-from tests.acceptance.gateway_house import AUTHORISED, DIRECTORY, House, house
+from tests.acceptance.gateway_fixture import AUTHORISED, DIRECTORY, StoreFixture, store_fixture
 
 QUICK = Limits(node_connect=0.3, node_answer=0.5, stalled_body=5.0)
 DATA = os.urandom(300_000)
 
 
 @pytest.fixture(params=[True, False], ids=["nginx", "python"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway on one of the two paths that does not wait long."""
-    async with house(tmp_path, nginx=request.param, limits=QUICK) as one:
+    async with store_fixture(tmp_path, nginx=request.param, limits=QUICK) as one:
         yield one
 
 
-async def move(gateway: House, devid: int, port: int) -> None:
+async def move(gateway: StoreFixture, devid: int, port: int) -> None:
     """Have the cluster believe that a device's host answers at another port of its address."""
 
     async def change(tx: Transaction) -> None:
@@ -80,7 +80,7 @@ def deaf_port(devid: int) -> Iterator[int]:
             each.close()
 
 
-async def read_often(gateway: House) -> None:
+async def read_often(gateway: StoreFixture) -> None:
     """Whatever replica comes first in the draw, the file is whole, and so is a part of it."""
     for _ in range(8):
         got = await gateway.ask("GET", "/d/k.txt")
@@ -93,7 +93,7 @@ async def read_often(gateway: House) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-async def test_files_that_are_gone(gateway: House) -> None:
+async def test_files_that_are_gone(gateway: StoreFixture) -> None:
     """Replicas that are missing from their disks, local or remote, are passed over as long as one is left."""
     await gateway.put("/d/k.txt?class=three", DATA)
     fid = (await gateway.stored(b"k.txt")).fid
@@ -107,14 +107,14 @@ async def test_files_that_are_gone(gateway: House) -> None:
         assert b"127.0.0" not in answer.body and b"<" not in answer.body
 
 
-async def test_a_replica_that_was_cut_short(gateway: House) -> None:
+async def test_a_replica_that_was_cut_short(gateway: StoreFixture) -> None:
     """A local replica of another size than the file is not sent."""
     await gateway.put("/d/k.txt?class=three", DATA)
     os.truncate(gateway.replica(1, (await gateway.stored(b"k.txt")).fid), 1000)
     await read_often(gateway)
 
 
-async def test_nodes_that_are_stopped(gateway: House) -> None:
+async def test_nodes_that_are_stopped(gateway: StoreFixture) -> None:
     """Storage nodes that refuse connections are passed over."""
     await gateway.put("/d/k.txt?class=three", DATA)
     await gateway.stop_node(2)
@@ -132,7 +132,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-async def test_nodes_that_are_strange(gateway: House, answer: bytes | None) -> None:
+async def test_nodes_that_are_strange(gateway: StoreFixture, answer: bytes | None) -> None:
     """A node that is silent, hangs up or refuses is passed over."""
     await gateway.put("/d/k.txt?class=three", DATA)
     gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
@@ -142,7 +142,7 @@ async def test_nodes_that_are_strange(gateway: House, answer: bytes | None) -> N
             assert (await gateway.ask("GET", "/d/k.txt")).body == DATA
 
 
-async def test_a_node_that_is_slow_to_connect(gateway: House) -> None:
+async def test_a_node_that_is_slow_to_connect(gateway: StoreFixture) -> None:
     """A host that does not take the connection costs its time limit, not the file."""
     await gateway.put("/d/k.txt?class=three", DATA)
     gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
@@ -159,7 +159,7 @@ async def test_a_node_that_is_slow_to_connect(gateway: House) -> None:
 )
 async def test_a_node_that_breaks_off(tmp_path: Path, half: bytes) -> None:
     """Streaming, the next replica goes on where one broke off in the middle of the body, or said nothing of use."""
-    async with house(tmp_path, nginx=False, limits=QUICK) as gateway:
+    async with store_fixture(tmp_path, nginx=False, limits=QUICK) as gateway:
         await gateway.put("/d/k.txt?class=three", DATA)
         gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
         async with strange_node(2, half) as port:
@@ -168,7 +168,7 @@ async def test_a_node_that_breaks_off(tmp_path: Path, half: bytes) -> None:
                 assert (await gateway.ask("GET", "/d/k.txt")).body == DATA
 
 
-async def test_what_a_node_says_is_its_own(gateway: House) -> None:
+async def test_what_a_node_says_is_its_own(gateway: StoreFixture) -> None:
     """Of a node's header fields only the length reaches the client: not its type, tags, cookies or redirections."""
     await gateway.put("/d/k.txt?class=three", DATA)
     for devid in (1, 3):
@@ -185,27 +185,27 @@ async def test_what_a_node_says_is_its_own(gateway: House) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-async def strays(gateway: House) -> list[tuple[int, int]]:
+async def orphans(gateway: StoreFixture) -> list[tuple[int, int]]:
     async def look(tx: Transaction) -> list[tuple[int, int]]:
         return [(row[0], row[1]) for row in await tx.rows("SELECT fid, devid FROM tawara_copy ORDER BY devid")]
 
     return await gateway.metadata.read(look)
 
 
-async def test_writing_with_a_node_down(gateway: House) -> None:
+async def test_writing_with_a_node_down(gateway: StoreFixture) -> None:
     """A file that reaches fewer devices than its class wants is stored, queued for more, and what failed is swept."""
     await gateway.stop_node(3)
     assert (await gateway.put("/d/k?class=three", DATA)).status == 201
     stored = await gateway.stored(b"k")
     assert set(stored.devids) == {1, 2}
-    assert await strays(gateway) == [(stored.fid, 3)]
+    assert await orphans(gateway) == [(stored.fid, 3)]
     assert (await gateway.metadata.read(queues.backlog))["replicate"] == 1
     assert (await gateway.ask("GET", "/d/k")).body == DATA
 
 
 async def test_writing_with_every_node_down(tmp_path: Path) -> None:
     """When no device takes the file the client is told to come again; nothing is named, and what may lie is deleted."""
-    async with house(tmp_path, nginx=False, limits=QUICK) as gateway:
+    async with store_fixture(tmp_path, nginx=False, limits=QUICK) as gateway:
         await gateway.put("/d/k", b"before")
         for devid in (1, 2, 3):
             await gateway.stop_node(devid)
@@ -217,7 +217,7 @@ async def test_writing_with_every_node_down(tmp_path: Path) -> None:
         assert (backlog["uploads"], backlog["delete"]) == (0, 1)
 
 
-async def test_nowhere_to_write(gateway: House) -> None:
+async def test_nowhere_to_write(gateway: StoreFixture) -> None:
     """Without a device for new files a PUT is 507 before its body is taken."""
     gateway.view.observe({})
     assert (await gateway.put("/d/k", DATA)).status == 507
@@ -246,7 +246,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("victim", ["master", "worker"])
 async def test_nginx_is_killed(tmp_path: Path, victim: str) -> None:
     """nginx comes back by itself, on the same port, and no process of the old one stays."""
-    async with house(tmp_path, nginx=True) as gateway:
+    async with store_fixture(tmp_path, nginx=True) as gateway:
         await gateway.put("/d/k", DATA)
         assert gateway.front is not None and gateway.front.pid is not None
         master = gateway.front.pid
@@ -270,7 +270,7 @@ async def test_nginx_is_killed(tmp_path: Path, victim: str) -> None:
 
 async def test_nginx_processes_do_not_wait_for_each_other(tmp_path: Path) -> None:
     """nginx's listening socket does not block, so that a process that is too late for a connection goes on at once."""
-    async with house(tmp_path, nginx=True) as one:
+    async with store_fixture(tmp_path, nginx=True) as one:
         assert one.front is not None and one.front.pid is not None
         own = Path(f"/proc/{one.front.pid}")
         port = f":{one.gateway.address[1]:04X}"
@@ -284,7 +284,7 @@ async def test_nginx_processes_do_not_wait_for_each_other(tmp_path: Path) -> Non
 
 async def test_nginx_stops_with_the_gateway(tmp_path: Path) -> None:
     """A stop ends nginx and its workers within 5 seconds, also while a client is being served slowly."""
-    async with house(tmp_path, nginx=True) as gateway:
+    async with store_fixture(tmp_path, nginx=True) as gateway:
         await gateway.put("/d/k", b"x" * 30_000_000)
         assert gateway.front is not None and gateway.front.pid is not None
         everyone = [gateway.front.pid, *children(gateway.front.pid)]
@@ -303,7 +303,7 @@ SERVE = """
 import asyncio, structlog, sys
 from pathlib import Path
 import structlog
-from tests.acceptance.gateway_house import house
+from tests.acceptance.gateway_fixture import house
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     async with house(Path(sys.argv[1]), nginx=True) as one:
@@ -351,7 +351,7 @@ async def test_the_next_start_after_gateway_and_master_were_killed(tmp_path: Pat
     await process.wait()
     os.kill(master, signal.SIGKILL)
     assert workers and all(map(alive, workers))
-    async with house(tmp_path / "new", nginx=False) as other:
+    async with store_fixture(tmp_path / "new", nginx=False) as other:
         with pytest.raises(PortTaken):
             await gateway_at(other, port, None).start()
         next_one = gateway_at(other, port, NginxFront(tmp_path / "old" / DIRECTORY, workers=1))
@@ -368,7 +368,7 @@ async def test_the_next_start_after_gateway_and_master_were_killed(tmp_path: Pat
 
 async def test_a_directory_that_another_gateway_has(tmp_path: Path) -> None:
     """A second gateway with the same directory does not start, and does not harm the first one's nginx."""
-    async with house(tmp_path, nginx=True) as one:
+    async with store_fixture(tmp_path, nginx=True) as one:
         assert one.front is not None
         second = gateway_at(one, 0, NginxFront(one.front.directory, workers=1))
         with pytest.raises(ConfigurationError, match="Another gateway runs"):
@@ -376,17 +376,17 @@ async def test_a_directory_that_another_gateway_has(tmp_path: Path) -> None:
         assert (await one.ask("GET", "/", headers=AUTHORISED)).status == 200
 
 
-def gateway_at(one: House, port: int, front: NginxFront | None) -> Gateway:
+def gateway_at(one: StoreFixture, port: int, front: NginxFront | None) -> Gateway:
     """Another gateway to the same store."""
     return Gateway(
-        one.metadata, one.view, one.gateway._nodes, one.bells,
+        one.metadata, one.view, one.gateway._nodes, one.wakeups,
         listen=("127.0.0.1", port), secret="x" * 16, nginx=front,
     )  # fmt: skip
 
 
 async def test_nginx_reloads(tmp_path: Path) -> None:
     """A reload replaces the workers and loses nobody."""
-    async with house(tmp_path, nginx=True) as gateway:
+    async with store_fixture(tmp_path, nginx=True) as gateway:
         await gateway.put("/d/k", DATA)
         assert gateway.front is not None and gateway.front.pid is not None
         before = children(gateway.front.pid)
@@ -402,7 +402,7 @@ async def test_nginx_reloads(tmp_path: Path) -> None:
 
 async def test_leftovers_are_swept(tmp_path: Path) -> None:
     """What an nginx that was killed had received is removed at the next start; its directory is nobody else's."""
-    async with house(tmp_path, nginx=True) as gateway:
+    async with store_fixture(tmp_path, nginx=True) as gateway:
         assert gateway.front is not None
         left = gateway.front.directory / "bodies" / "0000000001"
         left.write_bytes(b"half a body")
@@ -416,7 +416,7 @@ async def test_leftovers_are_swept(tmp_path: Path) -> None:
 
 async def test_a_taken_port(tmp_path: Path) -> None:
     """A port that is taken is told by who wants it, and nothing stays behind."""
-    async with house(tmp_path, nginx=True) as gateway:
+    async with store_fixture(tmp_path, nginx=True) as gateway:
         other = gateway_at(gateway, gateway.gateway.address[1], None)
         with pytest.raises(PortTaken, match="the gateway wants it"):
             await other.start()
@@ -424,7 +424,7 @@ async def test_a_taken_port(tmp_path: Path) -> None:
 
 async def test_a_broken_nginx(tmp_path: Path) -> None:
     """An nginx that does not start is told in a sentence."""
-    async with house(tmp_path, nginx=True) as gateway:
+    async with store_fixture(tmp_path, nginx=True) as gateway:
         front = NginxFront(tmp_path / "other", binary=Path("/bin/false"))
         front.take_directory()
         told = pytest.raises(ConfigurationError, match="nginx does not start")

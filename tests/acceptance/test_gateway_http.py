@@ -20,15 +20,15 @@ import structlog.testing
 from tawara.metadata import queues
 from tawara.model.limits import Limits
 from tawara.wire.http import path_of
-from tests.acceptance.gateway_house import AUTHORISED, SECRET, House, house
+from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, StoreFixture, store_fixture
 
 PATHS = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 
 
 @pytest.fixture(params=[True, False], ids=["nginx", "python"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway on one of the two paths."""
-    async with house(tmp_path, nginx=request.param) as one:
+    async with store_fixture(tmp_path, nginx=request.param) as one:
         yield one
 
 
@@ -90,7 +90,7 @@ CASES: list[tuple[dict[str, str], int, bytes]] = [
 
 
 @pytest.mark.parametrize("devid", [1, 2], ids=["local", "remote"])
-async def test_conditions_and_ranges(gateway: House, devid: int) -> None:
+async def test_conditions_and_ranges(gateway: StoreFixture, devid: int) -> None:
     """RFC 9110, sections 13 and 14, whichever device the file is on: status, fields and body of GET and HEAD."""
     put = await gateway.put("/d/k.txt?class=three", BODY)
     assert put.status == 201
@@ -124,7 +124,7 @@ async def test_conditions_and_ranges(gateway: House, devid: int) -> None:
         assert head.body == b""
 
 
-async def test_types(gateway: House) -> None:
+async def test_types(gateway: StoreFixture) -> None:
     """The Content-Type of the PUT comes back; without one the key's ending decides."""
     await gateway.put("/d/a.jpg")
     await gateway.put("/d/b.jpg", Content_Type="text/x-own; charset=utf-8")
@@ -134,7 +134,7 @@ async def test_types(gateway: House) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 50_000_000], ids=str)
-async def test_sizes(gateway: House, size: int) -> None:
+async def test_sizes(gateway: StoreFixture, size: int) -> None:
     """Empty, tiny and large files come back as they were, from every device, also when they were sent in chunks."""
     data = os.urandom(min(size, 1_000_003)) * (size // 1_000_003 + 1)
     data = data[:size]
@@ -159,7 +159,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-async def test_segments_that_are_no_step(gateway: House) -> None:
+async def test_segments_that_are_no_step(gateway: StoreFixture) -> None:
     """`.` between slashes names nothing, as for every other server; written `%2E` it is a key's own."""
     await gateway.put("/d/a/b", b"plain")
     await gateway.put("/d/a/%2E/b", b"dotted")
@@ -168,7 +168,7 @@ async def test_segments_that_are_no_step(gateway: House) -> None:
     assert (await gateway.stored(b"a/./b")).length == 6
 
 
-async def test_keys(gateway: House) -> None:
+async def test_keys(gateway: StoreFixture) -> None:
     """Any key comes back as it was put, under every spelling, in the listing too, and is no other key."""
     for number, key in enumerate(KEYS):
         answer = await gateway.put(path_of("d", key.encode()) + "?class=one", str(number).encode())
@@ -195,7 +195,7 @@ async def test_keys(gateway: House) -> None:
     "path",
     ["/d/" + "a" * 1025, "/d/%ff", "/d/%00", "/d/a%0", "/d/..%2F..%2Fetc%2Fpasswd", "/d/../../etc/passwd", "/d/", "/d"],
 )
-async def test_no_keys(gateway: House, path: str) -> None:
+async def test_no_keys(gateway: StoreFixture, path: str) -> None:
     """Too long, not UTF-8, with a NUL, broken, above the root, or none: not stored, and said in one plain sentence."""
     answer = await gateway.put(path)
     assert answer.status == 400
@@ -203,7 +203,7 @@ async def test_no_keys(gateway: House, path: str) -> None:
     assert answer.body.count(b"\n") == 1 and b"<" not in answer.body
 
 
-async def test_a_byte_for_every_byte(gateway: House) -> None:
+async def test_a_byte_for_every_byte(gateway: StoreFixture) -> None:
     """A key that MogileFS stored need not be UTF-8; it can be read and deleted."""
     await gateway.put("/d/k?class=one", b"old")
 
@@ -222,7 +222,7 @@ async def test_a_byte_for_every_byte(gateway: House) -> None:
     "field",
     [None, "", "Bearer", "Bearer ", f"Basic {SECRET}", f"Bearer {SECRET}x", f"Bearer {SECRET[:-1]}", "Bearer ä"],
 )
-async def test_without_the_secret(gateway: House, field: str | None) -> None:
+async def test_without_the_secret(gateway: StoreFixture, field: str | None) -> None:
     """PUT, DELETE and listing need the secret; without it nothing happens, and nobody learns what exists."""
     headers = {} if field is None else {"Authorization": field.encode().decode("latin-1")}
     await gateway.put("/d/k", b"mine")
@@ -238,7 +238,7 @@ async def test_without_the_secret(gateway: House, field: str | None) -> None:
 @PATHS
 async def test_private_reads(tmp_path: Path, nginx: bool) -> None:
     """Where reads are not public they need the secret too; how the gateway is remains no secret."""
-    async with house(tmp_path, nginx=nginx, public_reads=False) as one:
+    async with store_fixture(tmp_path, nginx=nginx, public_reads=False) as one:
         await one.put("/d/k")
         for method in ("GET", "HEAD"):
             assert (await one.ask(method, "/d/k")).status == 401
@@ -250,7 +250,7 @@ async def test_private_reads(tmp_path: Path, nginx: bool) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_put_get_delete(gateway: House) -> None:
+async def test_put_get_delete(gateway: StoreFixture) -> None:
     """A new key is 201 with its address, a replaced one 204; the class's copies are there before the answer."""
     first = await gateway.put("/d/k", b"one")
     assert (first.status, first["Location"]) == (201, "/d/k")
@@ -267,7 +267,7 @@ async def test_put_get_delete(gateway: House) -> None:
     assert (backlog["delete"], backlog["uploads"]) == (2, 0)
 
 
-async def test_a_fid_that_a_device_holds_already(gateway: House) -> None:
+async def test_a_fid_that_a_device_holds_already(gateway: StoreFixture) -> None:
     """Other content under an upload's fid stays; the upload gets another fid, or 503 where it cannot be repeated."""
     await gateway.put("/d/first", b"one")
     taken = (await gateway.stored(b"first")).fid + 1
@@ -282,7 +282,7 @@ async def test_a_fid_that_a_device_holds_already(gateway: House) -> None:
     assert (await gateway.metadata.read(queues.backlog))["uploads"] == 0
 
 
-async def test_conditions_of_writes(gateway: House) -> None:
+async def test_conditions_of_writes(gateway: StoreFixture) -> None:
     """If-Match and If-None-Match guard PUT and DELETE: who would overwrite what he has not seen is told 412."""
     tag = (await gateway.put("/d/k", b"one", If_None_Match="*"))["ETag"] or ""
     assert (await gateway.put("/d/k", b"two", If_None_Match="*")).status == 412
@@ -296,7 +296,7 @@ async def test_conditions_of_writes(gateway: House) -> None:
     assert (await gateway.ask("DELETE", "/d/k", headers=AUTHORISED | {"If-Match": "*"})).status == 204
 
 
-async def test_only_one_can_be_first(gateway: House) -> None:
+async def test_only_one_can_be_first(gateway: StoreFixture) -> None:
     """Of many concurrent PUTs that demand a new key exactly one succeeds, and its bytes are the ones that stay."""
     answers = await asyncio.gather(*(gateway.put("/d/k", b"%d" % number, If_None_Match="*") for number in range(12)))
     winners = [number for number, answer in enumerate(answers) if answer.status == 201]
@@ -305,7 +305,7 @@ async def test_only_one_can_be_first(gateway: House) -> None:
     assert (await gateway.ask("GET", "/d/k")).body == b"%d" % winners[0]
 
 
-async def test_concurrent_puts_of_one_key(gateway: House) -> None:
+async def test_concurrent_puts_of_one_key(gateway: StoreFixture) -> None:
     """Each PUT is answered, one of them stays, every other one's bytes are queued for deletion: no orphans."""
     answers = await asyncio.gather(*(gateway.put("/d/k", b"%d" % number) for number in range(12)))
     assert sorted(answer.status for answer in answers) == [201] + [204] * 11
@@ -320,7 +320,7 @@ async def test_concurrent_puts_of_one_key(gateway: House) -> None:
     assert (await gateway.ask("GET", "/d/k")).body == b"last"
 
 
-async def test_content_md5(gateway: House) -> None:
+async def test_content_md5(gateway: StoreFixture) -> None:
     """A body that is not what Content-MD5 says is refused and leaves no key; one that is, is stored."""
     good = base64.b64encode(hashlib.md5(b"hello").digest()).decode()
     bad = base64.b64encode(b"x" * 16).decode()
@@ -331,7 +331,7 @@ async def test_content_md5(gateway: House) -> None:
     assert (await gateway.metadata.read(queues.backlog))["uploads"] == 0
 
 
-async def test_checksum_of_the_class(gateway: House) -> None:
+async def test_checksum_of_the_class(gateway: StoreFixture) -> None:
     """A class with a hash type gets its checksum from the bytes that passed."""
     await gateway.put("/d/k?class=md5", b"hello")
     assert str((await gateway.stored(b"k")).checksum) == f"MD5:{hashlib.md5(b'hello').hexdigest()}"
@@ -346,7 +346,7 @@ async def test_checksum_of_the_class(gateway: House) -> None:
         ("/d/k", {"Content-Encoding": "gzip"}, 415),
     ],
 )
-async def test_refused_puts(gateway: House, path: str, headers: dict[str, str], status: int) -> None:
+async def test_refused_puts(gateway: StoreFixture, path: str, headers: dict[str, str], status: int) -> None:
     """What cannot be stored as it is asked is refused in one plain sentence, and leaves nothing."""
     answer = await gateway.ask("PUT", path, b"hello", AUTHORISED | headers)
     assert answer.status == status
@@ -355,7 +355,7 @@ async def test_refused_puts(gateway: House, path: str, headers: dict[str, str], 
     assert gateway.on_disk() == []
 
 
-async def test_a_put_without_a_length(gateway: House) -> None:
+async def test_a_put_without_a_length(gateway: StoreFixture) -> None:
     """A PUT that says nothing of its body is asked to."""
     request = f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nConnection: close\r\n\r\n"
     assert (await gateway.raw(request.encode())).startswith(b"HTTP/1.1 411 ")
@@ -365,7 +365,7 @@ async def test_a_put_without_a_length(gateway: House) -> None:
 @PATHS
 async def test_the_largest_upload(tmp_path: Path, nginx: bool, coding: str) -> None:
     """A body beyond the limit is refused, announced or not, and leaves nothing."""
-    async with house(tmp_path, nginx=nginx, limits=Limits(upload=1000)) as one:
+    async with store_fixture(tmp_path, nginx=nginx, limits=Limits(upload=1000)) as one:
         assert (await one.put("/d/k", b"x" * 1000)).status == 201
         too_much = b"x" * 1001
         answer = await one.put("/d/big", too_much if coding == "length" else iter([too_much]))
@@ -374,7 +374,7 @@ async def test_the_largest_upload(tmp_path: Path, nginx: bool, coding: str) -> N
         assert (await one.metadata.read(queues.backlog))["uploads"] == 0
 
 
-async def test_an_upload_that_breaks_off(gateway: House) -> None:
+async def test_an_upload_that_breaks_off(gateway: StoreFixture) -> None:
     """A client that goes away half-way leaves no key, no upload and, once deletions are done, no bytes."""
     for framing in ("Content-Length: 100000", "Transfer-Encoding: chunked"):
         reader, writer = await asyncio.open_connection(*gateway.gateway.address)
@@ -391,7 +391,7 @@ async def test_an_upload_that_breaks_off(gateway: House) -> None:
     assert gateway.on_disk() == []
 
 
-async def test_clients_that_do_not_wait(gateway: House) -> None:
+async def test_clients_that_do_not_wait(gateway: StoreFixture) -> None:
     """A client that sends all of a file and leaves before the answer: it is there whole or not at all."""
     with structlog.testing.capture_logs() as logs:
         for number in range(30):
@@ -410,7 +410,7 @@ async def test_clients_that_do_not_wait(gateway: House) -> None:
         assert (got.status, got.body) == (200, b"hello") or got.status == 404
 
 
-async def test_expect_continue(gateway: House) -> None:
+async def test_expect_continue(gateway: StoreFixture) -> None:
     """A client that waits for 100 Continue gets it when its PUT may come, and then its answer."""
     reader, writer = await asyncio.open_connection(*gateway.gateway.address)
     head = f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 5\r\n"
@@ -423,7 +423,7 @@ async def test_expect_continue(gateway: House) -> None:
 
 async def test_no_continue_for_strangers(tmp_path: Path) -> None:
     """Streaming, a client without the secret is never told to go on (nginx tells it so, and then drops the body)."""
-    async with house(tmp_path, nginx=False) as one:
+    async with store_fixture(tmp_path, nginx=False) as one:
         head = b"PUT /d/k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
         reader, writer = await asyncio.open_connection(*one.gateway.address)
         writer.write(head)
@@ -431,7 +431,7 @@ async def test_no_continue_for_strangers(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_methods(gateway: House) -> None:
+async def test_methods(gateway: StoreFixture) -> None:
     """What is not served is 405 with what is; OPTIONS says it too."""
     for method in ("POST", "PATCH", "MKCOL", "PROPFIND"):
         answer = await gateway.ask(method, "/d/k", headers=AUTHORISED)
@@ -440,7 +440,7 @@ async def test_methods(gateway: House) -> None:
     assert (await gateway.ask("GET", "/d/k", b"a body", AUTHORISED)).status == 413
 
 
-async def test_what_this_is(gateway: House) -> None:
+async def test_what_this_is(gateway: StoreFixture) -> None:
     """The root says what answers here, health that it is well, and nothing else is there."""
     root = await gateway.ask("GET", "/")
     assert json.loads(root.body)["name"] == "tawara"
@@ -449,7 +449,7 @@ async def test_what_this_is(gateway: House) -> None:
         assert (await gateway.ask("GET", path)).status == 404, path
 
 
-async def test_listing(gateway: House) -> None:
+async def test_listing(gateway: StoreFixture) -> None:
     """A listing can be narrowed, continued and limited; what is no number is refused."""
     for key in ("a/1", "a/2", "a/3", "b"):
         await gateway.put(f"/d/{key}?class=one")
@@ -465,7 +465,7 @@ async def test_listing(gateway: House) -> None:
 async def test_reproxy(tmp_path: Path, nginx: bool) -> None:
     """A front end that can fetch for itself is told where, but only where that is allowed."""
     offer = {"X-Proxy-Capabilities": "reproxy-file"}
-    async with house(tmp_path, nginx=nginx, reproxy=True) as one:
+    async with store_fixture(tmp_path, nginx=nginx, reproxy=True) as one:
         await one.put("/d/k.txt")
         answer = await one.ask("GET", "/d/k.txt", headers=offer)
         urls = (answer["X-REPROXY-URL"] or "").split()
@@ -474,7 +474,7 @@ async def test_reproxy(tmp_path: Path, nginx: bool) -> None:
         assert (await one.ask("GET", "/d/k.txt")).body == b"hello"
 
 
-async def test_no_reproxy_unasked(gateway: House) -> None:
+async def test_no_reproxy_unasked(gateway: StoreFixture) -> None:
     """Unless it is allowed, nobody learns of storage nodes."""
     await gateway.put("/d/k")
     answer = await gateway.ask("GET", "/d/k", headers={"X-Proxy-Capabilities": "reproxy-file"})
@@ -482,7 +482,7 @@ async def test_no_reproxy_unasked(gateway: House) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-async def test_curl(gateway: House, tmp_path: Path) -> None:
+async def test_curl(gateway: StoreFixture, tmp_path: Path) -> None:
     """What the documentation tells people to type works with the real curl."""
     source = tmp_path / "a photo.jpg"
     source.write_bytes(os.urandom(3_000_000))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway_house import SECRET, house
-from tests.acceptance.node_room import FILE, running
+from tests.acceptance.gateway_fixture import SECRET, store_fixture
+from tests.acceptance.node_process import FILE, running
 
 LARGE = os.urandom(3_000_000)
 
@@ -63,7 +63,7 @@ async def test_a_storage_node(tmp_path: Path, quick: bool) -> None:
 async def test_a_gateway(tmp_path: Path, nginx: bool) -> None:
     """The gateway answers what was asked whole, and says nothing good of a body that breaks off."""
     bearer = f"Authorization: Bearer {SECRET}"
-    async with house(tmp_path, nginx=nginx) as one:
+    async with store_fixture(tmp_path, nginx=nginx) as one:
         address = one.gateway.address
         assert (await say(address, put("/d/k", b"hello", bearer))).startswith(b"HTTP/1.1 201 ")
         assert (await say(address, get("/d/k"))).endswith(b"\r\n\r\nhello")

@@ -14,7 +14,7 @@ import pytest
 
 from tawara import listening
 from tawara.model.limits import Limits
-from tests.acceptance.node_room import running
+from tests.acceptance.node_process import running
 from tests.acceptance.store import TAWARA, free_ports
 
 ASK = b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\n\r\n"
@@ -52,11 +52,11 @@ async def test_idle_side_channels_make_room(tmp_path: Path) -> None:
 def test_a_listener_takes_its_share(descriptors: int, share: float, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connections of a listener never need more open files than its share, but for a few that it always has."""
     monkeypatch.setattr("tawara.listening.resource.getrlimit", lambda _: (256, 256))
-    door = listening.Door(
+    listener = listening.TcpListener(
         ("127.0.0.1", 0), "a test", lambda _: asyncio.Protocol(), connections=1000, descriptors=descriptors, share=share
     )
-    assert door.most == most
-    door._socket.close()
+    assert listener.most == most
+    listener._socket.close()
 
 
 @pytest.mark.timeout(240)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tawara.disks.devices import Devices
+from tawara.disks.paths import INCOMING
 from tawara.model.limits import Limits
-from tawara.node.devices import Devices
-from tawara.node.paths import INCOMING
-from tests.acceptance.node_room import FILE, files, get, parse, process, put, resident, running, talk
+from tests.acceptance.node_process import FILE, files, get, parse, process, put, resident, running, talk
 
 HALF = f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nContent-Length: 2000000\r\n\r\n".encode() + b"x" * 1_000_000
 MEMORY = 150 * 1024 * 1024

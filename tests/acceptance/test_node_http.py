@@ -18,7 +18,7 @@ from tawara.model.errors import PortTaken
 from tawara.model.limits import Limits
 from tawara.node.server import StorageNode
 from tawara.wire import listing
-from tests.acceptance.node_room import FILE, files, get, parse, process, put, running, talk
+from tests.acceptance.node_process import FILE, files, get, parse, process, put, running, talk
 
 ALMOST_HTTP = rb"(GET|PUT|MKCOL) /dev1/[^\r\n]{0,80} HTTP/1\.[01]\r\n[^\0]{0,80}\r\n\r\n"
 JUNK = st.one_of(st.binary(max_size=300), st.from_regex(ALMOST_HTTP))
@@ -178,7 +178,7 @@ async def test_what_lies_on_a_device_is_told_in_pages(
     node: StorageNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All fids with their bytes, none twice, and nothing that is no file of a fid; the list cannot be written."""
-    monkeypatch.setattr("tawara.node.listing.ENOUGH", 3)
+    monkeypatch.setattr("tawara.disks.listing.ENOUGH", 3)
     wanted = {1: 1, 2: 2, 999: 3, 1000: 4, 123_456_789: 5, 9_999_999_999: 6, 12_345_678_901: 7}
     for number, size in wanted.items():
         await talk(node.http_address, put(fid.path(1, number), b"x" * size))

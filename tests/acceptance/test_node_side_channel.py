@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tawara.disks import disk_load
+from tawara.disks.devices import DigestInProgress
 from tawara.model.limits import Limits
-from tawara.node import disk_load, side_channel
-from tawara.node.devices import Digest
+from tawara.node import side_channel
 from tawara.node.server import StorageNode
-from tests.acceptance.node_room import get, running
+from tests.acceptance.node_process import get, running
 
 ALMOST_A_REQUEST = rb"(size|MD5|SHA-1) /dev1\S{0,30}( \w+)?"
 JUNK = st.lists(st.one_of(st.binary(max_size=80), st.from_regex(ALMOST_A_REQUEST)), max_size=8)
@@ -97,7 +98,7 @@ async def test_checks_read_one_file_at_a_time_from_a_disk(
     (tmp_path / "dev1" / "f").write_bytes(b"x" * 20_000_000)
     at_work = most = 0
 
-    class Watched(Digest):
+    class Watched(DigestInProgress):
         def step(self) -> bool:
             nonlocal at_work, most
             if self.offset == 0:

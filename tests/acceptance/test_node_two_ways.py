@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.node_room import FILE, running
+from tests.acceptance.node_process import FILE, running
 
 MODIFIED = "Sun, 09 Sep 2001 01:46:40 GMT"
 MD5 = base64.b64encode(hashlib.md5(b"abc").digest()).decode()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tawara.node.server import StorageNode
-from tests.acceptance.gateway_house import house
-from tests.acceptance.node_room import FILE, get, put, talk
+from tests.acceptance.gateway_fixture import store_fixture
+from tests.acceptance.node_process import FILE, get, put, talk
 from tests.acceptance.off_the_loop import nothing_on_disks
 
 SIZES = [0, 10, 300_000]
@@ -79,7 +79,7 @@ async def test_a_storage_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, q
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_a_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nginx: bool) -> None:
     """Devices, received bodies and nginx's own directory are touched on other threads only, from start to stop."""
-    async with house(tmp_path, nginx=nginx) as one:
+    async with store_fixture(tmp_path, nginx=nginx) as one:
         with nothing_on_disks(tmp_path, monkeypatch) as found:
             for size in SIZES:
                 body = os.urandom(size)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway_house import house
-from tests.acceptance.node_room import FILE, get, parse, put, running, talk
+from tests.acceptance.gateway_fixture import store_fixture
+from tests.acceptance.node_process import FILE, get, parse, put, running, talk
 
 BODY = b"0123456789"
 
@@ -49,7 +49,7 @@ async def test_content_range_at_a_storage_node(tmp_path: Path, field: str) -> No
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_content_range_at_a_gateway(tmp_path: Path, nginx: bool) -> None:
     """The same at the gateway."""
-    async with house(tmp_path, nginx=nginx) as one:
+    async with store_fixture(tmp_path, nginx=nginx) as one:
         for number, field in enumerate([*WHOLE, *PARTS]):
             key = f"k{number}"
             answer = await one.put(f"/d/{key}?class=one", BODY, Content_Range=field)

@@ -15,7 +15,7 @@ from tawara.client.reading import Located
 from tawara.metadata import files
 from tawara.metadata.contract import Transaction
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
-from tests.acceptance.gateway_house import House, house
+from tests.acceptance.gateway_fixture import StoreFixture, store_fixture
 
 OLD, NEW = b"old" * 1000, b"the new one" * 1000
 LONG = os.urandom(3_000_000)
@@ -162,13 +162,13 @@ async def test_read_while_it_is_overwritten_all_the_time(tmp_path: Path) -> None
 
 
 @pytest.fixture(params=[True, False], ids=["nginx", "python"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway on one of the two paths."""
-    async with house(tmp_path, nginx=request.param) as one:
+    async with store_fixture(tmp_path, nginx=request.param) as one:
         yield one
 
 
-async def replace_and_remove(gateway: House, content: bytes) -> None:
+async def replace_and_remove(gateway: StoreFixture, content: bytes) -> None:
     """Give the key another content, and delete the old one's bytes at once."""
     before = await gateway.stored(b"k.txt")
     assert (await gateway.put("/d/k.txt", content)).status == 204
@@ -176,14 +176,14 @@ async def replace_and_remove(gateway: House, content: bytes) -> None:
         gateway.replica(devid, before.fid).unlink()
 
 
-def replaced_after_look_up(monkeypatch: pytest.MonkeyPatch, gateway: House, times: int = 1) -> None:
+def replaced_after_look_up(monkeypatch: pytest.MonkeyPatch, gateway: StoreFixture, times: int = 1) -> None:
     """Have the key overwritten, with the bytes gone, as soon as the gateway has looked it up."""
     read = gateway.metadata.read
     left = [*range(times)]
 
-    async def read_too_early(question: Any, *args: Any, **kwargs: Any) -> Any:
-        found = await read(question, *args, **kwargs)
-        if question is files.find and left:
+    async def read_too_early(query: Any, *args: Any, **kwargs: Any) -> Any:
+        found = await read(query, *args, **kwargs)
+        if query is files.find and left:
             left.pop()
             monkeypatch.setattr(gateway.metadata, "read", read)
             await replace_and_remove(gateway, NEW)
@@ -194,7 +194,9 @@ def replaced_after_look_up(monkeypatch: pytest.MonkeyPatch, gateway: House, time
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_overwritten_between_look_up_and_get(gateway: House, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+async def test_overwritten_between_look_up_and_get(
+    gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
     """A GET that finds all replicas gone is answered with the new content: status, fields and bytes of one file."""
     await gateway.put("/d/k.txt", OLD)
     replaced_after_look_up(monkeypatch, gateway, times)
@@ -206,7 +208,7 @@ async def test_overwritten_between_look_up_and_get(gateway: House, monkeypatch: 
     assert answer["ETag"] == (await gateway.ask("HEAD", "/d/k.txt"))["ETag"]
 
 
-async def test_part_of_a_file_that_was_overwritten(gateway: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_part_of_a_file_that_was_overwritten(gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A range is cut out of the content that is sent."""
     await gateway.put("/d/k.txt", OLD)
     replaced_after_look_up(monkeypatch, gateway)
@@ -215,7 +217,7 @@ async def test_part_of_a_file_that_was_overwritten(gateway: House, monkeypatch: 
     assert answer["Content-Range"] == f"bytes 4-{len(NEW) - 1}/{len(NEW)}"
 
 
-async def test_moved_between_look_up_and_get(gateway: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_moved_between_look_up_and_get(gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica that was moved to another device meanwhile is read there."""
     await gateway.put("/d/k.txt?class=one", OLD)
     stored = await gateway.stored(b"k.txt")
@@ -228,9 +230,9 @@ async def test_moved_between_look_up_and_get(gateway: House, monkeypatch: pytest
     async def move(tx: Transaction) -> None:
         await tx.run("UPDATE file_on SET devid = ? WHERE fid = ?", target, stored.fid)
 
-    async def read_too_early(question: Any, *args: Any, **kwargs: Any) -> Any:
-        found = await read(question, *args, **kwargs)
-        if question is files.find:
+    async def read_too_early(query: Any, *args: Any, **kwargs: Any) -> Any:
+        found = await read(query, *args, **kwargs)
+        if query is files.find:
             monkeypatch.setattr(gateway.metadata, "read", read)
             await gateway.metadata.write(move)
         return found
@@ -240,7 +242,7 @@ async def test_moved_between_look_up_and_get(gateway: House, monkeypatch: pytest
     assert (answer.status, answer.body == OLD) == (200, True)
 
 
-async def test_got_while_it_is_overwritten_all_the_time(gateway: House) -> None:
+async def test_got_while_it_is_overwritten_all_the_time(gateway: StoreFixture) -> None:
     """Of many GETs beside many overwrites none fails, and each gives one of the contents, whole."""
     await gateway.put("/d/k.txt", b"0" * 2000)
     over = False

@@ -11,7 +11,7 @@ from tawara.metadata import cluster as rows
 from tawara.metadata import files
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import DeviceState
-from tawara.model.rebalance import State
+from tawara.model.rebalance import RebalanceState
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
 
 
@@ -61,12 +61,12 @@ async def at_rest(made: Cluster) -> bool:
     return await made.metadata.read(empty)
 
 
-async def state_of(client: AsyncClient) -> State:
+async def state_of(client: AsyncClient) -> RebalanceState:
     """The run's state, as the tracker shows it."""
-    return State.parse((await client._trackers.ask("rebalance_status"))["state"].decode())
+    return RebalanceState.parse((await client._trackers.ask("rebalance_status"))["state"].decode())
 
 
-async def finish(client: AsyncClient) -> State:
+async def finish(client: AsyncClient) -> RebalanceState:
     """Wait until the run has ended; its state."""
 
     async def ended() -> bool:
@@ -76,7 +76,7 @@ async def finish(client: AsyncClient) -> State:
     return await state_of(client)
 
 
-async def rebalance(client: AsyncClient, policy: str) -> State:
+async def rebalance(client: AsyncClient, policy: str) -> RebalanceState:
     """Run a rebalance to its end."""
     await client._trackers.ask("rebalance_set_policy", {"policy": policy})
     await client._trackers.ask("rebalance_start")

@@ -22,8 +22,8 @@ from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.cluster import DeviceState
 from tawara.model.errors import Exit, InUse
-from tawara.workers.scribe import Scribe
-from tests.acceptance.recovery_house import DEVICES, all_rows, due, store
+from tawara.workers.journal_writer import JournalWriter
+from tests.acceptance.recovery_fixture import DEVICES, all_rows, due, store
 from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
 
@@ -59,15 +59,15 @@ async def test_the_database_is_lost(
     ):
         async with store(lost, tmp_path) as store_:
             scribes = [
-                Scribe(store_.metadata, store_.view, store_.nodes, segment=20_000, spare=300, period=0)
+                JournalWriter(store_.metadata, store_.view, store_.nodes, segment=20_000, spare=300, period=0)
                 for _ in range(2)
             ]
             numbers = iter(range(1, STEPS))
             hands = asyncio.gather(*(store_.hand(numbers) for _ in range(12)))
             while not hands.done():
                 await store_.metadata.write(due)
-                for scribe in scribes:
-                    await asyncio.gather(*(scribe.work(item) for item in await scribe.take(10)))
+                for journal_writer in scribes:
+                    await asyncio.gather(*(journal_writer.work(item) for item in await journal_writer.take(10)))
                 await asyncio.sleep(0.01)
             await hands
             await store_.write_names(*scribes)
@@ -101,9 +101,9 @@ async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixt
     """What was not yet written down is found nameless; damage, absence and lost bytes are told; nothing is guessed."""
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
-        scribe = Scribe(store_.metadata, store_.view, store_.nodes)
+        journal_writer = JournalWriter(store_.metadata, store_.view, store_.nodes)
         await store_.hand(iter(range(1, 200)))
-        await store_.write_names(scribe)
+        await store_.write_names(journal_writer)
         live = await store_.live()
         victim, cut = (row for row in live["file"][:2])
         for devid in DEVICES:
@@ -139,7 +139,7 @@ async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixt
 async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a dead device still says is of then: it is not read."""
     async with store(f"sqlite://{tmp_path}/lost.db", tmp_path) as store_:
-        scribe = Scribe(store_.metadata, store_.view, store_.nodes)
+        journal_writer = JournalWriter(store_.metadata, store_.view, store_.nodes)
         fid = await store_.metadata.write(
             files.open_upload, dmid=store_.dmid, key=b"k", classid=0, devids=(1, 4), now=1
         )
@@ -148,12 +148,12 @@ async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixtu
         await store_.metadata.write(
             files.close_upload, fid, dmid=store_.dmid, key=b"k", classid=0, length=3, devids=(1, 4), now=1
         )
-        await store_.write_names(scribe)
+        await store_.write_names(journal_writer)
         await store_.metadata.write(rows.set_device_state, "h2", 4, DeviceState.DEAD)
         await store_.metadata.write(replicas.empty_dead_device, 4, limit=9, now=1)
         await store_.metadata.write(files.delete, store_.dmid, b"k", now=1)
         await store_.view.refresh()
-        await store_.write_names(scribe)
+        await store_.write_names(journal_writer)
         report = await call(
             capsys, f"sqlite://{tmp_path}/new.db", str(tmp_path / "ours"), str(tmp_path / "theirs"), dry_run=True
         )
@@ -169,7 +169,7 @@ async def test_a_drill_finds_what_would_not_come_back(
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
         await store_.hand(iter(range(1, 120)))
-        await store_.write_names(Scribe(store_.metadata, store_.view, store_.nodes))
+        await store_.write_names(JournalWriter(store_.metadata, store_.view, store_.nodes))
         live = await store_.live()
         assert await drilled(capsys, url, sample=2) == (Exit.OK, set(), set(), set(), 0)
         renamed, deleted, unknown, waiting = (row[0] for row in live["file"][:4])
@@ -190,7 +190,7 @@ async def test_a_drill_finds_bytes_that_nobody_knows(
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
         await store_.hand(iter(range(1, 60)))
-        await store_.write_names(Scribe(store_.metadata, store_.view, store_.nodes))
+        await store_.write_names(JournalWriter(store_.metadata, store_.view, store_.nodes))
         write, dmid = store_.metadata.write, store_.dmid
         open_, late = [
             await write(files.open_upload, dmid=dmid, key=b"late", classid=0, devids=(1, 3), now=1) for _ in range(2)

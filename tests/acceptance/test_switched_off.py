@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tawara.client.nodes import NodeClient
 from tawara.client.trackers import OutcomeUnknown, Trackers
 from tawara.model.errors import NodeUnreachable
+from tawara.nodes.client import NodeClient
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
 PRIVATE = ("unshare", "--user", "--map-root-user", "--net")

@@ -30,7 +30,7 @@ from tests.acceptance import (
     tracker_oversight_commands,
     tracker_upload_commands,
 )
-from tests.acceptance.tracker_house import House, house
+from tests.acceptance.tracker_fixture import StoreFixture, store_fixture
 from tests.contract.servers import Server
 
 TRANSCRIPTS = (
@@ -117,7 +117,7 @@ async def _rebalance(cluster: Cluster, tx: Transaction) -> bool:
     return await rebalance.inject(tx, cluster, Random(1), now=10**9)
 
 
-async def _do_to_house(here: House, words: list[str]) -> None:
+async def _do_to_house(here: StoreFixture, words: list[str]) -> None:
     """One of the `!` lines of a transcript."""
     match words:
         case ["OBSERVE", devid]:
@@ -157,7 +157,7 @@ async def _do_to_house(here: House, words: list[str]) -> None:
             raise AssertionError(f"no such thing to do: {words}")
 
 
-async def _do_to_node(here: House, words: list[str]) -> None:
+async def _do_to_node(here: StoreFixture, words: list[str]) -> None:
     """One of the `$` lines of a transcript."""
     match words:
         case ["STOP"]:
@@ -186,7 +186,7 @@ async def database(
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 async def test_transcript(name: str, database: str | None, tmp_path: Path) -> None:
     """Every command answers as the reference says, in each of its outcomes, on each database."""
-    async with house(tmp_path, url=database) as here:
+    async with store_fixture(tmp_path, url=database) as here:
         reader, writer = await here.connect()
         try:
             await _play(
@@ -199,7 +199,9 @@ async def test_transcript(name: str, database: str | None, tmp_path: Path) -> No
             writer.close()
 
 
-async def _play(here: House, transcript: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _play(
+    here: StoreFixture, transcript: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     asked = answer = ""
     for line in transcript.splitlines():
         kind, _, rest = line.partition(" ")

@@ -16,23 +16,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tawara.model.limits import Limits
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.tracker.verbs import QUICK, THOROUGH
 from tawara.wire.line import Args, decode_reply, encode_args, encode_request
-from tests.acceptance.tracker_house import House, house
+from tests.acceptance.tracker_fixture import StoreFixture, store_fixture
 
 ALL_BYTES = bytes(range(256))
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[House]:
+async def here(tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A house with limits as they are."""
-    async with house(tmp_path) as built:
+    async with store_fixture(tmp_path) as built:
         yield built
 
 
 @asynccontextmanager
-async def meanwhile(here: House) -> AsyncIterator[None]:
+async def meanwhile(here: StoreFixture) -> AsyncIterator[None]:
     """While this is open another client asks again and again, and is answered each time before it gives up."""
     done = False
 
@@ -73,7 +73,7 @@ async def meanwhile(here: House) -> AsyncIterator[None]:
         (b"\0\xff\nnoop\n", b""),
     ],
 )
-async def test_framing(here: House, sent: bytes, answered: bytes) -> None:
+async def test_framing(here: StoreFixture, sent: bytes, answered: bytes) -> None:
     """Line ends, blanks, case and callid are as the original has them; what has no line end is no request."""
     reader, writer = await here.connect()
     writer.write(sent)
@@ -82,7 +82,7 @@ async def test_framing(here: House, sent: bytes, answered: bytes) -> None:
     writer.close()
 
 
-async def test_keys_may_have_every_byte(here: House) -> None:
+async def test_keys_may_have_every_byte(here: StoreFixture) -> None:
     """A key of all 256 byte values, NUL among them, is stored, listed, found, renamed and deleted."""
     name = encode_args({"key": ALL_BYTES}).removeprefix(b"key=")
     await here.store(name, fid=1)
@@ -97,7 +97,7 @@ async def test_keys_may_have_every_byte(here: House) -> None:
     assert await here.ask(b"delete domain=d&key=" + last) == b"OK \r\n"
 
 
-async def test_keys_that_differ_in_any_byte_are_different(here: House) -> None:
+async def test_keys_that_differ_in_any_byte_are_different(here: StoreFixture) -> None:
     """Case, trailing blanks, NUL and invalid UTF-8 tell keys apart, and the list is in the order of bytes."""
     keys = [b"%00", b"%00%00", b"A", b"A+", b"a", b"a%00", b"a%00b", b"%C3%28", b"%FF", b"%FF%FE"]
     for fid, key in enumerate(keys, 1):
@@ -113,7 +113,7 @@ async def test_keys_that_differ_in_any_byte_are_different(here: House) -> None:
 # --- management -------------------------------------------------------------------------------------------------------
 
 
-async def test_management_commands(here: House) -> None:
+async def test_management_commands(here: StoreFixture) -> None:
     """The `!` commands answer lines and a dot, among other requests and in their order."""
     answered = await here.ask(b"noop", b"!version", b"!stats", b"!jobs", b"!recent", b"!queue", b"!nonsense", b"noop")
     first, version, stats, jobs, recent, queue, usage, last = _parts(answered)
@@ -134,14 +134,14 @@ def _parts(answered: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("command", [b"!shutdown", b"!want 0 delete", b"!to delete :die"])
-async def test_management_that_does_harm_is_refused(here: House, command: bytes) -> None:
+async def test_management_that_does_harm_is_refused(here: StoreFixture, command: bytes) -> None:
     """Nobody who merely reaches the port can stop the tracker or its work."""
     answered = await here.ask(command, b"noop")
     assert answered.startswith(b"ERROR: ")
     assert answered.endswith(b"\r\n.\r\nOK \r\n")
 
 
-async def test_watchers_are_told_of_trouble(here: House) -> None:
+async def test_watchers_are_told_of_trouble(here: StoreFixture) -> None:
     """A connection that said !watch learns of failures, until it says so again."""
     reader, writer = await here.connect()
     writer.write(b"!watch\n")
@@ -156,7 +156,7 @@ async def test_watchers_are_told_of_trouble(here: House) -> None:
 # --- pipelining and back-pressure -------------------------------------------------------------------------------------
 
 
-async def test_answers_come_in_the_order_of_the_requests(here: House) -> None:
+async def test_answers_come_in_the_order_of_the_requests(here: StoreFixture) -> None:
     """A slow request holds back the next ones of its connection, and those of no other."""
     reader, writer = await here.connect()
     async with meanwhile(here):
@@ -168,7 +168,7 @@ async def test_answers_come_in_the_order_of_the_requests(here: House) -> None:
     writer.close()
 
 
-async def test_a_flood_of_requests_is_answered_and_harms_nobody(here: House) -> None:
+async def test_a_flood_of_requests_is_answered_and_harms_nobody(here: StoreFixture) -> None:
     """A hundred thousand pipelined requests are all answered, in order, while another client is served promptly."""
     reader, writer = await here.connect()
     count = 100_000
@@ -188,7 +188,7 @@ async def test_a_flood_of_requests_is_answered_and_harms_nobody(here: House) -> 
 
 async def test_reading_pauses_while_too_much_waits(tmp_path: Path) -> None:
     """A peer that sends on and on behind a slow request fills its own socket, not the tracker's memory."""
-    async with house(tmp_path, limits=Limits(pipelined=10_000)) as here:
+    async with store_fixture(tmp_path, limits=Limits(pipelined=10_000)) as here:
         _, writer = await here.connect()
         writer.write(b"sleep duration=60\n")
         megabyte = b"noop\n" * 200_000
@@ -203,7 +203,7 @@ async def test_reading_pauses_while_too_much_waits(tmp_path: Path) -> None:
 
 async def test_a_peer_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
     """Answers that nobody reads are not gathered: the tracker stops answering, then ends the connection."""
-    async with house(tmp_path, limits=Limits(unread_answer=0.5)) as here:
+    async with store_fixture(tmp_path, limits=Limits(unread_answer=0.5)) as here:
         await here.store(b"k" * 1000, fid=1)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peer = socket.create_connection(here.server.address)
@@ -223,7 +223,7 @@ async def test_a_peer_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
 
 async def test_a_peer_that_reads_slowly_gets_everything(tmp_path: Path) -> None:
     """Who reads at all is not cut off, however slowly."""
-    async with house(tmp_path, limits=Limits(unread_answer=1.0)) as here:
+    async with store_fixture(tmp_path, limits=Limits(unread_answer=1.0)) as here:
         await here.store(b"k" * 1000, fid=1)
         peer = socket.socket()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
@@ -247,13 +247,13 @@ async def test_a_peer_that_reads_slowly_gets_everything(tmp_path: Path) -> None:
 # --- long and broken lines --------------------------------------------------------------------------------------------
 
 
-async def test_lines_of_200_kilobytes_are_read(here: House) -> None:
+async def test_lines_of_200_kilobytes_are_read(here: StoreFixture) -> None:
     """As long a line as clients were seen to send is nothing special."""
     long = b"noop x=" + b"a" * 200_000 + b"&callid=1"
     assert await here.ask(long, b"noop callid=2") == b"OK callid=1\r\nOK callid=2\r\n"
 
 
-async def test_an_overlong_line_ends_the_connection_with_a_word(here: House) -> None:
+async def test_an_overlong_line_ends_the_connection_with_a_word(here: StoreFixture) -> None:
     """What came before is answered, then the refusal, then the end; another client notices nothing."""
     reader, writer = await here.connect()
     async with meanwhile(here):
@@ -264,7 +264,7 @@ async def test_an_overlong_line_ends_the_connection_with_a_word(here: House) -> 
     writer.close()
 
 
-async def test_an_endless_line_takes_no_memory(here: House) -> None:
+async def test_an_endless_line_takes_no_memory(here: StoreFixture) -> None:
     """A hundred megabytes without a line end are refused after a quarter of one."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reader, writer = await here.connect()
@@ -290,7 +290,7 @@ async def _what_is_left(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-async def test_half_lines_in_single_bytes(here: House) -> None:
+async def test_half_lines_in_single_bytes(here: StoreFixture) -> None:
     """A request that comes byte by byte is answered when it is whole, and others meanwhile."""
     reader, writer = await here.connect()
     async with meanwhile(here):
@@ -301,7 +301,7 @@ async def test_half_lines_in_single_bytes(here: House) -> None:
     writer.close()
 
 
-async def test_peers_that_vanish(here: House) -> None:
+async def test_peers_that_vanish(here: StoreFixture) -> None:
     """Resets, with and without a request under way, leave nothing behind."""
     async with meanwhile(here):
         for sent in (b"", b"no", b"noop\n", b"sleep duration=1\n", b"create_open domain=d\n" * 20):
@@ -324,7 +324,9 @@ GARBAGE = st.lists(
 ).map(b"".join)
 
 
-async def test_garbage_gets_an_answer_or_none_but_never_a_crash(here: House, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
+    here: StoreFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Whatever bytes come, each line gets one well-formed answer, no exception is logged, and the tracker serves on."""
     loop = asyncio.get_running_loop()
 
@@ -349,11 +351,11 @@ async def test_garbage_gets_an_answer_or_none_but_never_a_crash(here: House, cap
 
 @pytest.mark.parametrize("suspended", [False, True])
 async def test_a_crash_in_a_verb_is_logged_and_not_told(
-    here: House, suspended: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    here: StoreFixture, suspended: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An exception becomes `failure`; the client sees nothing of it, the log has it all, the connection goes on."""
 
-    async def crash(tracker: Tracker, call: Call) -> Args:
+    async def crash(tracker: TrackerContext, call: TrackerRequest) -> Args:
         if suspended:
             await asyncio.sleep(0.01)
         raise ZeroDivisionError("a secret")
@@ -371,7 +373,7 @@ async def test_a_crash_in_a_verb_is_logged_and_not_told(
 
 async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
     """With every place taken by a connection that is not idle a new client waits; it is served when another leaves."""
-    async with house(tmp_path, limits=Limits(connections=3)) as here:
+    async with store_fixture(tmp_path, limits=Limits(connections=3)) as here:
         taken = [await here.connect() for _ in range(3)]
         for reader, writer in taken:
             writer.write(b"!watch\nnoop\n")
@@ -389,7 +391,7 @@ async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
 
 async def test_idle_connections_make_room(tmp_path: Path) -> None:
     """With every place taken by idle connections newcomers are served, and the longest idle ones are closed."""
-    async with house(tmp_path, limits=Limits(connections=10)) as here:
+    async with store_fixture(tmp_path, limits=Limits(connections=10)) as here:
         idle = [await here.connect() for _ in range(60)]
         reader, writer = await here.connect()
         writer.write(b"noop\n")
@@ -401,7 +403,7 @@ async def test_idle_connections_make_room(tmp_path: Path) -> None:
 
 async def test_a_connection_on_which_nothing_is_asked_is_closed(tmp_path: Path) -> None:
     """After the limit's time an idle connection ends; one that is asked something, or watches, does not."""
-    async with house(tmp_path, limits=Limits(tracker_idle=0.2)) as here:
+    async with store_fixture(tmp_path, limits=Limits(tracker_idle=0.2)) as here:
         watching, watching_writer = await here.connect()
         watching_writer.write(b"!watch\n")
         busy, busy_writer = await here.connect()
@@ -415,7 +417,7 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(tmp_path: Path) 
             each.close()
 
 
-async def test_connections_have_keepalive(here: House) -> None:
+async def test_connections_have_keepalive(here: StoreFixture) -> None:
     """The kernel looks after accepted connections, so that a peer that was switched off does not stay for ever."""
     _, writer = await here.connect()
     writer.write(b"noop\n")
@@ -433,7 +435,7 @@ async def test_connections_have_keepalive(here: House) -> None:
 
 
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
-async def test_nothing_in_a_body_of_http_is_run(here: House, pieces: str) -> None:
+async def test_nothing_in_a_body_of_http_is_run(here: StoreFixture, pieces: str) -> None:
     """A connection that begins with HTTP is closed without an answer, and no line of the body is run."""
     await here.store(b"x", fid=1)
     body = b"delete domain=d&key=x\r\n"
@@ -450,7 +452,7 @@ async def test_nothing_in_a_body_of_http_is_run(here: House, pieces: str) -> Non
     assert (await here.ask(b"get_paths domain=d&key=x")).startswith(b"OK")
 
 
-async def test_http_after_other_lines_ends_the_connection(here: House) -> None:
+async def test_http_after_other_lines_ends_the_connection(here: StoreFixture) -> None:
     """A request of HTTP ends the connection wherever it comes, before what follows it is run."""
     await here.store(b"x", fid=1)
     reader, writer = await here.connect()
@@ -461,7 +463,7 @@ async def test_http_after_other_lines_ends_the_connection(here: House) -> None:
     assert (await here.ask(b"get_paths domain=d&key=x")).startswith(b"OK")
 
 
-async def test_tls_is_closed_at_once(here: House) -> None:
+async def test_tls_is_closed_at_once(here: StoreFixture) -> None:
     """A peer that begins with TLS is not waited for until it sends the end of a line."""
     reader, writer = await here.connect()
     writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
@@ -472,7 +474,7 @@ async def test_tls_is_closed_at_once(here: House) -> None:
 
 async def test_stopping_finishes_what_was_begun(tmp_path: Path) -> None:
     """A request that is being worked on when the server stops gets its answer; idle peers get the end."""
-    async with house(tmp_path) as here:
+    async with store_fixture(tmp_path) as here:
         idle, idle_writer = await here.connect()
         busy, busy_writer = await here.connect()
         busy_writer.write(b"sleep duration=1\n")
@@ -485,7 +487,7 @@ async def test_stopping_finishes_what_was_begun(tmp_path: Path) -> None:
         busy_writer.close()
 
 
-async def test_uploads_at_once_all_get_a_fid_of_their_own(here: House) -> None:
+async def test_uploads_at_once_all_get_a_fid_of_their_own(here: StoreFixture) -> None:
     """Fids are never given twice, however many ask at once, and every connection gets its own answers."""
 
     async def upload(number: int) -> bytes:

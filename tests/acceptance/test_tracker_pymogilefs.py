@@ -13,7 +13,7 @@ from pymogilefs import backend
 from pymogilefs.client import Client
 from pymogilefs.exceptions import MogilefsError
 
-from tests.acceptance.tracker_house import house
+from tests.acceptance.tracker_fixture import store_fixture
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ async def aside(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 async def test_files(tmp_path: Path) -> None:
     """Store, find, read, list, replace and delete files."""
-    async with house(tmp_path) as here:
+    async with store_fixture(tmp_path) as here:
         client = Client([here.tracker_name], "d")
         stored = await aside(client.store_file, io.BytesIO(b"hello"), "a/1")
         assert stored == {"path": f"http://{here.node_name}/dev1/0/000/000/0000000001.fid", "length": 5}
@@ -55,7 +55,7 @@ async def test_files(tmp_path: Path) -> None:
 
 async def test_administration(tmp_path: Path) -> None:
     """Domains, classes, hosts and devices come, change and go."""
-    async with house(tmp_path) as here:
+    async with store_fixture(tmp_path) as here:
         admin = backend.Backend([here.tracker_name])
         assert (await aside(admin.create_domain, "e")).data == {"domain": "e"}
         made = (await aside(admin.create_class, "e", "c", 3)).data

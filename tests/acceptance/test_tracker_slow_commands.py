@@ -11,7 +11,7 @@ from pathlib import Path
 from tawara.metadata import cluster, files
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import HostState, Observation, Observed
-from tests.acceptance.tracker_house import SEEN, House, house
+from tests.acceptance.tracker_fixture import SEEN, StoreFixture, store_fixture
 
 SOON = 0.5
 """Seconds in which others are answered, on a machine that does other things as well."""
@@ -42,7 +42,7 @@ async def _add_silent_host(tx: Transaction, port: int) -> None:
     await files.close_upload(tx, fid, dmid=1, key=b"silent", classid=0, length=5, devids=(3,), now=1)
 
 
-async def timed(here: House, line: bytes, answer: bytes) -> float:
+async def timed(here: StoreFixture, line: bytes, answer: bytes) -> float:
     """The seconds that an answer, which begins like that, takes on a new connection."""
     began = time.perf_counter()
     assert (await here.ask(line)).startswith(answer)
@@ -51,7 +51,7 @@ async def timed(here: House, line: bytes, answer: bytes) -> float:
 
 async def test_slow_requests_hold_up_nobody_else(tmp_path: Path) -> None:
     """Checks of a silent node's replicas, sleeps and renewed views wait by themselves; all else is answered at once."""
-    async with silent_node() as port, house(tmp_path) as here:
+    async with silent_node() as port, store_fixture(tmp_path) as here:
         await here.store(b"well", fid=1)
         await here.metadata.write(_add_silent_host, port)
         await here.view.refresh()

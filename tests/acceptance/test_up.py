@@ -71,16 +71,16 @@ def test_second_up_refuses(tmp_path: Path) -> None:
         assert one.run("status").returncode == 0
 
 
-@pytest.mark.parametrize("room", ["tracker", "node", "gateway"])
-def test_taken_port_is_named(tmp_path: Path, room: str) -> None:
+@pytest.mark.parametrize("component", ["tracker", "node", "gateway"])
+def test_taken_port_is_named(tmp_path: Path, component: str) -> None:
     """A port that is taken is told with who wanted it, and nothing is left running."""
     one = Store(tmp_path / "store")
-    address = getattr(one, room)
+    address = getattr(one, component)
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         refused = subprocess.run(one.command(), capture_output=True, text=True, timeout=30)
     assert refused.returncode not in (0, 1), refused.stderr
     assert address in refused.stderr
-    assert room.replace("node", "storage node") in refused.stderr
+    assert component.replace("node", "storage node") in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

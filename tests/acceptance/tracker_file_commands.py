@@ -37,6 +37,7 @@ $ DELETE /dev1/0/000/000/0000000001.fid
 """,
     "get_paths: a replica of another length": f"""
 {STORED}
+$ DELETE /dev1/0/000/000/0000000001.fid
 $ PUT /dev1/0/000/000/0000000001.fid truncat
 > get_paths domain=d&key=k
 < OK paths=0

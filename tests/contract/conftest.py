@@ -10,13 +10,13 @@ import pytest
 
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tests.contract.empty_database import empty_database
 from tests.contract.mogilefs_database import FURNITURE, LATIN1_OPTION
 from tests.contract.servers import Server, running_servers
 from tests.mogilefsd import databases
 
-PACE = Pace(unreachable=3.0)
+PACE = ServerLimits(unreachable=3.0)
 """The machine may be busy."""
 ENGINES = ("sqlite", "postgresql", "mysql")
 

@@ -161,7 +161,7 @@ async def test_copies_that_only_we_know_of(old_url: str) -> None:
         fid = await store(ours, b"k")
         gone = await ours.write(files.open_upload, dmid=1, key=b"gone", classid=0, devids=(1,), now=1)
         for each, devid in ((fid, 2), (fid, 3), (gone, 2)):
-            await ours.write(replicas.announce_copy, each, devid, now=100, lease=60)
+            await ours.write(replicas.reserve_copy, each, devid, now=100, lease=60)
         with pytest.raises(InUse, match="3 copies are under way"):
             await ours.write(adoption.settle_copies, now=159)
         await ours.write(replicas.record_copy, fid, 3, now=100)

@@ -18,7 +18,7 @@ from tests.contract.mogilefs_database import LATIN1_OPTION, adopted, original_at
 from tests.contract.servers import Server
 from tests.mogilefsd.double import Mogilefsd, mogilefsd
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds for which those wait who share a SQLite file, on a disk that is busy with something else."""
 
 
@@ -74,7 +74,7 @@ async def test_a_copy_that_ends_while_mogilefsd_deletes(old_url: str) -> None:
     async with original_at(old_url) as original, adopted(old_url) as ours:
         fid = await original.store(1, b"key")
         now = int(time.time())
-        await ours.write(replicas.announce_copy, fid, 2, now=now)
+        await ours.write(replicas.reserve_copy, fid, 2, now=now)
         await original.delete_name(fid)
         assert await ours.write(replicas.record_copy, fid, 2, now=now) is False
         await original.queue_deletion(fid)
@@ -189,7 +189,7 @@ async def test_a_lock_that_was_not_waited_for(old_url: str) -> None:
 
 async def test_only_one_at_a_time(old_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever works on a fid, of two mogilefsds and two processes of ours, works on it alone."""
-    monkeypatch.setattr("tawara.metadata.sqlite.BUSY_SECONDS", PATIENCE)
+    monkeypatch.setattr("tawara.metadata.sqlite.BUSY_SECONDS", TIMEOUT)
     url = old_url.removesuffix(LATIN1_OPTION)
     inside: dict[int, str] = {}
     done: dict[str, int] = {"ours": 0, "theirs": 0}
@@ -221,8 +221,8 @@ async def test_only_one_at_a_time(old_url: str, monkeypatch: pytest.MonkeyPatch)
         adopted(old_url) as ours_too,
         locks_of(ours) as locks,
         locks_of(ours_too) as more_locks,
-        mogilefsd(url, patience=PATIENCE) as one,
-        mogilefsd(url, pid=1, patience=PATIENCE) as another,
+        mogilefsd(url, timeout=TIMEOUT) as one,
+        mogilefsd(url, pid=1, timeout=TIMEOUT) as another,
     ):
         # Two lock sets of one SQLite process are one to mogilefsd, as to us: one stands for both there.
         sets = (locks,) if one.engine == "sqlite" else (locks, more_locks)

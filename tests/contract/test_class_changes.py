@@ -44,7 +44,7 @@ async def test_files_of_a_class_that_wants_more_copies_are_queued(
     await store(metadata, b"other", 0)
     await metadata.write(class_changes.update_class, "d", "c", mindevcount=3)
     seen: set[int] = set()
-    turns = 0
+    ticks = 0
     while await changed(metadata):
         await queue_all(metadata)
         found = await metadata.write(queues.claim_replications, limit=100, now=NOW)
@@ -52,9 +52,9 @@ async def test_files_of_a_class_that_wants_more_copies_are_queued(
         for claim in found:
             await metadata.write(queues.finish_replication, claim)
         seen |= {claim.fid for claim in found}
-        turns += 1
+        ticks += 1
     assert seen == fids
-    assert turns > 1
+    assert ticks > 1
 
 
 async def test_a_claim_from_before_the_change_does_not_end_the_work(metadata: Metadata) -> None:

@@ -9,27 +9,27 @@ from typing import Any
 
 import pytest
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import clock, cluster, files, journals, leases, pace, queues, replicas
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Observation, Observed
-from tawara.model.files import Announcement, Errand
+from tawara.model.files import CopyReservation, TaskType
 from tawara.model.limits import END_OF_TIME
-from tawara.model.pace import Pace
+from tawara.model.pace import WorkPace
+from tawara.nodes.client import NodeClient
 from tawara.tracker import uploads
-from tawara.tracker.context import Call, Tracker
-from tawara.workers.delete import Delete
-from tawara.workers.drain import Drain
-from tawara.workers.fsck import Fsck
-from tawara.workers.hasten import Hasten
-from tawara.workers.rebalance import Rebalance
-from tawara.workers.replicate import Replicate
+from tawara.tracker.context import TrackerContext, TrackerRequest
+from tawara.workers.cleanup_orphans import CleanupOrphans
+from tawara.workers.delete import DeleteFiles
+from tawara.workers.drain import DrainDevices
+from tawara.workers.fsck import CheckFiles
+from tawara.workers.journal_writer import JournalWriter
+from tawara.workers.rebalance import RebalanceFiles
+from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.runner import LEASE, Worker
-from tawara.workers.scribe import Scribe
-from tawara.workers.scrub import Scrub
-from tawara.workers.sweep import Sweep
+from tawara.workers.scrub import ScrubFiles
 from tests.contract.test_queues import Opener, store
 
 
@@ -88,18 +88,18 @@ async def test_claims_after_a_jump(metadata: Metadata, view: ClusterView, nodes:
     for fid in (1, 2):
         await metadata.write(queues.enqueue_replication, fid, nexttry=now)
         await metadata.write(queues.enqueue_deletion, fid, now)
-        await metadata.write(replicas.announce_copy, fid, 2, now=now - 2, lease=1)
-        for errand in (Errand.CHECK, Errand.SCRUB, Errand.MOVE, Errand.DRAIN):
-            await metadata.write(queues.enqueue_errands, errand, [(fid, 1, "")], now=now)
-    bells = Bells()
+        await metadata.write(replicas.reserve_copy, fid, 2, now=now - 2, lease=1)
+        for task_type in (TaskType.CHECK, TaskType.SCRUB, TaskType.MOVE, TaskType.DRAIN):
+            await metadata.write(queues.enqueue_tasks, task_type, [(fid, 1, "")], now=now)
+    wakeups = Wakeups()
     workers: list[Worker[Any]] = [
-        Replicate(metadata, view, nodes, delete_bell=bells.delete),
-        Delete(metadata, view, nodes),
-        Fsck(metadata, view, nodes, bells=bells),
-        Scrub(metadata, view, nodes, bells=bells),
-        Rebalance(metadata, view, nodes, delete_bell=bells.delete),
-        Drain(metadata, view, nodes, delete_bell=bells.delete),
-        Sweep(metadata, view, nodes, bells=bells, upload_open=600),
+        ReplicateFiles(metadata, view, nodes, delete_wakeup=wakeups.delete),
+        DeleteFiles(metadata, view, nodes),
+        CheckFiles(metadata, view, nodes, wakeups=wakeups),
+        ScrubFiles(metadata, view, nodes, wakeups=wakeups),
+        RebalanceFiles(metadata, view, nodes, delete_wakeup=wakeups.delete),
+        DrainDevices(metadata, view, nodes, delete_wakeup=wakeups.delete),
+        CleanupOrphans(metadata, view, nodes, wakeups=wakeups, upload_open=600),
     ]
     dates = (
         "SELECT nexttry FROM file_to_replicate UNION ALL SELECT nexttry FROM file_to_delete2"
@@ -122,9 +122,9 @@ async def test_work_that_is_put_off_after_a_jump(
     """What fails is tried again after its pause, and names are written when they are due."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(files.delete, 1, b"k", now=int(jump))
-    copier = Replicate(metadata, view, nodes, delete_bell=Bells().delete)
+    copier = ReplicateFiles(metadata, view, nodes, delete_wakeup=Wakeups().delete)
     await metadata.write(queues.enqueue_replication, await store(metadata, b"other", (1,)), nexttry=1)
-    for worker in (Delete(metadata, view, nodes), copier, Scribe(metadata, view, nodes)):
+    for worker in (DeleteFiles(metadata, view, nodes), copier, JournalWriter(metadata, view, nodes)):
         items = await worker.take(1)
         assert len(items) == 1
         until = await worker.work(items[0])  # type: ignore[arg-type] # its own
@@ -137,12 +137,12 @@ async def test_uploads_after_a_jump(metadata: Metadata, view: ClusterView, nodes
     """An upload that was opened a moment ago is not given up, one from long ago is."""
     await metadata.write(cluster.set_setting, "skip_mkcol", "1")
     await view.refresh()
-    tracker = Tracker(metadata, view, nodes, Bells())
-    await uploads.create_open(tracker, Call({"domain": b"d", "key": b"k"}))
+    tracker = TrackerContext(metadata, view, nodes, Wakeups())
+    await uploads.create_open(tracker, TrackerRequest({"domain": b"d", "key": b"k"}))
     old = await metadata.write(files.open_upload, dmid=1, key=b"o", classid=0, devids=(1,), now=int(jump) - 700)
     ((created,),) = await metadata.read(_rows, "SELECT createtime FROM tempfile WHERE fid <> ?", old)
     assert int(jump) <= created <= jump + 5
-    await Sweep(metadata, view, nodes, bells=Bells(), upload_open=600).take(1)
+    await CleanupOrphans(metadata, view, nodes, wakeups=Wakeups(), upload_open=600).take(1)
     assert len(await metadata.read(_rows, "SELECT fid FROM tempfile")) == 1
     assert await metadata.read(_rows, "SELECT fid FROM tempfile WHERE fid = ?", old) == []
 
@@ -155,8 +155,8 @@ async def test_two_machines_whose_clocks_differ(
     metadata.clock = clock.Clock(metadata, wall=lambda: time.time() + 15)
     other.clock = clock.Clock(other, wall=lambda: time.time() - 15)
     assert abs(await metadata.clock.now() - await other.clock.now()) < 0.2
-    bell = Bells().delete
-    workers = [Replicate(each, view, nodes, delete_bell=bell, lease=6) for each in (metadata, other)]
+    wakeup = Wakeups().delete
+    workers = [ReplicateFiles(each, view, nodes, delete_wakeup=wakeup, lease=6) for each in (metadata, other)]
     for first, second in (workers, reversed(workers)):
         await metadata.write(queues.enqueue_replication, 1, nexttry=0)
         held = await first.take(1)
@@ -172,24 +172,24 @@ async def test_what_a_clock_dated_that_was_set_back(metadata: Metadata, view: Cl
     """When the database's clock is set back by an hour, nothing waits for an hour: neither leases nor what was new."""
     now = await metadata.clock.seconds()
     later = now + 3600
-    await metadata.write(pace.record, "p", [Pace("replicate", 1, 0, 1.0, 1.0)], now=later)
+    await metadata.write(pace.record, "p", [WorkPace("replicate", 1, 0, 1.0, 1.0)], now=later)
     for fid, due in ((1, later), (2, now + 10), (3, END_OF_TIME)):
         await metadata.write(queues.enqueue_replication, fid, nexttry=due)
         await metadata.write(queues.enqueue_deletion, fid, due)
-    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(1, 1, "")], now=later)
-    await metadata.write(replicas.announce_copy, 1, 2, now=later, lease=60)
-    await metadata.write(replicas.announce_copy, 2, 2, now=now, lease=120)
+    await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(1, 1, "")], now=later)
+    await metadata.write(replicas.reserve_copy, 1, 2, now=later, lease=60)
+    await metadata.write(replicas.reserve_copy, 2, 2, now=now, lease=120)
     await metadata.write(journals.begin_generation, at_least=1)
     await metadata.write(journals.claim, [1], now=later, lease=60)
-    hasten = Hasten(metadata, view, Bells())
+    hasten = RetryDeferred(metadata, view, Wakeups())
     await hasten.take(1)
     assert sorted(each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=now + 5)) == [1]
     assert sorted(
         each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5, lease=60)
     ) == [1]
-    assert len(await metadata.write(queues.claim_errands, Errand.CHECK, limit=9, now=now + 5)) == 1
+    assert len(await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=9, now=now + 5)) == 1
     (swept,) = await metadata.write(replicas.claim_abandoned_copies, now=now + 5)
-    assert isinstance(swept, Announcement)
+    assert isinstance(swept, CopyReservation)
     assert swept.fid == 1
     assert len(await metadata.write(journals.claim, [1], now=now + 5, lease=60)) == 1
     assert await metadata.read(leases.latest_sign_of_life) <= now + 5

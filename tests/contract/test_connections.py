@@ -12,7 +12,7 @@ import structlog
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tawara.model.errors import DatabaseUnavailable, TawaraError
 from tests.contract.servers import PASSWORD, Server
 from tests.mogilefsd import databases
@@ -94,7 +94,7 @@ async def test_a_database_that_was_read_only_for_a_while(
 ) -> None:
     """While a database is read-only changes fail; from the moment that it is not, none does."""
     url = _limited(engine, blank_url, servers(engine))
-    metadata = await open_metadata(url, pace=Pace(answer=5.0))
+    metadata = await open_metadata(url, pace=ServerLimits(answer=5.0))
     await metadata.write(cluster.set_setting, "n", "0")
     _set_read_only(engine, blank_url, servers(engine), on=True)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tawara.metadata import cluster, diagnosis, files, queues, replicas, traces
 from tawara.metadata.contract import Metadata
-from tawara.model.explanation import Case, Deleted, Failure, Work
-from tawara.model.files import Deletion, Errand, Queued, Replication
+from tawara.model.explanation import Deleted, ExplainedFile, Failure, PendingWork
+from tawara.model.files import Deletion, QueuedTask, Replication, TaskType
 
 BYTES = b"caf\xe9/1"
 """A key that is not UTF-8."""
@@ -17,7 +17,7 @@ async def store(metadata: Metadata, key: bytes, devids: tuple[int, ...] = (1,)) 
     return fid
 
 
-async def case(metadata: Metadata, key: bytes) -> Case:
+async def case(metadata: Metadata, key: bytes) -> ExplainedFile:
     return await metadata.read(diagnosis.case_of_key, 1, key, name="it", now=50)
 
 
@@ -25,9 +25,9 @@ async def test_a_file_with_all_that_waits_for_it(metadata: Metadata) -> None:
     """Every queue's row about a file, the copies announced, and the last reasons are in its case."""
     await metadata.write(cluster.create_domain, "d")
     fid = await store(metadata, BYTES, (1, 2))
-    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(fid, None, "")], now=5)
-    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(fid, 1, "3,4")], now=6)
-    assert await metadata.write(replicas.announce_copy, fid, 3, now=7, lease=60)
+    await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=5)
+    await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(fid, 1, "3,4")], now=6)
+    assert await metadata.write(replicas.reserve_copy, fid, 3, now=7, lease=60)
     (claim,) = await metadata.write(queues.claim_replications, limit=1, now=10)
     failure = Failure(11, "no device can take another replica now" + "!" * 300)
     await metadata.write(queues.postpone_replication, claim, nexttry=99, failcount=2, failure=failure)
@@ -35,10 +35,10 @@ async def test_a_file_with_all_that_waits_for_it(metadata: Metadata) -> None:
     assert found.file is not None
     assert (found.fid, found.name, found.now, found.file.key, found.replicas) == (fid, "it", 50, BYTES, (1, 2))
     assert found.replication == Replication(fid, 99, None, 2)
-    assert found.check == Queued(fid, Errand.CHECK, 5, 0)
-    assert found.move == Queued(fid, Errand.MOVE, 6, 0, 1, "3,4")
+    assert found.check == QueuedTask(fid, TaskType.CHECK, 5, 0)
+    assert found.move == QueuedTask(fid, TaskType.MOVE, 6, 0, 1, "3,4")
     assert found.announced == {3: 67}
-    assert found.failures == {Work.REPLICATE: Failure(11, failure.reason[:255])}
+    assert found.failures == {PendingWork.REPLICATE: Failure(11, failure.reason[:255])}
     assert (found.upload, found.deleted, found.deletion) == (None, None, None)
 
 
@@ -46,19 +46,19 @@ async def test_reasons_of_claims_that_were_lost(metadata: Metadata) -> None:
     """Who has lost a claim does not say why the work that is another's now was put off; a later reason replaces."""
     for fid in (1, 2):
         await metadata.write(queues.enqueue_deletion, fid, 0)
-    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(1, 1, "")], now=5)
+    await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(1, 1, "")], now=5)
     lost, kept = await metadata.write(queues.claim_deletions, limit=2, now=10)
-    (move,) = await metadata.write(queues.claim_errands, Errand.MOVE, limit=1, now=10)
+    (move,) = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=1, now=10)
     await metadata.write(queues.enqueue_deletion, lost.fid, 3)
     for claim in (lost, kept):
         await metadata.write(
             queues.postpone_deletion, claim, nexttry=30, failcount=1, failure=Failure(11, "a disk is away")
         )
-    await metadata.write(queues.postpone_errand, move, nexttry=30, failcount=1, failure=Failure(12, "no target"))
-    assert await metadata.read(traces.failures_of, lost.fid) == {Work.MOVE: Failure(12, "no target")}
-    assert await metadata.read(traces.failures_of, kept.fid) == {Work.DELETE: Failure(11, "a disk is away")}
-    await metadata.write(traces.note_failure, kept.fid, Work.DELETE, Failure(13, "still away"))
-    assert await metadata.read(traces.failures_of, kept.fid) == {Work.DELETE: Failure(13, "still away")}
+    await metadata.write(queues.postpone_task, move, nexttry=30, failcount=1, failure=Failure(12, "no target"))
+    assert await metadata.read(traces.failures_of, lost.fid) == {PendingWork.MOVE: Failure(12, "no target")}
+    assert await metadata.read(traces.failures_of, kept.fid) == {PendingWork.DELETE: Failure(11, "a disk is away")}
+    await metadata.write(traces.note_failure, kept.fid, PendingWork.DELETE, Failure(13, "still away"))
+    assert await metadata.read(traces.failures_of, kept.fid) == {PendingWork.DELETE: Failure(13, "still away")}
 
 
 async def test_keys_that_name_nothing_any_more(metadata: Metadata) -> None:
@@ -69,7 +69,7 @@ async def test_keys_that_name_nothing_any_more(metadata: Metadata) -> None:
     assert (found.fid, found.deleted, found.replicas) == (fid, Deleted(fid, 20), (1,))
     assert found.deletion == Deletion(fid, 20, 0)
     assert (await metadata.read(diagnosis.case_of_key, 2, BYTES, name="", now=50)).fid is None
-    assert (await case(metadata, b"never")) == Case(None, 50, "it")
+    assert (await case(metadata, b"never")) == ExplainedFile(None, 50, "it")
     opened = await metadata.write(files.open_upload, dmid=1, key=BYTES, classid=0, devids=(2,), now=40)
     found = await case(metadata, BYTES)
     assert found.upload is not None
@@ -84,7 +84,7 @@ async def test_traces_are_forgotten(metadata: Metadata) -> None:
     for fid in range(1, 6):
         old = fid < 5
         at = now - traces.REASONS_KEPT - old
-        await metadata.write(traces.note_failure, fid, Work.CHECK, Failure(at, "x"))
+        await metadata.write(traces.note_failure, fid, PendingWork.CHECK, Failure(at, "x"))
         await metadata.write(traces.note_deletion, fid, 1, b"k%d" % fid, now=now - traces.DELETED_KEPT - old)
     assert await metadata.write(traces.forget, now=now, limit=4) is True
     assert await metadata.write(traces.forget, now=now, limit=4) is False

@@ -13,13 +13,13 @@ from tawara.metadata.contract import Metadata
 from tawara.model import rebalance as model
 from tawara.model.cluster import Cluster, DeviceState
 from tawara.model.errors import NoDevice, StateTooHigh
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 
 Opener = Callable[[], Awaitable[Metadata]]
 NOW = 1000
 
 
-async def furnish(metadata: Metadata, count: int) -> list[int]:
+async def set_up(metadata: Metadata, count: int) -> list[int]:
     """Devices 1 to 3, and so many files on 1 and 2; their fids."""
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
     for devid in (1, 2, 3):
@@ -45,16 +45,16 @@ async def test_every_file_is_queued_and_queued_again(
     """Whoever takes the turns, each file of the device is queued once a pass, and those that stay in a later one."""
     monkeypatch.setattr(drain, "RATE", 4)
     workers = [metadata, await opener()]
-    fids = await furnish(metadata, 10)
+    fids = await set_up(metadata, 10)
     for _ in range(2):
         await metadata.write(drain.start, 1, now=NOW)
     assert await state(metadata, 1) is DeviceState.DRAIN
     queued: list[int] = []
     for now in range(NOW, NOW + 10):
         await asyncio.gather(*(workers[n % 2].write(drain.inject, now=now) for n in range(4)))
-        claims = await metadata.write(queues.claim_errands, Errand.DRAIN, limit=100, now=now)
+        claims = await metadata.write(queues.claim_tasks, TaskType.DRAIN, limit=100, now=now)
         assert {(claim.devid, claim.arg) for claim in claims} <= {(1, "")}
-        await metadata.write(queues.finish_errands, claims)
+        await metadata.write(queues.finish_tasks, claims)
         queued += [claim.fid for claim in claims]
         for claim in claims[1:]:
             await metadata.write(replicas.drop_replica, claim.fid, 1)
@@ -64,19 +64,19 @@ async def test_every_file_is_queued_and_queued_again(
     due = await metadata.write(drain.inject, now=NOW + 10)
     assert due
     await metadata.write(drain.inject, now=due)
-    assert {each.fid for each in await metadata.write(queues.claim_errands, Errand.DRAIN, limit=9, now=due)} == {
+    assert {each.fid for each in await metadata.write(queues.claim_tasks, TaskType.DRAIN, limit=9, now=due)} == {
         fids[0], fids[4], fids[8],
     }  # fmt: skip
 
 
 async def test_what_keeps_it_from_being_safe(metadata: Metadata) -> None:
     """Replicas, uploads that may go there, and bytes that are to be deleted are counted; others' are not."""
-    (fid,) = await furnish(metadata, 1)
+    (fid,) = await set_up(metadata, 1)
     await metadata.write(drain.start, 1, now=NOW)
     for devids in ((1,), (1, 2), (2, 1), (3, 1, 2), (11, 2), (21,), (2, 31)):
         await metadata.write(files.open_upload, dmid=1, key=b"u", classid=0, devids=devids, now=1)
-    await metadata.write(replicas.announce_stray, fid, 1, now=1)
-    await metadata.write(replicas.announce_stray, fid, 3, now=1)
+    await metadata.write(replicas.record_orphan, fid, 1, now=1)
+    await metadata.write(replicas.record_orphan, fid, 3, now=1)
     (stands,) = await metadata.read(drain.standing)
     assert (stands.left, stands.uploads, stands.copies, stands.waiting, stands.failed) == (1, 4, 1, 0, 0)
     assert stands.newest_upload == 1
@@ -84,15 +84,15 @@ async def test_what_keeps_it_from_being_safe(metadata: Metadata) -> None:
 
 async def test_it_can_be_undone(metadata: Metadata) -> None:
     """What waits is taken back, and the device is as it was: alive, or in drain as a person had left it."""
-    await furnish(metadata, 3)
+    await set_up(metadata, 3)
     await metadata.write(cluster.set_device_state, "h", 2, DeviceState.DRAIN)
     for devid in (1, 2):
         await metadata.write(drain.start, devid, now=NOW)
     await metadata.write(drain.inject, now=NOW)
-    assert await metadata.read(queues.count_errands, Errand.DRAIN) == 3
+    assert await metadata.read(queues.count_tasks, TaskType.DRAIN) == 3
     for devid in (1, 2):
         await metadata.write(drain.undo, devid, now=NOW)
-    assert await metadata.read(queues.count_errands, Errand.DRAIN) == 0
+    assert await metadata.read(queues.count_tasks, TaskType.DRAIN) == 0
     assert await metadata.read(drain.standing) == []
     assert (await state(metadata, 1), await state(metadata, 2)) == (DeviceState.ALIVE, DeviceState.DRAIN)
     with pytest.raises(NoDevice):
@@ -101,12 +101,12 @@ async def test_it_can_be_undone(metadata: Metadata) -> None:
 
 async def test_another_decision_ends_it(metadata: Metadata) -> None:
     """A device that a person gives another state is emptied no more; a dead one cannot be."""
-    await furnish(metadata, 3)
+    await set_up(metadata, 3)
     await metadata.write(drain.start, 1, now=NOW)
     await metadata.write(drain.inject, now=NOW)
     await metadata.write(cluster.set_device_state, "h", 1, DeviceState.ALIVE)
     assert await metadata.write(drain.inject, now=NOW + 1) is None
-    assert await metadata.read(queues.count_errands, Errand.DRAIN) == 0
+    assert await metadata.read(queues.count_tasks, TaskType.DRAIN) == 0
     assert await state(metadata, 1) is DeviceState.ALIVE
     await metadata.write(cluster.set_device_state, "h", 1, DeviceState.DEAD)
     with pytest.raises(StateTooHigh):
@@ -117,10 +117,10 @@ async def test_another_decision_ends_it(metadata: Metadata) -> None:
 
 async def test_a_rebalance_does_not_end_it(metadata: Metadata) -> None:
     """A source of a rebalance that is to be emptied for good stays drained when the run has done with it."""
-    await furnish(metadata, 1)
+    await set_up(metadata, 1)
     await metadata.write(rebalance.set_policy, "from_devices=1")
     await metadata.write(rebalance.start, Cluster(), host="here", now=NOW)
-    at = model.State(sdev_current=1)
+    at = model.RebalanceState(sdev_current=1)
     await metadata.write(runs.set_all, {"rebal_state": str(at), "tawara_rebal_drained": 1})
     await metadata.write(cluster.set_device_state, "h", 1, DeviceState.DRAIN)
     await metadata.write(drain.start, 1, now=NOW)

@@ -18,7 +18,7 @@ import pytest
 from tawara.metadata import cluster, files
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace, Unanswered
+from tawara.metadata.server import NoReply, ServerLimits
 from tawara.model.errors import DatabaseUnavailable, Db
 from tests.contract.servers import Server
 
@@ -139,7 +139,7 @@ async def test_a_database_that_is_down(metadata: Metadata, server: Server) -> No
 @of_servers
 async def test_a_database_that_hangs(url: str, server: Server) -> None:
     """While the server answers nothing, every question is answered with Db within the time limit; then all goes on."""
-    metadata = await open_metadata(url, pace=Pace(answer=1.0, connect=0.8))
+    metadata = await open_metadata(url, pace=ServerLimits(answer=1.0, connect=0.8))
     try:
         fid = await create(metadata, b"k")
         server.pause()
@@ -151,7 +151,7 @@ async def test_a_database_that_hangs(url: str, server: Server) -> None:
                 *(metadata.write(cluster.set_setting, "x", "1") for _ in range(20)),
                 return_exceptions=True,
             )
-            assert {type(each) for each in answers} <= {DatabaseUnavailable, Unanswered}
+            assert {type(each) for each in answers} <= {DatabaseUnavailable, NoReply}
             assert time.monotonic() - began < 3
         finally:
             server.resume()
@@ -192,7 +192,7 @@ async def test_a_lock_that_is_never_given_back(metadata: Metadata, url: str) -> 
         holding.set()
         await release.wait()
 
-    impatient = await open_metadata(url, pace=Pace(answer=1.0))
+    impatient = await open_metadata(url, pace=ServerLimits(answer=1.0))
     holder = asyncio.create_task(metadata.write(hold))
     try:
         await holding.wait()

@@ -12,7 +12,7 @@ from tawara.metadata import cluster, epochs, files, journals, merging, queues, r
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.epoch import AHEAD, Epoch, Relation
 from tawara.model.errors import StaleDatabase
-from tawara.model.names import Facts, Named
+from tawara.model.journal_records import FileMetadata, NamedFile
 
 Opener = Callable[[], Awaitable[Metadata]]
 STORE = "0123456789abcdef"
@@ -89,10 +89,10 @@ async def test_lost_files_are_restored(metadata: Metadata) -> None:
     """A lost file comes back with its copies, whatever an upload or a deletion of its fid has left; others stay."""
     kept = await stored(metadata, b"kept")
     upload = await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1)
-    await metadata.write(replicas.announce_stray, upload, 2, now=1)
+    await metadata.write(replicas.record_orphan, upload, 2, now=1)
     await metadata.write(queues.enqueue_deletion, upload + 1, 1)
-    lost = [Named(upload + n, Facts(1, b"lost%d" % n, 0, 3, 1500, "text/plain"), (1, 2)) for n in range(3)]
-    taken = Named(upload + 9, Facts(1, b"kept", 0, 3, 1500), (1, 2))
+    lost = [NamedFile(upload + n, FileMetadata(1, b"lost%d" % n, 0, 3, 1500, "text/plain"), (1, 2)) for n in range(3)]
+    taken = NamedFile(upload + 9, FileMetadata(1, b"kept", 0, 3, 1500), (1, 2))
     assert await metadata.write(merging.restore, [*lost, taken], short=[upload]) == [taken]
     assert await metadata.write(merging.restore, [], short=[]) == []
     found = await metadata.read(merging.known, [kept, *(each.fid for each in [*lost, taken])])
@@ -112,8 +112,8 @@ async def _rows_of(tx: Transaction, fid: int) -> int:
 async def test_changes_that_were_lost_are_made_again(metadata: Metadata) -> None:
     """Renames, copies and deletions that the database has lost are made again; a name that is in use is left."""
     one, two, three = [await stored(metadata, key) for key in (b"one", b"two", b"three")]
-    renamed = Named(one, Facts(1, b"uno", 2, 3), (1,))
-    occupied = Named(two, Facts(1, b"three", 0, 3), (1,))
+    renamed = NamedFile(one, FileMetadata(1, b"uno", 2, 3), (1,))
+    occupied = NamedFile(two, FileMetadata(1, b"three", 0, 3), (1,))
     assert await metadata.write(merging.rename, [renamed, occupied]) == [occupied]
     await metadata.write(merging.forget, [three], now=1)
     assert await metadata.write(merging.rename, [occupied]) == []
@@ -132,7 +132,7 @@ async def test_what_the_cluster_was_made_of(metadata: Metadata) -> None:
     await metadata.write(cluster.create_host, "h1", ip="10.0.0.1")
     before = await metadata.read(cluster.load)
     host = {"status": "alive", "http_port": 7500, "http_get_port": None, "altip": None, "altmask": None}
-    charter = {
+    manifest = {
         "domain": [{"dmid": dmid, "namespace": "other"}, {"dmid": 9, "namespace": "new"}],
         "class": [{"dmid": 9, "classid": 1, "classname": "c", "mindevcount": 2, "hashtype": None, "replpolicy": None}],
         "host": [
@@ -141,8 +141,8 @@ async def test_what_the_cluster_was_made_of(metadata: Metadata) -> None:
         ],
         "device": [{"devid": 5, "hostid": 7, "status": "alive", "weight": 100}],
     }
-    assert len(await metadata.write(merging.add_charter, charter)) == 4
-    assert await metadata.write(merging.add_charter, charter) == []
+    assert len(await metadata.write(merging.add_charter, manifest)) == 4
+    assert await metadata.write(merging.add_charter, manifest) == []
     now = await metadata.read(cluster.load)
     assert {domain.name: domain.dmid for domain in now.domains.values()} == {"d": dmid, "new": 9}
     assert set(now.hosts) == {*before.hosts, 7}

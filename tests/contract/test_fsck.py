@@ -11,9 +11,9 @@ from tawara.metadata import cluster, files, fsck, leases, queues, replicas, runs
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import FsckRunning, RebalRunning
-from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.files import QueuedTask, StoredFile, TaskType
 from tawara.model.focus import Focus
-from tawara.model.fsck import Code, Event, Verdict
+from tawara.model.fsck import Code, Event, FsckVerdict
 
 Opener = Callable[[], Awaitable[Metadata]]
 NOW = 1000
@@ -39,10 +39,10 @@ async def the(metadata: Metadata, fid: int) -> StoredFile:
     return found
 
 
-async def claimed(metadata: Metadata, fid: int) -> Queued:
+async def claimed(metadata: Metadata, fid: int) -> QueuedTask:
     """The fid, queued to be checked and claimed."""
-    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(fid, None, "")], now=NOW)
-    (claim,) = await metadata.write(queues.claim_errands, Errand.CHECK, limit=1, now=NOW)
+    await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=NOW)
+    (claim,) = await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=1, now=NOW)
     return claim
 
 
@@ -55,10 +55,10 @@ async def test_every_file_is_queued_once(metadata: Metadata, opener: Opener) -> 
     checked: list[int] = []
     for now in range(NOW, NOW + 20):
         going_on = await asyncio.gather(*(workers[n % 2].write(fsck.inject, now=now) for n in range(6)))
-        claims = await metadata.write(queues.claim_errands, Errand.CHECK, limit=100, now=now)
+        claims = await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=100, now=now)
         assert len(claims) <= 7
         checked += [claim.fid for claim in claims]
-        await metadata.write(queues.finish_errands, claims)
+        await metadata.write(queues.finish_tasks, claims)
         if not any(going_on):
             break
     assert checked == fids
@@ -73,11 +73,11 @@ async def test_the_queue_does_not_grow_beyond_its_limit(metadata: Metadata) -> N
     await metadata.write(fsck.start, host="here", now=NOW)
     for now in range(NOW, NOW + 5):
         assert await metadata.write(fsck.inject, now=now)
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 5
-    for claim in await metadata.write(queues.claim_errands, Errand.CHECK, limit=5, now=NOW):
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 5
+    for claim in await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=5, now=NOW):
         await metadata.write(fsck.put_off, claim, now=NOW)
     await metadata.write(fsck.inject, now=NOW + 10)
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 10
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 10
     assert (await metadata.read(fsck.progress)).position == fids[9]
 
 
@@ -89,7 +89,7 @@ async def test_a_turn_of_a_wrong_clock_does_not_stop_the_others(metadata: Metada
     await metadata.write(fsck.inject, now=NOW + 3600)
     await metadata.write(fsck.inject, now=NOW)
     await metadata.write(fsck.inject, now=NOW)
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 2
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 2
 
 
 async def test_a_check_is_taken_back_and_gone_on_with(metadata: Metadata) -> None:
@@ -97,13 +97,13 @@ async def test_a_check_is_taken_back_and_gone_on_with(metadata: Metadata) -> Non
     fids = await store(metadata, 6)
     await metadata.write(fsck.start, host="here", now=NOW)
     await metadata.write(fsck.inject, now=NOW)
-    claims = await metadata.write(queues.claim_errands, Errand.CHECK, limit=2, now=NOW)
-    await metadata.write(queues.finish_errands, claims)
+    claims = await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=2, now=NOW)
+    await metadata.write(queues.finish_tasks, claims)
     await metadata.write(fsck.stop, now=NOW + 1)
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 0
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 0
     await metadata.write(fsck.start, host="here", now=NOW + 2)
     await metadata.write(fsck.inject, now=NOW + 2)
-    again = await metadata.write(queues.claim_errands, Errand.CHECK, limit=10, now=NOW + 2)
+    again = await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=10, now=NOW + 2)
     assert [claim.fid for claim in again] == fids[2:]
 
 
@@ -136,8 +136,8 @@ async def test_a_confined_check_queues_only_its_own(metadata: Metadata, monkeypa
     await metadata.write(cluster.set_setting, "queue_rate_for_fsck", "2")
 
     async def queued(now: int) -> list[int]:
-        claims = await metadata.write(queues.claim_errands, Errand.CHECK, limit=100, now=now)
-        await metadata.write(queues.finish_errands, claims)
+        claims = await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=100, now=now)
+        await metadata.write(queues.finish_tasks, claims)
         return [claim.fid for claim in claims]
 
     keys = {fid: (await the(metadata, fid)).key for fid in fids}
@@ -171,7 +171,7 @@ async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
     (fid,) = await store(metadata, 1)
     claim = await claimed(metadata, fid)
     checksum = Checksum(HashType.MD5, bytes(16))
-    verdict = Verdict(
+    verdict = FsckVerdict(
         logged=(Event(Code.BAD_LENGTH, 1), Event(Code.REPLICATE)),
         drop=frozenset({1}),
         sweep=frozenset({1}),
@@ -188,7 +188,7 @@ async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
         (NOW, fid, "BLEN", 1),
         (NOW, fid, "REPL", None),
     ]
-    assert await metadata.read(queues.next_errand, Errand.CHECK) is None
+    assert await metadata.read(queues.next_task_due, TaskType.CHECK) is None
 
 
 async def test_a_verdict_about_what_has_changed_changes_nothing(metadata: Metadata) -> None:
@@ -197,20 +197,20 @@ async def test_a_verdict_about_what_has_changed_changes_nothing(metadata: Metada
     claim = await claimed(metadata, fid)
     seen = await the(metadata, fid)
 
-    async def settle(verdict: Verdict) -> bool:
+    async def settle(verdict: FsckVerdict) -> bool:
         return await metadata.write(fsck.settle, claim, seen, verdict, now=NOW)
 
-    await metadata.write(replicas.announce_copy, fid, 4, now=NOW)
-    assert not await settle(Verdict(add=frozenset({4})))
+    await metadata.write(replicas.reserve_copy, fid, 4, now=NOW)
+    assert not await settle(FsckVerdict(add=frozenset({4})))
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.9", state="alive")
     await metadata.write(cluster.create_device, 1, hostid)
-    assert not await settle(Verdict(drop=frozenset({1}), lost=frozenset({1})))
+    assert not await settle(FsckVerdict(drop=frozenset({1}), lost=frozenset({1})))
     await metadata.write(replicas.record_copy, fid, 4, now=NOW)
-    assert not await settle(Verdict(drop=frozenset({1})))
+    assert not await settle(FsckVerdict(drop=frozenset({1})))
     assert set((await the(metadata, fid)).devids) == {1, 2, 4}
     await metadata.write(files.delete, 1, b"k0", now=NOW)
-    assert not await settle(Verdict())
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 1
+    assert not await settle(FsckVerdict())
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 1
 
 
 async def test_replication_that_is_under_way_is_left_alone(metadata: Metadata) -> None:
@@ -227,28 +227,28 @@ async def test_replication_that_is_under_way_is_left_alone(metadata: Metadata) -
 async def test_leases_of_errands(metadata: Metadata, opener: Opener) -> None:
     """A claimed errand is one worker's, is renewed and given back, and whoever lost it ends nothing."""
     workers = [metadata, await opener()]
-    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(fid, None, "") for fid in range(1, 41)], now=NOW)
-    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(1, 7, "8,9")], now=NOW)
-    claims: list[Queued] = []
+    await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "") for fid in range(1, 41)], now=NOW)
+    await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(1, 7, "8,9")], now=NOW)
+    claims: list[QueuedTask] = []
     while len(claims) < 40:  # where the planner sorts, whoever claims first locks more than it takes
         taken = await asyncio.gather(
-            *(workers[n % 2].write(queues.claim_errands, Errand.CHECK, limit=9, now=NOW, lease=60) for n in range(8))
+            *(workers[n % 2].write(queues.claim_tasks, TaskType.CHECK, limit=9, now=NOW, lease=60) for n in range(8))
         )
         assert any(taken)
         claims += [claim for some in taken for claim in some]
     assert sorted(claim.fid for claim in claims) == list(range(1, 41))
-    (move,) = await metadata.write(queues.claim_errands, Errand.MOVE, limit=9, now=NOW)
+    (move,) = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=9, now=NOW)
     assert (move.fid, move.devid, move.arg) == (1, 7, "8,9")
     renewed = await metadata.write(leases.renew, claims[:2], until=NOW + 99)
     assert [claim.nexttry for claim in renewed] == [NOW + 99] * 2
-    await metadata.write(queues.finish_errands, claims[:1])
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 40
+    await metadata.write(queues.finish_tasks, claims[:1])
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 40
     await metadata.write(leases.renew, renewed, until=NOW)
-    assert await metadata.read(queues.next_errand, Errand.CHECK) == NOW
-    await metadata.write(queues.finish_errands, claims[2:])
-    assert await metadata.read(queues.count_errands, Errand.CHECK) == 2
-    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(1, 6, "5"), (2, 6, "5")], now=NOW)
-    assert await metadata.read(queues.count_errands, Errand.MOVE) == 2
+    assert await metadata.read(queues.next_task_due, TaskType.CHECK) == NOW
+    await metadata.write(queues.finish_tasks, claims[2:])
+    assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 2
+    await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(1, 6, "5"), (2, 6, "5")], now=NOW)
+    assert await metadata.read(queues.count_tasks, TaskType.MOVE) == 2
 
 
 async def test_the_log_is_counted_whatever_becomes_of_it(metadata: Metadata) -> None:

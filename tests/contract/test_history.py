@@ -12,7 +12,7 @@ from tawara.cli.database import Database
 from tawara.cli.upgrade import upgrade
 from tawara.metadata import cluster, history, migrations, schema_version
 from tawara.metadata.contract import Row, Transaction
-from tawara.metadata.history import Step
+from tawara.metadata.history import MigrationStep
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, Exit
 from tests.contract.empty_database import empty_database
@@ -93,7 +93,9 @@ async def test_a_column_may_be_added(blank_url: str, monkeypatch: pytest.MonkeyP
     newest = schema_version.TAWARA + 1
     column = "ALTER TABLE tawara_file ADD COLUMN colour VARCHAR(8) DEFAULT 'red'"
     sections = {f"forwards: {each}": (column,) for each in _DESCRIPTIONS}
-    step = Step(newest, "adds a column", sections | {"backwards": ("ALTER TABLE tawara_file DROP COLUMN colour",)})
+    step = MigrationStep(
+        newest, "adds a column", sections | {"backwards": ("ALTER TABLE tawara_file DROP COLUMN colour",)}
+    )
     steps = (*history.steps(), step)
     await (await open_metadata(blank_url)).close()
     monkeypatch.setattr(migrations, "steps", lambda: steps)

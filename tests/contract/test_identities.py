@@ -17,7 +17,7 @@ ONE, OTHER, THIRD = (letter * 36 for letter in "abc")
 
 
 @pytest.fixture(autouse=True)
-async def furnish(metadata: Metadata) -> None:
+async def set_up(metadata: Metadata) -> None:
     """A host with three devices; dev1 has a file."""
     hostid = await metadata.write(cluster.create_host, "h1", ip="10.0.0.1", state=HostState.ALIVE)
     for devid in (1, 2, 3):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from tawara.metadata import cluster, files, leases, missed, queues, replicas
+from tawara.metadata import cluster, deferrals, files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
-from tawara.metadata.missed import Blame, Note
+from tawara.metadata.deferrals import BlockedOn, DeferralNote
 from tawara.metadata.queues import LEASE
 from tawara.model.cluster import DeviceState
 from tawara.model.explanation import Failure
-from tawara.model.files import Announcement, Errand
+from tawara.model.files import CopyReservation, TaskType
 from tawara.model.limits import END_OF_TIME
-from tawara.workers.hasten import _hasten
+from tawara.workers.retry_deferred import _retry_deferred
 from tests.contract.test_queues import Opener, store
 
 
@@ -57,8 +57,8 @@ async def test_released_claims_are_due(metadata: Metadata) -> None:
 async def test_renewed_copies_are_not_swept(metadata: Metadata) -> None:
     """A copy under way is swept when its last lease has run out, not its first."""
     fid = await store(metadata, b"k", (1,))
-    await metadata.write(replicas.announce_copy, fid, 2, now=10, lease=60)
-    held = await metadata.write(leases.renew_copies, [Announcement(fid, 2, 70)], until=200)
+    await metadata.write(replicas.reserve_copy, fid, 2, now=10, lease=60)
+    held = await metadata.write(leases.renew_copies, [CopyReservation(fid, 2, 70)], until=200)
     assert held == [(fid, 2, 200)]
     assert await metadata.write(replicas.claim_abandoned_copies, now=199) == []
     (swept,) = await metadata.write(replicas.claim_abandoned_copies, now=200, lease=60)
@@ -66,7 +66,7 @@ async def test_renewed_copies_are_not_swept(metadata: Metadata) -> None:
     assert await metadata.write(leases.renew_copies, held, until=500) == held
     (swept,) = await metadata.write(leases.renew_copies, [swept], until=300)
     assert await metadata.write(replicas.claim_abandoned_copies, now=299) == []
-    assert await metadata.write(replicas.end_announcement, swept)
+    assert await metadata.write(replicas.end_reservation, swept)
 
 
 async def test_taking_over(metadata: Metadata) -> None:
@@ -76,7 +76,7 @@ async def test_taking_over(metadata: Metadata) -> None:
     await _queued(metadata, 77)
     await metadata.write(queues.claim_replications, limit=9, now=10)
     await metadata.write(queues.enqueue_replication, 78, nexttry=20 + LEASE + 1)
-    await metadata.write(replicas.announce_copy, fid, 2, now=10)
+    await metadata.write(replicas.reserve_copy, fid, 2, now=10)
     await metadata.write(leases.take_over, now=20)
     due = {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)}
     assert 77 in due
@@ -90,7 +90,10 @@ async def test_only_one_of_two_gives_up_a_replica(metadata: Metadata, opener: Op
     fid = await store(metadata, b"k", (1, 2, 3))
     among = frozenset({1, 2, 3})
     told = await asyncio.gather(
-        *((metadata, other)[n % 2].write(replicas.retire_replica, fid, 1 + n % 3, among=among, now=1) for n in range(9))
+        *(
+            (metadata, other)[n % 2].write(replicas.remove_surplus_replica, fid, 1 + n % 3, among=among, now=1)
+            for n in range(9)
+        )
     )
     assert sorted(told) == [False] * 8 + [True]
     left = await metadata.read(replicas.devices_of, fid)
@@ -139,9 +142,9 @@ async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> N
     """A deletion that was put off can be made due, never later than it was; forgotten, it leaves everything else."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(queues.enqueue_deletion, fid, 100)
-    await metadata.write(queues.hasten_deletion, fid, 200)
+    await metadata.write(queues.retry_deletion, fid, 200)
     assert await metadata.read(queues.next_deletion) == 100
-    await metadata.write(queues.hasten_deletion, fid, 50)
+    await metadata.write(queues.retry_deletion, fid, 50)
     (claim,) = await metadata.write(queues.claim_deletions, limit=1, now=50)
     await metadata.write(queues.forget_deletion, claim)
     assert await metadata.read(queues.next_deletion) is None
@@ -157,11 +160,11 @@ async def test_hastening_what_failed(metadata: Metadata) -> None:
     await metadata.write(queues.enqueue_replication, 3, nexttry=9000)
     deletions = await metadata.write(queues.claim_deletions, limit=2, now=10)
     await metadata.write(queues.postpone_deletion, deletions[0], nexttry=9000, failcount=1)
-    await metadata.write(queues.enqueue_errands, Errand.SCRUB, [(1, None, ""), (2, None, "")], now=10)
-    check, _ = await metadata.write(queues.claim_errands, Errand.SCRUB, limit=2, now=10)
-    await metadata.write(queues.postpone_errand, check, nexttry=9000, failcount=20)
-    assert await metadata.write(queues.hasten_all, now=20, failures=4) == 3
-    assert [each.fid for each in await metadata.write(queues.claim_errands, Errand.SCRUB, limit=9, now=20)] == [1]
+    await metadata.write(queues.enqueue_tasks, TaskType.SCRUB, [(1, None, ""), (2, None, "")], now=10)
+    check, _ = await metadata.write(queues.claim_tasks, TaskType.SCRUB, limit=2, now=10)
+    await metadata.write(queues.postpone_task, check, nexttry=9000, failcount=20)
+    assert await metadata.write(queues.retry_all_deferred, now=20, failures=4) == 3
+    assert [each.fid for each in await metadata.write(queues.claim_tasks, TaskType.SCRUB, limit=9, now=20)] == [1]
     assert [each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)] == [failed.fid]
     assert [each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=20)] == [deletions[0].fid]
 
@@ -177,18 +180,23 @@ async def test_hastening_for_the_sake_of_a_device(metadata: Metadata, opener: Op
     other = await opener()
     await _queued(metadata, 1, 2)
     first, second = await metadata.write(queues.claim_replications, limit=2, now=10)
-    for claim, failcount, blame in (
-        (first, 4, Blame(missed=frozenset({3}))),
-        (second, 9, Blame(doubted=frozenset({3, 5}))),
+    for claim, failcount, blocked_on in (
+        (first, 4, BlockedOn(missed=frozenset({3}))),
+        (second, 9, BlockedOn(suspects=frozenset({3, 5}))),
     ):
         await metadata.write(
-            queues.postpone_replication, claim, nexttry=9000, failcount=failcount, failure=Failure(20, "x"), blame=blame
+            queues.postpone_replication,
+            claim,
+            nexttry=9000,
+            failcount=failcount,
+            failure=Failure(20, "x"),
+            blocked_on=blocked_on,
         )
-    notes = missed.notes((await metadata.read(cluster.load)).settings)
-    assert notes == [Note(3, 20, True), Note(3, 20, False), Note(5, 20, False)]
+    notes = deferrals.notes((await metadata.read(cluster.load)).settings)
+    assert notes == [DeferralNote(3, 20, True), DeferralNote(3, 20, False), DeferralNote(5, 20, False)]
 
-    async def hasten(each: Metadata, known: list[Note], now: int) -> int | None:
-        return await each.write(_hasten, known, now=now)
+    async def hasten(each: Metadata, known: list[DeferralNote], now: int) -> int | None:
+        return await each.write(_retry_deferred, known, now=now)
 
     doubts = notes[1:]
     assert await hasten(metadata, doubts, 100) == 0, (
@@ -196,13 +204,13 @@ async def test_hastening_for_the_sake_of_a_device(metadata: Metadata, opener: Op
     )
     assert await hasten(metadata, notes[:1], 159) is None
     assert sorted(await asyncio.gather(*(hasten(each, notes, 160) for each in (metadata, other))), key=str) == [2, None]
-    assert missed.notes((await metadata.read(cluster.load)).settings) == []
+    assert deferrals.notes((await metadata.read(cluster.load)).settings) == []
 
 
 async def test_a_device_that_is_missed_again_meanwhile(metadata: Metadata) -> None:
     """A note that was renewed since it was read stays."""
-    await metadata.write(missed.note, Blame(missed=frozenset({3})), now=20)
-    notes = missed.notes((await metadata.read(cluster.load)).settings)
-    await metadata.write(missed.note, Blame(missed=frozenset({3})), now=30)
-    await metadata.write(_hasten, notes, now=100)
-    assert missed.notes((await metadata.read(cluster.load)).settings) == [Note(3, 30, True)]
+    await metadata.write(deferrals.note, BlockedOn(missed=frozenset({3})), now=20)
+    notes = deferrals.notes((await metadata.read(cluster.load)).settings)
+    await metadata.write(deferrals.note, BlockedOn(missed=frozenset({3})), now=30)
+    await metadata.write(_retry_deferred, notes, now=100)
+    assert deferrals.notes((await metadata.read(cluster.load)).settings) == [DeferralNote(3, 30, True)]

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from tawara.metadata import queues
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
-from tawara.workers.listener import Listener
+from tawara.metadata.wakeups import Wakeups
+from tawara.workers.wakeup_poller import WakeupPoller
 
 SOON, A_MOMENT = 30.0, 0.1
 
 
 async def test_what_others_queued_is_heard(metadata: Metadata) -> None:
     """A row that is due rings the bell of its queue and no other, and goes on ringing until someone claims it."""
-    bells = Bells()
-    listener = Listener(metadata, bells, period=0.01)
+    wakeups = Wakeups()
+    listener = WakeupPoller(metadata, wakeups, period=0.01)
     listener.start()
     try:
         await metadata.write(queues.enqueue_replication, 1)
-        assert await bells.replicate.wait(SOON)
-        assert await bells.replicate.wait(SOON)
-        assert not await bells.delete.wait(A_MOMENT)
+        assert await wakeups.replicate.wait(SOON)
+        assert await wakeups.replicate.wait(SOON)
+        assert not await wakeups.delete.wait(A_MOMENT)
         now = await metadata.clock.seconds()
         assert await metadata.write(queues.claim_replications, limit=1, now=now)
         await metadata.write(queues.enqueue_deletion, 2, now)
-        assert await bells.delete.wait(SOON)
-        await bells.replicate.wait(0)  # what rang before the claim
-        assert not await bells.replicate.wait(A_MOMENT)
+        assert await wakeups.delete.wait(SOON)
+        await wakeups.replicate.wait(0)  # what rang before the claim
+        assert not await wakeups.replicate.wait(A_MOMENT)
     finally:
         await listener.stop()
 
 
 async def test_what_is_put_off_is_not_heard(metadata: Metadata) -> None:
     """Rows that fall due later ring nothing yet."""
-    bells = Bells()
+    wakeups = Wakeups()
     later = await metadata.clock.seconds() + 1000
     await metadata.write(queues.enqueue_replication, 1, nexttry=later)
     await metadata.write(queues.enqueue_deletion, 2, later)
-    listener = Listener(metadata, bells, period=0.01)
+    listener = WakeupPoller(metadata, wakeups, period=0.01)
     listener.start()
     try:
-        assert not await bells.replicate.wait(A_MOMENT)
-        assert not await bells.delete.wait(A_MOMENT)
+        assert not await wakeups.replicate.wait(A_MOMENT)
+        assert not await wakeups.delete.wait(A_MOMENT)
     finally:
         await listener.stop()

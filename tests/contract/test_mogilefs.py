@@ -96,10 +96,10 @@ async def test_going_back_waits_for_copies_under_way(adopted: Metadata) -> None:
     """Going back is refused while an announced copy's bytes would be forgotten."""
     from tawara.metadata import replicas
 
-    await adopted.write(replicas.announce_copy, 7, 2, now=1)
+    await adopted.write(replicas.reserve_copy, 7, 2, now=1)
     with pytest.raises(InUse):
         await adopted.write(migrations.migrate, to=0)
-    await adopted.write(replicas.retract_copy, 7, 2)
+    await adopted.write(replicas.cancel_copy, 7, 2)
     await adopted.write(migrations.migrate, to=0)
 
 

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from tawara.metadata import backlog, cluster, files, journals, notes, pace, queues, replicas
+from tawara.metadata import backlog, cluster, files, journal_outbox, journals, pace, queues, replicas
 from tawara.metadata import placement_counts as rows
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.counting import Counter, count_all
 from tawara.model.backlog import Queue
-from tawara.model.census import Group
 from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, Observation, Observed
 from tawara.model.errors import TooManyFiles
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 from tawara.model.limits import END_OF_TIME
-from tawara.model.pace import LAPSE, Pace
-from tawara.model.placement_counts import PlacementCounts, Range
+from tawara.model.pace import LAPSE, WorkPace
+from tawara.model.placement_counts import CountedRange, PlacementCounts
+from tawara.model.placement_groups import PlacementGroup
 from tawara.model.safety import judge
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -35,10 +35,10 @@ async def fill(tx: Transaction) -> None:
 
 
 GROUPS = (
-    Group(1, 0, (), 1, 80),
-    Group(1, 0, (1, 2), 3, 20 + 40 + 60),
-    Group(2, 1, (2, 10), 1, 90),
-    Group(2, 1, (3,), 4, 10 + 30 + 50 + 70),
+    PlacementGroup(1, 0, (), 1, 80),
+    PlacementGroup(1, 0, (1, 2), 3, 20 + 40 + 60),
+    PlacementGroup(2, 1, (2, 10), 1, 90),
+    PlacementGroup(2, 1, (3,), 4, 10 + 30 + 50 + 70),
 )
 
 
@@ -49,7 +49,7 @@ CLUSTER = Cluster(
 )
 
 
-async def all_groups(metadata: Metadata) -> tuple[Group, ...] | None:
+async def all_groups(metadata: Metadata) -> tuple[PlacementGroup, ...] | None:
     """Those of a fresh count."""
     return PlacementCounts(0, 0, tuple([each async for each in count_all(metadata, CLUSTER)])).groups
 
@@ -71,8 +71,8 @@ async def test_files_are_counted_by_their_devices(metadata: Metadata) -> None:
 
 async def test_ranges_are_kept(metadata: Metadata) -> None:
     """What is stored is loaded as it was, with groups or as it was judged; a range replaces those that it covers."""
-    kept = Range.of(0, 9, GROUPS, CLUSTER, counted_at=100, took=0.25)
-    judged = Range.of(9, 20, GROUPS, CLUSTER, counted_at=101, took=1.5, most=2)
+    kept = CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=100, took=0.25)
+    judged = CountedRange.of(9, 20, GROUPS, CLUSTER, counted_at=101, took=1.5, most=2)
     assert judged.groups is None
     assert judged.view.unreadable == {10}
     for each in (kept, judged):
@@ -92,7 +92,7 @@ async def test_ranges_are_kept(metadata: Metadata) -> None:
 
 async def test_marks_of_changed_files(metadata: Metadata) -> None:
     """When the journals are done with a note, its file is marked; a mark stays until the file has been counted."""
-    await metadata.write(notes.of_places, [(5000, 1), (5000, 2), (5001, 1), (9000, 1)])
+    await metadata.write(journal_outbox.of_places, [(5000, 1), (5000, 2), (5001, 1), (9000, 1)])
 
     async def numbers(tx: Transaction) -> list[int]:
         return [row[0] for row in await tx.rows("SELECT seq FROM tawara_note ORDER BY seq")]
@@ -100,7 +100,7 @@ async def test_marks_of_changed_files(metadata: Metadata) -> None:
     await metadata.write(journals.forget, await metadata.read(numbers))
     marks = await metadata.read(rows.marked)
     assert [first // 1024 for _, first in marks] == [5000 // 1024, 9000 // 1024]
-    counted = Range.of(0, 9999, (), CLUSTER, counted_at=1)
+    counted = CountedRange.of(0, 9999, (), CLUSTER, counted_at=1)
     await metadata.write(rows.store, counted, [marks[0][0]])
     assert await metadata.read(rows.marked) == marks[1:]
 
@@ -111,10 +111,10 @@ async def test_the_files_of_some_devices(metadata: Metadata) -> None:
     found = await metadata.read_apart(rows.touched, [1, 10])
     assert found is not None
     assert sorted(found) == [
-        (2, Group(1, 0, (1, 2), 1, 20)),
-        (4, Group(1, 0, (1, 2), 1, 40)),
-        (6, Group(1, 0, (1, 2), 1, 60)),
-        (9, Group(2, 1, (2, 10), 1, 90)),
+        (2, PlacementGroup(1, 0, (1, 2), 1, 20)),
+        (4, PlacementGroup(1, 0, (1, 2), 1, 40)),
+        (6, PlacementGroup(1, 0, (1, 2), 1, 60)),
+        (9, PlacementGroup(2, 1, (2, 10), 1, 90)),
     ]
     assert await metadata.read_apart(rows.touched, [1, 10], limit=3) is None
     assert await metadata.read_apart(rows.touched, []) == []
@@ -125,7 +125,7 @@ async def test_one_counts_at_a_time(metadata: Metadata, opener: Opener) -> None:
     other = await opener()
     begun = await asyncio.gather(*(each.write(rows.begin, now=100, lease=60) for each in (metadata, other) * 4))
     assert sorted(begun) == [False] * 7 + [True]
-    await metadata.write(rows.keep_turn, now=150, lease=60)
+    await metadata.write(rows.keep_tick, now=150, lease=60)
     assert not await other.write(rows.begin, now=209, lease=60)
     assert await other.write(rows.begin, now=210, lease=60)
     await metadata.write(rows.finish, at=211)
@@ -140,7 +140,7 @@ async def test_counting_on_demand(metadata: Metadata) -> None:
     await metadata.write(fill)
     counter = Counter(metadata, lambda: CLUSTER)
     assert (await counter.counts()).groups == GROUPS
-    dear = Range(0, 9, 1, 5.0, 99, (Group(1, 0, (1,), 99, 99),))
+    dear = CountedRange(0, 9, 1, 5.0, 99, (PlacementGroup(1, 0, (1,), 99, 99),))
     await metadata.write(rows.replace_all, PlacementCounts(1, 5.0, (dear,)))
     assert (await Counter(metadata, lambda: CLUSTER).counts()).groups == dear.groups
     assert (await Counter(metadata, lambda: CLUSTER).counts(recount=True)).groups == GROUPS, "however long that takes"
@@ -150,14 +150,14 @@ async def test_counting_on_demand(metadata: Metadata) -> None:
 async def test_a_recount_holds_up_nobody(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """While all files are counted for one who asked for that, others are told what is kept."""
     await metadata.write(fill)
-    dear = Range(0, 9, 1, 5.0, 99, (Group(1, 0, (1,), 99, 99),))
+    dear = CountedRange(0, 9, 1, 5.0, 99, (PlacementGroup(1, 0, (1,), 99, 99),))
     await metadata.write(rows.replace_all, PlacementCounts(1, 5.0, (dear,)))
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slowly(*args: object, **options: object) -> AsyncIterator[Range]:
+    async def slowly(*args: object, **options: object) -> AsyncIterator[CountedRange]:
         begun.set()
         await go_on.wait()
-        yield Range.of(0, 9, GROUPS, CLUSTER, counted_at=2)
+        yield CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=2)
 
     monkeypatch.setattr("tawara.metadata.counting.count_all", slowly)
     counter = Counter(metadata, lambda: CLUSTER)
@@ -172,7 +172,7 @@ async def test_a_recount_holds_up_nobody(metadata: Metadata, monkeypatch: pytest
 async def test_a_large_store_that_was_never_counted(metadata: Metadata) -> None:
     """Until all is counted for the first time, the answer is at once what there is, and says so."""
     await metadata.write(fill)
-    await metadata.write(rows.store, Range.of(0, 9, GROUPS, CLUSTER, counted_at=7))
+    await metadata.write(rows.store, CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=7))
     counter = Counter(metadata, lambda: CLUSTER)
     counter.SMALL = 5
     found = await counter.counts()
@@ -183,7 +183,10 @@ async def test_what_is_on_some_devices(metadata: Metadata) -> None:
     """Where the groups of all files are too many, those of the files on some devices can be had, page by page."""
     await metadata.write(fill)
     counter = Counter(metadata, lambda: CLUSTER)
-    assert await counter.about([1, 10]) == (Group(1, 0, (1, 2), 3, 20 + 40 + 60), Group(2, 1, (2, 10), 1, 90))
+    assert await counter.about([1, 10]) == (
+        PlacementGroup(1, 0, (1, 2), 3, 20 + 40 + 60),
+        PlacementGroup(2, 1, (2, 10), 1, 90),
+    )
     counter.ABOUT = 3
     assert await counter.about([10, 1]) == await counter.about([1, 10]), "kept for the next page"
     with pytest.raises(TooManyFiles):
@@ -193,7 +196,7 @@ async def test_what_is_on_some_devices(metadata: Metadata) -> None:
 async def test_devices_that_have_changed_since(metadata: Metadata) -> None:
     """What was judged by other states of the devices is corrected by the files of those that changed."""
     await metadata.write(fill)
-    judged = Range.of(0, 9, GROUPS, CLUSTER, counted_at=1, took=9.0, most=0)
+    judged = CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=1, took=9.0, most=0)
     await metadata.write(rows.replace_all, PlacementCounts(1, 9.0, (judged,)))
     gone = {devid: seen for devid, seen in CLUSTER.observed.items() if devid != 2}
     counter = Counter(metadata, lambda: CLUSTER.with_observations(gone))
@@ -216,9 +219,9 @@ async def test_what_waits_in_the_queues(metadata: Metadata) -> None:
     for number, nexttry in ((50, 500), (51, 2000), (52, END_OF_TIME)):
         await metadata.write(queues.enqueue_replication, number, nexttry=nexttry)
         await metadata.write(queues.enqueue_deletion, number, nexttry)
-    await metadata.write(queues.enqueue_errands, Errand.CHECK, [(n, None, "") for n in (60, 61, 62)], now=900)
-    await metadata.write(queues.enqueue_errands, Errand.MOVE, [(60, 1, "2")], now=1001)
-    await metadata.write(replicas.announce_copy, fid, 2, now=1000)
+    await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(n, None, "") for n in (60, 61, 62)], now=900)
+    await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(60, 1, "2")], now=1001)
+    await metadata.write(replicas.reserve_copy, fid, 2, now=1000)
     assert await metadata.read(backlog.queues, now=1000) == [
         Queue("replicate", due=2, later=1, stuck=1, since=110),
         Queue("delete", due=1, later=1, stuck=1, since=500),
@@ -233,20 +236,22 @@ async def test_what_waits_in_the_queues(metadata: Metadata) -> None:
 
 async def test_the_pace_of_each_process(metadata: Metadata) -> None:
     """A process replaces what it wrote before, retires without being forgotten, and is forgotten after a week."""
-    await metadata.write(pace.record, "a", [Pace("replicate", 1, 0, 0.5, 1.25), Pace("delete", 2, 1, 0, 0)], now=1000)
-    await metadata.write(pace.record, "b", [Pace("replicate", 7, 0, 3, 4)], now=1001)
-    await metadata.write(pace.record, "a", [Pace("replicate", 9, 2, 8.125, 10)], now=1010)
+    await metadata.write(
+        pace.record, "a", [WorkPace("replicate", 1, 0, 0.5, 1.25), WorkPace("delete", 2, 1, 0, 0)], now=1000
+    )
+    await metadata.write(pace.record, "b", [WorkPace("replicate", 7, 0, 3, 4)], now=1001)
+    await metadata.write(pace.record, "a", [WorkPace("replicate", 9, 2, 8.125, 10)], now=1010)
 
-    async def known() -> dict[tuple[str, str], Pace]:
+    async def known() -> dict[tuple[str, str], WorkPace]:
         return {(each.process, each.work): each for each in await metadata.read(pace.load)}
 
     assert await known() == {
-        ("a", "replicate"): Pace("replicate", 9, 2, 8.125, 10.0, "a", 1010),
-        ("a", "delete"): Pace("delete", 2, 1, 0.0, 0.0, "a", 1000),
-        ("b", "replicate"): Pace("replicate", 7, 0, 3.0, 4.0, "b", 1001),
+        ("a", "replicate"): WorkPace("replicate", 9, 2, 8.125, 10.0, "a", 1010),
+        ("a", "delete"): WorkPace("delete", 2, 1, 0.0, 0.0, "a", 1000),
+        ("b", "replicate"): WorkPace("replicate", 7, 0, 3.0, 4.0, "b", 1001),
     }
     await metadata.write(pace.retire, "a", now=1020)
     retired = (await known())["a", "replicate"]
     assert (retired.rate, retired.pace, retired.recorded_at) == (0, 10.0, 1020 - LAPSE)
-    await metadata.write(pace.record, "b", [Pace("replicate", 8, 0, 3, 4)], now=1020 + pace.FORGOTTEN)
+    await metadata.write(pace.record, "b", [WorkPace("replicate", 8, 0, 3, 4)], now=1020 + pace.FORGOTTEN)
     assert {process for process, _ in await known()} == {"b"}

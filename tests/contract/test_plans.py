@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tawara.metadata import (
-    absences,
     backlog,
+    device_liveness,
     diagnosis,
     files,
     fsck,
@@ -21,9 +21,9 @@ from tawara.metadata import (
     scrub,
     traces,
 )
-from tawara.metadata.contract import Call, Metadata, Row, Transaction
-from tawara.model.files import Errand
-from tawara.model.rebalance import Policy, State
+from tawara.metadata.contract import Metadata, QueryCall, Row, Transaction
+from tawara.model.files import TaskType
+from tawara.model.rebalance import RebalancePolicy, RebalanceState
 
 ROWS = 4000
 
@@ -114,7 +114,7 @@ def scans(engine: str, plan: list[Row]) -> list[str]:
     return [str(row) for row in plan if row[4 if len(row) == 12 else 3] in whole and not str(row[2]).startswith("<")]
 
 
-QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
+QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "find": (files.find, {"dmid": 1, "key": b"key/000050"}),
     "find_fid": (files.find_fid, {"fid": 50}),
     "find_upload": (files.find_upload, {"fid": ROWS + 50}),
@@ -139,8 +139,8 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "claim_abandoned_copies": (replicas.claim_abandoned_copies, {"now": 10}),
     "drop_replica": (replicas.drop_replica, {"fid": 50, "devid": 1}),
     "find_fids": (files.find_fids, {"fids": [60, 61, 62]}),
-    "claim_errands": (queues.claim_errands, {"errand": Errand.CHECK, "limit": 5, "now": 100}),
-    "next_errand": (queues.next_errand, {"errand": Errand.MOVE}),
+    "claim_errands": (queues.claim_tasks, {"task_type": TaskType.CHECK, "limit": 5, "now": 100}),
+    "next_errand": (queues.next_task_due, {"task_type": TaskType.MOVE}),
     "case_of_fid": (diagnosis.case_of_fid, {"fid": 50, "name": "", "now": 100}),
     "case_of_key": (diagnosis.case_of_key, {"dmid": 1, "key": b"key/000050", "name": "", "now": 100}),
     "last_deleted": (traces.last_deleted, {"dmid": 1, "key": b"gone"}),
@@ -155,11 +155,11 @@ QUESTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sweep": (journals.sweep, {"devid": 2, "after": 50, "limit": 20}),
     "oldest_of_device": (
         rebalance.next_files,
-        {"chosen": Policy(), "at": State(sdev_current=1, sdev_lastfid=50), "limit": 20},
+        {"chosen": RebalancePolicy(), "at": RebalanceState(sdev_current=1, sdev_lastfid=50), "limit": 20},
     ),
     "newest_of_device": (
         rebalance.next_files,
-        {"chosen": Policy(newest_first=True), "at": State(sdev_current=1), "limit": 20},
+        {"chosen": RebalancePolicy(newest_first=True), "at": RebalanceState(sdev_current=1), "limit": 20},
     ),
 }
 
@@ -185,10 +185,10 @@ async def test_questions_use_indexes(filled: Metadata, engine: str) -> None:
 
     async def explain(tx: Transaction) -> None:
         spy: Any = Explained(tx, plans)
-        for question, arguments in QUESTIONS.values():
-            await question(spy, **arguments)
-        together = getattr(files.find, "together")  # noqa: B009 the decorator's mark is not typed
-        await together(spy, [Call((1, b"key/%06d" % n), {}) for n in range(60, 77)])
+        for query, arguments in QUERIES.values():
+            await query(spy, **arguments)
+        batched = getattr(files.find, "together")  # noqa: B009 the decorator's mark is not typed
+        await batched(spy, [QueryCall((1, b"key/%06d" % n), {}) for n in range(60, 77)])
         raise Undo
 
     with pytest.raises(Undo):
@@ -215,8 +215,8 @@ async def test_queueing_the_files_of_a_device_uses_indexes(filled: Metadata, eng
                 standing,
                 pass_,
             )
-            assert await absences.queue_files(spy, devid, limit=20, waiting=2 * ROWS) == 20
-        assert await absences.queue_files(spy, 1, waiting=ROWS // 2) is None
+            assert await device_liveness.queue_files(spy, devid, limit=20, waiting=2 * ROWS) == 20
+        assert await device_liveness.queue_files(spy, 1, waiting=ROWS // 2) is None
         raise Undo
 
     with pytest.raises(Undo):

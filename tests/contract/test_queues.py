@@ -11,7 +11,7 @@ from tawara.metadata import files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.queues import LEASE
 from tawara.model.errors import LeaseLost
-from tawara.model.files import Announcement, Deletion, Replication
+from tawara.model.files import CopyReservation, Deletion, Replication
 
 Opener = Callable[[], Awaitable[Metadata]]
 
@@ -103,12 +103,12 @@ async def test_a_deletion_ends_when_nothing_is_left(metadata: Metadata) -> None:
     fid = await store(metadata, b"k")
     await metadata.write(queues.enqueue_replication, fid)
     await metadata.write(files.delete, 1, b"k", now=1)
-    assert await metadata.write(replicas.announce_copy, fid, 2, now=1) is True
+    assert await metadata.write(replicas.reserve_copy, fid, 2, now=1) is True
     (claim,) = await metadata.write(queues.claim_deletions, limit=1, now=1)
     assert await metadata.write(queues.finish_deletion, claim) is False
     await metadata.write(replicas.drop_replica, fid, 1)
     assert await metadata.write(queues.finish_deletion, claim) is False
-    await metadata.write(replicas.retract_copy, fid, 2)
+    await metadata.write(replicas.cancel_copy, fid, 2)
     assert await metadata.write(queues.finish_deletion, claim) is True
     assert await metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
 
@@ -117,15 +117,15 @@ async def test_a_copy_is_announced_once(metadata: Metadata, opener: Opener) -> N
     """Of many who announce a copy of one fid to one device at once, one may make it; nobody if it is there already."""
     trackers = [metadata, await opener()]
     fid = await store(metadata, b"k")
-    told = await asyncio.gather(*(trackers[n % 2].write(replicas.announce_copy, fid, 2, now=1) for n in range(10)))
+    told = await asyncio.gather(*(trackers[n % 2].write(replicas.reserve_copy, fid, 2, now=1) for n in range(10)))
     assert sum(told) == 1
-    assert await metadata.write(replicas.announce_copy, fid, 1, now=1) is False
+    assert await metadata.write(replicas.reserve_copy, fid, 1, now=1) is False
 
 
 async def test_a_recorded_copy_is_a_replica(metadata: Metadata) -> None:
     """record_copy makes the copy a replica, counts it, and ends the announcement."""
     fid = await store(metadata, b"k")
-    await metadata.write(replicas.announce_copy, fid, 2, now=1)
+    await metadata.write(replicas.reserve_copy, fid, 2, now=1)
     assert await metadata.write(replicas.record_copy, fid, 2, now=1) is True
     found = await metadata.read(files.find, 1, b"k")
     assert found is not None
@@ -136,14 +136,14 @@ async def test_a_recorded_copy_is_a_replica(metadata: Metadata) -> None:
 async def test_a_copy_of_a_deleted_file_is_no_replica(metadata: Metadata) -> None:
     """A copy that is finished after its key was deleted is left announced, and the deletion waits for its end."""
     fid = await store(metadata, b"k")
-    await metadata.write(replicas.announce_copy, fid, 2, now=1)
+    await metadata.write(replicas.reserve_copy, fid, 2, now=1)
     await metadata.write(files.delete, 1, b"k", now=1)
     assert await metadata.write(replicas.record_copy, fid, 2, now=7) is False
     assert await metadata.read(replicas.devices_of, fid) == (1,)
     await metadata.write(replicas.drop_replica, fid, 1)
     (claim,) = await metadata.write(queues.claim_deletions, limit=9, now=8)
     assert not await metadata.write(queues.finish_deletion, claim)
-    await metadata.write(replicas.retract_copy, fid, 2)
+    await metadata.write(replicas.cancel_copy, fid, 2)
     assert await metadata.write(queues.finish_deletion, claim)
     with pytest.raises(LeaseLost):
         await metadata.write(replicas.record_copy, fid, 2, now=9)
@@ -153,7 +153,7 @@ async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Ope
     """A copy whose lease ran out goes to exactly one sweeper, until its own lease runs out as well."""
     trackers = [metadata, await opener()]
     for fid in range(1, 11):
-        await metadata.write(replicas.announce_copy, fid, 2, now=0)
+        await metadata.write(replicas.reserve_copy, fid, 2, now=0)
     assert await metadata.write(replicas.claim_abandoned_copies, now=replicas.COPY_LEASE - 1) == []
     now = replicas.COPY_LEASE
     swept = await asyncio.gather(
@@ -180,17 +180,17 @@ async def test_bytes_of_an_upload_that_was_given_up_may_come_late(metadata: Meta
 async def test_what_is_being_swept_is_not_recorded(metadata: Metadata) -> None:
     """A worker that stalled beyond its lease can neither renew nor record the copy that a sweeper is deleting."""
     fid = await store(metadata, b"k")
-    await metadata.write(replicas.announce_copy, fid, 2, now=100, lease=60)
+    await metadata.write(replicas.reserve_copy, fid, 2, now=100, lease=60)
     assert await metadata.write(replicas.claim_abandoned_copies, now=160) == [(fid, 2, -160 - LEASE)]
-    lost = Announcement(fid, 2, 160)
+    lost = CopyReservation(fid, 2, 160)
     assert await metadata.write(leases.renew_copies, [lost], until=500) == [lost]
-    assert not await metadata.write(replicas.end_announcement, lost)
+    assert not await metadata.write(replicas.end_reservation, lost)
     with pytest.raises(LeaseLost):
         await metadata.write(replicas.record_copy, fid, 2, now=161)
     assert await metadata.read(replicas.devices_of, fid) == (1,)
-    assert await metadata.write(replicas.announce_copy, fid, 2, now=161) is False
-    await metadata.write(replicas.retract_copy, fid, 2)
-    assert await metadata.write(replicas.announce_copy, fid, 2, now=162) is True
+    assert await metadata.write(replicas.reserve_copy, fid, 2, now=161) is False
+    await metadata.write(replicas.cancel_copy, fid, 2)
+    assert await metadata.write(replicas.reserve_copy, fid, 2, now=162) is True
 
 
 async def test_concurrent_copies_are_all_counted(metadata: Metadata, opener: Opener) -> None:
@@ -198,7 +198,7 @@ async def test_concurrent_copies_are_all_counted(metadata: Metadata, opener: Ope
     trackers = [metadata, await opener()]
     fid = await store(metadata, b"k", (1, 2, 3, 4))
     for n in range(10):
-        await metadata.write(replicas.announce_copy, fid, 10 + n, now=1)
+        await metadata.write(replicas.reserve_copy, fid, 10 + n, now=1)
     await asyncio.gather(
         *(trackers[n % 2].write(replicas.record_copy, fid, 10 + n, now=1) for n in range(10)),
         *(trackers[n % 2].write(replicas.drop_replica, fid, n) for n in range(1, 4)),

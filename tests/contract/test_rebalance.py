@@ -13,8 +13,8 @@ from tawara.metadata import queues, rebalance
 from tawara.metadata.contract import Metadata
 from tawara.model.cluster import Cluster, DeviceState, Observation, Observed
 from tawara.model.errors import NoRebalPolicy, NoRebalState, NoSetRebal, RebalNotStarted, RebalRunning
-from tawara.model.files import Errand
-from tawara.model.rebalance import State
+from tawara.model.files import TaskType
+from tawara.model.rebalance import RebalanceState
 from tests.contract.test_fsck import store
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -61,14 +61,14 @@ async def test_every_file_is_moved_once(metadata: Metadata, opener: Opener) -> N
         )
         if not any(going_on):
             break
-        claims = await metadata.write(queues.claim_errands, Errand.MOVE, limit=100, now=now)
+        claims = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=100, now=now)
         assert len(claims) <= 6
         assert all(claim.devid == 1 and set(claim.arg.split(",")) == {"3", "4"} for claim in claims)
         moved += [claim.fid for claim in claims]
-        await metadata.write(queues.finish_errands, claims)
+        await metadata.write(queues.finish_tasks, claims)
     assert moved == fids
     assert await state_of(metadata, 1) is DeviceState.ALIVE
-    state = State.parse(await metadata.read(rebalance.state))
+    state = RebalanceState.parse(await metadata.read(rebalance.state))
     assert (state.completed_devs, state.fids_queued, state.bytes_queued) == ((1,), 20, 180)
     assert state.time_finished == now
     assert not await metadata.write(rebalance.inject, made, Random(1), now=now + 5)
@@ -92,8 +92,8 @@ async def test_a_source_is_let_go_only_when_its_moves_have_ended(metadata: Metad
     for now in range(NOW, NOW + 5):
         assert await metadata.write(rebalance.inject, made, Random(1), now=now)
         assert await state_of(metadata, 1) is DeviceState.DRAIN
-    claims = await metadata.write(queues.claim_errands, Errand.MOVE, limit=9, now=NOW + 5)
-    await metadata.write(queues.finish_errands, claims)
+    claims = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=9, now=NOW + 5)
+    await metadata.write(queues.finish_tasks, claims)
     assert await metadata.write(rebalance.inject, made, Random(1), now=NOW + 6)
     assert await state_of(metadata, 1) is DeviceState.ALIVE
     assert not await metadata.write(rebalance.inject, made, Random(1), now=NOW + 7)
@@ -106,7 +106,7 @@ async def test_newest_first(metadata: Metadata) -> None:
     made = await begin(metadata, "from_devices=1 fid_age=new")
     for now in (NOW, NOW + 1):
         await metadata.write(rebalance.inject, made, Random(1), now=now)
-    claims = await metadata.write(queues.claim_errands, Errand.MOVE, limit=9, now=NOW + 1)
+    claims = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=9, now=NOW + 1)
     assert sorted(claim.fid for claim in claims) == fids[1:]
 
 
@@ -115,20 +115,20 @@ async def test_a_run_is_stopped_and_gone_on_with(metadata: Metadata) -> None:
     fids = await store(metadata, 6)
     made = await begin(metadata, "from_devices=1 limit_by=count limit=5")
     await metadata.write(rebalance.inject, made, Random(1), now=NOW)
-    begun = await metadata.write(queues.claim_errands, Errand.MOVE, limit=2, now=NOW)
+    begun = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=2, now=NOW)
     await metadata.write(rebalance.stop)
     assert not await metadata.write(rebalance.inject, made, Random(1), now=NOW)
     assert await state_of(metadata, 1) is DeviceState.ALIVE
-    state = State.parse(await metadata.read(rebalance.state))
+    state = RebalanceState.parse(await metadata.read(rebalance.state))
     assert (state.sdev_current, state.sdev_lastfid, state.fids_queued) == (1, fids[1], 2)
     assert (state.sdev_limit, state.time_stopped) == (3, NOW)
     with pytest.raises(RebalNotStarted):
         await metadata.write(rebalance.stop)
-    await metadata.write(queues.finish_errands, begun)
+    await metadata.write(queues.finish_tasks, begun)
     await metadata.write(rebalance.start, made, host="here", now=NOW + 2)
     await metadata.write(rebalance.inject, made, Random(1), now=NOW + 2)
     assert await state_of(metadata, 1) is DeviceState.DRAIN
-    again = await metadata.write(queues.claim_errands, Errand.MOVE, limit=9, now=NOW + 2)
+    again = await metadata.write(queues.claim_tasks, TaskType.MOVE, limit=9, now=NOW + 2)
     assert [claim.fid for claim in again] == fids[2:5]
 
 
@@ -139,7 +139,7 @@ async def test_sources_out_of_service_are_passed_over(metadata: Metadata) -> Non
     await metadata.write(rows.set_device_state, "h1", 1, DeviceState.DOWN)
     for now in (NOW, NOW + 1):
         await metadata.write(rebalance.inject, await now_known(metadata), Random(1), now=now)
-    state = State.parse(await metadata.read(rebalance.state))
+    state = RebalanceState.parse(await metadata.read(rebalance.state))
     assert (state.completed_devs, state.sdev_current, state.fids_queued) == ((1,), 2, 3)
     assert await state_of(metadata, 1) is DeviceState.DOWN
 

@@ -21,7 +21,7 @@ async def _everything(tx: Transaction) -> dict[str, list[Row]]:
     return counts | {"states": await tx.rows("SELECT devid, status FROM device ORDER BY devid")}
 
 
-async def furnish(metadata: Metadata) -> None:
+async def set_up(metadata: Metadata) -> None:
     """Domains, classes, hosts and devices: empty ones and full ones."""
     for name in ("empty", "with files", "with classes", "with an upload"):
         await metadata.write(cluster.create_domain, name)
@@ -44,7 +44,7 @@ async def furnish(metadata: Metadata) -> None:
     await metadata.write(files.open_upload, dmid=upload.dmid, key=b"u", classid=0, devids=(1,), now=1)
     for devid in (2, 3, 4):
         await metadata.write(cluster.set_device_state, "one", devid, DeviceState.DEAD)
-    await metadata.write(replicas.announce_copy, 99, 3, now=1)
+    await metadata.write(replicas.reserve_copy, 99, 3, now=1)
 
 
 async def _domain(tx: Transaction, name: str) -> Removal:
@@ -98,7 +98,7 @@ async def test_a_dry_run_is_true(
     words: str,
 ) -> None:
     """What would be refused is refused with the same error, what would be done is done, and looking does nothing."""
-    await furnish(metadata)
+    await set_up(metadata)
     before = await metadata.read(_everything)
     if outcome is not None and issubclass(outcome, errors.NotFoundError):
         with pytest.raises(outcome):

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from tawara.metadata import cluster, files, fsck, queues, scrub
 from tawara.metadata.contract import Metadata
-from tawara.model.files import Errand
-from tawara.model.fsck import Code, Event, Verdict
+from tawara.model.files import TaskType
+from tawara.model.fsck import Code, Event, FsckVerdict
 
 Opener = Callable[[], Awaitable[Metadata]]
 NOW = 1_000_000
@@ -30,10 +30,10 @@ async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Ope
     read: list[int] = []
     for now in range(NOW, NOW + 2000, 10):
         await asyncio.gather(*(workers[n % 2].write(scrub.inject, now=now) for n in range(3)))
-        claims = await metadata.write(queues.claim_errands, Errand.SCRUB, limit=100, now=now)
+        claims = await metadata.write(queues.claim_tasks, TaskType.SCRUB, limit=100, now=now)
         assert len(claims) <= 2
         read += [claim.fid for claim in claims]
-        await metadata.write(queues.finish_errands, claims)
+        await metadata.write(queues.finish_tasks, claims)
     assert read == fids * 2
     stands = await metadata.read(scrub.progress, now=NOW)
     assert (stands.period, stands.at.done, stands.queued) == (1000, 12, 0)
@@ -42,12 +42,12 @@ async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Ope
 async def test_its_findings_are_its_own(metadata: Metadata) -> None:
     """What the scrub finds is not in the log of checks, nor the other way round, but for which replicas are rotten."""
     fid = await store(metadata, 1)
-    for errand, code in ((Errand.SCRUB, Code.MISSING), (Errand.CHECK, Code.GONE)):
-        await metadata.write(queues.enqueue_errands, errand, [(fid, None, "")], now=NOW)
-        (claim,) = await metadata.write(queues.claim_errands, errand, limit=1, now=NOW)
+    for task_type, code in ((TaskType.SCRUB, Code.MISSING), (TaskType.CHECK, Code.GONE)):
+        await metadata.write(queues.enqueue_tasks, task_type, [(fid, None, "")], now=NOW)
+        (claim,) = await metadata.write(queues.claim_tasks, task_type, limit=1, now=NOW)
         file = await metadata.read(files.find_fid, fid)
         assert file
-        verdict = Verdict(events=(Event(code, 2), Event(Code.BAD_CHECKSUM, 1)), logged=(Event(code, 2),))
+        verdict = FsckVerdict(events=(Event(code, 2), Event(Code.BAD_CHECKSUM, 1)), logged=(Event(code, 2),))
         assert await metadata.write(fsck.settle, claim, file, verdict, now=NOW)
     stands = await metadata.read(scrub.progress, now=NOW)
     assert stands.counts == {"BSUM": 2, "MISS": 1}
@@ -70,14 +70,14 @@ async def test_what_was_found_of_late(metadata: Metadata) -> None:
         (deleted, (bad,), NOW),
         (well, (good,), NOW),
     ):
-        await metadata.write(queues.enqueue_errands, Errand.SCRUB, [(fid, None, "")], now=at)
-        (claim,) = await metadata.write(queues.claim_errands, Errand.SCRUB, limit=1, now=at)
+        await metadata.write(queues.enqueue_tasks, TaskType.SCRUB, [(fid, None, "")], now=at)
+        (claim,) = await metadata.write(queues.claim_tasks, TaskType.SCRUB, limit=1, now=at)
         file = await metadata.read(files.find_fid, fid)
         assert file
-        assert await metadata.write(fsck.settle, claim, file, Verdict(events=events), now=at)
+        assert await metadata.write(fsck.settle, claim, file, FsckVerdict(events=events), now=at)
     await metadata.write(queues.enqueue_replication, waiting)
     await metadata.write(files.delete, 1, b"k4", now=NOW)
     damage = (await metadata.read(scrub.progress, now=NOW + 10)).damage
-    assert damage == scrub.Damage(replicas=4, files=3, waiting=1, hopeless=1, mended=1)
+    assert damage == scrub.ScrubDamage(replicas=4, files=3, waiting=1, hopeless=1, mended=1)
     later = (await metadata.read(scrub.progress, now=NOW + 2000)).damage
-    assert later == scrub.Damage()
+    assert later == scrub.ScrubDamage()

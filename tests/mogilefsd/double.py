@@ -215,7 +215,7 @@ class Mogilefsd:
 
 @asynccontextmanager
 async def mogilefsd(
-    url: str, *, charset: str = "utf8mb4", hostname: str | None = None, pid: int | None = None, patience: float = 5.0
+    url: str, *, charset: str = "utf8mb4", hostname: str | None = None, pid: int | None = None, timeout: float = 5.0
 ) -> AsyncIterator[Mogilefsd]:
     """One of its processes on the database at `url`; `charset` of its connection (MySQL).
 
@@ -225,7 +225,7 @@ async def mogilefsd(
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     host, process = hostname or socket.gethostname(), pid or os.getppid()
     if parts.scheme == "sqlite":
-        database = sqlite3.connect(path_of(url), isolation_level=None, timeout=patience)
+        database = sqlite3.connect(path_of(url), isolation_level=None, timeout=timeout)
         database.text_factory = bytes
         try:
             yield Mogilefsd("sqlite", database, "", host, process)

@@ -10,15 +10,15 @@ from pathlib import Path
 from tawara.metadata import cluster as rows
 from tawara.metadata import drain, files, fsck, rebalance
 from tawara.metadata.contract import Transaction
-from tawara.model.rebalance import State
+from tawara.model.rebalance import RebalanceState
 from tests.probe.test_worker_killed import Cluster, cluster
 
 KILLS = 3
-PATIENCE = 90.0
+TIMEOUT = 90.0
 
 
 async def _until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -49,7 +49,7 @@ async def test_a_check_misses_no_file(tmp_path: Path) -> None:
     """Every file is looked at exactly once with an outcome, however often the worker that checks is killed."""
     count = 2000
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
-        metadata, dmid = probed.home.metadata, probed.home.dmid
+        metadata, dmid = probed.fixture.metadata, probed.fixture.dmid
 
         async def store(number: int) -> None:
             key = b"k%d" % number
@@ -79,7 +79,7 @@ async def test_a_check_misses_no_file(tmp_path: Path) -> None:
 
 
 async def _checked(probed: Cluster) -> bool:
-    at = await probed.home.metadata.read(fsck.progress)
+    at = await probed.fixture.metadata.read(fsck.progress)
     return not at.host and not at.queued and not at.stalled
 
 
@@ -87,11 +87,11 @@ async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
     """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
     count = 200
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
-        metadata = probed.home.metadata
+        metadata = probed.fixture.metadata
         contents = {}
         for number in range(count):
             content = b"content %d" % number
-            contents[await probed.home.store(b"k%d" % number, content, 1, 2)] = content
+            contents[await probed.fixture.store(b"k%d" % number, content, 1, 2)] = content
         await metadata.write(_run, "DELETE FROM file_to_replicate")
         await metadata.write(rebalance.set_policy, "from_devices=1")
         await metadata.write(rebalance.start, await metadata.read(rows.load), host="here", now=int(time.time()))
@@ -102,11 +102,11 @@ async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
         await _kill_when(probed, 5, moved, count)
         async with probed.worker():
             await _until(lambda: _rebalanced(probed))
-            placed = probed.home.on_disk()
+            placed = probed.fixture.on_disk()
         assert placed == {fid: {2, 3} for fid in contents}
         for fid, content in contents.items():
-            assert await probed.home.devids(fid) == {2, 3}
-            assert {probed.home.place(devid, fid).read_bytes() for devid in (2, 3)} == {content}
+            assert await probed.fixture.devids(fid) == {2, 3}
+            assert {probed.fixture.place(devid, fid).read_bytes() for devid in (2, 3)} == {content}
         assert (await metadata.read(rows.load)).devices[1].state == "alive"
 
 
@@ -114,8 +114,8 @@ async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
     """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
     count = 200
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
-        metadata = probed.home.metadata
-        fids = [await probed.home.store(b"k%d" % number, b"content %d" % number, 1, 2) for number in range(count)]
+        metadata = probed.fixture.metadata
+        fids = [await probed.fixture.store(b"k%d" % number, b"content %d" % number, 1, 2) for number in range(count)]
         await metadata.write(_run, "DELETE FROM file_to_replicate")
         await metadata.write(drain.start, 1, now=int(time.time()))
 
@@ -125,20 +125,20 @@ async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
         await _kill_when(probed, 5, moved, count)
         async with probed.worker():
             await _until(lambda: _emptied(probed))
-            assert probed.home.on_disk() == {fid: {2, 3} for fid in fids}
+            assert probed.fixture.on_disk() == {fid: {2, 3} for fid in fids}
         for number, fid in enumerate(fids):
-            assert await probed.home.devids(fid) == {2, 3}
-            assert {probed.home.place(devid, fid).read_bytes() for devid in (2, 3)} == {b"content %d" % number}
+            assert await probed.fixture.devids(fid) == {2, 3}
+            assert {probed.fixture.place(devid, fid).read_bytes() for devid in (2, 3)} == {b"content %d" % number}
 
 
 async def _emptied(probed: Cluster) -> bool:
-    (stands,) = await probed.home.metadata.read(drain.standing)
-    left = sum([await probed.home.metadata.read(_count, table) for table in ("file_to_queue", "tawara_copy")])
+    (stands,) = await probed.fixture.metadata.read(drain.standing)
+    left = sum([await probed.fixture.metadata.read(_count, table) for table in ("file_to_queue", "tawara_copy")])
     return not (stands.left or stands.copies or left)
 
 
 async def _rebalanced(probed: Cluster) -> bool:
-    metadata = probed.home.metadata
-    state = State.parse(await metadata.read(rebalance.state))
+    metadata = probed.fixture.metadata
+    state = RebalanceState.parse(await metadata.read(rebalance.state))
     left = sum([await metadata.read(_count, table) for table in ("file_to_queue", "tawara_copy")])
     return bool(state.time_finished) and not left

@@ -149,8 +149,8 @@ async def test_two_workers_never_drop_the_last_two_replicas(trackers: list[Metad
         first, second = random.sample(trackers, 2)
         both = frozenset({1, 2})
         dropped = await asyncio.gather(
-            first.write(replicas.retire_replica, fid, 1, among=both, now=1),
-            second.write(replicas.retire_replica, fid, 2, among=both, now=1),
+            first.write(replicas.remove_surplus_replica, fid, 1, among=both, now=1),
+            second.write(replicas.remove_surplus_replica, fid, 2, among=both, now=1),
         )
         assert sorted(dropped) == [False, True]
         assert len(await trackers[0].read(replicas.devices_of, fid)) == 1

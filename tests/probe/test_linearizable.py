@@ -19,7 +19,7 @@ import pytest
 
 from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
-from tawara.wire.line import Accepted, Args, Refused, decode_reply, encode_request
+from tawara.wire.line import AcceptedRequest, Args, RefusedRequest, decode_reply, encode_request
 from tests.acceptance.conftest import database_servers
 from tests.acceptance.daemons import DOMAIN, Apart, Daemon, apart
 from tests.contract.empty_database import empty_database
@@ -61,7 +61,7 @@ class Line:
         self._addresses, self._rng = addresses, rng
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, command: str, args: Args) -> Accepted | Refused:
+    async def ask(self, command: str, args: Args) -> AcceptedRequest | RefusedRequest:
         """The answer. Raises NoAnswer."""
         reader, writer = await self._connected()
         try:
@@ -77,7 +77,7 @@ class Line:
         if self._rng.random() < 0.2:
             self.close()  # the next request goes to another process
         reply = decode_reply(line.strip())
-        if isinstance(reply, Refused) and reply.code in ("db", "database_unavailable"):
+        if isinstance(reply, RefusedRequest) and reply.code in ("db", "database_unavailable"):
             raise NoAnswer
         return reply
 
@@ -179,7 +179,7 @@ class Clients:
             except NoAnswer:
                 await asyncio.sleep(0.02)
                 continue
-            if isinstance(opened, Refused):
+            if isinstance(opened, RefusedRequest):
                 assert opened.code == "no_devices", opened
                 await asyncio.sleep(0.1)
                 continue
@@ -187,9 +187,9 @@ class Clients:
             return {name: opened.args[name] for name in ("fid", "devid", "path")}
 
 
-def read(verb: Verb, reply: Accepted | Refused) -> Answer:
+def read(verb: Verb, reply: AcceptedRequest | RefusedRequest) -> Answer:
     """What a reply tells."""
-    if isinstance(reply, Refused):
+    if isinstance(reply, RefusedRequest):
         assert reply.code in _REFUSALS, (verb, reply)
         return _REFUSALS[reply.code]
     match verb:

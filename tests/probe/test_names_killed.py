@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client.gathering import Gathering
 from tawara.metadata import files, journals
 from tawara.metadata.contract import Transaction
-from tawara.model.names import Evidence
+from tawara.model.journal_records import JournalEvidence
+from tawara.recovery.journal_collector import JournalCollector
 from tests.gathered import gathered
 from tests.probe.gate import Held
 from tests.probe.test_worker_killed import Cluster, cluster
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
-async def told(probed: Cluster) -> tuple[Evidence, Gathering]:
+async def told(probed: Cluster) -> tuple[JournalEvidence, JournalCollector]:
     """What the devices tell now, and how reading that went."""
-    home = probed.home
-    found = await gathered((home.directory / host / f"dev{devid}", devid) for devid, host in home.devices.items())
+    fixture = probed.fixture
+    found = await gathered((fixture.directory / host / f"dev{devid}", devid) for devid, host in fixture.devices.items())
     assert not found[1].damaged
     assert not found[0].rivals
     return found
@@ -35,14 +35,14 @@ async def keys(probed: Cluster) -> set[bytes]:
 
 
 async def live(probed: Cluster) -> dict[int, object]:
-    every = await probed.home.metadata.read(files.list_fids, 0, 1000)
+    every = await probed.fixture.metadata.read(files.list_fids, 0, 1000)
     return {file.fid: (journals.facts_of(file), tuple(sorted(file.devids))) for file in every}
 
 
 async def written(probed: Cluster) -> None:
     """Have a worker write until nothing is left; then the devices tell what the rows say."""
-    async with probed.worker(), asyncio.timeout(PATIENCE):
-        while not await probed.home.metadata.read(_done):
+    async with probed.worker(), asyncio.timeout(TIMEOUT):
+        while not await probed.fixture.metadata.read(_done):
             await asyncio.sleep(0.05)
     evidence, gathering = await told(probed)
     assert {file.fid: (file.facts, file.devids) for file in evidence.files} == await live(probed)
@@ -71,7 +71,7 @@ async def test_killed_in_the_first_round(tmp_path: Path, held: Held) -> None:
     """Names that were never written are written by the next worker."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         for number in range(30):
-            await probed.home.store(b"k%d" % number, b"x", 1, 2)
+            await probed.fixture.store(b"k%d" % number, b"x", 1, 2)
         await probed.kill_while_held("h1", rb"PUT /dev1/names/[ab]/", held)
         await written(probed)
 
@@ -80,16 +80,16 @@ async def test_killed_in_the_first_round(tmp_path: Path, held: Held) -> None:
 async def test_killed_while_writing_changes(tmp_path: Path, held: Held) -> None:
     """What was written before is told all the time; a deleted key does not come back, and a stored one is not lost."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
-        home = probed.home
+        fixture = probed.fixture
         for number in range(5):
-            await home.store(b"k%d" % number, b"x", 1, 2)
+            await fixture.store(b"k%d" % number, b"x", 1, 2)
         await written(probed)
-        await home.store(b"more", b"y", 1, 2)
+        await fixture.store(b"more", b"y", 1, 2)
         await written(probed)
         before = await keys(probed)
-        await home.metadata.write(files.rename, home.dmid, b"k1", b"renamed")
-        await home.metadata.write(files.delete, home.dmid, b"k2", now=1)
-        await home.store(b"new", b"z", 1, 2)
+        await fixture.metadata.write(files.rename, fixture.dmid, b"k1", b"renamed")
+        await fixture.metadata.write(files.delete, fixture.dmid, b"k2", now=1)
+        await fixture.store(b"new", b"z", 1, 2)
         await probed.kill_while_held("h1", rb"PUT /dev1/names/tail", held)
         between = await keys(probed)
         assert before - {b"k1", b"k2"} <= between <= before | {b"renamed", b"new"}
@@ -109,14 +109,14 @@ async def test_killed_while_writing_changes(tmp_path: Path, held: Held) -> None:
 async def test_killed_in_a_later_round(tmp_path: Path, request_line: bytes, held: Held) -> None:
     """While names are written anew, and the old ones deleted, everything is told, and what was deleted is not."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
-        home = probed.home
+        fixture = probed.fixture
         for number in range(5):
-            await home.store(b"k%d" % number, b"x", 1, 2)
+            await fixture.store(b"k%d" % number, b"x", 1, 2)
         await written(probed)
-        await home.metadata.write(files.delete, home.dmid, b"k2", now=1)
+        await fixture.metadata.write(files.delete, fixture.dmid, b"k2", now=1)
         await written(probed)
         before = await keys(probed)
-        await home.metadata.write(_round)
+        await fixture.metadata.write(_round)
         await probed.kill_while_held("h1", request_line, held)
         assert await keys(probed) == before
         await written(probed)

@@ -11,7 +11,7 @@ import pytest
 from tawara.metadata import queues
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 from tests.probe.gate import Held
 from tests.probe.test_worker_killed import cluster
 
@@ -35,18 +35,18 @@ SUM = Checksum(HashType.MD5, hashlib.md5(CONTENT).digest())
 async def test_killed_while_it_repairs(tmp_path: Path, host: str, request_line: bytes, held: Held) -> None:
     """Whenever it dies, the good replica stays; the rotten one is not offered once it is known; both are good soon."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
-        home = probed.home
-        fid = await home.store(b"key", CONTENT, 1, 2, checksum=SUM)
-        await home.metadata.write(_nothing_to_replicate)
-        home.place(2, fid).write_bytes(ROTTEN)
-        await home.metadata.write(queues.enqueue_errands, Errand.SCRUB, [(fid, None, "")], now=int(time.time()))
+        fixture = probed.fixture
+        fid = await fixture.store(b"key", CONTENT, 1, 2, checksum=SUM)
+        await fixture.metadata.write(_nothing_to_replicate)
+        fixture.place(2, fid).write_bytes(ROTTEN)
+        await fixture.metadata.write(queues.enqueue_tasks, TaskType.SCRUB, [(fid, None, "")], now=int(time.time()))
         await probed.kill_while_held(host, request_line, held)
-        assert home.place(1, fid).read_bytes() == CONTENT
-        assert 1 in await home.devids(fid)
+        assert fixture.place(1, fid).read_bytes() == CONTENT
+        assert 1 in await fixture.devids(fid)
         if not request_line.startswith(b"GET"):
-            assert await home.devids(fid) == {1}
+            assert await fixture.devids(fid) == {1}
         assert await probed.settle() == {fid: {1, 2}}
-        assert {home.place(devid, fid).read_bytes() for devid in (1, 2)} == {CONTENT}
+        assert {fixture.place(devid, fid).read_bytes() for devid in (1, 2)} == {CONTENT}
 
 
 async def _nothing_to_replicate(tx: Transaction) -> None:

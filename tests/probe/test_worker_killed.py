@@ -18,18 +18,18 @@ import pytest
 from tawara.metadata import files
 from tawara.metadata.contract import Transaction
 from tests.probe.gate import Gate, Held
-from tests.unit.workers.house import House, house
+from tests.unit.workers.workers_fixture import WorkersFixture, workers_fixture
 
 SMALL = b"a bale of rice"
 LARGE = bytes(range(256)) * (3 * 4096)
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class Cluster:
     """A house whose storage nodes stand behind gates, and whose workers are other processes."""
 
-    def __init__(self, home: House, gates: dict[str, Gate]) -> None:
-        self.home, self.gates = home, gates
+    def __init__(self, fixture: WorkersFixture, gates: dict[str, Gate]) -> None:
+        self.fixture, self.gates = fixture, gates
         self.presume_dead = 900
         """Seconds after which the workers presume that a device is dead."""
 
@@ -37,7 +37,7 @@ class Cluster:
     async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """A process of workers; killed at the end if it is still there."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.probe.worker_process", str(self.home.directory / "tawara.db"),
+            sys.executable, "-m", "tests.probe.worker_process", str(self.fixture.directory / "tawara.db"),
             str(self.presume_dead),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
@@ -55,21 +55,21 @@ class Cluster:
         gate = self.gates[host]
         gate.hold(request, held)
         async with self.worker() as worker:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await gate.caught.wait()
             worker.kill()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await gate.given_up.wait()
         gate.release()
 
     async def settle(self) -> dict[int, set[int]]:
         """Have another worker work until nothing is left to do; what database and disks then agree on."""
         async with self.worker() as worker:
-            async with asyncio.timeout(PATIENCE):
-                while await self.home.metadata.read(_unfinished):
+            async with asyncio.timeout(TIMEOUT):
+                while await self.fixture.metadata.read(_unfinished):
                     await asyncio.sleep(0.05)
-            rows = await self.home.metadata.read(_replicas)
-            assert self.home.on_disk() == rows
+            rows = await self.fixture.metadata.read(_replicas)
+            assert self.fixture.on_disk() == rows
             asked = time.monotonic()
             worker.terminate()
             assert await worker.wait() == 0
@@ -101,9 +101,9 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
             gates[host] = await stack.enter_async_context(Gate(node[0], node))
             return gates[host].port
 
-        home = await stack.enter_async_context(house(directory, layout, look=False, door=door))
-        await home.monitor.look_again()  # the devices are known before files are on them, as in any store
-        yield Cluster(home, gates)
+        fixture = await stack.enter_async_context(workers_fixture(directory, layout, look=False, door=door))
+        await fixture.monitor.look_again()  # the devices are known before files are on them, as in any store
+        yield Cluster(fixture, gates)
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
@@ -120,17 +120,17 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
 async def test_killed_while_copying(tmp_path: Path, host: str, request_line: bytes, held: Held, content: bytes) -> None:
     """Killed before, in or after a copy: the file gets its copies, and no bytes are left that no row names."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
-        fid = await probe.home.store(b"key", content, 1)
+        fid = await probe.fixture.store(b"key", content, 1)
         await probe.kill_while_held(host, request_line, held)
         assert await probe.settle() == {fid: {1, 2}}
-        assert probe.home.place(1, fid).read_bytes() == probe.home.place(2, fid).read_bytes() == content
+        assert probe.fixture.place(1, fid).read_bytes() == probe.fixture.place(2, fid).read_bytes() == content
 
 
 @pytest.mark.parametrize("held", [Held.BEFORE, Held.AFTER])
 async def test_killed_while_trimming(tmp_path: Path, held: Held) -> None:
     """Killed before or after it deleted a surplus replica: the surplus is gone in the end, and only that."""
     async with cluster(tmp_path, {"h1": [1, 4], "h2": [2]}) as probe:
-        fid = await probe.home.store(b"key", SMALL, 1, 4, 2)
+        fid = await probe.fixture.store(b"key", SMALL, 1, 4, 2)
         await probe.kill_while_held("h1", rb"DELETE /dev\d/\d/", held)
         left = (await probe.settle())[fid]
         assert len(left) == 2
@@ -141,9 +141,9 @@ async def test_killed_while_trimming(tmp_path: Path, held: Held) -> None:
 async def test_killed_while_deleting(tmp_path: Path, held: Held) -> None:
     """Killed before or after it deleted a replica of a deleted file: all its bytes go, and other files stay."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
-        kept = await probe.home.store(b"kept", SMALL, 1, 2)
-        await probe.home.store(b"key", SMALL, 1, 2)
-        await probe.home.metadata.write(files.delete, probe.home.dmid, b"key", now=int(time.time()))
+        kept = await probe.fixture.store(b"kept", SMALL, 1, 2)
+        await probe.fixture.store(b"key", SMALL, 1, 2)
+        await probe.fixture.metadata.write(files.delete, probe.fixture.dmid, b"key", now=int(time.time()))
         await probe.kill_while_held("h2", rb"DELETE /dev2/\d/", held)
         assert await probe.settle() == {kept: {1, 2}}
 
@@ -152,15 +152,15 @@ async def test_killed_while_deleting(tmp_path: Path, held: Held) -> None:
 async def test_file_deleted_while_it_is_copied_and_the_worker_killed(tmp_path: Path, held: Held) -> None:
     """A file that is deleted during a copy that is never finished leaves nothing behind."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
-        await probe.home.store(b"key", SMALL, 1)
+        await probe.fixture.store(b"key", SMALL, 1)
         gate = probe.gates["h2"]
         gate.hold(rb"PUT /dev2/\d/", held)
         async with probe.worker() as worker:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await gate.caught.wait()
-            await probe.home.metadata.write(files.delete, probe.home.dmid, b"key", now=int(time.time()))
+            await probe.fixture.metadata.write(files.delete, probe.fixture.dmid, b"key", now=int(time.time()))
             worker.kill()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await gate.given_up.wait()
         gate.release()
         assert await probe.settle() == {}
@@ -169,19 +169,19 @@ async def test_file_deleted_while_it_is_copied_and_the_worker_killed(tmp_path: P
 async def test_file_deleted_while_it_is_copied(tmp_path: Path) -> None:
     """The same when the worker lives, and finishes its copy only after the other replica is gone."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
-        fid = await probe.home.store(b"key", SMALL, 1)
+        fid = await probe.fixture.store(b"key", SMALL, 1)
         gate = probe.gates["h2"]
         gate.hold(rb"PUT /dev2/\d/", Held.AFTER)
         async with probe.worker():
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await gate.caught.wait()
-                await probe.home.metadata.write(files.delete, probe.home.dmid, b"key", now=int(time.time()))
-                while 1 in probe.home.on_disk().get(fid, ()):
+                await probe.fixture.metadata.write(files.delete, probe.fixture.dmid, b"key", now=int(time.time()))
+                while 1 in probe.fixture.on_disk().get(fid, ()):
                     await asyncio.sleep(0.02)
-            assert probe.home.on_disk() == {fid: {2}}
+            assert probe.fixture.on_disk() == {fid: {2}}
             gate.release()
-            async with asyncio.timeout(PATIENCE):
-                while probe.home.on_disk():
+            async with asyncio.timeout(TIMEOUT):
+                while probe.fixture.on_disk():
                     await asyncio.sleep(0.02)
         assert await probe.settle() == {}
 
@@ -189,21 +189,21 @@ async def test_file_deleted_while_it_is_copied(tmp_path: Path) -> None:
 async def test_killed_under_load(tmp_path: Path) -> None:
     """Killed again and again while it copies and deletes hundreds of files: none is lost, none is left over."""
     async with cluster(tmp_path, {"h1": [1, 2], "h2": [3, 4], "h3": [5]}) as probe:
-        home = probe.home
-        await home.view.refresh()
+        fixture = probe.fixture
+        await fixture.view.refresh()
         fids = await asyncio.gather(
-            *(home.store(b"%d" % number, b"%d" % number, 1 + number % 5) for number in range(300))
+            *(fixture.store(b"%d" % number, b"%d" % number, 1 + number % 5) for number in range(300))
         )
         for pause in (1.0, 1.3, 1.6):
             async with probe.worker():
                 await asyncio.sleep(pause)
             for number in range(int(pause * 100), int(pause * 100) + 30):
-                await home.metadata.write(files.delete, home.dmid, b"%d" % number, now=int(time.time()))
+                await fixture.metadata.write(files.delete, fixture.dmid, b"%d" % number, now=int(time.time()))
         rows = await probe.settle()
         deleted = {*range(100, 190)}
         assert rows.keys() == {fid for number, fid in enumerate(fids) if number not in deleted}
         for number, fid in enumerate(fids):
             if number not in deleted:
-                assert len({home.devices[devid] for devid in rows[fid]}) == 2
+                assert len({fixture.devices[devid] for devid in rows[fid]}) == 2
                 for devid in rows[fid]:
-                    assert home.place(devid, fid).read_bytes() == b"%d" % number
+                    assert fixture.place(devid, fid).read_bytes() == b"%d" % number

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, rebalance, runs
 from tawara.metadata.contract import Metadata, Row, Transaction
@@ -28,6 +27,7 @@ from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
 from tests.acceptance.store import TAWARA, free_ports
 from tests.probe.tripwire import Tripwire
@@ -36,7 +36,7 @@ from tests.probe.worker_process import ONLY, UPLOAD_OPEN
 DOMAIN = "d"
 NODES = 3
 """Host hI has device I."""
-PATIENCE = 60.0
+TIMEOUT = 60.0
 LEASES = 10
 """Seconds, more than the leases of the workers that are killed here."""
 CONTENT = b"a bale of rice"
@@ -105,7 +105,7 @@ class Windows:
             )  # fmt: skip
         try:
             assert process.stdout is not None
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 assert await process.stdout.readline(), log.read_text()[-3000:]
             yield process
         finally:
@@ -129,7 +129,7 @@ class Windows:
             began = time.monotonic()
             while await self.metadata.read(_unfinished) or await self.wrong():
                 await self.metadata.write(_let_time_pass, now=int(time.time()))
-                if time.monotonic() - began > PATIENCE:
+                if time.monotonic() - began > TIMEOUT:
                     waiting = await self.metadata.read(_waiting)
                     raise AssertionError(f"{await self.wrong()}, left at {int(time.time())}: {waiting}")
                 await asyncio.sleep(0.1)
@@ -214,13 +214,13 @@ async def windows(directory: Path, url: str) -> AsyncIterator[Windows]:
             await node.start()
             stack.push_async_callback(node.stop)
             store.doors[devid] = await wire.door(node.http_address, ip)
-        store.dmid = await metadata.write(_furnish, store.doors)
+        store.dmid = await metadata.write(_set_up, store.doors)
         # The devices are known before files are on them, as in any store.
         await Monitor(ClusterView(metadata), metadata, nodes, side_channel_port=None).look_again()
         yield store
 
 
-async def _furnish(tx: Transaction, doors: dict[int, int]) -> int:
+async def _set_up(tx: Transaction, doors: dict[int, int]) -> int:
     dmid = await rows.create_domain(tx, DOMAIN)
     for devid, port in doors.items():
         hostid = await rows.create_host(tx, f"h{devid}", ip=f"127.0.0.{devid}", http_port=port, state="alive")
@@ -328,7 +328,7 @@ async def _first(work: Awaitable[T], wire: Tripwire) -> T | None:
     working = asyncio.ensure_future(work)
     tripped = asyncio.ensure_future(wire.tripped.wait())
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await asyncio.wait([working, tripped], return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:

@@ -12,26 +12,26 @@ import sys
 
 import structlog
 
-from tawara.client.nodes import NodeClient
-from tawara.metadata.bell import Bells
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
-from tawara.model.absence import Rules
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
+from tawara.model.liveness import LivenessRules
+from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
-from tawara.workers.service import Options, Workers
+from tawara.workers.service import Workers, WorkersOptions
 
 UPLOAD_OPEN = "TAWARA_PROBE_UPLOAD_OPEN"
 ONLY = "TAWARA_PROBE_ONLY"
 
 
-async def work(database: str, rules: Rules) -> None:
+async def work(database: str, rules: LivenessRules) -> None:
     """Work with short leases until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     metadata = await open_metadata(database if ":" in database else f"sqlite://{database}")
-    options = Options(
-        patience=0.2,
+    options = WorkersOptions(
+        timeout=0.2,
         sweep_period=0.5,
         names_period=0.2,
         lease=2,
@@ -41,7 +41,7 @@ async def work(database: str, rules: Rules) -> None:
     async with NodeClient() as nodes:
         view = ClusterView(metadata, min_free_mb=1, rules=rules)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
-        workers = Workers(metadata, view, nodes, Bells(), options)
+        workers = Workers(metadata, view, nodes, Wakeups(), options)
         await monitor.start()
         await workers.start()
         print("ready", flush=True)
@@ -54,5 +54,5 @@ async def work(database: str, rules: Rules) -> None:
 if __name__ == "__main__":
     # Nobody reads standard output after the word `ready`; a pipe that is full would hold us up.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    rules = Rules(after=int(sys.argv[2])) if len(sys.argv) > 2 else Rules()
+    rules = LivenessRules(after=int(sys.argv[2])) if len(sys.argv) > 2 else LivenessRules()
     asyncio.run(work(sys.argv[1], rules))

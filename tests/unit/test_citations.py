@@ -37,14 +37,14 @@ def test_every_cited_section_exists() -> None:
 
 def test_every_citation_names_its_document() -> None:
     """A section is never cited without the document that it is in: docs/mogilefs.md, or an RFC."""
-    nameless = [
+    unnamed = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sources()
         if path != Path(__file__)
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if BARE.search(line) and "RFC" not in line and "docs/mogilefs.md" not in line
     ]
-    assert nameless == []
+    assert unnamed == []
 
 
 @pytest.mark.parametrize(

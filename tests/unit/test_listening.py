@@ -6,19 +6,19 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from tawara.listening import Door
+from tawara.listening import TcpListener
 
 
 class _Guest(asyncio.Protocol):
-    def __init__(self, leave: Callable[[], None]) -> None:
-        self._leave = leave
+    def __init__(self, on_closed: Callable[[], None]) -> None:
+        self._on_closed = on_closed
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self._on_closed()
 
     def send_home(self) -> None:
         assert self._transport is not None
@@ -29,13 +29,13 @@ async def test_all_that_wait_come_in_within_few_turns() -> None:
     """However long the loop's turns are, a crowd that waits outside needs few; the house holds as many as agreed."""
     guests: list[_Guest] = []
 
-    def make(leave: Callable[[], None]) -> _Guest:
-        guests.append(_Guest(leave))
+    def make(on_closed: Callable[[], None]) -> _Guest:
+        guests.append(_Guest(on_closed))
         return guests[-1]
 
-    door = Door(("127.0.0.1", 0), "a test", make, connections=50)
-    crowd = [socket.create_connection(door.address) for _ in range(60)]
-    door.open()
+    listener = TcpListener(("127.0.0.1", 0), "a test", make, connections=50)
+    crowd = [socket.create_connection(listener.address) for _ in range(60)]
+    listener.open()
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(guests) == 50
@@ -44,7 +44,7 @@ async def test_all_that_wait_come_in_within_few_turns() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(guests) == 55
-    await door.close()
+    await listener.close()
     for guest in guests[5:]:
         guest.send_home()
     for each in crowd:

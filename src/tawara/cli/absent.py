@@ -7,9 +7,9 @@ from time import localtime, strftime
 
 from tawara.cli.health import Finding, note, warning
 from tawara.client import AsyncClient
-from tawara.client.care_answers import Absences
+from tawara.client.maintenance_replies import Absences
 from tawara.model import errors
-from tawara.model.cluster import Absence, Standing
+from tawara.model.cluster import DeviceAbsence, Liveness
 from tawara.model.spans import span
 
 
@@ -23,36 +23,36 @@ async def ask(client: AsyncClient) -> Absences:
 
 def findings(absences: Absences) -> list[Finding]:
     """One for each standing that some devices have, and one for the brake that holds."""
-    by_standing: dict[Standing, dict[int, Absence]] = {}
+    by_liveness: dict[Liveness, dict[int, DeviceAbsence]] = {}
     for devid, absent in absences.devices.items():
-        by_standing.setdefault(absent.standing, {})[devid] = absent
+        by_liveness.setdefault(absent.standing, {})[devid] = absent
     found = [
-        (note if standing in _EXPECTED else warning)(_sentence(standing, by_standing[standing], absences))
-        for standing in Standing
-        if standing in by_standing
+        (note if standing in _EXPECTED else warning)(_sentence(standing, by_liveness[standing], absences))
+        for standing in Liveness
+        if standing in by_liveness
     ]
-    if absences.brake and Standing.SUSPECT in by_standing:
-        found.append(warning(f"No further device is presumed dead: {absences.brake}"))
+    if absences.safety_limit and Liveness.SUSPECT in by_liveness:
+        found.append(warning(f"No further device is presumed dead: {absences.safety_limit}"))
     return found
 
 
-_EXPECTED = (Standing.TRUSTED, Standing.RETURNED)
+_EXPECTED = (Liveness.TRUSTED, Liveness.RETURNED)
 """What a person has said of a device, or what ends by itself."""
 
 
-def _sentence(standing: Standing, devices: Mapping[int, Absence], absences: Absences) -> str:
+def _sentence(standing: Liveness, devices: Mapping[int, DeviceAbsence], absences: Absences) -> str:
     names = _names(sorted(devices))
     match standing:
-        case Standing.SUSPECT:
+        case Liveness.SUSPECT:
             since = strftime("%H:%M on %A", localtime(min(each.since for each in devices.values())))
             then = f"presumed dead after {span(absences.after)}" if absences.after else "never presumed dead"
             return f"{names}: suspect, nobody has seen it since {since}; {then}"
-        case Standing.PRESUMED_DEAD:
+        case Liveness.PRESUMED_DEAD:
             undo = f"`tawara device trust dev{min(devices)}` undoes it"
             return f"{names}: presumed dead, its files are being copied elsewhere; {undo}"
-        case Standing.TRUSTED:
+        case Liveness.TRUSTED:
             return f"{names}: absent and trusted to come back, so its copies count"
-        case Standing.RETURNED:
+        case Liveness.RETURNED:
             return f"{names}: back again; copies too many are being trimmed"
 
 

@@ -16,18 +16,18 @@ from cyclopts import Parameter
 from tawara.cli import output
 from tawara.cli.configuration import FILE, Configuration, load, render
 from tawara.cli.first_run import write_once
-from tawara.client.nodes import NodeClient
 from tawara.metadata import adoption, cluster, findings, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import open_locks
-from tawara.metadata.findings import Findings
+from tawara.metadata.findings import AdoptionFindings
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace, Unanswered
+from tawara.metadata.server import NoReply, ServerLimits
 from tawara.model import mogilefsd_conf
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Exit, NodeUnreachable, UsageError
 from tawara.model.mogilefsd_conf import Moved
+from tawara.nodes.client import NodeClient
 
-PATIENCE = Pace(readers=1, writers=1, answer=3600.0)
+TIMEOUT = ServerLimits(readers=1, writers=1, answer=3600.0)
 """Counting all files of a large database, or altering its tables, takes minutes."""
 PASSWORD_FILE = "database.password"  # noqa: S105 - a file's name
 
@@ -107,7 +107,7 @@ async def _run(
     yes: bool,
     json: bool,
 ) -> int:
-    metadata = await open_metadata(database, password=password, pace=PATIENCE, any_version=True)
+    metadata = await open_metadata(database, password=password, pace=TIMEOUT, any_version=True)
     try:
         found = await metadata.read(findings.examine)
         report: dict[str, Any] = {"database": database, "found": asdict(found)}
@@ -135,7 +135,7 @@ async def _run(
 async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
     try:
         return await metadata.write(adoption.adopt, widen=widen, now=await metadata.clock.seconds())
-    except (Unanswered, DatabaseUnavailable):
+    except (NoReply, DatabaseUnavailable):
         raise
     except Db as error:
         hint = "The database refused. Has the user the right to create and alter tables?"
@@ -145,7 +145,7 @@ async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
 # --- the way back -----------------------------------------------------------------------------------------------------
 
 
-async def _undo(metadata: Metadata, found: Findings, *, yes: bool) -> dict[str, Any]:
+async def _undo(metadata: Metadata, found: AdoptionFindings, *, yes: bool) -> dict[str, Any]:
     adoption.refuse_to_leave(found)
     if not yes:
         return {"steps": adoption.planned_to_leave(found)}
@@ -227,7 +227,7 @@ def _write(directory: Path, settings: Mapping[str, str | int], password: str | N
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _say(report: Mapping[str, Any], found: Findings, *, undo: bool, yes: bool) -> None:
+def _say(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes: bool) -> None:
     _say_what_is_there(report["database"], found)
     if undo:
         _say_list(
@@ -252,7 +252,7 @@ def _say(report: Mapping[str, Any], found: Findings, *, undo: bool, yes: bool) -
         output.line("\nNothing is to be done.")
 
 
-def _say_what_is_there(database: str, found: Findings) -> None:
+def _say_what_is_there(database: str, found: AdoptionFindings) -> None:
     if found.own_version == 0:
         state = "a database of MogileFS, not adopted"
     else:

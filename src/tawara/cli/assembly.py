@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, Protocol
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address, advertised
 from tawara.cli.waiting import until_available
-from tawara.client.nodes import NodeClient
 from tawara.metadata import clock, uploads
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks, open_locks
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tawara.metadata.view import ClusterView
-from tawara.model.absence import Rules
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
+from tawara.model.liveness import LivenessRules
+from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
 
 if TYPE_CHECKING:
+    from tawara.disks.devices import Devices
     from tawara.gateway.nginx import NginxFront
     from tawara.gateway.server import Gateway
-    from tawara.node.devices import Devices
     from tawara.node.server import StorageNode
     from tawara.tracker.server import TrackerServer
     from tawara.workers.service import Workers
@@ -44,7 +44,7 @@ TRACKER, NODE, SIDE_CHANNEL, GATEWAY = "tracker", "storage node", "side channel"
 """What listens, in words."""
 
 
-class Room(StrEnum):
+class Component(StrEnum):
     """A part of the store that can run by itself."""
 
     TRACKER = "tracker"
@@ -53,7 +53,7 @@ class Room(StrEnum):
     WORKERS = "workers"
 
 
-_LISTENERS = {Room.TRACKER: 1, Room.NODE: 2, Room.GATEWAY: 1}
+_LISTENERS = {Component.TRACKER: 1, Component.NODE: 2, Component.GATEWAY: 1}
 """How many listeners share the open files of a process."""
 
 
@@ -83,23 +83,23 @@ class Running:
         self.addresses.update({part: _shown(each.getsockname()[:2]) for part, each in listening.items()})
 
 
-def import_room(room: Room) -> None:
+def import_component(component: Component) -> None:
     """Import what `room` needs, so that processes forked after this share it."""
-    name = "service" if room is Room.WORKERS else "server"
-    importlib.import_module(f"tawara.{room}.{name}")
+    name = "service" if component is Component.WORKERS else "server"
+    importlib.import_module(f"tawara.{component}.{name}")
 
 
-def wanted_addresses(configuration: Configuration, room: Room) -> dict[str, tuple[str, int]]:
+def wanted_addresses(configuration: Configuration, component: Component) -> dict[str, tuple[str, int]]:
     """Where the parts of `room` that can share a port will listen."""
-    match room:
-        case Room.TRACKER:
+    match component:
+        case Component.TRACKER:
             return {TRACKER: address(configuration.tracker.listen, "tracker.listen")}
-        case Room.NODE:
-            doors = {
+        case Component.NODE:
+            listeners = {
                 NODE: ("node.listen", configuration.node.listen),
                 SIDE_CHANNEL: ("node.side_channel", configuration.node.side_channel),
             }
-            return {part: address(text, name) for part, (name, text) in doors.items() if text}
+            return {part: address(text, name) for part, (name, text) in listeners.items() if text}
         case _:
             return {}
 
@@ -108,7 +108,7 @@ def wanted_addresses(configuration: Configuration, room: Room) -> dict[str, tupl
 async def running(
     configuration: Configuration,
     directory: Path,
-    rooms: Collection[Room],
+    components: Collection[Component],
     *,
     one_machine: bool = False,
     listening: Mapping[str, socket.socket] | None = None,
@@ -123,12 +123,13 @@ async def running(
         Limits(),
         connections=configuration.tracker.connections,
         tracker_idle=float(configuration.tracker.idle),
-        open_files_share=Limits().open_files_share / max(1, sum(_LISTENERS.get(room, 0) for room in rooms)),
+        open_files_share=Limits().open_files_share
+        / max(1, sum(_LISTENERS.get(component, 0) for component in components)),
     )
     store = Running(configuration, directory)
     async with AsyncExitStack() as stack:
         node = None
-        if Room.NODE in rooms:
+        if Component.NODE in components:
             node = _node(configuration, directory, limits, sockets)
             await _start(stack, node)
             if configuration.node.listen:
@@ -137,8 +138,8 @@ async def running(
                 raise ConfigurationError('node.listen = "" is for `tawara node`, beside a server that has the files')
             if configuration.node.side_channel:
                 store.addresses[SIDE_CHANNEL] = _shown(node.side_address)
-        if set(rooms) != {Room.NODE}:
-            await _start_what_knows_names(stack, store, rooms, limits, sockets, node if one_machine else None)
+        if set(components) != {Component.NODE}:
+            await _start_what_knows_names(stack, store, components, limits, sockets, node if one_machine else None)
         yield store
 
 
@@ -147,7 +148,7 @@ def _node(
 ) -> StorageNode:
     from tawara.node.server import StorageNode
 
-    wanted = wanted_addresses(configuration, Room.NODE)
+    wanted = wanted_addresses(configuration, Component.NODE)
     return StorageNode(
         directory / configuration.node.devices,
         http=sockets.get(NODE) or wanted.get(NODE),
@@ -164,7 +165,7 @@ class _Shared:
     metadata: Metadata
     view: ClusterView
     nodes: NodeClient
-    bells: Bells
+    wakeups: Wakeups
     limits: Limits
     side_channel_port: int | None
 
@@ -172,7 +173,7 @@ class _Shared:
 async def _start_what_knows_names(
     stack: AsyncExitStack,
     store: Running,
-    rooms: Collection[Room],
+    components: Collection[Component],
     limits: Limits,
     sockets: Mapping[str, socket.socket],
     own_node: StorageNode | None,
@@ -183,7 +184,9 @@ async def _start_what_knows_names(
         lambda: open_metadata(
             database_url(configuration, store.directory),
             password_file=store.directory / password_file if password_file else None,
-            pace=Pace(readers=configuration.store.read_connections, writers=configuration.store.write_connections),
+            pace=ServerLimits(
+                readers=configuration.store.read_connections, writers=configuration.store.write_connections
+            ),
         )
     )
     stack.push_async_callback(metadata.close)
@@ -203,20 +206,20 @@ async def _start_what_knows_names(
     )
     await until_available(view.refresh)
     _, port = address(configuration.node.side_channel or ":0", "node.side_channel")
-    shared = _Shared(metadata, view, nodes, Bells(), limits, port or None)
+    shared = _Shared(metadata, view, nodes, Wakeups(), limits, port or None)
     await _start(stack, Monitor(view, metadata, nodes, side_channel_port=shared.side_channel_port))
     await view.wait_observed()
-    if Room.WORKERS in rooms:
+    if Component.WORKERS in components:
         locks = _locks(configuration, metadata)
         if locks is not None:
             stack.push_async_callback(locks.close)
-        alone = set(rooms) == set(Room) and locks is None
+        alone = set(components) == set(Component) and locks is None
         await _start(stack, _workers(configuration, shared, alone=alone, locks=locks))
-    if Room.TRACKER in rooms:
+    if Component.TRACKER in components:
         tracker = _tracker(configuration, shared, sockets)
         await _start(stack, tracker)
         store.addresses[TRACKER] = _shown(tracker.address)
-    if Room.GATEWAY in rooms:
+    if Component.GATEWAY in components:
         gateway = _gateway(store, shared, own_node)
         await _start(stack, gateway)
         store.addresses[GATEWAY] = _shown(gateway.address)
@@ -229,14 +232,14 @@ def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
 
 
 def _workers(configuration: Configuration, shared: _Shared, *, alone: bool, locks: FidLocks | None) -> Workers:
-    from tawara.workers.service import Options, Workers
+    from tawara.workers.service import Workers, WorkersOptions
 
     return Workers(
         shared.metadata,
         shared.view,
         shared.nodes,
-        shared.bells,
-        Options(
+        shared.wakeups,
+        WorkersOptions(
             replicate=configuration.workers.replicate,
             delete=configuration.workers.delete,
             side_channel_port=shared.side_channel_port,
@@ -253,8 +256,8 @@ def _tracker(configuration: Configuration, shared: _Shared, sockets: Mapping[str
         shared.metadata,
         shared.view,
         shared.nodes,
-        shared.bells,
-        address=sockets.get(TRACKER) or wanted_addresses(configuration, Room.TRACKER)[TRACKER],
+        shared.wakeups,
+        address=sockets.get(TRACKER) or wanted_addresses(configuration, Component.TRACKER)[TRACKER],
         limits=shared.limits,
         side_channel_port=shared.side_channel_port,
     )
@@ -268,7 +271,7 @@ def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> G
         shared.metadata,
         shared.view,
         shared.nodes,
-        shared.bells,
+        shared.wakeups,
         listen=address(configuration.listen, "gateway.listen"),
         secret=_secret(store.directory / configuration.key_file),
         public_reads=configuration.public_reads,
@@ -287,11 +290,11 @@ def database_url(configuration: Configuration, directory: Path) -> str:
     return configuration.store.database
 
 
-def _rules(configuration: Configuration) -> Rules:
+def _rules(configuration: Configuration) -> LivenessRules:
     """When devices are presumed dead: never beside mogilefsd, which counts their copies and would trim the new ones."""
     care = configuration.care
     after = 0 if configuration.store.beside_mogilefsd else care.presume_dead
-    return Rules(after, care.presume_dead_hosts, care.presume_dead_bytes)
+    return LivenessRules(after, care.presume_dead_hosts, care.presume_dead_bytes)
 
 
 def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
@@ -309,7 +312,7 @@ def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
 
 def _devices_to_read(store: Running) -> Devices | None:
     """This machine's devices for a gateway of its own, which reads those that the database knows; None without any."""
-    from tawara.node.devices import Devices
+    from tawara.disks.devices import Devices
 
     docroot = store.directory / store.configuration.node.devices
     return Devices(docroot, make_identities=False) if docroot.is_dir() else None
@@ -327,9 +330,9 @@ def _secret(path: Path) -> str:
     return secret
 
 
-async def _start(stack: AsyncExitStack, room: Startable) -> None:
-    await room.start()
-    stack.push_async_callback(room.stop)
+async def _start(stack: AsyncExitStack, component: Startable) -> None:
+    await component.start()
+    stack.push_async_callback(component.stop)
 
 
 def _shown(host_and_port: tuple[str, int]) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from tawara.cli import output
-from tawara.cli.database import HERE, PATIENCE, Database
+from tawara.cli.database import HERE, TIMEOUT, Database
 from tawara.cli.log import configure_command
 from tawara.cli.vault import Listing, Part, Vault, files_in, summary
 from tawara.metadata import backup as rows
@@ -132,7 +132,7 @@ async def _restore(
     for each, _ in enumerate(vault.chunks(listing), 1):  # every checksum is looked at before anything is written
         shown.say(f"{each:,} of {len(listing.parts):,} chunks verified")
     if not dry_run:
-        metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE)
+        metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT)
         try:
             await metadata.write(rebuilding.begin)
             small: dict[str, Chunk] = {}

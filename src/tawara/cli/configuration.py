@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tawara.model import addresses
-from tawara.model.absence import Rules
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
+from tawara.model.liveness import LivenessRules
 from tawara.model.settings import suggestion
 
 Doc = msgspec.Meta
@@ -30,7 +30,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A table of the file."""
 
 
-class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What all parts share."""
 
     database: Annotated[
@@ -45,10 +45,10 @@ class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = ""
     read_connections: Annotated[
         Positive, Doc(description="Most connections of a process to a database server for look-ups.")
-    ] = Pace().readers
+    ] = ServerLimits().readers
     write_connections: Annotated[
         Positive, Doc(description="Most for changes. If the server allows fewer in all, a process makes do with them.")
-    ] = Pace().writers
+    ] = ServerLimits().writers
     beside_mogilefsd: Annotated[
         str, Doc(description='Host names, with commas, where mogilefsd runs on this database, too; "" for none.')
     ] = ""
@@ -58,7 +58,7 @@ class Store(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 2
 
 
-class Tracker(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TrackerSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Answers the MogileFS line protocol."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7001"
@@ -68,7 +68,7 @@ class Tracker(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = int(Limits().tracker_idle)
 
 
-class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NodeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The storage node: this machine's devices over HTTP."""
 
     listen: Annotated[
@@ -96,7 +96,7 @@ class Node(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = True
 
 
-class Gateway(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The HTTP door: http://LISTEN/DOMAIN/KEY."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7080"
@@ -119,14 +119,14 @@ class Gateway(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = ""
 
 
-class Workers(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WorkersSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Background care."""
 
     replicate: Annotated[Positive, Doc(description="Files copied at the same time.")] = 8
     delete: Annotated[Positive, Doc(description="Files deleted at the same time.")] = 16
 
 
-class Care(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MaintenanceSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the store does by itself when devices stop answering; the same for all parts of one store."""
 
     presume_dead: Annotated[
@@ -135,18 +135,18 @@ class Care(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             description="Seconds after which a device that nobody sees is presumed dead, its files copied; 0: never.",
         ),
-    ] = Rules().after
+    ] = LivenessRules().after
     presume_dead_hosts: Annotated[
         float,
         Doc(ge=0, le=1, description="No more is presumed dead while more than this share of the hosts is absent."),
-    ] = Rules().hosts
+    ] = LivenessRules().hosts
     presume_dead_bytes: Annotated[
         float,
         Doc(ge=0, le=1, description="No more is presumed dead while more than this share of the bytes is absent."),
-    ] = Rules().bytes
+    ] = LivenessRules().bytes
 
 
-class Log(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class LogSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is said on standard error."""
 
     format: Annotated[Literal["text", "json"], Doc(description="For people, or one JSON object a line.")] = "text"
@@ -156,13 +156,13 @@ class Log(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Tawara's configuration."""
 
-    store: Store = Store()
-    tracker: Tracker = Tracker()
-    node: Node = Node()
-    gateway: Gateway = Gateway()
-    workers: Workers = Workers()
-    care: Care = Care()
-    log: Log = Log()
+    store: StoreSection = StoreSection()
+    tracker: TrackerSection = TrackerSection()
+    node: NodeSection = NodeSection()
+    gateway: GatewaySection = GatewaySection()
+    workers: WorkersSection = WorkersSection()
+    care: MaintenanceSection = MaintenanceSection()
+    log: LogSection = LogSection()
 
 
 FILE = "tawara.toml"
@@ -276,7 +276,7 @@ def address(text: str, setting: str) -> tuple[str, int]:
         raise ConfigurationError(f"{setting} = {text!r}: {error}") from None
 
 
-def advertised(node: Node) -> str:
+def advertised(node: NodeSection) -> str:
     """The address of a storage node that clients are told. Raises ConfigurationError if it is wrong or unknown."""
     if node.advertise:
         try:

@@ -12,7 +12,7 @@ import msgspec
 from cyclopts import Parameter, validators
 
 from tawara.cli import log, readiness
-from tawara.cli.assembly import NODE, Room, Running, import_room, running, wanted_addresses
+from tawara.cli.assembly import NODE, Component, Running, import_component, running, wanted_addresses
 from tawara.cli.configuration import FILE, Configuration, advertised, load
 from tawara.cli.foreground import raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready, share
@@ -23,7 +23,7 @@ from tawara.model.errors import ConfigurationError
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Options:
+class DaemonOptions:
     """The options that all daemons share."""
 
     config: Annotated[
@@ -52,17 +52,17 @@ Processes = Annotated[
         help="How many processes share the work and the ports; one that dies is started again.",
     ),
 ]
-DEFAULT = Options()
+DEFAULT = DaemonOptions()
 
 _NAMES = {
-    Room.TRACKER: "a tracker",
-    Room.NODE: "a storage node",
-    Room.WORKERS: "workers",
-    Room.GATEWAY: "a gateway",
+    Component.TRACKER: "a tracker",
+    Component.NODE: "a storage node",
+    Component.WORKERS: "workers",
+    Component.GATEWAY: "a gateway",
 }
 
 
-def _run(options: Options, room: Room, processes: int = 1) -> int:
+def _run(options: DaemonOptions, component: Component, processes: int = 1) -> int:
     config, json = options.config, options.json
     survive()
     if not config.exists():
@@ -81,45 +81,45 @@ def _run(options: Options, room: Room, processes: int = 1) -> int:
     directory = config.absolute().parent
     if processes == 1:
         run_until_signal(
-            _served(configuration, directory, room, {}, lambda store: _say(store, room, json=json)),
+            _served(configuration, directory, component, {}, lambda store: _say(store, component, json=json)),
             reload,
         )
         return 0
-    return _run_many(configuration, directory, room, reload, json=json, processes=processes)
+    return _run_many(configuration, directory, component, reload, json=json, processes=processes)
 
 
-def _say(store: Running, room: Room, *, json: bool, processes: int = 1) -> None:
+def _say(store: Running, component: Component, *, json: bool, processes: int = 1) -> None:
     """Say that the daemon is ready, and of a storage node how trackers are told where it is."""
     node = store.configuration.node
-    if room is Room.NODE and node.listen:
+    if component is Component.NODE and node.listen:
         host, _, port = store.addresses[NODE].rpartition(":")
         known = node.advertise or ("ADDRESS" if is_wildcard(host.strip("[]")) else host.strip("[]"))
         note = f"Trackers learn of it by: tawara host add NAME --ip {known} --port {port}"
-        readiness.say(store, _NAMES[room], note, as_json=json, processes=processes)
+        readiness.say(store, _NAMES[component], note, as_json=json, processes=processes)
     else:
-        readiness.say(store, _NAMES[room], as_json=json, processes=processes)
+        readiness.say(store, _NAMES[component], as_json=json, processes=processes)
 
 
 def _run_many(
     configuration: Configuration,
     directory: Path,
-    room: Room,
+    component: Component,
     reload: Callable[[], None],
     *,
     json: bool,
     processes: int,
 ) -> int:
     raise_descriptors()
-    import_room(room)
-    shares = share(wanted_addresses(configuration, room), processes)
+    import_component(component)
+    shares = share(wanted_addresses(configuration, component), processes)
     store = Running(configuration, directory)
     store.name_addresses(shares[0])
 
     def serve(listening: Listening, ready: Ready) -> None:
-        run_until_signal(_served(configuration, directory, room, listening, lambda _: ready()), reload)
+        run_until_signal(_served(configuration, directory, component, listening, lambda _: ready()), reload)
 
     def announce() -> None:
-        _say(store, room, json=json, processes=processes)
+        _say(store, component, json=json, processes=processes)
 
     return Family(shares, serve, announce, reload).run()
 
@@ -128,50 +128,50 @@ def _run_many(
 async def _served(
     configuration: Configuration,
     directory: Path,
-    room: Room,
+    component: Component,
     listening: Listening,
     ready: Callable[[Running], None],
 ) -> AsyncIterator[Running]:
-    async with running(configuration, directory, [room], listening=listening) as store:
+    async with running(configuration, directory, [component], listening=listening) as store:
         ready(store)
         yield store
 
 
-def tracker(*, processes: Processes = 1, options: Options = DEFAULT) -> int:
+def tracker(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
     """Run a tracker, until Ctrl-C.
 
     For example:
 
         tawara tracker -c /etc/tawara/tawara.toml --set tracker.listen=10.0.0.1:7001
     """
-    return _run(options, Room.TRACKER, processes)
+    return _run(options, Component.TRACKER, processes)
 
 
-def node(*, processes: Processes = 1, options: Options = DEFAULT) -> int:
+def node(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
     """Run a storage node for the devices of this machine, until Ctrl-C.
 
     For example:
 
         tawara node --set node.listen=10.0.0.2:7500 --set node.devices=/srv/devices
     """
-    return _run(options, Room.NODE, processes)
+    return _run(options, Component.NODE, processes)
 
 
-def workers(*, processes: Processes = 1, options: Options = DEFAULT) -> int:
+def workers(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
     """Run the background care (monitor, replicate, delete, sweep), until Ctrl-C. Any number of them may run.
 
     For example:
 
         tawara workers -c /etc/tawara/tawara.toml
     """
-    return _run(options, Room.WORKERS, processes)
+    return _run(options, Component.WORKERS, processes)
 
 
-def gateway(*, options: Options = DEFAULT) -> int:
+def gateway(*, options: DaemonOptions = DEFAULT) -> int:
     """Run the HTTP door, with nginx in front unless the configuration says otherwise, until Ctrl-C.
 
     For example:
 
         tawara gateway -c /etc/tawara/tawara.toml --set gateway.listen=10.0.0.1:80
     """
-    return _run(options, Room.GATEWAY)
+    return _run(options, Component.GATEWAY)

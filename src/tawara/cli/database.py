@@ -15,10 +15,10 @@ from tawara.cli.configuration import FILE, load
 from tawara.cli.log import configure_command
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_existing, open_metadata
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError
 
-PATIENCE = Pace(readers=2, writers=1, answer=6 * 3600.0)
+TIMEOUT = ServerLimits(readers=2, writers=1, answer=6 * 3600.0)
 """Reading all of a large database takes its time."""
 
 
@@ -56,9 +56,9 @@ class Database:
             if password_file is None and configuration.store.password_file:
                 password_file = directory / configuration.store.password_file
         if any_version:
-            metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE, any_version=True)
+            metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT, any_version=True)
         else:
-            metadata = await open_existing(url, password_file=password_file, pace=PATIENCE)
+            metadata = await open_existing(url, password_file=password_file, pace=TIMEOUT)
         try:
             yield metadata
         finally:

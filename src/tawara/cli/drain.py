@@ -10,9 +10,9 @@ from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
-from tawara.client.care_answers import DrainStatus
+from tawara.client.maintenance_replies import DrainStatus
 from tawara.model import errors
-from tawara.model.drain import Emptying, seconds_left
+from tawara.model.drain import DrainRun, seconds_left
 from tawara.model.errors import Exit
 from tawara.model.spans import roughly
 
@@ -102,7 +102,7 @@ def _standing(each: DrainStatus) -> str:
     if each.uploads:
         until = f", at {output.local_time(each.uploads_until)} at the latest" if each.uploads_until else ""
         parts.append(f"{each.uploads} uploads may still go there; the abandoned ones among them are given up{until}")
-    left = seconds_left(Emptying(began=each.began, files=each.files), left=each.left, now=each.current_time)
+    left = seconds_left(DrainRun(began=each.began, files=each.files), left=each.left, now=each.current_time)
     if left and each.waiting:
         parts.append(roughly(left))
     return f"dev{each.devid} is being emptied: {', '.join(parts)}."

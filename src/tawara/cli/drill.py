@@ -14,10 +14,6 @@ from cyclopts import Parameter, validators
 from tawara.cli import output
 from tawara.cli.database import HERE, Database
 from tawara.cli.rebuild import read_all, restore
-from tawara.client import sources
-from tawara.client.gathering import Gathering
-from tawara.client.nodes import NodeClient
-from tawara.client.sources import Source
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, journals
 from tawara.metadata.contract import Metadata
@@ -25,7 +21,11 @@ from tawara.metadata.open import open_metadata
 from tawara.model.cluster import Cluster
 from tawara.model.drill import Differences, compare
 from tawara.model.errors import Exit, NodeUnreachable
-from tawara.model.names import Named
+from tawara.model.journal_records import NamedFile
+from tawara.nodes.client import NodeClient
+from tawara.recovery import device_sources
+from tawara.recovery.device_sources import DeviceSource
+from tawara.recovery.journal_collector import JournalCollector
 from tawara.wire.line import escape
 
 PAGE = 1000
@@ -66,10 +66,10 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
     async with database.open() as metadata, NodeClient() as nodes:
         cluster = await metadata.read(rows.load)
         chosen = _devices(cluster, nodes, sample)
-        with tempfile.TemporaryDirectory(prefix="tawara-drill-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="tawara-drill-") as spool:
             exercise = _Exercise(metadata, cluster, chosen, look=look)
-            found = await exercise.until_settled(Path(scratch))
-        nameless = await exercise.nameless_for_good()
+            found = await exercise.until_settled(Path(spool))
+        unnamed = await exercise.unnamed_for_good()
         waiting = await metadata.read(journals.waiting)
         due = await metadata.read(journals.look)
     young = {
@@ -85,7 +85,7 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
         if fid in waiting or (fid in found.missing and set(found.missing[fid].devids) <= young)
     }
     wrong = found.only(found.fids - late)
-    report = _report(exercise, wrong, late, nameless)
+    report = _report(exercise, wrong, late, unnamed)
     if json:
         output.json_line(report)
     else:
@@ -96,41 +96,41 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
     return Exit.FAILURE if failed else Exit.OK
 
 
-def _devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[Source]:
+def _devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[DeviceSource]:
     devids = [devid for devid in sorted(cluster.devices) if cluster.can_read_from(devid)]
     if sample is not None and sample < len(devids):
         devids = sorted(random.sample(devids, sample))
     origins = [(devid, cluster.origin(devid)) for devid in devids]
-    return [sources.through_node(nodes, origin, devid) for devid, origin in origins if origin]
+    return [device_sources.through_node(nodes, origin, devid) for devid, origin in origins if origin]
 
 
 class _Exercise:
     """A rebuild of some devices, and what it is compared with."""
 
-    def __init__(self, metadata: Metadata, cluster: Cluster, chosen: Sequence[Source], *, look: bool) -> None:
+    def __init__(self, metadata: Metadata, cluster: Cluster, chosen: Sequence[DeviceSource], *, look: bool) -> None:
         self._metadata = metadata
         self._cluster = cluster
         self._chosen = chosen
         self._look = look
         self.devids = frozenset(source.devid for source in chosen)
         self.compared = 0
-        self.read = Gathering([])
-        self._nameless: Mapping[int, Sequence[int]] = {}
+        self.read = JournalCollector([])
+        self._unnamed: Mapping[int, Sequence[int]] = {}
 
-    async def until_settled(self, scratch: Path) -> Differences:
+    async def until_settled(self, spool: Path) -> Differences:
         """The differences that are left when the files that differ have been looked at again."""
-        found = await self._once(scratch / "1.db", None)
+        found = await self._once(spool / "1.db", None)
         shown = output.ChangingLine()
         for attempt in range(2, TRIES + 1):
             if not found:
                 break
             shown.say(f"{len(found.fids):,} files differ; they are compared again in {PAUSE:.0f} s")
             await asyncio.sleep(PAUSE)
-            found = await self._once(scratch / f"{attempt}.db", found.fids)
+            found = await self._once(spool / f"{attempt}.db", found.fids)
         return found
 
-    async def _once(self, scratch: Path, only: set[int] | None) -> Differences:
-        rebuilt = await self._rebuilt(scratch)
+    async def _once(self, spool: Path, only: set[int] | None) -> Differences:
+        rebuilt = await self._rebuilt(spool)
         readable = self.devids - self.read.silent.keys()
         live = await self._files(self._metadata, readable)
         if only is None:
@@ -138,27 +138,27 @@ class _Exercise:
         found = compare(live, rebuilt)
         return found if only is None else found.only(only)
 
-    async def _rebuilt(self, scratch: Path) -> dict[int, Named]:
-        metadata = await open_metadata(f"sqlite:{scratch.absolute()}")
+    async def _rebuilt(self, spool: Path) -> dict[int, NamedFile]:
+        metadata = await open_metadata(f"sqlite:{spool.absolute()}")
         try:
-            with Gathering(self._chosen) as self.read:
+            with JournalCollector(self._chosen) as self.read:
                 await read_all(self.read, trust=not self._look)
-                charter = dict(await sources.newest_charter(self._chosen))
-                restored = await restore(self.read, charter, metadata, trust=not self._look)
-            self._nameless = restored.left.nameless
+                manifest = dict(await device_sources.newest_manifest(self._chosen))
+                restored = await restore(self.read, manifest, metadata, trust=not self._look)
+            self._unnamed = restored.left.unnamed
             return await self._files(metadata, self.devids)
         finally:
             await metadata.close()
 
-    async def nameless_for_good(self) -> dict[int, list[int]]:
+    async def unnamed_for_good(self) -> dict[int, list[int]]:
         """Bytes without a name that the database knows nothing of either, and that are there still: fid -> devids."""
         size = {source.devid: source.size for source in self._chosen}
         found: dict[int, list[int]] = {}
-        fids = sorted(self._nameless)
+        fids = sorted(self._unnamed)
         for start in range(0, len(fids), PAGE):
             for fid in sorted(await self._metadata.read(journals.unknown, fids[start : start + PAGE])):
                 try:
-                    there = [devid for devid in self._nameless[fid] if await size[devid](fid) is not None]
+                    there = [devid for devid in self._unnamed[fid] if await size[devid](fid) is not None]
                 except NodeUnreachable:
                     continue
                 if there:
@@ -166,16 +166,16 @@ class _Exercise:
         return found
 
     @staticmethod
-    async def _files(metadata: Metadata, devids: frozenset[int]) -> dict[int, Named]:
+    async def _files(metadata: Metadata, devids: frozenset[int]) -> dict[int, NamedFile]:
         """All files that are on one of the devices, without what is on others."""
-        found: dict[int, Named] = {}
+        found: dict[int, NamedFile] = {}
         after = 0
         while page := await metadata.read(files.list_fids, after, PAGE):
             after = page[-1].fid
             for file in page:
                 here = tuple(sorted(devids.intersection(file.devids)))
                 if here:
-                    found[file.fid] = Named(file.fid, journals.facts_of(file), here)
+                    found[file.fid] = NamedFile(file.fid, journals.facts_of(file), here)
         return found
 
 
@@ -183,7 +183,7 @@ class _Exercise:
 
 
 def _report(
-    exercise: _Exercise, wrong: Differences, late: set[int], nameless: Mapping[int, Sequence[int]]
+    exercise: _Exercise, wrong: Differences, late: set[int], unnamed: Mapping[int, Sequence[int]]
 ) -> dict[str, Any]:
     read = exercise.read
     return {
@@ -193,14 +193,14 @@ def _report(
         "surplus": [_named(each) for each in wrong.surplus.values()],
         "other": [{"is": _named(one), "would_be": _named(two)} for one, two in wrong.other.values()],
         "not_yet_written": len(late),
-        "nameless": {str(fid): devids for fid, devids in nameless.items()},
+        "nameless": {str(fid): devids for fid, devids in unnamed.items()},
         "not_listed": [f"dev{devid}" for devid in read.unlisted],
         "damaged": {f"dev{devid}": paths for devid, paths in read.damaged.items()},
         "silent": {f"dev{devid}": reason for devid, reason in read.silent.items()},
     }
 
 
-def _named(file: Named) -> dict[str, Any]:
+def _named(file: NamedFile) -> dict[str, Any]:
     facts = file.facts
     return {
         "fid": file.fid,

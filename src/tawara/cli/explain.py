@@ -12,7 +12,7 @@ from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session, file_at
 from tawara.model import errors
 from tawara.model.errors import Exit
-from tawara.model.explanation import Explanation, Sentence, Topic, Verdict
+from tawara.model.explanation import Explanation, FileVerdict, Sentence, Topic
 
 _HEADS: Final = {
     Topic.FILE: "",
@@ -21,7 +21,7 @@ _HEADS: Final = {
     Topic.PENDING: "Pending",
     Topic.OBSTACLE: "In the way",
 }
-_EXITS: Final = {Verdict.WANTING: Exit.FAILURE, Verdict.LOST: Exit.CORRUPT, Verdict.UNKNOWN: Exit.NOT_FOUND}
+_EXITS: Final = {FileVerdict.WANTING: Exit.FAILURE, FileVerdict.LOST: Exit.CORRUPT, FileVerdict.UNKNOWN: Exit.NOT_FOUND}
 
 
 async def explain(

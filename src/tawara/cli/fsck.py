@@ -14,7 +14,7 @@ from tawara.cli.devid import Devid
 from tawara.cli.fsck_report import report, say_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
-from tawara.client.care_answers import FsckStatus
+from tawara.client.maintenance_replies import FsckStatus
 from tawara.model.errors import Exit, UsageError
 from tawara.model.spans import span
 

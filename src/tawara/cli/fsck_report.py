@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from tawara.cli import output
 from tawara.client import AsyncClient
-from tawara.client.care_answers import FsckLine, FsckStatus
+from tawara.client.maintenance_replies import FsckLine, FsckStatus
 from tawara.model.errors import Exit
 from tawara.model.fsck import needs_a_person
 
@@ -35,7 +35,7 @@ _NAMED = 100
 
 
 @dataclass
-class Findings:
+class FsckReport:
     """What the log says of the files that need a person."""
 
     hopeless: dict[int, list[FsckLine]] = field(default_factory=dict)
@@ -44,21 +44,21 @@ class Findings:
     """Whether there is more in the log than was read."""
 
 
-def gather(lines: Iterable[FsckLine]) -> Findings:
+def gather(lines: Iterable[FsckLine]) -> FsckReport:
     """Sort lines by file, and keep those of the files that need a person."""
     by_fid: dict[int, list[FsckLine]] = {}
     for line in lines:
         if line.fid is not None:
             by_fid.setdefault(line.fid, []).append(line)
-    return Findings(
+    return FsckReport(
         {fid: said for fid, said in by_fid.items() if needs_a_person((each.code, each.devid) for each in said)}
     )
 
 
-async def look(client: AsyncClient, at: FsckStatus) -> Findings:
+async def look(client: AsyncClient, at: FsckStatus) -> FsckReport:
     """Read the check's part of the log. Nothing of a tracker that does not tell where that begins."""
     if at.start_logid is None or not any(at.counts.get(code) for code in (*_HOPELESS, "BSUM", "SRCH")):
-        return Findings()
+        return FsckReport()
     lines: list[FsckLine] = []
     after = at.start_logid
     while more := await client.fsck_log(after):

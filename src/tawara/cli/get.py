@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from tawara.cli import STREAM
 from tawara.cli.plan import UnsafeKey, fetched_times, is_fetched, relative_path
 from tawara.cli.session import DEFAULT, Session, file_at, keys_below, place
-from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
+from tawara.cli.transfers import Force, Jobs, TransferResult, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient, FileInfo
 from tawara.model import errors
 
@@ -78,19 +78,19 @@ async def get(
         total = (await client.info(domain, key)).length if not recursive else None
         with progress(total, "get") as told:
 
-            async def fetch(download: _Download) -> Outcome:
+            async def fetch(download: _Download) -> TransferResult:
                 if download.refusal is not None:
                     raise download.refusal
                 assert download.target is not None
                 if recursive:
                     await asyncio.to_thread(_make_parents, root, download.target)
                 if not force and await _unchanged(client, domain, download.key, download.target, checksum):
-                    return Outcome("skipped", str(download.target), domain, download.key)
+                    return TransferResult("skipped", str(download.target), domain, download.key)
                 info = await _fetch(client, domain, download.key, download.target, checksum, told)
-                return Outcome("fetched", str(download.target), domain, download.key, info.length, info.fid)
+                return TransferResult("fetched", str(download.target), domain, download.key, info.length, info.fid)
 
-            def failed(download: _Download, error: errors.TawaraError | OSError) -> Outcome:
-                return Outcome("failed", str(download.target or ""), domain, download.key, error=error)
+            def failed(download: _Download, error: errors.TawaraError | OSError) -> TransferResult:
+                return TransferResult("failed", str(download.target or ""), domain, download.key, error=error)
 
             return await each(planned, fetch, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tawara.client.answers import DeviceInfo
-from tawara.client.oversight import StoreStatus
+from tawara.client.replies import DeviceInfo
+from tawara.client.status import StoreStatus
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
-from tawara.model.health import DiskHealth, Verdict
+from tawara.model.health import DiskHealth, DiskVerdict
 from tawara.model.safety import Tally
 from tawara.model.spans import counted, span
 
@@ -66,7 +66,7 @@ def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices:
         host = by_id.get(device.hostid)
         if host is None or host.state is not HostState.ALIVE:
             continue
-        if device.health and device.health.verdict is Verdict.FAILING and device.state is not DeviceState.DEAD:
+        if device.health and device.health.verdict is DiskVerdict.FAILING and device.state is not DeviceState.DEAD:
             found.append(warning(f"The disk of dev{device.devid} on {host.name} is failing: {device.health.detail}"))
         trouble = _trouble(device)
         if trouble:
@@ -158,6 +158,6 @@ def used_share(device: DeviceInfo) -> float | None:
 
 def shown_health(health: DiskHealth | None) -> str:
     """How a disk is, in a table's cell: `ok 38°C`, `failing 51°C`, `-` if nobody knows."""
-    if health is None or (health.verdict is Verdict.UNKNOWN and health.temperature is None):
+    if health is None or (health.verdict is DiskVerdict.UNKNOWN and health.temperature is None):
         return "-"
     return health.verdict.value if health.temperature is None else f"{health.verdict.value} {health.temperature}°C"

@@ -9,13 +9,13 @@ from tawara.cli import output
 from tawara.cli.ls import fields
 from tawara.cli.session import DEFAULT, Session, file_at
 from tawara.client import AsyncClient, FileInfo
-from tawara.client.nodes import NodeClient
 from tawara.model import errors, fid
 from tawara.model.cluster import Host
+from tawara.nodes.client import NodeClient
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaInfo:
     """One copy, as the storage node tells."""
 
     devid: int
@@ -68,7 +68,7 @@ async def info(where: str | None = None, /, *, session: Session = DEFAULT) -> in
     return errors.Exit.UNAVAILABLE if "unreachable" in states else errors.Exit.OK
 
 
-async def _replicas(client: AsyncClient, found: FileInfo) -> list[Replica]:
+async def _replicas(client: AsyncClient, found: FileInfo) -> list[ReplicaInfo]:
     hosts = {each.hostid: each for each in await client.hosts()}
     devices = {each.devid: each for each in await client.devices()}
     async with NodeClient() as nodes:
@@ -80,14 +80,14 @@ async def _replicas(client: AsyncClient, found: FileInfo) -> list[Replica]:
         )
 
 
-async def _look(nodes: NodeClient, found: FileInfo, devid: int, host: Host | None) -> Replica:
+async def _look(nodes: NodeClient, found: FileInfo, devid: int, host: Host | None) -> ReplicaInfo:
     if host is None:
-        return Replica(devid, "?", "unreachable", "")
+        return ReplicaInfo(devid, "?", "unreachable", "")
     address = f"[{host.ip}]" if ":" in host.ip else host.ip
     url = f"http://{address}:{host.http_get_port or host.http_port}{fid.path(devid, found.fid)}"
     try:
         size = await nodes.size(url)
     except errors.NodeUnreachable:
-        return Replica(devid, host.name, "unreachable", url)
+        return ReplicaInfo(devid, host.name, "unreachable", url)
     state = "missing" if size is None else "ok" if size == found.length else "wrong size"
-    return Replica(devid, host.name, state, url)
+    return ReplicaInfo(devid, host.name, state, url)

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import structlog
 
-from tawara.cli.configuration import Log
+from tawara.cli.configuration import LogSection
 from tawara.cli.streams import STDERR
 
-_PATIENCE: Final = 200
+_TIMEOUT: Final = 200
 """Milliseconds for which a line waits for its reader; once a line is lost, the next do not wait."""
 LOST: Final = "log_lines_lost"
 """The event that says how many lines could not be written."""
@@ -65,7 +65,7 @@ class Writer:
         """
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        if not poll.poll(0 if self._lost else _PATIENCE):
+        if not poll.poll(0 if self._lost else _TIMEOUT):
             raise TimeoutError
 
     def _account(self) -> str:
@@ -101,7 +101,7 @@ class _Handler(logging.Handler):
             self._writer.write(f"{record.levelname} {record.name} {record.msg!r}")
 
 
-def configure(log: Log) -> None:
+def configure(log: LogSection) -> None:
     """Set up structlog and logging for this process. Colour is for terminals only."""
     as_json = log.format == "json"
     processors: list[structlog.typing.Processor] = [
@@ -154,4 +154,4 @@ def _guarded() -> type[Any]:
 def configure_command() -> None:
     """Set up the log of a command that is no daemon: warnings of the components that it uses, on standard error."""
     if not structlog.is_configured():
-        configure(Log(level="warning"))
+        configure(LogSection(level="warning"))

@@ -11,17 +11,17 @@ from typing import Any
 
 from tawara.cli import output
 from tawara.cli import rebuild as rebuilding
-from tawara.client import sources
-from tawara.client.gathering import Gathering
-from tawara.client.nodes import NodeClient
 from tawara.metadata import cluster, epochs, journals, merging, uploads
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model import merge as decisions
-from tawara.model.charter import charter_of
 from tawara.model.errors import Exit, UsageError
 from tawara.model.fid import COUNTED
-from tawara.model.names import Named
+from tawara.model.journal_records import NamedFile
+from tawara.model.manifest import manifest_of
 from tawara.model.recovery import recover
+from tawara.nodes.client import NodeClient
+from tawara.recovery import device_sources
+from tawara.recovery.journal_collector import JournalCollector
 from tawara.wire.line import escape
 
 NOTICED = 10.0
@@ -39,10 +39,10 @@ class Merged:
     deleted: int = 0
     added: list[str] = field(default_factory=list)
     """Domains, classes, hosts and devices."""
-    clashes: list[Named] = field(default_factory=list)
-    occupied: list[Named] = field(default_factory=list)
+    clashes: list[NamedFile] = field(default_factory=list)
+    occupied: list[NamedFile] = field(default_factory=list)
     """Files whose name another file has got since."""
-    without_bytes: list[Named] = field(default_factory=list)
+    without_bytes: list[NamedFile] = field(default_factory=list)
     other_stores: list[str] = field(default_factory=list)
     next_fid: int = 0
 
@@ -53,13 +53,13 @@ async def merge(
     """Read all devices of the store, take in what the database does not know, and have it be ahead of all others."""
     async with NodeClient() as nodes:
         view = await metadata.read(cluster.load)
-        given = {source.devid: source for text in devices for source in sources.parse(text, nodes)}
-        charter = charter_of(view)
-        every = rebuilding.every_device(given, charter, nodes)
-        later = dict(await sources.newest_charter(every.values()))
+        given = {source.devid: source for text in devices for source in device_sources.parse(text, nodes)}
+        manifest = manifest_of(view)
+        every = rebuilding.every_device(given, manifest, nodes)
+        later = dict(await device_sources.newest_manifest(every.values()))
         every = rebuilding.every_device(every, later, nodes)
         merged = Merged()
-        marks = await sources.marks(every)
+        marks = await device_sources.marks(every)
         known = await metadata.read(epochs.lineage)
         store = known.store if known else next((mark.store for mark in marks.values()), secrets.token_hex(8))
         for devid, mark in marks.items():
@@ -71,11 +71,11 @@ async def merge(
         if not every:
             raise UsageError("No device to read", hint="Name one: http://HOST:PORT/devN, or a directory that has devN.")
         async with _stopped(metadata, view.stale, dry_run=dry_run):
-            with Gathering(list(every.values())) as gathering:
+            with JournalCollector(list(every.values())) as gathering:
                 await rebuilding.read_all(gathering, trust=trust)
                 if not dry_run and not gathering.silent:
                     merged.added = await metadata.write(merging.add_charter, later)
-                await _take_in(metadata, gathering, charter, merged, trust=trust, dry_run=dry_run)
+                await _take_in(metadata, gathering, manifest, merged, trust=trust, dry_run=dry_run)
                 merged.next_fid = min(gathering.highest_fid, COUNTED) + rebuilding.MARGIN + 1
                 failed = bool(gathering.silent)
                 if not dry_run and not failed:
@@ -106,19 +106,25 @@ async def _finish(tx: Transaction, *, store: str, beyond: int, names: int, next_
 
 
 async def _take_in(
-    metadata: Metadata, gathering: Gathering, charter: Mapping[str, Any], merged: Merged, *, trust: bool, dry_run: bool
+    metadata: Metadata,
+    gathering: JournalCollector,
+    manifest: Mapping[str, Any],
+    merged: Merged,
+    *,
+    trust: bool,
+    dry_run: bool,
 ) -> None:
-    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in charter["class"]}
+    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest["class"]}
     everywhere = frozenset(source.devid for source in gathering.sources)
     noted = await metadata.read(journals.waiting)
-    waiting: list[Named] = []
+    waiting: list[NamedFile] = []
     """Files whose name another file has, which may be deleted or renamed by what comes later."""
-    async for stretch in gathering.stretches():
+    async for fid_range in gathering.stretches():
         unseen = everywhere if trust else frozenset(gathering.silent)
-        found = recover(stretch.evidence, stretch.has, {}, unseen=unseen)
-        fids = sorted({each.fid for each in (*found.files, *found.lost)} | set(stretch.evidence.gone))
+        found = recover(fid_range.evidence, fid_range.has, {}, unseen=unseen)
+        fids = sorted({each.fid for each in (*found.files, *found.lost)} | set(fid_range.evidence.gone))
         known = await metadata.read(merging.known, fids)
-        todo = decisions.changes(found.files, stretch.evidence.gone, known, noted)
+        todo = decisions.changes(found.files, fid_range.evidence.gone, known, noted)
         merged.clashes += todo.clashes
         merged.without_bytes += [each for each in found.lost if each.fid not in known]
         merged.deleted += len(todo.forget)
@@ -145,13 +151,13 @@ async def _take_in(
 
 async def _write(
     metadata: Metadata,
-    renames: Sequence[Named],
-    lost: Sequence[Named],
+    renames: Sequence[NamedFile],
+    lost: Sequence[NamedFile],
     wanted: Mapping[tuple[int, int], int],
     merged: Merged,
-) -> list[Named]:
+) -> list[NamedFile]:
     """Write names; those that another file has."""
-    left: list[Named] = []
+    left: list[NamedFile] = []
     for start in range(0, len(renames), rebuilding.BATCH):
         part = renames[start : start + rebuilding.BATCH]
         occupied = await metadata.write(merging.rename, part)
@@ -167,7 +173,7 @@ async def _write(
     return left
 
 
-def _report(merged: Merged, gathering: Gathering, *, dry_run: bool, json: bool) -> None:
+def _report(merged: Merged, gathering: JournalCollector, *, dry_run: bool, json: bool) -> None:
     lists: dict[str, Any] = {
         "silent": {f"dev{devid}": reason for devid, reason in gathering.silent.items()},
         "damaged": {f"dev{devid}": paths for devid, paths in gathering.damaged.items()},
@@ -203,7 +209,7 @@ def _report(merged: Merged, gathering: Gathering, *, dry_run: bool, json: bool) 
         output.line(f"\nThe daemons go on by themselves. New files get fids from {merged.next_fid:,}.")
 
 
-def _named(file: Named) -> dict[str, Any]:
+def _named(file: NamedFile) -> dict[str, Any]:
     devids = ",".join(map(str, file.devids))
     return {"fid": file.fid, "dmid": file.facts.dmid, "key": escape(file.facts.key).decode(), "devids": devids}
 

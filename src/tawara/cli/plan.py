@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tawara.cli import STREAM
-from tawara.client.answers import FileInfo
+from tawara.client.replies import FileInfo
 from tawara.model import errors
 from tawara.model.cluster import Checksum
 from tawara.model.limits import KEY_BYTES
@@ -23,7 +23,7 @@ class UnsafeKey(errors.UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class PlannedUpload:
     """One file to store."""
 
     source: str
@@ -34,7 +34,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """One file that was found for an argument of put."""
 
     argument: str
@@ -45,7 +45,7 @@ class Found:
     mtime_ns: int | None
 
 
-def uploads(found: Iterable[Found], target: str, *, single: bool) -> list[Upload]:
+def uploads(found: Iterable[FoundFile], target: str, *, single: bool) -> list[PlannedUpload]:
     """The key of each file. `single` says that there was one argument only.
 
     A target that is empty or ends in `/` is a prefix: files go below it by their name, directories with their name,
@@ -53,7 +53,7 @@ def uploads(found: Iterable[Found], target: str, *, single: bool) -> list[Upload
     one directory gets. Raises UsageError for several files with one key, and for keys that are too long.
     """
     prefix = not target or target.endswith("/")
-    planned: dict[str, Upload] = {}
+    planned: dict[str, PlannedUpload] = {}
     for file in found:
         if not prefix and not single:
             raise errors.UsageError(f"Several files need a prefix: {target!r} does not end in '/'")
@@ -67,7 +67,7 @@ def uploads(found: Iterable[Found], target: str, *, single: bool) -> list[Upload
             raise errors.UsageError(f"{file.path}: its key would be longer than {KEY_BYTES} bytes")
         if key in planned:
             raise errors.UsageError(f"{planned[key].source} and {file.path} would both be {key!r}")
-        planned[key] = Upload(file.path, key, file.size, file.mtime_ns)
+        planned[key] = PlannedUpload(file.path, key, file.size, file.mtime_ns)
     return list(planned.values())
 
 
@@ -92,7 +92,7 @@ def relative_path(key: str, prefix: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def is_stored(file: Upload, info: FileInfo, *, by_checksum: bool) -> bool | None:
+def is_stored(file: PlannedUpload, info: FileInfo, *, by_checksum: bool) -> bool | None:
     """Whether a local file need not be stored again; None if that is so when its checksum is that of `info`.
 
     The sizes must agree, and then the times: the file has the very time of the file that was stored, or that which

@@ -111,7 +111,7 @@ class Family:
         gc.freeze()  # the collector of a child would write to, and so copy, all that it shares with the others
         self._due[0] = 0.0  # the first alone: what is wrong for all is then said once
         while self._due or self._children:
-            for descriptor, _ in self._poll.poll(self._patience()):
+            for descriptor, _ in self._poll.poll(self._timeout()):
                 if descriptor == told:
                     self._obey(os.read(told, 64))
                 else:
@@ -132,7 +132,7 @@ class Family:
             else:
                 ignore(signal.Signals(number))
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Milliseconds until there is something to do by the clock."""
         times = [*self._due.values(), *([self._stop_by] if self._stop_by is not None else [])]
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None

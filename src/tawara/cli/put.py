@@ -14,11 +14,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.cli import STREAM, output
-from tawara.cli.plan import Found, Upload, is_stored, uploads
+from tawara.cli.plan import FoundFile, PlannedUpload, is_stored, uploads
 from tawara.cli.session import DEFAULT, Session, domain_hint, place
-from tawara.cli.transfers import Force, Jobs, Outcome, Verbose, digest_file, each, progress
+from tawara.cli.transfers import Force, Jobs, TransferResult, Verbose, digest_file, each, progress
 from tawara.client import AsyncClient
-from tawara.client.source import Data
+from tawara.client.upload_source import Data
 from tawara.model import errors
 from tawara.model.cluster import DEFAULT_CLASS, HashType
 
@@ -76,11 +76,11 @@ async def put(
         total = None if any(file.size is None for file in planned) else sum(file.size or 0 for file in planned)
         with progress(total, "put") as told:
 
-            async def store(file: Upload) -> Outcome:
+            async def store(file: PlannedUpload) -> TransferResult:
                 if not force and file.key in there and await _unchanged(client, domain, file, checksum):
                     if told is not None:
                         told(file.size or 0)
-                    return Outcome("skipped", file.source, domain, file.key, file.size)
+                    return TransferResult("skipped", file.source, domain, file.key, file.size)
                 async with _unchanging(file.source) as mtime_ns, _opened(file.source) as data:
                     stored = await client.put(
                         domain,
@@ -91,14 +91,14 @@ async def put(
                         progress=told,
                         mtime_ns=mtime_ns,
                     )
-                return Outcome("stored", file.source, domain, file.key, stored.length, stored.fid)
+                return TransferResult("stored", file.source, domain, file.key, stored.length, stored.fid)
 
-            def failed(file: Upload, error: errors.TawaraError | OSError) -> Outcome:
-                return Outcome("failed", file.source, domain, file.key, error=error)
+            def failed(file: PlannedUpload, error: errors.TawaraError | OSError) -> TransferResult:
+                return TransferResult("failed", file.source, domain, file.key, error=error)
 
             ended = await each(planned, store, failed, at_once=max(1, jobs), as_json=session.json, verbose=verbose)
     for error in unreadable:
-        outcome = Outcome("failed", os.fsdecode(error.filename), domain, "", error=error)
+        outcome = TransferResult("failed", os.fsdecode(error.filename), domain, "", error=error)
         outcome.say(as_json=session.json, verbose=verbose)
     return errors.Exit.FAILURE if unreadable else ended
 
@@ -111,7 +111,7 @@ async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checks
     return HashType.MD5 if checksum else None
 
 
-async def _keys_there(client: AsyncClient, domain: str, planned: list[Upload]) -> Container[str]:
+async def _keys_there(client: AsyncClient, domain: str, planned: list[PlannedUpload]) -> Container[str]:
     """The keys that may be there already: a tree is compared with a list, which saves a question for each new file.
 
     Not with a list that is much longer than the tree.
@@ -128,7 +128,7 @@ async def _keys_there(client: AsyncClient, domain: str, planned: list[Upload]) -
     return there
 
 
-async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: bool) -> bool:
+async def _unchanged(client: AsyncClient, domain: str, file: PlannedUpload, checksum: bool) -> bool:
     try:
         info = await client.info(domain, file.key)
     except errors.UnknownKey:
@@ -142,26 +142,26 @@ async def _unchanged(client: AsyncClient, domain: str, file: Upload, checksum: b
 # --- what there is to store -------------------------------------------------------------------------------------------
 
 
-def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recursive: bool) -> Iterator[Found]:
+def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recursive: bool) -> Iterator[FoundFile]:
     """The files of each argument; `unreadable` is told of what below a directory cannot be read.
 
     Raises OSError for an argument that does not exist, and UsageError for a directory without -r.
     """
     for argument in arguments:
         if argument == STREAM:
-            yield Found(STREAM, STREAM, None, None, None)
+            yield FoundFile(STREAM, STREAM, None, None, None)
             continue
         found = Path(argument).stat()
         if not stat.S_ISDIR(found.st_mode):
             size = found.st_size if stat.S_ISREG(found.st_mode) else None
-            yield Found(argument, argument, None, size, found.st_mtime_ns)
+            yield FoundFile(argument, argument, None, size, found.st_mtime_ns)
         elif recursive:
             yield from _walk(argument, argument.rstrip("/") or "/", "", unreadable)
         else:
             raise errors.UsageError(f"{argument} is a directory", hint="-r stores directories.")
 
 
-def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSError], None]) -> Iterator[Found]:
+def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSError], None]) -> Iterator[FoundFile]:
     """Every regular file, in order of name; links to files are followed, links to directories are not."""
     try:
         with os.scandir(directory) as scan:
@@ -176,7 +176,7 @@ def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSErr
                 yield from _walk(argument, entry.path, relative + "/", unreadable)
             elif entry.is_file():
                 found = entry.stat()
-                yield Found(argument, entry.path, relative, found.st_size, found.st_mtime_ns)
+                yield FoundFile(argument, entry.path, relative, found.st_size, found.st_mtime_ns)
             else:
                 output.note(f"{entry.path}: neither a file nor a directory, left out")
         except OSError as error:

@@ -16,7 +16,7 @@ from tawara.client.snapshot import snapshot
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Device
 from tawara.model.errors import Exit
-from tawara.model.rebalance import MIB, State, evening_out, left_to_queue, parse, sources, targets
+from tawara.model.rebalance import MIB, RebalanceState, evening_out, left_to_queue, parse, sources, targets
 from tawara.model.spans import span
 
 app = App(name="rebalance")
@@ -168,7 +168,7 @@ async def _stopped(client: AsyncClient) -> bool:
     return not state.time_finished
 
 
-async def _until_done(client: AsyncClient) -> State:
+async def _until_done(client: AsyncClient) -> RebalanceState:
     line = output.ChangingLine()
     while not (state := await client.rebalance_status()).time_finished and not state.time_stopped:
         if line.shown:  # the time that is left is a question of its own
@@ -261,7 +261,7 @@ def _show_plan(text: str, cluster: Cluster, session: Session) -> None:
         output.line(f"Nothing can be moved: {reason}.")
 
 
-async def _show(client: AsyncClient, state: State, session: Session) -> None:
+async def _show(client: AsyncClient, state: RebalanceState, session: Session) -> None:
     if session.json:
         output.json_line(asdict(state))
         return
@@ -276,7 +276,7 @@ async def _show(client: AsyncClient, state: State, session: Session) -> None:
         output.line(f"About {left} left.")
 
 
-def _progress(state: State) -> str:
+def _progress(state: RebalanceState) -> str:
     done = len(state.completed_devs)
     parts = [f"{done} of {len(state.all_sources)} devices done"]
     if state.sdev_current:
@@ -285,7 +285,7 @@ def _progress(state: State) -> str:
     return ", ".join(parts)
 
 
-async def _time_left(client: AsyncClient, state: State) -> str | None:
+async def _time_left(client: AsyncClient, state: RebalanceState) -> str | None:
     """An estimate at the pace so far; None if there is no telling."""
     took = state.time_latest_run - state.time_started
     if took < 5 or not state.fids_queued:

@@ -14,20 +14,20 @@ from cyclopts import Parameter
 from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.log import configure_command
-from tawara.client import sources
-from tawara.client.gathering import Gathering
-from tawara.client.nodes import NodeClient
-from tawara.client.sources import Source
 from tawara.metadata import epochs, rebuilding
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tawara.model.errors import Exit, UsageError
-from tawara.model.names import Named
-from tawara.model.recovery import Recovery, recover
+from tawara.model.journal_records import NamedFile
+from tawara.model.recovery import RecoveryPlan, recover
+from tawara.nodes.client import NodeClient
+from tawara.recovery import device_sources
+from tawara.recovery.device_sources import DeviceSource
+from tawara.recovery.journal_collector import JournalCollector
 from tawara.wire.line import escape
 
-PATIENCE = Pace(readers=1, writers=1, answer=3600.0)
+TIMEOUT = ServerLimits(readers=1, writers=1, answer=3600.0)
 BATCH = 2000
 """Files inserted in one transaction."""
 MARGIN = 1_000_000
@@ -88,7 +88,7 @@ def rebuild(
         from tawara.cli.merge import merge as take_in
 
         async def run() -> int:
-            metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE)
+            metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT)
             try:
                 return await take_in(metadata, devices, ignore=ignore, trust=trust, dry_run=dry_run, json=json)
             finally:
@@ -118,19 +118,19 @@ async def _run(
 ) -> int:
     metadata = None
     if not dry_run:
-        metadata = await open_metadata(url, password_file=password_file, pace=PATIENCE)
+        metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT)
     try:
         if metadata is not None:
             await metadata.read(rebuilding.refuse_unless_empty)
         async with NodeClient() as nodes:
-            given = {source.devid: source for text in devices for source in sources.parse(text, nodes)}
-            charter = dict(await sources.newest_charter(given.values()))
-            every = dict(given) if only else every_device(given, charter, nodes)
-            with Gathering(list(every.values())) as gathering:
+            given = {source.devid: source for text in devices for source in device_sources.parse(text, nodes)}
+            manifest = dict(await device_sources.newest_manifest(given.values()))
+            every = dict(given) if only else every_device(given, manifest, nodes)
+            with JournalCollector(list(every.values())) as gathering:
                 await read_all(gathering, trust=trust)
-                restored = await restore(gathering, charter, metadata, trust=trust)
+                restored = await restore(gathering, manifest, metadata, trust=trust)
             if metadata is not None:
-                marks = (await sources.marks(every)).values()
+                marks = (await device_sources.marks(every)).values()
                 await metadata.write(
                     epochs.take_in,
                     next((mark.store for mark in marks), secrets.token_hex(8)),
@@ -151,28 +151,32 @@ async def _run(
     return Exit.FAILURE if failed else Exit.OK
 
 
-def every_device(given: Mapping[int, Source], charter: Mapping[str, Any], nodes: NodeClient) -> dict[int, Source]:
+def every_device(
+    given: Mapping[int, DeviceSource], manifest: Mapping[str, Any], nodes: NodeClient
+) -> dict[int, DeviceSource]:
     """The devices that were given, and those that the charter knows, but for the dead."""
-    hosts = {host["hostid"]: host for host in charter.get("host", ())}
+    hosts = {host["hostid"]: host for host in manifest.get("host", ())}
     every = dict(given)
-    for device in charter.get("device", ()):
+    for device in manifest.get("device", ()):
         host = hosts.get(device["hostid"])
         if device["status"] == "dead":
             every.pop(device["devid"], None)  # its files were replaced; what it says is of then
         elif device["devid"] not in every and host is not None:
             ip = f"[{host['hostip']}]" if ":" in host["hostip"] else host["hostip"]
-            every[device["devid"]] = sources.through_node(nodes, f"http://{ip}:{host['http_port']}", device["devid"])
+            every[device["devid"]] = device_sources.through_node(
+                nodes, f"http://{ip}:{host['http_port']}", device["devid"]
+            )
     return dict(sorted(every.items()))
 
 
-async def read_all(gathering: Gathering, *, trust: bool) -> None:
+async def read_all(gathering: JournalCollector, *, trust: bool) -> None:
     """The names on all devices, and what lies there, where that can be told."""
     shown = output.ChangingLine()
 
-    async def read(words: str, what: Callable[[Callable[[Source], None]], Awaitable[None]]) -> None:
+    async def read(words: str, what: Callable[[Callable[[DeviceSource], None]], Awaitable[None]]) -> None:
         done = 0
 
-        def told(_: Source) -> None:
+        def told(_: DeviceSource) -> None:
             nonlocal done
             done += 1
             shown.say(f"{words} {done} of {len(gathering.sources)} devices")
@@ -196,11 +200,11 @@ class Restored:
     classes: set[tuple[int, int]] = field(default_factory=set)
     """Domain and class of the files."""
     made_up: list[str] = field(default_factory=list)
-    left: Recovery = field(default_factory=Recovery)
+    left: RecoveryPlan = field(default_factory=RecoveryPlan)
     """All but the files that are restored."""
     next_fid: int = 0
 
-    def add(self, recovery: Recovery, gone: int) -> None:
+    def add(self, recovery: RecoveryPlan, gone: int) -> None:
         """Count a stretch."""
         self.files += len(recovery.files)
         self.replicas += sum(len(file.devids) for file in recovery.files)
@@ -208,37 +212,39 @@ class Restored:
         self.gone += gone
         self.classes |= {(file.facts.dmid, file.facts.classid) for file in recovery.files}
         self.left.deleted |= recovery.deleted
-        self.left.nameless |= recovery.nameless
+        self.left.unnamed |= recovery.unnamed
         self.left.lost += recovery.lost
         self.left.other_size += recovery.other_size
         self.left.rivals += recovery.rivals
 
 
-async def restore(gathering: Gathering, charter: dict[str, Any], metadata: Metadata | None, *, trust: bool) -> Restored:
+async def restore(
+    gathering: JournalCollector, manifest: dict[str, Any], metadata: Metadata | None, *, trust: bool
+) -> Restored:
     """Decide on everything, and insert it into a database, if one is given."""
-    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in charter.get("class", ())}
+    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest.get("class", ())}
     everywhere = frozenset(source.devid for source in gathering.sources)
     restored, shown = Restored(), output.ChangingLine()
     if metadata is not None:
         await metadata.write(rebuilding.begin)
-    async for stretch in gathering.stretches():
+    async for fid_range in gathering.stretches():
         unseen = everywhere if trust else frozenset(gathering.silent)
-        listed = {devid: stretch.sizes.get(devid, {}) for devid in gathering.listed}
-        recovery = recover(stretch.evidence, stretch.has, listed, unseen=unseen)
+        listed = {devid: fid_range.sizes.get(devid, {}) for devid in gathering.listed}
+        recovery = recover(fid_range.evidence, fid_range.has, listed, unseen=unseen)
         if metadata is not None:
             await fill(metadata, recovery, wanted)
-        restored.add(recovery, len(stretch.evidence.gone))
+        restored.add(recovery, len(fid_range.evidence.gone))
         shown.say(f"{restored.files:,} files done")
-    restored.made_up = complete_charter(charter, restored.classes)
+    restored.made_up = complete_manifest(manifest, restored.classes)
     highest = gathering.highest_fid if gathering.listed == everywhere else gathering.highest_fid + MARGIN
     restored.next_fid = highest + 1
     if metadata is not None:
-        await metadata.write(rebuilding.finish, charter, highest_fid=highest)
+        await metadata.write(rebuilding.finish, manifest, highest_fid=highest)
     shown.clear()
     return restored
 
 
-async def fill(metadata: Metadata, recovery: Recovery, wanted: Mapping[tuple[int, int], int]) -> None:
+async def fill(metadata: Metadata, recovery: RecoveryPlan, wanted: Mapping[tuple[int, int], int]) -> None:
     """Insert what was found; `wanted` is how many copies each class has."""
     for start in range(0, len(recovery.files), BATCH):
         part = recovery.files[start : start + BATCH]
@@ -250,19 +256,19 @@ async def fill(metadata: Metadata, recovery: Recovery, wanted: Mapping[tuple[int
         await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=now)
 
 
-def complete_charter(charter: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
+def complete_manifest(manifest: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
     """Add the domains and classes that files are in and that the charter does not know; what was made up, in words."""
-    domains = {row["dmid"] for row in charter.get("domain", ())}
-    classes = {(row["dmid"], row["classid"]) for row in charter.get("class", ())}
+    domains = {row["dmid"] for row in manifest.get("domain", ())}
+    classes = {(row["dmid"], row["classid"]) for row in manifest.get("class", ())}
     made_up: list[str] = []
     for dmid, classid in sorted(used):
         if dmid not in domains:
             domains.add(dmid)
-            charter["domain"] = [*charter.get("domain", ()), {"dmid": dmid, "namespace": f"domain-{dmid}"}]
+            manifest["domain"] = [*manifest.get("domain", ()), {"dmid": dmid, "namespace": f"domain-{dmid}"}]
             made_up.append(f"domain-{dmid}")
         if classid and (dmid, classid) not in classes:
             row = {"dmid": dmid, "classid": classid, "classname": f"class-{classid}", "mindevcount": 2}
-            charter["class"] = [*charter.get("class", ()), row]
+            manifest["class"] = [*manifest.get("class", ()), row]
             made_up.append(f"class-{classid} in the domain with dmid {dmid}")
     return made_up
 
@@ -270,7 +276,7 @@ def complete_charter(charter: dict[str, Any], used: Iterable[tuple[int, int]]) -
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def report_of(read: Gathering, restored: Restored) -> dict[str, Any]:
+def report_of(read: JournalCollector, restored: Restored) -> dict[str, Any]:
     """Everything that a person, or a program, may want to know of it."""
     left = restored.left
     return {
@@ -282,7 +288,7 @@ def report_of(read: Gathering, restored: Restored) -> dict[str, Any]:
         "lost": [_named(file) for file in left.lost],
         "rivals": [_named(file) | {"later": winner} for file, winner in left.rivals],
         "other_size": [dict(zip(("fid", "devid", "wanted", "found"), each, strict=True)) for each in left.other_size],
-        "nameless": {str(fid): list(devids) for fid, devids in sorted(left.nameless.items())},
+        "nameless": {str(fid): list(devids) for fid, devids in sorted(left.unnamed.items())},
         "damaged": {f"dev{devid}": paths for devid, paths in read.damaged.items()},
         "incomplete": [f"dev{devid}" for devid in read.incomplete],
         "silent": {f"dev{devid}": reason for devid, reason in read.silent.items()},
@@ -292,7 +298,7 @@ def report_of(read: Gathering, restored: Restored) -> dict[str, Any]:
     }
 
 
-def _named(file: Named) -> dict[str, Any]:
+def _named(file: NamedFile) -> dict[str, Any]:
     return {"fid": file.fid, "dmid": file.facts.dmid, "key": escape(file.facts.key).decode()}
 
 

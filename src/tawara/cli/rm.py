@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session, file_at, keys_below, place
-from tawara.cli.transfers import Outcome, Verbose, each
+from tawara.cli.transfers import TransferResult, Verbose, each
 from tawara.client import AsyncClient
 from tawara.model import errors
 
@@ -54,19 +54,19 @@ async def rm(
             for domain, key in doomed:
                 await client.info(domain, key)
                 if session.json:
-                    output.json_line(Outcome("would delete", "", domain, key).fields())
+                    output.json_line(TransferResult("would delete", "", domain, key).fields())
                 else:
                     output.line(output.shown(f"{domain}/{key}"))
             return 0
         if recursive and not yes:
             await _ask(len(doomed), names)
 
-        async def delete(item: tuple[str, str]) -> Outcome:
+        async def delete(item: tuple[str, str]) -> TransferResult:
             await client.delete(*item)
-            return Outcome("deleted", "", *item)
+            return TransferResult("deleted", "", *item)
 
-        def failed(item: tuple[str, str], error: errors.TawaraError | OSError) -> Outcome:
-            return Outcome("failed", "", *item, error=error)
+        def failed(item: tuple[str, str], error: errors.TawaraError | OSError) -> TransferResult:
+            return TransferResult("failed", "", *item, error=error)
 
         return await each(doomed, delete, failed, at_once=_AT_ONCE, as_json=session.json, verbose=verbose)
 

@@ -10,7 +10,7 @@ from tawara.cli import output, scrubbed
 from tawara.cli.fsck_report import MEANING, gather, name_them, say_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
-from tawara.client.care_answers import FsckLine
+from tawara.client.maintenance_replies import FsckLine
 from tawara.model.errors import Exit
 
 app = App(name="scrub", help="Show how the continuous scrub stands, and what it has found.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tawara.cli import output
 from tawara.client import AsyncClient
-from tawara.client.care_answers import ScrubStatus
+from tawara.client.maintenance_replies import ScrubStatus
 from tawara.model import errors
 from tawara.model.spans import counted, span
 

@@ -15,12 +15,12 @@ from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.snapshot import numbered, snapshot
 from tawara.model import errors
-from tawara.model.census import Group
 from tawara.model.cluster import Cluster
 from tawara.model.errors import Exit
 from tawara.model.pace import COPIED
+from tawara.model.placement_groups import PlacementGroup
 from tawara.model.safety import Tally, judge
-from tawara.model.simulation import Outcome, lose, without
+from tawara.model.simulation import LossOutcome, lose, without
 from tawara.model.spans import counted, listed, roughly
 
 
@@ -100,7 +100,7 @@ def _on_the_same_disks(cluster: Cluster, lost: Sequence[int]) -> list[int]:
     return [devid for devid, disk in sorted(disks.items()) if disk in failing and devid not in lost]
 
 
-def _lost_with(cluster: Cluster, groups: Sequence[Group], devids: Sequence[int]) -> int:
+def _lost_with(cluster: Cluster, groups: Sequence[PlacementGroup], devids: Sequence[int]) -> int:
     """How many files are gone when all of these devices are."""
     rest = without(cluster, devids)
     return judge(rest, groups).lost.files - judge(cluster, groups).lost.files
@@ -150,7 +150,7 @@ async def _speed(client: AsyncClient, rate: float | None, megabytes: float | Non
     return Speed(files.capacity if files else None, copied.capacity if copied else None, shown=True)
 
 
-def _fields(cluster: Cluster, outcome: Outcome, speed: Speed) -> dict[str, Any]:
+def _fields(cluster: Cluster, outcome: LossOutcome, speed: Speed) -> dict[str, Any]:
     return {
         "lost_devices": outcome.lost_devices,
         "holds_all": outcome.holds_all,
@@ -162,13 +162,13 @@ def _fields(cluster: Cluster, outcome: Outcome, speed: Speed) -> dict[str, Any]:
         },
         "copies": outcome.copies,
         "bytes": outcome.bytes,
-        "room": sum(outcome.room.values()),
+        "room": sum(outcome.space.values()),
         "rate": speed.files,
         "byte_rate": speed.bytes,
         "rates_are_measured": speed.shown,
         "repair_seconds": outcome.seconds(speed.files, speed.bytes),
         "filled": outcome.filled,
-        "out_of_room": outcome.out_of_room,
+        "out_of_room": outcome.out_of_space,
         "classes": [
             {"domain": domain, "class": name, "files": each.files, "copies": each.copies, "bytes": each.bytes}
             | {tally: _tally(getattr(each, tally)) for tally in ("lost", "waiting", "short", "compromised")}
@@ -181,7 +181,7 @@ def _tally(tally: Tally) -> dict[str, int]:
     return {"files": tally.files, "bytes": tally.bytes}
 
 
-def _by_name(cluster: Cluster, outcome: Outcome) -> list[tuple[tuple[str, str], Any]]:
+def _by_name(cluster: Cluster, outcome: LossOutcome) -> list[tuple[tuple[str, str], Any]]:
     found = []
     for (dmid, classid), each in sorted(outcome.classes.items()):
         domain = cluster.domains_by_id.get(dmid)
@@ -190,7 +190,7 @@ def _by_name(cluster: Cluster, outcome: Outcome) -> list[tuple[tuple[str, str], 
     return found
 
 
-def _show(cluster: Cluster, outcome: Outcome, speed: Speed) -> None:
+def _show(cluster: Cluster, outcome: LossOutcome, speed: Speed) -> None:
     hosts = {cluster.devices[devid].hostid for devid in outcome.lost_devices}
     names = listed([f"dev{devid}" for devid in outcome.lost_devices]) if outcome.lost_devices else "no device"
     output.line(output.shown(f"Without {names} on {counted(len(hosts), 'host')}:"))
@@ -216,7 +216,7 @@ def _show(cluster: Cluster, outcome: Outcome, speed: Speed) -> None:
         output.line(f"{text}.")
 
 
-def sentences(outcome: Outcome, speed: Speed) -> list[str]:
+def sentences(outcome: LossOutcome, speed: Speed) -> list[str]:
     """The outcome in words."""
     said: list[str] = []
     lost, waiting, short = outcome.total("lost"), outcome.total("waiting"), outcome.total("short")
@@ -234,23 +234,23 @@ def sentences(outcome: Outcome, speed: Speed) -> list[str]:
         said.append(f"{counted(waiting.files, 'file')} would have to wait for devices that cannot be read now")
     if short.files:
         full = (
-            f": {', '.join(f'dev{devid}' for devid in outcome.out_of_room)} would be full"
-            if outcome.out_of_room
+            f": {', '.join(f'dev{devid}' for devid in outcome.out_of_space)} would be full"
+            if outcome.out_of_space
             else ""
         )
         said.append(f"The rest could not hold it all: {counted(short.files, 'file')} would want more copies{full}")
     elif not lost.files and not waiting.files:
-        room = sum(outcome.room.values())
+        space = sum(outcome.space.values())
         said.append(
             f"The rest would hold it all: {output.human_size(outcome.bytes)} to copy,"
-            f" room for {output.human_size(room)}"
+            f" room for {output.human_size(space)}"
         )
     if compromised.files:
         said.append(f"{counted(compromised.files, 'file')} would not be spread as their class wishes: too few hosts")
     return said + _repair(outcome, speed)
 
 
-def _repair(outcome: Outcome, speed: Speed) -> list[str]:
+def _repair(outcome: LossOutcome, speed: Speed) -> list[str]:
     if not outcome.copies:
         return ["There would be nothing to repair"]
     seconds = outcome.seconds(speed.files, speed.bytes)

@@ -14,8 +14,8 @@ from tawara.cli import absent, output, scrubbed
 from tawara.cli.health import Finding, Severity, problems, shown_health, used_share, warning, worries
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
-from tawara.client.care_answers import Absences, ScrubStatus
-from tawara.client.oversight import StoreStatus
+from tawara.client.maintenance_replies import Absences, ScrubStatus
+from tawara.client.status import StoreStatus
 from tawara.model import errors
 from tawara.model.backlog import MOST
 from tawara.model.cluster import DeviceState, Host
@@ -116,7 +116,7 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         "hosts": [asdict(each) for each in seen.hosts],
         "devices": [asdict(each) for each in seen.devices],
         "absences": [{"devid": devid, **asdict(each)} for devid, each in seen.absences.devices.items()],
-        "brake": seen.absences.brake,
+        "brake": seen.absences.safety_limit,
         "problems": seen.wrong,
         "findings": [asdict(each) for each in seen.findings],
     }
@@ -206,15 +206,15 @@ def _show_files(store: StoreStatus) -> None:
 
 def _show_shared(devices: list[DeviceInfo], safety: Safety | None) -> None:
     """Say which devices are on one disk, and which share their space."""
-    for names, devids in _together(devices, lambda each: each.disk or each.file_system):
+    for names, devids in _batched(devices, lambda each: each.disk or each.file_system):
         files = safety.by_disk.get(devids[0], 0) if safety else 0
         lost = f"; {counted(files, 'file')} {'is' if files == 1 else 'are'} on that disk only" if files else ""
         output.line(f"{names} are on one disk and are lost together{lost}.")
-    for names, _ in _together(devices, lambda each: each.file_system):
+    for names, _ in _batched(devices, lambda each: each.file_system):
         output.line(f"{names} are on one file system: the free space of each is the same space.")
 
 
-def _together(devices: list[DeviceInfo], place: Callable[[DeviceInfo], str]) -> list[tuple[str, list[int]]]:
+def _batched(devices: list[DeviceInfo], place: Callable[[DeviceInfo], str]) -> list[tuple[str, list[int]]]:
     """The devices that share a place, as text and as numbers."""
     found: dict[str, list[int]] = {}
     for each in devices:

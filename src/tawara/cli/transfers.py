@@ -35,7 +35,7 @@ _CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TransferResult:
     """What became of one file."""
 
     verb: str
@@ -81,8 +81,8 @@ def told(error: errors.TawaraError | OSError) -> str:
 
 async def each(
     items: Sequence[T],
-    transfer: Callable[[T], Awaitable[Outcome]],
-    failed: Callable[[T, errors.TawaraError | OSError], Outcome],
+    transfer: Callable[[T], Awaitable[TransferResult]],
+    failed: Callable[[T, errors.TawaraError | OSError], TransferResult],
     *,
     at_once: int,
     as_json: bool,
@@ -96,7 +96,7 @@ async def each(
     outcomes: dict[str, int] = {}
     moved = 0
 
-    async def attempt(item: T) -> Outcome:
+    async def attempt(item: T) -> TransferResult:
         try:
             return await transfer(item)
         except errors.TrackerUnreachable:

@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from tawara.cli import first_run, log, readiness
-from tawara.cli.assembly import Room, Running, running
+from tawara.cli.assembly import Component, Running, running
 from tawara.cli.configuration import FILE, Configuration, load
 from tawara.cli.foreground import only_one, run_until_signal
 from tawara.cli.reloading import Reloader, survive
@@ -77,7 +77,7 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 
 @asynccontextmanager
 async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
-    async with running(configuration, directory, frozenset(Room), one_machine=True) as store:
+    async with running(configuration, directory, frozenset(Component), one_machine=True) as store:
         readiness.announce(store, "" if json else _welcome(store), as_json=json)
         yield store
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tawara.client.answers import ClassInfo, DeviceInfo, DomainInfo, FileInfo, Stored
     from tawara.client.asynchronous import AsyncClient
+    from tawara.client.replies import ClassInfo, DeviceInfo, DomainInfo, FileInfo, Stored
     from tawara.client.synchronous import Client
     from tawara.client.trackers import OutcomeUnknown
 
@@ -28,11 +28,11 @@ _WHERE = {
     "AsyncClient": "asynchronous",
     "Client": "synchronous",
     "OutcomeUnknown": "trackers",
-} | dict.fromkeys(("ClassInfo", "DeviceInfo", "DomainInfo", "FileInfo", "Stored"), "answers")
+} | dict.fromkeys(("ClassInfo", "DeviceInfo", "DomainInfo", "FileInfo", "Stored"), "replies")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: a tracker that needs `client.nodes` needs no thread for a `Client`."""
+    """Import what is asked for when it is: a tracker that needs `nodes.client` needs no thread for a `Client`."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tawara.client import answers, care_answers
-from tawara.client.answers import DeviceInfo, DomainInfo, ListedFile, key_bytes
-from tawara.client.care_answers import Absences, DrainStatus, FsckLine, FsckStatus, ScrubStatus
-from tawara.client.oversight import CensusPage, NamedGroup, StoreStatus, read_removal
+from tawara.client import maintenance_replies, replies
+from tawara.client.maintenance_replies import Absences, DrainStatus, FsckLine, FsckStatus, ScrubStatus
+from tawara.client.replies import DeviceInfo, DomainInfo, ListedFile, key_bytes
+from tawara.client.status import NamedGroup, PlacementCountsPage, StoreStatus, read_removal
 from tawara.client.trackers import Trackers
 from tawara.model import errors
 from tawara.model.cluster import DeviceState, HashType, Host, HostState
 from tawara.model.explanation import Explanation
-from tawara.model.rebalance import State
+from tawara.model.rebalance import RebalanceState
 from tawara.model.removal import Removal
 from tawara.wire.line import Args, Value
 
@@ -36,7 +36,7 @@ class Administration:
         found = await self._trackers.ask_for(DomainInfo.read, "get_domains")
         return sorted(found, key=lambda each: each.name)
 
-    async def classes(self, domain: str) -> list[answers.ClassInfo]:
+    async def classes(self, domain: str) -> list[replies.ClassInfo]:
         """The classes of a domain. Raises UnregDomain."""
         for each in await self.domains():
             if each.name == domain:
@@ -88,7 +88,7 @@ class Administration:
 
     async def hosts(self) -> list[Host]:
         """All hosts, by name."""
-        return sorted(await self._trackers.ask_for(answers.read_hosts, "get_hosts"), key=lambda each: each.name)
+        return sorted(await self._trackers.ask_for(replies.read_hosts, "get_hosts"), key=lambda each: each.name)
 
     async def create_host(
         self,
@@ -178,7 +178,7 @@ class Administration:
 
     async def settings(self) -> dict[str, str]:
         """The cluster's settings that the tracker shows."""
-        return await self._trackers.ask_for(answers.read_settings, "server_settings")
+        return await self._trackers.ask_for(replies.read_settings, "server_settings")
 
     async def setting(self, key: str) -> str:
         """One setting, empty if it is not set."""
@@ -193,13 +193,13 @@ class Administration:
 
         A tracker of MogileFS does not know this: UnknownCommand.
         """
-        args: dict[str, Value] = {"domain": domain, "key": answers.key_bytes(key), "noverify": int(not verify)}
-        return await self._trackers.ask_for(care_answers.read_explanation, "tawara_explain", args)
+        args: dict[str, Value] = {"domain": domain, "key": replies.key_bytes(key), "noverify": int(not verify)}
+        return await self._trackers.ask_for(maintenance_replies.read_explanation, "tawara_explain", args)
 
     async def explain_fid(self, fid: int, *, verify: bool = True) -> Explanation:
         """The same for whatever has, or had, this number."""
         args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
-        return await self._trackers.ask_for(care_answers.read_explanation, "tawara_explain", args)
+        return await self._trackers.ask_for(maintenance_replies.read_explanation, "tawara_explain", args)
 
     async def removal(self, what: str, names: Args) -> Removal:
         """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
@@ -223,7 +223,7 @@ class Administration:
         A tracker of MogileFS does not know this: UnknownCommand.
         """
         return await self._trackers.ask_for(
-            StoreStatus.read, "tawara_status", {"recount": int(recount)}, patience=RECOUNT if recount else None
+            StoreStatus.read, "tawara_status", {"recount": int(recount)}, timeout=RECOUNT if recount else None
         )
 
     async def census(self, *, recount: bool = False) -> tuple[int, list[NamedGroup]]:
@@ -234,7 +234,7 @@ class Administration:
         page = await self.placement((), recount=recount)
         return page.counted_at, list(page.groups)
 
-    async def placement(self, devids: Sequence[int], *, recount: bool = False) -> CensusPage:
+    async def placement(self, devids: Sequence[int], *, recount: bool = False) -> PlacementCountsPage:
         """The same in one page; where there are too many groups, those of files that are on one of these devices.
 
         Raises TooManyFiles when even those are too many.
@@ -242,7 +242,7 @@ class Administration:
         about = ",".join(map(str, devids))
         arguments: dict[str, Value] = {"recount": int(recount), "devids": about}
         page = first = await self._trackers.ask_for(
-            CensusPage.read, "tawara_census", arguments, patience=RECOUNT if recount else None
+            PlacementCountsPage.read, "tawara_census", arguments, timeout=RECOUNT if recount else None
         )
         groups: list[NamedGroup] = []
         while page.groups:
@@ -250,11 +250,13 @@ class Administration:
             if len(groups) >= page.all_groups:
                 break
             arguments = {"after": len(groups), "devids": about}
-            page = await self._trackers.ask_for(CensusPage.read, "tawara_census", arguments)
+            page = await self._trackers.ask_for(PlacementCountsPage.read, "tawara_census", arguments)
             if (page.counted_at, page.all_groups) != (first.counted_at, first.all_groups):  # counted anew: begin again
                 groups = []
-                page = first = await self._trackers.ask_for(CensusPage.read, "tawara_census", {"devids": about})
-        return CensusPage(first.counted_at, len(groups), tuple(groups), first.partial)
+                page = first = await self._trackers.ask_for(
+                    PlacementCountsPage.read, "tawara_census", {"devids": about}
+                )
+        return PlacementCountsPage(first.counted_at, len(groups), tuple(groups), first.partial)
 
     async def replicate_now(self) -> int:
         """Make deferred copies due now; how many."""
@@ -340,13 +342,13 @@ class Administration:
         """Decide what is to be moved where, and forget an earlier run. Raises NoSetRebal, BadRebalPol."""
         await self._trackers.ask("rebalance_set_policy", {"policy": policy})
 
-    async def rebalance_start(self) -> State:
+    async def rebalance_start(self) -> RebalanceState:
         """Begin a run, or go on with the one that was stopped. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
-        return await self._trackers.ask_for(care_answers.read_state, "rebalance_start")
+        return await self._trackers.ask_for(maintenance_replies.read_state, "rebalance_start")
 
-    async def rebalance_status(self) -> State:
+    async def rebalance_status(self) -> RebalanceState:
         """How the run stands that is on, or was last. Raises NoRebalState."""
-        return await self._trackers.ask_for(care_answers.read_state, "rebalance_status")
+        return await self._trackers.ask_for(maintenance_replies.read_state, "rebalance_status")
 
     async def rebalance_stop(self) -> None:
         """Stop the run soon. Raises RebalNotStarted."""

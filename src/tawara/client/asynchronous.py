@@ -12,17 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from tawara.client import answers
+from tawara.client import replies
 from tawara.client.administration import Administration
-from tawara.client.answers import FileInfo, Stored, key_bytes, key_text
-from tawara.client.nodes import NodeClient
 from tawara.client.reading import PATHS, Located, Reading
-from tawara.client.source import Data, Source
+from tawara.client.replies import FileInfo, Stored, key_bytes, key_text
 from tawara.client.trackers import HERE, OutcomeUnknown, Trackers, parse_addresses
-from tawara.client.uploading import PAUSES, Upload
+from tawara.client.upload import PAUSES, UploadSession
+from tawara.client.upload_source import Data, UploadSource
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.limits import LIST_KEYS
+from tawara.nodes.client import NodeClient
 from tawara.wire.line import Value
 
 T = TypeVar("T")
@@ -111,8 +111,10 @@ class AsyncClient(Administration):
         (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, what reading `data` raises, and
         OutcomeUnknown: the tracker went away at the end and nobody can tell whether the file is stored.
         """
-        source = Source(data, size, progress)
-        upload = Upload(self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum, mtime_ns)
+        source = UploadSource(data, size, progress)
+        upload = UploadSession(
+            self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum, mtime_ns
+        )
         return await upload.run()
 
     # --- files out ----------------------------------------------------------------------------------------------------
@@ -199,7 +201,7 @@ class AsyncClient(Administration):
         if not verify:
             args["noverify"] = 1
         with _about(domain, key):
-            return await self._trackers.ask_for(answers.read_paths, "get_paths", args)
+            return await self._trackers.ask_for(replies.read_paths, "get_paths", args)
 
     async def info(self, domain: str, key: str | bytes, *, devices: bool = False) -> FileInfo:
         """What is known of a file; with `devices`, on which devices it is. Raises UnknownKey."""
@@ -226,7 +228,7 @@ class AsyncClient(Administration):
             args: dict[str, Value] = {"domain": domain, "prefix": wanted, "after": latest, "limit": page}
             try:
                 with _about(domain, prefix):
-                    keys = await self._trackers.ask_for(answers.read_keys, "list_keys", args)
+                    keys = await self._trackers.ask_for(replies.read_keys, "list_keys", args)
             except errors.NoneMatch:
                 return
             for key in keys:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tawara.client.nodes import NodeClient
 from tawara.model.epoch import Epoch
 from tawara.model.errors import NoSource
+from tawara.nodes.client import NodeClient
 from tawara.wire import epoch
 
 

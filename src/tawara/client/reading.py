@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tawara.client.answers import FileInfo
-from tawara.client.nodes import NodeClient
-from tawara.client.replicas import Race
+from tawara.client.replies import FileInfo
 from tawara.model import errors
 from tawara.model.fid import parse_path
+from tawara.nodes.client import NodeClient
+from tawara.nodes.replicas import Race
 
 PATHS: Final = 10
 """How many replicas to ask a tracker for."""

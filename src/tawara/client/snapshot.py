@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tawara.client.administration import Administration
-from tawara.client.oversight import NamedGroup
-from tawara.model.census import Group, merged
+from tawara.client.status import NamedGroup
 from tawara.model.cluster import Cluster, Device, Domain, Observation, StorageClass
+from tawara.model.placement_groups import PlacementGroup, merged
 
 
 async def snapshot(client: Administration) -> Cluster:
@@ -42,12 +42,12 @@ async def snapshot(client: Administration) -> Cluster:
     )
 
 
-def numbered(cluster: Cluster, groups: Iterable[NamedGroup]) -> tuple[Group, ...]:
+def numbered(cluster: Cluster, groups: Iterable[NamedGroup]) -> tuple[PlacementGroup, ...]:
     """The groups of a census with a snapshot's numbers of domains and classes, 0 for those that are gone."""
     found = []
     for each in groups:
         domain = cluster.domains.get(each.domain)
         storage_class = domain.class_named(each.storage_class) if domain else None
         number = (domain.dmid, storage_class.classid) if domain and storage_class else (0, 0)
-        found.append(Group(*number, each.devids, each.files, each.bytes))
+        found.append(PlacementGroup(*number, each.devids, each.files, each.bytes))
     return merged(found)

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from tawara import background
-from tawara.client.answers import FileInfo
 from tawara.client.asynchronous import AsyncClient
 from tawara.client.reading import Reading
+from tawara.client.replies import FileInfo
 
 P = ParamSpec("P")
 T = TypeVar("T")

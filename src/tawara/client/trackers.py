@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from tawara.client import dead_peers
 from tawara.model import errors
+from tawara.nodes import dead_peers
 from tawara.wire import line
 from tawara.wire.line import Args
 
@@ -127,7 +127,7 @@ class Trackers:
         *,
         once: bool = False,
         settled_by: tuple[type[errors.TawaraError], ...] = (),
-        patience: float | None = None,
+        timeout: float | None = None,
     ) -> Mapping[str, bytes]:
         """The arguments of the OK reply; raises the error that an ERR reply means.
 
@@ -143,7 +143,7 @@ class Trackers:
         failure: errors.TawaraError = errors.TrackerUnreachable()
         for tracker in self._in_turn():
             try:
-                reply = await self._ask_one(tracker, request, patience or self._reply_timeout)
+                reply = await self._ask_one(tracker, request, timeout or self._reply_timeout)
             except _NotSent as error:
                 failure = errors.TrackerUnreachable(error.message)
                 continue
@@ -152,7 +152,7 @@ class Trackers:
                     raise OutcomeUnknown(f"{command}: {error.message}") from error
                 failure, lost = error, True
                 continue
-            if isinstance(reply, line.Accepted):
+            if isinstance(reply, line.AcceptedRequest):
                 return reply.args
             failure = reply.as_error()
             if isinstance(failure, errors.Db):
@@ -172,10 +172,10 @@ class Trackers:
         command: str,
         args: Args | None = None,
         *,
-        patience: float | None = None,
+        timeout: float | None = None,
     ) -> T:
         """What `read` makes of the reply; TrackerUnreachable if it cannot, for then no tracker has answered."""
-        reply = await self.ask(command, args, patience=patience)
+        reply = await self.ask(command, args, timeout=timeout)
         try:
             return read(reply)
         except (KeyError, ValueError) as error:
@@ -211,7 +211,9 @@ class Trackers:
         yield from (order := list(self._trackers))
         yield order[0]
 
-    async def _ask_one(self, tracker: _Tracker, request: bytes, patience: float) -> line.Accepted | line.Refused:
+    async def _ask_one(
+        self, tracker: _Tracker, request: bytes, timeout: float
+    ) -> line.AcceptedRequest | line.RefusedRequest:
         """Raises _NotSent when the tracker cannot have seen the request, TrackerUnreachable when it can."""
         async with self._free:
             connection = None
@@ -228,7 +230,7 @@ class Trackers:
                     except errors.TrackerUnreachable as error:
                         raise _NotSent(error.message) from error
                 with _speaking_with(tracker):
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(timeout):
                         connection.writer.write(request)
                         await connection.writer.drain()
                         text = await connection.reader.readuntil(b"\n")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tawara.gateway import nginx_configuration as nginx
-from tawara.gateway.nginx_configuration import Field
-from tawara.gateway.reading import Answer
+from tawara.gateway.nginx_configuration import HeaderField
+from tawara.gateway.reading import ReadResponse
 from tawara.model.limits import REPLICAS_TRIED
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaLocation:
     """One place to read a file from."""
 
     path: str
@@ -21,7 +21,7 @@ class Replica:
     """`ADDRESS:PORT` of its storage node; None for a file of this machine."""
 
 
-def redirect(answer: Answer, replicas: Sequence[Replica]) -> dict[str, str]:
+def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[str, str]:
     """The fields that make nginx send `answer` from the first of `replicas` that it can be read from.
 
     Of a file of this machine nginx cuts out the range itself, but only where we see one too: its reading of malformed
@@ -32,10 +32,10 @@ def redirect(answer: Answer, replicas: Sequence[Replica]) -> dict[str, str]:
     wanted = f"bytes={span.start}-{span.start + span.length - 1}" if answer.partial else ""
     local = "part" if answer.partial else "whole"
     fields = {
-        Field.ETAG: answer.headers["ETag"],
-        Field.MODIFIED: answer.headers.get("Last-Modified", ""),
-        Field.TYPE: answer.headers["Content-Type"],
-        Field.RANGE: wanted,
+        HeaderField.ETAG: answer.headers["ETag"],
+        HeaderField.MODIFIED: answer.headers.get("Last-Modified", ""),
+        HeaderField.TYPE: answer.headers["Content-Type"],
+        HeaderField.RANGE: wanted,
     }
     named: dict[str, str] = {str(name): value for name, value in fields.items()}
     for number, replica in enumerate(replicas, start=1):

@@ -19,16 +19,16 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 import tawara
-from tawara.client.nodes import NodeClient
 from tawara.gateway import reading
-from tawara.gateway.acceleration import Replica, redirect
+from tawara.gateway.acceleration import ReplicaLocation, redirect
 from tawara.gateway.nginx import NginxFront
-from tawara.gateway.nginx_configuration import METHODS, Field, Step
-from tawara.gateway.places import Places
+from tawara.gateway.nginx_configuration import METHODS, GatewayStep, HeaderField
+from tawara.gateway.replica_locator import ReplicaLocator
 from tawara.gateway.spool import SpoolFull
 from tawara.gateway.streaming import read_somewhere
-from tawara.gateway.writing import Order, Receipt, Writer
-from tawara.listening import Leave
+from tawara.gateway.writing import FileWriter, PutRequest, PutResult
+from tawara.http1.connections import SERVER, BoundedConnection, HttpServer, announced, cut, invite, plain, see_off
+from tawara.listening import OnClosed
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -47,9 +47,9 @@ from tawara.model.errors import (
 )
 from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_KEYS, Limits
-from tawara.node.connections import SERVER, Connection, HttpServer, announced, cut, invite, plain, see_off
-from tawara.node.errors import MalformedRequest, Stalled, TooLarge
+from tawara.model.node_errors import MalformedRequest, Stalled, TooLarge
 from tawara.node.replies import NOT_WHOLE, content_md5, whole_length
+from tawara.nodes.client import NodeClient
 from tawara.wire import ranges
 from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of
 
@@ -82,7 +82,7 @@ class UnsupportedCoding(UsageError):
     http = 415
 
 
-class HttpDoor:
+class GatewayHttpServer:
     """Answers HTTP requests for files by domain and key."""
 
     def __init__(
@@ -90,8 +90,8 @@ class HttpDoor:
         metadata: Metadata,
         view: ClusterView,
         nodes: NodeClient,
-        writer: Writer,
-        places: Places,
+        writer: FileWriter,
+        places: ReplicaLocator,
         *,
         secret: str,
         public_reads: bool,
@@ -107,9 +107,9 @@ class HttpDoor:
         self._limits, self._rng = limits, rng
         self._server = HttpServer(self._answer, limits, idle=limits.header_time if nginx is None else _PATIENT)
 
-    def connection(self, leave: Leave) -> Connection:
+    def connection(self, on_closed: OnClosed) -> BoundedConnection:
         """A protocol for one new connection, which calls `leave` when the connection is over."""
-        return self._server.connection(leave)
+        return self._server.connection(on_closed)
 
     async def close(self, grace: float) -> None:
         """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
@@ -119,7 +119,9 @@ class HttpDoor:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, and see to it that the answer leaves: a peer that does not read it is cut off."""
-        step = Step(request.headers.get(Field.STEP, Step.DECIDE)) if self._nginx is not None else None
+        step = (
+            GatewayStep(request.headers.get(HeaderField.STEP, GatewayStep.DECIDE)) if self._nginx is not None else None
+        )
         try:
             response = await self._respond(request, step)
         except TawaraError as error:
@@ -134,15 +136,15 @@ class HttpDoor:
         if response.prepared:
             return response
         response.headers.setdefault(hdrs.SERVER, SERVER)
-        if step is Step.ADMIT:
+        if step is GatewayStep.ADMIT:
             response = _verdict(response)
-        return await see_off(request, response, patience=self._limits.stalled_body)
+        return await see_off(request, response, timeout=self._limits.stalled_body)
 
-    async def _respond(self, request: web.BaseRequest, step: Step | None) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest, step: GatewayStep | None) -> web.StreamResponse:
         if not HttpVersion10 <= request.version <= HttpVersion11:
             raise VersionNotSupported
         target = parse_target(request.raw_path)
-        method = "PUT" if step in (Step.ADMIT, Step.STORE, Step.UNRECEIVED) else request.method
+        method = "PUT" if step in (GatewayStep.ADMIT, GatewayStep.STORE, GatewayStep.UNRECEIVED) else request.method
         if method not in METHODS.split(", "):
             raise MethodNotAllowed
         if method != "PUT" and request.body_exists:
@@ -191,7 +193,7 @@ class HttpDoor:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _get(
-        self, request: web.BaseRequest, domain: Domain, target: Target, step: Step | None
+        self, request: web.BaseRequest, domain: Domain, target: Target, step: GatewayStep | None
     ) -> web.StreamResponse:
         if not target.key:
             return await self._list(domain, target)
@@ -212,7 +214,7 @@ class HttpDoor:
             raise UnknownKey
         return stored
 
-    async def _give(self, request: web.BaseRequest, stored: StoredFile, step: Step | None) -> web.StreamResponse:
+    async def _give(self, request: web.BaseRequest, stored: StoredFile, step: GatewayStep | None) -> web.StreamResponse:
         """Answer a GET or HEAD of a file. Raises NoSource while nothing is sent."""
         conditions = _conditions(request)
         asked = request.headers.get(hdrs.RANGE)
@@ -229,29 +231,29 @@ class HttpDoor:
         urls = [url for devid in devids if (url := self._view.current.url(devid, stored.fid, get=True))]
         if self._reproxy and "reproxy-file" in request.headers.get("X-Proxy-Capabilities", ""):
             return _reproxied(stored, urls)
-        if step is Step.DECIDE and not conditions.guarded and _nginx_understands(request, answer):
+        if step is GatewayStep.DECIDE and not conditions.guarded and _nginx_understands(request, answer):
             replicas = await self._places.of(self._view.current, stored, devids)
             return _to_nginx(answer, replicas)
         return await self._stream(request, answer, urls, stored.length)
 
     async def _stream(
-        self, request: web.BaseRequest, answer: reading.Answer, urls: list[str], size: int
+        self, request: web.BaseRequest, answer: reading.ReadResponse, urls: list[str], size: int
     ) -> web.StreamResponse:
         """Send the body ourselves. What goes wrong after the first byte can only be told by cutting off."""
         assert answer.part is not None
-        patience = self._limits.stalled_body
-        pieces = read_somewhere(self._nodes, urls, answer.part, size, patience=self._limits.node_answer)
+        timeout = self._limits.stalled_body
+        pieces = read_somewhere(self._nodes, urls, answer.part, size, timeout=self._limits.node_answer)
         try:
             piece = await anext(pieces, b"")
             response = web.StreamResponse(status=answer.status, headers={**answer.headers, hdrs.SERVER: SERVER})
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(timeout):
                     await response.prepare(request)
                 while piece:
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(timeout):
                         await response.write(piece)
                     piece = await anext(pieces, b"")
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(timeout):
                     await response.write_eof()
             except (TimeoutError, NoSource):
                 raise cut(request) from None
@@ -283,16 +285,16 @@ class HttpDoor:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     async def _put(
-        self, request: web.BaseRequest, domain: Domain, target: Target, step: Step | None
+        self, request: web.BaseRequest, domain: Domain, target: Target, step: GatewayStep | None
     ) -> web.StreamResponse:
         order = _order(request, domain, target)
-        if step is Step.UNRECEIVED:
+        if step is GatewayStep.UNRECEIVED:
             assert self._nginx is not None
             await self._nginx.check_spool(order.length or 0)
             raise SpoolFull
-        if step is Step.STORE:
+        if step is GatewayStep.STORE:
             assert self._nginx is not None
-            body = self._nginx.spool.body(request.headers.get(Field.BODY, ""))
+            body = self._nginx.spool.body(request.headers.get(HeaderField.BODY, ""))
             if body is None:
                 raise MalformedRequest
             try:
@@ -305,17 +307,17 @@ class HttpDoor:
         if order.length is not None and length not in (None, order.length):
             raise MalformedRequest(NOT_WHOLE)
         await self._writer.check(order)
-        if step is Step.ADMIT:
+        if step is GatewayStep.ADMIT:
             assert self._nginx is not None
             await self._nginx.check_spool(length or 0)
             return plain(204)
         await invite(request)
         return _stored(await self._writer.store_stream(order, self._body(request), length), domain, target)
 
-    def _length(self, request: web.BaseRequest, step: Step | None) -> int | None:
+    def _length(self, request: web.BaseRequest, step: GatewayStep | None) -> int | None:
         """The announced bytes of the body, None if it comes in chunks. Raises LengthRequired, TooLarge."""
-        if step is Step.ADMIT:
-            text, coding = request.headers.get(Field.LENGTH, ""), request.headers.get(Field.CODING)
+        if step is GatewayStep.ADMIT:
+            text, coding = request.headers.get(HeaderField.LENGTH, ""), request.headers.get(HeaderField.CODING)
             length = int(text) if text.isdigit() else None
         else:
             length, coding = request.content_length, request.headers.get(hdrs.TRANSFER_ENCODING)
@@ -354,7 +356,7 @@ def _conditions(request: web.BaseRequest) -> Conditions:
     )
 
 
-def _order(request: web.BaseRequest, domain: Domain, target: Target) -> Order:
+def _order(request: web.BaseRequest, domain: Domain, target: Target) -> PutRequest:
     """What a PUT asks for. Raises UsageError in many ways, UnregClass."""
     headers = request.headers
     try:
@@ -366,7 +368,7 @@ def _order(request: web.BaseRequest, domain: Domain, target: Target) -> Order:
     storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
     if storage_class is None:
         raise UnregClass("There is no such class in the domain")
-    return Order(
+    return PutRequest(
         domain=domain,
         key=target.key,
         storage_class=storage_class,
@@ -397,24 +399,24 @@ def _verdict(response: web.StreamResponse) -> web.Response:
         return plain(204)
     body = response.body if isinstance(response, web.Response) else b""
     fields = {
-        Field.STATUS: str(response.status),
-        Field.SENTENCE: body.decode().strip() if isinstance(body, bytes) else "",
-        Field.CHALLENGE: response.headers.get(hdrs.WWW_AUTHENTICATE, ""),
+        HeaderField.STATUS: str(response.status),
+        HeaderField.SENTENCE: body.decode().strip() if isinstance(body, bytes) else "",
+        HeaderField.CHALLENGE: response.headers.get(hdrs.WWW_AUTHENTICATE, ""),
     }
     return web.Response(status=403, headers={str(name): value for name, value in fields.items()})
 
 
-def _nginx_understands(request: web.BaseRequest, answer: reading.Answer) -> bool:
+def _nginx_understands(request: web.BaseRequest, answer: reading.ReadResponse) -> bool:
     """Whether nginx, which cuts a range out of a local file by the client's own fields, comes to the same part."""
     if not answer.partial:
         return True
     asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE, "")
-    if request.headers.get(Field.ASKED) != f"<{asked}><{guard}>":
+    if request.headers.get(HeaderField.ASKED) != f"<{asked}><{guard}>":
         return False
     return ranges.is_plain(asked) and guard in ("", answer.headers["ETag"], answer.headers.get("Last-Modified"))
 
 
-def _to_nginx(answer: reading.Answer, replicas: list[Replica]) -> web.Response:
+def _to_nginx(answer: reading.ReadResponse, replicas: list[ReplicaLocation]) -> web.Response:
     if not replicas:
         raise NoSource
     # 204: an answer without a body, after which nginx keeps its connection to us.
@@ -434,7 +436,7 @@ def _reproxied(stored: StoredFile, urls: list[str]) -> web.Response:
     return web.Response(status=200, headers=headers)
 
 
-def _stored(receipt: Receipt, domain: Domain, target: Target) -> web.Response:
+def _stored(receipt: PutResult, domain: Domain, target: Target) -> web.Response:
     headers = {"ETag": receipt.etag}
     if not receipt.created:
         return web.Response(status=204, headers=headers)

@@ -16,10 +16,10 @@ from typing import Final
 import structlog
 
 from tawara import background
+from tawara.disks.devices import Devices
+from tawara.disks.pools import DevicePools, PoolBatcher
 from tawara.model.errors import TawaraError
-from tawara.node.devices import Devices
-from tawara.node.errors import DeviceHangs, ForeignDisk, NoSuchDevice
-from tawara.node.lanes import Lanes, Together
+from tawara.model.node_errors import DeviceHangs, ForeignDisk, NoSuchDevice
 
 log = structlog.get_logger(__name__)
 
@@ -32,15 +32,17 @@ _AT_ONCE: Final = 64
 class LocalDevices:
     """Looks at files of this machine's devices, and stores files there. Close it once."""
 
-    def __init__(self, devices: Devices, *, patience: float, only_known: bool = False) -> None:
+    def __init__(self, devices: Devices, *, timeout: float, only_known: bool = False) -> None:
         """`patience`: seconds that a device may take to say whether it has a file. Needs a running event loop.
 
         `only_known`: a device of which the database has no identity is not used, nor is anything written.
         """
-        self._devices, self._patience, self._only_known = devices, patience, only_known
+        self._devices, self._timeout, self._only_known = devices, timeout, only_known
         # Copying has threads of its own: a disk that is slow to sync may still be quick to find a file.
-        self._looking, self._storing = Lanes(devices, patience=patience), Lanes(devices)
-        self._looks: Together[str, int] = Together(self._looking, partial(_sizes, devices), width=4, most=_AT_ONCE)
+        self._looking, self._storing = DevicePools(devices, timeout=timeout), DevicePools(devices)
+        self._looks: PoolBatcher[str, int] = PoolBatcher(
+            self._looking, partial(_sizes, devices), width=4, most=_AT_ONCE
+        )
         self._names: frozenset[str] = frozenset()
         self._listed_at = -_LISTED_FOR
         self._listing: asyncio.Task[None] | None = None
@@ -55,7 +57,7 @@ class LocalDevices:
         if time.monotonic() - self._listed_at >= _LISTED_FOR:
             if self._listing is None or self._listing.done():
                 self._listing = asyncio.create_task(self._list())
-            await asyncio.wait([self._listing], timeout=self._patience)
+            await asyncio.wait([self._listing], timeout=self._timeout)
         return f"dev{devid}" in self._names
 
     @property
@@ -72,7 +74,7 @@ class LocalDevices:
         if known is None and self._only_known:
             raise NoSuchDevice
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 size = await self._looks.do(f"dev{devid}", path)
         except TimeoutError:
             raise DeviceHangs from None
@@ -99,7 +101,7 @@ class LocalDevices:
 
     async def _list(self) -> None:
         try:
-            self._names = frozenset(await self._looking.run(Lanes.ANY, self._devices.names))
+            self._names = frozenset(await self._looking.run(DevicePools.ANY, self._devices.names))
         except TawaraError as error:
             log.warning("devices not listed", docroot=str(self.docroot), reason=str(error.__cause__ or error))
         self._listed_at = time.monotonic()

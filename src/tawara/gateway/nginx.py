@@ -27,12 +27,12 @@ from typing import Final
 import structlog
 
 from tawara.background import Background
+from tawara.disks.pools import DevicePools
 from tawara.gateway import nginx_configuration, nginx_processes
 from tawara.gateway.nginx_configuration import DEVICES, ERRORS, SOCKET
 from tawara.gateway.spool import BODIES, Spool
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
-from tawara.node.lanes import Lanes
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class NginxFront:
         self._process: asyncio.subprocess.Process | None = None
         self._watch = Background("watch over nginx")
         self._tidying = Background("tidying after nginx")
-        self._lanes = Lanes(None)
+        self._pools = DevicePools(None)
         self._public: socket.socket | None = None
         self._locks: list[int] = []
 
@@ -151,11 +151,11 @@ class NginxFront:
 
     async def check_spool(self, size: int) -> None:
         """See that a body of `size` bytes can be received now. Raises SpoolFull, DeviceHangs."""
-        await self._lanes.run(_SPOOL, self.spool.check, size)
+        await self._pools.run(_SPOOL, self.spool.check, size)
 
     async def has_body(self, body: Path) -> bool:
         """Whether a received body is still there; nginx removes it when its client leaves."""
-        return await self._lanes.run(_SPOOL, body.exists)
+        return await self._pools.run(_SPOOL, body.exists)
 
     async def start(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
         """Serve what comes in at `public`, with the files below `devices`. Raises ConfigurationError.
@@ -182,18 +182,18 @@ class NginxFront:
         await self._watch.stop()
         process = self._process
         if process is not None:
-            for name, patience in ((signal.SIGQUIT, _GRACEFUL), (signal.SIGTERM, _PROMPT)):
+            for name, timeout in ((signal.SIGQUIT, _GRACEFUL), (signal.SIGTERM, _PROMPT)):
                 with suppress(ProcessLookupError):
                     process.send_signal(name)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), patience)
+                    await asyncio.wait_for(process.wait(), timeout)
                     break
             else:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
             await asyncio.to_thread(self._end_leftovers)
-        self._lanes.close()
+        self._pools.close()
         while self._locks:
             await asyncio.to_thread(os.close, self._locks.pop())
 
@@ -211,7 +211,7 @@ class NginxFront:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
         text = nginx_configuration.render(
-            nginx_configuration.Configuration(
+            nginx_configuration.NginxConfiguration(
                 listen=_shown(public),
                 as_root=os.geteuid() == 0,
                 workers=self._workers,
@@ -312,8 +312,8 @@ class NginxFront:
         while True:
             await asyncio.sleep(_TIDY_EVERY)
             try:
-                await self._lanes.run(_SPOOL, self.remove_abandoned)
-                if await self._lanes.run("log", self._bound_error_log) and self.pid is not None:
+                await self._pools.run(_SPOOL, self.remove_abandoned)
+                if await self._pools.run("log", self._bound_error_log) and self.pid is not None:
                     os.kill(self.pid, signal.SIGUSR1)  # nginx opens its log anew
             except (OSError, TawaraError) as error:
                 log.warning("nginx_not_tidied", directory=str(self.directory), reason=str(error))

@@ -26,7 +26,7 @@ EXHAUSTED: Final = "@exhausted"
 METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
 
 
-class Field(StrEnum):
+class HeaderField(StrEnum):
     """The header fields by which the gateway and nginx understand each other. nginx never passes on a client's."""
 
     STEP = "X-Tawara-Step"
@@ -44,7 +44,7 @@ class Field(StrEnum):
     """Range and If-Range as nginx reads them, between `<` and `>`: it takes other blanks for a part of a value."""
 
 
-class Step(StrEnum):
+class GatewayStep(StrEnum):
     """What nginx asks of the gateway."""
 
     DECIDE = "decide"
@@ -75,7 +75,7 @@ def host(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class NginxConfiguration:
     """What varies. Sizes are bytes, times seconds."""
 
     listen: str
@@ -123,7 +123,7 @@ _REFUSALS: Final = (400, 401, 404, 405, 409, 411, 412, 413, 415, 422, 500, 503, 
 _FAILED: Final = "400 401 403 404 405 408 409 410 416 429 500 501 502 503 504 507"
 
 
-def render(conf: Configuration) -> str:
+def render(conf: NginxConfiguration) -> str:
     """The configuration as nginx reads it."""
     user = "user root;\n" if conf.as_root else ""
     return f"""\
@@ -151,7 +151,7 @@ http {{
 """
 
 
-def _http(conf: Configuration) -> str:
+def _http(conf: NginxConfiguration) -> str:
     """What holds for every request, and for whatever is asked because of it."""
     return f"""\
 access_log off;
@@ -196,12 +196,12 @@ def _devices() -> str:
     )
 
 
-def _server(conf: Configuration) -> str:
+def _server(conf: NginxConfiguration) -> str:
     blocks = [_OWN, _door(), _put(conf), _refused(), *map(_sentence, _SENTENCES)]
     for number in range(1, REPLICAS_TRIED + 1):
         blocks += [_local(number, whole=False), _local(number, whole=True), _remote(number, conf)]
     blocks.append(
-        f"location {EXHAUSTED} {{\n{_indent(_OWN + _to_gateway(Step.STREAM))}\n    proxy_read_timeout 60s;\n}}\n"
+        f"location {EXHAUSTED} {{\n{_indent(_OWN + _to_gateway(GatewayStep.STREAM))}\n    proxy_read_timeout 60s;\n}}\n"
     )
     return "\n".join(blocks)
 
@@ -217,33 +217,33 @@ location / {{
     if ($request_method !~ ^(GET|HEAD|DELETE|OPTIONS)$) {{ return 405; }}
     if ($content_length !~ ^0*$) {{ return 413; }}
     if ($http_transfer_encoding) {{ return 413; }}
-{_indent(_to_gateway(Step.DECIDE))}
+{_indent(_to_gateway(GatewayStep.DECIDE))}
     proxy_read_timeout 60s;
 }}
 """
 
 
-def _put(conf: Configuration) -> str:
+def _put(conf: NginxConfiguration) -> str:
     return f"""\
 location @put {{
     auth_request /.tawara/nginx/admit;
-    auth_request_set $tawara_status $upstream_http_{_variable(Field.STATUS)};
-    auth_request_set $tawara_sentence $upstream_http_{_variable(Field.SENTENCE)};
-    auth_request_set $tawara_challenge $upstream_http_{_variable(Field.CHALLENGE)};
+    auth_request_set $tawara_status $upstream_http_{_variable(HeaderField.STATUS)};
+    auth_request_set $tawara_sentence $upstream_http_{_variable(HeaderField.SENTENCE)};
+    auth_request_set $tawara_challenge $upstream_http_{_variable(HeaderField.CHALLENGE)};
     error_page 403 = @refused;
     error_page 500 = @unreceived;
 {_indent(_OWN.replace("error_page 500", "#"))}
     client_body_in_file_only clean;
-{_indent(_to_gateway(Step.STORE))}
-    proxy_set_header {Field.BODY} $request_body_file;
+{_indent(_to_gateway(GatewayStep.STORE))}
+    proxy_set_header {HeaderField.BODY} $request_body_file;
     proxy_read_timeout 24h;
 }}
 
 location = /.tawara/nginx/admit {{
     internal;
-{_indent(_to_gateway(Step.ADMIT))}
-    proxy_set_header {Field.LENGTH} $content_length;
-    proxy_set_header {Field.CODING} $http_transfer_encoding;
+{_indent(_to_gateway(GatewayStep.ADMIT))}
+    proxy_set_header {HeaderField.LENGTH} $content_length;
+    proxy_set_header {HeaderField.CODING} $http_transfer_encoding;
     proxy_read_timeout 60s;
     proxy_intercept_errors on;
     error_page 400 = @unreadable;
@@ -255,21 +255,27 @@ location @unreadable {{
 }}
 
 location @unreceived {{
-{_indent(_to_gateway(Step.UNRECEIVED))}
+{_indent(_to_gateway(GatewayStep.UNRECEIVED))}
     proxy_read_timeout 60s;
 }}
 """
 
 
-def _to_gateway(step: Step) -> str:
+def _to_gateway(step: GatewayStep) -> str:
     """Hand the request to the gateway, with the address as the client wrote it, and without a body."""
-    own = {Field.STEP: str(step), Field.BODY: '""', Field.LENGTH: '""', Field.CODING: '""', Field.ASKED: '""'}
-    if step is Step.DECIDE:
-        own[Field.ASKED] = '"<$http_range><$http_if_range>"'
-    if step is Step.STORE:
-        del own[Field.BODY]
-    if step is Step.ADMIT:
-        del own[Field.LENGTH], own[Field.CODING]
+    own = {
+        HeaderField.STEP: str(step),
+        HeaderField.BODY: '""',
+        HeaderField.LENGTH: '""',
+        HeaderField.CODING: '""',
+        HeaderField.ASKED: '""',
+    }
+    if step is GatewayStep.DECIDE:
+        own[HeaderField.ASKED] = '"<$http_range><$http_if_range>"'
+    if step is GatewayStep.STORE:
+        del own[HeaderField.BODY]
+    if step is GatewayStep.ADMIT:
+        del own[HeaderField.LENGTH], own[HeaderField.CODING]
     fields = "".join(f"proxy_set_header {name} {value};\n" for name, value in own.items())
     return (
         "proxy_pass http://gateway$request_uri;\nproxy_pass_request_body off;\n"
@@ -302,7 +308,7 @@ def _sentence(status: int) -> str:
 
 def _remember() -> str:
     """Keep what the gateway said: asking a storage node overwrites it."""
-    fields: list[str] = [Field.ETAG, Field.MODIFIED, Field.TYPE, Field.RANGE]
+    fields: list[str] = [HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE]
     for number in range(1, REPLICAS_TRIED + 1):
         fields += [path(number), host(number)]
         if number > 1:
@@ -341,7 +347,7 @@ location {name} {{
 """
 
 
-def _remote(number: int, conf: Configuration) -> str:
+def _remote(number: int, conf: NginxConfiguration) -> str:
     address = f"${_variable(host(number))}"
     return f"""\
 location @remote_{number} {{

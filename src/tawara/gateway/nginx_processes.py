@@ -42,19 +42,19 @@ def open_files(pid: int) -> set[str]:
     return found
 
 
-def end_all(directory: Path, program: str, patience: float) -> None:
+def end_all(directory: Path, program: str, timeout: float) -> None:
     """Kill the processes of `running_in`, and wait up to `patience` seconds until they have let go of what they had."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     for pid in running_in(directory, program):
         with suppress(OSError):
             _end(pid, max(0.0, end - time.monotonic()))
 
 
-def _end(pid: int, patience: float) -> None:
+def _end(pid: int, timeout: float) -> None:
     """Kill a process that is no child of ours, and wait until it has let go of what it had. Raises OSError."""
     process = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(process, signal.SIGKILL)
-        select.select([process], [], [], patience)
+        select.select([process], [], [], timeout)
     finally:
         os.close(process)

@@ -14,7 +14,7 @@ from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.model.placement import order_for_reading
 from tawara.wire import ranges
-from tawara.wire.http import Conditions, Validators, Verdict, entity_tag, http_date
+from tawara.wire.http import ConditionResult, Conditions, Validators, entity_tag, http_date
 
 _TYPES: Final = MimeTypes(filenames=()).types_map[True]
 """By extension; Python's own table, so that the answer does not depend on the machine's files."""
@@ -29,7 +29,7 @@ _TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]*;[\x
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadResponse:
     """A status, header fields, and the part of the file that is the body (None: no body at all)."""
 
     status: int
@@ -68,15 +68,15 @@ def entity_headers(stored: StoredFile) -> dict[str, str]:
     return headers
 
 
-def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> Answer:
+def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> ReadResponse:
     """Preconditions first, then the range (RFC 9110, section 13.2.2); HEAD knows no ranges (section 14.2)."""
     current = validators(stored)
     verdict = conditions.judge(current, reading=True)
     headers = entity_headers(stored)
-    if verdict is Verdict.NOT_MODIFIED:
-        return Answer(304, headers)
-    if verdict is Verdict.FAILED:
-        return Answer(412, headers)
+    if verdict is ConditionResult.NOT_MODIFIED:
+        return ReadResponse(304, headers)
+    if verdict is ConditionResult.FAILED:
+        return ReadResponse(412, headers)
     headers |= {
         "Content-Type": type_of(stored),
         "Content-Length": str(stored.length),
@@ -84,14 +84,14 @@ def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, 
         "X-Content-Type-Options": "nosniff",
     }
     if head:
-        return Answer(200, headers)
+        return ReadResponse(200, headers)
     span = ranges.resolve(range_field if conditions.ranges_apply(current) else None, stored.length)
     if span is ranges.Unpartial.UNSATISFIABLE:
-        return Answer(416, {"Content-Range": f"bytes */{stored.length}", "Accept-Ranges": "bytes"})
+        return ReadResponse(416, {"Content-Range": f"bytes */{stored.length}", "Accept-Ranges": "bytes"})
     if isinstance(span, ranges.Span):
         headers |= {"Content-Length": str(span.length), "Content-Range": span.content_range(stored.length)}
-        return Answer(206, headers, span, partial=True)
-    return Answer(200, headers, ranges.Span(0, stored.length))
+        return ReadResponse(206, headers, span, partial=True)
+    return ReadResponse(200, headers, ranges.Span(0, stored.length))
 
 
 def devices_to_read(cluster: Cluster, stored: StoredFile, rng: Random) -> list[int]:

@@ -9,18 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tawara.client.nodes import NodeClient
-from tawara.gateway.app import HttpDoor
+from tawara.disks.devices import Devices
+from tawara.gateway.app import GatewayHttpServer
 from tawara.gateway.local import LocalDevices
 from tawara.gateway.nginx import NginxFront, listen_unix
-from tawara.gateway.places import Places
-from tawara.gateway.writing import Writer
-from tawara.listening import Door, take
-from tawara.metadata.bell import Bells
+from tawara.gateway.replica_locator import ReplicaLocator
+from tawara.gateway.writing import FileWriter
+from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
-from tawara.node.devices import Devices
+from tawara.nodes.client import NodeClient
 
 _GRACE: Final = 1.0
 """Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
@@ -35,7 +35,7 @@ class Gateway:
         metadata: Metadata,
         view: ClusterView,
         nodes: NodeClient,
-        bells: Bells,
+        wakeups: Wakeups,
         *,
         listen: tuple[str, int] | Path,
         secret: str,
@@ -54,15 +54,15 @@ class Gateway:
         bytes through Python. `reproxy` lets front ends that offer it fetch from the storage nodes, whose addresses they
         then see; allow it only where every client is such a front end.
         """
-        self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
+        self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
         self._local_reads_only = local_reads_only
         self._local: LocalDevices | None = None
         self._nginx, self._limits = nginx, limits
         self._public_reads, self._reproxy = public_reads, reproxy
-        self._http: HttpDoor | None = None
-        self._writer: Writer | None = None
-        self._doors: list[Door] = []
+        self._http: GatewayHttpServer | None = None
+        self._writer: FileWriter | None = None
+        self._listeners: list[TcpListener] = []
         self._public: socket.socket | None = None
         self._address: tuple[str, int] | Path | None = None
 
@@ -86,23 +86,23 @@ class Gateway:
             self._address = listen if isinstance(listen, Path) else self._public.getsockname()[:2]
             if self._devices is not None and self._nginx is not None:
                 self._local = LocalDevices(
-                    self._devices, patience=limits.node_connect, only_known=self._local_reads_only
+                    self._devices, timeout=limits.node_connect, only_known=self._local_reads_only
                 )
-            self._writer = Writer(
+            self._writer = FileWriter(
                 self._metadata,
                 self._view,
                 self._nodes,
-                self._bells,
+                self._wakeups,
                 local=self._local,
                 limits=limits,
                 rng=rng,
             )
-            self._http = HttpDoor(
+            self._http = GatewayHttpServer(
                 self._metadata,
                 self._view,
                 self._nodes,
                 self._writer,
-                Places(self._local),
+                ReplicaLocator(self._local),
                 secret=self._secret,
                 public_reads=self._public_reads,
                 reproxy=self._reproxy,
@@ -111,15 +111,15 @@ class Gateway:
                 rng=rng,
             )
             inner = self._public if self._nginx is None else await asyncio.to_thread(self._nginx.open_socket)
-            door = Door(
+            listener = TcpListener(
                 inner,
                 _PURPOSE,
                 self._http.connection,
                 connections=limits.connections,
                 share=limits.open_files_share,
             )
-            self._doors.append(door)
-            door.open()
+            self._listeners.append(listener)
+            listener.open()
             if self._nginx is not None:
                 docroot = self._devices.docroot if self._devices is not None else None
                 await self._nginx.start(self._public, docroot, limits)
@@ -136,8 +136,8 @@ class Gateway:
                     await asyncio.to_thread(self._listen.unlink)
         if self._nginx is not None:
             await self._nginx.stop()
-        for door in self._doors:
-            await door.close()
+        for listener in self._listeners:
+            await listener.close()
         if self._http is not None:
             await self._http.close(_GRACE if self._nginx is None else _GRACE / 4)
         if self._writer is not None:

@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
-from tawara.client.nodes import NodeClient
-from tawara.client.replicas import Race
 from tawara.model.errors import NoSource
+from tawara.nodes.client import NodeClient
+from tawara.nodes.replicas import Race
 from tawara.wire.ranges import Span
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ Sink = Callable[[AsyncIterator[bytes]], Awaitable[None]]
 
 
 async def read_somewhere(
-    nodes: NodeClient, urls: Iterable[str], part: Span, size: int, *, patience: float
+    nodes: NodeClient, urls: Iterable[str], part: Span, size: int, *, timeout: float
 ) -> AsyncGenerator[bytes, None]:
     """The bytes `part` of a file of `size` bytes, from the first of its replicas `urls` that gives them.
 
@@ -38,7 +38,7 @@ async def read_somewhere(
     def told(url: str, at: int, error: Exception) -> None:
         log.warning("replica failed", url=url, at=at, reason=str(error) or "no answer in time")
 
-    race = Race(nodes, urls, part.start, part.start + part.length, size, told, patience)
+    race = Race(nodes, urls, part.start, part.start + part.length, size, told, timeout)
     async with aclosing(race.run()) as pieces:
         async for piece in pieces:
             yield piece

@@ -19,14 +19,14 @@ from typing import Any, Final
 
 import structlog
 
-from tawara.client.nodes import NodeClient
+from tawara.disks.pools import DevicePools
 from tawara.gateway.local import LocalDevices
 from tawara.gateway.reading import validators
 from tawara.gateway.streaming import Sink, tee
 from tawara.metadata import files
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, Domain, HashType, Observed, StorageClass
 from tawara.model.errors import (
@@ -42,11 +42,11 @@ from tawara.model.errors import (
 )
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
+from tawara.model.node_errors import MalformedRequest, OtherContent
 from tawara.model.policy import Situation, can_place, is_content, parse, plan_destinations
-from tawara.node.errors import MalformedRequest, OtherContent
-from tawara.node.lanes import Lanes
 from tawara.node.replies import NOT_WHOLE
-from tawara.wire.http import Conditions, Verdict, entity_tag
+from tawara.nodes.client import NodeClient
+from tawara.wire.http import ConditionResult, Conditions, entity_tag
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ _ATTEMPTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PutRequest:
     """What a PUT asks for, its body aside."""
 
     domain: Domain
@@ -82,7 +82,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class PutResult:
     """A file is stored."""
 
     etag: str
@@ -93,7 +93,7 @@ class Receipt:
 class _Digests:
     """The digests that an upload needs, computed while it passes."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: PutRequest) -> None:
         self.hashtype = order.storage_class.hashtype
         self._expected = order.md5
         self._wanted = {kind for kind in (self.hashtype, HashType.MD5 if order.md5 else None) if kind is not None}
@@ -121,7 +121,7 @@ class _Digests:
         return None if self.hashtype is None else Checksum(self.hashtype, self._running[self.hashtype].digest())
 
 
-class Writer:
+class FileWriter:
     """Stores and deletes files for the gateway."""
 
     def __init__(
@@ -129,33 +129,33 @@ class Writer:
         metadata: Metadata,
         view: ClusterView,
         nodes: NodeClient,
-        bells: Bells,
+        wakeups: Wakeups,
         *,
         local: LocalDevices | None,
         limits: Limits,
         rng: random.Random,
     ) -> None:
-        self._metadata, self._view, self._nodes, self._bells = metadata, view, nodes, bells
+        self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._local, self._limits, self._rng = local, limits, rng
-        self._lanes = Lanes(None)
+        self._pools = DevicePools(None)
         self._left: set[asyncio.Task[None]] = set()
         """Copies that were given up and have not ended."""
 
     def close(self) -> None:
         """Take no more work."""
-        self._lanes.close()
+        self._pools.close()
 
-    async def check(self, order: Order) -> None:
+    async def check(self, order: PutRequest) -> None:
         """Refuse before the body comes what would be refused after it. Raises PreconditionFailed, NoDevices."""
         await self._wait_observed()
         if not can_place(self._view.current, order.storage_class, self._rng):
             raise NoDevices
         await self._expected(order.domain, order.key, order.conditions)
 
-    async def store_file(self, order: Order, path: Path) -> Receipt:
+    async def store_file(self, order: PutRequest, path: Path) -> PutResult:
         """Store the finished local file `path`, which nobody writes to any more and the caller removes."""
         digests = _Digests(order)
-        while await self._lanes.run(_SPOOL, digests.read, path, self._limits.chunk):
+        while await self._pools.run(_SPOOL, digests.read, path, self._limits.chunk):
             pass
         checksum = digests.finish()
         if order.length not in (None, digests.length):
@@ -165,7 +165,9 @@ class Writer:
                 return await self._store_file_once(order, path, digests.length, checksum)
         return await self._store_file_once(order, path, digests.length, checksum)
 
-    async def _store_file_once(self, order: Order, path: Path, length: int, checksum: Checksum | None) -> Receipt:
+    async def _store_file_once(
+        self, order: PutRequest, path: Path, length: int, checksum: Checksum | None
+    ) -> PutResult:
         async with self._upload(order, length) as (fid, devids):
             local = [devid for devid in devids if await self._is_local(devid)]
             copies: dict[int, Awaitable[None]] = {
@@ -181,7 +183,7 @@ class Writer:
             outcome = dict(zip(copies, results, strict=True))
             return await self._commit(order, fid, length, checksum, outcome)
 
-    async def store_stream(self, order: Order, body: AsyncIterator[bytes], length: int | None) -> Receipt:
+    async def store_stream(self, order: PutRequest, body: AsyncIterator[bytes], length: int | None) -> PutResult:
         """Store a body of `length` bytes (None: not known before its end) as it comes."""
         digests = _Digests(order)
 
@@ -214,7 +216,7 @@ class Writer:
                 await self._metadata.write(
                     files.delete, domain.dmid, key, now=await self._metadata.clock.seconds(), expected_fid=expected
                 )
-                self._bells.delete.ring()
+                self._wakeups.delete.notify()
                 return
         raise PreconditionFailed
 
@@ -229,7 +231,7 @@ class Writer:
 
     # --- the parts of a write -----------------------------------------------------------------------------------------
 
-    async def _plan(self, order: Order, size: int) -> tuple[int, ...]:
+    async def _plan(self, order: PutRequest, size: int) -> tuple[int, ...]:
         await self._wait_observed()
         self._check_database()
         return plan_destinations(self._view.current, order.storage_class, size, self._rng)
@@ -250,12 +252,12 @@ class Writer:
         if conditions == Conditions():
             return None
         stored: StoredFile | None = await self._metadata.read(files.find, domain.dmid, key)
-        if conditions.judge(None if stored is None else validators(stored), reading=False) is not Verdict.GO:
+        if conditions.judge(None if stored is None else validators(stored), reading=False) is not ConditionResult.GO:
             raise PreconditionFailed
         return 0 if stored is None else stored.fid
 
     @asynccontextmanager
-    async def _upload(self, order: Order, size: int) -> AsyncIterator[tuple[int, tuple[int, ...]]]:
+    async def _upload(self, order: PutRequest, size: int) -> AsyncIterator[tuple[int, tuple[int, ...]]]:
         """Open an upload; give it up when the body of the `async with` raises."""
         devids = await self._plan(order, size)
         fid = await self._metadata.write(
@@ -293,23 +295,23 @@ class Writer:
         except TawaraError as error:
             log.warning("upload not discarded; it will expire", fid=fid, reason=error.message)
             return
-        self._bells.delete.ring()
+        self._wakeups.delete.notify()
 
     async def _commit(
         self,
-        order: Order,
+        order: PutRequest,
         fid: int,
         length: int,
         checksum: Checksum | None,
         outcome: Mapping[int, BaseException | None],
-    ) -> Receipt:
+    ) -> PutResult:
         """Name what has been written. Raises NoDevices or NodeUnreachable when that is nothing."""
         good = [devid for devid, failure in outcome.items() if failure is None]
-        strays = [devid for devid, failure in outcome.items() if failure is not None]
+        orphans = [devid for devid, failure in outcome.items() if failure is not None]
         for failure in outcome.values():
             if isinstance(failure, FidConflict):
                 raise failure
-        for devid in strays:
+        for devid in orphans:
             log.warning("device failed an upload", fid=fid, devid=devid, reason=str(outcome[devid]))
         if not good:
             raise _worst(outcome.values())
@@ -329,15 +331,17 @@ class Writer:
                     "replicate": replicate,
                     "expected_fid": expected,
                 }
-                if strays:
-                    replaced = await self._metadata.write(files.close_upload_with_strays, fid, strays=strays, **closing)
+                if orphans:
+                    replaced = await self._metadata.write(
+                        files.close_upload_with_orphans, fid, orphans=orphans, **closing
+                    )
                 else:  # the usual case, of which the database takes many in one go
                     replaced = await self._metadata.write(files.close_upload, fid, **closing)
                 if replicate:
-                    self._bells.replicate.ring()
+                    self._wakeups.replicate.notify()
                 if replaced is not None:
-                    self._bells.delete.ring()
-                return Receipt(entity_tag(fid, length), replaced is None)
+                    self._wakeups.delete.notify()
+                return PutResult(entity_tag(fid, length), replaced is None)
         raise PreconditionFailed
 
     def _satisfied(self, storage_class: StorageClass, devids: Iterable[int]) -> bool:
@@ -388,7 +392,7 @@ class Writer:
 
     async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
         offset = 0
-        while piece := await self._lanes.run(_SPOOL, _read, path, offset, self._limits.chunk):
+        while piece := await self._pools.run(_SPOOL, _read, path, offset, self._limits.chunk):
             yield piece
             offset += len(piece)
 

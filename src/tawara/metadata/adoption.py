@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from tawara.metadata import catalogue, epochs, migrations, queues, runs, schema_version
 from tawara.metadata.contract import Transaction
-from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, Findings, count, examine, orphaned, widened
+from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, AdoptionFindings, count, examine, orphaned, widened
 from tawara.model.errors import ConfigurationError, InUse
 
 # --- moving in --------------------------------------------------------------------------------------------------------
 
 
-def planned(found: Findings, *, widen: bool) -> list[str]:
+def planned(found: AdoptionFindings, *, widen: bool) -> list[str]:
     """What `adopt` would do, in words; nothing when all is done already."""
     steps = [step.summary for step, _ in migrations.route(found.own_version, schema_version.TAWARA)]
     if found.orphans:
@@ -67,7 +67,7 @@ async def _run(tx: Transaction, statement: str) -> str:
 # --- moving out -------------------------------------------------------------------------------------------------------
 
 
-def refuse_to_leave(found: Findings) -> None:
+def refuse_to_leave(found: AdoptionFindings) -> None:
     """Raise ConfigurationError for a database that MogileFS did not make: mogilefsd could not go on with it."""
     if found.own_version and not found.adopted:
         raise ConfigurationError(
@@ -76,7 +76,7 @@ def refuse_to_leave(found: Findings) -> None:
         )
 
 
-def planned_to_leave(found: Findings) -> list[str]:
+def planned_to_leave(found: AdoptionFindings) -> list[str]:
     """What going back would do, in words; nothing when there is nothing of ours."""
     steps: list[str] = []
     if found.copies:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from tawara.metadata.contract import Transaction
 from tawara.model.backlog import MOST, Queue
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 from tawara.model.limits import END_OF_TIME
 
 _QUEUES = {
     "replicate": ("file_to_replicate", "nexttry", ""),
     "delete": ("file_to_delete2", "nexttry", ""),
-    "check": ("file_to_queue", "nexttry", f"type = {Errand.CHECK:d} AND "),
-    "move": ("file_to_queue", "nexttry", f"type = {Errand.MOVE:d} AND "),
-    "scrub": ("file_to_queue", "nexttry", f"type = {Errand.SCRUB:d} AND "),
-    "drain": ("file_to_queue", "nexttry", f"type = {Errand.DRAIN:d} AND "),
+    "check": ("file_to_queue", "nexttry", f"type = {TaskType.CHECK:d} AND "),
+    "move": ("file_to_queue", "nexttry", f"type = {TaskType.MOVE:d} AND "),
+    "scrub": ("file_to_queue", "nexttry", f"type = {TaskType.SCRUB:d} AND "),
+    "drain": ("file_to_queue", "nexttry", f"type = {TaskType.DRAIN:d} AND "),
     "upload": ("tempfile", "createtime", ""),
     "copy": ("tawara_copy", "lease", "lease > 0 AND "),
 }

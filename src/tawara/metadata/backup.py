@@ -51,7 +51,7 @@ _OWN_SETTINGS: Final = frozenset(
         "schema_version",
         migrations.VERSION_FIELD,
         journals.GENERATION,
-        journals.CHARTER,
+        journals.MANIFEST,
         epochs.KNOWN_NAMES,
         STALE,
         "tawara_adopted",

@@ -15,7 +15,7 @@ from tawara.model.focus import Focus
 
 PREFIX = "tawara_class_changed_"
 """Of the settings, `PREFIXdmid_classid`: the fid behind which files are yet to be queued, and the last one."""
-TURN = 1000
+TICK = 1000
 """Files queued in one transaction."""
 WAITING = 20_000
 """Files that may wait for replication before more are queued."""
@@ -57,7 +57,7 @@ async def queue_files(tx: Transaction, field: str, *, now: int) -> int | None:
         return None
     dmid, classid = (number(part) for part in field.removeprefix(PREFIX).partition("_")[::2])
     after, last = (number(part) for part in found[field].partition(" ")[::2])
-    fids, upto = await fsck.next_fids(tx, Focus(dmid=dmid, classid=classid), after, last, TURN)
+    fids, upto = await fsck.next_fids(tx, Focus(dmid=dmid, classid=classid), after, last, TICK)
     upsert = tx.dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))
     await tx.run_many(upsert, [(fid, now, None, 0, 0) for fid in fids])
     await cluster.set_setting(tx, field, f"{upto} {last}" if upto < last else None)

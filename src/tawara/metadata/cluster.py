@@ -12,15 +12,15 @@ from tawara.metadata.contract import Transaction
 from tawara.model import errors
 from tawara.model.cluster import (
     DEFAULT_CLASS,
-    Absence,
     Cluster,
     Device,
+    DeviceAbsence,
     DeviceState,
     Domain,
     HashType,
     Host,
     HostState,
-    Standing,
+    Liveness,
     StorageClass,
 )
 from tawara.model.fid import HIGHEST_ID
@@ -65,9 +65,9 @@ async def load(tx: Transaction, *, min_free_mb: int = 100, default_mindevcount: 
     return Cluster(domains, hosts, devices, settings, absences=absences, identities=identities, min_free_mb=min_free_mb)
 
 
-async def _absences(tx: Transaction) -> dict[int, Absence]:
+async def _absences(tx: Transaction) -> dict[int, DeviceAbsence]:
     rows = await tx.rows("SELECT devid, standing, seconds, queue_pass, since FROM tawara_absent")
-    return {row[0]: Absence(Standing(row[1]), row[2], row[3] is not None, row[4]) for row in rows}
+    return {row[0]: DeviceAbsence(Liveness(row[1]), row[2], row[3] is not None, row[4]) for row in rows}
 
 
 async def _identities(tx: Transaction) -> dict[int, str]:

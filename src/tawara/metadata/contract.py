@@ -135,31 +135,31 @@ class Transaction(Protocol):
         ...
 
 
-Question: TypeAlias = Callable[Concatenate[Transaction, P], Awaitable[T]]
+Query: TypeAlias = Callable[Concatenate[Transaction, P], Awaitable[T]]
 """A coroutine function over a transaction. It awaits nothing but that transaction, so that an engine may run it in a
 thread, and it may be run again from its start, so it has no effect but on the database."""
 
 
-class Call(NamedTuple):
+class QueryCall(NamedTuple):
     """What a question was asked with."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
 
-Answer: TypeAlias = Any
+Result: TypeAlias = Any
 """What a question returned; or, as a value, the exception that it raised."""
-Together: TypeAlias = Callable[[Transaction, Sequence[Call]], Awaitable[Sequence[Answer]]]
+Together: TypeAlias = Callable[[Transaction, Sequence[QueryCall]], Awaitable[Sequence[Result]]]
 """One transaction in the place of many: the answers to the calls of one question, in their order. An answer that is an
 exception must have left nothing; when the function itself raises, each call is asked alone instead."""
 
 
-def together(many: Together) -> Callable[[Question[P, T]], Question[P, T]]:
+def batched(many: Together) -> Callable[[Query[P, T]], Query[P, T]]:
     """Say that calls of a question that arrive together may be answered by `many`, with the same effect."""
 
-    def mark(question: Question[P, T]) -> Question[P, T]:
-        question.__dict__["together"] = many
-        return question
+    def mark(query: Query[P, T]) -> Query[P, T]:
+        query.__dict__["together"] = many
+        return query
 
     return mark
 
@@ -172,15 +172,15 @@ class Metadata(Protocol):
     clock: Clock
     """What time it is for the database: by it rows are dated, never by this machine's clock."""
 
-    async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask; sees everything committed before the call. Raises Db when the database does not answer."""
         ...
 
-    async def read_apart(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same as `read` for questions that take long: the event loop goes on meanwhile, whatever the engine."""
         ...
 
-    async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, change: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Change; when this returns, the change is committed and durable. When it raises, nothing was changed.
 
         Changes that arrive together may share one commit; each succeeds or fails alone. Concurrent changes behave as if

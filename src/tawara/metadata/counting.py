@@ -12,10 +12,10 @@ import structlog
 
 from tawara.metadata import placement_counts as rows
 from tawara.metadata.contract import Metadata
-from tawara.model.census import Group, merged
 from tawara.model.cluster import Cluster
 from tawara.model.errors import Db, TooManyFiles
-from tawara.model.placement_counts import MOST_GROUPS, PlacementCounts, Range
+from tawara.model.placement_counts import MOST_GROUPS, CountedRange, PlacementCounts
+from tawara.model.placement_groups import PlacementGroup, merged
 from tawara.model.safety import Safety
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ _LOADED_AT_ONCE = 16
 
 async def count_range(
     metadata: Metadata, cluster: Cluster, after: int, up_to: int | None, *, rest: float = 0.0, most: int = MOST_GROUPS
-) -> Range | None:
+) -> CountedRange | None:
     """Count the files with fids greater than `after` up to `up_to`, or `rows.RANGE` files; None if there is none.
 
     After each slice there is a pause of `rest` times what it took. Raises Db.
@@ -47,12 +47,12 @@ async def count_range(
     if last == after and up_to is None:
         return None
 
-    def conclude() -> Range:
+    def conclude() -> CountedRange:
         began = time.monotonic()
         groups = totals.groups()
         if len(groups) <= 2 * most:
             groups = list(merged(groups))
-        counted = Range.of(after, last if up_to is None else up_to, groups, cluster, counted_at=at, most=most)
+        counted = CountedRange.of(after, last if up_to is None else up_to, groups, cluster, counted_at=at, most=most)
         return replace(counted, took=took + time.monotonic() - began)
 
     return await asyncio.to_thread(conclude)
@@ -60,7 +60,7 @@ async def count_range(
 
 async def count_all(
     metadata: Metadata, cluster: Cluster, *, rest: float = 0.0, most: int = MOST_GROUPS
-) -> AsyncIterator[Range]:
+) -> AsyncIterator[CountedRange]:
     """Count all files, range by range. Raises Db."""
     after = 0
     while (counted := await count_range(metadata, cluster, after, None, rest=rest, most=most)) is not None:
@@ -92,8 +92,8 @@ class Counter:
         self._metadata = metadata
         self._cluster = cluster
         self._known: PlacementCounts | None = None
-        self._ranges: dict[int, Range] = {}
-        self._about: tuple[tuple[int, ...], float, tuple[Group, ...]] | None = None
+        self._ranges: dict[int, CountedRange] = {}
+        self._about: tuple[tuple[int, ...], float, tuple[PlacementGroup, ...]] | None = None
         self._corrected: _Correction | None = None
         self._turn = asyncio.Lock()
         self._recounting = asyncio.Lock()
@@ -150,7 +150,7 @@ class Counter:
         oldest = min((each.counted_at for each in ranges), default=0) if at is None else at
         return PlacementCounts(oldest, sum(each.took for each in ranges), ranges, complete)
 
-    async def about(self, devids: Sequence[int]) -> tuple[Group, ...]:
+    async def about(self, devids: Sequence[int]) -> tuple[PlacementGroup, ...]:
         """The groups of the files that have a replica on one of these devices, as they are now.
 
         Raises Db, and TooManyFiles when there are more than can be looked at one by one.
@@ -203,11 +203,11 @@ class _Correction:
     task: asyncio.Task[Safety | None]
 
 
-def _signature(counted: Range) -> tuple[int, int, float, int]:
+def _signature(counted: CountedRange) -> tuple[int, int, float, int]:
     return counted.after, counted.counted_at, counted.took, counted.files
 
 
-def pending(ranges: Sequence[Range], marks: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+def pending(ranges: Sequence[CountedRange], marks: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
     """The ranges with changed files, by their index, with the numbers of the marks; -1 for files behind all ranges.
 
     A mark that spans several ranges is with the last of them, and the others are there as well.

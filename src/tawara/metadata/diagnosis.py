@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tawara.metadata import files, traces
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.explanation import Case
-from tawara.model.files import Deletion, Errand, Queued, Replication
+from tawara.model.explanation import ExplainedFile
+from tawara.model.files import Deletion, QueuedTask, Replication, TaskType
 
 _TABLES = {
     "fid": ("file", ("fid", "dmid", "dkey", "length", "classid", "devcount"), ""),
@@ -26,7 +26,7 @@ _TABLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileRows:
     """The rows about one fid."""
 
     fid: int
@@ -36,7 +36,7 @@ class Facts:
     """By the prefix of file_debug: `fid`, `tempfile`, `replqueue`, `delqueue`, `fsckqueue`, `rebqueue`."""
 
 
-async def facts_of(tx: Transaction, fid: int) -> Facts:
+async def facts_of(tx: Transaction, fid: int) -> FileRows:
     """All that is known of `fid`, whether or not a key names it."""
     rows: dict[str, Mapping[str, bytes | str | int | None]] = {}
     for prefix, (table, columns, condition) in _TABLES.items():
@@ -47,7 +47,7 @@ async def facts_of(tx: Transaction, fid: int) -> Facts:
     column = tx.dialect.bytes_column("checksum")
     checksum = await tx.row(f"SELECT hashtype, {column} FROM checksum WHERE fid = ?", fid)
     devids = await tx.rows("SELECT devid FROM file_on WHERE fid = ? ORDER BY devid", fid)
-    return Facts(
+    return FileRows(
         fid=fid,
         devids=tuple(row[0] for row in devids),
         checksum=Checksum(HashType(checksum[0]), bytes(checksum[1])) if checksum else None,
@@ -55,7 +55,7 @@ async def facts_of(tx: Transaction, fid: int) -> Facts:
     )
 
 
-async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now: int) -> Case:
+async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now: int) -> ExplainedFile:
     """All that is known of a key: of the file that it names, the upload under way for it, or the file that it named."""
     file = await files.find(tx, dmid, key)
     if file is not None:
@@ -66,24 +66,24 @@ async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now:
         return await case_of_fid(tx, upload.fid, name=name, now=now)
     if deleted is not None:
         return await case_of_fid(tx, deleted.fid, name=name, now=now)
-    return Case(None, now, name)
+    return ExplainedFile(None, now, name)
 
 
-async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> Case:
+async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> ExplainedFile:
     """All that is known of a fid, whether or not a key names it."""
     replication = await tx.row("SELECT nexttry, fromdevid, failcount, flags FROM file_to_replicate WHERE fid = ?", fid)
     deletion = await tx.row("SELECT nexttry, failcount FROM file_to_delete2 WHERE fid = ?", fid)
-    errands = {
-        row[0]: Queued(fid, Errand(row[0]), row[1], row[2], row[3], row[4] or "")
+    task_queue = {
+        row[0]: QueuedTask(fid, TaskType(row[0]), row[1], row[2], row[3], row[4] or "")
         for row in await tx.rows(
             "SELECT type, nexttry, failcount, devid, arg FROM file_to_queue WHERE fid = ? AND type IN (?, ?, ?)",
             fid,
-            int(Errand.CHECK),
-            int(Errand.MOVE),
-            int(Errand.DRAIN),
+            int(TaskType.CHECK),
+            int(TaskType.MOVE),
+            int(TaskType.DRAIN),
         )
     }
-    return Case(
+    return ExplainedFile(
         fid=fid,
         now=now,
         name=name,
@@ -94,7 +94,7 @@ async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> Case
         announced=dict(await tx.rows("SELECT devid, lease FROM tawara_copy WHERE fid = ?", fid)),
         replication=Replication(fid, *replication) if replication else None,
         deletion=Deletion(fid, *deletion) if deletion else None,
-        check=errands.get(Errand.CHECK),
-        move=errands.get(Errand.MOVE) or errands.get(Errand.DRAIN),
+        check=task_queue.get(TaskType.CHECK),
+        move=task_queue.get(TaskType.MOVE) or task_queue.get(TaskType.DRAIN),
         failures=await traces.failures_of(tx, fid),
     )

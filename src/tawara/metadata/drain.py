@@ -13,9 +13,9 @@ from tawara.metadata import queues, rebalance, runs
 from tawara.metadata.contract import Transaction
 from tawara.model import drain
 from tawara.model.cluster import DeviceState
-from tawara.model.drain import PREFIX, Emptying
+from tawara.model.drain import PREFIX, DrainRun
 from tawara.model.errors import NoDevice, StateTooHigh
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 
 RATE = 2000
 """Most moves queued for a device in one turn."""
@@ -40,7 +40,7 @@ async def start(tx: Transaction, devid: int, *, now: int) -> None:
         return
     was_alive = await rebalance.hand_over(tx, devid) or state is DeviceState.ALIVE
     await tx.run("UPDATE device SET status = ? WHERE devid = ?", DeviceState.DRAIN, devid)
-    at = Emptying(began=now, files=await _count(tx, devid), was_alive=int(was_alive), due=now)
+    at = DrainRun(began=now, files=await _count(tx, devid), was_alive=int(was_alive), due=now)
     await runs.set_all(tx, {f"{PREFIX}{devid}": str(at)})
 
 
@@ -49,13 +49,13 @@ async def undo(tx: Transaction, devid: int, *, now: int) -> None:
     found = await runs.hold(tx, PREFIX)
     state = await _state(tx, devid)
     await _forget(tx, devid, now=now)
-    at = Emptying.parse(found.get(f"{PREFIX}{devid}", ""))
+    at = DrainRun.parse(found.get(f"{PREFIX}{devid}", ""))
     if state is DeviceState.DRAIN and at.was_alive:
         await tx.run("UPDATE device SET status = ? WHERE devid = ?", DeviceState.ALIVE, devid)
 
 
 async def _forget(tx: Transaction, devid: int, *, now: int) -> None:
-    kind = int(Errand.DRAIN)
+    kind = int(TaskType.DRAIN)
     await tx.run(
         "DELETE FROM file_to_queue WHERE type = ? AND devid = ? AND (nexttry <= ? OR failcount > 0)", kind, devid, now
     )
@@ -72,7 +72,7 @@ async def inject(tx: Transaction, *, now: int) -> int | None:
     found = await runs.hold(tx, PREFIX)
     dues = []
     for name, text in sorted(found.items()):
-        devid, at = int(name.removeprefix(PREFIX)), Emptying.parse(text)
+        devid, at = int(name.removeprefix(PREFIX)), DrainRun.parse(text)
         row = await tx.row("SELECT status FROM device WHERE devid = ?", devid)
         if row is None or row[0] != DeviceState.DRAIN:
             await _forget(tx, devid, now=now)  # somebody decided otherwise
@@ -84,8 +84,8 @@ async def inject(tx: Transaction, *, now: int) -> int | None:
     return min(dues, default=None)
 
 
-async def _turn(tx: Transaction, devid: int, at: Emptying, *, now: int) -> Emptying:
-    limit = min(RATE, QUEUE - await queues.count_errands(tx, Errand.DRAIN, failed=False))
+async def _turn(tx: Transaction, devid: int, at: DrainRun, *, now: int) -> DrainRun:
+    limit = min(RATE, QUEUE - await queues.count_tasks(tx, TaskType.DRAIN, failed=False))
     if limit <= 0:
         return at
     rows = await tx.rows(
@@ -96,7 +96,7 @@ async def _turn(tx: Transaction, devid: int, at: Emptying, *, now: int) -> Empty
         limit,
     )
     fids = [row[0] for row in rows]
-    await queues.enqueue_errands(tx, Errand.DRAIN, [(fid, devid, "") for fid in fids], now=now)
+    await queues.enqueue_tasks(tx, TaskType.DRAIN, [(fid, devid, "") for fid in fids], now=now)
     left = await _count(tx, devid) if len(fids) < limit else 0
     return drain.queued(at, fids, limit, left=left, now=now)
 
@@ -105,11 +105,11 @@ async def _turn(tx: Transaction, devid: int, at: Emptying, *, now: int) -> Empty
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DrainStatusRow:
     """How the emptying of a device stands."""
 
     devid: int
-    at: Emptying
+    at: DrainRun
     left: int
     """Replicas that are still on it, those of deleted files, too."""
     waiting: int
@@ -124,14 +124,14 @@ class Standing:
     """Bytes without a row that are still to be deleted from it."""
 
 
-async def standing(tx: Transaction) -> list[Standing]:
+async def standing(tx: Transaction) -> list[DrainStatusRow]:
     """Of every device that is being emptied, by number."""
     found = await runs.settings(tx, PREFIX)
     devids = sorted(int(name.removeprefix(PREFIX)) for name in found)
-    return [await _standing(tx, devid, Emptying.parse(found[f"{PREFIX}{devid}"])) for devid in devids]
+    return [await _standing(tx, devid, DrainRun.parse(found[f"{PREFIX}{devid}"])) for devid in devids]
 
 
-async def _standing(tx: Transaction, devid: int, at: Emptying) -> Standing:
+async def _standing(tx: Transaction, devid: int, at: DrainRun) -> DrainStatusRow:
     async def count(sql: str, *values: object) -> int:
         row = await tx.row(f"SELECT COUNT(*) FROM {sql}", *values)
         return row[0] if row else 0
@@ -143,12 +143,12 @@ async def _standing(tx: Transaction, devid: int, at: Emptying) -> Standing:
         " WHERE devids = ? OR devids LIKE ? OR devids LIKE ? OR devids LIKE ?",
         *among,
     )
-    return Standing(
+    return DrainStatusRow(
         devid,
         at,
         left=await _count(tx, devid),
-        waiting=await count(f"{moves} = 0", int(Errand.DRAIN), devid),
-        failed=await count(f"{moves} > 0", int(Errand.DRAIN), devid),
+        waiting=await count(f"{moves} = 0", int(TaskType.DRAIN), devid),
+        failed=await count(f"{moves} > 0", int(TaskType.DRAIN), devid),
         uploads=uploads[0] if uploads else 0,
         newest_upload=(uploads[1] if uploads else None) or 0,
         copies=await count("tawara_copy WHERE devid = ?", devid),

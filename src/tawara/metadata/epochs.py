@@ -63,7 +63,7 @@ async def examine(tx: Transaction, devid: int, mark: Epoch) -> Relation:
     return relation
 
 
-async def examine_names(tx: Transaction, claim: journals.Journal, reason: str) -> bool:
+async def examine_names(tx: Transaction, claim: journals.JournalRow, reason: str) -> bool:
     """The names on a device are later than what a worker knows of them; whether it is the database that is older.
 
     It is not where another worker has taken the device's journal over meanwhile.

@@ -27,7 +27,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from tawara.metadata.contract import Metadata, Transaction
-from tawara.metadata.server import Again, Link, Lost, ServerMetadata
+from tawara.metadata.server import ConnectionLost, Link, ServerMetadata, TransactionConflict
 from tawara.model.errors import Db
 
 STALE = 3600
@@ -99,7 +99,7 @@ async def _let_go(tx: Transaction, number: int, host: str, pid: int) -> None:
     await tx.run("DELETE FROM lock WHERE lockid = ? AND hostname = ? AND pid = ?", number, host, pid)
 
 
-class _Held(ABC):
+class _HeldLock(ABC):
     """Which locks this process has: to the database all its units of work are one."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class _Held(ABC):
     async def _let_go(self, fid: int) -> None: ...
 
 
-class SqliteFidLocks(_Held):
+class SqliteFidLocks(_HeldLock):
     """Rows with our host and process, which mogilefsd takes over when the process is gone, and we likewise."""
 
     def __init__(self, metadata: Metadata) -> None:
@@ -165,7 +165,7 @@ _POSTGRES_OTHERS = (
 )
 
 
-class ServerFidLocks(_Held):
+class ServerFidLocks(_HeldLock):
     """Locks of one connection, which the server lets go when that is lost; work under way goes on without them then.
 
     On PostgreSQL a mogilefsd takes a lock under its own host's name, so that those of two hosts do not exclude each
@@ -187,7 +187,7 @@ class ServerFidLocks(_Held):
                         self._link = await self._connect()
                     async with asyncio.timeout(ANSWER):
                         return await self._take_by(self._link, fid)
-                except (Lost, Again, TimeoutError) as error:
+                except (ConnectionLost, TransactionConflict, TimeoutError) as error:
                     self._drop()
                     if attempt == 2:
                         raise Db("The database does not answer") from error
@@ -200,7 +200,7 @@ class ServerFidLocks(_Held):
             try:
                 async with asyncio.timeout(ANSWER):
                     await self._free_by(self._link, fid)
-            except (Lost, Again, TimeoutError):
+            except (ConnectionLost, TransactionConflict, TimeoutError):
                 self._drop()  # and the lock with it
 
     async def _take_by(self, link: Link, fid: int) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tawara.metadata import notes, queues, replicas, traces, uploads
-from tawara.metadata.contract import Answer, Call, Row, Transaction, together
+from tawara.metadata import journal_outbox, queues, replicas, traces, uploads
+from tawara.metadata.contract import QueryCall, Result, Row, Transaction, batched
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import (
@@ -72,7 +72,7 @@ def _asked_fid(fid: int) -> int:
     return fid
 
 
-async def _find_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+async def _find_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
     asked = [_asked(*call.args, **call.kwargs) for call in calls]
     if not tx.dialect.exact_keys:
         return [await find(tx, *each) for each in asked]
@@ -82,7 +82,7 @@ async def _find_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]
     return [found.get(each) for each in asked]
 
 
-@together(_find_together)
+@batched(_find_batched)
 async def find(tx: Transaction, dmid: int, key: bytes) -> StoredFile | None:
     """The file that `key` names, with its replicas; None if there is none."""
     rows = await tx.rows(f"{_file_columns(tx)} WHERE f.dmid = ? AND f.dkey = {tx.dialect.key_value}", dmid, key)
@@ -110,7 +110,7 @@ async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
     return _gather(rows)
 
 
-async def _find_uploads_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+async def _find_uploads_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
     asked = [_asked_fid(*call.args, **call.kwargs) for call in calls]
     found = {upload.fid: upload for upload in await _find_uploads(tx, asked)}
     return [found.get(fid) for fid in asked]
@@ -136,7 +136,7 @@ async def _find_uploads(tx: Transaction, fids: Sequence[int]) -> list[Upload]:
     ]
 
 
-@together(_find_uploads_together)
+@batched(_find_uploads_batched)
 async def find_upload(tx: Transaction, fid: int) -> Upload | None:
     """The upload that was opened for `fid` and neither closed nor given up."""
     found = await _find_uploads(tx, [fid])
@@ -200,14 +200,14 @@ async def list_fids(tx: Transaction, after: int, count: int) -> list[StoredFile]
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
-async def _open_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+async def _open_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
     openings = [uploads.Opening(**call.kwargs) for call in calls]
     counted = [each for each in openings if not each.fid]
     fids = iter(await uploads.open_many(tx, counted) if counted else ())
     return [await uploads.open_chosen(tx, each, each.fid) if each.fid else next(fids) for each in openings]
 
 
-@together(_open_together)
+@batched(_open_batched)
 async def open_upload(
     tx: Transaction, *, dmid: int, key: bytes, classid: int, devids: Sequence[int], now: int, fid: int = 0
 ) -> int:
@@ -219,11 +219,11 @@ async def open_upload(
     return await uploads.open_chosen(tx, opening, fid) if fid else (await uploads.open_many(tx, [opening]))[0]
 
 
-async def _close_together(tx: Transaction, calls: Sequence[Call]) -> list[Answer]:
+async def _close_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
     return await uploads.close_many(tx, [uploads.Closing(*call.args, **call.kwargs) for call in calls])
 
 
-@together(_close_together)
+@batched(_close_batched)
 async def close_upload(
     tx: Transaction,
     fid: int,
@@ -255,13 +255,13 @@ async def close_upload(
     return answer
 
 
-async def close_upload_with_strays(
-    tx: Transaction, fid: int, /, *, strays: Iterable[int], now: int, **closing: Any
+async def close_upload_with_orphans(
+    tx: Transaction, fid: int, /, *, orphans: Iterable[int], now: int, **closing: Any
 ) -> int | None:
     """As `close_upload`; and have swept what writes to the devices `strays` left that failed, or seemed to."""
     replaced = await close_upload(tx, fid, now=now, **closing)
-    for devid in strays:
-        await replicas.announce_stray(tx, fid, devid, now=now, late=replicas.LATE)
+    for devid in orphans:
+        await replicas.record_orphan(tx, fid, devid, now=now, late=replicas.LATE)
     return replaced
 
 
@@ -289,7 +289,7 @@ async def discard_upload(tx: Transaction, fid: int, *, now: int, late: int = rep
     await queues.enqueue_deletion(tx, fid, now)
     if late:
         for devid in upload.devids:
-            await replicas.announce_stray(tx, fid, devid, now=now, late=late)
+            await replicas.record_orphan(tx, fid, devid, now=now, late=late)
 
 
 async def renew_upload(tx: Transaction, fid: int, *, now: int) -> None:
@@ -314,7 +314,7 @@ async def store_checksum(tx: Transaction, fid: int, checksum: Checksum) -> None:
     """Remember the checksum of a fid's bytes, in place of an earlier one."""
     upsert = tx.dialect.upsert("checksum", ("fid",), ("hashtype", "checksum"))
     await tx.run(upsert, fid, int(checksum.hashtype), checksum.digest)
-    await notes.of_files(tx, [fid])
+    await journal_outbox.of_files(tx, [fid])
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int, expected_f
     if expected_fid is not None and fid != expected_fid:
         raise PreconditionFailed
     await tx.run("DELETE FROM file WHERE fid = ?", fid)
-    await notes.of_files(tx, [fid])
+    await journal_outbox.of_files(tx, [fid])
     await queues.enqueue_deletion(tx, fid, now)
     await traces.note_deletion(tx, fid, dmid, key, now=now)
     return fid
@@ -363,7 +363,7 @@ async def rename(tx: Transaction, dmid: int, from_key: bytes, to_key: bytes) -> 
         await tx.run(f"UPDATE file SET dkey = {tx.dialect.key_value} WHERE fid = ?", to_key, fids[from_key])
     except Dup:
         raise KeyExists from None
-    await notes.of_files(tx, [each for each in fids.values() if each is not None])
+    await journal_outbox.of_files(tx, [each for each in fids.values() if each is not None])
 
 
 async def set_class(tx: Transaction, dmid: int, key: bytes, classid: int) -> bool:
@@ -378,6 +378,6 @@ async def set_class(tx: Transaction, dmid: int, key: bytes, classid: int) -> boo
         raise NoDevices
     if await tx.run("UPDATE file SET classid = ? WHERE fid = ? AND classid <> ?", classid, fid, classid) == 0:
         return False
-    await notes.of_files(tx, [fid])
+    await journal_outbox.of_files(tx, [fid])
     await queues.enqueue_replication(tx, fid)
     return True

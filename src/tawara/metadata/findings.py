@@ -57,7 +57,7 @@ class KeysFound:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class AdoptionFindings:
     """What a database has, and whether it can be adopted."""
 
     engine: str
@@ -93,7 +93,7 @@ class Findings:
     """Announced copies, which only our tables know."""
 
 
-async def examine(tx: Transaction) -> Findings:
+async def examine(tx: Transaction) -> AdoptionFindings:
     """Look at everything, change nothing. Raises ConfigurationError when it is no database of MogileFS at all."""
     tables = await catalogue.tables(tx)
     if missing := sorted(_NEEDED - tables.keys()):
@@ -109,7 +109,7 @@ async def examine(tx: Transaction) -> Findings:
         for column in columns.values()
         if column.table in tables and (wide := catalogue.wider(tx.dialect, column))
     }
-    return Findings(
+    return AdoptionFindings(
         engine=tx.dialect.name,
         own_version=version,
         adopted=ADOPTED in settings,

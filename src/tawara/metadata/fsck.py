@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from tawara.metadata import cluster, files, notes, queues, replicas, runs
+from tawara.metadata import cluster, files, journal_outbox, queues, replicas, runs
 from tawara.metadata.contract import Row, Transaction
+from tawara.metadata.deferrals import BlockedOn
 from tawara.metadata.dialect import marks
-from tawara.metadata.missed import Blame
 from tawara.metadata.runs import number
 from tawara.model.explanation import Failure
-from tawara.model.files import Errand, Queued, StoredFile
+from tawara.model.files import QueuedTask, StoredFile, TaskType
 from tawara.model.focus import Focus
-from tawara.model.fsck import Code, Event, Verdict
+from tawara.model.fsck import Code, Event, FsckVerdict
 
 RATE = 10_000
 """Most fids queued in one turn, unless the setting queue_rate_for_fsck says otherwise."""
@@ -64,7 +64,7 @@ async def start(tx: Transaction, *, host: str, now: int) -> None:
 async def stop(tx: Transaction, *, now: int) -> None:
     """Queue nothing more to be checked; what waits is taken back, so that `start` goes on with it."""
     await runs.hold(tx, "fsck_")
-    withdrawn = await queues.withdraw_errands(tx, Errand.CHECK, now=now)
+    withdrawn = await queues.cancel_tasks(tx, TaskType.CHECK, now=now)
     if withdrawn:
         await runs.set_all(tx, {"fsck_highest_fid_checked": withdrawn[0][0] - 1})
     await runs.set_all(tx, {"fsck_host": None, "fsck_stop_time": now})
@@ -102,17 +102,17 @@ async def inject(tx: Transaction, *, now: int) -> bool:
     found = await runs.hold(tx, "")
     if not found.get("fsck_host"):
         return False
-    if not await runs.take_turn(tx, "fsck", now=now):
+    if not await runs.take_tick(tx, "fsck", now=now):
         return True
-    room = number(found.get("queue_size_for_fsck")) or QUEUE
-    room -= await queues.count_errands(tx, Errand.CHECK, failed=False)
-    limit = min(room, number(found.get("queue_rate_for_fsck")) or RATE)
+    space = number(found.get("queue_size_for_fsck")) or QUEUE
+    space -= await queues.count_tasks(tx, TaskType.CHECK, failed=False)
+    limit = min(space, number(found.get("queue_rate_for_fsck")) or RATE)
     if limit <= 0:
         return True
     position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
     fids, looked_at = await next_fids(tx, Focus.parse(found.get(_FOCUS, "")), position, end, limit)
     if fids:
-        await queues.enqueue_errands(tx, Errand.CHECK, [(fid, None, "") for fid in fids], now=now)
+        await queues.enqueue_tasks(tx, TaskType.CHECK, [(fid, None, "") for fid in fids], now=now)
     checked = number(found.get("fsck_fids_checked")) + len(fids)
     await runs.set_all(tx, {"fsck_highest_fid_checked": looked_at, "fsck_fids_checked": checked})
     if looked_at >= end:
@@ -154,7 +154,7 @@ def _confine(tx: Transaction, focus: Focus) -> tuple[list[str], list[object]]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verdict, *, now: int) -> bool:
+async def settle(tx: Transaction, claim: QueuedTask, file: StoredFile, verdict: FsckVerdict, *, now: int) -> bool:
     """Write down what follows from a check of `file`, and end it.
 
     False, and nothing is changed, if the file's replicas are not those any more that were looked at.
@@ -165,34 +165,34 @@ async def settle(tx: Transaction, claim: Queued, file: StoredFile, verdict: Verd
     await tx.run_many(insert, [(file.fid, devid) for devid in sorted(verdict.add)])
     for devid in sorted(verdict.drop):
         await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", file.fid, devid)
-    await notes.of_places(tx, [(file.fid, devid) for devid in sorted(verdict.add | verdict.drop)])
+    await journal_outbox.of_places(tx, [(file.fid, devid) for devid in sorted(verdict.add | verdict.drop)])
     for devid in sorted(verdict.sweep):
-        await replicas.announce_stray(tx, file.fid, devid, now=now)
+        await replicas.record_orphan(tx, file.fid, devid, now=now)
     if verdict.recount:
         await replicas.update_devcount(tx, file.fid)
     if verdict.checksum is not None:
         await files.store_checksum(tx, file.fid, verdict.checksum)
     if verdict.replicate:
         await queues.ensure_replication(tx, file.fid, now=now)
-    if claim.errand is Errand.CHECK:
+    if claim.task_type is TaskType.CHECK:
         await log(tx, file.fid, verdict.logged, now=now)
-    if kept := _kept(claim.errand, verdict):
+    if kept := _kept(claim.task_type, verdict):
         await log(tx, file.fid, kept, now=now, table="tawara_scrub_log")
     if verdict.again:
         await put_off(tx, claim, now=now, silent=verdict.silent)
     else:
-        await queues.finish_errands(tx, [claim])
+        await queues.finish_tasks(tx, [claim])
     return True
 
 
-def _kept(errand: Errand, verdict: Verdict) -> Sequence[Event]:
+def _kept(task_type: TaskType, verdict: FsckVerdict) -> Sequence[Event]:
     """What goes into our own log: all that the scrub finds, and of a check which replicas are rotten."""
-    if errand is Errand.SCRUB:
+    if task_type is TaskType.SCRUB:
         return verdict.events
     return [event for event in verdict.events if event.code is Code.BAD_CHECKSUM and event.devid is not None]
 
 
-async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> bool:
+async def _unchanged(tx: Transaction, file: StoredFile, verdict: FsckVerdict) -> bool:
     row = await tx.row(f"SELECT length FROM file WHERE fid = ?{tx.dialect.for_update}", file.fid)
     if row is None or row[0] != file.length:
         return False
@@ -208,18 +208,18 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: Verdict) -> boo
     return True
 
 
-async def put_off(tx: Transaction, claim: Queued, *, now: int, silent: Collection[int] = ()) -> None:
+async def put_off(tx: Transaction, claim: QueuedTask, *, now: int, silent: Collection[int] = ()) -> None:
     """Look at the file again after a pause that grows, or when the devices that are `silent` answer."""
     pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
     names = ", ".join(f"dev{devid}" for devid in sorted(silent))
     failure = Failure(now, f"no answer from {names}" if names else "the file's copies change all the time")
-    await queues.postpone_errand(
+    await queues.postpone_task(
         tx,
         claim,
         nexttry=now + pause,
         failcount=claim.failcount + 1,
         failure=failure,
-        blame=Blame(doubted=frozenset(silent)),
+        blocked_on=BlockedOn(suspects=frozenset(silent)),
     )
 
 
@@ -279,7 +279,7 @@ async def _last_logid(tx: Transaction) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FsckProgress:
     """How a check stands."""
 
     host: str
@@ -309,16 +309,16 @@ class Progress:
     """How many of them had to be counted for that."""
 
 
-async def progress(tx: Transaction) -> Progress:
+async def progress(tx: Transaction) -> FsckProgress:
     """How the check stands that runs, or ran last."""
     found = await runs.settings(tx, "fsck_")
     counts = {field.removeprefix(_SUM): number(value) for field, value in found.items() if field.startswith(_SUM)}
     last = await _last_logid(tx)
-    queued = await queues.count_errands(tx, Errand.CHECK, failed=False)
+    queued = await queues.count_tasks(tx, TaskType.CHECK, failed=False)
     fresh = await _counts(tx, number(found.get("fsck_logid_processed")), last)
     for code, count in fresh:
         counts[code] = counts.get(code, 0) + count
-    return Progress(
+    return FsckProgress(
         host=found.get("fsck_host", ""),
         position=number(found.get("fsck_highest_fid_checked")),
         end=number(found.get("fsck_fid_at_end")),
@@ -331,7 +331,7 @@ async def progress(tx: Transaction) -> Progress:
         stop_time=number(found.get("fsck_stop_time")),
         last_logid=last,
         queued=queued,
-        stalled=await queues.count_errands(tx, Errand.CHECK) - queued,
+        stalled=await queues.count_tasks(tx, TaskType.CHECK) - queued,
         counts=counts,
         unsummed=sum(count for _, count in fresh),
     )

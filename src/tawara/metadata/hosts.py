@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from tawara.metadata.pool import LimitMet, Lost
+from tawara.metadata.pool import ConnectionLost, LimitMet
 from tawara.model.errors import ConfigurationError
 
 C = TypeVar("C")
@@ -80,7 +80,7 @@ class Servers(Generic[C]):
             try:
                 async with asyncio.timeout(self._seconds):
                     connection = await self._connect(host)
-            except (Lost, TimeoutError) as error:
+            except (ConnectionLost, TimeoutError) as error:
                 if isinstance(error, LimitMet):
                     limit_met = True
                 else:
@@ -90,4 +90,4 @@ class Servers(Generic[C]):
             else:
                 self._rests_until.pop(host, None)
                 return connection
-        raise (LimitMet if limit_met else Lost)("; ".join(failures))
+        raise (LimitMet if limit_met else ConnectionLost)("; ".join(failures))

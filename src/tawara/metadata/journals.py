@@ -14,16 +14,16 @@ from tawara.metadata import cluster, files, placement_counts, uploads
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.files import StoredFile
-from tawara.model.names import Facts, Record, Standing
+from tawara.model.journal_records import FileMetadata, JournalRecord, RecordState
 
 GENERATION = "tawara_names_generation"
 """Setting: the life of this database that the devices' journals tell of."""
-CHARTER = "tawara_names_charter"
+MANIFEST = "tawara_names_charter"
 """Setting: number of the newest charter, and a digest of what it says."""
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class JournalRow:
     """A row of tawara_journal."""
 
     devid: int
@@ -47,11 +47,11 @@ class Journal:
     """Records in this round's segments."""
     live: int
     """Records that the round brought when it was complete."""
-    tail: int
+    active_segment: int
     """The number of the newest tail."""
-    tail_slot: int
+    active_slot: int
     """Where that is; -1 when all records are in segments."""
-    charter: int
+    manifest: int
     """The number of the newest charter on the device."""
 
 
@@ -61,18 +61,18 @@ _COLUMNS = (
 )
 
 
-def _journal(row: Row) -> Journal:
-    return replace(Journal(*row), held=bool(row[2]))
+def _journal(row: Row) -> JournalRow:
+    return replace(JournalRow(*row), held=bool(row[2]))
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueJournals:
     """What waits."""
 
     generation: int
-    charter: tuple[int, str]
+    manifest: tuple[int, str]
     """Number and digest of the newest charter."""
-    journals: dict[int, Journal]
+    journals: dict[int, JournalRow]
     noted: frozenset[int]
     """Devices of which there are notes."""
 
@@ -85,16 +85,16 @@ _NOTED = (
 """The devices in one jump through the index for each, however many notes there are."""
 
 
-async def look(tx: Transaction) -> Due:
+async def look(tx: Transaction) -> DueJournals:
     """All that may have to be written."""
     settings: dict[str, str] = dict(
-        await tx.rows("SELECT field, value FROM server_settings WHERE field IN (?, ?)", GENERATION, CHARTER)
+        await tx.rows("SELECT field, value FROM server_settings WHERE field IN (?, ?)", GENERATION, MANIFEST)
     )
-    number, _, digest = (settings.get(CHARTER) or "0 ").partition(" ")
+    number, _, digest = (settings.get(MANIFEST) or "0 ").partition(" ")
     rows = await tx.rows(f"SELECT {_COLUMNS} FROM tawara_journal")
-    return Due(
+    return DueJournals(
         generation=int(settings.get(GENERATION) or 0),
-        charter=(int(number), digest),
+        manifest=(int(number), digest),
         journals={row[0]: _journal(row) for row in rows},
         noted=frozenset(row[0] for row in await tx.rows(_NOTED)),
     )
@@ -115,23 +115,23 @@ async def begin_generation(tx: Transaction, *, at_least: int, unless: int = 0) -
     return generation
 
 
-async def number_charter(tx: Transaction, digest: str) -> int:
+async def number_manifest(tx: Transaction, digest: str) -> int:
     """The number of the charter with this digest: a new one, unless it is that of the newest."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
-    number, _, known = (await cluster.get_setting(tx, CHARTER) or "0 ").partition(" ")
+    number, _, known = (await cluster.get_setting(tx, MANIFEST) or "0 ").partition(" ")
     if known == digest:
         return int(number)
-    await cluster.set_setting(tx, CHARTER, f"{int(number) + 1} {digest}")
+    await cluster.set_setting(tx, MANIFEST, f"{int(number) + 1} {digest}")
     return int(number) + 1
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int) -> list[Journal]:
+async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int) -> list[JournalRow]:
     """Take those journals that nobody has, and that are due, until `now + lease`."""
-    taken: list[Journal] = []
+    taken: list[JournalRow] = []
     for devid in devids:
         await tx.run(tx.dialect.insert_or_ignore("tawara_journal", ("devid",)), devid)
         row = await tx.row(
@@ -151,7 +151,7 @@ async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int)
     return taken
 
 
-async def renew(tx: Transaction, held: Sequence[Journal], *, until: int) -> None:
+async def renew(tx: Transaction, held: Sequence[JournalRow], *, until: int) -> None:
     """Hold these for longer. Those that were lost are left as they are."""
     await tx.run_many(
         "UPDATE tawara_journal SET nexttry = ? WHERE devid = ? AND epoch = ? AND held = 1",
@@ -159,7 +159,7 @@ async def renew(tx: Transaction, held: Sequence[Journal], *, until: int) -> None
     )
 
 
-async def settle(tx: Transaction, journal: Journal, covered: Sequence[int] = ()) -> bool:
+async def settle(tx: Transaction, journal: JournalRow, covered: Sequence[int] = ()) -> bool:
     """Write down how far a claimed journal is, and forget the notes (by number) that are covered by what was written.
 
     False, and nothing is changed, if someone else has taken it over.
@@ -169,7 +169,14 @@ async def settle(tx: Transaction, journal: Journal, covered: Sequence[int] = ())
         " old_segments = ?, written = ?, live = ?, tail = ?, tail_slot = ?, charter = ?"
         " WHERE devid = ? AND epoch = ? AND held = 1",
         *(journal.generation, journal.round, journal.position, journal.segments, journal.next_segment),
-        *(journal.old_segments, journal.written, journal.live, journal.tail, journal.tail_slot, journal.charter),
+        *(
+            journal.old_segments,
+            journal.written,
+            journal.live,
+            journal.active_segment,
+            journal.active_slot,
+            journal.manifest,
+        ),
         *(journal.devid, journal.epoch),
     )
     if not changed:
@@ -178,7 +185,7 @@ async def settle(tx: Transaction, journal: Journal, covered: Sequence[int] = ())
     return True
 
 
-async def give_back(tx: Transaction, journal: Journal, *, until: int, clean: bool) -> None:
+async def give_back(tx: Transaction, journal: JournalRow, *, until: int, clean: bool) -> None:
     """Let anyone have the journal from then on. Not `clean`: something that was begun may yet arrive at the device."""
     await tx.run(
         "UPDATE tawara_journal SET nexttry = ?, held = ? WHERE devid = ? AND epoch = ? AND held = 1",
@@ -205,15 +212,15 @@ async def drop_notes(tx: Transaction, devid: int, *, limit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PendingRecords:
     """Records to be written, with the notes that they cover."""
 
-    records: list[Record]
+    records: list[JournalRecord]
     covered: list[int]
     highest_fid: int
 
 
-async def noted(tx: Transaction, devid: int, *, limit: int) -> Batch:
+async def noted(tx: Transaction, devid: int, *, limit: int) -> PendingRecords:
     """What up to so many notes of a device mean now. To be read: all of it is of one moment."""
     rows = await tx.rows("SELECT seq, fid FROM tawara_note WHERE devid = ? ORDER BY seq LIMIT ?", devid, limit)
     versions: dict[int, int] = {fid: seq for seq, fid in rows}
@@ -222,24 +229,26 @@ async def noted(tx: Transaction, devid: int, *, limit: int) -> Batch:
     for start in range(0, len(fids), 512):
         known |= {file.fid: file for file in await files.find_fids(tx, fids[start : start + 512])}
     records = [record_of(devid, fid, version, known.get(fid)) for fid, version in versions.items()]
-    return Batch(records, [row[0] for row in rows], await uploads.highest_fid(tx) if rows else 0)
+    return PendingRecords(records, [row[0] for row in rows], await uploads.highest_fid(tx) if rows else 0)
 
 
-def record_of(devid: int, fid: int, version: int, file: StoredFile | None) -> Record:
+def record_of(devid: int, fid: int, version: int, file: StoredFile | None) -> JournalRecord:
     """What is to be said of a fid on a device."""
     if file is None:
-        return Record(version, fid, Standing.GONE)
+        return JournalRecord(version, fid, RecordState.GONE)
     if devid not in file.devids:
-        return Record(version, fid, Standing.AWAY)
-    return Record(version, fid, Standing.HERE, facts_of(file))
+        return JournalRecord(version, fid, RecordState.AWAY)
+    return JournalRecord(version, fid, RecordState.HERE, facts_of(file))
 
 
-def facts_of(file: StoredFile) -> Facts:
+def facts_of(file: StoredFile) -> FileMetadata:
     """What is to be known of a file whatever becomes of the database."""
-    return Facts(file.dmid, file.key, file.classid, file.length, file.stored_at, file.content_type, file.checksum)
+    return FileMetadata(
+        file.dmid, file.key, file.classid, file.length, file.stored_at, file.content_type, file.checksum
+    )
 
 
-async def sweep(tx: Transaction, devid: int, *, after: int, limit: int) -> tuple[list[Record], int | None]:
+async def sweep(tx: Transaction, devid: int, *, after: int, limit: int) -> tuple[list[JournalRecord], int | None]:
     """Records of a device's next files by fid, and the fid of the last, None when there are no more. A change.
 
     The files are locked before the version is taken, so that it is greater than that of every change which is in them,

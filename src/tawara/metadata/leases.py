@@ -12,21 +12,21 @@ from typing import TypeVar
 
 from tawara.metadata.contract import Transaction
 from tawara.metadata.queues import LEASE
-from tawara.model.files import Announcement, Deletion, Queued, Replication
+from tawara.model.files import CopyReservation, Deletion, QueuedTask, Replication
 from tawara.model.limits import END_OF_TIME
 
-Claim = TypeVar("Claim", Replication, Deletion, Queued)
+Claim = TypeVar("Claim", Replication, Deletion, QueuedTask)
 
 
-def _move(claim: Replication | Deletion | Queued) -> str:
+def _move(claim: Replication | Deletion | QueuedTask) -> str:
     """The UPDATE that gives a claimed row another `nexttry`, as long as it is still claimed."""
     match claim:
         case Replication():
             table, kind = "file_to_replicate", ""
         case Deletion():
             table, kind = "file_to_delete2", ""
-        case Queued():
-            table, kind = "file_to_queue", f"type = {claim.errand:d} AND "
+        case QueuedTask():
+            table, kind = "file_to_queue", f"type = {claim.task_type:d} AND "
     return f"UPDATE {table} SET nexttry = ? WHERE {kind}fid = ? AND nexttry = ?"
 
 
@@ -42,12 +42,12 @@ async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list
     return renewed
 
 
-async def renew_copies(tx: Transaction, held: Iterable[Announcement], *, until: int) -> list[Announcement]:
+async def renew_copies(tx: Transaction, held: Iterable[CopyReservation], *, until: int) -> list[CopyReservation]:
     """Keep these places until then, or give them to be swept, now; the announcements as they are now.
 
     Those that were lost meanwhile, to a sweeper or whoever came after it, are left as they are.
     """
-    renewed: list[Announcement] = []
+    renewed: list[CopyReservation] = []
     for each in held:
         lease = -until if each.lease < 0 else until
         still = await tx.run("UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ? AND lease = ?", lease, *each)

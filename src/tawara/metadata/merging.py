@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tawara.metadata import cluster, files, notes, queues, rebuilding, replicas
+from tawara.metadata import cluster, files, journal_outbox, queues, rebuilding, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.files import StoredFile
-from tawara.model.names import Named
+from tawara.model.journal_records import NamedFile
 
 _BATCH = 500
 _PER_FID = ("tempfile", "file_to_delete2", "file_on", "tawara_file", "checksum", "tawara_copy")
@@ -26,7 +26,7 @@ async def known(tx: Transaction, fids: Sequence[int]) -> dict[int, StoredFile]:
     return found
 
 
-async def restore(tx: Transaction, lost: Sequence[Named], *, short: Collection[int]) -> list[Named]:
+async def restore(tx: Transaction, lost: Sequence[NamedFile], *, short: Collection[int]) -> list[NamedFile]:
     """Insert files that the database does not have; those whose name another file has, which are left out."""
     free = [each for each in lost if await _owner(tx, each) is None]
     values = rounded([each.fid for each in free]) if free else []
@@ -36,9 +36,9 @@ async def restore(tx: Transaction, lost: Sequence[Named], *, short: Collection[i
     return [each for each in lost if each not in free]
 
 
-async def rename(tx: Transaction, changed: Sequence[Named]) -> list[Named]:
+async def rename(tx: Transaction, changed: Sequence[NamedFile]) -> list[NamedFile]:
     """Give files the key and class that they have since; those whose name another file has, which are left out."""
-    left: list[Named] = []
+    left: list[NamedFile] = []
     for each in changed:
         if await _owner(tx, each) not in (None, each.fid):
             left.append(each)
@@ -51,7 +51,7 @@ async def rename(tx: Transaction, changed: Sequence[Named]) -> list[Named]:
     return left
 
 
-async def _owner(tx: Transaction, named: Named) -> int | None:
+async def _owner(tx: Transaction, named: NamedFile) -> int | None:
     """The fid that has the name now."""
     select = f"SELECT fid FROM file WHERE dmid = ? AND dkey = {tx.dialect.key_value}"
     row = await tx.row(select, named.facts.dmid, named.facts.key)
@@ -70,11 +70,11 @@ async def forget(tx: Transaction, fids: Sequence[int], *, now: int) -> None:
     """Delete files that were deleted, or replaced, later than the database knows."""
     for fid in fids:
         await tx.run("DELETE FROM file WHERE fid = ?", fid)
-        await notes.of_files(tx, [fid])
+        await journal_outbox.of_files(tx, [fid])
         await queues.enqueue_deletion(tx, fid, now)
 
 
-async def add_charter(tx: Transaction, charter: Mapping[str, Any]) -> list[str]:
+async def add_charter(tx: Transaction, manifest: Mapping[str, Any]) -> list[str]:
     """Insert domains, classes, hosts and devices that the database does not have; which, in words.
 
     One whose name or address another has already is left out.
@@ -82,7 +82,7 @@ async def add_charter(tx: Transaction, charter: Mapping[str, Any]) -> list[str]:
     await cluster.alone(tx)
     added: list[str] = []
     for table, ids in _IDS.items():
-        for row in charter.get(table, ()):
+        for row in manifest.get(table, ()):
             taken = [" AND ".join(f"{each} = ?" for each in ids), *(f"{each} = ?" for each in _NAMES[table])]
             values = [row[each] for each in (*ids, *_NAMES[table])]
             if await tx.row(f'SELECT 1 FROM "{table}" WHERE {" OR ".join(f"({each})" for each in taken)}', *values):

@@ -13,7 +13,7 @@ from typing import Final
 
 from tawara.metadata import catalogue, schema_version
 from tawara.metadata.contract import Transaction
-from tawara.metadata.history import Step, steps
+from tawara.metadata.history import MigrationStep, steps
 from tawara.model.errors import ConfigurationError, InUse
 
 VERSION_FIELD = "tawara_schema_version"
@@ -25,7 +25,7 @@ async def version(tx: Transaction) -> int:
     return int(row[0]) if row and row[0] else 0
 
 
-def route(now: int, to: int) -> list[tuple[Step, bool]]:
+def route(now: int, to: int) -> list[tuple[MigrationStep, bool]]:
     """The steps between two versions, each with whether it is taken forwards. Raises ConfigurationError."""
     newest = schema_version.TAWARA
     for each in (now, to):

@@ -20,7 +20,7 @@ from asyncmy import errors as my
 from tawara.metadata.contract import Dialect, Row
 from tawara.metadata.dialect import StandardDialect, marks
 from tawara.metadata.error_codes import Remedy, of_mysql
-from tawara.metadata.server import Collision, outcome
+from tawara.metadata.server import UniqueViolation, outcome
 from tawara.model.errors import Dup, InvalidKey
 
 STATEMENTS = 256
@@ -195,7 +195,7 @@ class MysqlLink:
         """See Transaction. A broken unique key undoes only the statement."""
         try:
             return cast("int", (await self._ask(sql, values)).insert_id)
-        except Collision:
+        except UniqueViolation:
             raise Dup from None
 
     async def insert_many(self, sql: str, key: str, values: Sequence[Sequence[object]]) -> list[int]:

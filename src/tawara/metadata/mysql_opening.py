@@ -18,7 +18,7 @@ from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata
 from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
 from tawara.metadata.mysql import LegacyMysqlDialect, MysqlDialect, MysqlLink, translate
-from tawara.metadata.server import Again, Lost, Pace, ServerMetadata
+from tawara.metadata.server import ConnectionLost, ServerLimits, ServerMetadata, TransactionConflict
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db
 
 _DENIED = {1044, 1045, 1049, 1698}
@@ -32,10 +32,10 @@ applies all that was committed in the cluster before. Without it a server answer
 
 
 async def open_mysql(
-    url: str, password: str | None, pace: Pace | None = None, *, any_version: bool = False
+    url: str, password: str | None, pace: ServerLimits | None = None, *, any_version: bool = False
 ) -> Metadata:
     """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
-    pace = pace or Pace()
+    pace = pace or ServerLimits()
     parts = split_url(url)
     options = _options(parts)
     arguments = _arguments(parts, options, password, pace)
@@ -52,7 +52,7 @@ async def open_mysql(
             dialect = await _examine(link, pace, any_version, options.get("keys", "utf8mb4"))
         finally:
             await link.close()
-    except Lost as error:
+    except ConnectionLost as error:
         raise DatabaseUnavailable(f"The database does not answer: {error}") from error
     return ServerMetadata(servers(dialect).connect, pace)
 
@@ -76,7 +76,9 @@ def _options(parts: SplitResult) -> dict[str, str]:
     return options
 
 
-def _arguments(parts: SplitResult, options: Mapping[str, str], password: str | None, pace: Pace) -> dict[str, Any]:
+def _arguments(
+    parts: SplitResult, options: Mapping[str, str], password: str | None, pace: ServerLimits
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "user": unquote(parts.username or "tawara"),
         "password": password or "",
@@ -103,7 +105,7 @@ def _trusting(path: str) -> ssl.SSLContext:
 
 
 async def _connect(
-    arguments: Mapping[str, Any], pace: Pace, dialect: Dialect, host: Host, *, any_server: bool
+    arguments: Mapping[str, Any], pace: ServerLimits, dialect: Dialect, host: Host, *, any_server: bool
 ) -> MysqlLink:
     """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
     place = {} if "unix_socket" in arguments else {"host": host.name or "127.0.0.1", "port": host.port or 3306}
@@ -120,16 +122,16 @@ async def _connect(
         if error.args and error.args[0] in _DENIED:
             raise ConfigurationError(f"The database does not let us in: {error.args[-1]}") from error
         if error.args and error.args[0] == 1047:
-            raise Lost(_NOT_READY) from error
+            raise ConnectionLost(_NOT_READY) from error
         raise translate(error) from error
     except TimeoutError as error:
-        raise Lost("no answer in time") from error
+        raise ConnectionLost("no answer in time") from error
     except OSError as error:
-        raise Lost(error.strerror or str(error)) from error
+        raise ConnectionLost(error.strerror or str(error)) from error
     return link
 
 
-async def _set_up(link: MysqlLink, pace: Pace, *, any_server: bool) -> None:
+async def _set_up(link: MysqlLink, pace: ServerLimits, *, any_server: bool) -> None:
     found = await link.rows("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_on', 'read_only', 'super_read_only')")
     variables = {_text(name).lower(): _text(value).upper() in ("1", "ON") for name, value in found}
     settings = [
@@ -139,10 +141,10 @@ async def _set_up(link: MysqlLink, pace: Pace, *, any_server: bool) -> None:
     if variables.get("wsrep_on"):
         ready = await link.row("SHOW STATUS LIKE 'wsrep_ready'")
         if ready is None or _text(ready[1]).upper() != "ON":
-            raise Lost(_NOT_READY)
+            raise ConnectionLost(_NOT_READY)
         settings.append(f"wsrep_sync_wait = {_SYNC_WAIT}")
     if not any_server and (variables.get("read_only") or variables.get("super_read_only")):
-        raise Lost("read-only, a replica")
+        raise ConnectionLost("read-only, a replica")
     await link.run(f"SET {', '.join(f'SESSION {each}' for each in settings)}")
 
 
@@ -150,7 +152,7 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-async def _examine(link: MysqlLink, pace: Pace, any_version: bool, charset: str) -> Dialect:
+async def _examine(link: MysqlLink, pace: ServerLimits, any_version: bool, charset: str) -> Dialect:
     """Whether the server is good enough, and the database for us; how it keeps keys."""
     row = await link.row("SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin")
     assert row is not None
@@ -167,7 +169,7 @@ async def _examine(link: MysqlLink, pace: Pace, any_version: bool, charset: str)
         try:
             await founding.ensure(link, any_version=any_version)
             break
-        except Again as error:  # another server of the cluster made the same tables
+        except TransactionConflict as error:  # another server of the cluster made the same tables
             if tried + 1 == pace.tries:
                 raise Db("The tables could not be made, for others were changing them all the time") from error
             await asyncio.sleep(0.05 * tried)

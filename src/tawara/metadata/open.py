@@ -9,7 +9,7 @@ from tawara.metadata import migrations
 from tawara.metadata.contract import Metadata
 from tawara.metadata.founding import check_own_version
 from tawara.metadata.hosts import split_url
-from tawara.metadata.server import Pace
+from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError
 
 _PASSWORD_VARIABLES = {"postgresql": ("TAWARA_DB_PASSWORD", "PGPASSWORD"), "mysql": ("TAWARA_DB_PASSWORD", "MYSQL_PWD")}
@@ -27,7 +27,7 @@ async def open_metadata(
     *,
     password_file: Path | None = None,
     password: str | None = None,
-    pace: Pace | None = None,
+    pace: ServerLimits | None = None,
     any_version: bool = False,
 ) -> Metadata:
     """Open the database at `url`, and make the tables first where it is empty.
@@ -71,7 +71,7 @@ async def open_metadata(
     return await open_mysql(url, password, pace, any_version=any_version)
 
 
-async def open_existing(url: str, *, password_file: Path | None = None, pace: Pace | None = None) -> Metadata:
+async def open_existing(url: str, *, password_file: Path | None = None, pace: ServerLimits | None = None) -> Metadata:
     """Open the database at `url` as `open_metadata` does, but only if it is one of this version: nothing is made."""
     metadata = await open_metadata(url, password_file=password_file, pace=pace, any_version=True)
     try:

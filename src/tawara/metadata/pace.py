@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tawara.metadata.contract import Transaction
-from tawara.model.pace import LAPSE, Pace
+from tawara.model.pace import LAPSE, WorkPace
 
 _COLUMNS = ("recorded_at", "done", "failed", "rate", "pace")
 FORGOTTEN = 7 * 86400
 """Seconds after which the rows of a process that is gone are removed."""
 
 
-async def record(tx: Transaction, process: str, paces: Iterable[Pace], *, now: int) -> None:
+async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, now: int) -> None:
     """Write down what a process has done so far, and remove what others wrote long ago."""
     upsert = tx.dialect.upsert("tawara_pace", ("process", "work"), _COLUMNS)
     await tx.run_many(
@@ -35,7 +35,7 @@ async def retire(tx: Transaction, process: str, *, now: int) -> None:
     await tx.run("UPDATE tawara_pace SET recorded_at = ?, rate = 0 WHERE process = ?", gone, process)
 
 
-async def load(tx: Transaction) -> list[Pace]:
+async def load(tx: Transaction) -> list[WorkPace]:
     """What every process has written."""
     rows = await tx.rows("SELECT process, work, recorded_at, done, failed, rate, pace FROM tawara_pace")
-    return [Pace(row[1], row[3], row[4], row[5] / 1000, row[6] / 1000, row[0], row[2]) for row in rows]
+    return [WorkPace(row[1], row[3], row[4], row[5] / 1000, row[6] / 1000, row[0], row[2]) for row in rows]

@@ -16,8 +16,8 @@ from typing import TypeAlias, cast
 from tawara.metadata import cluster
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
-from tawara.model.census import Group
-from tawara.model.placement_counts import PlacementCounts, Range, View, dumped, loaded
+from tawara.model.placement_counts import CountedRange, JudgedView, PlacementCounts, dumped, loaded
+from tawara.model.placement_groups import PlacementGroup
 from tawara.model.safety import Safety
 
 SLICE = 2000
@@ -31,7 +31,7 @@ _CHUNK = 1024
 _STAMP = "tawara_placement_counts"
 """Setting: when the counts were last known to be right, and which figures a judged range has, as JSON."""
 _FIGURES = ",".join(each.name for each in fields(Safety))
-_TURN = "tawara_placement_turn"
+_TICK = "tawara_placement_turn"
 """Setting: until when a process is counting."""
 _TOUCHED = 200_000
 """Most files of some devices that are looked at one by one."""
@@ -74,10 +74,10 @@ class Totals:
                 known[1] += int(length or 0)
         self.files += len(placed)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[PlacementGroup]:
         """What has been counted, in no order; a set of devices may come twice."""
         return [
-            Group(dmid, classid, _devids(devids), files, size)
+            PlacementGroup(dmid, classid, _devids(devids), files, size)
             for (dmid, classid, devids), (files, size) in self._totals.items()
         ]
 
@@ -87,7 +87,9 @@ def _devids(text: str | bytes | None) -> tuple[int, ...]:
     return tuple(sorted(map(int, text.split(",")))) if text else ()
 
 
-async def touched(tx: Transaction, devids: Sequence[int], *, limit: int = _TOUCHED) -> list[tuple[int, Group]] | None:
+async def touched(
+    tx: Transaction, devids: Sequence[int], *, limit: int = _TOUCHED
+) -> list[tuple[int, PlacementGroup]] | None:
     """The fid of each file with a replica on one of these devices, with its group; None if there are more than `limit`.
 
     In no order.
@@ -105,7 +107,7 @@ async def touched(tx: Transaction, devids: Sequence[int], *, limit: int = _TOUCH
         f" FROM (SELECT DISTINCT fid {on}) s JOIN file f ON f.fid = s.fid",
         *values,
     )
-    return [(row[0], Group(row[1], row[2], _devids(row[4]), 1, int(row[3] or 0))) for row in rows]
+    return [(row[0], PlacementGroup(row[1], row[2], _devids(row[4]), 1, int(row[3] or 0))) for row in rows]
 
 
 # --- marks ------------------------------------------------------------------------------------------------------------
@@ -147,19 +149,19 @@ async def greatest_fid(tx: Transaction) -> int:
 async def begin(tx: Transaction, *, now: int, lease: int) -> bool:
     """Whether the caller may count now, and nobody else until `now + lease`."""
     await cluster.alone(tx)
-    until = int(await cluster.get_setting(tx, _TURN) or 0)
+    until = int(await cluster.get_setting(tx, _TICK) or 0)
     if now < until <= now + lease:  # one that is farther off was taken by a clock that is wrong
         return False
-    await cluster.set_setting(tx, _TURN, str(now + lease))
+    await cluster.set_setting(tx, _TICK, str(now + lease))
     return True
 
 
-async def keep_turn(tx: Transaction, *, now: int, lease: int) -> None:
+async def keep_tick(tx: Transaction, *, now: int, lease: int) -> None:
     """Go on counting until `now + lease`."""
-    await cluster.set_setting(tx, _TURN, str(now + lease))
+    await cluster.set_setting(tx, _TICK, str(now + lease))
 
 
-async def store(tx: Transaction, counted: Range, done: Sequence[int] = ()) -> bool:
+async def store(tx: Transaction, counted: CountedRange, done: Sequence[int] = ()) -> bool:
     """Put a range that was just counted in the place of those that it covers.
 
     False, and nothing is changed, if the ranges have been divided otherwise meanwhile, so that it would leave a gap
@@ -180,7 +182,7 @@ async def store(tx: Transaction, counted: Range, done: Sequence[int] = ()) -> bo
     return True
 
 
-async def _insert(tx: Transaction, counted: Range) -> None:
+async def _insert(tx: Transaction, counted: CountedRange) -> None:
     await tx.run(
         "INSERT INTO tawara_placement (up_to, after_fid, counted_at, took, files, counts) VALUES (?, ?, ?, ?, ?, ?)",
         *(counted.up_to, counted.after, counted.counted_at, round(counted.took * 1000), counted.files),
@@ -191,7 +193,7 @@ async def _insert(tx: Transaction, counted: Range) -> None:
 async def finish(tx: Transaction, *, at: int) -> None:
     """Say that all is counted as it was at `at`, and end the turn."""
     await cluster.set_setting(tx, _STAMP, json.dumps({"at": at, "figures": _FIGURES}))
-    await cluster.set_setting(tx, _TURN, None)
+    await cluster.set_setting(tx, _TICK, None)
 
 
 async def replace_all(tx: Transaction, counts: PlacementCounts) -> None:
@@ -212,16 +214,16 @@ async def counted_at(tx: Transaction) -> int | None:
 
 async def release(tx: Transaction) -> None:
     """End the turn without having counted all."""
-    await cluster.set_setting(tx, _TURN, None)
+    await cluster.set_setting(tx, _TICK, None)
 
 
-async def outline(tx: Transaction) -> list[Range]:
+async def outline(tx: Transaction) -> list[CountedRange]:
     """All ranges, in order, without what was counted in them."""
     rows = await tx.rows("SELECT after_fid, up_to, counted_at, took, files FROM tawara_placement ORDER BY up_to")
-    return [Range(row[0], row[1], row[2], row[3] / 1000, row[4], ()) for row in rows]
+    return [CountedRange(row[0], row[1], row[2], row[3] / 1000, row[4], ()) for row in rows]
 
 
-async def load(tx: Transaction, up_to: Sequence[int]) -> list[Range]:
+async def load(tx: Transaction, up_to: Sequence[int]) -> list[CountedRange]:
     """The ranges that end with these fids, in order."""
     if not up_to:
         return []
@@ -234,7 +236,7 @@ async def load(tx: Transaction, up_to: Sequence[int]) -> list[Range]:
     return [_read(*row) for row in rows]
 
 
-def _written(counted: Range) -> str:
+def _written(counted: CountedRange) -> str:
     if counted.groups is None:
         assert counted.safety is not None
         view = [sorted(counted.view.unreadable), sorted(counted.view.lost)]
@@ -243,10 +245,12 @@ def _written(counted: Range) -> str:
     return json.dumps({"groups": groups}, separators=(",", ":"))
 
 
-def _read(after: int, up_to: int, at: int, took: int, files: int, text: str) -> Range:
+def _read(after: int, up_to: int, at: int, took: int, files: int, text: str) -> CountedRange:
     found = json.loads(text)
     if "groups" in found:
-        groups = tuple(Group(dmid, classid, tuple(ids), n, size) for dmid, classid, ids, n, size in found["groups"])
-        return Range(after, up_to, at, took / 1000, files, groups)
-    view = View(*map(frozenset, found["view"]))
-    return Range(after, up_to, at, took / 1000, files, None, loaded(found["judged"]), view)
+        groups = tuple(
+            PlacementGroup(dmid, classid, tuple(ids), n, size) for dmid, classid, ids, n, size in found["groups"]
+        )
+        return CountedRange(after, up_to, at, took / 1000, files, groups)
+    view = JudgedView(*map(frozenset, found["view"]))
+    return CountedRange(after, up_to, at, took / 1000, files, None, loaded(found["judged"]), view)

@@ -38,11 +38,11 @@ SAY_EVERY: Final = 300.0
 T = TypeVar("T")
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection is gone, cannot be used any more, or could not be made."""
 
 
-class LimitMet(Lost):
+class LimitMet(ConnectionLost):
     """The server answers, and allows no further connection; the text says which limit it is."""
 
 
@@ -247,7 +247,7 @@ class Pool(Generic[L]):
     async def _use(self, link: L, work: Callable[[L], Awaitable[T]]) -> T:
         try:
             result = await work(link)
-        except (Lost, Db, asyncio.CancelledError):
+        except (ConnectionLost, Db, asyncio.CancelledError):
             self._budget.open -= 1
             link.terminate()
             raise

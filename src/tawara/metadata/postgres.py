@@ -27,7 +27,7 @@ from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
 from tawara.metadata.error_codes import Remedy, of_sqlstate
 from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
-from tawara.metadata.server import Lost, Pace, ServerMetadata, outcome
+from tawara.metadata.server import ConnectionLost, ServerLimits, ServerMetadata, outcome
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Dup
 
 OLDEST = 13
@@ -210,7 +210,9 @@ class PostgresLink:
         self._connection.terminate()
 
 
-async def _connect(parts: SplitResult, password: str | None, pace: Pace, dialect: Dialect, host: Host) -> PostgresLink:
+async def _connect(
+    parts: SplitResult, password: str | None, pace: ServerLimits, dialect: Dialect, host: Host
+) -> PostgresLink:
     """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
     user = parts.netloc.rpartition("@")[0]
     url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else str(host)))
@@ -232,7 +234,7 @@ async def _connect(parts: SplitResult, password: str | None, pace: Pace, dialect
             },
         )
     except pg.TargetServerAttributeNotMatched as error:
-        raise Lost("read-only, a replica") from error
+        raise ConnectionLost("read-only, a replica") from error
     except (pg.ClientConfigurationError, ValueError) as error:
         raise ConfigurationError(f"The database URL makes no sense: {error}") from error
     except (*_FOREIGN, TimeoutError) as error:
@@ -244,10 +246,10 @@ async def _connect(parts: SplitResult, password: str | None, pace: Pace, dialect
 
 
 async def open_postgres(
-    url: str, password: str | None, pace: Pace | None = None, *, any_version: bool = False
+    url: str, password: str | None, pace: ServerLimits | None = None, *, any_version: bool = False
 ) -> Metadata:
     """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
-    pace = pace or Pace()
+    pace = pace or ServerLimits()
     parts = split_url(url)
     # Hosts after the question mark, such as the directory of a Unix socket, are the driver's.
     hosts = [Host(parts.netloc.rpartition("@")[2])] if "host" in parse_qs(parts.query) else hosts_of(parts)
@@ -261,7 +263,7 @@ async def open_postgres(
             dialect = await _examine(link, any_version)
         finally:
             await link.close()
-    except Lost as error:
+    except ConnectionLost as error:
         raise DatabaseUnavailable(f"The database does not answer: {error}") from error
     return ServerMetadata(servers(dialect).connect, pace)
 

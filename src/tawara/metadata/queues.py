@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tawara.metadata import missed, traces
+from tawara.metadata import deferrals, traces
 from tawara.metadata.contract import Transaction
-from tawara.metadata.missed import NOBODY, Blame
-from tawara.model.explanation import Failure, Work
-from tawara.model.files import Deletion, Errand, Queued, Replication
+from tawara.metadata.deferrals import NOBODY, BlockedOn
+from tawara.model.explanation import Failure, PendingWork
+from tawara.model.files import Deletion, QueuedTask, Replication, TaskType
 from tawara.model.limits import END_OF_TIME, FAILCOUNT
 
 LEASE = 1000
@@ -74,15 +74,15 @@ async def postpone_replication(
     nexttry: int,
     failcount: int,
     failure: Failure | None = None,
-    blame: Blame = NOBODY,
+    blocked_on: BlockedOn = NOBODY,
 ) -> None:
     """Look at the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
-    await _postpone(tx, Work.REPLICATE, claim, nexttry, failcount, failure, blame)
+    await _postpone(tx, PendingWork.REPLICATE, claim, nexttry, failcount, failure, blocked_on)
 
 
 async def next_replication(tx: Transaction) -> int | None:
     """When the next row falls due; None if the queue is empty."""
-    return await _next(tx, Work.REPLICATE)
+    return await _next(tx, PendingWork.REPLICATE)
 
 
 async def replicate_now(tx: Transaction, *, now: int) -> int:
@@ -123,21 +123,23 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
     return True
 
 
-async def hasten_all(tx: Transaction, *, now: int, failures: int = FAILCOUNT) -> int:
+async def retry_all_deferred(tx: Transaction, *, now: int, failures: int = FAILCOUNT) -> int:
     """Make due what was put off because it failed, in all queues, but for what waits for a person; how many.
 
     A replication or deletion that has failed more often than `failures` stays put off; a check is only a look.
     """
     alone = "(SELECT COUNT(*) FROM file_on o WHERE o.fid = file_to_replicate.fid) <= 1"  # see urgency
-    hastened = 0
+    rescheduled = 0
     for table, due in (("file_to_replicate", f"CASE WHEN {alone} THEN 0 ELSE ? END"), ("file_to_delete2", "?")):
         put_off = "nexttry > ? AND nexttry < ? AND failcount > 0 AND failcount <= ?"
-        hastened += await tx.run(f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME, failures)
-    errands = "UPDATE file_to_queue SET nexttry = ? WHERE nexttry > ? AND nexttry < ? AND failcount > 0"
-    return hastened + await tx.run(errands, now, now, END_OF_TIME)
+        rescheduled += await tx.run(
+            f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME, failures
+        )
+    task_queue = "UPDATE file_to_queue SET nexttry = ? WHERE nexttry > ? AND nexttry < ? AND failcount > 0"
+    return rescheduled + await tx.run(task_queue, now, now, END_OF_TIME)
 
 
-async def hasten_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
+async def retry_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
     """If the fid is queued for deletion, try it at `nexttry` at the latest."""
     await tx.run("UPDATE file_to_delete2 SET nexttry = ? WHERE fid = ? AND nexttry > ?", nexttry, fid, nexttry)
 
@@ -154,30 +156,30 @@ async def postpone_deletion(
     nexttry: int,
     failcount: int,
     failure: Failure | None = None,
-    blame: Blame = NOBODY,
+    blocked_on: BlockedOn = NOBODY,
 ) -> None:
     """Try the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
-    await _postpone(tx, Work.DELETE, claim, nexttry, failcount, failure, blame)
+    await _postpone(tx, PendingWork.DELETE, claim, nexttry, failcount, failure, blocked_on)
 
 
 async def next_deletion(tx: Transaction) -> int | None:
     """When the next row falls due; None if the queue is empty."""
-    return await _next(tx, Work.DELETE)
+    return await _next(tx, PendingWork.DELETE)
 
 
 # --- what both have in common -----------------------------------------------------------------------------------------
 
-_TABLES = {Work.REPLICATE: "file_to_replicate", Work.DELETE: "file_to_delete2"}
+_TABLES = {PendingWork.REPLICATE: "file_to_replicate", PendingWork.DELETE: "file_to_delete2"}
 
 
 async def _postpone(
     tx: Transaction,
-    work: Work,
+    work: PendingWork,
     claim: Replication | Deletion,
     nexttry: int,
     failcount: int,
     failure: Failure | None,
-    blame: Blame,
+    blocked_on: BlockedOn,
 ) -> None:
     postponed = await tx.run(
         f"UPDATE {_TABLES[work]} SET nexttry = ?, failcount = ? WHERE fid = ? AND nexttry = ?",
@@ -188,10 +190,10 @@ async def _postpone(
     )
     if postponed and failure:
         await traces.note_failure(tx, claim.fid, work, failure)
-        await missed.note(tx, blame, now=failure.at)
+        await deferrals.note(tx, blocked_on, now=failure.at)
 
 
-async def _next(tx: Transaction, work: Work) -> int | None:
+async def _next(tx: Transaction, work: PendingWork) -> int | None:
     row = await tx.row(f"SELECT MIN(nexttry) FROM {_TABLES[work]}")
     return row[0] if row else None
 
@@ -199,47 +201,49 @@ async def _next(tx: Transaction, work: Work) -> int | None:
 # --- checks and moves -------------------------------------------------------------------------------------------------
 
 
-async def enqueue_errands(
-    tx: Transaction, errand: Errand, items: Iterable[tuple[int, int | None, str]], *, now: int
+async def enqueue_tasks(
+    tx: Transaction, task_type: TaskType, items: Iterable[tuple[int, int | None, str]], *, now: int
 ) -> None:
     """Queue (fid, devid, arg) for an errand, to be done at once. A fid that waits for the errand already is left so."""
     columns = ("fid", "devid", "type", "nexttry", "failcount", "flags", "arg")
     insert = tx.dialect.insert_or_ignore("file_to_queue", columns)
-    await tx.run_many(insert, [(fid, devid, int(errand), now, 0, 0, arg or None) for fid, devid, arg in items])
+    await tx.run_many(insert, [(fid, devid, int(task_type), now, 0, 0, arg or None) for fid, devid, arg in items])
 
 
-async def claim_errands(tx: Transaction, errand: Errand, *, limit: int, now: int, lease: int = LEASE) -> list[Queued]:
+async def claim_tasks(
+    tx: Transaction, task_type: TaskType, *, limit: int, now: int, lease: int = LEASE
+) -> list[QueuedTask]:
     """Take up to `limit` due rows until `now + lease`, longest due first."""
     rows = await tx.rows(
         "SELECT fid, failcount, devid, arg FROM file_to_queue WHERE type = ? AND nexttry <= ?"
         f" ORDER BY nexttry, fid LIMIT ?{tx.dialect.skip_locked}",
-        int(errand),
+        int(task_type),
         now,
         limit,
     )
     await tx.run_many(
         "UPDATE file_to_queue SET nexttry = ? WHERE fid = ? AND type = ?",
-        [(now + lease, row[0], int(errand)) for row in rows],
+        [(now + lease, row[0], int(task_type)) for row in rows],
     )
-    return [Queued(row[0], errand, now + lease, row[1], row[2], row[3] or "") for row in rows]
+    return [QueuedTask(row[0], task_type, now + lease, row[1], row[2], row[3] or "") for row in rows]
 
 
-async def finish_errands(tx: Transaction, claims: Sequence[Queued]) -> None:
+async def finish_tasks(tx: Transaction, claims: Sequence[QueuedTask]) -> None:
     """Nothing is left to do for these fids."""
     await tx.run_many(
         "DELETE FROM file_to_queue WHERE fid = ? AND type = ? AND nexttry = ?",
-        [(claim.fid, int(claim.errand), claim.nexttry) for claim in claims],
+        [(claim.fid, int(claim.task_type), claim.nexttry) for claim in claims],
     )
 
 
-async def postpone_errand(
+async def postpone_task(
     tx: Transaction,
-    claim: Queued,
+    claim: QueuedTask,
     *,
     nexttry: int,
     failcount: int,
     failure: Failure | None = None,
-    blame: Blame = NOBODY,
+    blocked_on: BlockedOn = NOBODY,
 ) -> None:
     """Do the errand again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
     postponed = await tx.run(
@@ -247,37 +251,37 @@ async def postpone_errand(
         nexttry,
         min(failcount, FAILCOUNT),
         claim.fid,
-        int(claim.errand),
+        int(claim.task_type),
         claim.nexttry,
     )
     if postponed and failure:
-        work = Work.CHECK if claim.errand in (Errand.CHECK, Errand.SCRUB) else Work.MOVE
+        work = PendingWork.CHECK if claim.task_type in (TaskType.CHECK, TaskType.SCRUB) else PendingWork.MOVE
         await traces.note_failure(tx, claim.fid, work, failure)
-        await missed.note(tx, blame, now=failure.at)
+        await deferrals.note(tx, blocked_on, now=failure.at)
 
 
-async def withdraw_errands(tx: Transaction, errand: Errand, *, now: int) -> list[tuple[int, int]]:
+async def cancel_tasks(tx: Transaction, task_type: TaskType, *, now: int) -> list[tuple[int, int]]:
     """Take back what is due and nobody has begun; (fid, bytes) of each in order of fid, 0 bytes where it is no file."""
     rows = await tx.rows(
         "SELECT q.fid, f.length FROM file_to_queue q LEFT JOIN file f ON f.fid = q.fid"
         " WHERE q.type = ? AND q.nexttry <= ? AND q.failcount = 0 ORDER BY q.fid",
-        int(errand),
+        int(task_type),
         now,
     )
-    await tx.run("DELETE FROM file_to_queue WHERE type = ? AND nexttry <= ? AND failcount = 0", int(errand), now)
+    await tx.run("DELETE FROM file_to_queue WHERE type = ? AND nexttry <= ? AND failcount = 0", int(task_type), now)
     return [(row[0], row[1] or 0) for row in rows]
 
 
-async def next_errand(tx: Transaction, errand: Errand) -> int | None:
+async def next_task_due(tx: Transaction, task_type: TaskType) -> int | None:
     """When the next row falls due; None if none waits for the errand."""
-    row = await tx.row("SELECT MIN(nexttry) FROM file_to_queue WHERE type = ?", int(errand))
+    row = await tx.row("SELECT MIN(nexttry) FROM file_to_queue WHERE type = ?", int(task_type))
     return row[0] if row else None
 
 
-async def count_errands(tx: Transaction, errand: Errand, *, failed: bool = True) -> int:
+async def count_tasks(tx: Transaction, task_type: TaskType, *, failed: bool = True) -> int:
     """How many fids wait for an errand, or are at it; without those that failed before unless `failed`."""
     condition = "" if failed else " AND failcount = 0"
-    row = await tx.row(f"SELECT COUNT(*) FROM file_to_queue WHERE type = ?{condition}", int(errand))
+    row = await tx.row(f"SELECT COUNT(*) FROM file_to_queue WHERE type = ?{condition}", int(task_type))
     return row[0] if row else 0
 
 

@@ -26,10 +26,10 @@ class Reachability(Generic[C]):
     No timer runs: the attempt is made when there is a question, and all questions of that time share it.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[C]], patience: float) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[C]], timeout: float) -> None:
         """`patience`: the most seconds that a question waits for the attempt that is under way."""
         self._connect = connect
-        self._patience = patience
+        self._timeout = timeout
         self.is_down = False
         """Whether the last attempt failed, or a question was not answered in time."""
         self._attempt: asyncio.Task[None] | None = None
@@ -58,7 +58,7 @@ class Reachability(Generic[C]):
         if self._attempt is None or self._attempt.done():
             self._attempt = asyncio.create_task(self._try())
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await asyncio.shield(self._attempt)
         except TimeoutError:
             return False

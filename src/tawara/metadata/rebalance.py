@@ -16,8 +16,8 @@ from tawara.metadata.runs import number
 from tawara.model import rebalance as model
 from tawara.model.cluster import Cluster
 from tawara.model.errors import NoRebalPolicy, NoRebalState, NoSetRebal, RebalNotStarted, RebalRunning
-from tawara.model.files import Errand
-from tawara.model.rebalance import Policy, State
+from tawara.model.files import TaskType
+from tawara.model.rebalance import RebalancePolicy, RebalanceState
 
 RATE = 2000
 """Most moves queued in one turn, unless the setting queue_rate_for_rebal says otherwise."""
@@ -40,7 +40,7 @@ async def set_policy(tx: Transaction, text: str) -> None:
     await runs.set_all(tx, {"rebal_policy": text, "rebal_state": None})
 
 
-async def policy(tx: Transaction) -> Policy:
+async def policy(tx: Transaction) -> RebalancePolicy:
     """The policy that was set. Raises NoRebalPolicy, BadRebalPol."""
     text = (await runs.settings(tx, "rebal_")).get("rebal_policy")
     if not text:
@@ -53,7 +53,7 @@ async def start(tx: Transaction, cluster: Cluster, *, host: str, now: int) -> st
     found = await runs.hold(tx, "rebal_")
     await runs.refuse_others(tx, starting="rebalance")
     text = found.get("rebal_state")
-    state = State.parse(text) if text else model.begin(await policy(tx), cluster, now=now)
+    state = RebalanceState.parse(text) if text else model.begin(await policy(tx), cluster, now=now)
     state = replace(state, time_stopped=0)
     await runs.set_all(tx, {"rebal_state": str(state), "rebal_host": host, "rebal_signal": None})
     return str(state)
@@ -95,20 +95,20 @@ async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) ->
     if not found.get("rebal_host"):
         return False
     stopping = found.get("rebal_signal") == "stop"
-    if not await runs.take_turn(tx, "rebal", now=now) and not stopping:
+    if not await runs.take_tick(tx, "rebal", now=now) and not stopping:
         return True
     chosen = model.parse(found.get("rebal_policy", ""))
     was = found.get("rebal_state")
-    at = State.parse(was) if was else model.begin(chosen, cluster, now=now)
+    at = RebalanceState.parse(was) if was else model.begin(chosen, cluster, now=now)
     if stopping:
-        at = model.withdraw(chosen, at, await queues.withdraw_errands(tx, Errand.MOVE, now=now))
+        at = model.withdraw(chosen, at, await queues.cancel_tasks(tx, TaskType.MOVE, now=now))
         await _let_go(tx, chosen, at.sdev_current)
         await _end(tx, replace(at, time_stopped=now))
         return False
-    room = number(found.get("queue_size_for_rebal")) or QUEUE
-    room -= await queues.count_errands(tx, Errand.MOVE)
+    space = number(found.get("queue_size_for_rebal")) or QUEUE
+    space -= await queues.count_tasks(tx, TaskType.MOVE)
     moved = await _turn(
-        tx, chosen, at, cluster, rng, room=room, rate=number(found.get("queue_rate_for_rebal")) or RATE, now=now
+        tx, chosen, at, cluster, rng, space=space, rate=number(found.get("queue_rate_for_rebal")) or RATE, now=now
     )
     if moved is None:
         await _end(tx, replace(at, time_finished=now))
@@ -117,13 +117,21 @@ async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) ->
     return True
 
 
-async def _end(tx: Transaction, at: State) -> None:
+async def _end(tx: Transaction, at: RebalanceState) -> None:
     await runs.set_all(tx, {"rebal_state": str(at), "rebal_host": None, "rebal_signal": None})
 
 
 async def _turn(
-    tx: Transaction, chosen: Policy, at: State, cluster: Cluster, rng: Random, *, room: int, rate: int, now: int
-) -> State | None:
+    tx: Transaction,
+    chosen: RebalancePolicy,
+    at: RebalanceState,
+    cluster: Cluster,
+    rng: Random,
+    *,
+    space: int,
+    rate: int,
+    now: int,
+) -> RebalanceState | None:
     """The state after queueing the next moves; None when there is nothing left to do."""
     if not at.sdev_current:
         begun = model.next_source(chosen, at)
@@ -133,21 +141,21 @@ async def _turn(
     if not cluster.can_delete_from(at.sdev_current):  # somebody took it out of service
         return await _source_done(tx, chosen, at)
     targets = model.targets(chosen, cluster, at.all_sources)
-    limit = min(room, rate)
+    limit = min(space, rate)
     if not targets or limit <= 0 or not cluster.should_read_from(at.sdev_current):
-        return model.idle_turn(at, now=now)
+        return model.idle_tick(at, now=now)
     await _drain(tx, at.sdev_current)  # and not before there is a device to which its files can go
     files = await next_files(tx, chosen, at, limit)
     after, moves = model.choose(chosen, at, files, targets, rng, now=now)
     if moves:
         items = [(move.fid, move.source, ",".join(map(str, move.targets))) for move in moves]
-        await queues.enqueue_errands(tx, Errand.MOVE, items, now=now)
+        await queues.enqueue_tasks(tx, TaskType.MOVE, items, now=now)
     elif (not files or model.limit_reached(chosen, after)) and not await _moving_from(tx, at.sdev_current):
         return await _source_done(tx, chosen, after)
     return after
 
 
-async def next_files(tx: Transaction, chosen: Policy, at: State, limit: int) -> list[tuple[int, int]]:
+async def next_files(tx: Transaction, chosen: RebalancePolicy, at: RebalanceState, limit: int) -> list[tuple[int, int]]:
     """The source's next files in the run's order, as (fid, bytes)."""
     select = "SELECT o.fid, f.length FROM file_on o JOIN file f ON f.fid = o.fid WHERE o.devid = ?"
     if not chosen.newest_first:
@@ -159,7 +167,7 @@ async def next_files(tx: Transaction, chosen: Policy, at: State, limit: int) -> 
 
 
 async def _moving_from(tx: Transaction, devid: int) -> bool:
-    kind = int(Errand.MOVE)
+    kind = int(TaskType.MOVE)
     return await tx.row("SELECT 1 FROM file_to_queue WHERE type = ? AND devid = ? LIMIT 1", kind, devid) is not None
 
 
@@ -169,7 +177,7 @@ async def _drain(tx: Transaction, devid: int) -> None:
         await runs.set_all(tx, {_DRAINED: devid})
 
 
-async def _let_go(tx: Transaction, chosen: Policy, devid: int) -> None:
+async def _let_go(tx: Transaction, chosen: RebalancePolicy, devid: int) -> None:
     """Give the device back its state, unless it is to stay empty, or was drained by a person."""
     drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED))
     if devid and drained == devid and not chosen.leave_in_drain_mode:
@@ -185,6 +193,6 @@ async def hand_over(tx: Transaction, devid: int) -> bool:
     return drained
 
 
-async def _source_done(tx: Transaction, chosen: Policy, at: State) -> State:
+async def _source_done(tx: Transaction, chosen: RebalancePolicy, at: RebalanceState) -> RebalanceState:
     await _let_go(tx, chosen, at.sdev_current)
     return model.source_done(at)

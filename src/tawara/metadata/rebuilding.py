@@ -12,7 +12,7 @@ from typing import Any
 from tawara.metadata import cluster, uploads
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import InUse
-from tawara.model.names import Named
+from tawara.model.journal_records import NamedFile
 
 _BEGUN = "tawara_founding_anew"
 """Setting: the database is being filled."""
@@ -43,7 +43,7 @@ async def begin(tx: Transaction) -> None:
     await cluster.set_setting(tx, _BEGUN, "1")
 
 
-async def add_files(tx: Transaction, named: Sequence[Named], *, short: Sequence[int]) -> None:
+async def add_files(tx: Transaction, named: Sequence[NamedFile], *, short: Sequence[int]) -> None:
     """Insert files with their replicas; those that are `short` of replicas are queued for replication."""
     dialect = tx.dialect
     await tx.run_many(
@@ -88,10 +88,10 @@ async def add_deleted(tx: Transaction, places: Sequence[tuple[int, Sequence[int]
     await tx.run_many(deletion, [(fid, now, 0) for fid, _ in places])
 
 
-async def finish(tx: Transaction, charter: Mapping[str, Any], *, highest_fid: int) -> None:
+async def finish(tx: Transaction, manifest: Mapping[str, Any], *, highest_fid: int) -> None:
     """Insert what the cluster is made of, and have fids count on beyond the highest that was ever given out."""
     for table in (*_LAST, "server_settings"):
-        for row in charter.get(table, ()):
+        for row in manifest.get(table, ()):
             columns = list(row)
             if table == "server_settings":
                 await cluster.set_setting(tx, row["field"], row["value"])

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tawara.metadata import notes, queues, runs
+from tawara.metadata import journal_outbox, queues, runs
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import LeaseLost
-from tawara.model.files import Announcement
+from tawara.model.files import CopyReservation
 
 COPY_LEASE = 6 * 3600
 """Seconds after which a copy that was neither recorded nor given up is swept."""
@@ -33,7 +33,7 @@ async def counts(tx: Transaction, fids: Sequence[int]) -> dict[int, int]:
     return dict(await tx.rows(f"SELECT fid, COUNT(*) FROM file_on WHERE fid IN ({marks}) GROUP BY fid", *fids))
 
 
-async def announce_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease: int = COPY_LEASE) -> bool:
+async def reserve_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease: int = COPY_LEASE) -> bool:
     """Say that bytes of `fid` will be written to `devid`; False if someone else is at it, or it is there already."""
     if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
         return False
@@ -41,7 +41,7 @@ async def announce_copy(tx: Transaction, fid: int, devid: int, *, now: int, leas
     return await tx.run(insert, fid, devid, now + lease) == 1
 
 
-async def announce_stray(tx: Transaction, fid: int, devid: int, *, now: int, late: int = 0) -> None:
+async def record_orphan(tx: Transaction, fid: int, devid: int, *, now: int, late: int = 0) -> None:
     """Say that a write of `fid` to `devid` failed and may have left bytes there, to be swept in `late` seconds."""
     insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
     await tx.run(insert, fid, devid, now + late)
@@ -64,24 +64,24 @@ async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> boo
     if not announced and await tx.row(f"SELECT 1 FROM file_on {place}", fid, devid) is None:
         raise LeaseLost
     await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
-    await notes.of_places(tx, [(fid, devid)])
+    await journal_outbox.of_places(tx, [(fid, devid)])
     await update_devcount(tx, fid)
     return True
 
 
-async def retract_copy(tx: Transaction, fid: int, devid: int) -> None:
+async def cancel_copy(tx: Transaction, fid: int, devid: int) -> None:
     """The announced copy was given up and none of its bytes are left on the device."""
     await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
 
 
-async def end_announcement(tx: Transaction, held: Announcement) -> bool:
+async def end_reservation(tx: Transaction, held: CopyReservation) -> bool:
     """None of the bytes are left at the place that was held; False, and nothing is changed, if it is not held now."""
     return bool(await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ? AND lease = ?", *held))
 
 
 async def claim_abandoned_copies(
     tx: Transaction, *, now: int, limit: int = 50, lease: int = queues.LEASE
-) -> list[Announcement]:
+) -> list[CopyReservation]:
     """Take over up to `limit` copies whose lease ran out, for another; delete their bytes, then end the announcements.
 
     Those that are replicas by now are only forgotten. The lease of one that is being swept is kept as a negative
@@ -94,12 +94,12 @@ async def claim_abandoned_copies(
         -now,
         limit,
     )
-    abandoned: list[Announcement] = []
+    abandoned: list[CopyReservation] = []
     for fid, devid in rows:
         if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
-            await retract_copy(tx, fid, devid)
+            await cancel_copy(tx, fid, devid)
         else:
-            abandoned.append(Announcement(fid, devid, -now - lease))
+            abandoned.append(CopyReservation(fid, devid, -now - lease))
     await tx.run_many(
         "UPDATE tawara_copy SET lease = ? WHERE fid = ? AND devid = ?",
         [(each.lease, each.fid, each.devid) for each in abandoned],
@@ -111,7 +111,7 @@ async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
     """The device has no replica of `fid` any more (its bytes are gone, or the device is)."""
     await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", fid, devid)
     await update_devcount(tx, fid)
-    await notes.of_places(tx, [(fid, devid)])
+    await journal_outbox.of_places(tx, [(fid, devid)])
 
 
 async def was_found_bad(tx: Transaction, fid: int, devid: int) -> bool:
@@ -126,7 +126,7 @@ async def was_found_bad(tx: Transaction, fid: int, devid: int) -> bool:
     return False
 
 
-async def retire_replica(
+async def remove_surplus_replica(
     tx: Transaction, fid: int, devid: int, *, among: frozenset[int], now: int, lease: int = COPY_LEASE
 ) -> bool:
     """Do without one of the replicas `among`: from now on it is none, and its bytes are to be deleted, then retracted.
@@ -162,7 +162,7 @@ async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int
     for fid in fids:
         await drop_replica(tx, fid, devid)
         await queues.enqueue_replication(tx, fid, nexttry=await queues.urgency(tx, fid, now=now))
-        await queues.hasten_deletion(tx, fid, now)
+        await queues.retry_deletion(tx, fid, now)
     return len(fids)
 
 

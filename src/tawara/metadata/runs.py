@@ -11,7 +11,7 @@ from tawara.metadata import cluster
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import FsckRunning, RebalRunning
 
-TURN = 1
+TICK = 1
 """Seconds from one turn to the next."""
 
 
@@ -33,13 +33,13 @@ async def set_all(tx: Transaction, values: dict[str, str | int | None]) -> None:
         await cluster.set_setting(tx, field, None if value is None else str(value))
 
 
-async def take_turn(tx: Transaction, name: str, *, now: int) -> bool:
+async def take_tick(tx: Transaction, name: str, *, now: int) -> bool:
     """Whether the next turn is due; if so it is the caller's, who holds the lock, and nobody has one for a while."""
     field = f"tawara_{name}_turn"
     due = number(await cluster.get_setting(tx, field))
-    if now < due <= now + TURN:  # one that is farther off was taken by a clock that is wrong
+    if now < due <= now + TICK:  # one that is farther off was taken by a clock that is wrong
         return False
-    await cluster.set_setting(tx, field, str(now + TURN))
+    await cluster.set_setting(tx, field, str(now + TICK))
     return True
 
 

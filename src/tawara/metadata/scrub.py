@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from tawara.metadata import queues, runs
 from tawara.metadata.contract import Row, Transaction
 from tawara.model import amounts, scrub
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 from tawara.model.fsck import Code, needs_a_person
-from tawara.model.scrub import Round
+from tawara.model.scrub import ScrubRound
 
 QUEUE = 2 * scrub.MOST
 """Most files that wait to be scrubbed; while more do, none are queued."""
@@ -39,14 +39,14 @@ async def inject(tx: Transaction, *, now: int) -> float | None:
     """If a turn is due, queue the next files; when the next turn is due, None for never."""
     found = await runs.hold(tx, "tawara_scrub_")
     period = period_of(found.get(PERIOD, ""))
-    at = Round.parse(found.get(_ROUND, ""))
+    at = ScrubRound.parse(found.get(_ROUND, ""))
     if not period:
         return None
     if now < scrub.due(at, period):
         return scrub.due(at, period)
     first, last = await tx.row("SELECT MIN(fid), MAX(fid) FROM file") or (None, None)
     if last is None:
-        return now + max(scrub.TURN, period / scrub.LOOKS)
+        return now + max(scrub.TICK, period / scrub.LOOKS)
     if scrub.is_over(at, period, now):
         at = scrub.begin(at, first=first, last=last, now=now)
         await tx.run("DELETE FROM tawara_scrub_log WHERE utime < ?", now - REMEMBERED)
@@ -55,8 +55,8 @@ async def inject(tx: Transaction, *, now: int) -> float | None:
     return scrub.due(at, period)
 
 
-async def _queue(tx: Transaction, at: Round, period: int, *, last: int, now: int) -> Round:
-    if await queues.count_errands(tx, Errand.SCRUB, failed=False) >= QUEUE:
+async def _queue(tx: Transaction, at: ScrubRound, period: int, *, last: int, now: int) -> ScrubRound:
+    if await queues.count_tasks(tx, TaskType.SCRUB, failed=False) >= QUEUE:
         return scrub.wait(at, now=now)
     at, number = scrub.take(at, period, last=last, now=now)
     if not number:
@@ -65,7 +65,7 @@ async def _queue(tx: Transaction, at: Round, period: int, *, last: int, now: int
         "SELECT fid FROM file WHERE fid > ? AND fid <= ? ORDER BY fid LIMIT ?", at.position, at.end, number
     )
     fids = [row[0] for row in rows]
-    await queues.enqueue_errands(tx, Errand.SCRUB, [(fid, None, "") for fid in fids], now=now)
+    await queues.enqueue_tasks(tx, TaskType.SCRUB, [(fid, None, "") for fid in fids], now=now)
     return scrub.taken(at, fids, number)
 
 
@@ -73,7 +73,7 @@ async def _queue(tx: Transaction, at: Round, period: int, *, last: int, now: int
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
+class ScrubDamage:
     """What the scrub has found of late. Files that were deleted since do not count."""
 
     replicas: int = 0
@@ -89,12 +89,12 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ScrubProgress:
     """How the scrub stands."""
 
     period: int
     """Seconds; 0 when it is off."""
-    at: Round
+    at: ScrubRound
     queued: int
     """Fids that wait, or are being read."""
     stalled: int
@@ -102,11 +102,11 @@ class Progress:
     counts: dict[str, int]
     """Lines of the log, by code."""
     last_logid: int
-    damage: Damage
+    damage: ScrubDamage
     """What was found within the last period."""
 
 
-async def _damage(tx: Transaction, *, since: int) -> Damage:
+async def _damage(tx: Transaction, *, since: int) -> ScrubDamage:
     rows = await tx.rows(
         "SELECT l.fid, l.evcode, l.devid, q.fid FROM tawara_scrub_log l JOIN file f ON f.fid = l.fid"
         " LEFT JOIN file_to_replicate q ON q.fid = l.fid"
@@ -120,20 +120,20 @@ async def _damage(tx: Transaction, *, since: int) -> Damage:
     hopeless = {fid for fid, each in said.items() if needs_a_person(each)}
     waiting = {fid for fid, _, _, queued in rows if queued is not None} - hopeless
     files = {fid for fid, _ in bad}
-    return Damage(len(bad), len(files), len(files & waiting), len(hopeless), len(files - waiting - hopeless))
+    return ScrubDamage(len(bad), len(files), len(files & waiting), len(hopeless), len(files - waiting - hopeless))
 
 
-async def progress(tx: Transaction, *, now: int) -> Progress:
+async def progress(tx: Transaction, *, now: int) -> ScrubProgress:
     """How the scrub stands."""
     found = await runs.settings(tx, "tawara_scrub_")
-    queued = await queues.count_errands(tx, Errand.SCRUB, failed=False)
+    queued = await queues.count_tasks(tx, TaskType.SCRUB, failed=False)
     last = await tx.row("SELECT MAX(logid) FROM tawara_scrub_log")
     period = period_of(found.get(PERIOD, ""))
-    return Progress(
+    return ScrubProgress(
         period=period,
-        at=Round.parse(found.get(_ROUND, "")),
+        at=ScrubRound.parse(found.get(_ROUND, "")),
         queued=queued,
-        stalled=await queues.count_errands(tx, Errand.SCRUB) - queued,
+        stalled=await queues.count_tasks(tx, TaskType.SCRUB) - queued,
         counts=dict(await tx.rows("SELECT evcode, COUNT(*) FROM tawara_scrub_log GROUP BY evcode ORDER BY evcode")),
         last_logid=(last[0] if last else None) or 0,
         damage=await _damage(tx, since=now - (period or scrub.PERIOD)),

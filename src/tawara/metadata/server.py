@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from tawara.metadata.batching import Lane
+from tawara.metadata.batching import Batcher
 from tawara.metadata.clock import Clock
-from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together, Transaction
+from tawara.metadata.contract import Dialect, P, Query, QueryCall, Result, Row, T, Together, Transaction
 from tawara.metadata.error_codes import Remedy
 from tawara.metadata.pool import Budget, LimitMet, Pool
-from tawara.metadata.pool import Lost as Lost
+from tawara.metadata.pool import ConnectionLost as ConnectionLost
 from tawara.metadata.reachability import Reachability
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup, FidsExhausted, InvalidKey
 
@@ -27,24 +27,24 @@ _SLACK = 0.25
 """Seconds that a question has on top of the time limit for its transaction, so that this one tells what happened."""
 
 
-class Again(Exception):
+class TransactionConflict(Exception):
     """A deadlock, or a serialisation failure: the same may succeed at another time."""
 
 
-class Collision(Dup):
+class UniqueViolation(Dup):
     """A unique key is broken, perhaps by someone who was faster"""
 
     code = "dup"
 
 
-class Unanswered(Db):
+class NoReply(Db):
     """The database was lost while it committed; the change may or may not stand"""
 
     code = "db"
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ServerLimits:
     """Limits and sizes of one process's dealings with its database server."""
 
     readers: int = 4
@@ -59,7 +59,7 @@ class Pace:
     """Seconds that a question waits for a new attempt to connect, while the last one has failed."""
     tries: int = 12
     """Most times that a question is asked that met a deadlock or a broken unique key."""
-    party: int = 64
+    batch: int = 64
     """Most calls in one journey."""
 
 
@@ -67,13 +67,13 @@ def outcome(remedy: Remedy, message: str) -> Exception:
     """The exception that stands for what a database server has answered."""
     match remedy:
         case Remedy.RETRY:
-            return Again()
+            return TransactionConflict()
         case Remedy.RECONNECT:
-            return Lost(message)
+            return ConnectionLost(message)
         case Remedy.LIMIT:
             return LimitMet(message)
         case Remedy.COLLISION:
-            return Collision()
+            return UniqueViolation()
         case Remedy.EXHAUSTED:
             return FidsExhausted()
         case Remedy.BAD_VALUE:
@@ -146,24 +146,24 @@ class _Attempt:
     """Whether a COMMIT is under way: if it is cut off now, whether the change stands is not known."""
 
 
-async def _or_roll_back(link: Link, question: Callable[..., Awaitable[T]], call: Call, attempt: _Attempt) -> T:
+async def _or_roll_back(link: Link, query: Callable[..., Awaitable[T]], call: QueryCall, attempt: _Attempt) -> T:
     """Ask within the transaction that `link` has begun, and end it."""
     try:
-        result = await question(link, *call.args, **call.kwargs)
-    except (Lost, asyncio.CancelledError):
+        result = await query(link, *call.args, **call.kwargs)
+    except (ConnectionLost, asyncio.CancelledError):
         raise
     except BaseException:
         try:
             await link.rollback()
         except Db as error:
-            raise Lost from error
+            raise ConnectionLost from error
         raise
     attempt.committing = True
     try:
         await link.commit()
-    except (Lost, Db) as error:
-        raise Unanswered from error
-    except Again:
+    except (ConnectionLost, Db) as error:
+        raise NoReply from error
+    except TransactionConflict:
         attempt.committing = False  # refused: of several primaries, another was faster with the same rows
         raise
     return result
@@ -174,13 +174,13 @@ class ServerMetadata:
 
     reads_at_once = False
 
-    def __init__(self, connect: Connect, pace: Pace) -> None:
+    def __init__(self, connect: Connect, pace: ServerLimits) -> None:
         self._pace = pace
         self._reachability = Reachability(connect, pace.unreachable)
         self._budget = Budget(self._pooled, pace.readers + pace.writers)
         self._readers = Pool(self._budget, pace.readers)
         self._writers = Pool(self._budget, pace.writers)
-        self._lanes: dict[Together, Lane] = {}
+        self._pools: dict[Together, Batcher] = {}
         self._need_snapshot: set[object] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -188,23 +188,23 @@ class ServerMetadata:
 
     # --- the contract -------------------------------------------------------------------------------------------------
 
-    async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
-        return await self._ask(question, Call(args, kwargs), self._read)
+        return await self._ask(query, QueryCall(args, kwargs), self._read)
 
-    async def read_apart(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
-        return await self.read(question, *args, **kwargs)
+        return await self.read(query, *args, **kwargs)
 
-    async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, change: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
-        return await self._ask(change, Call(args, kwargs), self._write)
+        return await self._ask(change, QueryCall(args, kwargs), self._write)
 
     async def close(self) -> None:
         """See Metadata."""
         self._closed = True
-        for lane in self._lanes.values():
-            await lane.drain()
+        for batcher in self._pools.values():
+            await batcher.drain()
         while self._under_way:
             await asyncio.wait(set(self._under_way))
         await self._reachability.close()
@@ -221,7 +221,9 @@ class ServerMetadata:
 
     async def _pooled(self) -> Link:
         if self._reachability.is_down:
-            raise Lost(self._reachability.reason)  # found while this question waited for its place in the pool
+            raise ConnectionLost(
+                self._reachability.reason
+            )  # found while this question waited for its place in the pool
         return await self._another()
 
     async def _another(self) -> Link:
@@ -234,17 +236,17 @@ class ServerMetadata:
     # --- whom to ask with ---------------------------------------------------------------------------------------------
 
     async def _ask(
-        self, question: Callable[..., Awaitable[T]], call: Call, way: Callable[..., Coroutine[Any, Any, Any]]
+        self, query: Callable[..., Awaitable[T]], call: QueryCall, way: Callable[..., Coroutine[Any, Any, Any]]
     ) -> T:
         if self._closed:
             raise Db("The database is closed")
-        many: Together | None = getattr(question, "together", None)
+        many: Together | None = getattr(query, "together", None)
         answer: asyncio.Future[T]
         if many is not None:
-            answer = self._lane(question, many, way).ask(call)
+            answer = self._batcher(query, many, way).ask(call)
         else:
             # A task of its own: whoever is cancelled while waiting leaves no connection in the middle of something.
-            task = asyncio.create_task(way(question, call))
+            task = asyncio.create_task(way(query, call))
             self._under_way.add(task)
             task.add_done_callback(self._finished)
             answer = asyncio.shield(task)
@@ -253,52 +255,52 @@ class ServerMetadata:
             async with asyncio.timeout(self._pace.answer + _SLACK):
                 return await answer
         except TimeoutError:
-            raise (Unanswered if way == self._write else DatabaseUnavailable) from None
+            raise (NoReply if way == self._write else DatabaseUnavailable) from None
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # its waiter may be gone
 
-    def _lane(
-        self, question: Callable[..., Awaitable[Any]], many: Together, way: Callable[..., Coroutine[Any, Any, Any]]
-    ) -> Lane:
-        lane = self._lanes.get(many)
-        if lane is None:
+    def _batcher(
+        self, query: Callable[..., Awaitable[Any]], many: Together, way: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> Batcher:
+        batcher = self._pools.get(many)
+        if batcher is None:
 
-            async def travel(calls: Sequence[Call]) -> Sequence[Answer]:
+            async def run_batch(calls: Sequence[QueryCall]) -> Sequence[Result]:
                 if len(calls) > 1:
                     try:
-                        answers: Sequence[Answer] = await way(many, Call((calls,), {}))
-                    except (Unanswered, DatabaseUnavailable):
+                        answers: Sequence[Result] = await way(many, QueryCall((calls,), {}))
+                    except (NoReply, DatabaseUnavailable):
                         raise
                     except Exception:  # noqa: S110 one of them spoils it for all: each is asked alone, and gets its own
                         pass
                     else:
                         return answers
-                return await asyncio.gather(*(way(question, call) for call in calls), return_exceptions=True)
+                return await asyncio.gather(*(way(query, call) for call in calls), return_exceptions=True)
 
-            lane = self._lanes[many] = Lane(travel, width=2, most=self._pace.party)
-        return lane
+            batcher = self._pools[many] = Batcher(run_batch, width=2, most=self._pace.batch)
+        return batcher
 
     # --- how to ask ---------------------------------------------------------------------------------------------------
 
-    async def _read(self, question: Callable[..., Awaitable[T]], call: Call) -> T:
+    async def _read(self, query: Callable[..., Awaitable[T]], call: QueryCall) -> T:
         async def once(link: Link) -> T:
-            if question not in self._need_snapshot:
+            if query not in self._need_snapshot:
                 try:
-                    return await question(_FirstStatement(link), *call.args, **call.kwargs)
+                    return await query(_FirstStatement(link), *call.args, **call.kwargs)
                 except _SeveralStatements:
-                    self._need_snapshot.add(question)
+                    self._need_snapshot.add(query)
             await link.begin(snapshot=True)
             try:
-                return await _or_roll_back(link, question, call, _Attempt())
-            except Unanswered as error:
-                raise Lost from error  # there was nothing to commit
+                return await _or_roll_back(link, query, call, _Attempt())
+            except NoReply as error:
+                raise ConnectionLost from error  # there was nothing to commit
 
         return await self._within_time(once, self._readers, _Attempt())
 
-    async def _write(self, change: Callable[..., Awaitable[T]], call: Call) -> T:
+    async def _write(self, change: Callable[..., Awaitable[T]], call: QueryCall) -> T:
         attempt = _Attempt()
 
         async def once(link: Link) -> T:
@@ -315,7 +317,7 @@ class ServerMetadata:
             if not self._budget.open and self._budget.reason:
                 raise DatabaseUnavailable(f"The database allows no connection: {self._budget.reason}") from None
             self._reachability.doubt()
-            raise (Unanswered if attempt.committing else DatabaseUnavailable) from None
+            raise (NoReply if attempt.committing else DatabaseUnavailable) from None
 
     async def _until_it_works(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link]) -> T:
         lost = 0
@@ -325,16 +327,16 @@ class ServerMetadata:
                 raise DatabaseUnavailable(f"The database does not answer: {self._reachability.reason}")
             try:
                 return await links.use(once)
-            except Lost as error:
+            except ConnectionLost as error:
                 # All that idled are lost with it, as after the server's restart; a new one tells whether it is back.
                 links.forget()
                 lost += 1
                 if lost == 3:
                     raise DatabaseUnavailable from error
-            except Again as error:
+            except TransactionConflict as error:
                 if tried == self._pace.tries:
                     raise DatabaseUnavailable("The database found no order for concurrent changes") from error
-            except Collision:
+            except UniqueViolation:
                 # Someone else was faster with the same name: the question finds that out when it is asked again. Only a
                 # key that is broken every time is an answer.
                 if tried == self._pace.tries:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from tawara.metadata.clock import Clock
-from tawara.metadata.contract import Answer, Call, Dialect, P, Question, Row, T, Together
+from tawara.metadata.contract import Dialect, P, Query, QueryCall, Result, Row, T, Together
 from tawara.metadata.dialect import StandardDialect
 from tawara.metadata.founding import check_own_version
-from tawara.metadata.turn import Turn
+from tawara.metadata.write_lock import WriteLock
 from tawara.model.errors import ConfigurationError, DatabaseFull, Db, Dup, FidsExhausted, TawaraError
 from tawara.model.fid import HIGHEST
 
@@ -138,10 +138,10 @@ def _finish(coroutine: Awaitable[T]) -> T:
 class _Change:
     """A change that waits for the writer, and whom to tell."""
 
-    question: Callable[..., Awaitable[Any]]
-    call: Call
+    query: Callable[..., Awaitable[Any]]
+    call: QueryCall
     future: asyncio.Future[Any]
-    answer: Answer = None
+    answer: Result = None
 
     def tell(self) -> None:
         if self.future.done():
@@ -170,7 +170,7 @@ class SqliteMetadata:
         try:
             self._writer_connection = _connect(path)
             self._reader = _connect(path, readonly=True)
-            self._turn = Turn(path)
+            self._turn = WriteLock(path)
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f"{path} cannot be opened as a database: {error}") from error
         try:
@@ -207,35 +207,35 @@ class SqliteMetadata:
             version = self._reader.execute(own).fetchone()
             check_own_version(version and version[0])
 
-    async def read(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. Never suspends."""
-        return _read(self._reader, question(self._reading, *args, **kwargs))
+        return _read(self._reader, query(self._reading, *args, **kwargs))
 
-    async def read_apart(self, question: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. In a thread, with a connection of its own; one such question at a time."""
         if self._closed:
             raise Db("The database is closed")
-        return await asyncio.to_thread(self._read_apart, question, args, kwargs)
+        return await asyncio.to_thread(self._read_apart, query, args, kwargs)
 
-    def _read_apart(self, question: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+    def _read_apart(self, query: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
         with self._apart_lock:
             if self._apart is None:
                 self._apart = _connect(self._path, readonly=True)
-            return _read(self._apart, question(SqliteTransaction(self._apart), *args, **kwargs))
+            return _read(self._apart, query(SqliteTransaction(self._apart), *args, **kwargs))
 
-    async def write(self, change: Question[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, change: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
         if self._closed:
             raise Db("The database is closed")
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = self._loop.create_future()
-        waiting = _Change(change, Call(args, kwargs), future)
+        waiting = _Change(change, QueryCall(args, kwargs), future)
         self._changes.put(waiting)
-        patience = self._loop.call_later(BUSY_SECONDS, waiting.give_up)
+        timeout = self._loop.call_later(BUSY_SECONDS, waiting.give_up)
         try:
             return await future
         finally:
-            patience.cancel()
+            timeout.cancel()
 
     async def close(self) -> None:
         """See Metadata."""
@@ -309,29 +309,29 @@ class SqliteMetadata:
         execute = self._writer_connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            parties: defaultdict[Together | None, list[_Change]] = defaultdict(list)
+            batches: defaultdict[Together | None, list[_Change]] = defaultdict(list)
             for change in group:
                 if not change.future.done():  # nobody was told meanwhile that it could not be made
-                    parties[getattr(change.question, "together", None)].append(change)
-            for many, party in parties.items():
-                if many is None or len(party) == 1 or not self._try_together(many, party):
-                    for change in party:
-                        change.answer = self._try(change.question, *change.call.args, **change.call.kwargs)
+                    batches[getattr(change.query, "together", None)].append(change)
+            for many, batch in batches.items():
+                if many is None or len(batch) == 1 or not self._try_batched(many, batch):
+                    for change in batch:
+                        change.answer = self._try(change.query, *change.call.args, **change.call.kwargs)
             execute("COMMIT")
         except BaseException:
             if self._writer_connection.in_transaction:
                 execute("ROLLBACK")
             raise
 
-    def _try_together(self, many: Together, party: Sequence[_Change]) -> bool:
-        answers = self._try(many, [change.call for change in party])
+    def _try_batched(self, many: Together, batch: Sequence[_Change]) -> bool:
+        answers = self._try(many, [change.call for change in batch])
         if isinstance(answers, Exception):
             return False
-        for change, answer in zip(party, answers, strict=True):
+        for change, answer in zip(batch, answers, strict=True):
             change.answer = answer
         return True
 
-    def _try(self, change: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Answer:
+    def _try(self, change: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Result:
         """What a change answers; when it raises, it leaves nothing."""
         execute = self._writer_connection.execute
         execute("SAVEPOINT one")

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 
 from tawara.metadata.contract import Transaction
-from tawara.model.explanation import Deleted, Failure, Work
+from tawara.model.explanation import Deleted, Failure, PendingWork
 
 REASONS_KEPT = 2 * 86400
 """Seconds: longer than any pause between two tries."""
@@ -24,16 +24,16 @@ def _hash(key: bytes) -> str:
     return hashlib.sha1(key, usedforsecurity=False).hexdigest()
 
 
-async def note_failure(tx: Transaction, fid: int, work: Work, failure: Failure) -> None:
+async def note_failure(tx: Transaction, fid: int, work: PendingWork, failure: Failure) -> None:
     """Remember why work for a fid was put off, in place of an earlier reason."""
     upsert = tx.dialect.upsert("tawara_reason", ("fid", "work"), ("noted_at", "reason"))
     await tx.run(upsert, fid, work.value, failure.at, failure.reason[:_REASON])
 
 
-async def failures_of(tx: Transaction, fid: int) -> Mapping[Work, Failure]:
+async def failures_of(tx: Transaction, fid: int) -> Mapping[PendingWork, Failure]:
     """The last reasons for which work for a fid was put off."""
     rows = await tx.rows("SELECT work, noted_at, reason FROM tawara_reason WHERE fid = ?", fid)
-    return {Work(work): Failure(noted_at, reason) for work, noted_at, reason in rows}
+    return {PendingWork(work): Failure(noted_at, reason) for work, noted_at, reason in rows}
 
 
 async def note_deletion(tx: Transaction, fid: int, dmid: int, key: bytes, *, now: int) -> None:

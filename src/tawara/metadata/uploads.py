@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tawara.metadata import notes
+from tawara.metadata import journal_outbox
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum
@@ -204,7 +204,7 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
     values = rounded([closing.fid for closing in closings])
     await tx.run(f"DELETE FROM tempfile WHERE fid IN ({marks(values)})", *values)
     if replaced:
-        await notes.of_files(tx, replaced)
+        await journal_outbox.of_files(tx, replaced)
         values = rounded(replaced)
         await tx.run(f"DELETE FROM file WHERE fid IN ({marks(values)})", *values)
         deletion = dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
@@ -221,7 +221,7 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
         await tx.run_many("INSERT INTO tawara_mtime (fid, mtime_ns) VALUES (?, ?)", times)
     copies = [(each.fid, devid) for each in closings for devid in each.devids]
     await tx.run_many(dialect.insert_or_ignore("file_on", ("fid", "devid")), copies)
-    await notes.of_places(tx, copies)
+    await journal_outbox.of_places(tx, copies)
     checksums = [(each.fid, int(each.checksum.hashtype), each.checksum.digest) for each in closings if each.checksum]
     await tx.run_many(dialect.upsert("checksum", ("fid",), ("hashtype", "checksum")), checksums)
     replication = dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata
-from tawara.model.absence import Rules
 from tawara.model.cluster import Cluster, Observation
+from tawara.model.liveness import LivenessRules
 
 
 class ClusterView:
@@ -24,7 +24,7 @@ class ClusterView:
         *,
         min_free_mb: int = 100,
         default_mindevcount: int = 2,
-        rules: Rules = Rules(),  # noqa: B008 - a frozen value
+        rules: LivenessRules = LivenessRules(),  # noqa: B008 - a frozen value
     ) -> None:
         self._metadata = metadata
         self._min_free_mb = min_free_mb

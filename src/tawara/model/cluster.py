@@ -207,7 +207,7 @@ class Observation:
     """Why the device cannot be used, for people; None if it can, or nobody knows."""
 
 
-class Standing(StrEnum):
+class Liveness(StrEnum):
     """What is thought of a device that does not answer, or did not (schema: `tawara_absent.standing`)."""
 
     SUSPECT = "suspect"
@@ -221,10 +221,10 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
+class DeviceAbsence:
     """A device that does not answer, as all processes together know it (schema: `tawara_absent`)."""
 
-    standing: Standing
+    standing: Liveness
     seconds: int = 0
     """For how long it was observed to be absent, as far as it matters."""
     to_queue: bool = False
@@ -249,7 +249,7 @@ class Cluster:
     """By devid. A device that was never observed is missing: it is neither read nor written."""
     identities: Mapping[int, str] = field(default_factory=dict)
     """By devid, of devices that have shown one: the id by which the disk is known again."""
-    absences: Mapping[int, Absence] = field(default_factory=dict)
+    absences: Mapping[int, DeviceAbsence] = field(default_factory=dict)
     """By devid, of devices that nobody saw lately."""
     min_free_mb: int = 100
     """Free MiB below which a device gets no new files."""
@@ -280,11 +280,11 @@ class Cluster:
         return self._sharing({devid: seen.file_system for devid, seen in self.observed.items()})
 
     def _sharing(self, places: Mapping[int, str | None]) -> Mapping[int, int]:
-        together: dict[str, list[int]] = {}
+        batched: dict[str, list[int]] = {}
         for devid in sorted(self.devices):
             if (place := places.get(devid)) is not None and not self.is_lost(devid):
-                together.setdefault(place, []).append(devid)
-        return {devid: devids[0] for devids in together.values() if len(devids) > 1 for devid in devids}
+                batched.setdefault(place, []).append(devid)
+        return {devid: devids[0] for devids in batched.values() if len(devids) > 1 for devid in devids}
 
     @cached_property
     def accepting(self) -> tuple[Device, ...]:
@@ -424,7 +424,7 @@ class Cluster:
     def is_presumed_dead(self, devid: int) -> bool:
         """Whether the device was absent for so long that its files get new copies; what people decide comes first."""
         absence = self.absences.get(devid)
-        return absence is not None and absence.standing is Standing.PRESUMED_DEAD and self.can_read_from(devid)
+        return absence is not None and absence.standing is Liveness.PRESUMED_DEAD and self.can_read_from(devid)
 
     def counts_as_replica(self, devid: int) -> bool:
         """Whether a copy there counts for the replication policy: any device that is neither lost nor presumed so."""

@@ -20,7 +20,7 @@ SETTLED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Emptying:
+class DrainRun:
     """Where it stands. Times are unix seconds."""
 
     began: int = 0
@@ -40,13 +40,13 @@ class Emptying:
         return " ".join(f"{each.name}={getattr(self, each.name)}" for each in fields(self))
 
     @classmethod
-    def parse(cls, text: str) -> Emptying:
+    def parse(cls, text: str) -> DrainRun:
         """Read what `str` made; what makes no sense is left at its beginning."""
         said = dict(word.split("=", 1) for word in text.split() if "=" in word)
         return cls(**{each.name: int(said[each.name]) for each in fields(cls) if said.get(each.name, "").isdecimal()})
 
 
-def queued(at: Emptying, fids: list[int], wanted: int, *, left: int, now: int) -> Emptying:
+def queued(at: DrainRun, fids: list[int], wanted: int, *, left: int, now: int) -> DrainRun:
     """After a turn that queued `fids` of `wanted`, when `left` replicas are on the device."""
     if len(fids) == wanted:
         return replace(at, position=fids[-1], due=now + 1)
@@ -55,12 +55,12 @@ def queued(at: Emptying, fids: list[int], wanted: int, *, left: int, now: int) -
     return replace(at, position=0, due=now + pause, left=left, pause=pause)
 
 
-def is_safe(at: Emptying, *, left: int, uploads: int, copies: int, now: int) -> bool:
+def is_safe(at: DrainRun, *, left: int, uploads: int, copies: int, now: int) -> bool:
     """Whether the device may be pulled: nothing is on it that a row names, nor is anything on its way there."""
     return not (left or uploads or copies) and now - at.began >= SETTLED
 
 
-def seconds_left(at: Emptying, *, left: int, now: int) -> float | None:
+def seconds_left(at: DrainRun, *, left: int, now: int) -> float | None:
     """An estimate by the pace so far; None if there is no telling."""
     moved, took = at.files - left, now - at.began
     return left * took / moved if moved > 0 and took > 0 else None

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from tawara.model.names import Named
+from tawara.model.journal_records import NamedFile
 
 
 @dataclass
 class Differences:
     """Files that would not come back as they are, by fid."""
 
-    missing: dict[int, Named] = field(default_factory=dict)
+    missing: dict[int, NamedFile] = field(default_factory=dict)
     """There are, and would not be rebuilt."""
-    surplus: dict[int, Named] = field(default_factory=dict)
+    surplus: dict[int, NamedFile] = field(default_factory=dict)
     """Are not (any more), and would be rebuilt."""
-    other: dict[int, tuple[Named, Named]] = field(default_factory=dict)
+    other: dict[int, tuple[NamedFile, NamedFile]] = field(default_factory=dict)
     """Would be rebuilt with another name, class, size, checksum, or on other devices: (as it is, as it would be)."""
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class Differences:
         )
 
 
-def compare(live: Mapping[int, Named], rebuilt: Mapping[int, Named]) -> Differences:
+def compare(live: Mapping[int, NamedFile], rebuilt: Mapping[int, NamedFile]) -> Differences:
     """What differs."""
     found = Differences()
     for fid, file in live.items():

@@ -13,15 +13,25 @@ from enum import StrEnum
 
 from tawara.model.cluster import MIB, Cluster, DeviceState, HostState, Observed, StorageClass
 from tawara.model.errors import InvalidReplpolicy
-from tawara.model.files import Deletion, Queued, Replication, StoredFile, Upload
+from tawara.model.files import Deletion, QueuedTask, Replication, StoredFile, Upload
 from tawara.model.limits import END_OF_TIME
-from tawara.model.policy import Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content, parse, pick_surplus
+from tawara.model.policy import (
+    Copy,
+    NoAnswer,
+    OverReplicated,
+    Policy,
+    Satisfied,
+    Situation,
+    is_content,
+    parse,
+    pick_surplus,
+)
 from tawara.model.policy.ideal import is_ideal
 from tawara.model.policy.words import in_words
 from tawara.model.spans import counted, listed, span, when
 
 
-class Work(StrEnum):
+class PendingWork(StrEnum):
     """What a fid can wait for."""
 
     REPLICATE = "replicate"
@@ -46,7 +56,7 @@ class Deleted:
     at: int
 
 
-class Seen(StrEnum):
+class ReplicaState(StrEnum):
     """What the storage node says of a replica."""
 
     THERE = "there"
@@ -56,7 +66,7 @@ class Seen(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ExplainedFile:
     """What is known of one fid, or of a key that names none."""
 
     fid: int | None
@@ -72,10 +82,10 @@ class Case:
     """Copies under way: devid -> when the announcement lapses, negative while what is there is swept."""
     replication: Replication | None = None
     deletion: Deletion | None = None
-    check: Queued | None = None
-    move: Queued | None = None
-    failures: Mapping[Work, Failure] = field(default_factory=dict)
-    seen: Mapping[int, Seen] = field(default_factory=dict)
+    check: QueuedTask | None = None
+    move: QueuedTask | None = None
+    failures: Mapping[PendingWork, Failure] = field(default_factory=dict)
+    seen: Mapping[int, ReplicaState] = field(default_factory=dict)
     """By devid, where the storage nodes were asked."""
 
 
@@ -99,7 +109,7 @@ class Sentence:
     """Whether it is not as it should be."""
 
 
-class Verdict(StrEnum):
+class FileVerdict(StrEnum):
     """The whole of it in a word."""
 
     SATISFIED = "satisfied"
@@ -122,27 +132,29 @@ class Verdict(StrEnum):
 class Explanation:
     """The answer."""
 
-    verdict: Verdict
+    verdict: FileVerdict
     sentences: tuple[Sentence, ...]
     fid: int | None = None
 
 
-def explain(cluster: Cluster, case: Case, rng: random.Random) -> Explanation:
+def explain(cluster: Cluster, case: ExplainedFile, rng: random.Random) -> Explanation:
     """Say where the copies are, why there, whether that is enough, what is pending, and what stands in the way."""
     if case.file is not None:
         return _of_file(cluster, case, case.file, rng)
     if case.upload is not None:
-        return Explanation(Verdict.OPEN, (*_of_upload(cluster, case, case.upload), *_pending(cluster, case)), case.fid)
+        return Explanation(
+            FileVerdict.OPEN, (*_of_upload(cluster, case, case.upload), *_pending(cluster, case)), case.fid
+        )
     if case.deleted or case.deletion or case.replicas or case.announced:
-        return Explanation(Verdict.DELETED, tuple(_of_deleted(cluster, case)), case.fid)
+        return Explanation(FileVerdict.DELETED, tuple(_of_deleted(cluster, case)), case.fid)
     nothing = "There is no trace of it: neither stored, nor being uploaded, nor deleted of late"
-    return Explanation(Verdict.UNKNOWN, (Sentence(Topic.FILE, f"{case.name}: {nothing}", trouble=True),))
+    return Explanation(FileVerdict.UNKNOWN, (Sentence(Topic.FILE, f"{case.name}: {nothing}", trouble=True),))
 
 
 # --- a stored file ----------------------------------------------------------------------------------------------------
 
 
-def _of_file(cluster: Cluster, case: Case, file: StoredFile, rng: random.Random) -> Explanation:
+def _of_file(cluster: Cluster, case: ExplainedFile, file: StoredFile, rng: random.Random) -> Explanation:
     storage_class = cluster.storage_class(file.dmid, file.classid)
     policy = _policy_of(storage_class)
     mindevcount = storage_class.mindevcount if storage_class else 1
@@ -150,7 +162,7 @@ def _of_file(cluster: Cluster, case: Case, file: StoredFile, rng: random.Random)
     sentences = [Sentence(Topic.FILE, f"{case.name} is fid {file.fid}, {counted(file.length, 'byte')}{_stored(case)}")]
     sentences += [_copy(cluster, case, devid, policy, situation, rng) for devid in file.devids]
     if policy is None or storage_class is None:
-        verdict = Verdict.WANTING
+        verdict = FileVerdict.WANTING
         what = (
             "is not known here yet"
             if storage_class is None
@@ -160,11 +172,11 @@ def _of_file(cluster: Cluster, case: Case, file: StoredFile, rng: random.Random)
     else:
         verdict, said = _judged(cluster, case, storage_class, policy, situation, rng)
         sentences += said
-    if verdict is not Verdict.LOST and not any(cluster.should_read_from(devid) for devid in file.devids):
-        verdict = Verdict.WANTING
+    if verdict is not FileVerdict.LOST and not any(cluster.should_read_from(devid) for devid in file.devids):
+        verdict = FileVerdict.WANTING
         sentences.append(Sentence(Topic.OBSTACLE, "None of its copies can be read now", trouble=True))
-    if verdict is not Verdict.LOST and any(seen in _BAD for seen in case.seen.values()):
-        verdict = Verdict.WANTING
+    if verdict is not FileVerdict.LOST and any(seen in _BAD for seen in case.seen.values()):
+        verdict = FileVerdict.WANTING
         sentences.append(
             Sentence(Topic.OBSTACLE, "A copy is not as it should be; a check (`tawara fsck start`) replaces it", True)
         )
@@ -172,7 +184,7 @@ def _of_file(cluster: Cluster, case: Case, file: StoredFile, rng: random.Random)
     return Explanation(verdict, tuple(sentences), case.fid)
 
 
-_BAD = (Seen.MISSING, Seen.WRONG_SIZE)
+_BAD = (ReplicaState.MISSING, ReplicaState.WRONG_SIZE)
 
 
 def _policy_of(storage_class: StorageClass | None) -> Policy | None:
@@ -182,13 +194,13 @@ def _policy_of(storage_class: StorageClass | None) -> Policy | None:
         return None
 
 
-def _stored(case: Case) -> str:
+def _stored(case: ExplainedFile) -> str:
     stored_at = case.file.stored_at if case.file else None
     return "" if stored_at is None else f", stored {when(stored_at, case.now)}"
 
 
 def _copy(
-    cluster: Cluster, case: Case, devid: int, policy: Policy | None, situation: Situation, rng: random.Random
+    cluster: Cluster, case: ExplainedFile, devid: int, policy: Policy | None, situation: Situation, rng: random.Random
 ) -> Sentence:
     """Where one copy is, what is seen of it, and why it is there."""
     where = _place(cluster, devid)
@@ -200,7 +212,7 @@ def _copy(
     seen = case.seen.get(devid)
     if obstacle is not None:
         said, trouble = f"counts, but cannot be read now: {obstacle}", True
-    elif seen is Seen.THERE:
+    elif seen is ReplicaState.THERE:
         said, trouble = "there, with the right size", False
     elif seen is None:
         said, trouble = "there, as far as the database knows", False
@@ -210,9 +222,9 @@ def _copy(
 
 
 _WORDS = {
-    Seen.MISSING: "the storage node has no such file",
-    Seen.WRONG_SIZE: "the storage node has it with another size",
-    Seen.SILENT: "the storage node did not answer just now",
+    ReplicaState.MISSING: "the storage node has no such file",
+    ReplicaState.WRONG_SIZE: "the storage node has it with another size",
+    ReplicaState.SILENT: "the storage node did not answer just now",
 }
 
 
@@ -230,12 +242,12 @@ def _reason(cluster: Cluster, devid: int, policy: Policy | None, situation: Situ
 
 def _judged(
     cluster: Cluster,
-    case: Case,
+    case: ExplainedFile,
     storage_class: StorageClass,
     policy: Policy,
     situation: Situation,
     rng: random.Random,
-) -> tuple[Verdict, list[Sentence]]:
+) -> tuple[FileVerdict, list[Sentence]]:
     """What the policy says of the copies, in its own words."""
     wants = (
         f"Class {storage_class.name} wants {in_words(policy, situation.mindevcount)} ({storage_class.policy}); "
@@ -243,32 +255,32 @@ def _judged(
     )
     if not situation.on:
         text = f"{wants}: the file is lost, unless a dead device can be read by hand"
-        return Verdict.LOST, [Sentence(Topic.POLICY, text, trouble=True)]
+        return FileVerdict.LOST, [Sentence(Topic.POLICY, text, trouble=True)]
     answer = policy.decide(situation, rng)
     match answer:
-        case Happy():
+        case Satisfied():
             limited = "" if is_ideal(policy, situation, rng) else ", as good as this cluster allows"
-            return Verdict.SATISFIED, [Sentence(Topic.POLICY, f"{wants}: that satisfies it{limited}")]
-        case TooHappy():
+            return FileVerdict.SATISFIED, [Sentence(Topic.POLICY, f"{wants}: that satisfies it{limited}")]
+        case OverReplicated():
             surplus = pick_surplus(policy, situation, rng)
             goes = "none can be spared for certain now" if surplus is None else f"the one on dev{surplus} goes next"
             said = [Sentence(Topic.POLICY, f"{wants}: more than enough, {goes}")]
             if case.replication is None:
                 said.append(_unqueued())
-            return Verdict.SURPLUS, said
+            return FileVerdict.SURPLUS, said
         case Copy() if answer.choices:
             to = ", ".join(f"dev{devid}" for devid in sorted(answer.ideal or answer.choices)[:8])
             said = [Sentence(Topic.POLICY, f"{wants}: not enough, one more could go to {to}", trouble=True)]
             if not answer.ideal:
-                said += _in_the_way(cluster, situation)
+                said += _conflict(cluster, situation)
             if not any(cluster.should_read_from(devid) for devid in situation.on):
                 said.append(Sentence(Topic.OBSTACLE, "There is no copy to copy from: none can be read now", True))
             if case.replication is None and case.move is None:
                 said.append(_unqueued())
-            return Verdict.WANTING, said
+            return FileVerdict.WANTING, said
         case NoAnswer() | Copy():
             said = [Sentence(Topic.POLICY, f"{wants}: not enough, and no device can take another now", trouble=True)]
-            return Verdict.WANTING, said + _in_the_way(cluster, situation)
+            return FileVerdict.WANTING, said + _conflict(cluster, situation)
 
 
 def _unqueued() -> Sentence:
@@ -282,7 +294,7 @@ def _on(situation: Situation) -> str:
     return f"{counted(len(situation.on), 'copy')} on {counted(hosts, 'host')}"
 
 
-def _in_the_way(cluster: Cluster, situation: Situation) -> list[Sentence]:
+def _conflict(cluster: Cluster, situation: Situation) -> list[Sentence]:
     """Why each device without a copy can take none, devices with the same obstacle together."""
     groups: dict[str, list[int]] = {}
     for devid in sorted(cluster.devices.keys() - situation.on):
@@ -355,7 +367,7 @@ def _decided(cluster: Cluster, devid: int, devices: Iterable[DeviceState], hosts
 # --- what waits -------------------------------------------------------------------------------------------------------
 
 
-def _pending(cluster: Cluster, case: Case) -> list[Sentence]:
+def _pending(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
     said: list[Sentence] = []
     for devid, lease in sorted(case.announced.items()):
         if devid in case.replicas:
@@ -363,19 +375,19 @@ def _pending(cluster: Cluster, case: Case) -> list[Sentence]:
         doing = "a copy is under way" if lease > case.now else "what an abandoned copy left is being deleted"
         said.append(Sentence(Topic.PENDING, f"{_place(cluster, devid)}: {doing}"))
     if case.replication is not None:
-        said.append(_waits(case, Work.REPLICATE, "To be copied or trimmed", case.replication))
+        said.append(_waits(case, PendingWork.REPLICATE, "To be copied or trimmed", case.replication))
     if case.deletion is not None:
-        said.append(_waits(case, Work.DELETE, "Its bytes are to be deleted", case.deletion))
+        said.append(_waits(case, PendingWork.DELETE, "Its bytes are to be deleted", case.deletion))
     if case.check is not None:
-        said.append(_waits(case, Work.CHECK, "To be checked", case.check))
+        said.append(_waits(case, PendingWork.CHECK, "To be checked", case.check))
     if case.move is not None:
         to = ", ".join(f"dev{each}" for each in case.move.arg.split(",") if each)
         what = f"To be moved from dev{case.move.devid}" + (f" to one of {to}" if to else "")
-        said.append(_waits(case, Work.MOVE, what, case.move))
+        said.append(_waits(case, PendingWork.MOVE, what, case.move))
     return said
 
 
-def _waits(case: Case, work: Work, what: str, row: Replication | Deletion | Queued) -> Sentence:
+def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication | Deletion | QueuedTask) -> Sentence:
     """When one piece of work is done, and why it was not done before."""
     failure = case.failures.get(work)
     failed = row.failcount > 0 or failure is not None
@@ -400,18 +412,22 @@ def _waits(case: Case, work: Work, what: str, row: Replication | Deletion | Queu
 _NOT_ALIVE = (HostState.DOWN, HostState.DEAD, HostState.READONLY)
 
 
-def _of_upload(cluster: Cluster, case: Case, upload: Upload) -> list[Sentence]:
+def _of_upload(cluster: Cluster, case: ExplainedFile, upload: Upload) -> list[Sentence]:
     began = when(upload.created_at, case.now)
     said = [Sentence(Topic.FILE, f"{case.name}: fid {upload.fid} is being uploaded since {began}; not closed yet")]
     for devid in upload.devids:
         seen = case.seen.get(devid)
-        is_there = {Seen.MISSING: "nothing there yet", Seen.SILENT: _WORDS[Seen.SILENT], None: "offered"}
+        is_there = {
+            ReplicaState.MISSING: "nothing there yet",
+            ReplicaState.SILENT: _WORDS[ReplicaState.SILENT],
+            None: "offered",
+        }
         text = is_there.get(seen, "bytes are there")
-        said.append(Sentence(Topic.COPY, f"{_place(cluster, devid)}: {text}", trouble=seen is Seen.SILENT))
+        said.append(Sentence(Topic.COPY, f"{_place(cluster, devid)}: {text}", trouble=seen is ReplicaState.SILENT))
     return said
 
 
-def _of_deleted(cluster: Cluster, case: Case) -> list[Sentence]:
+def _of_deleted(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
     """A fid that no key names: when it was deleted, which bytes are left, and what keeps them there."""
     number = f"fid {case.fid}"
     if case.deleted is not None:
@@ -429,7 +445,7 @@ def _of_deleted(cluster: Cluster, case: Case) -> list[Sentence]:
     return said + _pending(cluster, case)
 
 
-def _remains(cluster: Cluster, case: Case, devid: int) -> Sentence:
+def _remains(cluster: Cluster, case: ExplainedFile, devid: int) -> Sentence:
     seen = case.seen.get(devid)
     where = _place(cluster, devid)
     if cluster.is_lost(devid):
@@ -439,5 +455,5 @@ def _remains(cluster: Cluster, case: Case, devid: int) -> Sentence:
         return Sentence(Topic.OBSTACLE, f"{where}: may not be deleted from: {decided}", trouble=True)
     if not cluster.is_writeable(devid):
         return Sentence(Topic.OBSTACLE, f"{where}: cannot be deleted from now: it does not answer", trouble=True)
-    gone = "its bytes are gone already" if seen is Seen.MISSING else "bytes are still there, and are to go"
+    gone = "its bytes are gone already" if seen is ReplicaState.MISSING else "bytes are still there, and are to go"
     return Sentence(Topic.COPY, f"{where}: {gone}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tawara.model.cluster import Cluster, DeviceState, HostState
-from tawara.model.health import Verdict
+from tawara.model.health import DiskVerdict
 
 DRAIN_FAILING: Final = "tawara_drain_failing"
 """Setting: whether a device whose disk is failing is drained without anyone being asked."""
@@ -32,9 +32,9 @@ def to_drain(cluster: Cluster) -> tuple[int, ...]:
         if device.state in (DeviceState.ALIVE, DeviceState.DRAIN) and _on_living_host(cluster, devid)
     ]
     drained = sum(cluster.devices[devid].state is DeviceState.DRAIN for devid in in_service)
-    room = max(1, int(len(in_service) * DRAINED_AT_ONCE)) - drained
+    space = max(1, int(len(in_service) * DRAINED_AT_ONCE)) - drained
     chosen: list[int] = []
-    for devid in failing[: max(0, room)]:
+    for devid in failing[: max(0, space)]:
         if any(cluster.should_get_new_files(other) for other in cluster.devices if other not in (*chosen, devid)):
             chosen.append(devid)
     return tuple(chosen)
@@ -43,7 +43,7 @@ def to_drain(cluster: Cluster) -> tuple[int, ...]:
 def is_failing(cluster: Cluster, devid: int) -> bool:
     """Whether the device's disk has said that it is failing."""
     seen = cluster.observed.get(devid)
-    return seen is not None and seen.health is not None and seen.health.verdict is Verdict.FAILING
+    return seen is not None and seen.health is not None and seen.health.verdict is DiskVerdict.FAILING
 
 
 def _on_living_host(cluster: Cluster, devid: int) -> bool:

@@ -64,7 +64,7 @@ class Deletion:
     failcount: int
 
 
-class Announcement(NamedTuple):
+class CopyReservation(NamedTuple):
     """A place that is being written or swept, as whoever holds it knows it (schema: `tawara_copy`).
 
     No two holders of one place ever have the same lease, for a later one begins when an earlier one has run out: who
@@ -77,7 +77,7 @@ class Announcement(NamedTuple):
     """Until when, unix seconds; negative while it is being swept."""
 
 
-class Errand(IntEnum):
+class TaskType(IntEnum):
     """What a fid waits for in `file_to_queue` (schema: `type`)."""
 
     CHECK = 1
@@ -91,11 +91,11 @@ class Errand(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueuedTask:
     """A fid that waits for an errand (schema: `file_to_queue`)."""
 
     fid: int
-    errand: Errand
+    task_type: TaskType
     nexttry: int
     failcount: int
     devid: int | None = None

@@ -52,7 +52,7 @@ class Event:
     devid: int | None = None
 
 
-class Seen(Enum):
+class ReplicaFinding(Enum):
     """What was seen of a replica that should be there."""
 
     RIGHT = auto()
@@ -71,16 +71,16 @@ class Seen(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class CheckedReplica:
     """One replica as it was seen; with the digest of its bytes if that was taken."""
 
     devid: int
-    seen: Seen
+    seen: ReplicaFinding
     checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class FsckRules:
     """What a check looks at."""
 
     policy_only: bool = False
@@ -93,7 +93,7 @@ class Rules:
     """`file.devcount` is not kept up."""
 
     @classmethod
-    def of(cls, settings: Mapping[str, str]) -> Rules:
+    def of(cls, settings: Mapping[str, str]) -> FsckRules:
         """From the server settings."""
         every_byte = Focus.parse(settings.get("tawara_fsck_focus", "")).every_byte
         return cls(
@@ -123,7 +123,7 @@ class Depth(Enum):
     EVERYTHING = auto()
 
 
-def depth(file: StoredFile, storage_class: StorageClass, rules: Rules, *, satisfied: bool) -> Depth:
+def depth(file: StoredFile, storage_class: StorageClass, rules: FsckRules, *, satisfied: bool) -> Depth:
     """How closely to look at a file whose policy is `satisfied` with its rows, or not."""
     checksums = not rules.no_checksums and (storage_class.hashtype or rules.hashtype)
     if not file.devids or not satisfied:
@@ -136,13 +136,13 @@ def depth(file: StoredFile, storage_class: StorageClass, rules: Rules, *, satisf
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class CheckedFile:
     """A file with all that was seen of it."""
 
     file: StoredFile
     storage_class: StorageClass
-    rules: Rules
-    replicas: tuple[Replica, ...]
+    rules: FsckRules
+    replicas: tuple[CheckedReplica, ...]
     """One for each of the file's rows."""
     satisfied: Callable[[Iterable[int]], bool]
     """Whether the class's policy wants exactly the replicas on these devices: neither more nor fewer."""
@@ -156,7 +156,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FsckVerdict:
     """What is to be written down of a check."""
 
     events: tuple[Event, ...] = ()
@@ -202,35 +202,39 @@ class _Sorted:
     unknown: set[int] = field(default_factory=set)
 
 
-def _sort(replicas: Iterable[Replica], right: Checksum | None) -> _Sorted:
+def _sort(replicas: Iterable[CheckedReplica], right: Checksum | None) -> _Sorted:
     made = _Sorted()
     for each in replicas:
         match each.seen:
-            case Seen.RIGHT:
+            case ReplicaFinding.RIGHT:
                 rotten = right is not None and each.checksum is not None and each.checksum != right
                 (made.rotten if rotten else made.good).add(each.devid)
-            case Seen.UNREADABLE:
+            case ReplicaFinding.UNREADABLE:
                 made.rotten.add(each.devid)
-            case Seen.WRONG_LENGTH:
+            case ReplicaFinding.WRONG_LENGTH:
                 made.worthless.add(each.devid)
-            case Seen.MISSING:
+            case ReplicaFinding.MISSING:
                 made.absent.add(each.devid)
-            case Seen.LOST:
+            case ReplicaFinding.LOST:
                 made.lost.add(each.devid)
-            case Seen.SILENT | Seen.DOWN:
+            case ReplicaFinding.SILENT | ReplicaFinding.DOWN:
                 made.unknown.add(each.devid)
     return made
 
 
-def agreed(replicas: Iterable[Replica]) -> Checksum | None:
+def agreed(replicas: Iterable[CheckedReplica]) -> Checksum | None:
     """The digest of more than half of all replicas that may be good, seen or not; None if there is none such."""
-    hopeful = [each for each in replicas if each.seen in (Seen.RIGHT, Seen.UNREADABLE, Seen.SILENT, Seen.DOWN)]
+    hopeful = [
+        each
+        for each in replicas
+        if each.seen in (ReplicaFinding.RIGHT, ReplicaFinding.UNREADABLE, ReplicaFinding.SILENT, ReplicaFinding.DOWN)
+    ]
     votes = Counter(each.checksum for each in hopeful if each.checksum is not None)
     checksum, number = votes.most_common(1)[0] if votes else (None, 0)
     return checksum if 2 * number > len(hopeful) else None
 
 
-def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -> Verdict | Search:
+def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | None = None) -> FsckVerdict | Search:
     """What follows from a case; after a Search, `searched` and with the good replica that it found, if any."""
     file = case.file
     everywhere = (*case.replicas, *([found] if found else ()))
@@ -238,7 +242,7 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
     by_worth = _sort(case.replicas, file.checksum or checksum)
     good = by_worth.good | ({found.devid} if found else set())
     if not good and by_worth.unknown:
-        return Verdict(silent=_silent(case))
+        return FsckVerdict(silent=_silent(case))
     if not good and not searched:
         return Search()
     drop = by_worth.absent | by_worth.worthless | by_worth.lost | (by_worth.rotten if good else set())
@@ -257,7 +261,7 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
         *([Event(Code.REPLICATE)] if replicate else []),
         *([Event(Code.BAD_COUNT)] if case.rules.miscounted(file) else []),
     ]
-    return Verdict(
+    return FsckVerdict(
         events=tuple(events),
         logged=tuple(_logged(case, events, all_rotten=bool(by_worth.rotten) and not good)),
         drop=frozenset(drop),
@@ -270,8 +274,8 @@ def judge(case: Case, *, searched: bool = False, found: Replica | None = None) -
     )
 
 
-def _logged(case: Case, events: Iterable[Event], *, all_rotten: bool) -> list[Event]:
-    """The lines that MogileFS writes of this; it does not search for what has the right length (reference: 12)."""
+def _logged(case: CheckedFile, events: Iterable[Event], *, all_rotten: bool) -> list[Event]:
+    """The lines that MogileFS writes of this; it never searches for the right length (docs/mogilefs.md 12)."""
     lines: list[Event] = []
     for event in events:
         match event.code:
@@ -289,21 +293,21 @@ def _logged(case: Case, events: Iterable[Event], *, all_rotten: bool) -> list[Ev
     return lines
 
 
-def _silent(case: Case) -> frozenset[int]:
-    return frozenset(each.devid for each in case.replicas if each.seen is Seen.SILENT)
+def _silent(case: CheckedFile) -> frozenset[int]:
+    return frozenset(each.devid for each in case.replicas if each.seen is ReplicaFinding.SILENT)
 
 
 def _about(code: Code, devids: Iterable[int]) -> list[Event]:
     return [Event(code, devid) for devid in sorted(devids)]
 
 
-def _about_rows(case: Case) -> list[Event]:
+def _about_rows(case: CheckedFile) -> list[Event]:
     if not case.file.devids:
         return [Event(Code.NO_PATHS)]
     return [] if case.satisfied(case.file.devids) else [Event(Code.POLICY_VIOLATION)]
 
 
-def _about_checksums(case: Case, replicas: Iterable[Replica], agreed: Checksum | None) -> list[Event]:
+def _about_checksums(case: CheckedFile, replicas: Iterable[CheckedReplica], agreed: Checksum | None) -> list[Event]:
     """What there is to say about checksums of the file as a whole."""
     stored, wanted = case.file.checksum, case.storage_class.hashtype
     if stored is not None:

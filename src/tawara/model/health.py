@@ -14,7 +14,7 @@ from typing import Final
 _DETAIL: Final = 200
 
 
-class Verdict(StrEnum):
+class DiskVerdict(StrEnum):
     """What a disk says of itself."""
 
     OK = "ok"
@@ -25,14 +25,14 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-_GRAVITY = (Verdict.UNKNOWN, Verdict.OK, Verdict.WORN, Verdict.FAILING)
+_GRAVITY = (DiskVerdict.UNKNOWN, DiskVerdict.OK, DiskVerdict.WORN, DiskVerdict.FAILING)
 
 
 @dataclass(frozen=True, slots=True)
 class DiskHealth:
     """What is known of the disk, or the disks, behind a device."""
 
-    verdict: Verdict
+    verdict: DiskVerdict
     temperature: int | None = None
     """Degrees Celsius; of the hottest disk."""
     detail: str = ""
@@ -55,7 +55,7 @@ class DiskHealth:
     def read(cls, values: Mapping[str, str]) -> DiskHealth | None:
         """From the values of such lines; None if there are none."""
         try:
-            verdict = Verdict(values.get("health", ""))
+            verdict = DiskVerdict(values.get("health", ""))
         except ValueError:
             return None
         return cls(

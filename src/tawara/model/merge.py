@@ -10,27 +10,27 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tawara.model.files import StoredFile
-from tawara.model.names import Named
+from tawara.model.journal_records import NamedFile
 
 
 @dataclass
 class Changes:
     """What is to be done with some fids."""
 
-    restore: list[Named] = field(default_factory=list)
+    restore: list[NamedFile] = field(default_factory=list)
     """Files that the database does not have."""
-    rename: list[Named] = field(default_factory=list)
+    rename: list[NamedFile] = field(default_factory=list)
     """Files that have another key or class since."""
     replicas: list[tuple[int, int]] = field(default_factory=list)
     """(fid, devid): copies that the database does not know."""
     forget: list[int] = field(default_factory=list)
     """Files that were deleted, or replaced, since."""
-    clashes: list[Named] = field(default_factory=list)
+    clashes: list[NamedFile] = field(default_factory=list)
     """Files that were lost, and whose fid the database has given to other content since; left as they are."""
 
 
 def changes(
-    files: Sequence[Named], gone: Iterable[int], known: Mapping[int, StoredFile], noted: Collection[int]
+    files: Sequence[NamedFile], gone: Iterable[int], known: Mapping[int, StoredFile], noted: Collection[int]
 ) -> Changes:
     """Compare what the devices tell (`files` that have names and bytes, fids that are `gone`) with the database.
 
@@ -48,7 +48,7 @@ def changes(
     return found
 
 
-def _compare(found: Changes, file: Named, known: StoredFile | None) -> None:
+def _compare(found: Changes, file: NamedFile, known: StoredFile | None) -> None:
     if known is None:
         found.restore.append(file)
     elif _is_other_content(file, known):
@@ -59,7 +59,7 @@ def _compare(found: Changes, file: Named, known: StoredFile | None) -> None:
         found.replicas += [(file.fid, devid) for devid in file.devids if devid not in known.devids]
 
 
-def _is_other_content(file: Named, known: StoredFile) -> bool:
+def _is_other_content(file: NamedFile, known: StoredFile) -> bool:
     """Whether one fid stands for two contents: they differ in what never changes."""
     told, has = file.facts, known
     if told.length != has.length:

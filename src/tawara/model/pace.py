@@ -17,7 +17,7 @@ LAPSE: Final = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class WorkPace:
     """What one process has done of one kind of work."""
 
     work: str
@@ -34,7 +34,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class WorkMeter:
     """What a process remembers of one kind of work between two recordings."""
 
     done: int = 0
@@ -42,7 +42,7 @@ class Progress:
     """Seconds in which at least one unit was under way."""
     pace: float = 0.0
 
-    def next(self, done: int, busy: float, seconds: float) -> tuple[Progress, float]:
+    def next(self, done: int, busy: float, seconds: float) -> tuple[WorkMeter, float]:
         """What to remember, and the rate, when so much was done in all and `seconds` have passed since the last time.
 
         The pace follows what was done while busy, the more of it the faster; moments say too little.
@@ -52,20 +52,20 @@ class Progress:
         if more > 0 and busier > 0:
             weight = 1.0 if not pace else min(1.0, busier / BUSY_PERIOD) / 2
             pace += (more / busier - pace) * weight
-        return Progress(done, busy, pace), max(0, more) / seconds if seconds > 0 else 0.0
+        return WorkMeter(done, busy, pace), max(0, more) / seconds if seconds > 0 else 0.0
 
 
-def alive(paces: Iterable[Pace], now: int) -> list[Pace]:
+def alive(paces: Iterable[WorkPace], now: int) -> list[WorkPace]:
     """Those of processes that run, as far as can be told."""
     return [each for each in paces if now - LAPSE < each.recorded_at]
 
 
-def rate(paces: Iterable[Pace], work: str, now: int) -> float:
+def rate(paces: Iterable[WorkPace], work: str, now: int) -> float:
     """Units a second that are done of late, all running processes together."""
     return sum(each.rate for each in alive(paces, now) if each.work == work)
 
 
-def capacity(paces: Iterable[Pace], work: str, now: int) -> float | None:
+def capacity(paces: Iterable[WorkPace], work: str, now: int) -> float | None:
     """Units a second that the running processes could do together, judged by what they have done; None if unknown.
 
     When none runs: what the last one was capable of.

@@ -61,8 +61,8 @@ def choose_destinations(
     With a `size` (bytes) only devices that have more than that free. Devices of unknown size are the last resort.
     """
     free = cluster.free_bytes
-    roomy = (each for each in cluster.accepting if each.mb_total and (size is None or free[each.devid] > size))
-    freest = [(each, each.percent_free) for each in islice(roomy, FREEST)]
+    with_space = (each for each in cluster.accepting if each.mb_total and (size is None or free[each.devid] > size))
+    freest = [(each, each.percent_free) for each in islice(with_space, FREEST)]
     unknown = cluster.accepting_of_unknown_size
     order = weighted_shuffle(freest, rng) or weighted_shuffle([(each, 1) for each in unknown], rng)
     if not order:

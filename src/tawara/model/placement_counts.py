@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Final
 
-from tawara.model.census import Group, merged
 from tawara.model.cluster import Cluster, DeviceState, Observation, Observed
+from tawara.model.placement_groups import PlacementGroup, merged
 from tawara.model.safety import Safety, Tally, judge
 
 MOST_GROUPS: Final = 1500
@@ -21,7 +21,7 @@ MOST_GROUPS: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class JudgedView:
     """The states of the devices that a judgement depends on: who could not be read."""
 
     unreadable: frozenset[int] = frozenset()
@@ -30,12 +30,12 @@ class View:
     """Devids that were dead."""
 
     @classmethod
-    def of(cls, cluster: Cluster) -> View:
+    def of(cls, cluster: Cluster) -> JudgedView:
         """That of a cluster."""
         lost = frozenset(filter(cluster.is_lost, cluster.devices))
         return cls(frozenset(d for d in cluster.devices if not cluster.should_read_from(d)) - lost, lost)
 
-    def differs_at(self, other: View) -> frozenset[int]:
+    def differs_at(self, other: JudgedView) -> frozenset[int]:
         """The devices whose state is another one."""
         return (self.unreadable ^ other.unreadable) | (self.lost ^ other.lost)
 
@@ -65,7 +65,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class CountedRange:
     """The files with fids greater than `after`, up to and including `up_to`."""
 
     after: int
@@ -75,11 +75,11 @@ class Range:
     took: float
     """Seconds that the counting took."""
     files: int
-    groups: tuple[Group, ...] | None
+    groups: tuple[PlacementGroup, ...] | None
     """None when there were too many to keep."""
     safety: Safety | None = None
     """What they were judged to be, if `groups` is None."""
-    view: View = View()
+    view: JudgedView = JudgedView()
     """By which they were judged."""
 
     @classmethod
@@ -87,18 +87,18 @@ class Range:
         cls,
         after: int,
         up_to: int,
-        groups: Sequence[Group],
+        groups: Sequence[PlacementGroup],
         cluster: Cluster,
         *,
         counted_at: int,
         took: float = 0.0,
         most: int = MOST_GROUPS,
-    ) -> Range:
+    ) -> CountedRange:
         """A range that was just counted; judged by `cluster` if it has more than `most` groups."""
         files = sum(each.files for each in groups)
         if len(groups) <= most:
             return cls(after, up_to, counted_at, took, files, tuple(groups))
-        return cls(after, up_to, counted_at, took, files, None, judge(cluster, groups), View.of(cluster))
+        return cls(after, up_to, counted_at, took, files, None, judge(cluster, groups), JudgedView.of(cluster))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class PlacementCounts:
     """When they were last known to be right, unix seconds."""
     took: float
     """Seconds that counting all of them takes."""
-    ranges: tuple[Range, ...] = ()
+    ranges: tuple[CountedRange, ...] = ()
     complete: bool = True
     """Whether these are all files; else counting has not come to an end for the first time."""
 
@@ -119,20 +119,20 @@ class PlacementCounts:
         return sum(each.files for each in self.ranges)
 
     @cached_property
-    def groups(self) -> tuple[Group, ...] | None:
+    def groups(self) -> tuple[PlacementGroup, ...] | None:
         """All groups; None if those of some range were too many to keep."""
         if any(each.groups is None for each in self.ranges):
             return None
         return merged(group for each in self.ranges for group in each.groups or ())
 
     @cached_property
-    def kept(self) -> tuple[Group, ...]:
+    def kept(self) -> tuple[PlacementGroup, ...]:
         """The groups of those ranges that keep them."""
         return merged(group for each in self.ranges for group in each.groups or ())
 
-    def judged(self) -> Mapping[View, Sequence[Range]]:
+    def judged(self) -> Mapping[JudgedView, Sequence[CountedRange]]:
         """The ranges that were judged when they were counted, by the states of the devices at that time."""
-        found: dict[View, list[Range]] = {}
+        found: dict[JudgedView, list[CountedRange]] = {}
         for each in self.ranges:
             if each.groups is None:
                 found.setdefault(each.view, []).append(each)
@@ -140,7 +140,7 @@ class PlacementCounts:
 
     def changed(self, cluster: Cluster) -> frozenset[int]:
         """The devices whose state has changed since some range was judged."""
-        now = View.of(cluster)
+        now = JudgedView.of(cluster)
         return frozenset().union(*(view.differs_at(now) for view in self.judged()))
 
     def safety(self, cluster: Cluster) -> Safety:
@@ -151,10 +151,10 @@ class PlacementCounts:
                 add(found, each.safety)
         return found
 
-    def corrected(self, cluster: Cluster, touched: Iterable[tuple[int, Group]]) -> Safety:
+    def corrected(self, cluster: Cluster, touched: Iterable[tuple[int, PlacementGroup]]) -> Safety:
         """How safe the files are now; `touched` has the fid and, as a group, each file on a device in `changed`."""
         found = self.safety(cluster)
-        now = View.of(cluster)
+        now = JudgedView.of(cluster)
         files = list(touched)
         for view, ranges in self.judged().items():
             devids = view.differs_at(now)
@@ -170,7 +170,7 @@ class PlacementCounts:
 class _Spans:
     """The fids of some ranges; asked in the order of fids."""
 
-    def __init__(self, ranges: Sequence[Range]) -> None:
+    def __init__(self, ranges: Sequence[CountedRange]) -> None:
         from bisect import bisect_left
 
         self._bisect = bisect_left

@@ -22,7 +22,7 @@ MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class UsageBound:
     """Lower bounds on how full or how empty a device is; None is no bound."""
 
     percent_used: float | None = None
@@ -46,12 +46,12 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RebalancePolicy:
     """What a person wants moved; see docs/mogilefs.md 13 for the keys."""
 
     from_hosts: frozenset[int] = frozenset()
     from_devices: frozenset[int] = frozenset()
-    source: Share = Share()
+    source: UsageBound = UsageBound()
     newest_first: bool = False
     limit_whole_run: bool = False
     """The limit is one for the whole run, not for each source."""
@@ -60,7 +60,7 @@ class Policy:
     """Files, or bytes."""
     to_hosts: frozenset[int] = frozenset()
     to_devices: frozenset[int] = frozenset()
-    target: Share = Share()
+    target: UsageBound = UsageBound()
     not_to_hosts: frozenset[int] = frozenset()
     not_to_devices: frozenset[int] = frozenset()
     use_dest_devs: int | None = None
@@ -147,7 +147,7 @@ _KEYS: Final[Mapping[str, Callable[[str, str], Any]]] = {
 }
 
 
-def parse(text: str) -> Policy:
+def parse(text: str) -> RebalancePolicy:
     """The policy that `text` describes. Raises BadRebalPol, saying what is wrong.
 
     `from_all_devs` and `to_all_devs` may be said and mean nothing, as in MogileFS: it is the other keys that choose.
@@ -163,7 +163,7 @@ def parse(text: str) -> Policy:
     if not said:
         raise BadRebalPol("A rebalance policy is written key=value key=value")
     limit_by = said.get("limit_by", "none")
-    return Policy(
+    return RebalancePolicy(
         from_hosts=said.get("from_hosts", frozenset()),
         from_devices=said.get("from_devices", frozenset()),
         source=_share("from_", said),
@@ -181,8 +181,8 @@ def parse(text: str) -> Policy:
     )
 
 
-def _share(prefix: str, said: Mapping[str, Any]) -> Share:
-    return Share(**{each.name: said.get(prefix + each.name) for each in fields(Share)})
+def _share(prefix: str, said: Mapping[str, Any]) -> UsageBound:
+    return UsageBound(**{each.name: said.get(prefix + each.name) for each in fields(UsageBound)})
 
 
 def _limit(limit_by: str, text: str) -> int | None:
@@ -203,7 +203,7 @@ def _chosen(ids: frozenset[int], number: int) -> bool:
     return not ids or number in ids
 
 
-def sources(policy: Policy, cluster: Cluster) -> tuple[int, ...]:
+def sources(policy: RebalancePolicy, cluster: Cluster) -> tuple[int, ...]:
     """The devices to move files away from, in order of their number."""
     return tuple(
         devid
@@ -215,7 +215,7 @@ def sources(policy: Policy, cluster: Cluster) -> tuple[int, ...]:
     )
 
 
-def targets(policy: Policy, cluster: Cluster, sources: Iterable[int]) -> tuple[int, ...]:
+def targets(policy: RebalancePolicy, cluster: Cluster, sources: Iterable[int]) -> tuple[int, ...]:
     """The devices that may get files now; never one of the run's sources."""
     excluded = policy.not_to_devices | frozenset(sources)
     return tuple(
@@ -234,7 +234,7 @@ def targets(policy: Policy, cluster: Cluster, sources: Iterable[int]) -> tuple[i
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RebalanceState:
     """How far a run has got. Times are unix seconds, 0 for not yet."""
 
     completed_devs: tuple[int, ...] = ()
@@ -267,7 +267,7 @@ class State:
         return " ".join(f"{each.name}={_written(getattr(self, each.name))}" for each in fields(self))
 
     @classmethod
-    def parse(cls, text: str) -> State:
+    def parse(cls, text: str) -> RebalanceState:
         """Read what `str` made, or a tracker of MogileFS. What makes no sense is left at its beginning."""
         said = dict(word.split("=", 1) for word in text.split() if "=" in word)
         made: dict[str, Any] = {}
@@ -288,7 +288,7 @@ def _written(value: int | tuple[int, ...] | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class PlannedMove:
     """A replica that shall go from one device to another."""
 
     fid: int
@@ -297,14 +297,14 @@ class Move:
     """Where it may go, the first choice first."""
 
 
-def begin(policy: Policy, cluster: Cluster, *, now: int) -> State:
+def begin(policy: RebalancePolicy, cluster: Cluster, *, now: int) -> RebalanceState:
     """The state of a new run."""
-    return State(
+    return RebalanceState(
         source_devs=sources(policy, cluster), limit=policy.limit if policy.limit_whole_run else None, time_started=now
     )
 
 
-def next_source(policy: Policy, state: State) -> State | None:
+def next_source(policy: RebalancePolicy, state: RebalanceState) -> RebalanceState | None:
     """Go on with the next source; None if there is none, or the whole run's limit is reached."""
     if not state.source_devs or _reached(policy, state.limit):
         return None
@@ -317,26 +317,32 @@ def next_source(policy: Policy, state: State) -> State | None:
     )
 
 
-def source_done(state: State) -> State:
+def source_done(state: RebalanceState) -> RebalanceState:
     """The current source has been emptied as far as it is to be."""
     done = (*state.completed_devs, state.sdev_current)
     return replace(state, completed_devs=done, sdev_current=0, sdev_lastfid=0, sdev_limit=None)
 
 
-def _reached(policy: Policy, left: int | None) -> bool:
+def _reached(policy: RebalancePolicy, left: int | None) -> bool:
     return left is not None and left < (SMALLEST_LIMIT if policy.limit_by == "size" else 1)
 
 
-def limit_reached(policy: Policy, state: State) -> bool:
+def limit_reached(policy: RebalancePolicy, state: RebalanceState) -> bool:
     """Whether nothing more is to be moved from the current source."""
     return _reached(policy, state.limit) or _reached(policy, state.sdev_limit)
 
 
 def choose(
-    policy: Policy, state: State, files: Sequence[tuple[int, int]], targets: Sequence[int], rng: Random, *, now: int
-) -> tuple[State, list[Move]]:
+    policy: RebalancePolicy,
+    state: RebalanceState,
+    files: Sequence[tuple[int, int]],
+    targets: Sequence[int],
+    rng: Random,
+    *,
+    now: int,
+) -> tuple[RebalanceState, list[PlannedMove]]:
     """Which of `files` (fid, bytes; the source's next, in order) are to be moved, as far as the limits allow."""
-    moves: list[Move] = []
+    moves: list[PlannedMove] = []
     for fid, length in files:
         if limit_reached(policy, state):
             break
@@ -347,11 +353,11 @@ def choose(
             continue
         state = _counted(policy, state, 1, length)
         shuffled = rng.sample(list(targets), len(targets))
-        moves.append(Move(fid, state.sdev_current, tuple(shuffled[: policy.use_dest_devs])))
-    return _took_turn(state, bool(moves), now), moves
+        moves.append(PlannedMove(fid, state.sdev_current, tuple(shuffled[: policy.use_dest_devs])))
+    return _took_tick(state, bool(moves), now), moves
 
 
-def _counted(policy: Policy, state: State, count: int, size: int) -> State:
+def _counted(policy: RebalancePolicy, state: RebalanceState, count: int, size: int) -> RebalanceState:
     used = {"none": 0, "count": count, "size": size}[policy.limit_by]
     return replace(
         state,
@@ -362,18 +368,18 @@ def _counted(policy: Policy, state: State, count: int, size: int) -> State:
     )
 
 
-def _took_turn(state: State, moved: bool, now: int) -> State:
+def _took_tick(state: RebalanceState, moved: bool, now: int) -> RebalanceState:
     if moved:
         return replace(state, time_latest_run=now)
     return replace(state, time_latest_run=now, time_latest_empty_run=now, empty_runs=state.empty_runs + 1)
 
 
-def idle_turn(state: State, *, now: int) -> State:
+def idle_tick(state: RebalanceState, *, now: int) -> RebalanceState:
     """Nothing could be queued this time: no target has room, or what was queued is still being moved."""
-    return _took_turn(state, False, now)
+    return _took_tick(state, False, now)
 
 
-def withdraw(policy: Policy, state: State, files: Sequence[tuple[int, int]]) -> State:
+def withdraw(policy: RebalancePolicy, state: RebalanceState, files: Sequence[tuple[int, int]]) -> RebalanceState:
     """Take back moves of the current source that were chosen and not begun (fid, bytes); a later turn chooses anew."""
     if not files:
         return state
@@ -382,7 +388,7 @@ def withdraw(policy: Policy, state: State, files: Sequence[tuple[int, int]]) -> 
     return replace(state, sdev_lastfid=max(fids) + 1 if policy.newest_first else min(fids) - 1)
 
 
-def left_to_queue(policy: Policy, state: State) -> int | None:
+def left_to_queue(policy: RebalancePolicy, state: RebalanceState) -> int | None:
     """Files or bytes, as the policy's limit counts, that the run may still queue; None if it has no limit."""
     if policy.limit is None:
         return None
@@ -417,8 +423,8 @@ def evening_out(devices: Iterable[Device]) -> str | None:
     empty = [each for each in known if excess(each) < -margin * (each.mb_total or 0)]
     if not full or not empty:
         return None
-    room = -sum(map(excess, empty)) / len(full)
-    each_gives = int(min(*map(excess, full), room)) if len(full) > 1 else int(min(excess(full[0]), room))
+    space = -sum(map(excess, empty)) / len(full)
+    each_gives = int(min(*map(excess, full), space)) if len(full) > 1 else int(min(excess(full[0]), space))
     if each_gives < 1:
         return None
     return (

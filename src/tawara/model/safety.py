@@ -9,9 +9,9 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tawara.model.census import Group
 from tawara.model.cluster import Cluster
 from tawara.model.errors import InvalidReplpolicy
+from tawara.model.placement_groups import PlacementGroup
 from tawara.model.policy import Situation, is_content, parse
 
 
@@ -22,7 +22,7 @@ class Tally:
     files: int = 0
     bytes: int = 0
 
-    def add(self, group: Group) -> None:
+    def add(self, group: PlacementGroup) -> None:
         """Count a group."""
         self.files += group.files
         self.bytes += group.bytes
@@ -61,7 +61,7 @@ class Safety:
     """Hostid -> files that are lost if that host fails."""
 
 
-def judge(cluster: Cluster, groups: Iterable[Group]) -> Safety:
+def judge(cluster: Cluster, groups: Iterable[PlacementGroup]) -> Safety:
     """How safe the files of these groups are in this cluster. Takes time in proportion to their number."""
     judging = _Judging(cluster)
     for group in groups:
@@ -82,7 +82,7 @@ class _Judging:
         self._rng = random.Random(0)  # noqa: S311 - whether a policy is content does not depend on it
         self._content: dict[tuple[int, int, tuple[int, ...]], bool] = {}
 
-    def count(self, group: Group) -> None:
+    def count(self, group: PlacementGroup) -> None:
         """Add the files of a group."""
         safety = self.safety
         safety.files += group.files
@@ -119,7 +119,7 @@ class _Judging:
             if as_wished:
                 safety.one_host_wanted.add(group)
 
-    def _is_content(self, group: Group, there: Sequence[int]) -> bool:
+    def _is_content(self, group: PlacementGroup, there: Sequence[int]) -> bool:
         """Whether the class wants no more copies. Policies see of a device only its host, and whether it counts."""
         cluster = self._cluster
         counting = [devid for devid in there if not cluster.is_presumed_dead(devid)] if cluster.absences else there
@@ -140,7 +140,7 @@ def _add(totals: dict[int, int], number: int, files: int) -> None:
     totals[number] = totals.get(number, 0) + files
 
 
-def wants_no_more(cluster: Cluster, group: Group, on: Iterable[int], rng: random.Random) -> bool:
+def wants_no_more(cluster: Cluster, group: PlacementGroup, on: Iterable[int], rng: random.Random) -> bool:
     """Whether the class of a group is content with copies on these devices. One that is not known is content."""
     storage_class = cluster.storage_class(group.dmid, group.classid)
     if storage_class is None:

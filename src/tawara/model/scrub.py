@@ -13,7 +13,7 @@ from typing import Final
 
 PERIOD: Final = 30 * 86400
 """Seconds in which every byte is read again, unless the setting says otherwise."""
-TURN: Final = 10
+TICK: Final = 10
 """Seconds at least from one turn to the next."""
 MOST: Final = 2000
 """Files at most in one turn."""
@@ -24,7 +24,7 @@ HASTE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class ScrubRound:
     """Where a round stands. Times are unix seconds."""
 
     began: int = 0
@@ -55,7 +55,7 @@ class Round:
         return " ".join(f"{each.name}={getattr(self, each.name)}" for each in fields(self))
 
     @classmethod
-    def parse(cls, text: str) -> Round:
+    def parse(cls, text: str) -> ScrubRound:
         """Read what `str` made; a fresh round if it makes no sense."""
         said = dict(word.split("=", 1) for word in text.split() if "=" in word)
         try:
@@ -65,52 +65,52 @@ class Round:
             return cls()
 
 
-def begin(before: Round, *, first: int, last: int, now: int) -> Round:
+def begin(before: ScrubRound, *, first: int, last: int, now: int) -> ScrubRound:
     """The next round, over the files from fid `first` to `last` and those to come."""
     known, known_end = (before.done, before.end) if before.began else (0, first - 1)
-    return Round(began=now, end=last, known=known, known_end=min(known_end, last), turn_at=now)
+    return ScrubRound(began=now, end=last, known=known, known_end=min(known_end, last), turn_at=now)
 
 
-def is_over(at: Round, period: int, now: int) -> bool:
+def is_over(at: ScrubRound, period: int, now: int) -> bool:
     """Whether all files of the round were queued, and it is time for the next round."""
     return not at.began or (not at.left and now >= at.began + period)
 
 
-def due(at: Round, period: int) -> float:
+def due(at: ScrubRound, period: int) -> float:
     """When the next turn is to be taken."""
     if not at.began:
         return 0.0
-    look = at.turn_at + max(TURN, period / LOOKS)
+    look = at.turn_at + max(TICK, period / LOOKS)
     if not at.left:
-        return min(look, max(at.began + period, at.turn_at + TURN))
-    return min(look, at.turn_at + max(TURN, (1 - at.credit) / _pace(at, period, at.turn_at)))
+        return min(look, max(at.began + period, at.turn_at + TICK))
+    return min(look, at.turn_at + max(TICK, (1 - at.credit) / _pace(at, period, at.turn_at)))
 
 
-def take(at: Round, period: int, *, last: int, now: int) -> tuple[Round, int]:
+def take(at: ScrubRound, period: int, *, last: int, now: int) -> tuple[ScrubRound, int]:
     """How many files to queue now, when `last` is the highest fid there is.
 
     Time in which no worker was there is not made up for at once.
     """
     if now < at.began + period:
         at = replace(at, end=max(at.end, last))
-    elapsed = min(max(0, now - at.turn_at), max(TURN, 2 * period // LOOKS))
+    elapsed = min(max(0, now - at.turn_at), max(TICK, 2 * period // LOOKS))
     credit = at.credit + elapsed * _pace(at, period, now) if at.left else 0.0
     number = min(int(credit), MOST)
     return replace(at, turn_at=now, credit=min(credit - number, 1.0)), number
 
 
-def taken(at: Round, fids: list[int], wanted: int) -> Round:
+def taken(at: ScrubRound, fids: list[int], wanted: int) -> ScrubRound:
     """The round after `fids` were queued, of `wanted`; fewer than that means that there are no more."""
     at = replace(at, done=at.done + len(fids), position=max([at.position, *fids]))
     return at if len(fids) == wanted else replace(at, position=at.end, known=at.done, known_end=at.end)
 
 
-def wait(at: Round, *, now: int) -> Round:
+def wait(at: ScrubRound, *, now: int) -> ScrubRound:
     """The round after a turn in which nothing could be queued, for what was queued before is not done yet."""
     return replace(at, turn_at=now)
 
 
-def expected_end(at: Round, period: int, *, unread: int, now: int, capacity: float | None) -> int:
+def expected_end(at: ScrubRound, period: int, *, unread: int, now: int, capacity: float | None) -> int:
     """When the round will have been read, with `unread` of its queued files; at the end of its period, if it can.
 
     `capacity`: files a second that the workers are capable of, None if that is not known.
@@ -123,11 +123,11 @@ def expected_end(at: Round, period: int, *, unread: int, now: int, capacity: flo
     return max(in_time, now + ceil(left / fastest)) if left and fastest else in_time
 
 
-def is_late(at: Round, period: int, expected: int) -> bool:
+def is_late(at: ScrubRound, period: int, expected: int) -> bool:
     """Whether a round that is expected to end then is worth a word: it may last a little longer than its period."""
-    return expected > at.began + period + max(3 * TURN, period / LOOKS)
+    return expected > at.began + period + max(3 * TICK, period / LOOKS)
 
 
-def _pace(at: Round, period: int, now: int) -> float:
+def _pace(at: ScrubRound, period: int, now: int) -> float:
     """Files a second."""
     return min(at.left / max(at.began + period - now, 1), HASTE * (at.done + at.left) / period)

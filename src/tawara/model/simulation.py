@@ -12,10 +12,10 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tawara.model.census import Group
 from tawara.model.cluster import MIB, Cluster, DeviceState
 from tawara.model.errors import InvalidReplpolicy
-from tawara.model.policy import Copy, Happy, Policy, Situation, TooHappy, parse
+from tawara.model.placement_groups import PlacementGroup
+from tawara.model.policy import Copy, OverReplicated, Policy, Satisfied, Situation, parse
 from tawara.model.policy.ideal import is_ideal
 from tawara.model.safety import Safety, Tally, judge
 
@@ -43,7 +43,7 @@ class ClassOutcome:
 
 
 @dataclass(slots=True)
-class Outcome:
+class LossOutcome:
     """What a loss would mean."""
 
     lost_devices: tuple[int, ...]
@@ -56,9 +56,9 @@ class Outcome:
     """When all that is possible has been repaired."""
     filled: dict[int, int]
     """Devid -> bytes of new copies."""
-    room: dict[int, int]
+    space: dict[int, int]
     """Devid -> bytes that could be written before the loss is repaired; those of unknown size are left out."""
-    out_of_room: tuple[int, ...]
+    out_of_space: tuple[int, ...]
     """The devices that would be full."""
     elsewhere: int = 0
     """Files one failure from loss that were not looked at, for they are on none of the lost devices."""
@@ -109,14 +109,14 @@ def without(cluster: Cluster, lost: Iterable[int]) -> Cluster:
     return replace(cluster, devices=devices, observed=observed)
 
 
-def lose(cluster: Cluster, groups: Sequence[Group], lost: Iterable[int]) -> Outcome:
+def lose(cluster: Cluster, groups: Sequence[PlacementGroup], lost: Iterable[int]) -> LossOutcome:
     """What it would mean if these devices were lost now, together and for ever."""
     gone = tuple(sorted(set(lost) & cluster.devices.keys()))
     rest = without(cluster, gone)
-    pouring = _Pouring(rest)
+    pouring = _SpaceFill(rest)
     classes: dict[tuple[int, int], ClassOutcome] = {}
-    settled: list[Group] = []
-    to_repair: list[tuple[Group, Policy, int]] = []
+    settled: list[PlacementGroup] = []
+    to_repair: list[tuple[PlacementGroup, Policy, int]] = []
     for group in groups:
         outcome = classes.setdefault((group.dmid, group.classid), ClassOutcome())
         outcome.files += group.files
@@ -137,19 +137,19 @@ def lose(cluster: Cluster, groups: Sequence[Group], lost: Iterable[int]) -> Outc
     pouring.portion = max(1, sum(group.files for group, _, _ in to_repair) // PORTIONS)
     for group, policy, mindevcount in to_repair:
         settled += pouring.pour(group, policy, mindevcount, classes[group.dmid, group.classid])
-    return Outcome(
+    return LossOutcome(
         lost_devices=gone,
         classes=classes,
         before=judge(cluster, groups),
         after=judge(rest, groups),
         repaired=judge(rest, settled),
         filled={devid: number for devid, number in pouring.filled.items() if number},
-        room=pouring.counted_once,
-        out_of_room=tuple(sorted(pouring.exhausted)),
+        space=pouring.counted_once,
+        out_of_space=tuple(sorted(pouring.exhausted)),
     )
 
 
-def _rule(cluster: Cluster, group: Group) -> tuple[Policy, int] | None:
+def _rule(cluster: Cluster, group: PlacementGroup) -> tuple[Policy, int] | None:
     storage_class = cluster.storage_class(group.dmid, group.classid)
     if storage_class is None:
         return None
@@ -159,7 +159,7 @@ def _rule(cluster: Cluster, group: Group) -> tuple[Policy, int] | None:
         return None
 
 
-class _Pouring:
+class _SpaceFill:
     """The devices' room, filled step by step."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -168,7 +168,7 @@ class _Pouring:
         self._answers: dict[tuple[object, ...], frozenset[int] | None] = {}
         self._ideal: dict[tuple[object, ...], bool] = {}
         self.portion = 1
-        self.room = {
+        self.space = {
             devid: max(0, (device.mb_free - cluster.min_free_mb) * MIB)
             for devid, device in cluster.devices.items()
             if device.mb_free is not None and cluster.should_get_new_files(devid)
@@ -183,13 +183,15 @@ class _Pouring:
     def counted_once(self) -> dict[int, int]:
         """The room of each file system, by its first device that has any."""
         found: dict[int, tuple[int, int]] = {}
-        for devid, room in sorted(self.room.items()):
-            found.setdefault(self._space[devid], (devid, room))
+        for devid, space in sorted(self.space.items()):
+            found.setdefault(self._space[devid], (devid, space))
         return dict(found.values())
 
-    def pour(self, group: Group, policy: Policy, mindevcount: int, outcome: ClassOutcome) -> list[Group]:
+    def pour(
+        self, group: PlacementGroup, policy: Policy, mindevcount: int, outcome: ClassOutcome
+    ) -> list[PlacementGroup]:
         """Make the copies of a group as far as can be; the groups into which it falls by where they are made."""
-        done: list[Group] = []
+        done: list[PlacementGroup] = []
         waiting = [group]
         full: set[int] = set()
         while waiting:
@@ -211,7 +213,7 @@ class _Pouring:
         self.exhausted |= full
         return done
 
-    def _copy(self, part: Group, devid: int, outcome: ClassOutcome) -> list[Group]:
+    def _copy(self, part: PlacementGroup, devid: int, outcome: ClassOutcome) -> list[PlacementGroup]:
         """Copy as much as is poured at once, or as has room there: what is copied, and what is not yet."""
         size = -(-part.bytes // part.files) if part.files else 0
         fitting = part.files if not size else int(min(part.files, self._left(devid) // size))
@@ -227,7 +229,7 @@ class _Pouring:
         rest = replace(part, files=part.files - files, bytes=part.bytes - number)
         return [rest, copied] if rest.files else [copied]
 
-    def _is_ideal(self, part: Group, policy: Policy, mindevcount: int) -> bool:
+    def _is_ideal(self, part: PlacementGroup, policy: Policy, mindevcount: int) -> bool:
         """See `policy.ideal`. Policies see of a device only its host."""
         situation = Situation.of(self._cluster, part.devids, mindevcount)
         asked = policy, mindevcount, tuple(sorted(map(situation.host, situation.on)))
@@ -236,16 +238,18 @@ class _Pouring:
         return self._ideal[asked]
 
     def _left(self, devid: int) -> float:
-        room = self.room.get(devid)
-        return float("inf") if room is None else room - self._taken[self._space[devid]]
+        space = self.space.get(devid)
+        return float("inf") if space is None else space - self._taken[self._space[devid]]
 
-    def _places(self, part: Group, policy: Policy, mindevcount: int, full: frozenset[int]) -> frozenset[int] | None:
+    def _places(
+        self, part: PlacementGroup, policy: Policy, mindevcount: int, full: frozenset[int]
+    ) -> frozenset[int] | None:
         """Where the policy would have the next copy: nowhere if there is no place, None if it is content."""
         asked = policy, mindevcount, part.devids, full
         if asked not in self._answers:
             situation = Situation.of(self._cluster, part.devids, mindevcount, failed=full)
             answer = policy.decide(situation, self._rng)
-            if isinstance(answer, Happy | TooHappy):
+            if isinstance(answer, Satisfied | OverReplicated):
                 self._answers[asked] = None
             else:
                 choices = answer.ideal or answer.desperate if isinstance(answer, Copy) else ()

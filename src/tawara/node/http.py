@@ -15,18 +15,19 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from tawara.listening import Leave
+from tawara.disks import paths
+from tawara.disks.devices import Devices, OpenFile
+from tawara.disks.pools import DevicePools
+from tawara.disks.reading import SMALL, FileRequest, open_file
+from tawara.disks.sending import send_file
+from tawara.disks.small_files import SmallFile
+from tawara.http1.connections import SERVER, HttpServer, announced, cut, invite, plain, see_off
+from tawara.listening import OnClosed
 from tawara.model.limits import Limits
-from tawara.node import paths, replies
-from tawara.node.arrivals import SmallFile
-from tawara.node.connections import SERVER, HttpServer, announced, cut, invite, plain, see_off
-from tawara.node.devices import Devices, OpenFile
-from tawara.node.errors import DeviceHangs, MalformedRequest, Stalled, TooLarge
-from tawara.node.lanes import Lanes
-from tawara.node.quick import QuickDoor
-from tawara.node.reading import SMALL, Wanted, open_file
+from tawara.model.node_errors import DeviceHangs, MalformedRequest, Stalled, TooLarge
+from tawara.node import replies
+from tawara.node.fast_path import FastPath
 from tawara.node.replies import Reply
-from tawara.node.sending import send_file
 from tawara.wire import ranges
 from tawara.wire.plain_request import REPLACE
 
@@ -35,12 +36,12 @@ log = structlog.get_logger(__name__)
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
-class HttpDoor:
+class NodeHttpServer:
     """Answers HTTP requests for the files of `devices`."""
 
-    def __init__(self, devices: Devices, lanes: Lanes, limits: Limits, *, quick: bool = True) -> None:
+    def __init__(self, devices: Devices, pools: DevicePools, limits: Limits, *, quick: bool = True) -> None:
         """Needs a running event loop. Without `quick` the whole server answers everything."""
-        self._devices, self._lanes, self._limits = devices, lanes, limits
+        self._devices, self._pools, self._limits = devices, pools, limits
         self._methods: dict[str, Callable[[web.BaseRequest, str, str], Awaitable[web.StreamResponse]]] = {
             "GET": self._get,
             "HEAD": self._get,
@@ -49,12 +50,12 @@ class HttpDoor:
             "MKCOL": self._mkcol,
         }
         self._server = HttpServer(self._answer, limits, idle=limits.header_time)
-        self._quick = QuickDoor(devices, lanes, limits, self._server.connection)
+        self._quick = FastPath(devices, pools, limits, self._server.connection)
         self._first = self._quick.connection if quick else self._server.connection
 
-    def connection(self, leave: Leave) -> asyncio.Protocol:
+    def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
         """A protocol for one new connection, which calls `leave` when the connection is over."""
-        return self._first(leave)
+        return self._first(on_closed)
 
     async def close(self, grace: float) -> None:
         """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
@@ -68,7 +69,7 @@ class HttpDoor:
             raise
         except Exception as error:
             response = _response(replies.refusal(error, request.method, request.raw_path))
-        return await see_off(request, response, patience=self._limits.stalled_body)
+        return await see_off(request, response, timeout=self._limits.stalled_body)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = self._methods.get(request.method)
@@ -77,12 +78,14 @@ class HttpDoor:
         target = paths.canonical(_ORIGIN.sub("", request.raw_path, count=1).partition("?")[0])
         if target == "/" and handler == self._get:
             return _response(replies.NO_LISTING)
-        return await handler(request, target, await self._lanes.of(target))
+        return await handler(request, target, await self._pools.of(target))
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    async def _get(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
-        found = await self._lanes.run(lane, open_file, self._devices, Wanted(target, body=request.method == "GET"))
+    async def _get(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
+        found = await self._pools.run(
+            pool_name, open_file, self._devices, FileRequest(target, body=request.method == "GET")
+        )
         asked = request.headers
         file = found.file
         try:
@@ -96,23 +99,29 @@ class HttpDoor:
                 return _response(reply)
             head = {hdrs.SERVER: SERVER, **reply.fields, hdrs.CONTENT_LENGTH: str(reply.part.length)}
             response = web.StreamResponse(status=reply.status, headers=head)
-            return await self._send(request, response, file, reply.part, lane)
+            return await self._send(request, response, file, reply.part, pool_name)
         finally:
             if not file.closed:
-                self._lanes.leave(lane, file.close)
+                self._pools.on_closed(pool_name, file.close)
 
     async def _send(
-        self, request: web.BaseRequest, response: web.StreamResponse, file: OpenFile, part: ranges.Span, lane: str
+        self, request: web.BaseRequest, response: web.StreamResponse, file: OpenFile, part: ranges.Span, pool_name: str
     ) -> web.StreamResponse:
         """Send the header and then `part` of `file`; what goes wrong from here on can only be told by cutting off."""
         await response.prepare(request)
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
-        patience = self._limits.stalled_body
+        timeout = self._limits.stalled_body
         try:
             await send_file(
-                transport, file.descriptor, part.start, part.length, lanes=self._lanes, lane=lane, patience=patience
+                transport,
+                file.descriptor,
+                part.start,
+                part.length,
+                pools=self._pools,
+                pool_name=pool_name,
+                timeout=timeout,
             )
         except ConnectionError:
             raise cut(request) from None
@@ -126,7 +135,7 @@ class HttpDoor:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    async def _put(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
+    async def _put(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
         md5 = replies.content_md5(request.headers.get(hdrs.CONTENT_MD5))
         coding = request.headers.get(hdrs.TRANSFER_ENCODING)
         size = announced(request.content_length, coding, most=self._limits.upload)
@@ -136,16 +145,18 @@ class HttpDoor:
         replace = REPLACE in request.headers
         if size is not None and size <= SMALL:
             body = b"".join([chunk async for chunk in self._body(request)])
-            await self._quick.stores.do(lane, SmallFile(target, body, md5, replace))
+            await self._quick.stores.do(pool_name, SmallFile(target, body, md5, replace))
             return plain(200 if md5 is None else 201)
         expected = whole if size is None else size
-        incoming = await self._lanes.run(lane, self._devices.receive, target, size=expected, md5=md5, replace=replace)
+        incoming = await self._pools.run(
+            pool_name, self._devices.receive, target, size=expected, md5=md5, replace=replace
+        )
         try:
             async for chunk in self._body(request):
-                await self._lanes.run(lane, incoming.write, chunk)
-            await self._lanes.run(lane, incoming.commit)
+                await self._pools.run(pool_name, incoming.write, chunk)
+            await self._pools.run(pool_name, incoming.commit)
         except BaseException:
-            await self._lanes.clean_up(lane, incoming.abort)
+            await self._pools.clean_up(pool_name, incoming.abort)
             raise
         return plain(200 if md5 is None else 201)
 
@@ -168,12 +179,12 @@ class HttpDoor:
                 raise TooLarge
             yield chunk
 
-    async def _delete(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
-        await self._quick.deletions.do(lane, target)
+    async def _delete(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
+        await self._quick.deletions.do(pool_name, target)
         return plain(204)
 
-    async def _mkcol(self, request: web.BaseRequest, target: str, lane: str) -> web.StreamResponse:
-        await self._lanes.run(lane, self._devices.make_directory, target)
+    async def _mkcol(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
+        await self._pools.run(pool_name, self._devices.make_directory, target)
         return plain(201)
 
 

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from tawara.disks.reading import OpenedFile
 from tawara.model.errors import TawaraError
-from tawara.node.errors import DeviceFailed, DirectoryInstead, MalformedRequest, OtherContent
-from tawara.node.reading import Found
+from tawara.model.node_errors import DeviceFailed, DirectoryInstead, MalformedRequest, OtherContent
 from tawara.wire import ranges
 from tawara.wire.http import http_date
 from tawara.wire.plain_request import CONFLICT
@@ -54,7 +54,7 @@ def refusal(error: Exception, method: str, path: str) -> Reply:
     return text(status, str(error) if isinstance(error, TawaraError) and status != 500 else HTTPStatus(status).phrase)
 
 
-def of_file(found: Found, *, wanted: str | None, if_range: str | None, if_modified_since: str | None) -> Reply:
+def of_file(found: OpenedFile, *, wanted: str | None, if_range: str | None, if_modified_since: str | None) -> Reply:
     """The answer to GET and HEAD of a file that is there, by what Range (`wanted`) and the conditions say.
 
     Dates are compared to the letter: what peers have of ours is what we said.

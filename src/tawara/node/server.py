@@ -11,23 +11,23 @@ from typing import Final
 import structlog
 
 from tawara.background import Background
-from tawara.listening import Door
+from tawara.disks.devices import Devices
+from tawara.disks.disk_health import DiskHealthWatch
+from tawara.disks.pools import DevicePools
+from tawara.disks.rounds import DeviceRounds
+from tawara.listening import TcpListener
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
+from tawara.model.node_errors import DeviceHangs
 from tawara.node import usage
-from tawara.node.devices import Devices
-from tawara.node.disk_health import DiskHealthWatch
-from tawara.node.errors import DeviceHangs
-from tawara.node.http import HttpDoor
-from tawara.node.lanes import Lanes
-from tawara.node.rounds import Rounds
+from tawara.node.http import NodeHttpServer
 from tawara.node.side_channel import SideChannel
 
 log = structlog.get_logger(__name__)
 
 _GRACE: Final = 1.5
 """Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
-_PATIENCE: Final = 2.0
+_TIMEOUT: Final = 2.0
 """Seconds that a start waits for a disk that does not answer; the other disks are served then."""
 _SWEEP_PERIOD: Final = 3600.0
 
@@ -61,14 +61,14 @@ class StorageNode:
         self.devices = Devices(docroot, immutable=immutable)
         self._wanted_http, self._wanted_side = http, side_channel
         self._limits, self._reuse_port, self._quick = limits, reuse_port, quick
-        self._lanes = Lanes(self.devices)
-        self._http: HttpDoor | None = None
+        self._pools = DevicePools(self.devices)
+        self._http: NodeHttpServer | None = None
         self._side: SideChannel | None = None
-        self._http_listener: Door | None = None
-        self._side_listener: Door | None = None
-        self._health = DiskHealthWatch(self.devices, self._lanes)
+        self._http_listener: TcpListener | None = None
+        self._side_listener: TcpListener | None = None
+        self._health = DiskHealthWatch(self.devices, self._pools)
         self._upkeep = Background("upkeep of devices")
-        self._rounds = Rounds(self.devices, self._lanes, self._look_after, patience=_PATIENCE)
+        self._rounds = DeviceRounds(self.devices, self._pools, self._look_after, timeout=_TIMEOUT)
         self._sweep = True
 
     @property
@@ -93,14 +93,14 @@ class StorageNode:
         limits, share = self._limits, self._reuse_port
         try:
             if self._wanted_http is not None:
-                self._http = HttpDoor(self.devices, self._lanes, limits, quick=self._quick)
-                self._http_listener = Door(
+                self._http = NodeHttpServer(self.devices, self._pools, limits, quick=self._quick)
+                self._http_listener = TcpListener(
                     self._wanted_http, "the storage node's HTTP", self._http.connection,
                     connections=limits.connections, reuse_port=share, share=limits.open_files_share,
                 )  # fmt: skip
             if self._wanted_side is not None:
-                self._side = SideChannel(self.devices, self._lanes, limits)
-                self._side_listener = Door(
+                self._side = SideChannel(self.devices, self._pools, limits)
+                self._side_listener = TcpListener(
                     self._wanted_side, "the storage node's side channel", self._side.connection,
                     connections=limits.side_channels, reuse_port=share, share=limits.open_files_share,
                 )  # fmt: skip
@@ -126,7 +126,7 @@ class StorageNode:
         if self._http is not None:
             ends.append(self._http.close(_GRACE))
         await asyncio.gather(*ends)
-        self._lanes.close()
+        self._pools.close()
 
     async def _keep_up(self) -> None:
         """Usage files every ten seconds, a sweep now and then."""
@@ -143,7 +143,7 @@ class StorageNode:
 
     async def _look_after(self, device: str) -> None:
         try:
-            await self._lanes.run(device, self._look_after_now, device, self._sweep)
+            await self._pools.run(device, self._look_after_now, device, self._sweep)
         except DeviceHangs as error:
             log.warning("device cannot be looked after", device=device, reason=str(error))
 

@@ -13,14 +13,14 @@ from typing import Final
 
 import structlog
 
-from tawara.listening import Leave
+from tawara.disks import paths
+from tawara.disks.devices import Devices, DigestInProgress
+from tawara.disks.load_meter import LoadMeter
+from tawara.disks.pools import DevicePools
+from tawara.listening import OnClosed
 from tawara.model.errors import NotFoundError, TawaraError
 from tawara.model.limits import Limits
-from tawara.node import paths
-from tawara.node.devices import Devices, Digest
-from tawara.node.errors import DirectoryInstead, InvalidPath
-from tawara.node.lanes import Lanes
-from tawara.node.load_meter import LoadMeter
+from tawara.model.node_errors import DirectoryInstead, InvalidPath
 from tawara.wire import side_channel as wire
 from tawara.wire.side_channel import DigestName
 
@@ -33,14 +33,14 @@ _NO_FILE: Final = (NotFoundError, InvalidPath, DirectoryInstead)
 class SideChannel:
     """Answers side-channel lines about the files of `devices`."""
 
-    def __init__(self, devices: Devices, lanes: Lanes, limits: Limits) -> None:
-        self._devices, self._lanes, self._limits = devices, lanes, limits
+    def __init__(self, devices: Devices, pools: DevicePools, limits: Limits) -> None:
+        self._devices, self._pools, self._limits = devices, pools, limits
         self._conversations: set[asyncio.Task[None]] = set()
         self._disks: dict[int, asyncio.Lock] = {}
         """Locks by file system: a check reads one file at a time from each."""
-        self._meter = LoadMeter(devices, lanes)
+        self._meter = LoadMeter(devices, pools)
 
-    def connection(self, leave: Leave) -> asyncio.Protocol:
+    def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
         """A protocol for one new connection, which calls `leave` when the connection is over."""
         reader = asyncio.StreamReader(limit=self._limits.line)
 
@@ -49,7 +49,7 @@ class SideChannel:
             self._conversations.add(task)
             task.add_done_callback(self._conversations.discard)
 
-        connection = _Connection(reader, begin, leave)
+        connection = _Connection(reader, begin, on_closed)
         return connection
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class SideChannel:
             while line := await self._line(reader):
                 connection.waits = False
                 request = wire.parse(line)
-                if isinstance(request, wire.Watch):
+                if isinstance(request, wire.WatchRequest):
                     await self._watch(writer)
                     return
                 if request is not None:
@@ -102,19 +102,19 @@ class SideChannel:
         async with asyncio.timeout(self._limits.unread_answer):
             await writer.drain()
 
-    async def _answer(self, request: wire.Size | wire.Digest | wire.Refused) -> bytes:
+    async def _answer(self, request: wire.SizeRequest | wire.DigestRequest | wire.SideChannelError) -> bytes:
         match request:
-            case wire.Refused(answer):
+            case wire.SideChannelError(answer):
                 return answer
-            case wire.Size(uri):
+            case wire.SizeRequest(uri):
                 return wire.size(uri, await self._size(uri))
-            case wire.Digest(name, uri, reason):
+            case wire.DigestRequest(name, uri, reason):
                 return await self._digest(uri, name, spare_the_disk=reason == _FSCK)
 
     async def _size(self, uri: str) -> int | None:
         path = paths.canonical(uri)
         try:
-            return await self._lanes.run(await self._lanes.of(path), self._devices.size, path)
+            return await self._pools.run(await self._pools.of(path), self._devices.size, path)
         except _NO_FILE:
             return None
 
@@ -122,22 +122,22 @@ class SideChannel:
         """Digest in short turns of the disk's threads, so that readers of the same disk get theirs."""
         try:
             path = paths.canonical(uri)
-            lane = await self._lanes.of(path)
-            file = await self._lanes.run(lane, self._devices.open, path)
+            pool_name = await self._pools.of(path)
+            file = await self._pools.run(pool_name, self._devices.open, path)
         except _NO_FILE:
             return wire.digest(uri, name, None)
         except TawaraError:
             return wire.read_failed(uri, 0)
         disk = self._disks.setdefault(file.disk, asyncio.Lock()) if spare_the_disk else nullcontext()
-        digest = Digest(file, name)
+        digest = DigestInProgress(file, name)
         try:
             async with disk:
-                while await self._lanes.run(lane, digest.step):
+                while await self._pools.run(pool_name, digest.step):
                     pass
         except TawaraError:
             return wire.read_failed(uri, digest.offset)
         finally:
-            self._lanes.leave(lane, file.close)
+            self._pools.on_closed(pool_name, file.close)
         return wire.digest(uri, name, digest.hex())
 
     async def _watch(self, writer: asyncio.StreamWriter) -> None:
@@ -156,10 +156,10 @@ class _Connection(asyncio.StreamReaderProtocol):
         self,
         reader: asyncio.StreamReader,
         begin: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None],
-        leave: Leave,
+        on_closed: OnClosed,
     ) -> None:
         super().__init__(reader, begin)
-        self._leave = leave
+        self._on_closed = on_closed
         self._active = asyncio.get_running_loop().time()
         self.waits = True
         """Whether nothing was asked that is not answered."""
@@ -174,4 +174,4 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._leave()
+        self._on_closed()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 
-from tawara.node.devices import Devices, Usage
-from tawara.node.disk_health import published
-from tawara.node.errors import as_node_errors
-from tawara.node.mounts import Mount, Place, mount_of, mounted, place_of, running_kernel
-from tawara.node.paths import INCOMING, USAGE
+from tawara.disks.devices import Devices, DiskUsage
+from tawara.disks.disk_health import published
+from tawara.disks.mounts import Mount, Place, mount_of, mounted, place_of, running_kernel
+from tawara.disks.paths import INCOMING, USAGE
+from tawara.model.node_errors import as_node_errors
 
 PERIOD = 10.0
 """Seconds between two writings."""
 
 
-def render(usage: Usage, mount: Mount, place: Place, now: int, health: str = "") -> str:
+def render(usage: DiskUsage, mount: Mount, place: Place, now: int, health: str = "") -> str:
     """The lines of the file, sorted by name; sizes in KiB, `use` rounded up as df does. Those of `health` come last."""
     facts: dict[str, int | str] = {
         "available": usage.available,

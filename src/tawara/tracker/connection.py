@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from tawara.listening import Leave
+from tawara.listening import OnClosed
 from tawara.model import errors
-from tawara.tracker.context import Call
+from tawara.tracker.context import TrackerRequest
 from tawara.tracker.verbs import QUICK, THOROUGH, WRITING
 from tawara.wire.line import Args, LineBuffer, Request, is_http, may_begin, ok, parse_request, refusal
 
@@ -37,10 +37,10 @@ class Connection(asyncio.Protocol):
         "_begun",
         "_busy",
         "_eof",
-        "_leave",
         "_leaving",
         "_lines",
         "_next",
+        "_on_closed",
         "_reading",
         "_scheduled",
         "_server",
@@ -52,10 +52,10 @@ class Connection(asyncio.Protocol):
         "client_ip",
     )
 
-    def __init__(self, server: TrackerServer, leave: Leave) -> None:
+    def __init__(self, server: TrackerServer, on_closed: OnClosed) -> None:
         """`leave` gives the connection's place to another when it is over."""
         self._server = server
-        self._leave = leave
+        self._on_closed = on_closed
         self._lines = LineBuffer(server.limits.line)
         self._transport: asyncio.Transport | None = None
         self._waiting: list[bytes] = []
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         if self._unread is not None:
             self._unread.cancel()
         self._server.closed(self)
-        self._leave()
+        self._on_closed()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
         elif (reason := server.tracker.cluster.stale) and request.command in WRITING:
             answer = self._refuse(request, errors.StaleDatabase.because(reason))
         else:
-            running = verb(server.tracker, Call(request.args, self.client_ip))
+            running = verb(server.tracker, TrackerRequest(request.args, self.client_ip))
             if not server.at_once or request.command not in QUICK:
                 return self._go_on(running, request, line, begun)
             try:

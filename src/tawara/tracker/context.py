@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.counting import Counter
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain, HashType
 from tawara.model.limits import KEY_BYTES
 from tawara.tracker.directories import Directories
-from tawara.tracker.opened import Opened
+from tawara.tracker.recent_uploads import RecentUploads
 from tawara.wire.line import Args
 
 
 class Nodes(Protocol):
-    """What the tracker asks of storage nodes; `tawara.client.nodes.NodeClient` is one. All raise NodeUnreachable."""
+    """What the tracker asks of storage nodes; `tawara.nodes.client.NodeClient` is one. All raise NodeUnreachable."""
 
     async def size(self, url: str) -> int | None:
         """The bytes of the file at `url`, None if it is not there."""
@@ -37,18 +37,18 @@ class Nodes(Protocol):
 
 
 @dataclass(slots=True)
-class Tracker:
+class TrackerContext:
     """The parts of one tracker. It holds no state that the database does not have, but for what may be forgotten."""
 
     metadata: Metadata
     view: ClusterView
     nodes: Nodes
-    bells: Bells
+    wakeups: Wakeups
     side_channel_port: int | None = 7501
     """Where storage nodes compute digests; None if they have no side channel."""
     rng: Random = field(default_factory=Random)
     directories: Directories = field(default_factory=Directories)
-    opened: Opened = field(default_factory=Opened)
+    opened: RecentUploads = field(default_factory=RecentUploads)
     counter: Counter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ LARGEST = 2**63 - 1
 _NUMBER = re.compile(rb"\s*([+-]?\d{1,30})", re.ASCII)
 
 
-class Call:
+class TrackerRequest:
     """One request: its arguments, read as the original reads them, and who asks."""
 
     __slots__ = ("args", "client_ip")
@@ -148,5 +148,5 @@ class Call:
         return key
 
 
-Verb: TypeAlias = Callable[[Tracker, Call], Coroutine[Any, Any, Args]]
+Verb: TypeAlias = Callable[[TrackerContext, TrackerRequest], Coroutine[Any, Any, Args]]
 """A use case: reads a call, returns the reply's arguments, raises errors of the model."""

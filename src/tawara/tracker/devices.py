@@ -8,7 +8,7 @@ from tawara.model import errors
 from tawara.model.cluster import DeviceState
 from tawara.model.drain import is_safe
 from tawara.model.limits import Limits
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _LARGEST_DEVID = 2**31 - 1
@@ -16,7 +16,7 @@ _LARGEST_WEIGHT = 2**23 - 1
 """That of the original's column of three bytes."""
 
 
-async def create_device(tracker: Tracker, call: Call) -> Args:
+async def create_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Make a device on a host that is given by id or name; `alive`, but without files until the monitor has seen it."""
     state = DeviceState.ALIVE
     if call.raw("state"):
@@ -49,7 +49,7 @@ def _digits(raw: bytes, most: int) -> int | None:
     return int(raw) if raw.isdigit() and len(raw) <= 10 and int(raw) <= most else None
 
 
-async def get_devices(tracker: Tracker, call: Call) -> Args:
+async def get_devices(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """All devices, or the one with the `devid` that is asked for; with `health` how their disks say they are."""
     cluster = tracker.cluster
     wanted = call.number("devid") if call.flag("devid") else None
@@ -86,7 +86,7 @@ async def get_devices(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def set_state(tracker: Tracker, call: Call) -> Args:
+async def set_state(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Decide a device's state."""
     host, devid = _device(call)
     try:
@@ -98,7 +98,7 @@ async def set_state(tracker: Tracker, call: Call) -> Args:
     return {}
 
 
-async def accept(tracker: Tracker, call: Call) -> Args:
+async def accept(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Take a `device` as it shows itself next, whichever disk it was before."""
     if not call.flag("device"):
         raise errors.BadParams
@@ -107,7 +107,7 @@ async def accept(tracker: Tracker, call: Call) -> Args:
     return {}
 
 
-async def set_weight(tracker: Tracker, call: Call) -> Args:
+async def set_weight(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Set how much a device is read from, relative to the others."""
     host, devid = _device(call)
     weight = call.number("weight")
@@ -118,7 +118,7 @@ async def set_weight(tracker: Tracker, call: Call) -> Args:
     return {}
 
 
-def _device(call: Call) -> tuple[str, int]:
+def _device(call: TrackerRequest) -> tuple[str, int]:
     if not call.flag("host") or not call.flag("device"):
         raise errors.BadParams
     return call.name("host", errors.BadParams), call.bounded("device", _LARGEST_DEVID)
@@ -127,7 +127,7 @@ def _device(call: Call) -> tuple[str, int]:
 # --- ours -------------------------------------------------------------------------------------------------------------
 
 
-async def drain_device(tracker: Tracker, call: Call) -> Args:
+async def drain_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Ours: have a `device` get no new files, and all of its files moved away; with `undo`, no longer."""
     devid = _digits(call.raw("device"), _LARGEST_DEVID)
     if not devid:
@@ -135,11 +135,11 @@ async def drain_device(tracker: Tracker, call: Call) -> Args:
     change = drain.undo if call.flag("undo") else drain.start
     await tracker.metadata.write(change, devid, now=await tracker.now())
     await tracker.view.renew()
-    tracker.bells.drain.ring()
+    tracker.wakeups.drain.notify()
     return {}
 
 
-async def drain_status(tracker: Tracker, call: Call) -> Args:
+async def drain_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Ours: how the emptying of each device that is being emptied stands; `safe` says that it may be pulled."""
     now = await tracker.now()
     devices = await tracker.metadata.read(drain.standing)

@@ -8,7 +8,7 @@ from tawara.model import errors
 from tawara.model.cluster import DEFAULT_CLASS, HashType
 from tawara.model.limits import CLASS_NAME_BYTES, NAME_BYTES
 from tawara.model.policy import parse as parse_policy
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _MOST_COPIES = 255
@@ -16,7 +16,7 @@ _MOST_COPIES = 255
 _LONGEST_POLICY = 255
 
 
-async def create_domain(tracker: Tracker, call: Call) -> Args:
+async def create_domain(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Make a domain."""
     name = call.new_name("domain", errors.NoDomain, NAME_BYTES)
     if "/" in name or name in (".", "..", ".tawara"):  # the last has the gateway's own pages
@@ -28,7 +28,7 @@ async def create_domain(tracker: Tracker, call: Call) -> Args:
     return {"domain": name}
 
 
-async def delete_domain(tracker: Tracker, call: Call) -> Args:
+async def delete_domain(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Remove a domain that has neither files nor classes."""
     name = call.name("domain", errors.NoDomain)
     await tracker.metadata.write(rows.delete_domain, name)
@@ -36,7 +36,7 @@ async def delete_domain(tracker: Tracker, call: Call) -> Args:
     return {"domain": name}
 
 
-async def get_domains(tracker: Tracker, call: Call) -> Args:
+async def get_domains(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """All domains with their classes. The names of the reply's arguments have no separators; clients know."""
     domains = tracker.cluster.domains.values()
     reply: dict[str, Value] = {"domains": len(domains)}
@@ -52,7 +52,7 @@ async def get_domains(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def create_class(tracker: Tracker, call: Call) -> Args:
+async def create_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Make a class of a domain; `default` gets a row of its own."""
     domain = call.name("domain", errors.NoDomain)
     name = call.new_name("class", errors.NoClass, CLASS_NAME_BYTES)
@@ -64,7 +64,7 @@ async def create_class(tracker: Tracker, call: Call) -> Args:
     return {"class": name, "mindevcount": mindevcount, "domain": domain}
 
 
-async def update_class(tracker: Tracker, call: Call) -> Args:
+async def update_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Change a class; an empty policy leaves the old one, the hash type `NONE` removes it."""
     domain = call.name("domain", errors.NoDomain)
     name = call.name("class", errors.NoClass)
@@ -82,7 +82,7 @@ async def update_class(tracker: Tracker, call: Call) -> Args:
     return {"class": name, "mindevcount": mindevcount, "domain": domain}
 
 
-async def delete_class(tracker: Tracker, call: Call) -> Args:
+async def delete_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Remove a class that has no files."""
     domain = call.name("domain", errors.NoDomain)
     name = call.name("class", errors.NoClass)
@@ -93,7 +93,7 @@ async def delete_class(tracker: Tracker, call: Call) -> Args:
     return {"domain": domain, "class": name}
 
 
-def _mindevcount(call: Call) -> int:
+def _mindevcount(call: TrackerRequest) -> int:
     count = call.number("mindevcount") or 0
     if count < 1:
         raise errors.InvalidMindevcount
@@ -102,7 +102,7 @@ def _mindevcount(call: Call) -> int:
     return count
 
 
-def _policy(call: Call) -> str | None:
+def _policy(call: TrackerRequest) -> str | None:
     text = call.text("replpolicy")
     if not text:
         return None
@@ -112,7 +112,7 @@ def _policy(call: Call) -> str | None:
     return text
 
 
-def _hashtype(call: Call) -> HashType | None:
+def _hashtype(call: TrackerRequest) -> HashType | None:
     """The hash type, None for `NONE` and for nothing."""
     name = call.text("hashtype")
     if name in ("", "NONE"):

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from tawara.metadata import diagnosis
 from tawara.model import errors
-from tawara.model.explanation import Case, Seen, explain
-from tawara.tracker.context import Call, Tracker
+from tawara.model.explanation import ExplainedFile, ReplicaState, explain
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 
-async def tawara_explain(tracker: Tracker, call: Call) -> Args:
+async def tawara_explain(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Sentences about a key, or about a `fid`, of a file, an upload, or what was deleted.
 
     Unless `noverify`, the storage nodes are asked for the size of each replica.
@@ -41,7 +41,7 @@ async def tawara_explain(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def _verified(tracker: Tracker, case: Case) -> Case:
+async def _verified(tracker: TrackerContext, case: ExplainedFile) -> ExplainedFile:
     """The same, with what the storage nodes say."""
     devids = case.replicas or (case.upload.devids if case.upload else ())
     asked = [devid for devid in devids if tracker.cluster.should_read_from(devid)]
@@ -49,12 +49,12 @@ async def _verified(tracker: Tracker, case: Case) -> Case:
     return replace(case, seen=dict(zip(asked, seen, strict=True)))
 
 
-async def _look(tracker: Tracker, case: Case, devid: int) -> Seen:
+async def _look(tracker: TrackerContext, case: ExplainedFile, devid: int) -> ReplicaState:
     url = tracker.cluster.url(devid, case.fid or 0, get=True)
     try:
         size = await tracker.nodes.size(url) if url else None
     except errors.NodeUnreachable:
-        return Seen.SILENT
+        return ReplicaState.SILENT
     if size is None:
-        return Seen.MISSING
-    return Seen.THERE if case.file is None or size == case.file.length else Seen.WRONG_SIZE
+        return ReplicaState.MISSING
+    return ReplicaState.THERE if case.file is None or size == case.file.length else ReplicaState.WRONG_SIZE

@@ -10,14 +10,14 @@ from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain
 from tawara.model.files import StoredFile
 from tawara.model.placement import order_for_reading
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _FEWEST_PATHS = 2
 """The least that `pathcount` can ask for."""
 
 
-async def get_paths(tracker: Tracker, call: Call) -> Args:
+async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Where a file can be read now, the best place first; not more than `pathcount` places, perhaps none."""
     domain = call.domain(tracker.cluster)
     stored = await _find(tracker, call, domain)
@@ -39,7 +39,7 @@ async def get_paths(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def _readable(tracker: Tracker, call: Call, stored: StoredFile) -> list[int]:
+async def _readable(tracker: TrackerContext, call: TrackerRequest, stored: StoredFile) -> list[int]:
     """The devices that the file can be read from, the best first, as many as are wanted."""
     wanted = max(_FEWEST_PATHS, call.number("pathcount") or 0)
     order = order_for_reading(tracker.cluster, stored.devids, tracker.rng)
@@ -52,7 +52,7 @@ async def _readable(tracker: Tracker, call: Call, stored: StoredFile) -> list[in
     return chosen
 
 
-async def _from_first_whole(tracker: Tracker, stored: StoredFile, devids: Sequence[int]) -> Sequence[int]:
+async def _from_first_whole(tracker: TrackerContext, stored: StoredFile, devids: Sequence[int]) -> Sequence[int]:
     """The devices without those in front whose replica is missing or has another length; those behind are not asked."""
     for position, devid in enumerate(devids):
         url = tracker.cluster.url(devid, stored.fid, get=True)
@@ -68,7 +68,7 @@ async def _from_first_whole(tracker: Tracker, stored: StoredFile, devids: Sequen
     return ()
 
 
-async def _find(tracker: Tracker, call: Call, domain: Domain) -> StoredFile:
+async def _find(tracker: TrackerContext, call: TrackerRequest, domain: Domain) -> StoredFile:
     stored = await tracker.metadata.read(files.find, domain.dmid, call.key())
     if stored is None:
         raise errors.UnknownKey
@@ -82,7 +82,7 @@ def names_of(cluster: Cluster, stored: StoredFile) -> tuple[str, str]:
     return domain.name if domain else "", storage_class.name if storage_class else ""
 
 
-async def file_info(tracker: Tracker, call: Call) -> Args:
+async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """What is known of a file."""
     domain = call.domain(tracker.cluster)
     stored = await _find(tracker, call, domain)
@@ -106,7 +106,7 @@ async def file_info(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def file_debug(tracker: Tracker, call: Call) -> Args:
+async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Every row that the database has about a fid, of a file or not."""
     cluster = tracker.cluster
     stored = None if call.flag("fid") else await _find(tracker, call, call.domain(cluster))
@@ -127,15 +127,15 @@ async def file_debug(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def delete(tracker: Tracker, call: Call) -> Args:
+async def delete(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Forget a key; its bytes go later."""
     domain = call.domain(tracker.cluster)
     await tracker.metadata.write(files.delete, domain.dmid, call.key(), now=await tracker.now())
-    tracker.bells.delete.ring()
+    tracker.wakeups.delete.notify()
     return {}
 
 
-async def rename(tracker: Tracker, call: Call) -> Args:
+async def rename(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Give a file another key, never one that is taken."""
     domain = call.domain(tracker.cluster)
     from_key, to_key = call.key("from_key"), call.key("to_key")
@@ -144,7 +144,7 @@ async def rename(tracker: Tracker, call: Call) -> Args:
     return {}
 
 
-async def updateclass(tracker: Tracker, call: Call) -> Args:
+async def updateclass(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Move a file to another class of its domain."""
     domain = call.domain(tracker.cluster)
     key = call.key()
@@ -155,5 +155,5 @@ async def updateclass(tracker: Tracker, call: Call) -> Args:
     if storage_class is None:
         raise errors.ClassNotFound
     if await tracker.metadata.write(files.set_class, domain.dmid, key, storage_class.classid):
-        tracker.bells.replicate.ring()
+        tracker.wakeups.replicate.notify()
     return {}

@@ -12,28 +12,28 @@ from tawara.model import errors, pace
 from tawara.model.cluster import Cluster
 from tawara.model.focus import Focus
 from tawara.model.scrub import expected_end, is_late
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _UNSUMMED = 10_000
 """Lines of the log that may be counted anew for each status."""
 
 
-async def fsck_start(tracker: Tracker, call: Call) -> Args:
+async def fsck_start(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Begin a check, or go on with the one that was stopped."""
     await tracker.metadata.write(fsck.start, host=socket.gethostname(), now=await tracker.now())
     await _tell(tracker)
     return {}
 
 
-async def fsck_stop(tracker: Tracker, call: Call) -> Args:
+async def fsck_stop(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Stop the check; its position is kept."""
     await tracker.metadata.write(fsck.stop, now=await tracker.now())
     await _tell(tracker)
     return {}
 
 
-async def fsck_reset(tracker: Tracker, call: Call) -> Args:
+async def fsck_reset(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Decide how the next check looks, and behind which fid it begins.
 
     Ours are `domain`, `class`, `prefix` and `devices` (ids with commas between), to which it is confined, and
@@ -49,7 +49,7 @@ async def fsck_reset(tracker: Tracker, call: Call) -> Args:
     return {}
 
 
-def _focus(cluster: Cluster, call: Call) -> Focus:
+def _focus(cluster: Cluster, call: TrackerRequest) -> Focus:
     domain = call.domain(cluster) if call.raw("domain") else None
     storage_class = domain.class_named(call.text("class")) if domain and call.raw("class") else None
     if call.raw("class") and storage_class is None:
@@ -67,13 +67,13 @@ def _focus(cluster: Cluster, call: Call) -> Focus:
     )
 
 
-async def _tell(tracker: Tracker) -> None:
+async def _tell(tracker: TrackerContext) -> None:
     """Have this process know, and its worker see to it at once."""
     await tracker.view.refresh()
-    tracker.bells.fsck.ring()
+    tracker.wakeups.fsck.notify()
 
 
-async def fsck_status(tracker: Tracker, call: Call) -> Args:
+async def fsck_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """How the check stands.
 
     Ours are `queued`, the files that wait or are looked at, `stalled`, those put off, `start_fid` and `checked`, from
@@ -119,7 +119,7 @@ def _told(cluster: Cluster, focus: Focus) -> Args:
     return told
 
 
-async def fsck_getlog(tracker: Tracker, call: Call) -> Args:
+async def fsck_getlog(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """The next lines of the log after `after_logid`."""
     return _lines(await tracker.metadata.read(fsck.log_after, call.bounded("after_logid")))
 
@@ -133,13 +133,13 @@ def _lines(rows: Sequence[Row]) -> Args:
     return reply
 
 
-async def fsck_clearlog(tracker: Tracker, call: Call) -> Args:
+async def fsck_clearlog(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Empty the log; the counts stay."""
     await tracker.metadata.write(fsck.clear_log)
     return {}
 
 
-async def scrub_status(tracker: Tracker, call: Call) -> Args:
+async def scrub_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Ours: how the continuous scrub stands; `period` 0 is off, `began` 0 not yet."""
     now = await tracker.now()
     stands = await tracker.metadata.read(scrub.progress, now=now)
@@ -170,6 +170,6 @@ async def scrub_status(tracker: Tracker, call: Call) -> Args:
     return reply | {f"num_{code}": count for code, count in stands.counts.items()}
 
 
-async def scrub_getlog(tracker: Tracker, call: Call) -> Args:
+async def scrub_getlog(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Ours: the next lines of what the scrub has found, after `after_logid`."""
     return _lines(await tracker.metadata.read(scrub.log_after, call.bounded("after_logid")))

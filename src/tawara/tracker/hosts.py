@@ -8,13 +8,13 @@ from tawara.metadata import cluster as rows
 from tawara.model import addresses, errors
 from tawara.model.cluster import HostState
 from tawara.model.limits import HOST_NAME_BYTES
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _MASK = re.compile(r"[0-9a-fA-F.:/]{1,64}")
 
 
-async def create_host(tracker: Tracker, call: Call) -> Args:
+async def create_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Make a host, `down` unless said otherwise."""
     name = call.new_name("host", errors.NoHost, HOST_NAME_BYTES)
     if name in tracker.cluster.hosts_by_name:
@@ -28,7 +28,7 @@ async def create_host(tracker: Tracker, call: Call) -> Args:
     return {"hostid": hostid, "hostname": name}
 
 
-async def update_host(tracker: Tracker, call: Call) -> Args:
+async def update_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Change what is given of a host; an empty `getport`, `altip` or `altmask` removes it."""
     name = call.name("host", errors.NoHost)
     if name not in tracker.cluster.hosts_by_name and name not in (await tracker.view.refresh()).hosts_by_name:
@@ -38,14 +38,14 @@ async def update_host(tracker: Tracker, call: Call) -> Args:
     return {"hostid": hostid, "hostname": name}
 
 
-async def delete_host(tracker: Tracker, call: Call) -> Args:
+async def delete_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Remove a host that has no devices."""
     await tracker.metadata.write(rows.delete_host, call.name("host", errors.UnknownHost))
     await tracker.view.renew()
     return {}
 
 
-async def get_hosts(tracker: Tracker, call: Call) -> Args:
+async def get_hosts(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """All hosts, or the one with the `hostid` that is asked for."""
     wanted = call.number("hostid") if call.flag("hostid") else None
     hosts = [host for host in tracker.cluster.hosts.values() if wanted in (None, host.hostid)]
@@ -67,7 +67,7 @@ async def get_hosts(tracker: Tracker, call: Call) -> Args:
 # --- reading the arguments --------------------------------------------------------------------------------------------
 
 
-def _fields(call: Call) -> dict[str, object]:
+def _fields(call: TrackerRequest) -> dict[str, object]:
     """The fields of `model.cluster.Host` that the call gives."""
     fields: dict[str, object] = {}
     if call.raw("status"):
@@ -88,14 +88,14 @@ def _fields(call: Call) -> dict[str, object]:
     return fields
 
 
-def _port(call: Call, name: str) -> int:
+def _port(call: TrackerRequest, name: str) -> int:
     port = call.number(name) or 0
     if not 0 < port < 65536:
         raise errors.BadParams(f"{name} must be a number from 1 to 65535")
     return port
 
 
-def _address(call: Call, name: str) -> str:
+def _address(call: TrackerRequest, name: str) -> str:
     """An IP address or a host name: what may stand in a URL."""
     try:
         return addresses.reachable(call.text(name))
@@ -103,7 +103,7 @@ def _address(call: Call, name: str) -> str:
         raise errors.BadParams(f"{name} {error}") from None
 
 
-def _mask(call: Call) -> str:
+def _mask(call: TrackerRequest) -> str:
     text = call.text("altmask")
     if not _MASK.fullmatch(text):
         raise errors.BadParams("altmask must be a network, such as 10.0.0.0/8")

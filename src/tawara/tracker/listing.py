@@ -5,14 +5,14 @@ from __future__ import annotations
 from tawara.metadata import files
 from tawara.model import errors
 from tawara.model.limits import LIST_FIDS, LIST_KEYS
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.tracker.files import names_of
 from tawara.wire.line import Args, Value
 
 _FIDS_UNLESS_TOLD = 100
 
 
-async def list_keys(tracker: Tracker, call: Call) -> Args:
+async def list_keys(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """The keys that begin with `prefix` and follow `after`, in byte order."""
     domain = call.domain(tracker.cluster)
     prefix, after = call.raw("prefix"), call.raw("after")
@@ -28,7 +28,7 @@ async def list_keys(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def list_fids(tracker: Tracker, call: Call) -> Args:
+async def list_fids(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """The files whose fid is greater than `from`, in order; `to` is how many (the original's name for it)."""
     cluster = tracker.cluster
     after = call.bounded("from")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tawara import __version__
-from tawara.tracker.journal import Journal
+from tawara.tracker.request_log import RequestLog
 from tawara.wire.line import Request
 
 _HELP = b"""Mogilefsd admin commands:
@@ -23,7 +23,7 @@ _HELP = b"""Mogilefsd admin commands:
 """
 
 
-class Listener(Protocol):
+class ManagedConnection(Protocol):
     """A connection, as far as `!` commands deal with it."""
 
     def push(self, data: bytes) -> None:
@@ -35,17 +35,17 @@ class Listener(Protocol):
 class Management:
     """Answers `!` commands for one server."""
 
-    journal: Journal
+    journal: RequestLog
     waiting: Callable[[], Iterable[bytes]]
     """The requests that were read and not begun: `IP line` each."""
     jobs: tuple[str, ...]
     """The kinds of work that this process does."""
     shutdown: Callable[[], None] | None = None
     """Stops the tracker; None refuses, for anyone who reaches the port may ask."""
-    watchers: set[Listener] = field(default_factory=set)
+    watchers: set[ManagedConnection] = field(default_factory=set)
     """The connections that want to be told of errors."""
 
-    def answer(self, request: Request, listener: Listener) -> bytes:
+    def answer(self, request: Request, listener: ManagedConnection) -> bytes:
         """The lines of the answer, with the dot that ends it."""
         commands = {
             "version": self._version,
@@ -101,7 +101,7 @@ class Management:
     def _queue(self) -> list[bytes]:
         return list(self.waiting())
 
-    def _watch(self, listener: Listener) -> list[bytes]:
+    def _watch(self, listener: ManagedConnection) -> list[bytes]:
         if listener in self.watchers:
             self.watchers.remove(listener)
             return [b"Removed you from watcher list."]

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from tawara.metadata import rebalance
 from tawara.model import errors
 from tawara.model.rebalance import sources, targets
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args
 
 _LONGEST_POLICY = 60_000
 
 
-async def rebalance_set_policy(tracker: Tracker, call: Call) -> Args:
+async def rebalance_set_policy(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Decide what is to be moved where."""
     text = call.text("policy")
     if len(text) > _LONGEST_POLICY or not text.isprintable():
@@ -24,7 +24,7 @@ async def rebalance_set_policy(tracker: Tracker, call: Call) -> Args:
     return {}
 
 
-async def rebalance_test(tracker: Tracker, call: Call) -> Args:
+async def rebalance_test(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Which devices the policy would take files from now, and to which it would give them."""
     cluster = await tracker.view.refresh()
     policy = await tracker.metadata.read(rebalance.policy)
@@ -36,7 +36,7 @@ def _listed(devids: Iterable[int]) -> str:
     return ",".join(map(str, devids))
 
 
-async def rebalance_start(tracker: Tracker, call: Call) -> Args:
+async def rebalance_start(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Begin a run, or go on with the one that was stopped."""
     cluster = await tracker.view.refresh()
     state = await tracker.metadata.write(rebalance.start, cluster, host=socket.gethostname(), now=await tracker.now())
@@ -44,26 +44,26 @@ async def rebalance_start(tracker: Tracker, call: Call) -> Args:
     return {"state": state}
 
 
-async def rebalance_status(tracker: Tracker, call: Call) -> Args:
+async def rebalance_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """How the run stands."""
     return {"state": await tracker.metadata.read(rebalance.state)}
 
 
-async def rebalance_stop(tracker: Tracker, call: Call) -> Args:
+async def rebalance_stop(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Stop the run soon; what it has begun is finished."""
     await tracker.metadata.write(rebalance.stop)
     await _tell(tracker)
     return {}
 
 
-async def rebalance_reset(tracker: Tracker, call: Call) -> Args:
+async def rebalance_reset(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Forget how far the run has got."""
     await tracker.metadata.write(rebalance.reset)
     await tracker.view.refresh()
     return {}
 
 
-async def _tell(tracker: Tracker) -> None:
+async def _tell(tracker: TrackerContext) -> None:
     """Have this process know, and its worker see to it at once."""
     await tracker.view.refresh()
-    tracker.bells.rebalance.ring()
+    tracker.wakeups.rebalance.notify()

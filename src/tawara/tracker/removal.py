@@ -7,13 +7,13 @@ from tawara.metadata import removal
 from tawara.model import errors, settings
 from tawara.model import removal as model
 from tawara.model.removal import Removal
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _LARGEST_DEVID = 2**31 - 1
 
 
-async def tawara_removal(tracker: Tracker, call: Call) -> Args:
+async def tawara_removal(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """What removing something would mean: `what` is domain, class, host, device or setting. Nothing is changed.
 
     It is a verb of its own, so that a tracker of MogileFS refuses it instead of removing.
@@ -26,7 +26,7 @@ async def tawara_removal(tracker: Tracker, call: Call) -> Args:
     return reply | {f"sentence{number}": text for number, text in enumerate(found.sentences, 1)}
 
 
-async def _look(tracker: Tracker, call: Call) -> Removal:
+async def _look(tracker: TrackerContext, call: TrackerRequest) -> Removal:
     read = tracker.metadata.read
     match call.text("what"):
         case "domain":
@@ -45,20 +45,20 @@ async def _look(tracker: Tracker, call: Call) -> Removal:
             raise errors.BadParams
 
 
-def _setting(call: Call) -> str:
+def _setting(call: TrackerRequest) -> str:
     field = call.name("key", errors.BadParams)
     settings.writable(field)
     return field
 
 
-async def tawara_delete_device(tracker: Tracker, call: Call) -> Args:
+async def tawara_delete_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Remove a device that is dead and of which nothing is left."""
     await tracker.metadata.write(removal.delete_device, call.bounded("devid", _LARGEST_DEVID))
     await tracker.view.renew()
     return {}
 
 
-async def tawara_remove_setting(tracker: Tracker, call: Call) -> Args:
+async def tawara_remove_setting(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Have a setting be what it is when nobody sets it."""
     await tracker.metadata.write(rows.set_setting, _setting(call), None)
     await tracker.view.refresh()

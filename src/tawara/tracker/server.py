@@ -8,15 +8,15 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from tawara.listening import Door
-from tawara.metadata.bell import Bells
+from tawara.listening import TcpListener
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
 from tawara.tracker.connection import Connection
-from tawara.tracker.context import Nodes, Tracker
-from tawara.tracker.journal import Journal
+from tawara.tracker.context import Nodes, TrackerContext
 from tawara.tracker.management import Management
+from tawara.tracker.request_log import RequestLog
 
 _DESCRIPTORS_PER_CONNECTION = 1
 """The connection itself; those to the database and to storage nodes are few."""
@@ -36,7 +36,7 @@ class TrackerServer:
         metadata: Metadata,
         view: ClusterView,
         nodes: Nodes,
-        bells: Bells,
+        wakeups: Wakeups,
         *,
         address: tuple[str, int] | socket.socket,
         limits: Limits | None = None,
@@ -50,15 +50,15 @@ class TrackerServer:
         `shutdown` is what `!shutdown` calls; without it that is refused.
         """
         self.limits = limits or Limits()
-        self.tracker = Tracker(metadata, view, nodes, bells, side_channel_port)
+        self.tracker = TrackerContext(metadata, view, nodes, wakeups, side_channel_port)
         self.at_once = metadata.reads_at_once
         """Whether requests may be begun outside a task, and often be done before one would have been started."""
-        self.journal = Journal()
+        self.journal = RequestLog()
         self.management = Management(self.journal, self._waiting, jobs, shutdown)
         self._wanted_address = address
         self._address: tuple[str, int] | None = None
         self._reuse_port = reuse_port
-        self._door: Door | None = None
+        self._listener: TcpListener | None = None
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -73,23 +73,23 @@ class TrackerServer:
 
     async def start(self) -> None:
         """Listen. Raises PortTaken."""
-        self._door = Door(
+        self._listener = TcpListener(
             self._wanted_address,
             "the tracker",
-            lambda leave: Connection(self, leave),
+            lambda on_closed: Connection(self, on_closed),
             connections=self.limits.connections,
             reuse_port=self._reuse_port,
             descriptors=_DESCRIPTORS_PER_CONNECTION,
             share=self.limits.open_files_share,
         )
-        self._address = self._door.address
-        self._door.open()
+        self._address = self._listener.address
+        self._listener.open()
 
     async def stop(self) -> None:
         """Take in no more; finish what is being worked on, for some seconds; end all connections."""
-        if self._door is not None:
-            await self._door.close()
-            self._door = None
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         for connection in list(self._connections):

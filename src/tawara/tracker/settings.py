@@ -5,13 +5,13 @@ from __future__ import annotations
 from tawara.metadata import cluster as rows
 from tawara.metadata.contract import Transaction
 from tawara.model import errors, settings
-from tawara.tracker.context import Call, Tracker
+from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _LONGEST_VALUE = 60_000
 
 
-async def server_settings(tracker: Tracker, call: Call) -> Args:
+async def server_settings(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """All settings, without those in which a check (fsck) keeps its state."""
     found = (await tracker.view.refresh()).settings
     shown = sorted(field for field in found if not field.startswith("fsck_") or field == "fsck_checksum")
@@ -22,13 +22,13 @@ async def server_settings(tracker: Tracker, call: Call) -> Args:
     return reply
 
 
-async def server_setting(tracker: Tracker, call: Call) -> Args:
+async def server_setting(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """One setting, whichever; empty if it is not set."""
     field = call.name("key", errors.BadParams)
     return {"key": field, "value": await tracker.metadata.read(rows.get_setting, field)}
 
 
-async def set_server_setting(tracker: Tracker, call: Call) -> Args:
+async def set_server_setting(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Change a setting of those that clients may change."""
     field = call.name("key", errors.BadParams)
     setting = settings.writable(field)
@@ -37,7 +37,7 @@ async def set_server_setting(tracker: Tracker, call: Call) -> Args:
         raise errors.InvalidFormat
     await tracker.metadata.write(_store, field, setting.read(text))
     await tracker.view.refresh()
-    tracker.bells.scrub.ring()
+    tracker.wakeups.scrub.notify()
     return {}
 
 

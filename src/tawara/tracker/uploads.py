@@ -13,7 +13,7 @@ from tawara.model.cluster import Checksum
 from tawara.model.files import Upload
 from tawara.model.limits import DESTINATIONS
 from tawara.model.placement import choose_destinations
-from tawara.tracker.context import LARGEST, Call, Tracker
+from tawara.tracker.context import LARGEST, TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class _Profile:
         return args
 
 
-async def create_open(tracker: Tracker, call: Call) -> Args:
+async def create_open(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Begin an upload: a new fid, and the places where the client may put its bytes, the best first."""
     await tracker.view.wait_observed()
     profile = _Profile(call.flag("debug_profile"))
@@ -86,7 +86,7 @@ def _is_on(setting: str | None) -> bool:
     return (setting or "0") != "0"
 
 
-async def create_close(tracker: Tracker, call: Call) -> Args:
+async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """End an upload: check that the bytes are there, then name them. From the check on, a failure discards them."""
     cluster = tracker.cluster
     domain = call.domain(cluster)
@@ -123,13 +123,13 @@ async def create_close(tracker: Tracker, call: Call) -> Args:
     ):
         await _discard(tracker, upload)
         raise
-    tracker.bells.replicate.ring()
+    tracker.wakeups.replicate.notify()
     if replaced is not None:
-        tracker.bells.delete.ring()
+        tracker.wakeups.delete.notify()
     return {}
 
 
-def _checksum(call: Call) -> Checksum | None:
+def _checksum(call: TrackerRequest) -> Checksum | None:
     text = call.text("checksum")
     if not text:
         return None
@@ -139,7 +139,7 @@ def _checksum(call: Call) -> Checksum | None:
     return checksum
 
 
-def _mtime(call: Call) -> int | None:
+def _mtime(call: TrackerRequest) -> int | None:
     """When the client's file was last changed, in nanoseconds; ours. Raises BadParams."""
     mtime_ns = call.number("mtime_ns")
     if mtime_ns is not None and not -LARGEST <= mtime_ns <= LARGEST:
@@ -147,12 +147,14 @@ def _mtime(call: Call) -> int | None:
     return mtime_ns
 
 
-async def _discard(tracker: Tracker, upload: Upload) -> None:
+async def _discard(tracker: TrackerContext, upload: Upload) -> None:
     await tracker.metadata.write(files.discard_upload, upload.fid, now=await tracker.now())
-    tracker.bells.delete.ring()
+    tracker.wakeups.delete.notify()
 
 
-async def _verified_length(tracker: Tracker, call: Call, upload: Upload, devid: int, checksum: Checksum | None) -> int:
+async def _verified_length(
+    tracker: TrackerContext, call: TrackerRequest, upload: Upload, devid: int, checksum: Checksum | None
+) -> int:
     """The bytes that lie on the device, after all checks that the client asks for."""
     if devid not in upload.devids:
         offered = ",".join(map(str, upload.devids))
@@ -177,7 +179,7 @@ async def _verified_length(tracker: Tracker, call: Call, upload: Upload, devid: 
     return actual
 
 
-async def _verify_checksum(tracker: Tracker, fid: int, url: str, path: str, checksum: Checksum) -> None:
+async def _verify_checksum(tracker: TrackerContext, fid: int, url: str, path: str, checksum: Checksum) -> None:
     name = checksum.hashtype.wire
     try:
         digest = await tracker.nodes.digest(url, checksum.hashtype, side_channel_port=tracker.side_channel_port)
@@ -191,7 +193,7 @@ async def _verify_checksum(tracker: Tracker, fid: int, url: str, path: str, chec
 
 
 async def _name(
-    tracker: Tracker, call: Call, upload: Upload, devid: int, length: int, checksum: Checksum | None
+    tracker: TrackerContext, call: TrackerRequest, upload: Upload, devid: int, length: int, checksum: Checksum | None
 ) -> int | None:
     """Give the key its new content; the fid that it had, if any. The checksum is kept if its class wants that kind.
 
@@ -210,5 +212,5 @@ async def _name(
         "mtime_ns": _mtime(call),
     }
     if failed := upload.devids[: upload.devids.index(devid)]:
-        return await tracker.metadata.write(files.close_upload_with_strays, upload.fid, strays=failed, **closing)
+        return await tracker.metadata.write(files.close_upload_with_orphans, upload.fid, orphans=failed, **closing)
     return await tracker.metadata.write(files.close_upload, upload.fid, **closing)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tawara.tracker import (
-    absences,
+    device_liveness,
     devices,
     domains,
     explanation,
@@ -14,11 +14,11 @@ from tawara.tracker import (
     fsck,
     hosts,
     listing,
-    oversight,
+    maintenance,
     rebalance,
     removal,
     settings,
-    upkeep,
+    status,
     uploads,
 )
 from tawara.tracker.context import Verb
@@ -41,7 +41,7 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "get_paths": files.get_paths,
         "list_fids": listing.list_fids,
         "list_keys": listing.list_keys,
-        "noop": upkeep.noop,
+        "noop": maintenance.noop,
         "rebalance_reset": rebalance.rebalance_reset,
         "rebalance_set_policy": rebalance.rebalance_set_policy,
         "rebalance_start": rebalance.rebalance_start,
@@ -49,14 +49,14 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "rebalance_stop": rebalance.rebalance_stop,
         "rebalance_test": rebalance.rebalance_test,
         "rename": files.rename,
-        "replicate_now": upkeep.replicate_now,
+        "replicate_now": maintenance.replicate_now,
         "scrub_getlog": fsck.scrub_getlog,
         "scrub_status": fsck.scrub_status,
         "server_setting": settings.server_setting,
         "server_settings": settings.server_settings,
         "set_server_setting": settings.set_server_setting,
-        "tawara_absences": absences.absences,
-        "test": upkeep.test,
+        "tawara_absences": device_liveness.absences,
+        "test": maintenance.test,
         "updateclass": files.updateclass,
     }
 )
@@ -66,7 +66,7 @@ a timeout, but in a task of their own."""
 
 THOROUGH: Mapping[str, Verb] = MappingProxyType(
     {
-        "clear_cache": upkeep.clear_cache,
+        "clear_cache": maintenance.clear_cache,
         "create_class": domains.create_class,
         "create_close": uploads.create_close,
         "create_device": devices.create_device,
@@ -76,19 +76,19 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "delete_class": domains.delete_class,
         "delete_domain": domains.delete_domain,
         "delete_host": hosts.delete_host,
-        "do_monitor_round": upkeep.clear_cache,
+        "do_monitor_round": maintenance.clear_cache,
         "drain_device": devices.drain_device,
         "set_state": devices.set_state,
         "set_weight": devices.set_weight,
-        "sleep": upkeep.sleep,
-        "tawara_census": oversight.tawara_census,
+        "sleep": maintenance.sleep,
+        "tawara_census": status.tawara_census,
         "tawara_delete_device": removal.tawara_delete_device,
         "tawara_explain": explanation.tawara_explain,
         "tawara_removal": removal.tawara_removal,
         "tawara_remove_setting": removal.tawara_remove_setting,
-        "tawara_status": oversight.tawara_status,
+        "tawara_status": status.tawara_status,
         "tawara_accept": devices.accept,
-        "tawara_trust": absences.trust,
+        "tawara_trust": device_liveness.trust,
         "update_class": domains.update_class,
         "update_host": hosts.update_host,
     }

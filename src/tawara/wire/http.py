@@ -156,7 +156,7 @@ class Validators:
     """Unix seconds, None if it is not known."""
 
 
-class Verdict(Enum):
+class ConditionResult(Enum):
     """What the preconditions of a request come to."""
 
     GO = "do what the method says"
@@ -179,20 +179,20 @@ class Conditions:
         """Whether the request says in what state it expects the resource to be."""
         return self.if_match is not None or self.if_unmodified_since is not None
 
-    def judge(self, current: Validators | None, *, reading: bool) -> Verdict:
+    def judge(self, current: Validators | None, *, reading: bool) -> ConditionResult:
         """Evaluate in the order of RFC 9110, section 13.2.2; `current` is None when there is no such resource."""
         modified = current.modified if current else None
         if self.if_match is not None:
             if current is None or not _lists(self.if_match, current.etag, weakly=False):
-                return Verdict.FAILED
+                return ConditionResult.FAILED
         elif (since := parse_date(self.if_unmodified_since)) is not None and modified is not None and modified > since:
-            return Verdict.FAILED
+            return ConditionResult.FAILED
         if self.if_none_match is not None:
             if current is not None and _lists(self.if_none_match, current.etag, weakly=True):
-                return Verdict.NOT_MODIFIED if reading else Verdict.FAILED
+                return ConditionResult.NOT_MODIFIED if reading else ConditionResult.FAILED
         elif reading and (since := parse_date(self.if_modified_since)) is not None and modified is not None:
-            return Verdict.NOT_MODIFIED if modified <= since else Verdict.GO
-        return Verdict.GO
+            return ConditionResult.NOT_MODIFIED if modified <= since else ConditionResult.GO
+        return ConditionResult.GO
 
     def ranges_apply(self, current: Validators) -> bool:
         """Whether Range is to be heeded: If-Range is absent or names exactly this state (RFC 9110, section 13.1.5)."""

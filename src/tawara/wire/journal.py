@@ -22,11 +22,11 @@ import msgspec
 
 from tawara.model.cluster import Checksum
 from tawara.model.fid import COUNTED, HIGHEST, HIGHEST_ID, fits
-from tawara.model.names import Facts, Record, Standing
+from tawara.model.journal_records import FileMetadata, JournalRecord, RecordState
 from tawara.wire.line import escape, unescape
 
 DIRECTORY: Final = "names"
-TAIL_SLOTS: Final = 8
+ACTIVE_SLOTS: Final = 8
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes up to which such a file is read."""
 _FORMAT: Final = 1
@@ -54,7 +54,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For a segment, its number; for a tail, that of the last segment before it."""
     before: _Count = 0
     """For a segment, the number of the one before it in this round, which need not be one less."""
-    tail: _Count = 0
+    active_segment: _Count = msgspec.field(default=0, name="tail")
     """For a tail, its number, which grows."""
     epoch: _Count = 0
     """How often another worker has taken over from one that did not come back."""
@@ -96,26 +96,26 @@ def segment_path(round_: int, segment: int) -> str:
     return f"{DIRECTORY}/{'ab'[round_ % 2]}/{segment:06d}"
 
 
-def tail_path(slot: int) -> str:
+def active_segment_path(slot: int) -> str:
     """Where a tail is."""
     return f"{DIRECTORY}/tail-{slot}"
 
 
-def charter_path(number: int) -> str:
+def manifest_path(number: int) -> str:
     """Where a charter is."""
     return f"{DIRECTORY}/charter-{number % 2}"
 
 
-def tail_slot(epoch: int, tail: int) -> int:
+def active_slot(epoch: int, active_segment: int) -> int:
     """Which of the slots a tail is written to: never the one before's, nor one that a predecessor may still write."""
-    return epoch % (TAIL_SLOTS // 2) * 2 + tail % 2
+    return epoch % (ACTIVE_SLOTS // 2) * 2 + active_segment % 2
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: JournalRecord) -> bytes:
     """A record as a line without its end."""
     facts = record.facts
     if facts is None:
-        gone = record.standing is Standing.GONE
+        gone = record.standing is RecordState.GONE
         return _encoder.encode(_Line(record.version, record.fid, gone=gone, away=not gone))
     return _encoder.encode(
         _Line(
@@ -132,20 +132,20 @@ def encode_record(record: Record) -> bytes:
     )
 
 
-def decode_record(line: bytes) -> Record:
+def decode_record(line: bytes) -> JournalRecord:
     """The inverse. Raises Damaged."""
     try:
         each = _line_decoder.decode(line)
     except msgspec.MsgspecError as error:
         raise Damaged(f"a line makes no sense: {error}") from error
     if each.gone or each.away:
-        return Record(each.v, each.fid, Standing.GONE if each.gone else Standing.AWAY)
+        return JournalRecord(each.v, each.fid, RecordState.GONE if each.gone else RecordState.AWAY)
     if each.domain is None or each.key is None or each.length is None:
         raise Damaged("a record has no domain, key or length")
     checksum = Checksum.parse(each.sum) if each.sum else None
     key = unescape(each.key.encode())
-    facts = Facts(each.domain, key, each.storage_class, each.length, each.stored, each.type, checksum)
-    return Record(each.v, each.fid, Standing.HERE, facts)
+    facts = FileMetadata(each.domain, key, each.storage_class, each.length, each.stored, each.type, checksum)
+    return JournalRecord(each.v, each.fid, RecordState.HERE, facts)
 
 
 def pack(head: Head, lines: Sequence[bytes]) -> bytes:
@@ -177,26 +177,26 @@ def _split_end(text: bytes) -> tuple[bytes, bytes]:
     return text[:start], text[start:-1]
 
 
-def decode_records(lines: Iterable[bytes]) -> list[Record]:
+def decode_records(lines: Iterable[bytes]) -> list[JournalRecord]:
     """The records of a file's lines. Raises Damaged."""
     return [decode_record(line) for line in lines]
 
 
-def encode_charter(head: Head, charter: dict[str, Any]) -> bytes:
+def encode_manifest(head: Head, manifest: dict[str, Any]) -> bytes:
     """A file of what the cluster is made of: one line for each table's rows."""
-    return pack(head, [_encoder.encode({table: rows}) for table, rows in sorted(charter.items())])
+    return pack(head, [_encoder.encode({table: rows}) for table, rows in sorted(manifest.items())])
 
 
-def decode_charter(lines: Iterable[bytes]) -> dict[str, Any]:
+def decode_manifest(lines: Iterable[bytes]) -> dict[str, Any]:
     """The inverse. Raises Damaged, also for numbers that no database can hold."""
-    charter: dict[str, list[dict[str, Any]]] = {}
+    manifest: dict[str, list[dict[str, Any]]] = {}
     try:
         for line in lines:
-            charter.update(msgspec.json.decode(line, type=dict[str, list[dict[str, Any]]]))
+            manifest.update(msgspec.json.decode(line, type=dict[str, list[dict[str, Any]]]))
     except msgspec.MsgspecError as error:
         raise Damaged(f"not a charter: {error}") from error
-    for table, rows in charter.items():
+    for table, rows in manifest.items():
         for column, value in ((column, value) for row in rows for column, value in row.items()):
             if not fits(column, value):
                 raise Damaged(f"the charter has {column} {value} in {table}")
-    return charter
+    return manifest

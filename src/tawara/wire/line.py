@@ -150,13 +150,13 @@ def refusal(trouble: TawaraError, callid: bytes = b"") -> bytes:
 # --- the client's side ------------------------------------------------------------------------------------------------
 
 
-class Accepted(NamedTuple):
+class AcceptedRequest(NamedTuple):
     """An `OK`."""
 
     args: Mapping[str, bytes]
 
 
-class Refused(NamedTuple):
+class RefusedRequest(NamedTuple):
     """An `ERR`."""
 
     code: str
@@ -179,13 +179,13 @@ def encode_request(command: str, args: Args) -> bytes:
 _ERR = re.compile(rb"ERR (\w+)(?: (\S*))?(?: (\S*))?\s*")
 
 
-def decode_reply(line: bytes) -> Accepted | Refused:
+def decode_reply(line: bytes) -> AcceptedRequest | RefusedRequest:
     """Read a tracker's line, without its end. Raises ValueError when it is no reply."""
     if line.startswith(b"OK") and (len(line) == 2 or line[2] == 0x20):
-        return Accepted(decode_args(line[3:].strip()))
+        return AcceptedRequest(decode_args(line[3:].strip()))
     if match := _ERR.fullmatch(line):
         text = unescape(match[2] or b"").decode("utf-8", "replace")
-        return Refused(match[1].decode("ascii"), text or match[1].decode("ascii"), unescape(match[3] or b""))
+        return RefusedRequest(match[1].decode("ascii"), text or match[1].decode("ascii"), unescape(match[3] or b""))
     raise ValueError(f"not a tracker's reply: {line[:80]!r}")
 
 

@@ -46,7 +46,7 @@ class PlainRequest(NamedTuple):
         return None if value is None else value.decode("ascii")
 
 
-class Strange(Exception):
+class NotPlain(Exception):
     """Not plain, whatever it is"""
 
 
@@ -58,11 +58,11 @@ def parse(data: bytes, most: int) -> tuple[PlainRequest, int] | None:
     end = data.find(b"\r\n\r\n", 0, most)
     if end < 0:
         if len(data) >= most:
-            raise Strange
+            raise NotPlain
         return None
     match = _HEAD.match(data)
     if match is None or match.end() != end + 4:
-        raise Strange
+        raise NotPlain
     lines = match[4].split(b"\r\n")
     lines.pop()
     fields = {}
@@ -70,21 +70,21 @@ def parse(data: bytes, most: int) -> tuple[PlainRequest, int] | None:
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip()
     if len(fields) != len(lines) or len(lines) > _MOST_FIELDS or not _STRANGE.isdisjoint(fields):
-        raise Strange
+        raise NotPlain
     length = fields.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > 19:
-        raise Strange
+        raise NotPlain
     if (method := match[1].decode()) == "PUT":
         if b"content-length" not in fields:
-            raise Strange
+            raise NotPlain
     elif length.strip(b"0"):
-        raise Strange
+        raise NotPlain
     minor = match[3] == b"1"
     if minor and b"host" not in fields:
-        raise Strange
+        raise NotPlain
     connection = fields.get(b"connection", b"keep-alive" if minor else b"close").lower()
     if connection not in (b"keep-alive", b"close"):
-        raise Strange
+        raise NotPlain
     keep = connection == b"keep-alive"
     return PlainRequest(method, match[2].decode(), int(length), keep, int(minor), fields), end + 4
 

@@ -14,14 +14,14 @@ _DIGEST = re.compile(rb"(md5|sha-1)[ \t]+(\S+)(?:[ \t]+(\w+))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class SizeRequest:
     """`size URI`: how many bytes has it?"""
 
     uri: str
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
+class DigestRequest:
     """`MD5 URI [reason]`, `SHA-1 URI [reason]`: its digest? For reason `fsck` disks are spared."""
 
     name: DigestName
@@ -30,18 +30,18 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WatchRequest:
     """`watch`: from now on, how busy is each disk?"""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class SideChannelError:
     """Anything else, with the line that answers it."""
 
     answer: bytes
 
 
-Request = Size | Digest | Watch | Refused
+Request = SizeRequest | DigestRequest | WatchRequest | SideChannelError
 
 UNKNOWN = b"ERR unknown command\r\n"
 NOT_HONOURED = b"ERR shutdown is not honoured\r\n"
@@ -57,15 +57,15 @@ def parse(line: bytes) -> Request | None:
     if not line:
         return None
     if match := _SIZE.fullmatch(line):
-        return _refused_uri(match[1]) or Size(match[1].decode("ascii"))
+        return _refused_uri(match[1]) or SizeRequest(match[1].decode("ascii"))
     if match := _DIGEST.fullmatch(line):
         name = cast(DigestName, match[1].decode("ascii").upper())
         reason = match[3].decode("ascii") if match[3] else None
-        return _refused_uri(match[2]) or Digest(name, match[2].decode("ascii"), reason)
+        return _refused_uri(match[2]) or DigestRequest(name, match[2].decode("ascii"), reason)
     command = line.lower().split()[0]
     if command == b"watch":
-        return Watch()
-    return Refused(NOT_HONOURED if command == b"shutdown" else UNKNOWN)
+        return WatchRequest()
+    return SideChannelError(NOT_HONOURED if command == b"shutdown" else UNKNOWN)
 
 
 def size(uri: str, size: int | None) -> bytes:
@@ -89,7 +89,7 @@ def load(percent: Mapping[int, float | None]) -> bytes:
     return ("".join(lines) + ".\n").encode("ascii")
 
 
-def _refused_uri(uri: bytes) -> Refused | None:
+def _refused_uri(uri: bytes) -> SideChannelError | None:
     if b".." in uri:
-        return Refused(DOTS)
-    return None if uri.isascii() else Refused(NOT_ASCII)
+        return SideChannelError(DOTS)
+    return None if uri.isascii() else SideChannelError(NOT_ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from tawara.model.health import DiskHealth, Verdict
+from tawara.model.health import DiskHealth, DiskVerdict
 
 _SECTORS: Final = {5: "reallocated", 197: "pending", 198: "uncorrectable"}
 """ATA attributes whose raw value is a number of sectors that the disk could not read or write."""
@@ -26,9 +26,9 @@ def read(output: bytes, now: int) -> DiskHealth:
     try:
         report = json.loads(output)
     except ValueError:
-        return DiskHealth(Verdict.UNKNOWN, detail="smartctl did not answer in JSON", checked_at=now)
+        return DiskHealth(DiskVerdict.UNKNOWN, detail="smartctl did not answer in JSON", checked_at=now)
     if not isinstance(report, dict):
-        return DiskHealth(Verdict.UNKNOWN, detail="smartctl did not answer with an object", checked_at=now)
+        return DiskHealth(DiskVerdict.UNKNOWN, detail="smartctl did not answer with an object", checked_at=now)
     passed = _at(report, "smart_status", "passed")
     failing, worn = _ata(report)
     for found, more in zip((failing, worn), _nvme(report), strict=True):
@@ -37,12 +37,12 @@ def read(output: bytes, now: int) -> DiskHealth:
         failing.append("the disk's own assessment has failed")
     temperature = _number(_at(report, "temperature", "current"))
     if failing:
-        return DiskHealth(Verdict.FAILING, temperature, "; ".join(failing), now)
+        return DiskHealth(DiskVerdict.FAILING, temperature, "; ".join(failing), now)
     if worn:
-        return DiskHealth(Verdict.WORN, temperature, "; ".join(worn), now)
+        return DiskHealth(DiskVerdict.WORN, temperature, "; ".join(worn), now)
     if passed is True:
-        return DiskHealth(Verdict.OK, temperature, "", now)
-    return DiskHealth(Verdict.UNKNOWN, temperature, _complaint(report), now)
+        return DiskHealth(DiskVerdict.OK, temperature, "", now)
+    return DiskHealth(DiskVerdict.UNKNOWN, temperature, _complaint(report), now)
 
 
 def _ata(report: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks
-from tawara.workers import claims
+from tawara.workers import task_queue
 from tawara.workers.runner import Worker
 
 PAUSE = 5
@@ -48,5 +48,5 @@ class BesideMogilefsd:
             if held:
                 return await self._worker.work(item)
         until = await self._metadata.clock.seconds() + PAUSE
-        await claims.hold(self._metadata, [item], until=until)
+        await task_queue.hold(self._metadata, [item], until=until)
         return until

@@ -15,19 +15,19 @@ from typing import Any, Required, TypedDict, Unpack
 
 import structlog
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, leases, queues, replicas
-from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeup
 from tawara.model.cluster import Checksum, StorageClass
 from tawara.model.errors import ClassNotFound, FidConflict, LeaseLost, NodeUnreachable
-from tawara.model.files import Announcement, Queued, Replication, StoredFile
+from tawara.model.files import CopyReservation, QueuedTask, Replication, StoredFile
 from tawara.model.placement import nearest_first, order_for_reading
-from tawara.model.policy import Happy, Policy, Situation, parse
-from tawara.workers import claims
+from tawara.model.policy import Policy, Satisfied, Situation, parse
+from tawara.nodes.client import NodeClient
+from tawara.workers import task_queue
 from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy, make_directories
-from tawara.workers.runner import LEASE, Claimed
+from tawara.workers.runner import LEASE, ClaimedRow
 from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Job:
     policy: Policy
     on: set[int]
     """The devices that have a row for a replica."""
-    held: Claimed[Replication] | None = None
+    held: ClaimedRow[Replication] | None = None
     """The claim that ends together with the copy that makes the policy happy, if that is what the copies are for."""
     preferred_source: int | None = None
     failed: set[int] = field(default_factory=set)
@@ -50,24 +50,24 @@ class Job:
     bad_sources: set[int] = field(default_factory=set)
     fresh: set[int] = field(default_factory=set)
     """The devices on which a copy was made, and proven, just now."""
-    in_the_way: bool = False
+    conflict: bool = False
     """Whether a copy that someone else announced is under way, or waits to be swept."""
-    nameless: bool = False
+    unnamed: bool = False
     """Whether the last copy was finished when no key named the file any more."""
-    doubted: set[int] = field(default_factory=set)
+    suspects: set[int] = field(default_factory=set)
     """Devices that did not answer when they were to be read or written."""
 
     def doubt(self, devid: int, failure: Exception) -> None:
         """Note a device whose failure may be over soon."""
         cause = failure.__cause__
         if isinstance(cause, NodeUnreachable | TimeoutError) and not isinstance(cause, FidConflict):
-            self.doubted.add(devid)
+            self.suspects.add(devid)
 
 
-class Options(TypedDict, total=False):
+class CopierOptions(TypedDict, total=False):
     """What every worker that copies files may be told."""
 
-    delete_bell: Required[Bell]
+    delete_wakeup: Required[Wakeup]
     large: int
     """How many files of more than `copying.SMALL` bytes are copied at the same time."""
     lease: int
@@ -81,7 +81,13 @@ class Copier:
     """See the module."""
 
     def __init__(
-        self, metadata: Metadata, view: ClusterView, nodes: NodeClient, *, throttle: str, **options: Unpack[Options]
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        throttle: str,
+        **options: Unpack[CopierOptions],
     ) -> None:
         """`throttle`: which rate the bytes that are copied keep to."""
         self.lease = options.get("lease", LEASE)
@@ -91,25 +97,25 @@ class Copier:
         self._metadata = metadata
         self._view = view
         self._nodes = nodes
-        self._delete_bell = options["delete_bell"]
+        self._delete_wakeup = options["delete_wakeup"]
         self._large = asyncio.Semaphore(options.get("large", 8))
-        self._announced: dict[tuple[int, int], Announcement] = {}
+        self._announced: dict[tuple[int, int], CopyReservation] = {}
         """By (fid, devid): the places that are held."""
         self.copied = 0
         """Bytes, since the start."""
 
     # --- keeping and giving back --------------------------------------------------------------------------------------
 
-    async def renew(self, items: Sequence[Claimed[Any]]) -> None:
+    async def renew(self, items: Sequence[ClaimedRow[Any]]) -> None:
         """Hold claims, and the places of copies under way, for another lease."""
         await self._hold(items, until=await self._metadata.clock.seconds() + self.lease)
 
-    async def release(self, items: Sequence[Claimed[Any]]) -> None:
+    async def release(self, items: Sequence[ClaimedRow[Any]]) -> None:
         """Give claims back undone, and have copies that were cut off swept at once."""
         await self._hold(items, until=await self._metadata.clock.seconds())
 
-    async def _hold(self, items: Sequence[Claimed[Any]], *, until: int) -> None:
-        await claims.hold(self._metadata, items, until=until)
+    async def _hold(self, items: Sequence[ClaimedRow[Any]], *, until: int) -> None:
+        await task_queue.hold(self._metadata, items, until=until)
         if self._announced:
             for each in await self._metadata.write(leases.renew_copies, list(self._announced.values()), until=until):
                 if each[:2] in self._announced:  # it may have been recorded meanwhile
@@ -118,9 +124,9 @@ class Copier:
     async def _announce(self, fid: int, devid: int, *, lease: int) -> bool:
         """Hold a place to write to; False if it is someone else's, or a replica's."""
         now = await self._metadata.clock.seconds()
-        if not await self._metadata.write(replicas.announce_copy, fid, devid, now=now, lease=lease):
+        if not await self._metadata.write(replicas.reserve_copy, fid, devid, now=now, lease=lease):
             return False
-        self._announced[fid, devid] = Announcement(fid, devid, now + lease)
+        self._announced[fid, devid] = CopyReservation(fid, devid, now + lease)
         return True
 
     @contextmanager
@@ -148,7 +154,7 @@ class Copier:
     # --- copying ------------------------------------------------------------------------------------------------------
 
     def job(
-        self, file: StoredFile, *, held: Claimed[Replication] | None = None, preferred_source: int | None = None
+        self, file: StoredFile, *, held: ClaimedRow[Replication] | None = None, preferred_source: int | None = None
     ) -> Job:
         """Take a file in hand, by its class's policy. Raises ClassNotFound, InvalidReplpolicy."""
         storage_class = self._view.current.storage_class(file.dmid, file.classid)
@@ -180,7 +186,7 @@ class Copier:
         fid = job.file.fid
         if not await self._announce(fid, devid, lease=2 * self.lease):
             job.failed.add(devid)
-            job.in_the_way = True
+            job.conflict = True
             return False
         with self._held_only_while_known(fid, devid):
             try:
@@ -192,7 +198,9 @@ class Copier:
             except DestinationFailed as error:
                 log.warning("copy failed", fid=fid, device=devid, reason=str(error))
                 nothing_of_ours = error.nothing_sent or error.is_conflict
-                await (self._forgo(fid, devid) if nothing_of_ours else self._withdraw(fid, devid, late=True))
+                await (
+                    self._release_reservation(fid, devid) if nothing_of_ours else self._withdraw(fid, devid, late=True)
+                )
                 return False
             return await self._record(job, devid, checksum)
 
@@ -272,7 +280,7 @@ class Copier:
         there are then count, not those that this job knew of.
         """
         fid = job.file.fid
-        happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self.rng), Happy)
+        happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self.rng), Satisfied)
         expected = job.on | {devid}
         try:
             named, on = await self._metadata.write(
@@ -300,11 +308,11 @@ class Copier:
 
     async def _discard(self, job: Job, devid: int) -> bool:
         """Delete a copy of a file that was deleted meanwhile, whose deletion waits for that; the job is done."""
-        job.nameless = True
+        job.unnamed = True
         await self._withdraw(job.file.fid, devid)
         now = await self._metadata.clock.seconds()
-        await self._metadata.write(queues.hasten_deletion, job.file.fid, now)
-        self._delete_bell.ring()
+        await self._metadata.write(queues.retry_deletion, job.file.fid, now)
+        self._delete_wakeup.notify()
         return True
 
     async def _withdraw(self, fid: int, devid: int, *, late: bool = False) -> None:
@@ -320,14 +328,14 @@ class Copier:
                     until = await self._metadata.clock.seconds() + replicas.LATE
                     await self._metadata.write(leases.renew_copies, [self._announced[fid, devid]], until=until)
                 else:
-                    await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
+                    await self._metadata.write(replicas.end_reservation, self._announced[fid, devid])
         except NodeUnreachable as error:
             log.info("left to be swept", fid=fid, device=devid, reason=str(error))
         self._announced.pop((fid, devid), None)
 
-    async def _forgo(self, fid: int, devid: int) -> None:
+    async def _release_reservation(self, fid: int, devid: int) -> None:
         """Give a place up to which nothing was sent: it may be tried again at once."""
-        await self._metadata.write(replicas.end_announcement, self._announced[fid, devid])
+        await self._metadata.write(replicas.end_reservation, self._announced[fid, devid])
         self._announced.pop((fid, devid), None)
 
     # --- doing without ------------------------------------------------------------------------------------------------
@@ -339,7 +347,7 @@ class Copier:
         there = await asyncio.gather(*(self._is_there(job.file, devid) for devid in asked))
         return frozenset(wanted & job.fresh).union(devid for devid, yes in zip(asked, there, strict=True) if yes)
 
-    async def retire(self, job: Job, devid: int, *, finishes: Claimed[Queued] | None = None) -> bool:
+    async def retire(self, job: Job, devid: int, *, finishes: ClaimedRow[QueuedTask] | None = None) -> bool:
         """Do without a replica, durably; False, and nothing is changed, if the file's replicas have changed.
 
         The errand that it `finishes`, if it does, ends in the same transaction.
@@ -356,7 +364,7 @@ class Copier:
             finished=[finishes.claim] if finishes else [],
         )
         if retired:
-            self._announced[fid, devid] = Announcement(fid, devid, now + self.lease)
+            self._announced[fid, devid] = CopyReservation(fid, devid, now + self.lease)
             job.on.discard(devid)
             job.failed.add(devid)
             with self._held_only_while_known(fid, devid):
@@ -409,10 +417,10 @@ async def _retire(
     among: frozenset[int],
     now: int,
     lease: int,
-    finished: Sequence[Queued],
+    finished: Sequence[QueuedTask],
 ) -> bool:
     """Do without a replica; if that could be done, also the end of the work."""
-    if not await replicas.retire_replica(tx, fid, devid, among=among, now=now, lease=lease):
+    if not await replicas.remove_surplus_replica(tx, fid, devid, among=among, now=now, lease=lease):
         return False
-    await queues.finish_errands(tx, finished)
+    await queues.finish_tasks(tx, finished)
     return True

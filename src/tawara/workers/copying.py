@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias
 
-from tawara.client.nodes import Download, NodeClient
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import (
     ChecksumMismatch,
@@ -19,6 +18,7 @@ from tawara.model.errors import (
     ReadFailed,
     SizeMismatch,
 )
+from tawara.nodes.client import Download, NodeClient
 
 SMALL: Final = 1024 * 1024
 """Bytes up to which a file is held in memory whole."""

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 import structlog
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Metadata, Transaction
-from tawara.metadata.missed import Blame
+from tawara.metadata.deferrals import BlockedOn
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
 from tawara.model.explanation import Failure
 from tawara.model.files import Deletion
-from tawara.workers import claims
-from tawara.workers.runner import LEASE, Claimed
+from tawara.nodes.client import NodeClient
+from tawara.workers import task_queue
+from tawara.workers.runner import LEASE, ClaimedRow
 
 log = structlog.get_logger(__name__)
 
-Held = Claimed[Deletion]
+Held = ClaimedRow[Deletion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Later:
     """False: the device seemed well, and did not answer."""
 
 
-class Delete:
+class DeleteFiles:
     """See the module."""
 
     name = "delete"
@@ -63,7 +63,7 @@ class Delete:
         if due is None or due > now:
             return []
         claimed = await self._metadata.write(queues.claim_deletions, limit=limit, now=now, lease=self._lease)
-        return [Claimed(claim) for claim in claimed]
+        return [ClaimedRow(claim) for claim in claimed]
 
     async def next_due(self) -> float | None:
         """See Worker."""
@@ -71,11 +71,11 @@ class Delete:
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await claims.hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
+        await task_queue.hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await claims.hold(self._metadata, items, until=await self._metadata.clock.seconds())
+        await task_queue.hold(self._metadata, items, until=await self._metadata.clock.seconds())
 
     async def work(self, item: Held) -> float | None:
         """See Worker. A device that cannot be asked now does not keep the bytes on the others."""
@@ -99,12 +99,17 @@ class Delete:
         reasons = [outcome.reason for outcome in late]
         log.debug("deletion put off", fid=claim.fid, reasons=reasons or ["being copied"])
         failure = Failure(now, "; ".join(reasons)) if reasons else None
-        blame = Blame(
+        blocked_on = BlockedOn(
             frozenset(outcome.devid for outcome in late if outcome.unusable),
             frozenset(outcome.devid for outcome in late if not outcome.unusable),
         )
         await self._metadata.write(
-            queues.postpone_deletion, item.claim, nexttry=nexttry, failcount=failcount, failure=failure, blame=blame
+            queues.postpone_deletion,
+            item.claim,
+            nexttry=nexttry,
+            failcount=failcount,
+            failure=failure,
+            blocked_on=blocked_on,
         )
         return nexttry
 

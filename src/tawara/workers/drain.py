@@ -8,34 +8,34 @@ import structlog
 
 from tawara.metadata import drain
 from tawara.model.drain import LONGEST_PAUSE, PREFIX
-from tawara.model.files import Errand
+from tawara.model.files import TaskType
 from tawara.workers.moving import Held, Moves
 
 log = structlog.get_logger(__name__)
 
 
-class Drain(Moves):
+class DrainDevices(Moves):
     """See the module."""
 
     name = "drain"
-    errand = Errand.DRAIN
+    task_type = TaskType.DRAIN
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. While devices are to be emptied, their next files are queued before."""
         now = await self._metadata.clock.seconds()
-        if self._is_on and self._errands.turn_is_due(now=now, pause=LONGEST_PAUSE):
+        if self._is_on and self._queue.tick_is_due(now=now, pause=LONGEST_PAUSE):
             due = await self._metadata.write(drain.inject, now=now)
-            self._errands.next_turn = now + LONGEST_PAUSE if due is None else max(due, now + 1)
+            self._queue.next_tick = now + LONGEST_PAUSE if due is None else max(due, now + 1)
             await self._view.refresh()
-        return await self._errands.claim(limit, now=now)
+        return await self._queue.claim(limit, now=now)
 
     @property
     def _is_on(self) -> bool:
         on = any(name.startswith(PREFIX) for name in self._view.current.settings)
         if not on:
-            self._errands.next_turn = 0.0  # at once when there is one
+            self._queue.next_tick = 0.0  # at once when there is one
         return on
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._errands.next_due(turns=self._is_on)
+        return await self._queue.next_due(ticks=self._is_on)

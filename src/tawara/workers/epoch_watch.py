@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from tawara.client import epochs as marks
-from tawara.client.nodes import NodeClient
 from tawara.metadata import epochs
 from tawara.metadata.cluster import ACCEPTED
 from tawara.metadata.contract import Metadata
@@ -19,12 +18,13 @@ from tawara.model import epoch
 from tawara.model.cluster import Cluster
 from tawara.model.epoch import Epoch, Relation
 from tawara.model.errors import NodeUnreachable
+from tawara.nodes.client import NodeClient
 
 log = structlog.get_logger(__name__)
 
 SAMPLED: Final = 4
 """Devices whose mark is read again in a round, on average; each is read when it is first seen."""
-PATIENCE: Final = 2.0
+TIMEOUT: Final = 2.0
 """Seconds that a mark may take."""
 
 
@@ -74,7 +74,7 @@ class EpochWatch:
         if origin is None:
             return None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 return await marks.read_mark(self._nodes, origin, devid)
         except TimeoutError as error:
             raise NodeUnreachable(f"dev{devid} does not tell its epoch in time") from error

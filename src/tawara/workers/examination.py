@@ -12,17 +12,17 @@ from typing import Required, TypedDict, Unpack
 
 import structlog
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, fsck, queues
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Cluster, DeviceState, StorageClass
 from tawara.model.errors import InvalidReplpolicy
-from tawara.model.files import Queued, StoredFile
-from tawara.model.fsck import Case, Code, Depth, Event, Rules, Search, Verdict, depth, judge
-from tawara.model.policy import Happy, Policy, Situation, parse
-from tawara.workers.runner import Claimed
+from tawara.model.files import QueuedTask, StoredFile
+from tawara.model.fsck import CheckedFile, Code, Depth, Event, FsckRules, FsckVerdict, Search, depth, judge
+from tawara.model.policy import Policy, Satisfied, Situation, parse
+from tawara.nodes.client import NodeClient
+from tawara.workers.runner import ClaimedRow
 from tawara.workers.survey import Measured, Survey
 from tawara.workers.throttle import Throttle
 
@@ -32,10 +32,10 @@ LOOKS = 3
 """How often a file is looked at anew when its replicas change meanwhile, before it is put off."""
 
 
-class Options(TypedDict, total=False):
+class ExaminationOptions(TypedDict, total=False):
     """What every worker that examines files may be told."""
 
-    bells: Required[Bells]
+    wakeups: Required[Wakeups]
     side_channel_port: int | None
     """Where storage nodes are asked for many sizes at once, and compute digests."""
     rng: random.Random
@@ -52,18 +52,18 @@ class Examination:
         *,
         throttle: str,
         untold: Collection[Code] = (),
-        **options: Unpack[Options],
+        **options: Unpack[ExaminationOptions],
     ) -> None:
         """`throttle`: which rate the bytes that are read keep to. `untold`: what is done without a line in the log."""
         port = options.get("side_channel_port")
         self.survey = Survey(view, nodes, side_channel_port=port, throttle=Throttle(view, throttle))
         self._metadata = metadata
         self._view = view
-        self._bells = options["bells"]
+        self._wakeups = options["wakeups"]
         self._rng = options.get("rng") or random.Random()  # noqa: S311 - spreads questions over devices
         self._untold = untold
 
-    def depth(self, file: StoredFile, rules: Rules) -> Depth:
+    def depth(self, file: StoredFile, rules: FsckRules) -> Depth:
         """How closely the file has to be looked at."""
         known = self._rules_for(file)
         if known is None:
@@ -72,7 +72,7 @@ class Examination:
         return depth(file, storage_class, rules, satisfied=self._satisfied(file, storage_class, policy)(file.devids))
 
     async def examine(
-        self, held: Claimed[Queued], file: StoredFile, rules: Rules, measured: Measured | None = None
+        self, held: ClaimedRow[QueuedTask], file: StoredFile, rules: FsckRules, measured: Measured | None = None
     ) -> None:
         """Look at all of a file, and write down what follows.
 
@@ -92,12 +92,12 @@ class Examination:
                 if verdict.events:
                     log.debug("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
                 if verdict.replicate:
-                    self._bells.replicate.ring()
+                    self._wakeups.replicate.notify()
                 return
             await self._view.refresh()
             now_there = await self._metadata.read(files.find_fid, file.fid)
             if now_there is None:
-                await self._metadata.write(queues.finish_errands, [held.claim])
+                await self._metadata.write(queues.finish_tasks, [held.claim])
                 return
             file = now_there
         await self._metadata.write(fsck.put_off, held.claim, now=await self._metadata.clock.seconds())
@@ -128,11 +128,11 @@ class Examination:
 
         def satisfied(devids: Iterable[int]) -> bool:
             situation = Situation.of(cluster, devids, storage_class.mindevcount, size=file.length)
-            return isinstance(policy.decide(situation, self._rng), Happy)
+            return isinstance(policy.decide(situation, self._rng), Satisfied)
 
         return satisfied
 
-    async def _verdict(self, file: StoredFile, rules: Rules, measured: Measured) -> Verdict | None:
+    async def _verdict(self, file: StoredFile, rules: FsckRules, measured: Measured) -> FsckVerdict | None:
         await self._view.look_for(file.devids)
         known = self._rules_for(file)
         if known is None:
@@ -141,13 +141,13 @@ class Examination:
         satisfied = self._satisfied(file, storage_class, policy)
         if depth(file, storage_class, rules, satisfied=satisfied(file.devids)) is Depth.ROWS:
             events = (Event(Code.BAD_COUNT),) if rules.miscounted(file) else ()
-            return Verdict(events=events, logged=events)
+            return FsckVerdict(events=events, logged=events)
         hashtype = rules.digest_wanted(storage_class, file.checksum)
         seen = await self.survey.look(file, hashtype, measured)
-        case = Case(file, storage_class, rules, seen, satisfied, self._dead_satisfy(file, storage_class, policy))
+        case = CheckedFile(file, storage_class, rules, seen, satisfied, self._dead_satisfy(file, storage_class, policy))
         verdict = judge(case)
         if isinstance(verdict, Search):
             log.warning("no good replica is where one should be", fid=file.fid)
             verdict = judge(case, searched=True, found=await self.survey.search(file, hashtype, self._rng))
-        assert isinstance(verdict, Verdict)
+        assert isinstance(verdict, FsckVerdict)
         return replace(verdict, events=tuple(event for event in verdict.events if event.code not in self._untold))

@@ -14,21 +14,21 @@ from typing import Unpack
 
 import structlog
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, fsck, queues, runs
 from tawara.metadata.contract import Metadata
-from tawara.metadata.runs import TURN
+from tawara.metadata.runs import TICK
 from tawara.metadata.view import ClusterView
-from tawara.model.files import Errand, Queued, StoredFile
-from tawara.model.fsck import Depth, Rules
-from tawara.workers.claims import Errands
-from tawara.workers.examination import Examination, Options
-from tawara.workers.runner import LEASE, Claimed
+from tawara.model.files import QueuedTask, StoredFile, TaskType
+from tawara.model.fsck import Depth, FsckRules
+from tawara.nodes.client import NodeClient
+from tawara.workers.examination import Examination, ExaminationOptions
+from tawara.workers.runner import LEASE, ClaimedRow
 from tawara.workers.survey import Measured, is_right
+from tawara.workers.task_queue import TaskQueue
 
 log = structlog.get_logger(__name__)
 
-Held = Claimed[Queued]
+Held = ClaimedRow[QueuedTask]
 Batch = list[Held]
 
 BATCH = 100
@@ -37,7 +37,7 @@ AHEAD = 8
 """Units claimed at a time."""
 
 
-class Fsck:
+class CheckFiles:
     """See the module."""
 
     name = "fsck"
@@ -49,11 +49,11 @@ class Fsck:
         nodes: NodeClient,
         *,
         lease: int = LEASE,
-        **options: Unpack[Options],
+        **options: Unpack[ExaminationOptions],
     ) -> None:
         self._metadata = metadata
         self._view = view
-        self._errands = Errands(metadata, Errand.CHECK, lease=lease)
+        self._queue = TaskQueue(metadata, TaskType.CHECK, lease=lease)
         self._examination = Examination(metadata, view, nodes, throttle="fsck", **options)
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
@@ -61,12 +61,12 @@ class Fsck:
     async def take(self, limit: int) -> Sequence[Batch]:
         """See Worker. While a check runs, the next files are queued before."""
         now = await self._metadata.clock.seconds()
-        if self._running and self._errands.take_turn(pause=TURN):
+        if self._running and self._queue.take_tick(pause=TICK):
             going_on = await self._metadata.write(fsck.inject, now=now)
             if not going_on:
                 log.info("no check runs any more")
                 await self._view.refresh()
-        held = await self._errands.claim(BATCH * min(limit, AHEAD), now=now)
+        held = await self._queue.claim(BATCH * min(limit, AHEAD), now=now)
         return [held[start : start + BATCH] for start in range(0, len(held), BATCH)]
 
     @property
@@ -75,15 +75,15 @@ class Fsck:
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._errands.next_due(turns=self._running)
+        return await self._queue.next_due(ticks=self._running)
 
     async def renew(self, items: Sequence[Batch]) -> None:
         """See Worker."""
-        await self._errands.renew(list(chain(*items)))
+        await self._queue.renew(list(chain(*items)))
 
     async def release(self, items: Sequence[Batch]) -> None:
         """See Worker."""
-        await self._errands.release(list(chain(*items)))
+        await self._queue.release(list(chain(*items)))
 
     async def work(self, item: Batch) -> float | None:
         """See Worker."""
@@ -91,7 +91,7 @@ class Fsck:
         found = await self._metadata.read(files.find_fids, [held.claim.fid for held in item])
         by_fid = {file.fid: file for file in found}
         # Not from the view, which may not know yet that a check of another kind was begun.
-        rules = Rules.of(await self._metadata.read(runs.settings, ""))
+        rules = FsckRules.of(await self._metadata.read(runs.settings, ""))
         in_order: list[Held] = []
         to_measure: list[tuple[Held, StoredFile]] = []
         closely: list[tuple[Held, Measured]] = []
@@ -111,7 +111,7 @@ class Fsck:
             else:
                 closely.append((held, measured))
         if in_order:
-            await self._metadata.write(queues.finish_errands, [held.claim for held in in_order])
+            await self._metadata.write(queues.finish_tasks, [held.claim for held in in_order])
         await asyncio.gather(
             *(self._examination.examine(held, by_fid[held.claim.fid], rules, measured) for held, measured in closely)
         )

@@ -17,16 +17,16 @@ from functools import partial
 import structlog
 
 from tawara import background
-from tawara.client.nodes import NodeClient, Usage
-from tawara.metadata import absences, identities
 from tawara.metadata import cluster as rows
+from tawara.metadata import device_liveness, identities
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
-from tawara.model import absence, observation
+from tawara.model import liveness, observation
 from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
 from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
 from tawara.model.health import DiskHealth
 from tawara.model.observation import Look
+from tawara.nodes.client import NodeClient, UsageReport
 from tawara.wire import identity
 from tawara.workers.epoch_watch import EpochWatch
 
@@ -36,9 +36,9 @@ PERIOD = 4.0
 """Seconds between two rounds while all is well."""
 ANXIOUS_PERIOD = 2.5
 """Seconds between two rounds while some device is not as it should be."""
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Seconds that a usage file may take, and that a round waits for its slowest device."""
-WRITE_PATIENCE = 10.0
+WRITE_TIMEOUT = 10.0
 """Seconds that a test write may take: a busy disk is slow, but not broken."""
 WATCH_AGAIN = 60.0
 """Seconds after which a side channel that broke is tried again."""
@@ -158,7 +158,7 @@ class Monitor:
         if self._looks:
             self._in_round = True
             try:
-                await asyncio.wait(list(self._looks.values()), timeout=PATIENCE + 0.5)
+                await asyncio.wait(list(self._looks.values()), timeout=TIMEOUT + 0.5)
             finally:
                 self._in_round = False
         await self._record_usage()
@@ -199,7 +199,7 @@ class Monitor:
 
     async def _look(self, host: Host, device: Device) -> Look:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 usage = await self._nodes.usage(_url(host, device, "usage", get=True))
         except (NodeUnreachable, NoSource, TimeoutError) as error:
             trouble = str(error) or "no answer in time"
@@ -215,7 +215,7 @@ class Monitor:
             return Look(None, trouble=other_store)
         return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health, usage.file_system, usage.disk)
 
-    async def _recognise(self, host: Host, device: Device, usage: Usage) -> str | None:
+    async def _recognise(self, host: Host, device: Device, usage: UsageReport) -> str | None:
         """What is wrong with the identity of a device, None if nothing; a node that has no identities has none wrong.
 
         Never written to is a device that had an identity and shows none, or another.
@@ -278,7 +278,7 @@ class Monitor:
     async def _write_test(self, host: Host, device: Device) -> bool:
         """Whether a small file can be written to the device and read back."""
         try:
-            async with asyncio.timeout(WRITE_PATIENCE):
+            async with asyncio.timeout(WRITE_TIMEOUT):
                 for _ in range(3):  # another monitor may write the same file at the same moment
                     number = self._rng.randrange(100)
                     name = f"test-write/test-write-{number:02d}"
@@ -303,7 +303,7 @@ class Monitor:
     async def _rejects_bad_md5(self, host: Host, device: Device) -> bool:
         """Whether the node refuses a body that does not have the Content-MD5 it came with."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await self._nodes.put(_url(host, device, "test-write/test-md5"), b".", length=1, md5=bytes(16))
         except ChecksumMismatch:
             return True
@@ -328,9 +328,9 @@ class Monitor:
     async def _report_absences(self) -> None:
         """Tell the others which devices that they may miss are seen here, and which are not."""
         seen = self._view.current
-        if not absence.worth_reporting(seen, self._view.rules):
+        if not liveness.worth_reporting(seen, self._view.rules):
             return
-        changed = await self._metadata.write(absences.report, seen, self._view.rules)
+        changed = await self._metadata.write(device_liveness.report, seen, self._view.rules)
         if not changed:
             return
         known = (await self._view.refresh()).absences

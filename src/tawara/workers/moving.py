@@ -11,23 +11,23 @@ from typing import Unpack
 
 import structlog
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, queues
 from tawara.metadata.contract import Metadata
-from tawara.metadata.missed import NOBODY, Blame
+from tawara.metadata.deferrals import NOBODY, BlockedOn
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import ClassNotFound, InvalidReplpolicy
 from tawara.model.explanation import Failure
-from tawara.model.files import Errand, Queued
-from tawara.model.policy import Copy, Happy, Situation, TooHappy, is_content
-from tawara.workers.claims import Errands
-from tawara.workers.copier import Copier, Job, Options
-from tawara.workers.runner import Claimed
+from tawara.model.files import QueuedTask, TaskType
+from tawara.model.policy import Copy, OverReplicated, Satisfied, Situation, is_content
+from tawara.nodes.client import NodeClient
+from tawara.workers.copier import Copier, CopierOptions, Job
+from tawara.workers.runner import ClaimedRow
+from tawara.workers.task_queue import TaskQueue
 
 log = structlog.get_logger(__name__)
 
-Held = Claimed[Queued]
+Held = ClaimedRow[QueuedTask]
 
 TRIES = 4
 """How often a move is tried before its file is left where it is."""
@@ -36,14 +36,16 @@ TRIES = 4
 class Moves:
     """The part that workers that move files have in common; what they are to move is queued for an `errand`."""
 
-    errand: Errand
+    task_type: TaskType
 
-    def __init__(self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[CopierOptions]
+    ) -> None:
         self._metadata = metadata
         self._view = view
         self._copier = Copier(metadata, view, nodes, throttle="rebalance", **options)
         self._rng = self._copier.rng
-        self._errands = Errands(metadata, self.errand, lease=self._copier.lease)
+        self._queue = TaskQueue(metadata, self.task_type, lease=self._copier.lease)
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
@@ -75,10 +77,10 @@ class Moves:
         named = _targets_of(held.claim)
         while True:
             answer = job.policy.decide(self._without(job, source, named), self._rng)
-            if isinstance(answer, Happy | TooHappy):
+            if isinstance(answer, Satisfied | OverReplicated):
                 return await self._leave(held, job, source)
             if not isinstance(answer, Copy) or not answer.ideal:
-                if job.failed or job.in_the_way:
+                if job.failed or job.conflict:
                     return await self._fail(held, "no target took the copy", job)
                 log.info("not moved, the file would be worse off", fid=job.file.fid, device=source)
                 await self._finish(held)
@@ -86,7 +88,7 @@ class Moves:
             if not self._copier.has_source(job):
                 return await self._fail(held, "no replica can be read now", job)
             await self._copier.copy_to(job, answer.ideal[0])
-            if job.nameless:
+            if job.unnamed:
                 await self._finish(held)
                 return None
 
@@ -116,7 +118,7 @@ class Moves:
     # --- writing down -------------------------------------------------------------------------------------------------
 
     async def _finish(self, held: Held) -> None:
-        await self._metadata.write(queues.finish_errands, [held.claim])
+        await self._metadata.write(queues.finish_tasks, [held.claim])
 
     async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float | None:
         failures = held.claim.failcount + 1
@@ -127,13 +129,18 @@ class Moves:
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures - 1, self._rng)
         failure = Failure(now, reason)
-        blame = Blame(self._view.current.unusable(), frozenset(job.doubted)) if job else NOBODY
+        blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NOBODY
         await self._metadata.write(
-            queues.postpone_errand, held.claim, nexttry=nexttry, failcount=failures, failure=failure, blame=blame
+            queues.postpone_task,
+            held.claim,
+            nexttry=nexttry,
+            failcount=failures,
+            failure=failure,
+            blocked_on=blocked_on,
         )
         return nexttry
 
 
-def _targets_of(claim: Queued) -> set[int]:
+def _targets_of(claim: QueuedTask) -> set[int]:
     """The devices that a move may go to; none means any."""
     return {int(each) for each in claim.arg.split(",") if each.isdigit()}

@@ -14,7 +14,7 @@ from tawara.background import Background
 from tawara.metadata import pace as rows
 from tawara.metadata.contract import Metadata
 from tawara.model.errors import TawaraError
-from tawara.model.pace import BUSY_PERIOD, IDLE_PERIOD, Pace, Progress
+from tawara.model.pace import BUSY_PERIOD, IDLE_PERIOD, WorkMeter, WorkPace
 from tawara.workers.runner import Status
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class PaceKeeper:
         self._metadata = metadata
         self._status = status
         self._process = secrets.token_hex(8)
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[str, WorkMeter] = {}
         self._recorded = 0.0
         self._keeping = Background("pace")
 
@@ -59,10 +59,10 @@ class PaceKeeper:
 
     async def _record(self, status: Sequence[Status]) -> None:
         seconds = time.monotonic() - self._recorded if self._recorded else BUSY_PERIOD
-        paces: list[Pace] = []
-        progress: dict[str, Progress] = {}
+        paces: list[WorkPace] = []
+        progress: dict[str, WorkMeter] = {}
         for each in status:
-            progress[each.name], rate = self._progress.get(each.name, Progress()).next(each.done, each.busy, seconds)
-            paces.append(Pace(each.name, each.done, each.failed, rate, progress[each.name].pace))
+            progress[each.name], rate = self._progress.get(each.name, WorkMeter()).next(each.done, each.busy, seconds)
+            paces.append(WorkPace(each.name, each.done, each.failed, rate, progress[each.name].pace))
         await self._metadata.write(rows.record, self._process, paces, now=await self._metadata.clock.seconds())
         self._progress, self._recorded = progress, time.monotonic()

@@ -14,7 +14,7 @@ from tawara.metadata import placement_counts as rows
 from tawara.metadata.contract import Metadata
 from tawara.metadata.counting import count_range, pending
 from tawara.metadata.view import ClusterView
-from tawara.model.placement_counts import Range
+from tawara.model.placement_counts import CountedRange
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +85,8 @@ class KeepPlacementCounts:
         return self._due
 
     async def _recount(
-        self, ranges: Sequence[Range], marks: Sequence[tuple[int, int]], *, at: int
-    ) -> AsyncIterator[tuple[Range, Sequence[int]]]:
+        self, ranges: Sequence[CountedRange], marks: Sequence[tuple[int, int]], *, at: int
+    ) -> AsyncIterator[tuple[CountedRange, Sequence[int]]]:
         """The ranges that have changed, or may have, counted again; with the marks that are done with then."""
         changed = pending(ranges, marks)
         counted_at = await self._metadata.read(rows.counted_at)
@@ -105,10 +105,10 @@ class KeepPlacementCounts:
             async for counted in self._count_the_end(last, end):
                 yield counted, left
 
-    async def _count(self, known: Range) -> Range | None:
+    async def _count(self, known: CountedRange) -> CountedRange | None:
         return await count_range(self._metadata, self._view.current, known.after, known.up_to, rest=REST)
 
-    async def _count_the_end(self, last: Range | None, end: int) -> AsyncIterator[Range]:
+    async def _count_the_end(self, last: CountedRange | None, end: int) -> AsyncIterator[CountedRange]:
         """The last range, which is not full, and what is behind it."""
         after = end if last is None else last.after
         none = True
@@ -122,7 +122,7 @@ class KeepPlacementCounts:
         now = await self._metadata.clock.seconds()
         if now - self._renewed > LEASE / 3:
             self._renewed = now
-            await self._metadata.write(rows.keep_turn, now=now, lease=LEASE)
+            await self._metadata.write(rows.keep_tick, now=now, lease=LEASE)
 
     async def next_due(self) -> float | None:
         """See Worker."""

@@ -7,33 +7,33 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.metadata import rebalance
-from tawara.metadata.runs import TURN
-from tawara.model.files import Errand
+from tawara.metadata.runs import TICK
+from tawara.model.files import TaskType
 from tawara.workers.moving import Held, Moves
 
 log = structlog.get_logger(__name__)
 
 
-class Rebalance(Moves):
+class RebalanceFiles(Moves):
     """See the module."""
 
     name = "rebalance"
-    errand = Errand.MOVE
+    task_type = TaskType.MOVE
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. While a run is on, the next moves are queued before."""
         now = await self._metadata.clock.seconds()
         cluster = self._view.current
-        if self._is_on and self._errands.take_turn(pause=TURN):
+        if self._is_on and self._queue.take_tick(pause=TICK):
             going_on = await self._metadata.write(rebalance.inject, cluster, self._rng, now=now)
             if not going_on:
                 log.info("no rebalance is on any more")
             await self._view.refresh()  # devices may have changed their states
-        return await self._errands.claim(limit, now=now)
+        return await self._queue.claim(limit, now=now)
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._errands.next_due(turns=self._is_on)
+        return await self._queue.next_due(ticks=self._is_on)
 
     @property
     def _is_on(self) -> bool:

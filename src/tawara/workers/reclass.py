@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.metadata import class_changes
-from tawara.metadata.bell import Bell
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
-from tawara.workers.runner import Unclaimed
+from tawara.metadata.wakeups import Wakeup
+from tawara.workers.runner import NoClaims
 
 log = structlog.get_logger(__name__)
 
@@ -18,15 +18,17 @@ PERIOD = 5.0
 """Seconds between two looks whether a class was changed."""
 
 
-class Reclass(Unclaimed):
+class Reclass(NoClaims):
     """See the module. A unit of work is a class: its files, in turns of one transaction each."""
 
     name = "reclass"
 
-    def __init__(self, metadata: Metadata, view: ClusterView, *, replicate_bell: Bell, period: float = PERIOD) -> None:
+    def __init__(
+        self, metadata: Metadata, view: ClusterView, *, replicate_wakeup: Wakeup, period: float = PERIOD
+    ) -> None:
         self._metadata = metadata
         self._view = view
-        self._replicate_bell = replicate_bell
+        self._replicate_wakeup = replicate_wakeup
         self._period = period
         self._under_way: set[str] = set()
 
@@ -47,7 +49,7 @@ class Reclass(Unclaimed):
                 if queued is None:
                     break
                 count += queued
-                self._replicate_bell.ring()
+                self._replicate_wakeup.notify()
             await self._view.refresh()
         finally:
             self._under_way.discard(item)

@@ -10,31 +10,33 @@ from typing import Any, Unpack
 
 import structlog
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Metadata
-from tawara.metadata.missed import NOBODY, Blame
+from tawara.metadata.deferrals import NOBODY, BlockedOn
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import ClassNotFound, InvalidReplpolicy
 from tawara.model.explanation import Failure
 from tawara.model.files import Replication
 from tawara.model.limits import END_OF_TIME
-from tawara.model.policy import Copy, Happy, Situation, TooHappy, pick_surplus
-from tawara.workers.copier import Copier, Job, Options
-from tawara.workers.runner import Claimed
+from tawara.model.policy import Copy, OverReplicated, Satisfied, Situation, pick_surplus
+from tawara.nodes.client import NodeClient
+from tawara.workers.copier import Copier, CopierOptions, Job
+from tawara.workers.runner import ClaimedRow
 
 log = structlog.get_logger(__name__)
 
-Held = Claimed[Replication]
+Held = ClaimedRow[Replication]
 
 
-class Replicate:
+class ReplicateFiles:
     """See the module."""
 
     name = "replicate"
 
-    def __init__(self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[CopierOptions]
+    ) -> None:
         self._metadata = metadata
         self._view = view
         self._copier = Copier(metadata, view, nodes, throttle="replicate", **options)
@@ -60,7 +62,7 @@ class Replicate:
         if claims:
             await self._view.refresh()
         counts = await self._metadata.read(replicas.counts, [claim.fid for claim in claims])
-        return [Claimed(claim) for claim in sorted(claims, key=lambda claim: counts.get(claim.fid, 0))]
+        return [ClaimedRow(claim) for claim in sorted(claims, key=lambda claim: counts.get(claim.fid, 0))]
 
     async def next_due(self) -> float | None:
         """See Worker."""
@@ -103,20 +105,20 @@ class Replicate:
         while True:
             situation = self._copier.situation(job)
             answer = job.policy.decide(situation, self._rng)
-            if isinstance(answer, Happy):
+            if isinstance(answer, Satisfied):
                 await self._finish(held)
                 return None
-            if isinstance(answer, TooHappy):
+            if isinstance(answer, OverReplicated):
                 if not await self._trim(job, situation):
                     return await self._fail(held, "too many replicas, and none can be spared for certain now", job)
             elif isinstance(answer, Copy) and answer.choices:
                 if not self._copier.has_source(job):
                     return await self._fail(held, "no replica can be read now", job)
                 if await self._copier.copy_to(job, answer.choices[0]):
-                    if job.nameless:
+                    if job.unnamed:
                         await self._finish(held)
                     return None
-            elif job.in_the_way:
+            elif job.conflict:
                 soon = await self._metadata.clock.seconds() + backoff.COPY_UNDER_WAY
                 return await self._postpone(held, soon, failcount=held.claim.failcount)
             elif not looked:
@@ -139,12 +141,12 @@ class Replicate:
 
     async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float:
         failures = held.claim.failcount
-        blame = Blame(self._view.current.unusable(), frozenset(job.doubted)) if job else NOBODY
+        blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NOBODY
         log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures, self._rng)
         failure = Failure(now, reason)
-        return await self._postpone(held, nexttry, failcount=failures + 1, failure=failure, blame=blame)
+        return await self._postpone(held, nexttry, failcount=failures + 1, failure=failure, blocked_on=blocked_on)
 
     async def _postpone(self, held: Held, nexttry: int, **why: Any) -> float:
         await self._metadata.write(queues.postpone_replication, held.claim, nexttry=nexttry, **why)

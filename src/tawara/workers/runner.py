@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from tawara import background
-from tawara.metadata.bell import Bell
+from tawara.metadata.wakeups import Wakeup
 from tawara.model import backoff
 from tawara.model.errors import TawaraError
 
@@ -66,7 +66,7 @@ class Worker(Protocol[Item]):
         ...
 
 
-class Unclaimed:
+class NoClaims:
     """The part of a worker that claims nothing in the database, so that there is nothing to be kept or given back."""
 
     async def renew(self, items: Sequence[Any]) -> None:
@@ -106,8 +106,8 @@ class Runner(Generic[Item]):
         worker: Worker[Item],
         *,
         concurrency: int,
-        patience: float,
-        bell: Bell | None = None,
+        timeout: float,
+        wakeup: Wakeup | None = None,
         lease: float = LEASE,
         now: Callable[[], float] = time.time,
         files_in: Callable[[Item], int] = _one,
@@ -120,9 +120,9 @@ class Runner(Generic[Item]):
         self._worker = worker
         self._now = now
         self._concurrency = concurrency
-        self._patience = patience
+        self._timeout = timeout
         self._lease = lease
-        self._bell = bell or Bell()
+        self._wakeup = wakeup or Wakeup()
         self._files_in = files_in
         self._may_work = may_work
         self._rng = random.Random()  # noqa: S311 - only spreads pauses
@@ -208,9 +208,9 @@ class Runner(Generic[Item]):
         return max(self._concurrency, min(LARGEST_BATCH, ahead))
 
     async def _sleep(self, due: float | None) -> None:
-        pause = self._patience if due is None else min(self._patience, max(0.0, due - self._now()) + 0.01)
+        pause = self._timeout if due is None else min(self._timeout, max(0.0, due - self._now()) + 0.01)
         self._wakes_at = self._now() + pause
-        await self._bell.wait(pause)
+        await self._wakeup.wait(pause)
         self._wakes_at = 0.0
 
     async def _hand(self) -> None:
@@ -231,7 +231,7 @@ class Runner(Generic[Item]):
             else:
                 self._done += self._files_in(item)
                 if until is not None and until < self._wakes_at:
-                    self._bell.ring()
+                    self._wakeup.notify()
             finally:
                 self._working -= 1
                 if not self._working:
@@ -258,7 +258,7 @@ class Runner(Generic[Item]):
             log.error(f"{self._worker.name}: {what}", exc_info=error)
 
 
-class Claimed(Generic[Item]):
+class ClaimedRow(Generic[Item]):
     """A claim whose lease may be renewed under the hands of those who work on it."""
 
     __slots__ = ("claim",)

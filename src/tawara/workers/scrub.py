@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files, queues, scrub
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import HashType
-from tawara.model.files import Errand, Queued
-from tawara.model.fsck import Code, Rules
-from tawara.model.scrub import TURN
-from tawara.workers.claims import Errands
-from tawara.workers.examination import Examination, Options
-from tawara.workers.runner import LEASE, Claimed
+from tawara.model.files import QueuedTask, TaskType
+from tawara.model.fsck import Code, FsckRules
+from tawara.model.scrub import TICK
+from tawara.nodes.client import NodeClient
+from tawara.workers.examination import Examination, ExaminationOptions
+from tawara.workers.runner import LEASE, ClaimedRow
+from tawara.workers.task_queue import TaskQueue
 
-Held = Claimed[Queued]
+Held = ClaimedRow[QueuedTask]
 
 HASHTYPE = HashType.MD5
 """Of files whose class asks for none: the cheapest, and the one that storage nodes can check while they receive."""
@@ -32,7 +32,7 @@ LOOKS = 60.0
 """Seconds after which the settings are looked at again."""
 
 
-class Scrub:
+class ScrubFiles:
     """See the module."""
 
     name = "scrub"
@@ -44,42 +44,42 @@ class Scrub:
         nodes: NodeClient,
         *,
         lease: int = LEASE,
-        **options: Unpack[Options],
+        **options: Unpack[ExaminationOptions],
     ) -> None:
         self._metadata = metadata
         self._view = view
         self._setting: str | None = None
-        self._errands = Errands(metadata, Errand.SCRUB, lease=lease)
+        self._queue = TaskQueue(metadata, TaskType.SCRUB, lease=lease)
         self._examination = Examination(metadata, view, nodes, throttle="scrub", untold=UNTOLD, **options)
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker. When a turn is due, the next files are queued before."""
         now = await self._metadata.clock.seconds()
         setting = self._view.current.settings.get(scrub.PERIOD, "")
-        if setting != self._setting or self._errands.turn_is_due(now=now, pause=LOOKS):
+        if setting != self._setting or self._queue.tick_is_due(now=now, pause=LOOKS):
             self._setting = setting
             due = await self._metadata.write(scrub.inject, now=now)
-            self._errands.next_turn = now + LOOKS if due is None else min(max(due, now + TURN), now + LOOKS)
-        return await self._errands.claim(limit, now=now)
+            self._queue.next_tick = now + LOOKS if due is None else min(max(due, now + TICK), now + LOOKS)
+        return await self._queue.claim(limit, now=now)
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._errands.next_due()
+        return await self._queue.next_due()
 
     async def renew(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await self._errands.renew(items)
+        await self._queue.renew(items)
 
     async def release(self, items: Sequence[Held]) -> None:
         """See Worker."""
-        await self._errands.release(items)
+        await self._queue.release(items)
 
     async def work(self, item: Held) -> float | None:
         """See Worker."""
         file = await self._metadata.read(files.find_fid, item.claim.fid)
         if file is None:
-            await self._metadata.write(queues.finish_errands, [item.claim])
+            await self._metadata.write(queues.finish_tasks, [item.claim])
         else:
             skip_devcount = self._view.current.settings.get("skip_devcount", "") not in ("", "0")
-            await self._examination.examine(item, file, Rules(hashtype=HASHTYPE, skip_devcount=skip_devcount))
+            await self._examination.examine(item, file, FsckRules(hashtype=HASHTYPE, skip_devcount=skip_devcount))
         return None

@@ -7,35 +7,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tawara.background import Background
-from tawara.client.nodes import NodeClient
 from tawara.metadata import leases
-from tawara.metadata.bell import Bell, Bells
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks
 from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeup, Wakeups
 from tawara.model.limits import Limits
 from tawara.model.pace import COPIED
+from tawara.nodes.client import NodeClient
 from tawara.workers import copier, examination
 from tawara.workers.beside_mogilefsd import BesideMogilefsd
-from tawara.workers.delete import Delete
-from tawara.workers.drain import Drain
-from tawara.workers.failing import Failing
-from tawara.workers.fsck import Fsck
-from tawara.workers.hasten import Hasten
-from tawara.workers.listener import Listener
+from tawara.workers.cleanup_orphans import PERIOD as SWEEP_PERIOD
+from tawara.workers.cleanup_orphans import CleanupOrphans
+from tawara.workers.delete import DeleteFiles
+from tawara.workers.drain import DrainDevices
+from tawara.workers.drain_failing import DrainFailing
+from tawara.workers.fsck import CheckFiles
+from tawara.workers.journal_writer import PERIOD as NAMES_PERIOD
+from tawara.workers.journal_writer import JournalWriter
 from tawara.workers.pace import PaceKeeper
 from tawara.workers.placement_counts import OLD, OLD_BESIDE, KeepPlacementCounts
-from tawara.workers.reap import Reap
-from tawara.workers.rebalance import Rebalance
+from tawara.workers.reap_dead import ReapDead
+from tawara.workers.rebalance import RebalanceFiles
 from tawara.workers.reclass import Reclass
-from tawara.workers.replace import Replace
-from tawara.workers.replicate import Replicate
+from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.replicate_absent import ReplicateAbsent
+from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.runner import LEASE, Runner, Status, Worker
-from tawara.workers.scribe import PERIOD as NAMES_PERIOD
-from tawara.workers.scribe import Scribe
-from tawara.workers.scrub import Scrub
-from tawara.workers.sweep import PERIOD as SWEEP_PERIOD
-from tawara.workers.sweep import Sweep
+from tawara.workers.scrub import ScrubFiles
+from tawara.workers.wakeup_poller import WakeupPoller
 
 _LIMITS = Limits()
 SMALL_PER_LARGE = 4
@@ -51,14 +51,14 @@ SCRUBBED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class WorkersOptions:
     """How much at once, how soon, and which."""
 
     replicate: int = 8
     """How many files are copied (or moved) at the same time; four small files count as one."""
     delete: int = 16
     """How many files are deleted at the same time."""
-    patience: float = 5.0
+    timeout: float = 5.0
     """Seconds after which an idle worker looks for work that other processes queued."""
     lease: int = LEASE
     """Seconds after which work is taken over from a worker that died."""
@@ -80,8 +80,8 @@ class Workers:
         metadata: Metadata,
         view: ClusterView,
         nodes: NodeClient,
-        bells: Bells,
-        options: Options = Options(),
+        wakeups: Wakeups,
+        options: WorkersOptions = WorkersOptions(),
         *,
         alone: bool = False,
         locks: FidLocks | None = None,
@@ -98,61 +98,61 @@ class Workers:
         self._locks = locks
         self._runners: list[Runner[Any]] = []
         self._starting = Background("workers: waiting for the monitor")
-        copying: copier.Options = {
-            "delete_bell": bells.delete,
+        copying: copier.CopierOptions = {
+            "delete_wakeup": wakeups.delete,
             "large": options.replicate,
             "side_channel_port": options.side_channel_port,
             "lease": options.lease,
         }
-        self._copier = Replicate(metadata, view, nodes, **copying)
-        self._add_what_changes_bytes(nodes, bells, copying)
-        self._add_what_changes_rows(nodes, bells)
+        self._copier = ReplicateFiles(metadata, view, nodes, **copying)
+        self._add_what_changes_bytes(nodes, wakeups, copying)
+        self._add_what_changes_rows(nodes, wakeups)
         assert self._runners, f"there is no worker {options.only!r}"
         self._pace = PaceKeeper(metadata, self._progress)
-        self._listener = None if alone else Listener(metadata, bells)
+        self._listener = None if alone else WakeupPoller(metadata, wakeups)
 
-    def _add_what_changes_bytes(self, nodes: NodeClient, bells: Bells, copying: copier.Options) -> None:
+    def _add_what_changes_bytes(self, nodes: NodeClient, wakeups: Wakeups, copying: copier.CopierOptions) -> None:
         """The workers that write or delete bytes of a fid."""
         metadata, view, wanted, lease = self._metadata, self._view, self._options, self._options.lease
         copies = wanted.replicate * SMALL_PER_LARGE
-        self._add_locking(self._copier, copies, bells.replicate)
-        self._add_locking(Rebalance(metadata, view, nodes, **copying), copies, bells.rebalance)
-        self._add_locking(Drain(metadata, view, nodes, **copying), copies, bells.drain)
-        self._add_locking(Delete(metadata, view, nodes, lease=lease), wanted.delete, bells.delete)
+        self._add_locking(self._copier, copies, wakeups.replicate)
+        self._add_locking(RebalanceFiles(metadata, view, nodes, **copying), copies, wakeups.rebalance)
+        self._add_locking(DrainDevices(metadata, view, nodes, **copying), copies, wakeups.drain)
+        self._add_locking(DeleteFiles(metadata, view, nodes, lease=lease), wanted.delete, wakeups.delete)
         uploads, period = wanted.upload_open, wanted.sweep_period
-        sweep = Sweep(metadata, view, nodes, bells=bells, upload_open=uploads, period=period, lease=lease)
+        sweep = CleanupOrphans(metadata, view, nodes, wakeups=wakeups, upload_open=uploads, period=period, lease=lease)
         self._add_locking(sweep, SWEPT, None)
 
-    def _add_what_changes_rows(self, nodes: NodeClient, bells: Bells) -> None:
+    def _add_what_changes_rows(self, nodes: NodeClient, wakeups: Wakeups) -> None:
         """The workers that look, note and queue, and the one that writes names beside the bytes."""
         metadata, view, wanted, lease = self._metadata, self._view, self._options, self._options.lease
-        looking: examination.Options = {"bells": bells, "side_channel_port": wanted.side_channel_port}
-        self._add(Fsck(metadata, view, nodes, lease=lease, **looking), BATCHES, bells.fsck, files_in=len)
-        self._add(Scrub(metadata, view, nodes, lease=lease, **looking), SCRUBBED, bells.scrub, urgent=False)
-        self._add(Scribe(metadata, view, nodes, period=wanted.names_period, lease=lease), JOURNALS, None)
-        self._add(Hasten(metadata, view, bells), 1, None)
-        self._add(Replace(metadata, view, replicate_bell=bells.replicate), 1, None)
-        self._add(Reap(metadata, view, replicate_bell=bells.replicate), 1, None)
-        self._add(Reclass(metadata, view, replicate_bell=bells.replicate), 1, None)
+        looking: examination.ExaminationOptions = {"wakeups": wakeups, "side_channel_port": wanted.side_channel_port}
+        self._add(CheckFiles(metadata, view, nodes, lease=lease, **looking), BATCHES, wakeups.fsck, files_in=len)
+        self._add(ScrubFiles(metadata, view, nodes, lease=lease, **looking), SCRUBBED, wakeups.scrub, urgent=False)
+        self._add(JournalWriter(metadata, view, nodes, period=wanted.names_period, lease=lease), JOURNALS, None)
+        self._add(RetryDeferred(metadata, view, wakeups), 1, None)
+        self._add(ReplicateAbsent(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
+        self._add(ReapDead(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
+        self._add(Reclass(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
         self._add(KeepPlacementCounts(metadata, view, old=OLD_BESIDE if self._locks else OLD), 1, None)
-        self._add(Failing(metadata, view, drain_bell=bells.drain), 1, None)
+        self._add(DrainFailing(metadata, view, drain_wakeup=wakeups.drain), 1, None)
 
-    def _add_locking(self, worker: Worker[Any], concurrency: int, bell: Bell | None) -> None:
+    def _add_locking(self, worker: Worker[Any], concurrency: int, wakeup: Wakeup | None) -> None:
         """Add a worker that keeps out of the way of a mogilefsd."""
-        self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, bell)
+        self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, wakeup)
 
     def _add(
-        self, worker: Worker[Any], concurrency: int, bell: Bell | None, *, urgent: bool = True, **options: Any
+        self, worker: Worker[Any], concurrency: int, wakeup: Wakeup | None, *, urgent: bool = True, **options: Any
     ) -> None:
         if self._options.only not in (None, worker.name):
             return
-        patience = self._options.patience
+        timeout = self._options.timeout
         self._runners.append(
             Runner(
                 worker,
                 concurrency=concurrency,
-                patience=patience if bell and urgent else max(patience, 60.0),
-                bell=bell,
+                timeout=timeout if wakeup and urgent else max(timeout, 60.0),
+                wakeup=wakeup,
                 lease=self._options.lease,
                 now=self._metadata.clock.guess,
                 may_work=lambda: not self._view.current.stale,
@@ -184,7 +184,7 @@ class Workers:
     def _progress(self) -> list[Status]:
         """The same, and the bytes that were copied in the time that `replicate` was busy."""
         found = self.status()
-        copying = [each for each in found if each.name == Replicate.name]
+        copying = [each for each in found if each.name == ReplicateFiles.name]
         return found + [replace(each, name=COPIED, done=self._copier.copied_bytes, failed=0) for each in copying]
 
     def status(self) -> list[Status]:

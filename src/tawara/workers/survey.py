@@ -13,12 +13,12 @@ from typing import TypeAlias
 
 from yarl import URL
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import NodeUnreachable, NoSource, ReadFailed
 from tawara.model.files import StoredFile
-from tawara.model.fsck import Replica, Seen
+from tawara.model.fsck import CheckedReplica, ReplicaFinding
+from tawara.nodes.client import NodeClient
 from tawara.workers.throttle import Throttle
 
 AT_ONCE = 32
@@ -113,7 +113,7 @@ class Survey:
 
     async def look(
         self, file: StoredFile, hashtype: HashType | None, measured: Measured = _NOTHING
-    ) -> tuple[Replica, ...]:
+    ) -> tuple[CheckedReplica, ...]:
         """What is seen of each replica, with its digest if a `hashtype` is given.
 
         `measured`: what `measure` found a moment ago, which is not asked again.
@@ -123,27 +123,27 @@ class Survey:
 
     async def _look_at(
         self, file: StoredFile, devid: int, hashtype: HashType | None, measured: Measured = _NOTHING
-    ) -> Replica:
+    ) -> CheckedReplica:
         cluster = self._view.current
         if cluster.is_lost(devid):
-            return Replica(devid, Seen.LOST)
+            return CheckedReplica(devid, ReplicaFinding.LOST)
         url = cluster.url(devid, file.fid)
         if url is None or not cluster.can_read_from(devid):
-            return Replica(devid, Seen.DOWN)
+            return CheckedReplica(devid, ReplicaFinding.DOWN)
         if not cluster.should_read_from(devid):
-            return Replica(devid, Seen.SILENT)
+            return CheckedReplica(devid, ReplicaFinding.SILENT)
         try:
             async with self._at_once:
                 size = measured[devid] if devid in measured else await self._nodes.size(url)
                 return await self._judge(file, devid, url, size, hashtype)
         except NodeUnreachable:
-            return Replica(devid, Seen.SILENT)
+            return CheckedReplica(devid, ReplicaFinding.SILENT)
 
     async def _judge(
         self, file: StoredFile, devid: int, url: str, size: int | None, hashtype: HashType | None
-    ) -> Replica:
+    ) -> CheckedReplica:
         if size is not None and size != file.length:
-            return Replica(devid, Seen.WRONG_LENGTH)
+            return CheckedReplica(devid, ReplicaFinding.WRONG_LENGTH)
         digest: bytes | None = None
         if size is not None and hashtype is not None:
             if self._throttle is not None:
@@ -151,12 +151,14 @@ class Survey:
             try:
                 digest = await self._nodes.digest(url, hashtype, side_channel_port=self._port, reason="fsck")
             except ReadFailed:
-                return Replica(devid, Seen.UNREADABLE)
+                return CheckedReplica(devid, ReplicaFinding.UNREADABLE)
             if digest is None:
                 size = None
         if size is None:
-            return Replica(devid, Seen.MISSING if await self._device_is_there(url) else Seen.SILENT)
-        return Replica(devid, Seen.RIGHT, Checksum(hashtype, digest) if hashtype and digest else None)
+            return CheckedReplica(
+                devid, ReplicaFinding.MISSING if await self._device_is_there(url) else ReplicaFinding.SILENT
+            )
+        return CheckedReplica(devid, ReplicaFinding.RIGHT, Checksum(hashtype, digest) if hashtype and digest else None)
 
     async def _device_is_there(self, url: str) -> bool:
         """Whether a "not there" can be believed: of a disk that is not mounted, nothing is there. Raises as `usage`."""
@@ -166,13 +168,13 @@ class Survey:
             return False
         return True
 
-    async def search(self, file: StoredFile, hashtype: HashType | None, rng: random.Random) -> Replica | None:
+    async def search(self, file: StoredFile, hashtype: HashType | None, rng: random.Random) -> CheckedReplica | None:
         """A device without a row that has the file after all; None if none has."""
         cluster = self._view.current
         places = [devid for devid in cluster.devices if devid not in file.devids and cluster.should_read_from(devid)]
         rng.shuffle(places)
         for devid in places:
             replica = await self._look_at(file, devid, file.checksum.hashtype if file.checksum else hashtype)
-            if replica.seen is Seen.RIGHT and (file.checksum is None or replica.checksum == file.checksum):
+            if replica.seen is ReplicaFinding.RIGHT and (file.checksum is None or replica.checksum == file.checksum):
                 return replica
         return None

@@ -68,7 +68,7 @@ def _outside(arguments: list[str]) -> int:
 
 def _inside(wanted: list[Fault], options: argparse.Namespace) -> int:
     if isolation.isolated():
-        isolation.furnish(options.directory)
+        isolation.set_up(options.directory)
 
     def report(result: Result) -> None:
         if options.json:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tawara.metadata import traces
 from tawara.metadata.contract import Transaction
-from tawara.model.explanation import Work
+from tawara.model.explanation import PendingWork
 from tawara.model.limits import END_OF_TIME
 from tests.probe.cluster.load import Load
 from tests.probe.cluster.machines import COPIES, Machines
@@ -103,8 +103,8 @@ def _walk(device: Path, devid: int, found: Survey) -> None:
 
 def orphans(found: Survey) -> list[str]:
     """Bytes that no row names."""
-    nameless = sorted(found.on_disk.keys() - found.named)
-    return [f"fid {fid} on dev{devid} has no row" for fid, devid in nameless] + [
+    unnamed = sorted(found.on_disk.keys() - found.named)
+    return [f"fid {fid} on dev{devid} has no row" for fid, devid in unnamed] + [
         f"{path} is left over" for path in found.leftovers
     ]
 
@@ -119,7 +119,7 @@ async def put_off(machines: Machines) -> list[str]:
 
     async def ask(tx: Transaction) -> list[str]:
         found = []
-        for table, work in (("file_to_replicate", Work.REPLICATE), ("file_to_delete2", Work.DELETE)):
+        for table, work in (("file_to_replicate", PendingWork.REPLICATE), ("file_to_delete2", PendingWork.DELETE)):
             rows = await tx.rows(f"SELECT fid, nexttry, failcount FROM {table} ORDER BY nexttry DESC LIMIT 5")
             for fid, nexttry, failcount in rows:
                 failure = (await traces.failures_of(tx, fid)).get(work)

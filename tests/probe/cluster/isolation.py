@@ -49,7 +49,7 @@ def isolated() -> bool:
     return bool(os.environ.get("TAWARA_PROBE_ISOLATED"))
 
 
-def furnish(directory: Path) -> None:
+def set_up(directory: Path) -> None:
     """Prepare the place: memory as its disks, and to be shared, and a list of network namespaces of its own."""
     names = Path("/run/netns")
     names.mkdir(exist_ok=True)

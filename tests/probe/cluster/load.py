@@ -24,7 +24,7 @@ from tests.probe.cluster.machines import DOMAIN, SECRET, Machines
 CLIENTS = 16
 RATE = 64.0
 """Requests that all clients together make in a second, as long as they are answered in time."""
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds after which a client gives up a request."""
 REST = 10.0
 """Seconds for which a gateway that did not answer is not asked, if there is another one."""
@@ -201,7 +201,7 @@ class Load:
         began = time.monotonic()
         failure: str | None = None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await request()
         except Absent:
             failure = "there is no such file"  # of a change: a request that was repeated may have made it
@@ -224,7 +224,7 @@ class Load:
                     key = waiting.pop()
                     possible = self.beliefs[key].possible
                     try:
-                        async with asyncio.timeout(PATIENCE):
+                        async with asyncio.timeout(TIMEOUT):
                             found = await _read(door, key)
                     except (Failed, TimeoutError) as error:
                         if possible != {None}:
@@ -314,7 +314,7 @@ class ByGateway(Door):
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         gateways = self._rng.sample(self._gateways, len(self._gateways))
         gateways.sort(key=lambda each: self._rests_until[each] > time.monotonic())
-        times = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=2, sock_read=12)
+        times = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=2, sock_read=12)
         for number, gateway in enumerate(gateways, 1):
             try:
                 async with self._http.request(

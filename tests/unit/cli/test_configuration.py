@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.cli.configuration import Configuration, Node, address, advertised, load, render
+from tawara.cli.configuration import Configuration, NodeSection, address, advertised, load, render
 from tawara.model.errors import ConfigurationError
 
 
@@ -82,16 +82,16 @@ def test_addresses() -> None:
 
 def test_the_address_that_clients_are_told() -> None:
     """It is that listened on, unless another is given; one that reaches no machine is refused with the remedy."""
-    assert advertised(Node()) == "127.0.0.1"
-    assert advertised(Node(listen="0.0.0.0:1", advertise="store1.lan")) == "store1.lan"
-    assert advertised(Node(listen="[::]:1", advertise="fd00::1")) == "fd00::1"
+    assert advertised(NodeSection()) == "127.0.0.1"
+    assert advertised(NodeSection(listen="0.0.0.0:1", advertise="store1.lan")) == "store1.lan"
+    assert advertised(NodeSection(listen="[::]:1", advertise="fd00::1")) == "fd00::1"
     for listen in ("0.0.0.0:7500", "[::]:7500", "[0::0]:0"):
         with pytest.raises(ConfigurationError, match="every address") as refused:
-            advertised(Node(listen=listen))
+            advertised(NodeSection(listen=listen))
         assert "node.advertise" in (refused.value.hint or "")
     for wrong in ("0.0.0.0", "::", "10.0.0.1:7500", "http://x", "a b", "10.0.0.300", "224.0.0.1", "fe80::1%eth0", "-"):
         with pytest.raises(ConfigurationError, match=r"node\.advertise"):
-            advertised(Node(advertise=wrong))
+            advertised(NodeSection(advertise=wrong))
 
 
 @pytest.mark.parametrize("text", ["tracker = 5", "[tracker]\nlisten = 5", "[[tracker]]", "[tracker.listen]\nx = 1"])

@@ -8,7 +8,7 @@ import pytest
 
 from tawara.cli import output
 from tawara.cli.drain import _kind, _standing
-from tawara.client.care_answers import DrainStatus
+from tawara.client.maintenance_replies import DrainStatus
 
 AT = DrainStatus(
     devid=3, began=0, files=10, left=0, waiting=0, failed=0, uploads=2, uploads_until=1_800_000_000, copies=0,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tawara.cli.health import Finding, problems, worries
-from tawara.client.answers import DeviceInfo
-from tawara.client.oversight import StoreStatus
+from tawara.client.replies import DeviceInfo
+from tawara.client.status import StoreStatus
 from tawara.model.backlog import Queue
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
 from tawara.model.safety import Safety, Tally

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from tawara.cli import log
-from tawara.cli.configuration import Log
+from tawara.cli.configuration import LogSection
 from tawara.cli.log import Writer
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_rendered_is_named(descriptor: int, tmp_path: Path) -> No
     _turn(descriptor, os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
     before, handlers = structlog.get_config(), logging.root.handlers[:]
     try:
-        log.configure(Log(format="text"))
+        log.configure(LogSection(format="text"))
         writer = Writer(descriptor, as_json=False)
         structlog.configure(logger_factory=lambda *_: log._Logger(writer), cache_logger_on_first_use=False)
         structlog.get_logger().warning("happened", value=Broken())

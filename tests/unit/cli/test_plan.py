@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tawara.cli import STREAM
-from tawara.cli.plan import Found, UnsafeKey, Upload, is_fetched, is_stored, relative_path, uploads
-from tawara.client.answers import FileInfo
+from tawara.cli.plan import FoundFile, PlannedUpload, UnsafeKey, is_fetched, is_stored, relative_path, uploads
+from tawara.client.replies import FileInfo
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
 
@@ -56,9 +56,9 @@ def test_two_keys_never_share_a_path(keys: list[str], end: str) -> None:
     assert len(set(paths)) == len(paths)
 
 
-def _found(argument: str, relative: str | None = None) -> Found:
+def _found(argument: str, relative: str | None = None) -> FoundFile:
     path = argument if relative is None else f"{argument.rstrip('/')}/{relative}"
-    return Found(argument, path, relative, 1, 1)
+    return FoundFile(argument, path, relative, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_where_a_file_goes(argument: str, relative: str | None, target: str, key
         ([_found("a")], "k" * 1023 + "/", "longer than"),
     ],
 )
-def test_what_cannot_be_stored(found: list[Found], target: str, text: str) -> None:
+def test_what_cannot_be_stored(found: list[FoundFile], target: str, text: str) -> None:
     """Files that would overwrite each other, have no name, or too long a one, are refused before a byte moves."""
     with pytest.raises(errors.UsageError, match=text):
         uploads(found, target, single=len(found) == 1)
@@ -124,7 +124,7 @@ def test_what_need_not_be_stored_again(
     size: int, mtime_ns: int, info: FileInfo, by_checksum: bool, equal: bool | None
 ) -> None:
     """A file is skipped if size and time are those that were stored; else a checksum decides, if one is kept."""
-    assert is_stored(Upload("f", "k", size, mtime_ns), info, by_checksum=by_checksum) is equal
+    assert is_stored(PlannedUpload("f", "k", size, mtime_ns), info, by_checksum=by_checksum) is equal
 
 
 def test_what_need_not_be_fetched_again() -> None:

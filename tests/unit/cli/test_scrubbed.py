@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tawara.cli import scrubbed
-from tawara.client.care_answers import ScrubStatus
+from tawara.client.maintenance_replies import ScrubStatus
 
 STANDS = ScrubStatus(
     period=86400, began=1_000_000, position=50, end=100, checked=50, current_time=1_040_000, queued=0, stalled=0,

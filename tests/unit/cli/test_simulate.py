@@ -6,13 +6,13 @@ import pytest
 
 from tawara.cli.simulate import Speed, _repair
 from tawara.model.safety import Safety
-from tawara.model.simulation import ClassOutcome, Outcome
+from tawara.model.simulation import ClassOutcome, LossOutcome
 
 
-def outcome(copies: int, size: int) -> Outcome:
+def outcome(copies: int, size: int) -> LossOutcome:
     """A loss after which so many copies of so many bytes each are to be made."""
     made = ClassOutcome(copies=copies, bytes=copies * size)
-    return Outcome((1,), {(1, 0): made}, Safety(), Safety(), Safety(), {}, {}, ())
+    return LossOutcome((1,), {(1, 0): made}, Safety(), Safety(), Safety(), {}, {}, ())
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client import journals, sources
-from tawara.client.gathering import Gathering
-from tawara.client.nodes import NodeClient
-from tawara.client.sources import Source
 from tawara.model.errors import NodeUnreachable, NoSource, UsageError
 from tawara.model.fid import COUNTED, HIGHEST
-from tawara.model.names import Facts, Record, Standing
+from tawara.model.journal_records import FileMetadata, JournalRecord, RecordState
+from tawara.nodes import journals
+from tawara.nodes.client import NodeClient
+from tawara.recovery import device_sources
+from tawara.recovery.device_sources import DeviceSource
+from tawara.recovery.journal_collector import JournalCollector
 from tawara.wire import journal
 from tawara.wire.journal import Head
 
-FACTS = Facts(1, b"k", 0, 5)
+FACTS = FileMetadata(1, b"k", 0, 5)
 
 
-def device(devid: int, sizes: Mapping[int, int], *records: Record, falls_silent: str = "") -> Source:
+def device(devid: int, sizes: Mapping[int, int], *records: JournalRecord, falls_silent: str = "") -> DeviceSource:
     """A device with one segment of names, whose storage node lists nothing, and may fall silent."""
     head = Head(tawara="names", device=devid, generation=1, segment=1, complete=True)
     files = {journal.segment_path(0, 1): journal.pack(head, [journal.encode_record(record) for record in records])}
@@ -41,23 +42,25 @@ def device(devid: int, sizes: Mapping[int, int], *records: Record, falls_silent:
             yield part
         raise NoSource("no list")
 
-    return Source(devid, f"dev{devid}", fetch, size, listing)
+    return DeviceSource(devid, f"dev{devid}", fetch, size, listing)
 
 
-async def gather(*sources: Source) -> tuple[Gathering, dict[int, tuple[int, ...]], dict[int, dict[int, int]]]:
+async def gather(
+    *sources: DeviceSource,
+) -> tuple[JournalCollector, dict[int, tuple[int, ...]], dict[int, dict[int, int]]]:
     """How it went, fid -> devids of the files, and devid -> fid -> bytes."""
-    with Gathering(sources) as gathering:
+    with JournalCollector(sources) as gathering:
         await gathering.read_names()
         await gathering.list_bytes()
-        (stretch,) = [each async for each in gathering.stretches()]
-    files = {file.fid: file.devids for file in stretch.evidence.files}
-    return gathering, files, {devid: dict(sizes) for devid, sizes in stretch.sizes.items()}
+        (fid_range,) = [each async for each in gathering.stretches()]
+    files = {file.fid: file.devids for file in fid_range.evidence.files}
+    return gathering, files, {devid: dict(sizes) for devid, sizes in fid_range.sizes.items()}
 
 
 async def test_a_node_that_falls_silent_while_names_are_read() -> None:
     """Nothing that it told counts, for what it had still to tell is not known; the others count."""
-    one = device(1, {7: 5}, Record(1, 7, Standing.HERE, FACTS))
-    two = device(2, {7: 5}, Record(2, 7, Standing.GONE), falls_silent="names")
+    one = device(1, {7: 5}, JournalRecord(1, 7, RecordState.HERE, FACTS))
+    two = device(2, {7: 5}, JournalRecord(2, 7, RecordState.GONE), falls_silent="names")
     gathering, files, sizes = await gather(one, two)
     assert (list(gathering.silent), files, sizes) == ([2], {7: (1,)}, {1: {7: 5}})
     assert gathering.unlisted == [1]
@@ -65,22 +68,26 @@ async def test_a_node_that_falls_silent_while_names_are_read() -> None:
 
 async def test_a_node_that_falls_silent_while_bytes_are_looked_for() -> None:
     """It is told, with the reason; what the others have is known."""
-    record = Record(1, 7, Standing.HERE, FACTS)
+    record = JournalRecord(1, 7, RecordState.HERE, FACTS)
     gathering, files, sizes = await gather(device(1, {7: 5}, record), device(2, {}, record, falls_silent="sizes"))
     assert (gathering.silent, files, sizes) == ({2: "gone"}, {7: (1, 2)}, {1: {7: 5}})
 
 
 async def test_a_segment_number_far_away_does_not_keep_a_rebuild_for_ever() -> None:
     """A tail that tells of a segment thousands beyond the last one is damaged; the search for it comes to an end."""
-    head = Head(tawara="names", device=1, generation=1, segment=COUNTED, tail=1)
-    files = {journal.tail_path(0): journal.pack(head, [journal.encode_record(Record(1, 7, Standing.HERE, FACTS))])}
+    head = Head(tawara="names", device=1, generation=1, segment=COUNTED, active_segment=1)
+    files = {
+        journal.active_segment_path(0): journal.pack(
+            head, [journal.encode_record(JournalRecord(1, 7, RecordState.HERE, FACTS))]
+        )
+    }
     asked: list[str] = []
 
     async def fetch(path: str) -> bytes | None:
         asked.append(path)
         return files.get(path)
 
-    async def keep(head: Head, records: Sequence[tuple[Record, bytes]]) -> None:
+    async def keep(head: Head, records: Sequence[tuple[JournalRecord, bytes]]) -> None:
         pass
 
     found = await journals.read_journal(fetch, 1, keep)
@@ -96,7 +103,7 @@ async def test_a_segment_at_the_wrong_place_is_damaged() -> None:
     async def fetch(path: str) -> bytes | None:
         return files.get(path)
 
-    async def keep(head: Head, records: Sequence[tuple[Record, bytes]]) -> None:
+    async def keep(head: Head, records: Sequence[tuple[JournalRecord, bytes]]) -> None:
         raise AssertionError("it does not count")
 
     assert (await journals.read_journal(fetch, 1, keep)).damaged
@@ -104,11 +111,11 @@ async def test_a_segment_at_the_wrong_place_is_damaged() -> None:
 
 async def test_absurd_fids_do_not_move_the_counter() -> None:
     """What lies on a device, or is named there, with a fid that no counter reaches is found, and not counted from."""
-    named = Record(1, HIGHEST - 1, Standing.HERE, FACTS)
-    gathering, files, _ = await gather(device(1, {HIGHEST - 1: 5}, named, Record(2, 8, Standing.GONE)))
+    named = JournalRecord(1, HIGHEST - 1, RecordState.HERE, FACTS)
+    gathering, files, _ = await gather(device(1, {HIGHEST - 1: 5}, named, JournalRecord(2, 8, RecordState.GONE)))
     assert files == {HIGHEST - 1: (1,)}
-    with Gathering([]) as again:
-        again._scratch.add_sizes(1, {7: 5, HIGHEST: 5})
+    with JournalCollector([]) as again:
+        again._spool.add_sizes(1, {7: 5, HIGHEST: 5})
         assert again.highest_fid == 7
     assert gathering.sources
 
@@ -120,4 +127,4 @@ async def test_devices_that_no_database_can_have(text: str, tmp_path: Path, monk
     (tmp_path / "dev9999999999").mkdir()
     async with NodeClient() as nodes:
         with pytest.raises(UsageError, match="is no device"):
-            sources.parse(text, nodes)
+            device_sources.parse(text, nodes)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from tawara.client.heads import Heads
+from tawara.nodes.heads import Heads
 
 
 class _Server:

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tawara.client.nodes import NodeClient, Usage
 from tawara.model import errors
 from tawara.model.cluster import HashType
+from tawara.nodes.client import NodeClient, UsageReport
 
 DATA = os.urandom(3_000_000)
 PATH = "/dev1/0/000/000/0000000001.fid"
@@ -299,18 +299,18 @@ async def test_nobody_is_there() -> None:
 @pytest.mark.parametrize(
     ("text", "usage"),
     [
-        (b"available: 5\ntotal: 10\nused: 5\nuse: 50%\n", Usage(10, 5)),
+        (b"available: 5\ntotal: 10\nused: 5\nuse: 50%\n", UsageReport(10, 5)),
         (b"total: 10\r\nused: 0\r\n", None),
-        (b"total: 18446744073709551616\nused: 5\n", Usage((2**31 - 1) * 1024, 5)),
+        (b"total: 18446744073709551616\nused: 5\n", UsageReport((2**31 - 1) * 1024, 5)),
         (b"total: " + b"9" * 5000 + b"\nused: 5\n", None),
         (b"total: ten\nused: 5\n", None),
         (b"\xff\x00", None),
         (b"", None),
     ],
 )
-def test_usage_files(text: bytes, usage: Usage | None) -> None:
+def test_usage_files(text: bytes, usage: UsageReport | None) -> None:
     """A usage file counts if it says a total and a used size that are not zero."""
-    assert Usage.parse(text) == usage
+    assert UsageReport.parse(text) == usage
 
 
 async def test_digests_from_the_side_channel() -> None:

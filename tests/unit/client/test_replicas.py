@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from tawara.client.nodes import NodeClient
-from tawara.client.replicas import Race
 from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.nodes.client import NodeClient
+from tawara.nodes.replicas import Race
 
 DATA = bytes(range(256)) * 4
 
@@ -80,7 +80,7 @@ async def collect(run: Race) -> bytes:
 async def test_the_next_replica_goes_on(start: int, end: int) -> None:
     """Whatever goes wrong with replicas, at whatever byte, the reader gets the bytes it asked for, each once."""
     nodes = Nodes(a="gone", b="silent", c=100, d="short", e=200, f="good")
-    assert await collect(race(nodes, start, end, patience=0.05, hedge=60)) == DATA[start:end]
+    assert await collect(race(nodes, start, end, timeout=0.05, hedge=60)) == DATA[start:end]
     assert nodes.open == 0
 
 

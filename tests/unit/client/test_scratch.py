@@ -10,9 +10,16 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.client.scratch import Scratch
 from tawara.model.cluster import Checksum, HashType
-from tawara.model.names import Evidence, Facts, Place, Record, Standing, to_read
+from tawara.model.journal_records import (
+    FileMetadata,
+    JournalEvidence,
+    JournalRecord,
+    RecordState,
+    SegmentPosition,
+    to_read,
+)
+from tawara.recovery.spool import SortedSpool
 from tawara.wire.journal import Head, encode_record
 from tests.gathered import joined
 
@@ -24,11 +31,11 @@ KEYS = (b"a", b"b", b"c")
 class Store:
     """A store in small, whose devices are written by hand: what the rows say, and what the journals say."""
 
-    files: dict[int, Facts] = field(default_factory=dict)
+    files: dict[int, FileMetadata] = field(default_factory=dict)
     places: dict[int, set[int]] = field(default_factory=dict)
     notes: dict[tuple[int, int], int] = field(default_factory=dict)
     """(devid, fid) -> number."""
-    journals: list[tuple[int, Record]] = field(default_factory=list)
+    journals: list[tuple[int, JournalRecord]] = field(default_factory=list)
     counter: int = 0
     fids: int = 0
     deleted: set[int] = field(default_factory=set)
@@ -49,7 +56,7 @@ class Store:
             self.fids += 1
             if fid is not None:
                 self.delete(fid)
-            self.files[self.fids] = Facts(1, key, 0, a * 10 + b)
+            self.files[self.fids] = FileMetadata(1, key, 0, a * 10 + b)
             self.places[self.fids] = {devid}
             self.note(self.fids, {devid})
         elif fid is None:
@@ -85,12 +92,12 @@ class Store:
                 self.journals.append((devid, self.record(devid, fid, number)))
                 del self.notes[noted, fid]
 
-    def record(self, devid: int, fid: int, number: int) -> Record:
+    def record(self, devid: int, fid: int, number: int) -> JournalRecord:
         if fid not in self.files:
-            return Record(number, fid, Standing.GONE)
+            return JournalRecord(number, fid, RecordState.GONE)
         if devid not in self.places[fid]:
-            return Record(number, fid, Standing.AWAY)
-        return Record(number, fid, Standing.HERE, self.files[fid])
+            return JournalRecord(number, fid, RecordState.AWAY)
+        return JournalRecord(number, fid, RecordState.HERE, self.files[fid])
 
 
 steps = st.lists(
@@ -104,14 +111,14 @@ steps = st.lists(
 )
 
 
-def merged(records: Iterable[tuple[int, int, Record]]) -> Evidence:
+def merged(records: Iterable[tuple[int, int, JournalRecord]]) -> JournalEvidence:
     """What is put together of (devid, generation, record), in stretches of a few fids."""
-    with closing(Scratch(width=2)) as scratch:
+    with closing(SortedSpool(width=2)) as spool:
         for devid, generation, record in records:
             head = Head(tawara="names", device=devid, generation=generation)
-            scratch.add_records(devid, head, [(record, encode_record(record))])
-        scratch.settle()
-        parts = [stretch.evidence for stretch in scratch.stretches()]
+            spool.add_records(devid, head, [(record, encode_record(record))])
+        spool.settle()
+        parts = [fid_range.evidence for fid_range in spool.stretches()]
     found = joined(parts)
     assert [file.fid for file in found.files] == sorted({file.fid for file in found.files})
     return found
@@ -149,7 +156,7 @@ def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng:
         )
     names = [(file.facts.dmid, file.facts.key) for file in found.files]
     assert len(names) == len(set(names))
-    told = {record.fid for _, record in store.journals if record.standing is Standing.GONE}
+    told = {record.fid for _, record in store.journals if record.standing is RecordState.GONE}
     assert told == set(found.gone)
     missing = store.files.keys() - {file.fid for file in found.files}
     # A file that is written down whole is missed only if one that is not has its name.
@@ -158,11 +165,11 @@ def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng:
 
 def test_a_later_generation_counts_alone() -> None:
     """After a restore, what an earlier life of the database deleted or renamed is as the later one says."""
-    back, renamed = Facts(1, b"back", 0, 1), Facts(1, b"renamed", 0, 1)
+    back, renamed = FileMetadata(1, b"back", 0, 1), FileMetadata(1, b"renamed", 0, 1)
     records = [
-        (1, 2, Record(3, 5, Standing.HERE, back)),
-        (1, 1, Record(900, 5, Standing.GONE)),
-        (2, 1, Record(901, 5, Standing.HERE, renamed)),
+        (1, 2, JournalRecord(3, 5, RecordState.HERE, back)),
+        (1, 1, JournalRecord(900, 5, RecordState.GONE)),
+        (2, 1, JournalRecord(901, 5, RecordState.HERE, renamed)),
     ]
     (file,) = merged(records).files
     assert (file.facts.key, file.devids) == (b"back", (1, 2))
@@ -170,13 +177,13 @@ def test_a_later_generation_counts_alone() -> None:
 
 def test_of_two_files_with_one_name_the_later_has_it() -> None:
     """The other is listed, with whom it gave way to; of what a device says, only the newest counts."""
-    facts = Facts(1, b"k", 0, 1)
+    facts = FileMetadata(1, b"k", 0, 1)
     records = [
-        (1, 1, Record(3, 5, Standing.HERE, facts)),
-        (1, 1, Record(9, 8, Standing.AWAY)),
-        (2, 1, Record(4, 6, Standing.HERE, facts)),
-        (1, 1, Record(5, 9, Standing.HERE, facts)),
-        (1, 1, Record(2, 8, Standing.HERE, Facts(1, b"lost", 0, 1))),
+        (1, 1, JournalRecord(3, 5, RecordState.HERE, facts)),
+        (1, 1, JournalRecord(9, 8, RecordState.AWAY)),
+        (2, 1, JournalRecord(4, 6, RecordState.HERE, facts)),
+        (1, 1, JournalRecord(5, 9, RecordState.HERE, facts)),
+        (1, 1, JournalRecord(2, 8, RecordState.HERE, FileMetadata(1, b"lost", 0, 1))),
     ]
     found = merged(records)
     assert [file.fid for file in found.files] == [9]
@@ -185,6 +192,6 @@ def test_of_two_files_with_one_name_the_later_has_it() -> None:
 
 def test_reading_begins_at_the_last_complete_round() -> None:
     """Rounds before it may be deleted in part; without a complete one all are read."""
-    rounds = [(Place(1, 9), True), (Place(2, 10), True), (Place(2, 11), False)]
-    assert to_read(rounds) == Place(2, 10)
-    assert to_read(rounds[2:]) < Place(1, 1)
+    rounds = [(SegmentPosition(1, 9), True), (SegmentPosition(2, 10), True), (SegmentPosition(2, 11), False)]
+    assert to_read(rounds) == SegmentPosition(2, 10)
+    assert to_read(rounds[2:]) < SegmentPosition(1, 1)

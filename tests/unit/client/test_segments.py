@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client.nodes import NodeClient
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
 
 BODY = b"x" * 1024
 _DATA_SEGMENTS_IN = 152

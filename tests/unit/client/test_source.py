@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.client.answers import key_bytes, key_text
-from tawara.client.source import Data, Source
+from tawara.client.replies import key_bytes, key_text
+from tawara.client.upload_source import Data, UploadSource
 from tawara.model.cluster import HashType
 
 
-async def _all(source: Source) -> bytes:
+async def _all(source: UploadSource) -> bytes:
     return b"".join([chunk async for chunk in source.chunks()])
 
 
@@ -33,7 +33,7 @@ async def test_every_kind_gives_its_bytes_and_its_hash(data: bytes, before: byte
     opened.seek(len(before))
     kinds: list[Data] = [data, bytearray(data), memoryview(data), opened, iter([data[:3], b"", data[3:]]), _later(data)]
     for kind in kinds:
-        source = Source(kind)
+        source = UploadSource(kind)
         assert source.size in (None, len(data))
         hasher = source.hashing(HashType.MD5)
         assert await _all(source) == data
@@ -50,17 +50,17 @@ async def test_what_can_be_read_again(tmp_path: Path) -> None:
         (b"data", True), (tmp_path / "file", True), (io.BytesIO(b"data"), True), (iter([b"data"]), False),
     ]  # fmt: skip
     for data, replayable in again:
-        source = Source(data)
+        source = UploadSource(data)
         assert source.replayable
         assert await _all(source) == b"data"
         assert source.replayable is replayable
-    assert Source(tmp_path / "pipe").size is None
+    assert UploadSource(tmp_path / "pipe").size is None
 
 
 async def test_progress_goes_back_when_the_upload_begins_again() -> None:
     """What is told of each piece sums up to what has gone out in the attempt that counts."""
     told: list[int] = []
-    source = Source(b"12345", progress=told.append)
+    source = UploadSource(b"12345", progress=told.append)
     await _all(source)
     await _all(source)
     assert told == [5, -5, 5]
@@ -68,7 +68,7 @@ async def test_progress_goes_back_when_the_upload_begins_again() -> None:
 
 async def test_small_pieces_are_put_together() -> None:
     """An iterable of very small pieces does not become as many writes, and an empty piece is not its end."""
-    source = Source(piece for _ in range(10_000) for piece in (b"", b"12345"))
+    source = UploadSource(piece for _ in range(10_000) for piece in (b"", b"12345"))
     chunks = [chunk async for chunk in source.chunks()]
     assert b"".join(chunks) == b"12345" * 10_000
     assert len(chunks) == 1
@@ -77,7 +77,7 @@ async def test_small_pieces_are_put_together() -> None:
 def test_text_is_no_data() -> None:
     """A text is refused, for it may be meant as a path or as data."""
     with pytest.raises(TypeError):
-        Source("text")  # type: ignore[arg-type]  # that is the point
+        UploadSource("text")  # type: ignore[arg-type]  # that is the point
 
 
 @given(st.binary())

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tawara.gateway.acceleration import Replica, redirect
+from tawara.gateway.acceleration import ReplicaLocation, redirect
 from tawara.gateway.nginx import bundled
-from tawara.gateway.nginx_configuration import Configuration, render
+from tawara.gateway.nginx_configuration import NginxConfiguration, render
 from tawara.gateway.reading import decide
 from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.http import Conditions
 
-CONFIGURATION = Configuration(
+CONFIGURATION = NginxConfiguration(
     listen="127.0.0.1:8080",
     as_root=os.geteuid() == 0,
     workers=1,
@@ -48,7 +48,7 @@ def test_nginx_accepts_it(tmp_path: Path, listen: str) -> None:
 def test_every_replica_is_told() -> None:
     """The first place is redirected to, each following one is named, behind the last there is the end."""
     answer = decide(FILE, Conditions(), None, head=False)
-    told = redirect(answer, [Replica("/dev1/a", None), Replica("/dev2/a", "10.0.0.2:7500")])
+    told = redirect(answer, [ReplicaLocation("/dev1/a", None), ReplicaLocation("/dev2/a", "10.0.0.2:7500")])
     assert told["X-Accel-Redirect"] == "@whole_1"
     assert (told["X-Tawara-Place-2"], told["X-Tawara-Place-3"]) == ("@remote_2", "@exhausted")
     assert (told["X-Tawara-Path-2"], told["X-Tawara-Host-2"]) == ("/dev2/a", "10.0.0.2:7500")
@@ -68,13 +68,13 @@ def test_every_replica_is_told() -> None:
 def test_our_reading_of_ranges_wins(asked: str, conditions: Conditions, place: str, range_field: str) -> None:
     """Where we see no range, nginx must not see one; storage nodes get it in plain form."""
     answer = decide(FILE, conditions, asked, head=False)
-    told = redirect(answer, [Replica("/dev1/a", None)])
+    told = redirect(answer, [ReplicaLocation("/dev1/a", None)])
     assert (told["X-Accel-Redirect"], told["X-Tawara-Range"]) == (place, range_field)
 
 
 def test_no_more_places_than_nginx_has() -> None:
     """As many replicas as nginx tries, and one more place only inside it."""
     answer = decide(FILE, Conditions(), None, head=False)
-    told = redirect(answer, [Replica("/dev1/a", None)] * REPLICAS_TRIED)
+    told = redirect(answer, [ReplicaLocation("/dev1/a", None)] * REPLICAS_TRIED)
     assert f"X-Tawara-Place-{REPLICAS_TRIED}" in told
     assert f"X-Tawara-Place-{REPLICAS_TRIED + 1}" not in told

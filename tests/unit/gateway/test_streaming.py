@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from tawara.client.nodes import NodeClient
 from tawara.gateway.streaming import read_somewhere, tee
 from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.nodes.client import NodeClient
 from tawara.wire.ranges import Span
 
 
@@ -35,7 +35,7 @@ async def test_a_body_that_nobody_can_end() -> None:
     """When no replica is left in the middle of a body that says so, not an end of the body."""
     got = b""
     with pytest.raises(NoSource):
-        async for piece in read_somewhere(cast(NodeClient, Half()), ["a", "b"], Span(0, 10), 10, patience=5):
+        async for piece in read_somewhere(cast(NodeClient, Half()), ["a", "b"], Span(0, 10), 10, timeout=5):
             got += piece
     assert got == b"12345"
 

@@ -42,8 +42,8 @@ class Machine:
         self.wall += seconds
         self.steady += seconds
 
-    async def read(self, question: object) -> float:
-        assert question is clock.now
+    async def read(self, query: object) -> float:
+        assert query is clock.now
         self.asked += 1
         told = self.database
         await asyncio.sleep(0)

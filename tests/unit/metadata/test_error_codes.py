@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tawara.metadata import mysql, postgres
 from tawara.metadata.contract import Transaction
 from tawara.metadata.error_codes import Remedy, of_mysql, of_sqlstate
-from tawara.metadata.pool import LimitMet, Lost
-from tawara.metadata.server import Again, Collision, ServerMetadata, outcome
+from tawara.metadata.pool import ConnectionLost, LimitMet
+from tawara.metadata.server import ServerMetadata, TransactionConflict, UniqueViolation, outcome
 from tawara.model.errors import Db, FidsExhausted, InvalidKey, TawaraError
 from tests.unit.metadata.test_server import PACE, FakeServer
 
@@ -101,13 +101,13 @@ def test_no_connection_is_used_again_after_an_error_nobody_has_thought_of(remedy
         error = outcome(remedy, "text")
         server = FakeServer(run=[error])
         metadata = ServerMetadata(server.connect, PACE)
-        if isinstance(error, Again | Lost | Collision):
+        if isinstance(error, TransactionConflict | ConnectionLost | UniqueViolation):
             assert await metadata.write(_change) == 1
         else:
             with pytest.raises((Db, FidsExhausted, InvalidKey)):
                 await metadata.write(_change)
         assert await metadata.write(_change) == 1
-        harmless = isinstance(error, Again | Collision | FidsExhausted | InvalidKey)
+        harmless = isinstance(error, TransactionConflict | UniqueViolation | FidsExhausted | InvalidKey)
         assert server.steps.count("connect") == (1 if harmless else 2)
         assert server.steps.count("terminate") == (0 if harmless else 1)
         await metadata.close()
@@ -118,7 +118,7 @@ def test_no_connection_is_used_again_after_an_error_nobody_has_thought_of(remedy
 def test_each_remedy_is_an_exception_of_its_own() -> None:
     """What a driver raises tells the pool and the caller apart what to do."""
     assert {type(outcome(each, "text")) for each in Remedy} == {
-        *(Again, Lost, LimitMet, Collision, InvalidKey, FidsExhausted, Db)
+        *(TransactionConflict, ConnectionLost, LimitMet, UniqueViolation, InvalidKey, FidsExhausted, Db)
     }
     assert not issubclass(FidsExhausted, Db)
     assert issubclass(InvalidKey, TawaraError)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
-from tawara.metadata.server import Lost
+from tawara.metadata.server import ConnectionLost
 from tawara.model.errors import ConfigurationError
 
 
@@ -52,7 +52,7 @@ class Fake:
         self.asked.append(host.name)
         match self.state.get(host.name):
             case "refused":
-                raise Lost("refused")
+                raise ConnectionLost("refused")
             case "hangs":
                 await asyncio.Event().wait()
             case "denied":
@@ -72,7 +72,7 @@ async def test_the_first_that_can_be_used() -> None:
 
 async def test_none_can_be_used() -> None:
     """The error names each server, with what is wrong there."""
-    with pytest.raises(Lost, match=r"^a: refused; b:2: refused$"):
+    with pytest.raises(ConnectionLost, match=r"^a: refused; b:2: refused$"):
         await Servers([A, B], Fake(a="refused", b="refused").connect, 5.0).connect()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tawara.cli.assembly import database_url
-from tawara.cli.configuration import Configuration, Store
+from tawara.cli.configuration import Configuration, StoreSection
 from tawara.metadata.open import open_existing, open_metadata
 from tawara.model.errors import ConfigurationError
 
@@ -20,7 +20,7 @@ async def test_a_path_is_taken_literally(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     for url in (
         database_url(Configuration(), tmp_path / name),
-        database_url(Configuration(store=Store(database=f"sqlite:{name}.db")), tmp_path / name),
+        database_url(Configuration(store=StoreSection(database=f"sqlite:{name}.db")), tmp_path / name),
         f"sqlite://{tmp_path}/{name}/absolute{name}.db",
     ):
         metadata = await open_metadata(url)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import structlog
 
-from tawara.metadata.pool import ONE_MORE, Budget, LimitMet, Lost, Pool
+from tawara.metadata.pool import ONE_MORE, Budget, ConnectionLost, LimitMet, Pool
 from tawara.model.errors import Db
 
 
@@ -122,7 +122,7 @@ async def test_the_pools_grow_again() -> None:
     assert server.open == 12
 
 
-@pytest.mark.parametrize("error", [Lost(), Db("odd"), asyncio.CancelledError(), KeyError()])
+@pytest.mark.parametrize("error", [ConnectionLost(), Db("odd"), asyncio.CancelledError(), KeyError()])
 async def test_what_an_error_leaves(error: BaseException) -> None:
     """A connection is kept only after an error that says nothing about it; the slot is free in any case."""
     server = Server(1)

@@ -11,10 +11,10 @@ import pytest
 
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import StandardDialect
-from tawara.metadata.server import Again, Link, Lost, Pace, ServerMetadata, Unanswered
+from tawara.metadata.server import ConnectionLost, Link, NoReply, ServerLimits, ServerMetadata, TransactionConflict
 from tawara.model.errors import DatabaseUnavailable, Db
 
-PACE = Pace(answer=0.3, unreachable=0.02)
+PACE = ServerLimits(answer=0.3, unreachable=0.02)
 
 
 class FakeServer:
@@ -89,7 +89,13 @@ async def look(tx: Transaction) -> object:
 
 @pytest.mark.parametrize(
     "plan",
-    [{"begin": [Lost()]}, {"run": [Lost()]}, {"run": [Lost(), Lost()]}, {"run": [Again()]}, {"commit": [Again()]}],
+    [
+        {"begin": [ConnectionLost()]},
+        {"run": [ConnectionLost()]},
+        {"run": [ConnectionLost(), ConnectionLost()]},
+        {"run": [TransactionConflict()]},
+        {"commit": [TransactionConflict()]},
+    ],
     ids=["lost at begin", "lost in a statement", "lost twice", "deadlock", "refused by certification"],
 )
 async def test_what_was_not_committed_is_asked_again(plan: dict[str, list[object]]) -> None:
@@ -100,18 +106,22 @@ async def test_what_was_not_committed_is_asked_again(plan: dict[str, list[object
     assert server.steps[-1] == "commit"
 
 
-@pytest.mark.parametrize("fault", [Lost(), Db("Database error: odd"), "hang"], ids=["lost", "error", "no answer"])
+@pytest.mark.parametrize(
+    "fault", [ConnectionLost(), Db("Database error: odd"), "hang"], ids=["lost", "error", "no answer"]
+)
 async def test_what_may_have_been_committed_is_never_repeated(fault: object) -> None:
     """A COMMIT that was cut off is sent once; the error says that the change may or may not stand."""
     server = FakeServer(commit=[fault])
     async with metadata_of(server) as metadata:
-        with pytest.raises(Unanswered):
+        with pytest.raises(NoReply):
             await metadata.write(change)
     assert server.steps.count("commit") == server.steps.count("run") == 1
 
 
 @pytest.mark.parametrize(
-    "plan", [{"connect": [Lost()] * 9}, {"run": [Lost()] * 9}, {"run": ["hang"]}], ids=["no server", "lost", "hangs"]
+    "plan",
+    [{"connect": [ConnectionLost()] * 9}, {"run": [ConnectionLost()] * 9}, {"run": ["hang"]}],
+    ids=["no server", "lost", "hangs"],
 )
 async def test_what_did_not_reach_the_commit_is_said_to_be_undone(plan: dict[str, list[object]]) -> None:
     """When no COMMIT was sent the error is DatabaseUnavailable: another tracker may be asked the same."""
@@ -129,7 +139,7 @@ async def test_a_read_never_says_that_it_may_stand() -> None:
         await tx.row("SELECT 1")
         return await tx.row("SELECT 2")
 
-    server = FakeServer(commit=[Lost()])
+    server = FakeServer(commit=[ConnectionLost()])
     async with metadata_of(server) as metadata:
         assert await metadata.read(look_twice) is None
     server = FakeServer(commit=["hang"])
@@ -140,7 +150,7 @@ async def test_a_read_never_says_that_it_may_stand() -> None:
 
 async def test_while_the_server_is_away_all_share_one_attempt_to_connect() -> None:
     """After a failure questions fail without a time limit's wait, however many there are, and one attempt is made."""
-    server = FakeServer(connect=[Lost("refused"), "hang"])
+    server = FakeServer(connect=[ConnectionLost("refused"), "hang"])
     async with metadata_of(server) as metadata:
         with pytest.raises(DatabaseUnavailable):
             await metadata.read(look)
@@ -152,7 +162,7 @@ async def test_while_the_server_is_away_all_share_one_attempt_to_connect() -> No
 
 async def test_when_the_server_is_back_the_next_question_finds_out() -> None:
     """The first question after the server's return is answered; there is no time during which it is not tried."""
-    server = FakeServer(connect=[Lost()] * 4)
+    server = FakeServer(connect=[ConnectionLost()] * 4)
     async with metadata_of(server) as metadata:
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable):

@@ -16,14 +16,14 @@ import pytest
 
 from tawara.metadata import cluster, sqlite
 from tawara.metadata.sqlite import SqliteMetadata
-from tawara.metadata.turn import Turn
+from tawara.metadata.write_lock import WriteLock
 from tawara.model.errors import Db, DomainExists
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from tawara.metadata.turn import Turn
-with Turn(Path(sys.argv[1])):
+from tawara.metadata.write_lock import WriteLock
+with WriteLock(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(600)
 """
@@ -55,7 +55,7 @@ def _wait_until_someone_is_next(path: Path) -> None:
 def test_who_has_just_written_comes_after_who_waits(path: Path) -> None:
     """A writer that wants to go on at once lets another one that waits go first, every time."""
     order: list[str] = []
-    with closing(Turn(path)) as ours, closing(Turn(path)) as theirs:
+    with closing(WriteLock(path)) as ours, closing(WriteLock(path)) as theirs:
 
         def other() -> None:
             with theirs:
@@ -78,7 +78,7 @@ def test_a_writer_that_dies(path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"mine\n"
         holder.kill()
-    with closing(Turn(path)) as turn, turn:
+    with closing(WriteLock(path)) as turn, turn:
         pass
 
 
@@ -87,7 +87,7 @@ def test_the_files_belong_to_whom_the_database_belongs(path: Path) -> None:
     path.chmod(0o640)
     if os.geteuid() == 0:
         os.chown(path, 12345, 12346)
-    with closing(Turn(path)):
+    with closing(WriteLock(path)):
         for lock in (Path(f"{path}-next"), Path(f"{path}-turn")):
             facts, ours = lock.stat(), path.stat()
             assert (facts.st_mode & 0o777 & ~0o640, facts.st_uid, facts.st_gid) == (0, ours.st_uid, ours.st_gid)
@@ -97,7 +97,7 @@ async def test_a_writer_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) 
     """While another keeps its turn for too long changes are answered with Db and not made later; then all goes on."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     metadata = SqliteMetadata.open(path)
-    with closing(Turn(path)) as other:
+    with closing(WriteLock(path)) as other:
         with other:
             for name in ("a", "b", "c"):
                 async with asyncio.timeout(5):

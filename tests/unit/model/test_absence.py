@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.absence import LONGEST_STEP, Rules, brake, judge, majority_is_silent, worth_reporting
-from tawara.model.cluster import Absence, Cluster, DeviceState, HostState, Observation, Observed, Standing
+from tawara.model.cluster import Cluster, DeviceAbsence, DeviceState, HostState, Liveness, Observation, Observed
+from tawara.model.liveness import LONGEST_STEP, LivenessRules, judge, majority_is_silent, safety_limit, worth_reporting
 from tests.unit.model.clusters import cluster, clusters
 
 GONE = Observation(Observed.UNREACHABLE)
-RULES = Rules(after=60, hosts=0.34, bytes=0.5)
+RULES = LivenessRules(after=60, hosts=0.34, bytes=0.5)
 FIVE_HOSTS = {1: [1, 2], 2: [3, 4], 3: [5, 6], 4: [7, 8], 5: [9, 10]}
 
 
@@ -23,13 +23,13 @@ def unseen(whole: Cluster, *devids: int) -> Cluster:
     return whole.with_observations({**whole.observed, **dict.fromkeys(devids, GONE)})
 
 
-def after(whole: Cluster, changes: Mapping[int, Absence | None]) -> Cluster:
+def after(whole: Cluster, changes: Mapping[int, DeviceAbsence | None]) -> Cluster:
     """The cluster with the changes written down."""
     now = {**whole.absences, **changes}
     return replace(whole, absences={devid: each for devid, each in now.items() if each is not None})
 
 
-def watch(whole: Cluster, seconds: int, *, step: int = 5, rules: Rules = RULES) -> Cluster:
+def watch(whole: Cluster, seconds: int, *, step: int = 5, rules: LivenessRules = RULES) -> Cluster:
     """The cluster after it was looked at for so long, and nothing changed."""
     for _ in range(0, seconds, step):
         whole = after(whole, judge(whole, dict.fromkeys(whole.absences, step), rules))
@@ -45,7 +45,7 @@ def test_suspect_at_once_and_presumed_dead_in_time() -> None:
     """A device that does not answer is suspect in the first round, and presumed dead after the delay, not before."""
     whole = unseen(cluster(FIVE_HOSTS), 1, 2)
     first = watch(whole, 5)
-    assert {each.standing for each in first.absences.values()} == {Standing.SUSPECT}
+    assert {each.standing for each in first.absences.values()} == {Liveness.SUSPECT}
     assert first.counts_as_replica(1)
     assert dead(watch(first, 55)) == set()
     later = watch(first, 60)
@@ -81,7 +81,7 @@ def test_returned() -> None:
     back = watch(unseen(cluster(FIVE_HOSTS), 1), 70).with_observations(cluster(FIVE_HOSTS).observed)
     assert not back.should_get_new_files(1)
     now = watch(back, 5)
-    assert now.absences == {1: Absence(Standing.RETURNED, 0, to_queue=True)}
+    assert now.absences == {1: DeviceAbsence(Liveness.RETURNED, 0, to_queue=True)}
     assert now.counts_as_replica(1)
     assert now.should_get_new_files(1)
     gone_again = watch(unseen(now, 1), 70)
@@ -90,16 +90,16 @@ def test_returned() -> None:
 
 def test_trusted() -> None:
     """What a person trusts is not presumed dead however long it takes."""
-    whole = unseen(replace(cluster(FIVE_HOSTS), absences={1: Absence(Standing.TRUSTED)}), 1)
+    whole = unseen(replace(cluster(FIVE_HOSTS), absences={1: DeviceAbsence(Liveness.TRUSTED)}), 1)
     assert dead(watch(whole, 1000)) == set()
-    assert brake(whole, replace(RULES, bytes=0.0)) is None
+    assert safety_limit(whole, replace(RULES, bytes=0.0)) is None
 
 
 def test_a_switch_that_fails_is_not_ten_disks_that_die() -> None:
     """When more hosts vanish at once than the share allows, none of them is presumed dead; it is said why."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1, 2, 3, 4), 1000)
     assert dead(whole) == set()
-    assert "2 of 5 hosts" in (brake(whole, RULES) or "")
+    assert "2 of 5 hosts" in (safety_limit(whole, RULES) or "")
     one_is_back = whole.with_observations({**whole.observed, **dict.fromkeys((1, 2), cluster(FIVE_HOSTS).observed[1])})
     assert dead(watch(one_is_back, 10)) == {3, 4}
 
@@ -116,7 +116,7 @@ def test_the_share_of_the_bytes() -> None:
     """Many disks in many hosts: no host is absent, and yet too much is."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1, 3, 5), 1000, rules=replace(RULES, bytes=0.25))
     assert dead(whole) == set()
-    assert "30% of the bytes" in (brake(whole, replace(RULES, bytes=0.25)) or "")
+    assert "30% of the bytes" in (safety_limit(whole, replace(RULES, bytes=0.25)) or "")
 
 
 def test_nothing_happens_while_most_hosts_are_silent() -> None:
@@ -124,8 +124,8 @@ def test_nothing_happens_while_most_hosts_are_silent() -> None:
     whole = unseen(cluster(FIVE_HOSTS), *range(1, 7))
     assert majority_is_silent(whole)
     assert not worth_reporting(whole, RULES)
-    assert judge(whole, {}, Rules(after=1, hosts=1.0, bytes=1.0)) == {}
-    assert "3 of 5 hosts" in (brake(whole, RULES) or "")
+    assert judge(whole, {}, LivenessRules(after=1, hosts=1.0, bytes=1.0)) == {}
+    assert "3 of 5 hosts" in (safety_limit(whole, RULES) or "")
 
 
 @pytest.mark.parametrize("state", [DeviceState.DOWN, DeviceState.DEAD])
@@ -149,9 +149,9 @@ _looks = st.lists(
 @given(
     clusters(),
     _looks,
-    st.builds(Rules, st.integers(0, 40), st.floats(0, 1), st.floats(0, 1)),
+    st.builds(LivenessRules, st.integers(0, 40), st.floats(0, 1), st.floats(0, 1)),
 )
-def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | None]], rules: Rules) -> None:
+def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | None]], rules: LivenessRules) -> None:
     """Whatever is seen, and whomever people trust: nothing more is presumed dead than the brakes allow."""
     whole = replace(whole, observed={devid: Observation(Observed.WRITEABLE) for devid in whole.devices})
     total = {device.hostid for device in whole.devices.values() if whole.can_read_from(device.devid)}
@@ -159,7 +159,7 @@ def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | 
         seen = unseen(replace(whole, observed=dict(whole.observed)), *(missing & whole.devices.keys()))
         if trusted in seen.absences:
             assert trusted is not None
-            seen = replace(seen, absences={**seen.absences, trusted: Absence(Standing.TRUSTED)})
+            seen = replace(seen, absences={**seen.absences, trusted: DeviceAbsence(Liveness.TRUSTED)})
         changes = judge(seen, dict.fromkeys(seen.absences, elapsed), rules)
         assert worth_reporting(seen, rules) or not changes
         now = after(seen, changes)
@@ -167,7 +167,7 @@ def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | 
         if new:
             assert rules.after
             assert not majority_is_silent(seen)
-            assert brake(now, rules) is None
+            assert safety_limit(now, rules) is None
             assert all(seen.absences[devid].seconds + LONGEST_STEP >= rules.after for devid in new)
             assert new <= missing
             wholly = {

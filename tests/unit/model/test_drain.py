@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.drain import LONGEST_PAUSE, PAUSE, SETTLED, Emptying, is_safe, queued, seconds_left
+from tawara.model.drain import LONGEST_PAUSE, PAUSE, SETTLED, DrainRun, is_safe, queued, seconds_left
 
 STATES = st.builds(
-    Emptying,
+    DrainRun,
     **{name: st.integers(0, 2**40) for name in ("began", "files", "position", "due", "left")},
     was_alive=st.integers(0, 1),
     pause=st.integers(PAUSE, LONGEST_PAUSE),
@@ -16,14 +16,14 @@ STATES = st.builds(
 
 
 @given(STATES)
-def test_it_is_read_as_it_was_written(at: Emptying) -> None:
+def test_it_is_read_as_it_was_written(at: DrainRun) -> None:
     """The text in the settings stands for it."""
-    assert Emptying.parse(str(at)) == at
-    assert Emptying.parse("began=x nonsense") == Emptying()
+    assert DrainRun.parse(str(at)) == at
+    assert DrainRun.parse("began=x nonsense") == DrainRun()
 
 
 @given(STATES, st.lists(st.integers(1, 100), min_size=1, max_size=5, unique=True).map(sorted), st.integers(0, 9))
-def test_passes_follow_each_other(at: Emptying, fids: list[int], left: int) -> None:
+def test_passes_follow_each_other(at: DrainRun, fids: list[int], left: int) -> None:
     """A full turn goes on behind its last file; one that found fewer ends the pass, and the next begins in a while."""
     more = queued(at, fids, len(fids), left=0, now=1000)
     assert (more.position, more.due) == (fids[-1], 1001)
@@ -34,7 +34,7 @@ def test_passes_follow_each_other(at: Emptying, fids: list[int], left: int) -> N
 
 def test_passes_that_move_nothing_become_rare() -> None:
     """The pause grows as long as the same files are left, and is short again once some could be moved."""
-    at, pauses = Emptying(began=1, files=5), []
+    at, pauses = DrainRun(began=1, files=5), []
     for left in (5, 5, 5, 5, 5, 5, 5, 5, 5, 4):
         at = queued(at, [], 1, left=left, now=0)
         pauses.append(at.due)
@@ -44,12 +44,12 @@ def test_passes_that_move_nothing_become_rare() -> None:
 @given(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(0, 30))
 def test_it_is_safe_when_nothing_is_there_or_on_its_way(left: int, uploads: int, copies: int, now: int) -> None:
     """Not as long as any row names it, an upload may end there, or a tracker may not have heard of it."""
-    safe = is_safe(Emptying(began=5), left=left, uploads=uploads, copies=copies, now=now)
+    safe = is_safe(DrainRun(began=5), left=left, uploads=uploads, copies=copies, now=now)
     assert safe == (not left and not uploads and not copies and now - 5 >= SETTLED)
 
 
 def test_an_estimate() -> None:
     """By the pace so far, and none before anything was moved."""
-    at = Emptying(began=100, files=50)
+    at = DrainRun(began=100, files=50)
     assert seconds_left(at, left=50, now=200) is None
     assert seconds_left(at, left=25, now=200) == 100

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from tawara.model.cluster import Cluster, DeviceState, Domain, HostState, Observation, Observed, StorageClass
 from tawara.model.explanation import (
-    Case,
     Deleted,
+    ExplainedFile,
     Explanation,
     Failure,
-    Seen,
+    FileVerdict,
+    PendingWork,
+    ReplicaState,
     Topic,
-    Verdict,
-    Work,
     explain,
     why_not_written,
     why_unreadable,
 )
-from tawara.model.files import Deletion, Errand, Queued, Replication, StoredFile, Upload
+from tawara.model.files import Deletion, QueuedTask, Replication, StoredFile, TaskType, Upload
 from tawara.model.limits import END_OF_TIME
 from tawara.model.policy import Copy, Situation, parse
 from tests.unit.model.clusters import cluster, clusters
@@ -41,7 +41,7 @@ def file_on(*devids: int, length: int = 5) -> StoredFile:
 
 
 def told(house: Cluster, *devids: int, **facts: object) -> Explanation:
-    case = Case(7, NOW, "photos/cat", file=file_on(*devids), replicas=devids)
+    case = ExplainedFile(7, NOW, "photos/cat", file=file_on(*devids), replicas=devids)
     return explain(house, replace(case, **facts), random.Random(1))  # type: ignore[arg-type]
 
 
@@ -54,8 +54,8 @@ HOUSE = with_class(cluster({1: [11, 12], 2: [21], 3: [31]}))
 
 def test_a_file_as_it_should_be() -> None:
     """A file with its copies has no trouble in it, and each copy says where it is and why."""
-    explanation = told(HOUSE, 11, 21, seen={11: Seen.THERE, 21: Seen.THERE})
-    assert explanation.verdict is Verdict.SATISFIED
+    explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.THERE, 21: ReplicaState.THERE})
+    assert explanation.verdict is FileVerdict.SATISFIED
     assert not any(each.trouble for each in explanation.sentences)
     assert texts(explanation, Topic.FILE) == ["photos/cat is fid 7, 5 bytes, stored 1 hour ago"]
     assert texts(explanation, Topic.COPY) == [
@@ -71,7 +71,7 @@ def test_a_file_as_it_should_be() -> None:
 def test_as_good_as_the_cluster_allows() -> None:
     """Two copies on the only host satisfy the class, and it is said that more is not to be had."""
     explanation = told(with_class(cluster({1: [11, 12]})), 11, 12)
-    assert explanation.verdict is Verdict.SATISFIED
+    assert explanation.verdict is FileVerdict.SATISFIED
     assert texts(explanation, Topic.POLICY)[0].endswith("satisfies it, as good as this cluster allows")
     assert texts(explanation, Topic.COPY)[0].endswith("on the same host as dev12")
 
@@ -96,8 +96,8 @@ def test_what_stands_in_the_way() -> None:
     file = file_on(11, length=130 * 2**20)
     failure = Failure(NOW - 60, "no device can take another replica now")
     put_off = Replication(7, NOW + 240, None, 3)
-    explanation = told(house, 11, file=file, replication=put_off, failures={Work.REPLICATE: failure})
-    assert explanation.verdict is Verdict.WANTING
+    explanation = told(house, 11, file=file, replication=put_off, failures={PendingWork.REPLICATE: failure})
+    assert explanation.verdict is FileVerdict.WANTING
     assert texts(explanation, Topic.OBSTACLE) == [
         "dev21 on h2: the device is set to readonly",
         "dev22 on h2: the device is set to drain",
@@ -123,14 +123,14 @@ def test_nothing_queued_where_something_should_be() -> None:
 def test_a_lost_file() -> None:
     """A file on dead devices alone is lost, and says so."""
     explanation = told(with_class(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD)), 11)
-    assert explanation.verdict is Verdict.LOST
+    assert explanation.verdict is FileVerdict.LOST
     assert texts(explanation, Topic.COPY) == ["dev11 on h1: does not count, for the device is dead"]
 
 
 def test_a_bad_copy() -> None:
     """What a storage node says of a copy outweighs what the database says."""
-    explanation = told(HOUSE, 11, 21, seen={11: Seen.MISSING, 21: Seen.THERE})
-    assert explanation.verdict is Verdict.WANTING
+    explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.MISSING, 21: ReplicaState.THERE})
+    assert explanation.verdict is FileVerdict.WANTING
     assert "no such file" in texts(explanation, Topic.COPY)[0]
 
 
@@ -148,8 +148,8 @@ def test_a_bad_copy() -> None:
             {"deletion": Deletion(7, NOW + 7200, 1)},
             "Its bytes are to be deleted: tried again in 2 hours after 1 failure",
         ),
-        ({"check": Queued(7, Errand.CHECK, NOW, 0)}, "To be checked: waits for a worker"),
-        ({"move": Queued(7, Errand.MOVE, NOW, 0, 11, "21,31")}, "To be moved from dev11 to one of dev21, dev31"),
+        ({"check": QueuedTask(7, TaskType.CHECK, NOW, 0)}, "To be checked: waits for a worker"),
+        ({"move": QueuedTask(7, TaskType.MOVE, NOW, 0, 11, "21,31")}, "To be moved from dev11 to one of dev21, dev31"),
         ({"announced": {31: NOW + 9}}, "dev31 on h3: a copy is under way"),
         ({"announced": {31: -NOW}}, "dev31 on h3: what an abandoned copy left is being deleted"),
     ],
@@ -163,9 +163,9 @@ def test_what_is_pending(row: dict[str, object], words: str) -> None:
 def test_an_open_upload() -> None:
     """An upload that is not closed says since when, and where its bytes may be."""
     upload = Upload(9, 1, b"cat", 0, (11, 21), NOW - 90)
-    case = Case(9, NOW, "photos/cat", upload=upload, seen={11: Seen.THERE, 21: Seen.MISSING})
+    case = ExplainedFile(9, NOW, "photos/cat", upload=upload, seen={11: ReplicaState.THERE, 21: ReplicaState.MISSING})
     explanation = explain(HOUSE, case, random.Random(1))
-    assert explanation.verdict is Verdict.OPEN
+    assert explanation.verdict is FileVerdict.OPEN
     assert "being uploaded since 90 seconds ago" in texts(explanation, Topic.FILE)[0]
     assert texts(explanation, Topic.COPY) == ["dev11 on h1: bytes are there", "dev21 on h2: nothing there yet"]
 
@@ -173,23 +173,25 @@ def test_an_open_upload() -> None:
 def test_what_was_deleted() -> None:
     """A deleted key says when that was, which bytes are left, and what keeps them there."""
     house = with_class(cluster({1: [11], 2: [21], 3: [31]}, dev21=DeviceState.READONLY, dev31=DeviceState.DEAD))
-    case = Case(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5), replicas=(11, 21, 31), deletion=Deletion(7, NOW, 0))
+    case = ExplainedFile(
+        7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5), replicas=(11, 21, 31), deletion=Deletion(7, NOW, 0)
+    )
     explanation = explain(house, case, random.Random(1))
-    assert explanation.verdict is Verdict.DELETED
+    assert explanation.verdict is FileVerdict.DELETED
     assert texts(explanation, Topic.FILE) == ["photos/cat: deleted 5 seconds ago; it was fid 7"]
     assert texts(explanation, Topic.COPY) == [
         "dev11 on h1: bytes are still there, and are to go",
         "dev31 on h3: gone with the device",
     ]
     assert texts(explanation, Topic.OBSTACLE) == ["dev21 on h2: may not be deleted from: the device is set to readonly"]
-    gone = explain(house, Case(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5)), random.Random(1))
+    gone = explain(house, ExplainedFile(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5)), random.Random(1))
     assert texts(gone, Topic.COPY) == ["No bytes of it are known to be left on any device"]
 
 
 def test_what_never_was() -> None:
     """A key without any trace is said to have none."""
-    explanation = explain(HOUSE, Case(None, NOW, "photos/dog"), random.Random(1))
-    assert explanation.verdict is Verdict.UNKNOWN
+    explanation = explain(HOUSE, ExplainedFile(None, NOW, "photos/dog"), random.Random(1))
+    assert explanation.verdict is FileVerdict.UNKNOWN
     assert explanation.sentences[0].trouble
 
 
@@ -219,27 +221,27 @@ def test_no_situation_is_explained_wrongly(
     house = with_class(seen, policy, copies)
     on = tuple(sorted(devids))
     row = Replication(7, 0, None, 0) if queued else None
-    case = Case(7, NOW, "photos/cat", file=file_on(*on), replicas=on, replication=row)
+    case = ExplainedFile(7, NOW, "photos/cat", file=file_on(*on), replicas=on, replication=row)
     explanation = explain(house, case, random.Random(seed))
     assert len(texts(explanation, Topic.COPY)) == len(on)
     readable = any(house.should_read_from(devid) for devid in on)
     counting = {devid for devid in on if house.counts_as_replica(devid)}
     if policy == "Nonsense(":
-        assert explanation.verdict is Verdict.WANTING
+        assert explanation.verdict is FileVerdict.WANTING
         return
     situation = Situation.of(house, on, copies, size=5)
     answer = parse(policy or "MultipleHosts()").decide(situation, random.Random(seed))
     if not counting:
-        assert explanation.verdict is Verdict.LOST
-    elif explanation.verdict in (Verdict.SATISFIED, Verdict.SURPLUS):
+        assert explanation.verdict is FileVerdict.LOST
+    elif explanation.verdict in (FileVerdict.SATISFIED, FileVerdict.SURPLUS):
         assert readable
         assert not isinstance(answer, Copy)
     else:
-        assert explanation.verdict is Verdict.WANTING
+        assert explanation.verdict is FileVerdict.WANTING
         assert any(each.trouble for each in explanation.sentences)
         if readable and not (isinstance(answer, Copy) and answer.ideal):
             assert texts(explanation, Topic.OBSTACLE)
-    if explanation.verdict is not Verdict.SATISFIED and isinstance(answer, Copy) and answer.choices and counting:
+    if explanation.verdict is not FileVerdict.SATISFIED and isinstance(answer, Copy) and answer.choices and counting:
         assert queued != any("Nothing is queued" in text for text in texts(explanation, Topic.PENDING))
 
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from tawara.model.cluster import Checksum, HashType, StorageClass
 from tawara.model.files import StoredFile
 from tawara.model.fsck import (
-    Case,
+    CheckedFile,
+    CheckedReplica,
     Code,
     Depth,
     Event,
-    Replica,
-    Rules,
+    FsckRules,
+    FsckVerdict,
+    ReplicaFinding,
     Search,
-    Seen,
-    Verdict,
     agreed,
     depth,
     judge,
@@ -37,61 +37,63 @@ def two(devids: Iterable[int]) -> bool:
     return len(set(devids)) == 2
 
 
-def case(*replicas: Replica, file: StoredFile = FILE, storage_class: StorageClass = PLAIN) -> Case:
-    return Case(file, storage_class, Rules(), replicas, two)
+def case(*replicas: CheckedReplica, file: StoredFile = FILE, storage_class: StorageClass = PLAIN) -> CheckedFile:
+    return CheckedFile(file, storage_class, FsckRules(), replicas, two)
 
 
-def codes(verdict: Verdict | Search) -> list[str]:
-    assert isinstance(verdict, Verdict)
+def codes(verdict: FsckVerdict | Search) -> list[str]:
+    assert isinstance(verdict, FsckVerdict)
     return [event.code.value for event in verdict.events]
 
 
-def logged(verdict: Verdict | Search) -> list[tuple[str, int | None]]:
+def logged(verdict: FsckVerdict | Search) -> list[tuple[str, int | None]]:
     """The lines in MogileFS's log."""
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FsckVerdict)
     return [(event.code.value, event.devid) for event in verdict.logged]
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn) -> CheckedFile:
     """Any file, with its replicas seen in any way."""
     devids = sorted(draw(st.sets(st.integers(1, 6), max_size=5)))
     stored = draw(st.sampled_from([None, GOOD]))
     with_digests = draw(st.booleans())
     replicas = []
     for devid in devids:
-        seen = draw(st.sampled_from([Seen.RIGHT, *Seen]))
-        checksum = draw(st.sampled_from([GOOD, BAD])) if with_digests and seen is Seen.RIGHT else None
-        replicas.append(Replica(devid, seen, checksum))
+        seen = draw(st.sampled_from([ReplicaFinding.RIGHT, *ReplicaFinding]))
+        checksum = draw(st.sampled_from([GOOD, BAD])) if with_digests and seen is ReplicaFinding.RIGHT else None
+        replicas.append(CheckedReplica(devid, seen, checksum))
     file = replace(FILE, devids=tuple(devids), devcount=draw(st.integers(0, 6)), checksum=stored)
-    rules = Rules(skip_devcount=draw(st.booleans()), no_checksums=draw(st.booleans()))
+    rules = FsckRules(skip_devcount=draw(st.booleans()), no_checksums=draw(st.booleans()))
     wanted = draw(st.integers(1, 3))
-    return Case(
+    return CheckedFile(
         file, draw(st.sampled_from([PLAIN, HASHED])), rules, tuple(replicas), lambda devids: len(set(devids)) == wanted
     )
 
 
-def conclude(one: Case, found: Replica | None) -> Verdict:
+def conclude(one: CheckedFile, found: CheckedReplica | None) -> FsckVerdict:
     verdict = judge(one)
     if isinstance(verdict, Search):
         verdict = judge(one, searched=True, found=found)
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FsckVerdict)
     return verdict
 
 
-HOPEFUL = (Seen.RIGHT, Seen.UNREADABLE, Seen.SILENT, Seen.DOWN)
-FINDS = st.sampled_from([None, Replica(9, Seen.RIGHT, GOOD)])
+HOPEFUL = (ReplicaFinding.RIGHT, ReplicaFinding.UNREADABLE, ReplicaFinding.SILENT, ReplicaFinding.DOWN)
+FINDS = st.sampled_from([None, CheckedReplica(9, ReplicaFinding.RIGHT, GOOD)])
 
 
 @given(cases(), FINDS)
-def test_what_did_not_answer_is_never_dropped(one: Case, found: Replica | None) -> None:
+def test_what_did_not_answer_is_never_dropped(one: CheckedFile, found: CheckedReplica | None) -> None:
     """No row goes because its device is silent, or out of service."""
     verdict = conclude(one, found)
-    assert not verdict.drop & {each.devid for each in one.replicas if each.seen in (Seen.SILENT, Seen.DOWN)}
+    assert not verdict.drop & {
+        each.devid for each in one.replicas if each.seen in (ReplicaFinding.SILENT, ReplicaFinding.DOWN)
+    }
 
 
 @given(cases(), FINDS)
-def test_the_last_that_may_be_good_is_never_dropped(one: Case, found: Replica | None) -> None:
+def test_the_last_that_may_be_good_is_never_dropped(one: CheckedFile, found: CheckedReplica | None) -> None:
     """If any replica may be good, one that may be good has a row afterwards; its bytes are not swept either."""
     verdict = conclude(one, found)
     hopeful = {each.devid for each in one.replicas if each.seen in HOPEFUL}
@@ -99,27 +101,30 @@ def test_the_last_that_may_be_good_is_never_dropped(one: Case, found: Replica | 
         assert (hopeful - verdict.drop) | verdict.add
     right = one.file.checksum or agreed(one.replicas)
     if right is not None:
-        known_good = {each.devid for each in one.replicas if each.seen is Seen.RIGHT and each.checksum in (None, right)}
+        known_good = {
+            each.devid for each in one.replicas if each.seen is ReplicaFinding.RIGHT and each.checksum in (None, right)
+        }
         assert not known_good & verdict.drop
     else:
-        assert not {each.devid for each in one.replicas if each.seen is Seen.RIGHT} & verdict.drop
+        assert not {each.devid for each in one.replicas if each.seen is ReplicaFinding.RIGHT} & verdict.drop
 
 
 @given(cases(), FINDS)
-def test_bytes_are_deleted_only_beside_better_ones(one: Case, found: Replica | None) -> None:
+def test_bytes_are_deleted_only_beside_better_ones(one: CheckedFile, found: CheckedReplica | None) -> None:
     """What is swept has lost its row, and was wrong while another replica was seen to be right."""
     verdict = conclude(one, found)
     assert verdict.sweep <= verdict.drop
     if verdict.sweep:
         assert verdict.add or any(
-            each.seen is Seen.RIGHT and (one.file.checksum is None or each.checksum in (None, one.file.checksum))
+            each.seen is ReplicaFinding.RIGHT
+            and (one.file.checksum is None or each.checksum in (None, one.file.checksum))
             for each in one.replicas
             if each.devid not in verdict.drop
         )
 
 
 @given(cases(), FINDS)
-def test_only_what_most_replicas_have_is_believed(one: Case, found: Replica | None) -> None:
+def test_only_what_most_replicas_have_is_believed(one: CheckedFile, found: CheckedReplica | None) -> None:
     """A checksum is learnt only if more than half of all replicas that may be good have it; none is unlearnt."""
     verdict = conclude(one, found)
     if verdict.checksum is not None:
@@ -130,18 +135,18 @@ def test_only_what_most_replicas_have_is_believed(one: Case, found: Replica | No
 
 
 @given(cases(), FINDS)
-def test_damaged_bytes_do_not_stay_beside_good_ones(one: Case, found: Replica | None) -> None:
+def test_damaged_bytes_do_not_stay_beside_good_ones(one: CheckedFile, found: CheckedReplica | None) -> None:
     """Where a replica is known to be right, none that was seen to be damaged has a row afterwards."""
     verdict = conclude(one, found)
     right = one.file.checksum or verdict.checksum
-    if any(each.seen is Seen.RIGHT and each.checksum == right for each in one.replicas if right):
+    if any(each.seen is ReplicaFinding.RIGHT and each.checksum == right for each in one.replicas if right):
         left = [each for each in one.replicas if each.devid not in verdict.drop]
         assert all(each.checksum in (None, right) for each in left)
-        assert not any(each.seen in (Seen.UNREADABLE, Seen.WRONG_LENGTH) for each in left)
+        assert not any(each.seen in (ReplicaFinding.UNREADABLE, ReplicaFinding.WRONG_LENGTH) for each in left)
 
 
 @given(cases(), FINDS)
-def test_a_verdict_is_of_one_piece(one: Case, found: Replica | None) -> None:
+def test_a_verdict_is_of_one_piece(one: CheckedFile, found: CheckedReplica | None) -> None:
     """Only rows that there are go, only lost devices are to be confirmed, and REPL is written when it is done."""
     verdict = conclude(one, found)
     assert verdict.drop <= set(one.file.devids)
@@ -149,88 +154,95 @@ def test_a_verdict_is_of_one_piece(one: Case, found: Replica | None) -> None:
     assert verdict.replicate == (Event(Code.REPLICATE) in verdict.events)
     assert not verdict.add & set(one.file.devids)
     assert (verdict.checksum is None) or one.file.checksum is None
-    if any(each.seen is Seen.SILENT for each in one.replicas):
+    if any(each.seen is ReplicaFinding.SILENT for each in one.replicas):
         assert verdict.again
 
 
 @given(cases())
-def test_no_search_while_someone_is_silent(one: Case) -> None:
+def test_no_search_while_someone_is_silent(one: CheckedFile) -> None:
     """Nobody goes looking elsewhere, and nothing is said to be gone, as long as a device may still have the file."""
-    if any(each.seen in (Seen.SILENT, Seen.DOWN) for each in one.replicas):
+    if any(each.seen in (ReplicaFinding.SILENT, ReplicaFinding.DOWN) for each in one.replicas):
         verdict = judge(one)
-        assert isinstance(verdict, Verdict)
+        assert isinstance(verdict, FsckVerdict)
         assert Event(Code.GONE) not in verdict.events
 
 
 def test_codes() -> None:
     """Each state of affairs has its codes, in order."""
-    right = (Replica(1, Seen.RIGHT), Replica(2, Seen.RIGHT))
+    right = (CheckedReplica(1, ReplicaFinding.RIGHT), CheckedReplica(2, ReplicaFinding.RIGHT))
     assert codes(judge(case(*right))) == []
-    assert codes(judge(case(right[0], Replica(2, Seen.MISSING)))) == ["MISS", "REPL"]
-    assert codes(judge(case(right[0], Replica(2, Seen.WRONG_LENGTH)))) == ["BLEN", "REPL"]
+    assert codes(judge(case(right[0], CheckedReplica(2, ReplicaFinding.MISSING)))) == ["MISS", "REPL"]
+    assert codes(judge(case(right[0], CheckedReplica(2, ReplicaFinding.WRONG_LENGTH)))) == ["BLEN", "REPL"]
     assert codes(judge(case(*right, file=replace(FILE, devcount=1)))) == ["BCNT"]
     alone = replace(FILE, devids=(1,), devcount=1)
     assert codes(judge(case(right[0], file=alone))) == ["POVI", "REPL"]
     nowhere = replace(FILE, devids=(), devcount=0)
     assert judge(case(file=nowhere)) == Search()
     assert codes(judge(case(file=nowhere), searched=True)) == ["NOPA", "SRCH", "GONE"]
-    found = Replica(3, Seen.RIGHT)
+    found = CheckedReplica(3, ReplicaFinding.RIGHT)
     assert codes(judge(case(file=nowhere), searched=True, found=found)) == ["NOPA", "SRCH", "FOND", "REPL"]
 
 
 def test_codes_of_checksums() -> None:
     """What digests say, with and without a stored checksum."""
-    same = (Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, GOOD))
-    differing = (Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, BAD))
+    same = (CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, GOOD))
+    differing = (CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, BAD))
     stored = replace(FILE, checksum=GOOD)
     verdict = judge(case(*same))
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FsckVerdict)
     assert (codes(verdict), verdict.checksum) == (["NSUM"], GOOD)
     assert codes(judge(case(*differing))) == ["MSUM"]
     assert codes(judge(case(*differing, storage_class=HASHED))) == ["BSUM"]
     verdict = judge(case(*differing, file=stored))
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FsckVerdict)
     assert codes(verdict) == ["BSUM", "REPL"]
     assert verdict.drop == verdict.sweep == {2}
     rotten = case(*same, file=replace(FILE, checksum=BAD))
     assert judge(rotten) == Search()
     verdict = judge(rotten, searched=True)
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FsckVerdict)
     assert (codes(verdict), verdict.drop) == (["BSUM", "BSUM", "SRCH"], frozenset())
     sha1 = replace(FILE, checksum=Checksum(HashType.SHA1, bytes(20)))
-    assert codes(judge(case(Replica(1, Seen.RIGHT), Replica(2, Seen.RIGHT), file=sha1, storage_class=HASHED))) == [
-        "BALG"
-    ]
+    assert codes(
+        judge(
+            case(
+                CheckedReplica(1, ReplicaFinding.RIGHT),
+                CheckedReplica(2, ReplicaFinding.RIGHT),
+                file=sha1,
+                storage_class=HASHED,
+            )
+        )
+    ) == ["BALG"]
 
 
 def test_the_log_says_what_mogilefs_would_say() -> None:
     """Rotten replicas beside a good one are only REPL, all of them one BSUM; NSUM is where checksums are wanted."""
-    good, rotten = Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, BAD)
+    good, rotten = CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, BAD)
     stored = replace(FILE, checksum=GOOD)
-    for bad in (rotten, Replica(2, Seen.UNREADABLE)):
+    for bad in (rotten, CheckedReplica(2, ReplicaFinding.UNREADABLE)):
         assert logged(judge(case(good, bad, file=stored))) == [("REPL", None)]
-    every = judge(case(rotten, Replica(1, Seen.RIGHT, BAD), file=stored), searched=True)
+    every = judge(case(rotten, CheckedReplica(1, ReplicaFinding.RIGHT, BAD), file=stored), searched=True)
     assert logged(every) == [("BSUM", None)]
     assert needs_a_person(logged(every))
-    missing = judge(case(Replica(1, Seen.MISSING), rotten, file=stored), searched=True)
+    missing = judge(case(CheckedReplica(1, ReplicaFinding.MISSING), rotten, file=stored), searched=True)
     assert logged(missing) == [("MISS", 1), ("BSUM", None), ("REPL", None)]
-    found = judge(case(rotten, file=stored), searched=True, found=Replica(3, Seen.RIGHT, GOOD))
+    found = judge(case(rotten, file=stored), searched=True, found=CheckedReplica(3, ReplicaFinding.RIGHT, GOOD))
     assert [code for code, _ in logged(found)] == ["SRCH", "FOND"]
-    same = (good, Replica(2, Seen.RIGHT, GOOD))
+    same = (good, CheckedReplica(2, ReplicaFinding.RIGHT, GOOD))
     assert logged(judge(case(*same))) == []
     assert logged(judge(case(*same, storage_class=HASHED))) == [("NSUM", None)]
 
 
 def test_a_dead_device_that_is_not_reaped_is_no_policy_violation() -> None:
     """MogileFS counts it until it looks at the replicas, so that only REPL is logged."""
-    dead = case(Replica(1, Seen.RIGHT), Replica(2, Seen.LOST))
+    dead = case(CheckedReplica(1, ReplicaFinding.RIGHT), CheckedReplica(2, ReplicaFinding.LOST))
     violated = replace(dead, satisfied=lambda devids: set(devids) == {1, 3})
     assert logged(judge(replace(violated, dead_satisfy=True))) == [("REPL", None)]
     assert logged(judge(violated)) == [("POVI", None), ("REPL", None)]
 
 
 @given(cases(), FINDS)
-def test_the_log_says_nothing_that_is_not_known(one: Case, found: Replica | None) -> None:
+def test_the_log_says_nothing_that_is_not_known(one: CheckedFile, found: CheckedReplica | None) -> None:
     """Every line of MogileFS's log is about something that was found, and a file that needs a person still does."""
     verdict = conclude(one, found)
     known = {event.code for event in verdict.events}
@@ -242,31 +254,33 @@ def test_the_log_says_nothing_that_is_not_known(one: Case, found: Replica | None
 def test_the_majority_is_believed() -> None:
     """Of three replicas without a checksum the odd one goes; of two none does, nor while a third is away."""
     three = replace(FILE, devids=(1, 2, 3), devcount=3)
-    good, also_good = Replica(1, Seen.RIGHT, GOOD), Replica(2, Seen.RIGHT, GOOD)
-    verdict = judge(case(good, also_good, Replica(3, Seen.RIGHT, BAD), file=three))
-    assert isinstance(verdict, Verdict)
+    good, also_good = CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, GOOD)
+    verdict = judge(case(good, also_good, CheckedReplica(3, ReplicaFinding.RIGHT, BAD), file=three))
+    assert isinstance(verdict, FsckVerdict)
     assert verdict.drop == verdict.sweep == {3}
     assert verdict.checksum == GOOD
     assert codes(verdict) == ["POVI", "BSUM", "NSUM"]
-    verdict = judge(case(good, Replica(2, Seen.RIGHT, BAD), Replica(3, Seen.DOWN), file=three))
-    assert isinstance(verdict, Verdict)
+    verdict = judge(
+        case(good, CheckedReplica(2, ReplicaFinding.RIGHT, BAD), CheckedReplica(3, ReplicaFinding.DOWN), file=three)
+    )
+    assert isinstance(verdict, FsckVerdict)
     assert (verdict.drop, verdict.checksum) == (frozenset(), None)
-    verdict = judge(case(good, Replica(2, Seen.DOWN)))
-    assert isinstance(verdict, Verdict)
+    verdict = judge(case(good, CheckedReplica(2, ReplicaFinding.DOWN)))
+    assert isinstance(verdict, FsckVerdict)
     assert (verdict.checksum, verdict.events) == (None, ())
 
 
 def test_a_replica_that_its_disk_does_not_give() -> None:
     """It is replaced from a good one; the last is kept, whatever it is worth, after everyone was asked."""
-    alone = Replica(2, Seen.UNREADABLE)
-    verdict = judge(case(Replica(1, Seen.RIGHT), alone))
-    assert isinstance(verdict, Verdict)
+    alone = CheckedReplica(2, ReplicaFinding.UNREADABLE)
+    verdict = judge(case(CheckedReplica(1, ReplicaFinding.RIGHT), alone))
+    assert isinstance(verdict, FsckVerdict)
     assert verdict.drop == verdict.sweep == {2}
     assert codes(verdict) == ["BSUM", "REPL"]
     one = replace(FILE, devids=(2,), devcount=1)
     assert judge(case(alone, file=one)) == Search()
     verdict = judge(case(alone, file=one), searched=True)
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, FsckVerdict)
     assert (verdict.drop, codes(verdict)) == (frozenset(), ["POVI", "BSUM", "SRCH", "REPL"])
     assert needs_a_person([(event.code, event.devid) for event in verdict.events])
 
@@ -285,7 +299,7 @@ def test_depth() -> None:
     summed = replace(FILE, checksum=GOOD)
 
     def of(settings: dict[str, str], storage_class: StorageClass = PLAIN, file: StoredFile = summed) -> Depth:
-        return depth(file, storage_class, Rules.of(settings), satisfied=two(file.devids))
+        return depth(file, storage_class, FsckRules.of(settings), satisfied=two(file.devids))
 
     only = {"fsck_opt_policy_only": "1"}
     assert of({}) is Depth.LENGTHS
@@ -302,8 +316,8 @@ def test_depth() -> None:
 def test_which_digest_is_taken() -> None:
     """One that can be compared with the stored checksum; none unless the class or the setting wants one."""
     sha1 = Checksum(HashType.SHA1, bytes(20))
-    assert Rules().digest_wanted(PLAIN, GOOD) is None
-    assert Rules().digest_wanted(HASHED, sha1) is HashType.SHA1
-    assert Rules(hashtype=HashType.SHA1).digest_wanted(PLAIN, None) is HashType.SHA1
-    assert Rules(hashtype=HashType.SHA1).digest_wanted(HASHED, None) is HashType.MD5
-    assert Rules(no_checksums=True).digest_wanted(HASHED, GOOD) is None
+    assert FsckRules().digest_wanted(PLAIN, GOOD) is None
+    assert FsckRules().digest_wanted(HASHED, sha1) is HashType.SHA1
+    assert FsckRules(hashtype=HashType.SHA1).digest_wanted(PLAIN, None) is HashType.SHA1
+    assert FsckRules(hashtype=HashType.SHA1).digest_wanted(HASHED, None) is HashType.MD5
+    assert FsckRules(no_checksums=True).digest_wanted(HASHED, GOOD) is None

@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 
 from tawara.model.cluster import Cluster, DeviceState
 from tawara.model.failing import DRAIN_FAILING, DRAINED_AT_ONCE, is_failing, to_drain
-from tawara.model.health import DiskHealth, Verdict, worst
+from tawara.model.health import DiskHealth, DiskVerdict, worst
 from tests.unit.model.clusters import cluster, clusters
 
-FAILING = DiskHealth(Verdict.FAILING, 40, "it says so", 1)
+FAILING = DiskHealth(DiskVerdict.FAILING, 40, "it says so", 1)
 
 
 def test_lines_there_and_back() -> None:
     """What is written into a usage file is read back; nothing, or nonsense, is nothing."""
-    lines = DiskHealth(Verdict.WORN, 38, "8 sectors\nreallocated", 77).lines()
+    lines = DiskHealth(DiskVerdict.WORN, 38, "8 sectors\nreallocated", 77).lines()
     assert lines == "health: worn\nhealth_detail: 8 sectors reallocated\nhealth_time: 77\ntemperature: 38\n"
     values = dict(line.split(": ") for line in lines.splitlines())
-    assert DiskHealth.read(values) == DiskHealth(Verdict.WORN, 38, "8 sectors reallocated", 77)
+    assert DiskHealth.read(values) == DiskHealth(DiskVerdict.WORN, 38, "8 sectors reallocated", 77)
     assert DiskHealth.read({}) is None
     assert DiskHealth.read({"health": "splendid", "temperature": "38"}) is None
-    assert DiskHealth.read({"health": "ok", "temperature": "hot"}) == DiskHealth(Verdict.OK)
+    assert DiskHealth.read({"health": "ok", "temperature": "hot"}) == DiskHealth(DiskVerdict.OK)
 
 
 def test_several_disks() -> None:
     """A device on several disks is as well as the worst of them, and as hot as the hottest."""
     assert worst([]) is None
-    cool, hot = DiskHealth(Verdict.FAILING, 30, "bad", 9), DiskHealth(Verdict.OK, 55, "", 5)
-    assert worst([hot, cool, DiskHealth(Verdict.UNKNOWN)]) == DiskHealth(Verdict.FAILING, 55, "bad", 5)
+    cool, hot = DiskHealth(DiskVerdict.FAILING, 30, "bad", 9), DiskHealth(DiskVerdict.OK, 55, "", 5)
+    assert worst([hot, cool, DiskHealth(DiskVerdict.UNKNOWN)]) == DiskHealth(DiskVerdict.FAILING, 55, "bad", 5)
 
 
 def sick(seen: Cluster, *devids: int, setting: str = "1") -> Cluster:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.files import StoredFile
+from tawara.model.journal_records import FileMetadata, NamedFile
 from tawara.model.merge import Changes, changes
-from tawara.model.names import Facts, Named
 
-FACTS = Facts(1, b"key", 0, 10, 1000)
-LOST = Named(5, FACTS, (1, 2))
+FACTS = FileMetadata(1, b"key", 0, 10, 1000)
+LOST = NamedFile(5, FACTS, (1, 2))
 KNOWN = StoredFile(5, 1, b"key", 10, 0, 2, (1, 2), 1000)
 
 

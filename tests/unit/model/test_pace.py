@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.pace import LAPSE, Pace, Progress, alive, capacity, rate
+from tawara.model.pace import LAPSE, WorkMeter, WorkPace, alive, capacity, rate
 
 NOW = 10_000
 
 
-def pace(process: str, *, at: int = NOW, rate: float = 0.0, pace: float = 0.0, work: str = "replicate") -> Pace:
-    return Pace(work, 100, 0, rate, pace, process, at)
+def pace(process: str, *, at: int = NOW, rate: float = 0.0, pace: float = 0.0, work: str = "replicate") -> WorkPace:
+    return WorkPace(work, 100, 0, rate, pace, process, at)
 
 
 def test_processes_add_up_while_they_run() -> None:
@@ -31,7 +31,7 @@ def test_what_the_last_process_was_capable_of() -> None:
 
 def test_the_pace_is_that_of_busy_time() -> None:
     """A process that does 50 units in two busy seconds of ten has a rate of 5 and a pace of 25 a second."""
-    progress, of_late = Progress().next(50, 2.0, 10.0)
+    progress, of_late = WorkMeter().next(50, 2.0, 10.0)
     assert (progress.pace, of_late) == (25.0, 5.0)
     resting, of_late = progress.next(50, 2.0, 10.0)
     assert (resting, of_late) == (progress, 0.0)
@@ -40,7 +40,7 @@ def test_the_pace_is_that_of_busy_time() -> None:
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0.01, 10)), min_size=1, max_size=30))
 def test_the_pace_stays_between_its_extremes(periods: list[tuple[int, float]]) -> None:
     """Whatever was done, the pace is within what single periods have shown, and never negative."""
-    progress, done, busy = Progress(), 0, 0.0
+    progress, done, busy = WorkMeter(), 0, 0.0
     shown = [units / seconds for units, seconds in periods if units]
     for units, seconds in periods:
         done, busy = done + units, busy + seconds

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tawara.model.cluster import Cluster, Observation, Observed
-from tawara.model.placement_counts import PlacementCounts, Range, View, dumped, loaded
+from tawara.model.placement_counts import CountedRange, JudgedView, PlacementCounts, dumped, loaded
 from tawara.model.safety import judge
 from tests.unit.model.clusters import cluster, clusters
 from tests.unit.model.test_safety import group, groups, house
@@ -28,9 +28,9 @@ def test_corrected_is_as_if_counted_now(seen: Cluster, files: list, before: set[
     files = [replace(each, files=1, bytes=each.bytes // each.files) for each in files]
     then, later = (unreachable(seen, *(devids & seen.devices.keys())) for devids in (before, now))
     ranges = (
-        Range.of(0, 5, files[:5], then, counted_at=1, most=0),
-        Range.of(5, 9, files[5:9], later, counted_at=1, most=0),
-        Range.of(9, 99, files[9:], then, counted_at=1),
+        CountedRange.of(0, 5, files[:5], then, counted_at=1, most=0),
+        CountedRange.of(5, 9, files[5:9], later, counted_at=1, most=0),
+        CountedRange.of(9, 99, files[9:], then, counted_at=1),
     )
     counts = PlacementCounts(1, 1.0, ranges)
     changed = counts.changed(later)
@@ -48,6 +48,6 @@ def test_what_was_judged_is_kept_as_text() -> None:
 
 def test_a_view_is_who_cannot_be_read() -> None:
     """Two views differ at the devices that went, came back or died meanwhile."""
-    assert View.of(SIX) == View()
-    assert View.of(unreachable(SIX, 3)) == View(frozenset({3}))
-    assert View(frozenset({3}), frozenset({4})).differs_at(View(frozenset({4}), frozenset())) == {3, 4}
+    assert JudgedView.of(SIX) == JudgedView()
+    assert JudgedView.of(unreachable(SIX, 3)) == JudgedView(frozenset({3}))
+    assert JudgedView(frozenset({3}), frozenset({4})).differs_at(JudgedView(frozenset({4}), frozenset())) == {3, 4}

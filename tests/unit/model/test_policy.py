@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from tawara.model.cluster import MIB, Cluster, DeviceState, StorageClass
 from tawara.model.errors import NoDevices
 from tawara.model.policy import (
-    Answer,
     Copy,
-    Happy,
     HostsPerNetwork,
     MultipleDevices,
     MultipleHosts,
     MultipleNetworks,
     NoAnswer,
+    OverReplicated,
     Policy,
+    PolicyResult,
+    Satisfied,
     Situation,
-    TooHappy,
     Union,
     can_place,
     is_content,
@@ -38,7 +38,7 @@ RNG = Random(7)
 ZONES = {"network_zones": "near far", "zone_near": "10.1.0.0/16", "zone_far": "10.2.0.0/16, 10.3.0.0/16"}
 
 
-def ask(policy: str, where: Cluster, on: set[int], minimum: int = 2, failed: Iterable[int] = ()) -> Answer:
+def ask(policy: str, where: Cluster, on: set[int], minimum: int = 2, failed: Iterable[int] = ()) -> PolicyResult:
     return parse(policy).decide(Situation.of(where, on, minimum, failed=failed), RNG)
 
 
@@ -66,7 +66,7 @@ def test_candidates_are_found_without_looking_at_every_device(
     assert can_place(where, StorageClass(0, "default", 2), RNG) is any(map(where.should_get_new_files, where.devices))
 
 
-def places(answer: Answer) -> tuple[set[int], set[int]]:
+def places(answer: PolicyResult) -> tuple[set[int], set[int]]:
     assert isinstance(answer, Copy), answer
     return set(answer.ideal), set(answer.desperate)
 
@@ -78,20 +78,20 @@ THREE_HOSTS = cluster({1: [1, 2], 2: [3, 4], 3: [5]})
 @pytest.mark.parametrize(
     ("where", "on", "minimum", "answer"),
     [
-        (TWO_HOSTS, {1}, 1, Happy()),
-        (TWO_HOSTS, {1, 3}, 2, Happy()),
-        (TWO_HOSTS, {1, 3, 4}, 2, TooHappy()),
-        (TWO_HOSTS, {1, 2, 3}, 3, Happy()),
-        (TWO_HOSTS, {1, 3}, 1, TooHappy()),
-        (THREE_HOSTS, {1, 3, 5}, 2, TooHappy()),
-        (cluster({1: [1, 2]}), {1, 2}, 2, Happy()),
-        (cluster({1: [1, 2]}), {1, 2}, 3, Happy()),
+        (TWO_HOSTS, {1}, 1, Satisfied()),
+        (TWO_HOSTS, {1, 3}, 2, Satisfied()),
+        (TWO_HOSTS, {1, 3, 4}, 2, OverReplicated()),
+        (TWO_HOSTS, {1, 2, 3}, 3, Satisfied()),
+        (TWO_HOSTS, {1, 3}, 1, OverReplicated()),
+        (THREE_HOSTS, {1, 3, 5}, 2, OverReplicated()),
+        (cluster({1: [1, 2]}), {1, 2}, 2, Satisfied()),
+        (cluster({1: [1, 2]}), {1, 2}, 3, Satisfied()),
         (cluster({1: [1]}), {1}, 2, NoAnswer()),
-        (cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.DOWN), {1, 3}, 2, Happy()),
-        (cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.READONLY), {1}, 1, Happy()),
+        (cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.DOWN), {1, 3}, 2, Satisfied()),
+        (cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.READONLY), {1}, 1, Satisfied()),
     ],
 )
-def test_multiple_hosts(where: Cluster, on: set[int], minimum: int, answer: Answer) -> None:
+def test_multiple_hosts(where: Cluster, on: set[int], minimum: int, answer: PolicyResult) -> None:
     """MultipleHosts is happy, too happy or at a loss as the reference says (docs/mogilefs.md 10.2)."""
     assert ask("MultipleHosts()", where, on, minimum) == answer
 
@@ -123,9 +123,10 @@ def test_copies_on_dead_devices_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on", "minimum", "answer"), [({1, 2}, 2, Happy()), ({1, 2, 3}, 2, TooHappy()), ({1, 2, 3, 4}, 5, Happy())]
+    ("on", "minimum", "answer"),
+    [({1, 2}, 2, Satisfied()), ({1, 2, 3}, 2, OverReplicated()), ({1, 2, 3, 4}, 5, Satisfied())],
 )
-def test_multiple_devices(on: set[int], minimum: int, answer: Answer) -> None:
+def test_multiple_devices(on: set[int], minimum: int, answer: PolicyResult) -> None:
     """MultipleDevices only counts (docs/mogilefs.md 10.3)."""
     assert ask("MultipleDevices()", TWO_HOSTS, on, minimum) == answer
 
@@ -141,12 +142,12 @@ NETWORKS = cluster({11: [1, 2], 12: [3], 21: [4], 31: [5]}, settings=ZONES)
 def test_multiple_networks() -> None:
     """MultipleNetworks spreads over zones first, then over hosts (docs/mogilefs.md 10.4)."""
     assert places(ask("MultipleNetworks()", NETWORKS, {1})) == ({4, 5}, {2, 3})
-    assert ask("MultipleNetworks()", NETWORKS, {1, 4}) == Happy()
+    assert ask("MultipleNetworks()", NETWORKS, {1, 4}) == Satisfied()
     assert ask("MultipleNetworks()", NETWORKS, {4, 5}, failed={1, 2, 3}) == NoAnswer()
     assert places(ask("MultipleNetworks(3)", NETWORKS, {1, 4})) == ({3, 5}, {2})
-    assert ask("MultipleNetworks(3)", NETWORKS, {1, 4, 5}) == Happy()
-    assert ask("MultipleNetworks()", NETWORKS, {1, 4, 5}) == TooHappy()
-    assert ask("MultipleNetworks(1)", NETWORKS, {1, 4}) == Happy()
+    assert ask("MultipleNetworks(3)", NETWORKS, {1, 4, 5}) == Satisfied()
+    assert ask("MultipleNetworks()", NETWORKS, {1, 4, 5}) == OverReplicated()
+    assert ask("MultipleNetworks(1)", NETWORKS, {1, 4}) == Satisfied()
 
 
 def test_networks_without_settings_are_the_16s() -> None:
@@ -161,11 +162,11 @@ def test_hosts_per_network() -> None:
     policy = "HostsPerNetwork(near=2,far=1)"
     assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
     assert places(ask(policy, NETWORKS, {1, 2})) == ({3, 4, 5}, set())
-    assert ask(policy, NETWORKS, {1, 3, 4}) == Happy()
-    assert ask(policy, NETWORKS, {1, 3, 4, 5}) == TooHappy()
-    assert ask(policy, NETWORKS, {1, 2, 3, 4}) == TooHappy()
+    assert ask(policy, NETWORKS, {1, 3, 4}) == Satisfied()
+    assert ask(policy, NETWORKS, {1, 3, 4, 5}) == OverReplicated()
+    assert ask(policy, NETWORKS, {1, 2, 3, 4}) == OverReplicated()
     small = cluster({11: [1, 2], 21: [4]}, settings=ZONES)
-    assert ask(policy, small, {1, 2, 4}) == Happy()
+    assert ask(policy, small, {1, 2, 4}) == Satisfied()
     assert ask("HostsPerNetwork(elsewhere=1)", NETWORKS, {1}) == NoAnswer()
 
 
@@ -174,8 +175,8 @@ def test_union_satisfies_every_part() -> None:
     policy = "Union(HostsPerNetwork(near=2),HostsPerNetwork(far=1))"
     assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
     assert places(ask(policy, NETWORKS, {1, 3})) == ({4, 5}, set())
-    assert ask(policy, NETWORKS, {1, 3, 4}) == Happy()
-    assert ask(policy, NETWORKS, {1, 3, 4, 5}) == TooHappy()
+    assert ask(policy, NETWORKS, {1, 3, 4}) == Satisfied()
+    assert ask(policy, NETWORKS, {1, 3, 4, 5}) == OverReplicated()
     assert pick_surplus(parse(policy), Situation.of(NETWORKS, {1, 3, 4, 5}, 2), RNG) in {4, 5}
 
 
@@ -202,7 +203,7 @@ def test_down_copies_are_no_reason_to_trim_readable_ones() -> None:
     """Copies on a device that is away count, but are not kept instead of readable ones."""
     where = cluster({1: [1], 2: [2], 3: [3]}, dev1=DeviceState.DOWN)
     situation = Situation.of(where, {1, 2, 3}, 2)
-    assert MultipleHosts().decide(situation, RNG) == TooHappy()
+    assert MultipleHosts().decide(situation, RNG) == OverReplicated()
     assert pick_surplus(MultipleHosts(), situation, RNG) is None
 
 
@@ -347,7 +348,7 @@ def test_following_the_advice_ends(
     once_content = False
     for _ in range(4 * len(where.devices) + 4):
         answer = policy.decide(situation, rng)
-        once_content = once_content or isinstance(answer, Happy | TooHappy)
+        once_content = once_content or isinstance(answer, Satisfied | OverReplicated)
         if isinstance(answer, Copy):
             assert not once_content
             tried = answer.choices[0]
@@ -355,7 +356,7 @@ def test_following_the_advice_ends(
                 situation = situation.with_copy(tried)
             else:
                 situation = Situation(where, situation.on, minimum, situation.failed | {tried})
-        elif isinstance(answer, TooHappy):
+        elif isinstance(answer, OverReplicated):
             surplus = pick_surplus(policy, situation, rng)
             if surplus is None:
                 return

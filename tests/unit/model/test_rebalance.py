@@ -13,9 +13,9 @@ from tawara.model import rebalance
 from tawara.model.cluster import Cluster, Device, DeviceState
 from tawara.model.errors import BadRebalPol
 from tawara.model.rebalance import (
-    Policy,
-    Share,
-    State,
+    RebalancePolicy,
+    RebalanceState,
+    UsageBound,
     begin,
     choose,
     evening_out,
@@ -39,25 +39,31 @@ def with_usage(one: Cluster, **used: int) -> Cluster:
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        ("from_all_devs=1 to_all_devs=1", Policy()),
-        ("from_hosts=1,2 from_devices=3", Policy(from_hosts=frozenset({1, 2}), from_devices=frozenset({3}))),
-        ("from_percent_used=80 from_space_free=5", Policy(source=Share(percent_used=80, space_free=5))),
-        ("from_percent_free=12.5 from_space_used=5", Policy(source=Share(percent_free=12.5, space_used=5))),
-        ("to_percent_free=10% to_space_free=7", Policy(target=Share(percent_free=10, space_free=7))),
-        ("to_percent_used=1 to_space_used=2", Policy(target=Share(percent_used=1, space_used=2))),
-        ("to_hosts=1 to_devices=2", Policy(to_hosts=frozenset({1}), to_devices=frozenset({2}))),
-        ("not_to_hosts=1 not_to_devices=2,", Policy(not_to_hosts=frozenset({1}), not_to_devices=frozenset({2}))),
-        ("fid_age=new limit_type=global", Policy(newest_first=True, limit_whole_run=True)),
-        ("fid_age=old limit_type=device limit_by=none limit=9", Policy()),
-        ("limit_by=count limit=5000", Policy(limit_by="count", limit=5000)),
-        ("limit_by=size limit=100g", Policy(limit_by="size", limit=100 * 1024**3)),
-        ("limit_by=size limit=7", Policy(limit_by="size", limit=7)),
-        ("limit_by=size limit=2K", Policy(limit_by="size", limit=2048)),
-        ("use_dest_devs=all", Policy()),
-        ("use_dest_devs=3\tleave_in_drain_mode=1", Policy(use_dest_devs=3, leave_in_drain_mode=True)),
+        ("from_all_devs=1 to_all_devs=1", RebalancePolicy()),
+        ("from_hosts=1,2 from_devices=3", RebalancePolicy(from_hosts=frozenset({1, 2}), from_devices=frozenset({3}))),
+        ("from_percent_used=80 from_space_free=5", RebalancePolicy(source=UsageBound(percent_used=80, space_free=5))),
+        (
+            "from_percent_free=12.5 from_space_used=5",
+            RebalancePolicy(source=UsageBound(percent_free=12.5, space_used=5)),
+        ),
+        ("to_percent_free=10% to_space_free=7", RebalancePolicy(target=UsageBound(percent_free=10, space_free=7))),
+        ("to_percent_used=1 to_space_used=2", RebalancePolicy(target=UsageBound(percent_used=1, space_used=2))),
+        ("to_hosts=1 to_devices=2", RebalancePolicy(to_hosts=frozenset({1}), to_devices=frozenset({2}))),
+        (
+            "not_to_hosts=1 not_to_devices=2,",
+            RebalancePolicy(not_to_hosts=frozenset({1}), not_to_devices=frozenset({2})),
+        ),
+        ("fid_age=new limit_type=global", RebalancePolicy(newest_first=True, limit_whole_run=True)),
+        ("fid_age=old limit_type=device limit_by=none limit=9", RebalancePolicy()),
+        ("limit_by=count limit=5000", RebalancePolicy(limit_by="count", limit=5000)),
+        ("limit_by=size limit=100g", RebalancePolicy(limit_by="size", limit=100 * 1024**3)),
+        ("limit_by=size limit=7", RebalancePolicy(limit_by="size", limit=7)),
+        ("limit_by=size limit=2K", RebalancePolicy(limit_by="size", limit=2048)),
+        ("use_dest_devs=all", RebalancePolicy()),
+        ("use_dest_devs=3\tleave_in_drain_mode=1", RebalancePolicy(use_dest_devs=3, leave_in_drain_mode=True)),
     ],
 )
-def test_a_policy_is_read(text: str, policy: Policy) -> None:
+def test_a_policy_is_read(text: str, policy: RebalancePolicy) -> None:
     """Every key of the reference means what it says there."""
     assert parse(text) == policy
 
@@ -118,13 +124,13 @@ def test_devices_are_chosen() -> None:
 
 def test_a_device_of_unknown_size_is_beyond_no_bound() -> None:
     """Without its size nobody can tell whether a device is full enough."""
-    assert not Share(percent_free=0).admits(Device(1, 1, DeviceState.ALIVE))
-    assert Share().admits(Device(1, 1, DeviceState.ALIVE))
+    assert not UsageBound(percent_free=0).admits(Device(1, 1, DeviceState.ALIVE))
+    assert UsageBound().admits(Device(1, 1, DeviceState.ALIVE))
 
 
 numbers = st.integers(0, 2**40)
 states = st.builds(
-    State,
+    RebalanceState,
     st.lists(st.integers(1, 99), max_size=3).map(tuple),
     st.lists(st.integers(1, 99), max_size=3).map(tuple),
     numbers, numbers, st.none() | numbers, st.none() | numbers, *[numbers] * 8,
@@ -132,21 +138,23 @@ states = st.builds(
 
 
 @given(states)
-def test_a_state_survives_its_text(state: State) -> None:
+def test_a_state_survives_its_text(state: RebalanceState) -> None:
     """What is written is read back as it was."""
-    assert State.parse(str(state)) == state
+    assert RebalanceState.parse(str(state)) == state
 
 
 def test_a_state_of_mogilefs_is_read() -> None:
     """Keys in any order, some missing, and empty values mean what a tracker of MogileFS meant."""
     text = "time_started=5 source_devs=3,4 sdev_current=2 sdev_limit=none completed_devs= fids_queued=7"
-    assert State.parse(text) == State(source_devs=(3, 4), sdev_current=2, fids_queued=7, time_started=5)
+    assert RebalanceState.parse(text) == RebalanceState(
+        source_devs=(3, 4), sdev_current=2, fids_queued=7, time_started=5
+    )
 
 
 FILES = [(fid, 1000 * fid) for fid in range(1, 11)]
 
 
-def run(text: str, files: list[tuple[int, int]] = FILES) -> tuple[State, list[int]]:
+def run(text: str, files: list[tuple[int, int]] = FILES) -> tuple[RebalanceState, list[int]]:
     """The first turn of a run away from device 1."""
     policy = parse("from_devices=1 " + text)
     state = next_source(policy, begin(policy, FOUR, now=5))
@@ -239,7 +247,7 @@ def test_an_even_store_needs_no_policy() -> None:
 
 def test_what_is_left_to_queue() -> None:
     """A limit for each source counts for those that wait, too; one for the whole run does not; none is no telling."""
-    state = State(source_devs=(2, 3), sdev_current=1, sdev_limit=7, limit=4)
+    state = RebalanceState(source_devs=(2, 3), sdev_current=1, sdev_limit=7, limit=4)
     assert left_to_queue(parse("limit_by=count limit=10"), state) == 27
     assert left_to_queue(parse("limit_by=size limit=1k limit_type=global"), state) == 4
     assert left_to_queue(parse("from_devices=1"), state) is None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from tawara.model.names import Evidence, Facts, Named
+from tawara.model.journal_records import FileMetadata, JournalEvidence, NamedFile
 from tawara.model.recovery import recover
 
 
-def file(fid: int, *devids: int, length: int = 5) -> Named:
-    return Named(fid, Facts(1, b"k%d" % fid, 0, length), devids)
+def file(fid: int, *devids: int, length: int = 5) -> NamedFile:
+    return NamedFile(fid, FileMetadata(1, b"k%d" % fid, 0, length), devids)
 
 
 def test_every_fate() -> None:
     """Restored with the copies that are there; lost without any; deleted where bytes are left; else listed."""
-    evidence = Evidence(
+    evidence = JournalEvidence(
         files=[file(1, 1, 2), file(2, 1), file(3, 1, 2)],
         gone={4: (1,), 5: (2,), 9: ()},
         rivals=[(file(6, 1), 3)],
@@ -24,12 +24,12 @@ def test_every_fate() -> None:
     assert done.deleted == {4: (1,), 9: (1,)}
     assert done.other_size == [(3, 1, 5, 4)]
     assert [(each.fid, later) for each, later in done.rivals] == [(6, 3)]
-    assert done.nameless == {8: (1,)}
+    assert done.unnamed == {8: (1,)}
 
 
 def test_devices_that_were_not_looked_at() -> None:
     """They are taken to have what they should; nothing is deleted from them."""
-    evidence = Evidence([file(1, 1)], {2: (1,)}, [])
+    evidence = JournalEvidence([file(1, 1)], {2: (1,)}, [])
     done = recover(evidence, lambda devid, fid: None, {}, unseen=frozenset({1}))
     assert [each.fid for each in done.files] == [1]
     assert not done.deleted

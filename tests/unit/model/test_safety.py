@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.census import Group, merged
 from tawara.model.cluster import Cluster, DeviceState, Domain, Observation, Observed, StorageClass
+from tawara.model.placement_groups import PlacementGroup, merged
 from tawara.model.safety import Safety, judge
 from tests.unit.model.clusters import cluster, clusters
 
@@ -20,8 +20,8 @@ def house(seen: Cluster) -> Cluster:
     return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
 
 
-def group(*devids: int, files: int = 10, classid: int = 0) -> Group:
-    return Group(1, classid, devids, files, files * 100)
+def group(*devids: int, files: int = 10, classid: int = 0) -> PlacementGroup:
+    return PlacementGroup(1, classid, devids, files, files * 100)
 
 
 def test_each_danger_is_told_from_the_others() -> None:
@@ -65,12 +65,12 @@ def test_devices_on_one_disk_fail_together() -> None:
     on = {devid: Observation(Observed.WRITEABLE, file_system="f", disk="sda") for devid in (11, 12, 21)}
     shared = seen.with_observations({**seen.observed, **on})
     files = [group(11, 12), group(11, 21, files=4), group(11, 22), group(13, files=2), group(12, 13)]
-    apart, together = judge(seen, files), judge(shared, files)
+    apart, batched = judge(seen, files), judge(shared, files)
     assert (apart.one_disk, apart.by_disk) == (apart.one_device, {13: 2})
-    assert together.one_disk.files == 10 + 4 + 2
-    assert together.by_disk == {11: 10 + 4, 13: 2}
-    assert (together.one_device, together.one_host) == (apart.one_device, apart.one_host)
-    assert together.one_disk_wanted.files == 4, "a class that is content with two hosts"
+    assert batched.one_disk.files == 10 + 4 + 2
+    assert batched.by_disk == {11: 10 + 4, 13: 2}
+    assert (batched.one_device, batched.one_host) == (apart.one_device, apart.one_host)
+    assert batched.one_disk_wanted.files == 4, "a class that is content with two hosts"
 
 
 def test_classes_that_are_not_known() -> None:
@@ -82,7 +82,7 @@ def test_classes_that_are_not_known() -> None:
 
 groups = st.lists(
     st.builds(
-        Group,
+        PlacementGroup,
         st.just(1),
         st.integers(0, 2),
         st.sets(st.integers(1, 9), max_size=4).map(lambda devids: tuple(sorted(devids))),
@@ -93,7 +93,7 @@ groups = st.lists(
 )
 
 
-def loss(seen: Cluster, all_groups: list[Group], devids: set[int]) -> int:
+def loss(seen: Cluster, all_groups: list[PlacementGroup], devids: set[int]) -> int:
     """How many files that can be read now cannot when these devices fail."""
 
     def readable(failed: set[int]) -> int:
@@ -107,7 +107,7 @@ def loss(seen: Cluster, all_groups: list[Group], devids: set[int]) -> int:
 
 
 @given(clusters(), groups)
-def test_the_figures_are_what_failures_would_show(seen: Cluster, all_groups: list[Group]) -> None:
+def test_the_figures_are_what_failures_would_show(seen: Cluster, all_groups: list[PlacementGroup]) -> None:
     """Failing any one device, or host, loses just the files that were told for it; merging changes nothing."""
     seen = house(seen)
     safety: Safety = judge(seen, all_groups)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tawara.model import scrub
-from tawara.model.scrub import Round
+from tawara.model.scrub import ScrubRound
 
 PERIODS = st.sampled_from([1000, 86400, scrub.PERIOD])
 
@@ -23,9 +23,9 @@ class Store:
     period: int
     now: int = 1_000_000
     fids: list[int] = field(default_factory=list)
-    at: Round = field(default_factory=Round)
+    at: ScrubRound = field(default_factory=ScrubRound)
     queued: dict[int, list[int]] = field(default_factory=dict)
-    turns: list[int] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
     rounds: int = 0
 
     def store(self, count: int, step: int = 1) -> None:
@@ -47,7 +47,7 @@ class Store:
         for fid in chosen:
             self.queued[fid].append(self.now)
         self.at = scrub.taken(self.at, chosen, number) if number else self.at
-        self.turns.append(len(chosen))
+        self.ticks.append(len(chosen))
 
     def run(self, seconds: int) -> None:
         """Take turns for so long."""
@@ -85,9 +85,9 @@ def test_the_pace_is_even(period: int, count: int, step: int) -> None:
     made = Store(period)
     made.store(count, step)
     made.run(period + period // 8)
-    begun = len(made.turns)
+    begun = len(made.ticks)
     made.run(2 * period)
-    assert max(made.turns[begun:]) <= 1 + 4 * count / (scrub.LOOKS / 2) + 4 * count * scrub.TURN / period
+    assert max(made.ticks[begun:]) <= 1 + 4 * count / (scrub.LOOKS / 2) + 4 * count * scrub.TICK / period
 
 
 @settings(max_examples=20)
@@ -99,7 +99,7 @@ def test_time_away_is_not_made_up_for_at_once(period: int, count: int, away: int
     made.run(data.draw(st.integers(1, period)))
     made.now += away * period // 4
     made.turn()
-    assert made.turns[-1] <= 1 + 2 * count * scrub.HASTE / scrub.LOOKS + count * scrub.HASTE * scrub.TURN / period
+    assert made.ticks[-1] <= 1 + 2 * count * scrub.HASTE / scrub.LOOKS + count * scrub.HASTE * scrub.TICK / period
     before = made.rounds
     made.run(3 * period)
     assert made.rounds > before
@@ -133,9 +133,9 @@ def test_an_empty_store_has_no_round() -> None:
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.floats(0, 1))
 def test_a_round_is_read_as_it_was_written(began: int, position: int, credit: float) -> None:
     """The text in the database stands for the round; what makes no sense, for a fresh one."""
-    made = Round(began=began, position=position, credit=credit)
-    assert Round.parse(str(made)) == made
-    assert Round.parse("began=x") == Round.parse("") == Round()
+    made = ScrubRound(began=began, position=position, credit=credit)
+    assert ScrubRound.parse(str(made)) == made
+    assert ScrubRound.parse("began=x") == ScrubRound.parse("") == ScrubRound()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_whether_a_round_keeps_its_period(
     done: int, elapsed: int, unread: int, capacity: float | None, late: bool
 ) -> None:
     """A round of a thousand files in a thousand seconds is late when what is left of it cannot be read in time."""
-    at = Round(began=10_000, end=1000, position=done, done=done, known=1000, known_end=1000)
+    at = ScrubRound(began=10_000, end=1000, position=done, done=done, known=1000, known_end=1000)
     expected = scrub.expected_end(at, 1000, unread=unread, now=10_000 + elapsed, capacity=capacity)
     assert scrub.is_late(at, 1000, expected) is late
     assert expected >= 11_000

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.census import Group
 from tawara.model.cluster import MIB, Cluster, DeviceState, Domain, Observation, Observed, StorageClass
+from tawara.model.placement_groups import PlacementGroup
 from tawara.model.policy import Situation, is_content, parse
 from tawara.model.safety import judge
 from tawara.model.simulation import lose, without
@@ -28,8 +28,8 @@ def house(seen: Cluster) -> Cluster:
     return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
 
 
-def group(*devids: int, files: int = 100, mib: int = 100, classid: int = 0) -> Group:
-    return Group(1, classid, devids, files, mib * MIB)
+def group(*devids: int, files: int = 100, mib: int = 100, classid: int = 0) -> PlacementGroup:
+    return PlacementGroup(1, classid, devids, files, mib * MIB)
 
 
 THREE = house(cluster({1: [11, 12], 2: [21], 3: [31]}))
@@ -65,7 +65,7 @@ def test_there_is_not_room_enough() -> None:
     assert outcome.total("short").files > 0
     assert not outcome.holds_all
     assert outcome.filled[31] <= 400 * MIB
-    assert 31 in outcome.out_of_room
+    assert 31 in outcome.out_of_space
 
 
 def test_too_few_hosts_are_left() -> None:
@@ -94,14 +94,14 @@ def test_nothing_is_lost() -> None:
 
 
 @given(clusters(), groups, st.sets(st.integers(1, 9), max_size=4))
-def test_what_fits_does_fit(seen: Cluster, all_groups: list[Group], lost: set[int]) -> None:
+def test_what_fits_does_fit(seen: Cluster, all_groups: list[PlacementGroup], lost: set[int]) -> None:
     """No device gets more than it has room for, files are neither made nor forgotten, and nothing is said too well."""
     seen = house(seen)
     outcome = lose(seen, all_groups, lost)
     rest = without(seen, lost)
     for devid, number in outcome.filled.items():
         assert rest.should_get_new_files(devid)
-        assert number <= outcome.room.get(devid, number)
+        assert number <= outcome.space.get(devid, number)
     assert sum(each.files for each in outcome.classes.values()) == sum(each.files for each in all_groups)
     assert outcome.repaired.files == outcome.after.files
     assert sum(outcome.filled.values()) == outcome.bytes
@@ -120,7 +120,7 @@ def test_what_fits_does_fit(seen: Cluster, all_groups: list[Group], lost: set[in
 
 
 @given(clusters(), groups)
-def test_losing_less_is_never_worse(seen: Cluster, all_groups: list[Group]) -> None:
+def test_losing_less_is_never_worse(seen: Cluster, all_groups: list[PlacementGroup]) -> None:
     """Of two losses the one that contains the other loses at least as many files."""
     seen = house(seen)
     devids = sorted(seen.devices)
@@ -129,7 +129,7 @@ def test_losing_less_is_never_worse(seen: Cluster, all_groups: list[Group]) -> N
 
 
 @given(clusters(), groups, st.sampled_from(sorted(CLASSES)))
-def test_satisfied_files_stay_as_they_are(seen: Cluster, all_groups: list[Group], classid: int) -> None:
+def test_satisfied_files_stay_as_they_are(seen: Cluster, all_groups: list[PlacementGroup], classid: int) -> None:
     """Files whose policy is content without the lost devices are not copied."""
     seen = house(seen)
     lost = sorted(seen.devices)[:1]
@@ -155,8 +155,8 @@ def test_space_that_devices_share_is_there_once() -> None:
     seen = house(cluster({1: [11], 2: [21, 22], 3: [31]}))
     on = {devid: Observation(Observed.WRITEABLE, file_system="f") for devid in (21, 22)}
     shared = seen.with_observations({**seen.observed, **on})
-    files = [Group(1, 0, (11, 31), 10, 10 * 60 * MIB)]
-    apart, together = (lose(each, files, [31]) for each in (seen, shared))
-    assert (apart.room, apart.holds_all) == ({11: 400 * MIB, 21: 400 * MIB, 22: 400 * MIB}, True)
-    assert (together.room, together.holds_all) == ({11: 400 * MIB, 21: 400 * MIB}, False)
-    assert together.total("short").files == 4
+    files = [PlacementGroup(1, 0, (11, 31), 10, 10 * 60 * MIB)]
+    apart, batched = (lose(each, files, [31]) for each in (seen, shared))
+    assert (apart.space, apart.holds_all) == ({11: 400 * MIB, 21: 400 * MIB, 22: 400 * MIB}, True)
+    assert (batched.space, batched.holds_all) == ({11: 400 * MIB, 21: 400 * MIB}, False)
+    assert batched.total("short").files == 4

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tawara.node import departures
-from tawara.node.arrivals import SmallFile, store
-from tawara.node.devices import Devices
-from tawara.node.errors import (
+from tawara.disks import deletions
+from tawara.disks.devices import Devices
+from tawara.disks.identity import RECORDS
+from tawara.disks.paths import IDENTITY, INCOMING
+from tawara.disks.small_files import SmallFile, store
+from tawara.model.node_errors import (
     DeviceFailed,
     DeviceFull,
-    InTheWay,
     InvalidPath,
     NoSuchFile,
     OtherContent,
+    PathConflict,
     Reserved,
     WrongDigest,
 )
-from tawara.node.identity import RECORDS
-from tawara.node.paths import IDENTITY, INCOMING
 
 
 def path(number: int, directory: int = 0) -> str:
@@ -110,7 +110,14 @@ def test_each_fails_alone(devices: Devices) -> None:
             SmallFile(path(3), b"right", right),
         ],
     )
-    assert [type(each) for each in outcomes] == [type(None), InvalidPath, Reserved, InTheWay, WrongDigest, type(None)]
+    assert [type(each) for each in outcomes] == [
+        type(None),
+        InvalidPath,
+        Reserved,
+        PathConflict,
+        WrongDigest,
+        type(None),
+    ]
     assert files(devices.docroot) == {path(1): b"one", path(3): b"right", "/dev1/file": b""}
     assert descriptors() == before
 
@@ -184,10 +191,10 @@ def test_what_is_deleted_together_is_gone_durably(devices: Devices, calls: list[
     store(devices, [SmallFile(path(number, number % 2), b"") for number in range(6)])
     calls.clear()
     before = descriptors()
-    outcomes = departures.delete(
+    outcomes = deletions.delete(
         devices, [*(path(number, number % 2) for number in range(6)), path(7), "/dev1/0/000", "/dev1/usage", "/dev1/.."]
     )
-    assert [type(each) for each in outcomes] == [type(None)] * 6 + [NoSuchFile, InTheWay, Reserved, InvalidPath]
+    assert [type(each) for each in outcomes] == [type(None)] * 6 + [NoSuchFile, PathConflict, Reserved, InvalidPath]
     assert calls == ["sync directory"] * 3
     assert files(devices.docroot) == {}
     assert descriptors() == before

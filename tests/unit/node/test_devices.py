@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from tawara.disks import deletions
+from tawara.disks.devices import Devices
+from tawara.disks.identity import RECORDS
+from tawara.disks.paths import IDENTITY, INCOMING
 from tawara.model.errors import TawaraError
-from tawara.node import departures
-from tawara.node.devices import Devices
-from tawara.node.errors import (
+from tawara.model.node_errors import (
     DeviceFull,
     DirectoryInstead,
-    InTheWay,
     NoSuchDevice,
     NoSuchFile,
     OtherContent,
+    PathConflict,
     Reserved,
     WrongDigest,
     WrongSize,
 )
-from tawara.node.identity import RECORDS
-from tawara.node.paths import IDENTITY, INCOMING
 
 PATH = "/dev1/0/000/000/0000000001.fid"
 
@@ -49,7 +49,7 @@ def read(devices: Devices, path: str = PATH) -> bytes:
 
 
 def delete(devices: Devices, path: str) -> None:
-    (outcome,) = departures.delete(devices, [path])
+    (outcome,) = deletions.delete(devices, [path])
     if outcome is not None:
         raise outcome
 
@@ -191,9 +191,9 @@ def test_symbolic_links_lead_nowhere(devices: Devices, tmp_path: Path) -> None:
             devices.open(path)
     with pytest.raises(NoSuchFile):
         delete(devices, "/dev1/out/secret")
-    with pytest.raises(InTheWay):
+    with pytest.raises(PathConflict):
         devices.receive("/dev1/out/new")
-    with pytest.raises(InTheWay):
+    with pytest.raises(PathConflict):
         devices.make_directory("/dev1/out/new")
     put(devices, b"mine", "/dev1/file")
     assert (outside / "secret").read_text() == "secret"
@@ -216,7 +216,7 @@ def test_deleting(devices: Devices) -> None:
     delete(devices, PATH)
     with pytest.raises(NoSuchFile):
         delete(devices, PATH)
-    with pytest.raises(InTheWay):
+    with pytest.raises(PathConflict):
         delete(devices, "/dev1/0/000")
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tawara.model.health import DiskHealth, Verdict
-from tawara.node import disk_health
-from tawara.node.devices import Devices
-from tawara.node.disk_health import DiskHealthWatch, ask, published, read_lines
-from tawara.node.lanes import Lanes
-from tawara.node.mounts import Mount, disks_behind, mount_of, mounted
+from tawara.disks import disk_health
+from tawara.disks.devices import Devices
+from tawara.disks.disk_health import DiskHealthWatch, ask, published, read_lines
+from tawara.disks.mounts import Mount, disks_behind, mount_of, mounted
+from tawara.disks.pools import DevicePools
+from tawara.model.health import DiskHealth, DiskVerdict
 from tests.smartctl import reports
 
 
@@ -63,7 +63,7 @@ async def test_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports.program(tmp_path / "bin", reports.sata(reallocated=8))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     found = await ask("sda", now=lambda: 77.0)
-    assert found == DiskHealth(Verdict.WORN, 38, "8 sectors reallocated", 77)
+    assert found == DiskHealth(DiskVerdict.WORN, 38, "8 sectors reallocated", 77)
     assert (tmp_path / "bin" / "asked").read_text() == "--json -H -A /dev/sda\n"
 
 
@@ -71,8 +71,8 @@ async def test_a_smartctl_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A disk that does not answer is not known, after the time limit."""
     reports.program(tmp_path / "bin", reports.sata(), sleep=60)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    found = await ask("sda", patience=0.2)
-    assert (found.verdict, found.detail) == (Verdict.UNKNOWN, "smartctl took longer than 0.2 s")
+    found = await ask("sda", timeout=0.2)
+    assert (found.verdict, found.detail) == (DiskVerdict.UNKNOWN, "smartctl took longer than 0.2 s")
 
 
 def _children() -> set[str]:
@@ -116,12 +116,12 @@ async def test_the_real_smartctl(monkeypatch: pytest.MonkeyPatch) -> None:
     for disk in [*disks_behind(mount_of(Path("/"), mounted())), "no-such-disk"]:
         found = await ask(disk)
         assert found.checked_at is not None
-        assert found.verdict is not Verdict.UNKNOWN or (found.detail and "JSON" not in found.detail)
+        assert found.verdict is not DiskVerdict.UNKNOWN or (found.detail and "JSON" not in found.detail)
 
 
 def made(directory: Path) -> DiskHealthWatch:
     devices = Devices(directory / "disks")
-    return DiskHealthWatch(devices, Lanes(devices))
+    return DiskHealthWatch(devices, DevicePools(devices))
 
 
 Watching = Callable[[object], DiskHealthWatch]
@@ -163,7 +163,7 @@ async def test_what_is_published(watch: Watching, tmp_path: Path) -> None:
     assert (tmp_path / "bin" / "asked").read_text().count("\n") == 1
     found = read_lines((first / "health").read_text())
     assert found is not None
-    (first / "health").write_text(DiskHealth(Verdict.OK, 1, "", int(time.time() - 7200)).lines())
+    (first / "health").write_text(DiskHealth(DiskVerdict.OK, 1, "", int(time.time() - 7200)).lines())
     assert published(first) == ""
     (first / "health").write_text("nonsense")
     assert published(first) == ""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tawara.disks.devices import Devices
+from tawara.disks.identity import RECORDS
+from tawara.model.node_errors import ForeignDisk, IdentityLost, Reserved
 from tawara.node import usage
-from tawara.node.devices import Devices
-from tawara.node.errors import ForeignDisk, IdentityLost, Reserved
-from tawara.node.identity import RECORDS
 from tawara.wire import identity
 
 FILE = "/dev1/0/000/000/0000000001.fid"

@@ -8,42 +8,42 @@ from types import SimpleNamespace
 
 import pytest
 
-from tawara.node.devices import Devices
-from tawara.node.errors import DeviceHangs
-from tawara.node.lanes import Lanes, Together
+from tawara.disks.devices import Devices
+from tawara.disks.pools import DevicePools, PoolBatcher
+from tawara.model.node_errors import DeviceHangs
 
 
 @pytest.fixture
-def lanes(tmp_path: Path) -> Iterator[Lanes]:
-    lanes = Lanes(Devices(tmp_path))
-    yield lanes
-    lanes.close()
+def pools(tmp_path: Path) -> Iterator[DevicePools]:
+    pools = DevicePools(Devices(tmp_path))
+    yield pools
+    pools.close()
 
 
-async def test_what_comes_meanwhile_goes_together(lanes: Lanes) -> None:
+async def test_what_comes_meanwhile_goes_together(pools: DevicePools) -> None:
     """The first goes at once, what comes while it is under way goes in one party, and each gets its own answer."""
-    parties: list[list[int]] = []
+    batches: list[list[int]] = []
     begun, go_on = threading.Event(), threading.Event()
 
     def work(numbers: Sequence[int]) -> list[int | Exception]:
-        parties.append(list(numbers))
+        batches.append(list(numbers))
         begun.set()
         assert go_on.wait(20)
         return [ValueError("no") if number == 3 else number * 10 for number in numbers]
 
-    together = Together(lanes, work, width=1, most=3)
-    first = asyncio.create_task(together.do("dev1", 1))
+    batched = PoolBatcher(pools, work, width=1, most=3)
+    first = asyncio.create_task(batched.do("dev1", 1))
     while not begun.is_set():
         await asyncio.sleep(0.001)
-    others = [asyncio.create_task(together.do("dev1", number)) for number in (2, 3, 4, 5)]
+    others = [asyncio.create_task(batched.do("dev1", number)) for number in (2, 3, 4, 5)]
     await asyncio.sleep(0)
     go_on.set()
     answers = await asyncio.gather(first, *others, return_exceptions=True)
     assert [str(each) for each in answers] == ["10", "20", "no", "40", "50"]
-    assert parties == [[1], [2, 3, 4], [5]]
+    assert batches == [[1], [2, 3, 4], [5]]
 
 
-async def test_a_lane_that_hangs_holds_up_no_other(lanes: Lanes) -> None:
+async def test_a_lane_that_hangs_holds_up_no_other(pools: DevicePools) -> None:
     """Work for another disk is done while one does not answer."""
     go_on = threading.Event()
 
@@ -51,15 +51,15 @@ async def test_a_lane_that_hangs_holds_up_no_other(lanes: Lanes) -> None:
         assert names != ["stuck"] or go_on.wait(20)
         return list(names)
 
-    together = Together(lanes, work, width=1, most=8)
-    stuck = asyncio.create_task(together.do("dev1", "stuck"))
-    assert await asyncio.wait_for(together.do("dev2", "free"), 10) == "free"
+    batched = PoolBatcher(pools, work, width=1, most=8)
+    stuck = asyncio.create_task(batched.do("dev1", "stuck"))
+    assert await asyncio.wait_for(batched.do("dev2", "free"), 10) == "free"
     assert not stuck.done()
     go_on.set()
     assert await stuck == "stuck"
 
 
-async def test_work_that_fails_as_a_whole_is_told_to_all(lanes: Lanes) -> None:
+async def test_work_that_fails_as_a_whole_is_told_to_all(pools: DevicePools) -> None:
     """An exception is everybody's answer, and the lane goes on; who was cancelled misses nothing."""
     fail = True
 
@@ -68,93 +68,93 @@ async def test_work_that_fails_as_a_whole_is_told_to_all(lanes: Lanes) -> None:
             raise RuntimeError("broken")
         return list(numbers)
 
-    together = Together(lanes, work, width=1, most=8)
-    both = await asyncio.gather(together.do("dev1", 1), together.do("dev1", 2), return_exceptions=True)
+    batched = PoolBatcher(pools, work, width=1, most=8)
+    both = await asyncio.gather(batched.do("dev1", 1), batched.do("dev1", 2), return_exceptions=True)
     assert [str(each) for each in both] == ["broken", "broken"]
     fail = False
-    cancelled = asyncio.create_task(together.do("dev1", 3))
+    cancelled = asyncio.create_task(batched.do("dev1", 3))
     await asyncio.sleep(0)
     cancelled.cancel()
-    assert await together.do("dev1", 4) == 4
+    assert await batched.do("dev1", 4) == 4
 
 
-async def test_work_for_closed_lanes_is_refused_and_not_forgotten(lanes: Lanes) -> None:
+async def test_work_for_closed_lanes_is_refused_and_not_forgotten(pools: DevicePools) -> None:
     """Whoever asks when the node has stopped is told so, and does not wait for ever."""
-    together: Together[int, int] = Together(lanes, list, width=1, most=1)
-    await together.do("dev1", 1)
-    lanes.close()
+    batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=1, most=1)
+    await batched.do("dev1", 1)
+    pools.close()
     answers = await asyncio.wait_for(
-        asyncio.gather(*(together.do("dev1", number) for number in range(3)), return_exceptions=True), 10
+        asyncio.gather(*(batched.do("dev1", number) for number in range(3)), return_exceptions=True), 10
     )
     assert [type(each) for each in answers] == [RuntimeError] * 3
 
 
-async def hang(lanes: Lanes, lane: str, go_on: threading.Event) -> list[asyncio.Task[bool]]:
+async def hang(pools: DevicePools, pool_name: str, go_on: threading.Event) -> list[asyncio.Task[bool]]:
     """Have all threads of a lane wait, until the lane counts as hanging."""
-    stuck = [asyncio.create_task(lanes.run(lane, go_on.wait, 60)) for _ in range(8)]
-    while not lanes.hangs(lane):
+    stuck = [asyncio.create_task(pools.run(pool_name, go_on.wait, 60)) for _ in range(8)]
+    while not pools.hangs(pool_name):
         await asyncio.sleep(0.01)
     return stuck
 
 
 async def test_a_lane_that_hangs_refuses_work_until_it_answers(tmp_path: Path) -> None:
     """What waits and what comes is refused instead of piling up; what is under way is finished."""
-    lanes = Lanes(Devices(tmp_path), patience=0.2)
-    together: Together[int, int] = Together(lanes, list, width=2, most=4)
+    pools = DevicePools(Devices(tmp_path), timeout=0.2)
+    batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=2, most=4)
     go_on = threading.Event()
-    stuck = [asyncio.create_task(lanes.run("dev1", go_on.wait, 60)) for _ in range(8)]
-    waiting = [asyncio.create_task(lanes.run("dev1", int)) for _ in range(5)]
-    party = [asyncio.create_task(together.do("dev1", number)) for number in range(20)]
+    stuck = [asyncio.create_task(pools.run("dev1", go_on.wait, 60)) for _ in range(8)]
+    waiting = [asyncio.create_task(pools.run("dev1", int)) for _ in range(5)]
+    batch = [asyncio.create_task(batched.do("dev1", number)) for number in range(20)]
     await asyncio.sleep(0)
-    while not lanes.hangs("dev1"):
+    while not pools.hangs("dev1"):
         await asyncio.sleep(0.01)
     with pytest.raises(DeviceHangs):
-        await lanes.run("dev1", int)
-    party.append(asyncio.create_task(together.do("dev1", 20)))
-    refused = await asyncio.wait_for(asyncio.gather(*waiting, *party, return_exceptions=True), 20)
+        await pools.run("dev1", int)
+    batch.append(asyncio.create_task(batched.do("dev1", 20)))
+    refused = await asyncio.wait_for(asyncio.gather(*waiting, *batch, return_exceptions=True), 20)
     assert {type(each) for each in refused} == {DeviceHangs}
-    assert await lanes.run("dev2", int) == 0
+    assert await pools.run("dev2", int) == 0
     go_on.set()
     assert await asyncio.gather(*stuck) == [True] * 8
-    assert await lanes.run("dev1", int) == 0
-    assert await together.do("dev1", 7) == 7
-    lanes.close()
+    assert await pools.run("dev1", int) == 0
+    assert await batched.do("dev1", 7) == 7
+    pools.close()
 
 
 async def test_work_that_has_to_be_done_waits_for_a_lane_that_hangs(tmp_path: Path) -> None:
     """A file is closed at last, though nobody waits for that while its disk hangs."""
-    lanes = Lanes(Devices(tmp_path), patience=0.1)
+    pools = DevicePools(Devices(tmp_path), timeout=0.1)
     go_on, closed = threading.Event(), threading.Event()
-    stuck = await hang(lanes, "dev1", go_on)
-    await asyncio.wait_for(lanes.clean_up("dev1", closed.set), 20)
+    stuck = await hang(pools, "dev1", go_on)
+    await asyncio.wait_for(pools.clean_up("dev1", closed.set), 20)
     with pytest.raises(DeviceHangs):
-        await lanes.run("dev1", int)
+        await pools.run("dev1", int)
     assert not closed.is_set()
     go_on.set()
     await asyncio.gather(*stuck)
     assert await asyncio.to_thread(closed.wait, 20)
-    lanes.close()
+    pools.close()
 
 
 async def test_slow_work_beside_quick_work_is_no_hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane on which something is finished now and then does not hang, however long one piece takes."""
     now = 1000.0
-    monkeypatch.setattr("tawara.node.lanes.time", SimpleNamespace(monotonic=lambda: now))
-    lanes = Lanes(Devices(tmp_path), patience=10.0)
+    monkeypatch.setattr("tawara.disks.pools.time", SimpleNamespace(monotonic=lambda: now))
+    pools = DevicePools(Devices(tmp_path), timeout=10.0)
     begun, go_on = threading.Event(), threading.Event()
 
     def work() -> bool:
         begun.set()
         return go_on.wait(60)
 
-    slow = asyncio.create_task(lanes.run("dev1", work))
+    slow = asyncio.create_task(pools.run("dev1", work))
     await asyncio.to_thread(begun.wait, 60)
     for _ in range(5):
         now += 9.0
-        assert await lanes.run("dev1", int) == 0
+        assert await pools.run("dev1", int) == 0
     now += 10.0
-    assert lanes.hangs("dev1") and not lanes.hangs("dev2")
+    assert pools.hangs("dev1") and not pools.hangs("dev2")
     go_on.set()
     assert await slow
-    assert not lanes.hangs("dev1")
-    lanes.close()
+    assert not pools.hangs("dev1")
+    pools.close()

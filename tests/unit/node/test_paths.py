@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tawara.disks.paths import DevicePath, canonical, parse, parse_file
 from tawara.model import fid
 from tawara.model.limits import NODE_PATH_BYTES
-from tawara.node.errors import InvalidPath
-from tawara.node.paths import DevicePath, canonical, parse, parse_file
+from tawara.model.node_errors import InvalidPath
 
 
 @pytest.mark.parametrize(

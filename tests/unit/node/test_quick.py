@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tawara.listening import Leave
+from tawara.disks.devices import Devices
+from tawara.disks.pools import DevicePools
+from tawara.listening import OnClosed
 from tawara.model.limits import Limits
-from tawara.node.devices import Devices
-from tawara.node.lanes import Lanes
-from tawara.node.quick import QuickDoor
+from tawara.node.fast_path import FastPath
 
 Address = tuple[str, int]
 
@@ -21,8 +21,8 @@ Address = tuple[str, int]
 class Whole(asyncio.Protocol):
     """Stands for the whole server: says what it was given, and closes."""
 
-    def __init__(self, leave: Leave) -> None:
-        self._leave = leave
+    def __init__(self, on_closed: OnClosed) -> None:
+        self._on_closed = on_closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -33,24 +33,24 @@ class Whole(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self._on_closed()
 
 
-def refuses(leave: Leave) -> asyncio.Protocol:
+def refuses(on_closed: OnClosed) -> asyncio.Protocol:
     raise AssertionError("the whole server was asked")
 
 
 @asynccontextmanager
-async def door(
-    root: Path, whole: Callable[[Leave], asyncio.Protocol], limits: Limits | None = None
+async def listener(
+    root: Path, whole: Callable[[OnClosed], asyncio.Protocol], limits: Limits | None = None
 ) -> AsyncIterator[tuple[Address, list[int]]]:
     """A door before dev1: its address, and a list that grows with each connection that is over."""
     (root / "dev1").mkdir()
     devices = Devices(root)
-    lanes = Lanes(devices)
-    await lanes.of("/dev1/f")
-    lanes.start("dev1", lambda: None)
-    quick = QuickDoor(devices, lanes, limits or Limits(), whole)
+    pools = DevicePools(devices)
+    await pools.of("/dev1/f")
+    pools.start("dev1", lambda: None)
+    quick = FastPath(devices, pools, limits or Limits(), whole)
     left: list[int] = []
     server = await asyncio.get_running_loop().create_server(
         lambda: quick.connection(lambda: left.append(1)), "127.0.0.1", 0
@@ -60,7 +60,7 @@ async def door(
     finally:
         server.close()
         await quick.close(1)
-        lanes.close()
+        pools.close()
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -75,7 +75,7 @@ def put(name: str, body: bytes) -> bytes:
 
 async def test_plain_requests_need_no_whole_server(tmp_path: Path) -> None:
     """Files come, go, are read and made room for on one connection, byte by byte or all at once."""
-    async with door(tmp_path, refuses) as (address, left):
+    async with listener(tmp_path, refuses) as (address, left):
         reader, writer = await asyncio.open_connection(*address)
         (tmp_path / "dev1" / "large").write_bytes(b"L" * 100_000)
         requests = (
@@ -101,7 +101,7 @@ async def test_plain_requests_need_no_whole_server(tmp_path: Path) -> None:
 async def test_the_rest_is_handed_over_with_the_connection(tmp_path: Path) -> None:
     """What is not plain goes to the whole server with all that came after it, once all before it is answered."""
     strange = put("g", b"x").replace(b"Host: n", b"Host: n\r\nExpect: 100-continue")
-    async with door(tmp_path, Whole) as (address, left):
+    async with listener(tmp_path, Whole) as (address, left):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(put("f", b"hello") + strange + put("h", b"y"))
         answer = await asyncio.wait_for(reader.read(), 20)
@@ -117,7 +117,7 @@ async def test_the_rest_is_handed_over_with_the_connection(tmp_path: Path) -> No
 )
 async def test_what_is_unknown_large_or_garbage_is_handed_over(tmp_path: Path, said: bytes) -> None:
     """Devices that were not seen, bodies that are not small and what is no HTTP do not go the quick way."""
-    async with door(tmp_path, Whole) as (address, _):
+    async with listener(tmp_path, Whole) as (address, _):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(said[:1000])
         assert await asyncio.wait_for(reader.read(), 20) == b"whole: " + said[:1000]
@@ -126,7 +126,7 @@ async def test_what_is_unknown_large_or_garbage_is_handed_over(tmp_path: Path, s
 
 async def test_a_small_body_that_stands_still_is_refused(tmp_path: Path) -> None:
     """After `stalled_body` seconds without a byte: 408, and the connection is closed."""
-    async with door(tmp_path, refuses, Limits(stalled_body=0.2)) as (address, left):
+    async with listener(tmp_path, refuses, Limits(stalled_body=0.2)) as (address, left):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(put("f", b"x" * 1000)[:-1])
         answer = await asyncio.wait_for(reader.read(), 20)
@@ -139,7 +139,7 @@ async def test_a_small_body_that_stands_still_is_refused(tmp_path: Path) -> None
 
 async def test_a_connection_that_asks_nothing_is_closed(tmp_path: Path) -> None:
     """After `header_time` seconds without a request, on a fresh connection and between requests."""
-    async with door(tmp_path, refuses, Limits(header_time=0.2)) as (address, left):
+    async with listener(tmp_path, refuses, Limits(header_time=0.2)) as (address, left):
         for said in (b"", put("f", b"x"), b"GET /dev1"):
             reader, writer = await asyncio.open_connection(*address)
             writer.write(said)
@@ -150,7 +150,7 @@ async def test_a_connection_that_asks_nothing_is_closed(tmp_path: Path) -> None:
 
 async def test_whoever_says_no_more_still_gets_the_answer(tmp_path: Path) -> None:
     """A client may close its half of the connection after its request."""
-    async with door(tmp_path, refuses) as (address, _):
+    async with listener(tmp_path, refuses) as (address, _):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(put("f", b"x"))
         writer.write_eof()
@@ -162,7 +162,7 @@ async def test_a_flood_of_wrong_digests_is_answered_one_by_one(tmp_path: Path) -
     """Requests that fail before the disk is asked are no deeper a recursion the more of them wait."""
     count = 1500
     request = b"PUT /dev1/f HTTP/1.1\r\nHost: n\r\nContent-Length: 0\r\nContent-MD5: x\r\n\r\n"
-    async with door(tmp_path, refuses) as (address, _):
+    async with listener(tmp_path, refuses) as (address, _):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(request * count)
         for _ in range(count):

@@ -72,11 +72,11 @@ async def test_a_node_that_does_not_answer_is_asked_again() -> None:
 
 async def test_all_nodes_are_asked_at_once() -> None:
     """The slowest node sets the time, not the sum of all."""
-    together = asyncio.Barrier(3)
+    batched = asyncio.Barrier(3)
 
     async def make_directory(url: str) -> bool:
         async with asyncio.timeout(5):
-            await together.wait()
+            await batched.wait()
         return True
 
     await Directories().make(CLUSTER, 1, (1, 2, 3), make_directory)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tawara.tracker.journal import Journal
 from tawara.tracker.management import Management
+from tawara.tracker.request_log import RequestLog
 from tawara.wire.line import parse_request
 
 
@@ -25,23 +25,23 @@ def answer(management: Management, line: bytes) -> bytes:
 def test_shutdown_only_where_it_is_allowed() -> None:
     """Without leave it is refused with a sentence, with leave it is done."""
     stopped: list[bool] = []
-    refusing = Management(Journal(), list, ("queryworker",))
+    refusing = Management(RequestLog(), list, ("queryworker",))
     assert answer(refusing, b"!shutdown").startswith(b"ERROR: ")
-    allowing = Management(Journal(), list, ("queryworker",), lambda: stopped.append(True))
+    allowing = Management(RequestLog(), list, ("queryworker",), lambda: stopped.append(True))
     assert answer(allowing, b"!shutdown") == b".\r\n"
     assert stopped == [True]
 
 
 def test_names_are_matched_by_their_beginning() -> None:
     """As in the original, what follows a known name does not matter."""
-    management = Management(Journal(), lambda: [b"10.0.0.1 noop"], ("queryworker",))
+    management = Management(RequestLog(), lambda: [b"10.0.0.1 noop"], ("queryworker",))
     assert answer(management, b"!queue_x") == answer(management, b"!pend") == b"10.0.0.1 noop\r\n.\r\n"
     assert answer(management, b"!help").endswith(b".\n.\r\n")
 
 
 def test_the_last_fifty_requests_are_kept_and_no_more_of_each_than_fits() -> None:
     """A journal is bounded, whatever is asked."""
-    journal = Journal()
+    journal = RequestLog()
     for number in range(60):
         journal.finished("10.0.0.1", b"noop %d" % number, 0.0, 0.25, 1.0)
     journal.finished(None, b"x" * 5000, 0.0, 0.0, 0.0)
@@ -54,7 +54,7 @@ def test_the_last_fifty_requests_are_kept_and_no_more_of_each_than_fits() -> Non
 
 def test_what_is_announced_is_one_line() -> None:
     """Nothing in a message can look like another line of the protocol."""
-    management, peer = Management(Journal(), list, ()), Peer()
+    management, peer = Management(RequestLog(), list, ()), Peer()
     management.announce("nobody listens")
     management.answer(parse_request(b"!watch"), peer)
     management.announce("a\r\nOK b")

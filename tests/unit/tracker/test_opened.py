@@ -1,7 +1,7 @@
 """What a tracker remembers of the uploads that it opened."""
 
 from tawara.model.files import Upload
-from tawara.tracker.opened import REMEMBERED, Opened
+from tawara.tracker.recent_uploads import REMEMBERED, RecentUploads
 
 
 def upload(fid: int) -> Upload:
@@ -10,7 +10,7 @@ def upload(fid: int) -> Upload:
 
 def test_an_upload_is_remembered_for_one_closing() -> None:
     """Whoever closes it gets it once; the next one has to ask the database."""
-    opened = Opened()
+    opened = RecentUploads()
     opened.remember(upload(5))
     assert opened.take(5) == upload(5)
     assert opened.take(5) is None
@@ -19,7 +19,7 @@ def test_an_upload_is_remembered_for_one_closing() -> None:
 
 def test_the_oldest_is_forgotten() -> None:
     """The memory is bounded, however many uploads are never closed."""
-    opened = Opened()
+    opened = RecentUploads()
     for fid in range(REMEMBERED + 10):
         opened.remember(upload(fid))
     assert opened.take(9) is None

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tawara.model.errors import InvalidKey, UsageError
 from tawara.wire.http import (
+    ConditionResult,
     Conditions,
     Target,
     Validators,
-    Verdict,
     entity_tag,
     http_date,
     parse_date,
@@ -145,7 +145,7 @@ def test_tags_differ() -> None:
 # --- preconditions ----------------------------------------------------------------------------------------------------
 
 BEFORE, SAME, AFTER = http_date(NOW - 1), http_date(NOW), http_date(NOW + 1)
-GO, NOT_MODIFIED, FAILED = Verdict.GO, Verdict.NOT_MODIFIED, Verdict.FAILED
+GO, NOT_MODIFIED, FAILED = ConditionResult.GO, ConditionResult.NOT_MODIFIED, ConditionResult.FAILED
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ GO, NOT_MODIFIED, FAILED = Verdict.GO, Verdict.NOT_MODIFIED, Verdict.FAILED
         (Conditions(if_match='"x"', if_none_match='"1-5"'), FAILED, FAILED),
     ],
 )
-def test_preconditions(conditions: Conditions, reading: Verdict, writing: Verdict) -> None:
+def test_preconditions(conditions: Conditions, reading: ConditionResult, writing: ConditionResult) -> None:
     """The order and the outcomes of RFC 9110, section 13.2.2."""
     assert conditions.judge(CURRENT, reading=True) is reading
     assert conditions.judge(CURRENT, reading=False) is writing

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.fid import HIGHEST
-from tawara.model.names import Facts, Record, Standing
+from tawara.model.journal_records import FileMetadata, JournalRecord, RecordState
 from tawara.wire import journal
 from tawara.wire.journal import Damaged, Head
 
 facts = st.builds(
-    Facts,
+    FileMetadata,
     st.integers(1, 99),
     st.binary(min_size=1, max_size=80),
     st.integers(0, 9),
@@ -28,14 +28,14 @@ facts = st.builds(
     st.none() | st.binary(min_size=16, max_size=16).map(lambda digest: Checksum(HashType.MD5, digest)),
 )
 numbers = st.integers(0, 2**60)
-records = st.builds(lambda v, fid, f: Record(v, fid, Standing.HERE, f), numbers, numbers, facts) | st.builds(
-    Record, numbers, numbers, st.sampled_from([Standing.AWAY, Standing.GONE])
+records = st.builds(lambda v, fid, f: JournalRecord(v, fid, RecordState.HERE, f), numbers, numbers, facts) | st.builds(
+    JournalRecord, numbers, numbers, st.sampled_from([RecordState.AWAY, RecordState.GONE])
 )
 HEAD = Head(tawara="names", device=3, generation=7, round=2, segment=5, before=4)
 
 
 @given(st.lists(records, max_size=20))
-def test_records_come_back(written: list[Record]) -> None:
+def test_records_come_back(written: list[JournalRecord]) -> None:
     """Every record is read as it was written, with its head."""
     packed = journal.pack(HEAD, [journal.encode_record(record) for record in written])
     head, lines = journal.unpack(packed)
@@ -44,7 +44,7 @@ def test_records_come_back(written: list[Record]) -> None:
 
 
 @given(st.lists(records, min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_damage_is_seen(written: list[Record], rng: random.Random) -> None:
+def test_damage_is_seen(written: list[JournalRecord], rng: random.Random) -> None:
     """A file that is cut off, or that has another byte anywhere in its text, is refused."""
     packed = journal.pack(HEAD, [journal.encode_record(record) for record in written])
     with pytest.raises(Damaged):
@@ -71,7 +71,9 @@ def test_what_no_database_could_have_said(line: bytes) -> None:
         journal.decode_records([line])
 
 
-@pytest.mark.parametrize("name", ["generation", "round", "segment", "before", "tail", "epoch", "number", "device"])
+@pytest.mark.parametrize(
+    "name", ["generation", "round", "segment", "before", "active_segment", "epoch", "number", "device"]
+)
 def test_heads_from_which_nobody_could_count_on(name: str) -> None:
     """A head with a number near the end of those that a database can hold is damaged: counting would go on from it."""
     packed = journal.pack(msgspec.structs.replace(HEAD, **{name: HIGHEST}), [])
@@ -82,14 +84,14 @@ def test_heads_from_which_nobody_could_count_on(name: str) -> None:
 @pytest.mark.parametrize("row", [{"devid": 2**31}, {"hostid": -1}, {"weight": 2**63}])
 def test_charters_that_no_database_can_hold(row: dict[str, int]) -> None:
     """A charter with a number that fits in no column is damaged, so that an older one is taken."""
-    _, lines = journal.unpack(journal.encode_charter(HEAD, {"device": [row]}))
+    _, lines = journal.unpack(journal.encode_manifest(HEAD, {"device": [row]}))
     with pytest.raises(Damaged):
-        journal.decode_charter(lines)
+        journal.decode_manifest(lines)
 
 
 def test_a_person_can_read_it() -> None:
     """The text is JSON, a line for each record, with words that say what they mean."""
-    record = Record(12, 34, Standing.HERE, Facts(1, b"caf\xe9 1.jpg", 2, 56, 78, "image/jpeg"))
+    record = JournalRecord(12, 34, RecordState.HERE, FileMetadata(1, b"caf\xe9 1.jpg", 2, 56, 78, "image/jpeg"))
     lines = gzip.decompress(journal.pack(HEAD, [journal.encode_record(record)])).splitlines()
     assert json.loads(lines[1]) == {
         "v": 12, "fid": 34, "domain": 1, "key": "caf%E9+1.jpg", "class": 2, "length": 56, "stored": 78,
@@ -100,10 +102,10 @@ def test_a_person_can_read_it() -> None:
 
 def test_a_tail_never_overwrites_the_one_before() -> None:
     """Nor one that whoever was taken over from may still be writing."""
-    assert journal.tail_slot(4, 10) != journal.tail_slot(4, 11)
-    assert not {journal.tail_slot(4, 10), journal.tail_slot(4, 11)} & {
-        journal.tail_slot(5, 11),
-        journal.tail_slot(5, 12),
+    assert journal.active_slot(4, 10) != journal.active_slot(4, 11)
+    assert not {journal.active_slot(4, 10), journal.active_slot(4, 11)} & {
+        journal.active_slot(5, 11),
+        journal.active_slot(5, 12),
     }
 
 

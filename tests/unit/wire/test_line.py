@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tawara.model import errors
 from tawara.wire import line
-from tawara.wire.line import Accepted, LineBuffer, Refused, Request
+from tawara.wire.line import AcceptedRequest, LineBuffer, RefusedRequest, Request
 
 NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name != "0")
 ARGS = st.dictionaries(NAMES, st.binary(max_size=20), max_size=6)
@@ -53,14 +53,14 @@ def test_replies_round_trip(args: dict[str, bytes]) -> None:
     """Whatever a server puts into an OK, a client reads; and the line is one line."""
     reply = line.ok(args)
     assert reply.count(b"\n") == 1
-    assert line.decode_reply(reply.removesuffix(b"\r\n")) == Accepted(args)
+    assert line.decode_reply(reply.removesuffix(b"\r\n")) == AcceptedRequest(args)
 
 
 @given(st.text(min_size=1), st.binary())
 def test_errors_round_trip(text: str, callid: bytes) -> None:
     """Whatever text an error has, a client reads it whole."""
     reply = line.error("unknown_key", text, callid)
-    assert line.decode_reply(reply.removesuffix(b"\r\n")) == Refused("unknown_key", text, callid)
+    assert line.decode_reply(reply.removesuffix(b"\r\n")) == RefusedRequest("unknown_key", text, callid)
 
 
 @given(st.binary(max_size=60))
@@ -114,8 +114,8 @@ def test_the_quick_way_to_encode_says_the_same(pairs: list[tuple[str, bytes]]) -
 
 def test_refusals_become_errors_again() -> None:
     """A client raises the same error that the tracker raised; an unknown code keeps its name."""
-    assert isinstance(Refused("key_exists", "no").as_error(), errors.KeyExists)
-    strange = Refused("strange", "very").as_error()
+    assert isinstance(RefusedRequest("key_exists", "no").as_error(), errors.KeyExists)
+    strange = RefusedRequest("strange", "very").as_error()
     assert type(strange) is errors.TawaraError
     assert str(strange) == "strange: very"
 

@@ -8,7 +8,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.wire.plain_request import PlainRequest, Strange, head, parse
+from tawara.wire.plain_request import NotPlain, PlainRequest, head, parse
 
 MOST = 16 * 1024
 
@@ -34,7 +34,7 @@ def test_a_head_that_is_not_whole() -> None:
     data = b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\nRange: bytes=0-1\r\n\r\n"
     assert all(parse(data[:end], MOST) is None for end in range(len(data)))
     assert parsed(data).field(b"range") == "bytes=0-1"
-    with pytest.raises(Strange):
+    with pytest.raises(NotPlain):
         parse(data[:-2] + b"X: " + b"y" * MOST, MOST)
 
 
@@ -80,7 +80,7 @@ def test_whether_the_connection_is_kept(connection: str | None, minor: int, keep
 )  # fmt: skip
 def test_what_is_left_to_the_whole_server(data: bytes) -> None:
     """What is rare, wrong or ambiguous is not answered here."""
-    with pytest.raises(Strange):
+    with pytest.raises(NotPlain):
         parse(data, MOST)
 
 
@@ -105,7 +105,7 @@ async def test_the_whole_server_reads_the_same(line: bytes, fields: list[bytes])
     data = b"\r\n".join([line, *fields, b"", b""])
     try:
         found = parse(data, MOST)
-    except Strange:
+    except NotPlain:
         return
     assert found is not None
     request, end = found

@@ -10,18 +10,18 @@ from tawara.wire import side_channel as wire
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
-        (b"size /dev1/x\r\n", wire.Size("/dev1/x")),
-        (b"size /dev1/x\n", wire.Size("/dev1/x")),
-        (b"MD5 /dev1/x\r\n", wire.Digest("MD5", "/dev1/x")),
-        (b"SHA-1 /dev1/x fsck\r\n", wire.Digest("SHA-1", "/dev1/x", "fsck")),
-        (b"watch\r\n", wire.Watch()),
+        (b"size /dev1/x\r\n", wire.SizeRequest("/dev1/x")),
+        (b"size /dev1/x\n", wire.SizeRequest("/dev1/x")),
+        (b"MD5 /dev1/x\r\n", wire.DigestRequest("MD5", "/dev1/x")),
+        (b"SHA-1 /dev1/x fsck\r\n", wire.DigestRequest("SHA-1", "/dev1/x", "fsck")),
+        (b"watch\r\n", wire.WatchRequest()),
         (b"\r\n", None),
-        (b"shutdown\r\n", wire.Refused(wire.NOT_HONOURED)),
-        (b"SHUTDOWN now", wire.Refused(wire.NOT_HONOURED)),
-        (b"size", wire.Refused(wire.UNKNOWN)),
-        (b"size /dev1/../x", wire.Refused(wire.DOTS)),
-        (b"MD5 /dev1/../x", wire.Refused(wire.DOTS)),
-        (b"size /dev1/\xff", wire.Refused(wire.NOT_ASCII)),
+        (b"shutdown\r\n", wire.SideChannelError(wire.NOT_HONOURED)),
+        (b"SHUTDOWN now", wire.SideChannelError(wire.NOT_HONOURED)),
+        (b"size", wire.SideChannelError(wire.UNKNOWN)),
+        (b"size /dev1/../x", wire.SideChannelError(wire.DOTS)),
+        (b"MD5 /dev1/../x", wire.SideChannelError(wire.DOTS)),
+        (b"size /dev1/\xff", wire.SideChannelError(wire.NOT_ASCII)),
     ],
 )
 def test_what_a_line_asks_for(line: bytes, request_: wire.Request | None) -> None:
@@ -33,7 +33,7 @@ def test_what_a_line_asks_for(line: bytes, request_: wire.Request | None) -> Non
 def test_no_line_breaks_the_parser(line: bytes) -> None:
     """Any bytes give a request, a refusal of one line, or nothing."""
     request = wire.parse(line)
-    if isinstance(request, wire.Refused):
+    if isinstance(request, wire.SideChannelError):
         assert request.answer.count(b"\n") == 1
         assert request.answer.endswith(b"\r\n")
 

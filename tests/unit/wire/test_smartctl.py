@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.health import DiskHealth, Verdict
+from tawara.model.health import DiskHealth, DiskVerdict
 from tawara.wire.smartctl import read
 from tests.smartctl import reports
 
@@ -17,31 +17,31 @@ from tests.smartctl import reports
 @pytest.mark.parametrize(
     ("report", "verdict", "temperature", "detail"),
     [
-        (reports.sata(), Verdict.OK, 38, ""),
-        (reports.sata(reallocated=8, pending=1), Verdict.WORN, 38, "8 sectors reallocated; 1 sectors pending"),
-        (reports.sata(passed=False), Verdict.FAILING, 38, "the disk's own assessment has failed"),
+        (reports.sata(), DiskVerdict.OK, 38, ""),
+        (reports.sata(reallocated=8, pending=1), DiskVerdict.WORN, 38, "8 sectors reallocated; 1 sectors pending"),
+        (reports.sata(passed=False), DiskVerdict.FAILING, 38, "the disk's own assessment has failed"),
         (
             reports.sata(passed=False, reallocated=4000, failed="now"),
-            Verdict.FAILING,
+            DiskVerdict.FAILING,
             38,
             "Reallocated Sector Ct is at 5, below its threshold of 10",
         ),
-        (reports.sata(failed="past"), Verdict.OK, 38, ""),
-        (reports.nvme(), Verdict.OK, 41, ""),
-        (reports.nvme(warning=2), Verdict.OK, 41, ""),
-        (reports.nvme(media_errors=3, used=104), Verdict.WORN, 41, "3 media errors; 104 % of its rated life used"),
+        (reports.sata(failed="past"), DiskVerdict.OK, 38, ""),
+        (reports.nvme(), DiskVerdict.OK, 41, ""),
+        (reports.nvme(warning=2), DiskVerdict.OK, 41, ""),
+        (reports.nvme(media_errors=3, used=104), DiskVerdict.WORN, 41, "3 media errors; 104 % of its rated life used"),
         (
             reports.nvme(warning=5, passed=False),
-            Verdict.FAILING,
+            DiskVerdict.FAILING,
             41,
             "spare below its threshold; reliability degraded",
         ),
-        (reports.NO_PERMISSION, Verdict.UNKNOWN, None, "Smartctl open device: /dev/sda failed: Permission denied"),
-        (reports.VIRTUAL, Verdict.UNKNOWN, None, "/dev/vda: Unable to detect device type"),
-        (reports.UNSUPPORTED, Verdict.UNKNOWN, 0, "the disk does not say"),
+        (reports.NO_PERMISSION, DiskVerdict.UNKNOWN, None, "Smartctl open device: /dev/sda failed: Permission denied"),
+        (reports.VIRTUAL, DiskVerdict.UNKNOWN, None, "/dev/vda: Unable to detect device type"),
+        (reports.UNSUPPORTED, DiskVerdict.UNKNOWN, 0, "the disk does not say"),
     ],
 )
-def test_verdicts(report: dict[str, Any], verdict: Verdict, temperature: int | None, detail: str) -> None:
+def test_verdicts(report: dict[str, Any], verdict: DiskVerdict, temperature: int | None, detail: str) -> None:
     """Each report comes to the verdict that its maker's thresholds and the lost sectors call for."""
     assert read(json.dumps(report).encode(), 77) == DiskHealth(verdict, temperature, detail, 77)
 
@@ -49,7 +49,7 @@ def test_verdicts(report: dict[str, Any], verdict: Verdict, temperature: int | N
 @pytest.mark.parametrize("output", [b"", b"smartctl: not found", b"[1, 2]", b'{"smart_status": 5}', b"\xff{", b"null"])
 def test_nonsense_is_not_known(output: bytes) -> None:
     """What is no report makes no verdict."""
-    assert read(output, 1).verdict is Verdict.UNKNOWN
+    assert read(output, 1).verdict is DiskVerdict.UNKNOWN
 
 
 _json = st.recursive(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from tawara.workers.replicate import Replicate
-from tests.unit.workers.house import House
+from tawara.workers.replicate import ReplicateFiles
+from tests.unit.workers.workers_fixture import WorkersFixture
 
 SMALL_FILE = b"a bale of rice"
 
 
-def worker(home: House) -> Replicate:
-    return Replicate(home.metadata, home.view, home.nodes, delete_bell=home.bells.delete)
+def worker(fixture: WorkersFixture) -> ReplicateFiles:
+    return ReplicateFiles(fixture.metadata, fixture.view, fixture.nodes, delete_wakeup=fixture.wakeups.delete)
 
 
-async def do_all(home: House) -> float | None:
+async def do_all(fixture: WorkersFixture) -> float | None:
     """Work off what is due; until when the last unit was put off."""
-    replicate, until = worker(home), None
+    replicate, until = worker(fixture), None
     for item in await replicate.take(100):
         until = await replicate.work(item)
     return until

@@ -11,71 +11,76 @@ from typing import Any
 import pytest
 
 from tawara.metadata import files, queues, replicas
-from tawara.metadata.bell import Bells
 from tawara.metadata.fid_locks import name_of, open_locks
-from tawara.model.files import Errand
+from tawara.metadata.wakeups import Wakeups
+from tawara.model.files import TaskType
 from tawara.workers.beside_mogilefsd import PAUSE, BesideMogilefsd
-from tawara.workers.delete import Delete
-from tawara.workers.rebalance import Rebalance
-from tawara.workers.replicate import Replicate
+from tawara.workers.cleanup_orphans import CleanupOrphans
+from tawara.workers.delete import DeleteFiles
+from tawara.workers.rebalance import RebalanceFiles
+from tawara.workers.replicate import ReplicateFiles
 from tawara.workers.runner import Worker
-from tawara.workers.sweep import Sweep
 from tests.mogilefsd.double import Mogilefsd, mogilefsd
-from tests.unit.workers.house import House, house
+from tests.unit.workers.workers_fixture import WorkersFixture, workers_fixture
 
 CONTENT = b"content"
 
 
 @asynccontextmanager
-async def beside(directory: Path) -> AsyncIterator[tuple[House, Mogilefsd]]:
-    async with house(directory, {"h1": [1], "h2": [2]}) as home, mogilefsd(f"sqlite://{directory}/tawara.db") as other:
-        yield home, other
+async def beside(directory: Path) -> AsyncIterator[tuple[WorkersFixture, Mogilefsd]]:
+    async with (
+        workers_fixture(directory, {"h1": [1], "h2": [2]}) as fixture,
+        mogilefsd(f"sqlite://{directory}/tawara.db") as other,
+    ):
+        yield fixture, other
 
 
-def worker_of(home: House, kind: str) -> Worker[Any]:
+def worker_of(fixture: WorkersFixture, kind: str) -> Worker[Any]:
     match kind:
         case "replicate":
-            made: Worker[Any] = Replicate(home.metadata, home.view, home.nodes, delete_bell=home.bells.delete)
+            made: Worker[Any] = ReplicateFiles(
+                fixture.metadata, fixture.view, fixture.nodes, delete_wakeup=fixture.wakeups.delete
+            )
         case "delete":
-            made = Delete(home.metadata, home.view, home.nodes)
+            made = DeleteFiles(fixture.metadata, fixture.view, fixture.nodes)
         case "rebalance":
-            made = Rebalance(home.metadata, home.view, home.nodes, delete_bell=home.bells.delete)
+            made = RebalanceFiles(fixture.metadata, fixture.view, fixture.nodes, delete_wakeup=fixture.wakeups.delete)
         case _:
-            made = Sweep(home.metadata, home.view, home.nodes, bells=Bells(), upload_open=3600)
-    return BesideMogilefsd(made, open_locks(home.metadata, ["other"]), home.metadata)
+            made = CleanupOrphans(fixture.metadata, fixture.view, fixture.nodes, wakeups=Wakeups(), upload_open=3600)
+    return BesideMogilefsd(made, open_locks(fixture.metadata, ["other"]), fixture.metadata)
 
 
-async def due(home: House, kind: str) -> int:
+async def due(fixture: WorkersFixture, kind: str) -> int:
     """A fid with something to do for this worker."""
-    fid = await home.store(b"key", CONTENT, 1)
-    for claim in await home.metadata.write(queues.claim_replications, limit=9, now=int(time.time())):
-        await home.metadata.write(queues.finish_replication, claim)
+    fid = await fixture.store(b"key", CONTENT, 1)
+    for claim in await fixture.metadata.write(queues.claim_replications, limit=9, now=int(time.time())):
+        await fixture.metadata.write(queues.finish_replication, claim)
     match kind:
         case "replicate":
-            await home.metadata.write(queues.enqueue_replication, fid)
+            await fixture.metadata.write(queues.enqueue_replication, fid)
         case "delete":
-            await home.metadata.write(files.delete, home.dmid, b"key", now=1)
+            await fixture.metadata.write(files.delete, fixture.dmid, b"key", now=1)
         case "rebalance":
-            await home.metadata.write(queues.enqueue_errands, Errand.MOVE, [(fid, 1, "2")], now=1)
+            await fixture.metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(fid, 1, "2")], now=1)
         case _:
-            await home.metadata.write(replicas.announce_copy, fid, 2, now=1, lease=1)
-            await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
+            await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=1, lease=1)
+            await fixture.nodes.put(fixture.url(2, fid), CONTENT, length=len(CONTENT))
     return fid
 
 
 @pytest.mark.parametrize("kind", ["replicate", "delete", "rebalance", "sweep"])
 async def test_a_locked_fid_is_left_alone(tmp_path: Path, kind: str) -> None:
     """While mogilefsd has the lock, nothing is done and nothing counted as failed; afterwards it is done."""
-    async with beside(tmp_path) as (home, other):
-        fid = await due(home, kind)
-        worker = worker_of(home, kind)
-        before = home.on_disk()
+    async with beside(tmp_path) as (fixture, other):
+        fid = await due(fixture, kind)
+        worker = worker_of(fixture, kind)
+        before = fixture.on_disk()
         assert await other.get_lock(name_of(fid))
         (item,) = await worker.take(9)
         until = await worker.work(item)
         assert until is not None
         assert time.time() - 1 < until <= time.time() + PAUSE
-        assert home.on_disk() == before
+        assert fixture.on_disk() == before
         for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
             assert await other.ask(f"SELECT fid FROM {table} WHERE failcount > 0 OR nexttry > ?", int(until)) == []
         await other.release_lock(name_of(fid))
@@ -84,17 +89,17 @@ async def test_a_locked_fid_is_left_alone(tmp_path: Path, kind: str) -> None:
         await other.ask("UPDATE tawara_copy SET lease = 1")
         (item,) = await worker.take(9)
         await worker.work(item)
-        assert home.on_disk() != before
+        assert fixture.on_disk() != before
         assert await other.get_lock(name_of(fid))
 
 
 async def test_a_copy_of_mogilefsds_is_not_swept(tmp_path: Path) -> None:
     """A place that we gave up, and where mogilefsd has put a replica since it was claimed, keeps that replica."""
-    async with beside(tmp_path) as (home, other):
-        fid = await due(home, "sweep")
-        worker = worker_of(home, "sweep")
+    async with beside(tmp_path) as (fixture, other):
+        fid = await due(fixture, "sweep")
+        worker = worker_of(fixture, "sweep")
         (item,) = await worker.take(9)
         await other.ask("INSERT INTO file_on (fid, devid) VALUES (?, 2)", fid)
         await worker.work(item)
-        assert home.on_disk() == {fid: {1, 2}}
+        assert fixture.on_disk() == {fid: {1, 2}}
         assert await other.ask("SELECT fid FROM tawara_copy") == []

@@ -8,48 +8,48 @@ from pathlib import Path
 import pytest
 
 from tawara.metadata import files, queues, replicas
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Transaction
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import DeviceState
 from tawara.model.errors import NodeUnreachable
-from tawara.workers.delete import Delete
-from tawara.workers.reap import Reap
-from tawara.workers.sweep import Sweep
-from tests.unit.workers.house import House, house, set_state
+from tawara.workers.cleanup_orphans import CleanupOrphans
+from tawara.workers.delete import DeleteFiles
+from tawara.workers.reap_dead import ReapDead
+from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 
 CONTENT = b"a bale of rice"
 
 
-async def delete_due(home: House) -> float | None:
+async def delete_due(fixture: WorkersFixture) -> float | None:
     """Work off the deletions that are due; until when the last was put off."""
-    worker, until = Delete(home.metadata, home.view, home.nodes), None
+    worker, until = DeleteFiles(fixture.metadata, fixture.view, fixture.nodes), None
     for item in await worker.take(100):
         until = await worker.work(item)
     return until
 
 
-async def store_and_delete(home: House, *devids: int) -> int:
-    fid = await home.store(b"key", CONTENT, *devids)
-    await home.metadata.write(files.delete, home.dmid, b"key", now=int(time.time()))
+async def store_and_delete(fixture: WorkersFixture, *devids: int) -> int:
+    fid = await fixture.store(b"key", CONTENT, *devids)
+    await fixture.metadata.write(files.delete, fixture.dmid, b"key", now=int(time.time()))
     return fid
 
 
 async def test_all_bytes_go(tmp_path: Path) -> None:
     """A deleted file leaves no bytes on any device, and no row in any queue."""
-    async with house(tmp_path, {"h1": [1, 2], "h2": [3]}) as home:
-        await store_and_delete(home, 1, 2, 3)
-        assert await delete_due(home) is None
-        assert home.on_disk() == {}
-        assert await home.metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
+    async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3]}) as fixture:
+        await store_and_delete(fixture, 1, 2, 3)
+        assert await delete_due(fixture) is None
+        assert fixture.on_disk() == {}
+        assert await fixture.metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
 
 
 async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
     """A replica that is missing on its device does not keep the deletion from ending."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await store_and_delete(home, 1, 2)
-        home.place(1, fid).unlink()
-        assert await delete_due(home) is None
-        assert home.on_disk() == {}
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await store_and_delete(fixture, 1, 2)
+        fixture.place(1, fid).unlink()
+        assert await delete_due(fixture) is None
+        assert fixture.on_disk() == {}
 
 
 @pytest.mark.parametrize(
@@ -58,122 +58,122 @@ async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
 async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: DeviceState, pause: int | None) -> None:
     """Read-only and down devices are waited for, a dead one is not; the others lose their bytes at once
     (docs/mogilefs.md 11.1)."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await store_and_delete(home, 1, 2)
-        await set_state(home, 2, state)
-        until = await delete_due(home)
-        assert home.on_disk() == {fid: {2}}
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await store_and_delete(fixture, 1, 2)
+        await set_state(fixture, 2, state)
+        until = await delete_due(fixture)
+        assert fixture.on_disk() == {fid: {2}}
         if pause is None:
             assert until is None
         else:
             assert until is not None
             assert until - time.time() == pytest.approx(pause, abs=3)
-            assert await home.metadata.read(replicas.devices_of, fid) == (2,)
+            assert await fixture.metadata.read(replicas.devices_of, fid) == (2,)
 
 
 async def test_a_device_that_nobody_knows_is_as_good_as_gone(tmp_path: Path) -> None:
     """A row of a device that does not exist does not stay in the queue for ever, as it did in MogileFS
     (docs/mogilefs.md 11.1)."""
-    async with house(tmp_path, {"h1": [1]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
-        await home.metadata.write(replicas.announce_copy, fid, 77, now=1)
-        await home.metadata.write(replicas.record_copy, fid, 77, now=1)
-        await home.metadata.write(files.delete, home.dmid, b"key", now=1)
-        assert await delete_due(home) is None
-        assert await home.metadata.read(queues.next_deletion) is None
+    async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
+        await fixture.metadata.write(replicas.reserve_copy, fid, 77, now=1)
+        await fixture.metadata.write(replicas.record_copy, fid, 77, now=1)
+        await fixture.metadata.write(files.delete, fixture.dmid, b"key", now=1)
+        assert await delete_due(fixture) is None
+        assert await fixture.metadata.read(queues.next_deletion) is None
 
 
 async def test_a_node_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a node does not delete, the deletion is put off, longer each time, and the replica is not forgotten."""
-    async with house(tmp_path, {"h1": [1]}) as home:
-        fid = await store_and_delete(home, 1)
+    async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
+        fid = await store_and_delete(fixture, 1)
 
         async def refuse(url: str) -> bool:
             raise NodeUnreachable(url)
 
-        monkeypatch.setattr(home.nodes, "delete", refuse)
-        until = await delete_due(home)
+        monkeypatch.setattr(fixture.nodes, "delete", refuse)
+        until = await delete_due(fixture)
         assert until is not None
         assert until - time.time() == pytest.approx(60, abs=3)
-        assert await home.metadata.read(replicas.devices_of, fid) == (1,)
+        assert await fixture.metadata.read(replicas.devices_of, fid) == (1,)
 
 
 async def test_a_device_that_cannot_be_written_now(tmp_path: Path) -> None:
     """A device that the monitor does not see writeable is asked again in ten minutes; the others lose their bytes."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await store_and_delete(home, 1, 2)
-        await home.storage["h2"].stop()
-        await home.view.renew()
-        until = await delete_due(home)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await store_and_delete(fixture, 1, 2)
+        await fixture.storage["h2"].stop()
+        await fixture.view.renew()
+        until = await delete_due(fixture)
         assert until is not None
         assert until - time.time() == pytest.approx(600, abs=3)
-        assert home.on_disk() == {fid: {2}}
-        assert await home.metadata.read(replicas.devices_of, fid) == (2,)
+        assert fixture.on_disk() == {fid: {2}}
+        assert await fixture.metadata.read(replicas.devices_of, fid) == (2,)
 
 
 async def test_a_named_file_is_never_deleted(tmp_path: Path) -> None:
     """A fid that a key names is kept, whoever put it into the queue."""
-    async with house(tmp_path, {"h1": [1]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
-        await home.metadata.write(queues.enqueue_deletion, fid, 1)
-        await delete_due(home)
-        assert home.on_disk() == {fid: {1}}
-        assert await home.metadata.read(queues.next_deletion) is None
-        assert await home.devids(fid) == {1}
+    async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
+        await fixture.metadata.write(queues.enqueue_deletion, fid, 1)
+        await delete_due(fixture)
+        assert fixture.on_disk() == {fid: {1}}
+        assert await fixture.metadata.read(queues.next_deletion) is None
+        assert await fixture.devids(fid) == {1}
 
 
 async def test_a_copy_under_way_is_waited_for(tmp_path: Path) -> None:
     """While a copy is announced the deletion does not end, and is soon looked at again."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await store_and_delete(home, 1)
-        await home.metadata.write(replicas.announce_copy, fid, 2, now=int(time.time()))
-        until = await delete_due(home)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await store_and_delete(fixture, 1)
+        await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=int(time.time()))
+        until = await delete_due(fixture)
         assert until is not None
         assert until - time.time() < 15
-        await home.metadata.write(replicas.retract_copy, fid, 2)
-        await home.metadata.write(queues.hasten_deletion, fid, int(time.time()))
-        assert await delete_due(home) is None
-        assert home.on_disk() == {}
-        assert (await home.metadata.read(queues.backlog))["delete"] == 0
+        await fixture.metadata.write(replicas.cancel_copy, fid, 2)
+        await fixture.metadata.write(queues.retry_deletion, fid, int(time.time()))
+        assert await delete_due(fixture) is None
+        assert fixture.on_disk() == {}
+        assert (await fixture.metadata.read(queues.backlog))["delete"] == 0
 
 
 # --- the sweeper ------------------------------------------------------------------------------------------------------
 
 
-async def sweep(home: House, *, upload_open: int = 3600) -> None:
-    worker = Sweep(home.metadata, home.view, home.nodes, bells=Bells(), upload_open=upload_open)
+async def sweep(fixture: WorkersFixture, *, upload_open: int = 3600) -> None:
+    worker = CleanupOrphans(fixture.metadata, fixture.view, fixture.nodes, wakeups=Wakeups(), upload_open=upload_open)
     for item in await worker.take(100):
         await worker.work(item)
 
 
 async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
     """What lies on the devices of an upload that was opened too long ago is deleted (docs/mogilefs.md 11.2)."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         now = int(time.time())
         old, new = [
-            await home.metadata.write(
-                files.open_upload, dmid=home.dmid, key=b"key", classid=0, devids=(1, 2), now=opened
+            await fixture.metadata.write(
+                files.open_upload, dmid=fixture.dmid, key=b"key", classid=0, devids=(1, 2), now=opened
             )
             for opened in (now - 4000, now)
         ]
         for fid in (old, new):
-            await home.nodes.put(home.url(1, fid), CONTENT, length=len(CONTENT))
-        await sweep(home)
-        await delete_due(home)
-        assert home.on_disk() == {new: {1}}
+            await fixture.nodes.put(fixture.url(1, fid), CONTENT, length=len(CONTENT))
+        await sweep(fixture)
+        await delete_due(fixture)
+        assert fixture.on_disk() == {new: {1}}
 
 
 async def test_an_upload_that_was_closed_after_all_is_no_garbage(tmp_path: Path) -> None:
     """Of a file whose upload row was left behind, as MogileFS may leave it, only that row goes
     (docs/mogilefs.md 11.2)."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
-        await home.metadata.write(_left_behind, fid)
-        await sweep(home)
-        await delete_due(home)
-        assert home.on_disk() == {fid: {1}}
-        assert await home.devids(fid) == {1}
-        assert (await home.metadata.read(queues.backlog))["uploads"] == 0
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
+        await fixture.metadata.write(_left_behind, fid)
+        await sweep(fixture)
+        await delete_due(fixture)
+        assert fixture.on_disk() == {fid: {1}}
+        assert await fixture.devids(fid) == {1}
+        assert (await fixture.metadata.read(queues.backlog))["uploads"] == 0
 
 
 async def _left_behind(tx: Transaction, fid: int) -> None:
@@ -184,55 +184,55 @@ async def _left_behind(tx: Transaction, fid: int) -> None:
 
 async def test_abandoned_copies_go(tmp_path: Path) -> None:
     """The bytes of a copy whose worker died are deleted when its lease has run out, and the place is free again."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
         now = int(time.time())
-        await home.metadata.write(replicas.announce_copy, fid, 2, now=now - 100, lease=60)
-        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
-        await sweep(home)
-        assert home.on_disk() == {fid: {1}}
-        assert await home.metadata.write(replicas.announce_copy, fid, 2, now=now)
+        await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=now - 100, lease=60)
+        await fixture.nodes.put(fixture.url(2, fid), CONTENT, length=len(CONTENT))
+        await sweep(fixture)
+        assert fixture.on_disk() == {fid: {1}}
+        assert await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=now)
 
 
 async def test_a_sweeper_that_stalled_deletes_nothing(tmp_path: Path) -> None:
     """When its claim has lapsed the place may be someone else's; one that is renewed is still its own."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
-        await home.metadata.write(replicas.announce_copy, fid, 2, now=1, lease=60)
-        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
-        worker = Sweep(home.metadata, home.view, home.nodes, bells=Bells(), upload_open=3600)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
+        await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=1, lease=60)
+        await fixture.nodes.put(fixture.url(2, fid), CONTENT, length=len(CONTENT))
+        worker = CleanupOrphans(fixture.metadata, fixture.view, fixture.nodes, wakeups=Wakeups(), upload_open=3600)
         (item,) = await worker.take(9)
         claim, item.claim = item.claim, item.claim._replace(lease=-int(time.time()) - 1)
         await worker.work(item)
-        assert home.on_disk() == {fid: {1, 2}}
+        assert fixture.on_disk() == {fid: {1, 2}}
         item.claim = claim
         await worker.renew([item])
         await worker.work(item)
-        assert home.on_disk() == {fid: {1}}
+        assert fixture.on_disk() == {fid: {1}}
 
 
 async def test_an_abandoned_copy_on_a_silent_node_is_tried_again_soon(tmp_path: Path) -> None:
     """Its bytes go within a minute of the node's return, and until then nothing is copied to their place."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
         now = int(time.time())
-        await home.metadata.write(replicas.announce_stray, fid, 2, now=now)
-        await home.storage["h2"].stop()
-        await sweep(home)
-        assert not await home.metadata.write(replicas.announce_copy, fid, 2, now=now)
-        assert await home.metadata.write(replicas.claim_abandoned_copies, now=now) == []
-        claims = await home.metadata.write(replicas.claim_abandoned_copies, now=now + 60)
+        await fixture.metadata.write(replicas.record_orphan, fid, 2, now=now)
+        await fixture.storage["h2"].stop()
+        await sweep(fixture)
+        assert not await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=now)
+        assert await fixture.metadata.write(replicas.claim_abandoned_copies, now=now) == []
+        claims = await fixture.metadata.write(replicas.claim_abandoned_copies, now=now + 60)
         assert [each[:2] for each in claims] == [(fid, 2)]
 
 
 async def test_copies_under_way_are_not_swept(tmp_path: Path) -> None:
     """A copy whose lease runs is left alone."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1)
-        await home.metadata.write(replicas.announce_copy, fid, 2, now=int(time.time()), lease=60)
-        await home.nodes.put(home.url(2, fid), CONTENT, length=len(CONTENT))
-        await sweep(home)
-        assert home.on_disk() == {fid: {1, 2}}
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1)
+        await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=int(time.time()), lease=60)
+        await fixture.nodes.put(fixture.url(2, fid), CONTENT, length=len(CONTENT))
+        await sweep(fixture)
+        assert fixture.on_disk() == {fid: {1, 2}}
 
 
 # --- the reaper -------------------------------------------------------------------------------------------------------
@@ -241,19 +241,19 @@ async def test_copies_under_way_are_not_swept(tmp_path: Path) -> None:
 async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
     """The replicas of a device marked dead are forgotten, and their files queued for replication
     (docs/mogilefs.md 11.3)."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fids = [await home.store(b"%d" % number, CONTENT, 1, 2) for number in range(3)]
-        await home.metadata.write(queues.replicate_now, now=1)
-        for claim in await home.metadata.write(queues.claim_replications, limit=9, now=1):
-            await home.metadata.write(queues.finish_replication, claim)
-        reaper = Reap(home.metadata, home.view, replicate_bell=home.bells.replicate, grace=0)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fids = [await fixture.store(b"%d" % number, CONTENT, 1, 2) for number in range(3)]
+        await fixture.metadata.write(queues.replicate_now, now=1)
+        for claim in await fixture.metadata.write(queues.claim_replications, limit=9, now=1):
+            await fixture.metadata.write(queues.finish_replication, claim)
+        reaper = ReapDead(fixture.metadata, fixture.view, replicate_wakeup=fixture.wakeups.replicate, grace=0)
         assert await reaper.take(10) == []
-        await set_state(home, 2, DeviceState.DEAD)
+        await set_state(fixture, 2, DeviceState.DEAD)
         assert await reaper.take(10) == [2]
         await reaper.work(2)
         for fid in fids:
-            assert await home.devids(fid) == {1}
-        assert (await home.metadata.read(queues.backlog))["replicate"] == 3
+            assert await fixture.devids(fid) == {1}
+        assert (await fixture.metadata.read(queues.backlog))["replicate"] == 3
         await reaper.work(2)
         due = await reaper.next_due()
         assert due is not None
@@ -262,19 +262,19 @@ async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
 
 async def test_deletions_do_not_wait_for_a_dead_device(tmp_path: Path) -> None:
     """A deletion that was put off for a device's sake goes on when that is emptied because it is dead."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        await store_and_delete(home, 1, 2)
-        await set_state(home, 2, DeviceState.DOWN)
-        assert await delete_due(home) is not None
-        await set_state(home, 2, DeviceState.DEAD)
-        await home.metadata.write(replicas.empty_dead_device, 2, limit=10, now=int(time.time()))
-        await delete_due(home)
-        assert await home.metadata.read(queues.next_deletion) is None
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        await store_and_delete(fixture, 1, 2)
+        await set_state(fixture, 2, DeviceState.DOWN)
+        assert await delete_due(fixture) is not None
+        await set_state(fixture, 2, DeviceState.DEAD)
+        await fixture.metadata.write(replicas.empty_dead_device, 2, limit=10, now=int(time.time()))
+        await delete_due(fixture)
+        assert await fixture.metadata.read(queues.next_deletion) is None
 
 
 async def test_a_device_brought_back_is_left_alone(tmp_path: Path) -> None:
     """A device that is not dead (any more) in the database keeps its replicas, whatever this process believes."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1, 2)
-        assert await home.metadata.write(replicas.empty_dead_device, 2, limit=10, now=1) == 0
-        assert await home.devids(fid) == {1, 2}
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1, 2)
+        assert await fixture.metadata.write(replicas.empty_dead_device, 2, limit=10, now=1) == 0
+        assert await fixture.devids(fid) == {1, 2}

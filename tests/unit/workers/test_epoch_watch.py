@@ -12,88 +12,88 @@ from tawara.metadata.contract import Transaction
 from tawara.model.epoch import Lineage
 from tawara.wire import epoch
 from tawara.workers.monitor import Monitor
-from tests.unit.workers.house import House, house
+from tests.unit.workers.workers_fixture import WorkersFixture, workers_fixture
 
 
-def mark_of(home: House, devid: int) -> Path:
-    return home.directory / home.devices[devid] / f"dev{devid}" / epoch.FILE
+def mark_of(fixture: WorkersFixture, devid: int) -> Path:
+    return fixture.directory / fixture.devices[devid] / f"dev{devid}" / epoch.FILE
 
 
-async def lineage(home: House) -> Lineage:
-    known = await home.metadata.read(epochs.lineage)
+async def lineage(fixture: WorkersFixture) -> Lineage:
+    known = await fixture.metadata.read(epochs.lineage)
     assert known is not None
     return known
 
 
-def mark(home: House, devid: int, known: Lineage) -> None:
-    path = mark_of(home, devid)
+def mark(fixture: WorkersFixture, devid: int, known: Lineage) -> None:
+    path = mark_of(fixture, devid)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(epoch.render(known.current))
 
 
 async def test_the_first_epoch_begins_by_itself(tmp_path: Path) -> None:
     """Where no device has a mark, as after an upgrade, the first epoch begins, and no alarm is raised."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        known = await lineage(home)
-        await home.view.renew()
-        assert await lineage(home) == known
-        assert not home.view.current.stale
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        known = await lineage(fixture)
+        await fixture.view.renew()
+        assert await lineage(fixture) == known
+        assert not fixture.view.current.stale
 
 
 @pytest.mark.parametrize("kind", ["later", "diverged"])
 async def test_another_database_writes_while_this_one_runs(tmp_path: Path, kind: str) -> None:
     """A mark that another database leaves on a device later is noticed, and the alarm stays when the mark is gone."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        known = await lineage(home)
-        mark(home, 1, known)
-        await home.view.renew()
-        assert not home.view.current.stale
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        known = await lineage(fixture)
+        mark(fixture, 1, known)
+        await fixture.view.renew()
+        assert not fixture.view.current.stale
         if kind == "later":
-            mark(home, 2, known.advanced("ffff"))
+            mark(fixture, 2, known.advanced("ffff"))
         else:
-            await home.metadata.write(epochs.advance, "aaaa")
-            mark(home, 2, known.advanced("ffff"))
-        await home.view.renew()
-        assert "dev2 carries epoch" in home.view.current.stale
-        mark_of(home, 2).unlink()
-        await home.view.renew()
-        assert home.view.current.stale
+            await fixture.metadata.write(epochs.advance, "aaaa")
+            mark(fixture, 2, known.advanced("ffff"))
+        await fixture.view.renew()
+        assert "dev2 carries epoch" in fixture.view.current.stale
+        mark_of(fixture, 2).unlink()
+        await fixture.view.renew()
+        assert fixture.view.current.stale
 
 
 async def test_devices_that_lag_behind(tmp_path: Path) -> None:
     """Devices that were away, and have an older mark or a damaged one, raise no alarm."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        mark(home, 1, await lineage(home))
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        mark(fixture, 1, await lineage(fixture))
         for number in range(200):
-            await home.metadata.write(epochs.advance, f"{number:04x}")
-        mark(home, 2, await lineage(home))
-        mark_of(home, 2).write_bytes(mark_of(home, 2).read_bytes()[:-3])
-        await home.view.renew()
-        assert not home.view.current.stale
-        assert all(home.view.current.is_writeable(devid) for devid in (1, 2))
+            await fixture.metadata.write(epochs.advance, f"{number:04x}")
+        mark(fixture, 2, await lineage(fixture))
+        mark_of(fixture, 2).write_bytes(mark_of(fixture, 2).read_bytes()[:-3])
+        await fixture.view.renew()
+        assert not fixture.view.current.stale
+        assert all(fixture.view.current.is_writeable(devid) for devid in (1, 2))
 
 
 async def test_a_database_without_an_epoch(tmp_path: Path) -> None:
     """A database of before there were epochs, put back beside devices that have one, is older than they are."""
-    async with house(tmp_path, {"h1": [1]}) as home:
-        mark(home, 1, await lineage(home))
-        await home.metadata.write(_forget_epoch)
-        await home.view.refresh()
-        fresh = Monitor(home.view, home.metadata, home.nodes, side_channel_port=None)
+    async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
+        mark(fixture, 1, await lineage(fixture))
+        await fixture.metadata.write(_forget_epoch)
+        await fixture.view.refresh()
+        fresh = Monitor(fixture.view, fixture.metadata, fixture.nodes, side_channel_port=None)
         await fresh.look_again()
-        assert "knows none" in home.view.current.stale
-        assert await home.metadata.read(epochs.lineage) is None
+        assert "knows none" in fixture.view.current.stale
+        assert await fixture.metadata.read(epochs.lineage) is None
 
 
 async def test_a_device_of_another_store_alone_is_not_used(tmp_path: Path) -> None:
     """A device of another store is not written, and the rest of the store works on."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        mark(home, 2, replace(await lineage(home), store="f" * 16))
-        await home.view.renew()
-        assert not home.view.current.stale
-        assert home.view.current.is_writeable(1)
-        assert not home.view.current.is_writeable(2)
-        assert "tawara device accept dev2" in (home.view.current.observed[2].trouble or "")
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        mark(fixture, 2, replace(await lineage(fixture), store="f" * 16))
+        await fixture.view.renew()
+        assert not fixture.view.current.stale
+        assert fixture.view.current.is_writeable(1)
+        assert not fixture.view.current.is_writeable(2)
+        assert "tawara device accept dev2" in (fixture.view.current.observed[2].trouble or "")
 
 
 async def _forget_epoch(tx: Transaction) -> None:

@@ -8,58 +8,62 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client.nodes import NodeClient, Usage
+from tawara.disks.devices import Devices, OpenFile
 from tawara.metadata import cluster as rows
 from tawara.model.cluster import DeviceState, Observed
-from tawara.node.devices import Devices, OpenFile
 from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient, UsageReport
 from tawara.workers.monitor import Monitor
-from tests.unit.workers.house import eventually, house
+from tests.unit.workers.workers_fixture import eventually, workers_fixture
 
 
 async def test_first_round_is_quick(tmp_path: Path) -> None:
     """The monitor looks as soon as it is started: it has written to every device, and knows how full each is."""
-    async with house(tmp_path, {"h1": [1, 2], "h2": [3]}, look=False) as home:
-        monitor = Monitor(home.view, home.metadata, home.nodes, side_channel_port=None, period=600, anxious_period=600)
+    async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3]}, look=False) as fixture:
+        monitor = Monitor(
+            fixture.view, fixture.metadata, fixture.nodes, side_channel_port=None, period=600, anxious_period=600
+        )
         await monitor.start()
         async with asyncio.timeout(20):
-            await home.view.wait_observed()
+            await fixture.view.wait_observed()
         await monitor.stop()
         for devid in (1, 2, 3):
-            assert home.view.current.should_get_new_files(devid)
-            assert home.view.current.observed[devid].rejects_bad_md5
-            assert (home.view.current.devices[devid].mb_total or 0) > 0
+            assert fixture.view.current.should_get_new_files(devid)
+            assert fixture.view.current.observed[devid].rejects_bad_md5
+            assert (fixture.view.current.devices[devid].mb_total or 0) > 0
 
 
 async def test_a_node_that_goes_and_returns(tmp_path: Path) -> None:
     """A node that stops is unreachable after the next round, the others stay; once back it is writeable."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        address = home.storage["h2"].http_address
-        await home.storage["h2"].stop()
-        await home.view.renew()
-        assert home.view.current.observed[2].state is Observed.UNREACHABLE
-        assert home.view.current.is_writeable(1)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        address = fixture.storage["h2"].http_address
+        await fixture.storage["h2"].stop()
+        await fixture.view.renew()
+        assert fixture.view.current.observed[2].state is Observed.UNREACHABLE
+        assert fixture.view.current.is_writeable(1)
         again = StorageNode(tmp_path / "h2", http=address, side_channel=None)
         await again.start()
         try:
-            await home.view.renew()
-            assert home.view.current.is_writeable(2)
+            await fixture.view.renew()
+            assert fixture.view.current.is_writeable(2)
         finally:
             await again.stop()
 
 
 async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
     """While all is well a round looks at some device of every host; when one is missed, the next looks at all."""
-    async with house(tmp_path, {"h1": [1, 2], "h2": [3, 4]}, look=False) as home:
+    async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3, 4]}, look=False) as fixture:
         asked: list[str] = []
 
         class Counting(NodeClient):
-            async def usage(self, url: str) -> Usage:
+            async def usage(self, url: str) -> UsageReport:
                 asked.append(url.split("/")[3])
                 return await super().usage(url)
 
         async with Counting() as nodes:
-            monitor = Monitor(home.view, home.metadata, nodes, side_channel_port=None, period=600, anxious_period=600)
+            monitor = Monitor(
+                fixture.view, fixture.metadata, nodes, side_channel_port=None, period=600, anxious_period=600
+            )
 
             async def look() -> set[str]:
                 asked.clear()
@@ -75,7 +79,7 @@ async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
             asked.clear()
             await monitor.look_again()
             assert set(asked) == everything, "on demand"
-            await home.storage["h2"].stop()
+            await fixture.storage["h2"].stop()
             missed = await look()
             assert len(missed) == 2
             assert await look() == everything, "one of h2 was missed"
@@ -84,41 +88,41 @@ async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
 
 async def test_a_device_without_its_directory(tmp_path: Path) -> None:
     """A device whose directory is missing (not mounted) is unreachable, its neighbours are not."""
-    async with house(tmp_path, {"h1": [1, 2]}) as home:
+    async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
         (tmp_path / "h1" / "dev2").rename(tmp_path / "away")
-        await home.view.renew()
-        assert home.view.current.observed[2].state is Observed.UNREACHABLE
-        assert home.view.current.is_writeable(1)
+        await fixture.view.renew()
+        assert fixture.view.current.observed[2].state is Observed.UNREACHABLE
+        assert fixture.view.current.is_writeable(1)
 
 
 async def test_administrative_states(tmp_path: Path) -> None:
     """A read-only device is looked at but not written to, a device that is down is not looked at
     (docs/mogilefs.md 8.1)."""
-    async with house(tmp_path, {"h1": [1, 2]}) as home:
-        await home.metadata.write(rows.set_device_state, "h1", 1, DeviceState.READONLY)
-        await home.metadata.write(rows.set_device_state, "h1", 2, DeviceState.DOWN)
-        await home.view.renew()
-        assert home.view.current.observed[1].state is Observed.READABLE
-        assert 2 not in home.view.current.observed
-        await home.metadata.write(rows.set_device_state, "h1", 1, DeviceState.ALIVE)
-        await home.view.renew()
-        assert home.view.current.is_writeable(1)
+    async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
+        await fixture.metadata.write(rows.set_device_state, "h1", 1, DeviceState.READONLY)
+        await fixture.metadata.write(rows.set_device_state, "h1", 2, DeviceState.DOWN)
+        await fixture.view.renew()
+        assert fixture.view.current.observed[1].state is Observed.READABLE
+        assert 2 not in fixture.view.current.observed
+        await fixture.metadata.write(rows.set_device_state, "h1", 1, DeviceState.ALIVE)
+        await fixture.view.renew()
+        assert fixture.view.current.is_writeable(1)
 
 
 async def test_a_silent_host_holds_up_nobody(tmp_path: Path) -> None:
     """A host that accepts connections and says nothing is unreachable, and the others are known meanwhile."""
     opened: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: opened.append(writer), "127.0.0.9", 0)
-    async with house(tmp_path, {"h1": [1]}, look=False) as home:
+    async with workers_fixture(tmp_path, {"h1": [1]}, look=False) as fixture:
         port = silent.sockets[0].getsockname()[1]
-        hostid = await home.metadata.write(rows.create_host, "mute", ip="127.0.0.9", http_port=port, state="alive")
-        await home.metadata.write(rows.create_device, 7, hostid)
-        await home.monitor.start()
-        await home.view.wait_observed()
-        assert home.view.current.is_writeable(1)
-        await eventually(lambda: 7 in home.view.current.observed)
-        assert home.view.current.observed[7].state is Observed.UNREACHABLE
-        await home.monitor.stop()
+        hostid = await fixture.metadata.write(rows.create_host, "mute", ip="127.0.0.9", http_port=port, state="alive")
+        await fixture.metadata.write(rows.create_device, 7, hostid)
+        await fixture.monitor.start()
+        await fixture.view.wait_observed()
+        assert fixture.view.current.is_writeable(1)
+        await eventually(lambda: 7 in fixture.view.current.observed)
+        assert fixture.view.current.observed[7].state is Observed.UNREACHABLE
+        await fixture.monitor.stop()
     for writer in opened:
         writer.close()
     silent.close()
@@ -136,21 +140,21 @@ async def test_a_disk_that_hangs_is_judged_alone(tmp_path: Path, monkeypatch: py
             back.wait(60)
         return read(devices, path)
 
-    async with house(tmp_path, {"h1": [1, 2, 3]}) as home:
+    async with workers_fixture(tmp_path, {"h1": [1, 2, 3]}) as fixture:
         monkeypatch.setattr(Devices, "open", read_unless_hung)
         try:
-            await home.view.renew()
-            assert home.view.current.observed[hung].state is Observed.UNREACHABLE
-            assert all(home.view.current.is_writeable(devid) for devid in {1, 2, 3} - {hung})
+            await fixture.view.renew()
+            assert fixture.view.current.observed[hung].state is Observed.UNREACHABLE
+            assert all(fixture.view.current.is_writeable(devid) for devid in {1, 2, 3} - {hung})
         finally:
             back.set()
-        await home.view.renew()
-        assert home.view.current.is_writeable(hung)
+        await fixture.view.renew()
+        assert fixture.view.current.is_writeable(hung)
 
 
 async def test_rounds_on_demand_see_what_was_just_written(tmp_path: Path) -> None:
     """A renewed view has what was committed before the call, however many ask at once."""
-    async with house(tmp_path, {"h1": [1]}) as home:
-        await home.metadata.write(rows.create_domain, "more")
-        await asyncio.gather(*(home.view.renew() for _ in range(20)))
-        assert "more" in home.view.current.domains
+    async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
+        await fixture.metadata.write(rows.create_domain, "more")
+        await asyncio.gather(*(fixture.view.renew() for _ in range(20)))
+        assert "more" in fixture.view.current.domains

@@ -6,22 +6,22 @@ from pathlib import Path
 
 from tawara.metadata import class_changes
 from tawara.workers.reclass import Reclass
-from tests.unit.workers.house import DOMAIN, house
 from tests.unit.workers.replicating import SMALL_FILE, do_all
+from tests.unit.workers.workers_fixture import DOMAIN, workers_fixture
 
 
 async def test_copies_are_raised_for_files_that_are_there(tmp_path: Path) -> None:
     """Every file of the class gets the copies that it wants now, without a check."""
-    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
-        classid = await home.new_class("few", 1, "MultipleHosts()")
-        fids = [await home.store(b"k%d" % number, SMALL_FILE, 1, classid=classid) for number in range(3)]
-        await do_all(home)
-        assert home.on_disk() == {fid: {1} for fid in fids}
-        await home.metadata.write(class_changes.update_class, DOMAIN, "few", mindevcount=3)
-        await home.view.refresh()
-        worker = Reclass(home.metadata, home.view, replicate_bell=home.bells.replicate)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
+        classid = await fixture.new_class("few", 1, "MultipleHosts()")
+        fids = [await fixture.store(b"k%d" % number, SMALL_FILE, 1, classid=classid) for number in range(3)]
+        await do_all(fixture)
+        assert fixture.on_disk() == {fid: {1} for fid in fids}
+        await fixture.metadata.write(class_changes.update_class, DOMAIN, "few", mindevcount=3)
+        await fixture.view.refresh()
+        worker = Reclass(fixture.metadata, fixture.view, replicate_wakeup=fixture.wakeups.replicate)
         for item in await worker.take(1):
             await worker.work(item)
-        await do_all(home)
-        assert home.on_disk() == {fid: {1, 2, 3} for fid in fids}
+        await do_all(fixture)
+        assert fixture.on_disk() == {fid: {1, 2, 3} for fid in fids}
         assert await worker.take(1) == []

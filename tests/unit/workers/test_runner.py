@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from tawara.metadata.bell import Bell
+from tawara.metadata.wakeups import Wakeup
 from tawara.model.errors import Db
 from tawara.workers import runner as runners
 from tawara.workers.runner import Runner
-from tests.unit.workers.house import eventually
+from tests.unit.workers.workers_fixture import eventually
 
 
 class Pile:
@@ -71,7 +71,7 @@ class Pile:
 async def test_works_off_everything_so_many_at_once() -> None:
     """Everything that is due is done, never more at once than was allowed."""
     pile = Pile(*range(1000))
-    runner = Runner(pile, concurrency=7, patience=60)
+    runner = Runner(pile, concurrency=7, timeout=60)
     runner.start()
     await eventually(lambda: len(pile.done) == 1000)
     await runner.stop()
@@ -84,7 +84,7 @@ async def test_what_was_claimed_is_done_though_more_cannot_be_asked_for() -> Non
     """The database goes when a batch has just been claimed: it is worked on, and not held for ever."""
     pile = Pile(1, 2, 3)
     pile.unknown = 1
-    runner = Runner(pile, concurrency=7, patience=60)
+    runner = Runner(pile, concurrency=7, timeout=60)
     runner.start()
     await eventually(lambda: len(pile.done) == 3)
     await runner.stop()
@@ -93,13 +93,13 @@ async def test_what_was_claimed_is_done_though_more_cannot_be_asked_for() -> Non
 
 async def test_wakes_by_its_bell() -> None:
     """An idle runner looks once, sleeps, and wakes at once when the bell rings."""
-    pile, bell = Pile(), Bell()
-    runner = Runner(pile, concurrency=2, patience=60, bell=bell)
+    pile, wakeup = Pile(), Wakeup()
+    runner = Runner(pile, concurrency=2, timeout=60, wakeup=wakeup)
     runner.start()
     await asyncio.sleep(0.05)
     assert pile.looked == 1
     pile.due = [1]
-    bell.ring()
+    wakeup.notify()
     await eventually(lambda: pile.done == [1])  # long before its patience ends
     await runner.stop()
 
@@ -107,7 +107,7 @@ async def test_wakes_by_its_bell() -> None:
 async def test_looks_by_itself_when_patience_ends() -> None:
     """Work that another process queued is found without a bell."""
     pile = Pile()
-    runner = Runner(pile, concurrency=2, patience=0.05)
+    runner = Runner(pile, concurrency=2, timeout=0.05)
     runner.start()
     await asyncio.sleep(0.01)
     pile.due = [1]
@@ -119,7 +119,7 @@ async def test_what_was_put_off_for_a_moment_is_looked_at_then() -> None:
     """A unit that was put off to earlier than the runner would wake shortens its sleep."""
     pile = Pile(1)
     pile.hold = asyncio.Event()
-    runner = Runner(pile, concurrency=2, patience=60)
+    runner = Runner(pile, concurrency=2, timeout=60)
     runner.start()
     await eventually(lambda: pile.now == 1)
     looked = pile.looked
@@ -133,7 +133,7 @@ async def test_errors_do_not_stop_it() -> None:
     """A unit that fails is counted and left to its lease; a database that is away is waited for."""
     pile = Pile(-1, 2)
     pile.broken = 1
-    runner = Runner(pile, concurrency=2, patience=60)
+    runner = Runner(pile, concurrency=2, timeout=60)
     runner.start()
     await eventually(lambda: pile.done == [2])
     assert runner.status.failed == 2
@@ -147,7 +147,7 @@ async def test_stopping_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "GRACE", 0.05)
     pile = Pile(*range(100))
     pile.hold = asyncio.Event()
-    runner = Runner(pile, concurrency=3, patience=60)
+    runner = Runner(pile, concurrency=3, timeout=60)
     runner.start()
     await eventually(lambda: pile.now == 3)
     await runner.stop()
@@ -160,7 +160,7 @@ async def test_leases_are_renewed() -> None:
     """What is under way for longer than a lease stays claimed."""
     pile = Pile(1)
     pile.hold = asyncio.Event()
-    runner = Runner(pile, concurrency=1, patience=60, lease=0.06)
+    runner = Runner(pile, concurrency=1, timeout=60, lease=0.06)
     runner.start()
     await eventually(lambda: pile.renewed >= 2)
     pile.hold.set()
@@ -172,7 +172,7 @@ async def test_nothing_is_begun_while_it_may_not_be() -> None:
     """While work may not be done nothing is claimed, and what is claimed already is left to its lease."""
     allowed, pile = True, Pile(1, 2, 3)
     pile.hold = asyncio.Event()
-    runner = Runner(pile, concurrency=1, patience=0.01, may_work=lambda: allowed)
+    runner = Runner(pile, concurrency=1, timeout=0.01, may_work=lambda: allowed)
     runner.start()
     await eventually(lambda: pile.now)
     allowed = False

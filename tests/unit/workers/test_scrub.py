@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, scrub
-from tawara.metadata.bell import Bells
 from tawara.metadata.contract import Transaction
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Checksum, DeviceState, HashType
-from tawara.model.files import Errand
-from tawara.model.scrub import Round
-from tawara.workers.replicate import Replicate
-from tawara.workers.scrub import Scrub
-from tawara.workers.sweep import Sweep
-from tests.unit.workers.house import House, house, set_state
+from tawara.model.files import TaskType
+from tawara.model.scrub import ScrubRound
+from tawara.workers.cleanup_orphans import CleanupOrphans
+from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.scrub import ScrubFiles
+from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 
 CONTENT = b"a bale of rice"
 ROTTEN = b"a bale of rise"
@@ -24,127 +24,127 @@ SUM = Checksum(HashType.MD5, hashlib.md5(CONTENT).digest())
 LAYOUT = {"h1": [1], "h2": [2], "h3": [3]}
 
 
-async def read_all(home: House) -> dict[str, int]:
+async def read_all(fixture: WorkersFixture) -> dict[str, int]:
     """Have every file read once; the log, as counts by code."""
-    found = await home.metadata.read(files.list_fids, 0, 500)
-    await home.metadata.write(
-        queues.enqueue_errands, Errand.SCRUB, [(file.fid, None, "") for file in found], now=int(time.time())
+    found = await fixture.metadata.read(files.list_fids, 0, 500)
+    await fixture.metadata.write(
+        queues.enqueue_tasks, TaskType.SCRUB, [(file.fid, None, "") for file in found], now=int(time.time())
     )
-    worker = Scrub(home.metadata, home.view, home.nodes, bells=home.bells)
+    worker = ScrubFiles(fixture.metadata, fixture.view, fixture.nodes, wakeups=fixture.wakeups)
     for item in await worker.take(100):
         await worker.work(item)
-    return (await home.metadata.read(scrub.progress, now=0)).counts
+    return (await fixture.metadata.read(scrub.progress, now=0)).counts
 
 
-async def repair(home: House) -> None:
+async def repair(fixture: WorkersFixture) -> None:
     """What the sweeper and the replicate worker make of it."""
     for _ in range(2):
-        sweeper = Sweep(home.metadata, home.view, home.nodes, bells=Bells(), upload_open=3600)
+        sweeper = CleanupOrphans(fixture.metadata, fixture.view, fixture.nodes, wakeups=Wakeups(), upload_open=3600)
         for place in await sweeper.take(100):
             await sweeper.work(place)
-        copier = Replicate(home.metadata, home.view, home.nodes, delete_bell=home.bells.delete)
+        copier = ReplicateFiles(fixture.metadata, fixture.view, fixture.nodes, delete_wakeup=fixture.wakeups.delete)
         for item in await copier.take(100):
             await copier.work(item)
 
 
-async def checksum(home: House, fid: int) -> Checksum | None:
-    stored = await home.metadata.read(files.find_fid, fid)
+async def checksum(fixture: WorkersFixture, fid: int) -> Checksum | None:
+    stored = await fixture.metadata.read(files.find_fid, fid)
     assert stored
     return stored.checksum
 
 
 async def test_a_flipped_bit_is_repaired(tmp_path: Path) -> None:
     """What was agreed on is remembered; the replica that differs later is served no more, and made anew."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1, 2)
-        assert await read_all(home) == {}
-        assert await checksum(home, fid) == SUM
-        home.place(2, fid).write_bytes(ROTTEN)
-        assert await read_all(home) == {"BSUM": 1, "REPL": 1}
-        assert await home.devids(fid) == {1}
-        await repair(home)
-        assert await home.devids(fid) == {1, 2}
-        assert {home.place(devid, fid).read_bytes() for devid in (1, 2)} == {CONTENT}
-        assert await read_all(home) == {"BSUM": 1, "REPL": 1}
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1, 2)
+        assert await read_all(fixture) == {}
+        assert await checksum(fixture, fid) == SUM
+        fixture.place(2, fid).write_bytes(ROTTEN)
+        assert await read_all(fixture) == {"BSUM": 1, "REPL": 1}
+        assert await fixture.devids(fid) == {1}
+        await repair(fixture)
+        assert await fixture.devids(fid) == {1, 2}
+        assert {fixture.place(devid, fid).read_bytes() for devid in (1, 2)} == {CONTENT}
+        assert await read_all(fixture) == {"BSUM": 1, "REPL": 1}
 
 
 async def test_two_of_three_outvote_the_third(tmp_path: Path) -> None:
     """Without a checksum, what most replicas have is right, and is stored."""
-    async with house(tmp_path, LAYOUT) as home:
-        three = await home.new_class("three", 3, "MultipleHosts()")
-        fid = await home.store(b"key", CONTENT, 1, 2, 3, classid=three)
-        home.place(1, fid).write_bytes(ROTTEN)
-        assert await read_all(home) == {"BSUM": 1, "REPL": 1}
-        assert await checksum(home, fid) == SUM
-        await repair(home)
-        assert await home.devids(fid) == {1, 2, 3}
-        assert home.place(1, fid).read_bytes() == CONTENT
+    async with workers_fixture(tmp_path, LAYOUT) as fixture:
+        three = await fixture.new_class("three", 3, "MultipleHosts()")
+        fid = await fixture.store(b"key", CONTENT, 1, 2, 3, classid=three)
+        fixture.place(1, fid).write_bytes(ROTTEN)
+        assert await read_all(fixture) == {"BSUM": 1, "REPL": 1}
+        assert await checksum(fixture, fid) == SUM
+        await repair(fixture)
+        assert await fixture.devids(fid) == {1, 2, 3}
+        assert fixture.place(1, fid).read_bytes() == CONTENT
 
 
 async def test_two_that_differ_are_told_and_kept(tmp_path: Path) -> None:
     """With nothing to tell which of two is right, both stay, no checksum is stored, and a line says so."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1, 2)
-        home.place(2, fid).write_bytes(ROTTEN)
-        assert await read_all(home) == {"MSUM": 1}
-        assert await checksum(home, fid) is None
-        await repair(home)
-        assert home.place(1, fid).read_bytes() == CONTENT
-        assert home.place(2, fid).read_bytes() == ROTTEN
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1, 2)
+        fixture.place(2, fid).write_bytes(ROTTEN)
+        assert await read_all(fixture) == {"MSUM": 1}
+        assert await checksum(fixture, fid) is None
+        await repair(fixture)
+        assert fixture.place(1, fid).read_bytes() == CONTENT
+        assert fixture.place(2, fid).read_bytes() == ROTTEN
 
 
 async def test_the_only_one_that_answers_is_not_believed(tmp_path: Path) -> None:
     """While a device is out of service, its copy may be the right one: nothing is learnt."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", CONTENT, 1, 2)
-        await set_state(home, 2, DeviceState.DOWN)
-        await read_all(home)
-        assert await checksum(home, fid) is None
-        assert await home.devids(fid) == {1, 2}
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", CONTENT, 1, 2)
+        await set_state(fixture, 2, DeviceState.DOWN)
+        await read_all(fixture)
+        assert await checksum(fixture, fid) is None
+        assert await fixture.devids(fid) == {1, 2}
 
 
 async def test_the_last_copy_is_kept_though_it_is_rotten(tmp_path: Path) -> None:
     """When no replica has the stored checksum, none is deleted."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fid = await home.store(b"key", ROTTEN, 1, 2, checksum=SUM)
-        assert await read_all(home) == {"BSUM": 2, "SRCH": 1}
-        await repair(home)
-        assert home.on_disk() == {fid: {1, 2}}
-        assert await home.devids(fid) == {1, 2}
-        assert await checksum(home, fid) == SUM
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fid = await fixture.store(b"key", ROTTEN, 1, 2, checksum=SUM)
+        assert await read_all(fixture) == {"BSUM": 2, "SRCH": 1}
+        await repair(fixture)
+        assert fixture.on_disk() == {fid: {1, 2}}
+        assert await fixture.devids(fid) == {1, 2}
+        assert await checksum(fixture, fid) == SUM
 
 
 async def test_files_are_queued_when_they_are_due(tmp_path: Path) -> None:
     """With a short period every file is read soon; the round stands in the database; 0 turns the scrub off."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        fids = [await home.store(b"%d" % number, CONTENT, 1, 2) for number in range(5)]
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        fids = [await fixture.store(b"%d" % number, CONTENT, 1, 2) for number in range(5)]
         start = int(time.time())
-        await home.metadata.write(rows.set_setting, scrub.PERIOD, "1000")
-        await home.metadata.write(scrub.inject, now=start)
+        await fixture.metadata.write(rows.set_setting, scrub.PERIOD, "1000")
+        await fixture.metadata.write(scrub.inject, now=start)
         queued: list[int] = []
         for now in range(start, start + 1000, 10):
-            await home.metadata.write(scrub.inject, now=now)
-            for claim in await home.metadata.write(queues.claim_errands, Errand.SCRUB, limit=9, now=now):
+            await fixture.metadata.write(scrub.inject, now=now)
+            for claim in await fixture.metadata.write(queues.claim_tasks, TaskType.SCRUB, limit=9, now=now):
                 queued.append(claim.fid)
-                await home.metadata.write(queues.finish_errands, [claim])
+                await fixture.metadata.write(queues.finish_tasks, [claim])
         assert queued == fids
-        stands = await home.metadata.read(scrub.progress, now=0)
+        stands = await fixture.metadata.read(scrub.progress, now=0)
         assert (stands.at.began, stands.at.position, stands.at.done) == (start, fids[-1], 5)
-        await home.metadata.write(rows.set_setting, scrub.PERIOD, "0")
-        assert await home.metadata.write(scrub.inject, now=start + 5000) is None
-        assert (await home.metadata.read(scrub.progress, now=0)).period == 0
+        await fixture.metadata.write(rows.set_setting, scrub.PERIOD, "0")
+        assert await fixture.metadata.write(scrub.inject, now=start + 5000) is None
+        assert (await fixture.metadata.read(scrub.progress, now=0)).period == 0
 
 
 async def test_an_idle_scrub_asks_for_nothing(tmp_path: Path) -> None:
     """When nothing is due the worker says so, and sleeps until something is."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        await home.store(b"key", CONTENT, 1, 2)
-        worker = Scrub(home.metadata, home.view, home.nodes, bells=home.bells)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        await fixture.store(b"key", CONTENT, 1, 2)
+        worker = ScrubFiles(fixture.metadata, fixture.view, fixture.nodes, wakeups=fixture.wakeups)
         assert await worker.take(10) == []
         due = await worker.next_due()
         assert due is not None
         assert due > time.time() + 50
-        assert Round.parse(await home.metadata.read(_round)).began
+        assert ScrubRound.parse(await fixture.metadata.read(_round)).began
 
 
 async def _round(tx: Transaction) -> str:

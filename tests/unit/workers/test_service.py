@@ -9,19 +9,19 @@ import pytest
 
 from tawara.metadata import pace
 from tawara.model.pace import COPIED
-from tawara.workers.service import Options, Workers
-from tests.unit.workers.house import house
+from tawara.workers.service import Workers, WorkersOptions
+from tests.unit.workers.workers_fixture import workers_fixture
 
 
 @pytest.mark.parametrize(("only", "told"), [("drain", {"drain"}), ("replicate", {"replicate", COPIED})])
 async def test_a_process_may_have_one_worker(tmp_path: Path, only: str, told: set[str]) -> None:
     """There is the worker that was asked for and no other, and what it does is written down like that of all."""
-    async with house(tmp_path, {"h1": [1]}) as home:
-        workers = Workers(home.metadata, home.view, home.nodes, home.bells, Options(only=only))
+    async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
+        workers = Workers(fixture.metadata, fixture.view, fixture.nodes, fixture.wakeups, WorkersOptions(only=only))
         assert [each.name for each in workers.status()] == [only]
         await workers.start()
         async with asyncio.timeout(10):
-            while not (found := await home.metadata.read(pace.load)):
+            while not (found := await fixture.metadata.read(pace.load)):
                 await asyncio.sleep(0.01)
         await workers.stop()
         assert {each.work for each in found} == told

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tawara.client.nodes import NodeClient
 from tawara.metadata import files
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.files import StoredFile
-from tawara.model.fsck import Replica, Seen
+from tawara.model.fsck import CheckedReplica, ReplicaFinding
+from tawara.nodes.client import NodeClient
 from tawara.workers.survey import Survey, is_right
-from tests.unit.workers.house import House, house, set_state
+from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 
 BODY = b"a bale of rice"
 MD5 = Checksum(HashType.MD5, hashlib.md5(BODY).digest())
 CLOSED_PORT = 1
 
 
-async def stored(home: House, *devids: int) -> StoredFile:
+async def stored(fixture: WorkersFixture, *devids: int) -> StoredFile:
     """A file on these devices."""
-    found = await home.metadata.read(files.find_fid, await home.store(b"k%d" % len(devids), BODY, *devids))
+    found = await fixture.metadata.read(files.find_fid, await fixture.store(b"k%d" % len(devids), BODY, *devids))
     assert found
     return found
 
@@ -33,28 +33,28 @@ async def stored(home: House, *devids: int) -> StoredFile:
 @pytest.mark.parametrize("port", [None, CLOSED_PORT])
 async def test_many_are_measured_without_a_side_channel(tmp_path: Path, port: int | None) -> None:
     """Nodes that have no side channel are asked over HTTP; a file is right only if all its replicas are."""
-    async with house(tmp_path, {"h1": [1, 3], "h2": [2]}) as home:
-        both, three = await stored(home, 1, 2), await stored(home, 1, 2, 3)
-        survey = Survey(home.view, home.nodes, side_channel_port=port)
+    async with workers_fixture(tmp_path, {"h1": [1, 3], "h2": [2]}) as fixture:
+        both, three = await stored(fixture, 1, 2), await stored(fixture, 1, 2, 3)
+        survey = Survey(fixture.view, fixture.nodes, side_channel_port=port)
         files = [both, three]
 
         async def right() -> list[bool]:
             return [is_right(*each) for each in zip(files, await survey.measure(files), strict=True)]
 
         assert await right() == [True, True]
-        home.place(3, three.fid).write_bytes(b"short")
+        fixture.place(3, three.fid).write_bytes(b"short")
         assert await right() == [True, False]
-        home.place(2, both.fid).unlink()
+        fixture.place(2, both.fid).unlink()
         assert await right() == [False, False]
         assert await survey.measure([both]) == [{1: len(BODY), 2: None}]
 
 
 async def test_what_was_measured_is_not_asked_again(tmp_path: Path) -> None:
     """A file that turns out to be broken costs one HEAD for each replica, those of its close look included."""
-    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
-        file = await stored(home, 1, 2, 3)
-        home.place(2, file.fid).unlink()
-        home.place(3, file.fid).write_bytes(b"short")
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
+        file = await stored(fixture, 1, 2, 3)
+        fixture.place(2, file.fid).unlink()
+        fixture.place(3, file.fid).write_bytes(b"short")
         asked: list[str] = []
 
         class Counting(NodeClient):
@@ -63,62 +63,66 @@ async def test_what_was_measured_is_not_asked_again(tmp_path: Path) -> None:
                 return await super().size(url)
 
         async with Counting() as nodes:
-            survey = Survey(home.view, nodes, side_channel_port=None)
+            survey = Survey(fixture.view, nodes, side_channel_port=None)
             (measured,) = await survey.measure([file])
             seen = await survey.look(file, None, measured)
-        assert seen == (Replica(1, Seen.RIGHT), Replica(2, Seen.MISSING), Replica(3, Seen.WRONG_LENGTH))
-        assert sorted(asked) == sorted(home.url(devid, file.fid) for devid in (1, 2, 3))
+        assert seen == (
+            CheckedReplica(1, ReplicaFinding.RIGHT),
+            CheckedReplica(2, ReplicaFinding.MISSING),
+            CheckedReplica(3, ReplicaFinding.WRONG_LENGTH),
+        )
+        assert sorted(asked) == sorted(fixture.url(devid, file.fid) for devid in (1, 2, 3))
 
 
 async def test_a_silent_device_is_asked_again(tmp_path: Path) -> None:
     """Nothing is known of a replica whose node did not answer, so the close look asks once more."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        file = await stored(home, 1, 2)
-        await home.storage["h2"].stop()
-        survey = Survey(home.view, home.nodes, side_channel_port=None)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        file = await stored(fixture, 1, 2)
+        await fixture.storage["h2"].stop()
+        survey = Survey(fixture.view, fixture.nodes, side_channel_port=None)
         (measured,) = await survey.measure([file])
         assert measured == {1: len(BODY)}
-        assert (await survey.look(file, None, measured))[1] == Replica(2, Seen.SILENT)
+        assert (await survey.look(file, None, measured))[1] == CheckedReplica(2, ReplicaFinding.SILENT)
 
 
 async def test_each_state_of_a_replica_is_told_apart(tmp_path: Path) -> None:
     """Right, of a wrong length, missing, silent, down and lost are six different things."""
-    async with house(tmp_path, {"h1": [1, 2, 3], "h2": [4], "h3": [5, 6]}) as home:
-        file = await stored(home, 1, 2, 3, 4, 5)
+    async with workers_fixture(tmp_path, {"h1": [1, 2, 3], "h2": [4], "h3": [5, 6]}) as fixture:
+        file = await stored(fixture, 1, 2, 3, 4, 5)
         file = replace(file, devids=(*file.devids, 77))
-        survey = Survey(home.view, home.nodes, side_channel_port=None)
-        home.place(2, file.fid).write_bytes(b"short")
-        home.place(3, file.fid).unlink()
-        await home.storage["h2"].stop()
-        await set_state(home, 5, DeviceState.DOWN)
+        survey = Survey(fixture.view, fixture.nodes, side_channel_port=None)
+        fixture.place(2, file.fid).write_bytes(b"short")
+        fixture.place(3, file.fid).unlink()
+        await fixture.storage["h2"].stop()
+        await set_state(fixture, 5, DeviceState.DOWN)
         assert await survey.look(file, HashType.MD5) == (
-            Replica(1, Seen.RIGHT, MD5),
-            Replica(2, Seen.WRONG_LENGTH),
-            Replica(3, Seen.MISSING),
-            Replica(4, Seen.SILENT),
-            Replica(5, Seen.DOWN),
-            Replica(77, Seen.LOST),
+            CheckedReplica(1, ReplicaFinding.RIGHT, MD5),
+            CheckedReplica(2, ReplicaFinding.WRONG_LENGTH),
+            CheckedReplica(3, ReplicaFinding.MISSING),
+            CheckedReplica(4, ReplicaFinding.SILENT),
+            CheckedReplica(5, ReplicaFinding.DOWN),
+            CheckedReplica(77, ReplicaFinding.LOST),
         )
 
 
 async def test_a_device_without_a_mount_is_silent(tmp_path: Path) -> None:
     """Nothing is missing on a device that is not there itself."""
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        file = await stored(home, 1, 2)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        file = await stored(fixture, 1, 2)
         (tmp_path / "h1" / "dev1").rename(tmp_path / "h1" / "elsewhere")
-        seen = await Survey(home.view, home.nodes, side_channel_port=None).look(file, None)
-        assert [replica.seen for replica in seen] == [Seen.SILENT, Seen.RIGHT]
+        seen = await Survey(fixture.view, fixture.nodes, side_channel_port=None).look(file, None)
+        assert [replica.seen for replica in seen] == [ReplicaFinding.SILENT, ReplicaFinding.RIGHT]
 
 
 async def test_a_search_finds_only_what_is_right(tmp_path: Path) -> None:
     """A copy without a row is found if it has the length, and the checksum if there is one."""
-    async with house(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as home:
-        file = replace(await stored(home, 1), checksum=MD5)
-        survey = Survey(home.view, home.nodes, side_channel_port=None)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
+        file = replace(await stored(fixture, 1), checksum=MD5)
+        survey = Survey(fixture.view, fixture.nodes, side_channel_port=None)
         assert await survey.search(file, None, random.Random(1)) is None
         for devid, body in ((2, BODY[::-1]), (3, BODY)):
-            await home.nodes.put(home.url(devid, file.fid), body, length=len(body))
-        assert await survey.search(file, None, random.Random(1)) == Replica(3, Seen.RIGHT, MD5)
+            await fixture.nodes.put(fixture.url(devid, file.fid), body, length=len(body))
+        assert await survey.search(file, None, random.Random(1)) == CheckedReplica(3, ReplicaFinding.RIGHT, MD5)
 
 
 async def test_a_disk_that_does_not_give_the_bytes(tmp_path: Path) -> None:
@@ -129,10 +133,10 @@ async def test_a_disk_that_does_not_give_the_bytes(tmp_path: Path) -> None:
         writer.write(b"ERR read %s at 4096 failed\r\n" % path)
         writer.close()
 
-    async with house(tmp_path, {"h1": [1], "h2": [2]}) as home:
-        file = await stored(home, 1, 2)
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        file = await stored(fixture, 1, 2)
         async with await asyncio.start_server(converse, "127.0.0.2", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            survey = Survey(home.view, home.nodes, side_channel_port=port)
+            survey = Survey(fixture.view, fixture.nodes, side_channel_port=port)
             seen = await survey.look(file, HashType.MD5)
-        assert seen == (Replica(1, Seen.RIGHT, MD5), Replica(2, Seen.UNREADABLE))
+        assert seen == (CheckedReplica(1, ReplicaFinding.RIGHT, MD5), CheckedReplica(2, ReplicaFinding.UNREADABLE))

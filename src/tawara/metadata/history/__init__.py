@@ -22,7 +22,7 @@ _EMPTY: Final = "-- empty before backwards: "
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MigrationStep:
     """From version `to - 1` to `to`, and back."""
 
     to: int
@@ -43,7 +43,7 @@ class Step:
         return own if own is not None else self.sections["backwards"]
 
 
-def parse(to: int, text: str) -> Step:
+def parse(to: int, text: str) -> MigrationStep:
     """The step in a file's text. Raises ValueError for text before the first section that is no comment."""
     summary: list[str] = []
     empty: list[str] = []
@@ -61,7 +61,7 @@ def parse(to: int, text: str) -> Step:
         elif line:
             raise ValueError(f"step {to}: {line!r} stands in no section")
     statements = {name: _statements("\n".join([*lines, ""])) for name, lines in sections.items()}
-    return Step(to, " ".join(summary), statements, tuple(empty))
+    return MigrationStep(to, " ".join(summary), statements, tuple(empty))
 
 
 def _statements(text: str) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def _statements(text: str) -> tuple[str, ...]:
 
 
 @cache
-def steps() -> tuple[Step, ...]:
+def steps() -> tuple[MigrationStep, ...]:
     """All steps, the first one first."""
     files = {each.name: each for each in resources.files(__name__).iterdir() if each.name.endswith(".sql")}
     return tuple(parse(int(name[:4]), files[name].read_text()) for name in sorted(files))

@@ -4,25 +4,34 @@ A policy is a frozen value, read from a class's text with `parse`. Asked about a
 the doing, and asking again, is the replicate worker's.
 """
 
-from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Policy, Situation, TooHappy, is_content
 from tawara.model.policy.choice import can_place, pick_surplus, plan_destinations
 from tawara.model.policy.networks import HostsPerNetwork, MultipleNetworks
+from tawara.model.policy.results import (
+    Copy,
+    NoAnswer,
+    OverReplicated,
+    Policy,
+    PolicyResult,
+    Satisfied,
+    Situation,
+    is_content,
+)
 from tawara.model.policy.spread import MultipleDevices, MultipleHosts
 from tawara.model.policy.text import parse
 from tawara.model.policy.union import Union
 
 __all__ = [
-    "Answer",
     "Copy",
-    "Happy",
     "HostsPerNetwork",
     "MultipleDevices",
     "MultipleHosts",
     "MultipleNetworks",
     "NoAnswer",
+    "OverReplicated",
     "Policy",
+    "PolicyResult",
+    "Satisfied",
     "Situation",
-    "TooHappy",
     "Union",
     "can_place",
     "is_content",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tawara.model.cluster import Cluster, DeviceState, StorageClass
 from tawara.model.errors import NoDevices
-from tawara.model.policy.answers import Copy, Policy, Situation, is_content
+from tawara.model.policy.results import Copy, Policy, Situation, is_content
 from tawara.model.policy.text import parse
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from tawara.model.cluster import Device, DeviceState, Host, HostState
-from tawara.model.policy.answers import Policy, Situation, is_content
+from tawara.model.policy.results import Policy, Situation, is_content
 
 _MANY: Final = 16
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation, TooHappy, in_order
+from tawara.model.policy.results import Copy, NoAnswer, OverReplicated, PolicyResult, Satisfied, Situation, in_order
 from tawara.model.policy.spread import answer
 
 
@@ -18,23 +18,23 @@ class MultipleNetworks:
     copies: int | None = None
     """How many; None means the class's mindevcount."""
 
-    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+    def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
         """See Policy."""
         wanted = self.copies or situation.mindevcount
         on = len(situation.on)
         if wanted == 1 and on >= 1:
-            return Happy()
+            return Satisfied()
         if on >= 2 and on == situation.total_disks:
-            return Happy()
+            return Satisfied()
         zones = situation.cluster.zones
         zones_on = {zones[devid] for devid in situation.on}
         in_zones = len(zones_on) >= min(wanted, len({zones[devid] for devid in situation.alive}))
         hosts_on, hosts_alive = situation.hosts_on, situation.hosts_alive
         on_hosts = len(hosts_on) >= min(wanted, len(hosts_alive))
         if in_zones and on_hosts and (len(hosts_on) > wanted or on > wanted):
-            return TooHappy()
+            return OverReplicated()
         if in_zones and on_hosts and on >= wanted:
-            return Happy()
+            return Satisfied()
         ideal, other_host, same_host = list[int](), list[int](), list[int]()
         for devid in situation.candidates:
             if situation.host(devid) in hosts_on and len(hosts_on) < len(hosts_alive):
@@ -57,7 +57,7 @@ class HostsPerNetwork:
     wanted: tuple[tuple[str, int], ...]
     """(zone, number of hosts)"""
 
-    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+    def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
         """See Policy."""
         zones = situation.cluster.zones
         devices_on = Counter(zones[devid] for devid in situation.on)
@@ -70,7 +70,9 @@ class HostsPerNetwork:
         }
         if not lacking:
             asked = dict(self.wanted)
-            return TooHappy() if any(devices_on[zone] > asked.get(zone, 0) for zone in devices_on) else Happy()
+            return (
+                OverReplicated() if any(devices_on[zone] > asked.get(zone, 0) for zone in devices_on) else Satisfied()
+            )
         used = situation.hosts_on
         candidates = [devid for devid in situation.candidates if zones[devid] in lacking]
         ideal = [devid for devid in candidates if situation.host(devid) not in used]

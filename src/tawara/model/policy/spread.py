@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from tawara.model.policy.answers import Answer, Copy, Happy, NoAnswer, Situation, TooHappy, in_order
+from tawara.model.policy.results import Copy, NoAnswer, OverReplicated, PolicyResult, Satisfied, Situation, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +19,20 @@ class MultipleHosts:
     copies: int | None = None
     """How many; None means the class's mindevcount."""
 
-    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+    def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
         """See Policy."""
         wanted = self.copies or situation.mindevcount
         on = len(situation.on)
         if wanted == 1 and on == 1:
-            return Happy()
+            return Satisfied()
         hosts_on, hosts_alive = situation.hosts_on, situation.hosts_alive
         spread = len(hosts_on) >= min(wanted, len(hosts_alive))
         if spread and (len(hosts_on) > wanted or on > wanted):
-            return TooHappy()
+            return OverReplicated()
         if spread and on >= wanted:
-            return Happy()
+            return Satisfied()
         if on >= 2 and on == situation.total_disks:
-            return Happy()
+            return Satisfied()
         return _choose(situation, wanted, avoid_hosts=len(hosts_on) < len(hosts_alive), rng=rng)
 
 
@@ -43,18 +43,18 @@ class MultipleDevices:
     copies: int | None = None
     """How many; None means the class's mindevcount."""
 
-    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+    def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
         """See Policy."""
         wanted = self.copies or situation.mindevcount
         on = len(situation.on)
         if on > wanted:
-            return TooHappy()
+            return OverReplicated()
         if on == wanted or (on >= 2 and on == situation.total_disks):
-            return Happy()
+            return Satisfied()
         return _choose(situation, wanted, avoid_hosts=False, rng=rng)
 
 
-def _choose(situation: Situation, wanted: int, *, avoid_hosts: bool, rng: random.Random) -> Answer:
+def _choose(situation: Situation, wanted: int, *, avoid_hosts: bool, rng: random.Random) -> PolicyResult:
     used = situation.hosts_on if avoid_hosts else frozenset()
     return answer(situation, wanted, rng, situation.best_elsewhere(used), situation.best_on(used))
 

@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 
 from tawara.model.errors import InvalidReplpolicy
-from tawara.model.policy.answers import Policy
 from tawara.model.policy.networks import HostsPerNetwork, MultipleNetworks
+from tawara.model.policy.results import Policy
 from tawara.model.policy.spread import MultipleDevices, MultipleHosts
 from tawara.model.policy.union import Union
 

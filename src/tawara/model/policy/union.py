@@ -6,14 +6,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from tawara.model.policy.answers import (
-    Answer,
+from tawara.model.policy.results import (
     Copy,
-    Happy,
     NoAnswer,
+    OverReplicated,
     Policy,
+    PolicyResult,
+    Satisfied,
     Situation,
-    TooHappy,
     is_content,
 )
 
@@ -28,7 +28,7 @@ class Union:
 
     parts: tuple[Policy, ...]
 
-    def decide(self, situation: Situation, rng: random.Random) -> Answer:
+    def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
         """See Policy."""
         answers = [part.decide(situation, rng) for part in self.parts]
         copies = [each for each in answers if isinstance(each, Copy)]
@@ -36,9 +36,9 @@ class Union:
             return _merge(copies)
         if any(isinstance(each, NoAnswer) for each in answers):
             return NoAnswer()
-        if any(isinstance(each, TooHappy) for each in answers) and self._could_do_with_less(situation, rng):
-            return TooHappy()
-        return Happy()
+        if any(isinstance(each, OverReplicated) for each in answers) and self._could_do_with_less(situation, rng):
+            return OverReplicated()
+        return Satisfied()
 
     def _could_do_with_less(self, situation: Situation, rng: random.Random) -> bool:
         return any(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tawara.model.policy.answers import Policy
 from tawara.model.policy.networks import HostsPerNetwork, MultipleNetworks
+from tawara.model.policy.results import Policy
 from tawara.model.policy.spread import MultipleDevices, MultipleHosts
 from tawara.model.policy.union import Union
 

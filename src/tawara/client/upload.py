@@ -1,0 +1,171 @@
+"""Storing a file: open, put the bytes on one of the offered devices, close, and find out when the close got lost."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from tawara.client.replies import Destination, FileInfo, Stored, read_opened
+from tawara.client.trackers import OutcomeUnknown, Trackers
+from tawara.client.upload_source import UploadSource
+from tawara.model import errors
+from tawara.model.cluster import Checksum, HashType
+from tawara.nodes.client import NodeClient
+from tawara.wire.line import Value
+
+PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds between the attempts to learn what became of a close."""
+
+
+OTHER_FIDS: Final = 3
+"""How often an upload is repeated under another fid, when a device holds other content under the one it got."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """One upload, from create_open to create_close."""
+
+    trackers: Trackers
+    nodes: NodeClient
+    domain: str
+    key: bytes
+    storage_class: str
+    source: UploadSource
+    wanted: Checksum | HashType | None
+    """The checksum to verify, or the kind to compute and verify."""
+    mtime_ns: int | None = None
+    """When the data was last changed where it comes from, unix nanoseconds."""
+
+    async def run(self) -> Stored:
+        """When it returns, the file is stored under its key. What it raises is listed at `AsyncClient.put`."""
+        for _ in range(OTHER_FIDS):
+            try:
+                return await self._run_once()
+            except errors.FidConflict:
+                if not self.source.replayable:
+                    raise
+        return await self._run_once()
+
+    async def _run_once(self) -> Stored:
+        args: dict[str, Value] = {"domain": self.domain, "key": self.key, "class": self.storage_class, "multi_dest": 1}
+        if self.source.size is not None:
+            args["size"] = self.source.size
+        fid, destinations = await self.trackers.ask_for(read_opened, "create_open", args)
+        try:
+            destination, checksum = await self._send(destinations)
+        except errors.FidConflict:
+            await self._abandon(fid, destinations[0], conflict=True)
+            raise
+        except BaseException:
+            # While this task is being cancelled it can still speak, for a moment: the upload need not wait to be swept.
+            await self._abandon(fid, destinations[0])
+            raise
+        length = self.source.sent
+        closing: dict[str, Value] = {
+            "domain": self.domain,
+            "key": self.key,
+            "fid": fid,
+            "devid": destination.devid,
+            "path": destination.url,
+            "size": length,
+        }
+        if checksum is not None:
+            closing |= {"checksum": str(checksum), "checksumverify": 1}
+        if self.mtime_ns is not None:
+            closing["mtime_ns"] = self.mtime_ns
+        await self._close(fid, closing)
+        return Stored(fid, length, checksum)
+
+    async def _send(self, destinations: list[Destination]) -> tuple[Destination, Checksum | None]:
+        """Put the bytes on the first device that takes them, as long as the source can begin again."""
+        failures: list[str] = []
+        for destination in destinations:
+            if not self.source.replayable:
+                break
+            try:
+                return destination, await self._put(destination.url)
+            except errors.FidConflict:
+                raise  # the fid itself is wrong, on whichever device
+            except errors.NodeUnreachable as error:
+                failures.append(error.message)
+        raise errors.NodeUnreachable("; ".join(failures))
+
+    async def _put(self, url: str) -> Checksum | None:
+        kind = self.wanted.hashtype if isinstance(self.wanted, Checksum) else self.wanted
+        hasher = self.source.hashing(kind) if kind is not None else None
+        announced = self.wanted if isinstance(self.wanted, Checksum) else None
+        small = self.source.small()
+        if small is not None:
+            small = b"".join([chunk async for chunk in self.source.chunks()])
+        md5 = announced.digest if announced is not None and announced.hashtype is HashType.MD5 else None
+        if md5 is None and small is not None and hasher is not None and kind is HashType.MD5:
+            md5 = hasher.digest()
+        await self.nodes.put(
+            url, small if small is not None else self.source.chunks(), length=self.source.size, md5=md5
+        )
+        if hasher is None or kind is None:
+            return None
+        checksum = Checksum(kind, hasher.digest())
+        if announced is not None and checksum != announced:
+            raise errors.ChecksumMismatch(f"The data has the checksum {checksum}, not {announced}")
+        return checksum
+
+    async def _close(self, fid: int, args: dict[str, Value]) -> None:
+        """create_close, whose answer may get lost.
+
+        Then the key tells: if it has our fid, the file is stored. If not, the close may not have come to the tracker;
+        asking again is safe, for an upload is closed at most once. Or it came, and somebody has replaced or deleted the
+        file since: that cannot be told from a close that failed, so it is an error.
+        """
+        unknown: errors.UnavailableError
+        try:
+            await self.trackers.ask("create_close", args, once=True)
+        except (OutcomeUnknown, errors.TrackerUnreachable, errors.Db, errors.Busy) as error:
+            unknown = error
+        else:
+            return
+        settled = False
+        for pause in PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                if await self._fid_of_key() == fid:
+                    return
+                if not settled:
+                    await self.trackers.ask("create_close", args, once=True)
+                    return
+            except errors.NoTempFile:
+                settled = True  # and if it was by our lost request, the key will show it at once, or very soon
+            except errors.FidExists:
+                return
+            except OutcomeUnknown as error:
+                unknown = error
+            except (errors.TrackerUnreachable, errors.Db, errors.Busy):
+                continue
+        raise unknown
+
+    async def _fid_of_key(self) -> int | None:
+        try:
+            info = await self.trackers.ask_for(FileInfo.read, "file_info", {"domain": self.domain, "key": self.key})
+        except errors.UnknownKey:
+            return None
+        return info.fid
+
+    async def _abandon(self, fid: int, destination: Destination, *, conflict: bool = False) -> None:
+        """Tell the tracker that nothing will come; a close without a key discards the upload.
+
+        `conflict`: a device holds other content under the fid, so that nothing may be deleted.
+        """
+        args: dict[str, Value] = {
+            "domain": self.domain,
+            "fid": fid,
+            "devid": destination.devid,
+            "path": destination.url,
+        }
+        if conflict:
+            args["conflict"] = 1
+        try:
+            async with asyncio.timeout(2.0):
+                await self.trackers.ask("create_close", args, once=True)
+        except (TimeoutError, errors.TawaraError):
+            pass  # the tracker sweeps what is never closed

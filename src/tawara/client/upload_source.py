@@ -1,0 +1,143 @@
+"""What can be uploaded: bytes, files by path, open files, iterables; each as chunks, read again where that works."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeAlias
+
+from tawara.model.cluster import HashType
+from tawara.model.limits import Limits
+
+_CHUNK = Limits().chunk
+_HASHED_HERE = 64 * 1024
+"""Bytes up to which hashing on the loop costs less than going to a thread."""
+_GATHERED = 256 * 1024
+"""Bytes of small pieces that are taken from an iterable at once."""
+
+
+class Readable(Protocol):
+    """A file object open for reading bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+        ...
+
+
+Data: TypeAlias = (
+    "bytes | bytearray | memoryview | os.PathLike[str] | Readable | Iterable[bytes] | AsyncIterable[bytes]"
+)
+"""What `put` takes. A path is a `pathlib.Path`; blocking reads happen in a thread."""
+
+
+class UploadSource:
+    """One upload's data. `chunks` may be called again only while `replayable`."""
+
+    def __init__(self, data: Data, size: int | None = None, progress: Callable[[int], None] | None = None) -> None:
+        """`size` in bytes is what the caller says of data that does not tell by itself; `progress` as for `put`."""
+        self._progress = progress
+        self._data = data
+        self._started = False
+        self._regular = True
+        self._start = 0
+        self._hashers: list[hashlib._Hash] = []
+        self.size = size
+        self.sent = 0
+        """Bytes that the latest `chunks` gave out."""
+        if isinstance(data, bytes | bytearray | memoryview):
+            self.size = len(memoryview(data).cast("B"))
+        elif isinstance(data, str):
+            raise TypeError("text is neither a path nor data: give Path(...) or encode it")
+        elif isinstance(data, os.PathLike):
+            found = Path(data).stat()
+            self.size = found.st_size if stat.S_ISREG(found.st_mode) else size
+            self._regular = stat.S_ISREG(found.st_mode)
+        elif (file := self._seekable()) is not None:
+            self._start = file.tell()
+            if size is None:
+                self.size = file.seek(0, os.SEEK_END) - self._start
+                file.seek(self._start)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether `chunks` gives the same again from the beginning."""
+        if not self._started or isinstance(self._data, bytes | bytearray | memoryview):
+            return True
+        if isinstance(self._data, os.PathLike):
+            return self._regular
+        return self._seekable() is not None
+
+    def small(self) -> bytes | None:
+        """All of it, if that is at hand and short."""
+        if isinstance(self._data, bytes | bytearray | memoryview) and (self.size or 0) <= _CHUNK:
+            return bytes(self._data)
+        return None
+
+    def hashing(self, hashtype: HashType) -> hashlib._Hash:
+        """A hasher that the next `chunks` feeds."""
+        hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
+        self._hashers = [hasher]
+        return hasher
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The data, in pieces of bounded size where the source allows."""
+        self._started = True
+        if self._progress is not None and self.sent:
+            self._progress(-self.sent)
+        self.sent = 0
+        async for chunk in self._read():
+            for hasher in self._hashers:
+                if len(chunk) <= _HASHED_HERE:
+                    hasher.update(chunk)
+                else:
+                    await asyncio.to_thread(hasher.update, chunk)
+            self.sent += len(chunk)
+            if self._progress is not None:
+                self._progress(len(chunk))
+            yield chunk
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        data = self._data
+        if isinstance(data, bytes | bytearray | memoryview):
+            view = memoryview(data).cast("B")
+            for start in range(0, len(view), _CHUNK):
+                yield bytes(view[start : start + _CHUNK])
+        elif isinstance(data, os.PathLike):
+            opened = await asyncio.to_thread(Path(data).open, "rb", buffering=0)
+            try:
+                while chunk := await asyncio.to_thread(opened.read, _CHUNK):
+                    yield chunk
+            finally:
+                opened.close()
+        elif isinstance(data, AsyncIterable):
+            async for chunk in data:
+                yield chunk
+        elif hasattr(data, "read"):
+            if (file := self._seekable()) is not None:
+                file.seek(self._start)
+            while chunk := await asyncio.to_thread(data.read, _CHUNK):
+                yield chunk
+        else:
+            iterator = iter(data)
+            while piece := await asyncio.to_thread(_gather, iterator):
+                yield piece
+
+    def _seekable(self) -> BinaryIO | None:
+        seekable = getattr(self._data, "seekable", None)
+        return self._data if callable(seekable) and seekable() else None  # type: ignore[return-value]  # duck-typed
+
+
+def _gather(iterator: Iterator[bytes]) -> bytes:
+    """The next pieces of an iterator, so many that going to a thread for them is worth it; nothing at its end."""
+    pieces: list[bytes] = []
+    length = 0
+    for piece in iterator:
+        pieces.append(piece)
+        length += len(piece)
+        if length >= _GATHERED:
+            break
+    return b"".join(pieces)

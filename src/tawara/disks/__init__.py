@@ -1,0 +1,1 @@
+"""A machine's devices: files on them, their identity, and the threads that do the blocking work."""

@@ -1,0 +1,44 @@
+"""Files that are deleted together: their directory is synced once for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from tawara.disks import paths
+from tawara.disks.devices import Devices
+from tawara.model.errors import TawaraError
+from tawara.model.node_errors import as_node_errors
+
+
+def delete(devices: Devices, files: Sequence[str]) -> list[TawaraError | None]:
+    """Remove files, durably; None for each, or the error for which it was not: NoSuchFile, InTheWay, Reserved. Blocks.
+
+    NoSuchFile is as good as done: the directory is synced in that case too, so that a file which an earlier,
+    interrupted call removed does not come back after a power cut.
+    """
+    outcomes: list[TawaraError | None] = []
+    directories: dict[tuple[str, tuple[str, ...]], int] = {}
+    touched: list[tuple[str, tuple[str, ...]] | None] = []
+    with ExitStack() as stack:
+        for file in files:
+            outcomes.append(None)
+            touched.append(None)
+            try:
+                target = paths.parse_writable(file)
+                place = target.device, target.names[:-1]
+                if place not in directories:
+                    directories[place] = stack.enter_context(devices.parent(target))
+                touched[-1] = place
+                with as_node_errors():
+                    os.unlink(target.names[-1], dir_fd=directories[place])
+            except TawaraError as error:
+                outcomes[-1] = error
+        for place, directory in directories.items():
+            try:
+                with as_node_errors():
+                    os.fsync(directory)
+            except TawaraError as error:
+                outcomes = [error if its == place else said for its, said in zip(touched, outcomes, strict=True)]
+    return outcomes

@@ -1,0 +1,414 @@
+"""What happens on the disks: files received whole, read, deleted, counted. Knows nothing of HTTP or event loops.
+
+Everything here blocks and may be called from any thread. Each name below a device is opened from its parent's
+descriptor without following symbolic links, so that nothing outside of the device's directory can be reached; the
+device's own directory may be a link, for that is how administrators mount disks. No descriptor is kept between calls:
+a disk can be unmounted at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tawara.disks import listing, paths
+from tawara.disks.identity import Identities, holds_files
+from tawara.disks.incoming import IncomingFile, TargetDirectory
+from tawara.disks.paths import INCOMING, DevicePath
+from tawara.model.node_errors import DirectoryInstead, NoSuchDevice, NoSuchFile, PathConflict, Reserved, as_node_errors
+from tawara.wire.side_channel import DigestName
+
+_WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WALK_TO_WRITE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DEVICE_NAME: Final = re.compile(r"dev\d{1,10}", re.ASCII)
+_KNOWN_DIRECTORIES: Final = 100_000
+_DIGEST_STEP: Final = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A file open for reading: descriptor, bytes, time of last change (unix seconds). Close it, or use `with`."""
+
+    descriptor: int
+    size: int
+    modified: int
+    disk: int
+    """Number of the file system that it is on (st_dev)."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the file. Raises DeviceFailed."""
+        with as_node_errors():
+            first = os.pread(self.descriptor, count, offset)
+            parts = [first]
+            got = len(first)
+            while first and got < count:
+                first = os.pread(self.descriptor, count - got, offset + got)
+                parts.append(first)
+                got += len(first)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the descriptor is closed."""
+        return self.descriptor < 0
+
+    def close(self) -> None:
+        """Close the descriptor; further calls do nothing. May block, as everything that has to do with a disk."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()  # whoever asked for it has been cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    """How full a device is, in KiB: `total` is `used` and `available`, blocks reserved for root excluded."""
+
+    used: int
+    available: int
+    identity: str | None = None
+    """The id that the device shows; None if it has none."""
+    holds_files: bool = True
+    """Whether there is any file on it, or was."""
+
+    @property
+    def total(self) -> int:
+        """KiB that files can ever take."""
+        return self.used + self.available
+
+
+class DigestInProgress:
+    """A digest being computed, a step at a time, so that a long file does not occupy a disk's thread."""
+
+    def __init__(self, file: OpenFile, name: DigestName) -> None:
+        self._file = file
+        self._hash = hashlib.new(name.replace("-", ""), usedforsecurity=False)
+        self.offset = 0
+        """Bytes digested so far; after an error, where the disk failed."""
+
+    def step(self) -> bool:
+        """Digest some more; False when there is no more. Raises DeviceFailed."""
+        chunk = self._file.read(self.offset, _DIGEST_STEP)
+        self._hash.update(chunk)
+        self.offset += len(chunk)
+        return bool(chunk)
+
+    def hex(self) -> str:
+        """The digest in lower-case hex."""
+        return self._hash.hexdigest()
+
+
+class Devices:
+    """The devices below one document root: directories `dev1`, `dev2`... Paths are texts like `/dev1/0/000/f.fid`.
+
+    Every method that takes a path raises InvalidPath for a malformed one, NoSuchDevice when there is no such device,
+    IdentityLost or ForeignDisk when its disk is not the one that it was, and DeviceFailed when the disk does.
+    """
+
+    def __init__(
+        self, docroot: Path, *, unnamed_files: bool = True, immutable: bool = True, make_identities: bool = True
+    ) -> None:
+        """`unnamed_files` False never uses O_TMPFILE, as on a file system without it.
+
+        `immutable`: a fid's content is replaced by another only when that is asked for. `make_identities` False refuses
+        a device that has no identity, which another program gives it.
+        """
+        self.docroot = docroot
+        self.unnamed = unnamed_files
+        self.immutable = immutable
+        self.identities = Identities(docroot, make=make_identities)
+        self._durable: set[tuple[str, ...]] = set()
+        """Directories whose own entry is known to be on the disk."""
+
+    def names(self) -> list[str]:
+        """The devices that the document root lists now, by number. Touches none of them, for a disk may hang.
+
+        One that is a symbolic link may lead nowhere.
+        """
+        with as_node_errors(), os.scandir(self.docroot) as entries:
+            found = [
+                each.name
+                for each in entries
+                if _DEVICE_NAME.fullmatch(each.name) and (each.is_dir(follow_symlinks=False) or each.is_symlink())
+            ]
+        return sorted(found, key=lambda name: int(name[3:]))
+
+    def listed(self, device: str) -> bool:
+        """Is `device` among the names?"""
+        return bool(_DEVICE_NAME.fullmatch(device)) and device in self.names()
+
+    def receive(
+        self, path: str, *, size: int | None = None, md5: bytes | None = None, replace: bool = False
+    ) -> IncomingFile:
+        """Begin to receive a file; directories below an existing device are made, durably. Raises DeviceFull, InTheWay.
+
+        `size` and `md5` (16 raw bytes) are what the file must come to; `Incoming.commit` refuses anything else. Without
+        `replace` it also refuses (OtherContent) to give a fid that is there other content.
+        """
+        target = paths.parse_writable(path)
+        place = self.remove_conflict(target)
+        try:
+            if size is not None:
+                place.check_space(size)
+        except BaseException:
+            place.close()
+            raise
+        keep = self.keeps(target, replace=replace)
+        return IncomingFile(place, target.names[-1], size=size, md5=md5, unnamed=self.unnamed, immutable=keep)
+
+    def keeps(self, target: DevicePath, *, replace: bool) -> bool:
+        """Whether a file that has this name already stays: it is a fid's content, and nobody asks for its end."""
+        return self.immutable and not replace and target.is_fid
+
+    def adopt(self, path: str, source: Path, *, link: bool = False) -> Generator[int, None, None]:
+        """Put the finished local file `source` on a device, durably, in short steps; each yields the bytes so far.
+
+        The bytes are copied inside the kernel, sharing extents where the file system can. With `link` the file itself
+        becomes the device's, as a hard link, when both are on one file system: nobody may write to it afterwards.
+        Closing the generator before its end drops what has come so far.
+        """
+        with as_node_errors():
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if link and self._adopt_by_link(path, descriptor):
+                return
+            with self.receive(path, size=size) as incoming:
+                while incoming.size < size:
+                    incoming.copy(descriptor, incoming.size)
+                    yield incoming.size
+                incoming.commit()
+        finally:
+            os.close(descriptor)
+
+    def open(self, path: str) -> OpenFile:
+        """The file at `path`, or the list that is one, open for reading. Raises NoSuchFile, DirectoryInstead."""
+        target = paths.parse(path)
+        if target.listed_from is not None and not path.endswith("/"):
+            return self._open_list(target.device, target.listed_from)
+        with self._parent(target) as directory, as_node_errors():
+            descriptor = os.open(target.names[-1] if target.names else ".", _READ, dir_fd=directory)
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and not path.endswith("/"):
+            return OpenFile(descriptor, facts.st_size, int(facts.st_mtime), facts.st_dev)
+        os.close(descriptor)
+        if stat.S_ISDIR(facts.st_mode):
+            raise DirectoryInstead
+        raise NoSuchFile
+
+    def _open_list(self, device: str, first: int) -> OpenFile:
+        """A page of what lies on the device, in memory. Raises Exhausted."""
+        with as_node_errors():
+            top = self._device(device)
+            try:
+                page = listing.page(top, first)
+            finally:
+                os.close(top)
+            memory = os.memfd_create("list", os.MFD_CLOEXEC)
+            opened = OpenFile(memory, len(page), int(time.time()), -1)
+            os.truncate(memory, len(page))
+            os.pwrite(memory, page, 0)
+        return opened
+
+    def size(self, path: str) -> int:
+        """The file's size in bytes. Raises NoSuchFile."""
+        with self.open(path) as file:
+            return file.size
+
+    def digest(self, path: str, name: DigestName) -> str:
+        """The file's digest in lower-case hex. Raises NoSuchFile."""
+        with self.open(path) as file:
+            digest = DigestInProgress(file, name)
+            while digest.step():
+                pass
+            return digest.hex()
+
+    def make_directory(self, path: str) -> None:
+        """Make the directory and those above it below an existing device, durably; it may be there.
+
+        Raises InTheWay, Reserved.
+        """
+        target = paths.parse(path)
+        if target.reserved:
+            raise Reserved
+        self._remove_conflict(target.device, target.names).close()
+
+    def usage(self, device: str) -> DiskUsage:
+        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready
+        (docs/mogilefs.md 8.5).
+
+        Raises NoSuchDevice.
+        """
+        if not _DEVICE_NAME.fullmatch(device):
+            raise NoSuchDevice
+        with as_node_errors():
+            top = self._device(device, insist=True)
+            try:
+                facts, holds = os.fstatvfs(top), holds_files(top)
+            finally:
+                os.close(top)
+        used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize // 1024
+        available = facts.f_bavail * facts.f_frsize // 1024
+        return DiskUsage(max(1, used), available, self.identities.id_of(device), holds)
+
+    def sweep(self, *devices: str) -> int:
+        """Remove what writers that are no more have left in `~incoming` of `devices`, or of all; the number removed.
+
+        A file that is still being written, by this process or another, is locked and stays.
+        """
+        return sum(self._sweep_device(device) for device in devices or self.names())
+
+    def _sweep_device(self, device: str) -> int:
+        swept = 0
+        with as_node_errors():
+            top = self._device(device)
+            try:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    incoming = os.open(INCOMING, _WALK_TO_WRITE, dir_fd=top)
+                    try:
+                        swept = sum(_remove_unlocked(incoming, name) for name in os.listdir(incoming))  # noqa: PTH208 - a descriptor, no path
+                    finally:
+                        os.close(incoming)
+            finally:
+                os.close(top)
+        return swept
+
+    def _adopt_by_link(self, path: str, source: int) -> bool:
+        """Give the open file a name at `path` without copying; False where the file systems do not allow it."""
+        with self.receive(path) as incoming:
+            try:
+                incoming.become(source)
+            except OSError as error:
+                if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOENT):
+                    return False
+                with as_node_errors():
+                    raise
+            incoming.commit()
+        return True
+
+    def _device(self, device: str, flags: int = os.O_RDONLY, *, insist: bool = False) -> int:
+        """Descriptor of the device's top directory, the only place where a symbolic link is followed.
+
+        Raises IdentityLost, ForeignDisk when it is not the device's: nothing gets past this that would write there.
+        """
+        try:
+            top = os.open(self.docroot / device, flags | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoSuchDevice from None
+        try:
+            self.identities.check(device, top, insist=insist)
+        except BaseException:
+            os.close(top)
+            raise
+        return top
+
+    def parent(self, target: DevicePath) -> AbstractContextManager[int]:
+        """Descriptor of the directory that holds `target`, with which it can be synced. Raises NoSuchFile."""
+        return self._parent(target, _WALK_TO_WRITE)
+
+    @contextmanager
+    def _parent(self, target: DevicePath, flags: int = _WALK) -> Iterator[int]:
+        """Descriptor of the directory that holds `target`, or of the device itself. Raises NoSuchFile."""
+        with as_node_errors():
+            here = self._device(target.device, flags & ~os.O_NOFOLLOW)
+            for name in target.names[:-1]:
+                here = _below(here, name, flags)
+        try:
+            yield here
+        finally:
+            os.close(here)
+
+    def remove_conflict(self, target: DevicePath) -> TargetDirectory:
+        """The directory of the file `target`, made and synced where it was not there; to be closed. Raises InTheWay."""
+        return self._remove_conflict(target.device, target.names[:-1])
+
+    def _remove_conflict(self, device: str, names: tuple[str, ...]) -> TargetDirectory:
+        with as_node_errors():
+            top = self._device(device)
+            try:
+                here = os.dup(top)
+                for depth, name in enumerate(names, start=1):
+                    here = self._enter(here, name, (device, *names[:depth]))
+            except BaseException:
+                os.close(top)
+                raise
+        return TargetDirectory(directory=here, device=top)
+
+    def _enter(self, above: int, name: str, place: tuple[str, ...]) -> int:
+        """Open the directory `name` below `above` (which gets closed), made if need be, its entry safe on the disk.
+
+        A directory that was there may have been made a moment ago by another thread, or by a process that was killed
+        before its fsync; so each directory's parent is synced once in the life of this process.
+        """
+        entered = -1
+        try:
+            try:
+                entered = os.open(name, _WALK_TO_WRITE, dir_fd=above)
+            except FileNotFoundError:
+                self._durable.discard(place)
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o777, dir_fd=above)
+                entered = os.open(name, _WALK_TO_WRITE, dir_fd=above)
+            if place not in self._durable:
+                os.fsync(above)
+                self._remember_durable(place)
+        except OSError as error:
+            if entered >= 0:
+                os.close(entered)
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise PathConflict from error
+            raise
+        finally:
+            os.close(above)
+        return entered
+
+    def _remember_durable(self, place: tuple[str, ...]) -> None:
+        if len(self._durable) >= _KNOWN_DIRECTORIES:
+            self._durable.clear()
+        self._durable.add(place)
+
+
+def _below(above: int, name: str, flags: int) -> int:
+    """Open the directory `name` below the one open as `above`, which gets closed."""
+    try:
+        return os.open(name, flags, dir_fd=above)
+    finally:
+        os.close(above)
+
+
+def _remove_unlocked(directory: int, name: str) -> bool:
+    """Remove the file unless its writer lives."""
+    try:
+        descriptor = os.open(name, _READ, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=directory)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True

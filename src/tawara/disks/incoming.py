@@ -1,0 +1,312 @@
+"""A file on its way in: it has no name until every byte of it is on the disk.
+
+The bytes go to a file without a name in the directory where it will live (O_TMPFILE), which is given its name after
+fsync: whatever dies before that, process or machine, leaves nothing to sweep. File systems that cannot do this, and
+files that replace another, go through a name in the device's `~incoming` directory and a rename. Such a file is locked
+(flock) as long as its writer lives, so that a sweeper can tell a leftover from another process's upload.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from tawara.disks.paths import INCOMING
+from tawara.model.node_errors import DeviceFull, OtherContent, PathConflict, WrongDigest, WrongSize, as_node_errors
+
+SYNC_EVERY: Final = 64 * 1024 * 1024
+"""Bytes after which a long upload is synced, so that the last sync of 4 GiB does not outlast the client's patience."""
+
+_NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
+"""How kernels and file systems without O_TMPFILE say so (open(2))."""
+
+
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+"""How file systems without hard links say so (link(2))."""
+_COMPARED: Final = 1024 * 1024
+"""Bytes that are compared at a time."""
+
+
+class TargetDirectory:
+    """The directory that a file goes to, and the top directory of its device, as open descriptors."""
+
+    __slots__ = ("device", "directory")
+
+    def __init__(self, *, directory: int, device: int) -> None:
+        self.directory, self.device = directory, device
+
+    def check_space(self, size: int) -> None:
+        """Raises DeviceFull when `size` bytes do not fit on the device."""
+        with as_node_errors():
+            facts = os.fstatvfs(self.device)
+        if size > facts.f_bavail * facts.f_frsize:
+            raise DeviceFull
+
+    def sync(self) -> None:
+        """Have the names in the directory survive a power cut. Raises DeviceFailed."""
+        with as_node_errors():
+            os.fsync(self.directory)
+
+    def close(self) -> None:
+        """Close both; further calls do nothing."""
+        for descriptor in (self.directory, self.device):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.directory = self.device = -1
+
+
+class IncomingFile:
+    """A file being received. Not visible before `commit`; `abort`, or leaving the context, drops it.
+
+    Blocking, and used by one thread at a time. `size` is what the file must come to and `md5` the raw digest that it
+    must have, where they are known; `commit` refuses anything else.
+    """
+
+    def __init__(
+        self,
+        place: TargetDirectory,
+        name: str,
+        *,
+        size: int | None = None,
+        md5: bytes | None = None,
+        unnamed: bool = True,
+        shared: bool = False,
+        immutable: bool = False,
+    ) -> None:
+        """Take over `place`, and close it in the end; one that is `shared` is closed by whoever made it.
+
+        `immutable`: the content of a file that has the name already is not replaced by another.
+        """
+        self._place, self._name, self._shared, self._immutable = place, name, shared, immutable
+        self._temporary: str | None = None
+        self._expected_size, self._expected_md5 = size, md5
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 is not None else None
+        self._unsynced = 0
+        self.size = 0
+        self._file = -1
+        try:
+            with as_node_errors():
+                self._file = self._unnamed() if unnamed else self._named()
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Append `chunk`. Raises DeviceFull, DeviceFailed, WrongSize."""
+        view = memoryview(chunk)
+        if self._expected_size is not None and self.size + len(view) > self._expected_size:
+            raise WrongSize
+        if self._md5 is not None:
+            self._md5.update(view)
+        with as_node_errors():
+            while view:
+                written = os.write(self._file, view)
+                view = view[written:]
+                self._grew(written)
+
+    def copy(self, source: int, offset: int) -> None:
+        """Append up to `SYNC_EVERY` bytes of the file open as `source`, from `offset`, inside the kernel.
+
+        Extents are shared where the file system can. Raises WrongSize when there is nothing to copy.
+        """
+        with as_node_errors():
+            copied = self._copy_some(source, offset, SYNC_EVERY)
+            if not copied:
+                raise WrongSize
+            self._grew(copied)
+
+    def become(self, source: int) -> None:
+        """Be the file open as `source` itself, by a hard link, instead of a copy; nobody may write to it any more.
+
+        Raises OSError as link(2) does where that is not possible; nothing has happened then.
+        """
+        make_incoming(self._place.device)
+        temporary = secrets.token_hex(12)
+        os.link(
+            f"/proc/self/fd/{source}", f"{INCOMING}/{temporary}", dst_dir_fd=self._place.device, follow_symlinks=True
+        )
+        self._drop_temporary()
+        self._temporary = temporary
+        os.close(self._file)
+        self._file, self.size = os.dup(source), os.fstat(source).st_size
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def commit(self) -> None:
+        """Sync the bytes, check them, give them their name, sync the name. Raises WrongSize, WrongDigest, DeviceFailed.
+
+        When this returns the file survives a power cut. When it raises the old state is still there.
+        """
+        try:
+            self.seal()
+            self.appear()
+            self._place.sync()
+        finally:
+            self.abort()
+
+    # The steps of `commit`, for who takes each of them with many files at once.
+
+    def hasten(self) -> None:
+        """Have the disk begin to write what has come, so that `seal` waits for less."""
+        # Linux begins to write the dirty pages of a file that will not be needed; it cannot drop them before.
+        with as_node_errors():
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def seal(self) -> None:
+        """Check the bytes, sync them. Raises WrongSize, WrongDigest, DeviceFailed."""
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise WrongSize
+        if self._md5 is not None and self._md5.digest() != self._expected_md5:
+            raise WrongDigest
+        with as_node_errors():
+            os.fsync(self._file)
+
+    def appear(self) -> None:
+        """Give the sealed bytes their name, which is durable once the directory is synced.
+
+        Raises DeviceFailed, and OtherContent where an immutable file has other bytes.
+        """
+        with as_node_errors():
+            if self._immutable:
+                self._take_free_name()
+            else:
+                self._give_name()
+
+    def abort(self) -> None:
+        """Drop what has come so far, if it was not committed. May be called any number of times."""
+        self._drop_temporary()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        if not self._shared:
+            self._place.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def _unnamed(self) -> int:
+        try:
+            return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._place.directory)
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED_FILES:
+                raise
+            return self._named()
+
+    def _named(self) -> int:
+        make_incoming(self._place.device)
+        self._temporary = secrets.token_hex(12)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(f"{INCOMING}/{self._temporary}", flags, 0o666, dir_fd=self._place.device)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+
+    def _give_name(self) -> None:
+        if self._temporary is None:
+            origin = f"/proc/self/fd/{self._file}"
+            try:
+                os.link(origin, self._name, dst_dir_fd=self._place.directory, follow_symlinks=True)
+            except FileExistsError:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                make_incoming(self._place.device)
+                temporary = secrets.token_hex(12)
+                os.link(origin, f"{INCOMING}/{temporary}", dst_dir_fd=self._place.device, follow_symlinks=True)
+                self._temporary = temporary
+            else:
+                return
+        os.rename(
+            f"{INCOMING}/{self._temporary}", self._name, src_dir_fd=self._place.device, dst_dir_fd=self._place.directory
+        )
+
+    def _take_free_name(self) -> None:
+        """Link the name to the sealed bytes, unless it belongs to a file already: that has the same bytes, or stays."""
+        while True:
+            try:
+                os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=self._place.directory)
+            except FileExistsError:
+                if (same := self._is_there_already()) is None:
+                    continue  # it was deleted meanwhile
+                if not same:
+                    raise OtherContent from None
+            except OSError as error:
+                if error.errno not in _NO_LINKS or self._temporary is None:
+                    raise
+                self._rename_to_free_name()
+            return
+
+    def _rename_to_free_name(self) -> None:
+        """The same on a file system without links, where of two uploads at the same moment the later may win."""
+        same = self._is_there_already()
+        if same is False:
+            raise OtherContent
+        if same is None:
+            self._give_name()
+
+    def _is_there_already(self) -> bool | None:
+        """Whether the file that has the name has the bytes of this one; None if there is none."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            other = os.open(self._name, flags, dir_fd=self._place.directory)
+        except FileNotFoundError:
+            return None
+        try:
+            facts = os.fstat(other)
+            if not stat.S_ISREG(facts.st_mode):
+                raise PathConflict
+            if facts.st_size != self.size:
+                return False
+            own = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return _have_same_bytes(own, other)
+            finally:
+                os.close(own)
+        finally:
+            os.close(other)
+
+    def _drop_temporary(self) -> None:
+        """Remove the temporary name, which a rename has done already unless both names were links to one file."""
+        if self._temporary is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._place.device)
+            self._temporary = None
+
+    def _copy_some(self, source: int, offset: int, count: int) -> int:
+        try:
+            return os.copy_file_range(source, self._file, count, offset)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return os.sendfile(self._file, source, offset, count)
+
+    def _grew(self, written: int) -> None:
+        self.size += written
+        self._unsynced += written
+        if self._unsynced >= SYNC_EVERY:
+            os.fdatasync(self._file)
+            self._unsynced = 0
+
+
+def _have_same_bytes(one: int, other: int) -> bool:
+    """Whether two open files, of which neither is written to, have the same bytes."""
+    offset = 0
+    while piece := os.pread(one, _COMPARED, offset):
+        if os.pread(other, len(piece), offset) != piece:
+            return False
+        offset += len(piece)
+    return not os.pread(other, 1, offset)
+
+
+def make_incoming(device: int) -> None:
+    """Make the `~incoming` directory of the device whose top directory is open as `device`, unless it is there."""
+    with suppress(FileExistsError):
+        os.mkdir(INCOMING, 0o700, dir_fd=device)

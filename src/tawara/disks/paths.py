@@ -1,0 +1,84 @@
+"""Which texts are paths on a node: the one gate between what the network says and what the disks see.
+
+docs/mogilefs.md 18.1. Every name that MogileFS makes is plain ASCII, so nothing ever needs a percent sign, and a path
+with one is refused as a whole instead of being decoded: encoded slashes, dots and NULs cannot even be asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tawara.model import fid
+from tawara.model.limits import NODE_PATH_BYTES
+from tawara.model.node_errors import InvalidPath, Reserved
+from tawara.wire import identity, listing
+
+_PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
+
+_NO_STEP = re.compile(r"/(?:\.?(?:/|\Z))+")
+
+INCOMING = "~incoming"
+"""Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
+IDENTITY = identity.FILE
+"""The file of a device by which it is known again; the node writes it, nobody else may."""
+USAGE = "usage"
+"""The file of a device that tells how full it is; the node writes it, nobody else may."""
+HEALTH = "health"
+"""The file of a device that tells how its disk is, likewise."""
+
+
+class DevicePath(NamedTuple):
+    """A validated path: the device's name (`dev7`) and the names below it, none for the device's own directory."""
+
+    device: str
+    names: tuple[str, ...]
+
+    @property
+    def reserved(self) -> bool:
+        """Is this one of the node's own files, which peers may read only?"""
+        return self.names in ((USAGE,), (HEALTH,), (IDENTITY,)) or self.listed_from is not None
+
+    @property
+    def is_fid(self) -> bool:
+        """Is this where the content of a fid lies, which never changes?"""
+        return fid.parse_path("/".join(("", self.device, *self.names))) is not None
+
+    @property
+    def listed_from(self) -> int | None:
+        """For the list of what lies on the device, which is no file of the disk's, where it begins."""
+        match = listing.NAME.fullmatch(self.names[0]) if len(self.names) == 1 else None
+        return int(match[1]) if match else None
+
+
+def canonical(text: str) -> str:
+    """The path without what names no step: empty names and `.`, which other servers and their clients disregard."""
+    if "//" not in text and "/." not in text:
+        return text
+    return _NO_STEP.sub("/", text)
+
+
+def parse(text: str) -> DevicePath:
+    """The path that `text` (undecoded, without query) names; one trailing slash is allowed. Raises InvalidPath."""
+    if len(text) > NODE_PATH_BYTES or ".." in text or not _PATH.fullmatch(text):
+        raise InvalidPath
+    device, *names = text.strip("/").split("/")
+    if "." in names:
+        raise InvalidPath
+    return DevicePath(device, tuple(names))
+
+
+def parse_file(text: str) -> DevicePath:
+    """The path of a file: one with a name below the device, and no slash at its end. Raises InvalidPath."""
+    path = parse(text)
+    if not path.names or text.endswith("/"):
+        raise InvalidPath
+    return path
+
+
+def parse_writable(text: str) -> DevicePath:
+    """The path of a file that peers may write and delete. Raises InvalidPath, Reserved."""
+    path = parse_file(text)
+    if path.reserved:
+        raise Reserved
+    return path

@@ -1,0 +1,103 @@
+"""Small files that arrive together are stored together: the disk takes in many at about the price of one.
+
+All are written before the first is synced, so that what a file system writes for one sync (the block of an inode, its
+journal) serves the others, too; and a directory is synced once for all that got a name in it. The order that makes a
+file appear whole or not at all is kept for each: its bytes are synced, then it gets its name, then that is synced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from tawara.disks import paths
+from tawara.disks.devices import Devices
+from tawara.disks.incoming import IncomingFile, TargetDirectory
+from tawara.model.errors import TawaraError
+
+
+class SmallFile(NamedTuple):
+    """A file that is wholly in memory, and where it is to be; `md5` is the raw digest that it must have, if known."""
+
+    path: str
+    body: bytes
+    md5: bytes | None = None
+    replace: bool = False
+    """Whether other content under the same fid is to be replaced."""
+
+
+def store(devices: Devices, files: Sequence[SmallFile]) -> list[TawaraError | None]:
+    """Store files, durably, in their order; None for each, or the error for which it was not. Blocks.
+
+    What `Devices.receive` and `Incoming.commit` raise for one file is told of it alone.
+    """
+    with _Arrivals(devices) as arrivals:
+        for file in files:
+            arrivals.begin(file)
+        if len(files) > 1:
+            arrivals.each(IncomingFile.hasten)
+        arrivals.each(IncomingFile.seal)
+        arrivals.each(IncomingFile.appear)
+        arrivals.sync_names()
+        return arrivals.outcomes
+
+
+class _Arrivals:
+    """The files of one `store`, each until it has failed."""
+
+    def __init__(self, devices: Devices) -> None:
+        self.outcomes: list[TawaraError | None] = []
+        self._devices = devices
+        self._places: dict[tuple[str, tuple[str, ...]], TargetDirectory] = {}
+        self._coming: list[tuple[int, TargetDirectory, IncomingFile]] = []
+        """With its number among `outcomes`."""
+
+    def begin(self, file: SmallFile) -> None:
+        """Write one more file, without a name."""
+        self.outcomes.append(None)
+        try:
+            target = paths.parse_writable(file.path)
+            directory = target.device, target.names[:-1]
+            place = self._places.get(directory)
+            if place is None:
+                place = self._places[directory] = self._devices.remove_conflict(target)
+            place.check_space(len(file.body))
+            keep = self._devices.keeps(target, replace=file.replace)
+            incoming = IncomingFile(
+                place, target.names[-1], md5=file.md5, unnamed=self._devices.unnamed, shared=True, immutable=keep
+            )
+            self._coming.append((len(self.outcomes) - 1, place, incoming))
+            incoming.write(file.body)
+        except TawaraError as error:
+            self.outcomes[-1] = error
+
+    def each(self, step: Callable[[IncomingFile], None]) -> None:
+        """Do `step` with every file that has not failed."""
+        for number, _, incoming in self._coming:
+            if self.outcomes[number] is None:
+                try:
+                    step(incoming)
+                except TawaraError as error:
+                    self.outcomes[number] = error
+
+    def sync_names(self) -> None:
+        """Make the names durable."""
+        for place in self._places.values():
+            try:
+                place.sync()
+            except TawaraError as error:
+                for number, its_place, _ in self._coming:
+                    if its_place is place and self.outcomes[number] is None:
+                        self.outcomes[number] = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for _, _, incoming in self._coming:
+            incoming.abort()
+        for place in self._places.values():
+            place.close()

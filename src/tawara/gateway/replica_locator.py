@@ -1,0 +1,80 @@
+"""Where nginx finds the replicas of a file: on a disk of this machine, or at a storage node's address."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import structlog
+
+from tawara.gateway.acceleration import ReplicaLocation
+from tawara.gateway.local import LocalDevices
+from tawara.model import fid as fids
+from tawara.model.cluster import Cluster
+from tawara.model.errors import TawaraError
+from tawara.model.files import StoredFile
+from tawara.model.node_errors import DeviceFailed, NoSuchDevice
+
+log = structlog.get_logger(__name__)
+
+
+class ReplicaLocator:
+    """Finds replicas. A file of this machine is looked at, so that one that is missing or cut short is passed over."""
+
+    def __init__(self, local: LocalDevices | None) -> None:
+        self._local = local
+
+    async def of(self, cluster: Cluster, stored: StoredFile, devids: Iterable[int]) -> list[ReplicaLocation]:
+        """The replicas on `devids` that can be sent, in that order.
+
+        Behind one on a disk of this machine all are at storage nodes, which look for themselves when it comes to that.
+        """
+        found: list[ReplicaLocation] = []
+        local = self._local
+        for devid in devids:
+            if local is not None and await local.has(devid):
+                try:
+                    if await self._is_whole(local, cluster, stored, devid):
+                        found.append(ReplicaLocation(fids.path(devid, stored.fid), None))
+                        local = None
+                    continue
+                except (NoSuchDevice, DeviceFailed) as error:  # the storage node may do better: it may be another user
+                    log.debug("replica not read here", devid=devid, fid=stored.fid, reason=str(error))
+            url = cluster.url(devid, stored.fid, get=True)
+            if url is not None:
+                place = urlsplit(url)
+                address = await _address(place.hostname or "", place.port or 80)
+                if address is not None:
+                    found.append(ReplicaLocation(fids.path(devid, stored.fid), address))
+        return found
+
+    async def _is_whole(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int) -> bool:
+        """Whether the replica may be read from a disk of this machine. Raises NoSuchDevice, DeviceFailed."""
+        try:
+            size = await local.size(devid, fids.path(devid, stored.fid), cluster.identities)
+        except (NoSuchDevice, DeviceFailed):
+            raise
+        except TawaraError as error:
+            log.warning("replica failed", devid=devid, fid=stored.fid, reason=str(error))
+            return False
+        if size != stored.length:
+            log.warning("replica failed", devid=devid, fid=stored.fid, reason="it has another size")
+            return False
+        return True
+
+
+async def _address(host: str, port: int) -> str | None:
+    """`ADDRESS:PORT` of a host that may be given by name: nginx itself looks up no names here."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            log.warning("host not found", host=host, reason=str(error))
+            return None
+        address = ipaddress.ip_address(found[0][4][0])
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

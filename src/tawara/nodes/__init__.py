@@ -1,0 +1,1 @@
+"""How components speak with storage nodes: put, get, head, the side channel, the journals on devices."""

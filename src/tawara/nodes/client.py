@@ -1,0 +1,512 @@
+"""How every part of Tawara talks to storage nodes: HTTP for bytes, the side channel for digests and utilisation.
+
+Foreign exceptions end here: what a caller sees is `NodeUnreachable` (the node did not answer, or not as a storage node
+does), `NoSource` (it answered that the file is not there), or an error of the caller's own body, unchanged.
+docs/mogilefs.md 8.5 and 18.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import socket
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
+from yarl import URL
+
+from tawara.model import errors
+from tawara.model.cluster import HashType
+from tawara.model.fid import HIGHEST
+from tawara.model.health import DiskHealth
+from tawara.model.limits import Limits
+from tawara.nodes import dead_peers, side_channel
+from tawara.nodes.heads import Heads
+from tawara.wire import identity
+from tawara.wire.head_answer import HeadAnswer
+from tawara.wire.plain_request import CONFLICT, REPLACE
+
+_LIMITS: Final = Limits()
+_USAGE_BYTES: Final = 16 * 1024
+_LARGEST_DISK: Final = (2**31 - 1) * 1024
+"""KiB, of as many MiB as the narrowest column of a database holds (`device.mb_total`)."""
+_DIGITS: Final = 30
+"""Digits up to which a number is read."""
+_IDENTITY: Final = 64
+"""Longest id of a device (schema: `tawara_device.identity`)."""
+_QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What a device's usage file says (docs/mogilefs.md 18.2), in KiB."""
+
+    total_kib: int
+    used_kib: int
+    health: DiskHealth | None = None
+    """How the disk says it is, from nodes of ours with smartctl."""
+    identity: str | None = None
+    """The id by which the device is known again; None if the node tells none."""
+    holds_files: bool = True
+    """False if the node says that there is no file on the device."""
+    file_system: str | None = None
+    """The id of the file system that the device is on; None if the node tells none."""
+    disk: str | None = None
+    """The id of the disk that the device is on; None if the node tells none."""
+
+    @classmethod
+    def parse(cls, text: bytes) -> UsageReport | None:
+        """Read `name: value` lines; None unless both `total` and `used` are there and not zero
+        (docs/mogilefs.md 8.5)."""
+        pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+        values = {name.strip(): value.strip() for name, _, value in pairs}
+        total, used = (_kib(values.get(name, "")) for name in ("total", "used"))
+        shown = values.get("identity", "")[:_IDENTITY] or None
+        holds_files = values.get("holds") != "nothing"
+        if not total or not used:
+            return None
+        file_system, disk = (values.get(name, "")[:_IDENTITY] or None for name in ("file_system", "whole_disk"))
+        return cls(total, used, DiskHealth.read(values), shown, holds_files, file_system, disk)
+
+
+def _kib(text: str) -> int:
+    """A number of a usage file; 0 if it is none. File systems without an end (of a network) say 2**64 and the like."""
+    return min(int(text), _LARGEST_DISK) if len(text) <= _DIGITS and text.isdecimal() else 0
+
+
+class Download:
+    """The body of a GET under way: iterate it once, chunk by chunk, as it arrives."""
+
+    def __init__(self, response: aiohttp.ClientResponse, url: str, length: int, chunk: int) -> None:
+        self._response = response
+        self._chunk = chunk
+        self.url = url
+        self.status = response.status
+        self.length = length
+        """Bytes of this body: of the range, when one was asked for."""
+        self.received = 0
+        """Bytes that have come so far."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes; raises NodeUnreachable when the body breaks off or stands still before its end."""
+        with _speaking_with(self.url):
+            piece = await self._response.content.read(self._chunk)
+        self.received += len(piece)
+        if piece:
+            return piece
+        if self.received != self.length:
+            raise errors.NodeUnreachable(f"{self.url} broke off after {self.received} of {self.length} bytes")
+        raise StopAsyncIteration
+
+
+class NodeClient:
+    """A pool of connections to storage nodes, owned by the event loop in which it is first used.
+
+    URLs are taken as they are (`http://host:port/devN/...`), proxies of the environment are ignored, redirects refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 2.0,
+        answer_timeout: float = 10.0,
+        stall_timeout: float = _LIMITS.stalled_body,
+        connections_per_host: int = 20,
+        chunk: int = _LIMITS.chunk,
+    ) -> None:
+        """Times are seconds: to connect, to answer a request without a body, and for a body to stand still."""
+        self._quick = aiohttp.ClientTimeout(
+            total=connect_timeout + answer_timeout, sock_connect=connect_timeout, sock_read=answer_timeout
+        )
+        self._long = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=stall_timeout)
+        self._heads = Heads(
+            connect_timeout=connect_timeout, answer_timeout=answer_timeout, connections_per_host=connections_per_host
+        )
+        self._connect_timeout = connect_timeout
+        self._stall_timeout = stall_timeout
+        self._per_host = connections_per_host
+        self._chunk = chunk
+        self._pooled: aiohttp.ClientSession | None = None
+        self._single: aiohttp.ClientSession | None = None
+        self._closed = False
+        """Whether the context that the client was made for is left."""
+
+    async def __aenter__(self) -> Self:
+        self._closed = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection; requests under way fail, but those for sizes. The client may be used again."""
+        self._heads.close()
+        sessions, self._pooled, self._single = (self._pooled, self._single), None, None
+        for session in sessions:
+            if session is not None:
+                await session.close()
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    async def size(self, url: str) -> int | None:
+        """The bytes of the file at `url`, None if the node says that it is not there. Raises NodeUnreachable."""
+        with _speaking_with(url):
+            answer = await self._heads.ask(url)
+        if answer.status == 404:
+            return None
+        _expect(answer, url, 200)
+        if answer.length is None:
+            raise errors.NodeUnreachable(f"{url}: the node does not say how long the file is")
+        return answer.length
+
+    async def make_directory(self, url: str) -> bool:
+        """MKCOL: whether the directory is there now; False if the node does not do that (400, 405, 501).
+
+        Nodes that refuse make the directories of a PUT by themselves (docs/mogilefs.md 18.1). Raises NodeUnreachable.
+        """
+        async with self._request("MKCOL", url) as answer:
+            if answer.status == 405:  # RFC 4918, section 9.3.1: it exists already
+                return True
+            if answer.status in (400, 501):
+                return False
+            _expect(answer, url, *range(200, 300))
+            return True
+
+    async def put(
+        self,
+        url: str,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        length: int | None,
+        md5: bytes | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Store a file. With `length` None the body goes out chunked; `md5` is the digest that the node shall check.
+
+        When it returns, the node has answered that the file is there. A node of ours that holds other content under
+        the fid refuses unless `replace`, and FidConflict is raised. Raises ChecksumMismatch if the node refuses the
+        digest, SizeMismatch if the body has another length than `length`, NodeUnreachable for everything else the node
+        does, and what iterating `body` raises. A body that is an iterable is never sent twice, so it gets a fresh
+        connection, which no node can have closed meanwhile.
+        """
+        payload = _Body(body, length, self._stall_timeout, self._chunk)
+        headers = {"Content-Length": str(length)} if length is not None else {}
+        if md5 is not None:
+            headers["Content-MD5"] = base64.b64encode(md5).decode()
+        if replace:
+            headers[REPLACE] = "yes"
+        session = self._session() if isinstance(body, bytes) else self._session(single=True)
+        try:
+            with _speaking_with(url):
+                answer = await session.put(
+                    URL(url, encoded=True), data=payload, headers=headers, timeout=self._long, allow_redirects=False
+                )
+        except errors.NodeUnreachable as error:
+            if payload.failure is not None:
+                raise payload.failure from None
+            error.nothing_sent = error.nothing_sent and not payload.begun  # on a connection that had idled, first
+            raise
+        try:
+            if answer.status == 400 and md5 is not None:
+                raise errors.ChecksumMismatch(f"{url}: the node received other bytes than were sent")
+            if answer.status == 409 and CONFLICT in answer.headers:
+                raise errors.FidConflict(f"{url}: the storage node holds other content under this fid")
+            _expect(answer, url, *range(200, 300))
+            if not payload.complete:
+                raise errors.NodeUnreachable(f"{url}: the node answered before it had the whole body")
+            with _speaking_with(url):
+                await answer.read()
+        except BaseException:
+            answer.close()  # the rest of the body must not go out, nor this connection be used again
+            raise
+        answer.release()
+
+    @asynccontextmanager
+    async def get(self, url: str, *, byte_range: tuple[int, int | None] | None = None) -> AsyncIterator[Download]:
+        """Read a file, or its bytes from first to last, both included; last None is the end of the file.
+
+        Raises NoSource when it is not there, NodeUnreachable for everything else, also in the middle of the body.
+        """
+        headers = {}
+        if byte_range is not None and byte_range != (0, None):
+            first, last = byte_range
+            headers["Range"] = f"bytes={first}-{'' if last is None else last}"
+        with _speaking_with(url):
+            answer = await self._session().get(
+                URL(url, encoded=True), headers=headers, timeout=self._long, allow_redirects=False
+            )
+        try:
+            if answer.status == 404:
+                raise errors.NoSource(f"{url} is not there")
+            _expect(answer, url, 206 if headers else 200)
+            if headers and not answer.headers.get("Content-Range", "").startswith(f"bytes {first}-"):
+                raise errors.NodeUnreachable(f"{url}: the node sent another range than was asked for")
+            yield Download(answer, url, _length(answer, url), self._chunk)
+        finally:
+            answer.release() if answer.content.at_eof() else answer.close()
+
+    async def read(self, url: str, *, limit: int) -> bytes:
+        """A whole small file. Raises NoSource, NodeUnreachable; NodeUnreachable also for more than `limit` bytes."""
+        with _speaking_with(url):
+            async with asyncio.timeout(self._quick.total), self.get(url) as download:
+                if download.length > limit:
+                    raise errors.NodeUnreachable(f"{url} has {download.length} bytes, which is too much")
+                return b"".join([piece async for piece in download])
+
+    async def read_small(self, url: str) -> bytes:
+        """The first bytes of a small file, at little cost. Raises NoSource, NodeUnreachable."""
+        status, body = await self._small(url)
+        if status == 404:
+            raise errors.NoSource(f"{url} is not there")
+        if status != 200:
+            raise errors.NodeUnreachable(f"{url}: the node answers {status}")
+        return body
+
+    async def delete(self, url: str) -> bool:
+        """Remove a file; False if it was not there. Raises NodeUnreachable for any answer but 2xx and 404."""
+        async with self._request("DELETE", url) as answer:
+            if answer.status == 404:
+                return False
+            _expect(answer, url, 200, 202, 204)
+            return True
+
+    async def usage(self, url: str) -> UsageReport:
+        """The device's usage file. Raises NodeUnreachable, NoSource; NodeUnreachable also if it makes no sense."""
+        status, text = await self._small(url)
+        if status == 404:
+            raise errors.NoSource(f"{url} is not there")
+        if status == 503 and text.strip():  # one of ours says why
+            raise errors.NodeUnreachable(text.decode(errors="replace").strip()[:200])
+        if status != 200:
+            raise errors.NodeUnreachable(f"{url}: the node answers {status}")
+        usage = UsageReport.parse(text)
+        if usage is None:
+            raise errors.NodeUnreachable(f"{url} does not say how much is used and how much there is")
+        return usage
+
+    async def _small(self, url: str) -> tuple[int, bytes]:
+        """Status and body of a small file, of which no more than `_USAGE_BYTES` are read. Raises NodeUnreachable."""
+        with _speaking_with(url):
+            try:
+                answer = await self._heads.get(url)
+            except ValueError:  # an answer in another form, for which the whole HTTP client is there
+                pass
+            else:
+                return answer.status, answer.body[:_USAGE_BYTES]
+        async with self._request("GET", url) as response:
+            with _speaking_with(url):
+                return response.status, await response.content.read(_USAGE_BYTES)
+
+    async def identity(self, url: str) -> str | None:
+        """The id in a device's identity file; None if there is none. Raises NodeUnreachable."""
+        try:
+            shown = identity.parse(await self.read(url, limit=_USAGE_BYTES))
+        except errors.NoSource:
+            return None
+        return shown.id if shown else None
+
+    # --- digests and utilisation --------------------------------------------------------------------------------------
+
+    async def digest(
+        self, url: str, hashtype: HashType, *, side_channel_port: int | None = None, reason: str = ""
+    ) -> bytes | None:
+        """The digest of the file at `url`, None if it is not there.
+
+        Raises NodeUnreachable, and ReadFailed when the node says on its side channel that it cannot read the file.
+
+        The node computes it when it has a side channel (`reason`, for instance `fsck`, lets it choose its pace); else
+        the file is read here and hashed in threads.
+        """
+        if side_channel_port is not None:
+            place = URL(url, encoded=True)
+            try:
+                return await side_channel.digest(
+                    place.host or "", side_channel_port, place.raw_path, hashtype, reason, self._connect_timeout
+                )
+            except errors.NodeUnreachable:
+                # a node need not have a side channel (docs/mogilefs.md 18.3); whether it is there, the GET will tell
+                pass
+        hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
+        try:
+            async with self.get(url) as download:
+                async for piece in download:
+                    await asyncio.to_thread(hasher.update, piece)
+        except errors.NoSource:
+            return None
+        return hasher.digest()
+
+    async def sizes(self, urls: Sequence[str], side_channel_port: int) -> list[int | None]:
+        """The bytes of many files of one node, asked for on its side channel; None where it does not see one.
+
+        Raises NodeUnreachable, also when the node has no side channel.
+        """
+        places = [URL(url, encoded=True) for url in urls]
+        return await side_channel.sizes(
+            places[0].host or "",
+            side_channel_port,
+            [place.raw_path for place in places],
+            self._connect_timeout,
+            self._quick.sock_read or self._connect_timeout,
+        )
+
+    def watch(self, host: str, port: int) -> AsyncIterator[Mapping[int, float | None]]:
+        """The utilisation of a node's disks, in percent by devid, about once a second; None where it is not known.
+
+        Raises NodeUnreachable when there is no side channel, or when it ends or falls silent.
+        """
+        return side_channel.watch(host, port, self._connect_timeout, self._stall_timeout)
+
+    # --- the sessions -------------------------------------------------------------------------------------------------
+
+    def _session(self, *, single: bool = False) -> aiohttp.ClientSession:
+        """The session of pooled connections, or the one whose connections serve a single request."""
+        if self._closed:  # by whoever is stopping; a session that is made now would never be closed
+            raise errors.NodeUnreachable("the connections to storage nodes are closed")
+        session = self._single if single else self._pooled
+        if session is None:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0, limit_per_host=self._per_host, force_close=single, socket_factory=_socket
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=_QUIET_HEADERS,
+                read_bufsize=self._chunk,
+            )
+            if single:
+                self._single = session
+            else:
+                self._pooled = session
+        return session
+
+    @asynccontextmanager
+    async def _request(self, method: str, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        with _speaking_with(url):
+            answer = await self._session().request(
+                method, URL(url, encoded=True), timeout=self._quick, allow_redirects=False
+            )
+        async with answer:
+            yield answer
+
+
+class _Body(aiohttp.Payload):
+    """A request body that knows whether it went out whole, and gives up when the node does not take it."""
+
+    def __init__(self, source: bytes | AsyncIterable[bytes], length: int | None, stall: float, chunk: int) -> None:
+        super().__init__(source, content_type="application/octet-stream")
+        self._source = source
+        self._expected = length
+        self._stall = stall
+        self._chunk = chunk
+        self.complete = length == 0
+        """Whether the node may answer: all that was announced has been handed over."""
+        self.begun = False
+        """Whether anything may have gone out."""
+        self.failure: Exception | None = None
+        """What went wrong on the caller's side."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, if known; None makes aiohttp send chunks."""
+        return self._expected
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Part of aiohttp's interface, for bodies that are text."""
+        raise TypeError("the body of a file is not text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the body."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the body; `content_length` only repeats what this object knows."""
+        sent = 0
+        self.begun = True
+        self._consumed = not isinstance(self._source, bytes)
+        pieces = aiter(self._pieces())
+        while True:
+            try:
+                piece = await anext(pieces, None)
+                sent += len(piece or b"")
+                if self._expected is not None and (sent > self._expected or (piece is None and sent < self._expected)):
+                    raise errors.SizeMismatch(f"{sent} bytes came where {self._expected} were announced")
+            except BaseException as error:
+                if isinstance(error, Exception):  # and not that aiohttp wants no more
+                    self.failure = error
+                _abort(writer)
+                raise
+            if piece is None:
+                break
+            self.complete = sent == self._expected  # a node may answer before the source has told its end
+            try:
+                async with asyncio.timeout(self._stall):
+                    await writer.write(piece)
+            except BaseException:
+                _abort(writer)  # closing would wait for the node to take what is buffered
+                raise
+        self.complete = True
+
+    async def _pieces(self) -> AsyncIterator[bytes | memoryview]:
+        if isinstance(self._source, bytes):
+            view = memoryview(self._source)
+            for start in range(0, len(view), self._chunk):
+                yield view[start : start + self._chunk]
+        else:
+            async for piece in self._source:
+                if piece:
+                    yield piece
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """For aiohttp, which sets TCP_NODELAY by itself."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    dead_peers.notice(made)
+    return made
+
+
+def _abort(writer: AbstractStreamWriter) -> None:
+    """Drop a connection on which half a body went out."""
+    if isinstance(writer, StreamWriter) and writer.transport is not None:
+        writer.transport.abort()
+
+
+def _expect(answer: aiohttp.ClientResponse | HeadAnswer, url: str, *wanted: int) -> None:
+    if answer.status not in wanted:
+        kind = errors.NodeFull if answer.status == 507 else errors.NodeUnreachable
+        raise kind(f"{url}: the node answered {answer.status} {(answer.reason or '')[:80]}".rstrip())
+
+
+def _length(answer: aiohttp.ClientResponse, url: str) -> int:
+    text = answer.headers.get("Content-Length", "")
+    if not (text.isascii() and text.isdigit()):
+        raise errors.NodeUnreachable(f"{url}: the node does not say how long the file is")
+    if int(text) > HIGHEST:
+        raise errors.NodeUnreachable(f"{url}: the node says that the file has {text[:30]} bytes")
+    return int(text)
+
+
+@contextmanager
+def _speaking_with(url: str) -> Iterator[None]:
+    """The one place where aiohttp's and the system's exceptions become ours."""
+    try:
+        yield
+    except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        failure = errors.NodeUnreachable(f"{url}: {reason}")
+        failure.nothing_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        raise failure from error

@@ -1,0 +1,100 @@
+"""The bytes of a file from whichever of its replicas gives them; one that is slow to begin is overtaken by the next.
+
+A node that hangs is known to everybody within seconds. Until then a reader should not have to wait for it to begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tawara.model.errors import NodeUnreachable, UnavailableError
+from tawara.nodes.client import Download, NodeClient
+
+HEDGE: Final = 1.0
+"""Seconds that a replica may take to begin before the next is asked as well."""
+
+_Begun: TypeAlias = tuple[Download, AsyncExitStack]
+"""What a node has begun to send, and what closes that."""
+Told: TypeAlias = Callable[[str, int, Exception], None]
+"""Hears of each replica that failed: its URL, how far the reading was, and what went wrong."""
+
+
+@dataclass(slots=True)
+class Race:
+    """One pass over the replicas of a file of `size` bytes, the best first, for the bytes from `at` up to `end`."""
+
+    nodes: NodeClient
+    urls: Iterable[str]
+    at: int
+    end: int
+    size: int
+    told: Told
+    timeout: float | None = None
+    """Seconds that a replica may take to begin before it counts as failed; None leaves that to `nodes`."""
+    hedge: float = HEDGE
+
+    async def run(self) -> AsyncGenerator[bytes, None]:
+        """The bytes as they come. Where a replica breaks off, the next goes on; too few if none is left: see `at`."""
+        waiting = deque(self.urls)
+        while self.at < self.end and waiting:
+            async with AsyncExitStack() as stack:
+                begun = await self._first(waiting, stack)
+                if begun is None:
+                    continue
+                url, download = begun
+                try:
+                    async for piece in download:
+                        self.at += len(piece)
+                        yield piece
+                except UnavailableError as error:
+                    self.told(url, self.at, error)
+
+    async def _first(self, waiting: deque[str], stack: AsyncExitStack) -> tuple[str, Download] | None:
+        """The replica that begins first, and is closed with `stack`; None if all that were waiting have failed.
+
+        Those that are overtaken wait again.
+        """
+        asked: dict[asyncio.Task[_Begun], str] = {}
+        stack.push_async_callback(_let_go, asked)
+        while waiting or asked:
+            if waiting:
+                url = waiting.popleft()
+                asked[asyncio.create_task(self._begin(url))] = url
+            hedge = self.hedge if waiting else None
+            done, _ = await asyncio.wait(asked, timeout=hedge, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if isinstance(error, UnavailableError | TimeoutError):
+                    self.told(asked.pop(task), self.at, error)
+                    continue
+                download, closing = task.result()
+                url = asked.pop(task)
+                stack.push_async_exit(closing)
+                for other in asked:
+                    other.cancel()
+                waiting.extend(asked.values())
+                return url, download
+        return None
+
+    async def _begin(self, url: str) -> _Begun:
+        wanted = None if self.at == 0 and self.end == self.size else (self.at, self.end - 1)
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(self.timeout):
+                download = await stack.enter_async_context(self.nodes.get(url, byte_range=wanted))
+            if download.length != self.end - self.at:
+                raise NodeUnreachable(f"{url} has another length than the file")
+            return download, stack.pop_all()
+
+
+async def _let_go(asked: Iterable[asyncio.Task[_Begun]]) -> None:
+    """End requests that nobody waits for any more; some may have begun in the moment in which another one did."""
+    for task in asked:
+        task.cancel()
+    for begun in await asyncio.gather(*asked, return_exceptions=True):
+        if not isinstance(begun, BaseException):
+            await begun[1].aclose()

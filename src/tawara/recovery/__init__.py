@@ -1,0 +1,1 @@
+"""The namespace put together again from the journals on the devices."""

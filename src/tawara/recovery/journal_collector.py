@@ -1,0 +1,138 @@
+"""Reading all that devices tell of names and bytes, and giving it out again sorted by fid, a stretch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from tawara.model.errors import NodeUnreachable, NoSource
+from tawara.model.fid import COUNTED
+from tawara.model.journal_records import JournalEvidence, JournalRecord
+from tawara.nodes import journals
+from tawara.recovery.device_sources import DeviceSource
+from tawara.recovery.spool import FidRange, SortedSpool
+from tawara.wire.journal import Head
+
+AT_ONCE = 16
+"""Sizes asked of a node at a time."""
+
+
+class JournalCollector:
+    """Read the names, list the bytes if they are to be looked for, then take the stretches. To be used by `with`."""
+
+    def __init__(self, sources: Sequence[DeviceSource]) -> None:
+        self.sources = sources
+        self.damaged: dict[int, list[str]] = {}
+        """By devid: files of names that are not as they were written."""
+        self.incomplete: list[int] = []
+        """Devices whose names were not all written when this was read, as in a young or adopted store."""
+        self.silent: dict[int, str] = {}
+        """By devid: why a device could not be read."""
+        self.listed: set[int] = set()
+        """Devices of which every fid is known."""
+        self.unlisted: list[int] = []
+        """Devices that answered, but cannot tell what else lies there."""
+        self.greatest_generation = 0
+        """Of all names that were read."""
+        self._told = 0
+
+    def __enter__(self) -> Self:
+        self._spool = SortedSpool()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.close()
+
+    async def read_names(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
+        """Read the names on all devices, one after the other. `told` hears of each that is done."""
+        for source in self.sources:
+            try:
+                await self._read_journal(source)
+            except NodeUnreachable as error:
+                self.silent[source.devid] = str(error)
+                self._spool.ignore(source.devid)
+            else:
+                told(source)
+
+    async def _read_journal(self, source: DeviceSource) -> None:
+        async def keep(head: Head, records: Sequence[tuple[JournalRecord, bytes]]) -> None:
+            self.greatest_generation = max(self.greatest_generation, head.generation)
+            await asyncio.to_thread(self._spool.add_records, source.devid, head, records)
+
+        found = await journals.read_journal(source.fetch, source.devid, keep)
+        self._spool.count_from(source.devid, found.first)
+        if found.damaged:
+            self.damaged[source.devid] = found.damaged
+        elif not found.complete:
+            self.incomplete.append(source.devid)
+        if found.highest_fid <= COUNTED:
+            self._told = max(self._told, found.highest_fid)
+
+    async def list_bytes(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
+        """Have every device that can tell all that lies there."""
+        for source in self.sources:
+            if source.devid in self.silent:
+                continue
+            try:
+                async for part in source.listing():
+                    await asyncio.to_thread(self._spool.add_sizes, source.devid, part)
+            except NoSource:
+                self.unlisted.append(source.devid)
+            except NodeUnreachable as error:
+                self.silent[source.devid] = str(error)
+            else:
+                self.listed.add(source.devid)
+            told(source)
+
+    @property
+    def highest_fid(self) -> int:
+        """The greatest up to COUNTED that lies anywhere, or was given out as any device tells."""
+        return max(self._told, self._spool.highest_fid)
+
+    async def stretches(self) -> AsyncIterator[FidRange]:
+        """Everything, in the order of fids. Devices that cannot be listed are asked for what they should have."""
+        await asyncio.to_thread(self._spool.settle)
+        stretches = self._spool.stretches()
+        while (fid_range := await asyncio.to_thread(next, stretches, None)) is not None:
+            asked = {source.devid: source for source in self.sources if source.devid in self.unlisted}
+            sizes = {devid: sizes for devid, sizes in fid_range.sizes.items() if devid in self.listed}
+            for devid, wanted in wanted_of(fid_range.evidence).items():
+                if devid in asked and devid not in self.silent:
+                    try:
+                        sizes[devid] = await _ask(asked[devid], wanted)
+                    except NodeUnreachable as error:
+                        self.silent[devid] = str(error)
+            yield FidRange(fid_range.evidence, sizes)
+
+
+def wanted_of(evidence: JournalEvidence) -> Mapping[int, Sequence[int]]:
+    """What each device should have, or may have still."""
+    wanted: dict[int, list[int]] = {}
+    every = [*evidence.files, *(file for file, _ in evidence.rivals)]
+    for fid, devids in [*((file.fid, file.devids) for file in every), *evidence.gone.items()]:
+        for devid in devids:
+            wanted.setdefault(devid, []).append(fid)
+    return wanted
+
+
+async def _ask(source: DeviceSource, wanted: Sequence[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    waiting = iter(wanted)
+
+    async def ask() -> None:
+        for fid in waiting:
+            size = await source.size(fid)
+            if size is not None:
+                found[fid] = size
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(wanted))):
+                group.create_task(ask())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return found

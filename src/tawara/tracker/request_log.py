@@ -1,0 +1,40 @@
+"""What a tracker remembers of its own work, for the `!` commands that show it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+_RECENT = 50
+_LONGEST_LINE = 1000
+"""Bytes of a request that are kept."""
+
+
+class RequestLog:
+    """Counters and the last finished requests of one server."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._recent: deque[tuple[str | None, bytes, float, float]] = deque(maxlen=_RECENT)
+        self.queries = 0
+        self.running = 0
+        """Requests that wait for something now."""
+
+    @property
+    def uptime(self) -> int:
+        """Seconds since the start."""
+        return int(time.monotonic() - self._started)
+
+    def finished(self, client_ip: str | None, line: bytes, arrived: float, begun: float, ended: float) -> None:
+        """A request was answered; times are those of `time.perf_counter`."""
+        self.queries += 1
+        if len(line) > _LONGEST_LINE:
+            line = line[:_LONGEST_LINE]
+        self._recent.append((client_ip, line, ended - arrived, ended - begun))
+
+    def recent(self) -> list[bytes]:
+        """`IP command args TOTAL WORKERTIME` of the last finished requests, the oldest first."""
+        return [
+            b"%s %s %.4f %.4f" % ((client_ip or "-").encode(), line, total, working)
+            for client_ip, line, total, working in self._recent
+        ]

@@ -1,0 +1,93 @@
+"""The verbs of ours that tell how the store is: how safe its files are, what waits, how fast that is done."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from tawara.metadata import backlog
+from tawara.metadata import pace as paces
+from tawara.model import errors, pace
+from tawara.model.safety import Tally
+from tawara.tracker.context import TrackerContext, TrackerRequest
+from tawara.wire.line import Args, Value
+
+_GROUPS = 5000
+"""Most groups of files in one answer."""
+
+
+async def tawara_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
+    """How many files are in which danger, the queues, and the workers' rates; `recount` has files counted first."""
+    counts = await tracker.counter.counts(recount=call.flag("recount"))
+    safety, unheeded = await tracker.counter.safety(counts)
+    now = await tracker.now()
+    reply: dict[str, Value] = {
+        "now": now,
+        "counted_at": counts.at,
+        "counting": int(not counts.complete),
+        "changed_devices": unheeded,
+        "files": safety.files,
+        "bytes": safety.bytes,
+    }
+    if tracker.cluster.stale:
+        reply["stale"] = errors.StaleDatabase.because(tracker.cluster.stale).message
+    for each in fields(safety):
+        value = getattr(safety, each.name)
+        if isinstance(value, Tally):
+            reply[f"{each.name}_files"], reply[f"{each.name}_bytes"] = value.files, value.bytes
+        elif isinstance(value, dict):
+            reply[each.name] = ",".join(f"{number}:{files}" for number, files in sorted(value.items()))
+    return reply | await _queues(tracker, now) | await _work(tracker, now)
+
+
+async def _queues(tracker: TrackerContext, now: int) -> dict[str, Value]:
+    found = await tracker.metadata.read(backlog.queues, now=now)
+    reply: dict[str, Value] = {"queues": len(found)}
+    for number, queue in enumerate(found, 1):
+        for each in fields(queue):
+            reply[f"queue{number}_{each.name}"] = getattr(queue, each.name)
+    return reply
+
+
+async def _work(tracker: TrackerContext, now: int) -> dict[str, Value]:
+    known = await tracker.metadata.read(paces.load)
+    names = sorted({each.work for each in known})
+    reply: dict[str, Value] = {
+        "processes": len({each.process for each in pace.alive(known, now)}),
+        "works": len(names),
+    }
+    for number, name in enumerate(names, 1):
+        capacity = pace.capacity(known, name, now)
+        reply[f"work{number}_name"] = name
+        reply[f"work{number}_rate"] = f"{pace.rate(known, name, now):.3f}"
+        reply[f"work{number}_capacity"] = "" if capacity is None else f"{capacity:.3f}"
+    return reply
+
+
+async def tawara_census(tracker: TrackerContext, call: TrackerRequest) -> Args:
+    """The groups of files by their devices, behind the first `after`; `recount` has files counted first.
+
+    Where there are too many groups to keep them: those of the files that are on one of the `devids`, and `partial`.
+    Groups without a name for their domain or class have none.
+    """
+    counts = await tracker.counter.counts(recount=call.flag("recount"))
+    groups = counts.groups
+    partial = groups is None
+    if groups is None:
+        groups = await tracker.counter.about([int(each) for each in call.text("devids").split(",") if each.isdecimal()])
+    after = call.bounded("after")
+    shown = groups[after : after + _GROUPS]
+    reply: dict[str, Value] = {"counted_at": counts.at, "all_groups": len(groups), "groups": len(shown)}
+    if partial:
+        reply["partial"] = 1
+    domains = tracker.cluster.domains_by_id
+    for number, group in enumerate(shown, 1):
+        domain = domains.get(group.dmid)
+        storage_class = domain.classes.get(group.classid) if domain else None
+        reply |= {
+            f"group{number}_domain": domain.name if domain else "",
+            f"group{number}_class": storage_class.name if storage_class else "",
+            f"group{number}_devids": ",".join(map(str, group.devids)),
+            f"group{number}_files": group.files,
+            f"group{number}_bytes": group.bytes,
+        }
+    return reply

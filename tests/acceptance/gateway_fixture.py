@@ -1,0 +1,188 @@
+"""A gateway over real storage nodes and a real database file, in the test's own event loop; nginx in front or not."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tawara.gateway.nginx import NginxFront
+from tawara.gateway.server import Gateway
+from tawara.metadata import cluster, files
+from tawara.metadata.contract import Transaction
+from tawara.metadata.sqlite import SqliteMetadata
+from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
+from tawara.model import fid as fids
+from tawara.model.cluster import HashType, HostState, Observation, Observed
+from tawara.model.files import StoredFile
+from tawara.model.limits import Limits
+from tawara.node.server import StorageNode
+from tawara.nodes.client import NodeClient
+from tests.acceptance.node_process import housekeeping
+from tests.contract.empty_database import sqlite_with_tables
+
+SECRET = "the secret of the test"
+AUTHORISED = {"Authorization": f"Bearer {SECRET}"}
+HOSTS = 3
+"""Storage nodes, with a device each; the first is the gateway's own machine."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def __getitem__(self, name: str) -> str | None:
+        return self.headers[name]
+
+
+async def _set_up(tx: Transaction, ports: list[int]) -> None:
+    """Domain `d`: class `default` wants two copies, `one` one, `three` one on each host, `md5` one and a checksum."""
+    await cluster.create_domain(tx, "d")
+    await cluster.create_class(tx, "d", "one", mindevcount=1)
+    await cluster.create_class(tx, "d", "three", mindevcount=3)
+    await cluster.create_class(tx, "d", "md5", mindevcount=1, hashtype=HashType.MD5)
+    for number, port in enumerate(ports, start=1):
+        await cluster.create_host(tx, f"host{number}", ip=f"127.0.0.{number}", http_port=port, state=HostState.ALIVE)
+        await cluster.create_device(tx, number, number)
+    await cluster.record_usage(tx, dict.fromkeys(range(1, len(ports) + 1), (1_000_000, 100)), now=1)
+
+
+@dataclass
+class StoreFixture:
+    """The parts of a small store without tracker and workers."""
+
+    directory: Path
+    gateway: Gateway
+    front: NginxFront | None
+    nodes: list[StorageNode]
+    metadata: SqliteMetadata
+    view: ClusterView
+    wakeups: Wakeups
+    stopped: set[int] = field(default_factory=set)
+
+    def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """One request on a connection of its own; blocking."""
+        connection = http.client.HTTPConnection(*self.gateway.address, timeout=30)
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))  # type: ignore[arg-type]
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    async def ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """The same without holding up the event loop, which serves it."""
+        return await asyncio.to_thread(self.request, method, path, body, headers)
+
+    async def put(self, path: str, body: object = b"hello", **headers: str) -> Answer:
+        """Store a file; header names are given with underscores for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.ask("PUT", path, body, AUTHORISED | named)
+
+    async def raw(self, data: bytes, *, timeout: float = 10.0) -> bytes:
+        """Send bytes as they are; all that comes back until the gateway closes the connection."""
+        reader, writer = await asyncio.open_connection(*self.gateway.address)
+        try:
+            writer.write(data)
+            return await asyncio.wait_for(reader.read(), timeout)
+        finally:
+            writer.close()
+
+    async def find(self, key: bytes) -> StoredFile | None:
+        """What the database knows of a key of domain `d`."""
+        return await self.metadata.read(files.find, 1, key)
+
+    async def stored(self, key: bytes) -> StoredFile:
+        """The same for one that must be there."""
+        found = await self.find(key)
+        assert found is not None
+        return found
+
+    def disk(self, devid: int) -> Path:
+        """The directory of a device."""
+        return self.directory / f"disks {devid}" / f"dev{devid}"
+
+    def replica(self, devid: int, fid: int) -> Path:
+        """Where a replica lies."""
+        return self.disk(devid) / fids.relative_path(fid)
+
+    def on_disk(self) -> list[tuple[int, str]]:
+        """Every file that lies on any device."""
+        return [
+            (devid, path.name)
+            for devid in range(1, HOSTS + 1)
+            for path in self.disk(devid).rglob("*")
+            if path.is_file() and not housekeeping(path)
+        ]
+
+    async def stop_node(self, devid: int) -> None:
+        """Stop the storage node of a device."""
+        self.stopped.add(devid)
+        await self.nodes[devid - 1].stop()
+
+
+DIRECTORY = 'run "$of" nginx; {'
+"""Of nginx, below a house's."""
+
+
+@asynccontextmanager
+async def store_fixture(
+    directory: Path,
+    *,
+    nginx: bool,
+    limits: Limits | None = None,
+    public_reads: bool = True,
+    reproxy: bool = False,
+    hosts: int = HOSTS,
+    local: bool = True,
+    spool: Path | None = None,
+) -> AsyncIterator[StoreFixture]:
+    """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
+    database = await asyncio.to_thread(sqlite_with_tables)
+    (directory / "tawara.db").write_bytes(database)
+    nodes = []
+    for number in range(1, hosts + 1):
+        (directory / f"disks {number}" / f"dev{number}").mkdir(parents=True)
+        node = StorageNode(directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None)
+        await node.start()
+        nodes.append(node)
+    metadata = SqliteMetadata.open(directory / "tawara.db")
+    view, wakeups = ClusterView(metadata), Wakeups()
+    await metadata.write(_set_up, [node.http_address[1] for node in nodes])
+    await view.refresh()
+    view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + 1)})
+    async with NodeClient() as client:
+        front = NginxFront(directory / DIRECTORY, spool=spool, workers=1) if nginx else None
+        gateway = Gateway(
+            metadata,
+            view,
+            client,
+            wakeups,
+            listen=("127.0.0.1", 0),
+            secret=SECRET,
+            local_devices=nodes[0].devices if local else None,
+            nginx=front,
+            limits=limits or Limits(),
+            public_reads=public_reads,
+            reproxy=reproxy,
+        )
+        await gateway.start()
+        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups)
+        try:
+            yield one
+        finally:
+            await gateway.stop()
+            await metadata.close()
+            for number, node in enumerate(nodes, start=1):
+                if number not in one.stopped:
+                    await node.stop()
