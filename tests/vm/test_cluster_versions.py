@@ -11,6 +11,7 @@ import random
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tawara.vm.bases.recipe import HostKey
 from tawara.vm.build import Options, build_file
 from tawara.vm.delta import Delta
 from tawara.vm.package_manifest import Package
+from tawara.vm.template import describe_cluster
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
 
@@ -47,11 +49,13 @@ class Site:
             (self.root / "var/lib/dpkg/status").touch()
             (self.root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{self.dist} ./\n")
 
-    def build(self, name: str, text: str) -> None:
-        """Build a description of this site."""
+    def build(self, name: str, text: str, *, clashes: bool = True) -> None:
+        """Build a description of this site, which may clash with others unless told otherwise."""
         path = self.folder / f"{name}.toml"
         path.write_text(text)
-        options = Options(self.dist, self.folder / "cache", lambda what: None, kinds=(self.kind,), allow_clashes=True)
+        options = Options(
+            self.dist, self.folder / "cache", lambda what: None, kinds=(self.kind,), allow_clashes=clashes
+        )
         build_file(path, options)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -190,4 +194,19 @@ def test_a_network_is_claimed_by_what_it_is(site: Callable[[str], Site], kind: s
     assert where.run("install", "tawara-guest-two=9-1" if kind == "deb" else "tawara-guest-two-9").returncode != 0
     where.must("remove", "tawara-guest-one")
     where.must("install", "tawara-guest-two=9-1" if kind == "deb" else "tawara-guest-two-9")
+    assert where.is_sound()
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_two_clusters_of_init_are_installed_side_by_side(site: Callable[[str], Site], kind: str) -> None:
+    """What `init --cluster` writes twice are two packages that share no name, address or network, and go one by one."""
+    where = site(kind)
+    shop = describe_cluster("shop").replace('"tiny"', '"debian12"')
+    lab = describe_cluster("lab", used=[IPv4Network("192.168.240.0/24")]).replace('"tiny"', '"debian12"')
+    where.build("shop", shop, clashes=False)
+    where.build("lab", lab, clashes=False)
+    where.must("install", "tawara-cluster-shop", "tawara-cluster-lab")
+    assert where.guests() == {f"{cluster}-{name}" for cluster in ("shop", "lab") for name in ("one", "two", "three")}
+    where.must("remove", "tawara-cluster-shop")
+    assert where.guests() == {"lab-one", "lab-two", "lab-three"}
     assert where.is_sound()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
 
+TAWARA = str(Path(sys.executable).parent / "tawara")
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DEBIAN = """
@@ -60,6 +63,31 @@ def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop:
     host.wait_for("nginx", lambda: host.shell(fetch, check=False).strip() == "made at build time", 120)
     assert ssh(host, "debian", "systemctl --failed --no-legend") == ""
     assert int(ssh(host, "debian", "df --output=size / | tail -n 1")) > 5.5e6
+    # Its own name stands for the address that others reach it by, and short names are looked for in its domain.
+    address = host.run(TAWARA, "vm", "ip", "debian").stdout.strip()
+    assert ssh(host, "debian", "getent ahostsv4 debian.example | cut -d' ' -f 1 | sort -u") == address
+
+
+def test_a_guest_is_reached_by_its_agent(host: Machine) -> None:
+    """Without any network, commands run in the guest with their exit code, and files go in and come out whole."""
+    done = host.run(TAWARA, "vm", "exec", "debian", "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+    host.shell("head -c 300000 /dev/urandom >/tmp/sent")
+    host.run(TAWARA, "vm", "cp", "/tmp/sent", "debian:/root/")
+    host.run(TAWARA, "vm", "cp", "debian:/root/sent", "/tmp/back")
+    host.run("cmp", "/tmp/sent", "/tmp/back")
+    done = host.run(TAWARA, "vm", "cp", "debian:/absent", "/tmp/none", check=False)
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+
+
+def test_a_restored_guest_knows_what_time_it_is(host: Machine) -> None:
+    """A guest that goes on with the memory of its snapshot has the host's time, not the snapshot's."""
+    ssh(host, "debian", "date -s @1000000000")
+    host.run(TAWARA, "vm", "snapshot", "debian", "then")
+    host.run(TAWARA, "vm", "restore", "debian", "then")
+    behind = int(host.shell("date +%s")) - int(ssh(host, "debian", "date +%s"))
+    assert abs(behind) < 60
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-debian")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,20 @@ def test_a_short_write_changes_nothing(step_host: StepHost, file: str) -> None:
     assert "it is left as it was" in done.stderr
     assert target.read_bytes() == OWN
     assert [path for path in target.parent.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("words", [("installed",), ("after-remove", "web", "purge"), ("before-leaving", "remove")])
+def test_a_package_script_never_fails_for_want_of_room(step_host: StepHost, words: tuple[str, ...]) -> None:
+    """Where /run or our own folder cannot be written, the package manager gets a sentence, not a failure."""
+    step_host.place(CARD)
+    shutil.rmtree(step_host.root / "run/tawara-vm")
+    (step_host.root / "run/tawara-vm").write_text("in the way")
+    done = step_host.run(*words)
+    assert "cannot be written; nothing was done" in done.stderr
+    assert step_host.run(check=False).returncode == 1
+    (step_host.root / "run/tawara-vm").unlink()
+    (step_host.state / "instances").write_text("in the way")
+    assert step_host.run(*words).returncode == 0
 
 
 def test_a_lease_is_taken_out_of_libvirts_list(step_host: StepHost) -> None:
