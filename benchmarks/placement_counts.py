@@ -40,7 +40,7 @@ from tawara.model.cluster import (
     Observed,
     StorageClass,
 )
-from tawara.workers import placement_counts
+from tawara.workers import update_placement_counts
 from tests.contract.servers import PASSWORD
 
 PER_HOST = 12
@@ -154,8 +154,8 @@ async def change(metadata: Metadata, options: argparse.Namespace) -> None:
         return [row[0] for row in await tx.rows("SELECT seq FROM tawara_note")]
 
     await metadata.write(journals.forget, await metadata.read(notes))
-    placement_counts.REST = 0.0
-    worker = placement_counts.KeepPlacementCounts(metadata, ClusterView(metadata), period=0)
+    update_placement_counts.REST = 0.0
+    worker = update_placement_counts.UpdatePlacementCounts(metadata, ClusterView(metadata), period=0)
     for item in await worker.take(1):
         await timed("the worker's pass after 1,000 deletions anywhere", worker.work(item))
     assert sum(each.files for each in await metadata.read(rows.outline)) == options.files - 1000

@@ -20,16 +20,16 @@ from tawara.model.pace import WorkPace
 from tawara.nodes.client import NodeClient
 from tawara.tracker import uploads
 from tawara.tracker.context import TrackerContext, TrackerRequest
+from tawara.workers.check_files import CheckFiles
 from tawara.workers.cleanup_orphans import CleanupOrphans
-from tawara.workers.delete import DeleteFiles
-from tawara.workers.drain import DrainDevices
-from tawara.workers.fsck import CheckFiles
+from tawara.workers.delete_files import DeleteFiles
+from tawara.workers.drain_devices import DrainDevices
 from tawara.workers.journal_writer import JournalWriter
-from tawara.workers.rebalance import RebalanceFiles
-from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.rebalance_files import RebalanceFiles
+from tawara.workers.replicate_files import ReplicateFiles
 from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.runner import LEASE, Worker
-from tawara.workers.scrub import ScrubFiles
+from tawara.workers.scrub_files import ScrubFiles
 from tests.contract.test_queues import Opener, store
 
 

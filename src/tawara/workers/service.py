@@ -16,25 +16,25 @@ from tawara.model.limits import Limits
 from tawara.model.pace import COPIED
 from tawara.nodes.client import NodeClient
 from tawara.workers import copier, examination
-from tawara.workers.beside_mogilefsd import BesideMogilefsd
+from tawara.workers.check_files import CheckFiles
 from tawara.workers.cleanup_orphans import PERIOD as SWEEP_PERIOD
 from tawara.workers.cleanup_orphans import CleanupOrphans
-from tawara.workers.delete import DeleteFiles
-from tawara.workers.drain import DrainDevices
+from tawara.workers.delete_files import DeleteFiles
+from tawara.workers.drain_devices import DrainDevices
 from tawara.workers.drain_failing import DrainFailing
-from tawara.workers.fsck import CheckFiles
 from tawara.workers.journal_writer import PERIOD as NAMES_PERIOD
 from tawara.workers.journal_writer import JournalWriter
-from tawara.workers.pace import PaceKeeper
-from tawara.workers.placement_counts import OLD, OLD_BESIDE, KeepPlacementCounts
+from tawara.workers.lock_fids import LockFids
+from tawara.workers.pace_recorder import PaceRecorder
+from tawara.workers.queue_changed_classes import QueueChangedClasses
 from tawara.workers.reap_dead import ReapDead
-from tawara.workers.rebalance import RebalanceFiles
-from tawara.workers.reclass import Reclass
-from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.rebalance_files import RebalanceFiles
 from tawara.workers.replicate_absent import ReplicateAbsent
+from tawara.workers.replicate_files import ReplicateFiles
 from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.runner import LEASE, Runner, Status, Worker
-from tawara.workers.scrub import ScrubFiles
+from tawara.workers.scrub_files import ScrubFiles
+from tawara.workers.update_placement_counts import OLD, OLD_BESIDE, UpdatePlacementCounts
 from tawara.workers.wakeup_poller import WakeupPoller
 
 _LIMITS = Limits()
@@ -108,7 +108,7 @@ class Workers:
         self._add_what_changes_bytes(nodes, wakeups, copying)
         self._add_what_changes_rows(nodes, wakeups)
         assert self._runners, f"there is no worker {options.only!r}"
-        self._pace = PaceKeeper(metadata, self._progress)
+        self._pace = PaceRecorder(metadata, self._progress)
         self._listener = None if alone else WakeupPoller(metadata, wakeups)
 
     def _add_what_changes_bytes(self, nodes: NodeClient, wakeups: Wakeups, copying: copier.CopierOptions) -> None:
@@ -133,13 +133,13 @@ class Workers:
         self._add(RetryDeferred(metadata, view, wakeups), 1, None)
         self._add(ReplicateAbsent(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
         self._add(ReapDead(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
-        self._add(Reclass(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
-        self._add(KeepPlacementCounts(metadata, view, old=OLD_BESIDE if self._locks else OLD), 1, None)
+        self._add(QueueChangedClasses(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
+        self._add(UpdatePlacementCounts(metadata, view, old=OLD_BESIDE if self._locks else OLD), 1, None)
         self._add(DrainFailing(metadata, view, drain_wakeup=wakeups.drain), 1, None)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, wakeup: Wakeup | None) -> None:
         """Add a worker that keeps out of the way of a mogilefsd."""
-        self._add(BesideMogilefsd(worker, self._locks, self._metadata) if self._locks else worker, concurrency, wakeup)
+        self._add(LockFids(worker, self._locks, self._metadata) if self._locks else worker, concurrency, wakeup)
 
     def _add(
         self, worker: Worker[Any], concurrency: int, wakeup: Wakeup | None, *, urgent: bool = True, **options: Any

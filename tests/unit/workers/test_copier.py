@@ -11,8 +11,8 @@ from tawara.metadata import queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import Db, NodeUnreachable
 from tawara.workers.copying import DestinationFailed, SourceFailed
-from tawara.workers.replicate import ReplicateFiles
-from tests.unit.workers.replicating import SMALL_FILE, do_all, worker
+from tawara.workers.replicate_files import ReplicateFiles
+from tests.unit.workers.replicate_fixture import SMALL_FILE, do_all, worker
 from tests.unit.workers.workers_fixture import workers_fixture
 
 

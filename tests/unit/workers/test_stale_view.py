@@ -17,8 +17,8 @@ from tawara.metadata.deferrals import BlockedOn
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import DeviceState
 from tawara.workers.cleanup_orphans import CleanupOrphans
-from tawara.workers.delete import DeleteFiles
-from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.delete_files import DeleteFiles
+from tawara.workers.replicate_files import ReplicateFiles
 from tawara.workers.retry_deferred import RetryDeferred
 from tests.unit.workers.workers_fixture import DOMAIN, WorkersFixture, set_state, workers_fixture
 

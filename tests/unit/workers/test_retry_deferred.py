@@ -13,11 +13,11 @@ from tawara.metadata.contract import Transaction
 from tawara.model.cluster import DeviceState
 from tawara.model.files import TaskType
 from tawara.node.server import StorageNode
-from tawara.workers.drain import DrainDevices
-from tawara.workers.fsck import CheckFiles
-from tawara.workers.rebalance import RebalanceFiles
+from tawara.workers.check_files import CheckFiles
+from tawara.workers.drain_devices import DrainDevices
+from tawara.workers.rebalance_files import RebalanceFiles
 from tawara.workers.retry_deferred import RetryDeferred
-from tawara.workers.scrub import ScrubFiles
+from tawara.workers.scrub_files import ScrubFiles
 from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 
 CONTENT = b"a bale of rice"

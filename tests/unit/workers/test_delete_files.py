@@ -13,7 +13,7 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import DeviceState
 from tawara.model.errors import NodeUnreachable
 from tawara.workers.cleanup_orphans import CleanupOrphans
-from tawara.workers.delete import DeleteFiles
+from tawara.workers.delete_files import DeleteFiles
 from tawara.workers.reap_dead import ReapDead
 from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 

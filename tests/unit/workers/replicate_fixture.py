@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.replicate_files import ReplicateFiles
 from tests.unit.workers.workers_fixture import WorkersFixture
 
 SMALL_FILE = b"a bale of rice"

@@ -9,12 +9,12 @@ import structlog
 from tawara.metadata import rebalance
 from tawara.metadata.runs import TICK
 from tawara.model.files import TaskType
-from tawara.workers.moving import Held, Moves
+from tawara.workers.move_files import Held, MoveFiles
 
 log = structlog.get_logger(__name__)
 
 
-class RebalanceFiles(Moves):
+class RebalanceFiles(MoveFiles):
     """See the module."""
 
     name = "rebalance"

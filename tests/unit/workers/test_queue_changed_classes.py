@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tawara.metadata import class_changes
-from tawara.workers.reclass import Reclass
-from tests.unit.workers.replicating import SMALL_FILE, do_all
+from tawara.workers.queue_changed_classes import QueueChangedClasses
+from tests.unit.workers.replicate_fixture import SMALL_FILE, do_all
 from tests.unit.workers.workers_fixture import DOMAIN, workers_fixture
 
 
@@ -19,7 +19,7 @@ async def test_copies_are_raised_for_files_that_are_there(tmp_path: Path) -> Non
         assert fixture.on_disk() == {fid: {1} for fid in fids}
         await fixture.metadata.write(class_changes.update_class, DOMAIN, "few", mindevcount=3)
         await fixture.view.refresh()
-        worker = Reclass(fixture.metadata, fixture.view, replicate_wakeup=fixture.wakeups.replicate)
+        worker = QueueChangedClasses(fixture.metadata, fixture.view, replicate_wakeup=fixture.wakeups.replicate)
         for item in await worker.take(1):
             await worker.work(item)
         await do_all(fixture)

@@ -1,4 +1,4 @@
-"""Moves: a file's replica goes from one device to another, for a rebalance or because the device is being emptied.
+"""MoveFiles: a file's replica goes from one device to another, for a rebalance or because the device is being emptied.
 
 A move is a copy to one of its targets as the file's policy likes it, as if the source were not there, and then doing
 without the source; so that at no moment the file has fewer good replicas than before.
@@ -33,7 +33,7 @@ TRIES = 4
 """How often a move is tried before its file is left where it is."""
 
 
-class Moves:
+class MoveFiles:
     """The part that workers that move files have in common; what they are to move is queued for an `errand`."""
 
     task_type: TaskType

@@ -20,7 +20,7 @@ from tawara.workers.runner import Status
 log = structlog.get_logger(__name__)
 
 
-class PaceKeeper:
+class PaceRecorder:
     """See the module. Records every ten seconds while there is work, once a minute while there is none."""
 
     def __init__(self, metadata: Metadata, status: Callable[[], Sequence[Status]]) -> None:

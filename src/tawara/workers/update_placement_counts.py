@@ -32,7 +32,7 @@ OLD_BESIDE = 3600
 """The same beside a running mogilefsd, which does not say."""
 
 
-class KeepPlacementCounts:
+class UpdatePlacementCounts:
     """See the module. A unit of work is one pass, over all ranges that are due."""
 
     name = "census"

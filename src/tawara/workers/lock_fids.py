@@ -17,7 +17,7 @@ PAUSE = 5
 """Seconds after which to look again whether a lock is free."""
 
 
-class BesideMogilefsd:
+class LockFids:
     """A worker whose units are claimed rows, or claimed places of copies, as such a worker."""
 
     def __init__(self, worker: Worker[Any], locks: FidLocks, metadata: Metadata) -> None:

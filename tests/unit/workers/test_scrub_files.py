@@ -14,8 +14,8 @@ from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.files import TaskType
 from tawara.model.scrub import ScrubRound
 from tawara.workers.cleanup_orphans import CleanupOrphans
-from tawara.workers.replicate import ReplicateFiles
-from tawara.workers.scrub import ScrubFiles
+from tawara.workers.replicate_files import ReplicateFiles
+from tawara.workers.scrub_files import ScrubFiles
 from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 
 CONTENT = b"a bale of rice"

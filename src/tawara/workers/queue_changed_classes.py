@@ -18,7 +18,7 @@ PERIOD = 5.0
 """Seconds between two looks whether a class was changed."""
 
 
-class Reclass(NoClaims):
+class QueueChangedClasses(NoClaims):
     """See the module. A unit of work is a class: its files, in turns of one transaction each."""
 
     name = "reclass"

@@ -14,11 +14,11 @@ from tawara.metadata import files, queues, replicas
 from tawara.metadata.fid_locks import name_of, open_locks
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.files import TaskType
-from tawara.workers.beside_mogilefsd import PAUSE, BesideMogilefsd
 from tawara.workers.cleanup_orphans import CleanupOrphans
-from tawara.workers.delete import DeleteFiles
-from tawara.workers.rebalance import RebalanceFiles
-from tawara.workers.replicate import ReplicateFiles
+from tawara.workers.delete_files import DeleteFiles
+from tawara.workers.lock_fids import PAUSE, LockFids
+from tawara.workers.rebalance_files import RebalanceFiles
+from tawara.workers.replicate_files import ReplicateFiles
 from tawara.workers.runner import Worker
 from tests.mogilefsd.double import Mogilefsd, mogilefsd
 from tests.unit.workers.workers_fixture import WorkersFixture, workers_fixture
@@ -47,7 +47,7 @@ def worker_of(fixture: WorkersFixture, kind: str) -> Worker[Any]:
             made = RebalanceFiles(fixture.metadata, fixture.view, fixture.nodes, delete_wakeup=fixture.wakeups.delete)
         case _:
             made = CleanupOrphans(fixture.metadata, fixture.view, fixture.nodes, wakeups=Wakeups(), upload_open=3600)
-    return BesideMogilefsd(made, open_locks(fixture.metadata, ["other"]), fixture.metadata)
+    return LockFids(made, open_locks(fixture.metadata, ["other"]), fixture.metadata)
 
 
 async def due(fixture: WorkersFixture, kind: str) -> int:

@@ -12,7 +12,7 @@ from tawara.metadata import pace as rows
 from tawara.metadata.contract import Metadata
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.model.pace import LAPSE, alive
-from tawara.workers.pace import PaceKeeper
+from tawara.workers.pace_recorder import PaceRecorder
 from tawara.workers.runner import Status
 
 
@@ -31,7 +31,7 @@ def status(done: int, busy: float, failed: int = 0) -> list[Status]:
 async def test_two_recordings(metadata: Metadata) -> None:
     """The pace is that of busy time; what has ended says so at once, and its pace is kept."""
     now = status(0, 0.0)
-    keeper = PaceKeeper(metadata, lambda: now)
+    keeper = PaceRecorder(metadata, lambda: now)
     await keeper._record(status(0, 0.0))
     await keeper._record(status(50, 2.0, failed=1))
     (found,) = await metadata.read(rows.load)

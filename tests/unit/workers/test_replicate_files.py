@@ -18,7 +18,7 @@ from tawara.node.server import StorageNode
 from tawara.workers.copying import SMALL, SourceFailed, copy
 from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.service import Workers
-from tests.unit.workers.replicating import SMALL_FILE, do_all, worker
+from tests.unit.workers.replicate_fixture import SMALL_FILE, do_all, worker
 from tests.unit.workers.workers_fixture import eventually, set_state, workers_fixture
 
 LARGE_FILE = bytes(range(256)) * (3 * SMALL // 256) + b"and a bit"

@@ -9,12 +9,12 @@ import structlog
 from tawara.metadata import drain
 from tawara.model.drain import LONGEST_PAUSE, PREFIX
 from tawara.model.files import TaskType
-from tawara.workers.moving import Held, Moves
+from tawara.workers.move_files import Held, MoveFiles
 
 log = structlog.get_logger(__name__)
 
 
-class DrainDevices(Moves):
+class DrainDevices(MoveFiles):
     """See the module."""
 
     name = "drain"

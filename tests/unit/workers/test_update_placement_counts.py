@@ -14,7 +14,7 @@ from tawara.metadata.counting import Counter, count_all
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Cluster
-from tawara.workers.placement_counts import LEASE, KeepPlacementCounts
+from tawara.workers.update_placement_counts import LEASE, UpdatePlacementCounts
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def _age(tx: Transaction) -> None:
 async def counted(metadata: Metadata) -> set[int]:
     """The ends of the ranges that a worker counts now."""
     before = {each.up_to: each.counted_at for each in await metadata.read(rows.outline)}
-    worker = KeepPlacementCounts(metadata, ClusterView(metadata), period=0)
+    worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=0)
     items = await worker.take(1)
     assert items, "it is time"
     for item in items:
@@ -129,7 +129,7 @@ async def test_what_nobody_tells_of_is_found_in_time(metadata: Metadata) -> None
 
     await metadata.write(change)
     assert await counted(metadata) == set()
-    worker = KeepPlacementCounts(metadata, ClusterView(metadata), period=0, old=30)
+    worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=0, old=30)
     for item in await worker.take(1):
         await worker.work(item)
     assert await exact(metadata)
@@ -159,17 +159,17 @@ async def test_all_files_are_counted_anew_meanwhile(metadata: Metadata) -> None:
 
 async def test_it_leaves_time_between(metadata: Metadata) -> None:
     """What was looked at a moment ago is not looked at again before its time, whoever did it."""
-    worker = KeepPlacementCounts(metadata, ClusterView(metadata), period=3600)
+    worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=3600)
     (item,) = await worker.take(1)
     await worker.work(item)
     await store(metadata, b"a", 1)
     assert await worker.take(1) == []
-    assert await KeepPlacementCounts(metadata, ClusterView(metadata), period=3600).take(1) == []
+    assert await UpdatePlacementCounts(metadata, ClusterView(metadata), period=3600).take(1) == []
 
 
 async def test_one_process_counts(metadata: Metadata) -> None:
     """While somebody else counts, nobody else does."""
     assert await metadata.write(rows.begin, now=10**9, lease=LEASE)
-    worker = KeepPlacementCounts(metadata, ClusterView(metadata), period=0)
+    worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=0)
     assert len(await worker.take(1)) == 1, "that turn is long over"
-    assert await KeepPlacementCounts(metadata, ClusterView(metadata), period=0).take(1) == []
+    assert await UpdatePlacementCounts(metadata, ClusterView(metadata), period=0).take(1) == []
