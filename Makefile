@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup up check test test-mysql probe test-vm bench lock clean
+.PHONY: help setup up check test test-mysql probe test-vm bench docs lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## +/\t/' | expand -t 14
@@ -44,6 +44,9 @@ test-vm: setup   ## packaged machines for real: build, install by apt and dnf, s
 bench: setup     ## measure against the peers; prints ratios
 	@bin/setup-vm guestfs-tools mkosi dbus
 	@$(PY) -m benchmarks
+
+docs: setup      ## write docs/settings.md from the registries of settings
+	@$(PY) -m tawara.cli.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
 
 lock: setup      ## refresh requirements.lock from pyproject.toml
 	@bin/lock

@@ -1,7 +1,7 @@
-"""The configuration: what can be set, what it is when nobody sets it, and the file that explains it.
+"""The configuration: its fields with defaults and descriptions, its sources, and the commented file.
 
-The classes below are the only description. The commented file of a first run is rendered from them, and what a file,
-the environment (`TAWARA_TRACKER_LISTEN=…`) or `--set tracker.listen=…` gives is checked against them; later ones win.
+The classes below are the only description. The file of a first run and docs/settings.md are rendered from them. Values
+come from the file, the environment (`TAWARA_TRACKER_LISTEN=…`) and `--set tracker.listen=…`; later ones win.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -26,62 +27,90 @@ Doc = msgspec.Meta
 Positive = Annotated[int, Doc(gt=0)]
 
 
+def unit(name: str) -> dict[str, str]:
+    """The unit of a field's value, as `msgspec.Meta(extra=…)`."""
+    return {"unit": name}
+
+
+SECONDS = unit("seconds")
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the file."""
 
 
 class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all parts share."""
+    """Settings shared by all components."""
 
     database: Annotated[
         str,
         Doc(
-            description="Where the names are kept: sqlite:PATH (relative to this file), postgresql://USER@HOST/NAME, mysql://…."
-            " HOST may be several, with commas; the first that can be written to is used."
+            description="URL of the database: sqlite:PATH (relative to this file), postgresql://USER@HOST/NAME, mysql://…."
+            " HOST may be a list with commas; the first server that accepts writes is used."
         ),
     ] = "sqlite:tawara.db"
     password_file: Annotated[
-        str, Doc(description='File with the password of the database; "" for none, or TAWARA_DB_PASSWORD.')
+        str, Doc(description='File with the password of the database; "" for none, or for TAWARA_DB_PASSWORD.')
     ] = ""
     read_connections: Annotated[
-        Positive, Doc(description="Most connections of a process to a database server for look-ups.")
+        Positive,
+        Doc(description="Maximum connections of a process to a database server for reads.", extra=unit("connections")),
     ] = ServerLimits().readers
     write_connections: Annotated[
-        Positive, Doc(description="Most for changes. If the server allows fewer in all, a process makes do with them.")
+        Positive,
+        Doc(
+            description="Maximum connections of a process for transactions that write."
+            " If the server allows fewer in all, the process works with fewer.",
+            extra=unit("connections"),
+        ),
     ] = ServerLimits().writers
     beside_mogilefsd: Annotated[
-        str, Doc(description='Host names, with commas, where mogilefsd runs on this database, too; "" for none.')
+        str,
+        Doc(description='Host names, separated by commas, on which mogilefsd uses the same database; "" for none.'),
     ] = ""
-    min_free_mb: Annotated[int, Doc(ge=0, description="A device with less free space (MiB) gets no new files.")] = 100
+    min_free_mb: Annotated[
+        int, Doc(ge=0, description="A device with less free space gets no new files.", extra=unit("MiB"))
+    ] = 100
     mindevcount: Annotated[
-        int, Doc(ge=1, description="Copies of a file whose domain has no class row of its own for `default`.")
+        int,
+        Doc(
+            ge=1,
+            description="Copies of a file in class `default` of a domain that has no row for that class.",
+            extra=unit("copies"),
+        ),
     ] = 2
 
 
 class TrackerSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Answers the MogileFS line protocol."""
+    """The tracker: the MogileFS line protocol."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7001"
-    connections: Annotated[Positive, Doc(description="Most connected clients; an idle one makes room.")] = 12_000
+    connections: Annotated[
+        Positive,
+        Doc(
+            description="Maximum client connections. At the limit, a new connection replaces an idle one.",
+            extra=unit("connections"),
+        ),
+    ] = 12_000
     idle: Annotated[
-        int, Doc(ge=0, description="Seconds after which a connection on which nothing was asked is closed; 0: never.")
+        int, Doc(ge=0, description="A connection without a request for this long is closed; 0: never.", extra=SECONDS)
     ] = int(Limits().tracker_idle)
 
 
 class NodeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The storage node: this machine's devices over HTTP."""
+    """The storage node: the devices of this machine over HTTP."""
 
     listen: Annotated[
-        str, Doc(description='ADDRESS:PORT of GET, PUT, DELETE; "" if another server, such as nginx, does that.')
+        str, Doc(description='ADDRESS:PORT of GET, PUT, DELETE; "" if another server, such as nginx, serves the files.')
     ] = "127.0.0.1:7500"
-    side_channel: Annotated[str, Doc(description='ADDRESS:PORT of sizes, checksums and disk load; "" for none.')] = (
+    side_channel: Annotated[str, Doc(description='ADDRESS:PORT for sizes, checksums and disk load; "" for none.')] = (
         "127.0.0.1:7501"
     )
     advertise: Annotated[
         str,
         Doc(
-            description="Address of this machine that `tawara up` tells clients;"
-            ' "" for the one listened on. Of `tawara node` they are told by `tawara host add`.'
+            description="Address of this machine that `tawara up` records for clients;"
+            ' "" for that of `listen`. With `tawara node` the address is set by `tawara host add`.'
         ),
     ] = ""
     devices: Annotated[
@@ -90,67 +119,82 @@ class NodeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     refuse_other_content: Annotated[
         bool,
         Doc(
-            description="Whether a PUT of other content under a fid that is there gets 409."
-            " Set it to false where mogilefsd repairs files on these devices: it replaces them by PUT."
+            description="Whether a PUT of different content to an existing fid gets 409."
+            " Set it to false while a mogilefsd repairs files on these devices: it overwrites them by PUT."
         ),
     ] = True
 
 
 class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The HTTP door: http://LISTEN/DOMAIN/KEY."""
+    """The gateway: http://LISTEN/DOMAIN/KEY."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7080"
-    key_file: Annotated[str, Doc(description="File with the secret key that PUT and DELETE need.")] = "secret.key"
-    public_reads: Annotated[bool, Doc(description="Whether GET needs no key.")] = True
+    key_file: Annotated[str, Doc(description="File with the secret key that PUT, DELETE and listing require.")] = (
+        "secret.key"
+    )
+    public_reads: Annotated[bool, Doc(description="Whether GET and HEAD work without the key.")] = True
     nginx: Annotated[
         Literal["bundled", "system", "off"],
-        Doc(description="Who moves the bytes: our nginx, the machine's, or Python (correct, only slower)."),
+        Doc(description="The nginx that transfers the bytes. With off, Python transfers them (correct, but slower)."),
     ] = "bundled"
     state: Annotated[
         str,
-        Doc(description="Directory of nginx's own files: its configuration, socket and error log. Made if need be."),
+        Doc(description="Directory of nginx's configuration, socket and error log. Created if it does not exist."),
     ] = "nginx"
     spool: Annotated[
         str,
         Doc(
-            description="Directory in which nginx receives uploads, best on the file system of a device; "
-            '"" for that of state.'
+            description="Directory in which nginx receives uploads, best on the file system of a device;"
+            ' "" for a directory below `state`.'
         ),
     ] = ""
 
 
 class WorkersSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Background care."""
+    """The workers: replication, deletion and maintenance in the background."""
 
-    replicate: Annotated[Positive, Doc(description="Files copied at the same time.")] = 8
-    delete: Annotated[Positive, Doc(description="Files deleted at the same time.")] = 16
+    replicate: Annotated[Positive, Doc(description="Files copied at the same time.", extra=unit("files"))] = 8
+    delete: Annotated[Positive, Doc(description="Files deleted at the same time.", extra=unit("files"))] = 16
 
 
 class MaintenanceSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the store does by itself when devices stop answering; the same for all parts of one store."""
+    """When an unreachable device is presumed dead. Use the same values for all components of a store."""
 
     presume_dead: Annotated[
         int,
         Doc(
             ge=0,
-            description="Seconds after which a device that nobody sees is presumed dead, its files copied; 0: never.",
+            description="A device that no process has reached for this long is presumed dead and its files are copied"
+            " elsewhere; 0: never.",
+            extra=SECONDS,
         ),
     ] = LivenessRules().after
     presume_dead_hosts: Annotated[
         float,
-        Doc(ge=0, le=1, description="No more is presumed dead while more than this share of the hosts is absent."),
+        Doc(
+            ge=0,
+            le=1,
+            description="No further device is presumed dead while more than this share of the hosts is unreachable.",
+        ),
     ] = LivenessRules().hosts
     presume_dead_bytes: Annotated[
         float,
-        Doc(ge=0, le=1, description="No more is presumed dead while more than this share of the bytes is absent."),
+        Doc(
+            ge=0,
+            le=1,
+            description="No further device is presumed dead while more than this share of the stored bytes is on"
+            " unreachable devices.",
+        ),
     ] = LivenessRules().bytes
 
 
 class LogSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is said on standard error."""
+    """The log on standard error."""
 
-    format: Annotated[Literal["text", "json"], Doc(description="For people, or one JSON object a line.")] = "text"
-    level: Annotated[Literal["debug", "info", "warning", "error"], Doc(description="The least that is said.")] = "info"
+    format: Annotated[Literal["text", "json"], Doc(description="Readable text, or one JSON object a line.")] = "text"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Doc(description="Lowest level that is logged.")] = (
+        "info"
+    )
 
 
 class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -168,35 +212,56 @@ class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 FILE = "tawara.toml"
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigurationField:
+    """A field of a section, as the file and docs/settings.md show it."""
+
+    name: str
+    description: str
+    default: Any
+    values: str
+    """The values that are accepted, in words."""
+    unit: str
+    """Empty if the value has none."""
+
+
+def describe_fields(section: type[Section]) -> list[ConfigurationField]:
+    """The fields of `section`, in the order of the file."""
+    hints = get_type_hints(section, include_extras=True)
+    return [
+        ConfigurationField(
+            name=field.name,
+            description=next((each.description for each in metas if each.description), ""),
+            default=field.default,
+            values=_expected(hints[field.name]),
+            unit=next((each.extra["unit"] for each in metas if each.extra), ""),
+        )
+        for field in msgspec.structs.fields(section)
+        for metas in [[each for each in get_args(hints[field.name]) if isinstance(each, Doc)]]
+    ]
+
+
 def render(configuration: Configuration) -> str:
     """The commented file of `configuration`."""
     lines = [
-        "# Tawara's configuration. Every setting stands here with its value; change what you like and start again.",
-        "# A setting is overridden by the environment, TAWARA_SECTION_NAME=…, and that by --set section.name=….",
+        "# Tawara's configuration. Every setting is listed with its value; edit it and restart the daemon.",
+        "# The environment (TAWARA_SECTION_NAME=…) overrides this file; --set section.name=… overrides both.",
     ]
     for section in msgspec.structs.fields(configuration):
         values = getattr(configuration, section.name)
         lines += ["", f"# {(type(values).__doc__ or '').strip()}", f"[{section.name}]"]
-        described_section = msgspec.inspect.type_info(type(values))
-        assert isinstance(described_section, msgspec.inspect.StructType)
-        for described in described_section.fields:
-            lines.append(f"# {_description(described.type)}")
-            lines.append(f"{described.name} = {json.dumps(getattr(values, described.name))}")
+        for field in describe_fields(type(values)):
+            one_of = f" {field.values.capitalize()}." if field.values.startswith("one of") else ""
+            measured = f" Unit: {field.unit}." if field.unit else ""
+            lines.append(f"# {field.description}{one_of}{measured}")
+            lines.append(f"{field.name} = {json.dumps(getattr(values, field.name))}")
     return "\n".join(lines) + "\n"
-
-
-def _description(described: msgspec.inspect.Type) -> str:
-    extra = getattr(described, "extra_json_schema", None) or {}
-    description: str = extra.get("description", "")
-    if isinstance(described, msgspec.inspect.LiteralType):
-        description += f" One of: {', '.join(map(str, described.values))}."
-    return description
 
 
 def load(
     path: Path | None, *, environment: Mapping[str, str] = os.environ, settings: Iterable[str] = ()
 ) -> Configuration:
-    """The configuration of the file at `path` (defaults without one), the environment and `section.name=value` texts.
+    """Merge the file at `path` (None: the defaults), the environment and `section.name=value` texts.
 
     Raises ConfigurationError, which names the setting.
     """
@@ -208,7 +273,7 @@ def load(
             raise ConfigurationError(f"{path}: {error}") from error
     for name, given in raw.items():
         if not isinstance(given, dict):
-            raise ConfigurationError(f"{path}: {name} = {given!r}: a setting stands in a section, such as [tracker]")
+            raise ConfigurationError(f"{path}: {name} = {given!r}: a setting must be in a section, such as [tracker]")
     for section in msgspec.structs.fields(Configuration):
         for field in msgspec.structs.fields(section.type):
             value = environment.get(f"TAWARA_{section.name}_{field.name}".upper())
@@ -230,7 +295,7 @@ def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
     read: dict[str, Section] = {}
     for name, given in raw.items():
         if name not in sections:
-            raise ConfigurationError(f"There is no section [{name}]{suggestion(name, sections)}", hint=hint)
+            raise ConfigurationError(f"Unknown section [{name}]{suggestion(name, sections)}", hint=hint)
         types = {each.name: each.type for each in msgspec.structs.fields(sections[name])}
         values = {}
         for field, value in given.items():
@@ -238,7 +303,7 @@ def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
                 every = [f"{section}.{each}" for section in sections for each in sections[section].__struct_fields__]
                 same = [each for each in every if each.endswith(f".{field}")]
                 near = suggestion(field, types) or suggestion(f"{name}.{field}", same or every)
-                raise ConfigurationError(f"There is no setting {name}.{field}{near}", hint=hint)
+                raise ConfigurationError(f"Unknown setting {name}.{field}{near}", hint=hint)
             try:
                 values[field] = msgspec.convert(value, types[field], strict=False)
             except msgspec.ValidationError:
@@ -249,7 +314,7 @@ def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
 
 
 def _expected(type_: Any) -> str:
-    """What values a setting may have, in words."""
+    """The values that a field accepts, in words."""
     match msgspec.inspect.type_info(type_):
         case msgspec.inspect.Metadata(type=described):
             pass
@@ -277,7 +342,7 @@ def address(text: str, setting: str) -> tuple[str, int]:
 
 
 def advertised(node: NodeSection) -> str:
-    """The address of a storage node that clients are told. Raises ConfigurationError if it is wrong or unknown."""
+    """The address of the storage node that clients use. Raises ConfigurationError if it is invalid or unknown."""
     if node.advertise:
         try:
             return addresses.reachable(node.advertise)
@@ -286,7 +351,7 @@ def advertised(node: NodeSection) -> str:
     host, _ = address(node.listen, "node.listen")
     if addresses.is_wildcard(host):
         raise ConfigurationError(
-            f"node.listen = {node.listen!r} means every address of this machine, and clients need to be told one",
+            f"node.listen = {node.listen!r} listens on every address of this machine; clients need a specific one",
             hint="Set node.advertise to the address under which others reach this machine.",
         )
     return host

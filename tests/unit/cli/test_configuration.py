@@ -44,9 +44,9 @@ def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("tracker.lisen=1", r"no setting tracker\.lisen; is 'listen' meant\?"),
-        ("tracker.key_file=1", r"no setting tracker\.key_file; is 'gateway\.key_file' meant\?"),
-        ("trakcer.listen=1", r"no section \[trakcer\]; is 'tracker' meant\?"),
+        ("tracker.lisen=1", r"Unknown setting tracker\.lisen; is 'listen' meant\?"),
+        ("tracker.key_file=1", r"Unknown setting tracker\.key_file; is 'gateway\.key_file' meant\?"),
+        ("trakcer.listen=1", r"Unknown section \[trakcer\]; is 'tracker' meant\?"),
         ("nothing.here=1", "nothing"),
         ("node.advertise.x=1", "advertise"),
         ("gateway.public_reads=perhaps", "true or false"),
