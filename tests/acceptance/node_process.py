@@ -34,14 +34,14 @@ uvloop.run(main())
 
 @asynccontextmanager
 async def running(
-    root: Path, limits: Limits | None = None, *, quick: bool = True, immutable: bool = True
+    root: Path, limits: Limits | None = None, *, fast_path: bool = True, immutable: bool = True
 ) -> AsyncIterator[StorageNode]:
-    """A node with devices 1 and 2 in this process; without `quick` the whole HTTP server answers everything."""
+    """A node with devices 1 and 2 in this process; without `fast_path` the whole HTTP server answers everything."""
     for device in ("dev1", "dev2"):
         (root / device).mkdir(exist_ok=True)
     loopback = ("127.0.0.1", 0)
     node = StorageNode(
-        root, http=loopback, side_channel=loopback, limits=limits or Limits(), quick=quick, immutable=immutable
+        root, http=loopback, side_channel=loopback, limits=limits or Limits(), fast_path=fast_path, immutable=immutable
     )
     await node.start()
     try:

@@ -38,10 +38,10 @@ STRANGE = "Expect: nothing"
 """A field with which the whole HTTP server gets a request."""
 
 
-@pytest.mark.parametrize("quick", [True, False], ids=["quick", "whole"])
-async def test_a_storage_node(tmp_path: Path, quick: bool) -> None:
+@pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "complete server"])
+async def test_a_storage_node(tmp_path: Path, fast_path: bool) -> None:
     """A node answers all requests that were sent at once, small and large, plain and not, and then ends."""
-    async with running(tmp_path, quick=quick) as node:
+    async with running(tmp_path, fast_path=fast_path) as node:
         address = node.http_address
         assert (await say(address, put(FILE, b"hello"))).startswith(b"HTTP/1.1 200 ")
         assert (await say(address, put("/dev1/large", LARGE))).startswith(b"HTTP/1.1 200 ")

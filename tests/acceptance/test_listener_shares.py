@@ -20,10 +20,10 @@ from tests.acceptance.store import TAWARA, free_ports
 ASK = b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\n\r\n"
 
 
-@pytest.mark.parametrize("quick", [True, False])
-async def test_idle_connections_to_a_node_make_room(tmp_path: Path, quick: bool) -> None:
+@pytest.mark.parametrize("fast_path", [True, False])
+async def test_idle_connections_to_a_node_make_room(tmp_path: Path, fast_path: bool) -> None:
     """A storage node full of kept connections serves a newcomer, whichever of its two servers has them."""
-    async with running(tmp_path, Limits(connections=8), quick=quick) as node:
+    async with running(tmp_path, Limits(connections=8), fast_path=fast_path) as node:
         kept = []
         for _ in range(8):
             reader, writer = await asyncio.open_connection(*node.http_address)

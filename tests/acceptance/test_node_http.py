@@ -24,10 +24,10 @@ ALMOST_HTTP = rb"(GET|PUT|MKCOL) /dev1/[^\r\n]{0,80} HTTP/1\.[01]\r\n[^\0]{0,80}
 JUNK = st.one_of(st.binary(max_size=300), st.from_regex(ALMOST_HTTP))
 
 
-@pytest.fixture(params=[True, False], ids=["quick", "whole"])
+@pytest.fixture(params=[True, False], ids=["fast path", "complete server"])
 async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[StorageNode]:
     """A node whose plain requests go the quick way, and one where all go to the whole HTTP server."""
-    async with running(tmp_path, quick=request.param) as node:
+    async with running(tmp_path, fast_path=request.param) as node:
         yield node
 
 
@@ -120,7 +120,7 @@ async def test_the_monitors_test_write(node: StorageNode) -> None:
     lines = usage.decode().splitlines()
     facts = dict(line.split(": ") for line in lines)
     assert status == 200
-    ours = ["holds", "identity"]
+    ours = ["file_system", "holds", "identity", "whole_disk"]
     assert list(facts) == sorted(["available", "device", "disk", "time", "total", "use", "used", *ours])
     assert int(facts["used"]) > 0
     assert int(facts["total"]) == int(facts["used"]) + int(facts["available"])

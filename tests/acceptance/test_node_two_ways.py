@@ -80,10 +80,10 @@ async def ask(address: tuple[str, int], request: bytes) -> Said:
         writer.close()
 
 
-async def hear(root: Path, version: str, connection: list[str], *, quick: bool) -> list[Said]:
+async def hear(root: Path, version: str, connection: list[str], *, fast_path: bool) -> list[Said]:
     """What a node with some files says to all requests."""
     root.mkdir()
-    async with running(root, quick=quick) as node:
+    async with running(root, fast_path=fast_path) as node:
         (root / "dev1" / "d").mkdir()
         for name, data in {"f": b"0123456789", "empty": b"", "large": os.urandom(10) * 10_000}.items():
             (root / "dev1" / name).write_bytes(data[:10] if name == "f" else b"L" * len(data))
@@ -98,7 +98,7 @@ async def hear(root: Path, version: str, connection: list[str], *, quick: bool) 
 @pytest.mark.parametrize(("version", "connection"), KEEPING)
 async def test_both_ways_answer_alike(tmp_path: Path, version: str, connection: list[str]) -> None:
     """Status, fields, body and fate of the connection are the same for every plain request."""
-    quick = await hear(tmp_path / "quick", version, connection, quick=True)
-    whole = await hear(tmp_path / "whole", version, connection, quick=False)
+    quick = await hear(tmp_path / "quick", version, connection, fast_path=True)
+    whole = await hear(tmp_path / "whole", version, connection, fast_path=False)
     for asked, ours, theirs in zip(itertools.chain(READS, WRITES), quick, whole, strict=True):
         assert ours == theirs, asked

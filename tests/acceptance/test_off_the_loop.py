@@ -58,14 +58,14 @@ async def answered(node: StorageNode) -> None:
     await aside(node, b"watch\r\n", 1)
 
 
-@pytest.mark.parametrize("quick", [True, False], ids=["quick", "whole"])
-async def test_a_storage_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool) -> None:
+@pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "complete server"])
+async def test_a_storage_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_path: bool) -> None:
     """Files, lists, usage, sizes, digests, load and health: all is looked for on other threads, from the start on."""
     (tmp_path / "dev1").mkdir()
     (tmp_path / "dev2").mkdir()
     with nothing_on_disks(tmp_path, monkeypatch) as found:
         loopback = ("127.0.0.1", 0)
-        node = StorageNode(tmp_path, http=loopback, side_channel=loopback, quick=quick)
+        node = StorageNode(tmp_path, http=loopback, side_channel=loopback, fast_path=fast_path)
         await node.start()
         try:
             await answered(node)

@@ -12,10 +12,10 @@ from tests.acceptance.node_process import FILE, get, parse, put, running, talk
 BODY = b"0123456789"
 
 
-@pytest.mark.parametrize("quick", [True, False], ids=["quick", "whole"])
-async def test_needless_slashes_and_dots(tmp_path: Path, quick: bool) -> None:
+@pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "complete server"])
+async def test_needless_slashes_and_dots(tmp_path: Path, fast_path: bool) -> None:
     """A storage node disregards empty names and `.` in a path, for each method and on the side channel."""
-    async with running(tmp_path, quick=quick) as node:
+    async with running(tmp_path, fast_path=fast_path) as node:
         address = node.http_address
         for path in ("//dev1/usage", "/dev1//usage", "/dev1/./usage", "http://node//dev1/usage"):
             for _ in range(2):  # the device is known at the second time

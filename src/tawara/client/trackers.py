@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tawara.model import errors
-from tawara.nodes import dead_peers
+from tawara.nodes import keepalive
 from tawara.wire import line
 from tawara.wire.line import Args
 
@@ -248,7 +248,7 @@ class Trackers:
     async def _connect(self, tracker: _Tracker) -> _Connection:
         async with asyncio.timeout(self._connect_timeout):
             reader, writer = await asyncio.open_connection(tracker.host, tracker.port, limit=REPLY_BYTES)
-            dead_peers.notice(writer.get_extra_info("socket"))
+            keepalive.enable(writer.get_extra_info("socket"))
             return _Connection(reader, writer)
 
 

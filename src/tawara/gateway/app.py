@@ -27,7 +27,17 @@ from tawara.gateway.replica_locator import ReplicaLocator
 from tawara.gateway.spool import SpoolFull
 from tawara.gateway.streaming import read_somewhere
 from tawara.gateway.writing import FileWriter, PutRequest, PutResult
-from tawara.http1.connections import SERVER, BoundedConnection, HttpServer, announced, cut, invite, plain, see_off
+from tawara.http1.connections import (
+    SERVER,
+    BoundedConnection,
+    HttpServer,
+    abort,
+    body_length,
+    plain,
+    send_continue,
+    send_response,
+)
+from tawara.http1.reply import NOT_WHOLE, content_md5, whole_length
 from tawara.listening import OnClosed
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
@@ -48,7 +58,6 @@ from tawara.model.errors import (
 from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_KEYS, Limits
 from tawara.model.node_errors import MalformedRequest, Stalled, TooLarge
-from tawara.node.replies import NOT_WHOLE, content_md5, whole_length
 from tawara.nodes.client import NodeClient
 from tawara.wire import ranges
 from tawara.wire.http import Conditions, Target, http_date, parse_target, path_of
@@ -138,7 +147,7 @@ class GatewayHttpServer:
         response.headers.setdefault(hdrs.SERVER, SERVER)
         if step is GatewayStep.ADMIT:
             response = _verdict(response)
-        return await see_off(request, response, timeout=self._limits.stalled_body)
+        return await send_response(request, response, timeout=self._limits.stalled_body)
 
     async def _respond(self, request: web.BaseRequest, step: GatewayStep | None) -> web.StreamResponse:
         if not HttpVersion10 <= request.version <= HttpVersion11:
@@ -256,7 +265,7 @@ class GatewayHttpServer:
                 async with asyncio.timeout(timeout):
                     await response.write_eof()
             except (TimeoutError, NoSource):
-                raise cut(request) from None
+                raise abort(request) from None
             return response
         finally:
             await pieces.aclose()
@@ -311,7 +320,7 @@ class GatewayHttpServer:
             assert self._nginx is not None
             await self._nginx.check_spool(length or 0)
             return plain(204)
-        await invite(request)
+        await send_continue(request)
         return _stored(await self._writer.store_stream(order, self._body(request), length), domain, target)
 
     def _length(self, request: web.BaseRequest, step: GatewayStep | None) -> int | None:
@@ -321,7 +330,7 @@ class GatewayHttpServer:
             length = int(text) if text.isdigit() else None
         else:
             length, coding = request.content_length, request.headers.get(hdrs.TRANSFER_ENCODING)
-        return announced(length, coding, most=self._limits.upload)
+        return body_length(length, coding, most=self._limits.upload)
 
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         """The body as it comes. Raises Stalled, TooLarge, RequestPayloadError."""

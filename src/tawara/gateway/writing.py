@@ -23,6 +23,7 @@ from tawara.disks.pools import DevicePools
 from tawara.gateway.local import LocalDevices
 from tawara.gateway.reading import validators
 from tawara.gateway.streaming import Sink, tee
+from tawara.http1.reply import NOT_WHOLE
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -44,7 +45,6 @@ from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.model.node_errors import MalformedRequest, OtherContent
 from tawara.model.policy import Situation, can_place, is_content, parse, plan_destinations
-from tawara.node.replies import NOT_WHOLE
 from tawara.nodes.client import NodeClient
 from tawara.wire.http import ConditionResult, Conditions, entity_tag
 

@@ -1,4 +1,4 @@
-"""HTTP connections as nodes and gateways want them: aiohttp's, with bounded headers and answers without internals."""
+"""The complete HTTP server: aiohttp's, with bounded headers and without internal details in error replies."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tawara.model.node_errors import LengthRequired, TooLarge
 log = structlog.get_logger(__name__)
 
 _READ_AHEAD: Final = 128 * 1024
-"""Bytes of a body that may wait to be stored or passed on, per connection (aiohttp keeps up to twice as many)."""
+"""Bytes of a body that a connection buffers (aiohttp buffers up to twice as many)."""
 _HEADER_FIELDS: Final = 100
 _LINGER: Final = 5.0
-"""Seconds for which the rest of a refused body is read and dropped, so that the peer gets to see the refusal."""
+"""Seconds for which the rest of a refused body is read and discarded, so that the peer receives the refusal."""
 
 SERVER = "tawara"
-"""What the Server header says: no versions."""
+"""Value of the Server field, without a version."""
 
 
 def plain(status: int, text: str = "", **headers: str) -> web.Response:
-    """A short answer for people; header names are given with underscores for hyphens."""
+    """Make a reply whose body is one line of text, or empty; header names have underscores for hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = f"{text}\n".encode() if text else b""
     return web.Response(
@@ -38,8 +38,8 @@ def plain(status: int, text: str = "", **headers: str) -> web.Response:
     )
 
 
-def announced(length: int | None, coding: str | None, *, most: int) -> int | None:
-    """The bytes of a body by its header fields; None if it comes in chunks. Raises LengthRequired, TooLarge."""
+def body_length(length: int | None, coding: str | None, *, most: int) -> int | None:
+    """Return the bytes of a body by its header fields; None if it is chunked. Raises LengthRequired, TooLarge."""
     if length is None and (coding or "").lower() != "chunked":
         raise LengthRequired
     if length is not None and length > most:
@@ -47,15 +47,17 @@ def announced(length: int | None, coding: str | None, *, most: int) -> int | Non
     return length
 
 
-async def invite(request: web.BaseRequest) -> None:
-    """Have a client that waits for that (RFC 9110, section 10.1.1) send its body."""
+async def send_continue(request: web.BaseRequest) -> None:
+    """Send 100 Continue to a client that waits for it before it sends the body (RFC 9110, section 10.1.1)."""
     if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is no part of the answer
+        request.writer.output_size = 0  # it is not part of the reply
 
 
-async def see_off(request: web.BaseRequest, response: web.StreamResponse, *, timeout: float) -> web.StreamResponse:
-    """See to it that an answer leaves: a peer that does not take it within `patience` seconds is cut off."""
+async def send_response(
+    request: web.BaseRequest, response: web.StreamResponse, *, timeout: float
+) -> web.StreamResponse:
+    """Send a reply; abort the connection if the peer does not read it within `timeout` seconds."""
     if not request.content.is_eof():
         response.force_close()
     try:
@@ -63,19 +65,19 @@ async def see_off(request: web.BaseRequest, response: web.StreamResponse, *, tim
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
-        raise cut(request) from None
+        raise abort(request) from None
     return response
 
 
-def cut(request: web.BaseRequest) -> ConnectionResetError:
-    """End the connection at once, without another byte; the error that says so."""
+def abort(request: web.BaseRequest) -> ConnectionResetError:
+    """Close the connection at once; return the error to raise."""
     if request.transport is not None:
         request.transport.abort()
     return ConnectionResetError()
 
 
 class BoundedConnection(RequestHandler):
-    """One connection. aiohttp ends it when a whole header has not come in time; this also counts the header's bytes."""
+    """One connection. aiohttp limits the time for a header; this class also limits its bytes."""
 
     __slots__ = ("_active", "_body", "_broken", "_ended", "_header_bytes", "_most_header_bytes", "_on_closed")
 
@@ -85,7 +87,7 @@ class BoundedConnection(RequestHandler):
         self._header_bytes = 0
         self._broken = self._ended = False
         self._body: StreamReader | None = None
-        """Of the request that came last."""
+        """The body of the latest request."""
         self._active = asyncio.get_running_loop().time()
 
     def idle_since(self) -> float | None:
@@ -94,9 +96,9 @@ class BoundedConnection(RequestHandler):
         return self._active if waiting else None
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes while no request is complete; a peer that sends more than any header has is cut off.
+        """Count the bytes received while no request is complete; close the connection beyond the header limit.
 
-        After bytes that are not HTTP nothing more is read: aiohttp would note an error, with its bytes, for each piece.
+        After bytes that are not HTTP the connection stops reading: aiohttp would log an error for each piece.
         """
         if self._broken:
             return
@@ -108,7 +110,7 @@ class BoundedConnection(RequestHandler):
             self._broken = True
             if self.transport is not None:
                 self.transport.pause_reading()
-        waiter = self._waiter  # there while aiohttp waits for a header, done as soon as one is whole
+        waiter = self._waiter  # exists while aiohttp waits for a header, done as soon as one is complete
         if waiter is None or waiter.done():
             self._header_bytes = 0
             return
@@ -116,8 +118,8 @@ class BoundedConnection(RequestHandler):
         if self._header_bytes > self._most_header_bytes:
             self.force_close()
 
-    def eof_received(self) -> bool:  # type: ignore[override] # asyncio heeds the answer
-        """See asyncio.Protocol. A peer that sends no more gets the answers to all that it has asked."""
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio uses the result
+        """See asyncio.Protocol. A peer that has closed its sending half still receives all replies."""
         self._ended = True
         if not self._messages and self._waiter is not None:
             return False
@@ -128,13 +130,13 @@ class BoundedConnection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """See RequestHandler. After the last answer to a peer that sends no more the connection ends."""
+        """See RequestHandler. Closes the connection after the last reply if the peer has closed its sending half."""
         if self._ended and not self._messages:
             self.close()
         return await super().finish_response(request, resp, start_time)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room for another connection."""
+        """See asyncio.Protocol."""
         super().connection_lost(exc)
         self._on_closed()
 
@@ -145,23 +147,23 @@ class BoundedConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is not HTTP, and what failed outside of the handler, without a word about the inside."""
+        """Reply to malformed HTTP and to errors outside of the handler, without internal details."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionResetError
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("connection failed", peer=request.remote, exc_info=exc)
+            log.error("connection_failed", peer=request.remote, exc_info=exc)
         response = plain(status, HTTPStatus(status).phrase)
         response.force_close()
         return response
 
 
 class HttpServer(web.Server):
-    """The connections of one door."""
+    """The connections of one listener."""
 
     def __init__(
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: Limits, *, idle: float
     ) -> None:
-        """A connection may be without a request for `idle` seconds. Needs a running event loop."""
+        """`idle`: seconds without a request after which a connection is closed. Needs a running event loop."""
         super().__init__(handler)
         self._most_header_bytes = limits.headers
         self._settings: dict[str, Any] = {
@@ -176,11 +178,11 @@ class HttpServer(web.Server):
         }
 
     def connection(self, on_closed: OnClosed) -> BoundedConnection:
-        """A protocol for one new connection, which calls `leave` when the connection is over."""
+        """Make the protocol of a new connection. It calls `on_closed` when the connection is closed."""
         loop = asyncio.get_running_loop()
         return BoundedConnection(self, on_closed, self._most_header_bytes, loop=loop, **self._settings)
 
     async def close(self, grace: float) -> None:
-        """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
+        """Close idle connections now and the others after their reply; abort those left after `grace` seconds."""
         self.pre_shutdown()
         await self.shutdown(grace)

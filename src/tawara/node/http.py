@@ -1,7 +1,7 @@
-"""The HTTP door of a storage node: what trackers, applications, proxies and other nodes speak to.
+"""The HTTP server of a storage node, used by trackers, applications, proxies and other nodes (docs/mogilefs.md 18.1).
 
-docs/mogilefs.md 18.1. HTTP/1.0 and 1.1; GET, HEAD, PUT, DELETE and MKCOL; anything else is 400. Nothing here waits
-for a disk on the event loop, and of a body no more than a few hundred KiB are in memory per connection.
+HTTP/1.0 and 1.1 with GET, HEAD, PUT, DELETE and MKCOL; the reply to any other method is 400. The event loop never
+waits for a disk, and at most a few hundred KiB of a body are in memory per connection.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from tawara.disks.pools import DevicePools
 from tawara.disks.reading import SMALL, FileRequest, open_file
 from tawara.disks.sending import send_file
 from tawara.disks.small_files import SmallFile
-from tawara.http1.connections import SERVER, HttpServer, announced, cut, invite, plain, see_off
+from tawara.http1.connections import SERVER, HttpServer, abort, body_length, plain, send_continue, send_response
+from tawara.http1.fast_path import FastPath
+from tawara.http1.reply import NOT_WHOLE, Reply, content_md5, whole_length
 from tawara.listening import OnClosed
 from tawara.model.limits import Limits
 from tawara.model.node_errors import DeviceHangs, MalformedRequest, Stalled, TooLarge
 from tawara.node import replies
-from tawara.node.fast_path import FastPath
-from tawara.node.replies import Reply
+from tawara.node.file_requests import FileRequests
 from tawara.wire import ranges
 from tawara.wire.plain_request import REPLACE
 
@@ -37,10 +38,10 @@ _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
 class NodeHttpServer:
-    """Answers HTTP requests for the files of `devices`."""
+    """Answers HTTP requests for the files of `devices`: plain ones on the fast path, all others completely."""
 
-    def __init__(self, devices: Devices, pools: DevicePools, limits: Limits, *, quick: bool = True) -> None:
-        """Needs a running event loop. Without `quick` the whole server answers everything."""
+    def __init__(self, devices: Devices, pools: DevicePools, limits: Limits, *, fast_path: bool = True) -> None:
+        """Needs a running event loop. Without `fast_path` the complete server answers every request."""
         self._devices, self._pools, self._limits = devices, pools, limits
         self._methods: dict[str, Callable[[web.BaseRequest, str, str], Awaitable[web.StreamResponse]]] = {
             "GET": self._get,
@@ -50,26 +51,27 @@ class NodeHttpServer:
             "MKCOL": self._mkcol,
         }
         self._server = HttpServer(self._answer, limits, idle=limits.header_time)
-        self._quick = FastPath(devices, pools, limits, self._server.connection)
-        self._first = self._quick.connection if quick else self._server.connection
+        self._requests = FileRequests(devices, pools, limits)
+        self._fast_path = FastPath(self._requests, limits, self._server.connection)
+        self._make_connection = self._fast_path.connection if fast_path else self._server.connection
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
-        """A protocol for one new connection, which calls `leave` when the connection is over."""
-        return self._first(on_closed)
+        """Make the protocol of a new connection. It calls `on_closed` when the connection is closed."""
+        return self._make_connection(on_closed)
 
     async def close(self, grace: float) -> None:
-        """End idle connections now, the others when their request is done, or cut them after `grace` seconds."""
-        await asyncio.gather(self._quick.close(grace), self._server.close(grace))
+        """Close idle connections now and the others after their reply; abort those left after `grace` seconds."""
+        await asyncio.gather(self._fast_path.close(grace), self._server.close(grace))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, and see to it that the answer leaves: a peer that does not read it is cut off."""
+        """Answer one request and send the reply."""
         try:
             response = await self._respond(request)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:
             response = _response(replies.refusal(error, request.method, request.raw_path))
-        return await see_off(request, response, timeout=self._limits.stalled_body)
+        return await send_response(request, response, timeout=self._limits.stalled_body)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = self._methods.get(request.method)
@@ -107,7 +109,7 @@ class NodeHttpServer:
     async def _send(
         self, request: web.BaseRequest, response: web.StreamResponse, file: OpenFile, part: ranges.Span, pool_name: str
     ) -> web.StreamResponse:
-        """Send the header and then `part` of `file`; what goes wrong from here on can only be told by cutting off."""
+        """Send the head and then `part` of `file`. An error aborts the connection: the status is already sent."""
         await response.prepare(request)
         transport = request.transport
         if transport is None:
@@ -124,28 +126,28 @@ class NodeHttpServer:
                 timeout=timeout,
             )
         except ConnectionError:
-            raise cut(request) from None
+            raise abort(request) from None
         except DeviceHangs as error:
-            log.warning("transfer given up", path=request.raw_path, reason=str(error))
-            raise cut(request) from error
-        except OSError as error:  # TimeoutError is one: the peer takes nothing
-            log.warning("transfer given up", path=request.raw_path, reason=error.strerror or "the peer does not read")
-            raise cut(request) from error
+            log.warning("transfer_aborted", path=request.raw_path, reason=str(error))
+            raise abort(request) from error
+        except OSError as error:  # a TimeoutError, which is an OSError, means: the peer does not read
+            log.warning("transfer_aborted", path=request.raw_path, reason=error.strerror or "the peer does not read")
+            raise abort(request) from error
         return response
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
     async def _put(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
-        md5 = replies.content_md5(request.headers.get(hdrs.CONTENT_MD5))
+        md5 = content_md5(request.headers.get(hdrs.CONTENT_MD5))
         coding = request.headers.get(hdrs.TRANSFER_ENCODING)
-        size = announced(request.content_length, coding, most=self._limits.upload)
-        whole = replies.whole_length(request.headers.get(hdrs.CONTENT_RANGE))
+        size = body_length(request.content_length, coding, most=self._limits.upload)
+        whole = whole_length(request.headers.get(hdrs.CONTENT_RANGE))
         if whole is not None and size not in (None, whole):
-            raise MalformedRequest(replies.NOT_WHOLE)
+            raise MalformedRequest(NOT_WHOLE)
         replace = REPLACE in request.headers
         if size is not None and size <= SMALL:
             body = b"".join([chunk async for chunk in self._body(request)])
-            await self._quick.stores.do(pool_name, SmallFile(target, body, md5, replace))
+            await self._requests.stores.do(pool_name, SmallFile(target, body, md5, replace))
             return plain(200 if md5 is None else 201)
         expected = whole if size is None else size
         incoming = await self._pools.run(
@@ -161,8 +163,8 @@ class NodeHttpServer:
         return plain(200 if md5 is None else 201)
 
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises Stalled, TooLarge, MalformedRequest, ConnectionError."""
-        await invite(request)
+        """Yield the body as it arrives. Raises Stalled, TooLarge, MalformedRequest, ConnectionError."""
+        await send_continue(request)
         size = 0
         while True:
             try:
@@ -180,7 +182,7 @@ class NodeHttpServer:
             yield chunk
 
     async def _delete(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
-        await self._quick.deletions.do(pool_name, target)
+        await self._requests.deletions.do(pool_name, target)
         return plain(204)
 
     async def _mkcol(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:

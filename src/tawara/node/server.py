@@ -46,7 +46,7 @@ class StorageNode:
         side_channel: tuple[str, int] | socket.socket | None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         reuse_port: bool = False,
-        quick: bool = True,
+        fast_path: bool = True,
         immutable: bool = True,
     ) -> None:
         """Listen on the host and port of `http`, and on those of `side_channel`; port 0 means any free one.
@@ -60,7 +60,7 @@ class StorageNode:
         """
         self.devices = Devices(docroot, immutable=immutable)
         self._wanted_http, self._wanted_side = http, side_channel
-        self._limits, self._reuse_port, self._quick = limits, reuse_port, quick
+        self._limits, self._reuse_port, self._fast_path = limits, reuse_port, fast_path
         self._pools = DevicePools(self.devices)
         self._http: NodeHttpServer | None = None
         self._side: SideChannel | None = None
@@ -93,7 +93,7 @@ class StorageNode:
         limits, share = self._limits, self._reuse_port
         try:
             if self._wanted_http is not None:
-                self._http = NodeHttpServer(self.devices, self._pools, limits, quick=self._quick)
+                self._http = NodeHttpServer(self.devices, self._pools, limits, fast_path=self._fast_path)
                 self._http_listener = TcpListener(
                     self._wanted_http, "the storage node's HTTP", self._http.connection,
                     connections=limits.connections, reuse_port=share, share=limits.open_files_share,

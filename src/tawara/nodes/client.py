@@ -13,72 +13,27 @@ import hashlib
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import StreamWriter
 from yarl import URL
 
+from tawara.http1.small_requests import SmallRequests
 from tawara.model import errors
 from tawara.model.cluster import HashType
 from tawara.model.fid import HIGHEST
-from tawara.model.health import DiskHealth
 from tawara.model.limits import Limits
-from tawara.nodes import dead_peers, side_channel
-from tawara.nodes.heads import Heads
+from tawara.nodes import keepalive, side_channel
+from tawara.nodes.upload_body import UploadBody
+from tawara.nodes.usage_report import UsageReport
 from tawara.wire import identity
 from tawara.wire.head_answer import HeadAnswer
 from tawara.wire.plain_request import CONFLICT, REPLACE
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
-_LARGEST_DISK: Final = (2**31 - 1) * 1024
-"""KiB, of as many MiB as the narrowest column of a database holds (`device.mb_total`)."""
-_DIGITS: Final = 30
-"""Digits up to which a number is read."""
-_IDENTITY: Final = 64
-"""Longest id of a device (schema: `tawara_device.identity`)."""
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-
-
-@dataclass(frozen=True, slots=True)
-class UsageReport:
-    """What a device's usage file says (docs/mogilefs.md 18.2), in KiB."""
-
-    total_kib: int
-    used_kib: int
-    health: DiskHealth | None = None
-    """How the disk says it is, from nodes of ours with smartctl."""
-    identity: str | None = None
-    """The id by which the device is known again; None if the node tells none."""
-    holds_files: bool = True
-    """False if the node says that there is no file on the device."""
-    file_system: str | None = None
-    """The id of the file system that the device is on; None if the node tells none."""
-    disk: str | None = None
-    """The id of the disk that the device is on; None if the node tells none."""
-
-    @classmethod
-    def parse(cls, text: bytes) -> UsageReport | None:
-        """Read `name: value` lines; None unless both `total` and `used` are there and not zero
-        (docs/mogilefs.md 8.5)."""
-        pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
-        values = {name.strip(): value.strip() for name, _, value in pairs}
-        total, used = (_kib(values.get(name, "")) for name in ("total", "used"))
-        shown = values.get("identity", "")[:_IDENTITY] or None
-        holds_files = values.get("holds") != "nothing"
-        if not total or not used:
-            return None
-        file_system, disk = (values.get(name, "")[:_IDENTITY] or None for name in ("file_system", "whole_disk"))
-        return cls(total, used, DiskHealth.read(values), shown, holds_files, file_system, disk)
-
-
-def _kib(text: str) -> int:
-    """A number of a usage file; 0 if it is none. File systems without an end (of a network) say 2**64 and the like."""
-    return min(int(text), _LARGEST_DISK) if len(text) <= _DIGITS and text.isdecimal() else 0
 
 
 class Download:
@@ -129,7 +84,7 @@ class NodeClient:
             total=connect_timeout + answer_timeout, sock_connect=connect_timeout, sock_read=answer_timeout
         )
         self._long = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=stall_timeout)
-        self._heads = Heads(
+        self._small_requests = SmallRequests(
             connect_timeout=connect_timeout, answer_timeout=answer_timeout, connections_per_host=connections_per_host
         )
         self._connect_timeout = connect_timeout
@@ -153,7 +108,7 @@ class NodeClient:
 
     async def close(self) -> None:
         """Close every connection; requests under way fail, but those for sizes. The client may be used again."""
-        self._heads.close()
+        self._small_requests.close()
         sessions, self._pooled, self._single = (self._pooled, self._single), None, None
         for session in sessions:
             if session is not None:
@@ -164,7 +119,7 @@ class NodeClient:
     async def size(self, url: str) -> int | None:
         """The bytes of the file at `url`, None if the node says that it is not there. Raises NodeUnreachable."""
         with _speaking_with(url):
-            answer = await self._heads.ask(url)
+            answer = await self._small_requests.head(url)
         if answer.status == 404:
             return None
         _expect(answer, url, 200)
@@ -202,7 +157,7 @@ class NodeClient:
         does, and what iterating `body` raises. A body that is an iterable is never sent twice, so it gets a fresh
         connection, which no node can have closed meanwhile.
         """
-        payload = _Body(body, length, self._stall_timeout, self._chunk)
+        payload = UploadBody(body, length, self._stall_timeout, self._chunk)
         headers = {"Content-Length": str(length)} if length is not None else {}
         if md5 is not None:
             headers["Content-MD5"] = base64.b64encode(md5).decode()
@@ -301,7 +256,7 @@ class NodeClient:
         """Status and body of a small file, of which no more than `_USAGE_BYTES` are read. Raises NodeUnreachable."""
         with _speaking_with(url):
             try:
-                answer = await self._heads.get(url)
+                answer = await self._small_requests.get(url)
             except ValueError:  # an answer in another form, for which the whole HTTP client is there
                 pass
             else:
@@ -403,86 +358,12 @@ class NodeClient:
             yield answer
 
 
-class _Body(aiohttp.Payload):
-    """A request body that knows whether it went out whole, and gives up when the node does not take it."""
-
-    def __init__(self, source: bytes | AsyncIterable[bytes], length: int | None, stall: float, chunk: int) -> None:
-        super().__init__(source, content_type="application/octet-stream")
-        self._source = source
-        self._expected = length
-        self._stall = stall
-        self._chunk = chunk
-        self.complete = length == 0
-        """Whether the node may answer: all that was announced has been handed over."""
-        self.begun = False
-        """Whether anything may have gone out."""
-        self.failure: Exception | None = None
-        """What went wrong on the caller's side."""
-
-    @property
-    def size(self) -> int | None:
-        """Bytes, if known; None makes aiohttp send chunks."""
-        return self._expected
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Part of aiohttp's interface, for bodies that are text."""
-        raise TypeError("the body of a file is not text")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send the body."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Send the body; `content_length` only repeats what this object knows."""
-        sent = 0
-        self.begun = True
-        self._consumed = not isinstance(self._source, bytes)
-        pieces = aiter(self._pieces())
-        while True:
-            try:
-                piece = await anext(pieces, None)
-                sent += len(piece or b"")
-                if self._expected is not None and (sent > self._expected or (piece is None and sent < self._expected)):
-                    raise errors.SizeMismatch(f"{sent} bytes came where {self._expected} were announced")
-            except BaseException as error:
-                if isinstance(error, Exception):  # and not that aiohttp wants no more
-                    self.failure = error
-                _abort(writer)
-                raise
-            if piece is None:
-                break
-            self.complete = sent == self._expected  # a node may answer before the source has told its end
-            try:
-                async with asyncio.timeout(self._stall):
-                    await writer.write(piece)
-            except BaseException:
-                _abort(writer)  # closing would wait for the node to take what is buffered
-                raise
-        self.complete = True
-
-    async def _pieces(self) -> AsyncIterator[bytes | memoryview]:
-        if isinstance(self._source, bytes):
-            view = memoryview(self._source)
-            for start in range(0, len(view), self._chunk):
-                yield view[start : start + self._chunk]
-        else:
-            async for piece in self._source:
-                if piece:
-                    yield piece
-
-
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """For aiohttp, which sets TCP_NODELAY by itself."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
-    dead_peers.notice(made)
+    keepalive.enable(made)
     return made
-
-
-def _abort(writer: AbstractStreamWriter) -> None:
-    """Drop a connection on which half a body went out."""
-    if isinstance(writer, StreamWriter) and writer.transport is not None:
-        writer.transport.abort()
 
 
 def _expect(answer: aiohttp.ClientResponse | HeadAnswer, url: str, *wanted: int) -> None:

@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 
-from tawara.client import epochs as marks
 from tawara.metadata import epochs
 from tawara.metadata.cluster import ACCEPTED
 from tawara.metadata.contract import Metadata
@@ -18,6 +17,7 @@ from tawara.model import epoch
 from tawara.model.cluster import Cluster
 from tawara.model.epoch import Epoch, Relation
 from tawara.model.errors import NodeUnreachable
+from tawara.nodes import epoch_marks as marks
 from tawara.nodes.client import NodeClient
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from tawara.client import epochs as marks
 from tawara.metadata import epochs, journals, uploads
 from tawara.metadata.cluster import ACCEPTED
 from tawara.metadata.contract import Metadata
@@ -27,6 +26,7 @@ from tawara.model.epoch import Lineage, Relation, relation
 from tawara.model.errors import NodeUnreachable
 from tawara.model.journal_records import JournalRecord, RecordState
 from tawara.model.manifest import manifest_of
+from tawara.nodes import epoch_marks as marks
 from tawara.nodes import journals as reading
 from tawara.nodes.client import NodeClient
 from tawara.nodes.journals import Fetch

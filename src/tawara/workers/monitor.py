@@ -26,7 +26,8 @@ from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
 from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
 from tawara.model.health import DiskHealth
 from tawara.model.observation import Look
-from tawara.nodes.client import NodeClient, UsageReport
+from tawara.nodes.client import NodeClient
+from tawara.nodes.usage_report import UsageReport
 from tawara.wire import identity
 from tawara.workers.epoch_watch import EpochWatch
 

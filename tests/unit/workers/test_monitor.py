@@ -12,7 +12,8 @@ from tawara.disks.devices import Devices, OpenFile
 from tawara.metadata import cluster as rows
 from tawara.model.cluster import DeviceState, Observed
 from tawara.node.server import StorageNode
-from tawara.nodes.client import NodeClient, UsageReport
+from tawara.nodes.client import NodeClient
+from tawara.nodes.usage_report import UsageReport
 from tawara.workers.monitor import Monitor
 from tests.unit.workers.workers_fixture import eventually, workers_fixture
 

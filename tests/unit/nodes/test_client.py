@@ -14,7 +14,8 @@ from aiohttp import web
 
 from tawara.model import errors
 from tawara.model.cluster import HashType
-from tawara.nodes.client import NodeClient, UsageReport
+from tawara.nodes.client import NodeClient
+from tawara.nodes.usage_report import UsageReport
 
 DATA = os.urandom(3_000_000)
 PATH = "/dev1/0/000/000/0000000001.fid"

@@ -1,4 +1,4 @@
-"""Reading and writing the mark on a device, through its storage node, whichever that is."""
+"""Reads and writes a device's epoch mark through its storage node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tawara.wire import epoch
 
 
 async def read_mark(nodes: NodeClient, origin: str, devid: int) -> Epoch | None:
-    """The last epoch in which something was written on the device; None if it has none. Raises NodeUnreachable."""
+    """Return the last epoch in which the device was written to; None without a mark. Raises NodeUnreachable."""
     try:
         return epoch.parse(await nodes.read(f"{origin}/dev{devid}/{epoch.FILE}", limit=epoch.LARGEST))
     except NoSource:
@@ -17,6 +17,6 @@ async def read_mark(nodes: NodeClient, origin: str, devid: int) -> Epoch | None:
 
 
 async def write_mark(nodes: NodeClient, origin: str, devid: int, mark: Epoch) -> None:
-    """Mark the device with an epoch. Raises NodeUnreachable."""
+    """Store `mark` on the device. Raises NodeUnreachable."""
     body = epoch.render(mark)
     await nodes.put(f"{origin}/dev{devid}/{epoch.FILE}", body, length=len(body))

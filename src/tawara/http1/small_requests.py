@@ -1,8 +1,10 @@
-"""HEAD, and GET of small files, at little cost: each file that comes in is asked for once, and each device's usage file
-is read every few seconds, which with a whole HTTP client is half of the work, or most of it.
+"""An HTTP client for HEAD and for GET of small files, cheaper than a complete HTTP client.
 
-Connections are kept for a while and used again. One that was closed meanwhile is no reason to fail: these
-requests may be repeated (RFC 9110, section 9.2.2), and go once more on a fresh connection.
+The tracker sends one HEAD for each new file, and the monitor reads each device's usage file every few seconds; with a
+complete HTTP client these requests were half of the work or more.
+
+Connections are kept for a while and reused. If the server has closed one meanwhile, the request is sent once more on a
+new connection, which is allowed for these methods (RFC 9110, section 9.2.2).
 """
 
 from __future__ import annotations
@@ -22,31 +24,31 @@ from tawara.wire.small_answer import SmallAnswer
 
 Answer = TypeVar("Answer", HeadAnswer, SmallAnswer)
 _KEPT_SECONDS: Final = 15.0
-"""How long a connection without work is kept, less than any server we know waits for the next request."""
-_PLACES: Final = 1024
+"""Seconds for which an idle connection is kept; shorter than the keep-alive of any server we know."""
+_CACHED_SERVERS: Final = 1024
 _URL: Final = re.compile(r"http://([\x21-\x7e]+?)(/[\x21-\x7e]*)")
 
 
-class _Place(NamedTuple):
-    """Where a node's HTTP is."""
+class _Server(NamedTuple):
+    """The address of an HTTP server."""
 
     host: str
     port: int
     name: bytes
-    """For the Host field."""
+    """The value of the Host field."""
 
 
-@lru_cache(_PLACES)
-def _place(authority: str) -> _Place:
-    """Raises ValueError for what is none."""
+@lru_cache(_CACHED_SERVERS)
+def _server(authority: str) -> _Server:
+    """Parse the authority of a URL. Raises ValueError."""
     url = URL(f"http://{authority}/", encoded=True)
     if not url.host or url.port is None:
-        raise ValueError("no address of plain HTTP")
-    return _Place(url.host, url.port, authority.encode("ascii"))
+        raise ValueError("not a URL of plain HTTP")
+    return _Server(url.host, url.port, authority.encode("ascii"))
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time."""
+    """A connection that carries one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -55,7 +57,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._expiry: asyncio.TimerHandle | None = None
         self.used = False
-        """Whether it has answered before, so that it may have been closed without our fault."""
+        """Whether it has carried a request before, so that the server may have closed it as idle."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -66,7 +68,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
-            self.close()  # nothing was asked
+            self.close()  # data without a request
             return
         self._received += data
         try:
@@ -81,8 +83,8 @@ class _Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
-    async def ask(self, request: bytes, parse: Callable[[bytes], Answer | None]) -> Answer:
-        """Raises OSError, ValueError. Whoever does not get an answer closes the connection."""
+    async def request(self, request: bytes, parse: Callable[[bytes], Answer | None]) -> Answer:
+        """Send `request` and return its parsed reply. Raises OSError, ValueError; the caller closes after an error."""
         self._parse = parse
         if self._expiry is not None:
             self._expiry.cancel()
@@ -93,13 +95,13 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return cast("Answer", await self._answer)
 
-    def rest(self) -> None:
-        """There is nothing more to ask, for now."""
+    def set_idle(self) -> None:
+        """Keep the connection open for a while without a request."""
         self.used, self._answer = True, None
         self._expiry = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self.close)
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
@@ -109,36 +111,39 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-class Heads:
-    """Asks any number of servers, over at most `connections_per_host` connections to each at once."""
+class SmallRequests:
+    """Sends HEAD and small GET to any number of servers, over at most `connections_per_host` connections to each."""
 
     def __init__(self, *, connect_timeout: float, answer_timeout: float, connections_per_host: int) -> None:
-        """Times in seconds."""
+        """Timeouts are in seconds."""
         self._connect_timeout, self._answer_timeout = connect_timeout, answer_timeout
-        self._turns: defaultdict[_Place, asyncio.Semaphore] = defaultdict(
+        self._limits: defaultdict[_Server, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(connections_per_host)
         )
-        self._resting: defaultdict[_Place, list[_Connection]] = defaultdict(list)
+        self._idle: defaultdict[_Server, list[_Connection]] = defaultdict(list)
 
-    async def ask(self, url: str) -> HeadAnswer:
-        """What the server at `url` (plain HTTP) says of it. Raises OSError, TimeoutError, ValueError."""
+    async def head(self, url: str) -> HeadAnswer:
+        """Send HEAD to `url` (plain HTTP). Raises OSError, TimeoutError, ValueError."""
         return await self._exchange(b"HEAD", url, head_answer.parse)
 
     async def get(self, url: str) -> SmallAnswer:
-        """The small file at `url` (plain HTTP). Raises OSError, TimeoutError; ValueError if it may not be small."""
+        """Get the small file at `url` (plain HTTP).
+
+        Raises OSError, TimeoutError; ValueError for a reply that only a complete HTTP client can read.
+        """
         return await self._exchange(b"GET", url, small_answer.parse)
 
     async def _exchange(self, method: bytes, url: str, parse: Callable[[bytes], Answer | None]) -> Answer:
         parts = _URL.fullmatch(url)
         if parts is None:
-            raise ValueError("no address of plain HTTP")
-        place = _place(parts[1])
-        request = b"%s %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (method, parts[2].encode(), place.name)
-        async with self._turns[place], asyncio.timeout(self._connect_timeout + self._answer_timeout):
+            raise ValueError("not a URL of plain HTTP")
+        server = _server(parts[1])
+        request = b"%s %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (method, parts[2].encode(), server.name)
+        async with self._limits[server], asyncio.timeout(self._connect_timeout + self._answer_timeout):
             while True:
-                connection = self._rested(place) or await self._connected(place)
+                connection = self._take_idle(server) or await self._connect(server)
                 try:
-                    answer = await connection.ask(request, parse)
+                    answer = await connection.request(request, parse)
                 except ConnectionError:
                     connection.close()
                     if not connection.used:
@@ -148,29 +153,29 @@ class Heads:
                     raise
                 else:
                     if answer.keep:
-                        connection.rest()
-                        self._resting[place].append(connection)
+                        connection.set_idle()
+                        self._idle[server].append(connection)
                     else:
                         connection.close()
                     return answer
 
-    def _rested(self, place: _Place) -> _Connection | None:
-        """The connection that rested last, if one is still there."""
-        resting = self._resting[place]
-        while resting:
-            connection = resting.pop()
-            if connection.open:
+    def _take_idle(self, server: _Server) -> _Connection | None:
+        """Return the connection that became idle last, if one is still open."""
+        idle = self._idle[server]
+        while idle:
+            connection = idle.pop()
+            if connection.is_open:
                 return connection
         return None
 
-    async def _connected(self, place: _Place) -> _Connection:
+    async def _connect(self, server: _Server) -> _Connection:
         async with asyncio.timeout(self._connect_timeout):
             loop = asyncio.get_running_loop()
-            return (await loop.create_connection(_Connection, place.host, place.port))[1]
+            return (await loop.create_connection(_Connection, server.host, server.port))[1]
 
     def close(self) -> None:
-        """Close the connections that rest; requests under way are finished."""
-        for resting in self._resting.values():
-            for connection in resting:
+        """Close the idle connections; current requests are completed."""
+        for idle in self._idle.values():
+            for connection in idle:
                 connection.close()
-        self._resting.clear()
+        self._idle.clear()
