@@ -31,12 +31,12 @@ from tawara.node.server import StorageNode
 SMALL, LARGE = 1024, 64 << 20
 ROUNDS = 3
 _NGINX = """
-user root; worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error;
+user root; worker_processes 1; daemon off; pid {fixture}/pid; error_log {fixture}/error;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; sendfile on; keepalive_requests 1000000000;
-  client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;
-  uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
+  client_body_temp_path {fixture}/body; proxy_temp_path {fixture}/proxy; fastcgi_temp_path {fixture}/fastcgi;
+  uwsgi_temp_path {fixture}/uwsgi; scgi_temp_path {fixture}/scgi;
   server {{ listen 127.0.0.1:{port}; root {root}; }}
 }}
 """
