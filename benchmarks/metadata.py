@@ -19,6 +19,7 @@ import uvloop
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
+from tawara.model.files import NewFile
 from tests.contract.servers import PASSWORD, MariaServer, PostgresServer, Server
 
 FILES = 100_000
@@ -44,7 +45,9 @@ async def find(metadata: Metadata) -> None:
 async def create(metadata: Metadata) -> None:
     key = random.randbytes(12)
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1)
-    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1, 2), now=1)
+    await metadata.write(
+        files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=(1, 2)), now=1
+    )
 
 
 async def list_keys(metadata: Metadata) -> None:

@@ -33,6 +33,7 @@ from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import HostState, Observation, Observed
+from tawara.model.files import NewFile
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.tracker.server import TrackerServer
@@ -72,8 +73,8 @@ async def _fill(tx: Transaction, numbers: range) -> None:
         key = key_number(number)
         fid = await files.open_upload(tx, dmid=1, key=b"", classid=0, devids=devids, now=1)
         await files.close_upload(
-            tx, fid, dmid=1, key=key, classid=0, length=1024, devids=devids, now=1, replicate=False
-        )  # fmt: skip
+            tx, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1024, devids=devids), now=1, replicate=False
+        )
 
 
 async def _make_database(url: str, node_port: int) -> None:

@@ -28,6 +28,7 @@ from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
+from tawara.model.files import NewFile
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
@@ -75,8 +76,8 @@ async def fill(directory: Path, metadata: SqliteMetadata, dmid: int, count: int)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
         await metadata.write(
-            files.close_upload, fid, dmid=dmid, key=key, classid=0, length=SIZE, devids=(1,), now=now
-        )  # fmt: skip
+            files.close_upload, NewFile(fid=fid, dmid=dmid, key=key, classid=0, length=SIZE, devids=(1,)), now=now
+        )
 
     for start in range(0, count, 500):
         await asyncio.gather(*(one(number) for number in range(start, min(start + 500, count))))

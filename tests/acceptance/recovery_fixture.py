@@ -20,6 +20,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import Db, TawaraError
+from tawara.model.files import NewFile
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.workers.journal_writer import JournalWriter
@@ -78,9 +79,20 @@ class Store:
                 self.put(devid, fid, number)
             checksum = Checksum(HashType.MD5, bytes([number % 256]) * 16) if number % 4 == 0 else None
             await write(
-                files.close_upload, fid, dmid=self.dmid, key=key, classid=number % 2, length=number, devids=devids,
-                now=now, checksum=checksum, content_type="image/png" if number % 5 == 0 else None, replicate=False,
-            )  # fmt: skip
+                files.close_upload,
+                NewFile(
+                    fid=fid,
+                    dmid=self.dmid,
+                    key=key,
+                    classid=number % 2,
+                    length=number,
+                    devids=devids,
+                    checksum=checksum,
+                    content_type="image/png" if number % 5 == 0 else None,
+                ),
+                now=now,
+                replicate=False,
+            )
         elif what < 0.65:
             await write(files.delete, self.dmid, key, now=now)
         elif what < 0.75:

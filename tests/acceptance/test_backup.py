@@ -19,6 +19,7 @@ from tawara.metadata import cluster, files, queues
 from tawara.metadata.backup import MARGIN
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ChecksumMismatch, ConfigurationError, InUse, NoneMatch, UsageError
+from tawara.model.files import NewFile
 from tests.acceptance.recovery_fixture import all_rows, store
 from tests.contract.servers import Server
 
@@ -118,7 +119,9 @@ async def filled(url: str, count: int) -> None:
         for number in range(count):
             key = b"%d" % number
             fid = await metadata.write(files.open_upload, dmid=dmid, key=key, classid=0, devids=(1,), now=1)
-            await metadata.write(files.close_upload, fid, dmid=dmid, key=key, classid=0, length=1, devids=(1,), now=1)
+            await metadata.write(
+                files.close_upload, NewFile(fid=fid, dmid=dmid, key=key, classid=0, length=1, devids=(1,)), now=1
+            )
     finally:
         await metadata.close()
 

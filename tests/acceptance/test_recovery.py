@@ -22,6 +22,7 @@ from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.cluster import DeviceState
 from tawara.model.errors import Exit, InUse
+from tawara.model.files import NewFile
 from tawara.workers.journal_writer import JournalWriter
 from tests.acceptance.recovery_fixture import DEVICES, all_rows, due, store
 from tests.contract.empty_database import empty_database
@@ -116,7 +117,9 @@ async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixt
         )
         store_.put(1, late, 5)
         await store_.metadata.write(
-            files.close_upload, late, dmid=store_.dmid, key=b"late", classid=0, length=5, devids=(1,), now=1
+            files.close_upload,
+            NewFile(fid=late, dmid=store_.dmid, key=b"late", classid=0, length=5, devids=(1,)),
+            now=1,
         )
         directories = [str(tmp_path / "ours"), str(tmp_path / "theirs")]
         new = f"sqlite://{tmp_path}/new.db"
@@ -146,7 +149,7 @@ async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixtu
         for devid in (1, 4):
             store_.put(devid, fid, 3)
         await store_.metadata.write(
-            files.close_upload, fid, dmid=store_.dmid, key=b"k", classid=0, length=3, devids=(1, 4), now=1
+            files.close_upload, NewFile(fid=fid, dmid=store_.dmid, key=b"k", classid=0, length=3, devids=(1, 4)), now=1
         )
         await store_.write_names(journal_writer)
         await store_.metadata.write(rows.set_device_state, "h2", 4, DeviceState.DEAD)
@@ -195,7 +198,9 @@ async def test_a_drill_finds_bytes_that_nobody_knows(
         open_, late = [
             await write(files.open_upload, dmid=dmid, key=b"late", classid=0, devids=(1, 3), now=1) for _ in range(2)
         ]
-        await write(files.close_upload, late, dmid=dmid, key=b"late", classid=0, length=5, devids=(1, 3), now=1)
+        await write(
+            files.close_upload, NewFile(fid=late, dmid=dmid, key=b"late", classid=0, length=5, devids=(1, 3)), now=1
+        )
         for fid in (open_, late, 777_777):
             store_.put(1, fid, 5)
             store_.put(3, fid, 5)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tawara.metadata import cluster, files
 from tawara.metadata.contract import Transaction
 from tawara.model.cluster import HostState, Observation, Observed
+from tawara.model.files import NewFile
 from tests.acceptance.tracker_fixture import SEEN, StoreFixture, store_fixture
 
 SOON = 0.5
@@ -39,7 +40,7 @@ async def _add_silent_host(tx: Transaction, port: int) -> None:
     hostid = await cluster.create_host(tx, "silent", ip="127.0.0.2", http_port=port, state=HostState.ALIVE)
     await cluster.create_device(tx, 3, hostid)
     fid = await files.open_upload(tx, dmid=1, key=b"silent", classid=0, devids=(3,), now=1)
-    await files.close_upload(tx, fid, dmid=1, key=b"silent", classid=0, length=5, devids=(3,), now=1)
+    await files.close_upload(tx, NewFile(fid=fid, dmid=1, key=b"silent", classid=0, length=5, devids=(3,)), now=1)
 
 
 async def timed(here: StoreFixture, line: bytes, answer: bytes) -> float:

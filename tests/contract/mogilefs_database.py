@@ -10,6 +10,7 @@ from typing import Any
 from tawara.metadata import adoption, files
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
+from tawara.model.files import NewFile
 from tests.mogilefsd.double import Mogilefsd, mogilefsd
 
 LATIN1_OPTION = "&keys=latin1"
@@ -58,9 +59,10 @@ async def store(
     devids = devids or (1,)
     fid = await ours.write(files.open_upload, dmid=1, key=key, classid=classid, devids=devids, now=1)
     await ours.write(
-        files.close_upload, fid, dmid=1, key=key, classid=classid, length=length, devids=devids, now=1,
-        content_type=content_type,
-    )  # fmt: skip
+        files.close_upload,
+        NewFile(fid=fid, dmid=1, key=key, classid=classid, length=length, devids=devids, content_type=content_type),
+        now=1,
+    )
     return fid
 
 

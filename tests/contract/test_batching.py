@@ -13,6 +13,7 @@ from tawara.metadata import files, uploads
 from tawara.metadata.batching import Batcher
 from tawara.metadata.contract import Metadata, QueryCall, Result, Transaction
 from tawara.metadata.uploads import Closing, Opening
+from tawara.model.files import NewFile
 
 FRESH_DMID = itertools.count(5_000_000)
 several = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -26,7 +27,8 @@ plans = st.lists(
 def closing(dmid: int, fids: list[int], plan: tuple[int, int, str | None]) -> Closing:
     upload, key, expected = plan
     expected_fid = {None: None, "nothing": 0, "first": fids[0]}[expected]
-    return Closing(fids[upload], dmid, b"k%d" % key, 0, 1, (1,), 1, expected_fid=expected_fid)
+    file = NewFile(fid=fids[upload], dmid=dmid, key=b"k%d" % key, length=1, classid=0, devids=(1,))
+    return Closing(file, now=1, expected_fid=expected_fid)
 
 
 async def close_and_look(tx: Transaction, dmid: int, plan: list[tuple[int, int, str | None]], *, alone: bool) -> object:
@@ -62,7 +64,9 @@ async def test_looking_together_is_looking_alone(metadata: Metadata) -> None:
     stored: dict[tuple[int, bytes], int] = {}
     for dmid, key in itertools.product((1, 2), (b"a", b"b", b"a\x00")):
         fid = await metadata.write(files.open_upload, dmid=dmid, key=key, classid=0, devids=(1, 2), now=1)
-        await metadata.write(files.close_upload, fid, dmid=dmid, key=key, classid=0, length=1, devids=(1, 2), now=1)
+        await metadata.write(
+            files.close_upload, NewFile(fid=fid, dmid=dmid, key=key, classid=0, length=1, devids=(1, 2)), now=1
+        )
         stored[dmid, key] = fid
     asked = [(dmid, key) for dmid in (1, 2, 3) for key in (b"a", b"b", b"a\x00", b"none", b"a")] * 5
     found = await asyncio.gather(*(metadata.read(files.find, *each) for each in asked))

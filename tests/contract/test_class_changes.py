@@ -6,6 +6,7 @@ import pytest
 
 from tawara.metadata import class_changes, cluster, files, queues, runs
 from tawara.metadata.contract import Metadata
+from tawara.model.files import NewFile
 
 NOW = 1000
 
@@ -13,7 +14,10 @@ NOW = 1000
 async def store(metadata: Metadata, key: bytes, classid: int) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=classid, devids=(1, 2), now=1)
     await metadata.write(
-        files.close_upload, fid, dmid=1, key=key, classid=classid, length=1, devids=(1, 2), now=1, replicate=False
+        files.close_upload,
+        NewFile(fid=fid, dmid=1, key=key, classid=classid, length=1, devids=(1, 2)),
+        now=1,
+        replicate=False,
     )
     return fid
 

@@ -11,6 +11,7 @@ from tawara.metadata import cluster, files
 from tawara.metadata.contract import Metadata
 from tawara.model import errors
 from tawara.model.cluster import Device, DeviceState, HashType, Host, HostState, StorageClass
+from tawara.model.files import NewFile
 
 Opener = Callable[[], Awaitable[Metadata]]
 
@@ -41,7 +42,9 @@ async def test_a_domain_is_removed_when_empty(metadata: Metadata) -> None:
     with pytest.raises(errors.DomainHasClasses):
         await metadata.write(cluster.delete_domain, "d")
     fid = await metadata.write(files.open_upload, dmid=dmid, key=b"k", classid=1, devids=(1,), now=1)
-    await metadata.write(files.close_upload, fid, dmid=dmid, key=b"k", classid=1, length=1, devids=(1,), now=1)
+    await metadata.write(
+        files.close_upload, NewFile(fid=fid, dmid=dmid, key=b"k", classid=1, length=1, devids=(1,)), now=1
+    )
     with pytest.raises(errors.DomainHasFiles):
         await metadata.write(cluster.delete_domain, "d")
     with pytest.raises(errors.ClassHasFiles):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tawara.metadata import cluster, diagnosis, files, queues, replicas, traces
 from tawara.metadata.contract import Metadata
 from tawara.model.explanation import Deleted, ExplainedFile, Failure, PendingWork
-from tawara.model.files import Deletion, QueuedTask, Replication, TaskType
+from tawara.model.files import Deletion, NewFile, QueuedTask, Replication, TaskType
 
 BYTES = b"caf\xe9/1"
 """A key that is not UTF-8."""
@@ -13,7 +13,9 @@ BYTES = b"caf\xe9/1"
 
 async def store(metadata: Metadata, key: bytes, devids: tuple[int, ...] = (1,)) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=devids, now=1)
-    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=devids, now=2)
+    await metadata.write(
+        files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=devids), now=2
+    )
     return fid
 
 

@@ -13,7 +13,7 @@ from tawara.metadata.contract import Metadata
 from tawara.model import rebalance as model
 from tawara.model.cluster import Cluster, DeviceState
 from tawara.model.errors import NoDevice, StateTooHigh
-from tawara.model.files import TaskType
+from tawara.model.files import NewFile, TaskType
 
 Opener = Callable[[], Awaitable[Metadata]]
 NOW = 1000
@@ -29,7 +29,10 @@ async def set_up(metadata: Metadata, count: int) -> list[int]:
         key = b"k%d" % number
         fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1)
         await metadata.write(
-            files.close_upload, fid, dmid=1, key=key, classid=0, length=9, devids=(1, 2), now=1, replicate=False
+            files.close_upload,
+            NewFile(fid=fid, dmid=1, key=key, classid=0, length=9, devids=(1, 2)),
+            now=1,
+            replicate=False,
         )
         fids.append(fid)
     return fids

@@ -20,6 +20,7 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import NoReply, ServerLimits
 from tawara.model.errors import DatabaseUnavailable, Db
+from tawara.model.files import NewFile
 from tests.contract.servers import Server
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -29,12 +30,13 @@ CREATOR = """
 import asyncio, itertools, sys
 from tawara.metadata import files
 from tawara.metadata.open import open_metadata
+from tawara.model.files import NewFile
 
 async def client(metadata, numbers):
     for number in numbers:
         key = b"k%d" % number
         fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
-        await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1)
+        await metadata.write(files.close_upload, NewFile(fid, 1, key, 1, 0, (1,)), now=1)
         print(number, fid, flush=True)
 
 async def main():
@@ -48,7 +50,7 @@ asyncio.run(main())
 
 async def create(metadata: Metadata, key: bytes) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
-    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1)
+    await metadata.write(files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=(1,)), now=1)
     return fid
 
 

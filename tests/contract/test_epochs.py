@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from tawara.metadata import cluster, epochs, files, journals, merging, queues, r
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.epoch import AHEAD, Epoch, Relation
 from tawara.model.errors import StaleDatabase
+from tawara.model.files import NewFile
 from tawara.model.journal_records import FileMetadata, NamedFile
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -24,9 +24,9 @@ async def stale(metadata: Metadata) -> str:
 
 async def stored(metadata: Metadata, key: bytes) -> int:
     """A file with copies on dev1 and dev2; its fid."""
-    opened: dict[str, Any] = {"dmid": 1, "key": key, "classid": 0, "devids": (1, 2), "now": 1000}
-    fid = await metadata.write(files.open_upload, **opened)
-    await metadata.write(files.close_upload, fid, length=3, **opened)
+    fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1000)
+    file = NewFile(fid=fid, dmid=1, key=key, length=3, classid=0, devids=(1, 2))
+    await metadata.write(files.close_upload, file, now=1000)
     return fid
 
 

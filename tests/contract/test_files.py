@@ -18,7 +18,7 @@ from tawara.model.errors import (
     NoTempFile,
     UnknownKey,
 )
-from tawara.model.files import StoredFile, Upload
+from tawara.model.files import NewFile, StoredFile, Upload
 
 MD5 = Checksum(HashType.MD5, bytes(range(16)))
 
@@ -28,7 +28,9 @@ async def upload(metadata: Metadata, key: bytes, *, fid: int = 0, dmid: int = 1,
 
 
 async def close(metadata: Metadata, fid: int, key: bytes, devids: tuple[int, ...] = (1,)) -> int | None:
-    return await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=3, length=10, devids=devids, now=200)
+    return await metadata.write(
+        files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=3, length=10, devids=devids), now=200
+    )
 
 
 async def store(metadata: Metadata, key: bytes, devids: tuple[int, ...] = (1,)) -> int:
@@ -118,15 +120,8 @@ async def test_close_names_the_content(metadata: Metadata) -> None:
     fid = await upload(metadata, b"k")
     replaced = await metadata.write(
         files.close_upload,
-        fid,
-        dmid=1,
-        key=b"k",
-        classid=3,
-        length=10,
-        devids=(2, 1),
+        NewFile(fid, 1, b"k", 10, classid=3, devids=(2, 1), checksum=MD5, content_type="image/png", mtime_ns=7),
         now=200,
-        checksum=MD5,
-        content_type="image/png",
     )
     assert replaced is None
     found = await metadata.read(files.find, 1, b"k")
@@ -134,6 +129,7 @@ async def test_close_names_the_content(metadata: Metadata) -> None:
     assert sorted(found.devids) == [1, 2]
     assert found == StoredFile(fid, 1, b"k", 10, 3, 2, found.devids, 200, "image/png", MD5)
     assert await metadata.read(files.find_fid, fid) == found
+    assert await metadata.read(files.source_time, fid) == 7
     assert await metadata.read(files.find_upload, fid) is None
     assert await backlog(metadata) == {"replicate": 1, "delete": 0, "uploads": 0}
 
@@ -142,9 +138,26 @@ async def test_close_without_replication(metadata: Metadata) -> None:
     """A caller that has seen the policy satisfied queues no replication."""
     fid = await upload(metadata, b"k")
     await metadata.write(
-        files.close_upload, fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,), now=1, replicate=False
+        files.close_upload, NewFile(fid=fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,)), now=1, replicate=False
     )
     assert (await backlog(metadata))["replicate"] == 0
+
+
+async def test_the_devices_of_failed_writes_are_cleaned_up(metadata: Metadata) -> None:
+    """Each orphan of a closed upload, and none of a refused one, may be claimed for cleaning up a minute later."""
+    fids = [await upload(metadata, key) for key in (b"a", b"b", b"c")]
+    await asyncio.gather(
+        *(
+            metadata.write(files.close_upload, NewFile(fid, 1, key, 1, 0, (1,)), now=200, orphans=orphans)
+            for fid, key, orphans in zip(fids, (b"a", b"b", b"c"), ((2, 3), (), (4,)), strict=True)
+        )
+    )
+    refused = NewFile(fids[0], 1, b"a", 1, 0, (1,))
+    with pytest.raises(NoTempFile):
+        await metadata.write(files.close_upload, refused, now=200, orphans=(5,))
+    assert await metadata.write(replicas.claim_abandoned_copies, now=200 + replicas.LATE - 1) == []
+    claimed = await metadata.write(replicas.claim_abandoned_copies, now=200 + replicas.LATE)
+    assert sorted((each.fid, each.devid) for each in claimed) == [(fids[0], 2), (fids[0], 3), (fids[2], 4)]
 
 
 async def test_close_replaces(metadata: Metadata) -> None:

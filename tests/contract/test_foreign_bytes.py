@@ -8,6 +8,7 @@ from tawara.metadata import cluster, diagnosis, files
 from tawara.metadata.backup import Chunk, dump, load
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import Checksum, HashType
+from tawara.model.files import NewFile
 from tawara.wire.line import encode_args
 
 DIGEST = bytes.fromhex("ff50") + bytes(range(14))
@@ -19,14 +20,10 @@ async def _stored(metadata: Metadata) -> int:
     fid = await metadata.write(files.open_upload, dmid=dmid, key=b"k", classid=0, devids=(1,), now=NOW)
     await metadata.write(
         files.close_upload,
-        fid,
-        dmid=dmid,
-        key=b"k",
-        classid=0,
-        length=1,
-        devids=(1,),
+        NewFile(
+            fid=fid, dmid=dmid, key=b"k", classid=0, length=1, devids=(1,), checksum=Checksum(HashType.MD5, DIGEST)
+        ),
         now=NOW,
-        checksum=Checksum(HashType.MD5, DIGEST),
     )
     return fid
 

@@ -11,7 +11,7 @@ from tawara.metadata import cluster, files, fsck, leases, queues, replicas, runs
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import FsckRunning, RebalRunning
-from tawara.model.files import QueuedTask, StoredFile, TaskType
+from tawara.model.files import NewFile, QueuedTask, StoredFile, TaskType
 from tawara.model.focus import Focus
 from tawara.model.fsck import Code, Event, FsckVerdict
 
@@ -26,7 +26,10 @@ async def store(metadata: Metadata, count: int) -> list[int]:
         key = b"k%d" % number
         fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1)
         await metadata.write(
-            files.close_upload, fid, dmid=1, key=key, classid=0, length=9, devids=(1, 2), now=1, replicate=False
+            files.close_upload,
+            NewFile(fid=fid, dmid=1, key=key, classid=0, length=9, devids=(1, 2)),
+            now=1,
+            replicate=False,
         )
         return fid
 

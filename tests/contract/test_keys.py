@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.dialect import successor
+from tawara.model.files import NewFile
 
 FRESH_DMID = itertools.count(1)
 # Each example has a domain of its own, so that they may share the fixture's database.
@@ -28,7 +29,9 @@ async def store(tx: Transaction, dmid: int, names: list[bytes]) -> dict[bytes, i
     stored = {}
     for name in names:
         stored[name] = await files.open_upload(tx, dmid=dmid, key=name, classid=0, devids=(1,), now=1)
-        await files.close_upload(tx, stored[name], dmid=dmid, key=name, classid=0, length=1, devids=(1,), now=1)
+        await files.close_upload(
+            tx, NewFile(fid=stored[name], dmid=dmid, key=name, classid=0, length=1, devids=(1,)), now=1
+        )
     return stored
 
 

@@ -10,6 +10,7 @@ from tawara.metadata import cluster, files, history, migrations, queues, schema_
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import ConfigurationError, InUse, InvalidKey, KeyExists
+from tawara.model.files import NewFile
 from tests.contract.servers import Server
 from tests.mogilefsd import databases
 
@@ -54,7 +55,7 @@ async def adopted(old_url: str) -> AsyncIterator[Metadata]:
 
 async def store(metadata: Metadata, key: bytes) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
-    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1)
+    await metadata.write(files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=(1,)), now=1)
     return fid
 
 

@@ -15,7 +15,7 @@ from tawara.metadata.counting import Counter, count_all
 from tawara.model.backlog import Queue
 from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, Observation, Observed
 from tawara.model.errors import TooManyFiles
-from tawara.model.files import TaskType
+from tawara.model.files import NewFile, TaskType
 from tawara.model.limits import END_OF_TIME
 from tawara.model.pace import LAPSE, WorkPace
 from tawara.model.placement_counts import CountedRange, PlacementCounts
@@ -214,7 +214,9 @@ async def test_what_waits_in_the_queues(metadata: Metadata) -> None:
     """Due, put off, and waiting for a person are told apart, with the time since when the first is due."""
     await metadata.write(cluster.create_domain, "d")
     fid = await metadata.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1,), now=100)
-    await metadata.write(files.close_upload, fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,), now=110)
+    await metadata.write(
+        files.close_upload, NewFile(fid=fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,)), now=110
+    )
     await metadata.write(files.open_upload, dmid=1, key=b"other", classid=0, devids=(1,), now=120)
     for number, nexttry in ((50, 500), (51, 2000), (52, END_OF_TIME)):
         await metadata.write(queues.enqueue_replication, number, nexttry=nexttry)

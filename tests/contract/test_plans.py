@@ -22,7 +22,7 @@ from tawara.metadata import (
     traces,
 )
 from tawara.metadata.contract import Metadata, QueryCall, Row, Transaction
-from tawara.model.files import TaskType
+from tawara.model.files import NewFile, TaskType
 from tawara.model.rebalance import RebalancePolicy, RebalanceState
 
 ROWS = 4000
@@ -124,7 +124,7 @@ QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "open_upload": (files.open_upload, {"dmid": 1, "key": b"new", "classid": 0, "devids": (1,), "now": 1}),
     "close_upload": (
         files.close_upload,
-        {"fid": ROWS + 50, "dmid": 1, "key": b"key/000050", "classid": 0, "length": 1, "devids": (1,), "now": 1},
+        {"file": NewFile(ROWS + 50, 1, b"key/000050", length=1, classid=0, devids=(1,)), "now": 1},
     ),
     "expire_uploads": (files.expire_uploads, {"before": 10, "now": 1}),
     "delete": (files.delete, {"dmid": 1, "key": b"key/000050", "now": 1}),

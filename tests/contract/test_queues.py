@@ -11,7 +11,7 @@ from tawara.metadata import files, leases, queues, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.queues import LEASE
 from tawara.model.errors import LeaseLost
-from tawara.model.files import CopyReservation, Deletion, Replication
+from tawara.model.files import CopyReservation, Deletion, NewFile, Replication
 
 Opener = Callable[[], Awaitable[Metadata]]
 
@@ -19,7 +19,10 @@ Opener = Callable[[], Awaitable[Metadata]]
 async def store(metadata: Metadata, key: bytes, devids: tuple[int, ...] = (1,)) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=devids, now=1)
     await metadata.write(
-        files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=devids, now=1, replicate=False
+        files.close_upload,
+        NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=devids),
+        now=1,
+        replicate=False,
     )
     return fid
 

@@ -17,6 +17,7 @@ import pytest
 from tawara.metadata import files, queues
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.errors import Db, KeyExists, UnknownKey
+from tawara.model.files import NewFile
 from tests.contract.servers import Server
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -140,7 +141,7 @@ class Clients:
         if call.name == "close":
             assert call.fid is not None
             return await tracker.write(
-                files.close_upload, call.fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1
+                files.close_upload, NewFile(fid=call.fid, dmid=1, key=key, classid=0, length=1, devids=(1,)), now=1
             )
         try:
             if call.name == "delete":
@@ -200,7 +201,9 @@ async def test_a_key_that_is_always_there_is_never_unknown(metadata: Metadata, o
 
     async def put(tracker: Metadata) -> None:
         fid = await tracker.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1,), now=1)
-        await tracker.write(files.close_upload, fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,), now=1)
+        await tracker.write(
+            files.close_upload, NewFile(fid=fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,)), now=1
+        )
 
     async def look(tracker: Metadata) -> None:
         for number in range(30):
@@ -242,7 +245,7 @@ async def test_uploads_closed_together(metadata: Metadata, opener: Opener) -> No
         tracker = trackers[number % 2]
         fid = await tracker.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1)
         replaced = await tracker.write(
-            files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1, 2), now=1
+            files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=(1, 2)), now=1
         )
         return key, fid, replaced
 
@@ -271,7 +274,9 @@ async def test_closing_and_giving_up_an_upload_at_once(metadata: Metadata, opene
         key = b"k%d" % number
         fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
         told = await asyncio.gather(
-            metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1),
+            metadata.write(
+                files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=(1,)), now=1
+            ),
             other.write(files.discard_upload, fid, now=1),
             return_exceptions=True,
         )

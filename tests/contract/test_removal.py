@@ -11,6 +11,7 @@ from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.model import errors
 from tawara.model import removal as model
 from tawara.model.cluster import DeviceState, HostState
+from tawara.model.files import NewFile
 from tawara.model.removal import Removal
 
 _TABLES = ("domain", "class", "host", "device", "file", "tempfile", "file_on", "tawara_copy")
@@ -38,7 +39,9 @@ async def set_up(metadata: Metadata) -> None:
     for dmid, classid in ((domains["with files"].dmid, 0), (domains["with classes"].dmid, full.classid)):
         fid = await metadata.write(files.open_upload, dmid=dmid, key=b"k\xff", classid=classid, devids=(1, 2), now=1)
         await metadata.write(
-            files.close_upload, fid, dmid=dmid, key=b"k\xff", classid=classid, length=1, devids=(1, 2), now=1
+            files.close_upload,
+            NewFile(fid=fid, dmid=dmid, key=b"k\xff", classid=classid, length=1, devids=(1, 2)),
+            now=1,
         )
     upload = domains["with an upload"]
     await metadata.write(files.open_upload, dmid=upload.dmid, key=b"u", classid=0, devids=(1,), now=1)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from tawara.metadata import cluster, files, fsck, queues, scrub
 from tawara.metadata.contract import Metadata
-from tawara.model.files import TaskType
+from tawara.model.files import NewFile, TaskType
 from tawara.model.fsck import Code, Event, FsckVerdict
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -17,7 +17,10 @@ NOW = 1_000_000
 async def store(metadata: Metadata, number: int) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=b"k%d" % number, classid=0, devids=(1, 2), now=1)
     await metadata.write(
-        files.close_upload, fid, dmid=1, key=b"k%d" % number, classid=0, length=9, devids=(1, 2), now=1, replicate=False
+        files.close_upload,
+        NewFile(fid=fid, dmid=1, key=b"k%d" % number, classid=0, length=9, devids=(1, 2)),
+        now=1,
+        replicate=False,
     )
     return fid
 

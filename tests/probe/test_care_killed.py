@@ -10,6 +10,7 @@ from pathlib import Path
 from tawara.metadata import cluster as rows
 from tawara.metadata import drain, files, fsck, rebalance
 from tawara.metadata.contract import Transaction
+from tawara.model.files import NewFile
 from tawara.model.rebalance import RebalanceState
 from tests.probe.test_worker_killed import Cluster, cluster
 
@@ -55,7 +56,10 @@ async def test_a_check_misses_no_file(tmp_path: Path) -> None:
             key = b"k%d" % number
             fid = await metadata.write(files.open_upload, dmid=dmid, key=key, classid=0, devids=(1, 2), now=1)
             await metadata.write(
-                files.close_upload, fid, dmid=dmid, key=key, classid=0, length=1, devids=(1, 2), now=1, replicate=False
+                files.close_upload,
+                NewFile(fid=fid, dmid=dmid, key=key, classid=0, length=1, devids=(1, 2)),
+                now=1,
+                replicate=False,
             )
 
         await asyncio.gather(*map(store, range(count)))

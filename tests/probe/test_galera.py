@@ -15,6 +15,7 @@ from tawara.metadata import cluster, files, replicas, schema_version
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import DatabaseUnavailable, Db
+from tawara.model.files import NewFile
 from tests.contract.galera import GaleraServer, galera
 from tests.contract.servers import PASSWORD
 from tests.contract.test_races import Clients, check
@@ -90,7 +91,7 @@ async def test_founding_drops_nothing(servers: list[GaleraServer], database: str
 
 async def store(metadata: Metadata, key: bytes) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
-    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=1, devids=(1,), now=1)
+    await metadata.write(files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=1, devids=(1,)), now=1)
     return fid
 
 

@@ -26,6 +26,7 @@ from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
+from tawara.model.files import NewFile
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
@@ -86,9 +87,11 @@ class Windows:
         """Store a file on these devices; with `replicate` queued for its other copy. Its fid."""
         fid = await self.upload(key, *devids)
         await self.metadata.write(
-            files.close_upload, fid, dmid=self.dmid, key=key.encode(), classid=0, length=len(CONTENT), devids=devids,
-            now=int(time.time()), replicate=replicate,
-        )  # fmt: skip
+            files.close_upload,
+            NewFile(fid=fid, dmid=self.dmid, key=key.encode(), classid=0, length=len(CONTENT), devids=devids),
+            now=int(time.time()),
+            replicate=replicate,
+        )
         self.known[key] = {CONTENT}
         return fid
 

@@ -41,7 +41,7 @@ from tawara.model.errors import (
     TawaraError,
     UnknownKey,
 )
-from tawara.model.files import StoredFile
+from tawara.model.files import NewFile, StoredFile
 from tawara.model.limits import Limits
 from tawara.model.node_errors import MalformedRequest, OtherContent
 from tawara.model.policy import Situation, can_place, is_content, parse, plan_destinations
@@ -316,27 +316,27 @@ class FileWriter:
         if not good:
             raise _worst(outcome.values())
         replicate = not self._satisfied(order.storage_class, good)
+        file = NewFile(
+            fid=fid,
+            dmid=order.domain.dmid,
+            key=order.key,
+            length=length,
+            classid=order.storage_class.classid,
+            devids=good,
+            checksum=checksum,
+            content_type=order.content_type,
+        )
         for _ in range(_ATTEMPTS):
             expected = await self._expected(order.domain, order.key, order.conditions)
             with suppress(PreconditionFailed):
-                closing: dict[str, Any] = {
-                    "dmid": order.domain.dmid,
-                    "key": order.key,
-                    "classid": order.storage_class.classid,
-                    "length": length,
-                    "devids": good,
-                    "now": await self._metadata.clock.seconds(),
-                    "checksum": checksum,
-                    "content_type": order.content_type,
-                    "replicate": replicate,
-                    "expected_fid": expected,
-                }
-                if orphans:
-                    replaced = await self._metadata.write(
-                        files.close_upload_with_orphans, fid, orphans=orphans, **closing
-                    )
-                else:  # the usual case, of which the database takes many in one go
-                    replaced = await self._metadata.write(files.close_upload, fid, **closing)
+                replaced = await self._metadata.write(
+                    files.close_upload,
+                    file,
+                    now=await self._metadata.clock.seconds(),
+                    replicate=replicate,
+                    expected_fid=expected,
+                    orphans=orphans,
+                )
                 if replicate:
                     self._wakeups.replicate.notify()
                 if replaced is not None:

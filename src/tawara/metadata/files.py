@@ -5,13 +5,12 @@ Each function is one transaction; see `contract`. Times (`now`) are unix seconds
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tawara.metadata import journal_outbox, queues, replicas, traces, uploads
-from tawara.metadata.contract import QueryCall, Result, Row, Transaction, batched
+from tawara.metadata import file_rows, journal_outbox, queues, replicas, traces, uploads
+from tawara.metadata.contract import QueryCall, Result, Transaction, batched
 from tawara.metadata.dialect import marks, rounded
-from tawara.model.cluster import Checksum, HashType
+from tawara.model.cluster import Checksum
 from tawara.model.errors import (
     Dup,
     InvalidKey,
@@ -23,43 +22,8 @@ from tawara.model.errors import (
     UnknownKey,
 )
 from tawara.model.fid import COUNTED
-from tawara.model.files import StoredFile, Upload
+from tawara.model.files import NewFile, StoredFile, Upload
 from tawara.model.limits import FIDS_SKIPPED
-
-
-def _file_columns(tx: Transaction) -> str:
-    return (
-        f"SELECT f.fid, f.dmid, {tx.dialect.key_column('f.dkey')}, f.length, f.classid, f.devcount,"
-        f" t.stored_at, t.content_type, c.hashtype, {tx.dialect.bytes_column('c.checksum')}, o.devid"
-        " FROM file f LEFT JOIN file_on o ON o.fid = f.fid"
-        " LEFT JOIN tawara_file t ON t.fid = f.fid LEFT JOIN checksum c ON c.fid = f.fid"
-    )
-
-
-def _gather(rows: Sequence[Row]) -> list[StoredFile]:
-    """Make one StoredFile of each run of rows with one fid (a row for each replica), keeping the order."""
-    devids: dict[int, list[int]] = {}
-    firsts: dict[int, Row] = {}
-    for row in rows:
-        firsts.setdefault(row[0], row)
-        if row[10] is not None:
-            devids.setdefault(row[0], []).append(row[10])
-    return [
-        StoredFile(
-            fid=fid,
-            dmid=row[1],
-            key=bytes(row[2]),
-            length=row[3],
-            classid=row[4],
-            devcount=row[5],
-            devids=tuple(devids.get(fid, ())),
-            stored_at=row[6],
-            content_type=row[7],
-            checksum=None if row[8] is None else Checksum(HashType(row[8]), bytes(row[9])),
-        )
-        for fid, row in firsts.items()
-    ]
-
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
@@ -77,22 +41,24 @@ async def _find_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Res
     if not tx.dialect.exact_keys:
         return [await find(tx, *each) for each in asked]
     condition, values = tx.dialect.one_of(asked)
-    rows = await tx.rows(f"{_file_columns(tx)} WHERE {condition}", *values)
-    found = {(each.dmid, each.key): each for each in _gather(rows)}
+    rows = await tx.rows(f"{file_rows.select(tx.dialect)} WHERE {condition}", *values)
+    found = {(each.dmid, each.key): each for each in file_rows.files_of(rows)}
     return [found.get(each) for each in asked]
 
 
 @batched(_find_batched)
 async def find(tx: Transaction, dmid: int, key: bytes) -> StoredFile | None:
     """The file that `key` names, with its replicas; None if there is none."""
-    rows = await tx.rows(f"{_file_columns(tx)} WHERE f.dmid = ? AND f.dkey = {tx.dialect.key_value}", dmid, key)
-    return _gather(rows)[0] if rows else None
+    rows = await tx.rows(
+        f"{file_rows.select(tx.dialect)} WHERE f.dmid = ? AND f.dkey = {tx.dialect.key_value}", dmid, key
+    )
+    return file_rows.files_of(rows)[0] if rows else None
 
 
 async def find_fid(tx: Transaction, fid: int) -> StoredFile | None:
     """The file whose content is `fid`; None if no key names it (any more)."""
-    rows = await tx.rows(f"{_file_columns(tx)} WHERE f.fid = ?", fid)
-    return _gather(rows)[0] if rows else None
+    rows = await tx.rows(f"{file_rows.select(tx.dialect)} WHERE f.fid = ?", fid)
+    return file_rows.files_of(rows)[0] if rows else None
 
 
 async def source_time(tx: Transaction, fid: int) -> int | None:
@@ -106,8 +72,8 @@ async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
     if not fids:
         return []
     values = rounded(fids)
-    rows = await tx.rows(f"{_file_columns(tx)} WHERE f.fid IN ({marks(values)})", *values)
-    return _gather(rows)
+    rows = await tx.rows(f"{file_rows.select(tx.dialect)} WHERE f.fid IN ({marks(values)})", *values)
+    return file_rows.files_of(rows)
 
 
 async def _find_uploads_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
@@ -177,24 +143,24 @@ async def list_files(tx: Transaction, dmid: int, prefix: bytes, after: bytes | N
     """The same as list_keys, with all that is known of each file."""
     where, values = _key_range(tx, dmid, prefix, after)
     rows = await tx.rows(
-        f"{_file_columns(tx)} WHERE f.fid IN (SELECT s.fid FROM"
+        f"{file_rows.select(tx.dialect)} WHERE f.fid IN (SELECT s.fid FROM"
         f" (SELECT f.fid FROM file f{tx.dialect.by_key} WHERE {where}"
         " ORDER BY f.dkey LIMIT ?) s) ORDER BY f.dkey",
         *values,
         limit,
     )
-    return _gather(rows)
+    return file_rows.files_of(rows)
 
 
 async def list_fids(tx: Transaction, after: int, count: int) -> list[StoredFile]:
     """The next `count` files with a fid greater than `after`, in order of fid."""
     rows = await tx.rows(
-        f"{_file_columns(tx)} WHERE f.fid IN (SELECT s.fid FROM (SELECT fid FROM file WHERE fid > ?"
+        f"{file_rows.select(tx.dialect)} WHERE f.fid IN (SELECT s.fid FROM (SELECT fid FROM file WHERE fid > ?"
         " ORDER BY fid LIMIT ?) s) ORDER BY f.fid",
         after,
         count,
     )
-    return _gather(rows)
+    return file_rows.files_of(rows)
 
 
 # --- uploads ----------------------------------------------------------------------------------------------------------
@@ -226,43 +192,26 @@ async def _close_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Re
 @batched(_close_batched)
 async def close_upload(
     tx: Transaction,
-    fid: int,
+    file: NewFile,
     *,
-    dmid: int,
-    key: bytes,
-    classid: int,
-    length: int,
-    devids: Sequence[int],
     now: int,
-    checksum: Checksum | None = None,
-    content_type: str | None = None,
     replicate: bool = True,
     expected_fid: int | None = None,
-    mtime_ns: int | None = None,
+    orphans: Sequence[int] = (),
 ) -> int | None:
-    """Give `key` the content `fid`, which lies whole and fsynced on `devids`; the fid that it replaced, if any.
+    """Store a file whose upload was opened under its fid; the fid that its key named before, None if it named none.
 
-    The replaced fid is queued for deletion; `fid` for replication, unless the caller has seen its policy satisfied.
-    Raises NoTempFile when the upload is not open (any more), FidExists when `fid` is stored already, PreconditionFailed
-    when `key` does not name `expected_fid` (0: names something). `mtime_ns`: see `source_time`.
+    The replaced fid is queued for deletion. The new one is queued for replication unless `replicate` is False, for a
+    caller that has found the policy satisfied. `orphans` are the devices on which a write of the fid failed or seemed
+    to: what it left there is deleted later.
+
+    Raises NoTempFile when the upload is not open (any more), FidExists when the fid is stored already, and
+    PreconditionFailed when the key does not name `expected_fid` (0: when it names any).
     """
-    closing = uploads.Closing(
-        fid, dmid, key, classid, length, devids, now, checksum, content_type, replicate, expected_fid, mtime_ns
-    )
-    (answer,) = await uploads.close_many(tx, [closing])
+    (answer,) = await uploads.close_many(tx, [uploads.Closing(file, now, replicate, expected_fid, orphans)])
     if isinstance(answer, TawaraError):
         raise answer
     return answer
-
-
-async def close_upload_with_orphans(
-    tx: Transaction, fid: int, /, *, orphans: Iterable[int], now: int, **closing: Any
-) -> int | None:
-    """As `close_upload`; and have swept what writes to the devices `strays` left that failed, or seemed to."""
-    replaced = await close_upload(tx, fid, now=now, **closing)
-    for devid in orphans:
-        await replicas.record_orphan(tx, fid, devid, now=now, late=replicas.LATE)
-    return replaced
 
 
 async def skip_fid(tx: Transaction, fid: int) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tawara.metadata import cluster, uploads
+from tawara.metadata import cluster, file_rows, uploads
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import InUse
+from tawara.model.files import NewFile
 from tawara.model.journal_records import NamedFile
 
 _BEGUN = "tawara_founding_anew"
@@ -45,36 +46,24 @@ async def begin(tx: Transaction) -> None:
 
 async def add_files(tx: Transaction, named: Sequence[NamedFile], *, short: Sequence[int]) -> None:
     """Insert files with their replicas; those that are `short` of replicas are queued for replication."""
-    dialect = tx.dialect
+    await file_rows.insert(tx, [(_new_file(each), each.facts.stored_at) for each in named])
     await tx.run_many(
-        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, ?, {dialect.key_value}, ?, ?, ?)",
-        [
-            (each.fid, each.facts.dmid, each.facts.key, each.facts.length, each.facts.classid, len(each.devids))
-            for each in named
-        ],
-    )
-    await tx.run_many(
-        "INSERT INTO tawara_file (fid, stored_at, content_type) VALUES (?, ?, ?)",
-        [
-            (each.fid, each.facts.stored_at, each.facts.content_type)
-            for each in named
-            if each.facts.stored_at is not None
-        ],
-    )
-    await tx.run_many(
-        "INSERT INTO checksum (fid, hashtype, checksum) VALUES (?, ?, ?)",
-        [
-            (each.fid, int(each.facts.checksum.hashtype), each.facts.checksum.digest)
-            for each in named
-            if each.facts.checksum is not None
-        ],
-    )
-    await tx.run_many(
-        "INSERT INTO file_on (fid, devid) VALUES (?, ?)", [(each.fid, devid) for each in named for devid in each.devids]
-    )
-    await tx.run_many(
-        dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags")),
+        tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags")),
         [(fid, 0, 0, 0) for fid in short],
+    )
+
+
+def _new_file(named: NamedFile) -> NewFile:
+    facts = named.facts
+    return NewFile(
+        fid=named.fid,
+        dmid=facts.dmid,
+        key=facts.key,
+        length=facts.length,
+        classid=facts.classid,
+        devids=named.devids,
+        checksum=facts.checksum,
+        content_type=facts.content_type,
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tawara.metadata import journal_outbox
+from tawara.metadata import file_rows, journal_outbox, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
-from tawara.model.cluster import Checksum
 from tawara.model.errors import BadParams, FidExists, FidInUse, NoTempFile, PreconditionFailed, TawaraError
 from tawara.model.fid import COUNTED, STEP
+from tawara.model.files import NewFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,13 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What an upload is closed with; see files.close_upload."""
+    """The arguments of one call of files.close_upload."""
 
-    fid: int
-    dmid: int
-    key: bytes
-    classid: int
-    length: int
-    devids: Sequence[int]
+    file: NewFile
     now: int
-    checksum: Checksum | None = None
-    content_type: str | None = None
     replicate: bool = True
     expected_fid: int | None = None
-    mtime_ns: int | None = None
+    orphans: Sequence[int] = ()
 
 
 _COLUMNS = "createtime, dmid, dkey, classid, devids"
@@ -143,10 +136,10 @@ async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int |
         now: list[tuple[int, Closing]] = []
         later: list[tuple[int, Closing]] = []
         for place, closing in waiting:
-            names = {closing.fid, (closing.dmid, closing.key)}
+            names = {closing.file.fid, (closing.file.dmid, closing.file.key)}
             (later if seen & names or (seen and not tx.dialect.exact_keys) else now).append((place, closing))
             seen |= names
-        now.sort(key=lambda each: (each[1].dmid, each[1].key))
+        now.sort(key=lambda each: (each[1].file.dmid, each[1].file.key))
         answers.update(zip((place for place, _ in now), await _close(tx, [each for _, each in now]), strict=True))
         waiting = later
     return [answers[place] for place in range(len(closings))]
@@ -155,7 +148,7 @@ async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int |
 async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
     """The same for closings of different keys and fids, in the order of their keys."""
     # For each that is open, its fid, and once more if it is stored already. FOR UPDATE locks nothing of `file` here.
-    values = rounded(sorted(closing.fid for closing in closings))
+    values = rounded(sorted(closing.file.fid for closing in closings))
     stored_as = "(SELECT f.fid FROM file f WHERE f.fid = t.fid)"
     rows = await tx.rows(
         f"SELECT t.fid, {stored_as} FROM tempfile t WHERE t.fid IN ({marks(values)}){tx.dialect.for_update}",
@@ -167,12 +160,12 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
     good: list[Closing] = []
     replaced: list[int] = []
     for closing in closings:
-        old = named.get((closing.dmid, closing.key))
-        if closing.fid not in opened:
+        old = named.get((closing.file.dmid, closing.file.key))
+        if closing.file.fid not in opened:
             answers.append(NoTempFile())
         elif closing.expected_fid is not None and (old or 0) != closing.expected_fid:
             answers.append(PreconditionFailed())
-        elif opened[closing.fid] is not None:
+        elif opened[closing.file.fid] is not None:
             answers.append(FidExists())
         else:
             answers.append(old)
@@ -186,7 +179,7 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
 async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int, bytes], int]:
     """The fids that the closings' keys name now, locked."""
     dialect = tx.dialect
-    names = [(closing.dmid, closing.key) for closing in closings]
+    names = [(closing.file.dmid, closing.file.key) for closing in closings]
     condition, values = dialect.one_of(names)
     rows = await tx.rows(
         f"SELECT f.dmid, {dialect.key_column('f.dkey')}, f.fid FROM file f WHERE {condition}{dialect.for_update}",
@@ -201,7 +194,7 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
     if not closings:
         return
     dialect = tx.dialect
-    values = rounded([closing.fid for closing in closings])
+    values = rounded([closing.file.fid for closing in closings])
     await tx.run(f"DELETE FROM tempfile WHERE fid IN ({marks(values)})", *values)
     if replaced:
         await journal_outbox.of_files(tx, replaced)
@@ -209,20 +202,10 @@ async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Seque
         await tx.run(f"DELETE FROM file WHERE fid IN ({marks(values)})", *values)
         deletion = dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
         await tx.run_many(deletion, [(fid, closings[0].now, 0) for fid in replaced])
-    await tx.run_many(
-        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, ?, {dialect.key_value}, ?, ?, ?)",
-        [(each.fid, each.dmid, each.key, each.length, each.classid, len(each.devids)) for each in closings],
-    )
-    await tx.run_many(
-        "INSERT INTO tawara_file (fid, stored_at, content_type) VALUES (?, ?, ?)",
-        [(each.fid, each.now, each.content_type) for each in closings],
-    )
-    if times := [(each.fid, each.mtime_ns) for each in closings if each.mtime_ns is not None]:
-        await tx.run_many("INSERT INTO tawara_mtime (fid, mtime_ns) VALUES (?, ?)", times)
-    copies = [(each.fid, devid) for each in closings for devid in each.devids]
-    await tx.run_many(dialect.insert_or_ignore("file_on", ("fid", "devid")), copies)
-    await journal_outbox.of_places(tx, copies)
-    checksums = [(each.fid, int(each.checksum.hashtype), each.checksum.digest) for each in closings if each.checksum]
-    await tx.run_many(dialect.upsert("checksum", ("fid",), ("hashtype", "checksum")), checksums)
+    await file_rows.insert(tx, [(each.file, each.now) for each in closings])
+    await journal_outbox.of_places(tx, [(each.file.fid, devid) for each in closings for devid in each.file.devids])
     replication = dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))
-    await tx.run_many(replication, [(each.fid, 0, None, 0, 0) for each in closings if each.replicate])
+    await tx.run_many(replication, [(each.file.fid, 0, None, 0, 0) for each in closings if each.replicate])
+    for each in closings:
+        for devid in each.orphans:
+            await replicas.record_orphan(tx, each.file.fid, devid, now=each.now, late=replicas.LATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -28,6 +29,28 @@ class StoredFile:
     content_type: str | None = None
     """The media type that the uploader gave."""
     checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A content that is whole and fsynced on its devices, and the key that will name it.
+
+    What a writer passes to the database to close an upload; see `metadata.files.close_upload`.
+    """
+
+    fid: int
+    dmid: int
+    key: bytes
+    length: int
+    """Bytes."""
+    classid: int
+    devids: Sequence[int]
+    """The devices that have a replica."""
+    checksum: Checksum | None = None
+    content_type: str | None = None
+    """The media type that the uploader gave."""
+    mtime_ns: int | None = None
+    """When the uploader's own file was last changed, unix time in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import structlog
 
 from tawara.metadata import files
 from tawara.model import errors
 from tawara.model.cluster import Checksum
-from tawara.model.files import Upload
+from tawara.model.files import NewFile, Upload
 from tawara.model.limits import DESTINATIONS
 from tawara.model.placement import choose_destinations
 from tawara.tracker.context import LARGEST, TrackerContext, TrackerRequest
@@ -201,16 +200,15 @@ async def _name(
     """
     storage_class = tracker.cluster.storage_class(upload.dmid, upload.classid)
     wanted = storage_class.hashtype if storage_class else None
-    closing: dict[str, Any] = {
-        "dmid": upload.dmid,
-        "key": call.key(),
-        "classid": upload.classid,
-        "length": length,
-        "devids": (devid,),
-        "now": await tracker.now(),
-        "checksum": checksum if checksum is not None and checksum.hashtype is wanted else None,
-        "mtime_ns": _mtime(call),
-    }
-    if failed := upload.devids[: upload.devids.index(devid)]:
-        return await tracker.metadata.write(files.close_upload_with_orphans, upload.fid, orphans=failed, **closing)
-    return await tracker.metadata.write(files.close_upload, upload.fid, **closing)
+    file = NewFile(
+        fid=upload.fid,
+        dmid=upload.dmid,
+        key=call.key(),
+        length=length,
+        classid=upload.classid,
+        devids=(devid,),
+        checksum=checksum if checksum is not None and checksum.hashtype is wanted else None,
+        mtime_ns=_mtime(call),
+    )
+    failed = upload.devids[: upload.devids.index(devid)]
+    return await tracker.metadata.write(files.close_upload, file, now=await tracker.now(), orphans=failed)

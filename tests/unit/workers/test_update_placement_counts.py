@@ -14,6 +14,7 @@ from tawara.metadata.counting import Counter, count_all
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Cluster
+from tawara.model.files import NewFile
 from tawara.workers.update_placement_counts import LEASE, UpdatePlacementCounts
 
 
@@ -30,7 +31,9 @@ async def metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 async def store(metadata: Metadata, key: bytes, *devids: int) -> int:
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=devids, now=1)
-    await metadata.write(files.close_upload, fid, dmid=1, key=key, classid=0, length=3, devids=devids, now=2)
+    await metadata.write(
+        files.close_upload, NewFile(fid=fid, dmid=1, key=key, classid=0, length=3, devids=devids), now=2
+    )
     return fid
 
 

@@ -16,6 +16,7 @@ from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, DeviceState, HashType
+from tawara.model.files import NewFile
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
@@ -62,9 +63,12 @@ class WorkersFixture:
         for devid in devids:
             await self.nodes.put(self.url(devid, fid), content, length=len(content))
         await self.metadata.write(
-            files.close_upload, fid, dmid=self.dmid, key=key, classid=classid, length=len(content), devids=devids,
-            now=now, checksum=checksum,
-        )  # fmt: skip
+            files.close_upload,
+            NewFile(
+                fid=fid, dmid=self.dmid, key=key, classid=classid, length=len(content), devids=devids, checksum=checksum
+            ),
+            now=now,
+        )
         self.wakeups.replicate.notify()
         return fid
 
