@@ -42,7 +42,7 @@ model = "e1000"
 
 def ssh(host: Machine, name: str, command: str, *, check: bool = True) -> str:
     """Run a command in a guest over ssh with strict host-key checking."""
-    options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
+    options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30")
     return host.run("ssh", *options, f"root@{name}.example", command, check=check).stdout.strip()
 
 
@@ -50,7 +50,7 @@ def install(host: Machine, name: str) -> None:
     """Install a guest's package from the repository and wait until the guest lets us in."""
     host.run("apt-get", "-y", "-q", "update")
     host.run("apt-get", "-y", "-q", "install", f"tawara-guest-{name}")
-    host.wait_for(f"ssh to {name}", lambda: ssh(host, name, "echo in", check=False) == "in", 240)
+    host.wait_for(f"ssh to {name}", lambda: ssh(host, name, "echo in", check=False) == "in", 900)
 
 
 def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop: Workshop) -> None:
@@ -60,7 +60,7 @@ def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop:
     assert base.stat().st_size < 65e6
     install(host, "debian")
     fetch = "curl -fsS http://debian.example/"
-    host.wait_for("nginx", lambda: host.shell(fetch, check=False).strip() == "made at build time", 120)
+    host.wait_for("nginx", lambda: host.shell(fetch, check=False).strip() == "made at build time", 900)
     assert ssh(host, "debian", "systemctl --failed --no-legend") == ""
     assert int(ssh(host, "debian", "df --output=size / | tail -n 1")) > 5.5e6
     # Its own name stands for the address that others reach it by, and short names are looked for in its domain.

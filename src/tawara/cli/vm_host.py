@@ -18,7 +18,7 @@ from tawara.vm.agent import Agent
 from tawara.vm.agent import copy as copy_file
 from tawara.vm.definition import STATE
 from tawara.vm.host import Host, Instance
-from tawara.vm.spec_fields import show_size
+from tawara.vm.spec_fields import read_size, show_size
 from tawara.vm.virsh import SHOWN
 
 app = App(name="vm", help="Build and run virtual machines as packages.", help_format="plaintext")
@@ -268,9 +268,10 @@ def rm(name: str, *, yes: bool = False) -> None:
 
 @app.command
 def snapshot(name: str, snapshot: str) -> None:
-    """Keep an instance's disks (and memory, when it runs) as they are now.
+    """Keep an instance's disks (and memory, when it runs) as they are now, or those of all guests of a cluster.
 
-    The memory of an instance with shared directories cannot be kept; its disks are, all at one moment.
+    A cluster's guests are halted meanwhile, so that all are kept at one moment: all of them, or none. The memory of an
+    instance with shared directories cannot be kept; its disks are, all at one moment.
 
     Example: tawara vm snapshot web before-upgrade
 
@@ -306,7 +307,7 @@ def snapshots(name: str, *, delete: str | None = None, as_json: Json = False) ->
 
 @app.command
 def restore(name: str, snapshot: str) -> None:
-    """Put an instance back to a snapshot; memory that was saved meanwhile is thrown away.
+    """Put an instance, or all guests of a cluster, back to a snapshot; memory saved meanwhile is thrown away.
 
     Example: tawara vm restore web before-upgrade
 
@@ -315,6 +316,35 @@ def restore(name: str, snapshot: str) -> None:
         snapshot: Which one.
     """
     _say(Host().restore(name, snapshot))
+
+
+@app.command(name="set")
+def set_(name: str, *settings: str, as_json: Json = False) -> None:
+    """Give an instance other memory or processors than its package says; they hold from its next start on.
+
+    They are kept when the package is upgraded. An empty value takes one back; without settings it shows them.
+
+    For example:
+      tawara vm set web memory=1G cpus=2
+      tawara vm set web memory=
+
+    Args:
+        name: The instance.
+        settings: memory=SIZE, cpus=NUMBER.
+        as_json: Show them in JSON.
+    """
+    host = Host()
+    if settings:
+        _say(host.set(name, dict(_setting(text) for text in settings)))
+        return
+    kept = host.settings(name)
+    shown = {"memory": kept["memory_kib"] * 1024} if "memory_kib" in kept else {}
+    shown |= {"cpus": kept["cpus"]} if "cpus" in kept else {}
+    if as_json:
+        print_json(shown)
+    else:
+        for key, value in shown.items():
+            print(f"{key}={show_size(value) if key == 'memory' else value}")
 
 
 @app.command
@@ -335,11 +365,16 @@ def upgrade(*names: str, everything: Annotated[bool, Parameter(name="--all")] = 
         back: Go back to what it was before.
     """
     host = Host()
-    if everything == bool(names) or (back and len(names) != 1):
+    if everything and not back:
+        names = tuple(each.guest.name for each in host.instances() if not each.newest)
+        if not names:
+            _say("there is nothing to do")
+            return
+    elif everything == bool(names) or (back and len(names) != 1):
         raise ConfigurationError(
             "tawara vm upgrade: name the instances, or say --all", hint="See `tawara vm upgrade --help`."
         )
-    _say(host.back(names[0]) if back else host.upgrade(names or host.names()))
+    _say(host.back(names[0]) if back else host.upgrade(names))
 
 
 def _answers(address: str) -> bool:
@@ -363,6 +398,17 @@ def _table(instances: list[Instance]) -> list[str]:
         if instance is not None and (note := _note(instance)):
             lines.append(f"    {note}")
     return lines
+
+
+def _setting(text: str) -> tuple[str, int | None]:
+    key, equals, value = text.partition("=")
+    if key not in ("memory", "cpus") or not equals:
+        raise ConfigurationError(f"{text!r} is not understood", hint="Write memory=1G or cpus=2.")
+    number = (read_size(value) if key == "memory" else int(value) if value.isdecimal() else None) if value else None
+    least, most = (32 << 20, 1 << 44) if key == "memory" else (1, 255)
+    if value and (number is None or not least <= number <= most):
+        raise ConfigurationError(f"{value!r} is not possible for {key}", hint="Write memory=1G or cpus=2.")
+    return ("memory_kib", None if number is None else number // 1024) if key == "memory" else ("cpus", number)
 
 
 def _say(text: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from tawara.model.errors import NotFoundError
+from tawara.model.errors import NotFoundError, TawaraError
 from tawara.vm.errors import HostError, SwitchedOffError
 from tawara.vm.virsh import Situation, has_foreign_disk, situation, virsh
 
@@ -99,14 +99,30 @@ class Domain:
         virsh("snapshot-create-as", self.name, snapshot)
         return ""
 
-    def restore(self, snapshot: str) -> None:
-        """Put it back to a snapshot; what it is now is gone, its saved memory included."""
+    def check_restore(self, snapshot: str) -> Situation:
+        """Raise what stands against `restore`; gives the state that it is in."""
         found = self.situation()
         self._refuse_unknown(found)
         if snapshot not in self.snapshots():
             raise NotFoundError(f"{self.name} has no snapshot {snapshot!r}", hint=f"tawara vm snapshots {self.name}")
         self._refuse_foreign_disk()
-        if found == "saved":
+        return found
+
+    def halt(self) -> bool:
+        """Stop its processors for a moment; False when it does not run."""
+        is_running = self.situation() == "running"
+        if is_running:
+            virsh("suspend", self.name)
+        return is_running
+
+    def go_on(self) -> None:
+        """Let a halted guest run again."""
+        if self.situation() == "paused":
+            virsh("resume", self.name)
+
+    def restore(self, snapshot: str) -> None:
+        """Put it back to a snapshot; what it is now is gone, its saved memory included."""
+        if self.check_restore(snapshot) == "saved":
             virsh("managedsave-remove", self.name)
         virsh("snapshot-revert", self.name, snapshot)
         # libvirt took the domain's configuration from the snapshot, too; the next run gives it the one in force.
@@ -244,3 +260,22 @@ class Domain:
             virsh("snapshot-create", self.name, str(path), "--redefine", "--current")
         finally:
             path.unlink()
+
+
+def snapshot_together(domains: Sequence[Domain], snapshot: str) -> str:
+    """Keep several domains at one moment, all or none; what there is to say. One alone is not halted for it."""
+    halted, kept, said = [], [], []
+    try:
+        if len(domains) > 1:
+            halted = [domain for domain in domains if domain.halt()]
+        for domain in domains:
+            said.append(domain.snapshot(snapshot))
+            kept.append(domain)
+    except TawaraError:
+        for domain in kept:
+            domain.delete_snapshot(snapshot)
+        raise
+    finally:
+        for domain in halted:
+            domain.go_on()
+    return "\n".join(filter(None, said))

@@ -19,7 +19,7 @@ from tawara.vm import guest_json
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.definition import STATE, Layers, claims, definition_files
-from tawara.vm.domain import Domain
+from tawara.vm.domain import Domain, snapshot_together
 from tawara.vm.errors import HostError, NoSuchInstanceError, TakenError
 from tawara.vm.foreign.instance import own_delta
 from tawara.vm.host_keys import host_key
@@ -142,6 +142,11 @@ class Host:
         """Make a created instance's definition again from the guest that it was made from, as that is now."""
         folder = self.state / "created" / name
         source = self._template(folder)
+        if not (folder / "template.json").exists():
+            raise HostError(
+                f"{name} was created by an older Tawara, which did not note what it was made from",
+                hint=f"""Note it: echo '{{"name": "TEMPLATE", "digest": ""}}' >{folder}/template.json""",
+            )
         if source is None:
             raise HostError(
                 f"the guest that {name} was made from is not installed here",
@@ -214,19 +219,32 @@ class Host:
             return domain.stop(force=force, seconds=self._stop_seconds() if seconds is None else seconds)
 
     def snapshot(self, name: str, snapshot: str) -> str:
-        """Keep the instance's disks (and memory, when it runs) as they are now; what there is to say."""
-        domain = self.domain(name)
+        """Keep the disks (and memory, when it runs) of an instance, or of all of a cluster; what there is to say.
+
+        Those of a cluster are halted meanwhile, so that all are kept at one moment; all are kept, or none is.
+        """
+        domains = [self.domain(each) for each in self.cluster(name)]
         with self._locked():
-            return domain.snapshot(snapshot)
+            return snapshot_together(domains, snapshot)
 
     def restore(self, name: str, snapshot: str) -> str:
-        """Put the instance back to a snapshot; what there is to say."""
-        domain = self.domain(name)
+        """Put an instance, or all of a cluster, back to a snapshot; what there is to say."""
+        names = self.cluster(name)
+        domains = [self.domain(each) for each in names]
+        for domain in domains:
+            domain.check_restore(snapshot)
         with self._locked():
-            domain.restore(snapshot)
+            for domain in domains:
+                domain.restore(snapshot)
+            if len(domains) > 1:  # they were halted when they were kept
+                for domain in domains:
+                    domain.go_on()
         if os.geteuid() == 0:
-            self.reconcile()
-            self._raise_error(name)
+            self._reconcile_for(names)
+        return "\n".join(filter(None, (self._after_restore(each) for each in names)))
+
+    def _after_restore(self, name: str) -> str:
+        domain = self.domain(name)
         if domain.situation() != "running" or domain.set_clock() or self.instance(name).guest.image is None:
             return ""  # a guest on `tiny` looks at the machine's clock by itself
         return f"{name} has no guest agent that answers: its clock stands where the snapshot was taken"
@@ -252,6 +270,30 @@ class Host:
         """Go back to what the instance was before its last upgrade; what the step said."""
         self._definition(name)
         return self._reconcile_for([name], "back", name)
+
+    def settings(self, name: str) -> dict[str, int]:
+        """What was changed for this instance, whatever its package says: `memory_kib`, `cpus`."""
+        self._definition(name)
+        rows = (line.partition("=") for line in self._text(name, "settings").splitlines())
+        return {key: int(value) for key, _, value in rows}
+
+    def set(self, name: str, changes: Mapping[str, int | None]) -> str:
+        """Change settings of an instance for good; None takes one back. They hold from its next start on."""
+        kept = {key: value for key, value in {**self.settings(name), **changes}.items() if value is not None}
+        path = self.state / "instances" / name / "settings"
+        draft = path.with_suffix(".new")
+        draft.write_text("".join(f"{key}={value}\n" for key, value in sorted(kept.items())))
+        draft.replace(path)
+        self._reconcile_for([name])
+        return "" if self.domain(name).situation() == "off" else f"{name} has it when it is started next"
+
+    def cluster(self, name: str) -> list[str]:
+        """The guests of a cluster that is installed here; a guest's own name is a cluster of one."""
+        table = self.state / "clusters" / f"{name}.json"
+        if "/" in name or name in self.names() or not table.exists():
+            self._definition(name)
+            return [name]
+        return sorted(set(json.loads(table.read_text())["guests"]) & set(self.names()))
 
     def changes(self, name: str) -> str:
         """What an upgrade would change, a line each."""

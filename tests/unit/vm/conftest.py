@@ -6,15 +6,18 @@ import marshal
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tawara.vm
+from tawara.vm import host as host_module
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import HostKey
 from tawara.vm.definition import Layers, definition_files
+from tawara.vm.host import Host
 from tawara.vm.spec import Guest
 from tawara.vm.spec_read import read_guest
 
@@ -148,3 +151,16 @@ def make_step_host() -> type[StepHost]:
 @pytest.fixture
 def step_host(tmp_path: Path) -> StepHost:
     return StepHost(tmp_path / "host")
+
+
+@pytest.fixture
+def command_line(step_host: StepHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Host]:
+    """The command line's view of the host."""
+    for name, value in step_host.environment.items():
+        monkeypatch.setenv(name, value)
+    step = step_host.root / "bin/step"
+    step.write_text(f'#!/bin/sh\nexec sh {step_host.step} "$@"\n')
+    step.chmod(0o755)
+    monkeypatch.setattr(host_module, "RECONCILE", str(step))
+    monkeypatch.setattr(host_module, "_LOCK", step_host.root / "run/tawara-vm/lock")
+    return lambda: Host(step_host.state)

@@ -187,6 +187,12 @@ class Fake:
         if not domain.get("full"):
             domain["is"] = "running"
 
+    def suspend(self, name: str) -> None:
+        """Halt."""
+        if self.domain(name)["is"] != "running":
+            fail("Requested operation is not valid: domain is not running")
+        self.domain(name)["is"] = "paused"
+
     def dompmwakeup(self, name: str) -> None:
         """Wake from S3."""
         self.domain(name)["is"] = "running"
@@ -212,6 +218,8 @@ class Fake:
         """Take one."""
         if snapshot in self.domain(name)["snapshots"]:
             fail(f"operation failed: domain snapshot {snapshot} already exists")
+        if self.domain(name).get("no_room"):
+            fail("operation failed: No space left on device")
         self.domain(name)["snapshots"][snapshot] = f"<domainsnapshot><name>{snapshot}</name></domainsnapshot>"
 
     def snapshot_revert(self, name: str, snapshot: str) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tawara.model.errors import TawaraError
-from tawara.vm import host as host_module
 from tawara.vm.host import Host
 from tawara.vm.spec_read import read_guest
 
@@ -189,19 +188,6 @@ def test_what_does_not_change_costs_no_more_for_more_guests(step_host: StepHost)
         step_host.run()
         counts.append(len(step_host.libvirt["log"]) - before)
     assert len(set(counts)) == 1
-
-
-@pytest.fixture
-def command_line(step_host: StepHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Host]:
-    """The command line's view of the host."""
-    for name, value in step_host.environment.items():
-        monkeypatch.setenv(name, value)
-    step = step_host.root / "bin/step"
-    step.write_text(f'#!/bin/sh\nexec sh {step_host.step} "$@"\n')
-    step.chmod(0o755)
-    monkeypatch.setattr(host_module, "RECONCILE", str(step))
-    monkeypatch.setattr(host_module, "_LOCK", step_host.root / "run/tawara-vm/lock")
-    return lambda: Host(step_host.state)
 
 
 def test_an_instance_that_was_created_is_upgraded_like_its_template(

@@ -1,0 +1,105 @@
+"""Verbs of the command line over several guests, and what it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tawara.cli import main, vm_host
+from tawara.model.errors import TawaraError
+from tawara.vm.host import Host
+from tawara.vm.spec_read import read_guest
+
+if TYPE_CHECKING:
+    from tests.unit.vm.conftest import StepHost
+
+CARD = '[[nic]]\nnetwork = "host0"\n'
+
+
+@pytest.fixture
+def shop(step_host: StepHost, command_line: Callable[[], Host]) -> Host:
+    """A cluster of two guests that run, and one that is no part of it."""
+    for name in ("one", "two"):
+        guest = read_guest(f'base = "debian12"\n{CARD}', "c.toml", name)
+        step_host.put(replace(guest, cluster="shop"))
+    step_host.place(CARD, "other")
+    (step_host.state / "clusters").mkdir()
+    (step_host.state / "clusters" / "shop.json").write_text(json.dumps({"guests": {"one": {}, "two": {}}}))
+    step_host.run()
+    return command_line()
+
+
+def test_a_cluster_is_kept_at_one_moment(step_host: StepHost, shop: Host) -> None:
+    """All its guests are halted before the first is kept, and go on after the last; restoring brings all back."""
+    shop.snapshot("shop", "before")
+    verbs = [line.split()[0] for line in step_host.libvirt["log"]]
+    order = [verb for verb in verbs if verb in ("suspend", "snapshot-create-as", "resume")]
+    assert order == ["suspend"] * 2 + ["snapshot-create-as"] * 2 + ["resume"] * 2
+    step_host.change("one", **{"is": "off"})
+    shop.restore("shop", "before")
+    assert [shop.snapshots(name) for name in ("one", "two", "other")] == [["before"], ["before"], []]
+
+
+def test_a_cluster_is_kept_whole_or_not_at_all(step_host: StepHost, shop: Host) -> None:
+    """Where one guest cannot be kept, none is, and all run on."""
+    step_host.change("two", no_room=True)
+    with pytest.raises(TawaraError, match="No space left"):
+        shop.snapshot("shop", "before")
+    assert [shop.snapshots(name) for name in ("one", "two")] == [[], []]
+    assert {each["is"] for each in step_host.libvirt["domains"].values()} == {"running"}
+    with pytest.raises(TawaraError, match="no snapshot 'before'"):
+        shop.restore("shop", "before")
+
+
+def test_settings_of_an_instance_stay_through_an_upgrade(step_host: StepHost, shop: Host) -> None:
+    """Memory and processors that were set are given to libvirt in place of the package's, until they are taken back."""
+
+    def memory() -> str:
+        xml: str = step_host.libvirt["domains"]["other"]["xml"]
+        return xml.partition('<memory unit="KiB">')[2].partition("<")[0]
+
+    assert shop.set("other", {"memory_kib": 1 << 20, "cpus": 3}) == "other has it when it is started next"
+    assert memory() == str(1 << 20)
+    assert "<vcpu>3</vcpu>" in step_host.libvirt["domains"]["other"]["xml"]
+    step_host.place(f'version = "2"\nmemory = "512M"\n{CARD}', "other")
+    shop.upgrade(["other"])
+    assert memory() == str(1 << 20)
+    shop.set("other", {"memory_kib": None})
+    assert memory() == str(512 << 10)
+    assert shop.settings("other") == {"cpus": 3}
+
+
+@pytest.mark.parametrize("word", ["memory", "memory=lots", "cpus=0", "cpus=x", "disk=1G"])
+def test_a_setting_that_is_none_is_refused(shop: Host, capsys: pytest.CaptureFixture[str], word: str) -> None:
+    """The exit code is that of wrong usage, and the message shows how to write it."""
+    assert main(["vm", "set", "other", word]) == 2
+    assert "Write memory=1G or cpus=2" in capsys.readouterr().err
+
+
+def test_a_list_fits_eighty_columns(step_host: StepHost, shop: Host) -> None:
+    """Whatever guests are called, a line is no longer; what is wrong stands below."""
+    long = "a" * 29
+    step_host.place(f'fqdn = "{"x" * 60}.{"y" * 60}"\n{CARD}', long)
+    step_host.run()
+    step_host.place(f'version = "2"\n{CARD}', "other")
+    lines = vm_host._table(shop.instances())
+    assert max(len(line) for line in lines if not line.startswith("    ")) <= 80
+    assert "    a newer version is installed: tawara vm upgrade other" in lines
+
+
+def test_failed_guests_are_told_with_an_exit_code(
+    step_host: StepHost, shop: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`list --failed` says nothing and succeeds when all is well, and fails with those that are not."""
+    state = str(step_host.state)
+    assert main(["vm", "list", "--failed", "--state", state]) == 0
+    assert capsys.readouterr().out == ""
+    step_host.change("two", **{"is": "io-error"})
+    assert main(["vm", "list", "--failed", "--state", state]) == 1
+    shown = capsys.readouterr().out
+    assert "two" in shown
+    assert "other" not in shown
