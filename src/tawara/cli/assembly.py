@@ -275,6 +275,7 @@ def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> G
         listen=address(configuration.listen, "gateway.listen"),
         secret=_secret(store.directory / configuration.key_file),
         public_reads=configuration.public_reads,
+        reproxy=configuration.reproxy,
         local_devices=own_node.devices if own_node is not None else _devices_to_read(store),
         local_reads_only=own_node is None,
         nginx=_front(store.configuration, store.directory),

@@ -133,6 +133,13 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
         "secret.key"
     )
     public_reads: Annotated[bool, Doc(description="Whether GET and HEAD work without the key.")] = True
+    reproxy: Annotated[
+        bool,
+        Doc(
+            description="Whether a proxy that sends `X-Proxy-Capabilities: reproxy-file` (Perlbal) gets the URLs of the"
+            " storage nodes instead of the file."
+        ),
+    ] = False
     nginx: Annotated[
         Literal["bundled", "system", "off"],
         Doc(description="The nginx that transfers the bytes. With off, Python transfers them (correct, but slower)."),
