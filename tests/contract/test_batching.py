@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tawara.metadata import files, uploads
-from tawara.metadata.batching import Batcher
+from tawara.metadata.batching import QueryBatcher
 from tawara.metadata.contract import Metadata, QueryCall, Result, Transaction
 from tawara.metadata.uploads import Closing, Opening
 from tawara.model.files import NewFile
@@ -86,8 +86,8 @@ async def test_uploads_looked_up_together(metadata: Metadata) -> None:
     assert [each and (each.fid, each.key, each.devids) for each in found] == [expected.get(fid) for fid in asked]
 
 
-async def test_a_lane_gathers_what_waits() -> None:
-    """The first call goes at once, those that come meanwhile go together, at most so many, each with its own answer."""
+async def test_calls_that_arrive_during_a_batch_form_the_next() -> None:
+    """The first call is run at once; later ones form batches of limited size, each with its own result."""
     batches: list[int] = []
     gate = asyncio.Event()
 
@@ -96,22 +96,22 @@ async def test_a_lane_gathers_what_waits() -> None:
         await gate.wait()
         return [ValueError(call.args[0]) if call.args[0] % 2 else call.args[0] for call in calls]
 
-    batcher = Batcher(run_batch, width=1, most=4)
-    first = batcher.ask(QueryCall((0,), {}))
+    batcher = QueryBatcher(run_batch, width=1, most=4)
+    first = batcher.add(QueryCall((0,), {}))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert batches == [1]
-    waiting = [batcher.ask(QueryCall((number,), {})) for number in range(1, 8)]
+    waiting = [batcher.add(QueryCall((number,), {})) for number in range(1, 8)]
     waiting[0].cancel()
     gate.set()
     answers = await asyncio.gather(first, *waiting[1:], return_exceptions=True)
-    assert batches == [1, 4, 2]
+    assert batches == [1, 3, 3]
     assert [each if isinstance(each, int) else str(each) for each in answers] == [0, 2, "3", 4, "5", 6, "7"]
     await batcher.drain()
 
 
-async def test_who_waits_for_long_sets_out_beside_the_journey_under_way() -> None:
-    """A journey that takes long holds up only its own; while one is slow the others go on, no more than `width`."""
+async def test_a_slow_batch_does_not_hold_up_others() -> None:
+    """A slow batch delays only its own calls; others are run concurrently, in at most `width` batches."""
     batches: list[list[int]] = []
     gates = {0: asyncio.Event(), 1: asyncio.Event()}
 
@@ -121,16 +121,16 @@ async def test_who_waits_for_long_sets_out_beside_the_journey_under_way() -> Non
             await gates[number].wait()
         return [call.args[0] for call in calls]
 
-    batcher = Batcher(run_batch, width=2, most=4, timeout=0.01)
-    stuck = batcher.ask(QueryCall((0,), {}))
+    batcher = QueryBatcher(run_batch, width=2, most=4, max_wait=0.01)
+    stuck = batcher.add(QueryCall((0,), {}))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    second = [batcher.ask(QueryCall((number,), {})) for number in (2, 3)]
+    second = [batcher.add(QueryCall((number,), {})) for number in (2, 3)]
     assert list(await asyncio.wait_for(asyncio.gather(*second), 20)) == [2, 3]
-    assert await asyncio.wait_for(batcher.ask(QueryCall((4,), {})), 20) == 4
-    also_stuck, waiting = batcher.ask(QueryCall((1,), {})), batcher.ask(QueryCall((5,), {}))
+    assert await asyncio.wait_for(batcher.add(QueryCall((4,), {})), 20) == 4
+    also_stuck, waiting = batcher.add(QueryCall((1,), {})), batcher.add(QueryCall((5,), {}))
     await asyncio.sleep(0.05)
-    third = batcher.ask(QueryCall((6,), {}))
+    third = batcher.add(QueryCall((6,), {}))
     await asyncio.sleep(0.05)
     assert batches == [[0], [2, 3], [4], [1, 5]]
     gates[1].set()

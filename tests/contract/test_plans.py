@@ -187,7 +187,7 @@ async def test_questions_use_indexes(filled: Metadata, engine: str) -> None:
         spy: Any = Explained(tx, plans)
         for query, arguments in QUERIES.values():
             await query(spy, **arguments)
-        batched = getattr(files.find, "together")  # noqa: B009 the decorator's mark is not typed
+        batched = getattr(files.find, "batched")  # noqa: B009 the decorator's mark is not typed
         await batched(spy, [QueryCall((1, b"key/%06d" % n), {}) for n in range(60, 77)])
         raise Undo
 

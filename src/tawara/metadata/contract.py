@@ -149,16 +149,16 @@ class QueryCall(NamedTuple):
 
 Result: TypeAlias = Any
 """What a question returned; or, as a value, the exception that it raised."""
-Together: TypeAlias = Callable[[Transaction, Sequence[QueryCall]], Awaitable[Sequence[Result]]]
+BatchQuery: TypeAlias = Callable[[Transaction, Sequence[QueryCall]], Awaitable[Sequence[Result]]]
 """One transaction in the place of many: the answers to the calls of one question, in their order. An answer that is an
 exception must have left nothing; when the function itself raises, each call is asked alone instead."""
 
 
-def batched(many: Together) -> Callable[[Query[P, T]], Query[P, T]]:
+def batched(many: BatchQuery) -> Callable[[Query[P, T]], Query[P, T]]:
     """Say that calls of a question that arrive together may be answered by `many`, with the same effect."""
 
     def mark(query: Query[P, T]) -> Query[P, T]:
-        query.__dict__["together"] = many
+        query.__dict__["batched"] = many
         return query
 
     return mark

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from tawara.metadata.batching import Batcher
+from tawara.metadata.batching import QueryBatcher
 from tawara.metadata.clock import Clock
-from tawara.metadata.contract import Dialect, P, Query, QueryCall, Result, Row, T, Together, Transaction
+from tawara.metadata.contract import BatchQuery, Dialect, P, Query, QueryCall, Result, Row, T, Transaction
 from tawara.metadata.error_codes import Remedy
 from tawara.metadata.pool import Budget, LimitMet, Pool
 from tawara.metadata.pool import ConnectionLost as ConnectionLost
@@ -180,7 +180,7 @@ class ServerMetadata:
         self._budget = Budget(self._pooled, pace.readers + pace.writers)
         self._readers = Pool(self._budget, pace.readers)
         self._writers = Pool(self._budget, pace.writers)
-        self._pools: dict[Together, Batcher] = {}
+        self._batchers: dict[BatchQuery, QueryBatcher] = {}
         self._need_snapshot: set[object] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -203,7 +203,7 @@ class ServerMetadata:
     async def close(self) -> None:
         """See Metadata."""
         self._closed = True
-        for batcher in self._pools.values():
+        for batcher in self._batchers.values():
             await batcher.drain()
         while self._under_way:
             await asyncio.wait(set(self._under_way))
@@ -240,10 +240,10 @@ class ServerMetadata:
     ) -> T:
         if self._closed:
             raise Db("The database is closed")
-        many: Together | None = getattr(query, "together", None)
+        many: BatchQuery | None = getattr(query, "batched", None)
         answer: asyncio.Future[T]
         if many is not None:
-            answer = self._batcher(query, many, way).ask(call)
+            answer = self._batcher(query, many, way).add(call)
         else:
             # A task of its own: whoever is cancelled while waiting leaves no connection in the middle of something.
             task = asyncio.create_task(way(query, call))
@@ -263,9 +263,9 @@ class ServerMetadata:
             task.exception()  # its waiter may be gone
 
     def _batcher(
-        self, query: Callable[..., Awaitable[Any]], many: Together, way: Callable[..., Coroutine[Any, Any, Any]]
-    ) -> Batcher:
-        batcher = self._pools.get(many)
+        self, query: Callable[..., Awaitable[Any]], many: BatchQuery, way: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> QueryBatcher:
+        batcher = self._batchers.get(many)
         if batcher is None:
 
             async def run_batch(calls: Sequence[QueryCall]) -> Sequence[Result]:
@@ -280,7 +280,7 @@ class ServerMetadata:
                         return answers
                 return await asyncio.gather(*(way(query, call) for call in calls), return_exceptions=True)
 
-            batcher = self._pools[many] = Batcher(run_batch, width=2, most=self._pace.batch)
+            batcher = self._batchers[many] = QueryBatcher(run_batch, width=2, most=self._pace.batch)
         return batcher
 
     # --- how to ask ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tawara.metadata.clock import Clock
-from tawara.metadata.contract import Dialect, P, Query, QueryCall, Result, Row, T, Together
+from tawara.metadata.contract import BatchQuery, Dialect, P, Query, QueryCall, Result, Row, T
 from tawara.metadata.dialect import StandardDialect
 from tawara.metadata.founding import check_own_version
 from tawara.metadata.write_lock import WriteLock
@@ -309,10 +309,10 @@ class SqliteMetadata:
         execute = self._writer_connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            batches: defaultdict[Together | None, list[_Change]] = defaultdict(list)
+            batches: defaultdict[BatchQuery | None, list[_Change]] = defaultdict(list)
             for change in group:
                 if not change.future.done():  # nobody was told meanwhile that it could not be made
-                    batches[getattr(change.query, "together", None)].append(change)
+                    batches[getattr(change.query, "batched", None)].append(change)
             for many, batch in batches.items():
                 if many is None or len(batch) == 1 or not self._try_batched(many, batch):
                     for change in batch:
@@ -323,7 +323,7 @@ class SqliteMetadata:
                 execute("ROLLBACK")
             raise
 
-    def _try_batched(self, many: Together, batch: Sequence[_Change]) -> bool:
+    def _try_batched(self, many: BatchQuery, batch: Sequence[_Change]) -> bool:
         answers = self._try(many, [change.call for change in batch])
         if isinstance(answers, Exception):
             return False
