@@ -1,8 +1,7 @@
-"""The check worker (fsck): takes turns at queueing files, looks at them, and puts right what it can
-(docs/mogilefs.md 12).
+"""Compares the replicas with the database while a check (fsck) runs, and repairs what it can (docs/mogilefs.md 12).
 
-A unit of work is a batch of files. Most are found to be in order by one query and a question or two to each storage
-node; the others are looked at one by one, and `model.fsck` says what follows.
+A unit of work is a batch of files. Most are found correct by one query and one or two requests to each storage node;
+the others are examined one by one, and `model.fsck` decides what to do.
 """
 
 from __future__ import annotations
@@ -59,23 +58,23 @@ class CheckFiles:
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[Batch]:
-        """See Worker. While a check runs, the next files are queued before."""
+        """See Worker. While a check runs, the next files are queued first."""
         now = await self._metadata.clock.seconds()
-        if self._running and self._queue.take_tick(pause=TICK):
-            going_on = await self._metadata.write(fsck.inject, now=now)
-            if not going_on:
-                log.info("no check runs any more")
+        if self._is_running and self._queue.take_tick(pause=TICK):
+            is_running = await self._metadata.write(fsck.inject, now=now)
+            if not is_running:
+                log.info("fsck_ended")
                 await self._view.refresh()
         held = await self._queue.claim(BATCH * min(limit, AHEAD), now=now)
         return [held[start : start + BATCH] for start in range(0, len(held), BATCH)]
 
     @property
-    def _running(self) -> bool:
+    def _is_running(self) -> bool:
         return bool(self._view.current.settings.get("fsck_host"))
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._queue.next_due(ticks=self._running)
+        return await self._queue.next_due(ticks=self._is_running)
 
     async def renew(self, items: Sequence[Batch]) -> None:
         """See Worker."""
@@ -90,7 +89,7 @@ class CheckFiles:
         await self._view.refresh()
         found = await self._metadata.read(files.find_fids, [held.claim.fid for held in item])
         by_fid = {file.fid: file for file in found}
-        # Not from the view, which may not know yet that a check of another kind was begun.
+        # Not from the view: it may not know yet that another kind of check has started.
         rules = FsckRules.of(await self._metadata.read(runs.settings, ""))
         in_order: list[Held] = []
         to_measure: list[tuple[Held, StoredFile]] = []

@@ -1,5 +1,4 @@
-"""The sweeper: gives up uploads that were never closed, and deletes what abandoned copies left
-(docs/mogilefs.md 11.2)."""
+"""Expires uploads that were never closed, and deletes the bytes of abandoned copies (docs/mogilefs.md 11.2)."""
 
 from __future__ import annotations
 
@@ -15,22 +14,22 @@ from tawara.model import backoff
 from tawara.model.errors import NodeUnreachable
 from tawara.model.files import CopyReservation
 from tawara.nodes.client import NodeClient
-from tawara.workers import task_queue
 from tawara.workers.runner import LEASE, ClaimedRow
+from tawara.workers.task_queue import LeaseHolder
 
 log = structlog.get_logger(__name__)
 
 Held = ClaimedRow[CopyReservation]
 
 PERIOD = 15.0
-"""Seconds between two looks."""
+"""Seconds between two passes."""
 UPLOADS_AT_ONCE = 50
 FORGET_EVERY = 60
-"""Seconds between two times that traces which are too old are forgotten."""
+"""Seconds between two deletions of expired traces."""
 
 
-class CleanupOrphans:
-    """See the module. A unit of work is the place of an abandoned copy."""
+class CleanupOrphans(LeaseHolder):
+    """See the module. A unit of work is an expired copy reservation."""
 
     name = "sweep"
 
@@ -45,7 +44,7 @@ class CleanupOrphans:
         period: float = PERIOD,
         lease: int = LEASE,
     ) -> None:
-        """`upload_open`: seconds after which an upload that is not closed is given up."""
+        """`upload_open`: seconds after which an upload that is not closed expires. `period`: see PERIOD."""
         self._lease = lease
         self._metadata = metadata
         self._view = view
@@ -55,7 +54,7 @@ class CleanupOrphans:
         self._upload_open = upload_open
         self._period = period
         self._last = 0.0
-        self._forgets_at = 0
+        self._next_forget = 0
 
     async def take(self, limit: int) -> Sequence[Held]:
         """See Worker."""
@@ -67,33 +66,33 @@ class CleanupOrphans:
                 files.expire_uploads, before=now - self._upload_open, now=now, limit=UPLOADS_AT_ONCE
             )
             if expired:
-                log.info("uploads given up", count=expired)
+                log.info("uploads_expired", count=expired)
                 self._delete_wakeup.notify()
-        if now >= self._forgets_at:
+        if now >= self._next_forget:
             while await self._metadata.write(traces.forget, now=now):
                 pass
-            self._forgets_at = now + FORGET_EVERY
+            self._next_forget = now + FORGET_EVERY
         claimed = await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit, lease=self._lease)
         return [ClaimedRow(claim) for claim in claimed]
 
     async def work(self, item: Held) -> float | None:
-        """See Worker. A device that cannot be written now keeps its announcement, and is asked again later."""
+        """See Worker. The reservation on a device that cannot be written now is kept and tried again later."""
         fid, devid, lease = item.claim
         cluster = await self._view.look_for([devid])
         url = cluster.url(devid, fid)
-        # Since it was claimed it may have become a replica, of a mogilefsd that does not know of announcements.
-        a_replica = devid in await self._metadata.read(replicas.devices_of, fid)
+        # It may have become a replica since: mogilefsd does not know reservations.
+        is_replica = devid in await self._metadata.read(replicas.devices_of, fid)
         if await self._metadata.clock.now() > -lease - self._lease / 2:
-            return None  # this process had stalled: the place may be another's by now
-        if not a_replica and not cluster.is_lost(devid) and url is not None:
+            return None  # this process had stalled: another may have reserved the slot
+        if not is_replica and not cluster.is_lost(devid) and url is not None:
             try:
                 await self._nodes.delete(url)
             except NodeUnreachable as error:
-                log.info("abandoned copy not deleted yet", fid=fid, device=devid, reason=str(error))
+                log.info("orphan_deletion_deferred", fid=fid, devid=devid, reason=str(error))
                 until = await self._metadata.clock.seconds() + backoff.ABANDONED_COPY
                 await self._metadata.write(leases.renew_copies, [item.claim], until=until)
                 return None
-        await self._metadata.write(_end, item.claim, now=await self._metadata.clock.seconds())
+        await self._metadata.write(_end_reservation, item.claim, now=await self._metadata.clock.seconds())
         self._delete_wakeup.notify()
         self._replicate_wakeup.notify()
         return None
@@ -102,17 +101,9 @@ class CleanupOrphans:
         """See Worker."""
         return self._last + self._period
 
-    async def renew(self, items: Sequence[Held]) -> None:
-        """See Worker."""
-        await task_queue.hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
 
-    async def release(self, items: Sequence[Held]) -> None:
-        """See Worker."""
-        await task_queue.hold(self._metadata, items, until=await self._metadata.clock.seconds())
-
-
-async def _end(tx: Transaction, held: CopyReservation, *, now: int) -> None:
-    """The place is free again: whoever waited for that goes on, to copy the file there or to forget it."""
+async def _end_reservation(tx: Transaction, held: CopyReservation, *, now: int) -> None:
+    """End a reservation, and reschedule the replication or deletion that waited for it."""
     if not await replicas.end_reservation(tx, held):
         return
     if await files.find_fid(tx, held.fid) is not None:

@@ -1,7 +1,7 @@
-"""Copies of one file, each announced, made, proven and recorded; and replicas that are done without.
+"""Creates replicas (reserve, copy, verify, record) and removes surplus ones.
 
-Whoever finds an announcement whose lease ran out deletes the bytes, so that a worker may die between any two steps.
-`replicate` and `rebalance` decide what to copy where, `copying` moves the bytes.
+The bytes of an expired reservation are deleted by `cleanup_orphans`, so that a worker may die between any two steps.
+`replicate_files` and `move_files` decide what to copy where; `copying` transfers the bytes.
 """
 
 from __future__ import annotations
@@ -35,45 +35,46 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class Job:
-    """One file under a worker's hands."""
+    """The copying of one file."""
 
     file: StoredFile
     storage_class: StorageClass
     policy: Policy
     on: set[int]
-    """The devices that have a row for a replica."""
+    """Devices with a row for a replica."""
     held: ClaimedRow[Replication] | None = None
-    """The claim that ends together with the copy that makes the policy happy, if that is what the copies are for."""
+    """The claim that is finished in the transaction that records the last required copy, if any."""
     preferred_source: int | None = None
     failed: set[int] = field(default_factory=set)
-    """Devices that are not tried again this time as destinations."""
+    """Devices not tried again as destinations for this job."""
     bad_sources: set[int] = field(default_factory=set)
+    """Devices not tried again as sources for this job."""
     fresh: set[int] = field(default_factory=set)
-    """The devices on which a copy was made, and proven, just now."""
+    """Devices with a copy that this job has made and verified."""
     conflict: bool = False
-    """Whether a copy that someone else announced is under way, or waits to be swept."""
+    """Whether another worker holds a reservation for a copy, or one waits for cleanup."""
     unnamed: bool = False
-    """Whether the last copy was finished when no key named the file any more."""
+    """Whether the file was deleted before the last copy was finished."""
     suspects: set[int] = field(default_factory=set)
-    """Devices that did not answer when they were to be read or written."""
+    """Devices that did not answer a read or write."""
 
-    def doubt(self, devid: int, failure: Exception) -> None:
-        """Note a device whose failure may be over soon."""
+    def suspect(self, devid: int, failure: Exception) -> None:
+        """Add the device to `suspects` if the failure may be temporary."""
         cause = failure.__cause__
         if isinstance(cause, NodeUnreachable | TimeoutError) and not isinstance(cause, FidConflict):
             self.suspects.add(devid)
 
 
 class CopierOptions(TypedDict, total=False):
-    """What every worker that copies files may be told."""
+    """Options of every worker that copies files."""
 
     delete_wakeup: Required[Wakeup]
     large: int
-    """How many files of more than `copying.SMALL` bytes are copied at the same time."""
+    """Concurrent copies of files of more than `copying.SMALL` bytes."""
     lease: int
     """Seconds."""
     side_channel_port: int | None
-    """Where storage nodes are asked for the digest of a copy that they did not check."""
+    """Port for the digests of copies that the storage node did not verify."""
     rng: random.Random
 
 
@@ -86,69 +87,69 @@ class Copier:
         view: ClusterView,
         nodes: NodeClient,
         *,
-        throttle: str,
+        throttle: Throttle,
         **options: Unpack[CopierOptions],
     ) -> None:
-        """`throttle`: which rate the bytes that are copied keep to."""
+        """`throttle`: limits the bytes copied per second."""
         self.lease = options.get("lease", LEASE)
         self.rng = options.get("rng") or random.Random()  # noqa: S311 - spreads copies over devices
-        self._throttle = Throttle(view, throttle)
+        self._throttle = throttle
         self._side_channel_port = options.get("side_channel_port")
         self._metadata = metadata
         self._view = view
         self._nodes = nodes
         self._delete_wakeup = options["delete_wakeup"]
         self._large = asyncio.Semaphore(options.get("large", 8))
-        self._announced: dict[tuple[int, int], CopyReservation] = {}
-        """By (fid, devid): the places that are held."""
+        self._reserved: dict[tuple[int, int], CopyReservation] = {}
+        """(fid, devid) -> the reservation that this process holds."""
         self.copied = 0
-        """Bytes, since the start."""
+        """Bytes copied since the start."""
 
-    # --- keeping and giving back --------------------------------------------------------------------------------------
+    # --- leases and reservations --------------------------------------------------------------------------------------
 
     async def renew(self, items: Sequence[ClaimedRow[Any]]) -> None:
-        """Hold claims, and the places of copies under way, for another lease."""
+        """Extend the leases of claims and of copy reservations."""
         await self._hold(items, until=await self._metadata.clock.seconds() + self.lease)
 
     async def release(self, items: Sequence[ClaimedRow[Any]]) -> None:
-        """Give claims back undone, and have copies that were cut off swept at once."""
+        """Release claims, and let the reservations of interrupted copies expire now."""
         await self._hold(items, until=await self._metadata.clock.seconds())
 
     async def _hold(self, items: Sequence[ClaimedRow[Any]], *, until: int) -> None:
         await task_queue.hold(self._metadata, items, until=until)
-        if self._announced:
-            for each in await self._metadata.write(leases.renew_copies, list(self._announced.values()), until=until):
-                if each[:2] in self._announced:  # it may have been recorded meanwhile
-                    self._announced[each[:2]] = each
+        if self._reserved:
+            for each in await self._metadata.write(leases.renew_copies, list(self._reserved.values()), until=until):
+                if each[:2] in self._reserved:  # it may have been recorded meanwhile
+                    self._reserved[each[:2]] = each
 
-    async def _announce(self, fid: int, devid: int, *, lease: int) -> bool:
-        """Hold a place to write to; False if it is someone else's, or a replica's."""
+    async def _reserve(self, fid: int, devid: int, *, lease: int) -> bool:
+        """Reserve the copy; False if it is reserved already, or the device has a replica."""
         now = await self._metadata.clock.seconds()
         if not await self._metadata.write(replicas.reserve_copy, fid, devid, now=now, lease=lease):
             return False
-        self._announced[fid, devid] = CopyReservation(fid, devid, now + lease)
+        self._reserved[fid, devid] = CopyReservation(fid, devid, now + lease)
         return True
 
     @contextmanager
-    def _held_only_while_known(self, fid: int, devid: int) -> Iterator[None]:
-        """Let the lease of a place end when the database did not say what became of it: renewed, it would never."""
+    def _renewed_only_while_known(self, fid: int, devid: int) -> Iterator[None]:
+        """Stop renewing a reservation whose status is unknown after an error, so that it expires and is cleaned up."""
         try:
             yield
         except Exception:
-            self._announced.pop((fid, devid), None)
+            self._reserved.pop((fid, devid), None)
             raise
 
     async def _still_holds(self, fid: int, devid: int) -> bool:
-        """Whether the place is ours for long enough to delete what lies there.
+        """Whether the reservation lasts long enough to delete the bytes.
 
-        After a stall it may have been swept, and be someone else's, whose copy must not be taken for ours.
+        After a stall it may have expired and another worker may have reserved the copy, whose bytes must stay.
         """
-        held = self._announced[fid, devid]
+        held = self._reserved[fid, devid]
         now = await self._metadata.clock.seconds()
         if held.lease - now < self.lease / 2:
             until = max(held.lease + 1, now + self.lease)
             (held,) = await self._metadata.write(leases.renew_copies, [held], until=until)
-            self._announced[fid, devid] = held
+            self._reserved[fid, devid] = held
         return held.lease - await self._metadata.clock.now() >= self.lease / 2
 
     # --- copying ------------------------------------------------------------------------------------------------------
@@ -156,24 +157,24 @@ class Copier:
     def job(
         self, file: StoredFile, *, held: ClaimedRow[Replication] | None = None, preferred_source: int | None = None
     ) -> Job:
-        """Take a file in hand, by its class's policy. Raises ClassNotFound, InvalidReplpolicy."""
+        """Create the job for a file. Raises ClassNotFound, InvalidReplpolicy."""
         storage_class = self._view.current.storage_class(file.dmid, file.classid)
-        if storage_class is None:  # made a moment ago by someone else, and not yet read here
+        if storage_class is None:  # created by another process, and not read here yet
             raise ClassNotFound("class not known")
         return Job(file, storage_class, parse(storage_class.policy), set(file.devids), held, preferred_source)
 
     def situation(self, job: Job) -> Situation:
-        """The file as its policy sees it now."""
+        """The input of the file's policy."""
         return Situation.of(
             self._view.current, job.on, job.storage_class.mindevcount, failed=job.failed, size=job.file.length
         )
 
     def has_source(self, job: Job) -> bool:
-        """Whether any replica is worth a try."""
+        """Whether any replica may be readable."""
         return any(map(self._view.current.should_read_from, job.on - job.bad_sources))
 
     def _sources(self, job: Job, destination: int) -> list[int]:
-        """Where to read from: the device that was named, if any, then the nearest, each as for a client
+        """Devices to read from: the preferred source first, then the nearest, in the order for clients
         (docs/mogilefs.md 9.2)."""
         cluster = self._view.current
         order = order_for_reading(cluster, job.on - job.bad_sources, self.rng)
@@ -182,50 +183,52 @@ class Copier:
         return sorted(sources, key=lambda devid: devid != job.preferred_source)
 
     async def copy_to(self, job: Job, devid: int) -> bool:
-        """Make one copy and record it. Whether that was all there was to do; a failure is noted in the job."""
+        """Make one copy and record it. Returns whether the job is done; a failure is recorded in the job."""
         fid = job.file.fid
-        if not await self._announce(fid, devid, lease=2 * self.lease):
+        if not await self._reserve(fid, devid, lease=2 * self.lease):
             job.failed.add(devid)
             job.conflict = True
             return False
-        with self._held_only_while_known(fid, devid):
+        with self._renewed_only_while_known(fid, devid):
             try:
                 checksum = await self._transfer(job, devid)
             except SourceFailed as error:
-                log.warning("copy failed", fid=fid, device=devid, reason=str(error))
-                await self._withdraw(fid, devid)
+                log.warning("copy_failed", fid=fid, devid=devid, reason=str(error))
+                await self._cancel(fid, devid)
                 return False
             except DestinationFailed as error:
-                log.warning("copy failed", fid=fid, device=devid, reason=str(error))
+                log.warning("copy_failed", fid=fid, devid=devid, reason=str(error))
                 nothing_of_ours = error.nothing_sent or error.is_conflict
                 await (
-                    self._release_reservation(fid, devid) if nothing_of_ours else self._withdraw(fid, devid, late=True)
+                    self._release_reservation(fid, devid) if nothing_of_ours else self._cancel(fid, devid, late=True)
                 )
                 return False
             return await self._record(job, devid, checksum)
 
     async def _transfer(self, job: Job, devid: int) -> Checksum | None:
-        """Copy from the best source that works, as `_try_sources`; only so many large files at once."""
+        """Copy as `_try_sources`, with a limit on concurrent large files."""
         async with self._large if job.file.length > SMALL else nullcontext():
             checksum = await self._try_sources(job, devid)
         self.copied += job.file.length
         return checksum
 
     async def _try_sources(self, job: Job, devid: int) -> Checksum | None:
-        """Copy; what fails is noted in the job. Raises SourceFailed when no source is left, DestinationFailed."""
+        """Copy from the first source that works. Raises SourceFailed when none is left, DestinationFailed."""
         error: SourceFailed | None = None
         while sources := self._sources(job, devid):
             try:
                 return await self._try(job, sources[0], devid)
             except SourceFailed as failure:
-                log.warning("replica not usable", fid=job.file.fid, device=sources[0], reason=str(failure))
+                log.warning("replica_read_failed", fid=job.file.fid, devid=sources[0], reason=str(failure))
                 job.bad_sources.add(sources[0])
-                job.doubt(sources[0], failure)
+                job.suspect(sources[0], failure)
                 error = failure
             except DestinationFailed as failure:
                 job.failed.add(devid)
-                job.doubt(devid, failure)
-                failure.nothing_sent = failure.nothing_sent and error is None  # another source may have broken off
+                job.suspect(devid, failure)
+                failure.nothing_sent = (
+                    failure.nothing_sent and error is None
+                )  # bytes of another source may still arrive
                 raise
         raise error or SourceFailed("No replica can be read now")
 
@@ -234,9 +237,9 @@ class Copier:
         source, destination = cluster.url(source_devid, file.fid), cluster.url(devid, file.fid)
         seen = cluster.observed.get(devid)
         if source is None:
-            raise SourceFailed("The device is gone")
+            raise SourceFailed(f"dev{source_devid} is not known any more")
         if destination is None:
-            gone = DestinationFailed("The device is gone")
+            gone = DestinationFailed(f"dev{devid} is not known any more")
             gone.nothing_sent = True
             raise gone
 
@@ -268,19 +271,19 @@ class Copier:
         try:
             return await attempt()
         except DestinationFailed as failure:
-            failure.nothing_sent = False  # what was sent the first time may still come
+            failure.nothing_sent = False  # bytes of the first attempt may still arrive
             raise
 
-    # --- writing down -------------------------------------------------------------------------------------------------
+    # --- recording ----------------------------------------------------------------------------------------------------
 
     async def _record(self, job: Job, devid: int, checksum: Checksum | None) -> bool:
-        """Make the copy a replica, and in the same transaction end the job if its policy is then happy.
+        """Record the copy as a replica, and finish the claim in the same transaction if the policy is then satisfied.
 
-        Another worker may have been at the same file, if a lease ran out or the file was queued anew: the replicas that
-        there are then count, not those that this job knew of.
+        Another worker may have copied the same file, if a lease expired or the file was queued again: the replicas in
+        the database count, not those that this job knew. Returns whether the job is done.
         """
         fid = job.file.fid
-        happy = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self.rng), Satisfied)
+        satisfied = isinstance(job.policy.decide(self.situation(job).with_copy(devid), self.rng), Satisfied)
         expected = job.on | {devid}
         try:
             named, on = await self._metadata.write(
@@ -290,35 +293,35 @@ class Copier:
                 now=await self._metadata.clock.seconds(),
                 checksum=checksum if checksum != job.file.checksum else None,
                 claim=job.held.claim if job.held else None,
-                happy=happy,
+                satisfied=satisfied,
                 expected=expected,
             )
             if not named:
                 return await self._discard(job, devid)
         except LeaseLost:
-            log.warning("copy was swept before it was recorded", fid=fid, device=devid)
-            self._announced.pop((fid, devid), None)
+            log.warning("copy_reservation_expired", fid=fid, devid=devid)
+            self._reserved.pop((fid, devid), None)
             job.failed.add(devid)
-            if await self._announce(fid, devid, lease=self.lease):
-                await self._withdraw(fid, devid)
+            if await self._reserve(fid, devid, lease=self.lease):
+                await self._cancel(fid, devid)
             return False
-        self._announced.pop((fid, devid), None)
+        self._reserved.pop((fid, devid), None)
         job.on = on
-        return happy and on == expected
+        return satisfied and on == expected
 
     async def _discard(self, job: Job, devid: int) -> bool:
-        """Delete a copy of a file that was deleted meanwhile, whose deletion waits for that; the job is done."""
+        """Delete the copy of a file that was deleted meanwhile, and reschedule the deletion. The job is done."""
         job.unnamed = True
-        await self._withdraw(job.file.fid, devid)
+        await self._cancel(job.file.fid, devid)
         now = await self._metadata.clock.seconds()
         await self._metadata.write(queues.retry_deletion, job.file.fid, now)
         self._delete_wakeup.notify()
         return True
 
-    async def _withdraw(self, fid: int, devid: int, *, late: bool = False) -> None:
-        """Undo an announced copy: delete what may lie there, then end the announcement. What fails is swept later.
+    async def _cancel(self, fid: int, devid: int, *, late: bool = False) -> None:
+        """Cancel a copy: delete its bytes, then end the reservation. If that fails, it expires and is cleaned up.
 
-        With `late`, bytes that are not there may still come, and are left to be swept as well.
+        With `late`, bytes that are not there may still arrive; the reservation is then kept for the cleanup.
         """
         url = self._view.current.url(devid, fid)
         try:
@@ -326,36 +329,36 @@ class Copier:
                 there = url is not None and await self._nodes.delete(url)
                 if late and not there:
                     until = await self._metadata.clock.seconds() + replicas.LATE
-                    await self._metadata.write(leases.renew_copies, [self._announced[fid, devid]], until=until)
+                    await self._metadata.write(leases.renew_copies, [self._reserved[fid, devid]], until=until)
                 else:
-                    await self._metadata.write(replicas.end_reservation, self._announced[fid, devid])
+                    await self._metadata.write(replicas.end_reservation, self._reserved[fid, devid])
         except NodeUnreachable as error:
-            log.info("left to be swept", fid=fid, device=devid, reason=str(error))
-        self._announced.pop((fid, devid), None)
+            log.info("copy_cleanup_deferred", fid=fid, devid=devid, reason=str(error))
+        self._reserved.pop((fid, devid), None)
 
     async def _release_reservation(self, fid: int, devid: int) -> None:
-        """Give a place up to which nothing was sent: it may be tried again at once."""
-        await self._metadata.write(replicas.end_reservation, self._announced[fid, devid])
-        self._announced.pop((fid, devid), None)
+        """End a reservation for which nothing was sent; the copy may be tried again at once."""
+        await self._metadata.write(replicas.end_reservation, self._reserved[fid, devid])
+        self._reserved.pop((fid, devid), None)
 
-    # --- doing without ------------------------------------------------------------------------------------------------
+    # --- removing -----------------------------------------------------------------------------------------------------
 
-    async def proven(self, job: Job, devids: Iterable[int]) -> frozenset[int]:
-        """Those of the devices that are seen, now, to have the file in its right length."""
+    async def verified(self, job: Job, devids: Iterable[int]) -> frozenset[int]:
+        """Those of the devices that report a replica of the right length now."""
         wanted = set(devids)
         asked = list(wanted - job.fresh)
         there = await asyncio.gather(*(self._is_there(job.file, devid) for devid in asked))
         return frozenset(wanted & job.fresh).union(devid for devid, yes in zip(asked, there, strict=True) if yes)
 
-    async def retire(self, job: Job, devid: int, *, finishes: ClaimedRow[QueuedTask] | None = None) -> bool:
-        """Do without a replica, durably; False, and nothing is changed, if the file's replicas have changed.
+    async def remove_surplus(self, job: Job, devid: int, *, finishes: ClaimedRow[QueuedTask] | None = None) -> bool:
+        """Remove a replica; False, and nothing is changed, if the file's replicas are not those of the job any more.
 
-        The errand that it `finishes`, if it does, ends in the same transaction.
+        `finishes`: the task that is finished in the same transaction.
         """
         fid = job.file.fid
         now = await self._metadata.clock.seconds()
-        retired = await self._metadata.write(
-            _retire,
+        removed = await self._metadata.write(
+            _remove_surplus,
             fid,
             devid,
             among=frozenset(job.on),
@@ -363,13 +366,13 @@ class Copier:
             lease=self.lease,
             finished=[finishes.claim] if finishes else [],
         )
-        if retired:
-            self._announced[fid, devid] = CopyReservation(fid, devid, now + self.lease)
+        if removed:
+            self._reserved[fid, devid] = CopyReservation(fid, devid, now + self.lease)
             job.on.discard(devid)
             job.failed.add(devid)
-            with self._held_only_while_known(fid, devid):
-                await self._withdraw(fid, devid)
-        return retired
+            with self._renewed_only_while_known(fid, devid):
+                await self._cancel(fid, devid)
+        return removed
 
     async def _is_there(self, file: StoredFile, devid: int) -> bool:
         url = self._view.current.url(devid, file.fid)
@@ -389,13 +392,13 @@ async def _record(
     now: int,
     checksum: Checksum | None,
     claim: Replication | None,
-    happy: bool,
+    satisfied: bool,
     expected: set[int],
 ) -> tuple[bool, set[int]]:
-    """Record a copy: whether a key still names the fid, and the devices that have it now.
+    """Record a copy. Returns whether a key still refers to the fid, and the devices with a replica.
 
-    If it is named, also its checksum; and if it is where it was `expected` and that is enough, the end of the work.
-    Is it elsewhere as well, then someone else may have ended the work, and it is held on to: there may be too many.
+    If so, the checksum is stored, too, and the claim is finished if the replicas are those `expected` and `satisfied`.
+    With other replicas another worker may have finished the claim: it is then held, since there may be too many.
     """
     named = await replicas.record_copy(tx, fid, devid, now=now)
     on = set(await replicas.devices_of(tx, fid))
@@ -404,12 +407,12 @@ async def _record(
     if named and claim is not None:
         if on != expected:
             await queues.hold_replication(tx, claim)
-        elif happy:
+        elif satisfied:
             await queues.finish_replication(tx, claim)
     return named, on
 
 
-async def _retire(
+async def _remove_surplus(
     tx: Transaction,
     fid: int,
     devid: int,
@@ -419,7 +422,7 @@ async def _retire(
     lease: int,
     finished: Sequence[QueuedTask],
 ) -> bool:
-    """Do without a replica; if that could be done, also the end of the work."""
+    """Remove a replica; if that was possible, finish the tasks, too."""
     if not await replicas.remove_surplus_replica(tx, fid, devid, among=among, now=now, lease=lease):
         return False
     await queues.finish_tasks(tx, finished)

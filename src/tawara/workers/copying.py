@@ -1,5 +1,4 @@
-"""One copy: bytes from one storage node to another, with bounded memory, and proof that they arrived
-(docs/mogilefs.md 10.6)."""
+"""Copies a file from one storage node to another, in bounded memory, and verifies the copy (docs/mogilefs.md 10.6)."""
 
 from __future__ import annotations
 
@@ -21,15 +20,15 @@ from tawara.model.errors import (
 from tawara.nodes.client import Download, NodeClient
 
 SMALL: Final = 1024 * 1024
-"""Bytes up to which a file is held in memory whole."""
+"""Bytes up to which a whole file is held in memory."""
 
 
 Spend: TypeAlias = Callable[[int], Awaitable[None]]
-"""Waits until so many more bytes may be moved."""
+"""Waits until so many more bytes may be sent."""
 
 
 async def _freely(size: int) -> None:
-    """No limit."""
+    """Spend without a limit."""
 
 
 class SourceFailed(CopyErr):
@@ -40,11 +39,11 @@ class DestinationFailed(CopyErr):
     """The device did not take the copy"""
 
     nothing_sent = False
-    """Whether it is certain that no byte went out to it, so that none can come late."""
+    """Whether certainly no byte was sent, so that none can arrive late."""
 
     @property
     def is_conflict(self) -> bool:
-        """Whether the device holds other content under the fid, which is not to be deleted."""
+        """Whether the device holds other content under the fid, which must not be deleted."""
         return isinstance(self.__cause__, FidConflict)
 
 
@@ -61,14 +60,13 @@ async def copy(
     spend: Spend = _freely,
     replace: bool = False,
 ) -> Checksum | None:
-    """Copy `length` bytes from URL to URL; their checksum, if one was stored or the class wants one.
+    """Copy `length` bytes from URL to URL. Returns their checksum, if one is stored or the class has a `hashtype`.
 
-    With `replace` other content that the destination holds under the fid is replaced.
+    On return the copy is verified: by the node, which compared the MD5 (`verifies_md5`: it does), or by asking for the
+    digest (on the side channel, if there is one) or, without a checksum, for the size. `spend` is awaited for each
+    piece before it is sent. With `replace`, other content of the fid at the destination is replaced.
 
-    When it returns, the destination has all bytes: the node compared their MD5 (`verifies_md5`: it does that), or the
-    digest or at least the size was asked for afterwards (the digest on the side channel, if there is one). `spend` is
-    awaited for each piece before it goes out. Raises SourceFailed, DestinationFailed; the destination may then have
-    anything.
+    Raises SourceFailed, DestinationFailed; the content at the destination is then undefined.
     """
     hashtype = checksum.hashtype if checksum else hashtype
     if length <= SMALL:
@@ -78,18 +76,18 @@ async def copy(
         _compare(source, checksum, actual)
         md5 = _digest(body, HashType.MD5).digest if verifies_md5 else None
         await _put(nodes, destination, body, length, md5, replace)
-        proven = verifies_md5
+        verified = verifies_md5
     else:
         md5 = checksum.digest if checksum and checksum.hashtype is HashType.MD5 and verifies_md5 else None
         actual = await _stream(nodes, source, destination, length, checksum, hashtype, md5, spend, replace)
-        proven = md5 is not None
-    if not proven:
+        verified = md5 is not None
+    if not verified:
         await _verify(nodes, destination, length, actual, side_channel_port)
     return actual
 
 
 async def make_directories(nodes: NodeClient, url: str) -> bool:
-    """MKCOL the directories above a fid's URL, for nodes that do not make them at a PUT; whether all are there now."""
+    """Create the directories of a fid's URL (MKCOL), for nodes whose PUT does not. Returns whether all exist now."""
     device, *names = url.rsplit("/", 4)[:-1]
     for depth in range(1, len(names) + 1):
         try:
@@ -143,7 +141,7 @@ async def _stream(
     actual: Checksum | None = None
 
     async def pieces(download: Download) -> AsyncIterator[bytes]:
-        """The bytes; the last of them only when all are known to be right, for then the node keeps them."""
+        """Yield the bytes; the last piece only after the checksum was compared, since the node then keeps the file."""
         nonlocal actual
         held = b""
         try:

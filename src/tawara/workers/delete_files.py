@@ -1,4 +1,4 @@
-"""The delete worker: removes the bytes of fids that no key names any more (docs/mogilefs.md 11.1)."""
+"""Deletes the bytes of fids that no key refers to any more (docs/mogilefs.md 11.1)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tawara.model.errors import NodeUnreachable
 from tawara.model.explanation import Failure
 from tawara.model.files import Deletion
 from tawara.nodes.client import NodeClient
-from tawara.workers import task_queue
 from tawara.workers.runner import LEASE, ClaimedRow
+from tawara.workers.task_queue import LeaseHolder
 
 log = structlog.get_logger(__name__)
 
@@ -27,24 +27,24 @@ Held = ClaimedRow[Deletion]
 
 @dataclass(frozen=True, slots=True)
 class _Gone:
-    """The device has no bytes of the fid (any more)."""
+    """The device has no bytes of the fid."""
 
     devid: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
+class _Deferred:
     """The bytes could not be deleted now."""
 
     devid: int
     seconds: int
     reason: str
     unusable: bool = True
-    """False: the device seemed well, and did not answer."""
+    """False: the device was observed as usable, and did not answer."""
 
 
-class DeleteFiles:
-    """See the module."""
+class DeleteFiles(LeaseHolder):
+    """See the module. A unit of work is one fid."""
 
     name = "delete"
 
@@ -69,39 +69,31 @@ class DeleteFiles:
         """See Worker."""
         return await self._metadata.read(queues.next_deletion)
 
-    async def renew(self, items: Sequence[Held]) -> None:
-        """See Worker."""
-        await task_queue.hold(self._metadata, items, until=await self._metadata.clock.seconds() + self._lease)
-
-    async def release(self, items: Sequence[Held]) -> None:
-        """See Worker."""
-        await task_queue.hold(self._metadata, items, until=await self._metadata.clock.seconds())
-
     async def work(self, item: Held) -> float | None:
-        """See Worker. A device that cannot be asked now does not keep the bytes on the others."""
+        """See Worker. An unusable device does not delay the deletion on the others."""
         claim = item.claim
         if await self._metadata.read(files.find_fid, claim.fid) is not None:
-            log.error("a file that has a name was queued for deletion, and is kept", fid=claim.fid)
+            log.error("named_file_queued_for_deletion", fid=claim.fid)
             await self._metadata.write(queues.forget_deletion, claim)
             return None
         devids = await self._metadata.read(replicas.devices_of, claim.fid)
         await self._view.look_for(devids)
-        outcomes = await asyncio.gather(*(self._delete(claim, devid) for devid in devids))
-        gone = [outcome.devid for outcome in outcomes if isinstance(outcome, _Gone)]
+        results = await asyncio.gather(*(self._delete(claim, devid) for devid in devids))
+        gone = [result.devid for result in results if isinstance(result, _Gone)]
         if await self._metadata.write(_settle, item.claim, gone):
             return None
-        late = [outcome for outcome in outcomes if isinstance(outcome, _Later)]
-        pause = min((outcome.seconds for outcome in late), default=backoff.COPY_UNDER_WAY)
+        late = [result for result in results if isinstance(result, _Deferred)]
+        pause = min((result.seconds for result in late), default=backoff.COPY_UNDER_WAY)
         now = await self._metadata.clock.seconds()
         nexttry = now + pause
-        # What waits only for a copy under way has not failed.
+        # Waiting for a copy in progress is not a failure.
         failcount = claim.failcount + bool(late)
-        reasons = [outcome.reason for outcome in late]
-        log.debug("deletion put off", fid=claim.fid, reasons=reasons or ["being copied"])
+        reasons = [result.reason for result in late]
+        log.debug("deletion_deferred", fid=claim.fid, reason="; ".join(reasons) or "being copied")
         failure = Failure(now, "; ".join(reasons)) if reasons else None
         blocked_on = BlockedOn(
-            frozenset(outcome.devid for outcome in late if outcome.unusable),
-            frozenset(outcome.devid for outcome in late if not outcome.unusable),
+            frozenset(result.devid for result in late if result.unusable),
+            frozenset(result.devid for result in late if not result.unusable),
         )
         await self._metadata.write(
             queues.postpone_deletion,
@@ -113,25 +105,25 @@ class DeleteFiles:
         )
         return nexttry
 
-    async def _delete(self, claim: Deletion, devid: int) -> _Gone | _Later:
-        """Remove the fid's bytes from one device, or find that they are gone with it."""
+    async def _delete(self, claim: Deletion, devid: int) -> _Gone | _Deferred:
+        """Delete the fid's bytes from one device; those of a lost device count as deleted."""
         cluster = self._view.current
-        if cluster.is_lost(devid):  # dead, or unknown: MogileFS kept the row for ever
+        if cluster.is_lost(devid):  # dead or unknown: MogileFS keeps the row forever
             return _Gone(devid)
         url = cluster.url(devid, claim.fid)
         if not cluster.can_delete_from(devid) or url is None:
-            return _Later(devid, backoff.while_not_allowed(claim.failcount), f"dev{devid} may not be deleted from")
+            return _Deferred(devid, backoff.while_not_allowed(claim.failcount), f"dev{devid} may not be deleted from")
         if not cluster.is_writeable(devid):
-            return _Later(devid, backoff.while_not_writeable(claim.failcount), f"dev{devid} is not writeable")
+            return _Deferred(devid, backoff.while_not_writeable(claim.failcount), f"dev{devid} is not writeable")
         try:
             await self._nodes.delete(url)
         except NodeUnreachable as error:
-            return _Later(devid, backoff.after_failed_deletion(claim.failcount), str(error), unusable=False)
+            return _Deferred(devid, backoff.after_failed_deletion(claim.failcount), str(error), unusable=False)
         return _Gone(devid)
 
 
 async def _settle(tx: Transaction, claim: Deletion, gone: Sequence[int]) -> bool:
-    """Forget the replicas that are gone, and the fid if they were the last; whether that was so."""
+    """Drop the rows of deleted replicas, and finish the deletion if they were the last. Returns whether it finished."""
     for devid in gone:
         await replicas.drop_replica(tx, claim.fid, devid)
     return await queues.finish_deletion(tx, claim)

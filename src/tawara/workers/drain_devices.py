@@ -1,4 +1,4 @@
-"""The drain worker: empties the devices that people want to take out, by moves that each file's policy likes."""
+"""Moves all replicas off the devices that are being drained, to devices that each file's policy accepts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class DrainDevices(MoveFiles):
     task_type = TaskType.DRAIN
 
     async def take(self, limit: int) -> Sequence[Held]:
-        """See Worker. While devices are to be emptied, their next files are queued before."""
+        """See Worker. While devices are being drained, the next of their files are queued first."""
         now = await self._metadata.clock.seconds()
-        if self._is_on and self._queue.tick_is_due(now=now, pause=LONGEST_PAUSE):
+        if self._is_running and self._queue.tick_is_due(now=now, pause=LONGEST_PAUSE):
             due = await self._metadata.write(drain.inject, now=now)
             self._queue.next_tick = now + LONGEST_PAUSE if due is None else max(due, now + 1)
             await self._view.refresh()
         return await self._queue.claim(limit, now=now)
 
     @property
-    def _is_on(self) -> bool:
-        on = any(name.startswith(PREFIX) for name in self._view.current.settings)
-        if not on:
-            self._queue.next_tick = 0.0  # at once when there is one
-        return on
+    def _is_running(self) -> bool:
+        running = any(name.startswith(PREFIX) for name in self._view.current.settings)
+        if not running:
+            self._queue.next_tick = 0.0  # the next drain starts at once
+        return running
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._queue.next_due(ticks=self._is_on)
+        return await self._queue.next_due(ticks=self._is_running)

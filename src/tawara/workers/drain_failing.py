@@ -1,4 +1,4 @@
-"""Drains devices whose disks say that they are failing, before they do, if the setting says so (`model.failing`)."""
+"""Drains devices whose disks report that they are failing, if the setting allows it (`model.failing`)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tawara.workers.runner import NoClaims
 log = structlog.get_logger(__name__)
 
 PERIOD = 10.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class DrainFailing(NoClaims):
-    """See the module. A unit of work is one device that is to be drained."""
+    """See the module. A unit of work is one device to drain."""
 
-    name = "failing"
+    name = "drain_failing"
 
     def __init__(self, metadata: Metadata, view: ClusterView, *, drain_wakeup: Wakeup, period: float = PERIOD) -> None:
         self._metadata = metadata
@@ -31,13 +31,13 @@ class DrainFailing(NoClaims):
         self._period = period
 
     async def take(self, limit: int) -> Sequence[int]:
-        """See Worker. One at a time, so that the next is decided with this one drained."""
+        """See Worker. One at a time, so that the next decision takes this one into account."""
         return to_drain(self._view.current)[:1]
 
     async def work(self, item: int) -> float | None:
         """See Worker."""
         if await self._metadata.write(_drain, item, now=await self._metadata.clock.seconds()):
-            log.warning("the disk of a device is failing; the device is emptied", device=item)
+            log.warning("failing_device_drained", devid=item)
         await self._view.refresh()
         self._drain_wakeup.notify()
         return None
@@ -48,7 +48,7 @@ class DrainFailing(NoClaims):
 
 
 async def _drain(tx: Transaction, devid: int, *, now: int) -> bool:
-    """Begin to empty a device that is alive; False if somebody has decided otherwise meanwhile."""
+    """Start draining a device that is alive; False if its state has changed meanwhile."""
     if await tx.row("SELECT 1 FROM device WHERE devid = ? AND status = 'alive'", devid) is None:
         return False
     await drain.start(tx, devid, now=now)

@@ -1,6 +1,6 @@
-"""Looking closely at one file: what is seen of its replicas, what follows by `model.fsck`, and writing that down.
+"""Examines one file: measures its replicas, decides by `model.fsck` what to do, and records the result.
 
-Checks (fsck) and the continuous scrub differ in which files they look at, and in their rules.
+Checks (fsck) and the scrub differ in the files that they examine and in their rules.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
-LOOKS = 3
-"""How often a file is looked at anew when its replicas change meanwhile, before it is put off."""
+ATTEMPTS = 3
+"""Examinations of a file whose replicas change meanwhile, before it is deferred."""
 
 
 class ExaminationOptions(TypedDict, total=False):
-    """What every worker that examines files may be told."""
+    """Options of every worker that examines files."""
 
     wakeups: Required[Wakeups]
     side_channel_port: int | None
-    """Where storage nodes are asked for many sizes at once, and compute digests."""
+    """Port at which storage nodes report many sizes at once, and digests."""
     rng: random.Random
 
 
@@ -51,20 +51,20 @@ class Examination:
         nodes: NodeClient,
         *,
         throttle: str,
-        untold: Collection[Code] = (),
+        unlogged: Collection[Code] = (),
         **options: Unpack[ExaminationOptions],
     ) -> None:
-        """`throttle`: which rate the bytes that are read keep to. `untold`: what is done without a line in the log."""
+        """`throttle`: name of the rate that limits reading. `unlogged`: repairs without an entry in the fsck log."""
         port = options.get("side_channel_port")
         self.survey = Survey(view, nodes, side_channel_port=port, throttle=Throttle(view, throttle))
         self._metadata = metadata
         self._view = view
         self._wakeups = options["wakeups"]
         self._rng = options.get("rng") or random.Random()  # noqa: S311 - spreads questions over devices
-        self._untold = untold
+        self._unlogged = unlogged
 
     def depth(self, file: StoredFile, rules: FsckRules) -> Depth:
-        """How closely the file has to be looked at."""
+        """How closely to examine the file."""
         known = self._rules_for(file)
         if known is None:
             return Depth.EVERYTHING
@@ -74,45 +74,45 @@ class Examination:
     async def examine(
         self, held: ClaimedRow[QueuedTask], file: StoredFile, rules: FsckRules, measured: Measured | None = None
     ) -> None:
-        """Look at all of a file, and write down what follows.
+        """Examine all replicas of a file, repair what is possible, and record the result.
 
-        `measured`: lengths that the survey has found a moment ago, which the first look need not ask for again.
+        `measured`: lengths that the survey has just found, which are not requested again.
         """
-        for _ in range(LOOKS):
+        for _ in range(ATTEMPTS):
             verdict = await self._verdict(file, rules, measured or {})
             measured = None
-            if verdict is None:  # its class is not known, or its policy not understood
+            if verdict is None:  # its class is not known, or its policy is invalid
                 await self._view.refresh()
                 continue
             if verdict.again:
-                log.debug("a device does not answer; the file is looked at again later", fid=file.fid)
+                log.debug("check_deferred", fid=file.fid, reason="a device does not answer")
             if await self._metadata.write(
                 fsck.settle, held.claim, file, verdict, now=await self._metadata.clock.seconds()
             ):
                 if verdict.events:
-                    log.debug("checked", fid=file.fid, found=[event.code.value for event in verdict.events])
+                    log.debug("file_checked", fid=file.fid, found=[event.code.value for event in verdict.events])
                 if verdict.replicate:
                     self._wakeups.replicate.notify()
                 return
             await self._view.refresh()
-            now_there = await self._metadata.read(files.find_fid, file.fid)
-            if now_there is None:
+            current = await self._metadata.read(files.find_fid, file.fid)
+            if current is None:
                 await self._metadata.write(queues.finish_tasks, [held.claim])
                 return
-            file = now_there
+            file = current
         await self._metadata.write(fsck.put_off, held.claim, now=await self._metadata.clock.seconds())
 
     def _rules_for(self, file: StoredFile) -> tuple[StorageClass, Policy] | None:
-        """The file's class and its policy; None if they are not known, or not understood."""
+        """The file's class and its policy; None if the class is not known or the policy is invalid."""
         storage_class = self._view.current.storage_class(file.dmid, file.classid)
         try:
             return (storage_class, parse(storage_class.policy)) if storage_class else None
         except InvalidReplpolicy as error:
-            log.warning("policy not understood", fid=file.fid, reason=str(error))
+            log.warning("policy_invalid", fid=file.fid, reason=str(error))
             return None
 
     def _dead_satisfy(self, file: StoredFile, storage_class: StorageClass, policy: Policy) -> bool:
-        """See Case."""
+        """See CheckedFile."""
         cluster = self._view.current
         dead = [device for devid in file.devids if (device := cluster.devices.get(devid)) and cluster.is_lost(devid)]
         if not dead:
@@ -147,7 +147,7 @@ class Examination:
         case = CheckedFile(file, storage_class, rules, seen, satisfied, self._dead_satisfy(file, storage_class, policy))
         verdict = judge(case)
         if isinstance(verdict, Search):
-            log.warning("no good replica is where one should be", fid=file.fid)
+            log.warning("replica_search_started", fid=file.fid)
             verdict = judge(case, searched=True, found=await self.survey.search(file, hashtype, self._rng))
         assert isinstance(verdict, FsckVerdict)
-        return replace(verdict, events=tuple(event for event in verdict.events if event.code not in self._untold))
+        return replace(verdict, events=tuple(event for event in verdict.events if event.code not in self._unlogged))

@@ -1,6 +1,6 @@
-"""A worker that holds mogilefsd's lock of a fid while it is at work on it; see metadata.fid_locks.
+"""Wraps a worker so that it holds mogilefsd's lock on a fid while it changes that fid; see metadata.fid_locks.
 
-A fid that someone else has locked is left alone for a moment, however often that happens; it has not failed.
+A fid that another process has locked is retried after a short pause. That does not count as a failure.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tawara.workers import task_queue
 from tawara.workers.runner import Worker
 
 PAUSE = 5
-"""Seconds after which to look again whether a lock is free."""
+"""Seconds after which a locked fid is tried again."""
 
 
 class LockFids:
-    """A worker whose units are claimed rows, or claimed places of copies, as such a worker."""
+    """See the module. The units of the wrapped worker are claimed rows or copy reservations."""
 
     def __init__(self, worker: Worker[Any], locks: FidLocks, metadata: Metadata) -> None:
         self.name = worker.name

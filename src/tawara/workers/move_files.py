@@ -1,7 +1,7 @@
-"""MoveFiles: a file's replica goes from one device to another, for a rebalance or because the device is being emptied.
+"""Moves a replica from one device to another, for a rebalance or a drain.
 
-A move is a copy to one of its targets as the file's policy likes it, as if the source were not there, and then doing
-without the source; so that at no moment the file has fewer good replicas than before.
+A move copies the file to a target that its policy chooses as if the source did not exist, and then removes the source.
+At no moment does the file have fewer good replicas than before.
 """
 
 from __future__ import annotations
@@ -24,26 +24,34 @@ from tawara.nodes.client import NodeClient
 from tawara.workers.copier import Copier, CopierOptions, Job
 from tawara.workers.runner import ClaimedRow
 from tawara.workers.task_queue import TaskQueue
+from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
 Held = ClaimedRow[QueuedTask]
 
 TRIES = 4
-"""How often a move is tried before its file is left where it is."""
+"""Attempts before the file stays where it is."""
 
 
 class MoveFiles:
-    """The part that workers that move files have in common; what they are to move is queued for an `errand`."""
+    """The common part of workers that move files. A unit of work is one task of `task_type`."""
 
     task_type: TaskType
 
     def __init__(
-        self, metadata: Metadata, view: ClusterView, nodes: NodeClient, **options: Unpack[CopierOptions]
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        *,
+        throttle: Throttle | None = None,
+        **options: Unpack[CopierOptions],
     ) -> None:
+        """`throttle`: the one that all workers of this process that move files share; None for an own one."""
         self._metadata = metadata
         self._view = view
-        self._copier = Copier(metadata, view, nodes, throttle="rebalance", **options)
+        self._copier = Copier(metadata, view, nodes, throttle=throttle or Throttle(view, "rebalance"), **options)
         self._rng = self._copier.rng
         self._queue = TaskQueue(metadata, self.task_type, lease=self._copier.lease)
 
@@ -76,24 +84,24 @@ class MoveFiles:
     async def _move(self, held: Held, job: Job, source: int) -> float | None:
         named = _targets_of(held.claim)
         while True:
-            answer = job.policy.decide(self._without(job, source, named), self._rng)
-            if isinstance(answer, Satisfied | OverReplicated):
-                return await self._leave(held, job, source)
-            if not isinstance(answer, Copy) or not answer.ideal:
+            result = job.policy.decide(self._without(job, source, named), self._rng)
+            if isinstance(result, Satisfied | OverReplicated):
+                return await self._remove_source(held, job, source)
+            if not isinstance(result, Copy) or not result.ideal:
                 if job.failed or job.conflict:
                     return await self._fail(held, "no target took the copy", job)
-                log.info("not moved, the file would be worse off", fid=job.file.fid, device=source)
+                log.info("move_skipped", fid=job.file.fid, devid=source, reason="no target satisfies the policy")
                 await self._finish(held)
                 return None
             if not self._copier.has_source(job):
                 return await self._fail(held, "no replica can be read now", job)
-            await self._copier.copy_to(job, answer.ideal[0])
+            await self._copier.copy_to(job, result.ideal[0])
             if job.unnamed:
                 await self._finish(held)
                 return None
 
     def _without(self, job: Job, source: int, named: set[int]) -> Situation:
-        """The file as its policy would see it without the source; if targets are named, with no other devices free."""
+        """The input of the file's policy without the source and, if targets are named, with no other free devices."""
         cluster = self._view.current
         closed = set(cluster.devices) - named if named else set()
         return Situation.of(
@@ -104,18 +112,18 @@ class MoveFiles:
             size=job.file.length,
         )
 
-    async def _leave(self, held: Held, job: Job, source: int) -> float | None:
-        """Do without the source's replica, if the others are seen to be there."""
+    async def _remove_source(self, held: Held, job: Job, source: int) -> float | None:
+        """Remove the source's replica if the others are verified and satisfy the policy."""
         cluster = self._view.current
-        proven = await self._copier.proven(job, job.on - {source})
-        rest = Situation.of(cluster, proven, job.storage_class.mindevcount, size=job.file.length)
+        verified = await self._copier.verified(job, job.on - {source})
+        rest = Situation.of(cluster, verified, job.storage_class.mindevcount, size=job.file.length)
         if not rest.on or not is_content(job.policy, rest, self._rng):
             return await self._fail(held, "the other replicas are not all there", job)
-        if not cluster.can_delete_from(source) or not await self._copier.retire(job, source, finishes=held):
+        if not cluster.can_delete_from(source) or not await self._copier.remove_surplus(job, source, finishes=held):
             return await self._fail(held, "the source cannot be deleted from, or the replicas have changed", job)
         return None
 
-    # --- writing down -------------------------------------------------------------------------------------------------
+    # --- recording ----------------------------------------------------------------------------------------------------
 
     async def _finish(self, held: Held) -> None:
         await self._metadata.write(queues.finish_tasks, [held.claim])
@@ -123,7 +131,7 @@ class MoveFiles:
     async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float | None:
         failures = held.claim.failcount + 1
         if failures >= TRIES:
-            log.warning("not moved", fid=held.claim.fid, device=held.claim.devid, reason=reason)
+            log.warning("move_failed", fid=held.claim.fid, devid=held.claim.devid, reason=reason)
             await self._finish(held)
             return None
         now = await self._metadata.clock.seconds()
@@ -142,5 +150,5 @@ class MoveFiles:
 
 
 def _targets_of(claim: QueuedTask) -> set[int]:
-    """The devices that a move may go to; none means any."""
+    """The devices to which a move may go; an empty set means any."""
     return {int(each) for each in claim.arg.split(",") if each.isdigit()}

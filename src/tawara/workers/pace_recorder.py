@@ -1,4 +1,4 @@
-"""Writes down what the workers of this process do, so that any tracker can tell how fast the store is looked after."""
+"""Records the throughput of this process's workers in the database, for the status that trackers report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class PaceRecorder:
-    """See the module. Records every ten seconds while there is work, once a minute while there is none."""
+    """See the module. Records every ten seconds while there is work, otherwise once a minute."""
 
     def __init__(self, metadata: Metadata, status: Callable[[], Sequence[Status]]) -> None:
         self._metadata = metadata
@@ -29,22 +29,22 @@ class PaceRecorder:
         self._process = secrets.token_hex(8)
         self._progress: dict[str, WorkMeter] = {}
         self._recorded = 0.0
-        self._keeping = Background("pace")
+        self._recording = Background("pace recorder")
 
     def start(self) -> None:
-        """Begin."""
-        self._keeping.start(self._keep())
+        """Start recording."""
+        self._recording.start(self._record_forever())
 
     async def stop(self) -> None:
-        """Write down that nothing is done here any more. Done within two seconds."""
-        if not self._keeping.started:
+        """Record that this process has stopped. Takes two seconds at most."""
+        if not self._recording.started:
             return
-        await self._keeping.stop()
+        await self._recording.stop()
         with contextlib.suppress(TawaraError, TimeoutError):
             async with asyncio.timeout(2):
                 await self._metadata.write(rows.retire, self._process, now=await self._metadata.clock.seconds())
 
-    async def _keep(self) -> None:
+    async def _record_forever(self) -> None:
         done: dict[str, int] = {}
         while True:
             status = self._status()
@@ -54,7 +54,7 @@ class PaceRecorder:
                     await self._record(status)
                     done = now_done
                 except TawaraError as error:
-                    log.debug("pace not recorded", reason=str(error))
+                    log.debug("pace_recording_failed", reason=str(error))
             await asyncio.sleep(BUSY_PERIOD)
 
     async def _record(self, status: Sequence[Status]) -> None:

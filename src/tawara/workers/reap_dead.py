@@ -1,4 +1,4 @@
-"""The reaper: has the files of devices that are marked dead replicated elsewhere (docs/mogilefs.md 11.3)."""
+"""Queues the files of devices that are marked dead for replication to other devices (docs/mogilefs.md 11.3)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tawara.workers.runner import NoClaims
 log = structlog.get_logger(__name__)
 
 GRACE = 16.0
-"""Seconds between seeing that a device is dead and believing it: a person may have mistyped."""
+"""Seconds from the first sight of a dead device to the first pass: the operator may have mistyped."""
 PASS = 1000
-"""Replicas forgotten in one transaction."""
+"""Replicas dropped in one transaction."""
 BETWEEN = 5.0
-"""Seconds from one pass to the next where settings say how many replicas are queued at a time."""
+"""Seconds between two passes when settings limit how many replicas are queued at a time."""
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 7200.0
-"""Seconds after which an empty dead device is looked at again, doubling."""
+"""Seconds after which an empty dead device is checked again, doubling each time."""
 
 
 class ReapDead(NoClaims):
@@ -39,14 +39,14 @@ class ReapDead(NoClaims):
         grace: float = GRACE,
         period: float = 5.0,
     ) -> None:
-        """`period`: seconds between two looks whether a device was marked dead."""
+        """`grace`: see GRACE. `period`: seconds between two checks for dead devices."""
         self._metadata = metadata
         self._view = view
         self._replicate_wakeup = replicate_wakeup
         self._grace = grace
         self._period = period
         self._due: dict[int, float] = {}
-        """By devid of each dead device: when to look at it next, by the steady clock."""
+        """Dead device -> when its next pass is due, by the steady clock."""
         self._pause: dict[int, float] = {}
 
     async def take(self, limit: int) -> Sequence[int]:
@@ -54,14 +54,14 @@ class ReapDead(NoClaims):
         now = clock.steady()
         devices = self._view.current.devices.values()
         dead = {device.devid for device in devices if device.state is DeviceState.DEAD}
-        for devid in self._due.keys() - dead:  # brought back
+        for devid in self._due.keys() - dead:  # no longer marked dead
             del self._due[devid]
             self._pause.pop(devid, None)
         for devid in dead - self._due.keys():
             self._due[devid] = now + self._grace
         due = [devid for devid, when in self._due.items() if when <= now][:limit]
         for devid in due:
-            self._due[devid] = now + FIRST_PAUSE  # until its pass has ended and knows better
+            self._due[devid] = now + FIRST_PAUSE  # until its pass has ended
         return due
 
     async def work(self, item: int) -> float | None:
@@ -70,7 +70,7 @@ class ReapDead(NoClaims):
             replicas.empty_dead_device, item, limit=PASS, now=await self._metadata.clock.seconds()
         )
         if found != 0:
-            log.info("replicas of a dead device are made anew", device=item, files=found or 0)
+            log.info("dead_device_files_queued", devid=item, files=found or 0)
             self._pause.pop(item, None)
             self._replicate_wakeup.notify()
             pause = 0.0 if found == PASS else BETWEEN

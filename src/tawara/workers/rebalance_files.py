@@ -1,4 +1,4 @@
-"""The rebalance worker: takes turns at queueing moves, and makes them (docs/mogilefs.md 13)."""
+"""Queues the moves of a rebalance, in ticks shared by all processes, and makes them (docs/mogilefs.md 13)."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class RebalanceFiles(MoveFiles):
     task_type = TaskType.MOVE
 
     async def take(self, limit: int) -> Sequence[Held]:
-        """See Worker. While a run is on, the next moves are queued before."""
+        """See Worker. While a rebalance runs, the next moves are queued first."""
         now = await self._metadata.clock.seconds()
         cluster = self._view.current
-        if self._is_on and self._queue.take_tick(pause=TICK):
-            going_on = await self._metadata.write(rebalance.inject, cluster, self._rng, now=now)
-            if not going_on:
-                log.info("no rebalance is on any more")
+        if self._is_running and self._queue.take_tick(pause=TICK):
+            is_running = await self._metadata.write(rebalance.inject, cluster, self._rng, now=now)
+            if not is_running:
+                log.info("rebalance_ended")
             await self._view.refresh()  # devices may have changed their states
         return await self._queue.claim(limit, now=now)
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return await self._queue.next_due(ticks=self._is_on)
+        return await self._queue.next_due(ticks=self._is_running)
 
     @property
-    def _is_on(self) -> bool:
+    def _is_running(self) -> bool:
         return bool(self._view.current.settings.get("rebal_host"))

@@ -1,6 +1,6 @@
-"""The replicate worker: gives each queued file the copies that its class's policy wants (docs/mogilefs.md 10.6).
+"""Gives each queued file the replicas that its class's policy requires (docs/mogilefs.md 10.6).
 
-The policies decide (`model.policy`), `copier` makes the copies.
+The policy decides (`model.policy`); `copier` makes the copies and removes surplus ones.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tawara.model.policy import Copy, OverReplicated, Satisfied, Situation, pick
 from tawara.nodes.client import NodeClient
 from tawara.workers.copier import Copier, CopierOptions, Job
 from tawara.workers.runner import ClaimedRow
+from tawara.workers.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ Held = ClaimedRow[Replication]
 
 
 class ReplicateFiles:
-    """See the module."""
+    """See the module. A unit of work is one file."""
 
     name = "replicate"
 
@@ -39,21 +40,21 @@ class ReplicateFiles:
     ) -> None:
         self._metadata = metadata
         self._view = view
-        self._copier = Copier(metadata, view, nodes, throttle="replicate", **options)
+        self._copier = Copier(metadata, view, nodes, throttle=Throttle(view, "replicate"), **options)
         self._rng = self._copier.rng
 
     @property
     def copied_bytes(self) -> int:
-        """How many were copied since the start."""
+        """Bytes copied since the start."""
         return self._copier.copied
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[Held]:
-        """See Worker. Within a batch, the fewer replicas the sooner.
+        """See Worker. Within a batch, files with fewer replicas come first.
 
-        What led to these rows may be younger than the view: a device, a class, the number of copies that it wants, or
-        that a device is presumed dead. By an older view a file may seem to have copies enough, and leave the queue.
+        The change that queued these files may be newer than the view: a device, a class, its replica count, a device
+        presumed dead. With an older view a file could seem to have enough replicas and leave the queue.
         """
         now = await self._metadata.clock.seconds()
         if not _is_due(await self._metadata.read(queues.next_replication), now):
@@ -84,7 +85,7 @@ class ReplicateFiles:
             await self._finish(item)
             return None
         if not file.devids:
-            log.error("no replica is left", fid=fid, key=file.key)
+            log.error("no_replica_left", fid=fid, key=file.key)
             failure = Failure(await self._metadata.clock.seconds(), "no replica is left")
             return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount, failure=failure)
         await self._view.look_for(file.devids)
@@ -97,44 +98,44 @@ class ReplicateFiles:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def _satisfy(self, held: Held, job: Job) -> float | None:
-        """Do what the policy says until it is happy, or nothing more can be done now.
+        """Follow the policy until it is satisfied or nothing more can be done now.
 
-        Before that is said, devices that nobody here has looked at yet are: a new one may be all that is missing.
+        Before giving up, devices that this process has not observed yet are: a new one may be all that is missing.
         """
-        looked = False
+        observed = False
         while True:
             situation = self._copier.situation(job)
-            answer = job.policy.decide(situation, self._rng)
-            if isinstance(answer, Satisfied):
+            result = job.policy.decide(situation, self._rng)
+            if isinstance(result, Satisfied):
                 await self._finish(held)
                 return None
-            if isinstance(answer, OverReplicated):
-                if not await self._trim(job, situation):
+            if isinstance(result, OverReplicated):
+                if not await self._remove_surplus(job, situation):
                     return await self._fail(held, "too many replicas, and none can be spared for certain now", job)
-            elif isinstance(answer, Copy) and answer.choices:
+            elif isinstance(result, Copy) and result.choices:
                 if not self._copier.has_source(job):
                     return await self._fail(held, "no replica can be read now", job)
-                if await self._copier.copy_to(job, answer.choices[0]):
+                if await self._copier.copy_to(job, result.choices[0]):
                     if job.unnamed:
                         await self._finish(held)
                     return None
             elif job.conflict:
                 soon = await self._metadata.clock.seconds() + backoff.COPY_UNDER_WAY
                 return await self._postpone(held, soon, failcount=held.claim.failcount)
-            elif not looked:
-                looked = True
+            elif not observed:
+                observed = True
                 await self._view.look_for((await self._view.refresh()).devices)
             else:
                 return await self._fail(held, "no device can take another replica now", job)
 
-    async def _trim(self, job: Job, situation: Situation) -> bool:
-        """Delete one replica that the policy does not need, if enough others are seen to have the right size."""
-        proven = await self._copier.proven(job, situation.on)
-        verified = Situation.of(situation.cluster, proven, situation.mindevcount, size=situation.size)
+    async def _remove_surplus(self, job: Job, situation: Situation) -> bool:
+        """Remove one replica that the policy does not need, if enough others have the right size."""
+        there = await self._copier.verified(job, situation.on)
+        verified = Situation.of(situation.cluster, there, situation.mindevcount, size=situation.size)
         surplus = pick_surplus(job.policy, verified, self._rng)
-        return surplus is not None and await self._copier.retire(job, surplus)
+        return surplus is not None and await self._copier.remove_surplus(job, surplus)
 
-    # --- writing down -------------------------------------------------------------------------------------------------
+    # --- recording ----------------------------------------------------------------------------------------------------
 
     async def _finish(self, held: Held) -> None:
         await self._metadata.write(queues.finish_replication, held.claim)
@@ -142,7 +143,7 @@ class ReplicateFiles:
     async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float:
         failures = held.claim.failcount
         blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NOBODY
-        log.debug("replication put off", fid=held.claim.fid, reason=reason, failures=failures + 1)
+        log.debug("replication_deferred", fid=held.claim.fid, reason=reason, failures=failures + 1)
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures, self._rng)
         failure = Failure(now, reason)

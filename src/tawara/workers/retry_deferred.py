@@ -1,7 +1,8 @@
-"""Has done now what waits for no reason any more: a device can be used again, or the database's clock was set back.
+"""Reschedules deferred work when the reason for the deferral is gone: a device is usable again, or the database clock
+moved back.
 
-Without it a file that waited for days for its second device would wait up to a day more after that returned, as in
-MogileFS, where a person has to say `replicate_now`.
+Without it a file that has waited for days for its second device would wait up to a day more after the device returned,
+as in MogileFS, where an operator has to run `replicate_now`.
 """
 
 from __future__ import annotations
@@ -23,57 +24,57 @@ from tawara.workers.runner import LEASE, NoClaims
 log = structlog.get_logger(__name__)
 
 PERIOD = 5.0
-"""Seconds between two looks."""
-WARY = 3 * FRESH
-"""Seconds after which every process has noticed that the database's clock was set back."""
+"""Seconds between two checks."""
+ALERT = 3 * FRESH
+"""Seconds until every process has noticed that the database clock moved back."""
 
 
 class RetryDeferred(NoClaims):
-    """See the module. A unit of work is what is noted of devices that are well.
+    """See the module. A unit of work is the deferral notes of devices that are usable again.
 
-    Nothing hangs on what this process has seen: which devices work was put off for stands in the database (`missed`).
+    The notes are in the database (`metadata.deferrals`), so it does not matter which process deferred the work.
     """
 
-    name = "hasten"
+    name = "retry_deferred"
 
     def __init__(self, metadata: Metadata, view: ClusterView, wakeups: Wakeups) -> None:
         self._metadata = metadata
         self._view = view
         self._wakeups = wakeups
         self._set_back = 0
-        """How often the clock was set back, as far as this has heeded it."""
-        self._wary_until = 0.0
-        """By the steady clock."""
+        """Backward steps of the database clock that have been handled."""
+        self._alert_until = 0.0
+        """Until when due times may still be ahead of the clock, by the steady clock."""
 
     async def take(self, limit: int) -> Sequence[list[DeferralNote]]:
         """See Worker."""
-        await self._mind_the_clock()
+        await self._check_clock()
         now = await self._metadata.clock.seconds()
         notes = deferrals.notes(self._view.current.settings)
         cluster = await self._view.look_for(each.devid for each in notes)
-        # Others that have the database, too, put off work without a note.
+        # A mogilefsd on the same database defers work without a note.
         unusable = cluster.unusable() - {each.devid for each in notes if each.seen}
         if unusable:
             await self._metadata.write(deferrals.note, BlockedOn(missed=unusable), now=now)
         lost = [each for each in notes if cluster.is_lost(each.devid)]
         if lost:
             await self._metadata.write(deferrals.forget, lost)
-        well = [each for each in notes if _is_well(cluster, each) and not now - SETTLED < each.at <= now]
-        return [well] if well else []
+        usable = [each for each in notes if _is_usable(cluster, each) and not now - SETTLED < each.at <= now]
+        return [usable] if usable else []
 
-    async def _mind_the_clock(self) -> None:
-        """What the database's clock had dated before it was set back would wait until it is there again.
+    async def _check_clock(self) -> None:
+        """Bring work forward that was dated before the database clock moved back.
 
-        So would what another process dates a moment later, which has not noticed yet.
+        For a while other processes may still date work by the old time, so this is repeated.
         """
         clock = self._metadata.clock
         now = await clock.seconds()
         latest = await self._metadata.read(leases.latest_sign_of_life)
         if latest > now + MOST_APART or clock.set_back != self._set_back:
             self._set_back = clock.set_back
-            self._wary_until = steady() + WARY
-            log.warning("the database's clock was set back", ahead=max(0, latest - now))
-        if steady() >= self._wary_until:
+            self._alert_until = steady() + ALERT
+            log.warning("database_clock_set_back", seconds=max(0, latest - now))
+        if steady() >= self._alert_until:
             return
         if await self._metadata.write(leases.bring_forward, now=now, lease=LEASE + MOST_APART):
             self._notify()
@@ -85,7 +86,7 @@ class RetryDeferred(NoClaims):
             return None
         await self._view.refresh()
         if rescheduled:
-            log.info("devices are usable again", devices=sorted({each.devid for each in item}), rescheduled=rescheduled)
+            log.info("deferred_work_rescheduled", devids=sorted({each.devid for each in item}), rows=rescheduled)
         self._notify()
         return None
 
@@ -98,17 +99,17 @@ class RetryDeferred(NoClaims):
         return self._metadata.clock.guess() + PERIOD
 
 
-def _is_well(cluster: Cluster, note: DeferralNote) -> bool:
-    """Whether a device can be used again; to be read from may be all that one is for that did not answer."""
+def _is_usable(cluster: Cluster, note: DeferralNote) -> bool:
+    """Whether a device can be used again. One that only failed to answer need not be writeable."""
     return cluster.is_writeable(note.devid) or (not note.seen and cluster.should_read_from(note.devid))
 
 
-async def _retry_deferred(tx: Transaction, well: Sequence[DeferralNote], *, now: int) -> int | None:
-    """Have done now what was put off for the sake of these devices; how many rows of the queues.
+async def _retry_deferred(tx: Transaction, usable: Sequence[DeferralNote], *, now: int) -> int | None:
+    """Make the work due that was deferred because of these devices. Returns the number of rows of the queues.
 
-    None if someone else has done that, or anything was hastened a moment ago: then what is noted stays.
+    None if another process did that, or work was rescheduled a moment ago: the notes then stay.
     """
-    gone = await deferrals.take_tick(tx, well, now=now)
+    gone = await deferrals.take_tick(tx, usable, now=now)
     if not gone:
         return None
     return await queues.retry_all_deferred(tx, now=now, failures=FAILCOUNT if any(each.seen for each in gone) else FEW)

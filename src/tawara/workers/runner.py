@@ -1,7 +1,7 @@
-"""What all workers have in common: claiming ahead, doing so much at once, sleeping, waking, backing off, stopping.
+"""Runs a worker: claims ahead, limits concurrency, renews leases, backs off after errors, and stops.
 
-A worker knows one unit of work; everything about when and how many is here. An idle runner sleeps until its bell rings,
-the next row falls due, or its patience ends, for other processes queue work too and their bells are not heard here.
+A worker implements one unit of work; the runner decides when and how many. An idle runner sleeps until its wakeup is
+notified, the next row is due, or its timeout ends: other processes queue work without notifying this one.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
 
 LEASE = 60
-"""Seconds for which work is claimed at a time; it is renewed while the work lasts."""
+"""Seconds for which work is claimed; renewed while the work lasts."""
 BATCH_SECONDS = 1.0
-"""For how long the work that is claimed ahead should last."""
+"""Seconds that the work claimed ahead should take."""
 LARGEST_BATCH = 500
 NOT_ALLOWED = 1.0
-"""Seconds after which it is asked again whether work may be begun."""
+"""Seconds between two checks whether work may start."""
 GRACE = 2.0
-"""Seconds that units of work get to finish at a stop."""
+"""Seconds that units of work may take to finish when the runner stops."""
 
 
 class Worker(Protocol[Item]):
-    """One kind of care for the store."""
+    """One kind of maintenance."""
 
     name: str
 
     async def take(self, limit: int) -> Sequence[Item]:
-        """Claim up to `limit` units of work, the most urgent first; fewer only if no more is due now."""
+        """Claim up to `limit` units of work, the most urgent first; fewer only if no more are due now."""
         ...
 
     async def work(self, item: Item) -> float | None:
-        """Do one unit and write down the outcome; if it was put off, until when (unix seconds).
+        """Do one unit and record the result. Returns until when it was deferred (unix seconds), if it was.
 
-        May be cancelled anywhere, and its process killed. What it raises leaves the unit to be claimed again when its
-        lease runs out.
+        The call may be cancelled and its process killed at any point. After an exception the unit is claimed again
+        when its lease expires.
         """
         ...
 
     async def next_due(self) -> float | None:
-        """When the next unit falls due (unix seconds); None if there is none."""
+        """When the next unit is due (unix seconds); None if there is none."""
         ...
 
     async def renew(self, items: Sequence[Item]) -> None:
-        """Hold claimed units for another lease."""
+        """Extend the leases of claimed units."""
         ...
 
     async def release(self, items: Sequence[Item]) -> None:
-        """Give claimed units back undone."""
+        """Release claimed units that were not done."""
         ...
 
 
 class NoClaims:
-    """The part of a worker that claims nothing in the database, so that there is nothing to be kept or given back."""
+    """The part of a worker that claims nothing in the database and so has nothing to renew or release."""
 
     async def renew(self, items: Sequence[Any]) -> None:
         """See Worker."""
@@ -78,20 +78,20 @@ class NoClaims:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a runner is doing."""
+    """The state of a runner."""
 
     name: str
     working: int
-    """Units under way."""
+    """Units in progress."""
     waiting: int
-    """Units claimed and not begun."""
+    """Units claimed and not started."""
     done: int
-    """Units finished since the start, in files where a unit is several."""
+    """Units finished since the start; files, where a unit has several."""
     failed: int
     """Errors since the start."""
     last_error: str | None
     busy: float = 0.0
-    """Seconds since the start in which at least one unit was under way."""
+    """Seconds since the start in which at least one unit was in progress."""
 
 
 def _one(item: object) -> int:
@@ -113,9 +113,10 @@ class Runner(Generic[Item]):
         files_in: Callable[[Item], int] = _one,
         may_work: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`patience`: seconds of sleep after which to look for work without having been woken.
+        """`timeout`: seconds of sleep after which the runner looks for work without having been notified.
 
-        `now`: the time by which the worker says when something is due. While not `may_work` nothing is begun.
+        `now`: the clock of the worker's due times. `files_in`: the number of files in a unit. While `may_work` is false
+        nothing is started.
         """
         self._worker = worker
         self._now = now
@@ -128,7 +129,7 @@ class Runner(Generic[Item]):
         self._rng = random.Random()  # noqa: S311 - only spreads pauses
         self._queue: asyncio.Queue[Item] = asyncio.Queue(maxsize=concurrency)
         self._held: dict[int, Item] = {}
-        """What is claimed and not finished, by id()."""
+        """Units claimed and not finished, by id()."""
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
         self._busy = 0.0
@@ -143,19 +144,19 @@ class Runner(Generic[Item]):
 
     @property
     def status(self) -> Status:
-        """What it is doing now."""
+        """The current state."""
         waiting = len(self._held) - self._working
         busy = self._busy + (time.monotonic() - self._busy_since if self._working else 0.0)
         return Status(self._worker.name, self._working, waiting, self._done, self._failed, self._last_error, busy)
 
     def start(self) -> None:
-        """Begin to work, in tasks of the running loop."""
-        jobs: list[tuple[str, Any]] = [("taking", self._keep_taking()), ("leases", self._keep_leases())]
-        jobs += [(f"hand {number}", self._hand()) for number in range(self._concurrency)]
+        """Start working, in tasks of the running loop."""
+        jobs: list[tuple[str, Any]] = [("claims", self._keep_claiming()), ("leases", self._keep_leases())]
+        jobs += [(f"slot {number}", self._execute()) for number in range(self._concurrency)]
         self._tasks = [asyncio.create_task(job, name=f"{self._worker.name}: {name}") for name, job in jobs]
 
     async def stop(self) -> None:
-        """Begin nothing more, let what is under way finish for a moment, and give back the rest."""
+        """Start nothing more, let units in progress finish within GRACE, and release the rest."""
         if not self._tasks:
             return
         self._tasks[0].cancel()
@@ -172,38 +173,38 @@ class Runner(Generic[Item]):
                 async with asyncio.timeout(GRACE):
                     await self._worker.release(left)
             except (TawaraError, TimeoutError) as error:
-                self._complain("not given back, left to its lease", error)
+                self._report_error("release_failed", error)
 
     # --- the tasks ----------------------------------------------------------------------------------------------------
 
-    async def _keep_taking(self) -> None:
+    async def _keep_claiming(self) -> None:
         errors_in_a_row = 0
         while True:
             try:
-                await self._take_some()
+                await self._claim_some()
                 errors_in_a_row = 0
             except Exception as error:
                 errors_in_a_row += 1
-                self._complain("cannot look for work", error)
+                self._report_error("claim_failed", error)
                 await asyncio.sleep(backoff.after_errors(errors_in_a_row, self._rng))
 
-    async def _take_some(self) -> None:
-        """Claim what is due and hand it on; where there is no more, sleep."""
+    async def _claim_some(self) -> None:
+        """Claim units that are due and queue them; sleep when no more are due."""
         if not self._may_work():
             await self._sleep(self._now() + NOT_ALLOWED)
             return
-        limit = self._appetite()
+        limit = self._batch_size()
         items = await self._worker.take(limit)
         for item in items:
             self._held[id(item)] = item
-        # Before anything that may fail: what is held is renewed, so that nobody else would ever take it.
+        # Before anything that may fail: held units are renewed, so that no other process would ever claim them.
         for item in items:
             await self._queue.put(item)
         if len(items) < limit:
             await self._sleep(await self._worker.next_due())
 
-    def _appetite(self) -> int:
-        """How many units to claim at once: what is done in about a second, by the pace of late."""
+    def _batch_size(self) -> int:
+        """How many units to claim at once: about one second of work at the recent rate."""
         ahead = int(self._concurrency * BATCH_SECONDS / max(self._step, 0.001))
         return max(self._concurrency, min(LARGEST_BATCH, ahead))
 
@@ -213,11 +214,11 @@ class Runner(Generic[Item]):
         await self._wakeup.wait(pause)
         self._wakes_at = 0.0
 
-    async def _hand(self) -> None:
+    async def _execute(self) -> None:
         while True:
             item = await self._queue.get()
             if not self._may_work():
-                self._held.pop(id(item), None)  # left to its lease
+                self._held.pop(id(item), None)  # claimed again when its lease expires
                 continue
             began = time.monotonic()
             if not self._working:
@@ -227,7 +228,7 @@ class Runner(Generic[Item]):
             try:
                 until = await self._worker.work(item)
             except Exception as error:
-                self._complain("a unit of work failed", error)
+                self._report_error("work_failed", error)
             else:
                 self._done += self._files_in(item)
                 if until is not None and until < self._wakes_at:
@@ -237,7 +238,7 @@ class Runner(Generic[Item]):
                 if not self._working:
                     self._busy += time.monotonic() - self._busy_since
                     self._at_rest.set()
-            self._held.pop(id(item), None)  # one that was cancelled is still held, to be released
+            self._held.pop(id(item), None)  # a cancelled unit stays held, to be released
             self._step += (time.monotonic() - began - self._step) / 16
 
     async def _keep_leases(self) -> None:
@@ -247,19 +248,20 @@ class Runner(Generic[Item]):
                 try:
                     await self._worker.renew(list(self._held.values()))
                 except TawaraError as error:
-                    self._complain("cannot renew leases", error)
+                    self._report_error("renewal_failed", error)
 
-    def _complain(self, what: str, error: Exception) -> None:
+    def _report_error(self, event: str, error: Exception) -> None:
         self._failed += 1
-        self._last_error = f"{what}: {error or type(error).__name__}"
+        reason = str(error) or type(error).__name__
+        self._last_error = f"{event.replace('_', ' ')}: {reason}"
         if isinstance(error, TawaraError | TimeoutError):
-            log.warning(f"{self._worker.name}: {what}", reason=str(error))
+            log.warning(f"worker_{event}", worker=self._worker.name, reason=reason)
         else:
-            log.error(f"{self._worker.name}: {what}", exc_info=error)
+            log.error(f"worker_{event}", worker=self._worker.name, exc_info=error)
 
 
 class ClaimedRow(Generic[Item]):
-    """A claim whose lease may be renewed under the hands of those who work on it."""
+    """A claim that is replaced when its lease is renewed, while a worker uses it."""
 
     __slots__ = ("claim",)
 

@@ -1,8 +1,8 @@
-"""The scrub worker: reads every byte of every replica again within a period, and repairs what has rotted.
+"""Reads every byte of every replica again within a period, and repairs damage.
 
-`model.scrub` says how many files are due when, so that it hardly costs anything; `model.fsck` what follows from what is
-seen. A digest is compared with the one that is stored; where none is, with those of the other replicas, and stored once
-most of them agree. Storage nodes compute digests by themselves, one at a time for each disk, or are read from.
+`model.scrub` spreads the files evenly over the period; `model.fsck` decides what to do with the findings. A replica's
+digest is compared with the stored one. Where none is stored, the digests of the replicas are compared with each other,
+and one that most of them have is stored. Storage nodes compute digests, one at a time per disk, or the worker reads.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from tawara.workers.task_queue import TaskQueue
 Held = ClaimedRow[QueuedTask]
 
 HASHTYPE = HashType.MD5
-"""Of files whose class asks for none: the cheapest, and the one that storage nodes can check while they receive."""
-UNTOLD = (Code.NO_CHECKSUM, Code.BAD_ALGORITHM, Code.BAD_COUNT)
-"""What is no damage."""
-LOOKS = 60.0
-"""Seconds after which the settings are looked at again."""
+"""For files whose class has none: the cheapest, and the one that storage nodes verify while they receive."""
+UNLOGGED = (Code.NO_CHECKSUM, Code.BAD_ALGORITHM, Code.BAD_COUNT)
+"""Findings that are not damage."""
+LONGEST_PAUSE = 60.0
+"""Seconds after which the settings are read again."""
 
 
 class ScrubFiles:
-    """See the module."""
+    """See the module. A unit of work is one file."""
 
     name = "scrub"
 
@@ -50,16 +50,18 @@ class ScrubFiles:
         self._view = view
         self._setting: str | None = None
         self._queue = TaskQueue(metadata, TaskType.SCRUB, lease=lease)
-        self._examination = Examination(metadata, view, nodes, throttle="scrub", untold=UNTOLD, **options)
+        self._examination = Examination(metadata, view, nodes, throttle="scrub", unlogged=UNLOGGED, **options)
 
     async def take(self, limit: int) -> Sequence[Held]:
-        """See Worker. When a turn is due, the next files are queued before."""
+        """See Worker. When a tick is due, the next files are queued first."""
         now = await self._metadata.clock.seconds()
         setting = self._view.current.settings.get(scrub.PERIOD, "")
-        if setting != self._setting or self._queue.tick_is_due(now=now, pause=LOOKS):
+        if setting != self._setting or self._queue.tick_is_due(now=now, pause=LONGEST_PAUSE):
             self._setting = setting
             due = await self._metadata.write(scrub.inject, now=now)
-            self._queue.next_tick = now + LOOKS if due is None else min(max(due, now + TICK), now + LOOKS)
+            self._queue.next_tick = (
+                now + LONGEST_PAUSE if due is None else min(max(due, now + TICK), now + LONGEST_PAUSE)
+            )
         return await self._queue.claim(limit, now=now)
 
     async def next_due(self) -> float | None:

@@ -1,4 +1,4 @@
-"""All workers of one process: made, started, stopped and looked at together."""
+"""Creates, starts and stops all workers of a process, and reports what they do."""
 
 from __future__ import annotations
 
@@ -34,46 +34,49 @@ from tawara.workers.replicate_files import ReplicateFiles
 from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.runner import LEASE, Runner, Status, Worker
 from tawara.workers.scrub_files import ScrubFiles
-from tawara.workers.update_placement_counts import OLD, OLD_BESIDE, UpdatePlacementCounts
+from tawara.workers.throttle import Throttle
+from tawara.workers.update_placement_counts import MAX_AGE, MAX_AGE_WITH_MOGILEFSD, UpdatePlacementCounts
 from tawara.workers.wakeup_poller import WakeupPoller
 
 _LIMITS = Limits()
 SMALL_PER_LARGE = 4
-"""How many small files are copied in the time and place of a large one."""
+"""Small files that count as one large file for the number of concurrent copies."""
 JOURNALS = 4
-"""On how many devices names are written at the same time."""
-SWEPT = 4
-"""How many abandoned copies are removed at the same time."""
-BATCHES = 3
-"""How many batches of files are checked at the same time."""
+"""Journals written at the same time."""
+CLEANUPS = 4
+"""Abandoned copies removed at the same time."""
+CHECKED = 3
+"""Batches of files checked at the same time."""
 SCRUBBED = 2
-"""How many files are scrubbed at the same time: a few, for that is never urgent."""
+"""Files scrubbed at the same time: few, since a scrub is never urgent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersOptions:
-    """How much at once, how soon, and which."""
+    """Concurrency, periods and selection of the workers."""
 
     replicate: int = 8
-    """How many files are copied (or moved) at the same time; four small files count as one."""
+    """Files copied (or moved) at the same time; four small files count as one."""
     delete: int = 16
-    """How many files are deleted at the same time."""
+    """Files deleted at the same time."""
     timeout: float = 5.0
-    """Seconds after which an idle worker looks for work that other processes queued."""
+    """Seconds after which an idle worker looks for work that other processes have queued."""
     lease: int = LEASE
-    """Seconds after which work is taken over from a worker that died."""
+    """Seconds after which the work of a process that died is claimed by another."""
     upload_open: int = _LIMITS.upload_open
-    """Seconds after which an upload that is not closed is given up."""
+    """Seconds after which an upload that is not closed expires."""
     sweep_period: float = SWEEP_PERIOD
+    """Seconds between two passes of `cleanup_orphans`."""
     names_period: float = NAMES_PERIOD
+    """Seconds between two passes of `journal_writer`."""
     side_channel_port: int | None = None
-    """Where storage nodes are asked for many sizes at once, and for digests."""
+    """Port at which storage nodes report many sizes at once, and digests."""
     only: str | None = None
-    """The name of the one worker to have, None for all of them."""
+    """The name of the only worker to run; None for all."""
 
 
 class Workers:
-    """Background care for the store. Any number of processes may have one; any may be killed at any moment."""
+    """The workers of this process. Any number of processes may run workers; any may be killed at any moment."""
 
     def __init__(
         self,
@@ -86,9 +89,9 @@ class Workers:
         alone: bool = False,
         locks: FidLocks | None = None,
     ) -> None:
-        """`alone`: this is the only process with workers, so that what a former one left is taken over at once.
+        """`alone`: this is the only process with workers, so leases of an earlier process are taken over at once.
 
-        `locks`: held, one a fid, beside a running mogilefsd, so not when `alone`.
+        `locks`: used next to a running mogilefsd, one for each fid in progress; not together with `alone`.
         """
         assert not (alone and locks)
         self._metadata = metadata
@@ -105,40 +108,47 @@ class Workers:
             "lease": options.lease,
         }
         self._copier = ReplicateFiles(metadata, view, nodes, **copying)
-        self._add_what_changes_bytes(nodes, wakeups, copying)
-        self._add_what_changes_rows(nodes, wakeups)
+        self._add_writers(nodes, wakeups, copying)
+        self._add_checkers(nodes, wakeups)
         assert self._runners, f"there is no worker {options.only!r}"
         self._pace = PaceRecorder(metadata, self._progress)
-        self._listener = None if alone else WakeupPoller(metadata, wakeups)
+        self._wakeup_poller = None if alone else WakeupPoller(metadata, wakeups)
 
-    def _add_what_changes_bytes(self, nodes: NodeClient, wakeups: Wakeups, copying: copier.CopierOptions) -> None:
-        """The workers that write or delete bytes of a fid."""
+    def _add_writers(self, nodes: NodeClient, wakeups: Wakeups, copying: copier.CopierOptions) -> None:
+        """Add the workers that write or delete the bytes of a fid."""
         metadata, view, wanted, lease = self._metadata, self._view, self._options, self._options.lease
         copies = wanted.replicate * SMALL_PER_LARGE
         self._add_locking(self._copier, copies, wakeups.replicate)
-        self._add_locking(RebalanceFiles(metadata, view, nodes, **copying), copies, wakeups.rebalance)
-        self._add_locking(DrainDevices(metadata, view, nodes, **copying), copies, wakeups.drain)
+        throttle = Throttle(view, "rebalance")  # one for both: the rate is that of the process
+        rebalance = RebalanceFiles(metadata, view, nodes, throttle=throttle, **copying)
+        drain = DrainDevices(metadata, view, nodes, throttle=throttle, **copying)
+        self._add_locking(rebalance, copies, wakeups.rebalance)
+        self._add_locking(drain, copies, wakeups.drain)
         self._add_locking(DeleteFiles(metadata, view, nodes, lease=lease), wanted.delete, wakeups.delete)
         uploads, period = wanted.upload_open, wanted.sweep_period
-        sweep = CleanupOrphans(metadata, view, nodes, wakeups=wakeups, upload_open=uploads, period=period, lease=lease)
-        self._add_locking(sweep, SWEPT, None)
+        cleanup = CleanupOrphans(
+            metadata, view, nodes, wakeups=wakeups, upload_open=uploads, period=period, lease=lease
+        )
+        self._add_locking(cleanup, CLEANUPS, None)
 
-    def _add_what_changes_rows(self, nodes: NodeClient, wakeups: Wakeups) -> None:
-        """The workers that look, note and queue, and the one that writes names beside the bytes."""
+    def _add_checkers(self, nodes: NodeClient, wakeups: Wakeups) -> None:
+        """Add the workers that examine files, queue work and write journals."""
         metadata, view, wanted, lease = self._metadata, self._view, self._options, self._options.lease
-        looking: examination.ExaminationOptions = {"wakeups": wakeups, "side_channel_port": wanted.side_channel_port}
-        self._add(CheckFiles(metadata, view, nodes, lease=lease, **looking), BATCHES, wakeups.fsck, files_in=len)
-        self._add(ScrubFiles(metadata, view, nodes, lease=lease, **looking), SCRUBBED, wakeups.scrub, urgent=False)
+        examining: examination.ExaminationOptions = {"wakeups": wakeups, "side_channel_port": wanted.side_channel_port}
+        self._add(CheckFiles(metadata, view, nodes, lease=lease, **examining), CHECKED, wakeups.fsck, files_in=len)
+        self._add(ScrubFiles(metadata, view, nodes, lease=lease, **examining), SCRUBBED, wakeups.scrub, urgent=False)
         self._add(JournalWriter(metadata, view, nodes, period=wanted.names_period, lease=lease), JOURNALS, None)
         self._add(RetryDeferred(metadata, view, wakeups), 1, None)
         self._add(ReplicateAbsent(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
         self._add(ReapDead(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
         self._add(QueueChangedClasses(metadata, view, replicate_wakeup=wakeups.replicate), 1, None)
-        self._add(UpdatePlacementCounts(metadata, view, old=OLD_BESIDE if self._locks else OLD), 1, None)
+        self._add(
+            UpdatePlacementCounts(metadata, view, max_age=MAX_AGE_WITH_MOGILEFSD if self._locks else MAX_AGE), 1, None
+        )
         self._add(DrainFailing(metadata, view, drain_wakeup=wakeups.drain), 1, None)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, wakeup: Wakeup | None) -> None:
-        """Add a worker that keeps out of the way of a mogilefsd."""
+        """Add a worker that changes fids, with mogilefsd's locks if it runs as well."""
         self._add(LockFids(worker, self._locks, self._metadata) if self._locks else worker, concurrency, wakeup)
 
     def _add(
@@ -161,7 +171,7 @@ class Workers:
         )
 
     async def start(self) -> None:
-        """Begin to work as soon as the cluster has been observed; does not wait for that. Raises Db."""
+        """Start working once the cluster has been observed; returns before that. Raises Db."""
         if self._alone:
             await self._metadata.write(leases.take_over, now=await self._metadata.clock.seconds())
         self._starting.start(self._start())
@@ -171,22 +181,22 @@ class Workers:
         for runner in self._runners:
             runner.start()
         self._pace.start()
-        if self._listener is not None:
-            self._listener.start()
+        if self._wakeup_poller is not None:
+            self._wakeup_poller.start()
 
     async def stop(self) -> None:
-        """Finish or give back what was claimed; done within 5 seconds."""
+        """Finish or release the claimed work, within 5 seconds."""
         await self._starting.stop()
-        if self._listener is not None:
-            await self._listener.stop()
+        if self._wakeup_poller is not None:
+            await self._wakeup_poller.stop()
         await asyncio.gather(self._pace.stop(), *(runner.stop() for runner in self._runners))
 
     def _progress(self) -> list[Status]:
-        """The same, and the bytes that were copied in the time that `replicate` was busy."""
+        """As `status`, with the bytes that were copied while `replicate` was busy."""
         found = self.status()
         copying = [each for each in found if each.name == ReplicateFiles.name]
         return found + [replace(each, name=COPIED, done=self._copier.copied_bytes, failed=0) for each in copying]
 
     def status(self) -> list[Status]:
-        """What each worker is doing."""
+        """The state of each worker."""
         return [runner.status for runner in self._runners]

@@ -1,4 +1,4 @@
-"""Looking at replicas where they lie: many at once, quickly, or one with care (docs/mogilefs.md 12)."""
+"""Measures replicas on storage nodes: many lengths at once, or one file with digests (docs/mogilefs.md 12)."""
 
 from __future__ import annotations
 
@@ -22,101 +22,104 @@ from tawara.nodes.client import NodeClient
 from tawara.workers.throttle import Throttle
 
 AT_ONCE = 32
-"""Questions over HTTP at the same time."""
+"""Concurrent HTTP requests."""
 FORGET = 60.0
-"""Seconds after which a node that had no side channel is asked again whether it has."""
+"""Seconds after which the side channel of a node that had none is tried again."""
 
 
 Measured: TypeAlias = Mapping[int, int | None]
-"""Devid -> bytes of a file's replica there, None where the storage node says that there is none."""
+"""Devid -> bytes of a file's replica there; None if the storage node reports that there is none."""
 _NOTHING: Measured = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """A replica that is to be measured."""
+class _Expected:
+    """A replica to measure."""
 
     number: int
-    """Of its file."""
+    """Index of its file."""
     devid: int
     url: str
     length: int
-    """What it should have, bytes."""
+    """Expected bytes."""
 
 
 def is_right(file: StoredFile, measured: Measured) -> bool:
-    """Whether all replicas of a file were seen to have its length; False says nothing about why not."""
+    """Whether all replicas of a file are known to have its length; False gives no reason."""
     return all(measured.get(devid) == file.length for devid in file.devids)
 
 
 class Survey:
-    """See the module. Without a `side_channel_port` everything is asked over HTTP."""
+    """See the module. Without a `side_channel_port` all requests go over HTTP."""
 
     def __init__(
         self, view: ClusterView, nodes: NodeClient, *, side_channel_port: int | None, throttle: Throttle | None = None
     ) -> None:
-        """`throttle`: of the bytes that are read for digests, be it here or by their node."""
+        """`throttle`: limits the bytes read for digests, here or by the storage node."""
         self._view = view
         self._throttle = throttle
         self._nodes = nodes
         self._port = side_channel_port
         self._over_http: dict[tuple[str, int], float] = {}
-        """Host and devid -> until when the side channel is not asked about the device."""
+        """Host and devid -> monotonic time until which the side channel is not used for the device."""
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
-    # --- many, quickly ------------------------------------------------------------------------------------------------
+    # --- many lengths -------------------------------------------------------------------------------------------------
 
     async def measure(self, wanted: Sequence[StoredFile]) -> list[Measured]:
-        """What is known for certain of the length of each file's replicas, by devid.
+        """Measure the replicas of each file; only certain lengths are returned.
 
-        A replica is left out when its device cannot be read, when nobody answered, or when a side channel, which does
-        not tell a missing file from a missing disk, has seen no file of the right length.
+        A replica is left out when its device cannot be read or did not answer, or when the side channel reports no file
+        of the right length: it does not distinguish a missing file from a missing disk.
         """
         cluster = self._view.current
         measured: list[dict[int, int | None]] = [{} for _ in wanted]
-        by_device: dict[tuple[str, int], list[_Place]] = {}
+        by_device: dict[tuple[str, int], list[_Expected]] = {}
         for number, file in enumerate(wanted):
             for devid in file.devids:
                 url = cluster.url(devid, file.fid)
                 if url is not None and cluster.should_read_from(devid):
-                    place = _Place(number, devid, url, file.length)
-                    by_device.setdefault((URL(url, encoded=True).host or "", devid), []).append(place)
-        answers = await asyncio.gather(*(self._lengths(device, places) for device, places in by_device.items()))
-        for place, length in chain.from_iterable(answers):
-            measured[place.number][place.devid] = length
+                    replica = _Expected(number, devid, url, file.length)
+                    by_device.setdefault((URL(url, encoded=True).host or "", devid), []).append(replica)
+        results = await asyncio.gather(*(self._lengths(device, replicas) for device, replicas in by_device.items()))
+        for replica, length in chain.from_iterable(results):
+            measured[replica.number][replica.devid] = length
         return list(measured)
 
-    async def _lengths(self, device: tuple[str, int], places: Sequence[_Place]) -> list[tuple[_Place, int | None]]:
-        """The places of one device for which there is a certain answer, with the length, None where no file is.
+    async def _lengths(
+        self, device: tuple[str, int], replicas: Sequence[_Expected]
+    ) -> list[tuple[_Expected, int | None]]:
+        """The replicas of one device with a certain length (None: no file).
 
-        A side channel answers in the order of the questions, so that a device that hangs would hold up the others.
+        A side channel results in the order of the requests, so each call is about one device: one that hangs must not
+        delay the others.
         """
         if self._port is not None and self._over_http.get(device, 0.0) < time.monotonic():
             try:
-                sizes = await self._nodes.sizes([place.url for place in places], self._port)
+                sizes = await self._nodes.sizes([replica.url for replica in replicas], self._port)
             except NodeUnreachable:  # a node need not have a side channel (docs/mogilefs.md 18.3)
                 self._over_http[device] = time.monotonic() + FORGET
             else:
-                found = zip(places, sizes, strict=True)
-                return [(place, size) for place, size in found if size == place.length]
-        answers = await asyncio.gather(*map(self._length, places))
-        return [answer for answer in answers if answer is not None]
+                found = zip(replicas, sizes, strict=True)
+                return [(replica, size) for replica, size in found if size == replica.length]
+        results = await asyncio.gather(*map(self._length, replicas))
+        return [result for result in results if result is not None]
 
-    async def _length(self, place: _Place) -> tuple[_Place, int | None] | None:
+    async def _length(self, replica: _Expected) -> tuple[_Expected, int | None] | None:
         try:
             async with self._at_once:
-                return place, await self._nodes.size(place.url)
+                return replica, await self._nodes.size(replica.url)
         except NodeUnreachable:
             return None
 
-    # --- one, with care -----------------------------------------------------------------------------------------------
+    # --- one file -----------------------------------------------------------------------------------------------------
 
     async def look(
         self, file: StoredFile, hashtype: HashType | None, measured: Measured = _NOTHING
     ) -> tuple[CheckedReplica, ...]:
-        """What is seen of each replica, with its digest if a `hashtype` is given.
+        """Check each replica of a file, with its digest if a `hashtype` is given.
 
-        `measured`: what `measure` found a moment ago, which is not asked again.
+        `measured`: lengths that `measure` has just found, which are not requested again.
         """
         looks = (self._look_at(file, devid, hashtype, measured) for devid in file.devids)
         return tuple(await asyncio.gather(*looks))
@@ -156,12 +159,12 @@ class Survey:
                 size = None
         if size is None:
             return CheckedReplica(
-                devid, ReplicaFinding.MISSING if await self._device_is_there(url) else ReplicaFinding.SILENT
+                devid, ReplicaFinding.MISSING if await self._is_device_available(url) else ReplicaFinding.SILENT
             )
         return CheckedReplica(devid, ReplicaFinding.RIGHT, Checksum(hashtype, digest) if hashtype and digest else None)
 
-    async def _device_is_there(self, url: str) -> bool:
-        """Whether a "not there" can be believed: of a disk that is not mounted, nothing is there. Raises as `usage`."""
+    async def _is_device_available(self, url: str) -> bool:
+        """Whether a missing file is really missing rather than on a disk that is not mounted. Raises as `usage`."""
         try:
             await self._nodes.usage(url.rsplit("/", 4)[0] + "/usage")
         except NoSource:
@@ -169,11 +172,11 @@ class Survey:
         return True
 
     async def search(self, file: StoredFile, hashtype: HashType | None, rng: random.Random) -> CheckedReplica | None:
-        """A device without a row that has the file after all; None if none has."""
+        """Find a device that has the file although no row says so; None if there is none."""
         cluster = self._view.current
-        places = [devid for devid in cluster.devices if devid not in file.devids and cluster.should_read_from(devid)]
-        rng.shuffle(places)
-        for devid in places:
+        devids = [devid for devid in cluster.devices if devid not in file.devids and cluster.should_read_from(devid)]
+        rng.shuffle(devids)
+        for devid in devids:
             replica = await self._look_at(file, devid, file.checksum.hashtype if file.checksum else hashtype)
             if replica.seen is ReplicaFinding.RIGHT and (file.checksum is None or replica.checksum == file.checksum):
                 return replica

@@ -1,4 +1,4 @@
-"""How fast bytes may be moved or read by one kind of worker of this process: as a setting says, or without limit."""
+"""Limits the bytes per second that one kind of worker of this process moves or reads."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from tawara.metadata.view import ClusterView
 from tawara.model import amounts
 
 BURST = 0.5
-"""Seconds' worth of bytes that may go at once after a rest."""
+"""Seconds' worth of bytes that may pass at once after a pause."""
 
 
 class Throttle:
-    """Bytes a second, read anew each time from the cluster's setting `tawara_rate_NAME`; empty or 0 is no limit."""
+    """The rate of the cluster setting `tawara_rate_NAME`, read at each use; empty or 0 is unlimited.
+
+    The limit is that of one process: N processes together move up to N times as much.
+    """
 
     def __init__(self, view: ClusterView, name: str) -> None:
         self._view = view
         self._setting = f"tawara_rate_{name}"
         self._free_at = 0.0
-        """By the monotonic clock: when all bytes that were let through have had their time."""
+        """Monotonic time at which all bytes admitted so far have had their time."""
 
     async def spend(self, size: int) -> None:
-        """Wait until it is the turn of so many more bytes."""
+        """Wait until `size` more bytes may pass."""
         rate = amounts.size(self._view.current.settings.get(self._setting, "")) or 0
         if not rate:
             return

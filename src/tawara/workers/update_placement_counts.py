@@ -1,7 +1,7 @@
-"""The worker that keeps the placement counts: ranges of files that have changed are counted again, a little at a time.
+"""Keeps the placement counts up to date: recounts the ranges of files that have changed, a few at a time.
 
-Files that changed without leaving a mark, as those that a mogilefsd beside us changes, are found since every range is
-counted again now and then.
+Changes without a mark, such as those of a mogilefsd on the same database, are found because every range is recounted
+regularly.
 """
 
 from __future__ import annotations
@@ -19,31 +19,37 @@ from tawara.model.placement_counts import CountedRange
 log = structlog.get_logger(__name__)
 
 PERIOD = 60.0
-"""Seconds between two passes, or looks whether there is anything to count."""
+"""Seconds between two passes, or checks whether there is anything to count."""
 SHARE = 0.02
-"""Share of the time that counting may take: after a pass of four seconds the next begins 200 later."""
+"""Share of the time spent counting: after a pass of 4 seconds the next one starts 200 seconds later."""
 REST = 4.0
-"""Pause after each slice, in the time that it took."""
+"""Pause after each slice, as a multiple of the time that the slice took."""
 LEASE = 60
-"""Seconds for which a process that counts keeps others from doing so as well; renewed while it lasts."""
-OLD = 24 * 3600
-"""Seconds after which a range is counted again even if nobody has said that it changed."""
-OLD_BESIDE = 3600
-"""The same beside a running mogilefsd, which does not say."""
+"""Seconds for which one process has the exclusive right to count; renewed during a pass."""
+MAX_AGE = 24 * 3600
+"""Seconds after which a range is recounted although no change was recorded."""
+MAX_AGE_WITH_MOGILEFSD = 3600
+"""The same next to a running mogilefsd, which records no changes."""
 
 
 class UpdatePlacementCounts:
-    """See the module. A unit of work is one pass, over all ranges that are due."""
+    """See the module. A unit of work is one pass over all ranges that are due."""
 
-    name = "census"
+    name = "placement_counts"
 
     def __init__(
-        self, metadata: Metadata, view: ClusterView, *, period: float = PERIOD, old: int = OLD, share: float = SHARE
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        *,
+        period: float = PERIOD,
+        max_age: int = MAX_AGE,
+        share: float = SHARE,
     ) -> None:
         self._metadata = metadata
         self._view = view
         self._period = period
-        self._old = old
+        self._max_age = max_age
         self._share = share
         self._due = 0.0
         self._renewed = 0
@@ -72,12 +78,12 @@ class UpdatePlacementCounts:
         async for counted, done in self._recount(ranges, marks, at=item):
             took += counted.took
             if not await self._metadata.write(rows.store, counted, done):
-                await self._metadata.write(rows.release)  # someone has counted all files: what is left is theirs
+                await self._metadata.write(rows.release)  # another process has recounted all files
                 break
             left.difference_update(done)
-            await self._keep_turn()
+            await self._renew_lease()
         else:
-            await self._metadata.write(rows.unmark, sorted(left))  # of files that are gone, behind all that are there
+            await self._metadata.write(rows.unmark, sorted(left))  # of deleted files with numbers above all others
             whole = len(marks) < rows.MARKS
             await (self._metadata.write(rows.finish, at=item) if whole else self._metadata.write(rows.release))
         self._due = self._metadata.clock.guess() + max(self._period, took / self._share)
@@ -87,18 +93,18 @@ class UpdatePlacementCounts:
     async def _recount(
         self, ranges: Sequence[CountedRange], marks: Sequence[tuple[int, int]], *, at: int
     ) -> AsyncIterator[tuple[CountedRange, Sequence[int]]]:
-        """The ranges that have changed, or may have, counted again; with the marks that are done with then."""
+        """Recount the ranges that have, or may have, changed. Yields each with the marks that it covers."""
         changed = pending(ranges, marks)
         counted_at = await self._metadata.read(rows.counted_at)
-        valid = at if counted_at is None else at - self._old
+        valid = at if counted_at is None else at - self._max_age
 
-        def is_due(place: int) -> bool:
-            return place in changed or not valid < ranges[place].counted_at <= at
+        def is_due(index: int) -> bool:
+            return index in changed or not valid < ranges[index].counted_at <= at
 
         *full, last = [*ranges, None] if not ranges or ranges[-1].files >= rows.RANGE else ranges
-        for place, each in enumerate(full):
-            if each is not None and is_due(place) and (counted := await self._count(each)) is not None:
-                yield counted, changed.pop(place, [])
+        for index, each in enumerate(full):
+            if each is not None and is_due(index) and (counted := await self._count(each)) is not None:
+                yield counted, changed.pop(index, [])
         left = [number for each in changed.values() for number in each]
         end = ranges[-1].up_to if ranges else 0
         if left or await self._metadata.read(rows.greatest_fid) > end or (last is not None and is_due(len(full))):
@@ -109,16 +115,16 @@ class UpdatePlacementCounts:
         return await count_range(self._metadata, self._view.current, known.after, known.up_to, rest=REST)
 
     async def _count_the_end(self, last: CountedRange | None, end: int) -> AsyncIterator[CountedRange]:
-        """The last range, which is not full, and what is behind it."""
+        """Recount the last range, which is not full, and the files after it."""
         after = end if last is None else last.after
         none = True
         while (counted := await count_range(self._metadata, self._view.current, after, None, rest=REST)) is not None:
             yield counted
             after, none = counted.up_to, False
         if none and last is not None and (empty := await self._count(last)) is not None:
-            yield empty  # all of its files have been deleted
+            yield empty  # all its files have been deleted
 
-    async def _keep_turn(self) -> None:
+    async def _renew_lease(self) -> None:
         now = await self._metadata.clock.seconds()
         if now - self._renewed > LEASE / 3:
             self._renewed = now
@@ -129,7 +135,7 @@ class UpdatePlacementCounts:
         return max(self._due, self._metadata.clock.guess() + 1)
 
     async def renew(self, items: Sequence[int]) -> None:
-        """See Worker. A pass itself renews its turn."""
+        """See Worker. A pass renews its own lease."""
 
     async def release(self, items: Sequence[int]) -> None:
-        """See Worker. The turn lapses within a minute."""
+        """See Worker. The lease expires within a minute."""

@@ -1,7 +1,7 @@
-"""Hears what other processes have queued for workers at once, by one small question to the database twice a second.
+"""Wakes workers for work that other processes have queued, by one small query twice a second.
 
-A copy that is missing and bytes that are to go should not wait until an idle worker looks by itself: the first is a
-file one failure from loss. All three engines have a question in common and no other way, and this one is cheap.
+A missing copy leaves its file one failure from loss, so it must not wait until an idle worker polls. A query is the
+only means that all three engines have in common, and this one is cheap.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.errors import TawaraError
 
 PERIOD = 0.5
-"""Seconds between two questions."""
+"""Seconds between two queries."""
 
 
 class WakeupPoller:
-    """See the module. What it cannot hear, because the database does not answer, workers find when it does again."""
+    """See the module. Work queued while the database does not answer is found by the workers themselves."""
 
     def __init__(self, metadata: Metadata, wakeups: Wakeups, *, period: float = PERIOD) -> None:
         self._metadata = metadata
         self._wakeups = wakeups
         self._period = period
-        self._listening = Background("listener")
+        self._polling = Background("wakeup poller")
 
     def start(self) -> None:
-        """Begin."""
-        self._listening.start(self._keep_listening())
+        """Start polling."""
+        self._polling.start(self._poll_forever())
 
     async def stop(self) -> None:
-        """Hear nothing more."""
-        await self._listening.stop()
+        """Stop polling."""
+        await self._polling.stop()
 
-    async def _keep_listening(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
             with contextlib.suppress(TawaraError):
-                await self._listen()
+                await self._poll()
             await asyncio.sleep(self._period)
 
-    async def _listen(self) -> None:
+    async def _poll(self) -> None:
         replication, deletion = await self._metadata.read(queues.next_urgent)
         now = self._metadata.clock.guess()
         if replication is not None and replication <= now:

@@ -392,7 +392,7 @@ async def test_a_copy_too_many_is_never_forgotten(tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(fixture.nodes, "put", be_overtaken)
         with monkeypatch.context() as patch:
-            patch.setattr("tawara.workers.copier.Copier.retire", die)
+            patch.setattr("tawara.workers.copier.Copier.remove_surplus", die)
             with pytest.raises(asyncio.CancelledError):
                 await slow.work(item)
         assert len(await fixture.devids(fid)) == 3

@@ -132,7 +132,7 @@ async def test_what_nobody_tells_of_is_found_in_time(metadata: Metadata) -> None
 
     await metadata.write(change)
     assert await counted(metadata) == set()
-    worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=0, old=30)
+    worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=0, max_age=30)
     for item in await worker.take(1):
         await worker.work(item)
     assert await exact(metadata)
