@@ -236,10 +236,10 @@ LARGE = 500_000_000
 SERVE = """
 import asyncio, structlog, sys
 from pathlib import Path
-from tests.acceptance.gateway_fixture import house
+from tests.acceptance.gateway_fixture import store_fixture
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
-    async with house(Path(sys.argv[1]), nginx=sys.argv[2] == "nginx") as one:
+    async with store_fixture(Path(sys.argv[1]), nginx=sys.argv[2] == "nginx") as one:
         print(*one.gateway.address, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 asyncio.run(main())

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from tawara.gateway import nginx as nginx_module
-from tawara.gateway.local import LocalDevices
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_processes import end_all, running_in
 from tawara.model.node_errors import DeviceFull
+from tawara.store.local_devices import LocalDevices
 from tawara.wire import identity
 from tawara.wire.identity import Identity
 from tests.acceptance.gateway_fixture import SECRET, StoreFixture, store_fixture

@@ -303,10 +303,10 @@ SERVE = """
 import asyncio, structlog, sys
 from pathlib import Path
 import structlog
-from tests.acceptance.gateway_fixture import house
+from tests.acceptance.gateway_fixture import store_fixture
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
-    async with house(Path(sys.argv[1]), nginx=True) as one:
+    async with store_fixture(Path(sys.argv[1]), nginx=True) as one:
         print(one.front.pid, one.gateway.address[1], flush=True)
         await asyncio.Event().wait()
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -6,15 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from mimetypes import MimeTypes
-from random import Random
 from typing import Final
 
-from tawara.model.cluster import Cluster
 from tawara.model.files import StoredFile
-from tawara.model.limits import REPLICAS_TRIED
-from tawara.model.placement import order_for_reading
+from tawara.store.conditions import validators
 from tawara.wire import ranges
-from tawara.wire.http import ConditionResult, Conditions, Validators, entity_tag, http_date
+from tawara.wire.http import ConditionResult, Conditions, entity_tag, http_date
 
 _TYPES: Final = MimeTypes(filenames=()).types_map[True]
 """By extension; Python's own table, so that the answer does not depend on the machine's files."""
@@ -37,11 +34,6 @@ class ReadResponse:
     part: ranges.Span | None = None
     partial: bool = False
     """Whether the part was asked for by a range, so that the status is 206."""
-
-
-def validators(stored: StoredFile) -> Validators:
-    """What conditions of a request are compared with."""
-    return Validators(entity_tag(stored.fid, stored.length), stored.stored_at)
 
 
 def media_type(text: str | None) -> str | None:
@@ -92,10 +84,3 @@ def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, 
         headers |= {"Content-Length": str(span.length), "Content-Range": span.content_range(stored.length)}
         return ReadResponse(206, headers, span, partial=True)
     return ReadResponse(200, headers, ranges.Span(0, stored.length))
-
-
-def devices_to_read(cluster: Cluster, stored: StoredFile, rng: Random) -> list[int]:
-    """The devices to read the file from, best first; those that are draining or seem not to answer come last."""
-    order = order_for_reading(cluster, stored.devids, rng)
-    backup = [] if order.backup is None or not cluster.can_read_from(order.backup) else [order.backup]
-    return [*order.preferred, *order.draining, *backup][:REPLICAS_TRIED]

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Final
 
 from tawara.disks.devices import Devices
-from tawara.gateway.app import GatewayHttpServer
-from tawara.gateway.local import LocalDevices
+from tawara.gateway.get_handler import GetHandler
+from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
-from tawara.gateway.replica_locator import ReplicaLocator
-from tawara.gateway.writing import FileWriter
+from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.put_handlers import StreamedPutHandler
+from tawara.gateway.requests import RequestParser
+from tawara.gateway.serve_handler import ServeHandler
 from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
+from tawara.store.local_devices import LocalDevices
+from tawara.store.service import FileStore
+from tawara.store.writer import FileWriter
 
 _GRACE: Final = 1.0
 """Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
@@ -74,7 +79,6 @@ class Gateway:
 
     async def start(self) -> None:
         """Take the address, then let clients in; with nginx, once it answers. Raises PortTaken, ConfigurationError."""
-        rng = random.SystemRandom()
         limits = self._limits
         try:
             listen = self._listen
@@ -88,28 +92,7 @@ class Gateway:
                 self._local = LocalDevices(
                     self._devices, timeout=limits.node_connect, only_known=self._local_reads_only
                 )
-            self._writer = FileWriter(
-                self._metadata,
-                self._view,
-                self._nodes,
-                self._wakeups,
-                local=self._local,
-                limits=limits,
-                rng=rng,
-            )
-            self._http = GatewayHttpServer(
-                self._metadata,
-                self._view,
-                self._nodes,
-                self._writer,
-                ReplicaLocator(self._local),
-                secret=self._secret,
-                public_reads=self._public_reads,
-                reproxy=self._reproxy,
-                nginx=self._nginx,
-                limits=limits,
-                rng=rng,
-            )
+            self._http = self._http_server()
             inner = self._public if self._nginx is None else await asyncio.to_thread(self._nginx.open_socket)
             listener = TcpListener(
                 inner,
@@ -126,6 +109,23 @@ class Gateway:
         except BaseException:
             await self.stop()
             raise
+
+    def _http_server(self) -> GatewayHttpServer:
+        limits, rng = self._limits, random.SystemRandom()
+        store = FileStore(self._metadata, self._view, self._wakeups, rng)
+        self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=self._local, limits=limits)
+        parser = RequestParser(self._view, secret=self._secret, public_reads=self._public_reads, upload=limits.upload)
+        get = GetHandler(
+            self._view,
+            self._nodes,
+            store,
+            NginxReplicas(self._local),
+            reproxy=self._reproxy,
+            limits=limits,
+            rng=rng,
+        )
+        serve = ServeHandler(self._metadata, store, parser, get, StreamedPutHandler(parser, self._writer, limits))
+        return GatewayHttpServer(handlers(serve, parser, self._writer, self._nginx), limits)
 
     async def stop(self) -> None:
         """Give the address back, let requests finish for a moment, cut what is left; done within 5 seconds."""

@@ -15,8 +15,9 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain, HashType
 from tawara.model.limits import KEY_BYTES
+from tawara.store.replica_locator import ReplicaLocator
+from tawara.store.service import FileStore
 from tawara.tracker.directories import Directories
-from tawara.tracker.recent_uploads import RecentUploads
 from tawara.wire.line import Args
 
 
@@ -48,11 +49,14 @@ class TrackerContext:
     """Where storage nodes compute digests; None if they have no side channel."""
     rng: Random = field(default_factory=Random)
     directories: Directories = field(default_factory=Directories)
-    opened: RecentUploads = field(default_factory=RecentUploads)
     counter: Counter = field(init=False)
+    store: FileStore = field(init=False)
+    locator: ReplicaLocator = field(init=False)
 
     def __post_init__(self) -> None:
         self.counter = Counter(self.metadata, lambda: self.cluster)
+        self.store = FileStore(self.metadata, self.view, self.wakeups, self.rng)
+        self.locator = ReplicaLocator(self.view, self.nodes, self.rng)
 
     async def now(self) -> int:
         """The database's time, in unix seconds, hardly ever asking it."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-
 from tawara.metadata import diagnosis, files
 from tawara.model import errors
-from tawara.model.cluster import Cluster, Domain
+from tawara.model.cluster import Cluster
 from tawara.model.files import StoredFile
-from tawara.model.placement import order_for_reading
 from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
@@ -20,15 +16,17 @@ _FEWEST_PATHS = 2
 async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Where a file can be read now, the best place first; not more than `pathcount` places, perhaps none."""
     domain = call.domain(tracker.cluster)
-    stored = await _find(tracker, call, domain)
-    chosen = await _readable(tracker, call, stored)
+    key, wanted = call.key(), max(_FEWEST_PATHS, call.number("pathcount") or 0)
+    verify = not call.flag("noverify")
+    stored = await tracker.store.find(domain, key)
+    chosen = await tracker.locator.responsive(stored, wanted, verify=verify)
     if not chosen:
-        # Overwritten or moved since it was looked up, or on a device that is new here: looked at once more.
+        # The file was overwritten or moved since it was looked up, or its device is new to this tracker: look again.
         await tracker.view.look_for(stored.devids)
-        stored = await _find(tracker, call, domain)
-        chosen = await _readable(tracker, call, stored)
+        stored = await tracker.store.find(domain, key)
+        chosen = await tracker.locator.responsive(stored, wanted, verify=verify)
     if not chosen:
-        backup = order_for_reading(tracker.cluster, stored.devids, tracker.rng).backup
+        backup = tracker.locator.last_resort(stored)
         chosen = [] if backup is None else [backup]
     cluster = tracker.cluster
     reply: dict[str, Value] = {"paths": len(chosen)}
@@ -37,42 +35,6 @@ async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
             devid, stored.fid, get=True, client_ip=call.client_ip, alternative=call.alternative
         )
     return reply
-
-
-async def _readable(tracker: TrackerContext, call: TrackerRequest, stored: StoredFile) -> list[int]:
-    """The devices that the file can be read from, the best first, as many as are wanted."""
-    wanted = max(_FEWEST_PATHS, call.number("pathcount") or 0)
-    order = order_for_reading(tracker.cluster, stored.devids, tracker.rng)
-    chosen: list[int] = []
-    for devids in (order.preferred, order.draining):
-        if devids and len(chosen) < wanted:
-            if not chosen and not call.flag("noverify"):
-                devids = await _from_first_whole(tracker, stored, devids)
-            chosen.extend(devids[: wanted - len(chosen)])
-    return chosen
-
-
-async def _from_first_whole(tracker: TrackerContext, stored: StoredFile, devids: Sequence[int]) -> Sequence[int]:
-    """The devices without those in front whose replica is missing or has another length; those behind are not asked."""
-    for position, devid in enumerate(devids):
-        url = tracker.cluster.url(devid, stored.fid, get=True)
-        if url is None:
-            continue
-        try:
-            # A verb may be begun outside any task, and a request to a node has timeouts, which need one.
-            length = await asyncio.ensure_future(tracker.nodes.size(url))
-        except errors.NodeUnreachable:
-            continue
-        if length == stored.length:
-            return devids[position:]
-    return ()
-
-
-async def _find(tracker: TrackerContext, call: TrackerRequest, domain: Domain) -> StoredFile:
-    stored = await tracker.metadata.read(files.find, domain.dmid, call.key())
-    if stored is None:
-        raise errors.UnknownKey
-    return stored
 
 
 def names_of(cluster: Cluster, stored: StoredFile) -> tuple[str, str]:
@@ -85,7 +47,7 @@ def names_of(cluster: Cluster, stored: StoredFile) -> tuple[str, str]:
 async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """What is known of a file."""
     domain = call.domain(tracker.cluster)
-    stored = await _find(tracker, call, domain)
+    stored = await tracker.store.find(domain, call.key())
     storage_class = domain.classes.get(stored.classid)
     reply: dict[str, Value] = {
         "fid": stored.fid,
@@ -109,7 +71,7 @@ async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
 async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Every row that the database has about a fid, of a file or not."""
     cluster = tracker.cluster
-    stored = None if call.flag("fid") else await _find(tracker, call, call.domain(cluster))
+    stored = None if call.flag("fid") else await tracker.store.find(call.domain(cluster), call.key())
     fid = stored.fid if stored else call.bounded("fid")
     facts = await tracker.metadata.read(diagnosis.facts_of, fid)
     reply: dict[str, Value] = {"checksum": str(facts.checksum) if facts.checksum else "NONE"}
@@ -130,8 +92,7 @@ async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
 async def delete(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Forget a key; its bytes go later."""
     domain = call.domain(tracker.cluster)
-    await tracker.metadata.write(files.delete, domain.dmid, call.key(), now=await tracker.now())
-    tracker.wakeups.delete.notify()
+    await tracker.store.delete(domain, call.key())
     return {}
 
 
@@ -140,7 +101,7 @@ async def rename(tracker: TrackerContext, call: TrackerRequest) -> Args:
     domain = call.domain(tracker.cluster)
     from_key, to_key = call.key("from_key"), call.key("to_key")
     call.new_key("to_key")
-    await tracker.metadata.write(files.rename, domain.dmid, from_key, to_key)
+    await tracker.store.rename(domain, from_key, to_key)
     return {}
 
 
@@ -154,6 +115,5 @@ async def updateclass(tracker: TrackerContext, call: TrackerRequest) -> Args:
     storage_class = domain.class_named(name)
     if storage_class is None:
         raise errors.ClassNotFound
-    if await tracker.metadata.write(files.set_class, domain.dmid, key, storage_class.classid):
-        tracker.wakeups.replicate.notify()
+    await tracker.store.set_class(domain, key, storage_class)
     return {}

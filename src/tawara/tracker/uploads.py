@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import time
 
-import structlog
-
-from tawara.metadata import files
 from tawara.model import errors
 from tawara.model.cluster import Checksum
-from tawara.model.files import NewFile, Upload
+from tawara.model.files import Upload
 from tawara.model.limits import DESTINATIONS
-from tawara.model.placement import choose_destinations
 from tawara.tracker.context import LARGEST, TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
-
-log = structlog.get_logger(__name__)
 
 
 class _Profile:
@@ -46,7 +40,7 @@ class _Profile:
 
 async def create_open(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Begin an upload: a new fid, and the places where the client may put its bytes, the best first."""
-    await tracker.view.wait_observed()
+    await tracker.store.chooser.wait_observed()
     profile = _Profile(call.flag("debug_profile"))
     cluster = tracker.cluster
     domain = call.domain(cluster)
@@ -59,13 +53,10 @@ async def create_open(tracker: TrackerContext, call: TrackerRequest) -> Args:
         raise errors.BadParams("The fid is out of range")
     many = call.flag("multi_dest")
     size = max(0, call.number("size") or 0) or None
-    devids = choose_destinations(cluster, tracker.rng, count=DESTINATIONS if many else 1, size=size)
+    devids = tracker.store.chooser.offer(DESTINATIONS if many else 1, size)
     profile.point("choose_devices")
-    classid, now = storage_class.classid, await tracker.now()
-    fid = await tracker.metadata.write(
-        files.open_upload, dmid=domain.dmid, key=key, classid=classid, devids=devids, now=now, fid=fid
-    )
-    tracker.opened.remember(Upload(fid, domain.dmid, key, classid, tuple(devids), now))
+    upload = await tracker.store.uploads.open(domain, key, storage_class, devids, fid=fid)
+    fid = upload.fid
     profile.point("open_upload")
     if not _is_on(cluster.settings.get("skip_mkcol")):
         await tracker.directories.make(cluster, fid, devids, tracker.nodes.make_directory)
@@ -100,19 +91,28 @@ async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
         devid, fid, client_ip=call.client_ip, alternative=call.alternative
     ):
         raise errors.BogusArgs
-    upload = tracker.opened.take(fid) or await tracker.metadata.read(files.find_upload, fid)
+    upload = await tracker.store.uploads.find(fid)
     if upload is None or upload.dmid != domain.dmid:
         raise errors.NoTempFile
+    uploads = tracker.store.uploads
     if not key and call.flag("conflict"):  # the client was told that a device holds other content under this fid
-        log.error("upload_fid_in_use", fid=fid, devid=devid)
-        await tracker.metadata.write(files.skip_fid, fid)
+        await uploads.skip_fid(fid, reason="the client was refused by the device", devid=devid)
         return {}
     if not key:  # the client's way to abandon an upload
-        await _discard(tracker, upload)
+        await uploads.discard(fid)
         return {}
     try:
         length = await _verified_length(tracker, call, upload, devid, checksum)
-        replaced = await _name(tracker, call, upload, devid, length, checksum)
+        await uploads.close(
+            upload,
+            key,
+            length=length,
+            written=(devid,),
+            # Clients try the devices in the order in which they were offered: writes to those before this one failed.
+            failed=upload.devids[: upload.devids.index(devid)],
+            checksum=_wanted_checksum(tracker, upload, checksum),
+            mtime_ns=_mtime(call),
+        )
     except (
         errors.InvalidDestdev,
         errors.SizeVerifyError,
@@ -120,11 +120,8 @@ async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
         errors.ChecksumMismatch,
         errors.FidExists,
     ):
-        await _discard(tracker, upload)
+        await uploads.discard_failed(fid)
         raise
-    tracker.wakeups.replicate.notify()
-    if replaced is not None:
-        tracker.wakeups.delete.notify()
     return {}
 
 
@@ -144,11 +141,6 @@ def _mtime(call: TrackerRequest) -> int | None:
     if mtime_ns is not None and not -LARGEST <= mtime_ns <= LARGEST:
         raise errors.BadParams("mtime_ns is out of range")
     return mtime_ns
-
-
-async def _discard(tracker: TrackerContext, upload: Upload) -> None:
-    await tracker.metadata.write(files.discard_upload, upload.fid, now=await tracker.now())
-    tracker.wakeups.delete.notify()
 
 
 async def _verified_length(
@@ -191,24 +183,8 @@ async def _verify_checksum(tracker: TrackerContext, fid: int, url: str, path: st
         )
 
 
-async def _name(
-    tracker: TrackerContext, call: TrackerRequest, upload: Upload, devid: int, length: int, checksum: Checksum | None
-) -> int | None:
-    """Give the key its new content; the fid that it had, if any. The checksum is kept if its class wants that kind.
-
-    Clients try the devices in the order in which they were offered: on those before this one writes have failed.
-    """
+def _wanted_checksum(tracker: TrackerContext, upload: Upload, checksum: Checksum | None) -> Checksum | None:
+    """Return the client's checksum if its class keeps that kind."""
     storage_class = tracker.cluster.storage_class(upload.dmid, upload.classid)
     wanted = storage_class.hashtype if storage_class else None
-    file = NewFile(
-        fid=upload.fid,
-        dmid=upload.dmid,
-        key=call.key(),
-        length=length,
-        classid=upload.classid,
-        devids=(devid,),
-        checksum=checksum if checksum is not None and checksum.hashtype is wanted else None,
-        mtime_ns=_mtime(call),
-    )
-    failed = upload.devids[: upload.devids.index(devid)]
-    return await tracker.metadata.write(files.close_upload, file, now=await tracker.now(), orphans=failed)
+    return checksum if checksum is not None and checksum.hashtype is wanted else None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.gateway.reading import decide, devices_to_read, media_type, type_of
-from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, Observation, Observed
+from tawara.gateway.reading import decide, media_type, type_of
 from tawara.model.files import StoredFile
 from tawara.wire.http import Conditions
 
@@ -63,16 +60,3 @@ def test_types(key: bytes, given_type: str | None, expected: str) -> None:
 def test_media_types_are_one_line(text: str) -> None:
     """Nothing that could end a header field passes for a media type."""
     assert media_type(text) is None or text.isprintable() or "\t" in text
-
-
-def test_devices_to_read() -> None:
-    """Devices that answer come first, draining ones later, silent ones last, those that may not be read never."""
-    states = {1: DeviceState.DRAIN, 2: DeviceState.ALIVE, 3: DeviceState.ALIVE, 4: DeviceState.DOWN}
-    cluster = Cluster(
-        hosts={1: Host(1, "h", HostState.ALIVE, "127.0.0.1")},
-        devices={devid: Device(devid, 1, state) for devid, state in states.items()},
-        observed={1: Observation(Observed.READABLE), 2: Observation(Observed.WRITEABLE)},
-    )
-    file = StoredFile(7, 1, b"k", 1, 0, 4, (1, 2, 3, 4, 9))
-    assert devices_to_read(cluster, file, random.Random(0)) == [2, 1, 3]
-    assert devices_to_read(cluster, StoredFile(7, 1, b"k", 1, 0, 1, (4,)), random.Random(0)) == []

@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 import structlog
 
 from tawara.gateway.acceleration import ReplicaLocation
-from tawara.gateway.local import LocalDevices
 from tawara.model import fid as fids
 from tawara.model.cluster import Cluster
 from tawara.model.errors import TawaraError
 from tawara.model.files import StoredFile
 from tawara.model.node_errors import DeviceFailed, NoSuchDevice
+from tawara.store.local_devices import LocalDevices
 
 log = structlog.get_logger(__name__)
 
 
-class ReplicaLocator:
+class NginxReplicas:
     """Finds replicas. A file of this machine is looked at, so that one that is missing or cut short is passed over."""
 
     def __init__(self, local: LocalDevices | None) -> None:

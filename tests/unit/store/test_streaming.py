@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from tawara.gateway.streaming import read_somewhere, tee
 from tawara.model.errors import NodeUnreachable, NoSource
 from tawara.nodes.client import NodeClient
+from tawara.store.streaming import read_somewhere, tee
 from tawara.wire.ranges import Span
 
 

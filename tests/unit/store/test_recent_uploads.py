@@ -1,7 +1,7 @@
 """What a tracker remembers of the uploads that it opened."""
 
 from tawara.model.files import Upload
-from tawara.tracker.recent_uploads import REMEMBERED, RecentUploads
+from tawara.store.recent_uploads import REMEMBERED, RecentUploads
 
 
 def upload(fid: int) -> Upload:

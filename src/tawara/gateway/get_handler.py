@@ -1,0 +1,115 @@
+"""Answers GET and HEAD of a file: by nginx, by a front end that reproxies, or by streaming the body."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from tawara.gateway import reading, responses
+from tawara.gateway.nginx_configuration import HeaderField
+from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.requests import conditions
+from tawara.http1.connections import SERVER, abort, plain
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import Domain
+from tawara.model.errors import NoSource
+from tawara.model.files import StoredFile
+from tawara.model.limits import Limits
+from tawara.nodes.client import NodeClient
+from tawara.store.replica_locator import ReplicaLocator
+from tawara.store.service import FileStore
+from tawara.store.streaming import read_somewhere
+from tawara.wire import ranges
+
+_LOOKUPS: Final = 20
+"""Times that a key is looked up for one GET while it is overwritten again and again."""
+
+
+class GetHandler:
+    """Reads files for clients."""
+
+    def __init__(
+        self,
+        view: ClusterView,
+        nodes: NodeClient,
+        store: FileStore,
+        nginx_replicas: NginxReplicas,
+        *,
+        reproxy: bool,
+        limits: Limits,
+        rng: random.Random,
+    ) -> None:
+        self._view, self._nodes, self._store, self._nginx_replicas = view, nodes, store, nginx_replicas
+        self._locator = ReplicaLocator(view, nodes, rng)
+        self._reproxy, self._limits = reproxy, limits
+
+    async def handle(
+        self, request: web.BaseRequest, domain: Domain, key: bytes, *, by_nginx: bool
+    ) -> web.StreamResponse:
+        """Answer a GET or HEAD; `by_nginx`: nginx is in front and can send the body. Raises UnknownKey, NoSource."""
+        stored = await self._store.find(domain, key)
+        for _ in range(_LOOKUPS):
+            try:
+                return await self._respond(request, stored, by_nginx=by_nginx)
+            except NoSource:  # before the first byte
+                now = await self._store.find(domain, key)
+                if (now.fid, now.devids) == (stored.fid, stored.devids):
+                    raise
+                stored = now  # overwritten or moved since the look-up, and its bytes are gone already
+        raise NoSource
+
+    async def _respond(self, request: web.BaseRequest, stored: StoredFile, *, by_nginx: bool) -> web.StreamResponse:
+        """Answer with this content. Raises NoSource while nothing is sent."""
+        asked = conditions(request)
+        answer = reading.decide(stored, asked, request.headers.get(hdrs.RANGE), head=request.method == "HEAD")
+        if answer.status == 412:
+            return plain(412, "It is not, or no longer, as the request demands")
+        if answer.status == 416:
+            named = {name.replace("-", "_"): value for name, value in answer.headers.items()}
+            return plain(416, "No byte of the file is in the range", **named)
+        if answer.part is None:
+            return web.Response(status=answer.status, headers=answer.headers)
+        devids = await self._locator.devices(stored)
+        if self._reproxy and "reproxy-file" in request.headers.get("X-Proxy-Capabilities", ""):
+            return responses.reproxied(stored, self._locator.urls(stored, devids))
+        if by_nginx and not asked.guarded and _nginx_understands(request, answer):
+            return responses.to_nginx(answer, await self._nginx_replicas.of(self._view.current, stored, devids))
+        return await self._stream(request, answer, self._locator.urls(stored, devids), stored.length)
+
+    async def _stream(
+        self, request: web.BaseRequest, answer: reading.ReadResponse, urls: list[str], size: int
+    ) -> web.StreamResponse:
+        """Send the body. An error after the first byte can only be signalled by closing the connection."""
+        assert answer.part is not None
+        timeout = self._limits.stalled_body
+        pieces = read_somewhere(self._nodes, urls, answer.part, size, timeout=self._limits.node_answer)
+        try:
+            piece = await anext(pieces, b"")
+            response = web.StreamResponse(status=answer.status, headers={**answer.headers, hdrs.SERVER: SERVER})
+            try:
+                async with asyncio.timeout(timeout):
+                    await response.prepare(request)
+                while piece:
+                    async with asyncio.timeout(timeout):
+                        await response.write(piece)
+                    piece = await anext(pieces, b"")
+                async with asyncio.timeout(timeout):
+                    await response.write_eof()
+            except (TimeoutError, NoSource):
+                raise abort(request) from None
+            return response
+        finally:
+            await pieces.aclose()
+
+
+def _nginx_understands(request: web.BaseRequest, answer: reading.ReadResponse) -> bool:
+    """Return whether nginx, which reads the client's range fields itself, would send the same part."""
+    if not answer.partial:
+        return True
+    asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE, "")
+    if request.headers.get(HeaderField.ASKED) != f"<{asked}><{guard}>":
+        return False
+    return ranges.is_plain(asked) and guard in ("", answer.headers["ETag"], answer.headers.get("Last-Modified"))

@@ -1,0 +1,100 @@
+"""Handles PUT: admits the body before nginx receives it, stores a body that nginx received, or streams a body."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import hdrs, web
+
+from tawara.gateway import responses
+from tawara.gateway.nginx import NginxFront
+from tawara.gateway.nginx_configuration import HeaderField
+from tawara.gateway.requests import RequestParser
+from tawara.gateway.spool import SpoolFull
+from tawara.http1.connections import plain, send_continue
+from tawara.model.limits import Limits
+from tawara.model.node_errors import MalformedRequest, Stalled, TooLarge
+from tawara.store.writer import FileWriter
+
+
+class AdmitHandler:
+    """Answers nginx's subrequest before it receives the body of a PUT: 204, or the refusal."""
+
+    def __init__(self, parser: RequestParser, writer: FileWriter, front: NginxFront) -> None:
+        self._parser, self._writer, self._front = parser, writer, front
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Check everything that can be checked without the body, and that the spool has space for it."""
+        wanted, headers = self._parser.put(request), request.headers
+        text = headers.get(HeaderField.LENGTH, "")
+        length = self._parser.body_length(
+            int(text) if text.isdigit() else None, headers.get(HeaderField.CODING), wanted
+        )
+        await self._writer.check(wanted)
+        await self._front.check_spool(length or 0)
+        return plain(204)
+
+
+class StoreHandler:
+    """Stores a body that nginx has received into a file."""
+
+    def __init__(self, parser: RequestParser, writer: FileWriter, front: NginxFront) -> None:
+        self._parser, self._writer, self._front = parser, writer, front
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Store the file. Raises ConnectionResetError when the client left and nginx removed the body."""
+        wanted = self._parser.put(request)
+        body = self._front.spool.body(request.headers.get(HeaderField.BODY, ""))
+        if body is None:
+            raise MalformedRequest
+        try:
+            return responses.stored(wanted, await self._writer.store_file(wanted, body))
+        except Exception:
+            if await self._front.has_body(body):
+                raise
+            raise ConnectionResetError from None
+
+
+class UnreceivedHandler:
+    """Answers for nginx when it could not receive the body of a PUT."""
+
+    def __init__(self, parser: RequestParser, front: NginxFront) -> None:
+        self._parser, self._front = parser, front
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Raise SpoolFull, the likely cause, or what the request or the spool has wrong."""
+        await self._front.check_spool(self._parser.put(request).length or 0)
+        raise SpoolFull
+
+
+class StreamedPutHandler:
+    """Stores the body of a PUT as it arrives, without nginx."""
+
+    def __init__(self, parser: RequestParser, writer: FileWriter, limits: Limits) -> None:
+        self._parser, self._writer, self._limits = parser, writer, limits
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Check the request, let the client send the body, and store it."""
+        wanted = self._parser.put(request)
+        coding = request.headers.get(hdrs.TRANSFER_ENCODING)
+        length = self._parser.body_length(request.content_length, coding, wanted)
+        await self._writer.check(wanted)
+        await send_continue(request)
+        return responses.stored(wanted, await self._writer.store_stream(wanted, self._body(request), length))
+
+    async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives. Raises Stalled, TooLarge, RequestPayloadError."""
+        received = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.stalled_body):
+                    piece = await request.content.readany()
+            except TimeoutError:
+                raise Stalled from None
+            if not piece:
+                return
+            received += len(piece)
+            if received > self._limits.upload:
+                raise TooLarge
+            yield piece

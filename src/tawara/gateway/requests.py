@@ -1,0 +1,122 @@
+"""Parses and authorises requests to the gateway: values and exceptions, no I/O (RFC 9110)."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+
+from tawara.gateway import reading
+from tawara.http1.connections import body_length
+from tawara.http1.reply import NOT_WHOLE, content_md5, whole_length
+from tawara.metadata.view import ClusterView
+from tawara.model.cluster import Domain
+from tawara.model.errors import DeniedError, InvalidKey, NoKey, UnregClass, UnregDomain, UsageError
+from tawara.model.node_errors import MalformedRequest
+from tawara.store.writer import WriteRequest
+from tawara.wire.http import Conditions, Target, parse_target
+
+RESERVED: Final = ".tawara"
+"""The name of the gateway's own resources; no domain of this name is served."""
+
+
+class MethodNotAllowed(UsageError):
+    """This method is not served here"""
+
+    http = 405
+
+
+class VersionNotSupported(UsageError):
+    """This version of HTTP is not spoken here"""
+
+    http = 505
+
+
+class UnsupportedCoding(UsageError):
+    """Content-Encoding is not kept; send the file as it is"""
+
+    http = 415
+
+
+class RequestParser:
+    """Turns requests into values. Its methods raise the error that is the answer."""
+
+    def __init__(self, view: ClusterView, *, secret: str, public_reads: bool, upload: int) -> None:
+        """`upload`: the most bytes of a body."""
+        self._view, self._secret, self._public_reads, self._upload = view, secret.encode(), public_reads, upload
+
+    def target(self, request: web.BaseRequest) -> Target:
+        """Return the domain and key of the request. Raises VersionNotSupported, UsageError, InvalidKey."""
+        if not HttpVersion10 <= request.version <= HttpVersion11:
+            raise VersionNotSupported
+        return parse_target(request.raw_path)
+
+    def authorise(self, request: web.BaseRequest, target: Target, *, reads: bool) -> None:
+        """Raise DeniedError unless the request carries the secret (RFC 6750, section 2.1) or needs none."""
+        if reads and self._public_reads and target.key:
+            return
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        offered = token.strip().encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(offered, self._secret) or scheme.lower() != "bearer" or not self._secret:
+            raise DeniedError
+
+    def domain(self, target: Target) -> Domain:
+        """Return the domain of the target. Raises UnregDomain."""
+        domain = self._view.current.domains.get(target.domain)
+        if domain is None:
+            raise UnregDomain("There is no such domain")
+        return domain
+
+    def put(self, request: web.BaseRequest) -> WriteRequest:
+        """Return what a PUT asks for, authorised. Raises UsageError, DeniedError, UnregDomain, UnregClass, NoKey."""
+        target = self.target(request)
+        if target.domain in ("", RESERVED):
+            raise MethodNotAllowed
+        self.authorise(request, target, reads=False)
+        domain, headers = self.domain(target), request.headers
+        if not target.key:
+            raise NoKey("A file needs a key: /DOMAIN/KEY")
+        try:
+            target.key.decode()
+        except UnicodeDecodeError:
+            raise InvalidKey("A key is UTF-8") from None
+        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+            raise UnsupportedCoding
+        storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
+        if storage_class is None:
+            raise UnregClass("There is no such class in the domain")
+        return WriteRequest(
+            domain=domain,
+            key=target.key,
+            storage_class=storage_class,
+            content_type=reading.media_type(headers.get(hdrs.CONTENT_TYPE)),
+            md5=content_md5(headers.get(hdrs.CONTENT_MD5)),
+            conditions=conditions(request),
+            length=whole_length(headers.get(hdrs.CONTENT_RANGE)),
+        )
+
+    def body_length(self, length: int | None, coding: str | None, wanted: WriteRequest) -> int | None:
+        """Return the announced bytes of the body of a PUT, None if it comes in chunks.
+
+        Raises LengthRequired, TooLarge, MalformedRequest when Content-Range says another length.
+        """
+        announced = body_length(length, coding, most=self._upload)
+        if wanted.length is not None and announced not in (None, wanted.length):
+            raise MalformedRequest(NOT_WHOLE)
+        return announced
+
+
+def conditions(request: web.BaseRequest) -> Conditions:
+    """Return the conditional header fields of a request."""
+
+    def field(name: str) -> str | None:
+        return ", ".join(request.headers.getall(name, ())) if name in request.headers else None
+
+    return Conditions(
+        if_match=field(hdrs.IF_MATCH),
+        if_unmodified_since=field(hdrs.IF_UNMODIFIED_SINCE),
+        if_none_match=field(hdrs.IF_NONE_MATCH),
+        if_modified_since=field(hdrs.IF_MODIFIED_SINCE),
+        if_range=field(hdrs.IF_RANGE),
+    )

@@ -1,0 +1,1 @@
+"""The service under every protocol: plans, stores, reads, lists and deletes files, and judges conditions."""

@@ -1,0 +1,30 @@
+"""Judges the conditions of a request against what is stored (RFC 9110, section 13)."""
+
+from __future__ import annotations
+
+from tawara.metadata import files
+from tawara.metadata.contract import Metadata
+from tawara.model.errors import PreconditionFailed
+from tawara.model.files import StoredFile
+from tawara.wire.http import ConditionResult, Conditions, Validators, entity_tag
+
+UNCONDITIONAL = Conditions()
+
+
+def validators(stored: StoredFile) -> Validators:
+    """Return what the conditions of a request are compared with."""
+    return Validators(entity_tag(stored.fid, stored.length), stored.stored_at)
+
+
+async def expected_fid(metadata: Metadata, dmid: int, key: bytes, conditions: Conditions) -> int | None:
+    """Return the fid that the key must name when a change is committed: 0 for none, None for any.
+
+    Raises PreconditionFailed when the conditions do not hold now.
+    """
+    if conditions == UNCONDITIONAL:
+        return None
+    stored = await metadata.read(files.find, dmid, key)
+    current = None if stored is None else validators(stored)
+    if conditions.judge(current, reading=False) is not ConditionResult.GO:
+        raise PreconditionFailed
+    return 0 if stored is None else stored.fid

@@ -1,0 +1,311 @@
+"""Writes the body of a new file to all devices that its class demands, then names it in one transaction.
+
+The body comes as a finished local file (nginx has received it) or as a stream. The writer returns when every copy is
+fsynced or has failed; a file with too few copies is queued for replication. When no copy succeeds, the bytes that
+reached devices are queued for deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+
+from tawara.disks.pools import DevicePools
+from tawara.http1.reply import NOT_WHOLE
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.model import fid as fids
+from tawara.model.cluster import Checksum, Domain, HashType, Observed, StorageClass
+from tawara.model.errors import ChecksumMismatch, FidConflict, NodeUnreachable, NoDevices, TawaraError
+from tawara.model.files import Upload
+from tawara.model.limits import Limits
+from tawara.model.node_errors import MalformedRequest, OtherContent
+from tawara.store.conditions import expected_fid
+from tawara.store.local_devices import LocalDevices
+from tawara.store.service import FileStore
+from tawara.store.streaming import Sink, tee
+from tawara.wire.http import Conditions, entity_tag
+
+log = structlog.get_logger(__name__)
+
+_FIRST_ROUND: Final = 10.0
+"""Seconds to wait for the first observation of the devices, without which no device can be chosen."""
+_OTHER_FIDS: Final = 3
+"""Times that an upload is repeated under another fid when a device holds other content under the one it got."""
+_SPOOL: Final = "spool"
+"""The thread pool that reads received bodies."""
+_OBSERVED_EVERY: Final = 0.5
+"""Seconds between two looks at the observed state of a device that is written to."""
+_UNREACHABLE_FOR: Final = 5.0
+"""Seconds for which a device has to be unreachable before a copy to it is cancelled."""
+_WRONG_DIGEST: Final = "The body does not have the digest that Content-MD5 names; nothing was kept"
+
+
+class BodySink(Protocol):
+    """Writes files to storage nodes; `nodes.client.NodeClient` is one."""
+
+    async def put(
+        self, url: str, source: AsyncIterator[bytes], *, length: int | None, md5: bytes | None = None
+    ) -> object:
+        """Write a body durably. Raises NodeUnreachable, FidConflict, ChecksumMismatch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """What a PUT asks for, without its body."""
+
+    domain: Domain
+    key: bytes
+    storage_class: StorageClass
+    content_type: str | None
+    md5: bytes | None
+    """The digest that the body must have."""
+    conditions: Conditions
+    length: int | None = None
+    """The bytes that the body must have, if Content-Range says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """A stored file."""
+
+    etag: str
+    created: bool
+    """Whether the key was new."""
+
+
+class _Digests:
+    """Computes the digests that an upload needs while its body passes."""
+
+    def __init__(self, request: WriteRequest) -> None:
+        self.hashtype = request.storage_class.hashtype
+        self._expected = request.md5
+        self._wanted = {kind for kind in (self.hashtype, HashType.MD5 if request.md5 else None) if kind is not None}
+        self._running = {kind: hashlib.new(kind.hashlib, usedforsecurity=False) for kind in self._wanted}
+        self.length = 0
+
+    def update(self, piece: bytes | memoryview) -> None:
+        self.length += len(piece)
+        for running in self._running.values():
+            running.update(piece)
+
+    def read(self, path: Path, chunk: int) -> bool:
+        """Digest the next `chunk` bytes of a file, if a digest is needed; return False at the end. Blocks."""
+        if not self._running:
+            self.length = path.stat().st_size
+            return False
+        piece = _read(path, self.length, chunk)
+        self.update(piece)
+        return bool(piece)
+
+    def finish(self) -> Checksum | None:
+        """Return the checksum that the class keeps. Raises ChecksumMismatch when the body is not as announced."""
+        if self._expected is not None and self._running[HashType.MD5].digest() != self._expected:
+            raise ChecksumMismatch(_WRONG_DIGEST)
+        return None if self.hashtype is None else Checksum(self.hashtype, self._running[self.hashtype].digest())
+
+
+class FileWriter:
+    """Writes files. Needs a running event loop; close it once."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: BodySink,
+        store: FileStore,
+        *,
+        local: LocalDevices | None,
+        limits: Limits,
+    ) -> None:
+        """`local`: devices of this machine, which are written without a storage node between."""
+        self._metadata, self._view, self._nodes, self._store = metadata, view, nodes, store
+        self._local, self._limits = local, limits
+        self._pools = DevicePools(None)
+        self._abandoned: set[asyncio.Task[None]] = set()
+        """Cancelled copies that have not ended."""
+
+    def close(self) -> None:
+        """Take no more work."""
+        self._pools.close()
+
+    async def check(self, request: WriteRequest) -> None:
+        """Refuse before the body arrives what would be refused after it.
+
+        Raises PreconditionFailed, NoDevices, StaleDatabase.
+        """
+        await self._store.chooser.wait_observed(_FIRST_ROUND)
+        self._store.chooser.check(request.storage_class)
+        await expected_fid(self._metadata, request.domain.dmid, request.key, request.conditions)
+
+    async def store_file(self, request: WriteRequest, path: Path) -> WriteResult:
+        """Store the finished local file `path`. No one may write to it any more; the caller removes it."""
+        digests = _Digests(request)
+        while await self._pools.run(_SPOOL, digests.read, path, self._limits.chunk):
+            pass
+        checksum = digests.finish()
+        if request.length not in (None, digests.length):
+            raise MalformedRequest(NOT_WHOLE)
+        for _ in range(_OTHER_FIDS):
+            with suppress(FidConflict):
+                return await self._store_file_once(request, path, digests.length, checksum)
+        return await self._store_file_once(request, path, digests.length, checksum)
+
+    async def _store_file_once(
+        self, request: WriteRequest, path: Path, length: int, checksum: Checksum | None
+    ) -> WriteResult:
+        devids = await self._plan(request, length)
+        async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
+            local = [devid for devid in devids if await self._is_local(devid)]
+            copies: dict[int, Awaitable[None]] = {
+                devid: self._watched(
+                    devid,
+                    # Only one copy may share the disk blocks of the received file: a second link is no second copy.
+                    partial(self._copy_here, devid, upload.fid, path, link=devid == local[0])
+                    if devid in local
+                    else partial(self._send, devid, upload.fid, self._pieces(path), length, request.md5),
+                )
+                for devid in devids
+            }
+            results = await asyncio.gather(*copies.values(), return_exceptions=True)
+            return await self._commit(request, upload, length, checksum, dict(zip(copies, results, strict=True)))
+
+    async def store_stream(self, request: WriteRequest, body: AsyncIterator[bytes], length: int | None) -> WriteResult:
+        """Store a body of `length` bytes (None: unknown before its end) as it arrives."""
+        digests = _Digests(request)
+
+        async def digested() -> AsyncIterator[bytes]:
+            async for piece in body:
+                digests.update(piece)
+                yield piece
+
+        if request.length is not None:
+            if length not in (None, request.length):
+                raise MalformedRequest(NOT_WHOLE)
+            length = request.length
+        devids = await self._plan(request, length or 0)
+        async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
+
+            def to(devid: int) -> Sink:
+                return lambda pieces: self._watched(
+                    devid, partial(self._send, devid, upload.fid, pieces, length, request.md5)
+                )
+
+            outcome = await tee(digested(), {devid: to(devid) for devid in devids})
+            checksum = digests.finish() if None in outcome.values() else None
+            return await self._commit(request, upload, digests.length, checksum, outcome)
+
+    async def _plan(self, request: WriteRequest, size: int) -> tuple[int, ...]:
+        await self._store.chooser.wait_observed(_FIRST_ROUND)
+        return self._store.chooser.plan(request.storage_class, size)
+
+    async def _is_local(self, devid: int) -> bool:
+        """Return whether copies to the device are made without its storage node."""
+        return self._local is not None and self._local.writeable and await self._local.has(devid)
+
+    async def _commit(
+        self,
+        request: WriteRequest,
+        upload: Upload,
+        length: int,
+        checksum: Checksum | None,
+        outcome: Mapping[int, BaseException | None],
+    ) -> WriteResult:
+        """Name what has been written. Raises what explains best why nothing was."""
+        for failure in outcome.values():
+            if isinstance(failure, FidConflict):
+                raise failure
+        written = [devid for devid, failure in outcome.items() if failure is None]
+        failed = [devid for devid, failure in outcome.items() if failure is not None]
+        for devid in failed:
+            log.warning("upload_device_failed", fid=upload.fid, devid=devid, reason=str(outcome[devid]))
+        if not written:
+            raise worst_failure(outcome.values())
+        replaced = await self._store.uploads.close(
+            upload,
+            request.key,
+            length=length,
+            written=written,
+            failed=failed,
+            checksum=checksum,
+            content_type=request.content_type,
+            replicate=not self._store.chooser.is_satisfied(request.storage_class, written),
+            conditions=request.conditions,
+        )
+        return WriteResult(entity_tag(upload.fid, length), replaced is None)
+
+    def _url(self, devid: int, fid: int) -> str:
+        url = self._view.current.url(devid, fid)
+        if url is None:
+            raise NoDevices
+        return url
+
+    async def _copy_here(self, devid: int, fid: int, path: Path, *, link: bool) -> None:
+        assert self._local is not None
+        try:
+            await self._local.store(devid, fids.path(devid, fid), path, link=link)
+        except OtherContent as error:
+            raise FidConflict(f"dev{devid} holds other content under fid {fid}") from error
+
+    async def _send(
+        self, devid: int, fid: int, pieces: AsyncIterator[bytes], length: int | None, md5: bytes | None
+    ) -> None:
+        await self._nodes.put(self._url(devid, fid), pieces, length=length, md5=md5)
+
+    async def _watched(self, devid: int, copy: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `copy`; cancel it when its device has been unreachable for `_UNREACHABLE_FOR` seconds.
+
+        A thread that hangs on a disk cannot be ended and is abandoned. Raises NodeUnreachable, and what `copy` raises.
+        """
+        copying = asyncio.create_task(copy())
+        loop = asyncio.get_running_loop()
+        seen = loop.time()
+        try:
+            while not (await asyncio.wait([copying], timeout=_OBSERVED_EVERY))[0]:
+                observed = self._view.current.observed.get(devid)
+                if observed is None or observed.state is not Observed.UNREACHABLE:
+                    seen = loop.time()
+                elif loop.time() - seen >= _UNREACHABLE_FOR:
+                    raise NodeUnreachable(f"dev{devid} does not answer")
+            copying.result()
+        finally:
+            if not copying.done():
+                copying.cancel()
+                self._abandoned.add(copying)
+                copying.add_done_callback(self._abandoned.discard)
+                await asyncio.wait([copying], timeout=_OBSERVED_EVERY)
+
+    async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
+        offset = 0
+        while piece := await self._pools.run(_SPOOL, _read, path, offset, self._limits.chunk):
+            yield piece
+            offset += len(piece)
+
+
+def _read(path: Path, offset: int, count: int) -> bytes:
+    """Return up to `count` bytes of a file from `offset`. Blocks."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(count)
+
+
+def worst_failure(failures: Iterable[BaseException | None]) -> BaseException:
+    """Return the error that explains best to a client why no device has the file; it names no devices."""
+    seen = [failure for failure in failures if failure is not None]
+    for failure in seen:
+        if isinstance(failure, ChecksumMismatch):
+            return ChecksumMismatch(_WRONG_DIGEST)
+        if not isinstance(failure, TawaraError):
+            return failure  # the client broke off, or a defect of ours
+    if any(isinstance(failure, TawaraError) and failure.http == 507 for failure in seen):
+        return NoDevices()
+    return NodeUnreachable("No storage device took the file; try again")
