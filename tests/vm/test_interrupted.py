@@ -260,5 +260,6 @@ def test_leaving_while_libvirt_is_down_leaves_nothing_for_its_return(host: Machi
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-cut", "tawara-vm-host")
     host.wait_for("the guest's end", lambda: "qemu-system" not in host.shell("ps ax -o comm"))
     host.start_libvirt()
-    assert "cut" not in host.shell("virsh list --all; cat /etc/hosts")
-    assert "tawara" not in host.shell("virsh net-list --all; find /var/lib -maxdepth 1")
+    assert "cut" not in host.shell("virsh list --all --name; cat /etc/hosts").split()
+    assert "tawara-host0" not in host.shell("virsh net-list --all --name").split()
+    assert host.run("test", "-e", STATE, check=False).returncode == 1

@@ -46,3 +46,17 @@ def test_two_builds_from_nothing_give_the_same_bytes(workshop: Workshop, tmp_pat
     assert [name for name in ours if ours[name] != theirs.get(name)] == []
     assert ours.keys() == theirs.keys()
     assert any(name.endswith(".rpm") for name in ours)
+
+
+def test_ordinary_user_reads_below_closed_directories(tmp_path: Path) -> None:
+    """An ordinary user runs what it needs from a clone below a directory of mode 0700, and sees nothing else there."""
+    closed = tmp_path / "closed"
+    clone = closed / "clone"
+    clone.mkdir(parents=True)
+    closed.chmod(0o700)
+    (closed / "private").touch()
+    program = clone / "program"
+    program.write_text("#!/bin/sh\nls -a .. >seen; id -u >>seen\n".replace("..", str(closed)))
+    program.chmod(0o755)
+    with run_as_ordinary_user({}, [str(program)], [clone]) as home:
+        assert (home / "seen").read_text().split() == [".", "..", "clone", "4711"]

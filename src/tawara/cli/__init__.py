@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -93,6 +94,8 @@ app = build()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own); the exit code."""
     streams.prepare()
+    if arguments is None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Python leaves it ignored where the parent ignored it
     given = sys.argv[1:] if arguments is None else arguments
     say = _failed_as_json if _wants_json(given) else _failed
     try:

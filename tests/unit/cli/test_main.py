@@ -41,6 +41,22 @@ def test_help_is_quick() -> None:
     assert run.stdout.splitlines()[-1] == "[]"
 
 
+_INTERRUPTED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from tawara import cli
+cli.build = lambda _: lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+sys.argv = ["tawara", "ls"]
+sys.exit(cli.main())
+"""
+
+
+def test_interrupt_ends_a_command_whose_parent_ignored_it() -> None:
+    """SIGINT ends a command with 130, though it was started with SIGINT ignored, as below nohup."""
+    run = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (130, "tawara: interrupted.\n")
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
