@@ -181,8 +181,8 @@ async def test_what_a_clock_dated_that_was_set_back(metadata: Metadata, view: Cl
     await metadata.write(replicas.reserve_copy, 2, 2, now=now, lease=120)
     await metadata.write(journals.begin_generation, at_least=1)
     await metadata.write(journals.claim, [1], now=later, lease=60)
-    hasten = RetryDeferred(metadata, view, Wakeups())
-    await hasten.take(1)
+    retry = RetryDeferred(metadata, view, Wakeups())
+    await retry.take(1)
     assert sorted(each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=now + 5)) == [1]
     assert sorted(
         each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5, lease=60)
@@ -194,5 +194,5 @@ async def test_what_a_clock_dated_that_was_set_back(metadata: Metadata, view: Cl
     assert len(await metadata.write(journals.claim, [1], now=now + 5, lease=60)) == 1
     assert await metadata.read(leases.latest_sign_of_life) <= now + 5
     await metadata.write(queues.enqueue_deletion, 4, later)  # by a process that has yet to notice
-    await hasten.take(1)
+    await retry.take(1)
     assert [each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=now + 5, lease=60)] == [4]

@@ -1,9 +1,9 @@
-"""The scribe: writes on every device the names of what it holds, so that they survive the database (docs/recovery.md).
+"""Writes the metadata of the files on a device to a journal on that device (docs/recovery.md).
 
-A unit of work is a device's journal. What has changed is written as a tail, which is written anew until it is long
-enough for a segment; now and then a round writes all names of the device again, in segments of its own, a few at a
-time, and when it is complete the older ones are deleted. A device that is new to this database begins with a round.
-Nothing but PUT, GET and DELETE is asked of a storage node.
+A unit of work is the journal of one device. Changes are written to the active segment, which is rewritten until it is
+long enough to be closed. Compaction ("round") writes the metadata of all files of the device again, in new segments, a
+few at a time, and deletes the older segments when it is complete. A device that is new to this database starts with a
+compaction. Storage nodes need only PUT, GET and DELETE.
 """
 
 from __future__ import annotations
@@ -33,55 +33,48 @@ from tawara.nodes.journals import Fetch
 from tawara.wire import journal
 from tawara.wire.journal import Head
 from tawara.workers.epoch_watch import new_token
-from tawara.workers.runner import LEASE
+from tawara.workers.runner import LEASE, ClaimedRow
 
 log = structlog.get_logger(__name__)
 
 PERIOD = 5
-"""Seconds between two looks, and between two tails of one device: how long a change may be in the database alone."""
+"""Seconds between two passes, and between two active segments of a device: how long a change may be only in the
+database."""
 ROUND_PERIOD = 1
-"""Seconds from one step of a round to the next."""
+"""Seconds between two steps of a compaction."""
 STEP = 0.5
-"""Seconds that a step of a round may take, so that it leaves the greater part of the time to others."""
-AWAY = 30
+"""Seconds that a step of a compaction may take, so that most of the time is left to other devices."""
+RETRY = 30
 """Seconds after which a device that could not be written is tried again."""
-NOTES = 2000
-"""Notes that are written at a time."""
+CHANGES = 2000
+"""Rows of the outbox written at a time."""
 SEGMENT = 256 * 1024
-"""Bytes of records, before compression, from which a tail becomes a segment."""
+"""Bytes of records, before compression, at which the active segment is closed."""
 SWEEP = 1000
-"""Files that a round brings at a time."""
+"""Files that a compaction writes at a time."""
 SPARE = 20_000
-"""Records more than twice those of the last round, after which another round is worth it."""
+"""Records beyond twice those of the last compaction that start another one."""
 UNSAID = 100_000
-"""Most deletions told on behalf of devices that cannot be written."""
+"""Largest number of deletions recorded on behalf of devices that cannot be written."""
 
 
-class JournalLease:
-    """A journal that is claimed, as it is now."""
-
-    __slots__ = ("claim",)
-
-    def __init__(self, claim: JournalRow) -> None:
-        self.claim = claim
-
-
+JournalLease: TypeAlias = ClaimedRow[JournalRow]
 _State: TypeAlias = tuple[int, int, int, int]
 
 
 def _state(claim: JournalRow) -> _State:
-    """How a journal stands: as long as that is the same, nobody else has written."""
+    """The state of a journal: while it is the same, no other process has written."""
     return claim.round, claim.segments, claim.active_segment, claim.active_slot
 
 
 class JournalTakenOver(Exception):
-    """The journal may not be written: someone else has taken it over, or knows more than this database."""
+    """The journal must not be written: another process has claimed it, or it is newer than this database."""
 
 
 class JournalWriter:
     """See the module."""
 
-    name = "scribe"
+    name = "journal_writer"
 
     def __init__(
         self,
@@ -101,21 +94,21 @@ class JournalWriter:
         self._segment = segment
         self._spare = spare
         self._lease = lease
-        self._next_look = 0.0
+        self._next_pass = 0.0
         self._generation = 0
         self._manifest = 0
         self._lineage: Lineage | None = None
         self._checked: set[int] = set()
-        """Devices whose names this process has compared with what the database says of them."""
+        """Devices whose journal this process has compared with the database."""
         self._active_segments: dict[int, tuple[_State, list[bytes]]] = {}
-        """What the newest tail has, by devid, and how the journal stood then."""
+        """Devid -> the state of the journal and the records of its active segment."""
 
     # --- see Worker ---------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[JournalLease]:
         """See Worker."""
         began = await self._metadata.clock.now()
-        self._next_look = began + self._period
+        self._next_pass = began + self._period
         due = await self._metadata.read(journals.look)
         if not due.generation:
             await self._metadata.write(journals.begin_generation, at_least=int(began))
@@ -125,47 +118,47 @@ class JournalWriter:
         self._manifest = due.manifest[0]
         if digest != due.manifest[1]:
             self._manifest = await self._metadata.write(journals.number_manifest, digest)
-        await self._forget_the_dead(due)
+        await self._drop_lost(due)
         wanted = [devid for devid in self._view.current.devices if self._wants(due, devid, int(began))]
         if not wanted:
             return []
         self._lineage = await self._metadata.write(epochs.advance, new_token())
-        if self._lineage is None:  # the monitor has not yet seen whether the devices have marks
+        if self._lineage is None:  # the monitor does not know yet whether the devices have marks
             return []
         claims = await self._metadata.write(journals.claim, wanted[:limit], now=int(began), lease=self._lease)
         return [JournalLease(each) for each in claims]
 
     def _wants(self, due: DueJournals, devid: int, now: int) -> bool:
-        """Whether there is something to write on a device, and it can be."""
+        """Whether there is something to write on a device, and the device is usable."""
         cluster = self._view.current
         if not cluster.can_delete_from(devid) or not cluster.is_writeable(devid):
             return False
-        journal_ = due.journals.get(devid)
-        if journal_ is None:
+        row = due.journals.get(devid)
+        if row is None:
             return True
-        if journal_.position is not None and journal_.nexttry > now:
-            self._next_look = min(self._next_look, float(journal_.nexttry))
-        return journal_.nexttry <= now and (
-            journal_.held
+        if row.position is not None and row.nexttry > now:
+            self._next_pass = min(self._next_pass, float(row.nexttry))
+        return row.nexttry <= now and (
+            row.held
             or devid not in self._checked
             or devid in due.noted
-            or journal_.position is not None
-            or journal_.generation != due.generation
-            or journal_.manifest != self._manifest
-            or journal_.old_segments > 0
+            or row.position is not None
+            or row.generation != due.generation
+            or row.manifest != self._manifest
+            or row.old_segments > 0
         )
 
-    async def _forget_the_dead(self, due: DueJournals) -> None:
-        """Notes for devices that are dead, or are none any more, are for nobody."""
+    async def _drop_lost(self, due: DueJournals) -> None:
+        """Drop the outbox rows of devices that are dead or do not exist any more."""
         cluster = await self._view.look_for(due.noted)
         for devid in due.noted:
             if cluster.is_lost(devid):
-                while await self._metadata.write(journals.drop_notes, devid, limit=NOTES) == NOTES:
+                while await self._metadata.write(journals.drop_notes, devid, limit=CHANGES) == CHANGES:
                     pass
 
     async def next_due(self) -> float | None:
         """See Worker."""
-        return self._next_look
+        return self._next_pass
 
     async def renew(self, items: Sequence[JournalLease]) -> None:
         """See Worker."""
@@ -185,24 +178,24 @@ class JournalWriter:
             await self._write_all(item)
         except JournalTakenOver as error:
             self._active_segments.pop(item.claim.devid, None)
-            log.warning("names_left_alone", devid=item.claim.devid, reason=str(error) or "taken over")
+            log.warning("journal_not_written", devid=item.claim.devid, reason=str(error) or "taken over")
             return None
         except (NodeUnreachable, TimeoutError) as error:
             self._active_segments.pop(item.claim.devid, None)
-            log.info("names not written yet", device=item.claim.devid, reason=str(error))
-            until = await self._metadata.clock.seconds() + AWAY
+            log.info("journal_write_failed", devid=item.claim.devid, reason=str(error) or "no answer in time")
+            until = await self._metadata.clock.seconds() + RETRY
             await self._metadata.write(journals.give_back, item.claim, until=until, clean=False)
             return until
-        resting = ROUND_PERIOD if item.claim.position is not None else self._period
-        until = int(await self._metadata.clock.now() + resting)
+        pause = ROUND_PERIOD if item.claim.position is not None else self._period
+        until = int(await self._metadata.clock.now() + pause)
         await self._metadata.write(journals.give_back, item.claim, until=until, clean=True)
-        self._next_look = min(self._next_look, until)
+        self._next_pass = min(self._next_pass, until)
         return until
 
     # --- a device -----------------------------------------------------------------------------------------------------
 
     async def _write_all(self, held: JournalLease) -> None:
-        """Write what there is to be written, and go on with a round for a while."""
+        """Write what is due, and continue a compaction for a while."""
         devid = held.claim.devid
         origin = self._view.current.origin(devid)
         if origin is None:
@@ -210,30 +203,30 @@ class JournalWriter:
         fetch = reading.through_node(self._nodes, origin, devid)
         marked = await self._check_mark(origin, devid)
         if held.claim.generation != self._generation or self._is_accepted(devid):
-            await self._begin(held, fetch)
+            await self._start_journal(held, fetch)
             if self._is_accepted(devid):
                 await self._metadata.write(epochs.forget_acceptance, devid)
                 await self._view.refresh()
         elif devid not in self._active_segments or self._active_segments[devid][0] != _state(held.claim):
-            await self._take_up(held, fetch)
+            await self._resume(held, fetch)
         self._checked.add(devid)
         assert self._lineage is not None
         if not marked:
             await marks.write_mark(self._nodes, origin, devid, self._lineage.current)
         if held.claim.manifest != self._manifest:
             await self._write_manifest(held)
-        while await self._write_notes(held):
+        while await self._write_changes(held):
             pass
         if held.claim.position is not None:
-            await self._go_on(held)
+            await self._compact(held)
         if held.claim.position is None:
             if held.claim.old_segments:
                 await self._delete_old(held)
             elif held.claim.written > 2 * held.claim.live + self._spare:
-                await self._new_round(held, held.claim.round + 1, held.claim.next_segment - 1)
+                await self._start_round(held, held.claim.round + 1, held.claim.next_segment - 1)
 
     async def _check_mark(self, origin: str, devid: int) -> bool:
-        """Whether the device is marked with this epoch. Raises Lost where its mark says that it may not be written."""
+        """Whether the device is marked with this epoch. Raises JournalTakenOver if its mark forbids writing."""
         assert self._lineage is not None
         mark = await marks.read_mark(self._nodes, origin, devid)
         if relation(self._lineage, mark) is not Relation.KNOWN:
@@ -255,10 +248,10 @@ class JournalWriter:
         if after.devid in self._active_segments:
             self._active_segments[after.devid] = (_state(after), self._lines(after))
 
-    # --- beginning ----------------------------------------------------------------------------------------------------
+    # --- starting ----------------------------------------------------------------------------------------------------
 
-    async def _begin(self, held: JournalLease, fetch: Fetch) -> None:
-        """Begin this database's first round on a device, after whatever journal is there already."""
+    async def _start_journal(self, held: JournalLease, fetch: Fetch) -> None:
+        """Start this database's first compaction on a device, after the segments that are there already."""
         self._active_segments.pop(held.claim.devid, None)
         journal_files = await reading.read_active_segments(fetch)
         latest = max((head.round for head, _ in journal_files.active_segments.values()), default=0)
@@ -278,13 +271,13 @@ class JournalWriter:
             held,
             replace(held.claim, generation=self._generation, active_segment=active_segment, active_slot=-1, manifest=0),
         )
-        await self._new_round(held, round_, last[(round_ + 1) % 2])
+        await self._start_round(held, round_, last[(round_ + 1) % 2])
 
     async def _check_generation(self, claim: JournalRow, heads: Iterable[Head]) -> None:
-        """Leave names alone that this database cannot have taken in. Raises Lost.
+        """Refuse a journal that this database cannot know. Raises JournalTakenOver.
 
-        It has those of its own earlier generation on the device, those that it was made or merged from, and its own
-        that were written when the disk had another number.
+        It knows those of its own earlier generation, those that it was rebuilt or merged from, and its own that were
+        written when the disk had another devid.
         """
         if self._is_accepted(claim.devid):
             return
@@ -293,20 +286,20 @@ class JournalWriter:
         found = max(foreign, default=0)
         known = max(claim.generation, await self._metadata.read(epochs.known_names))
         if found > known or found >= own:
-            await self._suspect(claim, f"dev{claim.devid} has names of files that this database does not know")
+            await self._suspect(claim, f"the journal of dev{claim.devid} has files that this database does not know")
 
     def _is_accepted(self, devid: int) -> bool:
-        """Whether the device is to be taken as it is, and its names to be written anew."""
+        """Whether an operator has accepted the device as it is, so that its journal is written again."""
         return str(devid) in self._view.current.settings.get(ACCEPTED, "").split()
 
     async def _suspect(self, claim: JournalRow, reason: str) -> None:
-        """The names on a device are not those that the database knows of. Always raises Lost."""
+        """Record that the journal contradicts the database. Always raises JournalTakenOver."""
         if await self._metadata.write(epochs.examine_names, claim, reason):
             await self._view.refresh()
         raise JournalTakenOver(reason)
 
-    async def _take_up(self, held: JournalLease, fetch: Fetch) -> None:
-        """Go on with a journal that another process, or an earlier one, has written so far."""
+    async def _resume(self, held: JournalLease, fetch: Fetch) -> None:
+        """Continue a journal that another process has written."""
         claim = held.claim
         journal_files = await reading.read_active_segments(fetch)
         heads = [head for head, _ in journal_files.active_segments.values()]
@@ -318,29 +311,29 @@ class JournalWriter:
             )
             for head in heads
         ):
-            await self._suspect(claim, f"the names on dev{claim.devid} are later than this database")
+            await self._suspect(claim, f"the journal of dev{claim.devid} is newer than this database")
         if claim.active_slot < 0:
             self._active_segments[claim.devid] = (_state(claim), [])
             return
         head, lines = journal_files.active_segments.get(claim.active_slot, (None, []))
         if head is None or (head.generation, head.active_segment) != (claim.generation, claim.active_segment):
-            log.warning("names are missing on a device, all of it are written anew", device=claim.devid)
+            log.warning("journal_incomplete", devid=claim.devid)
             await self._settle(held, replace(claim, active_slot=-1))
             if claim.position is None and not claim.old_segments:
-                await self._new_round(held, claim.round + 1, claim.next_segment - 1)
+                await self._start_round(held, claim.round + 1, claim.next_segment - 1)
             else:
                 await self._settle(held, replace(held.claim, position=0))
             return
         self._active_segments[claim.devid] = (_state(claim), lines)
 
-    async def _new_round(self, held: JournalLease, round_: int, old_segments: int) -> None:
+    async def _start_round(self, held: JournalLease, round_: int, old_segments: int) -> None:
         claim = held.claim
         lines = self._lines(claim)
         after = replace(
             claim, round=round_, position=0, segments=0, next_segment=1, old_segments=old_segments, written=0, live=0,
             active_slot=-1,
         )  # fmt: skip
-        if lines:  # what the tail has is in no segment: it comes along
+        if lines:  # the records of the active segment are in no other segment
             after = await self._put_active_segment(after, lines)
         await self._settle(held, after)
         self._active_segments[claim.devid] = (_state(after), lines)
@@ -364,7 +357,7 @@ class JournalWriter:
         )
 
     def _lines(self, claim: JournalRow) -> list[bytes]:
-        """What the newest tail has."""
+        """The records of the active segment."""
         return self._active_segments[claim.devid][1] if claim.devid in self._active_segments else []
 
     async def _write_manifest(self, held: JournalLease) -> None:
@@ -380,10 +373,10 @@ class JournalWriter:
         await self._put(claim.devid, journal.manifest_path(self._manifest), packed)
         await self._settle(held, replace(claim, manifest=self._manifest))
 
-    async def _write_notes(self, held: JournalLease) -> bool:
-        """Write what some notes mean; whether there may be more."""
+    async def _write_changes(self, held: JournalLease) -> bool:
+        """Write some changes of the outbox. Returns whether there may be more."""
         claim = held.claim
-        batch = await self._metadata.read(journals.noted, claim.devid, limit=NOTES)
+        batch = await self._metadata.read(journals.noted, claim.devid, limit=CHANGES)
         if not batch.covered:
             return False
         lines = [*self._lines(claim), *map(journal.encode_record, batch.records)]
@@ -394,10 +387,10 @@ class JournalWriter:
             after = await self._put_active_segment(claim, lines, batch.highest_fid)
             await self._settle(held, after, batch.covered)
             self._active_segments[claim.devid] = (_state(after), lines)
-        return len(batch.covered) == NOTES
+        return len(batch.covered) == CHANGES
 
     async def _put_active_segment(self, claim: JournalRow, lines: list[bytes], highest_fid: int = 0) -> JournalRow:
-        """Write the next tail; the journal as it is with that."""
+        """Write the next active segment. Returns the journal's new row."""
         active_segment = claim.active_segment + 1
         slot = journal.active_slot(claim.epoch, active_segment)
         head = await self._head(claim, segment=claim.segments, active_segment=active_segment, highest_fid=highest_fid)
@@ -421,8 +414,8 @@ class JournalWriter:
         after = replace(claim, segments=segment, next_segment=segment + 1, written=claim.written + len(lines))
         await self._settle(held, replace(after, **changes), covered)
 
-    async def _go_on(self, held: JournalLease) -> None:
-        """Bring the next files of a round, for a moment."""
+    async def _compact(self, held: JournalLease) -> None:
+        """Write the next files of a compaction, for STEP seconds."""
         end = time.monotonic() + STEP
         while (position := held.claim.position) is not None and time.monotonic() < end:
             claim = held.claim
@@ -435,15 +428,15 @@ class JournalWriter:
             unsaid = await self._metadata.read(journals.unsaid, limit=UNSAID)
             lines += [journal.encode_record(JournalRecord(0, fid, RecordState.GONE)) for fid in unsaid]
             await self._write_segment(held, lines, complete=True, position=None)
-            log.info("the names of a device are written", device=claim.devid, records=live)
+            log.info("journal_compacted", devid=claim.devid, records=live)
 
     async def _delete_old(self, held: JournalLease) -> None:
-        """The round is complete: the segments of the one before are not needed any more."""
+        """Delete the segments that a completed compaction has replaced."""
         await self._delete(held.claim.devid, held.claim.round + 1, held.claim.old_segments)
         await self._settle(held, replace(held.claim, old_segments=0))
 
     async def _delete(self, devid: int, round_: int, last: int) -> None:
-        """Delete segments of the rounds of this parity, the oldest first, so that what is left is the newer part."""
+        """Delete the segments of the rounds of this parity, the oldest first, so that the newer ones remain."""
         origin = self._view.current.origin(devid)
         for segment in range(1, last + 1):
             await self._nodes.delete(f"{origin}/dev{devid}/{journal.segment_path(round_, segment)}")

@@ -1,7 +1,7 @@
-"""The monitor: keeps a process's view of the cluster true, by reading the rows and looking at every device.
+"""Keeps a process's view of the cluster current: reads the rows and probes every device (docs/mogilefs.md 8.5).
 
-Each device is looked at by a task of its own, with a time limit of its own: a disk that hangs says nothing about the
-other disks of its host. What an answer means is decided in `model.observation`. docs/mogilefs.md 8.5.
+Each device is probed by its own task with its own time limit, since a disk that hangs says nothing about the others
+of its host. `model.observation` decides what an answer means.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from tawara.workers.epoch_watch import EpochWatch
 log = structlog.get_logger(__name__)
 
 PERIOD = 4.0
-"""Seconds between two rounds while all is well."""
+"""Seconds between two rounds while every device is in order."""
 ANXIOUS_PERIOD = 2.5
-"""Seconds between two rounds while some device is not as it should be."""
+"""Seconds between two rounds while a device is not in order."""
 TIMEOUT = 2.0
-"""Seconds that a usage file may take, and that a round waits for its slowest device."""
+"""Seconds that reading a usage file may take, and that a round waits for its slowest device."""
 WRITE_TIMEOUT = 10.0
-"""Seconds that a test write may take: a busy disk is slow, but not broken."""
+"""Seconds that a test write may take: a busy disk is slow but not broken."""
 WATCH_AGAIN = 60.0
-"""Seconds after which a side channel that broke is tried again."""
+"""Seconds after which a broken side channel is tried again."""
 
 
 class Monitor:
-    """Looks at the cluster for one process, and tells its `ClusterView`.
+    """Observes the cluster for one process and publishes the observations in its `ClusterView`.
 
-    `start` returns at once; `view.wait_observed()` returns after the first round. `stop` ends within a second.
+    `start` returns at once; `view.wait_observed()` returns after the first round. `stop` takes a second at most.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Monitor:
         period: float = PERIOD,
         anxious_period: float = ANXIOUS_PERIOD,
     ) -> None:
-        """`side_channel_port` is that of every storage node, None to know no utilisation. Periods are seconds."""
+        """`side_channel_port`: that of every storage node; None to read no utilization. Periods are in seconds."""
         self._view = view
         self._metadata = metadata
         self._nodes = nodes
@@ -69,76 +69,76 @@ class Monitor:
         self._period = period
         self._anxious_period = anxious_period
         self._rng = random.Random()  # noqa: S311 - only names of test files
-        self._turn = asyncio.Lock()
+        self._round_lock = asyncio.Lock()
         self._main: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
-        self._looks: dict[int, asyncio.Task[None]] = {}
-        """By devid: the look that is under way."""
+        self._probes: dict[int, asyncio.Task[None]] = {}
+        """Devid -> the probe in progress."""
         self._rounds = 0
-        self._news_at = time.monotonic()
-        """When a device was last seen in another state than before, by the monotonic clock."""
+        self._changed_at = time.monotonic()
+        """When the state of a device last changed, by the monotonic clock."""
         self._whole = True
-        """Whether the next round is to look at every device."""
+        """Whether the next round probes every device."""
         self._in_round = False
-        """Whether a round waits for the looks, and publishes what they find."""
+        """Whether a round waits for the probes and will publish their results."""
         self._watches: dict[int, tuple[Host, asyncio.Task[None]]] = {}
-        """By hostid: who listens to the host's side channel."""
+        """Hostid -> the host and the task that listens to its side channel."""
         self._seen: dict[int, Observation] = {}
         self._usage: dict[int, tuple[int, int]] = {}
         self._health: dict[int, DiskHealth | None] = {}
         self._places: dict[int, tuple[str | None, str | None]] = {}
-        """By devid: the ids of the file system and of the disk that it was last seen to be on."""
+        """Devid -> the last known ids of its file system and its disk."""
         self._tested: dict[int, float] = {}
-        """By devid: when a test write was last made, by the monotonic clock."""
+        """Devid -> when a test write was last made, by the monotonic clock."""
         self._utilization: dict[int, float | None] = {}
         self._epochs = EpochWatch(metadata, view, nodes)
 
     async def start(self) -> None:
-        """Begin to look, and offer rounds on demand through `view.look_again`."""
+        """Start observing, and offer rounds on demand through `view.look_again`."""
         self._view.look_again = self.look_again
-        self._main = asyncio.create_task(self._keep_looking(), name="monitor")
+        self._main = asyncio.create_task(self._run_rounds(), name="monitor")
 
     async def stop(self) -> None:
-        """Stop looking. The view keeps what was seen last."""
+        """Stop observing. The view keeps the last observations."""
         self._view.look_again = None
-        tasks = [self._main, self._next, *self._looks.values(), *(task for _, task in self._watches.values())]
+        tasks = [self._main, self._next, *self._probes.values(), *(task for _, task in self._watches.values())]
         await background.end(task for task in tasks if task is not None)
         self._main = self._next = None
-        self._looks.clear()
+        self._probes.clear()
         self._watches.clear()
 
     async def look_again(self) -> None:
-        """Look at every device, in a round that begins after this call and that later calls share. Raises Db."""
+        """Probe every device, in a round that starts after this call and that concurrent calls share. Raises Db."""
         self._whole = True
-        await self._look_in_turn()
+        await self._run_round()
 
-    async def _look_in_turn(self) -> None:
-        """Make a round, of the devices that are due."""
+    async def _run_round(self) -> None:
+        """Run a round over the devices that are due, shared with concurrent calls."""
         if self._next is None:
-            self._next = asyncio.create_task(self._one_round(), name="monitor's next round")
+            self._next = asyncio.create_task(self._one_round(), name="monitor: round")
         await asyncio.shield(self._next)
 
     async def _one_round(self) -> None:
-        async with self._turn:
+        async with self._round_lock:
             self._next = None
             await self._round()
 
-    async def _keep_looking(self) -> None:
+    async def _run_rounds(self) -> None:
         while True:
             period = self._anxious_period
             try:
-                await self._look_in_turn()
+                await self._run_round()
                 if not self._anxious:
                     period = self._period
             except TawaraError as error:
-                log.warning("monitor: round failed", reason=str(error))
+                log.warning("monitor_round_failed", reason=str(error))
             except Exception:
-                log.exception("monitor: round failed")
+                log.exception("monitor_round_failed")
             await asyncio.sleep(period)
 
     @property
     def _anxious(self) -> bool:
-        return observation.is_anxious(self._view.current, time.monotonic() - self._news_at)
+        return observation.is_anxious(self._view.current, time.monotonic() - self._changed_at)
 
     async def _round(self) -> None:
         whole = self._whole or self._anxious
@@ -152,14 +152,14 @@ class Monitor:
         for device in watched:
             places[device.hostid] += 1
             due = whole or observation.is_due(self._seen.get(device.devid), places[device.hostid], self._rounds)
-            if due and device.devid not in self._looks:
-                look = asyncio.create_task(self._look_and_examine(cluster, cluster.hosts[device.hostid], device))
-                self._looks[device.devid] = look
-                look.add_done_callback(partial(self._look_ended, device.devid))
-        if self._looks:
+            if due and device.devid not in self._probes:
+                probe = asyncio.create_task(self._probe(cluster, cluster.hosts[device.hostid], device))
+                self._probes[device.devid] = probe
+                probe.add_done_callback(partial(self._probe_ended, device.devid))
+        if self._probes:
             self._in_round = True
             try:
-                await asyncio.wait(list(self._looks.values()), timeout=TIMEOUT + 0.5)
+                await asyncio.wait(list(self._probes.values()), timeout=TIMEOUT + 0.5)
             finally:
                 self._in_round = False
         await self._record_usage()
@@ -167,15 +167,15 @@ class Monitor:
         self._publish()
         await self._report_absences()
 
-    def _look_ended(self, devid: int, look: asyncio.Task[None]) -> None:
-        if self._looks.get(devid) is look:
-            del self._looks[devid]
-        if look.cancelled():
+    def _probe_ended(self, devid: int, probe: asyncio.Task[None]) -> None:
+        if self._probes.get(devid) is probe:
+            del self._probes[devid]
+        if probe.cancelled():
             return
-        if (error := look.exception()) is not None:
-            log.error("monitor: look failed", devid=devid, exc_info=error)
+        if (error := probe.exception()) is not None:
+            log.error("device_probe_failed", devid=devid, exc_info=error)
         elif not self._in_round and self._view.current.observed:
-            self._publish()  # a slow device's news does not wait for the next round
+            self._publish()  # the change of a slow device does not wait for the next round
 
     def _publish(self) -> None:
         self._view.observe(
@@ -186,7 +186,7 @@ class Monitor:
         )
 
     def _forget_all_but(self, cluster: Cluster) -> None:
-        """Devices that are gone or not looked at any more are not observed, whatever was seen of them."""
+        """Discard the observations of devices that do not exist or are not watched any more."""
         for devid in list(self._seen):
             device = cluster.devices.get(devid)
             if device is None or not observation.is_watched(cluster, device):
@@ -196,7 +196,7 @@ class Monitor:
                 self._places.pop(devid, None)
                 self._tested.pop(devid, None)
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- probing ------------------------------------------------------------------------------------------------------
 
     async def _look(self, host: Host, device: Device) -> Look:
         try:
@@ -204,12 +204,12 @@ class Monitor:
                 usage = await self._nodes.usage(_url(host, device, "usage", get=True))
         except (NodeUnreachable, NoSource, TimeoutError) as error:
             trouble = str(error) or "no answer in time"
-            log.debug("monitor: no usage", device=device.devid, reason=trouble)
+            log.debug("device_usage_failed", devid=device.devid, host=host.name, reason=trouble)
             return Look(None, trouble=trouble)
-        if (stranger := await self._recognise(host, device, usage)) is not None:
-            return Look(None, trouble=stranger)
+        if (wrong_identity := await self._recognise(host, device, usage)) is not None:
+            return Look(None, trouble=wrong_identity)
         try:
-            other_store = await self._epochs.trouble_with(self._view.current, device.devid)
+            other_store = await self._epochs.find_trouble(self._view.current, device.devid)
         except NodeUnreachable as error:
             return Look(None, trouble=str(error))
         if other_store is not None:
@@ -217,27 +217,28 @@ class Monitor:
         return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health, usage.file_system, usage.disk)
 
     async def _recognise(self, host: Host, device: Device, usage: UsageReport) -> str | None:
-        """What is wrong with the identity of a device, None if nothing; a node that has no identities has none wrong.
+        """Compare the device's identity with the recorded one. Returns what is wrong, None if nothing is.
 
-        Never written to is a device that had an identity and shows none, or another.
+        A device that had an identity and now has none, or another one, is never written to. A node of MogileFS, which
+        has no identities, is accepted.
         """
         known, shown = self._view.current.identities.get(device.devid), usage.identity
-        if shown is None and known is not None:  # served by another program than before, which may be right
+        if shown is None and known is not None:  # another program may serve the same disk now
             try:
                 shown = await self._nodes.identity(_url(host, device, identity.FILE, get=True))
             except NodeUnreachable as error:
                 return str(error)
             if shown is None:
-                return "it shows no identity, and had one: is its disk mounted?"
+                return "the device had an identity and has none now: is its disk mounted?"
         if shown == known or shown is None:
             return None
         return await self._metadata.write(identities.recognise, device.devid, shown, empty=not usage.holds_files)
 
-    async def _look_and_examine(self, cluster: Cluster, host: Host, device: Device) -> None:
+    async def _probe(self, cluster: Cluster, host: Host, device: Device) -> None:
         await self._examine(cluster, host, device, await self._look(host, device))
 
     async def _examine(self, cluster: Cluster, host: Host, device: Device, look: Look) -> None:
-        """Conclude from the look, and from a test write where one is due."""
+        """Derive the device's state from its answer, and from a test write if one is due."""
         devid = device.devid
         seen = self._seen.get(devid)
         before = seen.state if seen else None
@@ -268,9 +269,11 @@ class Monitor:
         if state is Observed.UNREACHABLE:
             self._epochs.forget(device.devid)
         if before is None or before.state is not state:
-            self._news_at = time.monotonic()
-            say = log.warning if state is Observed.UNREACHABLE else log.info
-            say("device observed", device=device.devid, state=str(state), **({"reason": trouble} if trouble else {}))
+            self._changed_at = time.monotonic()
+            write = log.warning if state is Observed.UNREACHABLE else log.info
+            reason = {"reason": trouble} if trouble else {}
+            host = self._view.current.hosts.get(device.hostid)
+            write("device_state_changed", devid=device.devid, host=host and host.name, state=str(state), **reason)
         file_system, disk = self._places.get(device.devid, (None, None))
         self._seen[device.devid] = Observation(
             state, rejects_bad_md5=rejects_bad_md5, file_system=file_system, disk=disk, trouble=trouble
@@ -288,11 +291,12 @@ class Monitor:
                     if await self._nodes.read_small(_url(host, device, name, get=True)) == body:
                         return True
         except (NodeUnreachable, NoSource, TimeoutError) as error:
-            log.debug("monitor: test write failed", device=device.devid, reason=str(error) or "no answer in time")
+            reason = str(error) or "no answer in time"
+            log.debug("device_test_write_failed", devid=device.devid, host=host.name, reason=reason)
         return False
 
     async def _put_test(self, host: Host, device: Device, name: str, body: bytes) -> None:
-        """PUT, and only if that fails make the directory first: most nodes make it themselves
+        """PUT the test file; if that fails, create its directory first, as most nodes do themselves
         (docs/mogilefs.md 18.1)."""
         url = _url(host, device, name)
         try:
@@ -302,17 +306,17 @@ class Monitor:
             await self._nodes.put(url, body, length=len(body))
 
     async def _rejects_bad_md5(self, host: Host, device: Device) -> bool:
-        """Whether the node refuses a body that does not have the Content-MD5 it came with."""
+        """Whether the node refuses a body that does not match its Content-MD5."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._nodes.put(_url(host, device, "test-write/test-md5"), b".", length=1, md5=bytes(16))
         except ChecksumMismatch:
             return True
         except (NodeUnreachable, TimeoutError):
-            return False  # not known; a copy is then read back, which is never wrong
+            return False  # not known: copies are then verified by reading, which is always correct
         return False
 
-    # --- what is written down -----------------------------------------------------------------------------------------
+    # --- recording -----------------------------------------------------------------------------------------
 
     async def _record_usage(self) -> None:
         now = await self._metadata.clock.seconds()
@@ -327,7 +331,7 @@ class Monitor:
             await self._view.refresh()
 
     async def _report_absences(self) -> None:
-        """Tell the others which devices that they may miss are seen here, and which are not."""
+        """Report to the other monitors which suspect devices this process can and cannot reach."""
         seen = self._view.current
         if not liveness.worth_reporting(seen, self._view.rules):
             return
@@ -338,12 +342,13 @@ class Monitor:
         for devid in changed:
             was, now = seen.absences.get(devid), known.get(devid)
             if (was and was.standing) is not (now and now.standing):
-                log.warning("device", device=devid, standing=str(now.standing) if now else "as usual again")
+                liveness_ = str(now.standing) if now else "usual"
+                log.warning("device_liveness_changed", devid=devid, liveness=liveness_)
 
     # --- the side channel ---------------------------------------------------------------------------------------------
 
     def _keep_watching(self, cluster: Cluster, hostids: set[int]) -> None:
-        """Listen to the side channels of these hosts and of no others."""
+        """Listen to the side channels of exactly these hosts."""
         if self._side_channel_port is None:
             return
         for hostid, (host, task) in list(self._watches.items()):

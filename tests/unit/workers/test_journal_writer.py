@@ -203,7 +203,7 @@ async def test_a_database_that_was_put_back_where_devices_have_no_mark(tmp_path:
         await fixture.metadata.write(_put_back, saved)
         (device(fixture, 1) / "names/epoch").unlink()
         await look_once(fixture, JournalWriter(fixture.metadata, fixture.view, fixture.nodes))
-        assert "later than this database" in fixture.view.current.stale
+        assert "newer than this database" in fixture.view.current.stale
 
 
 async def test_names_that_the_database_does_not_know_are_left_alone(tmp_path: Path) -> None:

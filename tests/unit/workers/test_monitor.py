@@ -68,7 +68,7 @@ async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
 
             async def look() -> set[str]:
                 asked.clear()
-                await monitor._look_in_turn()
+                await monitor._run_round()
                 return set(asked)
 
             everything = {"dev1", "dev2", "dev3", "dev4"}

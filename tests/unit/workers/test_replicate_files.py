@@ -155,7 +155,7 @@ async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeyp
     """When a device can be used again, what was put off for its sake is done now, not when its pause ends."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await set_state(fixture, 2, DeviceState.DOWN)
-        hasten = RetryDeferred(fixture.metadata, fixture.view, fixture.wakeups)
+        retry = RetryDeferred(fixture.metadata, fixture.view, fixture.wakeups)
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         for _ in range(4):
             until = await do_all(fixture)
@@ -164,13 +164,13 @@ async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeyp
         await do_all(fixture)
         await set_state(fixture, 2, DeviceState.ALIVE)
         assert await worker(fixture).take(1) == []
-        assert await hasten.take(1) == []  # it was missed a moment ago
+        assert await retry.take(1) == []  # it was missed a moment ago
         monkeypatch.setattr("tawara.workers.retry_deferred.SETTLED", 0)
-        for item in await hasten.take(1):
-            await hasten.work(item)
+        for item in await retry.take(1):
+            await retry.work(item)
         await do_all(fixture)
         assert await fixture.devids(fid) == {1, 2}
-        assert await hasten.take(1) == []
+        assert await retry.take(1) == []
 
 
 async def test_an_absence_that_nobody_else_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

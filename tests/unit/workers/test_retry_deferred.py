@@ -86,9 +86,9 @@ async def test_work_that_met_a_silent_device_is_done_when_it_answers(
         await fixture.storage["h2"].start()
         try:
             await fixture.view.renew()
-            hasten = RetryDeferred(fixture.metadata, fixture.view, fixture.wakeups)
-            for item in await hasten.take(1):
-                await hasten.work(item)
+            retry = RetryDeferred(fixture.metadata, fixture.view, fixture.wakeups)
+            for item in await retry.take(1):
+                await retry.work(item)
             assert await do_due(worker) == 1
             assert await put_off(fixture) == []
             assert fixture.on_disk() == {fid: {1, 2}}
