@@ -1,0 +1,215 @@
+"""The steps of a request behind nginx: which handler answers, what it does, and what nginx is told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+from aiohttp import web
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.test_utils import make_mocked_request
+
+from tawara.gateway import responses
+from tawara.gateway.get_handler import GetHandler
+from tawara.gateway.http_server import Handler, handlers, respond
+from tawara.gateway.nginx import NginxFront
+from tawara.gateway.nginx_configuration import GatewayStep
+from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.put_handlers import StreamedPutHandler
+from tawara.gateway.requests import RequestParser
+from tawara.gateway.serve_handler import ServeHandler
+from tawara.gateway.spool import Spool, SpoolFull
+from tawara.metadata.contract import Metadata
+from tawara.model.limits import Limits
+from tawara.nodes.client import NodeClient
+from tests.unit.store.fake_store import FakeStore
+
+AUTHORISED = {"Authorization": "Bearer the secret"}
+
+
+@dataclass
+class FakeFront:
+    """An nginx that has received some bodies."""
+
+    spool: Spool
+    full: bool = False
+    checked: list[int] = field(default_factory=list)
+
+    async def check_spool(self, size: int) -> None:
+        self.checked.append(size)
+        if self.full:
+            raise SpoolFull
+
+    async def has_body(self, body: Path) -> bool:
+        return body.exists()
+
+
+class Gateway:
+    """The handlers over a store in memory."""
+
+    def __init__(self, directory: Path, *, reproxy: bool = False) -> None:
+        self.fake = FakeStore()
+        self.front = FakeFront(Spool(directory))
+        self.front.spool.make()
+        fake, limits = self.fake, Limits(upload=1000)
+        parser = RequestParser(fake.view, secret="the secret", public_reads=True, upload=limits.upload)
+        get = GetHandler(
+            fake.view,
+            cast(NodeClient, fake.nodes),
+            fake.store,
+            NginxReplicas(None),
+            reproxy=reproxy,
+            limits=limits,
+            rng=random.Random(1),
+        )
+        put = StreamedPutHandler(parser, fake.writer, limits)
+        serve = ServeHandler(cast(Metadata, fake.metadata), fake.store, parser, get, put)
+        self.behind: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, cast(NginxFront, self.front))
+        self.alone: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, None)
+
+    async def ask(
+        self,
+        step: GatewayStep,
+        method: str = "PUT",
+        path: str = "/d/k",
+        headers: Mapping[str, str] = AUTHORISED,
+        *,
+        payload: StreamReader = EMPTY_PAYLOAD,
+        alone: bool = False,
+    ) -> web.Response:
+        request = make_mocked_request(method, path, dict(headers), payload=payload)
+        response = await respond((self.alone if alone else self.behind)[step], request)
+        assert isinstance(response, web.Response)
+        return response
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> Gateway:
+    return Gateway(tmp_path)
+
+
+async def test_a_body_is_admitted_only_with_the_secret_and_space(gateway: Gateway) -> None:
+    """Before a body comes the request is judged, and the spool is asked for as many bytes as are announced."""
+    headers = AUTHORISED | {"X-Tawara-Length": "7"}
+    assert (await gateway.ask(GatewayStep.ADMIT, "GET", headers=headers)).status == 204
+    assert gateway.front.checked == [7]
+    assert (await gateway.ask(GatewayStep.ADMIT, headers={"X-Tawara-Length": "7"})).status == 401
+    assert (await gateway.ask(GatewayStep.ADMIT, headers=AUTHORISED)).status == 411
+    assert (await gateway.ask(GatewayStep.ADMIT, headers=AUTHORISED | {"X-Tawara-Length": "1001"})).status == 413
+    assert (await gateway.ask(GatewayStep.ADMIT, headers=AUTHORISED | {"X-Tawara-Coding": "chunked"})).status == 204
+    gateway.fake.metadata.name(b"k", 9)
+    assert (await gateway.ask(GatewayStep.ADMIT, headers=headers | {"If-None-Match": "*"})).status == 412
+    gateway.front.full = True
+    assert (await gateway.ask(GatewayStep.ADMIT, headers=headers)).status == 507
+    assert gateway.fake.metadata.next_fid == 1
+
+
+async def test_a_received_body_is_stored(gateway: Gateway) -> None:
+    """The file that nginx names is stored: 201 and an address for a new key, 204 when it is overwritten."""
+    (gateway.front.spool.bodies / "0000000001").write_bytes(b"hello")
+    headers = AUTHORISED | {"X-Tawara-Body": "bodies/0000000001"}
+    first = await gateway.ask(GatewayStep.STORE, headers=headers)
+    assert (first.status, first.headers["Location"]) == (201, "/d/k")
+    assert (await gateway.ask(GatewayStep.STORE, headers=headers)).status == 204
+    assert set(gateway.fake.nodes.bodies.values()) == {b"hello"}
+    gateway.fake.writer.close()
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "bodies/../0000000001", "bodies/x", "0000000001"])
+async def test_only_bodies_of_the_spool_are_stored(gateway: Gateway, name: str) -> None:
+    """No other file of the machine can be named as a body, and the secret is asked for again."""
+    (gateway.front.spool.directory / "0000000001").write_bytes(b"private")
+    assert (await gateway.ask(GatewayStep.STORE, headers=AUTHORISED | {"X-Tawara-Body": name})).status == 400
+    assert (await gateway.ask(GatewayStep.STORE, headers={"X-Tawara-Body": "bodies/0000000001"})).status == 401
+    assert gateway.fake.nodes.bodies == {}
+
+
+async def test_a_client_that_left_gets_no_answer(gateway: Gateway) -> None:
+    """When nginx removed the body because its client left, the connection is closed instead of answered."""
+    with pytest.raises(ConnectionResetError):
+        await gateway.ask(GatewayStep.STORE, headers=AUTHORISED | {"X-Tawara-Body": "bodies/0000000002"})
+    gateway.fake.writer.close()
+
+
+async def test_a_body_that_could_not_be_received(gateway: Gateway) -> None:
+    """nginx's failure to receive a body is a lack of space, told to those who have the secret only."""
+    assert (await gateway.ask(GatewayStep.UNRECEIVED)).status == 507
+    assert (await gateway.ask(GatewayStep.UNRECEIVED, headers={})).status == 401
+
+
+async def test_the_verdict_for_nginx(gateway: Gateway) -> None:
+    """nginx gets 204, or 403 with the status, the sentence and the challenge that it tells the client."""
+    assert responses.verdict(web.Response(status=204)).status == 204
+    refused = responses.verdict(await gateway.ask(GatewayStep.ADMIT, headers={}))
+    assert refused.status == 403
+    assert refused.headers["X-Tawara-Status"] == "401"
+    assert refused.headers["X-Tawara-Sentence"]
+    assert refused.headers["X-Tawara-Challenge"] == 'Bearer realm="tawara"'
+
+
+async def test_a_get_is_answered_by_nginx(gateway: Gateway) -> None:
+    """Behind nginx a GET is answered by where the bytes are: every replica, at its storage node."""
+    gateway.fake.metadata.name(b"k", 9)
+    answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers={})
+    assert answer.status == 204
+    assert answer.headers["X-Accel-Redirect"] == "@remote_1"
+    assert {answer.headers["X-Tawara-Host-1"], answer.headers["X-Tawara-Host-2"]} == {"10.0.0.1:7500", "10.0.0.2:7500"}
+    assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/none", headers={})).status == 404
+
+
+async def test_methods(gateway: Gateway) -> None:
+    """Every method of the gateway is allowed, no other; only PUT has a body; DELETE needs the secret and a key."""
+    options = await gateway.ask(GatewayStep.DECIDE, "OPTIONS", headers={})
+    assert (options.status, options.headers["Allow"]) == (204, "GET, HEAD, PUT, DELETE, OPTIONS")
+    refused = await gateway.ask(GatewayStep.DECIDE, "POST")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, PUT, DELETE, OPTIONS")
+    assert (await gateway.ask(GatewayStep.DECIDE, "DELETE", "/.tawara/health")).status == 405
+    assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/.tawara/other", headers={})).status == 404
+    gateway.fake.metadata.name(b"k", 9)
+    assert (await gateway.ask(GatewayStep.DECIDE, "DELETE", headers={})).status == 401
+    assert (await gateway.ask(GatewayStep.DECIDE, "DELETE", "/d/")).status == 400
+    assert b"k" in gateway.fake.metadata.files
+    assert (await gateway.ask(GatewayStep.DECIDE, "DELETE")).status == 204
+    assert b"k" not in gateway.fake.metadata.files
+
+
+async def test_a_listing(gateway: Gateway) -> None:
+    """A listing needs the secret, and names the path of its next page with the same prefix and limit."""
+    for number in range(3):
+        gateway.fake.metadata.name(b"a&%d" % number, number)
+    assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/", headers={})).status == 401
+    page = await gateway.ask(GatewayStep.DECIDE, "GET", "/d/?prefix=a%26&limit=2")
+    assert b'"next":"/d/?prefix=a%26&limit=2&after=a%261"' in cast(bytes, page.body)
+    assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/?limit=x")).status == 400
+
+
+async def test_steps_are_nginxs_only(gateway: Gateway) -> None:
+    """Without nginx no step but a whole request exists, whatever a client's header says."""
+    assert set(gateway.alone) == {GatewayStep.DECIDE}
+    assert set(gateway.behind) == set(GatewayStep)
+
+
+async def test_an_error_of_ours_tells_nothing(gateway: Gateway) -> None:
+    """A defect is answered with 500 and no detail."""
+
+    async def broken(_: web.BaseRequest) -> web.StreamResponse:
+        raise ValueError("secret detail")
+
+    response = await respond(broken, make_mocked_request("GET", "/"))
+    assert isinstance(response, web.Response)
+    assert (response.status, response.body) == (500, b"Internal Server Error\n")
+
+
+async def test_reproxy(tmp_path: Path) -> None:
+    """A front end is told of storage nodes only where that is allowed and it asks for it."""
+    for allowed in (False, True):
+        gateway = Gateway(tmp_path, reproxy=allowed)
+        gateway.fake.metadata.name(b"k", 9)
+        headers = {"X-Proxy-Capabilities": "reproxy-file"}
+        answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers=headers)
+        assert ("X-REPROXY-URL" in answer.headers) == allowed
+        assert "X-REPROXY-URL" not in (await gateway.ask(GatewayStep.DECIDE, "GET", headers={})).headers
