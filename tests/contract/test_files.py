@@ -16,6 +16,7 @@ from tawara.model.errors import (
     KeyExists,
     NoDevices,
     NoTempFile,
+    PreconditionFailed,
     UnknownKey,
 )
 from tawara.model.files import NewFile, StoredFile, Upload
@@ -141,6 +142,27 @@ async def test_close_without_replication(metadata: Metadata) -> None:
         files.close_upload, NewFile(fid=fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,)), now=1, replicate=False
     )
     assert (await backlog(metadata))["replicate"] == 0
+
+
+async def test_expected_fid_is_checked_at_the_commit(metadata: Metadata) -> None:
+    """A close succeeds only if the key names `expected_fid` at that moment (0: names nothing); else nothing changes."""
+    first, second = await upload(metadata, b"k"), await upload(metadata, b"k")
+
+    async def close_if(fid: int, expected_fid: int) -> int | None:
+        file = NewFile(fid, 1, b"k", 1, 0, (1,))
+        return await metadata.write(files.close_upload, file, now=200, expected_fid=expected_fid)
+
+    with pytest.raises(PreconditionFailed):
+        await close_if(first, second)
+    assert await metadata.read(files.find, 1, b"k") is None
+    assert await close_if(first, 0) is None
+    for wrong in (0, second):
+        with pytest.raises(PreconditionFailed):
+            await close_if(second, wrong)
+    found = await metadata.read(files.find, 1, b"k")
+    assert found is not None
+    assert found.fid == first
+    assert await close_if(second, first) == first
 
 
 async def test_the_devices_of_failed_writes_are_cleaned_up(metadata: Metadata) -> None:

@@ -162,9 +162,9 @@ async def _examine(link: MysqlLink, pace: ServerLimits, any_version: bool, chars
         raise ConfigurationError(f"{row[0]} is too old; MariaDB 10.6 or MySQL 8 is needed")
     log = structlog.get_logger(__name__)
     if row[1] != 1:
-        log.warning("database not durable", setting="innodb_flush_log_at_trx_commit", value=row[1], needed=1)
+        log.warning("database_not_durable", setting="innodb_flush_log_at_trx_commit", value=row[1], needed=1)
     if row[3] and row[2] != 1 and not maria:
-        log.warning("database not durable", setting="sync_binlog", value=row[2], needed=1)
+        log.warning("database_not_durable", setting="sync_binlog", value=row[2], needed=1)
     for tried in range(pace.tries):
         try:
             await founding.ensure(link, any_version=any_version)

@@ -274,7 +274,7 @@ async def _examine(link: PostgresLink, any_version: bool) -> Dialect:
     if version is not None and version[0] < OLDEST:
         raise ConfigurationError(f"PostgreSQL {version[0]} is too old; {OLDEST} or newer is needed")
     if version is not None and version[1] != "on":
-        structlog.get_logger(__name__).warning("database not durable", setting="fsync", value=version[1], needed="on")
+        structlog.get_logger(__name__).warning("database_not_durable", setting="fsync", value=version[1], needed="on")
     await link.begin(snapshot=False)
     await link.rows("SELECT pg_advisory_xact_lock(?)", _FOUNDING_LOCK)
     await founding.ensure(link, any_version=any_version)

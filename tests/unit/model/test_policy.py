@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tawara.model.cluster import MIB, Cluster, DeviceState, StorageClass
+from tawara.model.cluster import MIB, Cluster, DeviceState, Observation, Observed, StorageClass
 from tawara.model.errors import NoDevices
 from tawara.model.policy import (
     Copy,
@@ -205,6 +205,22 @@ def test_down_copies_are_no_reason_to_trim_readable_ones() -> None:
     situation = Situation.of(where, {1, 2, 3}, 2)
     assert MultipleHosts().decide(situation, RNG) == OverReplicated()
     assert pick_surplus(MultipleHosts(), situation, RNG) is None
+
+
+@pytest.mark.parametrize("state", [DeviceState.READONLY, DeviceState.DOWN, DeviceState.DEAD])
+def test_surplus_is_never_picked_on_a_device_in_another_state_than_alive_or_drain(state: DeviceState) -> None:
+    """The replica to delete is on a device from which deleting is allowed, or none is picked."""
+    where = cluster({1: [1, 2, 3]}, dev1=state, dev2=state)
+    assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 1), RNG) in (None, 3)
+    where = cluster({1: [1, 2, 3]}, dev1=state, dev2=state, dev3=state)
+    assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 1), RNG) is None
+
+
+def test_surplus_is_never_picked_on_a_device_that_was_not_written_lately() -> None:
+    """A device on which the monitor's test write failed keeps its replica, even when its copy is one too many."""
+    where = cluster({1: [1, 2, 3]})
+    where = where.with_observations({devid: Observation(Observed.READABLE) for devid in (1, 2, 3)})
+    assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 2), RNG) is None
 
 
 def test_a_file_needs_its_room() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from tawara.model.cluster import DeviceState
 from tawara.model.errors import NodeUnreachable
 from tawara.workers.cleanup_orphans import CleanupOrphans
 from tawara.workers.delete_files import DeleteFiles
-from tawara.workers.reap_dead import ReapDead
+from tawara.workers.reap_dead import GRACE, ReapDead
 from tests.unit.workers.workers_fixture import WorkersFixture, set_state, workers_fixture
 
 CONTENT = b"a bale of rice"
@@ -258,6 +259,22 @@ async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
         due = await reaper.next_due()
         assert due is not None
         assert await reaper.take(10) == []
+
+
+async def test_a_dead_device_is_left_alone_during_the_grace_period(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device is reaped only when it has been marked dead for the whole grace period."""
+    seconds = 1000.0
+    monkeypatch.setattr("tawara.workers.reap_dead.clock", SimpleNamespace(steady=lambda: seconds))
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        reaper = ReapDead(fixture.metadata, fixture.view, replicate_wakeup=fixture.wakeups.replicate)
+        await set_state(fixture, 2, DeviceState.DEAD)
+        assert await reaper.take(10) == []
+        seconds += GRACE - 1
+        assert await reaper.take(10) == []
+        seconds += 1
+        assert await reaper.take(10) == [2]
 
 
 async def test_deletions_do_not_wait_for_a_dead_device(tmp_path: Path) -> None:
