@@ -115,4 +115,4 @@ def test_a_directory_that_is_missing_is_named(running: Store) -> None:
     """`get` into a directory that does not exist names the directory, and not a temporary file."""
     _sh(running, "echo x >f; tawara put f files/there")
     done = _sh(running, "tawara get files/there missing/there")
-    assert (done.returncode, done.stderr) == (3, b"tawara: missing: There is no such directory.\n")
+    assert (done.returncode, done.stderr) == (3, b"tawara: missing: No such directory.\n")

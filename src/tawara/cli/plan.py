@@ -17,9 +17,11 @@ _NAME_BYTES = 255
 
 
 class UnsafeKey(errors.UsageError):
-    """The key is no path below the directory"""
+    """A key is no path below the directory."""
 
     code = "unsafe_key"
+    message = "The key is not a path below the directory"
+    hint = "Fetch it alone, with a name of your own."
 
 
 @dataclass(frozen=True, slots=True)

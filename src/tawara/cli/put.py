@@ -184,9 +184,11 @@ def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSErr
 
 
 class SourceChanged(errors.TawaraError):
-    """The file changed while it was stored"""
+    """A file changed while it was being stored."""
 
     code = "source_changed"
+    message = "The file changed while it was being stored"
+    hint = None
 
 
 @asynccontextmanager

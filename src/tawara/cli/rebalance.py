@@ -220,9 +220,11 @@ def _say_nothing_to_do(session: Session) -> None:
 
 
 class CannotMove(errors.TawaraError):
-    """No file can be moved"""
+    """No file can be moved by the policy."""
 
     code = "cannot_move"
+    message = "No file can be moved"
+    hint = None
 
 
 def _impossible(text: str, cluster: Cluster) -> str:

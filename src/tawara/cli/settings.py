@@ -18,7 +18,11 @@ app = App(name="settings", help="List, change and remove the cluster's settings.
 
 
 class NoSetting(NotFoundError):
-    """There is no such setting"""
+    """No setting has this name."""
+
+    code = "no_setting"
+    message = "No such setting"
+    hint = "`tawara settings list` shows the settings."
 
 
 @app.command(name=["list", "ls"])

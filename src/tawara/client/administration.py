@@ -41,7 +41,7 @@ class Administration:
         for each in await self.domains():
             if each.name == domain:
                 return list(each.classes)
-        raise errors.UnregDomain(f"There is no domain {domain!r}")
+        raise errors.UnregDomain(f"Domain not found: {domain}")
 
     async def create_domain(self, domain: str) -> None:
         """Make a domain. Raises DomainExists, InvalidName."""

@@ -330,13 +330,13 @@ class AsyncClient(Administration):
 
 @contextmanager
 def _about(domain: str, key: str | bytes) -> Iterator[None]:
-    """Let errors name what is not there; the tracker only says that something is not."""
+    """Name the domain or key in a "not found" error, which the tracker's reply does not repeat."""
     try:
         yield
     except errors.UnknownKey as error:
-        raise errors.UnknownKey(f"There is no file {key_text(key_bytes(key))!r} in {domain!r}") from error
+        raise errors.UnknownKey(f"Not found: {domain}/{key_text(key_bytes(key))}") from error
     except errors.UnregDomain as error:
-        raise errors.UnregDomain(f"There is no domain {domain!r}") from error
+        raise errors.UnregDomain(f"Domain not found: {domain}") from error
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:
@@ -351,7 +351,7 @@ def _create(partial: Path, target: Path) -> int:
         return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         if not target.parent.is_dir():
-            raise type(error)(error.errno, "There is no such directory", str(target.parent)) from None
+            raise type(error)(error.errno, "No such directory", str(target.parent)) from None
         raise type(error)(error.errno, error.strerror, str(target)) from None
 
 

@@ -37,9 +37,11 @@ _ADDRESS: Final = re.compile(
 
 
 class OutcomeUnknown(errors.UnavailableError):
-    """The tracker went away before it answered: the request may have been carried out, or not"""
+    """The tracker disconnected before it answered; the request may have been carried out."""
 
     code = "outcome_unknown"
+    message = "The tracker disconnected before it answered: the request may have been carried out, or not"
+    hint = "Look whether it was, then repeat it if not."
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -86,9 +88,11 @@ class _Connection:
 
 
 class _NotSent(errors.TrackerUnreachable):
-    """No tracker answers"""
+    """The request was certainly not sent to any tracker."""
 
     code = "not_sent"
+    message = "No tracker answers"
+    hint = errors.TrackerUnreachable.hint
 
 
 class Trackers:

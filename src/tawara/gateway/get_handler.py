@@ -15,7 +15,7 @@ from tawara.gateway.requests import conditions
 from tawara.http1.connections import SERVER, abort, plain
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Domain
-from tawara.model.errors import NoSource
+from tawara.model.errors import NoSource, PreconditionFailed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
@@ -66,7 +66,7 @@ class GetHandler:
         asked = conditions(request)
         answer = reading.decide(stored, asked, request.headers.get(hdrs.RANGE), head=request.method == "HEAD")
         if answer.status == 412:
-            return plain(412, "It is not, or no longer, as the request demands")
+            return plain(412, PreconditionFailed.message)
         if answer.status == 416:
             named = {name.replace("-", "_"): value for name, value in answer.headers.items()}
             return plain(416, "No byte of the file is in the range", **named)

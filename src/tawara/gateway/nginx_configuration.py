@@ -95,8 +95,8 @@ class NginxConfiguration:
 
 _SENTENCES: Final = {
     400: "The request is not understood",
-    404: "There is no such thing",
-    405: "This method is not served here",
+    404: "Not found",
+    405: "Method not allowed",
     411: "A PUT needs Content-Length or Transfer-Encoding: chunked",
     413: "The body is too large, or has no place here",
     414: "The address is too long",
@@ -104,7 +104,7 @@ _SENTENCES: Final = {
     500: "Internal error",
     501: "The transfer encoding is not known",
     503: "The store does not answer now; try again",
-    505: "This version of HTTP is not spoken here",
+    505: "HTTP version not supported",
 }
 _OWN: Final = """\
 error_page 400 /.tawara/nginx/400;

@@ -22,20 +22,29 @@ RESERVED: Final = ".tawara"
 
 
 class MethodNotAllowed(UsageError):
-    """This method is not served here"""
+    """The method is not served for this path."""
 
+    code = "method_not_allowed"
+    message = "Method not allowed"
+    hint = None
     http = 405
 
 
 class VersionNotSupported(UsageError):
-    """This version of HTTP is not spoken here"""
+    """The request's HTTP version is not 1.x."""
 
+    code = "version_not_supported"
+    message = "HTTP version not supported"
+    hint = None
     http = 505
 
 
 class UnsupportedCoding(UsageError):
-    """Content-Encoding is not kept; send the file as it is"""
+    """The request has a Content-Encoding."""
 
+    code = "unsupported_coding"
+    message = "Content-Encoding is not stored; send the file as it is"
+    hint = None
     http = 415
 
 
@@ -65,7 +74,7 @@ class RequestParser:
         """Return the domain of the target. Raises UnregDomain."""
         domain = self._view.current.domains.get(target.domain)
         if domain is None:
-            raise UnregDomain("There is no such domain")
+            raise UnregDomain("Domain not found")
         return domain
 
     def put(self, request: web.BaseRequest) -> WriteRequest:
@@ -85,7 +94,7 @@ class RequestParser:
             raise UnsupportedCoding
         storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
         if storage_class is None:
-            raise UnregClass("There is no such class in the domain")
+            raise UnregClass(UnregClass.message)
         return WriteRequest(
             domain=domain,
             key=target.key,

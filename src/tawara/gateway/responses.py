@@ -30,7 +30,7 @@ def refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
     """Return the response to a request that failed: one sentence; internal causes go to the log only."""
     if error.http >= 500:
         log.warning("request_failed", method=request.method, status=error.http, reason=error.message)
-        return plain(error.http, (type(error).__doc__ or "").strip())
+        return plain(error.http, type(error).message)
     response = plain(error.http, error.message)
     if error.http == 401:
         invalid = ', error="invalid_token"' if hdrs.AUTHORIZATION in request.headers else ""

@@ -20,8 +20,10 @@ BODIES: Final = "bodies"
 
 
 class SpoolFull(UnavailableError):
-    """There is no space on the gateway's disk to receive the file"""
+    """The gateway's spool has no space for the body of a request."""
 
+    code = "spool_full"
+    message = "There is no space on the gateway's disk to receive the file"
     http = 507
     hint = "Make space on the file system of gateway.spool, or set another."
 

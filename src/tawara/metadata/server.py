@@ -32,15 +32,19 @@ class TransactionConflict(Exception):
 
 
 class UniqueViolation(Dup):
-    """A unique key is broken, perhaps by someone who was faster"""
+    """A unique constraint was violated, perhaps because another transaction was faster."""
 
     code = "dup"
+    message = Dup.message
+    hint = None
 
 
 class NoReply(Db):
-    """The database was lost while it committed; the change may or may not stand"""
+    """The connection was lost during the commit: the change may or may not have been made."""
 
     code = "db"
+    message = "The database was lost while it committed; the change may or may not have been made"
+    hint = Db.hint
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
-"""What can go wrong on a storage node, each with the HTTP status that says so.
+"""Errors of a storage node, each with its HTTP status (docs/mogilefs.md 18.1).
 
-docs/mogilefs.md 18.1. The tracker tells 400 and 501 (do not ask again) and 404 from everything else; the rest is for
-people.
+The tracker distinguishes 400 and 501 (do not retry) and 404 from all others; the rest serves operators.
 """
 
 from __future__ import annotations
@@ -22,102 +21,161 @@ from tawara.model.errors import (
 
 
 class InvalidPath(UsageError):
-    """A path is /devN/NAME..., of letters, digits, underscores, dots and hyphens, without .."""
+    """The path of a request or file is not one of the node's."""
+
+    code = "invalid_path"
+    message = "Invalid path: /devN/NAME..., of letters, digits, underscores, dots and hyphens, without .."
+    hint = None
 
 
 class MalformedRequest(UsageError):
-    """The request is not understood"""
+    """The request is not valid HTTP."""
+
+    code = "malformed_request"
+    message = "Malformed request"
+    hint = None
 
 
 class LengthRequired(UsageError):
-    """A PUT needs Content-Length or Transfer-Encoding: chunked"""
+    """A PUT has neither a length nor chunks."""
 
+    code = "length_required"
+    message = "A PUT needs Content-Length or Transfer-Encoding: chunked"
+    hint = None
     http = 411
 
 
 class TooLarge(UsageError):
-    """The file is larger than this node accepts"""
+    """The file exceeds the node's limit."""
 
+    code = "too_large"
+    message = "The file is larger than this node accepts"
+    hint = None
     http = 413
 
 
 class Stalled(UsageError):
-    """The body stood still for too long"""
+    """No byte of the body arrived for too long."""
 
+    code = "stalled"
+    message = "The body did not arrive in time"
+    hint = "Send it again."
     http = 408
 
 
 class NoSuchFile(NotFoundError):
-    """There is no such file"""
+    """The device has no such file."""
+
+    code = "no_such_file"
+    message = "Not found"
+    hint = None
 
 
 class NoSuchDevice(NotFoundError):
-    """Base directory does not exist"""
+    """The document root has no such device."""
+
+    code = "no_such_device"
+    message = "Base directory does not exist"
+    hint = "Create the directory devN, or mount its disk."
 
 
 class Reserved(DeniedError):
-    """This name belongs to the node itself"""
+    """The name is one that the node itself uses."""
 
+    code = "reserved"
+    message = "This name is reserved for the node"
+    hint = None
     http = 403
-    hint = "The node writes it by itself."
 
 
 class PathConflict(ConflictError):
-    """Something that is not a file, or not a directory, has that name already"""
+    """A file has the name of a directory, or the reverse."""
+
+    code = "path_conflict"
+    message = "A file or directory of another kind has that name already"
+    hint = None
 
 
 class OtherContent(ConflictError):
-    """The device holds other content under this fid; a fid's bytes never change"""
+    """The device holds other content under this fid."""
 
+    code = "other_content"
+    message = "The device holds other content under this fid; a fid's bytes never change"
     hint = "Two databases may give out the same fids: see docs/recovery.md. Nothing was replaced."
 
 
 class DirectoryInstead(PathConflict):
-    """There is a directory of that name, not a file"""
+    """The name is that of a directory."""
+
+    code = "directory_instead"
+    message = "That name is a directory, not a file"
+    hint = None
 
 
 class WrongDigest(CorruptError):
-    """The body does not have the digest that Content-MD5 names; nothing was kept"""
+    """The body does not match Content-MD5."""
 
+    code = "wrong_digest"
+    message = "The body does not have the digest that Content-MD5 names; nothing was stored"
+    hint = "Send it again."
     http = 400
 
 
 class WrongSize(CorruptError):
-    """The body does not have the length that was announced; nothing was kept"""
+    """The body does not have the announced length."""
 
+    code = "wrong_size"
+    message = "The body does not have the length that was announced; nothing was stored"
+    hint = "Send it again."
     http = 400
 
 
 class DeviceFull(UnavailableError):
-    """The device is full"""
+    """The device is full."""
 
+    code = "device_full"
+    message = "The device is full"
+    hint = "Delete files, or add a device."
     http = 507
-    hint = "Delete something, or add a device."
 
 
 class Exhausted(UnavailableError):
-    """The node has too many files open; try again"""
+    """The process has too many open files."""
+
+    code = "exhausted"
+    message = "The node has too many files open; try again"
+    hint = None
 
 
 class IdentityLost(UnavailableError):
-    """The device has lost its identity file: is its disk mounted?"""
+    """The device has lost its identity file."""
 
+    code = "identity_lost"
+    message = "The device has lost its identity file: is its disk mounted?"
     hint = "To use the directory as a new device, remove what the document root keeps of it in .tawara."
 
 
 class ForeignDisk(UnavailableError):
-    """The device shows another identity than it had: have disks been swapped?"""
+    """The device has another identity than before."""
 
+    code = "foreign_disk"
+    message = "The device shows another identity than it had: have disks been swapped?"
     hint = IdentityLost.hint
 
 
 class DeviceFailed(TawaraError):
-    """The device answers with an error"""
+    """The device answered an operation with an error."""
+
+    code = "device_failed"
+    message = "The device reported an error"
+    hint = "Look at its disk and at the kernel's log."
 
 
 class DeviceHangs(UnavailableError):
-    """The device does not answer"""
+    """The device does not answer."""
 
+    code = "device_hangs"
+    message = "The device does not answer"
     hint = "Look at its disk and at the kernel's log; it is used again as soon as it answers."
 
 
@@ -140,7 +198,7 @@ _BY_ERRNO: dict[int, type[TawaraError]] = {
 
 @contextmanager
 def as_node_errors() -> Iterator[None]:
-    """Turn an OSError of the body into the error above that fits; what no case names is the device's failure."""
+    """Turn an OSError of the body into the matching error above; DeviceFailed if none matches."""
     try:
         yield
     except OSError as error:

@@ -21,9 +21,11 @@ class Mistake:
 
 
 class SpecError(ConfigurationError):
-    """The description of the machine has mistakes"""
+    """A machine description has mistakes."""
 
     code = "vm_spec"
+    message = "The description of the machine has mistakes"
+    hint = None
 
     def __init__(self, path: str, mistakes: list[Mistake]) -> None:
         self.path = path
@@ -39,45 +41,56 @@ class SpecError(ConfigurationError):
 
 
 class BuildError(TawaraError):
-    """The package could not be built"""
+    """A package could not be built."""
 
     code = "vm_build"
+    message = "The package could not be built"
+    hint = None
 
 
 class MissingProgramError(TawaraError):
-    """A program that this step needs is not installed"""
+    """A program that this step needs is not installed."""
 
     code = "vm_missing_program"
+    message = "A program that this step needs is not installed"
+    hint = None
 
 
 class ImageError(CorruptError):
-    """The image is not what it should be"""
+    """An image is damaged or of another kind."""
 
     code = "vm_image"
+    message = "The image is not what it should be"
+    hint = None
 
 
 class HostError(TawaraError):
-    """The virtual machine host refused"""
+    """The virtual machine host refused an operation."""
 
     code = "vm_host"
+    message = "The virtual machine host refused"
     hint = "`virsh -c qemu:///system list --all` shows whether libvirt answers."
 
 
 class SwitchedOffError(TawaraError):
-    """The guest did not shut down in time and was switched off"""
+    """The guest was switched off because it did not shut down in time."""
 
     code = "vm_switched_off"
+    message = "The guest did not shut down in time and was switched off"
     hint = "What it had not written is lost, as in a power cut. `--timeout SECONDS` gives it longer."
 
 
 class NoSuchInstanceError(NotFoundError):
-    """There is no such instance"""
+    """No instance has this name."""
 
     code = "vm_no_instance"
+    message = "No such instance"
     hint = "`tawara vm list` shows those that there are."
 
 
 class TakenError(ConflictError):
-    """The name or address is taken"""
+    """A name or address is used already."""
 
     code = "vm_taken"
+    message = "The name or address is taken"
+    hint = None

@@ -32,11 +32,19 @@ async def _freely(size: int) -> None:
 
 
 class SourceFailed(CopyErr):
-    """The replica cannot be read, or is not what was stored"""
+    """The source of a copy could not be read, or differs from what was stored."""
+
+    code = "source_failed"
+    message = "The replica cannot be read, or is not what was stored"
+    hint = None
 
 
 class DestinationFailed(CopyErr):
-    """The device did not take the copy"""
+    """The destination of a copy did not take it."""
+
+    code = "destination_failed"
+    message = "The destination did not accept the copy"
+    hint = None
 
     nothing_sent = False
     """Whether certainly no byte was sent, so that none can arrive late."""
