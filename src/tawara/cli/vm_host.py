@@ -17,7 +17,7 @@ from tawara.model.errors import ConfigurationError, UnavailableError
 from tawara.vm.agent import Agent
 from tawara.vm.agent import copy as copy_file
 from tawara.vm.definition import STATE
-from tawara.vm.host import Host, Instance
+from tawara.vm.host import GuestHost, Instance
 from tawara.vm.spec_fields import read_size, show_size
 from tawara.vm.virsh import SHOWN
 
@@ -39,7 +39,7 @@ def list_(*, failed: bool = False, as_json: Json = False, state: State = Path(ST
         failed: Only those that could not be brought up or that libvirt has trouble with; fails when there are any.
         as_json: Say it in JSON.
     """
-    instances = [each for each in Host(state).instances() if each.failed or not failed]
+    instances = [each for each in GuestHost(state).instances() if each.failed or not failed]
     if as_json:
         print_json([instance.as_json() for instance in instances])
     elif instances:
@@ -57,7 +57,7 @@ def info(name: str, *, as_json: Json = False) -> None:
         name: The instance.
         as_json: Say it in JSON.
     """
-    host = Host()
+    host = GuestHost()
     instance = host.instance(name)
     guest = instance.guest
     facts: dict[str, Any] = instance.as_json() | {
@@ -90,7 +90,7 @@ def wait(*names: str, timeout: float = 300.0) -> None:
         timeout: Seconds after which it gives up and fails.
     """
     deadline = time.monotonic() + timeout
-    host = Host()
+    host = GuestHost()
     for name in names:
         address = str(host.guest(name).primary.ip)
         while not _answers(address):
@@ -116,7 +116,7 @@ def exec_(name: str, *command: Annotated[str, Parameter(allow_leading_hyphen=Tru
         name: The instance.
         command: The program and its arguments.
     """
-    Host().instance(name)
+    GuestHost().instance(name)
     if not command:
         raise ConfigurationError("tawara vm exec: missing command", hint="tawara vm exec web -- uptime")
     ended = Agent(name).run(command)
@@ -161,7 +161,7 @@ def create(
         ip: NETWORK=ADDRESS, an address chosen instead of derived; may be repeated.
         as_json: Say in JSON what was made.
     """
-    host = Host()
+    host = GuestHost()
     guest = host.create(name, source, fqdn, dict(_chosen_ip(text) for text in ip))
     if as_json:
         print_json(host.instance(name).as_json())
@@ -178,7 +178,7 @@ def start(name: str) -> None:
     Args:
         name: The instance.
     """
-    _say(Host().start(name))
+    _say(GuestHost().start(name))
 
 
 @app.command
@@ -197,7 +197,7 @@ def stop(name: str, *, force: bool = False, timeout: float | None = None) -> Non
         force: Switch it off at once; memory that was saved is thrown away.
         timeout: Seconds that it may take to shut down; `stop_seconds` of /etc/tawara-vm/host.conf (30) when left out.
     """
-    _say(Host().stop(name, force=force, seconds=timeout))
+    _say(GuestHost().stop(name, force=force, seconds=timeout))
 
 
 @app.command
@@ -209,7 +209,7 @@ def console(name: str) -> None:
     Args:
         name: The instance.
     """
-    Host().instance(name)
+    GuestHost().instance(name)
     _become("virsh", "--connect", "qemu:///system", "console", name)
 
 
@@ -223,7 +223,7 @@ def ssh(name: str, *command: Annotated[str, Parameter(allow_leading_hyphen=True)
         name: The instance.
         command: What to run there.
     """
-    guest = Host().guest(name)
+    guest = GuestHost().guest(name)
     known = ["-o", f"UserKnownHostsFile={STATE}/known_hosts", "-o", "StrictHostKeyChecking=yes"]
     _become("ssh", *known, f"root@{guest.primary.ip}", *command)
 
@@ -238,7 +238,7 @@ def ip(name: str, *, as_json: Json = False) -> None:
         name: The instance.
         as_json: All its addresses, by network.
     """
-    guest = Host().guest(name)
+    guest = GuestHost().guest(name)
     if as_json:
         print_json({nic.network.name: str(nic.ip) for nic in guest.nics})
     else:
@@ -257,7 +257,7 @@ def rm(name: str, *, yes: bool = False) -> None:
         name: The instance.
         yes: Do not ask.
     """
-    host = Host()
+    host = GuestHost()
     host.instance(name)
     if not yes and sys.stdin.isatty():
         answer = input(f"Remove {name} and all its data? Type its name to do it: ")
@@ -279,7 +279,7 @@ def snapshot(name: str, snapshot: str) -> None:
         name: The instance.
         snapshot: What to call it.
     """
-    _say(Host().snapshot(name, snapshot))
+    _say(GuestHost().snapshot(name, snapshot))
 
 
 @app.command
@@ -296,9 +296,9 @@ def snapshots(name: str, *, delete: str | None = None, as_json: Json = False) ->
         as_json: Say it in JSON.
     """
     if delete is not None:
-        Host().delete_snapshot(name, delete)
+        GuestHost().delete_snapshot(name, delete)
         return
-    found = Host().snapshots(name)
+    found = GuestHost().snapshots(name)
     if as_json:
         print_json(found)
     elif found:
@@ -315,7 +315,7 @@ def restore(name: str, snapshot: str) -> None:
         name: The instance.
         snapshot: Which one.
     """
-    _say(Host().restore(name, snapshot))
+    _say(GuestHost().restore(name, snapshot))
 
 
 @app.command(name="set")
@@ -333,7 +333,7 @@ def set_(name: str, *settings: str, as_json: Json = False) -> None:
         settings: memory=SIZE, cpus=NUMBER.
         as_json: Show them in JSON.
     """
-    host = Host()
+    host = GuestHost()
     if settings:
         _say(host.set(name, dict(_setting(text) for text in settings)))
         return
@@ -364,7 +364,7 @@ def upgrade(*names: str, everything: Annotated[bool, Parameter(name="--all")] = 
         everything: All of this host.
         back: Go back to what it was before.
     """
-    host = Host()
+    host = GuestHost()
     if everything and not back:
         names = tuple(each.guest.name for each in host.instances() if not each.newest)
         if not names:

@@ -71,7 +71,7 @@ def _whole(block: Path) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MountIds:
     """Ids, which no other machine has, of the file system and of the disk that a mount is on."""
 
     file_system: str
@@ -80,7 +80,7 @@ class Place:
     """Devices of one id are lost together."""
 
 
-def place_of(mount: Mount, boot: str, sys: Path = Path("/sys")) -> Place:
+def place_of(mount: Mount, boot: str, sys: Path = Path("/sys")) -> MountIds:
     """Where a mount is.
 
     A file system on no disk, or on several, counts as a disk of its own. `boot` is the id of the running kernel: the
@@ -88,7 +88,7 @@ def place_of(mount: Mount, boot: str, sys: Path = Path("/sys")) -> Place:
     """
     own = mount.source if mount.number[0] == 0 and mount.source.startswith("/") else f"{mount.number}"
     disks = disks_behind(mount, sys)
-    return Place(_id(boot, "file system", own), _id(boot, "disk", disks[0] if len(disks) == 1 else own))
+    return MountIds(_id(boot, "file system", own), _id(boot, "disk", disks[0] if len(disks) == 1 else own))
 
 
 def running_kernel() -> str:

@@ -19,7 +19,7 @@ _HOST: Final = re.compile(r"(?:\[(?P<bracketed>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class DatabaseServer:
     """A database server."""
 
     name: str
@@ -43,15 +43,15 @@ def split_url(url: str) -> SplitResult:
 _HINT = "Write it as ENGINE://USER@HOST:PORT/DATABASE; several hosts have commas between them."
 
 
-def hosts_of(parts: SplitResult) -> list[Host]:
+def hosts_of(parts: SplitResult) -> list[DatabaseServer]:
     """The servers in the order in which the URL names them; one at least. Raises ConfigurationError."""
-    hosts: list[Host] = []
+    hosts: list[DatabaseServer] = []
     for text in parts.netloc.rpartition("@")[2].split(","):
         match = _HOST.fullmatch(unquote(text))
         port = int(match["port"]) if match is not None and match["port"] else None
         if match is None or (port is not None and not 0 < port < 65536):
             raise ConfigurationError(f"The database URL names {text!r}, which is not HOST:PORT", hint=_HINT)
-        hosts.append(Host(match["bracketed"] or match["name"], port))
+        hosts.append(DatabaseServer(match["bracketed"] or match["name"], port))
     if len(hosts) > 1 and not all(host.name for host in hosts):
         raise ConfigurationError("The database URL has an empty name among its hosts", hint=_HINT)
     return hosts
@@ -60,14 +60,16 @@ def hosts_of(parts: SplitResult) -> list[Host]:
 class Servers(Generic[C]):
     """Connects to the first of several servers that can be used."""
 
-    def __init__(self, hosts: Sequence[Host], connect: Callable[[Host], Awaitable[C]], seconds: float) -> None:
+    def __init__(
+        self, hosts: Sequence[DatabaseServer], connect: Callable[[DatabaseServer], Awaitable[C]], seconds: float
+    ) -> None:
         """`connect` raises Lost for a server that cannot be used now; `seconds` is the limit for all of them."""
         self._hosts = list(hosts)
         self._connect = connect
         self._seconds = max(1.0, seconds / len(hosts)) if len(hosts) > 1 else seconds
-        self._rests_until: dict[Host, float] = {}
+        self._rests_until: dict[DatabaseServer, float] = {}
 
-    def _in_order(self) -> list[Host]:
+    def _in_order(self) -> list[DatabaseServer]:
         now = asyncio.get_running_loop().time()
         return sorted(self._hosts, key=lambda host: self._rests_until.get(host, 0.0) > now)  # stable
 

@@ -16,7 +16,7 @@ from asyncmy.constants.CLIENT import FOUND_ROWS
 
 from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata
-from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
+from tawara.metadata.hosts import DatabaseServer, Servers, hosts_of, split_url
 from tawara.metadata.mysql import LegacyMysqlDialect, MysqlDialect, MysqlLink, translate
 from tawara.metadata.server import ConnectionLost, ServerLimits, ServerMetadata, TransactionConflict
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db
@@ -39,7 +39,7 @@ async def open_mysql(
     parts = split_url(url)
     options = _options(parts)
     arguments = _arguments(parts, options, password, pace)
-    hosts = [Host("")] if "unix_socket" in options else hosts_of(parts)
+    hosts = [DatabaseServer("")] if "unix_socket" in options else hosts_of(parts)
     any_server = options.get("target_session_attrs", _WRITABLE[0]) in _ANY
 
     def servers(dialect: Dialect) -> Servers[MysqlLink]:
@@ -105,7 +105,7 @@ def _trusting(path: str) -> ssl.SSLContext:
 
 
 async def _connect(
-    arguments: Mapping[str, Any], pace: ServerLimits, dialect: Dialect, host: Host, *, any_server: bool
+    arguments: Mapping[str, Any], pace: ServerLimits, dialect: Dialect, host: DatabaseServer, *, any_server: bool
 ) -> MysqlLink:
     """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
     place = {} if "unix_socket" in arguments else {"host": host.name or "127.0.0.1", "port": host.port or 3306}

@@ -26,7 +26,7 @@ from tawara.metadata import founding
 from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
 from tawara.metadata.error_codes import Remedy, of_sqlstate
-from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
+from tawara.metadata.hosts import DatabaseServer, Servers, hosts_of, split_url
 from tawara.metadata.server import ConnectionLost, ServerLimits, ServerMetadata, outcome
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Dup
 
@@ -211,7 +211,7 @@ class PostgresLink:
 
 
 async def _connect(
-    parts: SplitResult, password: str | None, pace: ServerLimits, dialect: Dialect, host: Host
+    parts: SplitResult, password: str | None, pace: ServerLimits, dialect: Dialect, host: DatabaseServer
 ) -> PostgresLink:
     """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
     user = parts.netloc.rpartition("@")[0]
@@ -252,7 +252,7 @@ async def open_postgres(
     pace = pace or ServerLimits()
     parts = split_url(url)
     # Hosts after the question mark, such as the directory of a Unix socket, are the driver's.
-    hosts = [Host(parts.netloc.rpartition("@")[2])] if "host" in parse_qs(parts.query) else hosts_of(parts)
+    hosts = [DatabaseServer(parts.netloc.rpartition("@")[2])] if "host" in parse_qs(parts.query) else hosts_of(parts)
 
     def servers(dialect: Dialect) -> Servers[PostgresLink]:
         return Servers(hosts, functools.partial(_connect, parts, password, pace, dialect), pace.connect)

@@ -6,7 +6,7 @@ import os
 
 from tawara.disks.devices import Devices, DiskUsage
 from tawara.disks.disk_health import published
-from tawara.disks.mounts import Mount, Place, mount_of, mounted, place_of, running_kernel
+from tawara.disks.mounts import Mount, MountIds, mount_of, mounted, place_of, running_kernel
 from tawara.disks.paths import INCOMING, USAGE
 from tawara.model.node_errors import as_node_errors
 
@@ -14,7 +14,7 @@ PERIOD = 10.0
 """Seconds between two writings."""
 
 
-def render(usage: DiskUsage, mount: Mount, place: Place, now: int, health: str = "") -> str:
+def render(usage: DiskUsage, mount: Mount, place: MountIds, now: int, health: str = "") -> str:
     """The lines of the file, sorted by name; sizes in KiB, `use` rounded up as df does. Those of `health` come last."""
     facts: dict[str, int | str] = {
         "available": usage.available,

@@ -18,7 +18,7 @@ from tawara.vm.base_image import Base, Report, build_base, locked
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH, HostKey, Recipe
 from tawara.vm.built import Register, digest_of
-from tawara.vm.cluster import Cluster, is_cluster, keep_addresses, read_cluster, show
+from tawara.vm.cluster import GuestCluster, is_cluster, keep_addresses, read_cluster, show
 from tawara.vm.definition import Layers, claims, definition_files, network_claims
 from tawara.vm.delta import Delta, build_delta
 from tawara.vm.errors import BuildError
@@ -97,7 +97,7 @@ def read_file(path: Path) -> tuple[Guest, ...]:
     return (read_guest(path.read_text(), str(path), path.stem, path.parent),)
 
 
-def _cluster_of(path: Path) -> Cluster | None:
+def _cluster_of(path: Path) -> GuestCluster | None:
     text = path.read_text()
     return read_cluster(text, str(path), path.stem, path.parent) if is_cluster(text) else None
 
@@ -114,7 +114,7 @@ class _Machine:
     """Of its base."""
 
 
-def build_cluster(cluster: Cluster, folder: Path, options: Options, register: Register) -> Built:
+def build_cluster(cluster: GuestCluster, folder: Path, options: Options, register: Register) -> Built:
     """One package with every guest's definition, and one for each delta and base that they stand on."""
     keys = folder / f"{cluster.name}.keys"
     machines = [_build_layers(guest, host_key(keys / guest.name), options) for guest in cluster.guests]

@@ -30,7 +30,7 @@ Range = tuple[IPv4Address, IPv4Address]
 
 
 @dataclass(frozen=True)
-class Cluster:
+class GuestCluster:
     """A packaged data centre."""
 
     name: str
@@ -53,7 +53,7 @@ def is_cluster(text: str) -> bool:
         return False
 
 
-def read_cluster(text: str, path: str, default_name: str, folder: Path | None = None) -> Cluster:
+def read_cluster(text: str, path: str, default_name: str, folder: Path | None = None) -> GuestCluster:
     """The cluster that this text describes; raises SpecError with every mistake in it."""
     mistakes: list[Mistake] = []
     try:
@@ -66,7 +66,7 @@ def read_cluster(text: str, path: str, default_name: str, folder: Path | None = 
     return cluster
 
 
-def keep_addresses(folder: Path, cluster: Cluster) -> None:
+def keep_addresses(folder: Path, cluster: GuestCluster) -> None:
     """Write down the cluster's addresses in its folder of keys, from which the next reading takes them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f"{_ADDRESSES}.new"
@@ -85,7 +85,7 @@ def _kept_addresses(folder: Path | None, name: str) -> Given:
     return {network: {guest: IPv4Address(ip) for guest, ip in row.items()} for network, row in kept.items()}
 
 
-def _read(top: Fields, default_name: str, folder: Path | None) -> Cluster:
+def _read(top: Fields, default_name: str, folder: Path | None) -> GuestCluster:
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     domain = top.text("domain", f"{name}.example", FQDN, "a domain in lower case, such as store.example")
     version = top.text("version", "1", VERSION, 'a version that begins with a digit, such as "1.0"')
@@ -125,7 +125,7 @@ def _read(top: Fields, default_name: str, folder: Path | None) -> Cluster:
     ]
     _judge(top, guests, ranges)
     top.nothing_else()
-    return Cluster(name, version, tuple(guests), remembered(kept, given))
+    return GuestCluster(name, version, tuple(guests), remembered(kept, given))
 
 
 def _addresses(
@@ -252,7 +252,7 @@ def _judge(top: Fields, guests: list[spec.Guest], ranges: dict[str, Range]) -> N
         top.mistake("guest", f"{address} is given twice", "Give one of the guests another `ip`.")
 
 
-def show(cluster: Cluster) -> dict[str, Any]:
+def show(cluster: GuestCluster) -> dict[str, Any]:
     """The cluster's table for people and programs: what the meta package carries."""
     return {
         "name": cluster.name,

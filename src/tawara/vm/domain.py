@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
-class Domain:
+class GuestDomain:
     """`instance` is the guest's folder below instances/."""
 
     def __init__(self, name: str, instance: Path) -> None:
@@ -262,7 +262,7 @@ class Domain:
             path.unlink()
 
 
-def snapshot_together(domains: Sequence[Domain], snapshot: str) -> str:
+def snapshot_together(domains: Sequence[GuestDomain], snapshot: str) -> str:
     """Keep several domains at one moment, all or none; what there is to say. One alone is not halted for it."""
     halted, kept, said = [], [], []
     try:

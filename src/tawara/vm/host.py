@@ -19,7 +19,7 @@ from tawara.vm import guest_json
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.definition import STATE, Layers, claims, definition_files
-from tawara.vm.domain import Domain, snapshot_together
+from tawara.vm.domain import GuestDomain, snapshot_together
 from tawara.vm.errors import HostError, NoSuchInstanceError, TakenError
 from tawara.vm.foreign.instance import own_delta
 from tawara.vm.host_keys import host_key
@@ -75,7 +75,7 @@ class Instance:
         }
 
 
-class Host:
+class GuestHost:
     """This machine. `state` is where packages and instances live; another one is for tests."""
 
     def __init__(self, state: Path = Path(STATE)) -> None:
@@ -110,10 +110,10 @@ class Host:
         """All instances, by name; raises HostError when libvirt does not answer."""
         return [self.instance(name) for name in self.names()]
 
-    def domain(self, name: str) -> Domain:
+    def domain(self, name: str) -> GuestDomain:
         """The instance's domain; raises NoSuchInstanceError."""
         self._definition(name)
-        return Domain(name, self.state / "instances" / name)
+        return GuestDomain(name, self.state / "instances" / name)
 
     def create(
         self, name: str, template: str, fqdn: str | None = None, ips: Mapping[str, IPv4Address] | None = None

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tawara.metadata.hosts import Host, Servers, hosts_of, split_url
+from tawara.metadata.hosts import DatabaseServer, Servers, hosts_of, split_url
 from tawara.metadata.server import ConnectionLost
 from tawara.model.errors import ConfigurationError
 
@@ -14,16 +14,16 @@ from tawara.model.errors import ConfigurationError
 @pytest.mark.parametrize(
     ("netloc", "hosts"),
     [
-        ("", [Host("")]),
-        ("u@", [Host("")]),
-        ("u@db", [Host("db")]),
-        ("u@db:3307", [Host("db", 3307)]),
-        ("db1,db2:1,db3", [Host("db1"), Host("db2", 1), Host("db3")]),
-        ("u@[::1]", [Host("::1")]),
-        ("u@[::1]:1,[2001:db8::2]:2", [Host("::1", 1), Host("2001:db8::2", 2)]),
+        ("", [DatabaseServer("")]),
+        ("u@", [DatabaseServer("")]),
+        ("u@db", [DatabaseServer("db")]),
+        ("u@db:3307", [DatabaseServer("db", 3307)]),
+        ("db1,db2:1,db3", [DatabaseServer("db1"), DatabaseServer("db2", 1), DatabaseServer("db3")]),
+        ("u@[::1]", [DatabaseServer("::1")]),
+        ("u@[::1]:1,[2001:db8::2]:2", [DatabaseServer("::1", 1), DatabaseServer("2001:db8::2", 2)]),
     ],
 )
-def test_hosts_of_a_url(netloc: str, hosts: list[Host]) -> None:
+def test_hosts_of_a_url(netloc: str, hosts: list[DatabaseServer]) -> None:
     """Several hosts have commas between them, each with its own port or the engine's; IPv6 stands in brackets."""
     assert hosts_of(split_url(f"mysql://{netloc}/d")) == hosts
 
@@ -38,7 +38,7 @@ def test_hosts_that_are_none(netloc: str) -> None:
     assert "HOST:PORT" in (caught.value.hint or "")
 
 
-A, B, C = Host("a"), Host("b", 2), Host("c")
+A, B, C = DatabaseServer("a"), DatabaseServer("b", 2), DatabaseServer("c")
 
 
 class Fake:
@@ -48,7 +48,7 @@ class Fake:
         self.state = state
         self.asked: list[str] = []
 
-    async def connect(self, host: Host) -> str:
+    async def connect(self, host: DatabaseServer) -> str:
         self.asked.append(host.name)
         match self.state.get(host.name):
             case "refused":

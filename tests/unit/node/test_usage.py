@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tawara.disks import disk_load
 from tawara.disks.devices import Devices, DiskUsage
 from tawara.disks.disk_load import Sample
-from tawara.disks.mounts import Mount, Place, mount_of, parse_mounts, place_of
+from tawara.disks.mounts import Mount, MountIds, mount_of, parse_mounts, place_of
 from tawara.node.usage import render, write
 
 MOUNTS = """\
@@ -21,7 +21,7 @@ MOUNTS = """\
 def test_the_lines_of_the_file() -> None:
     """Sorted names, KiB, and a share rounded up as df does."""
     mount = Mount((8, 17), "/dev/sdb1", "/mnt")
-    text = render(DiskUsage(1001, 2999, "an-id", holds_files=False), mount, Place("f1", "d1"), 1700000000)
+    text = render(DiskUsage(1001, 2999, "an-id", holds_files=False), mount, MountIds("f1", "d1"), 1700000000)
     assert text == (
         "available: 2999\ndevice: /dev/sdb1\ndisk: /mnt\nfile_system: f1\nholds: nothing\n"
         "identity: an-id\ntime: 1700000000\n"

@@ -17,7 +17,7 @@ from tawara.vm import host as host_module
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import HostKey
 from tawara.vm.definition import Layers, definition_files
-from tawara.vm.host import Host
+from tawara.vm.host import GuestHost
 from tawara.vm.spec import Guest
 from tawara.vm.spec_read import read_guest
 
@@ -154,7 +154,7 @@ def step_host(tmp_path: Path) -> StepHost:
 
 
 @pytest.fixture
-def command_line(step_host: StepHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Host]:
+def command_line(step_host: StepHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[], GuestHost]:
     """The command line's view of the host."""
     for name, value in step_host.environment.items():
         monkeypatch.setenv(name, value)
@@ -163,4 +163,4 @@ def command_line(step_host: StepHost, monkeypatch: pytest.MonkeyPatch) -> Callab
     step.chmod(0o755)
     monkeypatch.setattr(host_module, "RECONCILE", str(step))
     monkeypatch.setattr(host_module, "_LOCK", step_host.root / "run/tawara-vm/lock")
-    return lambda: Host(step_host.state)
+    return lambda: GuestHost(step_host.state)

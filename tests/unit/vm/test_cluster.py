@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.vm.cluster import Cluster, is_cluster, keep_addresses, read_cluster, show
+from tawara.vm.cluster import GuestCluster, is_cluster, keep_addresses, read_cluster, show
 from tawara.vm.definition import claims, network_claims
 from tawara.vm.errors import SpecError
 from tawara.vm.schema import cluster_schema
@@ -111,7 +111,7 @@ def test_no_two_guests_claim_the_same(names: list[str]) -> None:
     assert longer[:-1] == guests
 
 
-def by_name(cluster: Cluster) -> dict[str, str]:
+def by_name(cluster: GuestCluster) -> dict[str, str]:
     """Every address of every guest, as one text for each."""
     return {guest.name: " ".join(str(nic.ip) for nic in guest.nics) for guest in cluster.guests}
 

@@ -12,7 +12,7 @@ import pytest
 
 from tawara.model.errors import TawaraError
 from tawara.vm import host as host_module
-from tawara.vm.host import Host
+from tawara.vm.host import GuestHost
 
 if TYPE_CHECKING:
     from tests.unit.vm.conftest import StepHost
@@ -80,12 +80,12 @@ def removal(how: str) -> Callable[[StepHost], Outcome]:
     return act
 
 
-def command(verb: Callable[[Host], str]) -> Callable[[StepHost], Outcome]:
+def command(verb: Callable[[GuestHost], str]) -> Callable[[StepHost], Outcome]:
     """A verb of the command line."""
 
     def act(host: StepHost) -> Outcome:
         try:
-            return Outcome(True, verb(Host(host.state)))
+            return Outcome(True, verb(GuestHost(host.state)))
         except TawaraError as error:
             return Outcome(False, str(error))
 
@@ -252,7 +252,7 @@ def test_memory_that_was_saved_is_never_resumed_over_another_disk(fresh: StepHos
 def test_restoring_throws_memory_away_that_belongs_to_later_disks(fresh: StepHost) -> None:
     """A saved guest that is restored does not go on with the memory that belongs to the disks it had before."""
     fresh.change(**STATES["saved"])
-    Host(fresh.state).restore("web", "kept")
+    GuestHost(fresh.state).restore("web", "kept")
     verbs = [line.split()[0] for line in fresh.libvirt["log"]]
     assert verbs.index("managedsave-remove") < verbs.index("snapshot-revert")
 
@@ -261,7 +261,7 @@ def test_a_user_without_rights_is_told_so(fresh: StepHost) -> None:
     """Where libvirt does not let the user ask, guests are not shown as absent: the command fails and says why."""
     fresh.tell(refused=True)
     with pytest.raises(TawaraError, match=r"libvirt does not answer: .*authentication unavailable"):
-        Host(fresh.state).instances()
+        GuestHost(fresh.state).instances()
 
 
 def test_what_was_switched_off_stays_off_when_the_host_starts(fresh: StepHost) -> None:
@@ -269,11 +269,11 @@ def test_what_was_switched_off_stays_off_when_the_host_starts(fresh: StepHost) -
     fresh.place(CARD.format(version="1").replace("[[nic]]", "order = 90\n[[nic]]"), "alpha")
     fresh.place(CARD.format(version="1").replace("[[nic]]", "order = 10\n[[nic]]"), "zeta")
     fresh.run()
-    Host(fresh.state).stop("web")
+    GuestHost(fresh.state).stop("web")
     for start in (["zeta", "alpha"], ["zeta", "web", "alpha"]):
         reboot(fresh)
         assert fresh.libvirt["started"] == start
-        Host(fresh.state).start("web")
+        GuestHost(fresh.state).start("web")
     # What was switched off from inside, or by virsh, is noted when the host goes down.
     fresh.change("zeta", **{"is": "off"})
     fresh.run("remember")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tawara.model.errors import TawaraError
-from tawara.vm.host import Host
+from tawara.vm.host import GuestHost
 from tawara.vm.spec_read import read_guest
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_what_does_not_change_costs_no_more_for_more_guests(step_host: StepHost)
 
 
 def test_an_instance_that_was_created_is_upgraded_like_its_template(
-    step_host: StepHost, command_line: Callable[[], Host]
+    step_host: StepHost, command_line: Callable[[], GuestHost]
 ) -> None:
     """A clone is told to be behind, and follows its template by `upgrade`, with the name, addresses and key it has."""
     host = command_line()

@@ -11,7 +11,7 @@ import pytest
 
 from tawara.cli import main, vm_host
 from tawara.model.errors import TawaraError
-from tawara.vm.host import Host
+from tawara.vm.host import GuestHost
 from tawara.vm.spec_read import read_guest
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ CARD = '[[nic]]\nnetwork = "host0"\n'
 
 
 @pytest.fixture
-def shop(step_host: StepHost, command_line: Callable[[], Host]) -> Host:
+def shop(step_host: StepHost, command_line: Callable[[], GuestHost]) -> GuestHost:
     """A cluster of two guests that run, and one that is no part of it."""
     for name in ("one", "two"):
         guest = read_guest(f'base = "debian12"\n{CARD}', "c.toml", name)
@@ -33,7 +33,7 @@ def shop(step_host: StepHost, command_line: Callable[[], Host]) -> Host:
     return command_line()
 
 
-def test_a_cluster_is_kept_at_one_moment(step_host: StepHost, shop: Host) -> None:
+def test_a_cluster_is_kept_at_one_moment(step_host: StepHost, shop: GuestHost) -> None:
     """All its guests are halted before the first is kept, and go on after the last; restoring brings all back."""
     shop.snapshot("shop", "before")
     verbs = [line.split()[0] for line in step_host.libvirt["log"]]
@@ -44,7 +44,7 @@ def test_a_cluster_is_kept_at_one_moment(step_host: StepHost, shop: Host) -> Non
     assert [shop.snapshots(name) for name in ("one", "two", "other")] == [["before"], ["before"], []]
 
 
-def test_a_cluster_is_kept_whole_or_not_at_all(step_host: StepHost, shop: Host) -> None:
+def test_a_cluster_is_kept_whole_or_not_at_all(step_host: StepHost, shop: GuestHost) -> None:
     """Where one guest cannot be kept, none is, and all run on."""
     step_host.change("two", no_room=True)
     with pytest.raises(TawaraError, match="No space left"):
@@ -55,7 +55,7 @@ def test_a_cluster_is_kept_whole_or_not_at_all(step_host: StepHost, shop: Host) 
         shop.restore("shop", "before")
 
 
-def test_settings_of_an_instance_stay_through_an_upgrade(step_host: StepHost, shop: Host) -> None:
+def test_settings_of_an_instance_stay_through_an_upgrade(step_host: StepHost, shop: GuestHost) -> None:
     """Memory and processors that were set are given to libvirt in place of the package's, until they are taken back."""
 
     def memory() -> str:
@@ -74,13 +74,13 @@ def test_settings_of_an_instance_stay_through_an_upgrade(step_host: StepHost, sh
 
 
 @pytest.mark.parametrize("word", ["memory", "memory=lots", "cpus=0", "cpus=x", "disk=1G"])
-def test_a_setting_that_is_none_is_refused(shop: Host, capsys: pytest.CaptureFixture[str], word: str) -> None:
+def test_a_setting_that_is_none_is_refused(shop: GuestHost, capsys: pytest.CaptureFixture[str], word: str) -> None:
     """The exit code is that of wrong usage, and the message shows how to write it."""
     assert main(["vm", "set", "other", word]) == 2
     assert "Write memory=1G or cpus=2" in capsys.readouterr().err
 
 
-def test_a_list_fits_eighty_columns(step_host: StepHost, shop: Host) -> None:
+def test_a_list_fits_eighty_columns(step_host: StepHost, shop: GuestHost) -> None:
     """Whatever guests are called, a line is no longer; what is wrong stands below."""
     long = "a" * 29
     step_host.place(f'fqdn = "{"x" * 60}.{"y" * 60}"\n{CARD}', long)
@@ -92,7 +92,7 @@ def test_a_list_fits_eighty_columns(step_host: StepHost, shop: Host) -> None:
 
 
 def test_failed_guests_are_told_with_an_exit_code(
-    step_host: StepHost, shop: Host, capsys: pytest.CaptureFixture[str]
+    step_host: StepHost, shop: GuestHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`list --failed` says nothing and succeeds when all is well, and fails with those that are not."""
     state = str(step_host.state)
