@@ -1,8 +1,7 @@
-"""Threads for work that blocks on a disk: a few for each device, so that a disk that hangs holds up nobody but itself.
+"""Thread pools for work that blocks on disks, one pool per device, so that a hanging disk delays only its own work.
 
-The threads are daemons: one that never returns from its disk does not keep the process from ending. A lane on which
-nothing has been finished for a while, although there is work, refuses what waits and what comes; the first piece of
-work that is finished ends that.
+The threads are daemons: a thread that never returns from its disk does not keep the process from exiting. A pool that
+has work but has finished none for a while hangs: it refuses waiting and new work until the next piece is finished.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
+from tawara.batching import Batcher, Finished
 from tawara.disks.devices import Devices
 from tawara.disks.paths import parse
 from tawara.model.node_errors import DeviceHangs, NoSuchDevice
@@ -25,32 +24,34 @@ from tawara.model.node_errors import DeviceHangs, NoSuchDevice
 P = ParamSpec("P")
 R = TypeVar("R")
 W = TypeVar("W")
+_Item: TypeAlias = tuple[W, Callable[[R | Exception], None]]
+"""An item of work, and the callback that receives its result."""
 
 _THREADS: Final = 8
-"""Enough for the fsyncs of concurrent uploads to share the file system's commits."""
+"""Threads per pool; enough for the fsyncs of concurrent uploads to share the file system's commits."""
 TIMEOUT: Final = 10.0
-"""Seconds without a finished piece of work after which a device counts as hanging."""
+"""Seconds without finished work after which a device counts as hanging."""
 
 
 class DevicePools:
-    """One small pool of threads for each device, and others by name for work that is no device's, made when first used.
+    """A small thread pool for each device, and further pools by name; created on first use.
 
-    A piece of work is short (up to some MiB read, written or synced), or a lane would seem to hang.
+    A piece of work must be short (at most a few MiB read, written or synced), or its pool counts as hanging.
     """
 
     ANY: Final = "any"
-    """The lane of the document root itself."""
+    """Name of the pool for the document root."""
 
     def __init__(self, devices: Devices | None, *, timeout: float = TIMEOUT) -> None:
-        """`devices` None is for lanes by name only; `patience` is seconds."""
+        """`devices` None: pools by name only. `timeout`: seconds without finished work after which a pool hangs."""
         self._devices, self._timeout = devices, timeout
         self._pools: dict[str, _Pool] = {}
         self._closed = False
 
     async def of(self, path: str) -> str:
-        """The lane of the device that `path` is on. Raises InvalidPath, NoSuchDevice."""
+        """Return the pool name of the device that `path` is on. Raises InvalidPath, NoSuchDevice."""
         device = parse(path).device
-        # Only devices that were seen get threads, or requests for dev1, dev2, dev3... would fill the memory.
+        # Only existing devices get threads, or requests for dev1, dev2, dev3... would exhaust the memory.
         if device not in self._pools:
             if self._devices is None or not await self.run(self.ANY, self._devices.listed, device):
                 raise NoSuchDevice
@@ -58,10 +59,9 @@ class DevicePools:
         return device
 
     async def run(self, pool_name: str, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do `work` on a thread of `lane` and return what it returns. Raises DeviceHangs if it is not begun.
+        """Run `work` on a thread of the pool and return its result. Raises DeviceHangs if it was not started.
 
-        Work is never left alone: a cancelled caller goes on only when the thread has finished, so it can safely close
-        what the thread was using.
+        A cancelled caller continues only when the thread has finished, so it can safely close what the thread used.
         """
         job = self._pool(pool_name).submit(partial(work, *args, **kwargs))
         done = asyncio.wrap_future(job)
@@ -74,29 +74,29 @@ class DevicePools:
             raise
 
     def knows(self, device: str) -> bool:
-        """Whether the device was seen, so that there is a lane of its name."""
+        """Whether the device has a pool, i.e. was used before."""
         return device in self._pools
 
     def hangs(self, pool_name: str) -> bool:
-        """Whether `lane` refuses work now."""
+        """Whether the pool refuses work now."""
         return pool_name in self._pools and self._pools[pool_name].hangs()
 
     def start(self, pool_name: str, work: Callable[[], R]) -> Future[R]:
-        """Do `work` on a thread of `lane`. Raises DeviceHangs, and RuntimeError once closed."""
+        """Run `work` on a thread of the pool. The future may get DeviceHangs. Raises RuntimeError once closed."""
         return self._pool(pool_name).submit(work)
 
-    def on_closed(self, pool_name: str, work: Callable[[], None]) -> Future[None]:
-        """Have `work` done at some time, also on a lane that hangs: what a file needs at its end, such as closing."""
+    def submit_cleanup(self, pool_name: str, work: Callable[[], None]) -> Future[None]:
+        """Queue cleanup such as closing a file; it is run even if the pool hangs now, once the disk responds."""
         return self._pool(pool_name).submit(work, always=True)
 
     async def clean_up(self, pool_name: str, work: Callable[[], None]) -> None:
-        """The same, and wait until it is done, unless the lane hangs."""
-        job = self.on_closed(pool_name, work)
+        """Queue cleanup as `submit_cleanup` does, and wait for it unless the pool hangs."""
+        job = self.submit_cleanup(pool_name, work)
         if not self.hangs(pool_name):
             await asyncio.shield(asyncio.wrap_future(job))
 
     def close(self) -> None:
-        """Take no more work; what runs is finished in its own time, or ends with the process."""
+        """Refuse further work. Running work finishes later, or ends with the process."""
         self._closed = True
         for pool in self._pools.values():
             pool.close()
@@ -119,8 +119,8 @@ class _Job:
         self.work, self.always = work, always
         self.future: Future[Any] = Future()
 
-    def do(self) -> Callable[[], None]:
-        """Do the work; what is returned tells the result to those that wait."""
+    def run(self) -> Callable[[], None]:
+        """Run the work; return a callback that sets the result of the future."""
         if not self.future.set_running_or_notify_cancel():
             return lambda: None
         try:
@@ -136,7 +136,7 @@ class _Job:
 
 
 class _Pool:
-    """The threads of one lane, made as they are needed."""
+    """The threads of one pool, started on demand."""
 
     def __init__(self, name: str, timeout: float) -> None:
         self._name, self._timeout = name, timeout
@@ -145,24 +145,25 @@ class _Pool:
         self._idle = threading.Semaphore(0)
         self._threads = 0
         self._begun: dict[int, float] = {}
-        """By thread that is at work: since when, by the monotonic clock."""
+        """Monotonic time at which each busy thread started its work, by thread id."""
         self._finished = 0.0
-        """When a piece of work was last finished."""
+        """Monotonic time at which work was last finished."""
         self._closed = False
 
     def submit(self, work: Callable[[], R], *, always: bool = False) -> Future[R]:
-        """Have `work` done; called on one thread only. Its future has DeviceHangs if it is not, unless `always`.
+        """Queue `work`. Must be called from one thread only. If the pool hangs the future gets DeviceHangs.
 
-        Raises RuntimeError once closed; what is `always` done is done at once then.
+        Work that is `always` run is queued nevertheless, and run at once after the pool is closed; other work then
+        raises RuntimeError.
         """
         job = _Job(work, always=always)
         if self._closed:
             if not always:
                 raise RuntimeError("no work is taken any more")
-            job.do()()
+            job.run()()
             return job.future
         if not always and self.hangs():
-            for each in (*self._not_begun(), job):
+            for each in (*self._take_waiting(), job):
                 each.refuse(DeviceHangs())
             return job.future
         self._waiting.put(job)
@@ -172,19 +173,19 @@ class _Pool:
         return job.future
 
     def hangs(self) -> bool:
-        """Whether there is work, and none has been finished for too long."""
+        """Whether work is running, and none has finished for too long."""
         begun = list(self._begun.values())
         return bool(begun) and time.monotonic() - max(self._finished, min(begun)) >= self._timeout
 
     def close(self) -> None:
-        """End the threads when they are done; what has not begun is cancelled."""
+        """Cancel waiting work, and end the threads after their current work."""
         self._closed = True
-        for job in self._not_begun():
+        for job in self._take_waiting():
             job.future.cancel()
         self._waiting.put(None)
 
-    def _not_begun(self) -> list[_Job]:
-        """Take away the work that waits, but for what has to be done."""
+    def _take_waiting(self) -> list[_Job]:
+        """Remove and return the waiting work, except that which is always run."""
         taken: list[_Job | None] = []
         with suppress(Empty):
             while True:
@@ -206,100 +207,90 @@ class _Pool:
                 self._waiting.put(None)  # for the other threads
                 return
             self._begun[me] = time.monotonic()
-            tell = job.do()
+            set_result = job.run()
             self._finished = time.monotonic()
             del self._begun[me]
-            tell()
-            del job, tell
+            set_result()
+            del job, set_result
 
 
 class PoolBatcher(Generic[W, R]):
-    """Work of one kind that costs less when many do it at once, and less still without a thread's turn for each.
-
-    Nothing waits for company: what finds its lane free goes at once, what comes meanwhile goes together.
-    """
+    """Runs work of one kind in batches on the pools: many items at once cost less, and share one thread switch."""
 
     def __init__(
         self, pools: DevicePools, work: Callable[[Sequence[W]], Sequence[R | Exception]], *, width: int, most: int
     ) -> None:
-        """`work` blocks, and answers each in their order; `width` threads of a lane do it, for at most `most` each."""
+        """`work` blocks and returns a result or an exception for each item, in their order.
+
+        At most `width` threads of a pool run it at a time, with at most `most` items each.
+        """
         self._pools, self._work, self._width, self._most = pools, work, width, most
-        self._waiting: dict[str, deque[tuple[W, Callable[[R | Exception], None]]]] = {}
-        self._under_way: dict[str, int] = {}
-        self._flush_scheduled: set[str] = set()
+        self._batchers: dict[str, Batcher[_Item[W, R]]] = {}
 
-    def add(self, pool_name: str, what: W, done: Callable[[R | Exception], None]) -> None:
-        """Have `what` done; `done` is called with its answer, which may be an exception, on the event loop."""
-        self._waiting.setdefault(pool_name, deque()).append((what, done))
-        if pool_name not in self._flush_scheduled and (
-            self._under_way.get(pool_name, 0) < self._width or self._pools.hangs(pool_name)
-        ):
-            # After the loop's other callbacks: what arrived in the same turn comes along.
-            self._flush_scheduled.add(pool_name)
-            asyncio.get_running_loop().call_soon(self._start_flush, pool_name)
+    def add(self, pool_name: str, item: W, done: Callable[[R | Exception], None]) -> None:
+        """Queue `item`; `done` is called on the event loop with its result, which may be an exception."""
+        batcher = self._batchers.get(pool_name)
+        if batcher is None:
+            batcher = Batcher(partial(self._flush, pool_name), width=self._width, most=self._most)
+            self._batchers[pool_name] = batcher
+        batcher.add((item, done))
+        if self._pools.hangs(pool_name):
+            asyncio.get_running_loop().call_soon(_finish, batcher.take_waiting(), DeviceHangs())
 
-    async def do(self, pool_name: str, what: W) -> R:
-        """Have `what` done, whatever becomes of the caller; its answer. Raises what the work answered."""
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    async def run(self, pool_name: str, item: W) -> R:
+        """Return the result of `item`, or raise it. A cancelled caller does not stop the work."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
         def done(result: R | Exception) -> None:
-            if answer.done():
+            if future.done():
                 return
             if isinstance(result, Exception):
-                answer.set_exception(result)
+                future.set_exception(result)
             else:
-                answer.set_result(result)
+                future.set_result(result)
 
-        self.add(pool_name, what, done)
-        return await answer
+        self.add(pool_name, item, done)
+        return await future
 
-    def _start_flush(self, pool_name: str) -> None:
-        self._flush_scheduled.discard(pool_name)
-        waiting = self._waiting[pool_name]
-        if self._pools.hangs(pool_name):
-            refused = list(waiting)
-            waiting.clear()
-            _tell(refused, [DeviceHangs()] * len(refused))
-            return
-        if not waiting or self._under_way.get(pool_name, 0) >= self._width:
-            return
-        batch = [waiting.popleft() for _ in range(min(len(waiting), self._most))]
+    def _flush(self, pool_name: str, batch: list[_Item[W, R]], finished: Finished) -> None:
+        """Start to run a batch on a thread of the pool."""
         loop = asyncio.get_running_loop()
 
-        def arrived(job: Future[Sequence[R | Exception]]) -> None:
+        def ended(job: Future[Sequence[R | Exception]]) -> None:
             try:
-                loop.call_soon_threadsafe(self._arrived, pool_name, batch, job)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._end, pool_name, batch, finished, job)
+            except RuntimeError:  # the loop is closed: no caller waits any more
                 if not loop.is_closed():
                     raise
 
-        self._under_way[pool_name] = self._under_way.get(pool_name, 0) + 1
         try:
-            job = self._pools.start(pool_name, lambda: self._work([what for what, _ in batch]))
-        except RuntimeError as error:  # the lanes are closed
-            self._under_way[pool_name] -= 1
-            _tell(batch, [error] * len(batch))
-            self._start_flush(pool_name)
+            job = self._pools.start(pool_name, lambda: self._work([item for item, _ in batch]))
+        except RuntimeError as error:  # the pools are closed
+            _finish(batch, error)
+            finished()
         else:
-            job.add_done_callback(arrived)
+            job.add_done_callback(ended)
 
-    def _arrived(
+    def _end(
         self,
         pool_name: str,
-        batch: list[tuple[W, Callable[[R | Exception], None]]],
+        batch: list[_Item[W, R]],
+        finished: Finished,
         job: Future[Sequence[R | Exception]],
     ) -> None:
-        self._under_way[pool_name] -= 1
-        self._start_flush(pool_name)
+        if self._pools.hangs(pool_name):
+            _finish(self._batchers[pool_name].take_waiting(), DeviceHangs())
+        finished()  # before the results are delivered: the next batch starts without delay
         error = RuntimeError("no work is taken any more") if job.cancelled() else job.exception()
         if error is None:
-            _tell(batch, job.result())
+            for (_, done), result in zip(batch, job.result(), strict=True):
+                done(result)
         elif isinstance(error, Exception):
-            _tell(batch, [error] * len(batch))
+            _finish(batch, error)
         else:
             raise error
 
 
-def _tell(batch: Sequence[tuple[W, Callable[[R | Exception], None]]], answers: Sequence[R | Exception]) -> None:
-    for (_, done), answer in zip(batch, answers, strict=True):
-        done(answer)
+def _finish(batch: Sequence[_Item[W, R]], error: Exception) -> None:
+    for _, done in batch:
+        done(error)

@@ -86,7 +86,7 @@ class FileRequests:
         reply = replies.of_file(
             found, wanted=field(b"range"), if_range=field(b"if-range"), if_modified_since=field(b"if-modified-since")
         )
-        close = partial(self._pools.on_closed, pool_name, file.close)
+        close = partial(self._pools.submit_cleanup, pool_name, file.close)
         if reply.part is None or request.method == "HEAD" or not reply.part.length:
             if not file.closed:
                 close()

@@ -104,7 +104,7 @@ class NodeHttpServer:
             return await self._send(request, response, file, reply.part, pool_name)
         finally:
             if not file.closed:
-                self._pools.on_closed(pool_name, file.close)
+                self._pools.submit_cleanup(pool_name, file.close)
 
     async def _send(
         self, request: web.BaseRequest, response: web.StreamResponse, file: OpenFile, part: ranges.Span, pool_name: str
@@ -147,7 +147,7 @@ class NodeHttpServer:
         replace = REPLACE in request.headers
         if size is not None and size <= SMALL:
             body = b"".join([chunk async for chunk in self._body(request)])
-            await self._requests.stores.do(pool_name, SmallFile(target, body, md5, replace))
+            await self._requests.stores.run(pool_name, SmallFile(target, body, md5, replace))
             return plain(200 if md5 is None else 201)
         expected = whole if size is None else size
         incoming = await self._pools.run(
@@ -182,7 +182,7 @@ class NodeHttpServer:
             yield chunk
 
     async def _delete(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
-        await self._requests.deletions.do(pool_name, target)
+        await self._requests.deletions.run(pool_name, target)
         return plain(204)
 
     async def _mkcol(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:

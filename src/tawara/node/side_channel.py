@@ -137,7 +137,7 @@ class SideChannel:
         except TawaraError:
             return wire.read_failed(uri, digest.offset)
         finally:
-            self._pools.on_closed(pool_name, file.close)
+            self._pools.submit_cleanup(pool_name, file.close)
         return wire.digest(uri, name, digest.hex())
 
     async def _watch(self, writer: asyncio.StreamWriter) -> None:

@@ -75,7 +75,7 @@ class LocalDevices:
             raise NoSuchDevice
         try:
             async with asyncio.timeout(self._timeout):
-                size = await self._looks.do(f"dev{devid}", path)
+                size = await self._looks.run(f"dev{devid}", path)
         except TimeoutError:
             raise DeviceHangs from None
         if known is not None and self._devices.identities.id_of(f"dev{devid}") != known:

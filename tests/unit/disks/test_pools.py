@@ -32,10 +32,10 @@ async def test_what_comes_meanwhile_goes_together(pools: DevicePools) -> None:
         return [ValueError("no") if number == 3 else number * 10 for number in numbers]
 
     batched = PoolBatcher(pools, work, width=1, most=3)
-    first = asyncio.create_task(batched.do("dev1", 1))
+    first = asyncio.create_task(batched.run("dev1", 1))
     while not begun.is_set():
         await asyncio.sleep(0.001)
-    others = [asyncio.create_task(batched.do("dev1", number)) for number in (2, 3, 4, 5)]
+    others = [asyncio.create_task(batched.run("dev1", number)) for number in (2, 3, 4, 5)]
     await asyncio.sleep(0)
     go_on.set()
     answers = await asyncio.gather(first, *others, return_exceptions=True)
@@ -52,8 +52,8 @@ async def test_a_lane_that_hangs_holds_up_no_other(pools: DevicePools) -> None:
         return list(names)
 
     batched = PoolBatcher(pools, work, width=1, most=8)
-    stuck = asyncio.create_task(batched.do("dev1", "stuck"))
-    assert await asyncio.wait_for(batched.do("dev2", "free"), 10) == "free"
+    stuck = asyncio.create_task(batched.run("dev1", "stuck"))
+    assert await asyncio.wait_for(batched.run("dev2", "free"), 10) == "free"
     assert not stuck.done()
     go_on.set()
     assert await stuck == "stuck"
@@ -69,22 +69,22 @@ async def test_work_that_fails_as_a_whole_is_told_to_all(pools: DevicePools) -> 
         return list(numbers)
 
     batched = PoolBatcher(pools, work, width=1, most=8)
-    both = await asyncio.gather(batched.do("dev1", 1), batched.do("dev1", 2), return_exceptions=True)
+    both = await asyncio.gather(batched.run("dev1", 1), batched.run("dev1", 2), return_exceptions=True)
     assert [str(each) for each in both] == ["broken", "broken"]
     fail = False
-    cancelled = asyncio.create_task(batched.do("dev1", 3))
+    cancelled = asyncio.create_task(batched.run("dev1", 3))
     await asyncio.sleep(0)
     cancelled.cancel()
-    assert await batched.do("dev1", 4) == 4
+    assert await batched.run("dev1", 4) == 4
 
 
 async def test_work_for_closed_lanes_is_refused_and_not_forgotten(pools: DevicePools) -> None:
     """Whoever asks when the node has stopped is told so, and does not wait for ever."""
     batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=1, most=1)
-    await batched.do("dev1", 1)
+    await batched.run("dev1", 1)
     pools.close()
     answers = await asyncio.wait_for(
-        asyncio.gather(*(batched.do("dev1", number) for number in range(3)), return_exceptions=True), 10
+        asyncio.gather(*(batched.run("dev1", number) for number in range(3)), return_exceptions=True), 10
     )
     assert [type(each) for each in answers] == [RuntimeError] * 3
 
@@ -104,20 +104,20 @@ async def test_a_lane_that_hangs_refuses_work_until_it_answers(tmp_path: Path) -
     go_on = threading.Event()
     stuck = [asyncio.create_task(pools.run("dev1", go_on.wait, 60)) for _ in range(8)]
     waiting = [asyncio.create_task(pools.run("dev1", int)) for _ in range(5)]
-    batch = [asyncio.create_task(batched.do("dev1", number)) for number in range(20)]
+    batch = [asyncio.create_task(batched.run("dev1", number)) for number in range(20)]
     await asyncio.sleep(0)
     while not pools.hangs("dev1"):
         await asyncio.sleep(0.01)
     with pytest.raises(DeviceHangs):
         await pools.run("dev1", int)
-    batch.append(asyncio.create_task(batched.do("dev1", 20)))
+    batch.append(asyncio.create_task(batched.run("dev1", 20)))
     refused = await asyncio.wait_for(asyncio.gather(*waiting, *batch, return_exceptions=True), 20)
     assert {type(each) for each in refused} == {DeviceHangs}
     assert await pools.run("dev2", int) == 0
     go_on.set()
     assert await asyncio.gather(*stuck) == [True] * 8
     assert await pools.run("dev1", int) == 0
-    assert await batched.do("dev1", 7) == 7
+    assert await batched.run("dev1", 7) == 7
     pools.close()
 
 
