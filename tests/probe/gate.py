@@ -1,4 +1,4 @@
-"""A door in front of a storage node that can be held shut in the middle of a request."""
+"""A proxy in front of a storage node that can hold a request in the middle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 
 class Held(Enum):
-    """Where a request is caught."""
+    """The point at which a request is held."""
 
     BEFORE = "before the node hears of it"
     HALF_WAY = "when the node has half of it"
@@ -19,7 +19,7 @@ class Held(Enum):
 
 
 class Gate:
-    """Lets bytes through in both directions, until told to hold a request. Use with `async with`."""
+    """Forwards bytes in both directions until asked to hold a request. Use with `async with`."""
 
     def __init__(self, ip: str, target: tuple[str, int]) -> None:
         self._ip, self._target = ip, target
@@ -29,7 +29,7 @@ class Gate:
         self._open = asyncio.Event()
         self.caught = asyncio.Event()
         self.given_up = asyncio.Event()
-        """Whether the client whose request was caught has gone away, and its request with it."""
+        """Whether the client of the held request has disconnected."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -48,20 +48,20 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """Where to knock."""
+        """The address of the proxy."""
         assert self._server
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     def hold(self, request: bytes, held: Held) -> None:
-        """Catch the next request that begins like `request`, a regular expression."""
+        """Hold the next request that begins like `request`, a regular expression."""
         self._pattern, self._held = re.compile(request), held
         self._open.clear()
         self.caught.clear()
         self.given_up.clear()
 
     def release(self) -> None:
-        """Let everything through again, what was caught as well."""
+        """Forward everything again, including the held request."""
         self._pattern = None
         self._open.set()
 
@@ -107,7 +107,7 @@ class Gate:
             await node.drain()
 
     async def _catch(self, reader: asyncio.StreamReader) -> bytes:
-        """Wait until released; what came meanwhile. A client that goes away takes its request along."""
+        """Wait until released. Returns the bytes received meanwhile; drops the request if the client disconnects."""
         self.caught.set()
         opened = asyncio.create_task(self._open.wait())
         meanwhile = b""

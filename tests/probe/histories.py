@@ -1,8 +1,8 @@
-"""Whether what clients were told can be explained by a history in which one call was made after another.
+"""Checks whether a history of concurrent calls is linearizable.
 
-That is linearizability: there has to be an order of the calls, in which a call that was answered before another was
-begun comes first, such that each answer is the right one at its place. A call whose answer got lost may have its place
-anywhere after its beginning, or have had no effect at all. Everything here is pure.
+It is if the calls have an order in which a call that was answered before another one started comes first, and each
+answer is correct at its place. A call whose answer was lost may have any place after its start, or no effect at all.
+Everything here is pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 
 class Verb(Enum):
-    """What a client asks for."""
+    """A kind of request."""
 
     CLOSE = "create_close"
     DELETE = "delete"
@@ -25,8 +25,8 @@ class Verb(Enum):
     PATHS = "get_paths"
 
 
-class Told(Enum):
-    """An answer other than what was found."""
+class Status(Enum):
+    """An answer without a value."""
 
     DONE = "done"
     UNKNOWN_KEY = "there is no such key"
@@ -35,36 +35,36 @@ class Told(Enum):
 
 
 NEVER = 1 << 60
-"""When a call ended whose answer got lost."""
+"""The end of a call whose answer was lost."""
 
 
 @dataclass(frozen=True)
 class File:
-    """What a key names."""
+    """The file that a key refers to."""
 
     fid: int
     storage_class: str
 
 
-Answer: TypeAlias = Told | File | int
+Answer: TypeAlias = Status | File | int
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call and its answer. `began` and `ended` are counted by one clock."""
+    """One call and its answer. `began` and `ended` are from one clock."""
 
     verb: Verb
     key: str
     began: int
     ended: int
     answer: Answer
-    """INFO is answered with a File, PATHS with the fid of its paths, unless with UNKNOWN_KEY; the others with Told."""
+    """A File for INFO, the fid for PATHS, either of them UNKNOWN_KEY if there is none; otherwise a Status."""
     target: str = ""
     """The new key of a RENAME."""
     file: File | None = None
-    """What a CLOSE puts there."""
+    """The file that a CLOSE stores."""
     storage_class: str = ""
-    """What CLASS changes it to."""
+    """The new class of a CLASS."""
 
     def __str__(self) -> str:
         what = {Verb.CLOSE: self.file, Verb.RENAME: self.target, Verb.CLASS: self.storage_class}.get(self.verb, "")
@@ -76,30 +76,30 @@ State: TypeAlias = Mapping[str, File]
 
 
 def after(state: State, call: Call) -> State | None:
-    """The state after `call`, or None where it cannot have been answered like that. A lost one did what it could."""
+    """The state after `call`; None if that answer is impossible. A call with a lost answer did what it could."""
     now = state.get(call.key)
-    lost = call.answer is Told.LOST
+    lost = call.answer is Status.LOST
     if call.verb is Verb.INFO:
-        return state if lost or call.answer == (now or Told.UNKNOWN_KEY) else None
+        return state if lost or call.answer == (now or Status.UNKNOWN_KEY) else None
     if call.verb is Verb.PATHS:
-        return state if lost or call.answer == (now.fid if now else Told.UNKNOWN_KEY) else None
+        return state if lost or call.answer == (now.fid if now else Status.UNKNOWN_KEY) else None
     changed, right = _change(state, now, call)
     return changed if lost or call.answer is right else None
 
 
-def _change(state: State, now: File | None, call: Call) -> tuple[State, Told]:
-    """The state after a change, and its right answer."""
+def _change(state: State, now: File | None, call: Call) -> tuple[State, Status]:
+    """The state after a change, and the correct answer."""
     if call.verb is Verb.CLOSE:
         assert call.file is not None
-        return {**state, call.key: call.file}, Told.DONE
+        return {**state, call.key: call.file}, Status.DONE
     if now is None:
-        return state, Told.UNKNOWN_KEY
+        return state, Status.UNKNOWN_KEY
     if call.verb is Verb.CLASS:
-        return {**state, call.key: File(now.fid, call.storage_class)}, Told.DONE
+        return {**state, call.key: File(now.fid, call.storage_class)}, Status.DONE
     if call.verb is Verb.RENAME and call.target in state:
-        return state, Told.KEY_EXISTS
+        return state, Status.KEY_EXISTS
     without = {key: file for key, file in state.items() if key != call.key}
-    return ({**without, call.target: now} if call.verb is Verb.RENAME else without), Told.DONE
+    return ({**without, call.target: now} if call.verb is Verb.RENAME else without), Status.DONE
 
 
 class TooLong(Exception):
@@ -113,7 +113,7 @@ def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
     change anything get their place at once, for that cannot be wrong; changes are branched on, lost ones last.
     """
     calls = sorted(calls, key=lambda call: (call.began, call.ended))
-    needed = sum(1 << place for place, call in enumerate(calls) if call.answer is not Told.LOST)
+    needed = sum(1 << place for place, call in enumerate(calls) if call.answer is not Status.LOST)
     todo: list[tuple[int, State]] = [(0, {})]
     seen: set[tuple[int, Any]] = set()
     while todo:
@@ -132,12 +132,12 @@ def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
 
 
 def refuted_by(calls: Sequence[Call]) -> Call | None:
-    """The first call, by the time of its answer, whose answer makes the history impossible; None if none does."""
-    answered = sorted((call for call in calls if call.answer is not Told.LOST), key=lambda call: call.ended)
+    """The first call, by the time of its answer, whose answer makes the history impossible; None if there is none."""
+    answered = sorted((call for call in calls if call.answer is not Status.LOST), key=lambda call: call.ended)
 
     def impossible(count: int) -> bool:
         until = answered[count - 1].ended if count else 0
-        known = [call if call.ended <= until else replace(call, answer=Told.LOST, ended=NEVER) for call in calls]
+        known = [call if call.ended <= until else replace(call, answer=Status.LOST, ended=NEVER) for call in calls]
         return not explained([call for call in known if call.began <= until])
 
     place = bisect.bisect_left(range(len(answered) + 1), True, key=impossible)
@@ -163,7 +163,7 @@ def _place_what_changes_nothing(
             changed = after(state, call)
             if changed is None:
                 continue
-            if call.answer in (Told.DONE, Told.LOST):
+            if call.answer in (Status.DONE, Status.LOST):
                 changes.append((place, changed))  # also where it changes nothing: its place may be after other changes
             else:
                 placed |= 1 << place

@@ -1,4 +1,4 @@
-"""A few faults in a whole cluster under load; `make probe` has all of them, and tells more."""
+"""A few faults in a whole cluster under load; `make probe` runs all of them and reports more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAULTS = ("a tracker is killed", "workers are killed", "nginx is killed")
 
 @pytest.mark.timeout(900)
 def test_faults_under_load() -> None:
-    """What was acknowledged is there and has its copies, and nothing is left over, of the store or of the probe."""
+    """Acknowledged files exist with their copies, and neither the store nor the probe leaves anything over."""
     probing = subprocess.run(
         [sys.executable, "-m", "tests.probe.cluster", "--json", *FAULTS],
         capture_output=True, text=True, timeout=800, check=False,

@@ -52,7 +52,7 @@ async def trackers(servers: list[GaleraServer], database: str) -> AsyncIterator[
 
 
 async def test_three_trackers_first_started_at_once(servers: list[GaleraServer]) -> None:
-    """On an empty database all of them start, and find one schema, whole."""
+    """On an empty database all of them start and find one complete schema."""
     for _ in range(5):
         name = f"d{uuid.uuid4().hex[:8]}"
         servers[0].create(name)
@@ -77,7 +77,7 @@ async def test_three_trackers_first_started_at_once(servers: list[GaleraServer])
 
 
 async def test_founding_drops_nothing(servers: list[GaleraServer], database: str, trackers: list[Metadata]) -> None:
-    """A tracker that takes the database for one that another began to make leaves what is in it as it is."""
+    """A tracker that finds a database that another seems to be creating leaves its content unchanged."""
     await trackers[0].write(cluster.create_domain, "d")
     await store(trackers[0], b"k")
     await trackers[0].write(cluster.set_setting, "tawara_founding", str(schema_version.TAWARA))
@@ -108,7 +108,7 @@ async def fid_in_snapshot(tx: Transaction, key: bytes) -> int | None:
 
 
 async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Metadata]) -> None:
-    """While all are busy, what a write at one server was answered for is read at another, at once."""
+    """Under load, a write that one server has acknowledged is read at another at once."""
     busy = asyncio.Event()
 
     async def load(number: int) -> None:
@@ -134,7 +134,7 @@ async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Met
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_changes_of_a_key_are_as_if_one_after_another(trackers: list[Metadata], seed: int) -> None:
-    """Concurrent changes of few keys, at three primaries, have an order that explains what everyone was told."""
+    """Concurrent changes of few keys at three primaries have an order that explains every answer."""
     keys = [b"a", b"b", b"c"]
     clients = Clients(trackers, seed)
     await asyncio.gather(*(clients.client(keys, 12) for _ in range(6)))
@@ -143,7 +143,7 @@ async def test_changes_of_a_key_are_as_if_one_after_another(trackers: list[Metad
 
 
 async def test_two_workers_never_drop_the_last_two_replicas(trackers: list[Metadata]) -> None:
-    """Of two that at different servers decide to do without a replica of one file, one finds that it must not."""
+    """Of two workers at different servers that each drop a replica of one file, one is refused."""
     for number in range(40):
         fid = await store(trackers[0], b"k%d" % number)
         await trackers[0].write(add_replica_uncounted, fid, 2)
@@ -158,7 +158,7 @@ async def test_two_workers_never_drop_the_last_two_replicas(trackers: list[Metad
 
 
 async def test_a_tracker_whose_server_is_killed(servers: list[GaleraServer], trackers: list[Metadata]) -> None:
-    """It says at once that its database is away; the others go on; it goes on by itself when its server is back."""
+    """It reports its database as unavailable at once; the others continue; it recovers with its server."""
     fid = await store(trackers[2], b"k")
     await asyncio.to_thread(servers[2].kill)
     try:
@@ -182,7 +182,7 @@ async def test_a_tracker_whose_server_is_killed(servers: list[GaleraServer], tra
 
 
 async def test_a_url_of_three_servers(servers: list[GaleraServer], database: str) -> None:
-    """A store with one URL of all servers uses the first, the next while that is away, and keeps what was stored."""
+    """A store with one URL of all servers uses the first, the next while that is unavailable, and loses nothing."""
     addresses = ",".join(server.url("").partition("@")[2].strip("/") for server in servers)
     metadata = await open_metadata(f"mysql://tawara@{addresses}/{database}")
     try:
@@ -199,7 +199,7 @@ async def test_a_url_of_three_servers(servers: list[GaleraServer], database: str
 
 
 async def test_a_server_that_is_cut_off_from_its_cluster(servers: list[GaleraServer], trackers: list[Metadata]) -> None:
-    """Without a majority nothing is acknowledged, and the tracker says why; then it goes on by itself."""
+    """Without a majority nothing is acknowledged and the tracker reports the reason; later it recovers."""
     await store(trackers[0], b"before")
     told: list[int] = []
 

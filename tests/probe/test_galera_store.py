@@ -62,7 +62,7 @@ class Trackers:
 
 @dataclass
 class Load:
-    """Writers, each with keys of its own, and what they were told; after each write another tracker is asked."""
+    """Writers with separate keys, and the answers that they got; each write is read back from another tracker."""
 
     addresses: list[str]
     stored: dict[str, bytes] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Load:
 @pytest.mark.slow
 @pytest.mark.timeout(330)
 async def test_a_server_of_the_database_is_killed_under_load(tmp_path: Path, servers: list[GaleraServer]) -> None:
-    """No acknowledged write is lost, no tracker's answer is stale, and clients pass over the one without database."""
+    """No acknowledged write is lost, no tracker's answer is stale, and clients skip the one without a database."""
     database = f"d{uuid.uuid4().hex[:8]}"
     servers[0].create(database)
     every = ",".join(server.url("").partition("@")[2].strip("/") for server in servers)

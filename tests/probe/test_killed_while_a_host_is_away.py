@@ -1,4 +1,4 @@
-"""Workers are killed while a host is suspect, is presumed dead, and is back: the next ones carry on where they were."""
+"""Workers are killed while a host is suspect, presumed dead, and back: the next ones continue their work."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ async def _count(tx: Transaction, where: str) -> int:
 
 
 async def _announced(tx: Transaction) -> list[tuple[int, int]]:
-    """What a worker that was killed left to be swept, as (fid, devid)."""
+    """The expired copy reservations of a killed worker, as (fid, devid)."""
     return [(row[0], row[1]) for row in await tx.rows("SELECT fid, devid FROM tawara_copy")]
 
 
 async def _kill_at(probed: Cluster, where: str, least: int = 1) -> None:
-    """Start a worker, and SIGKILL it when there are so many such rows."""
+    """Start a worker, and SIGKILL it when there are a number of such rows."""
     async with probed.worker() as worker:
         async with asyncio.timeout(TIMEOUT):
             while await probed.fixture.metadata.read(_count, where) < least:
@@ -40,7 +40,7 @@ async def _kill_at(probed: Cluster, where: str, least: int = 1) -> None:
 
 
 async def _settled(probed: Cluster, devids: set[int]) -> None:
-    """Have a worker work until every file has two replicas on these devices, and nothing is left to do."""
+    """Run a worker until every file has two replicas on these devices and nothing is left to do."""
     marks = ", ".join(map(str, devids))
     replicas = f"file_on WHERE devid IN ({marks})"
     async with probed.worker(), asyncio.timeout(TIMEOUT):
@@ -54,7 +54,7 @@ async def _settled(probed: Cluster, devids: set[int]) -> None:
 
 @pytest.mark.timeout(600)
 async def test_killed_while_a_host_is_away(tmp_path: Path) -> None:
-    """Each file has two copies elsewhere while the host is away, and two in all when it is back: none is forgotten."""
+    """Each file has two copies elsewhere while the host is away, and two in total when it is back."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3], "h4": [4]}) as probed:
         fixture = probed.fixture
         probed.presume_dead = 3

@@ -1,7 +1,7 @@
 """Clients on several trackers act on few keys while trackers and the database are killed: is there one history?
 
-They speak the line protocol and tell the checker (`histories`) every answer as it came; whatever got lost may have
-happened or not. In the end the database is looked at, and must agree.
+The clients use the line protocol and pass every answer to the checker (`histories`); calls with a lost answer may have
+had an effect or not. The final content of the database must agree.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tests.acceptance.conftest import database_servers
 from tests.acceptance.daemons import DOMAIN, Apart, Daemon, apart
 from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
-from tests.probe.histories import NEVER, Answer, Call, File, Told, Verb, refuted_by
+from tests.probe.histories import NEVER, Answer, Call, File, Status, Verb, refuted_by
 
 __all__ = ["database_servers"]
 
 CLIENTS = 8
 CALLS = 14
-"""By each client in each round."""
+"""Calls of each client in each round."""
 CLASSES = ("default", "other")
 ANSWER_SECONDS = 15.0
-_REFUSALS = {"unknown_key": Told.UNKNOWN_KEY, "invalid_key": Told.UNKNOWN_KEY, "key_exists": Told.KEY_EXISTS}
+_REFUSALS = {"unknown_key": Status.UNKNOWN_KEY, "invalid_key": Status.UNKNOWN_KEY, "key_exists": Status.KEY_EXISTS}
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
@@ -51,11 +51,11 @@ def database(engine: str, database_servers: Callable[[str], Server], tmp_path: P
 
 
 class NoAnswer(Exception):
-    """A request was sent, and whether it was carried out is not known."""
+    """A request was sent, and its result is unknown."""
 
 
 class Line:
-    """Requests to any of several trackers, each sent once; one that cannot be connected to is passed over."""
+    """Sends requests to several trackers, each once; a tracker that refuses connections is skipped."""
 
     def __init__(self, addresses: list[str], rng: random.Random) -> None:
         self._addresses, self._rng = addresses, rng
@@ -92,7 +92,7 @@ class Line:
         return self._streams
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
@@ -113,19 +113,19 @@ async def put_byte(url: str) -> None:
 
 @dataclass
 class Clients:
-    """Those who ask, and all that they were told."""
+    """The clients, and the answers that they got."""
 
     addresses: list[str]
     clock: int = 0
     told: list[Call] = field(default_factory=list)
 
     def tick(self) -> int:
-        """The time, which is never the same twice."""
+        """The time; no two calls return the same."""
         self.clock += 1
         return self.clock
 
     async def client(self, name: int, keys: list[str]) -> None:
-        """One client's calls to these keys, one after another."""
+        """Make one client's calls to these keys, one after another."""
         rng = random.Random(f"{name} {keys[0]}")
         line = Line(self.addresses, rng)
         try:
@@ -133,13 +133,13 @@ class Clients:
                 verb = rng.choice((Verb.CLOSE, Verb.CLOSE, *Verb))
                 key, target = rng.sample(keys, 2)
                 answer = await self.call(line, verb, key, target, rng.choice(CLASSES))
-                if answer is Told.LOST:
+                if answer is Status.LOST:
                     await self._until_answered(line, key)
         finally:
             line.close()
 
     async def call(self, line: Line, verb: Verb, key: str, target: str = "", storage_class: str = "") -> Answer:
-        """Make one call, and note it; its answer."""
+        """Make one call, record it, and return its answer."""
         args: dict[str, str | bytes | int] = {"key": key}
         file = None
         if verb is Verb.CLOSE:
@@ -156,12 +156,12 @@ class Clients:
             answer: Answer = read(verb, await line.ask(verb.value, args))
             ended = self.tick()
         except NoAnswer:
-            answer, ended = Told.LOST, NEVER
+            answer, ended = Status.LOST, NEVER
         self.told.append(Call(verb, key, began, ended, answer, target, file, storage_class))
         return answer
 
     async def _until_answered(self, line: Line, key: str) -> None:
-        """Wait out a database that is down: calls meanwhile tell nothing, and make histories hard to judge."""
+        """Wait until the database is up: calls meanwhile prove nothing and make histories hard to judge."""
         async with asyncio.timeout(30):
             while True:
                 try:
@@ -172,7 +172,7 @@ class Clients:
                     return
 
     async def _upload(self, line: Line, key: str, storage_class: str) -> dict[str, bytes]:
-        """Open an upload and store its byte, however often that has to be begun again."""
+        """Open an upload and store its byte; retry until that succeeds."""
         while True:
             try:
                 opened = await line.ask("create_open", {"key": key, "class": storage_class})
@@ -188,7 +188,7 @@ class Clients:
 
 
 def read(verb: Verb, reply: AcceptedRequest | RefusedRequest) -> Answer:
-    """What a reply tells."""
+    """Decode a reply."""
     if isinstance(reply, RefusedRequest):
         assert reply.code in _REFUSALS, (verb, reply)
         return _REFUSALS[reply.code]
@@ -198,7 +198,7 @@ def read(verb: Verb, reply: AcceptedRequest | RefusedRequest) -> Answer:
         case Verb.PATHS:
             return int(reply.args["path1"].rpartition(b"/")[2].removesuffix(b".fid"))
         case _:
-            return Told.DONE
+            return Status.DONE
 
 
 async def _rows(tx: Transaction) -> tuple[list[int], list[int]]:
@@ -230,7 +230,7 @@ def kill_database(server: Server) -> None:
 async def test_calls_are_as_if_one_after_another(
     tmp_path: Path, engine: str, database: str, database_servers: Callable[[str], Server]
 ) -> None:
-    """In each round of calls to three keys something is killed; each round has a history that explains every answer."""
+    """In each round of calls to three keys a process is killed; a history explains every answer of the round."""
     rng = random.Random(engine)
     with apart(tmp_path, database, nodes=1) as store:
         await asyncio.to_thread(begin, store)
@@ -261,7 +261,7 @@ async def test_calls_are_as_if_one_after_another(
 
 
 async def one_round(clients: Clients, keys: list[str], disturb: Callable[[], None]) -> None:
-    """All clients' calls to the keys; when a third of them is done the disturbance comes. At last every key is read."""
+    """Make all clients' calls; inject the fault after a third of them. Finally read every key."""
     running = [asyncio.create_task(clients.client(name, keys)) for name in range(CLIENTS)]
     try:
         async with asyncio.timeout(60):
@@ -279,24 +279,24 @@ async def one_round(clients: Clients, keys: list[str], disturb: Callable[[], Non
     line = Line(clients.addresses, random.Random(0))
     for key in keys:
         until = asyncio.get_running_loop().time() + 30
-        while not clients.told or clients.told[-1].key != key or clients.told[-1].answer is Told.LOST:
+        while not clients.told or clients.told[-1].key != key or clients.told[-1].answer is Status.LOST:
             assert asyncio.get_running_loop().time() < until
             await clients.call(line, Verb.INFO, key)
     line.close()
 
 
 def judge(rounds: list[list[Call]], stored: set[int], deleted: set[int]) -> None:
-    """Compare what was told with all possible histories, and with what the database has in the end."""
+    """Compare the answers with all possible histories and with the final content of the database."""
     assert not stored & deleted
     for told in rounds:
-        lost = [call for call in told if call.answer is Told.LOST]
+        lost = [call for call in told if call.answer is Status.LOST]
         history = []
         for call in told:
-            if call.answer is Told.LOST and call.verb in (Verb.INFO, Verb.PATHS):
+            if call.answer is Status.LOST and call.verb in (Verb.INFO, Verb.PATHS):
                 continue
             if call.file is not None and call.file.fid not in stored | deleted:
                 # A close that took effect has left its fid somewhere: as a file, or among what is to be deleted.
-                assert call.answer is Told.LOST, f"an acknowledged close is lost: {call}"
+                assert call.answer is Status.LOST, f"an acknowledged close is lost: {call}"
                 continue
             history.append(call)
         if (wrong := refuted_by(history)) is not None:
@@ -308,7 +308,7 @@ def judge(rounds: list[list[Call]], stored: set[int], deleted: set[int]) -> None
 
 
 def begin(store: Apart) -> None:
-    """Start a tracker and a storage node; nobody copies or deletes, so that nothing is forgotten."""
+    """Start a tracker and a storage node without workers, so that no bytes are deleted."""
     for name in ("tracker", "node1"):
         store.daemons[name].start()
     store.describe()

@@ -1,4 +1,4 @@
-"""A bit flips on a disk, and the worker that repairs it is killed between each two steps; the good bytes win."""
+"""A bit flips on a disk, and the worker that repairs it is killed between any two steps: the good bytes remain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SUM = Checksum(HashType.MD5, hashlib.md5(CONTENT).digest())
     ],
 )
 async def test_killed_while_it_repairs(tmp_path: Path, host: str, request_line: bytes, held: Held) -> None:
-    """Whenever it dies, the good replica stays; the rotten one is not offered once it is known; both are good soon."""
+    """The good replica stays, the damaged one is not served once it is known, and both are good in the end."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         fixture = probed.fixture
         fid = await fixture.store(b"key", CONTENT, 1, 2, checksum=SUM)

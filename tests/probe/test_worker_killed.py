@@ -1,6 +1,6 @@
-"""A worker is killed in each window between two steps, and another one puts everything right by itself.
+"""A worker is killed in each window between two steps, and another one repairs everything.
 
-The window is opened wide by a gate in front of a storage node that holds a request; nothing in the workers knows of it.
+A gate in front of a storage node holds a request to widen the window; the workers are unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMEOUT = 20.0
 
 
 class Cluster:
-    """A house whose storage nodes stand behind gates, and whose workers are other processes."""
+    """A fixture whose storage nodes are behind gates and whose workers are other processes."""
 
     def __init__(self, fixture: WorkersFixture, gates: dict[str, Gate]) -> None:
         self.fixture, self.gates = fixture, gates
@@ -35,7 +35,7 @@ class Cluster:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A process of workers; killed at the end if it is still there."""
+        """A process of workers; killed at the end if it still runs."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.probe.worker_process", str(self.fixture.directory / "tawara.db"),
             str(self.presume_dead),
@@ -51,7 +51,7 @@ class Cluster:
             await process.wait()
 
     async def kill_while_held(self, host: str, request: bytes, held: Held) -> None:
-        """Start a worker, and SIGKILL it when it has made this request of this host."""
+        """Start a worker, and SIGKILL it when it has sent this request to this host."""
         gate = self.gates[host]
         gate.hold(request, held)
         async with self.worker() as worker:
@@ -63,7 +63,7 @@ class Cluster:
         gate.release()
 
     async def settle(self) -> dict[int, set[int]]:
-        """Have another worker work until nothing is left to do; what database and disks then agree on."""
+        """Run another worker until nothing is left to do. Returns what the database and the disks then agree on."""
         async with self.worker() as worker:
             async with asyncio.timeout(TIMEOUT):
                 while await self.fixture.metadata.read(_unfinished):
@@ -118,7 +118,7 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
     ],
 )
 async def test_killed_while_copying(tmp_path: Path, host: str, request_line: bytes, held: Held, content: bytes) -> None:
-    """Killed before, in or after a copy: the file gets its copies, and no bytes are left that no row names."""
+    """Killed before, during or after a copy: the file gets its copies, and no bytes are left without a row."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
         fid = await probe.fixture.store(b"key", content, 1)
         await probe.kill_while_held(host, request_line, held)
@@ -167,7 +167,7 @@ async def test_file_deleted_while_it_is_copied_and_the_worker_killed(tmp_path: P
 
 
 async def test_file_deleted_while_it_is_copied(tmp_path: Path) -> None:
-    """The same when the worker lives, and finishes its copy only after the other replica is gone."""
+    """The same when the worker survives and finishes its copy after the other replica was deleted."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
         fid = await probe.fixture.store(b"key", SMALL, 1)
         gate = probe.gates["h2"]
@@ -187,7 +187,7 @@ async def test_file_deleted_while_it_is_copied(tmp_path: Path) -> None:
 
 
 async def test_killed_under_load(tmp_path: Path) -> None:
-    """Killed again and again while it copies and deletes hundreds of files: none is lost, none is left over."""
+    """Killed repeatedly while it copies and deletes hundreds of files: none is lost, none is left over."""
     async with cluster(tmp_path, {"h1": [1, 2], "h2": [3, 4], "h3": [5]}) as probe:
         fixture = probe.fixture
         await fixture.view.refresh()

@@ -1,7 +1,7 @@
-"""Doors in front of a database and of storage nodes that count what passes, and close at a chosen moment.
+"""Proxies in front of a database and storage nodes that count the traffic and cut it at a chosen moment.
 
-Between any two pieces that a program sends or is sent it may be killed. A wire counts these pieces over all its doors;
-when it trips nothing passes any more, in any direction, until the program that was to be killed is dead.
+A program may be killed between any two pieces that it sends or receives. A tripwire counts these pieces over all its
+proxies; once it trips it forwards nothing, in either direction, until the program is dead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 _LOOKING = re.compile(rb"(GET|PUT|MKCOL) /dev\d+/(usage|test-write)")
-"""What monitors ask of storage nodes, at any time."""
+"""Requests that monitors send to storage nodes at any time."""
 
 
 class Tripwire:
@@ -26,7 +26,7 @@ class Tripwire:
         self._open.set()
         self.tripped = asyncio.Event()
         self.passed = 0
-        """Pieces that have passed since it was armed."""
+        """Pieces that have passed since `arm`."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,7 +41,7 @@ class Tripwire:
             await server.wait_closed()
 
     async def door(self, target: tuple[str, int], ip: str = "127.0.0.1") -> int:
-        """Open a door to `target` at `ip`; its port."""
+        """Start a proxy for `target` at `ip`. Returns its port."""
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.create_task(self._serve(target, reader, writer))
@@ -54,12 +54,12 @@ class Tripwire:
         return port
 
     def arm(self, pieces: int) -> None:
-        """Trip when so many pieces have passed from now on."""
+        """Cut the traffic after this number of pieces."""
         self._left, self.passed = pieces, 0
         self.tripped.clear()
 
     async def cut(self) -> None:
-        """Cut all connections, and let new ones pass."""
+        """Cut all connections, and forward new ones."""
         self._left = None
         tasks = list(self._tasks)
         for task in tasks:

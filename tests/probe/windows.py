@@ -1,8 +1,8 @@
-"""A small store with doors everywhere, in which a tracker or worker is killed between any two pieces that it exchanges.
+"""A small store with proxies on all connections, to kill a tracker or worker between any two pieces of its traffic.
 
-Three storage nodes run in this process; the database is a server. What is to be killed (the victim) is a process of its
-own and reaches both by a `Tripwire`, which closes after 0, 1, 2… pieces: each is one crash window. The last window is
-behind the end of the work. Then other workers put everything right, and rows and disks are compared.
+Three storage nodes run in this process; the database is a server. The victim is a separate process that reaches both
+through a `Tripwire`, which cuts the traffic after 0, 1, 2… pieces: each is one crash window. The last window is after
+the end of the work. Then other workers repair the store, and rows and disks are compared.
 """
 
 from __future__ import annotations
@@ -39,42 +39,42 @@ NODES = 3
 """Host hI has device I."""
 TIMEOUT = 60.0
 LEASES = 10
-"""Seconds, more than the leases of the workers that are killed here."""
+"""Seconds; more than the leases of the killed workers."""
 CONTENT = b"a bale of rice"
 
 
 @dataclass
 class Windows:
-    """The store, and what is known of it."""
+    """The store, and its expected content."""
 
     directory: Path
     url: str
-    """The database's."""
+    """The URL of the database."""
     behind: str
-    """The same, behind the wire."""
+    """The same through the proxy."""
     metadata: Metadata
     nodes: NodeClient
     wire: Tripwire
     doors: dict[int, int]
-    """devid -> port behind the wire."""
+    """Devid -> port of its proxy."""
     dmid: int = 0
     known: dict[str, set[bytes | None]] = field(default_factory=dict)
-    """Key -> what may be there; None for no file."""
+    """Key -> the possible contents; None for no file."""
     acknowledged: dict[str, int] = field(default_factory=dict)
-    """Key -> the fid that a tracker said it has."""
+    """Key -> the fid that a tracker reported."""
 
     # --- files --------------------------------------------------------------------------------------------------------
 
     def place(self, devid: int, fid: int) -> Path:
-        """Where a replica lies, or would."""
+        """The path of a replica on its device."""
         return self.directory / f"h{devid}" / f"dev{devid}" / fids.relative_path(fid)
 
     def node_url(self, devid: int, fid: int) -> str:
-        """A replica's address."""
+        """The URL of a replica."""
         return f"http://127.0.0.{devid}:{self.doors[devid]}{fids.path(devid, fid)}"
 
     async def upload(self, key: str, *devids: int) -> int:
-        """Open an upload and bring the bytes; its fid."""
+        """Open an upload and send the bytes. Returns its fid."""
         now = int(time.time())
         fid = await self.metadata.write(
             files.open_upload, dmid=self.dmid, key=key.encode(), classid=0, devids=devids, now=now
@@ -84,7 +84,7 @@ class Windows:
         return fid
 
     async def store(self, key: str, *devids: int, replicate: bool) -> int:
-        """Store a file on these devices; with `replicate` queued for its other copy. Its fid."""
+        """Store a file on these devices, with `replicate` queued for its other copy. Returns its fid."""
         fid = await self.upload(key, *devids)
         await self.metadata.write(
             files.close_upload,
@@ -99,7 +99,7 @@ class Windows:
 
     @asynccontextmanager
     async def process(self, *command: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A process that says a line when it is ready; killed at the end if it still runs."""
+        """A process that prints a line when it is ready; killed at the end if it still runs."""
         log = self.directory / "log"
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -126,7 +126,7 @@ class Windows:
     # --- judging ------------------------------------------------------------------------------------------------------
 
     async def settle(self) -> float:
-        """Have other workers put everything right; the seconds that it took."""
+        """Let other workers repair everything. Returns the seconds that it took."""
         await asyncio.sleep(1.1)  # what was opened is then older than `UPLOAD_OPEN`
         async with self.workers(self.url):
             began = time.monotonic()
@@ -139,7 +139,7 @@ class Windows:
             return time.monotonic() - began
 
     async def wrong(self) -> list[str]:
-        """What is not as it must be: keys, copies, bytes, and bytes without rows."""
+        """Find what is wrong: keys, copies, bytes, and bytes without rows."""
         stored, on, drained = await self.metadata.read(_stored)
         found = [f"{key} is lost" for key in self.known.keys() - stored.keys() if None not in self.known[key]]
         disk = {
@@ -174,13 +174,13 @@ async def _rebalancing(tx: Transaction) -> bool:
 
 
 async def _waiting(tx: Transaction) -> dict[str, list[Row]]:
-    """What is left to do, by table."""
+    """Count the work that is left, by table."""
     tables = ("file_to_replicate", "file_to_delete2", "file_to_queue", "tawara_copy", "tempfile")
     return {table: await tx.rows(f"SELECT * FROM {table}") for table in tables}
 
 
 async def _let_time_pass(tx: Transaction, *, now: int) -> None:
-    """What is put off, and not leased, is due: bytes that may come late (`replicas.LATE`), and what failed."""
+    """Make deferred work that is not leased due: late bytes (`replicas.LATE`) and failures."""
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now + LEASES)
     for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND failcount > 0", now, now + LEASES)
@@ -199,7 +199,7 @@ async def _stored(tx: Transaction) -> tuple[dict[str, int], set[tuple[int, int]]
 
 @asynccontextmanager
 async def windows(directory: Path, url: str) -> AsyncIterator[Windows]:
-    """A store on the empty database at `url`, which is reached by a network."""
+    """A store on the empty database at `url`, which is reached over TCP."""
     async with AsyncExitStack() as stack:
         wire = await stack.enter_async_context(Tripwire())
         metadata = await open_metadata(url)
@@ -234,7 +234,7 @@ async def _set_up(tx: Transaction, doors: dict[int, int]) -> int:
 # --- what is cut short ------------------------------------------------------------------------------------------------
 
 Attempt = Callable[[Windows, int], Awaitable[bool]]
-"""Do one thing with the victim killed after so many pieces; whether it was done before that."""
+"""Performs one action, with the victim killed after a number of pieces. Returns whether it finished before that."""
 
 
 async def create_close(store: Windows, window: int) -> bool:
@@ -312,7 +312,7 @@ VERBS: dict[str, Attempt] = {
 
 
 async def _worked(store: Windows, worker: str, window: int, done: Callable[[], Awaitable[bool]]) -> bool:
-    """Have one worker work that is killed after so many pieces; whether it was done before."""
+    """Run one worker that is killed after a number of pieces. Returns whether it finished before."""
     store.wire.arm(10**9)  # the start of the process is not what is cut short
     async with store.workers(store.behind, only=worker) as victim:
         store.wire.arm(window)
@@ -327,7 +327,7 @@ T = TypeVar("T")
 
 
 async def _first(work: Awaitable[T], wire: Tripwire) -> T | None:
-    """What the work returned, which is not None; None if the wire tripped before."""
+    """The result of the work; None if the proxy cut it before."""
     working = asyncio.ensure_future(work)
     tripped = asyncio.ensure_future(wire.tripped.wait())
     try:
@@ -349,7 +349,7 @@ async def _devids(tx: Transaction, fid: int) -> set[int]:
 
 
 async def kill_in_each(store: Windows, verb: str, *, stride: int = 1) -> int:
-    """Kill the victim in every `stride`th window until one is behind the end; how many there were."""
+    """Kill the victim in every `stride`th window up to the end. Returns the number of windows."""
     count = 0
     while not await VERBS[verb](store, count * stride):
         count += 1

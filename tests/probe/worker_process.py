@@ -1,8 +1,8 @@
 """The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE [SECONDS]`.
 
-DATABASE is the path of an SQLite file or a URL. A device that is absent for so many seconds is presumed dead, 900
-unless said otherwise. Leases are short, and uploads are given up soon when TAWARA_PROBE_UPLOAD_OPEN says after how many
-seconds. With TAWARA_PROBE_ONLY there is only the worker of this name, so that little else than its work is exchanged.
+DATABASE is the path of an SQLite file or a URL. A device is presumed dead after SECONDS of absence, 900 by default.
+Leases are short, and uploads expire after TAWARA_PROBE_UPLOAD_OPEN seconds, if set. With TAWARA_PROBE_ONLY only the
+worker of this name runs, so that the traffic is little more than its own.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def work(database: str, rules: LivenessRules) -> None:
 
 
 if __name__ == "__main__":
-    # Nobody reads standard output after the word `ready`; a pipe that is full would hold us up.
+    # Standard output is not read after the word `ready`; a full pipe would block this process.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     rules = LivenessRules(after=int(sys.argv[2])) if len(sys.argv) > 2 else LivenessRules()
     asyncio.run(work(sys.argv[1], rules))

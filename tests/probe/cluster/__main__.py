@@ -1,4 +1,4 @@
-"""`python -m tests.probe.cluster [--engine ENGINE] [FAULT…]`: cause faults in a cluster, and print what became of them.
+"""`python -m tests.probe.cluster [--engine ENGINE] [FAULT…]`: inject faults into a cluster and print the results.
 
 The exit code is 1 if anything acknowledged was lost, or not repaired, or if anything was left over. `--list` names the
 faults; a FAULT is a part of such a name. With TAWARA_PROBE_LOGS=DIRECTORY the daemons' logs are kept there.

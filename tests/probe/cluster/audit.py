@@ -41,11 +41,11 @@ class Survey:
     named: set[tuple[int, int]] = field(default_factory=set)
     """(fid, devid) of which any row says that bytes may be there."""
     uploads: dict[int, str] = field(default_factory=dict)
-    """Files that were opened and not closed: those that nobody will ever close wait for an hour to be swept."""
+    """Open uploads. Those that are never closed expire after an hour."""
     waiting: dict[str, int] = field(default_factory=dict)
     """Queue -> rows in it."""
     given_up: int = 0
-    """Files that wait for a person."""
+    """Files that need manual intervention."""
     on_disk: dict[tuple[int, int], Path] = field(default_factory=dict)
     leftovers: list[Path] = field(default_factory=list)
     """Files on devices that are no replicas."""

@@ -105,7 +105,7 @@ async def tracker_process_killed(scene: Scene) -> AsyncIterator[None]:
 
 @fault("nginx is killed", seconds=4)
 async def nginx_killed(scene: Scene) -> AsyncIterator[None]:
-    """And nobody but the gateway to start it again."""
+    """nginx is killed; only the gateway can start it again."""
     for pid in scene.machines.family("gateway1")[1:]:
         if b"nginx" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
@@ -117,7 +117,7 @@ async def nginx_killed(scene: Scene) -> AsyncIterator[None]:
 
 @fault("everything is killed at once", seconds=2)
 async def everything_killed(scene: Scene) -> AsyncIterator[None]:
-    """The power fails in the whole house."""
+    """The power fails on all machines."""
     names = list(scene.machines.daemons)
     scene.machines.lose_power(*names)
     if scene.machines.server is not None:
@@ -142,7 +142,7 @@ async def node_hangs(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a storage node is gone for ever", seconds=5, for_good=True)
 async def node_gone(scene: Scene) -> AsyncIterator[None]:
-    """With all its disks. The store finds out by itself; when all is copied a person says so, too."""
+    """A machine is lost with all its disks. Later the operator marks the devices dead."""
     machines = scene.machines
     machines.lose_power("node3")
     gone = machines.devids(3)
@@ -234,7 +234,7 @@ async def _remount(device: str, how: str) -> None:
 
 @fault("bits are flipped on a disk", seconds=5)
 async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
-    """One in each file with a checksum on one device, with nobody told: the scrub, in a hurry, finds them."""
+    """One bit in each file with a checksum on one device. A scrub with a short period finds them."""
     machines = scene.machines
     async with machines.client() as client:
         await client.set_setting(scrub.PERIOD, f"{SCRUB_PERIOD}s")
@@ -267,7 +267,7 @@ async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
     scene.load.reads_may_rot = False
     assert counts.get(Code.BAD_CHECKSUM), f"the scrub found nothing: {counts}"
     scene.notes.append(f"{len(flipped)} files, {counts[Code.BAD_CHECKSUM]} of them still there when they were read")
-    scene.notes.append(f"all mended after {took:.0f} s")
+    scene.notes.append(f"all repaired after {took:.0f} s")
 
 
 async def _with_checksum(tx: Transaction) -> set[int]:
@@ -292,7 +292,7 @@ def _still_rotten(found: audit.Survey, flipped: dict[int, bytes]) -> list[int]:
 async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
     """That of the machine with the second tracker, its workers and its gateway, when they start: they have to refuse.
 
-    With SQLite nobody can tell, for there is no other clock.
+    With SQLite this cannot be detected, since there is no other clock.
     """
     names = ("tracker2", "workers2", "gateway2")
     scene.machines.kill(*names)
@@ -371,7 +371,7 @@ def _own_clock(**setting: str) -> dict[str, str]:
 
 
 def _set_clock(hand: Path, to: str) -> None:
-    """At once, for whoever reads it meanwhile."""
+    """Write the file atomically, for concurrent readers."""
     fresh = hand.with_suffix(".new")
     fresh.write_text(to)
     fresh.replace(hand)
@@ -409,7 +409,7 @@ async def database_restarted(scene: Scene) -> AsyncIterator[None]:
 
 @fault("the database is gone for a minute", seconds=60, server=True)
 async def database_gone(scene: Scene) -> AsyncIterator[None]:
-    """Nobody answers at its address."""
+    """Nothing answers at its address."""
     server = _server(scene)
     await asyncio.to_thread(server.stop)
     try:

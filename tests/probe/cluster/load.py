@@ -137,7 +137,7 @@ class Load:
         rng = random.Random(self.rng.random())
         mine: dict[str, Belief] = {}
         async with self.machines.client() as client, aiohttp.ClientSession() as http:
-            doors: list[Door] = [ByTracker(client), ByGateway(http, self.machines.gateways, rng)]
+            accesses: list[Access] = [ByTracker(client), ByGateway(http, self.machines.gateways, rng)]
             next_one = time.monotonic() + rng.random() * CLIENTS / self.rate
             while not self._ended.is_set():
                 pause = next_one - time.monotonic()
@@ -146,9 +146,9 @@ class Load:
                 )  # what was missed is not made up for
                 if pause > 0:
                     await asyncio.sleep(pause)
-                await self._one(rng, rng.choice(doors), mine, number)
+                await self._one(rng, rng.choice(accesses), mine, number)
 
-    async def _one(self, rng: random.Random, door: Door, mine: dict[str, Belief], number: int) -> None:
+    async def _one(self, rng: random.Random, access: Access, mine: dict[str, Belief], number: int) -> None:
         verb = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         settled = [key for key, belief in mine.items() if belief.settled]
         there = [key for key in settled if mine[key].only is not None]
@@ -165,11 +165,13 @@ class Load:
         match verb:
             case Verb.PUT | Verb.OVERWRITE:
                 content = rng.randbytes(_size(rng))
-                await self._change(verb, belief, _digest(content), lambda: door.put(key, content, belief.storage_class))
+                await self._change(
+                    verb, belief, _digest(content), lambda: access.put(key, content, belief.storage_class)
+                )
             case Verb.DELETE:
-                await self._change(verb, belief, None, lambda: door.delete(key))
+                await self._change(verb, belief, None, lambda: access.delete(key))
             case _:
-                await self._look(verb, key, belief, door)
+                await self._look(verb, key, belief, access)
 
     def _new_key(self, number: int) -> str:
         self._number += 1
@@ -182,18 +184,18 @@ class Load:
         if await self._timed(verb, change) is None:
             belief.possible, belief.settled = {to}, True
 
-    async def _look(self, verb: Verb, key: str, belief: Belief, door: Door) -> None:
+    async def _look(self, verb: Verb, key: str, belief: Belief, access: Access) -> None:
         found: list[Digest] = []
 
         async def get() -> None:
-            found.append(await _read(door, key))
+            found.append(await _read(access, key))
 
         await self._timed(verb, get)
         if found and found[0] != belief.only:
             if self.reads_may_rot and found[0] is not None and belief.only is not None:
                 return
             self.denials.append(
-                f"{key} by {door.name}: {_words(belief.possible)} was acknowledged, {_words(found)} is read"
+                f"{key} by {access.name}: {_words(belief.possible)} was acknowledged, {_words(found)} is read"
             )
 
     async def _timed(self, verb: Verb, request: Callable[[], Awaitable[None]]) -> str | None:
@@ -217,30 +219,30 @@ class Load:
         wrong: list[str] = []
         waiting = list(keys)
         async with self.machines.client() as client, aiohttp.ClientSession() as http:
-            doors: list[Door] = [ByTracker(client), ByGateway(http, self.machines.gateways, self.rng)]
+            accesses: list[Access] = [ByTracker(client), ByGateway(http, self.machines.gateways, self.rng)]
 
-            async def reader(door: Door) -> None:
+            async def reader(access: Access) -> None:
                 while waiting:
                     key = waiting.pop()
                     possible = self.beliefs[key].possible
                     try:
                         async with asyncio.timeout(TIMEOUT):
-                            found = await _read(door, key)
+                            found = await _read(access, key)
                     except (Failed, TimeoutError) as error:
                         if possible != {None}:
-                            wrong.append(f"{key} by {door.name}: {_words(possible)} cannot be read: {error}")
+                            wrong.append(f"{key} by {access.name}: {_words(possible)} cannot be read: {error}")
                         continue
                     if found not in possible:
-                        wrong.append(f"{key} by {door.name}: {_words(possible)} must be there, {_words([found])} is")
+                        wrong.append(f"{key} by {access.name}: {_words(possible)} must be there, {_words([found])} is")
 
-            await asyncio.gather(*(reader(doors[turn % 2]) for turn in range(READERS)))
+            await asyncio.gather(*(reader(accesses[turn % 2]) for turn in range(READERS)))
         return wrong
 
 
-# --- the doors --------------------------------------------------------------------------------------------------------
+# --- access to the store -----------------------------------------------------------------------------------------------
 
 
-class Door:
+class Access:
     """A way into the store. Raises Failed where nothing is known, and Absent."""
 
     name = ""
@@ -258,7 +260,7 @@ class Door:
         raise NotImplementedError
 
 
-class ByTracker(Door):
+class ByTracker(Access):
     """As MogileFS's clients do: ask a tracker, and speak to the storage nodes."""
 
     name = "tracker"
@@ -267,15 +269,15 @@ class ByTracker(Door):
         self._client = client
 
     async def put(self, key: str, content: bytes, storage_class: str) -> None:
-        """See Door."""
+        """See Access."""
         await _mapped(self._client.put(DOMAIN, key, content, storage_class=storage_class))
 
     async def get(self, key: str) -> bytes:
-        """See Door."""
+        """See Access."""
         return await _mapped(self._client.get(DOMAIN, key))
 
     async def delete(self, key: str) -> None:
-        """See Door."""
+        """See Access."""
         await _mapped(self._client.delete(DOMAIN, key))
 
 
@@ -289,7 +291,7 @@ async def _mapped(request: Awaitable[object]) -> bytes:
     return found if isinstance(found, bytes) else b""
 
 
-class ByGateway(Door):
+class ByGateway(Access):
     """By HTTP. One that does not answer is left alone for a while, as load balancers do (nginx's `fail_timeout`)."""
 
     name = "gateway"
@@ -299,16 +301,16 @@ class ByGateway(Door):
         self._rests_until = dict.fromkeys(gateways, 0.0)
 
     async def put(self, key: str, content: bytes, storage_class: str) -> None:
-        """See Door."""
+        """See Access."""
         query = f"?class={storage_class}" if storage_class else ""
         await self._ask("PUT", f"{key}{query}", content)
 
     async def get(self, key: str) -> bytes:
-        """See Door."""
+        """See Access."""
         return await self._ask("GET", key)
 
     async def delete(self, key: str) -> None:
-        """See Door."""
+        """See Access."""
         await self._ask("DELETE", key)
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
@@ -337,9 +339,9 @@ class ByGateway(Door):
         raise Failed("there is no gateway")
 
 
-async def _read(door: Door, key: str) -> Digest:
+async def _read(access: Access, key: str) -> Digest:
     try:
-        return _digest(await door.get(key))
+        return _digest(await access.get(key))
     except Absent:
         return None
 

@@ -149,7 +149,7 @@ class Machines:
             self._add(machine, "gateway", f"gateway{number}")
 
     def _add(self, machine: str, room: str, name: str, *arguments: str, devices: str = "devices") -> None:
-        home = self.directory / f"home-{machine}"  # the gateway's nginx wants one that nobody shares
+        home = self.directory / f"home-{machine}"  # the gateway's nginx needs its own
         home.mkdir(exist_ok=True)
         ip = self.addresses[machine]
         (home / "tawara.toml").write_text(
@@ -230,7 +230,7 @@ class Machines:
 @asynccontextmanager
 async def machines(directory: Path, engine: str) -> AsyncIterator[Machines]:
     """A started cluster in an empty directory; at the end nothing runs any more, and nothing is mounted."""
-    directory.chmod(0o755)  # the database's server may run as somebody else
+    directory.chmod(0o755)  # the database's server may run as another user
     made = Machines(directory, engine, Namespaces() if isolation.isolated() else Loopback())
     try:
         await made.start()
@@ -241,7 +241,7 @@ async def machines(directory: Path, engine: str) -> AsyncIterator[Machines]:
 
 
 def _keep_logs(made: Machines) -> None:
-    """Where the variable says, for whoever wants to see why."""
+    """Keep the files where the variable says, for later analysis."""
     if place := os.environ.get("TAWARA_PROBE_LOGS"):
         target = Path(place)
         target.mkdir(parents=True, exist_ok=True)

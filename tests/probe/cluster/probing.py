@@ -27,7 +27,7 @@ SHOWN = 10
 
 @dataclass
 class Result:
-    """What became of a fault."""
+    """The result of a fault."""
 
     fault: str
     skipped: str = ""

@@ -1,6 +1,6 @@
-"""The worker that writes names is killed in the middle: what was written stays readable, and the rest is written after.
+"""The journal writer is killed while it works: what was written stays readable, and the next one writes the rest.
 
-At every moment the devices tell what was written before, no more and no less than that and what was being written.
+At any time the journals have all that was written before and, at most, what was being written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TIMEOUT = 60.0
 
 
 async def told(probed: Cluster) -> tuple[JournalEvidence, JournalCollector]:
-    """What the devices tell now, and how reading that went."""
+    """The metadata in the journals on the devices, and the statistics of reading them."""
     fixture = probed.fixture
     found = await gathered((fixture.directory / host / f"dev{devid}", devid) for devid, host in fixture.devices.items())
     assert not found[1].damaged
@@ -40,7 +40,7 @@ async def live(probed: Cluster) -> dict[int, object]:
 
 
 async def written(probed: Cluster) -> None:
-    """Have a worker write until nothing is left; then the devices tell what the rows say."""
+    """Run a worker until nothing is left to write; the journals then agree with the rows."""
     async with probed.worker(), asyncio.timeout(TIMEOUT):
         while not await probed.fixture.metadata.read(_done):
             await asyncio.sleep(0.05)
@@ -61,14 +61,14 @@ async def _done(tx: Transaction) -> bool:
 
 
 async def _round(tx: Transaction) -> None:
-    """Have it be time for a round."""
+    """Make a compaction due."""
     await tx.run("UPDATE tawara_journal SET written = 1000000, nexttry = 0")
     await tx.run("INSERT INTO tawara_note (devid, fid) SELECT devid, fid FROM file_on")
 
 
 @pytest.mark.parametrize("held", list(Held))
 async def test_killed_in_the_first_round(tmp_path: Path, held: Held) -> None:
-    """Names that were never written are written by the next worker."""
+    """Journals that were never completed are written by the next worker."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         for number in range(30):
             await probed.fixture.store(b"k%d" % number, b"x", 1, 2)
@@ -78,7 +78,7 @@ async def test_killed_in_the_first_round(tmp_path: Path, held: Held) -> None:
 
 @pytest.mark.parametrize("held", list(Held))
 async def test_killed_while_writing_changes(tmp_path: Path, held: Held) -> None:
-    """What was written before is told all the time; a deleted key does not come back, and a stored one is not lost."""
+    """Earlier records stay readable; a deleted key does not reappear, and a stored one is not lost."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         fixture = probed.fixture
         for number in range(5):
@@ -107,7 +107,7 @@ async def test_killed_while_writing_changes(tmp_path: Path, held: Held) -> None:
     ],
 )
 async def test_killed_in_a_later_round(tmp_path: Path, request_line: bytes, held: Held) -> None:
-    """While names are written anew, and the old ones deleted, everything is told, and what was deleted is not."""
+    """During a compaction the journals have all files at any time, and no deleted ones."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         fixture = probed.fixture
         for number in range(5):

@@ -1,4 +1,4 @@
-"""Workers are killed in the middle of a check and of a rebalance; nothing is missed, and nothing is lost."""
+"""Workers are killed during a check, a rebalance and a drain: no file is missed or lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def _run(tx: Transaction, sql: str) -> None:
 
 
 async def _kill_when(probed: Cluster, step: int, progress: Callable[[], Awaitable[int]], count: int) -> None:
-    """Start a worker and SIGKILL it when it has done so many more, or all of `count`, `KILLS` times."""
+    """Start a worker and SIGKILL it after a number of further files, or all of `count`; `KILLS` times."""
     for _ in range(KILLS):
         wanted = min(await progress() + step, count)
 
@@ -47,7 +47,7 @@ async def _kill_when(probed: Cluster, step: int, progress: Callable[[], Awaitabl
 
 
 async def test_a_check_misses_no_file(tmp_path: Path) -> None:
-    """Every file is looked at exactly once with an outcome, however often the worker that checks is killed."""
+    """Every file is examined exactly once with a result, however often the worker is killed."""
     count = 2000
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         metadata, dmid = probed.fixture.metadata, probed.fixture.dmid
@@ -88,7 +88,7 @@ async def _checked(probed: Cluster) -> bool:
 
 
 async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
-    """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
+    """Every file keeps two good replicas and the device is emptied, however often the worker is killed."""
     count = 200
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
         metadata = probed.fixture.metadata
@@ -115,7 +115,7 @@ async def test_a_rebalance_loses_no_file(tmp_path: Path) -> None:
 
 
 async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
-    """Every file keeps its two good replicas, and the device is emptied, however often the worker is killed."""
+    """Every file keeps two good replicas and the device is emptied, however often the worker is killed."""
     count = 200
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as probed:
         metadata = probed.fixture.metadata
