@@ -1,4 +1,4 @@
-"""A whole small store in the test's own event loop: database, storage nodes, monitor, trackers, workers if wanted.
+"""A small store in the test's event loop: database, storage nodes, monitor, trackers, optionally workers.
 
     async with cluster(tmp_path, hosts=2, devices=2) as store, store.client() as client:
         await client.put(DOMAIN, "key", b"value")
@@ -37,7 +37,7 @@ DOMAIN = "d"
 
 @dataclass
 class Cluster:
-    """The parts of a running store; stop and start them as the test needs."""
+    """The parts of a running store; tests may stop and start each."""
 
     directory: Path
     devices_per_host: int
@@ -53,7 +53,7 @@ class Cluster:
 
     @property
     def trackers(self) -> str:
-        """The trackers' addresses as clients take them."""
+        """The trackers' addresses in the form that clients accept."""
         return ",".join("{}:{}".format(*server.address) for server in self.servers)
 
     @asynccontextmanager
@@ -79,17 +79,17 @@ class Cluster:
         return server
 
     def path(self, devid: int, fid: int) -> Path:
-        """Where a replica is, or would be."""
+        """The path of a replica on its device."""
         host = (devid - 1) // self.devices_per_host + 1
         return self.directory / f"h{host}" / fids.path(devid, fid)[1:]
 
     def replicas(self, fid: int) -> list[Path]:
-        """The replicas that are on the disks, whatever the database says."""
+        """The replicas on the disks, independent of the database."""
         count = len(self.nodes) * self.devices_per_host
         return [path for devid in range(1, count + 1) if (path := self.path(devid, fid)).exists()]
 
     async def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
-        """Wait until a condition holds; fails when it does not in time."""
+        """Wait until a condition holds; fail on a timeout."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "waited in vain"
@@ -137,7 +137,7 @@ async def cluster(
 
 @contextmanager
 def run(directory: Path, *, hosts: int = 2, devices: int = 2, workers: bool = False) -> Iterator[Cluster]:
-    """The same in a thread with a loop of its own, for tests that block. Only addresses and paths may be used."""
+    """The same in a thread with its own event loop, for blocking tests. Only addresses and paths may be used."""
     ready = threading.Event()
     outcome: list[Cluster | BaseException] = []
     loop = asyncio.new_event_loop()

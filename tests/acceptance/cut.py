@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections where a test wants it."""
+"""A TCP proxy that cuts connections at points that a test chooses."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Cut:
-    """What the proxy does. Both are asked with all bytes of one connection so far; True cuts it there."""
+    """When to cut. Both functions get all bytes of one connection so far; True cuts the connection there."""
 
     port: int = 0
     before_forwarding: Callable[[bytes], bool] = lambda sent: False
-    """Asked of what the client sent; the latest piece is not forwarded when it says cut."""
+    """Called with the bytes of the client; at a cut the latest piece is not forwarded."""
     before_answering: Callable[[bytes, bytes], bool] = lambda sent, answered: False
-    """Asked of what the client sent and the server answered; the latest piece is not passed on when it says cut."""
+    """Called with the bytes of the client and of the server; at a cut the latest piece is not forwarded."""
     meanwhile: Callable[[], Awaitable[object]] | None = None
-    """Done before the client learns that the connection is cut there."""
+    """Called before the client notices the cut."""
     cuts: int = 0
-    """How often it has cut."""
+    """Number of cuts."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 

@@ -25,28 +25,28 @@ DEVICES = 2
 
 @dataclass
 class Daemon:
-    """One daemon; started, asked to stop, killed and started again."""
+    """One daemon, which can be started, stopped, killed and restarted."""
 
     name: str
     arguments: list[str]
     directory: Path
     process: subprocess.Popen[str] | None = None
     within: tuple[str, ...] = ()
-    """What its command begins with: a program that becomes it, such as `nsenter` with a network namespace."""
+    """Prefix of its command: a program that executes it, such as `nsenter` with a network namespace."""
 
     @property
     def log(self) -> Path:
-        """Where its standard error goes."""
+        """The file of its standard error."""
         return self.directory / f"{self.name}.log"
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """The main process."""
         assert self.process is not None
         return self.process.pid
 
     def start(self, environment: dict[str, str] | None = None) -> dict[str, object]:
-        """Start it, wait until it says that it is ready; what it said."""
+        """Start it and wait until it reports that it is ready. Returns that line."""
         self._forget()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -66,7 +66,7 @@ class Daemon:
         return ready
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> float:
-        """Ask it to stop; the seconds that it took. It must end in success, leave no process, and be in time."""
+        """Stop it. Returns the seconds that it took. It must exit with 0 in time and leave no process."""
         began = time.monotonic()
         assert self.process is not None
         family = [self.pid, *self.children()]
@@ -79,14 +79,14 @@ class Daemon:
         return took
 
     def kill(self) -> None:
-        """SIGKILL to the process that was started, and to it alone."""
+        """Send SIGKILL to the main process only."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
         self._forget()
 
     def end(self) -> None:
-        """SIGKILL to all processes of it, at once."""
+        """Send SIGKILL to all its processes at once."""
         if self.process is not None:
             for pid in (self.process.pid, *self.children()):
                 if alive(pid):
@@ -97,7 +97,7 @@ class Daemon:
             self._forget()
 
     def children(self) -> list[int]:
-        """The processes that it has started."""
+        """Its child processes."""
         try:
             found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         except OSError:
@@ -110,7 +110,7 @@ class Daemon:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits to be buried does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -119,7 +119,7 @@ def alive(pid: int) -> bool:
 
 @dataclass
 class Apart:
-    """The daemons of one store, none of them started."""
+    """The daemons of one store, not started yet."""
 
     directory: Path
     database: str
@@ -174,7 +174,7 @@ class Apart:
         return range((host - 1) * DEVICES + 1, host * DEVICES + 1)
 
     def start(self) -> None:
-        """Start all, and describe the store by the command line, as an operator does."""
+        """Start all daemons, and create the domain and hosts by the command line, as an operator does."""
         late = ("workers", "gateway")
         for name in [each for each in self.daemons if each not in late]:
             self.daemons[name].start()
@@ -183,7 +183,7 @@ class Apart:
             self.daemons[name].start()
 
     def describe(self) -> None:
-        """Make the domain, the hosts and their devices."""
+        """Create the domain, the hosts and their devices."""
         self.run("domain", "add", DOMAIN)
         for number in range(1, self.nodes + 1):
             ports = self.ports(number)
@@ -192,17 +192,17 @@ class Apart:
                 self.run("device", "add", str(devid), f"--host=h{number}")
 
     def ports(self, number: int) -> list[str]:
-        """How `tawara host add` is told where a storage node answers."""
+        """The arguments of `tawara host add` for the address of a storage node."""
         return [f"--port={self.node_port}"]
 
     def run(self, *arguments: str, ends_with: Collection[int] = (0,), **options: object) -> str:
-        """What a tawara command prints; it must succeed, or end with one of these codes."""
+        """Run a tawara command and return its output; it must exit with 0 or one of these codes."""
         done = self._call(*arguments, **options)
         assert done.returncode in ends_with, (arguments, done.stdout, done.stderr)
         return done.stdout
 
     def succeeds(self, *arguments: str) -> bool:
-        """Whether a tawara command ends with 0."""
+        """Whether a tawara command exits with 0."""
         return self._call(*arguments).returncode == 0
 
     def _call(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -222,7 +222,7 @@ class Apart:
 
 @contextmanager
 def apart(directory: Path, database: str, *, nodes: int = 2, processes: int = 2) -> Iterator[Apart]:
-    """A store whose daemons all end with the block, however that ends."""
+    """A store whose daemons are all stopped at the end of the block."""
     store = Apart(directory, database, nodes, processes)
     try:
         yield store

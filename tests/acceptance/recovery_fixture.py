@@ -1,4 +1,4 @@
-"""A store whose database will be lost: devices behind two storage nodes, one of which is not ours, and busy hands."""
+"""A store whose database will be lost: devices on two storage nodes, one of another program, and concurrent changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.mogilefsd.plain_node import plain_node
 
 KEYS = 600
 TIMEOUT = 120.0
-"""Seconds that a busy server may take to answer: what is promised is that nothing is lost, not how soon."""
+"""Seconds that a loaded server may take to answer; the test is about loss, not about time."""
 DEVICES = (1, 2, 3, 4)
 TABLES = {
     "domain": "dmid, namespace",
@@ -46,7 +46,7 @@ OF_NAMED = ("file_on", "tawara_file", "checksum")
 
 @dataclass
 class Store:
-    """Rows, devices, a scribe; and hands that do at random what clients and workers do."""
+    """Rows, devices and a journal writer, and tasks that make random changes as clients and workers do."""
 
     metadata: Metadata
     view: ClusterView
@@ -56,7 +56,7 @@ class Store:
     dmid: int = 0
 
     async def live(self) -> dict[str, list[tuple[Any, ...]]]:
-        """All rows that have to come back."""
+        """All rows that a rebuild must restore."""
         return await self.metadata.read(all_rows)
 
     def place(self, devid: int, fid: int) -> Path:
@@ -68,7 +68,7 @@ class Store:
         path.write_bytes(b"x" * length)
 
     async def do_something(self, number: int) -> None:
-        """One change; those that cannot be, for another was quicker, are answered with an error and change nothing."""
+        """Make one change; one that conflicts with a concurrent change gets an error and changes nothing."""
         rng, now, write = self.rng, int(time.time()), self.metadata.write
         key = b"key/%d \xff\x00" % rng.randrange(KEYS) if number % 3 else b"key/%d" % rng.randrange(KEYS)
         what = rng.random()
@@ -122,7 +122,7 @@ class Store:
                 assert not isinstance(error, Db), error
 
     async def write_names(self, *scribes: JournalWriter) -> None:
-        """Have scribes write until there is nothing left to be written."""
+        """Run journal writers until nothing is left to write."""
         while True:
             await self.metadata.write(due)
             taken = [(journal_writer, item) for journal_writer in scribes for item in await journal_writer.take(10)]
@@ -150,7 +150,7 @@ def _plain(value: object) -> object:
 
 @asynccontextmanager
 async def store(url: str, directory: Path, seed: int = 1) -> AsyncIterator[Store]:
-    """Two hosts with two devices each; the second's node is not ours."""
+    """Two hosts with two devices each; the second runs another storage node."""
     async with AsyncExitStack() as stack:
         metadata = await open_metadata(url, pace=ServerLimits(answer=TIMEOUT))
         stack.push_async_callback(metadata.close)

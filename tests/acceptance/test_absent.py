@@ -1,4 +1,4 @@
-"""Hosts vanish and come back, and nobody does anything: real daemons, on one database."""
+"""Hosts fail and return without any action of an operator: real daemons on one database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = 150.0
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Apart]:
-    """Four hosts, a tracker and workers, and files that have their two copies."""
+    """Four hosts, a tracker and workers, and files with two copies."""
     with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db", nodes=4, processes=1) as started:
         with (tmp_path / "tawara.toml").open("a") as configuration:
             configuration.write("[care]\npresume_dead = 8\n")
@@ -48,13 +48,13 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def copies(store: Apart, *, but: int = 0) -> Counter[str]:
-    """How many copies of each fid are on the disks, but for those of one host."""
+    """The number of copies of each fid on the disks, except those of one host."""
     hosts = [number for number in range(1, store.nodes + 1) if number != but]
     return Counter(path.name for number in hosts for path in store.directory.glob(f"h{number}/dev*/[0-9]/*/*/*.fid"))
 
 
 def status(store: Apart) -> dict[str, Any]:
-    """What `tawara status` tells; its exit code is that something is wrong."""
+    """The report of `tawara status`; its exit code must signal a problem."""
     command = [*TAWARA, "status", "--json"]
     environment = {**os.environ, "TAWARA_TRACKERS": store.tracker}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
@@ -63,13 +63,13 @@ def status(store: Apart) -> dict[str, Any]:
 
 
 def liveness_of(store: Apart) -> dict[int, str]:
-    """What is thought of each absent device."""
+    """The liveness of each absent device."""
     return {each["devid"]: each["standing"] for each in status(store)["absences"]}
 
 
 @pytest.mark.timeout(600)
 def test_a_node_dies_and_returns(store: Apart) -> None:
-    """A killed node's files are copied again by themselves; when it is back, the copies too many go by themselves."""
+    """A killed node's files are replicated again; when it returns, the surplus copies are removed."""
     affected = set(copies(store)) - {name for name, count in copies(store, but=1).items() if count == 2}
     assert affected
     store.daemons["node1"].kill()
@@ -89,7 +89,7 @@ def test_a_node_dies_and_returns(store: Apart) -> None:
 
 @pytest.mark.timeout(600)
 def test_most_nodes_die_at_once(store: Apart) -> None:
-    """When two of four hosts vanish together nothing is copied, and it is said why; with one back, the other is."""
+    """When two of four hosts fail together nothing is copied and status says why; when one returns, copying starts."""
     before = copies(store)
     for name in ("node1", "node2"):
         store.daemons[name].kill()
@@ -111,7 +111,7 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_mount_point_without_its_disk(store: Apart) -> None:
-    """A device's disk is away: nothing is written to the empty directory, it is said why, and the files are copied."""
+    """A device without its disk: nothing is written to the mount point, status says why, and the files are copied."""
     device = store.directory / "h1" / "dev1"
     device.rename(device.with_name("away"))
     device.mkdir()

@@ -1,4 +1,4 @@
-"""The whole store is killed under load, and its database is gone: it comes back from the storage nodes alone."""
+"""The whole store is killed under load and its database is lost: it is rebuilt from the storage nodes alone."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.acceptance.daemons import DOMAIN, Apart, apart
 from tests.contract.servers import Server
 
 WRITTEN = 10.0
-"""Seconds after which a change is on the devices (docs/recovery.md)."""
+"""Seconds after which a change is in the journals (docs/recovery.md)."""
 LOAD = 25.0
 CLIENTS = 4
 WANTED = 5
-"""Keys, at least, that are certainly there, and certainly not."""
+"""Minimum numbers of keys that certainly exist, and certainly do not."""
 NODES = ("node1", "node2")
 OTHERS = ("tracker", "workers", "gateway")
 
 
 @dataclass
 class Change:
-    """What a client wanted of a key: these bytes, or none."""
+    """The state that a client requested for a key: these bytes, or none."""
 
     content: bytes | None
     acknowledged: float | None = None
@@ -41,12 +41,12 @@ class Change:
 
 @dataclass
 class Histories:
-    """What clients have done to each key, which is one client's alone."""
+    """The changes of each key; each key belongs to one client."""
 
     of: defaultdict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
 
     async def live(self, name: int, store: Apart, ended: asyncio.Event) -> None:
-        """Put, replace, rename and delete, until there is no answer."""
+        """Put, replace, rename and delete until the store stops answering."""
         rng, mine = random.Random(name), 0
         async with AsyncClient(store.tracker, connect_timeout=1, reply_timeout=5, stall_timeout=5) as client:
             while not ended.is_set():
@@ -57,10 +57,10 @@ class Histories:
                 await asyncio.sleep(0.03)
 
     async def do_something(self, client: AsyncClient, key: str, new_key: str, rng: random.Random) -> None:
-        """One change, written down before and after."""
+        """Make one change, recorded before and after."""
         what, there = rng.random(), self.of[key][-1:]
         if there and there[0].acknowledged is None:
-            return  # nobody knows what it is now, nor what it will be
+            return  # its current and its later state are unknown
         content = there[0].content if there else None
         if content is None or what < 0.5:
             change = self._begin(key, rng.randbytes(rng.choice((20, 1000, 100_000))))
@@ -84,7 +84,7 @@ class Histories:
             change.acknowledged = time.monotonic()
 
     def allowed(self, key: str, lost: float) -> tuple[set[bytes | None], bool]:
-        """What may be found under a key after the database was lost then, and whether that is certain.
+        """The possible states of a key after a loss of the database at this time, and whether it is certain.
 
         Certain is what was acknowledged long enough before, and neither changed nor about to be changed after that.
         """
@@ -98,7 +98,7 @@ class Histories:
         return {each.content for each in changes[last:]} | (set() if certain else {None}), certain
 
     def certain(self, lost: float) -> tuple[list[str], list[str]]:
-        """The keys of which it is certain that they would be there, and that they would not."""
+        """The keys that certainly exist, and those that certainly do not."""
         there: list[str] = []
         not_there: list[str] = []
         for key in self.of:
@@ -114,7 +114,7 @@ class Histories:
 async def test_all_is_killed_and_the_database_is_gone(
     tmp_path: Path, engine: str, database_servers: Callable[[str], Server]
 ) -> None:
-    """What was acknowledged 10 s before is there, byte for byte; what was deleted or renamed by then stays so."""
+    """Files acknowledged 10 s before exist, byte for byte; files deleted or renamed by then stay so."""
     url = f"sqlite://{tmp_path}/tawara.db" if engine == "sqlite" else database_servers(engine).create("disaster")
     try:
         with apart(tmp_path, url) as store:
@@ -145,7 +145,7 @@ async def test_all_is_killed_and_the_database_is_gone(
 
 
 async def load_and_kill(store: Apart) -> tuple[Histories, float]:
-    """Keep the store busy, kill all of it in the middle; what was done until when."""
+    """Load the store and kill all of it. Returns the changes and the time."""
     histories, ended = Histories(), asyncio.Event()
     clients = [asyncio.create_task(histories.live(name, store, ended)) for name in range(CLIENTS)]
     await asyncio.sleep(LOAD)
@@ -160,7 +160,7 @@ async def load_and_kill(store: Apart) -> tuple[Histories, float]:
 
 
 async def read(client: AsyncClient, key: str) -> bytes | None:
-    """The content of a key, with its checksum in the class that keeps one; None if there is no such key."""
+    """The content of a key, with its checksum in the class that has one; None if the key does not exist."""
     try:
         async with client.open(DOMAIN, key, verify=True) as reading:
             content = b"".join([chunk async for chunk in reading])
@@ -172,7 +172,7 @@ async def read(client: AsyncClient, key: str) -> bytes | None:
 
 
 async def compare(store: Apart, histories: Histories, lost: float) -> None:
-    """Every key has what it may have, and none is there that nobody made."""
+    """Every key has a possible state, and no other keys exist."""
     async with AsyncClient(store.tracker) as client:
         for key in list(histories.of):
             found = await read(client, key)

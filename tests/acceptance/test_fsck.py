@@ -1,4 +1,4 @@
-"""Each kind of damage is found by a check, named by its codes, and put right; with real nodes and workers."""
+"""Each kind of damage is found by a check, logged by its codes, and repaired; with real nodes and workers."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ BODY = b"a small body"
 
 @asynccontextmanager
 async def store(directory: Path, *, hosts: int = 2) -> AsyncIterator[tuple[Cluster, AsyncClient]]:
-    """A store of two devices a host with its workers, and a client."""
+    """A store with two devices per host, its workers and a client."""
     async with cluster(directory, hosts=hosts, devices=2, workers=True) as made, made.client() as client:
         yield made, client
 
 
 async def put(made: Cluster, client: AsyncClient, key: str, body: bytes = BODY, *, storage_class: str = "") -> int:
-    """Store a file and wait until it has its copies; its fid."""
+    """Store a file and wait until it has its copies. Returns its fid."""
     fid = (await client.put(DOMAIN, key, body, storage_class=storage_class)).fid
     await settled(made)
     return fid
 
 
 async def settled(made: Cluster) -> None:
-    """Wait until nothing is left to replicate, and nothing to sweep."""
+    """Wait until nothing is left to replicate or clean up."""
     async with asyncio.timeout(30):
         while await made.metadata.read(_unfinished, now=int(time.time())):
             await asyncio.sleep(0.02)
 
 
 async def _unfinished(tx: Transaction, *, now: int) -> bool:
-    """Whether replication is due, or claimed for the first time, and whether a copy is announced or to be swept."""
+    """Whether replication is due or claimed for the first time, or a copy is reserved."""
     if await tx.row("SELECT 1 FROM tawara_copy"):
         return True
     unfinished = "SELECT 1 FROM file_to_replicate WHERE nexttry < ? OR (failcount = 0 AND nexttry < ?)"
@@ -52,7 +52,7 @@ async def _unfinished(tx: Transaction, *, now: int) -> bool:
 
 
 async def check(made: Cluster, client: AsyncClient, **options: str) -> Counter[str]:
-    """Run a whole check; what it wrote into the log."""
+    """Run a whole check. Returns its entries in the log."""
     ask = client._trackers.ask
     await ask("fsck_reset", dict(options))
     await ask("fsck_clearlog")
@@ -73,12 +73,12 @@ async def found(made: Cluster, fid: int) -> StoredFile:
 
 
 async def run(tx: Transaction, sql: str, *values: object) -> None:
-    """Do a damage to the database."""
+    """Damage the database."""
     await tx.run(sql, *values)
 
 
 async def assert_whole(made: Cluster, client: AsyncClient, key: str, fid: int, *, copies: int = 2) -> None:
-    """The file has its copies, each whole, none of them without a row, and the next check finds nothing to say."""
+    """The file has its copies, each complete and with a row, and the next check finds nothing."""
     await settled(made)
     async with asyncio.timeout(20):  # a claimed file is neither due nor announced for a moment
         while len((stored := await found(made, fid)).devids) != copies or len(made.replicas(fid)) != copies:
@@ -91,7 +91,7 @@ async def assert_whole(made: Cluster, client: AsyncClient, key: str, fid: int, *
 
 
 async def test_a_store_in_order_has_an_empty_log(tmp_path: Path) -> None:
-    """Nothing is said about files that are as they should be."""
+    """Correct files leave no entries in the log."""
     async with store(tmp_path) as (made, client):
         for number in range(5):
             await put(made, client, f"k{number}")
@@ -99,7 +99,7 @@ async def test_a_store_in_order_has_an_empty_log(tmp_path: Path) -> None:
         assert await check(made, client, policy_only="1") == {}
 
 
-async def test_a_missing_replica_is_made_anew(tmp_path: Path) -> None:
+async def test_a_missing_replica_is_replaced(tmp_path: Path) -> None:
     """A replica that is not on its disk is MISS, its row goes, and the file is replicated (REPL)."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
@@ -108,7 +108,7 @@ async def test_a_missing_replica_is_made_anew(tmp_path: Path) -> None:
         await assert_whole(made, client, "k", fid)
 
 
-async def test_a_truncated_replica_is_made_anew(tmp_path: Path) -> None:
+async def test_a_truncated_replica_is_replaced(tmp_path: Path) -> None:
     """A replica of the wrong length is BLEN; its bytes go, and the file is replicated."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
@@ -118,7 +118,7 @@ async def test_a_truncated_replica_is_made_anew(tmp_path: Path) -> None:
 
 
 async def test_a_flipped_bit_is_found_by_its_checksum(tmp_path: Path) -> None:
-    """With fsck_checksum=MD5 a replica with other bytes than those of the stored checksum is made anew."""
+    """With fsck_checksum=MD5 a replica with other bytes than those of the stored checksum is replaced."""
     async with store(tmp_path) as (made, client):
         await client.set_setting("fsck_checksum", "MD5")
         fid = await put(made, client, "k")
@@ -131,7 +131,7 @@ async def test_a_flipped_bit_is_found_by_its_checksum(tmp_path: Path) -> None:
 
 
 async def test_differing_replicas_without_a_checksum_are_all_kept(tmp_path: Path) -> None:
-    """When nothing says which of two contents is right, MSUM is all that happens."""
+    """When it is unknown which of two contents is right, only MSUM is logged."""
     async with store(tmp_path) as (made, client):
         await client.set_setting("fsck_checksum", "MD5")
         fid = await put(made, client, "k")
@@ -161,7 +161,7 @@ async def test_a_lost_row_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_copy_without_a_row_saves_the_file(tmp_path: Path) -> None:
-    """When no replica is where its row says, one on another device is found and takes their place."""
+    """When no replica is where its row says, one on another device is found and replaces them."""
     async with store(tmp_path, hosts=3) as (made, client):
         fid = await put(made, client, "k")
         known = set((await found(made, fid)).devids)
@@ -174,7 +174,7 @@ async def test_a_copy_without_a_row_saves_the_file(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
-    """When no device has it, the file is GONE; its key stays, and the next check says the same."""
+    """When no device has it, the file is GONE; its key stays, and the next check finds the same."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
         for path in made.replicas(fid):
@@ -222,7 +222,7 @@ async def test_a_wrong_devcount_is_corrected(tmp_path: Path) -> None:
 
 
 async def test_a_silent_device_loses_no_rows(tmp_path: Path) -> None:
-    """Of a file on a node that does not answer nothing is dropped; it is put off, and the check ends."""
+    """No row of a file on a node that does not answer is dropped; it is deferred, and the check ends."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
         before = (await found(made, fid)).devids
@@ -243,7 +243,7 @@ async def _put_off(tx: Transaction) -> bool:
 
 
 async def test_a_disk_that_is_not_mounted_loses_no_rows(tmp_path: Path) -> None:
-    """When a whole device is not there, its "not found" is not believed."""
+    """When a whole device is missing, its "not found" answers are ignored."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
         before = (await found(made, fid)).devids
@@ -272,8 +272,8 @@ async def test_rows_on_a_dead_device_go(tmp_path: Path) -> None:
         assert len(stored.devids) == 2
 
 
-async def test_a_check_that_is_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
-    """fsck_stop takes back what was not begun, and the next fsck_start looks at every file that is left."""
+async def test_a_stopped_check_continues(tmp_path: Path) -> None:
+    """fsck_stop cancels what was not started, and the next fsck_start checks every remaining file."""
     async with store(tmp_path) as (made, client):
         fids = [await put(made, client, f"k{number}") for number in range(10)]
         await client.set_setting("queue_rate_for_fsck", "2")

@@ -1,4 +1,4 @@
-"""A database that was put back to an earlier state: nothing is written any more until its devices were heard."""
+"""A database that was restored to an earlier state: nothing is written until the journals are merged."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def use(store: Apart, database: str) -> None:
-    """Have daemons that are started from now on use this database."""
+    """Let daemons that are started from now on use this database."""
     file = store.directory / "tawara.toml"
     file.write_text(file.read_text().replace(json.dumps(store.database), json.dumps(database)))
     store.database = database
@@ -69,7 +69,7 @@ def stop(store: Apart) -> None:
 
 
 def wait_for_names(store: Apart) -> None:
-    """Wait until the devices tell everything that the database knows."""
+    """Wait until the journals have everything that the database has."""
 
     async def written() -> bool:
         metadata = await open_metadata(store.database)
@@ -88,12 +88,12 @@ async def with_client(store: Apart, work: Callable[[AsyncClient], Awaitable[T]])
 
 
 def do(store: Apart, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
-    """Do something as a client of the store's tracker."""
+    """Call the store's tracker as a client."""
     return asyncio.run(with_client(store, work))
 
 
 async def put(client: AsyncClient, *keys: str) -> int:
-    """Store files under these keys; the last one's fid."""
+    """Store files under these keys. Returns the fid of the last."""
     fid = 0
     for key in keys:
         fid = (await client.put(DOMAIN, key, content_of(key))).fid
@@ -105,7 +105,7 @@ def content_of(key: str) -> bytes:
 
 
 async def get(client: AsyncClient, *keys: str) -> list[bytes | None]:
-    """What these keys have; None for those that are not there."""
+    """The contents of these keys; None for keys that do not exist."""
     found: list[bytes | None] = []
     for key in keys:
         try:
@@ -116,13 +116,13 @@ async def get(client: AsyncClient, *keys: str) -> list[bytes | None]:
 
 
 def on_disks(store: Apart) -> dict[str, bytes]:
-    """All files of clients, and all names, that are on the devices."""
+    """All files and journals on the devices."""
     found = (each for each in store.directory.glob("h*/dev*/**/*") if each.is_file())
     return {str(each): each.read_bytes() for each in found if each.suffix == ".fid" or "names" in each.parts}
 
 
 def before(store: Apart) -> None:
-    """What the earlier state has."""
+    """Create the earlier state."""
     do(store, lambda client: put(client, "same", "kept", "old", "doomed"))
     wait_for_names(store)
 
@@ -131,7 +131,7 @@ LOST = ("lost0", "lost1", "lost2", "lost3", "last")
 
 
 def after(store: Apart) -> int:
-    """What is lost; the last fid."""
+    """Make the changes that will be lost. Returns the last fid."""
 
     async def change(client: AsyncClient) -> int:
         await client.put(DOMAIN, "kept", b"replaced")
@@ -145,7 +145,7 @@ def after(store: Apart) -> int:
 
 
 def is_stopped(store: Apart) -> None:
-    """Nothing is written, everybody says so and what to do, and what is there can be read."""
+    """Nothing is written, every daemon reports why and what to do, and files can be read."""
     assert store.ask(f"create_open domain={DOMAIN}&key=x".encode()).startswith(b"ERR stale_database ")
     done = store._call("put", "-", f"{DOMAIN}/x", input="x")
     assert done.returncode != 0
@@ -164,7 +164,7 @@ def is_stopped(store: Apart) -> None:
 
 
 def is_whole(store: Apart, last: int) -> None:
-    """Everything that was lost is there, and work goes on."""
+    """Every lost file exists again, and the store accepts writes."""
 
     async def store_more(client: AsyncClient) -> int:
         while True:  # the tracker looks every few seconds whether it may write
@@ -183,7 +183,7 @@ def is_whole(store: Apart, last: int) -> None:
 
 @pytest.mark.timeout(240)
 def test_an_old_copy_of_the_database_is_put_back(tmp_path: Path) -> None:
-    """SQLite: nothing on a disk changes until the lost files are merged from the names, and then all are there."""
+    """SQLite: nothing on a disk changes until the lost files are merged from the journals; then all exist."""
     database = tmp_path / "db" / "tawara.db"
     database.parent.mkdir()
     with apart(tmp_path, f"sqlite://{database}", processes=1) as store:
@@ -212,7 +212,7 @@ def copied(directory: Path) -> Iterator[Path]:
 
 @pytest.mark.timeout(240)
 def test_two_databases_of_one_store(tmp_path: Path) -> None:
-    """Of two copies of a database the one that went on is used, and a tracker on the other refuses to write."""
+    """Of two copies of a database the newer one is used, and a tracker on the other refuses to write."""
     database, other = tmp_path / "tawara.db", tmp_path / "other.db"
     with apart(tmp_path, f"sqlite://{database}", processes=1) as store:
         store.start()
@@ -242,7 +242,7 @@ def test_two_databases_of_one_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_standby_that_had_not_got_everything(
+def test_a_standby_that_lags(
     tmp_path: Path, servers: tuple[PostgresServer, PostgresServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL: an asynchronous standby is promoted, its store stops, and has every file after a merge.

@@ -16,7 +16,7 @@ from tests.acceptance.cluster import DOMAIN, Cluster, cluster
 
 
 def content(number: int) -> bytes:
-    """What the file of that number has in it."""
+    """The content of the file of that number."""
     return b"content %d" % number * 10
 
 
@@ -34,7 +34,7 @@ async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30.
 
 
 async def on_device(made: Cluster, devid: int) -> int:
-    """How many replicas the database knows on a device."""
+    """The number of replicas on a device according to the database."""
 
     async def count(tx: Transaction) -> int:
         row = await tx.row("SELECT COUNT(*) FROM file_on WHERE devid = ?", devid)
@@ -53,7 +53,7 @@ async def nothing_to_replicate(made: Cluster) -> bool:
 
 
 async def at_rest(made: Cluster) -> bool:
-    """Whether no move waits, and no copy is announced or to be swept."""
+    """Whether no move is queued and no copy reserved."""
 
     async def empty(tx: Transaction) -> bool:
         return not await tx.row("SELECT 1 FROM file_to_queue") and not await tx.row("SELECT 1 FROM tawara_copy")
@@ -62,12 +62,12 @@ async def at_rest(made: Cluster) -> bool:
 
 
 async def state_of(client: AsyncClient) -> RebalanceState:
-    """The run's state, as the tracker shows it."""
+    """The state of the run as the tracker reports it."""
     return RebalanceState.parse((await client._trackers.ask("rebalance_status"))["state"].decode())
 
 
 async def finish(client: AsyncClient) -> RebalanceState:
-    """Wait until the run has ended; its state."""
+    """Wait until the run has ended. Returns its state."""
 
     async def ended() -> bool:
         return bool((await state_of(client)).time_finished)
@@ -84,7 +84,7 @@ async def rebalance(client: AsyncClient, policy: str) -> RebalanceState:
 
 
 async def assert_nothing_lost(made: Cluster, client: AsyncClient, count: int, copies: int = 2) -> None:
-    """Every file is whole, has its copies where the database says, and no others are on the disks."""
+    """Every file is complete, has its copies where the database says, and no others are on the disks."""
     for number in range(count):
         assert await client.get(DOMAIN, f"k{number}") == content(number)
         fid = (await client.info(DOMAIN, f"k{number}")).fid
@@ -95,7 +95,7 @@ async def assert_nothing_lost(made: Cluster, client: AsyncClient, count: int, co
 
 
 async def test_a_device_is_emptied(tmp_path: Path) -> None:
-    """from_devices empties its device, which gets nothing meanwhile and its state back; every file stays readable."""
+    """from_devices empties its device, which gets no files meanwhile and its state back; all files stay readable."""
     count = 40
     async with cluster(tmp_path, hosts=3, workers=True) as made, made.client() as client:
         await fill(client, count)
@@ -126,7 +126,7 @@ async def _read_always(client: AsyncClient, count: int, lost: list[str]) -> None
 
 
 async def test_a_host_is_emptied_into_another(tmp_path: Path) -> None:
-    """Files go only to the targets that the policy names, and the sources stay drained if it says so."""
+    """Files go only to the targets of the policy, and the sources stay drained if the policy requires it."""
     async with cluster(tmp_path, hosts=3, workers=True) as made, made.client() as client:
         await fill(client, 20, "one")
         await until(lambda: nothing_to_replicate(made))
@@ -142,7 +142,7 @@ async def test_a_host_is_emptied_into_another(tmp_path: Path) -> None:
 
 
 async def test_limits_are_kept(tmp_path: Path) -> None:
-    """A limit for the whole run ends it when so many files were moved, one for each device holds for each."""
+    """A limit for the run ends it after that number of files; a limit per device applies to each."""
     async with cluster(tmp_path, hosts=2, workers=True) as made, made.client() as client:
         await fill(client, 40, "one")
         await until(lambda: nothing_to_replicate(made))
@@ -170,8 +170,8 @@ async def test_a_file_that_would_be_worse_off_stays(tmp_path: Path) -> None:
         await assert_nothing_lost(made, client, 6)
 
 
-async def test_a_device_that_a_person_drained_stays_so(tmp_path: Path) -> None:
-    """A source that was in drain before the run is so afterwards."""
+async def test_a_device_that_an_operator_drained_stays_drained(tmp_path: Path) -> None:
+    """A source that was in drain before the run is in drain afterwards."""
     async with cluster(tmp_path, hosts=2, workers=True) as made, made.client() as client:
         await fill(client, 6, "one")
         await made.metadata.write(rows.set_device_state, "h1", 1, DeviceState.DRAIN)
@@ -182,8 +182,8 @@ async def test_a_device_that_a_person_drained_stays_so(tmp_path: Path) -> None:
         assert made.view.current.devices[1].state is DeviceState.DRAIN
 
 
-async def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
-    """rebalance_stop lets the device go; rebalance_start takes up the same run, and misses no file."""
+async def test_a_stopped_run_continues(tmp_path: Path) -> None:
+    """rebalance_stop releases the device; rebalance_start continues the same run and misses no file."""
     async with cluster(tmp_path, hosts=2, workers=True) as made, made.client() as client:
         await fill(client, 30, "one")
         await until(lambda: nothing_to_replicate(made))

@@ -1,4 +1,4 @@
-"""The database is lost, on every engine: what the devices tell makes another, in which every file is as it was.
+"""The database is lost, on every engine: a new one is rebuilt from the journals with every file as it was.
 
 One storage node is ours; the other knows nothing but GET, HEAD, PUT and DELETE.
 """
@@ -39,7 +39,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 async def call(capsys: pytest.CaptureFixture[str], *arguments: str, **options: Any) -> dict[str, Any]:
-    """What `tawara rebuild --json` reports."""
+    """The report of `tawara rebuild --json`."""
     capsys.readouterr()
     await asyncio.to_thread(rebuild, *arguments, json=True, **options)
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -50,7 +50,7 @@ async def call(capsys: pytest.CaptureFixture[str], *arguments: str, **options: A
 async def test_the_database_is_lost(
     engine: str, tmp_path: Path, database_servers: Callable[[str], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After thousands of changes by many hands, written down by two scribes meanwhile, a rebuild has every row again.
+    """After thousands of concurrent changes, written by two journal writers meanwhile, a rebuild has every row again.
 
     One device is enough to begin with; what was deleted does not come back, and fids go on.
     """
@@ -99,7 +99,7 @@ async def test_the_database_is_lost(
 
 
 async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was not yet written down is found nameless; damage, absence and lost bytes are told; nothing is guessed."""
+    """Bytes without a journal record, damage, absent devices and lost bytes are reported; nothing is guessed."""
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
         journal_writer = JournalWriter(store_.metadata, store_.view, store_.nodes)
@@ -140,7 +140,7 @@ async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a dead device still says is of then: it is not read."""
+    """The journal of a dead device is out of date and is not read."""
     async with store(f"sqlite://{tmp_path}/lost.db", tmp_path) as store_:
         journal_writer = JournalWriter(store_.metadata, store_.view, store_.nodes)
         fid = await store_.metadata.write(
@@ -167,7 +167,7 @@ async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixtu
 async def test_a_drill_finds_what_would_not_come_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that is otherwise on the devices, a file that they do not know, and one too many, each is told."""
+    """A file that the journals have otherwise, one that they lack, and an extra one are each reported."""
     monkeypatch.setattr("tawara.cli.drill.PAUSE", 0.0)
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
@@ -185,10 +185,10 @@ async def test_a_drill_finds_what_would_not_come_back(
         assert await drilled(capsys, url) == (Exit.CORRUPT, {unknown + 5000}, {deleted, unknown}, {renamed}, 1)
 
 
-async def test_a_drill_finds_bytes_that_nobody_knows(
+async def test_a_drill_finds_bytes_without_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes on a device of ours that no row is about are told; not those of an upload, or of a name that is due."""
+    """Bytes without a row are reported, except those of an upload or of a change that is not journaled yet."""
     monkeypatch.setattr("tawara.cli.drill.PAUSE", 0.0)
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
@@ -216,7 +216,7 @@ async def test_a_drill_finds_bytes_that_nobody_knows(
 async def drilled(
     capsys: pytest.CaptureFixture[str], url: str, **options: Any
 ) -> tuple[int, set[int], set[int], set[int], int]:
-    """The exit code; the fids that are missing, too many, and different; how many are not written yet."""
+    """The exit code; the fids that are missing, extra and different; the number not written yet."""
     capsys.readouterr()
     code = await asyncio.to_thread(drill, json=True, database=Database(url=url), **options)
     report = json.loads(capsys.readouterr().out)
