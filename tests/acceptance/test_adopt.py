@@ -362,7 +362,7 @@ async def test_what_is_refused(old: Old, tmp_path: Path) -> None:
         await old.original.ask("UPDATE device SET status = 'resting'")
         assert databases.schema(old.url) != old.schema
         walk.run("adopt", *conf, "--undo", "--yes")
-        assert "In the way" in walk.run("adopt", *conf, status=(1,))
+        assert "Blockers" in walk.run("adopt", *conf, status=(1,))
         walk.run("adopt", *conf, "--yes", status=(2,))
         assert databases.schema(old.url) == old.schema
 

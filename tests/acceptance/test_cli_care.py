@@ -175,13 +175,13 @@ def _pretend(store: Cluster, used: dict[int, int]) -> None:
 
 
 def test_drain(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """A device is emptied while files are read, and said to be safe to pull when nothing is on it; and given back."""
+    """A device is drained while files are read, reported as removable when nothing is on it, and restored."""
     fids = _fill(store, 12)
     assert cli.main(["device", "drain"]) == 0
-    assert "No device is being emptied" in capsys.readouterr().out
+    assert "No device is being drained" in capsys.readouterr().out
     assert any(store.path(1, fid).exists() for fid in fids)
     assert cli.main(["device", "drain", "dev1", "--wait"]) == 0
-    assert capsys.readouterr().out == "dev1 is empty, and safe to pull.\n"
+    assert capsys.readouterr().out == "dev1 is empty: its disk may be removed.\n"
     with Client(store.trackers) as client:
         for number, fid in enumerate(fids):
             assert client.get("d", f"k{number}") == b"a body"

@@ -266,7 +266,7 @@ def test_a_domain_is_never_guessed(store: Cluster, tmp_path: Path, capsys: pytes
     (tmp_path / "f").write_bytes(b"")
     for words in (["info", "d"], ["get", "d"], ["explain", "d/"]):
         assert cli.main(words) == 2
-        assert "d is a domain, and no file. Say DOMAIN/KEY" in capsys.readouterr().err
+        assert "d is a domain, not a file. Write DOMAIN/KEY" in capsys.readouterr().err
     assert cli.main(["info", "nowhere"]) == 3
     for words in (["put", str(tmp_path / "f")], ["get"], ["info"], ["put", str(tmp_path / "f"), "/k"]):
         assert cli.main(words) == 2

@@ -100,7 +100,7 @@ def test_explain(store: Cluster, said: Said) -> None:
         assert f"d/cat is fid {fid}, 6 bytes, stored" in text
         assert "there, with the right size; needed, the only copy on h1" in text
         assert "Class default wants 2 copies on different hosts (MultipleHosts())" in text
-        assert "In the way" not in text
+        assert "Blocked by" not in text
         store.replicas(fid)[0].unlink()
         assert "! " in said.finally_("explain", "d/cat", code=1, has="the storage node has no such file")
         said.finally_("explain", "d/cat", "--no-verify", has="as far as the database knows")
@@ -195,7 +195,7 @@ def test_simulate(disks_apart: None, store: Cluster, said: Said) -> None:
     assert told["one_failure_from_loss"] == {"before": 4, "after": 12 - lost, "repaired": 4 - lost}
     words = "The repair would take about 4 seconds, at 2 copies a second: 8 copies, 48 B."
     text = said.finally_("simulate", "--lose", "h1", "--rate", "2", code=code, has=words)
-    assert "would not be spread as their class wishes" in text
+    assert "would not be spread as their class requires" in text
     said("simulate", "--lose", "dev9", code=3)
     said("simulate", code=2)
     said.finally_("simulate", "--lose", "h1,h2", code=7, has="12 files (72 B) would be lost for ever.")

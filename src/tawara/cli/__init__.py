@@ -1,6 +1,6 @@
-"""The command line: which commands there are, and what becomes of their errors.
+"""The command line: command registry and top-level error handling.
 
-Commands are named by import string and imported when they are called, so that `tawara --help` is quick.
+Commands are registered by import string and imported when they are called, so that `tawara --help` is quick.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tawara.model.errors import Exit, TawaraError
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
 BROKEN_PIPE: Final = 141
-"""Exit code when the reader of our output went away (128 + SIGPIPE)."""
+"""Exit code when the reader of the output closed it (128 + SIGPIPE)."""
 
 _DAEMONS, _FILES, _CLUSTER, _MACHINES, _SHELL = (
     Group(name, sort_key=place)
@@ -32,51 +32,51 @@ _COMMANDS: Final = (
     (_DAEMONS, "up", "tawara.cli.up:up", "Run the whole store on this machine"),
     (_DAEMONS, "tracker", "tawara.cli.daemons:tracker", "Run a tracker"),
     (_DAEMONS, "node", "tawara.cli.daemons:node", "Run a storage node"),
-    (_DAEMONS, "workers", "tawara.cli.daemons:workers", "Run the background care"),
-    (_DAEMONS, "gateway", "tawara.cli.daemons:gateway", "Run the HTTP door"),
-    (_DAEMONS, "upgrade", "tawara.cli.upgrade:upgrade", "Bring the database of an older Tawara up to date"),
-    (_DAEMONS, "adopt", "tawara.cli.adopt:adopt", "Move into a database of MogileFS, and out again"),
+    (_DAEMONS, "workers", "tawara.cli.daemons:workers", "Run the workers: replication, deletion, maintenance"),
+    (_DAEMONS, "gateway", "tawara.cli.daemons:gateway", "Run the HTTP gateway"),
+    (_DAEMONS, "upgrade", "tawara.cli.upgrade:upgrade", "Migrate the database of an older Tawara"),
+    (_DAEMONS, "adopt", "tawara.cli.adopt:adopt", "Adopt a database of MogileFS, or undo that"),
     (_FILES, "put", "tawara.cli.put:put", "Store files"),
     (_FILES, "get", "tawara.cli.get:get", "Fetch files"),
     (_FILES, "ls", "tawara.cli.ls:ls", "List domains, or the keys of one"),
     (_FILES, "rm", "tawara.cli.rm:rm", "Delete files"),
     (_FILES, "info", "tawara.cli.info:info", "Show a file and where its replicas are"),
-    (_FILES, "explain", "tawara.cli.explain:explain", "Explain where a file is, and what it waits for"),
+    (_FILES, "explain", "tawara.cli.explain:explain", "Explain where a file is, and its pending work"),
     (_CLUSTER, "status", "tawara.cli.status:status", "Show trackers, hosts, devices, and what is wrong"),
-    (_CLUSTER, "simulate", "tawara.cli.simulate:simulate", "Say what losing hosts or devices would mean"),
+    (_CLUSTER, "simulate", "tawara.cli.simulate:simulate", "Show the effect of losing hosts or devices"),
     (_CLUSTER, "domain", "tawara.cli.domain:app", "List, add and remove domains"),
     (_CLUSTER, "class", "tawara.cli.storage_class:app", "List, add, change and remove storage classes"),
     (_CLUSTER, "host", "tawara.cli.host:app", "List, add, change and remove hosts"),
     (_CLUSTER, "device", "tawara.cli.device:app", "List, add, change and remove devices"),
-    (_CLUSTER, "fsck", "tawara.cli.fsck:app", "Check every file, and put right what can be"),
-    (_CLUSTER, "scrub", "tawara.cli.scrub:app", "Show how the continuous scrub stands"),
+    (_CLUSTER, "fsck", "tawara.cli.fsck:app", "Check all files and repair them (fsck)"),
+    (_CLUSTER, "scrub", "tawara.cli.scrub:app", "Show progress and findings of the scrub"),
     (_CLUSTER, "rebalance", "tawara.cli.rebalance:app", "Move files between devices"),
     (_CLUSTER, "settings", "tawara.cli.settings:app", "List, change and remove the cluster's settings"),
-    (_CLUSTER, "rebuild", "tawara.cli.rebuild:rebuild", "Make a fresh database from the disks alone"),
-    (_CLUSTER, "backup", "tawara.cli.backup:backup", "Back the database up, only what changed"),
-    (_CLUSTER, "restore", "tawara.cli.backup:restore", "Make a database from a backup"),
-    (_CLUSTER, "fids", "tawara.cli.fids:fids", "Show the counter of fids, or bring it back"),
-    (_CLUSTER, "drill", "tawara.cli.drill:drill", "See whether a rebuild would give what there is"),
+    (_CLUSTER, "rebuild", "tawara.cli.rebuild:rebuild", "Rebuild the database from the devices alone"),
+    (_CLUSTER, "backup", "tawara.cli.backup:backup", "Back the database up, incrementally"),
+    (_CLUSTER, "restore", "tawara.cli.backup:restore", "Restore a database from a backup"),
+    (_CLUSTER, "fids", "tawara.cli.fids:fids", "Show the counter of fids, or reset it"),
+    (_CLUSTER, "drill", "tawara.cli.drill:drill", "Check whether a rebuild would restore every file"),
     (_MACHINES, "vm", "tawara.cli.vm:app", "Build and run virtual machines as packages"),
-    (_SHELL, "completion", "tawara.cli.completion:completion", "Print what completes commands in a shell"),
+    (_SHELL, "completion", "tawara.cli.completion:completion", "Print the completion script of a shell"),
 )
 
 _EXIT_CODES: Final = (
     "Exit codes: 0 done, 1 failed (also in part), 2 wrong usage or configuration, 3 not found, 4 exists already or in"
-    " use, 5 not authorised, 6 a server does not answer or has no room, 7 damaged data, 130 Ctrl-C."
+    " use, 5 not authorised, 6 a server does not answer or has no space, 7 damaged data, 130 Ctrl-C."
 )
 
 STREAM: Final = "\0"
-"""What commands get for an argument `-`, which stands for standard input or output: no real argument has a NUL."""
+"""Replaces an argument `-` (standard input or output). No real argument contains a NUL."""
 
 
 def build(called: str | None = None) -> App:
-    """The command line. The commands have short descriptions, but `called` has its own long one."""
+    """Build the command line: each command with its short description, `called` with its complete help."""
     made = App(
         name="tawara",
-        help="Tawara: a few ordinary machines, turned into a small data centre.",
+        help="Tawara: a replicated file store and packaged virtual machines.",
         help_epilogue=_EXIT_CODES,
-        # Markdown flows well, and is slow to load: it is for the long descriptions.
+        # Markdown is wrapped well but slow to load: only for the complete help of one command.
         help_format="markdown" if called in {name for _, name, _, _ in _COMMANDS} else "plaintext",
         version=__version__,
         default_parameter=Parameter(negative="", show_default=False),
@@ -92,7 +92,7 @@ app = build()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (default: the process's own); the exit code."""
+    """Run one command line (default: that of the process); return the exit code."""
     streams.prepare()
     if arguments is None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Python leaves it ignored where the parent ignored it
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnknownCommandError as error:
         return say(Exit.USAGE, _no_such(error), f"See `{_command_of(error)} --help`.")
     except CycloptsError as error:
-        return say(Exit.USAGE, str(error), f"See `{_command_of(error)} --help`.")
+        return say(Exit.USAGE, f"{_command_of(error)}: {error}", _usage_of(error))
     except KeyboardInterrupt:
         return say(INTERRUPTED, "interrupted", code="interrupted")
     except BrokenPipeError:
@@ -121,22 +121,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _wants_json(words: Sequence[str]) -> bool:
-    """Whether the options (before `--`) have --json, also on a command line that is wrong."""
+    """Whether the options (before `--`) include --json, also on an invalid command line."""
     return "--json" in (words[: words.index("--")] if "--" in words else words)
 
 
 def _failed_as_json(status: int, message: str, hint: str | None = None, *, code: str = "usage") -> int:
-    """Say what went wrong as one JSON object on standard error."""
+    """Print the error as one JSON object on standard error."""
     print(json.dumps({"error": code, "message": message, "hint": hint, "exit": status}), file=sys.stderr)
     return status
 
 
 def _failed(status: int, message: str, hint: str | None = None, *, code: str = "usage") -> int:
-    """Say what went wrong: one line, unless the error is a list. `code` is for programs alone."""
+    """Print the error: one line, unless the message is a list. `code` is printed with --json only.
+
+    A message that begins with its command (`tawara put: …`) is printed as it is.
+    """
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     text = "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in message.rstrip(". \n"))
     end = "" if text.endswith("?") else "."
-    print(f"{red}tawara: {text}{plain}{end}{f' {hint}' if hint else ''}", file=sys.stderr)
+    named = text if text.startswith("tawara ") else f"tawara: {text}"
+    print(f"{red}{named}{plain}{end}{f' {hint}' if hint else ''}", file=sys.stderr)
     return status
 
 
@@ -153,13 +157,22 @@ def _exit_of(error: OSError) -> Exit:
 
 
 def _no_such(error: UnknownCommandError) -> str:
-    """Which command there is not, and which one of the same kind may have been meant."""
+    """Name the unknown command, and the most similar one that exists."""
     command = error.unused_tokens[0] if error.unused_tokens else ""
     names = [name for name in error.app or () if not name.startswith("-")]
     near = difflib.get_close_matches(command, names, n=1)
     meant = f"; is {near[0]!r} meant?" if near else f"; there are {', '.join(names)}" if error.command_chain else ""
-    return f"There is no command {' '.join([*(error.command_chain or ()), command])!r}{meant}"
+    return f"Unknown command {' '.join([*(error.command_chain or ()), command])!r}{meant}"
 
 
 def _command_of(error: CycloptsError) -> str:
     return " ".join(["tawara", *(error.command_chain or ())])
+
+
+def _usage_of(error: CycloptsError) -> str:
+    """The usage of the command that was called, and where to read more."""
+    from cyclopts.help import format_usage
+
+    chain = list(error.command_chain or ())
+    usage = str(format_usage(build(chain[0] if chain else None), chain)).strip()
+    return f"Usage: {usage}; see `{_command_of(error)} --help`."

@@ -1,4 +1,4 @@
-"""What a person should know of devices that nobody sees: sentences for `tawara status`."""
+"""Findings about unreachable devices, as sentences for `tawara status`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tawara.model.spans import span
 
 
 async def ask(client: AsyncClient) -> Absences:
-    """The absent devices; none from a tracker of MogileFS, which presumes nothing."""
+    """Ask for the unreachable devices; none from a tracker of MogileFS, which does not track them."""
     try:
         return await client.absences()
     except errors.UnknownCommand:
@@ -22,7 +22,7 @@ async def ask(client: AsyncClient) -> Absences:
 
 
 def findings(absences: Absences) -> list[Finding]:
-    """One for each standing that some devices have, and one for the brake that holds."""
+    """One finding for each liveness state, and one for a safety limit that applies."""
     by_liveness: dict[Liveness, dict[int, DeviceAbsence]] = {}
     for devid, absent in absences.devices.items():
         by_liveness.setdefault(absent.standing, {})[devid] = absent
@@ -37,7 +37,7 @@ def findings(absences: Absences) -> list[Finding]:
 
 
 _EXPECTED = (Liveness.TRUSTED, Liveness.RETURNED)
-"""What a person has said of a device, or what ends by itself."""
+"""States that need no action: set by an operator, or temporary."""
 
 
 def _sentence(standing: Liveness, devices: Mapping[int, DeviceAbsence], absences: Absences) -> str:
@@ -46,14 +46,14 @@ def _sentence(standing: Liveness, devices: Mapping[int, DeviceAbsence], absences
         case Liveness.SUSPECT:
             since = strftime("%H:%M on %A", localtime(min(each.since for each in devices.values())))
             then = f"presumed dead after {span(absences.after)}" if absences.after else "never presumed dead"
-            return f"{names}: suspect, nobody has seen it since {since}; {then}"
+            return f"{names}: suspect, unreachable since {since}; {then}"
         case Liveness.PRESUMED_DEAD:
             undo = f"`tawara device trust dev{min(devices)}` undoes it"
             return f"{names}: presumed dead, its files are being copied elsewhere; {undo}"
         case Liveness.TRUSTED:
-            return f"{names}: absent and trusted to come back, so its copies count"
+            return f"{names}: unreachable and trusted to come back, so its replicas count"
         case Liveness.RETURNED:
-            return f"{names}: back again; copies too many are being trimmed"
+            return f"{names}: back again; surplus replicas are being removed"
 
 
 def _names(devids: Sequence[int]) -> str:

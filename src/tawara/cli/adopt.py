@@ -1,4 +1,4 @@
-"""`tawara adopt`: move into a database of MogileFS, and out again; nothing is changed without --yes."""
+"""`tawara adopt`: adopt a database of MogileFS, or undo that; nothing is changed without --yes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from tawara.cli import output
 from tawara.cli.configuration import FILE, Configuration, load, render
 from tawara.cli.first_run import write_once
+from tawara.cli.usage import MissingArgument
 from tawara.metadata import adoption, cluster, findings, replicas
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import open_locks
@@ -43,10 +44,10 @@ def adopt(
     yes: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Move into a database of MogileFS 2.73, or out again.
+    """Adopt a database of MogileFS 2.73, or undo that.
 
-    Says what is there, what that means, and what would change; changes it with --yes. Only tables of our own are added,
-    so mogilefsd may run all the time, and go on after --undo.
+    Prints the contents, blockers and planned changes, and makes the changes with --yes. Only Tawara's own tables are
+    added, so mogilefsd may run all the time, and after --undo.
 
     For example:
 
@@ -61,21 +62,21 @@ def adopt(
     url
         The database. Its password is that of mogilefsd.conf, or TAWARA_DB_PASSWORD.
     mogilefsd_conf
-        A configuration of mogilefsd, to be put into words of ours.
+        A configuration of mogilefsd, to be translated.
     write
         With --yes, write tawara.toml, and the password in a file of its own, into this directory.
     widen
-        Make columns wider, too: longer keys, IPv6. mogilefsd reads them all the same.
+        Also widen columns (longer keys, IPv6). mogilefsd can still read them.
     undo
-        Take away again what was added and widened.
+        Remove what was added, and narrow what was widened.
     yes
-        Do it.
+        Make the changes.
     json
-        Say all as one JSON object.
+        Print one JSON object.
     """
     moved = _read(mogilefsd_conf)
     if url is None and moved is None:
-        raise UsageError("Which database?", hint="Give its URL, or --mogilefsd-conf.")
+        raise MissingArgument("adopt", "URL | --mogilefsd-conf FILE", missing="argument: URL")
     if undo and (widen or write):
         raise UsageError("--undo takes neither --widen nor --write")
     database = _absolute(url or (moved.database if moved else ""))
@@ -86,12 +87,12 @@ def adopt(
 def _read(path: Path | None) -> Moved | None:
     if path is None:
         return None
-    # Bytes that are not UTF-8 may stand in a comment or a password.
+    # Comments and passwords may contain bytes that are not UTF-8.
     return mogilefsd_conf.move(mogilefsd_conf.parse(path.read_text(errors="surrogateescape")))
 
 
 def _absolute(url: str) -> str:
-    """A relative path, which would mean another file in a configuration elsewhere, from the root."""
+    """Make a relative path absolute: it would mean another file in a configuration elsewhere."""
     scheme, _, path = url.partition(":")
     return f"sqlite://{quote(str(Path(unquote(path)).absolute()))}" if scheme == "sqlite" and path[:1] != "/" else url
 
@@ -138,11 +139,11 @@ async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
     except (NoReply, DatabaseUnavailable):
         raise
     except Db as error:
-        hint = "The database refused. Has the user the right to create and alter tables?"
+        hint = "The database refused. Check that the user may create and alter tables."
         raise ConfigurationError(error.message, hint=hint) from error
 
 
-# --- the way back -----------------------------------------------------------------------------------------------------
+# --- undo -------------------------------------------------------------------------------------------------------------
 
 
 async def _undo(metadata: Metadata, found: AdoptionFindings, *, yes: bool) -> dict[str, Any]:
@@ -158,7 +159,7 @@ async def _undo(metadata: Metadata, found: AdoptionFindings, *, yes: bool) -> di
 
 
 async def _delete_copies(metadata: Metadata, copies: list[tuple[int, int]]) -> list[str]:
-    """Delete what lies where no row will name it; the URLs of what could not be deleted."""
+    """Delete the bytes that no row will refer to; return the URLs that could not be deleted."""
     known = await metadata.read(cluster.load)
     locks = open_locks(metadata, ())
     left: list[str] = []
@@ -166,7 +167,7 @@ async def _delete_copies(metadata: Metadata, copies: list[tuple[int, int]]) -> l
         async with NodeClient() as nodes:
             for fid, devid in copies:
                 url = known.url(devid, fid)
-                # A mogilefsd that is running may be making, or have made, the same copy by now.
+                # A running mogilefsd may be making the same copy, or have made it.
                 async with locks.hold(fid) as held:
                     if url is None or devid in await metadata.read(replicas.devices_of, fid):
                         continue
@@ -189,9 +190,9 @@ async def _is_deleted(nodes: NodeClient, url: str) -> bool:
 
 
 def _configuration(database: str, moved: Moved | None, *, latin1: bool) -> dict[str, str | int]:
-    """The settings that are not as they are by default, `section.name` -> value.
+    """The settings that differ from their defaults, `section.name` -> value.
 
-    `latin1`: mogilefsd's connections speak Latin-1, so keys are to be read as it reads them.
+    `latin1`: mogilefsd's connections use Latin-1, so keys must be read in the same way.
     """
     if latin1 and "keys=" not in database:
         database += f"{'&' if '?' in database else '?'}keys=latin1"
@@ -208,7 +209,7 @@ def _rendered(settings: Mapping[str, str | int]) -> str:
 
 
 def _write(directory: Path, settings: Mapping[str, str | int], password: str | None) -> list[str]:
-    """Write what is not there yet; the paths. Raises ConfigurationError for a file that is there and different."""
+    """Write the missing files; return their paths. Raises ConfigurationError if a file exists and differs."""
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     files = {FILE: (_rendered(settings), 0o644)}
     if password is not None:
@@ -220,7 +221,7 @@ def _write(directory: Path, settings: Mapping[str, str | int], password: str | N
         path = directory / name
         write_once(path, text, mode)
         if path.read_text(errors="surrogateescape") != text:
-            raise ConfigurationError(f"{path} exists, and is different", hint="Move it away, or leave out --write.")
+            raise ConfigurationError(f"{path} exists and differs", hint="Move it away, or omit --write.")
     return [str(directory / name) for name in files]
 
 
@@ -231,25 +232,23 @@ def _say(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes:
     _say_what_is_there(report["database"], found)
     if undo:
         _say_list(
-            "Left behind, for a device does not answer; harmless, delete them by hand:", report.get("left_behind")
+            "Not deleted because a device does not answer; harmless, delete them manually:", report.get("left_behind")
         )
     else:
-        _say_list("In the way:", found.obstacles)
+        _say_list("Blockers:", found.obstacles)
         if report["settings"]["store.database"] != report["database"]:
-            _say_list(
-                "Mind:", ["mogilefsd's connections speak Latin-1, so ours have to read keys likewise: keys=latin1"]
-            )
-        _say_list("Good to know:", found.notes)
-        _say_list("Cannot be represented here:", found.limits)
+            _say_list("Mind:", ["mogilefsd's connections use Latin-1, so Tawara's must, too: keys=latin1"])
+        _say_list("Notes:", found.notes)
+        _say_list("Cannot be represented:", found.limits)
         _say_list("tawara.toml:", [f"{name} = {jsonlib.dumps(value)}" for name, value in report["settings"].items()])
-        _say_list("Of mogilefsd.conf, without a setting here:", [f"{key}: {words}" for key, words in report["notes"]])
+        _say_list("No equivalent in tawara.toml:", [f"{key}: {words}" for key, words in report["notes"]])
         _say_list("Written:", report.get("written"))
     if yes:
-        _say_list("Done:", report["done"] or ["nothing; all was done already"])
+        _say_list("Done:", report["done"] or ["nothing; everything was done already"])
     elif report["steps"]:
-        _say_list("It would be changed like this, with --yes:", report["steps"])
+        _say_list("Changes that --yes would make:", report["steps"])
     else:
-        output.line("\nNothing is to be done.")
+        output.line("\nNo changes are needed.")
 
 
 def _say_what_is_there(database: str, found: AdoptionFindings) -> None:

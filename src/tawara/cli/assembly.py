@@ -1,7 +1,7 @@
-"""Putting the rooms together: which part needs which, in which order they start, and that they stop in the reverse.
+"""Starts components in the order of their dependencies, and stops them in reverse.
 
-`tawara up` and the daemons (`tawara tracker`, `node`, `gateway`, `workers`) differ only in the rooms that they name.
-A room is imported when it is wanted: a tracker has no use for the megabytes of the others.
+`tawara up` and the daemons (`tawara tracker`, `node`, `gateway`, `workers`) differ only in the components that they
+start. A component is imported when it is needed: a tracker does not load the modules of the others.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from tawara.workers.service import Workers
 
 TRACKER, NODE, SIDE_CHANNEL, GATEWAY = "tracker", "storage node", "side channel", "gateway"
-"""What listens, in words."""
+"""Names of the listeners."""
 
 
 class Component(StrEnum):
-    """A part of the store that can run by itself."""
+    """A component of the store that can run as a process of its own."""
 
     TRACKER = "tracker"
     NODE = "node"
@@ -54,43 +54,43 @@ class Component(StrEnum):
 
 
 _LISTENERS = {Component.TRACKER: 1, Component.NODE: 2, Component.GATEWAY: 1}
-"""How many listeners share the open files of a process."""
+"""Number of listeners of a component; all listeners of a process share its open files."""
 
 
 class Startable(Protocol):
-    """What every room can do."""
+    """A component that can be started and stopped."""
 
     async def start(self) -> None:
-        """Begin; raises TawaraError when that cannot be."""
+        """Start. Raises TawaraError if that fails."""
         ...
 
     async def stop(self) -> None:
-        """End, within a few seconds."""
+        """Stop, within a few seconds."""
         ...
 
 
 @dataclass(frozen=True)
 class Running:
-    """What runs in this process, and where it answers."""
+    """The components of this process, and their addresses."""
 
     configuration: Configuration
     directory: Path
     addresses: dict[str, str] = field(default_factory=dict)
-    """Part -> ADDRESS:PORT, in the order of starting."""
+    """Listener -> ADDRESS:PORT, in the order of starting."""
 
     def name_addresses(self, listening: Mapping[str, socket.socket]) -> None:
-        """Take up where other processes answer."""
+        """Add the addresses on which other processes listen."""
         self.addresses.update({part: _shown(each.getsockname()[:2]) for part, each in listening.items()})
 
 
 def import_component(component: Component) -> None:
-    """Import what `room` needs, so that processes forked after this share it."""
+    """Import the modules of `component`, so that processes forked later share their memory."""
     name = "service" if component is Component.WORKERS else "server"
     importlib.import_module(f"tawara.{component}.{name}")
 
 
 def wanted_addresses(configuration: Configuration, component: Component) -> dict[str, tuple[str, int]]:
-    """Where the parts of `room` that can share a port will listen."""
+    """Configured addresses of those listeners of `component` that can share a port."""
     match component:
         case Component.TRACKER:
             return {TRACKER: address(configuration.tracker.listen, "tracker.listen")}
@@ -113,10 +113,10 @@ async def running(
     one_machine: bool = False,
     listening: Mapping[str, socket.socket] | None = None,
 ) -> AsyncIterator[Running]:
-    """Start `rooms`, wait until each answers, and stop them at the end.
+    """Start `components`, wait until each answers, and stop them at the end.
 
-    With `one_machine` the database is told of this machine's storage node. A part that is in `listening` gets that
-    socket instead of taking its address. Raises TawaraError.
+    With `one_machine` this machine's storage node is recorded in the database. A listener in `listening` uses that
+    socket instead of binding its address. Raises TawaraError.
     """
     sockets = listening or {}
     limits = replace(
@@ -135,11 +135,11 @@ async def running(
             if configuration.node.listen:
                 store.addresses[NODE] = _shown(node.http_address)
             elif one_machine:
-                raise ConfigurationError('node.listen = "" is for `tawara node`, beside a server that has the files')
+                raise ConfigurationError('node.listen = "" works with `tawara node` only')
             if configuration.node.side_channel:
                 store.addresses[SIDE_CHANNEL] = _shown(node.side_address)
         if set(components) != {Component.NODE}:
-            await _start_what_knows_names(stack, store, components, limits, sockets, node if one_machine else None)
+            await _start_with_database(stack, store, components, limits, sockets, node if one_machine else None)
         yield store
 
 
@@ -160,7 +160,7 @@ def _node(
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the rooms that know names have in common."""
+    """What the components that use the database share."""
 
     metadata: Metadata
     view: ClusterView
@@ -170,7 +170,7 @@ class _Shared:
     side_channel_port: int | None
 
 
-async def _start_what_knows_names(
+async def _start_with_database(
     stack: AsyncExitStack,
     store: Running,
     components: Collection[Component],
@@ -226,7 +226,7 @@ async def _start_what_knows_names(
 
 
 def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
-    """The locks of a mogilefsd that runs beside us, if one does."""
+    """The locks shared with a mogilefsd on the same database; None without one."""
     hosts = [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
     return open_locks(metadata, hosts) if hosts else None
 
@@ -284,7 +284,7 @@ def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> G
 
 
 def database_url(configuration: Configuration, directory: Path) -> str:
-    """The URL, with a relative SQLite path taken from the configuration's directory."""
+    """The database's URL; a relative SQLite path is resolved from `directory`."""
     scheme, _, path = configuration.store.database.partition(":")
     if scheme == "sqlite" and not path.startswith("/"):
         return f"sqlite:{directory.absolute() / path}"
@@ -292,7 +292,7 @@ def database_url(configuration: Configuration, directory: Path) -> str:
 
 
 def _rules(configuration: Configuration) -> LivenessRules:
-    """When devices are presumed dead: never beside mogilefsd, which counts their copies and would trim the new ones."""
+    """When devices are presumed dead. Never beside mogilefsd: it would delete the new replicas."""
     care = configuration.care
     after = 0 if configuration.store.beside_mogilefsd else care.presume_dead
     return LivenessRules(after, care.presume_dead_hosts, care.presume_dead_bytes)
@@ -312,7 +312,7 @@ def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
 
 
 def _devices_to_read(store: Running) -> Devices | None:
-    """This machine's devices for a gateway of its own, which reads those that the database knows; None without any."""
+    """This machine's devices for a gateway without a storage node in its process; None if the directory is missing."""
     from tawara.disks.devices import Devices
 
     docroot = store.directory / store.configuration.node.devices

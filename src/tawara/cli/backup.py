@@ -29,20 +29,20 @@ def backup(
     json: bool = False,
     database: Database = HERE,
 ) -> int:
-    """Write all that the database has of one moment into a directory; a later backup there writes only what changed.
+    """Write a consistent snapshot of the database into a directory; a later backup there writes only what changed.
 
-    The store goes on meanwhile. What the devices hold is not part of it. For example:
+    The store keeps running. The files on devices are not part of the backup. For example:
 
         tawara backup /srv/backup -c /etc/tawara/tawara.toml --keep 30
 
     Parameters
     ----------
     directory
-        Where the backups are.
+        Directory of the backups.
     keep
-        Remove all but so many of the newest backups afterwards; the newest that has files always stays.
+        Afterwards remove all but this number of backups, the newest; the newest that has files is always kept.
     yes
-        Keep the backup also if it has far fewer files than the one before (less than half).
+        Make the backup even if it has less than half of the files of the one before.
     json
         Report as one JSON object.
     """
@@ -78,14 +78,14 @@ async def _backup(vault: Vault, keep: int | None, database: Database, *, yes: bo
 
 
 def _refuse_if_shrunk(vault: Vault, listing: Listing) -> None:
-    """Raise UsageError, and leave nothing behind, if the database is likely not the one that was meant."""
+    """Raise UsageError, and remove the backup, if the database is probably the wrong one."""
     last = vault.newest()
     before, now = files_in(last), files_in(listing)
     if last is not None and now < before / 2:
         vault.discard()
         raise UsageError(
             f"The database has {now:,} files, and backup {last.number} had {before:,}: no backup was made",
-            hint="Is it the right database? If so, say --yes.",
+            hint="If it is the right database, use --yes.",
         )
 
 
@@ -99,7 +99,7 @@ def restore(
     dry_run: bool = False,
     json: bool = False,
 ) -> int:
-    """Fill an empty database, of whatever engine, from a backup.
+    """Restore a backup into an empty database of any engine.
 
     For example:
 
@@ -108,15 +108,15 @@ def restore(
     Parameters
     ----------
     directory
-        Where the backups are.
+        Directory of the backups.
     url
         The new database.
     number
-        Which backup, instead of the newest.
+        The number of the backup; default: the newest.
     password_file
-        File with the password of the database, else TAWARA_DB_PASSWORD.
+        File with the password of the database; default: TAWARA_DB_PASSWORD.
     dry_run
-        Only see whether the backup is whole.
+        Only verify that the backup is complete.
     json
         Report as one JSON object.
     """
@@ -129,7 +129,7 @@ async def _restore(
     configure_command()
     listing = vault.listing(number)
     shown = output.ChangingLine()
-    for each, _ in enumerate(vault.chunks(listing), 1):  # every checksum is looked at before anything is written
+    for each, _ in enumerate(vault.chunks(listing), 1):  # verify every checksum before anything is written
         shown.say(f"{each:,} of {len(listing.parts):,} chunks verified")
     if not dry_run:
         metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT)
@@ -152,10 +152,10 @@ async def _restore(
         return Exit.OK
     files = report["rows"].get("file", 0)
     taken = output.local_time(listing.taken_at)
-    output.line(f"Backup {listing.number} of {taken}, whole: {files:,} files{'' if dry_run else ' are restored'}.")
+    output.line(f"Backup {listing.number} of {taken}, complete: {files:,} files{'' if dry_run else ' are restored'}.")
     if not dry_run:
         output.line(
-            "What was stored or deleted after that is as it was then; the devices know it. Nothing is written to them"
-            f" until this is done: tawara rebuild {url} --merge"
+            "Changes after that are missing here but recorded on the devices. Nothing is written to them"
+            f" until you run: tawara rebuild {url} --merge"
         )
     return Exit.OK

@@ -1,4 +1,4 @@
-"""`tawara completion`: the script by which a shell completes commands and options."""
+"""`tawara completion`: print the completion script of a shell."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import PurePath
 from typing import Literal, TypeAlias, get_args
 
 from tawara.cli import build, output
-from tawara.model.errors import UsageError
+from tawara.cli.usage import MissingArgument
 
 Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 
 
 def completion(shell: Shell | None = None, /) -> None:
-    """Print the script that completes commands and options. It changes nothing: the shell has to read it.
+    """Print the script that completes commands and options. It changes nothing: the shell must source it.
 
     For example:
 
@@ -24,10 +24,10 @@ def completion(shell: Shell | None = None, /) -> None:
     Parameters
     ----------
     shell
-        Which shell; otherwise that of $SHELL.
+        The shell; default: that of $SHELL.
     """
     mine = PurePath(os.environ.get("SHELL", "")).name
     chosen = shell or next((each for each in get_args(Shell) if each == mine), None)
     if chosen is None:
-        raise UsageError(f"Which shell? Say one of {', '.join(get_args(Shell))}")
+        raise MissingArgument("completion", "|".join(get_args(Shell)), missing="argument: the shell")
     output.line(build().generate_completion(prog_name="tawara", shell=chosen))

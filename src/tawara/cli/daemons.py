@@ -1,4 +1,4 @@
-"""`tawara tracker`, `node`, `workers`, `gateway`: the rooms of the store apart, each in one process or several."""
+"""`tawara tracker`, `node`, `workers`, `gateway`: one component of the store, in one process or several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DaemonOptions:
 
     config: Annotated[
         Path,
-        Parameter(name=["--config", "-c"], help="The configuration; relative paths in it start from its directory."),
+        Parameter(name=["--config", "-c"], help="Configuration file; relative paths in it start from its directory."),
     ] = Path(FILE)
     settings: Annotated[
         tuple[str, ...],
@@ -39,7 +39,7 @@ class DaemonOptions:
         Parameter(
             name="--json",
             negative="",
-            help="Say everything as JSON, one object a line; the first when the daemon is ready.",
+            help="Print JSON, one object a line; the first when the daemon is ready.",
         ),
     ] = False
 
@@ -49,7 +49,7 @@ Processes = Annotated[
     Parameter(
         show_default=True,
         validator=validators.Number(gte=1, lte=64),
-        help="How many processes share the work and the ports; one that dies is started again.",
+        help="Number of processes that share the work and the ports; one that dies is restarted.",
     ),
 ]
 DEFAULT = DaemonOptions()
@@ -66,7 +66,7 @@ def _run(options: DaemonOptions, component: Component, processes: int = 1) -> in
     config, json = options.config, options.json
     survive()
     if not config.exists():
-        raise ConfigurationError(f"There is no configuration {config}", hint="`tawara up DIR` makes one.")
+        raise ConfigurationError(f"Not found: configuration {config}", hint="`tawara up DIR` creates one.")
 
     def read() -> Configuration:
         configuration = load(config, settings=options.settings)
@@ -89,12 +89,12 @@ def _run(options: DaemonOptions, component: Component, processes: int = 1) -> in
 
 
 def _say(store: Running, component: Component, *, json: bool, processes: int = 1) -> None:
-    """Say that the daemon is ready, and of a storage node how trackers are told where it is."""
+    """Report that the daemon is ready, and for a storage node the command that makes it known to trackers."""
     node = store.configuration.node
     if component is Component.NODE and node.listen:
         host, _, port = store.addresses[NODE].rpartition(":")
         known = node.advertise or ("ADDRESS" if is_wildcard(host.strip("[]")) else host.strip("[]"))
-        note = f"Trackers learn of it by: tawara host add NAME --ip {known} --port {port}"
+        note = f"To make it known to trackers: tawara host add NAME --ip {known} --port {port}"
         readiness.say(store, _NAMES[component], note, as_json=json, processes=processes)
     else:
         readiness.say(store, _NAMES[component], as_json=json, processes=processes)
@@ -138,7 +138,7 @@ async def _served(
 
 
 def tracker(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
-    """Run a tracker, until Ctrl-C.
+    """Run a tracker until Ctrl-C.
 
     For example:
 
@@ -148,7 +148,7 @@ def tracker(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> in
 
 
 def node(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
-    """Run a storage node for the devices of this machine, until Ctrl-C.
+    """Run a storage node for the devices of this machine until Ctrl-C.
 
     For example:
 
@@ -158,7 +158,7 @@ def node(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
 
 
 def workers(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> int:
-    """Run the background care (monitor, replicate, delete, sweep), until Ctrl-C. Any number of them may run.
+    """Run the workers (replication, deletion, maintenance) until Ctrl-C. Any number of processes may run them.
 
     For example:
 
@@ -168,7 +168,7 @@ def workers(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> in
 
 
 def gateway(*, options: DaemonOptions = DEFAULT) -> int:
-    """Run the HTTP door, with nginx in front unless the configuration says otherwise, until Ctrl-C.
+    """Run the HTTP gateway until Ctrl-C, behind nginx unless the configuration says otherwise.
 
     For example:
 

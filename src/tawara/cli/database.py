@@ -1,4 +1,4 @@
-"""Commands that open the database itself: which one, with which password, and for how long they may take."""
+"""Options of commands that open the database directly: URL, password, timeout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError
 
 TIMEOUT = ServerLimits(readers=2, writers=1, answer=6 * 3600.0)
-"""Reading all of a large database takes its time."""
+"""Seconds; reading all of a large database takes long."""
 
 
 @Parameter(name="*")
@@ -27,19 +27,17 @@ TIMEOUT = ServerLimits(readers=2, writers=1, answer=6 * 3600.0)
 class Database:
     """The options that say which database."""
 
-    config: Annotated[
-        Path, Parameter(name=["--config", "-c"], help="The configuration of the store that the database belongs to.")
-    ] = Path(FILE)
+    config: Annotated[Path, Parameter(name=["--config", "-c"], help="The configuration of the store.")] = Path(FILE)
     url: Annotated[
-        str, Parameter(name="--database", help="The database instead of that of the configuration, as a URL.")
+        str, Parameter(name="--database", help="URL of the database; default: that of the configuration.")
     ] = ""
     password_file: Annotated[
-        Path | None, Parameter(name="--password-file", help="File with its password, else TAWARA_DB_PASSWORD.")
+        Path | None, Parameter(name="--password-file", help="File with its password; default: TAWARA_DB_PASSWORD.")
     ] = None
 
     @asynccontextmanager
     async def open(self, *, any_version: bool = False) -> AsyncIterator[Metadata]:
-        """The database, open; none is made. With `any_version` also that of another Tawara.
+        """Open the database; none is created. With `any_version` also that of another version of Tawara.
 
         Raises ConfigurationError, Db.
         """
@@ -48,7 +46,7 @@ class Database:
         if not url:
             if not self.config.exists():
                 raise ConfigurationError(
-                    f"There is no configuration {self.config}", hint="Say -c FILE or --database URL."
+                    f"Not found: configuration {self.config}", hint="Use -c FILE or --database URL."
                 )
             configuration = load(self.config)
             directory = self.config.absolute().parent

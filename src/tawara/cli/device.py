@@ -14,6 +14,7 @@ from tawara.cli.dry_run import DryRun, remove_or_say
 from tawara.cli.health import shown_health
 from tawara.cli.session import DEFAULT, Session
 from tawara.cli.simulate import foretell
+from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
 from tawara.model import errors
 from tawara.model.cluster import DeviceState
@@ -59,7 +60,7 @@ def _size(mib: int | None) -> str:
 async def add(
     devid: Devid, /, *, host: str, state: DeviceState = DeviceState.ALIVE, session: Session = DEFAULT
 ) -> None:
-    """Make a device: the directory devN of a host's storage node.
+    """Add a device: the directory devN of a host's storage node.
 
     For example:
 
@@ -68,11 +69,11 @@ async def add(
     Parameters
     ----------
     devid
-        Its number, the N of devN.
+        The device, devN.
     host
-        The host that it is in.
+        Its host.
     state
-        What people decide about it.
+        Its state.
     """
     async with session.client() as client:
         await client.create_device(devid, host=host, state=state)
@@ -84,13 +85,13 @@ async def change(
     /,
     *,
     state: DeviceState | None = None,
-    weight: Annotated[int | None, Parameter(help="How much it is read from, relative to the others.")] = None,
+    weight: Annotated[int | None, Parameter(help="Its share of reads, relative to the other devices.")] = None,
     dry_run: DryRun = False,
     session: Session = DEFAULT,
 ) -> int:
     """Change a device.
 
-    A dead device's files are copied again from elsewhere; a dead device never comes back to life.
+    The files of a dead device are replicated from other devices; a dead device never comes back.
 
     For example:
 
@@ -101,12 +102,12 @@ async def change(
     Parameters
     ----------
     devid
-        Its number.
+        The device, devN.
     state
-        What people decide about it.
+        Its state.
     """
     if state is None and weight is None:
-        raise errors.UsageError("Change what? Say --state or --weight")
+        raise MissingArgument("device change", "devN --state STATE | --weight N", missing="--state or --weight")
     async with session.client() as client:
         host = await _host_of(client, devid)
         if dry_run:
@@ -119,7 +120,7 @@ async def change(
 
 
 async def _foresee(client: AsyncClient, session: Session, devid: int, state: DeviceState | None) -> int:
-    """Say what a change would mean: of a device that is declared dead the same as `tawara simulate --lose` does."""
+    """Print the effect of a change; for state dead, the output of `tawara simulate --lose`."""
     now = next(each.state for each in await client.devices() if each.devid == devid)
     if state is DeviceState.DEAD and now is not DeviceState.DEAD:
         return await foretell(client, [f"dev{devid}"], session)
@@ -135,9 +136,9 @@ async def _foresee(client: AsyncClient, session: Session, devid: int, state: Dev
 
 _EFFECTS: dict[DeviceState | None, str] = {
     DeviceState.ALIVE: "it would be read and written",
-    DeviceState.READONLY: "it would be read, and neither written to nor deleted from",
+    DeviceState.READONLY: "it would be read, but neither written to nor deleted from",
     DeviceState.DRAIN: "it would be read last and get no new files",
-    DeviceState.DOWN: "it would be neither read nor written, and its copies would still count",
+    DeviceState.DOWN: "it would be neither read nor written, but its replicas would still count",
     DeviceState.DEAD: "it would stay dead",
     None: "only how often it is read from would change",
 }
@@ -145,7 +146,7 @@ _EFFECTS: dict[DeviceState | None, str] = {
 
 @app.command(name=["remove", "rm"])
 async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
-    """Remove a device that is dead and of which nothing is left: its files have been copied again from elsewhere.
+    """Remove a dead device whose files have all been replicated from other devices.
 
     For example:
 
@@ -154,7 +155,7 @@ async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session =
     Parameters
     ----------
     devid
-        Its number.
+        The device, devN.
     """
     return await remove_or_say(
         session, "device", {"devid": devid}, lambda client: client.delete_device(devid), dry_run=dry_run
@@ -163,10 +164,10 @@ async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session =
 
 @app.command
 async def accept(devid: Devid, /, *, session: Session = DEFAULT) -> None:
-    """Take a device as it shows itself next, whichever disk it was before.
+    """Accept the disk that is mounted now as the device, whichever disk it was before.
 
-    For a disk that was replaced on purpose: the store does not use a device that has lost its identity, or shows
-    another one. Files that were on the former disk and are not on this one are found missing by `tawara fsck`.
+    For a disk that was replaced on purpose: the store does not use a device that has no identity, or a different one.
+    `tawara fsck` finds the files that were on the former disk and are missing on this one.
 
     For example:
 
@@ -175,7 +176,7 @@ async def accept(devid: Devid, /, *, session: Session = DEFAULT) -> None:
     Parameters
     ----------
     devid
-        Its number.
+        The device, devN.
     """
     async with session.client() as client:
         await client.accept_device(devid)
@@ -183,9 +184,9 @@ async def accept(devid: Devid, /, *, session: Session = DEFAULT) -> None:
 
 @app.command
 async def trust(devid: Devid, /, *, session: Session = DEFAULT) -> None:
-    """Say that an absent device will come back: its copies count, however long it takes.
+    """Declare that an unreachable device will come back: its replicas count, however long it takes.
 
-    Undoes that it was presumed dead. Copies that were made meanwhile are trimmed once it is back.
+    Cancels its state `presumed dead`. Surplus replicas are removed when the device is back.
 
     For example:
 
@@ -194,7 +195,7 @@ async def trust(devid: Devid, /, *, session: Session = DEFAULT) -> None:
     Parameters
     ----------
     devid
-        Its number.
+        The device, devN.
     """
     async with session.client() as client:
         await client.trust_device(devid)
@@ -204,5 +205,5 @@ async def _host_of(client: AsyncClient, devid: int) -> str:
     hostid = next((each.hostid for each in await client.devices() if each.devid == devid), None)
     name = next((each.name for each in await client.hosts() if each.hostid == hostid), None)
     if name is None:
-        raise errors.NoDevice(f"There is no device dev{devid}")
+        raise errors.NoDevice(f"Not found: dev{devid}")
     return name

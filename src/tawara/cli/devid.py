@@ -1,4 +1,4 @@
-"""A device as people name it: `dev3`, as its directory is called, or just `3`."""
+"""Command-line arguments that name a device: `dev3` or `3`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def show(*, session: Session = DEFAULT) -> None:
 
 @app.command
 async def add(domain: str, *, session: Session = DEFAULT) -> None:
-    """Make a domain.
+    """Add a domain.
 
     For example:
 

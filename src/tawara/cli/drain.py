@@ -1,4 +1,4 @@
-"""`tawara device drain`: empty devices, and say when they may be pulled."""
+"""`tawara device drain`: empty devices, and report when their disks may be removed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LOOK_AGAIN = 0.5
 async def drain(
     *devids: Devid, undo: bool = False, wait: bool = False, status: bool = False, session: Session = DEFAULT
 ) -> int:
-    """Empty devices, so that they can be taken out, and say when that is safe.
+    """Drain devices, and report when their disks may be removed.
 
-    A device that is being emptied gets no new files, and each file's replica on it is moved to where the file's class
-    likes it; at no moment a file has fewer copies than before. It goes on whatever this command does, and may be undone
-    until the device is pulled. Without a device, how all stand that are being emptied. The exit code with --wait or
-    --status is 0 when all of them are safe to pull, 1 if not.
+    A device that is being drained gets no new files, and each replica on it is moved to a device that satisfies the
+    file's class; no file ever has fewer copies than before. The workers continue when this command ends, and a drain
+    may be undone until the disk is removed. Without a device, show all devices that are being drained. The exit code
+    with --wait or --status is 0 if all disks may be removed, 1 otherwise.
 
     For example:
 
@@ -40,11 +40,11 @@ async def drain(
     devids
         The devices, written as dev3 or 3.
     undo
-        Move nothing more, and let the device have new files again.
+        Cancel the drain: move nothing more, and allow new files again.
     wait
-        Wait until it is safe to pull them; Ctrl-C ends the waiting alone.
+        Wait until the disks may be removed; Ctrl-C ends only the waiting.
     status
-        Change nothing, and show how they stand.
+        Only show progress.
     """
     async with session.client() as client:
         if not status:
@@ -59,16 +59,16 @@ async def drain(
         else:
             output.line(_standing(each))
     if not found and not session.json:
-        output.line("No device is being emptied.")
+        output.line("No device is being drained.")
     return Exit.OK if all(each.safe for each in found) or not (wait or status) else Exit.FAILURE
 
 
 async def _drains(client: AsyncClient, devids: Collection[int]) -> list[DrainStatus]:
-    """How these stand, or all that are being emptied. Raises NoDevice for one that is not."""
+    """Progress of these, or of all devices that are being drained. Raises NoDevice for one that is not."""
     found = {each.devid: each for each in await client.drains()}
     for devid in devids:
         if devid not in found:
-            raise errors.NoDevice(f"dev{devid} is not being emptied", hint="Somebody gave it another state.")
+            raise errors.NoDevice(f"dev{devid} is not being drained", hint="Its state was changed meanwhile.")
     return [found[devid] for devid in devids or sorted(found)]
 
 
@@ -85,18 +85,18 @@ async def _wait_for_drains(client: AsyncClient, devids: Collection[int]) -> list
 
 
 def _kind(each: DrainStatus) -> tuple[object, ...]:
-    """What is being waited for: without a terminal a line is printed whenever this changes."""
+    """What the drain waits for; without a terminal, a line is printed whenever this changes."""
     return (each.devid, bool(each.left), bool(each.failed), bool(each.copies), bool(each.uploads), each.uploads_until)
 
 
 def _standing(each: DrainStatus) -> str:
     if each.safe:
-        return f"dev{each.devid} is empty, and safe to pull."
+        return f"dev{each.devid} is empty: its disk may be removed."
     parts = [f"{each.left} of {each.files} files are left"]
     if each.left and not each.waiting and not each.failed:
-        parts.append("no other device may take them now, `tawara explain` says why; they are tried again")
+        parts.append("no other device can take them now (see `tawara explain`); they will be retried")
     if each.failed:
-        parts.append(f"moving {each.failed} failed, and is tried again")
+        parts.append(f"moving {each.failed} failed and will be retried")
     if not each.left and each.copies:
         parts.append(f"{each.copies} files' bytes are still to be deleted")
     if each.uploads:
@@ -105,4 +105,4 @@ def _standing(each: DrainStatus) -> str:
     left = seconds_left(DrainRun(began=each.began, files=each.files), left=each.left, now=each.current_time)
     if left and each.waiting:
         parts.append(roughly(left))
-    return f"dev{each.devid} is being emptied: {', '.join(parts)}."
+    return f"dev{each.devid} is being drained: {', '.join(parts)}."

@@ -1,4 +1,4 @@
-"""Removing a part of the cluster, or a dry run of it: what would happen, or why it would be refused."""
+"""Removal of hosts, devices, domains, classes and settings, and its dry run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tawara.client import AsyncClient
 from tawara.model.errors import Exit
 from tawara.wire.line import Args
 
-DryRun: TypeAlias = Annotated[bool, Parameter(name=["--dry-run", "-n"], help="Only say what would happen.")]
+DryRun: TypeAlias = Annotated[bool, Parameter(name=["--dry-run", "-n"], help="Only show what would happen.")]
 
 
 async def remove_or_say(
     session: Session, what: str, names: Args, removal: Callable[[AsyncClient], Awaitable[None]], *, dry_run: bool
 ) -> int:
-    """Remove the `what` of these `names`, or only say what that would mean, with the exit code that it would have."""
+    """Remove the `what` of these `names`, or only print what would happen, with the exit code of the removal."""
     async with session.client() as client:
         if not dry_run:
             await removal(client)

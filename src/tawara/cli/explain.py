@@ -1,4 +1,4 @@
-"""`tawara explain`: where a file is and why, whether that is enough, what is pending and what stands in the way."""
+"""`tawara explain`: where a file is and why, whether its class is satisfied, pending work, and what blocks it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session, file_at
-from tawara.model import errors
+from tawara.cli.usage import MissingArgument
 from tawara.model.errors import Exit
 from tawara.model.explanation import Explanation, FileVerdict, Sentence, Topic
 
@@ -19,7 +19,7 @@ _HEADS: Final = {
     Topic.COPY: "Copies",
     Topic.POLICY: "Enough",
     Topic.PENDING: "Pending",
-    Topic.OBSTACLE: "In the way",
+    Topic.OBSTACLE: "Blocked by",
 }
 _EXITS: Final = {FileVerdict.WANTING: Exit.FAILURE, FileVerdict.LOST: Exit.CORRUPT, FileVerdict.UNKNOWN: Exit.NOT_FOUND}
 
@@ -28,14 +28,14 @@ async def explain(
     where: str | None = None,
     /,
     *,
-    fid: Annotated[int | None, Parameter(help="The number of a file, an upload, or what was deleted.")] = None,
+    fid: Annotated[int | None, Parameter(help="The fid of a file, an upload or a deleted file.")] = None,
     verify: Annotated[bool, Parameter(negative="--no-verify")] = True,
     session: Session = DEFAULT,
 ) -> int:
-    """Explain a file: where its copies are, why there, whether that is enough, what is pending, what is in the way.
+    """Explain a file: where its replicas are and why, whether its class is satisfied, pending work, what blocks it.
 
-    The exit code is 0 when its class is satisfied, 1 when copies are missing or cannot be read, 7 when none is left,
-    and 3 when there is no trace of it.
+    The exit code is 0 if its class is satisfied, 1 if replicas are missing or unreadable, 7 if none is left, and 3 if
+    the file is not found.
 
     For example:
 
@@ -48,10 +48,10 @@ async def explain(
     where
         DOMAIN/KEY.
     verify
-        Ask the storage nodes for each copy's size, too.
+        Also ask the storage nodes for the size of each replica.
     """
     if (where is None) == (fid is None):
-        raise errors.UsageError("Explain what? Say DOMAIN/KEY, or --fid NUMBER")
+        raise MissingArgument("explain", "DOMAIN/KEY | --fid NUMBER", missing="argument: DOMAIN/KEY")
     async with session.client() as client:
         if fid is not None:
             found = await client.explain_fid(fid, verify=verify)

@@ -1,4 +1,4 @@
-"""`tawara fids`: show the counter of fids, and bring it back where a number from outside has taken it too far."""
+"""`tawara fids`: show the counter of fids, and reset it after a number from outside took it too far."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def fids(
     json: Annotated[bool, Parameter(negative="")] = False,
     database: Database = HERE,
 ) -> int:
-    """Show where the counter of fids stands, and with --reset bring it back.
+    """Show the counter of fids, and with --reset set it back.
 
-    When the counter is at its end, no file can be stored any more. It gets there by a fid that someone asked for, not
-    by counting. A reset has it go on a million beyond the highest fid that was given out by counting; files with
-    greater ones are kept. Uploads that are open with greater ones are given up. For example:
+    When the counter is at its end, no file can be stored any more. This is caused by a fid that a client asked for, not
+    by counting. A reset continues a million beyond the highest fid that was given out by counting; files with greater
+    fids are kept, and open uploads with greater fids are given up. For example:
 
         tawara fids -c /etc/tawara/tawara.toml
 
@@ -35,15 +35,15 @@ def fids(
     Parameters
     ----------
     reset
-        Bring the counter back, if it stands too far.
+        Set the counter back, if it is too far.
     to
-        With --reset, count on after this number, wherever the counter stands: for a database of MogileFS, whose columns
-        end sooner.
+        With --reset, continue after this number, whatever the counter is: for a database of MogileFS, whose columns
+        hold smaller numbers.
     json
         Report as one JSON object.
     """
     if to is not None and not reset:
-        raise UsageError("--to goes with --reset", hint="tawara fids --reset --to NUMBER")
+        raise UsageError("--to requires --reset", hint="tawara fids --reset --to NUMBER")
     return asyncio.run(_fids(database, reset=reset, to=to, json=json))
 
 
@@ -63,10 +63,10 @@ async def _fids(database: Database, *, reset: bool, to: int | None, json: bool) 
 
 
 def _say(found: FidCounter, before: FidCounter | None) -> None:
-    output.line(f"The highest fid given out is {found.highest}; the counter stands at {found.counter}.")
+    output.line(f"The highest fid given out is {found.highest}; the counter is at {found.counter}.")
     if found.files_beyond:
-        output.line(f"{found.files_beyond:,} files have greater fids, which were asked for; they are kept.")
+        output.line(f"{found.files_beyond:,} files have greater fids, which clients asked for; they are kept.")
     if before is not None:
         output.line(f"The counter was at {before.counter}; {before.uploads_beyond:,} open uploads were given up.")
     elif found.is_too_far:
-        output.line("The counter is beyond what counting can reach. Bring it back: tawara fids --reset")
+        output.line("The counter is beyond what counting can reach. Reset it: tawara fids --reset")

@@ -1,6 +1,6 @@
-"""Making a store's directory: what `tawara up DIR` does before it starts anything, the first time and every time.
+"""Creates a store's directory before `tawara up DIR` starts its components.
 
-Each step looks whether it is done already, so that a first run that was cut short is simply carried on by the next.
+Each step checks whether it is done already, so that the next run completes a first run that was interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import HostState
 
 DOMAIN = "files"
-"""The domain that a new store begins with."""
+"""The domain of a new store."""
 HOST = "local"
 """The name of this machine in a store that began with `tawara up`."""
 DEVICES = 4
@@ -26,7 +26,7 @@ def write_once(path: Path, text: str, mode: int) -> None:
     """Write a file with `mode` unless it exists; it appears whole, and never readable by more than `mode` says."""
     if path.exists():
         return
-    unfinished = path.with_name(".tawara.new")  # not longer than any name of a user's
+    unfinished = path.with_name(".tawara.new")  # not longer than a user's file names
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
@@ -38,7 +38,7 @@ def write_once(path: Path, text: str, mode: int) -> None:
 
 
 def prepare_directory(directory: Path, settings: list[str]) -> Configuration:
-    """Make what of the directory, its configuration, secret key and devices is missing; the configuration."""
+    """Create the directory, configuration, secret key and devices if missing; return the configuration."""
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     write_once(directory / FILE, render(Configuration()), 0o644)
     configuration = load(directory / FILE, settings=settings)
@@ -64,5 +64,5 @@ async def _describe(tx: Transaction, *, ip: str, port: int) -> None:
 
 
 async def describe_machine(metadata: Metadata, *, ip: str, port: int) -> None:
-    """Have the database know this machine's storage node: all of it when it is empty, a changed address otherwise."""
+    """Record this machine's storage node: host and devices in an empty database, otherwise a changed address."""
     await metadata.write(_describe, ip=ip, port=port)

@@ -1,4 +1,4 @@
-"""A daemon in the foreground: one of its kind in a directory, until a signal asks it to stop."""
+"""Runs a daemon in the foreground, one per directory, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tawara.model.errors import InUse
 log = structlog.get_logger(__name__)
 
 DESCRIPTORS = 65_536
-"""Open files that are asked for, as far as the system allows."""
+"""Limit of open files that is requested, as far as the system allows."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.5
-"""Seconds in which everything has to be stopped after the signal; what is not by then is left to the next start."""
+"""Seconds after the signal in which everything has to stop; the next start handles the rest."""
 
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock, which the kernel lets go when this process ends, however it ends. Raises InUse."""
+    """Hold the directory's lock, which the kernel releases when this process ends. Raises InUse."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -38,7 +38,7 @@ def only_one(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
             raise InUse(
-                f"Tawara is running on {directory} already (process {pid})",
+                f"Tawara is already running on {directory} (process {pid})",
                 hint=f"Use it, or stop it: kill {pid}",
             ) from None
         os.ftruncate(descriptor, 0)
@@ -74,7 +74,7 @@ async def _signals(reload: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
 
 
 def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callable[[], None]) -> None:
-    """Enter `store`, stay until SIGINT or SIGTERM, leave it; within `GRACE` of the signal, also while it starts.
+    """Enter `store`, wait for SIGINT or SIGTERM, leave it; within `GRACE` of the signal, also while it starts.
 
     `reload` is called, in a thread, for each SIGHUP.
     """
@@ -92,7 +92,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
                     running.cancel()
             await asyncio.wait({running}, timeout=GRACE)
             if not running.done():
-                log.warning("cut off what did not stop in time", seconds=GRACE)
+                log.warning("stop_timed_out", seconds=GRACE)
                 os._exit(1)
             await _end_what_is_left()
             if not running.cancelled():
@@ -103,7 +103,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
 
 
 async def _end_what_is_left() -> None:
-    """Cancel what still runs; once more what waits for a thread that hangs, for it would wait for ever."""
+    """Cancel all running tasks; those that wait for a hanging thread a second time, for they would wait for ever."""
     for _ in range(2):
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if not left:
@@ -120,7 +120,7 @@ async def _stay(store: AbstractAsyncContextManager[Running], started: asyncio.Ev
 
 
 def raise_descriptors() -> None:
-    """Every connection is a descriptor; the usual soft limit is meant for programs that use select()."""
+    """Raise the limit of open files: the usual soft limit is meant for programs that use select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft < wanted:

@@ -1,4 +1,4 @@
-"""`tawara fsck`: check every file, and put right what can be."""
+"""`tawara fsck`: start, stop and follow a check of all files, and print its report and log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.fsck_report import report, say_line
 from tawara.cli.session import DEFAULT, Session
+from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
 from tawara.client.maintenance_replies import FsckStatus
-from tawara.model.errors import Exit, UsageError
+from tawara.model.errors import Exit
 from tawara.model.spans import span
 
-app = App(name="fsck", help="Check every file, and put right what can be.")
+app = App(name="fsck", help="Check all files and repair them (fsck).")
 
 _LOOK_AGAIN = 0.5
 
@@ -36,12 +37,12 @@ async def start(
     wait: bool = False,
     session: Session = DEFAULT,
 ) -> int:
-    """Begin a check, or go on with the one that was stopped.
+    """Start a check, or continue the one that was stopped.
 
-    With any of the options but --wait a new one begins in any case. The exit code with --wait is 0 if every file is
-    well or was repaired, 7 if one needs a person.
+    Any option other than --wait starts a new check. The exit code with --wait is 0 if every file is good or was
+    repaired, 7 if one needs manual intervention.
 
-    How fast it may go is a setting: `queue_rate_for_fsck`, files a second, and `tawara_rate_fsck`, bytes a second that
+    Its rate is limited by settings: `queue_rate_for_fsck`, files a second, and `tawara_rate_fsck`, bytes a second that
     are read by each process of workers (`tawara settings set tawara_rate_fsck 20m`).
 
     For example:
@@ -61,18 +62,18 @@ async def start(
     prefix
         Only files whose key begins so.
     device
-        Only files with a replica on this device; may be said several times.
+        Only files with a replica on this device; may be repeated.
     every_byte
-        Read all bytes of every replica, and compare checksums, whatever the class says.
+        Read all bytes of every replica and compare checksums, whatever the class requires.
     policy_only
-        Look at the database alone, unless it is not in order; much quicker.
+        Check the database only, and replicas only of files with a problem there; much faster.
     position
-        The number of a file (fid) behind which to begin.
+        The fid after which to begin.
     wait
-        Wait until the check has ended, and report.
+        Wait until the check has ended, and print the report.
     """
     if storage_class and not domain:
-        raise UsageError("Which domain's class? Say --domain, too")
+        raise MissingArgument("fsck start", "--domain DOMAIN --class CLASS", missing="argument: --domain")
     async with session.client() as client:
         if domain or prefix or device or every_byte or policy_only or position is not None:
             await client.fsck_reset(
@@ -114,7 +115,7 @@ def _progress(at: FsckStatus) -> str:
     if at.queued:
         parts.append(f"{at.queued} waiting")
     if trouble := sum(at.counts.get(code, 0) for code in ("POVI", "MISS", "BLEN", "BSUM", "NOPA")):
-        parts.append(f"{trouble} in need")
+        parts.append(f"{trouble} with problems")
     if at.counts.get("GONE"):
         parts.append(f"{at.counts['GONE']} gone")
     if left := _time_left(at):
@@ -123,7 +124,7 @@ def _progress(at: FsckStatus) -> str:
 
 
 def _time_left(at: FsckStatus) -> str | None:
-    """An estimate by the pace so far; None if there is no telling yet."""
+    """Estimate from the rate so far; None if not known yet."""
     took, done = at.current_time - at.start_time, at.position - (at.start_fid or 0)
     if not at.running or at.start_fid is None or took < 3 or done <= 0:
         return None
@@ -132,9 +133,9 @@ def _time_left(at: FsckStatus) -> str | None:
 
 @app.command
 async def status(*, session: Session = DEFAULT) -> int:
-    """Show how the check stands, and what it has found so far.
+    """Show progress and findings of the check.
 
-    The exit code is 7 if a file needs a person.
+    The exit code is 7 if a file needs manual intervention.
 
     For example:
 
@@ -146,7 +147,7 @@ async def status(*, session: Session = DEFAULT) -> int:
         if at.running:
             output.line(f"Running since {output.local_time(at.start_time)}, {_progress(at)}.")
         elif at.queued:
-            output.line(f"Every file is queued; {at.queued} wait to be looked at.")
+            output.line(f"Every file is queued; {at.queued} wait to be checked.")
         elif not at.start_time:
             output.line(output.shown(at.stale) if at.stale else "No check has run.")
             return Exit.FAILURE if at.stale else Exit.OK
@@ -155,37 +156,37 @@ async def status(*, session: Session = DEFAULT) -> int:
         else:
             output.line(f"Ended at {output.local_time(at.stop_time)}.")
         if at.policy_only:
-            output.line("Only the database is looked at, unless it is not in order.")
+            output.line("Only the database is checked, and replicas of files with a problem there.")
         if at.focus:
-            output.line(f"Confined to: {output.shown(at.focus)}.")
+            output.line(f"Restricted to: {output.shown(at.focus)}.")
     async with session.client() as client:
         return await _report(client, at, session)
 
 
 @app.command
 async def stop(*, session: Session = DEFAULT) -> None:
-    """Stop the check; `start` goes on with it."""
+    """Stop the check; `start` continues it."""
     async with session.client() as client:
         await client.fsck_stop()
 
 
 @app.command
 async def reset(*, session: Session = DEFAULT) -> None:
-    """Have the next check begin with the first file."""
+    """Reset the position: the next check begins with the first file."""
     async with session.client() as client:
         await client.fsck_reset()
 
 
 @app.command
 async def log(*, after: int = 0, follow: bool = False, clear: bool = False, session: Session = DEFAULT) -> None:
-    """Show what checks have found, file by file.
+    """Show the log of checks, one finding a line.
 
     Parameters
     ----------
     after
         The number of a line (logid) after which to begin.
     follow
-        Go on showing lines as they come, until Ctrl-C.
+        Print new lines as they arrive, until Ctrl-C.
     clear
         Empty the log afterwards; the counts stay.
     """

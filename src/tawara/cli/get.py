@@ -16,6 +16,7 @@ from tawara.cli import STREAM
 from tawara.cli.plan import UnsafeKey, fetched_times, is_fetched, relative_path
 from tawara.cli.session import DEFAULT, Session, file_at, keys_below, place
 from tawara.cli.transfers import Force, Jobs, TransferResult, Verbose, digest_file, each, progress
+from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient, FileInfo
 from tawara.model import errors
 
@@ -43,9 +44,9 @@ async def get(
     """Fetch files.
 
     `tawara get DOMAIN/KEY [FILE]`. Without FILE the file goes into this directory, under the last part of its key; `-`
-    is standard output. With -r all keys that begin with PREFIX go below a directory; a PREFIX that ends in `/` is left
-    out of their paths. A file appears whole or not at all. What has been fetched already and has not changed since is
-    skipped, so an interrupted command can simply be given again.
+    is standard output. With -r all keys that begin with PREFIX go below a directory; a PREFIX that ends in `/` is
+    omitted from their paths. A file appears whole or not at all. Files that were fetched already and are unchanged are
+    skipped, so an interrupted command can be repeated.
 
     For example:
 
@@ -62,14 +63,14 @@ async def get(
     recursive
         Every key that begins with PREFIX.
     checksum
-        Compare by checksum what is there already, and verify what is fetched.
+        Compare existing files by checksum, and verify fetched ones.
     """
     async with session.client() as client:
         domain, key = await (place if recursive else file_at)(client, source)
         if target == STREAM and not recursive:
             return await _to_stdout(client, domain, key, verify=checksum)
         if recursive and target in (None, STREAM):
-            raise errors.UsageError("With -r, say where to: tawara get -r DOMAIN/PREFIX DIRECTORY")
+            raise MissingArgument("get", "-r DOMAIN/PREFIX DIRECTORY", missing="argument: DIRECTORY")
         root = Path(target or "")
         if recursive:
             planned = [_below(root, found, key) for found in await keys_below(client, domain, key)]

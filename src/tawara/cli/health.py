@@ -1,4 +1,4 @@
-"""What is wrong with a cluster: a pure judgement of what its trackers tell."""
+"""Findings about a cluster, decided purely from the replies of its trackers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tawara.model.safety import Tally
 from tawara.model.spans import counted, span
 
 FULL: Final = 0.95
-"""Share of a device that may be used before it is worth a word."""
+"""Used share of a device above which it is reported."""
 LATE: Final = 120
-"""Seconds for which work may wait before it is worth a word."""
+"""Seconds of waiting above which a queue is reported."""
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     NOTE = "note"
-    """Known or asked for, and nothing to be done about it: a drain under way."""
+    """Known or requested, no action needed: a drain in progress."""
     WARNING = "warning"
-    """Something is not as it should be; files are safe for the moment."""
+    """A problem; files are safe for the moment."""
     CRITICAL = "critical"
     """Files are lost or cannot be read, or the store does not work."""
 
@@ -40,24 +40,24 @@ class Finding:
 
 
 def note(text: str) -> Finding:
-    """A finding that needs nothing to be done."""
+    """A finding that needs no action."""
     return Finding(Severity.NOTE, text)
 
 
 def warning(text: str) -> Finding:
-    """A finding that somebody should see to."""
+    """A finding that needs attention."""
     return Finding(Severity.WARNING, text)
 
 
 def critical(text: str) -> Finding:
-    """A finding that somebody should see to at once."""
+    """A finding that needs attention at once."""
     return Finding(Severity.CRITICAL, text)
 
 
 def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices: Sequence[DeviceInfo]) -> list[Finding]:
-    """One sentence for each thing that is not as it should be. `trackers`: address -> what is wrong with it, or None.
+    """One finding for each problem. `trackers`: address -> problem, or None.
 
-    What people have taken out of service (dead devices, and what is in hosts that are not alive) is said once.
+    Devices out of service (dead ones, and those of hosts that are not alive) are reported once.
     """
     found = [warning(f"Tracker {address}: {trouble}") for address, trouble in trackers.items() if trouble]
     by_id = {host.hostid: host for host in hosts}
@@ -78,11 +78,11 @@ def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices:
 
 
 _ASKED_FOR: Final = (DeviceState.DRAIN, DeviceState.READONLY)
-"""States in which a device works as people, or a run, wanted it to."""
+"""States that an operator or a run set, in which a device works as intended."""
 
 
 def worries(store: StoreStatus) -> list[Finding]:
-    """One sentence for each danger that files are in, and for each sign that nobody does anything about it."""
+    """One finding for each danger to files, and for each sign that no worker handles it."""
     safety = store.safety
     found: list[Finding] = [critical(store.stale)] if store.stale else []
     if safety.lost.files:
@@ -104,12 +104,12 @@ def worries(store: StoreStatus) -> list[Finding]:
     stuck = sum(each.stuck for each in store.queues)
     if stuck:
         wait = "waits" if stuck == 1 else "wait"
-        found.append(warning(f"{counted(stuck, 'file')} {wait} for a person: `tawara fsck start` looks"))
+        found.append(warning(f"{counted(stuck, 'file')} {wait} for manual intervention: see `tawara fsck start`"))
     return found
 
 
 _PROMPT: Final = ("replicate", "delete")
-"""The queues that should always be empty soon; checks and moves take the time that they take."""
+"""Queues that should become empty soon; checks and moves are not among them."""
 
 
 def _files(tally: Tally) -> str:
@@ -121,7 +121,7 @@ def _are(number: int) -> str:
 
 
 def _in_hand(store: StoreStatus) -> bool:
-    """Whether files with too few copies are just new: each waits for its second copy, and not for long."""
+    """Whether all files with too few copies are new ones, waiting briefly for their second copy."""
     queue = store.queue("replicate")
     age = queue.age(store.now)
     young = age is None or age < LATE
@@ -132,7 +132,7 @@ def _trouble(device: DeviceInfo) -> str | None:
     if device.state is not DeviceState.ALIVE:
         return f"is {device.state}"
     if device.observed is None:
-        return "has not been looked at yet"
+        return "has not been monitored yet"
     if device.observed is not Observed.WRITEABLE:
         return f"is alive, but {device.observed}{f': {device.trouble}' if device.trouble else ''}".rstrip(".")
     used = used_share(device)
@@ -150,14 +150,14 @@ def _takes_files(device: DeviceInfo, hosts: Mapping[int, Host]) -> bool:
 
 
 def used_share(device: DeviceInfo) -> float | None:
-    """The used share of a device, 0.0 to 1.0; None if it is not known."""
+    """The used share of a device, 0.0 to 1.0; None if unknown."""
     if not device.mb_total or device.mb_used is None:
         return None
     return min(1.0, device.mb_used / device.mb_total)
 
 
 def shown_health(health: DiskHealth | None) -> str:
-    """How a disk is, in a table's cell: `ok 38°C`, `failing 51°C`, `-` if nobody knows."""
+    """The health of a disk for a table cell: `ok 38°C`, `failing 51°C`, `-` if unknown."""
     if health is None or (health.verdict is DiskVerdict.UNKNOWN and health.temperature is None):
         return "-"
     return health.verdict.value if health.temperature is None else f"{health.verdict.value} {health.temperature}°C"

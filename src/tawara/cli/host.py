@@ -15,8 +15,8 @@ from tawara.model.cluster import HostState
 app = App(name="host", help="List, add, change and remove hosts.")
 
 Port = Annotated[int | None, Parameter(help="HTTP port of the storage node.")]
-GetPort = Annotated[int | None, Parameter(help="HTTP port for reading, if it is another.")]
-State = Annotated[HostState | None, Parameter(help="What people decide about the host.")]
+GetPort = Annotated[int | None, Parameter(help="HTTP port for reads, if different.")]
+State = Annotated[HostState | None, Parameter(help="State of the host.")]
 AltIp = Annotated[str | None, Parameter(name="--alt-ip", help="Address for clients within the alternative network.")]
 AltMask = Annotated[str | None, Parameter(name="--alt-mask", help="The alternative network, ADDRESS/BITS.")]
 
@@ -61,7 +61,7 @@ async def add(
     alt_mask: AltMask = None,
     session: Session = DEFAULT,
 ) -> None:
-    """Make a host.
+    """Add a host.
 
     For example:
 
@@ -97,7 +97,7 @@ async def change(
     alt_mask: AltMask = None,
     session: Session = DEFAULT,
 ) -> None:
-    """Change a host; what is not given stays.
+    """Change a host; values that are not given stay the same.
 
     For example:
 
@@ -114,9 +114,9 @@ async def change(
 
 @app.command
 async def trust(host: str, /, *, session: Session = DEFAULT) -> None:
-    """Say that an absent host will come back: the copies on its devices count, however long it takes.
+    """Declare that an unreachable host will come back: the replicas on its devices count, however long it takes.
 
-    Undoes that they were presumed dead. Copies that were made meanwhile are trimmed once it is back.
+    Cancels the state `presumed dead` of its devices. Surplus replicas are removed when the host is back.
 
     For example:
 

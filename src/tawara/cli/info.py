@@ -16,7 +16,7 @@ from tawara.nodes.client import NodeClient
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """One copy, as the storage node tells."""
+    """One replica, as its storage node reports it."""
 
     devid: int
     host: str
@@ -26,9 +26,9 @@ class ReplicaInfo:
 
 
 async def info(where: str | None = None, /, *, session: Session = DEFAULT) -> int:
-    """Show a file, and each of its replicas as the storage nodes have it.
+    """Show a file, and each of its replicas as the storage nodes report them.
 
-    The exit code is 7 when a replica is missing or has another size, 6 when a storage node does not answer.
+    The exit code is 7 if a replica is missing or has another size, 6 if a storage node does not answer.
 
     For example:
 

@@ -126,7 +126,7 @@ def configure(log: LogSection) -> None:
 
 
 _threshold = logging.INFO
-"""The least level that is logged. Loggers are cached with their class, so it is no part of that."""
+"""The lowest level that is logged. Kept outside of the logger class, since loggers are cached."""
 
 
 def set_level(level: str) -> None:
@@ -152,6 +152,6 @@ def _guarded() -> type[Any]:
 
 
 def configure_command() -> None:
-    """Set up the log of a command that is no daemon: warnings of the components that it uses, on standard error."""
+    """Set up the log of a command: warnings of the components that it uses, on standard error."""
     if not structlog.is_configured():
         configure(LogSection(level="warning"))

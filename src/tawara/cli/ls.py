@@ -34,9 +34,9 @@ async def ls(
     Parameters
     ----------
     where
-        DOMAIN or DOMAIN/PREFIX; nothing lists the domains.
+        DOMAIN or DOMAIN/PREFIX; default: list the domains.
     long
-        With copies, class, size and time.
+        Also show copies, class, size and time.
     """
     async with session.client() as client:
         if not where:

@@ -1,4 +1,4 @@
-"""How results look: sizes, times and keys as text, tables, JSON lines. Colour and escapes are for terminals only."""
+"""Formats results: sizes, times, keys, tables, JSON lines. Colour and escapes are used on terminals only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def human_size(size: float) -> str:
-    """Bytes for people: `999 B`, `1.2 kB`, `3.4 GB` (powers of 1,000)."""
+    """Format a number of bytes: `999 B`, `1.2 kB`, `3.4 GB` (powers of 1,000)."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 999.5:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
@@ -25,38 +25,38 @@ def local_time(seconds: int | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that cannot move a terminal's cursor: control characters and bytes that are not UTF-8 are written out."""
+    """Escape control characters and bytes that are not UTF-8, so that the text is safe on a terminal."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def shown(key: str) -> str:
-    """A key as it goes to standard output: as it is, unless a terminal would act on it."""
+    """A key for standard output: unchanged, but escaped on a terminal."""
     return printable(key) if sys.stdout.isatty() else key
 
 
 def line(text: str = "") -> None:
-    """One line on standard output."""
+    """Print one line on standard output."""
     sys.stdout.write(text + "\n")
 
 
 def json_line(fields: dict[str, Any]) -> None:
-    """One JSON object on a line of standard output; keys that are not UTF-8 have lone surrogates, escaped."""
+    """Print one JSON object on a line of standard output; keys that are not UTF-8 have lone surrogates, escaped."""
     sys.stdout.write(json.dumps(fields) + "\n")
 
 
 class ChangingLine:
-    """One line on a terminal's standard error that changes; where that is no terminal, nothing, or a few lines."""
+    """A status line on standard error, rewritten in place on a terminal; elsewhere nothing, or a few lines."""
 
     def __init__(self, *, piped: bool = False) -> None:
-        """With `piped`, a line is also written to what is no terminal, whenever the kind of what is said changes."""
+        """With `piped`, a line is also written without a terminal, whenever its kind changes."""
         self.shown = sys.stderr.isatty()
         self._piped = piped and not self.shown
         self._kind: object = None
 
     def say(self, text: str, *, kind: object = None) -> None:
-        """Put this in place of what it said."""
+        """Replace the line."""
         if self.shown:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
@@ -65,23 +65,23 @@ class ChangingLine:
             note(text)
 
     def clear(self) -> None:
-        """Take it away from the terminal."""
+        """Clear the line on the terminal."""
         if self.shown:
             self.say("")
 
 
 def note(text: str) -> None:
-    """One line for people, on standard error."""
+    """Print one line on standard error."""
     print(printable(text), file=sys.stderr)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
-    """A table with a head; the columns `right` (from 0) are aligned to the right. Cells are plain text."""
+    """Print a table with a head; the columns `right` (from 0) are aligned to the right. Cells are plain text."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Wide enough for every row: what is too long is for the terminal to wrap. NO_COLOR is heeded by the console.
+    # Wide enough for every row: the terminal wraps long lines. The console honours NO_COLOR.
     printed = StringIO()
     console = Console(file=printed, force_terminal=sys.stdout.isatty(), width=_WIDE)
     made = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
@@ -109,4 +109,4 @@ _STYLES = {
     "unreachable": "red",
     "missing": "red",
 }
-"""Colours of words that mean a state."""
+"""Word for a state -> colour."""

@@ -1,4 +1,4 @@
-"""Which file goes where: pure decisions for put and get, made before a byte moves."""
+"""Pure decisions for put and get: which file is stored under which key, or written to which path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME_BYTES = 255
 
 
 class UnsafeKey(errors.UsageError):
-    """A key is no path below the directory."""
+    """A key is not a path below the directory."""
 
     code = "unsafe_key"
     message = "The key is not a path below the directory"
@@ -61,7 +61,7 @@ def uploads(found: Iterable[FoundFile], target: str, *, single: bool) -> list[Pl
             raise errors.UsageError(f"Several files need a prefix: {target!r} does not end in '/'")
         if file.relative is None:
             if prefix and file.argument == STREAM:
-                raise errors.UsageError("Standard input needs a key: say DOMAIN/KEY")
+                raise errors.UsageError("Standard input needs a key: write DOMAIN/KEY")
             key = target + PurePosixPath(file.path).name if prefix else target
         else:
             key = (target if prefix else target + "/") + _directory_part(file.argument, keep=prefix) + file.relative
@@ -88,18 +88,18 @@ def relative_path(key: str, prefix: str) -> PurePosixPath:
     parts = below.split("/")
     for part in parts:
         if part in ("", ".", ".."):
-            raise UnsafeKey(f"The key {key!r} is no path below a directory", hint="Fetch it by itself, with a FILE.")
+            raise UnsafeKey(f"The key {key!r} is not a path below a directory", hint="Fetch it by itself, with a FILE.")
         if "\0" in part or len(part.encode("utf-8", "surrogateescape")) > _NAME_BYTES:
             raise UnsafeKey(f"The key {key!r} cannot be a file's name", hint="Fetch it by itself, with a FILE.")
     return PurePosixPath(*parts)
 
 
 def is_stored(file: PlannedUpload, info: FileInfo, *, by_checksum: bool) -> bool | None:
-    """Whether a local file need not be stored again; None if that is so when its checksum is that of `info`.
+    """Whether a local file is stored already; None if that depends on the checksum of `info`.
 
-    The sizes must agree, and then the times: the file has the very time of the file that was stored, or that which
-    `get` gave it. One that is merely older may have been put in the place of what was stored. `by_checksum`: times do
-    not count. What cannot be compared is not equal.
+    The sizes must be equal, and then the times: the file has exactly the time of the stored file, or the time that
+    `get` gave it. A file that is merely older may have replaced the stored one. `by_checksum`: times do not count.
+    Values that cannot be compared are not equal.
     """
     if file.size is None or file.size != info.length:
         return False

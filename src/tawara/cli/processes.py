@@ -1,9 +1,9 @@
-"""Several processes of one daemon behind the same ports: started, watched over, started again, and stopped together.
+"""Supervises several processes of one daemon that share ports: starts, restarts and stops them.
 
-The parent takes the ports, and does nothing else but wait. Each process has a listening socket of its own
-(SO_REUSEPORT spreads connections over them), which the parent keeps open: who connects while a process is started
-again waits for it, and is not refused. Processes are forked, so they share the program's memory and start at once.
-They end with their parent however that ends, for the kernel tells them.
+The parent binds the ports and only waits. Each process has a listening socket of its own (SO_REUSEPORT distributes
+connections over them), which the parent keeps open: a client that connects during a restart waits instead of being
+refused. Processes are forked, so they share the program's memory and start at once. The kernel signals them when
+their parent ends for any reason.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from tawara.model.errors import Exit
 log = structlog.get_logger(__name__)
 
 Listening = Mapping[str, socket.socket]
-"""Part -> the socket on which it shall listen."""
+"""Listener -> its socket."""
 Ready = Callable[[], None]
 
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE: Final = 4.7
-"""Seconds after which processes that were asked to stop are killed; they cut themselves off before."""
+"""Seconds after which processes that were asked to stop are killed; their own time limit is shorter."""
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-"""Seconds before a process that ended is started again; doubled each time that it ended soon."""
+"""Seconds before a process that ended is restarted; doubled each time that it ended soon."""
 _SOON: Final = 30.0
-"""Seconds after which an end is no consequence of the start."""
+"""A process that ran for this many seconds did not fail at its start."""
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _HANDLED: Final = (*_STOPPING, RELOAD, *UNUSED)
 
 
 def share(addresses: Mapping[str, tuple[str, int]], count: int) -> Sequence[Listening]:
-    """For each of `count` processes a listening socket for every part. Raises PortTaken."""
+    """Bind, for each of `count` processes, a socket for every listener. Raises PortTaken."""
     shares: list[dict[str, socket.socket]] = [{} for _ in range(count)]
     for part, address in addresses.items():
-        # Sockets that share a port would share it with another daemon's as well; a lone one notices that it is taken.
+        # Sockets with SO_REUSEPORT would also share the port with another daemon; one without it detects that.
         alone = take(address, f"the {part}")
         taken = alone.getsockname()[:2]
         alone.close()
@@ -58,18 +58,18 @@ def share(addresses: Mapping[str, tuple[str, int]], count: int) -> Sequence[List
 
 @dataclass(slots=True)
 class _Child:
-    """One process, as its parent knows it."""
+    """The parent's view of one process."""
 
     place: int
     pid: int
     pipe: int
-    """Tells a byte when the process is ready, and its end when that has ended."""
+    """A pipe: one byte when the process is ready, end of file when it has ended."""
     since: float
     ready: bool = False
 
 
 class Family:
-    """The parent. `run` it once, in a process with one thread and no event loop."""
+    """The supervising parent. Call `run` once, in a process with one thread and no event loop."""
 
     def __init__(
         self,
@@ -90,26 +90,26 @@ class Family:
         self._children: dict[int, _Child] = {}
         """By pipe."""
         self._due: dict[int, float] = {}
-        """Place -> when to start its process, by the monotonic clock."""
+        """Slot -> when to start its process (monotonic clock)."""
         self._pauses = [_SHORTEST_PAUSE] * len(shares)
         self._stop_by: float | None = None
-        """When the last process has to have ended; None while nobody asked for a stop."""
+        """When the last process has to have ended (monotonic clock); None until a stop is requested."""
         self._failure = 0
         self._poll = select.poll()
 
     def run(self) -> int:
-        """Serve until SIGINT or SIGTERM; the exit code. A process that cannot even start for the first time ends all.
+        """Serve until SIGINT or SIGTERM; the exit code. A process that fails at its first start stops all.
 
-        What `serve` raises in a child is raised here, in that child.
+        An exception of `serve` in a child is raised here, in that child.
         """
         told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(told, select.POLLIN)
         for number in _HANDLED:
-            signal.signal(number, lambda *_: None)  # the number goes into the pipe
+            signal.signal(number, lambda *_: None)  # writes the signal's number into the pipe
         signal.set_wakeup_fd(tell)
         gc.collect()
-        gc.freeze()  # the collector of a child would write to, and so copy, all that it shares with the others
-        self._due[0] = 0.0  # the first alone: what is wrong for all is then said once
+        gc.freeze()  # a child's garbage collector would write to shared pages, and so copy them
+        self._due[0] = 0.0  # the first alone, so that an error common to all is reported once
         while self._due or self._children:
             for descriptor, _ in self._poll.poll(self._timeout()):
                 if descriptor == told:
@@ -133,7 +133,7 @@ class Family:
                 ignore(signal.Signals(number))
 
     def _timeout(self) -> float | None:
-        """Milliseconds until there is something to do by the clock."""
+        """Milliseconds until the next timed action."""
         times = [*self._due.values(), *([self._stop_by] if self._stop_by is not None else [])]
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
 
@@ -146,7 +146,7 @@ class Family:
     def _fork(self, place: int) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)  # one that comes now is for the child's own handlers
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)  # a signal that arrives now is for the child's own handlers
         pid = os.fork()
         if pid == 0:
             self._become_child(parent)
@@ -166,7 +166,7 @@ class Family:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
-            raise SystemExit(0)  # it died before the kernel knew that we want to hear of that
+            raise SystemExit(0)  # it ended before the notification was set up
         for sibling in self._children:
             os.close(sibling)
         structlog.contextvars.bind_contextvars(pid=os.getpid())
@@ -207,7 +207,7 @@ class Family:
         pause = self._pauses[child.place] if lived < _SOON else _SHORTEST_PAUSE
         self._pauses[child.place] = min(_LONGEST_PAUSE, pause * 2)
         self._due[child.place] = time.monotonic() + pause
-        log.error("a process ended by itself; starting it again", ended=child.pid, code=code, seconds=round(pause, 1))
+        log.error("process_restarted", ended=child.pid, code=code, seconds=round(pause, 1))
 
     def _stop(self) -> None:
         if self._stop_by is not None:
@@ -222,7 +222,7 @@ class Family:
     def _kill_what_is_late(self) -> None:
         if self._stop_by is not None and time.monotonic() >= self._stop_by:
             for child in self._children.values():
-                log.warning("killed what did not stop in time", ended=child.pid)
+                log.warning("stop_timed_out", ended=child.pid)
                 os.kill(child.pid, signal.SIGKILL)
             self._stop_by = time.monotonic() + 1
 

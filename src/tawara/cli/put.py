@@ -17,6 +17,7 @@ from tawara.cli import STREAM, output
 from tawara.cli.plan import FoundFile, PlannedUpload, is_stored, uploads
 from tawara.cli.session import DEFAULT, Session, domain_hint, place
 from tawara.cli.transfers import Force, Jobs, TransferResult, Verbose, digest_file, each, progress
+from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
 from tawara.client.upload_source import Data
 from tawara.model import errors
@@ -24,9 +25,9 @@ from tawara.model.cluster import DEFAULT_CLASS, HashType
 
 _PIPE_LIMIT = 1024 * 1024
 _LIST_FROM = 20
-"""Files from which on the keys that are there are listed."""
+"""From this number of files on, existing keys are listed instead of looked up one by one."""
 _LIST_FACTOR = 10
-"""How many times as many keys as files are listed: a page of a list costs about as much as ten questions."""
+"""Maximum ratio of listed keys to files: a page of a list costs about as much as ten look-ups."""
 
 
 async def put(
@@ -41,11 +42,11 @@ async def put(
 ) -> int:
     """Store files.
 
-    `tawara put FILE... DOMAIN/KEY`. A KEY that is missing or ends in `/` is a prefix: files go below it by their
-    names. With -r directories go with all that is in them, under their own name, or, when written `DIR/`, without it.
-    `-` is standard input. What is stored already and has not changed since is skipped, so an interrupted command can
-    simply be given again. What cannot be read, or changes while it is read, is named; the others are stored, and the
-    exit code is 1.
+    `tawara put FILE... DOMAIN/KEY`. A KEY that is empty or ends in `/` is a prefix: files are stored below it under
+    their names. With -r directories are stored with their contents, under their own name, or, written `DIR/`, without
+    it. `-` is standard input. Files that are stored already and unchanged are skipped, so an interrupted command can be
+    repeated. A file that is unreadable, or changes while it is read, is reported; the others are stored, and the exit
+    code is 1.
 
     For example:
 
@@ -56,17 +57,17 @@ async def put(
     Parameters
     ----------
     files
-        What to store, then where: DOMAIN/KEY.
+        The files to store, then the target DOMAIN/KEY.
     recursive
-        Directories too.
+        Also store directories.
     storage_class
         Storage class of the new files.
     checksum
-        Compare by checksum what is there already, and verify what is stored.
+        Compare existing files by checksum, and verify stored ones.
     """
     async with session.client() as client:
         if len(files) < 2:
-            raise errors.UsageError("What, and where to? Say FILE... DOMAIN/KEY", hint=await domain_hint(client))
+            raise MissingArgument("put", "FILE... DOMAIN/KEY", missing="arguments", hint=await domain_hint(client))
         *sources, where = files
         domain, target = await place(client, where)
         hashtype = await _hashtype(client, domain, storage_class, checksum)
@@ -104,7 +105,7 @@ async def put(
 
 
 async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:
-    """The checksum to send: the kind that the class keeps, or any when one is asked for. Raises UnregDomain."""
+    """The checksum to send: the type that the class stores, or any if one is requested. Raises UnregDomain."""
     for each_class in await client.classes(domain):
         if each_class.name == (storage_class or DEFAULT_CLASS) and each_class.hashtype is not None:
             return each_class.hashtype
@@ -112,9 +113,8 @@ async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checks
 
 
 async def _keys_there(client: AsyncClient, domain: str, planned: list[PlannedUpload]) -> Container[str]:
-    """The keys that may be there already: a tree is compared with a list, which saves a question for each new file.
-
-    Not with a list that is much longer than the tree.
+    """The keys that may exist already. A tree is compared with a list, which saves a look-up for each new file,
+    unless the list is much longer than the tree.
     """
     wanted = {file.key for file in planned if file.source != STREAM}
     if len(planned) < _LIST_FROM:
@@ -139,11 +139,11 @@ async def _unchanged(client: AsyncClient, domain: str, file: PlannedUpload, chec
     return info.checksum == await asyncio.to_thread(digest_file, Path(file.source), info.checksum.hashtype)
 
 
-# --- what there is to store -------------------------------------------------------------------------------------------
+# --- sources -------------------------------------------------------------------------------------------------------
 
 
 def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recursive: bool) -> Iterator[FoundFile]:
-    """The files of each argument; `unreadable` is told of what below a directory cannot be read.
+    """The files of each argument; `unreadable` is called for each unreadable entry of a directory.
 
     Raises OSError for an argument that does not exist, and UsageError for a directory without -r.
     """
@@ -158,7 +158,7 @@ def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recurs
         elif recursive:
             yield from _walk(argument, argument.rstrip("/") or "/", "", unreadable)
         else:
-            raise errors.UsageError(f"{argument} is a directory", hint="-r stores directories.")
+            raise errors.UsageError(f"{argument} is a directory", hint="Use -r to store directories.")
 
 
 def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSError], None]) -> Iterator[FoundFile]:
@@ -178,7 +178,7 @@ def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSErr
                 found = entry.stat()
                 yield FoundFile(argument, entry.path, relative, found.st_size, found.st_mtime_ns)
             else:
-                output.note(f"{entry.path}: neither a file nor a directory, left out")
+                output.note(f"{entry.path}: neither a file nor a directory, skipped")
         except OSError as error:
             unreadable(error)
 
@@ -198,7 +198,7 @@ async def _unchanging(source: str) -> AsyncIterator[int | None]:
     if before is None or not stat.S_ISREG(before.st_mode):
         yield None
         return
-    changed = SourceChanged(f"{source} changed while it was read", hint="Store it when nothing writes to it.")
+    changed = SourceChanged(f"{source} changed while it was read", hint="Store it when no program writes to it.")
     try:
         yield before.st_mtime_ns
     except errors.SizeMismatch as error:

@@ -1,4 +1,4 @@
-"""Saying that a daemon is ready: on standard output, and to the service manager that started it."""
+"""Reports that a daemon is ready: on standard output, and to the service manager that started it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 def say(store: Running, what: str, *notes: str, as_json: bool, processes: int = 1) -> None:
-    """Print what runs where, and `notes` for people; and tell the service manager."""
+    """Print the components with their addresses, and `notes`; notify the service manager."""
     many = f", in {processes} processes" if processes > 1 else ""
     where = [f"  {name}  {address}" for name, address in store.addresses.items()]
     lines = [f"Tawara runs {what}{many}. Ctrl-C stops it.", *where, *notes]
@@ -28,7 +28,7 @@ def say(store: Running, what: str, *notes: str, as_json: bool, processes: int = 
 
 
 def announce(store: Running, text: str, *, as_json: bool, **facts: int) -> None:
-    """Write `text`, or the same facts as JSON, to standard output, and tell the service manager."""
+    """Write `text`, or the same facts as JSON, to standard output; notify the service manager."""
     if as_json:
         addresses = {"addresses": store.addresses, **facts}
         text = json.dumps({"event": "ready", "directory": str(store.directory), **addresses})
@@ -38,10 +38,10 @@ def announce(store: Running, text: str, *, as_json: bool, **facts: int) -> None:
 
 
 def tell_manager(state: str) -> None:
-    """Send `state` to the service manager, if one wants to know (sd_notify(3), $NOTIFY_SOCKET)."""
+    """Send `state` to the service manager, if there is one (sd_notify(3), $NOTIFY_SOCKET)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
     name = "\0" + address[1:] if address[0] == "@" else str(Path(address))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told, suppress(OSError):
-        told.sendto(state.encode(), name)  # the manager gives up waiting by itself; there is nobody else to tell
+        told.sendto(state.encode(), name)  # the manager's own timeout handles this

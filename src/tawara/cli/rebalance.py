@@ -23,18 +23,18 @@ app = App(name="rebalance")
 
 _LOOK_AGAIN = 0.5
 _STALE = 40.0
-"""Seconds within which trackers have seen how full the devices are after a run."""
+"""Seconds within which trackers know how full the devices are after a run."""
 _RUNS = 20
-"""Most runs in a row; each brings the devices nearer to one level."""
+"""Maximum number of runs in a row; each brings the devices closer to equal usage."""
 
 
 @app.default
 async def level(*, yes: bool = False, session: Session = DEFAULT) -> int:
-    """Even out how full the devices are: show the plan, and once that is agreed to, move files until they are level.
+    """Make the devices equally full: show the plan, ask for confirmation, move files.
 
-    A run that was stopped is gone on with, one that is on is watched. Ctrl-C ends the watching alone; `tawara
-    rebalance pause` stops the moving. How fast it may go is a setting: `tawara settings set tawara_rate_rebalance 20m`
-    (bytes a second, of each process of workers).
+    Continues a stopped run and follows a running one. Ctrl-C ends only the command; `tawara rebalance pause` stops the
+    moves. The rate is limited by a setting: `tawara settings set tawara_rate_rebalance 20m` (bytes a second, of each
+    process of workers).
 
     For example:
 
@@ -45,7 +45,7 @@ async def level(*, yes: bool = False, session: Session = DEFAULT) -> int:
     Parameters
     ----------
     yes
-        Do not ask.
+        Do not ask for confirmation.
     """
     async with session.client() as client:
         for _ in range(_RUNS):
@@ -71,9 +71,9 @@ async def level(*, yes: bool = False, session: Session = DEFAULT) -> int:
 
 
 def _agreed() -> bool:
-    """Ask; without a terminal nobody can answer, and the plan is all."""
+    """Ask for confirmation; without a terminal, only the plan is printed."""
     if not sys.stdin.isatty():
-        output.note("Nothing is moved yet; say --yes.")
+        output.note("Nothing was moved; use --yes to start.")
         return False
     sys.stderr.write("Move these files? [y/N] ")
     sys.stderr.flush()
@@ -85,7 +85,7 @@ async def _is_on(client: AsyncClient) -> bool:
 
 
 async def _wait_for_usage(client: AsyncClient, since: int) -> None:
-    """Wait until it was seen how full the devices are now; see `_STALE`."""
+    """Wait until trackers know how full the devices are; see `_STALE`."""
     until = time.monotonic() + _STALE
     while time.monotonic() < until:
         if all((each.mb_asof or 0) > since for each in await client.devices() if each.observed is not None):
@@ -97,7 +97,7 @@ async def _wait_for_usage(client: AsyncClient, since: int) -> None:
 async def plan(*policy: str, session: Session = DEFAULT) -> None:
     """Show from which devices files would be moved to which, and change nothing.
 
-    Without a policy, what would even out how full the devices are.
+    Without a policy, the plan that makes the devices equally full.
 
     For example:
 
@@ -122,9 +122,9 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
 
 @app.command(name=["start", "resume"])
 async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) -> int:
-    """Move files as the policy says; without one, go on with a stopped run, else even out how full the devices are.
+    """Move files as the policy says; without one, continue a stopped run, or make the devices equally full.
 
-    A policy by which nothing can be moved now is refused, with the exit code 1, and no device changes its state.
+    A policy by which nothing can be moved now is refused with exit code 1, and no device changes its state.
 
     For example:
 
@@ -160,7 +160,7 @@ async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) ->
 
 
 async def _stopped(client: AsyncClient) -> bool:
-    """Whether there is a run that can be gone on with."""
+    """Whether there is a run to continue."""
     try:
         state = await client.rebalance_status()
     except errors.NoRebalState:
@@ -181,14 +181,14 @@ async def _until_done(client: AsyncClient) -> RebalanceState:
 
 @app.command
 async def status(*, session: Session = DEFAULT) -> None:
-    """Show how the run stands that is on, or was last."""
+    """Show the progress of the current or last run."""
     async with session.client() as client:
         await _show(client, await client.rebalance_status(), session)
 
 
 @app.command(name=["stop", "pause"])
 async def stop(*, session: Session = DEFAULT) -> None:
-    """Stop the run; what is under way is finished, and `resume` goes on with the rest.
+    """Stop the run; moves in progress are finished, and `resume` continues with the rest.
 
     For example:
 
@@ -200,12 +200,12 @@ async def stop(*, session: Session = DEFAULT) -> None:
 
 @app.command
 async def reset(*, session: Session = DEFAULT) -> None:
-    """Forget a run that was stopped or has ended."""
+    """Discard a run that was stopped or has ended."""
     async with session.client() as client:
         await client.rebalance_reset()
 
 
-# --- showing ----------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def _usable(cluster: Cluster) -> list[Device]:
@@ -228,7 +228,7 @@ class CannotMove(errors.TawaraError):
 
 
 def _impossible(text: str, cluster: Cluster) -> str:
-    """Why no file can be moved by this policy now; empty if some may be. Raises BadRebalPol."""
+    """Why this policy can move no file now; empty if it can. Raises BadRebalPol."""
     policy = parse(text)
     away = sources(policy, cluster)
     if not away:
@@ -272,7 +272,7 @@ async def _show(client: AsyncClient, state: RebalanceState, session: Session) ->
     elif state.time_stopped:
         how = f"Stopped at {output.local_time(state.time_stopped)}"
     else:
-        how = f"On since {output.local_time(state.time_started)}"
+        how = f"Running since {output.local_time(state.time_started)}"
     output.line(f"{how}: {_progress(state)}.")
     if not state.time_finished and not state.time_stopped and (left := await _time_left(client, state)):
         output.line(f"About {left} left.")
@@ -288,7 +288,7 @@ def _progress(state: RebalanceState) -> str:
 
 
 async def _time_left(client: AsyncClient, state: RebalanceState) -> str | None:
-    """An estimate at the pace so far; None if there is no telling."""
+    """Estimate from the rate so far; None if not known."""
     took = state.time_latest_run - state.time_started
     if took < 5 or not state.fids_queued:
         return None

@@ -1,4 +1,4 @@
-"""What SIGHUP changes in a running daemon: the log level. Other settings that were changed are named in the log."""
+"""Reloads the configuration on SIGHUP: applies the log level, and logs other changes, which need a restart."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ log = structlog.get_logger(__name__)
 
 RELOAD: Final = signal.SIGHUP
 UNUSED: Final = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that mean something to other daemons, and nothing to these."""
+"""Signals that have a meaning for other daemons, but not for these."""
 
 
 def survive() -> None:
-    """Have no signal but those that stop a daemon end this process, from now until there are handlers for them."""
+    """Ignore signals that do not stop a daemon, until their handlers are installed."""
     for number in (RELOAD, *UNUSED):
         signal.signal(number, signal.SIG_IGN)
 
 
 class Reloader:
-    """Reads the configuration again, as the daemon did when it started, and takes over what can change. Blocks."""
+    """Reads the configuration again and applies what can change. Blocks."""
 
     def __init__(self, read: Callable[[], Configuration], running: Configuration) -> None:
         """`read` raises ConfigurationError; `running` is what the daemon was started with."""
@@ -35,7 +35,7 @@ class Reloader:
         self._running = running
 
     def reload(self) -> None:
-        """Take over what can change; log what cannot. Raises nothing: a wrong file leaves everything as it is."""
+        """Apply what can change; log what cannot. Raises nothing: a file with an error changes nothing."""
         try:
             wanted = self._read()
         except ConfigurationError as error:
@@ -59,5 +59,5 @@ def changed(running: Configuration, wanted: Configuration) -> list[str]:
 
 
 def ignore(number: signal.Signals) -> None:
-    """Say that a signal came that means nothing."""
+    """Log a signal that has no effect."""
     log.info("signal_ignored", signal=number.name)

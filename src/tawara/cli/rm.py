@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session, file_at, keys_below, place
 from tawara.cli.transfers import TransferResult, Verbose, each
+from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
 from tawara.model import errors
 
@@ -27,7 +28,7 @@ async def rm(
 ) -> int:
     """Delete files.
 
-    With -r every key that begins with a prefix; that is asked on a terminal, and needs --yes elsewhere.
+    With -r, every key that begins with a prefix, after confirmation on a terminal; elsewhere --yes is required.
 
     For example:
 
@@ -42,13 +43,13 @@ async def rm(
     recursive
         Every key that begins with the prefix.
     yes
-        Do not ask.
+        Do not ask for confirmation.
     dry_run
         Only say what would be deleted.
     """
     async with session.client() as client:
         if not names:
-            raise errors.UsageError("Delete what? Say DOMAIN/KEY")
+            raise MissingArgument("rm", "DOMAIN/KEY... | -r DOMAIN/PREFIX", missing="argument: DOMAIN/KEY")
         doomed = [file for name in names for file in await _named(client, name, recursive=recursive)]
         if dry_run:
             for domain, key in doomed:
@@ -72,7 +73,7 @@ async def rm(
 
 
 async def _named(client: AsyncClient, name: str, *, recursive: bool) -> list[tuple[str, str]]:
-    """Domain and key of each file that is meant. Raises UsageError, UnknownKey."""
+    """Domain and key of each file to delete. Raises UsageError, UnknownKey."""
     if not recursive:
         return [await file_at(client, name)]
     domain, prefix = await place(client, name)
@@ -80,10 +81,10 @@ async def _named(client: AsyncClient, name: str, *, recursive: bool) -> list[tup
 
 
 async def _ask(count: int, names: tuple[str, ...]) -> None:
-    """Raises UsageError unless a person says yes."""
+    """Ask for confirmation. Raises UsageError unless the user confirms."""
     files = "1 file" if count == 1 else f"{count} files"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise errors.UsageError(f"{files} would be deleted", hint="Nobody can be asked here: say --yes.")
+        raise errors.UsageError(f"{files} would be deleted", hint="There is no terminal to confirm on: use --yes.")
     sys.stderr.write(f"Delete {files} of {output.printable(', '.join(names))}? [y/N] ")
     sys.stderr.flush()
     answer = await asyncio.to_thread(sys.stdin.readline)

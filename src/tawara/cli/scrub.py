@@ -1,4 +1,4 @@
-"""`tawara scrub`: how the continuous scrub stands, which reads every byte again within a period."""
+"""`tawara scrub`: progress and findings of the scrub, which reads every byte within a period."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from tawara.client import AsyncClient
 from tawara.client.maintenance_replies import FsckLine
 from tawara.model.errors import Exit
 
-app = App(name="scrub", help="Show how the continuous scrub stands, and what it has found.")
+app = App(name="scrub", help="Show progress and findings of the scrub.")
 
 
 @app.command
 async def status(*, session: Session = DEFAULT) -> int:
-    """Show how far the round is, and what was found within about a year.
+    """Show the progress of the round, and the findings of about a year.
 
-    The exit code is 7 if a file needs a person. The period is a setting: `tawara settings set tawara_scrub_period 30d`,
-    and 0 turns the scrub off; `tawara_rate_scrub` limits the bytes that each process of workers reads in a second.
+    The exit code is 7 if a file needs manual intervention. The period is a setting:
+    `tawara settings set tawara_scrub_period 30d`, and 0 turns the scrub off;
+    `tawara_rate_scrub` limits the bytes that each process of workers reads in a second.
 
     For example:
 
@@ -46,7 +47,7 @@ async def status(*, session: Session = DEFAULT) -> int:
 
 @app.command
 async def log(*, after: int = 0, session: Session = DEFAULT) -> None:
-    """Show what was found, file by file.
+    """Show the log, one finding a line.
 
     For example:
 

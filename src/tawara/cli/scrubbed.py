@@ -1,4 +1,4 @@
-"""What a person should know of the continuous scrub: how its round stands, whether it keeps up, what it found."""
+"""Progress and findings of the scrub, as sentences for `tawara status`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tawara.model.spans import counted, span
 
 
 async def ask(client: AsyncClient) -> ScrubStatus | None:
-    """How it stands; None from a tracker of MogileFS, which has none."""
+    """Ask for the status of the scrub; None from a tracker of MogileFS."""
     try:
         return await client.scrub_status()
     except errors.UnknownCommand:
@@ -18,10 +18,10 @@ async def ask(client: AsyncClient) -> ScrubStatus | None:
 
 
 def where(at: ScrubStatus) -> str:
-    """How far the round is."""
+    """Progress of the round."""
     if not at.period:
         return "The scrub is off; `tawara settings set tawara_scrub_period 30d` turns it on."
-    every = f"Every byte is read again within {span(at.period)}"
+    every = f"Every byte is read within {span(at.period)}"
     if not at.began:
         return f"{every}; no round has begun yet."
     share = at.checked / (at.checked + at.left) if at.checked else 0.0
@@ -32,30 +32,30 @@ def where(at: ScrubStatus) -> str:
     if at.queued:
         parts.append(f"{counted(at.queued, 'file')} wait{'s' if at.queued == 1 else ''}")
     if at.stalled:
-        parts.append(f"{at.stalled} put off, for a device of theirs does not answer")
+        parts.append(f"{at.stalled} deferred, because a device does not answer")
     parts.append(_pace(at))
     return f"{every}: {', '.join(parts)}."
 
 
 def found(at: ScrubStatus) -> str:
-    """What was bad within the last period; empty if nothing was."""
+    """Damage found within the last period; empty if none."""
     if not at.bad_replicas and not at.hopeless:
         return ""
-    became = [f"{counted(at.mended, 'file')} mended"]
+    became = [f"{counted(at.mended, 'file')} repaired"]
     if at.bad_waiting:
-        became.append(f"{counted(at.bad_waiting, 'file')} being mended")
+        became.append(f"{counted(at.bad_waiting, 'file')} being repaired")
     if at.hopeless:
-        became.append(f"{counted(at.hopeless, 'file')} for a person to look at")
+        became.append(f"{counted(at.hopeless, 'file')} for manual intervention")
     return f"Within that time {counted(at.bad_replicas, 'replica')} went bad: {', '.join(became)}."
 
 
 def sentences(at: ScrubStatus) -> list[str]:
-    """What is wrong."""
+    """Findings."""
     wrong = []
     if at.hopeless:
         needs = "needs" if at.hopeless == 1 else "need"
         wrong.append(
-            f"{counted(at.hopeless, 'file')} {needs} a person, as the scrub has found: `tawara scrub status` names them"
+            f"{counted(at.hopeless, 'file')} {needs} manual intervention, found by the scrub: see `tawara scrub status`"
         )
     if at.late:
         wrong.append(f"The scrub does not keep its period of {span(at.period)}: {_pace(at)}")

@@ -1,4 +1,4 @@
-"""What every command that speaks with a store has: the trackers, --json, a client, and domains named in errors."""
+"""What commands that use a store share: trackers, --json, a client, and domains named in errors."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Session:
             name="--tracker",
             env_var="TAWARA_TRACKERS",
             show_default=True,
-            help="Trackers to ask, HOST:PORT, several with commas between.",
+            help="Trackers, HOST:PORT, separated by commas.",
         ),
     ] = HERE
     json: Annotated[bool, Parameter(name="--json", help="One JSON object a line.")] = False
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncClient]:
-        """A client of the store; an unknown domain becomes an error that names those there are."""
+        """A client of the store; the error for an unknown domain names the existing ones."""
         async with AsyncClient(self.tracker) as client:
             try:
                 yield client
@@ -44,16 +44,16 @@ DEFAULT = Session()
 
 
 async def domain_hint(client: AsyncClient) -> str:
-    """A sentence that names the domains there are."""
+    """A sentence that names the existing domains."""
     names = [each.name for each in await client.domains()]
-    return f"Domains: {', '.join(names)}." if names else "There is no domain yet; `tawara domain add NAME` makes one."
+    return f"Domains: {', '.join(names)}." if names else "No domain exists yet; add one with `tawara domain add NAME`."
 
 
 async def place(client: AsyncClient, text: str | None) -> tuple[str, str]:
-    """`DOMAIN/KEY` taken apart, at the first slash. Raises UsageError with the domains there are when it is missing."""
+    """Split `DOMAIN/KEY` at the first slash. Raises UsageError, which names the existing domains, without a domain."""
     domain, _, key = (text or "").partition("/")
     if not domain:
-        raise errors.UsageError("Which domain? Say DOMAIN/KEY", hint=await domain_hint(client))
+        raise errors.UsageError("Missing domain: write DOMAIN/KEY", hint=await domain_hint(client))
     return domain, key
 
 
@@ -61,9 +61,9 @@ async def file_at(client: AsyncClient, text: str | None) -> tuple[str, str]:
     """The same, of a single file. Raises UsageError also for a whole domain, UnregDomain."""
     domain, key = await place(client, text)
     if not key:
-        await client.classes(domain)  # the domain may be wrong instead
+        await client.classes(domain)  # raises UnregDomain if the domain is unknown
         raise errors.UsageError(
-            f"{domain} is a domain, and no file", hint=f"Say DOMAIN/KEY; `tawara ls {domain}` lists the keys."
+            f"{domain} is a domain, not a file", hint=f"Write DOMAIN/KEY; `tawara ls {domain}` lists the keys."
         )
     return domain, key
 
@@ -72,6 +72,6 @@ async def keys_below(client: AsyncClient, domain: str, prefix: str) -> list[str]
     """All keys that begin with `prefix`. Raises UnknownKey if there is none, UnregDomain."""
     found = [key async for key in client.list_keys(domain, prefix)]
     if not found:
-        await client.classes(domain)  # the domain may be wrong instead
+        await client.classes(domain)  # raises UnregDomain if the domain is unknown
         raise errors.UnknownKey(f"No key of {domain} begins with {prefix!r}")
     return found

@@ -28,7 +28,7 @@ class NoSetting(NotFoundError):
 @app.command(name=["list", "ls"])
 async def show(
     *,
-    state: Annotated[bool, Parameter(help="Also the rows in which the store keeps its own state.")] = False,
+    state: Annotated[bool, Parameter(help="Also show the rows in which the store keeps its own state.")] = False,
     session: Session = DEFAULT,
 ) -> None:
     """List the settings: value, default, unit, meaning. A value of `-` is the default."""
@@ -57,7 +57,7 @@ async def show(
 
 
 def _known(found: Mapping[str, str]) -> list[tuple[str, Setting]]:
-    """Every setting with its name; those of a family under the names that are set, then as the family."""
+    """Every setting with its name; members of a family that are set come before the family."""
     known = []
     for setting in SETTINGS:
         known += [(name, setting) for name in sorted(found) if model.find(name) is setting and name != setting.name]
@@ -95,7 +95,7 @@ async def change(key: str, value: str, /, *, session: Session = DEFAULT) -> None
 
 @app.command(name=["remove", "rm"])
 async def remove(key: str, /, *, dry_run: DryRun = False, session: Session = DEFAULT) -> int:
-    """Have a setting be what it is when nobody sets it.
+    """Restore the default of a setting.
 
     For example:
 

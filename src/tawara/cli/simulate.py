@@ -1,4 +1,4 @@
-"""`tawara simulate`: what would happen if hosts or devices were lost."""
+"""`tawara simulate`: the effect of losing hosts or devices."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session
+from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
 from tawara.client.snapshot import numbered, snapshot
 from tawara.model import errors
@@ -29,19 +30,17 @@ async def simulate(
     lose: Annotated[
         list[str] | None, Parameter(name="--lose", help="A host, or a device devN; may be repeated.")
     ] = None,
-    rate: Annotated[
-        float | None, Parameter(help="Copies a second; without either rate, what the workers have shown.")
-    ] = None,
-    byte_rate: Annotated[float | None, Parameter(help="Megabytes a second; of two rates the slower decides.")] = None,
-    recount: Annotated[bool, Parameter(help="Count all files first, even if that takes some seconds.")] = False,
+    rate: Annotated[float | None, Parameter(help="Copies a second; default: the measured rate of the workers.")] = None,
+    byte_rate: Annotated[float | None, Parameter(help="Megabytes a second; the slower of both rates decides.")] = None,
+    recount: Annotated[bool, Parameter(help="Count all files first, which may take some seconds.")] = False,
     session: Session = DEFAULT,
 ) -> int:
-    """Say what losing hosts or devices would mean, together and for ever. Nothing is changed.
+    """Show the effect of losing hosts or devices, all together and permanently. Nothing is changed.
 
-    Which files would be gone, how many one failure from loss; whether the rest could hold all that is left as its
-    policies want it, and how long the repair would take.
+    Shows how many files would be lost or one failure from loss, whether the remaining devices have space for all copies
+    that the policies require, and how long the repair would take.
 
-    The exit code is 0 when the rest would hold it all, 1 when copies would be missing, 7 when files would be lost.
+    The exit code is 0 if all copies would fit, 1 if copies would be missing, 7 if files would be lost.
 
     For example:
 
@@ -50,14 +49,14 @@ async def simulate(
         tawara simulate --lose dev3 --lose dev7 --rate 500
     """
     if not lose:
-        raise errors.UsageError("Lose what? Say --lose HOST or --lose devN")
+        raise MissingArgument("simulate", "--lose HOST|devN [--lose …]", missing="argument: --lose")
     async with session.client() as client:
         return await foretell(client, lose, session, rate=rate, byte_rate=byte_rate, recount=recount)
 
 
 _lose = lose
 _UNLIKE = 4
-"""How many times as large as those that were measured files may be, without a word."""
+"""Ratio of file sizes (to be copied / measured) above which the estimate gets a warning."""
 
 
 async def foretell(
@@ -69,7 +68,7 @@ async def foretell(
     byte_rate: float | None = None,
     recount: bool = False,
 ) -> int:
-    """Show what losing these would mean; the exit code that `simulate` explains."""
+    """Print the effect of losing these; return the exit code that `simulate` documents."""
     cluster = await snapshot(client)
     lost = devices_named(cluster, names)
     shared = _on_the_same_disks(cluster, lost)
@@ -94,14 +93,14 @@ async def foretell(
 
 
 def _on_the_same_disks(cluster: Cluster, lost: Sequence[int]) -> list[int]:
-    """The other devices on the disks of these: when the disks fail, they are lost as well."""
+    """The other devices on the disks of these: they would be lost, too, if the disks fail."""
     disks = cluster.disks
     failing = {disks[devid] for devid in lost if devid in disks}
     return [devid for devid, disk in sorted(disks.items()) if disk in failing and devid not in lost]
 
 
 def _lost_with(cluster: Cluster, groups: Sequence[PlacementGroup], devids: Sequence[int]) -> int:
-    """How many files are gone when all of these devices are."""
+    """Number of files that would be lost with all of these devices."""
     rest = without(cluster, devids)
     return judge(rest, groups).lost.files - judge(cluster, groups).lost.files
 
@@ -113,7 +112,7 @@ def _about_disks(shared: Sequence[int], lost: int) -> str:
 
 
 def devices_named(cluster: Cluster, names: Sequence[str]) -> list[int]:
-    """The devices that are meant by names of hosts and devices, with commas between or not. Raises NotFoundError."""
+    """Resolve names of hosts and devices, with or without commas. Raises NotFoundError."""
     found: set[int] = set()
     for name in (each for text in names for each in text.split(",") if each):
         devid = re.fullmatch(r"dev(\d{1,9})", name, re.ASCII)
@@ -124,25 +123,25 @@ def devices_named(cluster: Cluster, names: Sequence[str]) -> list[int]:
             found |= {each.devid for each in cluster.devices.values() if each.hostid == host.hostid}
         else:
             raise errors.NoDevice(
-                f"There is no host or device {name!r}", hint=f"Hosts: {', '.join(sorted(cluster.hosts_by_name))}."
+                f"Not found: host or device {name!r}", hint=f"Hosts: {', '.join(sorted(cluster.hosts_by_name))}."
             )
     return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """By what the repair is reckoned; None is not known."""
+    """Rates from which the duration of the repair is estimated; None: unknown."""
 
     files: float | None = None
     """Copies a second."""
     bytes: float | None = None
     """Bytes a second."""
     shown: bool = False
-    """Whether the workers have shown that, and nobody said it."""
+    """Whether the rates were measured, not given as options."""
 
 
 async def _speed(client: AsyncClient, rate: float | None, megabytes: float | None) -> Speed:
-    """What is said, else what the workers have shown of late; who says the one does not mean the other."""
+    """The rates given as options, otherwise the measured ones. If one is given, the other is not limited."""
     if rate is not None or megabytes is not None:
         return Speed(rate, None if megabytes is None else megabytes * 1e6)
     store = await client.store_status()
@@ -217,7 +216,7 @@ def _show(cluster: Cluster, outcome: LossOutcome, speed: Speed) -> None:
 
 
 def sentences(outcome: LossOutcome, speed: Speed) -> list[str]:
-    """The outcome in words."""
+    """Render the outcome as sentences."""
     said: list[str] = []
     lost, waiting, short = outcome.total("lost"), outcome.total("waiting"), outcome.total("short")
     compromised = outcome.total("compromised")
@@ -238,15 +237,15 @@ def sentences(outcome: LossOutcome, speed: Speed) -> list[str]:
             if outcome.out_of_space
             else ""
         )
-        said.append(f"The rest could not hold it all: {counted(short.files, 'file')} would want more copies{full}")
+        said.append(f"The rest has too little space: {counted(short.files, 'file')} would need more copies{full}")
     elif not lost.files and not waiting.files:
         space = sum(outcome.space.values())
         said.append(
-            f"The rest would hold it all: {output.human_size(outcome.bytes)} to copy,"
-            f" room for {output.human_size(space)}"
+            f"The remaining devices have enough space: {output.human_size(outcome.bytes)} to copy,"
+            f" {output.human_size(space)}"
         )
     if compromised.files:
-        said.append(f"{counted(compromised.files, 'file')} would not be spread as their class wishes: too few hosts")
+        said.append(f"{counted(compromised.files, 'file')} would not be spread as their class requires: too few hosts")
     return said + _repair(outcome, speed)
 
 
@@ -255,11 +254,11 @@ def _repair(outcome: LossOutcome, speed: Speed) -> list[str]:
         return ["There would be nothing to repair"]
     seconds = outcome.seconds(speed.files, speed.bytes)
     if seconds is None:
-        return ["How long the repair takes is not known yet: give --rate or --byte-rate"]
+        return ["The duration of the repair is unknown: no rate was measured yet; give --rate or --byte-rate"]
     files = speed.files or 0.0
     rates = [counted(round(files), "copy") if files >= 1 else f"{files:.2g} copies"] if files else []
     rates += [output.human_size(round(speed.bytes))] if speed.bytes else []
-    source = ", which the workers have shown of late" if speed.shown else ""
+    source = ", the recent rate of the workers" if speed.shown else ""
     said = [
         f"The repair would take {roughly(seconds)}, at {' or '.join(rates)} a second{source}:"
         f" {counted(outcome.copies, 'copy')}, {output.human_size(outcome.bytes)}"
@@ -268,7 +267,7 @@ def _repair(outcome: LossOutcome, speed: Speed) -> list[str]:
         known, wanted = speed.bytes / speed.files, outcome.bytes / outcome.copies
         if wanted > _UNLIKE * known:
             said.append(
-                f"What was copied of late had {output.human_size(round(known))} on average, and this has"
+                f"Recently copied files had {output.human_size(round(known))} on average, these have"
                 f" {output.human_size(round(wanted))}: it may go faster"
             )
     return said

@@ -1,4 +1,4 @@
-"""`tawara status`: how safe the files are, what waits, trackers, hosts, devices, and what is wrong."""
+"""`tawara status`: file safety, queues, trackers, hosts, devices, findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tawara.model.spans import counted, listed, span, when
 _BAR = 10
 _LOOK_AGAIN = 2.0
 _FRESH = 10
-"""Seconds for which a count counts as one of now."""
+"""Maximum age in seconds of a count that is shown without its age."""
 
 
 async def status(
@@ -35,13 +35,13 @@ async def status(
     recount: bool = False,
     session: Session = DEFAULT,
 ) -> int:
-    """Show how many files are one failure from loss, what waits and how fast it is done, the devices, what is wrong.
+    """Show how many files are one failure from loss, the queues and their rates, the devices, and findings.
 
-    Where counting all files would take long, the figure is that of the last count, which is told with its age.
+    Where counting all files would take long, the figure is that of the last count, which is shown with its age.
 
-    What is found is critical (files are lost or cannot be read, or the store does not work), a warning, or a note: what
-    was asked for, such as a drain under way. The exit code is 0 when there are notes at most, 1 when something is
-    wrong, 6 when no tracker answers.
+    A finding is critical (files are lost or unreadable, or the store does not work), a warning, or a note: requested,
+    such as a drain in progress. The exit code is 0 if there are only notes, 1 if there is a problem, 6 if no tracker
+    answers.
 
     For example:
 
@@ -54,7 +54,7 @@ async def status(
     Parameters
     ----------
     watch
-        Show it again every two seconds, until Ctrl-C.
+        Refresh every two seconds, until Ctrl-C.
     recount
         Count all files first, even if that takes some seconds.
     """
@@ -75,7 +75,7 @@ async def status(
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """All that is shown."""
+    """Everything that is shown."""
 
     trackers: dict[str, dict[str, str]]
     hosts: list[Host]
@@ -89,7 +89,7 @@ class _Seen:
 
     @property
     def wrong(self) -> list[str]:
-        """What somebody should see to."""
+        """Texts of the findings that need attention."""
         return [each.text for each in self.findings if each.severity is not Severity.NOTE]
 
 
@@ -205,7 +205,7 @@ def _show_files(store: StoreStatus) -> None:
 
 
 def _show_shared(devices: list[DeviceInfo], safety: Safety | None) -> None:
-    """Say which devices are on one disk, and which share their space."""
+    """Report devices that are on one disk, and devices that share their space."""
     for names, devids in _batched(devices, lambda each: each.disk or each.file_system):
         files = safety.by_disk.get(devids[0], 0) if safety else 0
         lost = f"; {counted(files, 'file')} {'is' if files == 1 else 'are'} on that disk only" if files else ""
@@ -260,7 +260,7 @@ _WORKERS = {
 }
 """Queue -> the worker that empties it."""
 _OPEN = ("upload", "copy")
-"""What is counted without being due."""
+"""Counts of rows that are not due."""
 
 
 def _up_to(count: int) -> str:

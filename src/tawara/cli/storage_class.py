@@ -59,7 +59,7 @@ async def add(
     hashtype: Hash = None,
     session: Session = DEFAULT,
 ) -> None:
-    """Make a class.
+    """Add a class.
 
     For example:
 
@@ -82,11 +82,11 @@ async def change(
     hashtype: Hash = None,
     session: Session = DEFAULT,
 ) -> None:
-    """Change a class; what is not given stays.
+    """Change a class; values that are not given stay the same.
 
-    With more copies than before, or another policy, the workers look at all files of the class within seconds. With
-    fewer copies, those too many stay until `tawara fsck start` or something else has a file looked at. Checksums of
-    another kind are for files that are stored from now on.
+    With more copies than before, or another policy, the workers queue all files of the class within seconds. With fewer
+    copies, surplus replicas stay until the file is checked, for example by `tawara fsck start`. A different checksum
+    type applies to files that are stored from now on.
 
     For example:
 

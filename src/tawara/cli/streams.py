@@ -1,7 +1,7 @@
 """The standard streams of the process: always open, UTF-8, and diagnostics that never raise.
 
 Python leaves `sys.stdout` and `sys.stderr` None when their descriptors are closed, and the next file or socket that is
-opened takes the descriptor. Standard error may be full, or its reader gone. Neither may stop a command or a daemon.
+opened takes the descriptor. Standard error may be full, or closed by its reader. Neither may stop a program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STDIN: Final = 0
 STDOUT: Final = 1
 STDERR: Final = 2
 _WHEN_CLOSED: Final = {STDIN: os.O_WRONLY, STDOUT: os.O_RDONLY, STDERR: os.O_WRONLY}
-"""How /dev/null stands in for a closed descriptor: use of a closed input or output remains an error (EBADF)."""
+"""Mode of /dev/null in place of a closed descriptor: using a closed stream remains an error (EBADF)."""
 
 
 def prepare() -> None:
@@ -40,17 +40,17 @@ def _open_closed() -> None:
 
 
 def _use_utf8(stream: TextIO) -> None:
-    """Keys are UTF-8 whatever the locale is; keys and file names that are not go out as the bytes that they are."""
+    """Use UTF-8 whatever the locale is; keys and file names that are not UTF-8 are written as their bytes."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 class _Lossy(io.FileIO):
-    """A file that drops what cannot be written: no room, no reader, or not now."""
+    """A file that drops data that cannot be written (no space, no reader, or it would block)."""
 
     def write(self, data: object, /) -> int:
-        """Write `data`, or pretend to."""
+        """Write `data`, or drop it."""
         length = len(memoryview(data))  # type: ignore[arg-type] # a buffer, as for FileIO.write
         try:
             written = super().write(data)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Many transfers at once: so many at a time, one outcome each, progress on a terminal, a sum at the end."""
+"""Runs many transfers concurrently: one result each, progress on a terminal, totals at the end."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from tawara.model.errors import Exit
 T = TypeVar("T")
 R = TypeVar("R")
 Force: TypeAlias = Annotated[
-    bool, Parameter(name=["--force", "-f"], help="Transfer again also what is there and equal.")
+    bool, Parameter(name=["--force", "-f"], help="Also transfer files that exist and are equal.")
 ]
 Jobs: TypeAlias = Annotated[
     int, Parameter(name=["--jobs", "-j"], show_default=True, help="Transfers at the same time.")
 ]
 Verbose: TypeAlias = Annotated[bool, Parameter(name=["--verbose", "-v"], help="One line for each file.")]
 LONG = 8 * 1024 * 1024
-"""Bytes from which on a progress bar is worth its lines."""
+"""Minimum number of bytes for a progress bar."""
 _CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What became of one file."""
+    """Result of one transfer."""
 
     verb: str
     """`stored`, `fetched`, `skipped`, `failed`, …"""
@@ -49,7 +49,7 @@ class TransferResult:
     error: errors.TawaraError | OSError | None = None
 
     def fields(self) -> dict[str, Any]:
-        """For JSON, without what is not known."""
+        """For JSON, without unknown values."""
         known = {
             "outcome": self.verb,
             "file": "-" if self.name == STREAM else self.name,
@@ -62,7 +62,7 @@ class TransferResult:
         return {name: value for name, value in known.items() if value is not None}
 
     def say(self, *, as_json: bool, verbose: bool) -> None:
-        """Print it; of what went well only if `verbose`."""
+        """Print it; a success only if `verbose`."""
         if as_json:
             output.json_line(self.fields())
         elif self.error is not None:
@@ -73,7 +73,7 @@ class TransferResult:
 
 
 def told(error: errors.TawaraError | OSError) -> str:
-    """An error in one line, with the file that it is about."""
+    """An error in one line, with its file."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)
@@ -88,9 +88,9 @@ async def each(
     as_json: bool,
     verbose: bool,
 ) -> Exit:
-    """Transfer every item, print what becomes of them; the exit code. The error of a single item is raised.
+    """Transfer every item and print the results; return the exit code. The error of a single item is raised.
 
-    One that fails does not stop the others, unless no tracker answers.
+    A failed item does not stop the others, unless no tracker answers.
     """
     began = time.monotonic()
     outcomes: dict[str, int] = {}
@@ -120,7 +120,7 @@ async def each(
 async def in_order(
     items: Iterable[T] | AsyncIterator[T], work: Callable[[T], Awaitable[R]], at_once: int
 ) -> AsyncIterator[R]:
-    """The results of `work` for all items in their order, `at_once` under way; the first error ends it all."""
+    """The results of `work` for all items in order, `at_once` concurrently; the first error ends all."""
     pending: list[asyncio.Future[R]] = []
     # A result that is late holds back the printing, not the work: twice as many may wait for it.
     free = asyncio.Semaphore(at_once)
@@ -153,7 +153,7 @@ async def _asynchronous(items: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[
 
 @contextmanager
 def progress(total: int | None, what: str) -> Iterator[Callable[[int], None] | None]:
-    """A bar of `total` bytes on a terminal, for what takes long; gives what is to be told of each piece, or None."""
+    """Show a bar of `total` bytes on a terminal; yields the function to call with each piece's size, or None."""
     if not sys.stderr.isatty() or (total is not None and total < LONG):
         yield None
         return

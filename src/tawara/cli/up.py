@@ -30,8 +30,8 @@ def up(
 ) -> None:
     """Run a store on this machine: tracker, storage node, workers and gateway, until Ctrl-C.
 
-    The first run makes DIRECTORY: the commented configuration tawara.toml, the database, four devices, the domain
-    "files", and the secret key that uploads over HTTP need. All of it listens on this machine only.
+    The first run creates DIRECTORY: the commented configuration tawara.toml, the database, four devices, the domain
+    "files", and the secret key for uploads over HTTP. All components listen on this machine only.
 
     For example:
 
@@ -41,15 +41,15 @@ def up(
     Parameters
     ----------
     directory
-        Where everything of the store lies.
+        Directory of the store.
     settings
         A setting for this run, section.name=value; may be repeated.
     nginx
-        Have nginx move the bytes; without it the gateway streams by itself, only slower.
+        Transfer bytes by nginx; without it the gateway streams them, which is slower.
     json
-        Say everything as JSON, one object a line.
+        Print JSON, one object a line.
     verbose
-        Say more.
+        Log more.
     """
     directory = directory.absolute()
     survive()
@@ -83,13 +83,13 @@ async def _up(configuration: Configuration, directory: Path, *, json: bool) -> A
 
 
 def _welcome(store: Running) -> str:
-    """What runs where, and three commands to try."""
+    """Print the components with their addresses, and three commands to try."""
     where = store.addresses
     key = shlex.quote(str(store.directory / store.configuration.gateway.key_file))
     tracker = "" if where["tracker"] == "127.0.0.1:7001" else f" --tracker {where['tracker']}"
     url = f"http://{where['gateway']}/{first_run.DOMAIN}/hello.txt"
     width = max(map(len, where))
-    lines = [f"Tawara is up; its files lie in {store.directory}", ""]
+    lines = [f"Tawara is up; its files are in {store.directory}", ""]
     lines += [f"  {name:<{width}}  {address}" for name, address in where.items()]
     lines += [
         "",
@@ -105,7 +105,7 @@ def _welcome(store: Running) -> str:
 
 
 def _program() -> str:
-    """How this program was called, so that the commands shown can be pasted."""
+    """How this program was called, so that printed commands can be pasted."""
     if Path(sys.argv[0]).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m tawara"
     return shlex.quote(sys.argv[0]) if "/" in sys.argv[0] else "tawara"

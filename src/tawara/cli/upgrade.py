@@ -1,4 +1,4 @@
-"""`tawara upgrade`: bring the tables that Tawara adds to the database to the version of this program."""
+"""`tawara upgrade`: migrate Tawara's own tables to the version of this program."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def upgrade(
     json: Annotated[bool, Parameter(negative="")] = False,
     database: Database = HERE,
 ) -> int:
-    """Bring the database of an older Tawara up to date.
+    """Migrate the database of an older Tawara.
 
     Stop all daemons of the store before, and make a backup: an older Tawara does not start on the database afterwards.
-    Only tables of Tawara's own are changed (tawara_*). One that was cut off is carried on by another call. For example:
+    Only tables of Tawara's own are changed (tawara_*). Another call continues an interrupted upgrade. For example:
 
         tawara upgrade -c /etc/tawara/tawara.toml --dry-run
 
@@ -34,7 +34,7 @@ def upgrade(
     Parameters
     ----------
     dry_run
-        Only say what would be changed.
+        Only show the planned changes.
     json
         Report as one JSON object.
     """
@@ -48,7 +48,7 @@ async def _upgrade(database: Database, *, dry_run: bool, json: bool) -> int:
         if before == 0:
             raise ConfigurationError(
                 "The database is one of MogileFS, and has none of the tables that Tawara adds",
-                hint="`tawara adopt` says what it would add, and adds it on --yes.",
+                hint="`tawara adopt` shows what it would add, and adds it with --yes.",
             )
         check_not_newer(str(before))
         steps = [step.summary for step, _ in migrations.route(before, newest)]

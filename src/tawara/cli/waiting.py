@@ -1,4 +1,4 @@
-"""Has a daemon wait at its start for a database that cannot be reached, instead of ending with an error."""
+"""Waits at a daemon's start for a database that cannot be reached, instead of failing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SHORTEST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts; doubled each time."""
 _START_LIMIT: Final = 60
-"""Seconds by which the service manager is asked, at each attempt, to wait longer for the daemon to be ready."""
+"""Seconds by which each attempt extends the service manager's start timeout."""
 log = structlog.get_logger(__name__)
 
 
 async def until_available(step: Callable[[], Awaitable[T]]) -> T:
-    """The result of `step`, a part of the start, which is tried again as long as it raises DatabaseUnavailable."""
+    """Run `step`, a part of the start, and repeat it while it raises DatabaseUnavailable; return its result."""
     pause, reason = _SHORTEST_PAUSE, ""
     while True:
         try:

@@ -13,11 +13,11 @@ def test_every_standing_has_its_words() -> None:
     found = findings(Absences(devices, 900, "2 of 3 hosts"))
     assert [each.severity for each in found] == ["warning", "warning", "note", "note", "warning"]
     suspect, presumed, trusted, returned, safety_limit = (each.text for each in found)
-    assert suspect.startswith("dev1: suspect, nobody has seen it since ")
+    assert suspect.startswith("dev1: suspect, unreachable since ")
     assert suspect.endswith("; presumed dead after 15 minutes")
     assert "presumed dead" in presumed
     assert "`tawara device trust dev2`" in presumed
-    assert trusted.startswith("dev3: absent and trusted")
+    assert trusted.startswith("dev3: unreachable and trusted")
     assert returned.startswith("dev4: back again")
     assert safety_limit == "No further device is presumed dead: 2 of 3 hosts"
 

@@ -33,5 +33,5 @@ def test_without_a_terminal_a_line_is_said_when_the_reason_changes(capsys: pytes
     line.clear()
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert said[0].startswith("dev3 is being emptied: 5 of 10 files are left")
+    assert said[0].startswith("dev3 is being drained: 5 of 10 files are left")
     assert "2 uploads may still go there" in said[1]

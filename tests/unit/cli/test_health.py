@@ -95,6 +95,6 @@ def test_dangers() -> None:
         "2 files are out of reach: no copy can be read now",
         "3 files, which should not be, are one failing device from loss",
         "The first file to replicate has waited for 10 minutes",
-        "1 file waits for a person: `tawara fsck start` looks",
+        "1 file waits for manual intervention: see `tawara fsck start`",
     ]
     assert "No workers run, and 3 files wait for them" in _texts(worries(replace(store, processes=0)))

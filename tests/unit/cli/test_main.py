@@ -60,8 +60,11 @@ def test_interrupt_ends_a_command_whose_parent_ignored_it() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["stauts"], "tawara: There is no command 'stauts'; is 'status' meant? See `tawara --help`.\n"),
-        (["put", "--nothing"], "tawara: Unknown option: --nothing. See `tawara put --help`.\n"),
+        (["stauts"], "tawara: Unknown command 'stauts'; is 'status' meant? See `tawara --help`.\n"),
+        (
+            ["put", "--nothing"],
+            "tawara put: Unknown option: --nothing. Usage: tawara put [OPTIONS] [ARGS...]; see `tawara put --help`.\n",
+        ),
         (["ls", "--tracker", "x:y"], "tawara: 'x:y' is not an address. A tracker is HOST:PORT, several have commas"),
     ],
 )

@@ -18,7 +18,7 @@ def outcome(copies: int, size: int) -> LossOutcome:
 @pytest.mark.parametrize(
     ("speed", "words"),
     [
-        (Speed(), "How long the repair takes is not known yet: give --rate or --byte-rate"),
+        (Speed(), "The duration of the repair is unknown: no rate was measured yet; give --rate or --byte-rate"),
         (Speed(files=20), "The repair would take about 5 seconds, at 20 copies a second: 100 copies, 100 MB"),
         (Speed(bytes=1e6), "The repair would take about 1 minute, at 1.0 MB a second: 100 copies, 60.0 MB"),
         (
