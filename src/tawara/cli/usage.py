@@ -14,4 +14,7 @@ class MissingArgument(UsageError):
 
     def __init__(self, command: str, usage: str, *, missing: str = "argument", hint: str | None = None) -> None:
         """`command` without `tawara`, such as `device change`; `usage`: what follows it."""
-        super().__init__(f"tawara {command}: missing {missing}; usage: tawara {command} {usage}", hint=hint)
+        super().__init__(
+            f"tawara {command}: missing {missing}; usage: tawara {command} {usage}",
+            hint=hint or f"See `tawara {command} --help`.",
+        )
