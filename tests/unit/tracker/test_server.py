@@ -27,7 +27,7 @@ class _Slow:
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            asyncio.get_running_loop().call_later(0.05, self._server.closed, self)
+            asyncio.get_running_loop().call_later(0.05, self._server.closed, cast("Any", self))
 
     def abort(self) -> None:
         self.aborted = True
