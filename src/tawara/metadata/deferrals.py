@@ -1,7 +1,9 @@
-"""Devices for whose sake work was put off: rows of the settings, so that it does not matter who sees them well again.
+"""Records which unavailable devices caused work to be deferred, in `server_settings`, so that any process can trigger the
+retry.
 
-`tawara_missed_dev3` says when work was last put off while dev3 could not be used, `tawara_doubted_dev3` when that was
-because dev3, which seemed well, did not answer. Both are written together with what was put off. Each function is part
+`tawara_missed_dev3` holds the time when work was last deferred while dev3 was known to be unusable,
+`tawara_doubted_dev3` the time when dev3 seemed usable and did not answer. Both are written in the transaction that
+defers the work. Each function is part
 of a transaction; times are unix seconds.
 """
 
@@ -14,45 +16,45 @@ from tawara.metadata import cluster, runs
 from tawara.metadata.contract import Transaction
 
 SETTLED = 5
-"""Seconds for which nothing was put off for a device's sake before it is thought to be well: it was looked at since."""
+"""Seconds without a new deferral before a device is taken to be usable; the monitor has observed it since."""
 PAUSE = 60
-"""Seconds between two hastenings, whatever a device that comes and goes does."""
+"""Least seconds between two retries of all deferred work, however often a device's state changes."""
 FEW = 3
-"""Failures up to which work is hastened that failed on a device that seemed well: it may fail again."""
+"""Most failures of work that is retried early although its device seemed usable: it may fail again."""
 _RESCHEDULED = "tawara_hastened"
 _MISSED, _SUSPECTS = "tawara_missed_dev", "tawara_doubted_dev"
 
 
 @dataclass(frozen=True, slots=True)
 class BlockedOn:
-    """Which devices stood in the way of a unit of work."""
+    """The devices that caused a unit of work to be deferred."""
 
     missed: frozenset[int] = frozenset()
-    """They could not be used."""
+    """Known to be unusable."""
     suspects: frozenset[int] = frozenset()
-    """They seemed well, and did not answer."""
+    """Seemed usable, and did not answer."""
 
 
-NOBODY = BlockedOn()
+NO_DEVICES = BlockedOn()
 
 
 @dataclass(frozen=True, slots=True)
 class DeferralNote:
-    """A row."""
+    """One row: when a device last caused a deferral."""
 
     devid: int
     at: int
     seen: bool
-    """Whether the device was seen to be unusable."""
+    """Whether the device was known to be unusable."""
 
     @property
     def field(self) -> str:
-        """Its name."""
+        """The name of the setting."""
         return f"{_MISSED if self.seen else _SUSPECTS}{self.devid}"
 
 
 async def note(tx: Transaction, blocked_on: BlockedOn, *, now: int) -> None:
-    """Work is put off, in this transaction, for the sake of these devices."""
+    """Record that this transaction defers work because of these devices."""
     upsert = tx.dialect.upsert("server_settings", ("field",), ("value",))
     fields = [f"{_SUSPECTS}{devid}" for devid in blocked_on.suspects - blocked_on.missed]
     fields += [f"{_MISSED}{devid}" for devid in blocked_on.missed]
@@ -60,7 +62,7 @@ async def note(tx: Transaction, blocked_on: BlockedOn, *, now: int) -> None:
 
 
 def notes(settings: Mapping[str, str]) -> list[DeferralNote]:
-    """The rows among the settings."""
+    """The deferral notes among the settings."""
     found = []
     for prefix, seen in ((_MISSED, True), (_SUSPECTS, False)):
         for field, value in settings.items():
@@ -71,20 +73,20 @@ def notes(settings: Mapping[str, str]) -> list[DeferralNote]:
 
 
 async def forget(tx: Transaction, known: Iterable[DeferralNote]) -> list[DeferralNote]:
-    """Remove rows that are still as they were known to be; those that were."""
+    """Remove the rows that have not changed since they were read; those that were removed."""
     remove = "DELETE FROM server_settings WHERE field = ? AND value = ?"
     return [each for each in known if await tx.run(remove, each.field, str(each.at))]
 
 
-async def take_tick(tx: Transaction, well: Iterable[DeferralNote], *, now: int) -> list[DeferralNote]:
-    """Take away the notes of devices that are well, so as to hasten what was put off for their sake.
+async def take_tick(tx: Transaction, usable: Iterable[DeferralNote], *, now: int) -> list[DeferralNote]:
+    """Remove the notes of devices that are usable again, and return them: the caller retries what they deferred.
 
-    None if someone else has done that, or if anything was hastened a moment ago: then they stay.
+    Empty if another process removed them, or if work was retried less than PAUSE ago: then the notes stay.
     """
     last = runs.number(await cluster.get_setting(tx, _RESCHEDULED))
     if now - PAUSE < last <= now:
         return []
-    gone = await forget(tx, well)
+    gone = await forget(tx, usable)
     if gone:
         await cluster.set_setting(tx, _RESCHEDULED, str(now))
     return gone

@@ -1,6 +1,6 @@
-"""Keeping, and giving back, what a worker has claimed in `queues` and announced in `replicas`.
+"""Renews and releases the leases of claimed rows (`queues`) and reserved copies (`replicas`).
 
-A worker takes short leases and renews them while it is at work, so that what it held is taken over soon after it died,
+A worker takes short leases and renews them while it works, so that its claims are taken over soon after it dies,
 however long a large copy takes. Each function is one transaction; times are unix seconds.
 """
 
@@ -31,7 +31,7 @@ def _move(claim: Replication | Deletion | QueuedTask) -> str:
 
 
 async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list[Claim]:
-    """Hold these claims until then, or give them back, now; the claims as they are now.
+    """Extend these claims to `until`, or release them if that is now; the claims with their new leases.
 
     Those that were lost meanwhile are left as they are.
     """
@@ -43,9 +43,9 @@ async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list
 
 
 async def renew_copies(tx: Transaction, held: Iterable[CopyReservation], *, until: int) -> list[CopyReservation]:
-    """Keep these places until then, or give them to be swept, now; the announcements as they are now.
+    """Extend these reservations to `until`, or release them for cleanup if that is now; with their new leases.
 
-    Those that were lost meanwhile, to a sweeper or whoever came after it, are left as they are.
+    Those that were lost meanwhile are left as they are.
     """
     renewed: list[CopyReservation] = []
     for each in held:
@@ -56,10 +56,10 @@ async def renew_copies(tx: Transaction, held: Iterable[CopyReservation], *, unti
 
 
 async def take_over(tx: Transaction, *, now: int) -> None:
-    """Make everything that is leased due at once, for a worker that knows itself to be the only one.
+    """Make everything that is leased due at once, for a worker that is known to be the only one.
 
-    What had been put off for as short a time becomes due as well, which is harmless. Should there be another worker
-    after all, its copies under way are swept from under it, which it notices when it records them.
+    Work that was deferred for less than a lease becomes due as well, which is harmless. If another worker exists after
+    all, its running copies are cleaned up, and it gets LeaseLost when it records them.
     """
     for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
@@ -68,9 +68,11 @@ async def take_over(tx: Transaction, *, now: int) -> None:
 
 
 async def bring_forward(tx: Transaction, *, now: int, lease: int) -> int:
-    """The database's clock was set back: what is due later than any lease lasts is so by mistake, or was put off.
+    """Make due now what is due further ahead than the longest lease, after the database's clock was set back.
 
-    All of that becomes due now, which does no harm, as with `take_over`; how many rows of the queues.
+    Such rows were dated by the wrong clock, or deferred.
+
+    Retrying deferred work early is harmless. Returns how many rows of the queues were changed.
     """
     late = now + lease
     count = 0
@@ -86,6 +88,6 @@ async def bring_forward(tx: Transaction, *, now: int, lease: int) -> int:
 
 
 async def latest_sign_of_life(tx: Transaction) -> int:
-    """When a worker last wrote that it works (`pace`), 0 if none did; in time to come if the clock was set back."""
+    """When a worker last recorded its pace, 0 if none did; in the future if the clock was set back."""
     row = await tx.row("SELECT MAX(recorded_at) FROM tawara_pace")
     return (row and row[0]) or 0

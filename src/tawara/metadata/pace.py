@@ -1,6 +1,6 @@
-"""What each process of workers has done, and how fast: its own rows in `tawara_pace`, which lapse.
+"""Records what each worker process has done, and how fast (`tawara_pace`).
 
-A process writes about itself only, so nobody waits for anybody. Each function is one transaction; times are unix
+A process writes only its own rows, so that processes do not wait for each other. Each function is one transaction; times are unix
 seconds.
 """
 
@@ -17,7 +17,7 @@ FORGOTTEN = 7 * 86400
 
 
 async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, now: int) -> None:
-    """Write down what a process has done so far, and remove what others wrote long ago."""
+    """Record what a process has done so far, and remove rows older than FORGOTTEN."""
     upsert = tx.dialect.upsert("tawara_pace", ("process", "work"), _COLUMNS)
     await tx.run_many(
         upsert,
@@ -30,12 +30,12 @@ async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, no
 
 
 async def retire(tx: Transaction, process: str, *, now: int) -> None:
-    """A process ends: it does nothing any more, but what it has learned of its pace is worth keeping."""
+    """Mark a process as ended, and keep its measured pace."""
     gone = now - LAPSE
     await tx.run("UPDATE tawara_pace SET recorded_at = ?, rate = 0 WHERE process = ?", gone, process)
 
 
 async def load(tx: Transaction) -> list[WorkPace]:
-    """What every process has written."""
+    """The rows of all processes."""
     rows = await tx.rows("SELECT process, work, recorded_at, done, failed, rate, pace FROM tawara_pace")
     return [WorkPace(row[1], row[3], row[4], row[5] / 1000, row[6] / 1000, row[0], row[2]) for row in rows]

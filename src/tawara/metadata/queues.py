@@ -1,9 +1,8 @@
 """Queued work, and the leases by which workers claim it (`file_to_replicate`, `file_to_delete2`,
 and `file_to_queue` for checks and moves).
 
-A claim moves a row's `nexttry` to the end of the lease: if the worker dies, the row falls due by itself. Whoever
-finishes or postpones a row does so only while it still holds that lease, so that work which was queued again meanwhile
-is not forgotten. docs/mogilefs.md 15. Each function is one transaction; times are unix seconds.
+A claim sets a row's `nexttry` to the end of the lease: if the worker dies, the row becomes due again. A row is finished
+or postponed only while its lease is held, so that work which was queued again meanwhile is not lost. docs/mogilefs.md 15. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from tawara.metadata import deferrals, traces
 from tawara.metadata.contract import Transaction
-from tawara.metadata.deferrals import NOBODY, BlockedOn
+from tawara.metadata.deferrals import NO_DEVICES, BlockedOn
 from tawara.model.explanation import Failure, PendingWork
 from tawara.model.files import Deletion, QueuedTask, Replication, TaskType
 from tawara.model.limits import END_OF_TIME, FAILCOUNT
@@ -25,7 +24,7 @@ LEASE = 1000
 
 
 async def enqueue_replication(tx: Transaction, fid: int, *, nexttry: int = 0, from_devid: int | None = None) -> None:
-    """Have a worker look at the replicas of `fid`, at once or at `nexttry`."""
+    """Queue `fid` for a check of its replicas, at once or at `nexttry`."""
     upsert = tx.dialect.upsert("file_to_replicate", ("fid",), ("nexttry", "fromdevid", "failcount", "flags"))
     await tx.run(upsert, fid, nexttry, from_devid, 0, 0)
 
@@ -37,7 +36,7 @@ async def urgency(tx: Transaction, fid: int, *, now: int) -> int:
 
 
 async def ensure_replication(tx: Transaction, fid: int, *, now: int) -> None:
-    """Have a worker look at the replicas of `fid` soon, unless one is at it or about to be."""
+    """Queue `fid` for a check of its replicas, unless it is claimed or due within a lease."""
     insert = tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags"))
     if await tx.run(insert, fid, await urgency(tx, fid, now=now), 0, 0) == 0:
         far = now + LEASE
@@ -57,13 +56,13 @@ async def claim_replications(tx: Transaction, *, limit: int, now: int, lease: in
 
 
 async def hold_replication(tx: Transaction, claim: Replication) -> None:
-    """Have the claimed row back if someone else, who had claimed the fid as well, has finished it meanwhile."""
+    """Insert the claimed row again if another worker that had claimed the fid has finished it meanwhile."""
     insert = tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "fromdevid", "failcount", "flags"))
     await tx.run(insert, claim.fid, claim.nexttry, claim.from_devid, claim.failcount, claim.flags)
 
 
 async def finish_replication(tx: Transaction, claim: Replication) -> None:
-    """Nothing is left to do for the fid."""
+    """Remove a claimed row."""
     await tx.run("DELETE FROM file_to_replicate WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)
 
 
@@ -74,9 +73,9 @@ async def postpone_replication(
     nexttry: int,
     failcount: int,
     failure: Failure | None = None,
-    blocked_on: BlockedOn = NOBODY,
+    blocked_on: BlockedOn = NO_DEVICES,
 ) -> None:
-    """Look at the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
+    """Retry the fid at `nexttry`. `failure`: the reason to store; `blocked_on`: the devices that caused it."""
     await _postpone(tx, PendingWork.REPLICATE, claim, nexttry, failcount, failure, blocked_on)
 
 
@@ -94,7 +93,7 @@ async def replicate_now(tx: Transaction, *, now: int) -> int:
 
 
 async def enqueue_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
-    """Have a worker delete the bytes of `fid` wherever they lie. No key may name it any more."""
+    """Queue the bytes of `fid` for deletion from all devices. No key may name it any more."""
     upsert = tx.dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
     await tx.run(upsert, fid, nexttry, 0)
 
@@ -112,7 +111,7 @@ async def claim_deletions(tx: Transaction, *, limit: int, now: int, lease: int =
 
 
 async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
-    """Forget the fid, if no replica and no copy under way is left; whether that was so."""
+    """Remove the fid if no replica and no reserved copy is left; whether it was removed."""
     for table in ("file_on", "tawara_copy"):
         if await tx.row(f"SELECT 1 FROM {table} WHERE fid = ?", claim.fid) is not None:
             return False
@@ -124,16 +123,16 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
 
 
 async def retry_all_deferred(tx: Transaction, *, now: int, failures: int = FAILCOUNT) -> int:
-    """Make due what was put off because it failed, in all queues, but for what waits for a person; how many.
+    """Make due what was deferred after a failure, in all queues, except what needs manual intervention; how many.
 
-    A replication or deletion that has failed more often than `failures` stays put off; a check is only a look.
+    A replication or deletion that has failed more often than `failures` stays deferred.
     """
     alone = "(SELECT COUNT(*) FROM file_on o WHERE o.fid = file_to_replicate.fid) <= 1"  # see urgency
     rescheduled = 0
     for table, due in (("file_to_replicate", f"CASE WHEN {alone} THEN 0 ELSE ? END"), ("file_to_delete2", "?")):
-        put_off = "nexttry > ? AND nexttry < ? AND failcount > 0 AND failcount <= ?"
+        deferred = "nexttry > ? AND nexttry < ? AND failcount > 0 AND failcount <= ?"
         rescheduled += await tx.run(
-            f"UPDATE {table} SET nexttry = {due} WHERE {put_off}", now, now, END_OF_TIME, failures
+            f"UPDATE {table} SET nexttry = {due} WHERE {deferred}", now, now, END_OF_TIME, failures
         )
     task_queue = "UPDATE file_to_queue SET nexttry = ? WHERE nexttry > ? AND nexttry < ? AND failcount > 0"
     return rescheduled + await tx.run(task_queue, now, now, END_OF_TIME)
@@ -145,7 +144,7 @@ async def retry_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
 
 
 async def forget_deletion(tx: Transaction, claim: Deletion) -> None:
-    """Take the fid out of the queue, and leave everything else of it as it is."""
+    """Remove the fid from the queue and nothing else."""
     await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)
 
 
@@ -156,9 +155,9 @@ async def postpone_deletion(
     nexttry: int,
     failcount: int,
     failure: Failure | None = None,
-    blocked_on: BlockedOn = NOBODY,
+    blocked_on: BlockedOn = NO_DEVICES,
 ) -> None:
-    """Try the fid again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
+    """Retry the fid at `nexttry`. `failure`: the reason to store; `blocked_on`: the devices that caused it."""
     await _postpone(tx, PendingWork.DELETE, claim, nexttry, failcount, failure, blocked_on)
 
 
@@ -204,7 +203,7 @@ async def _next(tx: Transaction, work: PendingWork) -> int | None:
 async def enqueue_tasks(
     tx: Transaction, task_type: TaskType, items: Iterable[tuple[int, int | None, str]], *, now: int
 ) -> None:
-    """Queue (fid, devid, arg) for an errand, to be done at once. A fid that waits for the errand already is left so."""
+    """Queue (fid, devid, arg) as due tasks. A fid that is queued for the same type already is left as it is."""
     columns = ("fid", "devid", "type", "nexttry", "failcount", "flags", "arg")
     insert = tx.dialect.insert_or_ignore("file_to_queue", columns)
     await tx.run_many(insert, [(fid, devid, int(task_type), now, 0, 0, arg or None) for fid, devid, arg in items])
@@ -229,7 +228,7 @@ async def claim_tasks(
 
 
 async def finish_tasks(tx: Transaction, claims: Sequence[QueuedTask]) -> None:
-    """Nothing is left to do for these fids."""
+    """Remove claimed tasks."""
     await tx.run_many(
         "DELETE FROM file_to_queue WHERE fid = ? AND type = ? AND nexttry = ?",
         [(claim.fid, int(claim.task_type), claim.nexttry) for claim in claims],
@@ -243,9 +242,9 @@ async def postpone_task(
     nexttry: int,
     failcount: int,
     failure: Failure | None = None,
-    blocked_on: BlockedOn = NOBODY,
+    blocked_on: BlockedOn = NO_DEVICES,
 ) -> None:
-    """Do the errand again at `nexttry`; `failure` says why, if it has failed, and `blame` for whose sake."""
+    """Retry the task at `nexttry`. `failure`: the reason to store; `blocked_on`: the devices that caused it."""
     postponed = await tx.run(
         "UPDATE file_to_queue SET nexttry = ?, failcount = ? WHERE fid = ? AND type = ? AND nexttry = ?",
         nexttry,
@@ -261,7 +260,7 @@ async def postpone_task(
 
 
 async def cancel_tasks(tx: Transaction, task_type: TaskType, *, now: int) -> list[tuple[int, int]]:
-    """Take back what is due and nobody has begun; (fid, bytes) of each in order of fid, 0 bytes where it is no file."""
+    """Remove due tasks that no worker has claimed; (fid, bytes) of each in order of fid, 0 bytes if it is no file."""
     rows = await tx.rows(
         "SELECT q.fid, f.length FROM file_to_queue q LEFT JOIN file f ON f.fid = q.fid"
         " WHERE q.type = ? AND q.nexttry <= ? AND q.failcount = 0 ORDER BY q.fid",
@@ -273,13 +272,13 @@ async def cancel_tasks(tx: Transaction, task_type: TaskType, *, now: int) -> lis
 
 
 async def next_task_due(tx: Transaction, task_type: TaskType) -> int | None:
-    """When the next row falls due; None if none waits for the errand."""
+    """When the next row falls due; None if no task of the type is queued."""
     row = await tx.row("SELECT MIN(nexttry) FROM file_to_queue WHERE type = ?", int(task_type))
     return row[0] if row else None
 
 
 async def count_tasks(tx: Transaction, task_type: TaskType, *, failed: bool = True) -> int:
-    """How many fids wait for an errand, or are at it; without those that failed before unless `failed`."""
+    """The number of tasks of a type, claimed ones included; without those that failed before unless `failed`."""
     condition = "" if failed else " AND failcount = 0"
     row = await tx.row(f"SELECT COUNT(*) FROM file_to_queue WHERE type = ?{condition}", int(task_type))
     return row[0] if row else 0

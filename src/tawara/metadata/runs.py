@@ -1,8 +1,7 @@
-"""What checks and rebalances of the whole store have in common: one at a time, and one worker's turn at a time.
+"""The scheduling that runs over all files (fsck, rebalance) share: one run at a time, one scheduling tick at a time.
 
-A run is a set of rows in `server_settings`, in the names that trackers of MogileFS know. Any worker may take the next
-turn, whatever its host is called: it does so in a transaction that holds the runs' lock, so that its death undoes the
-turn. Each function is one transaction, or part of one; times are unix seconds.
+A run is a set of rows in `server_settings`, with the names that MogileFS's trackers know. Any worker on any host may
+take the next tick, in a transaction that holds the lock of the runs, so that its death undoes the tick. Each function is one transaction, or part of one; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from tawara.metadata.contract import Transaction
 from tawara.model.errors import FsckRunning, RebalRunning
 
 TICK = 1
-"""Seconds from one turn to the next."""
+"""Seconds from one tick to the next."""
 
 
 async def hold(tx: Transaction, prefix: str) -> dict[str, str]:
-    """Be the only one to change runs until the transaction ends; the settings whose names begin with `prefix`."""
+    """Lock the runs until the transaction ends; the settings whose names begin with `prefix`."""
     await cluster.alone(tx)
     return await settings(tx, prefix)
 
@@ -34,10 +33,10 @@ async def set_all(tx: Transaction, values: dict[str, str | int | None]) -> None:
 
 
 async def take_tick(tx: Transaction, name: str, *, now: int) -> bool:
-    """Whether the next turn is due; if so it is the caller's, who holds the lock, and nobody has one for a while."""
+    """Take the next tick if it is due; whether it was. The caller holds the lock (`hold`)."""
     field = f"tawara_{name}_turn"
     due = number(await cluster.get_setting(tx, field))
-    if now < due <= now + TICK:  # one that is farther off was taken by a clock that is wrong
+    if now < due <= now + TICK:  # a tick further ahead was dated by a wrong clock
         return False
     await cluster.set_setting(tx, field, str(now + TICK))
     return True

@@ -1,7 +1,7 @@
-"""What is kept for people who ask: why work was put off the last time, and which keys were deleted of late.
+"""Keeps, for diagnosis only, why work was last deferred and which keys were deleted recently.
 
-Nothing is decided by these rows (`tawara_reason`, `tawara_deleted`). They are written where something fails or goes, so
-that what succeeds costs nothing, and forgotten after a while. Each function is one transaction; times are unix seconds.
+No decision depends on these rows (`tawara_reason`, `tawara_deleted`). They are written on failures and deletions only,
+and removed after a while. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def _hash(key: bytes) -> str:
 
 
 async def note_failure(tx: Transaction, fid: int, work: PendingWork, failure: Failure) -> None:
-    """Remember why work for a fid was put off, in place of an earlier reason."""
+    """Remember why work for a fid was deferred, in place of an earlier reason."""
     upsert = tx.dialect.upsert("tawara_reason", ("fid", "work"), ("noted_at", "reason"))
     await tx.run(upsert, fid, work.value, failure.at, failure.reason[:_REASON])
 
 
 async def failures_of(tx: Transaction, fid: int) -> Mapping[PendingWork, Failure]:
-    """The last reasons for which work for a fid was put off."""
+    """The last reasons for which work for a fid was deferred."""
     rows = await tx.rows("SELECT work, noted_at, reason FROM tawara_reason WHERE fid = ?", fid)
     return {PendingWork(work): Failure(noted_at, reason) for work, noted_at, reason in rows}
 

@@ -1,7 +1,7 @@
-"""Wake-up calls inside one process: who has queued work rings, the worker that waits for it wakes at once.
+"""Wakes workers of the same process at once when work for them is queued.
 
-A bell is a hint and never the truth: the work is in the database, and a worker also looks there by itself from time to
-time. What other processes queue does not ring here, unless someone listens for it (`workers/listener.py`).
+A wakeup is a hint: the work itself is in the database, where workers also poll. Work that other processes queue causes
+no wakeup here, unless `workers/wakeup_poller.py` polls for it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import contextlib
 
 
 class Wakeup:
-    """One kind of work's wake-up call."""
+    """The event that wakes the worker of one kind of work."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Say that there is work."""
+        """Wake the worker: work is queued."""
         self._event.set()
 
     async def wait(self, at_most: float) -> bool:
-        """Sleep until the bell is rung, `at_most` seconds; whether it was. Rings between two waits are not lost."""
+        """Wait for a notification, at most `at_most` seconds; whether it came. One between two waits is not lost."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), at_most)
         notified = self._event.is_set()
@@ -30,7 +30,7 @@ class Wakeup:
 
 
 class Wakeups:
-    """The bells of one process."""
+    """The wakeups of one process, one for each kind of work."""
 
     def __init__(self) -> None:
         self.replicate = Wakeup()

@@ -1,9 +1,9 @@
-"""Processes that write to one SQLite file take turns, each woken the moment that it is its turn.
+"""A fair write lock between the processes that share a SQLite file.
 
-SQLite has whoever finds the file locked sleep and look again, up to 100 ms later, and take nothing in the meantime from
-a neighbour who writes all the time: a change then waits for seconds. Here waiting is done in the kernel, by flock(2),
-on two locks. Whoever has the first is next; whoever has the second writes; who has just written comes after the one who
-is next. The locks of a process that dies are free. What keeps the file whole are SQLite's own locks all the same.
+A SQLite writer that finds the file locked sleeps and polls, up to 100 ms apart, so next to a process that writes all the
+time a change waits for seconds. Here the kernel queues the processes, by flock(2), on two files: the holder of the first
+lock is next, the holder of the second writes. A process that has just written queues behind the one that is next. The
+locks of a dead process are free. Integrity still rests on SQLite's own locks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import TracebackType
 
 
 class WriteLock:
-    """A place in the queue for the database at `path`; blocks the thread that enters it until it is its turn."""
+    """The write lock of the database at `path`, a context manager that blocks the thread until the lock is held."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
@@ -37,13 +37,13 @@ class WriteLock:
         fcntl.flock(self._now, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give up the place."""
+        """Close the lock files."""
         os.close(self._next)
         os.close(self._now)
 
 
 def _open_beside(path: Path, suffix: str) -> int:
-    """An empty file beside the database, whose owner and mode it gets, as SQLite does it with its own."""
+    """An empty file next to the database, with the database's owner and mode, like SQLite's own files."""
     facts = path.stat()
     lock = os.open(f"{path}{suffix}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, facts.st_mode & 0o777)
     if os.geteuid() == 0:

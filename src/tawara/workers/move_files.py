@@ -13,7 +13,7 @@ import structlog
 
 from tawara.metadata import files, queues
 from tawara.metadata.contract import Metadata
-from tawara.metadata.deferrals import NOBODY, BlockedOn
+from tawara.metadata.deferrals import NO_DEVICES, BlockedOn
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import ClassNotFound, InvalidReplpolicy
@@ -137,7 +137,7 @@ class MoveFiles:
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures - 1, self._rng)
         failure = Failure(now, reason)
-        blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NOBODY
+        blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NO_DEVICES
         await self._metadata.write(
             queues.postpone_task,
             held.claim,

@@ -12,7 +12,7 @@ import structlog
 
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Metadata
-from tawara.metadata.deferrals import NOBODY, BlockedOn
+from tawara.metadata.deferrals import NO_DEVICES, BlockedOn
 from tawara.metadata.view import ClusterView
 from tawara.model import backoff
 from tawara.model.errors import ClassNotFound, InvalidReplpolicy
@@ -142,7 +142,7 @@ class ReplicateFiles:
 
     async def _fail(self, held: Held, reason: str, job: Job | None = None) -> float:
         failures = held.claim.failcount
-        blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NOBODY
+        blocked_on = BlockedOn(self._view.current.unusable(), frozenset(job.suspects)) if job else NO_DEVICES
         log.debug("replication_deferred", fid=held.claim.fid, reason=reason, failures=failures + 1)
         now = await self._metadata.clock.seconds()
         nexttry = now + backoff.after_failed_replication(failures, self._rng)
