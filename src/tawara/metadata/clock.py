@@ -1,7 +1,7 @@
-"""The database's clock, by which all rows are dated: leases and due times are compared by every machine.
+"""The database's clock, which dates all rows: leases and due times are compared on every machine.
 
-A machine's own clock may be wrong, or be set right while a daemon runs. So nobody asks it what time it is: the database
-is asked, seldom, and what passes between two times is counted by a clock that nobody can set.
+A machine's own clock may be wrong, or be corrected while a daemon runs. So the time is read from the database, seldom,
+and the seconds since then are counted by a steady clock, which cannot be set.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MOST_APART: Final = 20
 FRESH: Final = 10.0
 """Seconds after which the database is asked again."""
 JUMP: Final = 0.5
-"""Seconds that a machine's clock may gain or lose between two questions, without being thought to have been set."""
+"""Seconds that a machine's clock may drift between two readings before it is taken to have been set."""
 
 
 def steady() -> float:
-    """Seconds of a clock that nobody can set; it counts while the machine sleeps, too, where there is such a one."""
+    """Seconds of a clock that cannot be set; where the system has one, it also counts while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -33,7 +33,7 @@ def wall() -> float:
 
 
 class Clock:
-    """What time it is for the database, hardly ever asking it. Belongs to one event loop."""
+    """The database's time, read seldom and counted on locally. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -53,26 +53,26 @@ class Clock:
         """Of this machine's clock, likewise."""
         self.set_back = 0
         """How often it was found that the database's clock had been set back."""
-        self._turn = asyncio.Lock()
+        self._reading = asyncio.Lock()
 
     async def now(self) -> float:
         """The database's time, in unix seconds. Raises Db.
 
-        It is asked when it was not for a while, perhaps because this process stood still, and when this machine's clock
-        was set: that happens after a machine was put to sleep, which no clock of it may have counted.
+        It is read from the database when the last reading is old, and when this machine's clock was set, as after a
+        suspend, during which the steady clock may have stopped.
         """
         while not self._is_fresh():
-            async with self._turn:
+            async with self._reading:
                 if not self._is_fresh():
                     await self._ask()
         return self._ahead + self._steady()
 
     async def seconds(self) -> int:
-        """The same in whole seconds, as rows have it."""
+        """The database's time in whole unix seconds, as stored in rows. Raises Db."""
         return int(await self.now())
 
     def guess(self) -> float:
-        """The same without asking, for what decides about nothing but how long to sleep."""
+        """An estimate of the time that never reads the database; good enough to decide how long to sleep."""
         return self._wall() if self._asked_at is None else self._ahead + self._steady()
 
     def _is_fresh(self) -> bool:
@@ -90,7 +90,7 @@ class Clock:
         least, most = told - after, told - before
         if self._asked_at is not None and most < self._ahead - JUMP:
             self.set_back += 1
-        # What was thought is kept where it may be right, so that one slow answer does not make time waver.
+        # The estimate is kept within the new bounds, so that one slow reading does not shift it.
         self._ahead = (least + most) / 2 if self._asked_at is None else min(max(self._ahead, least), most)
         self._own_ahead = self._wall() - after
         self._asked_at = after
@@ -99,7 +99,7 @@ class Clock:
 async def check(metadata: Metadata) -> None:
     """Raises ConfigurationError when this machine's clock is too far from the database's, Db.
 
-    No row would be wrong, but the logs of the machine would mislead, and whatever else runs on it.
+    Rows would still be right, but the machine's log times would mislead.
     """
     before = wall()
     told = await metadata.read(now)

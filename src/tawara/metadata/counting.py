@@ -1,4 +1,4 @@
-"""Counting files by their devices: slice after slice, off the event loop, with pauses in which others go on."""
+"""Counts files by their sets of devices, slice by slice, off the event loop, with pauses in between."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ async def count_all(
 
 
 class Counter:
-    """What one process knows of the placement counts, counting itself where that costs little, or is asked for."""
+    """The placement counts of one process: read from the database, or counted on demand where that is cheap."""
 
     AFFORDABLE = 0.5
-    """Seconds that counting may take to be done whenever somebody asks."""
+    """Most seconds that a count may take to be made for each request."""
     FRESH = 2.0
     """Seconds for which a count is not repeated."""
     SMALL = 100_000
-    """Greatest fid of a store that is counted on demand although nobody has counted it yet."""
+    """Greatest fid of a store that is counted on demand although no worker has counted it yet."""
     EXACT = 200_000
     """Groups that are kept when counting is done for one answer: such a store is small."""
 
@@ -95,17 +95,17 @@ class Counter:
         self._ranges: dict[int, CountedRange] = {}
         self._about: tuple[tuple[int, ...], float, tuple[PlacementGroup, ...]] | None = None
         self._corrected: _Correction | None = None
-        self._turn = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._recounting = asyncio.Lock()
 
     async def counts(self, *, recount: bool = False) -> PlacementCounts:
         """The counts: as of now where counting is cheap, or asked for; else what the workers keep. Raises Db."""
         if recount:
-            async with self._recounting:  # whoever does not ask for it need not wait for it
+            async with self._recounting:  # a separate lock: other requests do not wait for a recount
                 small = await self._metadata.read(rows.greatest_fid) <= self.SMALL
                 self._known = await self._count(exact=small, keep=True)
                 return self._known
-        async with self._turn:
+        async with self._reading:
             now = await self._metadata.clock.now()
             known = self._known
             if known is not None and 0 <= now - known.at < self.FRESH:
@@ -155,7 +155,7 @@ class Counter:
 
         Raises Db, and TooManyFiles when there are more than can be looked at one by one.
         """
-        async with self._turn:
+        async with self._reading:
             now, wanted = time.monotonic(), tuple(sorted(devids))
             if self._about is None or self._about[0] != wanted or now - self._about[1] > self.PAGES:
                 found = await self._metadata.read_apart(rows.touched, wanted, limit=self.ABOUT)
@@ -166,9 +166,9 @@ class Counter:
             return self._about[2]
 
     async def safety(self, counts: PlacementCounts) -> tuple[Safety, int]:
-        """How safe the files are now, and for how many devices, whose state has changed since, that is not heeded.
+        """How safe the files are now, and for how many devices a later change of state is not considered.
 
-        Where heeding them takes more than `AT_ONCE` seconds, it is done by the next time that somebody asks. Raises Db.
+        Where considering them takes more than `AT_ONCE` seconds, a later request gets the result. Raises Db.
         """
         cluster = self._cluster()
         changed = counts.changed(cluster)

@@ -1,5 +1,5 @@
-"""Records which unavailable devices caused work to be deferred, in `server_settings`, so that any process can trigger the
-retry.
+"""Records which unavailable devices caused work to be deferred, in `server_settings`, so that any process can trigger
+the retry.
 
 `tawara_missed_dev3` holds the time when work was last deferred while dev3 was known to be unusable,
 `tawara_doubted_dev3` the time when dev3 seemed usable and did not answer. Both are written in the transaction that

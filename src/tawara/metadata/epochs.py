@@ -103,7 +103,8 @@ async def known_names(tx: Transaction) -> int:
 
 
 async def keep_known(tx: Transaction) -> tuple[str, ...]:
-    """Note that all names on the devices are this database's, before it is left to mogilefsd; the settings to keep."""
+    """Record that all journals on the devices are this database's, before it is left to mogilefsd; the settings to
+    keep."""
     if await lineage(tx) is None:
         return ()
     generation = int(await cluster.get_setting(tx, journals.GENERATION) or 0)

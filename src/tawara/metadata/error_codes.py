@@ -1,7 +1,7 @@
-"""What the error codes of database servers mean for who asked: ask again, ask on another connection, or be told.
+"""Maps the error codes of database servers to remedies: retry, reconnect, or report to the caller.
 
-A code that stands in no table is told, and its connection is not used again (`pool`): a connection whose state nobody
-has thought of is cheaper to replace than to keep.
+An unknown code is reported, and its connection is closed (`pool`): replacing a connection in an unknown state is
+cheaper than keeping it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final
 
 
 class Remedy(Enum):
-    """What follows from an error."""
+    """The reaction to an error."""
 
     RETRY = "retry"
-    """The same may succeed at another time, on the same connection."""
+    """The same may succeed later, on the same connection."""
     RECONNECT = "reconnect"
-    """The connection is useless: gone, read-only, or without what was set up on it. Another may do."""
+    """The connection is unusable: closed, read-only, or without its session settings. Another one may work."""
     LIMIT = "limit"
     """The server allows no further connection."""
     COLLISION = "collision"
@@ -26,7 +26,7 @@ class Remedy(Enum):
     EXHAUSTED = "exhausted"
     """A counter is at its end."""
     CALLER = "caller"
-    """Nothing is known to help."""
+    """No known remedy: the error is reported to the caller."""
 
 
 _POSTGRES: Final = {
@@ -74,7 +74,7 @@ _MYSQL: Final = {
         1226,  # a user's resource limit
     },
     Remedy.RECONNECT: {
-        1046,  # no database selected: it was dropped and made anew
+        1046,  # no database selected: it was dropped and created again
         1047,  # unknown command: a node of Galera that is not ready
         1053,  # server shutdown in progress
         *(1077, 1080),  # normal shutdown, forced close
@@ -103,10 +103,10 @@ _MYSQL_REMEDIES: Final = {number: remedy for remedy, numbers in _MYSQL.items() f
 
 
 def of_sqlstate(code: str) -> Remedy:
-    """What follows from an error of PostgreSQL with this SQLSTATE."""
+    """The remedy for an error of PostgreSQL with this SQLSTATE."""
     return _POSTGRES.get(code) or _POSTGRES_CLASSES.get(code[:2], Remedy.CALLER)
 
 
 def of_mysql(number: int) -> Remedy:
-    """What follows from an error of MariaDB or MySQL with this number."""
+    """The remedy for an error of MariaDB or MySQL with this number."""
     return _MYSQL_REMEDIES.get(number, Remedy.CALLER)

@@ -1,17 +1,18 @@
 """The lock by which mogilefsd keeps two from working on the replicas of one fid: `mgfs:fid:N:replicate`
 (docs/mogilefs.md 16).
 
-Among ourselves leases and announced copies do that, and survive whoever took them. A mogilefsd on the same database
-honours our leases, for a lease is a `nexttry` to come (ours of 60 s are renewed, its own last 1000 s), but it knows
-nothing of `tawara_copy`, it has work on a fid from several queues, and deletes without looking at rows again. So while
-one runs beside us, whoever copies to, deletes from or sweeps a device holds its lock of the fid, too.
+Tawara's own processes use leases and reserved copies for that, which survive the process that took them. A mogilefsd on
+the same database honours our leases, for a lease is a `nexttry` to come (ours of 60 s are renewed, its own last 1000
+s), but it knows nothing of `tawara_copy`, it has work on a fid from several queues, and deletes without looking at rows
+again. So while a mogilefsd runs on the same database, a worker that copies, deletes or cleans up also holds its lock of
+the fid.
 
 Its other locks are not needed. Two that expire uploads (`mgfs:tempfiles`), empty a dead device (`mgfs:reaper`), record
 disk usage (`mgfs:device_update`) or check files (`mgfs:fscksum`) at once write the same rows twice; `mgfs:fid:N` guards
 `devcount`, which decides nothing here; `mfsd:TABLE` keeps its claims from deadlocks, against which we have row locks,
 and try again.
 
-None of this costs anything where no mogilefsd runs, since `open_locks` is not called then (`store.beside_mogilefsd`).
+This costs nothing where no mogilefsd runs, since `open_locks` is not called then (`store.beside_mogilefsd`).
 Whether one runs cannot be seen in the database: an idle one leaves no trace in it.
 """
 
@@ -31,7 +32,7 @@ from tawara.metadata.server import ConnectionLost, Link, ServerMetadata, Transac
 from tawara.model.errors import Db
 
 STALE = 3600
-"""Seconds after which a row of the table `lock` is nobody's any more (SQLite)."""
+"""Seconds after which a row of the table `lock` is abandoned (SQLite)."""
 ANSWER = 10.0
 """Seconds that the database may take to say whether a lock is free."""
 
@@ -40,11 +41,11 @@ class FidLocks(Protocol):
     """Locks of fids, shared with every mogilefsd on the database."""
 
     def hold(self, fid: int) -> AbstractAsyncContextManager[bool]:
-        """Hold the lock of `fid` within the block; False, at once, if someone else has it. Raises Db."""
+        """Hold the lock of `fid` within the block; False, at once, if another holder has it. Raises Db."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release all locks."""
         ...
 
 
@@ -100,7 +101,7 @@ async def _let_go(tx: Transaction, number: int, host: str, pid: int) -> None:
 
 
 class _HeldLock(ABC):
-    """Which locks this process has: to the database all its units of work are one."""
+    """The locks that this process holds; to the database all its units of work are one holder."""
 
     def __init__(self) -> None:
         self._fids: set[int] = set()
@@ -177,10 +178,10 @@ class ServerFidLocks(_HeldLock):
         self._connect = connect
         self._hosts = [number_of(host) for host in hosts]
         self._link: Link | None = None
-        self._turn = asyncio.Lock()
+        self._busy = asyncio.Lock()
 
     async def _take(self, fid: int) -> bool:
-        async with self._turn:
+        async with self._busy:
             for attempt in (1, 2):
                 try:
                     if self._link is None:
@@ -194,7 +195,7 @@ class ServerFidLocks(_HeldLock):
         raise AssertionError("the second attempt returns or raises")
 
     async def _let_go(self, fid: int) -> None:
-        async with self._turn:
+        async with self._busy:
             if self._link is None:
                 return
             try:
@@ -236,7 +237,7 @@ class ServerFidLocks(_HeldLock):
 
     async def close(self) -> None:
         """See FidLocks."""
-        async with self._turn:
+        async with self._busy:
             if self._link is not None:
                 await self._link.close()
                 self._link = None

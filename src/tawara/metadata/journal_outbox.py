@@ -1,10 +1,9 @@
 """The outbox of the device journals: marks (devid, fid) whose journal records are out of date (`tawara_note`).
 
-A change of a file's key, class, checksum or replicas inserts a mark for every device concerned, in the same transaction.
-The mark has no content: the record is built from the file's rows when it is written (`journals`). Its number is taken
-while the transaction has the file's row locked, so that of two changes of one file or key the later has the greater
-number, whatever the clocks say.
-"""
+A change of a file's key, class, checksum or replicas inserts a mark for every device concerned, in the same
+transaction. The mark has no content: the record is built from the file's rows when it is written (`journals`). Its
+number is taken while the transaction has the file's row locked, so that of two changes of one file or key the later has
+the greater number, whatever the clocks say."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Records what each worker process has done, and how fast (`tawara_pace`).
 
-A process writes only its own rows, so that processes do not wait for each other. Each function is one transaction; times are unix
-seconds.
-"""
+A process writes only its own rows, so that processes do not wait for each other. Each function is one transaction;
+times are unix seconds."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The connections of one process to its database server: pools that together shrink to what the server gives.
+"""Connection pools of one process to its database server, which shrink to the number of connections the server allows.
 
-A server may allow fewer connections than the pools would like to have (to a role, a user, or in all), and other
-processes share them. When it refuses one, the pools go on with those that are open; from time to time they try for one
-more. A pool that has none takes the place of an idle one of another pool. Processes cannot see each other: one closes
-what it does not use, and while there are too few, gives one up now and then, so that all get their turn.
+A server may allow fewer connections than the pools want (per role, per user, or in total), and other processes share
+them. When it refuses one, the pools continue with those that are open, and try one more from time to time. A pool
+without a connection replaces an idle one of another pool. Processes cannot see each other: each closes what it does not
+use and, while connections are scarce, gives one up now and then, so that every process gets some.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ L = TypeVar("L", bound=Poolable)
 
 
 class Budget(Generic[L]):
-    """How many connections all pools together may have open; whoever uses one has a slot, in the order of asking."""
+    """Limits the open connections of all pools; slots for using one are given in the order of the requests."""
 
     def __init__(self, connect: Callable[[], Awaitable[L]], most: int, clock: Callable[[], float] = time.monotonic):
-        """`connect` raises Lost, LimitMet, and what else it likes."""
+        """`connect` may raise ConnectionLost, LimitMet and other errors."""
         self._connect = connect
         self._clock = clock
         self._most = most
@@ -86,7 +86,7 @@ class Budget(Generic[L]):
         self.pools: list[Pool[L]] = []
 
     async def enter(self) -> None:
-        """Take a slot, after all who wait for one already."""
+        """Take a slot, in the order of the requests."""
         if self.has_few:
             self._share(self._clock())
         if self._used < self._limit and not self._waiting:
@@ -103,7 +103,7 @@ class Budget(Generic[L]):
 
     @property
     def has_few(self) -> bool:
-        """Whether the server gave fewer connections than the pools would like to have."""
+        """Whether the server allows fewer connections than the pools want."""
         return self._limit < self._most
 
     def _share(self, now: float) -> None:
@@ -115,7 +115,7 @@ class Budget(Generic[L]):
             self._limit = self.open - 1
 
     def leave(self) -> None:
-        """Give a slot to the next."""
+        """Release a slot."""
         self._used -= 1
         self._grant()
 
@@ -131,7 +131,8 @@ class Budget(Generic[L]):
                 slot.set_result(None)
 
     async def make(self, pool: Pool[L]) -> L:
-        """A new connection for who has a slot. Raises LimitMet when it has to ask again, and what `connect` raises."""
+        """A new connection; the caller has a slot. Raises LimitMet when the server refuses it, and what `connect`
+        raises."""
         if self.open >= self._limit:
             # Fewer are in use than are open, so another pool has an idle one.
             await self.close_idle(besides=pool)
@@ -209,7 +210,7 @@ class Budget(Generic[L]):
 
 
 class Pool(Generic[L]):
-    """At most `size` connections, made when needed; the one that was used last is used next."""
+    """At most `size` connections, opened when needed; the one that was used last is used next."""
 
     def __init__(self, budget: Budget[L], size: int) -> None:
         self._budget = budget
@@ -219,11 +220,11 @@ class Pool(Generic[L]):
         budget.pools.append(self)
 
     async def use(self, work: Callable[[L], Awaitable[T]]) -> T:
-        """Do `work` with a connection of its own.
+        """Call `work` with a connection that no other task uses.
 
-        One is used again only after a result, or an exception that says nothing about the connection: after Lost, Db
-        (what the database refused for a reason that is not known to be harmless) or a cancellation it is dropped.
-        """
+        One is used again only after a result, or an exception that says nothing about the connection: after
+        ConnectionLost, Db (what the database refused for a reason that is not known to be harmless) or a cancellation
+        it is dropped."""
         async with self._free:
             await self._budget.enter()
             try:
@@ -239,7 +240,7 @@ class Pool(Generic[L]):
                 return await self._budget.make(self)
             except LimitMet:
                 if self._budget.open:
-                    self._budget.leave()  # those that are open will be free again: take a turn with them
+                    self._budget.leave()  # those that are open will be free again: wait for one of them
                     await self._budget.enter()
                 else:
                     await asyncio.sleep(AGAIN)  # other processes have them all

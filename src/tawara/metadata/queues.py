@@ -2,8 +2,8 @@
 and `file_to_queue` for checks and moves).
 
 A claim sets a row's `nexttry` to the end of the lease: if the worker dies, the row becomes due again. A row is finished
-or postponed only while its lease is held, so that work which was queued again meanwhile is not lost. docs/mogilefs.md 15. Each function is one transaction; times are unix seconds.
-"""
+or postponed only while its lease is held, so that work which was queued again meanwhile is not lost. docs/mogilefs.md
+15. Each function is one transaction; times are unix seconds."""
 
 from __future__ import annotations
 

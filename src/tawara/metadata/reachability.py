@@ -1,4 +1,4 @@
-"""Whether a database server can be reached: while it cannot, questions fail at once instead of each waiting for it."""
+"""Circuit breaker for a database server: while it is unreachable, queries fail at once instead of waiting for it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ C = TypeVar("C", bound=Closable)
 
 
 class Reachability(Generic[C]):
-    """Makes connections. After a failure one attempt at a time finds out whether the server is back.
+    """Opens connections. After a failure, one attempt at a time finds out whether the server is back.
 
-    No timer runs: the attempt is made when there is a question, and all questions of that time share it.
+    No timer runs: the attempt is made when a query arrives, and all waiting queries share it.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[C]], timeout: float) -> None:
-        """`patience`: the most seconds that a question waits for the attempt that is under way."""
+        """`timeout`: the most seconds that a query waits for the current attempt."""
         self._connect = connect
         self._timeout = timeout
         self.is_down = False
-        """Whether the last attempt failed, or a question was not answered in time."""
+        """Whether the last attempt failed, or a query timed out."""
         self._attempt: asyncio.Task[None] | None = None
         self.reason = ""
         """Why the last attempt failed."""
@@ -41,18 +41,18 @@ class Reachability(Generic[C]):
         try:
             return await self._connect()
         except LimitMet:
-            raise  # it is reached
+            raise  # the server answered
         except Exception as error:
             self._failed(error)
             raise
 
     def doubt(self) -> None:
-        """Have the next question find out by a new connection whether the server answers, for one did not."""
+        """Treat the server as down until a new connection shows that it answers: a query has timed out."""
         self.is_down = True
         self.reason = "no answer in time"
 
     async def is_reachable(self) -> bool:
-        """Whether the server can be reached, as far as that is known within `patience`."""
+        """Whether the server can be reached, as far as that is known within the timeout."""
         if not self.is_down:
             return True
         if self._attempt is None or self._attempt.done():
@@ -80,7 +80,7 @@ class Reachability(Generic[C]):
         self.reason = str(error) or type(error).__name__
 
     async def close(self) -> None:
-        """End an attempt that is under way."""
+        """Cancel the current attempt."""
         if self._attempt is not None:
             self._attempt.cancel()
             await asyncio.wait({self._attempt})

@@ -1,7 +1,7 @@
-"""Which devices have a replica of which fid (`file_on`), and copies under way (`tawara_copy`).
+"""Replicas by device (`file_on`), and reserved copies (`tawara_copy`).
 
-A copy is announced before its first byte is written and recorded in the transaction that ends the announcement. A
-worker that dies in between leaves the announcement, by which another finds the bytes that no row names.
+A copy is reserved before its first byte is written, and recorded in the transaction that ends the reservation. If the
+worker dies in between, another one finds the unrecorded bytes by the reservation and deletes them.
 Each function is one transaction; times are unix seconds.
 """
 
@@ -15,9 +15,9 @@ from tawara.model.errors import LeaseLost
 from tawara.model.files import CopyReservation
 
 COPY_LEASE = 6 * 3600
-"""Seconds after which a copy that was neither recorded nor given up is swept."""
+"""Seconds after which a copy that was neither recorded nor cancelled is cleaned up."""
 LATE = 60
-"""Seconds for which the bytes of a write that was given up may still come: the node had them, and hung."""
+"""Seconds for which bytes of a cancelled write may still be stored, by a node that hung."""
 
 
 async def devices_of(tx: Transaction, fid: int) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ async def counts(tx: Transaction, fids: Sequence[int]) -> dict[int, int]:
 
 
 async def reserve_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease: int = COPY_LEASE) -> bool:
-    """Say that bytes of `fid` will be written to `devid`; False if someone else is at it, or it is there already."""
+    """Reserve the copy of `fid` to `devid`; False if it is reserved already, or the device has a replica."""
     if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
         return False
     insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
@@ -42,26 +42,26 @@ async def reserve_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease
 
 
 async def record_orphan(tx: Transaction, fid: int, devid: int, *, now: int, late: int = 0) -> None:
-    """Say that a write of `fid` to `devid` failed and may have left bytes there, to be swept in `late` seconds."""
+    """Record that a failed write of `fid` may have left bytes on `devid`, to be cleaned up in `late` seconds."""
     insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
     await tx.run(insert, fid, devid, now + late)
 
 
 async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> bool:
-    """Make the announced copy, which is whole and fsynced, a replica.
+    """Make a reserved copy, which is whole and fsynced, a replica.
 
-    False if no key names the fid any more: the place stays announced, and its bytes are the caller's to delete. No row
+    False if no key names the fid any more: the copy stays reserved, and the caller deletes its bytes. No row
     is then written that a mogilefsd may be about to write, too: it deletes a file's row in one commit and queues the
     fid in another, and where it finds the fid queued already, its overwrite fails halfway (not on MySQL).
-    Raises LeaseLost if the announcement was swept meanwhile, and perhaps the bytes with it.
+    Raises LeaseLost if the reservation was cleaned up meanwhile, perhaps with the bytes.
     """
     place = "WHERE fid = ? AND devid = ?"
     if await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
         if await tx.row(f"SELECT 1 FROM tawara_copy {place} AND lease > 0", fid, devid) is None:
             raise LeaseLost
         return False
-    announced = await tx.run(f"DELETE FROM tawara_copy {place} AND lease > 0", fid, devid)
-    if not announced and await tx.row(f"SELECT 1 FROM file_on {place}", fid, devid) is None:
+    reserved = await tx.run(f"DELETE FROM tawara_copy {place} AND lease > 0", fid, devid)
+    if not reserved and await tx.row(f"SELECT 1 FROM file_on {place}", fid, devid) is None:
         raise LeaseLost
     await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
     await journal_outbox.of_places(tx, [(fid, devid)])
@@ -70,22 +70,22 @@ async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> boo
 
 
 async def cancel_copy(tx: Transaction, fid: int, devid: int) -> None:
-    """The announced copy was given up and none of its bytes are left on the device."""
+    """Remove the reservation of a copy that was given up and of which no bytes are left on the device."""
     await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
 
 
 async def end_reservation(tx: Transaction, held: CopyReservation) -> bool:
-    """None of the bytes are left at the place that was held; False, and nothing is changed, if it is not held now."""
+    """Remove a held reservation when no bytes are left; False, and nothing is changed, if its lease was lost."""
     return bool(await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ? AND lease = ?", *held))
 
 
 async def claim_abandoned_copies(
     tx: Transaction, *, now: int, limit: int = 50, lease: int = queues.LEASE
 ) -> list[CopyReservation]:
-    """Take over up to `limit` copies whose lease ran out, for another; delete their bytes, then end the announcements.
+    """Claim up to `limit` reservations whose lease ran out; the caller deletes the bytes and ends the reservations.
 
-    Those that are replicas by now are only forgotten. The lease of one that is being swept is kept as a negative
-    number, so that a worker that had stalled, and goes on, does not record what is being deleted.
+    Reservations of what is a replica by now are only removed. During cleanup the lease is negative, so that a worker
+    that stalled and goes on does not record a copy that is being deleted.
     """
     rows = await tx.rows(
         "SELECT fid, devid FROM tawara_copy WHERE lease BETWEEN 1 AND ? OR lease BETWEEN ? AND -1"
@@ -108,16 +108,16 @@ async def claim_abandoned_copies(
 
 
 async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
-    """The device has no replica of `fid` any more (its bytes are gone, or the device is)."""
+    """Remove a replica whose bytes or device are gone."""
     await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", fid, devid)
     await update_devcount(tx, fid)
     await journal_outbox.of_places(tx, [(fid, devid)])
 
 
 async def was_found_bad(tx: Transaction, fid: int, devid: int) -> bool:
-    """Whether a check has found what the device holds under this fid to be of a wrong length, or of wrong bytes.
+    """Whether fsck or scrub logged a wrong length or checksum for this replica.
 
-    Slow, for the logs are not sorted by fid.
+    Slow: the logs have no index by fid.
     """
     for log in ("fsck_log", "tawara_scrub_log"):
         found = f"SELECT 1 FROM {log} WHERE fid = ? AND devid = ? AND evcode IN ('BLEN', 'BSUM') LIMIT 1"
@@ -129,10 +129,11 @@ async def was_found_bad(tx: Transaction, fid: int, devid: int) -> bool:
 async def remove_surplus_replica(
     tx: Transaction, fid: int, devid: int, *, among: frozenset[int], now: int, lease: int = COPY_LEASE
 ) -> bool:
-    """Do without one of the replicas `among`: from now on it is none, and its bytes are to be deleted, then retracted.
+    """Remove one of the replicas `among` and reserve its place; the caller deletes the bytes, then cancels the
+    reservation.
 
     False, and nothing is changed, if the fid does not have exactly those replicas any more, so that two workers never
-    trim each other's remaining one.
+    remove the last two replicas at once.
     """
     rows = await tx.rows(f"SELECT devid FROM file_on WHERE fid = ?{tx.dialect.for_update}", fid)
     if devid not in among or among != {row[0] for row in rows}:
@@ -143,11 +144,11 @@ async def remove_surplus_replica(
 
 
 async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int) -> int | None:
-    """Forget up to `limit` replicas on a device that is dead, and queue their fids for replication; how many
+    """Remove up to `limit` replicas on a dead device, and queue their fids for replication; how many
     (docs/mogilefs.md 11.3).
 
     The settings queue_rate_for_reaper and queue_size_for_reaper lower that; None when the queue is full enough.
-    A deletion that waited for the device waits no longer.
+    Deletions that were deferred because of the device become due.
     """
     found = await runs.settings(tx, "queue_")
     limit = min(limit, runs.number(found.get("queue_rate_for_reaper")) or limit)
@@ -167,11 +168,11 @@ async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int
 
 
 async def update_devcount(tx: Transaction, fid: int) -> None:
-    """Bring `file.devcount` up to the replicas that there are."""
-    # Counted only when the row is ours, so that the last of several at once sees what all others did.
+    """Set `file.devcount` to the number of replicas."""
+    # Counted with the row locked, so that the last of several concurrent changes sees all of them.
     if tx.dialect.for_update and await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
         return
     if tx.dialect.locks_are_local:
-        # The row is changed even if the count stays as it is: of two that change a file's replicas, one is refused.
+        # Changing the row in any case makes Galera refuse one of two concurrent changes of a file's replicas.
         await tx.run("UPDATE file SET devcount = CASE devcount WHEN 0 THEN 1 ELSE 0 END WHERE fid = ?", fid)
     await tx.run("UPDATE file SET devcount = (SELECT COUNT(*) FROM file_on WHERE fid = ?) WHERE fid = ?", fid, fid)

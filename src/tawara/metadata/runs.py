@@ -1,8 +1,8 @@
 """The scheduling that runs over all files (fsck, rebalance) share: one run at a time, one scheduling tick at a time.
 
 A run is a set of rows in `server_settings`, with the names that MogileFS's trackers know. Any worker on any host may
-take the next tick, in a transaction that holds the lock of the runs, so that its death undoes the tick. Each function is one transaction, or part of one; times are unix seconds.
-"""
+take the next tick, in a transaction that holds the lock of the runs, so that its death undoes the tick. Each function
+is one transaction, or part of one; times are unix seconds."""
 
 from __future__ import annotations
 

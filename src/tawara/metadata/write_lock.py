@@ -1,10 +1,9 @@
 """A fair write lock between the processes that share a SQLite file.
 
-A SQLite writer that finds the file locked sleeps and polls, up to 100 ms apart, so next to a process that writes all the
-time a change waits for seconds. Here the kernel queues the processes, by flock(2), on two files: the holder of the first
-lock is next, the holder of the second writes. A process that has just written queues behind the one that is next. The
-locks of a dead process are free. Integrity still rests on SQLite's own locks.
-"""
+A SQLite writer that finds the file locked sleeps and polls, up to 100 ms apart, so next to a process that writes all
+the time a change waits for seconds. Here the kernel queues the processes, by flock(2), on two files: the holder of the
+first lock is next, the holder of the second writes. A process that has just written queues behind the one that is next.
+The locks of a dead process are free. Integrity still rests on SQLite's own locks."""
 
 from __future__ import annotations
 
