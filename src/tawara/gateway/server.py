@@ -111,7 +111,7 @@ class Gateway:
             raise
 
     def _http_server(self) -> GatewayHttpServer:
-        limits, rng = self._limits, random.SystemRandom()
+        limits, rng = self._limits, random.Random()  # noqa: S311 - it spreads load, it keeps no secret
         store = FileStore(self._metadata, self._view, self._wakeups, rng)
         self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=self._local, limits=limits)
         parser = RequestParser(self._view, secret=self._secret, public_reads=self._public_reads, upload=limits.upload)
