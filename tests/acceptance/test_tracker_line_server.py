@@ -346,7 +346,7 @@ async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
 
     async with meanwhile(here):
         await asyncio.to_thread(explore)
-    assert "request failed" not in capfd.readouterr().err
+    assert "request_failed" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("suspended", [False, True])

@@ -1,1 +1,1 @@
-"""The HTTP door: files by domain and key for people and applications, in front of which nginx moves the bytes."""
+"""The gateway: files by domain and key over HTTP, with nginx in front to move the bytes."""

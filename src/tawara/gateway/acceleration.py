@@ -1,4 +1,4 @@
-"""Telling nginx where a body lies, in the header fields of an answer without one: pure."""
+"""Builds the header fields by which nginx sends a body itself: pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.model.limits import REPLICAS_TRIED
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLocation:
-    """One place to read a file from."""
+    """One replica that nginx can read."""
 
     path: str
     """`/devN/…/FID.fid`."""
@@ -22,10 +22,10 @@ class ReplicaLocation:
 
 
 def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[str, str]:
-    """The fields that make nginx send `answer` from the first of `replicas` that it can be read from.
+    """Return the fields that make nginx send `answer` from the first readable one of `replicas`.
 
-    Of a file of this machine nginx cuts out the range itself, but only where we see one too: its reading of malformed
-    ones differs.
+    Of a local file nginx cuts out the range itself, but only where the gateway sees one too: nginx parses malformed
+    ranges differently.
     """
     span = answer.part
     assert span is not None

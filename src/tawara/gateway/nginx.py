@@ -1,11 +1,11 @@
-"""nginx in front of the gateway: written down, started, watched over and stopped.
+"""Runs nginx in front of the gateway: configures, starts, monitors, restarts and stops it.
 
-nginx inherits the listening socket (by its variable NGINX, as in its own upgrades), so a taken port is our error to
-tell, port 0 works, and clients wait instead of being refused while nginx starts again. It dies with us: the kernel
-sends it a signal when its parent is gone. What a `kill -9` of its master leaves behind, which would keep the port, is
-ended before a start by whoever holds the directory's lock: that is free as soon as the gateway that had it is gone.
+nginx inherits the listening socket (by its variable NGINX, as in its own upgrades). So the gateway reports a taken
+port, port 0 works, and clients wait instead of being refused while nginx restarts. The kernel signals nginx when its
+parent exits. Workers that a `kill -9` of the master leaves behind would keep the port; the next gateway that locks the
+directory kills them before it starts nginx. The lock is free as soon as the gateway that held it has exited.
 
-While nginx runs, the bodies that a killed worker has left are removed, and the error log is kept from growing.
+While nginx runs, bodies left by a killed worker are removed, and the error log is rotated.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
 _READY: Final = 10.0
-"""Seconds that a start may take."""
+"""Seconds that a start may take at most."""
 _GRACEFUL: Final = 2.5
 _PROMPT: Final = 1.0
-"""Seconds to finish requests, then to end at all, at a stop."""
+"""Seconds at a stop to finish requests, then to exit at all."""
 _LONGEST_PAUSE: Final = 5.0
 _ENDING: Final = 2.0
-"""Seconds that a process that was killed may take to let go of the port."""
+"""Seconds that a killed process may take to release the port."""
 _ERROR_LOG: Final = 10 * 1024 * 1024
-"""Bytes of error log at which another one is begun; the last one is kept beside it."""
+"""Bytes of the error log at which it is rotated; one older log is kept."""
 _TIDY_EVERY: Final = 5.0
-"""Seconds between two looks for bodies that were left behind, and at the error log."""
+"""Seconds between two cleanups of abandoned bodies and the error log."""
 _SPOOL: Final = "spool"
 _ADDRESS: Final = 108
 """Bytes of a Unix socket's address, with its NUL (unix(7))."""
@@ -61,7 +61,7 @@ ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)
 if os.getppid() == parent:
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Becomes nginx after having asked the kernel to end it when we are gone, however that happens."""
+"""Asks the kernel to signal this process when the gateway exits, then executes nginx."""
 
 
 def bundled() -> Path:
@@ -94,7 +94,7 @@ class NginxFront:
     def __init__(
         self, directory: Path, *, spool: Path | None = None, binary: Path | None = None, workers: int | None = None
     ) -> None:
-        """`directory` is made if need be, and readable to nobody else; so is `spool` for the bodies, if it is another.
+        """Use `directory`, and `spool` for the bodies; both are created if needed, readable to this user only.
 
         `binary` None is the bundled nginx.
         """
@@ -115,9 +115,9 @@ class NginxFront:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     def take_directory(self) -> None:
-        """Make the directory ours, and end what an nginx that was killed left behind. Raises ConfigurationError.
+        """Lock the directory, and kill what an earlier nginx left behind. Raises ConfigurationError.
 
-        To be called before the public address is taken, which the nginx may have had.
+        Call this before the public address is taken: the earlier nginx may still hold it.
         """
         self._lock(self.directory, "with the directory")
         self._end_leftovers()
@@ -146,15 +146,15 @@ class NginxFront:
         self._locks.append(lock)
 
     def open_socket(self) -> socket.socket:
-        """Listen in the directory for what nginx will ask of the gateway."""
+        """Listen in the directory for the requests of nginx."""
         return listen_unix(self.directory / SOCKET)
 
     async def check_spool(self, size: int) -> None:
-        """See that a body of `size` bytes can be received now. Raises SpoolFull, DeviceHangs."""
+        """Check that a body of `size` bytes can be received now. Raises SpoolFull, DeviceHangs."""
         await self._pools.run(_SPOOL, self.spool.check, size)
 
     async def has_body(self, body: Path) -> bool:
-        """Whether a received body is still there; nginx removes it when its client leaves."""
+        """Return whether a received body still exists; nginx removes it when its client disconnects."""
         return await self._pools.run(_SPOOL, body.exists)
 
     async def start(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
@@ -163,8 +163,8 @@ class NginxFront:
         The gateway answers at `open_socket`'s socket already.
         """
         self._public = public
-        # nginx leaves an inherited socket as it is. Were it blocking, a process that another one beat to a connection
-        # would wait in accept() for the next, and with it whomever it serves.
+        # nginx leaves an inherited socket as it is. If it were blocking, a worker that loses the race for a connection
+        # would wait in accept() for the next, and its other clients with it.
         public.setblocking(False)
         await asyncio.to_thread(self._prepare, public, devices, limits)
         await self._launch()
@@ -172,12 +172,12 @@ class NginxFront:
         self._tidying.start(self._tidy())
 
     async def reload(self) -> None:
-        """Have nginx read its configuration again, without losing a connection."""
+        """Make nginx read its configuration again; no connection is lost."""
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
-        """Let requests finish for a moment, then end nginx; done within 4 seconds."""
+        """Let requests finish for a moment, then stop nginx; takes at most 4 seconds."""
         await self._tidying.stop()
         await self._watch.stop()
         process = self._process
@@ -271,7 +271,7 @@ class NginxFront:
         raise ConfigurationError(f"nginx does not start: {lines[-1] if lines else reason}")
 
     async def _ready(self) -> None:
-        """Wait for an answer, whatever it says."""
+        """Wait until nginx answers, with any status."""
         assert self._public is not None
         address = self._public.getsockname()
         while True:
@@ -289,23 +289,23 @@ class NginxFront:
             await asyncio.sleep(0.05)  # refused or cut off by an nginx that is just starting
 
     async def _look_after(self) -> None:
-        """Start nginx again whenever it ends."""
+        """Restart nginx whenever it exits."""
         pause = 0.1
         while True:
             assert self._process is not None
             code = await self._process.wait()
-            log.error("nginx ended by itself; starting it again", code=code, log=str(self.directory / ERRORS))
+            log.error("nginx_exited", code=code, log=str(self.directory / ERRORS))
             await asyncio.to_thread(self._end_leftovers)
             await asyncio.sleep(pause)
             try:
                 await self._launch()
                 pause = 0.1
             except (ConfigurationError, OSError):
-                log.exception("nginx does not start")
+                log.exception("nginx_start_failed")
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _end_leftovers(self) -> None:
-        """End workers, or a whole nginx, that were left behind: those that run an nginx in our directory."""
+        """Kill processes of an earlier nginx: those that run an nginx in this directory."""
         nginx_processes.end_all(self.directory, self._binary.name, _ENDING)
 
     async def _tidy(self) -> None:
@@ -314,27 +314,27 @@ class NginxFront:
             try:
                 await self._pools.run(_SPOOL, self.remove_abandoned)
                 if await self._pools.run("log", self._bound_error_log) and self.pid is not None:
-                    os.kill(self.pid, signal.SIGUSR1)  # nginx opens its log anew
+                    os.kill(self.pid, signal.SIGUSR1)  # nginx reopens its log
             except (OSError, TawaraError) as error:
-                log.warning("nginx_not_tidied", directory=str(self.directory), reason=str(error))
+                log.warning("nginx_cleanup_failed", directory=str(self.directory), reason=str(error))
 
     def remove_abandoned(self) -> None:
-        """Remove the bodies that no nginx has open: the worker that received them was killed. Raises OSError."""
-        with suppress(FileNotFoundError):  # the directory is made anew by the next upload
+        """Remove the bodies that no nginx has open, since the worker that received them was killed. Raises OSError."""
+        with suppress(FileNotFoundError):  # the next upload creates the directory
             # Names before processes: nginx makes a body's file by opening it.
             names = self.spool.names()
             if not names:
                 return
             processes = set(nginx_processes.running_in(self.directory, self._binary.name))
             if self.pid not in processes:
-                return  # not to be seen, or starting
+                return  # starting, or in a /proc that hides it
             opened = {Path(path).name for pid in processes for path in nginx_processes.open_files(pid)}
             if abandoned := names - opened:
                 self.spool.remove(abandoned)
                 log.info("abandoned_bodies_removed", files=len(abandoned))
 
     def _bound_error_log(self) -> bool:
-        """Begin another error log if this one is too long; whether it was. Raises OSError."""
+        """Rotate the error log if it is too long; return whether it was. Raises OSError."""
         errors = self.directory / ERRORS
         with suppress(FileNotFoundError):
             if errors.stat().st_size > _ERROR_LOG:
@@ -344,7 +344,7 @@ class NginxFront:
 
 
 def _link(link: Path, target: Path | None) -> None:
-    """Make `link` lead to `target`, or remove it. Raises OSError."""
+    """Make `link` a symbolic link to `target`, or remove it. Raises OSError."""
     with suppress(FileNotFoundError):
         link.unlink()
     if target is not None:
@@ -352,7 +352,7 @@ def _link(link: Path, target: Path | None) -> None:
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A listening Unix socket at `path`, however long that is; one that an earlier run left there is replaced."""
+    """Return a listening Unix socket at `path` of any length; a socket left by an earlier run is replaced."""
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.lstat().st_mode):
             path.unlink()
@@ -373,7 +373,7 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 def _shown(listening: socket.socket) -> str:
-    """The address of a socket as nginx writes it; nginx compares it with that of the socket it is given."""
+    """Return the address of a socket as nginx writes it; nginx compares it with the inherited socket."""
     address = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         return f"unix:{address}"

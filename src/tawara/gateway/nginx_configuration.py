@@ -1,12 +1,12 @@
-"""The text of nginx's configuration, rendered from one value; nothing in it comes from a request or a person's path.
+"""Renders nginx's configuration from one value; nothing in it comes from a request or a user's path.
 
 nginx runs with the directory of its files as working directory, so every path is relative and short: `gateway.sock`,
 where the gateway listens, and `devices`, a link to the directory of this machine's devices.
 
-How a GET goes: the gateway answers with `X-Accel-Redirect: @whole_1` (`@part_1`, `@remote_1`) and the next choices in
-`X-Tawara-Place-2`, …; each place sends one replica or, when that fails, hands over to the next place. How a PUT goes:
+GET: the gateway answers with `X-Accel-Redirect: @whole_1` (`@part_1`, `@remote_1`) and the next choices in
+`X-Tawara-Place-2`, …; each place sends one replica or, when that fails, passes the request to the next place. PUT:
 `auth_request` asks the gateway before the body is read, nginx receives the body into a file, and the gateway gets its
-name. The names of the header fields stand in `Field`.
+name. `HeaderField` has the names of the header fields.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
 
 
 class HeaderField(StrEnum):
-    """The header fields by which the gateway and nginx understand each other. nginx never passes on a client's."""
+    """The header fields between the gateway and nginx. nginx never forwards a client's field of these names."""
 
     STEP = "X-Tawara-Step"
     BODY = "X-Tawara-Body"
@@ -41,22 +41,22 @@ class HeaderField(StrEnum):
     TYPE = "X-Tawara-Type"
     RANGE = "X-Tawara-Range"
     ASKED = "X-Tawara-Asked"
-    """Range and If-Range as nginx reads them, between `<` and `>`: it takes other blanks for a part of a value."""
+    """Range and If-Range as nginx parses them, between `<` and `>`: it treats some whitespace as part of a value."""
 
 
 class GatewayStep(StrEnum):
-    """What nginx asks of the gateway."""
+    """The step of a request for which nginx calls the gateway."""
 
     DECIDE = "decide"
     """Answer the request, or say where its bytes are."""
     ADMIT = "admit"
-    """May this PUT send its body?"""
+    """Check a PUT before its body is received."""
     STORE = "store"
-    """The body of this PUT is in the file named by Field.BODY."""
+    """Store the body of a PUT, which is in the file named by HeaderField.BODY."""
     STREAM = "stream"
-    """Send the body of this GET: it could not be read where the gateway said, for it may have been replaced since."""
+    """Send the body of a GET that nginx could not read where the gateway said; it may have been replaced since."""
     UNRECEIVED = "unreceived"
-    """The body of this PUT could not be received."""
+    """Answer a PUT whose body could not be received."""
 
 
 def place(number: int) -> str:
@@ -76,12 +76,12 @@ def host(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NginxConfiguration:
-    """What varies. Sizes are bytes, times seconds."""
+    """The parameters of the configuration. Sizes are in bytes, times in seconds."""
 
     listen: str
     """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx is given open."""
     as_root: bool
-    """Whether it is root who runs us; the workers then stay root, for the devices belong to whoever runs us."""
+    """Whether the gateway runs as root; nginx workers then stay root, since the devices belong to that user."""
     workers: int
     connections: int
     header: int

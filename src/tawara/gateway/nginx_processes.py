@@ -1,4 +1,4 @@
-"""The nginx processes that run in a directory, found in /proc. Everything here blocks."""
+"""Finds and kills the nginx processes of a directory by /proc. All functions block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 
 def running_in(directory: Path, program: str) -> Iterator[int]:
-    """The pids of the processes of a program of this name whose working directory is `directory`, but not our own.
+    """Yield the pids of other processes of a program of this name whose working directory is `directory`.
 
     A directory is known by device and inode: another mount namespace may have another directory of the same name.
     """
@@ -34,7 +34,7 @@ def running_in(directory: Path, program: str) -> Iterator[int]:
 
 
 def open_files(pid: int) -> set[str]:
-    """The paths of the files that a process has open. Raises OSError."""
+    """Return the paths of the files that a process has open. Raises OSError."""
     found = set()
     for entry in (_PROC / str(pid) / "fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -43,7 +43,7 @@ def open_files(pid: int) -> set[str]:
 
 
 def end_all(directory: Path, program: str, timeout: float) -> None:
-    """Kill the processes of `running_in`, and wait up to `patience` seconds until they have let go of what they had."""
+    """Kill the processes of `running_in`, and wait up to `timeout` seconds until they have exited."""
     end = time.monotonic() + timeout
     for pid in running_in(directory, program):
         with suppress(OSError):
@@ -51,7 +51,7 @@ def end_all(directory: Path, program: str, timeout: float) -> None:
 
 
 def _end(pid: int, timeout: float) -> None:
-    """Kill a process that is no child of ours, and wait until it has let go of what it had. Raises OSError."""
+    """Kill a process that is not our child, and wait until it has exited. Raises OSError."""
     process = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(process, signal.SIGKILL)

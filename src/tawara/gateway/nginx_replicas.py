@@ -1,4 +1,4 @@
-"""Where nginx finds the replicas of a file: on a disk of this machine, or at a storage node's address."""
+"""Finds where nginx can read the replicas of a file: on a local disk, or at a storage node's address."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ log = structlog.get_logger(__name__)
 
 
 class NginxReplicas:
-    """Finds replicas. A file of this machine is looked at, so that one that is missing or cut short is passed over."""
+    """Finds replicas for nginx. Local files are checked first: a missing or truncated one is skipped."""
 
     def __init__(self, local: LocalDevices | None) -> None:
         self._local = local
 
     async def of(self, cluster: Cluster, stored: StoredFile, devids: Iterable[int]) -> list[ReplicaLocation]:
-        """The replicas on `devids` that can be sent, in that order.
+        """Return the replicas on `devids` that can be sent, in that order.
 
-        Behind one on a disk of this machine all are at storage nodes, which look for themselves when it comes to that.
+        After the first local one all are at storage nodes, which check their files themselves when asked.
         """
         found: list[ReplicaLocation] = []
         local = self._local
@@ -41,8 +41,8 @@ class NginxReplicas:
                         found.append(ReplicaLocation(fids.path(devid, stored.fid), None))
                         local = None
                     continue
-                except (NoSuchDevice, DeviceFailed) as error:  # the storage node may do better: it may be another user
-                    log.debug("replica not read here", devid=devid, fid=stored.fid, reason=str(error))
+                except (NoSuchDevice, DeviceFailed) as error:  # the storage node may run as another user
+                    log.debug("replica_not_read_locally", devid=devid, fid=stored.fid, reason=str(error))
             url = cluster.url(devid, stored.fid, get=True)
             if url is not None:
                 place = urlsplit(url)
@@ -52,29 +52,29 @@ class NginxReplicas:
         return found
 
     async def _is_whole(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int) -> bool:
-        """Whether the replica may be read from a disk of this machine. Raises NoSuchDevice, DeviceFailed."""
+        """Return whether the replica can be read whole from a local disk. Raises NoSuchDevice, DeviceFailed."""
         try:
             size = await local.size(devid, fids.path(devid, stored.fid), cluster.identities)
         except (NoSuchDevice, DeviceFailed):
             raise
         except TawaraError as error:
-            log.warning("replica failed", devid=devid, fid=stored.fid, reason=str(error))
+            log.warning("replica_read_failed", devid=devid, fid=stored.fid, reason=str(error))
             return False
         if size != stored.length:
-            log.warning("replica failed", devid=devid, fid=stored.fid, reason="it has another size")
+            log.warning("replica_read_failed", devid=devid, fid=stored.fid, reason="its length is wrong")
             return False
         return True
 
 
 async def _address(host: str, port: int) -> str | None:
-    """`ADDRESS:PORT` of a host that may be given by name: nginx itself looks up no names here."""
+    """Return `ADDRESS:PORT` of a host that may be given by name: nginx resolves no names here."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            log.warning("host not found", host=host, reason=str(error))
+            log.warning("host_not_resolved", host=host, reason=str(error))
             return None
         address = ipaddress.ip_address(found[0][4][0])
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

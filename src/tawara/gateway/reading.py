@@ -1,4 +1,4 @@
-"""What a GET or HEAD of a stored file is answered, before a byte is sent: pure decisions (RFC 9110)."""
+"""Decides status and header fields of a GET or HEAD of a stored file: pure (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tawara.wire import ranges
 from tawara.wire.http import ConditionResult, Conditions, entity_tag, http_date
 
 _TYPES: Final = MimeTypes(filenames=()).types_map[True]
-"""By extension; Python's own table, so that the answer does not depend on the machine's files."""
+"""By extension; Python's own table, so that the type does not depend on the machine's files."""
 _PACKED: Final = {
     ".gz": "application/gzip",
     ".bz2": "application/x-bzip2",
@@ -27,22 +27,22 @@ _TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]*;[\x
 
 @dataclass(frozen=True, slots=True)
 class ReadResponse:
-    """A status, header fields, and the part of the file that is the body (None: no body at all)."""
+    """Status, header fields, and the part of the file that is the body (None: no body)."""
 
     status: int
     headers: Mapping[str, str]
     part: ranges.Span | None = None
     partial: bool = False
-    """Whether the part was asked for by a range, so that the status is 206."""
+    """Whether a range was requested, so that the status is 206."""
 
 
 def media_type(text: str | None) -> str | None:
-    """A Content-Type as it may be stored and sent again; None if it is not one."""
+    """Return a Content-Type that may be stored and sent again; None if it is malformed."""
     return text if text is not None and len(text) <= 255 and _TYPE.fullmatch(text) else None
 
 
 def type_of(stored: StoredFile) -> str:
-    """The Content-Type: as the uploader gave it, else by the key's extension."""
+    """Return the Content-Type: as the uploader gave it, else by the key's extension."""
     given = media_type(stored.content_type)
     if given is not None:
         return given
@@ -53,7 +53,7 @@ def type_of(stored: StoredFile) -> str:
 
 
 def entity_headers(stored: StoredFile) -> dict[str, str]:
-    """The validators as header fields."""
+    """Return the validators as header fields."""
     headers = {"ETag": entity_tag(stored.fid, stored.length)}
     if stored.stored_at is not None:
         headers["Last-Modified"] = http_date(stored.stored_at)
@@ -61,7 +61,7 @@ def entity_headers(stored: StoredFile) -> dict[str, str]:
 
 
 def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> ReadResponse:
-    """Preconditions first, then the range (RFC 9110, section 13.2.2); HEAD knows no ranges (section 14.2)."""
+    """Judge preconditions, then the range (RFC 9110, section 13.2.2); HEAD ignores ranges (section 14.2)."""
     current = validators(stored)
     verdict = conditions.judge(current, reading=True)
     headers = entity_headers(stored)

@@ -1,4 +1,4 @@
-"""A whole gateway: its HTTP door, and nginx in front of it when there is one, on the event loop that runs."""
+"""The gateway component: starts and stops its HTTP server, and nginx in front of it if that is wanted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
 
 _GRACE: Final = 1.0
-"""Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
+"""Seconds that requests get to finish at a stop; aiohttp takes up to twice as long."""
 _PURPOSE: Final = "the gateway"
 
 
@@ -53,11 +53,10 @@ class Gateway:
     ) -> None:
         """Listen on a host and port (0: any free one) or at the path of a Unix socket.
 
-        `secret` is what PUT and DELETE, and without `public_reads` GET, have to carry as bearer token. With
-        `local_devices` nginx sends the files on them, and they are stored, without a storage node between; with
-        `local_reads_only` they are only sent, and only from devices that the database knows. `nginx` None streams the
-        bytes through Python. `reproxy` lets front ends that offer it fetch from the storage nodes, whose addresses they
-        then see; allow it only where every client is such a front end.
+        `secret` is the bearer token of PUT and DELETE, and of GET without `public_reads`. Files on `local_devices` are
+        sent by nginx and stored without a storage node between; with `local_reads_only` they are only sent, and only
+        from devices that the database knows. `nginx` None streams the bytes through Python. `reproxy` gives the URLs of
+        replicas to front ends that offer to fetch them; allow it only where every client is such a front end.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -73,12 +72,12 @@ class Gateway:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that are really listened on, once started on such."""
+        """Host and port on which a started gateway listens."""
         assert isinstance(self._address, tuple), "not started, or on a Unix socket"
         return self._address
 
     async def start(self) -> None:
-        """Take the address, then let clients in; with nginx, once it answers. Raises PortTaken, ConfigurationError."""
+        """Listen and accept clients; with nginx, once nginx answers. Raises PortTaken, ConfigurationError."""
         limits = self._limits
         try:
             listen = self._listen
@@ -128,7 +127,7 @@ class Gateway:
         return GatewayHttpServer(handlers(serve, parser, self._writer, self._nginx), limits)
 
     async def stop(self) -> None:
-        """Give the address back, let requests finish for a moment, cut what is left; done within 5 seconds."""
+        """Stop listening, let requests finish for a moment, abort the rest; takes at most 5 seconds."""
         if self._public is not None:
             self._public.close()
             if isinstance(self._listen, Path):

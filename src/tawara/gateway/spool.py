@@ -1,4 +1,4 @@
-"""The spool: the directory in which nginx receives bodies. Everything here blocks."""
+"""The spool: the directory in which nginx receives bodies. All methods block."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Spool:
         self.bodies = self.directory / BODIES
 
     def make(self) -> bool:
-        """Make the directory of bodies if it is not there; False if it was. Raises OSError."""
+        """Create the directory of bodies; return False if it existed. Raises OSError."""
         with suppress(FileExistsError):
             self.directory.mkdir(mode=0o700, parents=True)
         try:
@@ -46,18 +46,18 @@ class Spool:
         return True
 
     def empty(self) -> None:
-        """Remove what an earlier nginx had received, and make the directory. Raises OSError."""
+        """Remove what an earlier nginx received, and create the directory. Raises OSError."""
         shutil.rmtree(self.bodies, ignore_errors=True)
         self.make()
 
     def check(self, size: int) -> None:
-        """See that a body of `size` bytes can be received now; a directory that was removed is made anew.
+        """Check that a body of `size` bytes can be received now; a removed directory is created again.
 
         Raises SpoolFull.
         """
         try:
             if self.make():
-                log.warning("spool_made_anew", directory=str(self.bodies))
+                log.warning("spool_recreated", directory=str(self.bodies))
             facts = os.statvfs(self.bodies)
         except OSError as error:
             log.warning("spool_unusable", directory=str(self.bodies), reason=error.strerror)
@@ -66,15 +66,15 @@ class Spool:
             raise SpoolFull
 
     def body(self, name: str) -> Path | None:
-        """The file of a received body by the name that nginx gives it; None if it is not one of its files."""
+        """Return the file of a received body by the name that nginx gives it; None if it is not in the spool."""
         path = PurePosixPath(name)
         return self.bodies / path.name if str(path.parent) == BODIES and path.name.isdigit() else None
 
     def names(self) -> set[str]:
-        """The bodies that are there now. Raises OSError."""
+        """Return the names of the bodies. Raises OSError."""
         return {name for name in os.listdir(self.bodies) if name.isdigit()}  # noqa: PTH208 - only names
 
     def remove(self, names: Collection[str]) -> None:
-        """Remove bodies that nobody will ask for. Raises OSError."""
+        """Remove bodies that no request refers to. Raises OSError."""
         for name in names:
             (self.bodies / name).unlink(missing_ok=True)

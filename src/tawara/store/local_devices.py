@@ -1,7 +1,7 @@
-"""This machine's devices as the gateway uses them, without a storage node between, each with threads of its own.
+"""Reads and writes this machine's devices without a storage node between, with a thread pool for each device.
 
-A file is looked at before nginx is told to send it: on a device that is the one that it was, without following symbolic
-links, whole. A device that does not answer in time is passed over until it does.
+Before nginx sends a file, it is checked on the device's thread: identity of the device, no symbolic links, length. A
+device that does not answer in time is skipped until it does.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tawara.model.node_errors import DeviceHangs, ForeignDisk, NoSuchDevice
 log = structlog.get_logger(__name__)
 
 _LISTED_FOR: Final = 2.0
-"""Seconds for which the document root is taken to list the same devices."""
+"""Seconds for which the list of devices in the document root is cached."""
 _AT_ONCE: Final = 64
-"""Most files that one thread looks at in one turn."""
+"""Most files that one thread checks in one batch."""
 
 
 class LocalDevices:
-    """Looks at files of this machine's devices, and stores files there. Close it once."""
+    """Checks files on this machine's devices, and stores files there. Close it once."""
 
     def __init__(self, devices: Devices, *, timeout: float, only_known: bool = False) -> None:
-        """`patience`: seconds that a device may take to say whether it has a file. Needs a running event loop.
+        """`timeout`: seconds that a check of a file may take. Needs a running event loop.
 
-        `only_known`: a device of which the database has no identity is not used, nor is anything written.
+        `only_known`: devices without an identity in the database are not used, and nothing is written.
         """
         self._devices, self._timeout, self._only_known = devices, timeout, only_known
-        # Copying has threads of its own: a disk that is slow to sync may still be quick to find a file.
+        # Writing has its own threads: a disk that is slow to sync may still find files quickly.
         self._looking, self._storing = DevicePools(devices, timeout=timeout), DevicePools(devices)
         self._looks: PoolBatcher[str, int] = PoolBatcher(
             self._looking, partial(_sizes, devices), width=4, most=_AT_ONCE
@@ -49,11 +49,11 @@ class LocalDevices:
 
     @property
     def docroot(self) -> Path:
-        """The directory that has the devices."""
+        """The directory that contains the devices."""
         return self._devices.docroot
 
     async def has(self, devid: int) -> bool:
-        """Whether the document root lists the device."""
+        """Return whether the document root lists the device."""
         if time.monotonic() - self._listed_at >= _LISTED_FOR:
             if self._listing is None or self._listing.done():
                 self._listing = asyncio.create_task(self._list())
@@ -66,7 +66,7 @@ class LocalDevices:
         return not self._only_known
 
     async def size(self, devid: int, path: str, identities: Mapping[int, str]) -> int:
-        """The bytes of a file of `devid`, which must be the device that `identities` says.
+        """Return the bytes of a file on `devid`, whose identity must be the one in `identities`.
 
         Raises NoSuchDevice, NoSuchFile, DeviceHangs, ForeignDisk, IdentityLost, DeviceFailed.
         """
@@ -83,7 +83,7 @@ class LocalDevices:
         return size
 
     async def store(self, devid: int, path: str, source: Path, *, link: bool) -> None:
-        """Put the finished file `source` on a device, durably; see `Devices.adopt`."""
+        """Store the finished file `source` on a device, durably; see `Devices.adopt`."""
         device = f"dev{devid}"
         steps = self._devices.adopt(path, source, link=link)
         try:
@@ -103,12 +103,12 @@ class LocalDevices:
         try:
             self._names = frozenset(await self._looking.run(DevicePools.ANY, self._devices.names))
         except TawaraError as error:
-            log.warning("devices not listed", docroot=str(self.docroot), reason=str(error.__cause__ or error))
+            log.warning("device_list_failed", docroot=str(self.docroot), reason=str(error.__cause__ or error))
         self._listed_at = time.monotonic()
 
 
 def _sizes(devices: Devices, paths: Sequence[str]) -> list[int | Exception]:
-    """The bytes of each file, or why it cannot be read. Blocks."""
+    """Return the bytes of each file, or the error for which it cannot be read. Blocks."""
     found: list[int | Exception] = []
     for path in paths:
         try:

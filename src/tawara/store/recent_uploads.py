@@ -1,7 +1,7 @@
-"""The uploads that this process opened lately, so that closing one needs no look-up first.
+"""Cache of the uploads that this process opened recently, so that closing one needs no look-up.
 
-Nearly always the tracker that opened an upload closes it, too, a moment later. What is known of an upload never changes
-while it is open, and whether it still is, closing finds out by itself.
+Most uploads are closed soon, by the tracker that opened them. An open upload never changes, and the transaction that
+closes it checks that it is still open.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Final
 from tawara.model.files import Upload
 
 REMEMBERED: Final = 1000
-"""How many uploads are remembered; beyond that the oldest is forgotten, and looked up when it is closed."""
+"""Most uploads in the cache; beyond that the oldest is dropped, and looked up when it is closed."""
 
 
 class RecentUploads:
-    """A memory that may be lost at any time."""
+    """Open uploads by fid. Losing it costs look-ups only."""
 
     def __init__(self) -> None:
         self._uploads: dict[int, Upload] = {}
 
     def remember(self, upload: Upload) -> None:
-        """It was opened, and that is committed."""
+        """Add an upload whose opening is committed."""
         self._uploads[upload.fid] = upload
         if len(self._uploads) > REMEMBERED:
             del self._uploads[next(iter(self._uploads))]
 
     def take(self, fid: int) -> Upload | None:
-        """The upload, if it is remembered; once, for whatever comes of it, the database knows better then."""
+        """Return and remove the upload, None if it is not cached; later calls have to ask the database."""
         return self._uploads.pop(fid, None)

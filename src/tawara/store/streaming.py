@@ -1,6 +1,6 @@
-"""Bodies that pass through Python: from the first replica that has them to a client, from a client to several devices.
+"""Streams bodies through Python: from the first readable replica to a client, from a client to several devices.
 
-Memory is bounded and every wait has an end; whoever is slowest sets the pace.
+Memory is bounded, every wait has a timeout, and the slowest peer limits the rate.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from tawara.wire.ranges import Span
 log = structlog.get_logger(__name__)
 
 _AHEAD: Final = 8
-"""Pieces of a body that wait for each device."""
+"""Pieces of a body that are queued for each device."""
 
 Sink = Callable[[AsyncIterator[bytes]], Awaitable[None]]
-"""Takes a body and stores it; when it returns, the bytes are safe."""
+"""Stores a body; when it returns, the bytes are durable."""
 
 
 async def read_somewhere(
     nodes: NodeClient, urls: Iterable[str], part: Span, size: int, *, timeout: float
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes `part` of a file of `size` bytes, from the first of its replicas `urls` that gives them.
+    """Yield the bytes `part` of a file of `size` bytes from the first of the replicas `urls` that can be read.
 
-    When a replica breaks off, the next goes on where it stopped. Raises NoSource when none is left. `patience` is how
-    long a node may take to begin, in seconds.
+    When a replica fails, the next continues where it stopped. Raises NoSource when none is left. `timeout`: seconds
+    that a node may take to begin.
     """
 
     def told(url: str, at: int, error: Exception) -> None:
-        log.warning("replica failed", url=url, at=at, reason=str(error) or "no answer in time")
+        log.warning("replica_read_failed", url=url, at=at, reason=str(error) or "no answer in time")
 
     race = Race(nodes, urls, part.start, part.start + part.length, size, told, timeout)
     async with aclosing(race.run()) as pieces:
@@ -47,7 +47,7 @@ async def read_somewhere(
 
 
 class _Branch:
-    """One of the places that a body goes to."""
+    """One destination of a body."""
 
     def __init__(self, sink: Sink) -> None:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
@@ -55,12 +55,12 @@ class _Branch:
         self.task.add_done_callback(self._over)
 
     async def give(self, piece: bytes | None) -> None:
-        """Hand over a piece, None at the end; returns at once when the branch is over."""
+        """Queue a piece, None at the end; return at once when the branch has ended."""
         if not self.task.done():
             await self._pieces.put(piece)
 
     def _over(self, task: asyncio.Future[None]) -> None:
-        while not self._pieces.empty():  # lets go whoever waits to hand over another piece
+        while not self._pieces.empty():  # releases a `give` that waits for space
             self._pieces.get_nowait()
 
     async def _body(self) -> AsyncIterator[bytes]:
@@ -69,10 +69,10 @@ class _Branch:
 
 
 async def tee(body: AsyncIterable[bytes], sinks: Mapping[int, Sink]) -> dict[int, BaseException | None]:
-    """Send `body` to all `sinks` at once; what became of each, None for success.
+    """Send `body` to all `sinks` at once; return the error of each, None for success.
 
-    Stops early when all have failed. When `body` raises, or the caller is cancelled, all sinks are cancelled and done
-    with before the exception goes on.
+    Stops early when all have failed. When `body` raises, or the caller is cancelled, all sinks are cancelled and
+    awaited before the exception propagates.
     """
     branches = {name: _Branch(sink) for name, sink in sinks.items()}
     try:

@@ -1,1 +1,1 @@
-"""The tracker: one verb of the line protocol each, and the server that speaks it."""
+"""The tracker: the server of MogileFS's line protocol, and a function for each of its verbs."""

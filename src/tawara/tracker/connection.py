@@ -1,4 +1,4 @@
-"""One client of the line server: requests come in pieces and in floods, answers go out in order, nothing piles up."""
+"""One connection of the line server: parses requests, answers them in order, and bounds what is buffered."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("tracker")
 
 _BURST = 16
-"""Requests of one connection that are answered before others have their turn."""
+"""Requests of one connection that are answered before the other connections are served."""
 _ANSWERS = 64 * 1024
-"""Bytes of answers that are gathered before they are given to the transport."""
+"""Bytes of answers that are collected before they are written to the transport."""
 _LINGER_SECONDS = 2.0
-"""How long what a refused peer still sends is thrown away, so that it can read why."""
+"""Seconds for which input of a refused peer is dropped, so that it can read the refusal."""
 
 
 class Connection(asyncio.Protocol):
-    """The line protocol with one peer. One request at a time is worked on; the others wait, up to a limit."""
+    """The line protocol with one peer. One request is processed at a time; the others are queued, up to a limit."""
 
     __slots__ = (
         "_active",
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, server: TrackerServer, on_closed: OnClosed) -> None:
-        """`leave` gives the connection's place to another when it is over."""
+        """`on_closed` is called when the connection has ended."""
         self._server = server
         self._on_closed = on_closed
         self._lines = LineBuffer(server.limits.line)
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
         return answer
 
     def _go_on(self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float) -> bytes:
-        """Let a request take its time; others wait on this connection, and on no other."""
+        """Run a request as a task; further requests of this connection wait for it."""
         self._busy = True
         self._server.run(self._finish(running, request, line, begun))
         return b""
@@ -280,12 +280,12 @@ class Connection(asyncio.Protocol):
         self._serve()
 
     def _refuse(self, request: Request, error: Exception) -> bytes:
-        """The answer to a request that failed. What is no error of ours is logged, and nothing of it is told."""
+        """Return the answer to a request that failed. A defect is logged, and its details are not sent."""
         if isinstance(error, errors.TawaraError):
             if isinstance(error, errors.UnavailableError):
                 self._server.management.announce(f"{request.command}: {error.wire_text}")
             return refusal(error, request.callid)
-        _log.error("request failed", command=request.command, peer=self.client_ip, exc_info=error)
+        _log.error("request_failed", command=request.command, peer=self.client_ip, exc_info=error)
         self._server.management.announce(f"{request.command} crashed: {type(error).__name__}")
         return refusal(errors.TawaraError(), request.callid)
 
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def push(self, data: bytes) -> None:
-        """Send lines that answer no request, unless the peer does not read."""
+        """Send lines that answer no request, unless the peer does not read its input."""
         if self._writing and not self._leaving:
             self._send(data)
 

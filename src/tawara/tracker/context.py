@@ -1,4 +1,4 @@
-"""What a verb works with: the parts of the tracker, and the call that it answers."""
+"""The arguments of every verb: the parts of the tracker, and the request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tawara.wire.line import Args
 
 
 class Nodes(Protocol):
-    """What the tracker asks of storage nodes; `tawara.nodes.client.NodeClient` is one. All raise NodeUnreachable."""
+    """Access to storage nodes; `tawara.nodes.client.NodeClient` is one. All methods raise NodeUnreachable."""
 
     async def size(self, url: str) -> int | None:
         """The bytes of the file at `url`, None if it is not there."""
@@ -39,7 +39,7 @@ class Nodes(Protocol):
 
 @dataclass(slots=True)
 class TrackerContext:
-    """The parts of one tracker. It holds no state that the database does not have, but for what may be forgotten."""
+    """The parts of one tracker. All state but caches is in the database."""
 
     metadata: Metadata
     view: ClusterView
@@ -59,12 +59,12 @@ class TrackerContext:
         self.locator = ReplicaLocator(self.view, self.nodes, self.rng)
 
     async def now(self) -> int:
-        """The database's time, in unix seconds, hardly ever asking it."""
+        """Return the database's time in unix seconds; a query is rarely needed."""
         return await self.metadata.clock.seconds()
 
     @property
     def cluster(self) -> Cluster:
-        """What this process knows of the cluster now."""
+        """The cluster as this process sees it now."""
         return self.view.current
 
 
@@ -74,7 +74,7 @@ _NUMBER = re.compile(rb"\s*([+-]?\d{1,30})", re.ASCII)
 
 
 class TrackerRequest:
-    """One request: its arguments, read as the original reads them, and who asks."""
+    """One request: its arguments, parsed as MogileFS does, and the address of the client."""
 
     __slots__ = ("args", "client_ip")
 
@@ -83,7 +83,7 @@ class TrackerRequest:
         self.client_ip = client_ip
 
     def raw(self, name: str) -> bytes:
-        """An argument as it came; empty if absent."""
+        """Return an argument as received; empty if absent."""
         return self.args.get(name, b"")
 
     def text(self, name: str) -> str:
@@ -91,7 +91,7 @@ class TrackerRequest:
         return self.args.get(name, b"").decode("utf-8", "surrogateescape")
 
     def flag(self, name: str) -> bool:
-        """Whether an argument is there and neither empty nor 0."""
+        """Return whether an argument is present and neither empty nor 0."""
         return self.args.get(name, b"") not in (b"", b"0")
 
     def number(self, name: str) -> int | None:
@@ -109,7 +109,7 @@ class TrackerRequest:
         return self.args.get("zone") == b"alt"
 
     def domain(self, cluster: Cluster) -> Domain:
-        """The domain that the call names. Raises NoDomain, UnregDomain."""
+        """Return the domain of the request. Raises NoDomain, UnregDomain."""
         raw = self.args.get("domain")
         if not raw:
             raise errors.NoDomain
@@ -138,14 +138,14 @@ class TrackerRequest:
         return name
 
     def key(self, name: str = "key") -> bytes:
-        """A key that must be given. Raises NoKey."""
+        """Return a mandatory key. Raises NoKey."""
         key = self.args.get(name)
         if not key:
             raise errors.NoKey
         return key
 
     def new_key(self, name: str = "key") -> bytes:
-        """A key that is to be stored; empty if absent. Raises InvalidKey when it is too long."""
+        """Return a key to be stored; empty if absent. Raises InvalidKey when it is too long."""
         key = self.args.get(name, b"")
         if len(key) > KEY_BYTES:
             raise errors.InvalidKey(f"A key has at most {KEY_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""The verbs about devices that nobody sees. MogileFS has none of them, hence the prefix."""
+"""The verbs about devices that no monitor can reach. MogileFS has none of them, hence the prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LARGEST_DEVID = 2**31 - 1
 
 
 async def absences(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """The devices that nobody sees, what is thought of each, and what keeps the store from presuming more dead."""
+    """List the devices that no monitor can reach, the state of each, and the safety limit in force."""
     cluster = tracker.cluster
     reply: dict[str, Value] = {"absences": len(cluster.absences)}
     for number, (devid, absent) in enumerate(sorted(cluster.absences.items()), 1):

@@ -17,7 +17,7 @@ _LARGEST_WEIGHT = 2**23 - 1
 
 
 async def create_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Make a device on a host that is given by id or name; `alive`, but without files until the monitor has seen it."""
+    """Create a device on a host given by id or name; it gets files once the monitor has observed it."""
     state = DeviceState.ALIVE
     if call.raw("state"):
         try:
@@ -50,7 +50,7 @@ def _digits(raw: bytes, most: int) -> int | None:
 
 
 async def get_devices(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """All devices, or the one with the `devid` that is asked for; with `health` how their disks say they are."""
+    """List all devices, or the one with `devid`; `health` adds the health of their disks."""
     cluster = tracker.cluster
     wanted = call.number("devid") if call.flag("devid") else None
     devices = [device for device in cluster.devices.values() if wanted in (None, device.devid)]
@@ -71,7 +71,7 @@ async def get_devices(tracker: TrackerContext, call: TrackerRequest) -> Args:
             f"dev{number}_utilization": "" if busy is None else f"{busy:.2f}",
             f"dev{number}_reject_bad_md5": int(seen.rejects_bad_md5) if seen else "",
         }
-        if call.flag("health") and seen and seen.trouble:  # ours; who does not ask sees MogileFS's reply
+        if call.flag("health") and seen and seen.trouble:  # an extension: without this argument the reply is MogileFS's
             reply[f"dev{number}_trouble"] = seen.trouble
         if call.flag("health") and seen and seen.file_system:
             reply[f"dev{number}_file_system"] = seen.file_system
@@ -99,7 +99,7 @@ async def set_state(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def accept(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Take a `device` as it shows itself next, whichever disk it was before."""
+    """Accept the disk that `device` shows next, whichever it had before."""
     if not call.flag("device"):
         raise errors.BadParams
     await tracker.metadata.write(identities.accept, call.bounded("device", _LARGEST_DEVID))
@@ -128,7 +128,7 @@ def _device(call: TrackerRequest) -> tuple[str, int]:
 
 
 async def drain_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Ours: have a `device` get no new files, and all of its files moved away; with `undo`, no longer."""
+    """Drain a `device`: no new files, and all of its files are moved; `undo` ends that. Not MogileFS's."""
     devid = _digits(call.raw("device"), _LARGEST_DEVID)
     if not devid:
         raise errors.BadParams
@@ -140,7 +140,7 @@ async def drain_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def drain_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Ours: how the emptying of each device that is being emptied stands; `safe` says that it may be pulled."""
+    """Report the progress of each draining device; `safe`: it may be pulled. Not MogileFS's."""
     now = await tracker.now()
     devices = await tracker.metadata.read(drain.standing)
     reply: dict[str, Value] = {"devices": len(devices), "current_time": now}

@@ -1,4 +1,4 @@
-"""Making the directories of new files on storage nodes ahead of the upload, and remembering where that is of no use."""
+"""Creates the directories of new files on storage nodes before the upload, and caches where that is not needed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tawara.model.cluster import Cluster
 from tawara.model.errors import NodeUnreachable
 
 REMEMBERED_SECONDS = 3600.0
-"""How long a directory is taken to exist, and a node not to make any."""
+"""Seconds for which an existing directory, or a node that creates none, is cached."""
 REMEMBERED = 10_000
-"""How many directories are remembered; beyond that all are forgotten, and asked for again."""
+"""Most directories in the cache; beyond that it is emptied."""
 
 Make = Callable[[str], Awaitable[bool]]
 
 
 class Directories:
-    """What this process knows of directories on storage nodes (docs/mogilefs.md 3 and 18.1)."""
+    """Cache of directories on storage nodes (docs/mogilefs.md 3 and 18.1)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class Directories:
         self._refuses: dict[int, float] = {}
 
     async def make(self, cluster: Cluster, fid: int, devids: Sequence[int], make_directory: Make) -> None:
-        """Make the directory of `fid` on all the devices at once. Failures are of no consequence, the upload tells."""
+        """Create the directory of `fid` on all devices at once. Failures are ignored: the upload reports them."""
         wanted = [
             (device.hostid, url.rpartition("/")[0] + "/")
             for devid in devids

@@ -1,4 +1,4 @@
-"""The verb that explains a file: why it is where it is, what is pending, and what stands in the way. It is ours."""
+"""The verb that explains a file: why its replicas are where they are, what is pending, what blocks it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _FEWEST_PATHS = 2
 
 
 async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Where a file can be read now, the best place first; not more than `pathcount` places, perhaps none."""
+    """Return URLs at which a file can be read now, best first; at most `pathcount`, perhaps none."""
     domain = call.domain(tracker.cluster)
     key, wanted = call.key(), max(_FEWEST_PATHS, call.number("pathcount") or 0)
     verify = not call.flag("noverify")
@@ -38,14 +38,14 @@ async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 def names_of(cluster: Cluster, stored: StoredFile) -> tuple[str, str]:
-    """The names of a file's domain and class, empty where they are gone."""
+    """Return the names of a file's domain and class, empty if they no longer exist."""
     domain = cluster.domains_by_id.get(stored.dmid)
     storage_class = domain.classes.get(stored.classid) if domain else None
     return domain.name if domain else "", storage_class.name if storage_class else ""
 
 
 async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """What is known of a file."""
+    """Return the metadata of a file."""
     domain = call.domain(tracker.cluster)
     stored = await tracker.store.find(domain, call.key())
     storage_class = domain.classes.get(stored.classid)
@@ -59,7 +59,9 @@ async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
     }
     if storage_class and storage_class.hashtype:
         reply["checksum"] = str(stored.checksum) if stored.checksum else "MISSING"
-    if call.flag("times") and stored.stored_at is not None:  # ours; who does not ask sees MogileFS's reply
+    if (
+        call.flag("times") and stored.stored_at is not None
+    ):  # an extension: without this argument the reply is MogileFS's
         reply["stored_at"] = stored.stored_at
         if (mtime_ns := await tracker.metadata.read(files.source_time, stored.fid)) is not None:
             reply["mtime_ns"] = mtime_ns
@@ -69,7 +71,7 @@ async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Every row that the database has about a fid, of a file or not."""
+    """Return every row that the database has about a fid, also if no key names it."""
     cluster = tracker.cluster
     stored = None if call.flag("fid") else await tracker.store.find(call.domain(cluster), call.key())
     fid = stored.fid if stored else call.bounded("fid")
@@ -90,14 +92,14 @@ async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def delete(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Forget a key; its bytes go later."""
+    """Delete a key; its bytes are deleted later."""
     domain = call.domain(tracker.cluster)
     await tracker.store.delete(domain, call.key())
     return {}
 
 
 async def rename(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Give a file another key, never one that is taken."""
+    """Give a file another key, which must be free."""
     domain = call.domain(tracker.cluster)
     from_key, to_key = call.key("from_key"), call.key("to_key")
     call.new_key("to_key")

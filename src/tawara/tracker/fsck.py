@@ -16,7 +16,7 @@ from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _UNSUMMED = 10_000
-"""Lines of the log that may be counted anew for each status."""
+"""Lines of the log up to which each status request counts them again."""
 
 
 async def fsck_start(tracker: TrackerContext, call: TrackerRequest) -> Args:

@@ -1,4 +1,4 @@
-"""The verbs that list: keys by name, files by number."""
+"""The verbs that list keys by name and files by fid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DEFAULT_FIDS = 100
 
 
 async def list_keys(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """The keys that begin with `prefix` and follow `after`, in byte order."""
+    """List the keys that begin with `prefix` and follow `after`, in byte order."""
     domain = call.domain(tracker.cluster)
     prefix, after = call.raw("prefix"), call.raw("after")
     if after and not after.startswith(prefix):
@@ -27,7 +27,7 @@ async def list_keys(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def list_fids(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """The files whose fid is greater than `from`, in order; `to` is how many (the original's name for it)."""
+    """List files whose fid is greater than `from`, in order; `to` is their number (MogileFS's name for it)."""
     cluster = tracker.cluster
     found = await tracker.store.list_fids(call.bounded("from"), call.number("to") or _DEFAULT_FIDS)
     reply: dict[str, Value] = {"fid_count": len(found)}

@@ -1,4 +1,4 @@
-"""The `!` commands: what a tracker tells about itself, without asking the database (docs/mogilefs.md 6)."""
+"""The `!` commands: status of the tracker itself, without a query (docs/mogilefs.md 6)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HELP = b"""Mogilefsd admin commands:
 
 
 class ManagedConnection(Protocol):
-    """A connection, as far as `!` commands deal with it."""
+    """The part of a connection that `!` commands use."""
 
     def push(self, data: bytes) -> None:
         """Send lines that answer no request."""
@@ -37,13 +37,13 @@ class Management:
 
     journal: RequestLog
     waiting: Callable[[], Iterable[bytes]]
-    """The requests that were read and not begun: `IP line` each."""
+    """The queued requests: `IP line` each."""
     jobs: tuple[str, ...]
-    """The kinds of work that this process does."""
+    """The jobs of this process."""
     shutdown: Callable[[], None] | None = None
-    """Stops the tracker; None refuses, for anyone who reaches the port may ask."""
+    """Stops the tracker; None refuses, since any client of the port may send it."""
     watchers: set[ManagedConnection] = field(default_factory=set)
-    """The connections that want to be told of errors."""
+    """The connections that watch errors."""
 
     def answer(self, request: Request, listener: ManagedConnection) -> bytes:
         """The lines of the answer, with the dot that ends it."""
@@ -68,7 +68,7 @@ class Management:
         return b"".join(line + b"\r\n" for line in [*lines, b"."])
 
     def announce(self, text: str) -> None:
-        """Tell those who watch."""
+        """Send a line to all watchers."""
         if self.watchers:
             line = b":: %s\r\n" % text.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace")
             for watcher in list(self.watchers):

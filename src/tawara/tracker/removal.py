@@ -1,4 +1,4 @@
-"""The verbs of ours about removing: what it would mean (a dry run), and the parts that MogileFS cannot remove."""
+"""Our verbs about removal: a dry run, and the removal of parts that MogileFS cannot remove."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST_DEVID = 2**31 - 1
 
 
 async def tawara_removal(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """What removing something would mean: `what` is domain, class, host, device or setting. Nothing is changed.
+    """Report what a removal would mean; `what` is domain, class, host, device or setting. Nothing is changed.
 
     It is a verb of its own, so that a tracker of MogileFS refuses it instead of removing.
     """
@@ -59,7 +59,7 @@ async def tawara_delete_device(tracker: TrackerContext, call: TrackerRequest) ->
 
 
 async def tawara_remove_setting(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Have a setting be what it is when nobody sets it."""
+    """Remove a setting, so that its default applies."""
     await tracker.metadata.write(rows.set_setting, _setting(call), None)
     await tracker.view.refresh()
     return {}

@@ -1,4 +1,4 @@
-"""What a tracker remembers of its own work, for the `!` commands that show it."""
+"""Counters and recent requests of a tracker, for the `!` commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RequestLog:
         self._recent: deque[tuple[str | None, bytes, float, float]] = deque(maxlen=_RECENT)
         self.queries = 0
         self.running = 0
-        """Requests that wait for something now."""
+        """Requests that are running now."""
 
     @property
     def uptime(self) -> int:
@@ -26,7 +26,7 @@ class RequestLog:
         return int(time.monotonic() - self._started)
 
     def finished(self, client_ip: str | None, line: bytes, arrived: float, begun: float, ended: float) -> None:
-        """A request was answered; times are those of `time.perf_counter`."""
+        """Record an answered request; times are those of `time.perf_counter`."""
         self.queries += 1
         if len(line) > _LONGEST_LINE:
             line = line[:_LONGEST_LINE]

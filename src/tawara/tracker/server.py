@@ -1,4 +1,4 @@
-"""The line server: takes in connections, up to a limit, and ends them in good order."""
+"""The line server: accepts connections, up to a limit, and closes them gracefully."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tawara.tracker.request_log import RequestLog
 _DESCRIPTORS_PER_CONNECTION = 1
 """The connection itself; those to the database and to storage nodes are few."""
 _LOOKS = 10
-"""Times within the limit for idle connections that the server looks for them."""
+"""Times that idle connections are looked for within the limit for them."""
 _GRACE_SECONDS = 3.0
-"""How long requests that are being worked on may still take when the server stops."""
+"""Seconds that running requests may still take when the server stops."""
 _FLUSH_SECONDS = 1.0
-"""How long peers may then take to read their last answers."""
+"""Seconds that peers may then take to read their last answers."""
 
 
 class TrackerServer:
@@ -86,7 +86,7 @@ class TrackerServer:
         self._listener.open()
 
     async def stop(self) -> None:
-        """Take in no more; finish what is being worked on, for some seconds; end all connections."""
+        """Stop accepting; let running requests finish for some seconds; close all connections."""
         if self._listener is not None:
             await self._listener.close()
             self._listener = None
@@ -110,15 +110,15 @@ class TrackerServer:
         for connection in list(self._connections):
             connection.abort()
 
-    # --- what connections tell ----------------------------------------------------------------------------------------
+    # --- called by connections ----------------------------------------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
-        """A connection is there."""
+        """Register a connection."""
         self._connections.add(connection)
         self._look_for_idle()
 
     def _look_for_idle(self) -> None:
-        """Have connections closed that are idle for longer than the limit; by one timer, while there are any."""
+        """Close connections that are idle for longer than the limit; one timer serves all."""
         limit = self.limits.tracker_idle
         if limit and self._idle_timer is None:
             self._idle_timer = asyncio.get_running_loop().call_later(limit / _LOOKS, self._close_idle)
@@ -132,18 +132,18 @@ class TrackerServer:
             self._look_for_idle()
 
     def closed(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """Unregister a connection."""
         self._connections.discard(connection)
         self.management.watchers.discard(connection)
         if self._emptied is not None and not self._connections:
             self._emptied.set()
 
     def watches(self, connection: Connection) -> bool:
-        """Whether a connection has asked to be told of errors."""
+        """Return whether a connection watches errors."""
         return connection in self.management.watchers
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Work on a request."""
+        """Run a request as a task."""
         self.journal.running += 1
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

@@ -1,4 +1,4 @@
-"""The verbs by which a file comes in: create_open and create_close (docs/mogilefs.md 3)."""
+"""The verbs of uploads: create_open and create_close (docs/mogilefs.md 3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.wire.line import Args, Value
 
 
 class _Profile:
-    """How long the steps of a call took, for `debug_profile=1`."""
+    """Durations of the steps of a request, for `debug_profile=1`."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
@@ -21,14 +21,14 @@ class _Profile:
         self._points: list[tuple[str, float]] = []
 
     def point(self, name: str) -> None:
-        """The step `name` is done."""
+        """Record that the step `name` has ended."""
         if self._wanted:
             now = time.perf_counter()
             self._points.append((name, now - self._since))
             self._since = now
 
     def args(self) -> dict[str, Value]:
-        """What goes into the reply; nothing if it was not wanted."""
+        """Return the fields of the reply; none without debug_profile."""
         if not self._wanted:
             return {}
         args: dict[str, Value] = {"profpoints": len(self._points)}
@@ -39,7 +39,7 @@ class _Profile:
 
 
 async def create_open(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Begin an upload: a new fid, and the places where the client may put its bytes, the best first."""
+    """Open an upload: return a new fid and the URLs to which the client may write, best first."""
     await tracker.store.chooser.wait_observed()
     profile = _Profile(call.flag("debug_profile"))
     cluster = tracker.cluster
@@ -77,7 +77,7 @@ def _is_on(setting: str | None) -> bool:
 
 
 async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """End an upload: check that the bytes are there, then name them. From the check on, a failure discards them."""
+    """Close an upload: verify the bytes, then name them. A failed verification discards the upload."""
     cluster = tracker.cluster
     domain = call.domain(cluster)
     for name, missing in (("fid", errors.NoFid), ("devid", errors.NoDevid), ("path", errors.NoPath)):
@@ -136,7 +136,7 @@ def _checksum(call: TrackerRequest) -> Checksum | None:
 
 
 def _mtime(call: TrackerRequest) -> int | None:
-    """When the client's file was last changed, in nanoseconds; ours. Raises BadParams."""
+    """Return when the client's file was last changed, in unix nanoseconds; not MogileFS's. Raises BadParams."""
     mtime_ns = call.number("mtime_ns")
     if mtime_ns is not None and not -LARGEST <= mtime_ns <= LARGEST:
         raise errors.BadParams("mtime_ns is out of range")
@@ -146,7 +146,7 @@ def _mtime(call: TrackerRequest) -> int | None:
 async def _verified_length(
     tracker: TrackerContext, call: TrackerRequest, upload: Upload, devid: int, checksum: Checksum | None
 ) -> int:
-    """The bytes that lie on the device, after all checks that the client asks for."""
+    """Return the length of the file on the device, after all checks that the client asks for."""
     if devid not in upload.devids:
         offered = ",".join(map(str, upload.devids))
         raise errors.InvalidDestdev(f"File uploaded to invalid dest {devid}. Valid devices were: {offered}")

@@ -60,9 +60,9 @@ QUICK: Mapping[str, Verb] = MappingProxyType(
         "updateclass": files.updateclass,
     }
 )
-"""Verbs that ask the database and little else. Where it answers at once, they are begun where the request is read,
-outside any task, and are often done before one would have been started; so they may do nothing that needs one, such as
-a timeout, but in a task of their own."""
+"""Verbs that use little but the database. If it answers without suspending, they start where the request is read,
+outside any task, and often finish before a task would have started. What needs a task, such as a timeout, must create
+one."""
 
 THOROUGH: Mapping[str, Verb] = MappingProxyType(
     {
@@ -93,7 +93,7 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "update_host": hosts.update_host,
     }
 )
-"""Verbs that talk to storage nodes or wait for the monitor; each call is a task."""
+"""Verbs that use storage nodes or wait for the monitor; each request is a task."""
 
 WRITING = frozenset(
     {
