@@ -1,4 +1,4 @@
-"""What is done in the background from start to stop: tasks whose end is waited for."""
+"""Background tasks that are started once and stopped with a wait for their end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Background:
-    """One task beside all others, begun and ended by whoever it belongs to."""
+    """One background task, started and stopped by its owner."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -16,17 +16,17 @@ class Background:
 
     @property
     def started(self) -> bool:
-        """Whether it was started, and not stopped."""
+        """Whether the task was started and not stopped."""
         return self._task is not None
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin `work`, which goes on until it is done or stopped."""
+        """Start `work`, which runs until it returns or is stopped."""
         self._task = asyncio.create_task(work, name=self._name)
 
     async def stop(self) -> None:
-        """Cancel the work and wait until it has cleaned up; nothing where it was not started, or is stopped already.
+        """Cancel the task and wait for its end; do nothing if it was not started or is already stopped.
 
-        Raises what the work failed of, once, for nobody else would hear of it.
+        Raises the exception with which the task failed, once; nothing else would report it.
         """
         task, self._task = self._task, None
         if task is not None:
@@ -37,7 +37,7 @@ class Background:
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel all `tasks` and wait until each has ended; what one of them fails of is not told."""
+    """Cancel all `tasks` and wait for their end; their exceptions are ignored."""
     ending = list(tasks)
     for task in ending:
         task.cancel()

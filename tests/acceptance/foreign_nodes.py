@@ -100,7 +100,7 @@ class Foreign(Daemon, ABC):
 
 
 class Nginx(Foreign):
-    """nginx; what it does not tell is told by a `tawara node` without HTTP beside it."""
+    """nginx, with a `tawara node` without HTTP for usage files and the side channel."""
 
     def command(self) -> list[str]:
         """See Foreign."""

@@ -36,7 +36,7 @@ uvloop.run(main())
 async def running(
     root: Path, limits: Limits | None = None, *, fast_path: bool = True, immutable: bool = True
 ) -> AsyncIterator[StorageNode]:
-    """A node with devices 1 and 2 in this process; without `fast_path` the whole HTTP server answers everything."""
+    """A node with devices 1 and 2; without `fast_path` the complete HTTP server answers all requests."""
     for device in ("dev1", "dev2"):
         (root / device).mkdir(exist_ok=True)
     loopback = ("127.0.0.1", 0)

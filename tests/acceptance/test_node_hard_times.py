@@ -200,7 +200,7 @@ async def test_a_large_file_passes_in_little_memory(tmp_path: Path) -> None:
 
 
 async def test_more_connections_than_allowed_wait_outside(tmp_path: Path) -> None:
-    """With room for two, a third is served as soon as one of them leaves."""
+    """With a limit of two connections, a third is served as soon as one is closed."""
     async with running(tmp_path, Limits(connections=2)) as node:
         inside = [await asyncio.open_connection(*node.http_address) for _ in range(2)]
         for reader, writer in inside:

@@ -26,7 +26,7 @@ JUNK = st.one_of(st.binary(max_size=300), st.from_regex(ALMOST_HTTP))
 
 @pytest.fixture(params=[True, False], ids=["fast path", "complete server"])
 async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[StorageNode]:
-    """A node whose plain requests go the quick way, and one where all go to the whole HTTP server."""
+    """A node with the fast path, and one where all requests go to the complete HTTP server."""
     async with running(tmp_path, fast_path=request.param) as node:
         yield node
 
@@ -65,7 +65,7 @@ async def test_a_node_that_is_told_to_replaces(tmp_path: Path) -> None:
 
 
 async def test_keep_alive_of_http_1_0(node: StorageNode) -> None:
-    """An HTTP/1.0 client that asks for keep-alive gets it, and is told so."""
+    """An HTTP/1.0 client that asks for keep-alive gets it, and the reply says so."""
     reader, writer = await asyncio.open_connection(*node.http_address)
     for _ in range(3):
         writer.write(b"GET /dev1/usage HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")

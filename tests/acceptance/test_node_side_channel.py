@@ -66,7 +66,7 @@ async def test_answers_come_in_order(node: StorageNode, tmp_path: Path) -> None:
 
 
 async def test_shutdown_is_not_honoured(node: StorageNode) -> None:
-    """Whoever reaches the port cannot stop the node."""
+    """A client of the port cannot stop the node."""
     assert await ask(node, b"shutdown\r\nsize /dev1/f\r\n") == b"ERR shutdown is not honoured\r\n/dev1/f -1\r\n"
     assert (await get(node.http_address, "/dev1/usage"))[0] == 200
 

@@ -1,4 +1,4 @@
-"""The quick way through a storage node's HTTP door and the whole server answer alike, to the letter."""
+"""The fast path of a storage node and its complete HTTP server give identical replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door-keeper."""
+"""The TCP listener and its connection limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Guest(asyncio.Protocol):
 
 
 async def test_all_that_wait_come_in_within_few_turns() -> None:
-    """However long the loop's turns are, a crowd that waits outside needs few; the house holds as many as agreed."""
+    """A full backlog is accepted in few loop iterations, and the connection limit is kept."""
     guests: list[_Guest] = []
 
     def make(on_closed: Callable[[], None]) -> _Guest:

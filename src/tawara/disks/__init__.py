@@ -1,1 +1,1 @@
-"""A machine's devices: files on them, their identity, and the threads that do the blocking work."""
+"""A machine's devices: their files, identity, health and load, and the thread pools for blocking work."""

@@ -1,4 +1,4 @@
-"""Files that are deleted together: their directory is synced once for all of them."""
+"""Deletes files in batches, with one fsync per directory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tawara.model.node_errors import as_node_errors
 
 
 def delete(devices: Devices, files: Sequence[str]) -> list[TawaraError | None]:
-    """Remove files, durably; None for each, or the error for which it was not: NoSuchFile, InTheWay, Reserved. Blocks.
+    """Delete files durably; return None or the error for each: NoSuchFile, PathConflict, Reserved. Blocks.
 
-    NoSuchFile is as good as done: the directory is synced in that case too, so that a file which an earlier,
-    interrupted call removed does not come back after a power cut.
+    The directory is synced after NoSuchFile, too, so that a file which an interrupted call removed earlier does not
+    reappear after a power cut.
     """
     outcomes: list[TawaraError | None] = []
     directories: dict[tuple[str, tuple[str, ...]], int] = {}

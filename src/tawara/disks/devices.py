@@ -1,4 +1,4 @@
-"""What happens on the disks: files received whole, read, deleted, counted. Knows nothing of HTTP or event loops.
+"""File operations on devices: receive, read, list, measure. Independent of HTTP and event loops.
 
 Everything here blocks and may be called from any thread. Each name below a device is opened from its parent's
 descriptor without following symbolic links, so that nothing outside of the device's directory can be reached; the
@@ -79,7 +79,7 @@ class OpenFile:
         self.close()
 
     def __del__(self) -> None:
-        self.close()  # whoever asked for it has been cancelled
+        self.close()  # the caller was cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +89,18 @@ class DiskUsage:
     used: int
     available: int
     identity: str | None = None
-    """The id that the device shows; None if it has none."""
+    """The device's id; None if it has none."""
     holds_files: bool = True
-    """Whether there is any file on it, or was."""
+    """Whether files are or were on it."""
 
     @property
     def total(self) -> int:
-        """KiB that files can ever take."""
+        """KiB for files."""
         return self.used + self.available
 
 
 class DigestInProgress:
-    """A digest being computed, a step at a time, so that a long file does not occupy a disk's thread."""
+    """A digest computed in steps, so that a long file does not occupy a disk's thread."""
 
     def __init__(self, file: OpenFile, name: DigestName) -> None:
         self._file = file
@@ -109,7 +109,7 @@ class DigestInProgress:
         """Bytes digested so far; after an error, where the disk failed."""
 
     def step(self) -> bool:
-        """Digest some more; False when there is no more. Raises DeviceFailed."""
+        """Digest the next bytes; False at the end of the file. Raises DeviceFailed."""
         chunk = self._file.read(self.offset, _DIGEST_STEP)
         self._hash.update(chunk)
         self.offset += len(chunk)
@@ -140,7 +140,7 @@ class Devices:
         self.immutable = immutable
         self.identities = Identities(docroot, make=make_identities)
         self._durable: set[tuple[str, ...]] = set()
-        """Directories whose own entry is known to be on the disk."""
+        """Directories whose entry in the parent is durable."""
 
     def names(self) -> list[str]:
         """The devices that the document root lists now, by number. Touches none of them, for a disk may hang.
@@ -156,19 +156,19 @@ class Devices:
         return sorted(found, key=lambda name: int(name[3:]))
 
     def listed(self, device: str) -> bool:
-        """Is `device` among the names?"""
+        """Whether the document root lists `device`."""
         return bool(_DEVICE_NAME.fullmatch(device)) and device in self.names()
 
     def receive(
         self, path: str, *, size: int | None = None, md5: bytes | None = None, replace: bool = False
     ) -> IncomingFile:
-        """Begin to receive a file; directories below an existing device are made, durably. Raises DeviceFull, InTheWay.
+        """Start to receive a file; make missing directories durably. Raises DeviceFull, PathConflict.
 
-        `size` and `md5` (16 raw bytes) are what the file must come to; `Incoming.commit` refuses anything else. Without
-        `replace` it also refuses (OtherContent) to give a fid that is there other content.
+        `size` (bytes) and `md5` (16 raw bytes) are expected of the file; `IncomingFile.commit` refuses any other.
+        Without `replace` it also refuses (OtherContent) other content for an existing fid.
         """
         target = paths.parse_writable(path)
-        place = self.remove_conflict(target)
+        place = self.open_directory(target)
         try:
             if size is not None:
                 place.check_space(size)
@@ -179,15 +179,15 @@ class Devices:
         return IncomingFile(place, target.names[-1], size=size, md5=md5, unnamed=self.unnamed, immutable=keep)
 
     def keeps(self, target: DevicePath, *, replace: bool) -> bool:
-        """Whether a file that has this name already stays: it is a fid's content, and nobody asks for its end."""
+        """Whether an existing file of this name stays: it is a fid's content, and `replace` is not requested."""
         return self.immutable and not replace and target.is_fid
 
     def adopt(self, path: str, source: Path, *, link: bool = False) -> Generator[int, None, None]:
         """Put the finished local file `source` on a device, durably, in short steps; each yields the bytes so far.
 
         The bytes are copied inside the kernel, sharing extents where the file system can. With `link` the file itself
-        becomes the device's, as a hard link, when both are on one file system: nobody may write to it afterwards.
-        Closing the generator before its end drops what has come so far.
+        becomes the device's, as a hard link, when both are on one file system: it must not be written to afterwards.
+        Closing the generator before its end discards the file.
         """
         with as_node_errors():
             descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -219,7 +219,7 @@ class Devices:
         raise NoSuchFile
 
     def _open_list(self, device: str, first: int) -> OpenFile:
-        """A page of what lies on the device, in memory. Raises Exhausted."""
+        """Return a page of the device's file list, in memory. Raises Exhausted."""
         with as_node_errors():
             top = self._device(device)
             try:
@@ -248,12 +248,12 @@ class Devices:
     def make_directory(self, path: str) -> None:
         """Make the directory and those above it below an existing device, durably; it may be there.
 
-        Raises InTheWay, Reserved.
+        Raises PathConflict, Reserved.
         """
         target = paths.parse(path)
         if target.reserved:
             raise Reserved
-        self._remove_conflict(target.device, target.names).close()
+        self._open_directory(target.device, target.names).close()
 
     def usage(self, device: str) -> DiskUsage:
         """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready
@@ -274,7 +274,7 @@ class Devices:
         return DiskUsage(max(1, used), available, self.identities.id_of(device), holds)
 
     def sweep(self, *devices: str) -> int:
-        """Remove what writers that are no more have left in `~incoming` of `devices`, or of all; the number removed.
+        """Delete leftovers of dead writers in `~incoming` of `devices`, or of all; return their number.
 
         A file that is still being written, by this process or another, is locked and stays.
         """
@@ -340,11 +340,11 @@ class Devices:
         finally:
             os.close(here)
 
-    def remove_conflict(self, target: DevicePath) -> TargetDirectory:
-        """The directory of the file `target`, made and synced where it was not there; to be closed. Raises InTheWay."""
-        return self._remove_conflict(target.device, target.names[:-1])
+    def open_directory(self, target: DevicePath) -> TargetDirectory:
+        """Open the directory of `target`, made durably if missing; the caller closes it. Raises PathConflict."""
+        return self._open_directory(target.device, target.names[:-1])
 
-    def _remove_conflict(self, device: str, names: tuple[str, ...]) -> TargetDirectory:
+    def _open_directory(self, device: str, names: tuple[str, ...]) -> TargetDirectory:
         with as_node_errors():
             top = self._device(device)
             try:
@@ -399,7 +399,7 @@ def _below(above: int, name: str, flags: int) -> int:
 
 
 def _remove_unlocked(directory: int, name: str) -> bool:
-    """Remove the file unless its writer lives."""
+    """Remove the file unless a live writer holds its lock."""
     try:
         descriptor = os.open(name, _READ, dir_fd=directory)
     except FileNotFoundError:

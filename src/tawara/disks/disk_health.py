@@ -1,4 +1,4 @@
-"""Asks each device's disk how it is, seldom, and keeps the answer beside the usage file.
+"""Reads each disk's SMART health periodically and stores it in the device's `health` file.
 
 smartctl is run where it is installed, on the disks behind the file system that the device is on (through partitions,
 device mapper and RAID), with a time limit. The answer stands in the device's file `health`, so that it outlives the
@@ -33,9 +33,9 @@ from tawara.wire import smartctl
 log = structlog.get_logger(__name__)
 
 PERIOD: Final = 1800.0
-"""Seconds between two questions to a disk."""
+"""Seconds between two queries of a disk."""
 LOOK_EVERY: Final = 30.0
-"""Seconds between two looks whether a disk is to be asked, or a device is new."""
+"""Seconds between two checks for due disks and new devices."""
 TIMEOUT: Final = 20.0
 """Seconds that smartctl may take."""
 _PLACES: Final = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -44,7 +44,7 @@ _LIMIT: Final = 1024 * 1024
 
 
 async def ask(disk: str, *, now: Callable[[], float] = time.time, timeout: float = TIMEOUT) -> DiskHealth:
-    """What smartctl says of one disk."""
+    """Run smartctl for one disk."""
     program = await asyncio.to_thread(_smartctl)
     if program is None:
         return DiskHealth(DiskVerdict.UNKNOWN, detail="smartctl is not installed", checked_at=int(now()))
@@ -115,7 +115,7 @@ def read_lines(text: str) -> DiskHealth | None:
 
 
 class DiskHealthWatch:
-    """See the module. Start and stop it once. A disk that hangs holds up no other."""
+    """Watches the health of all disks. Start and stop it once. A hanging disk does not delay the others."""
 
     def __init__(self, devices: Devices, pools: DevicePools, *, period: float = PERIOD) -> None:
         self._devices, self._pools = devices, pools
@@ -128,11 +128,11 @@ class DiskHealthWatch:
         """By disk: the last question to it, for all devices that are on it."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start watching."""
         self._watching.start(self._keep())
 
     async def stop(self) -> None:
-        """End; a smartctl that runs is killed."""
+        """Stop; a running smartctl is killed."""
         await self._watching.stop()
         await self._rounds.stop()
         await background.end(self._asked.values())
@@ -146,11 +146,11 @@ class DiskHealthWatch:
         try:
             found = await self._rounds.round()
         except TawaraError as error:
-            log.warning("disks' health not known", reason=str(error.__cause__ or error))
+            log.warning("disk_health_unknown", reason=str(error.__cause__ or error))
             return
         for device, failure in found.items():
             if failure is not None:
-                log.warning("disk health not known", device=device, reason=str(failure.__cause__ or failure))
+                log.warning("disk_health_unknown", devid=int(device[3:]), reason=str(failure.__cause__ or failure))
 
     async def _look_at(self, device: str) -> None:
         """Ask the disks behind a device, if it is time to, and write down what they say. Raises DeviceHangs."""
@@ -166,7 +166,13 @@ class DiskHealthWatch:
         if health is not None:
             await self._pools.run(device, _write, place, health)
             say = log.warning if health.verdict is DiskVerdict.FAILING else log.debug
-            say("disk asked", device=device, disks=disks, health=health.verdict.value, detail=health.detail)
+            say(
+                "disk_health_checked",
+                devid=int(device[3:]),
+                disks=disks,
+                health=health.verdict.value,
+                detail=health.detail,
+            )
 
     async def _ask(self, disk: str) -> DiskHealth:
         """Ask a disk, or wait for the answer to the last question, if that was a moment ago."""

@@ -1,4 +1,4 @@
-"""Whether a device's directory is the disk that it should be: a mount point without its disk is an empty directory.
+"""Device identities: detect a missing or wrong disk, since a mount point without its disk is an empty directory.
 
 Each device has a file with its number and an id that no other has. It is made when the device is first seen; which id
 each device had is also kept below the document root, which is on another disk than the devices, as a rule. A device
@@ -61,7 +61,7 @@ class Identities:
         return self._ids.get(device)
 
     def check(self, device: str, top: int, *, insist: bool = False) -> None:
-        """See that the open directory `top` is the device's. Raises IdentityLost, ForeignDisk, OSError.
+        """Check that the open directory `top` is the device's. Raises IdentityLost, ForeignDisk, OSError.
 
         `insist`: a device that could not be written, and so took no identity, is tried again.
         """
@@ -89,7 +89,7 @@ class Identities:
             if shown is None:
                 self._unnamed[device] = place.st_dev, place.st_ino
                 return
-            log.info("device has got its identity", device=device, id=shown.id, files=holds_files(top))
+            log.info("device_identity_created", device=device, id=shown.id, files=holds_files(top))
         elif kept is not None and kept.id != shown.id and not added:
             raise ForeignDisk
         if self._make and kept != _Record(shown.id, mounted):
@@ -99,7 +99,7 @@ class Identities:
             self._proven[device] = proof
 
     def _give(self, device: str, top: int) -> Identity | None:
-        """Write the identity file, durably; None if the disk does not take it. Another process may be quicker."""
+        """Write the identity file, durably; None if the disk does not take it. Another process may write it first."""
         made = Identity(device, str(uuid.uuid4()))
         name = f"{INCOMING}/{IDENTITY}.{os.getpid()}.{threading.get_ident()}"
         try:
@@ -118,7 +118,7 @@ class Identities:
                     os.unlink(name, dir_fd=top)
             _sync(top)
         except OSError as error:
-            log.warning("device takes no identity", device=device, reason=error.strerror)
+            log.warning("device_identity_write_failed", device=device, reason=error.strerror)
             return None
         return _read(top)
 
@@ -147,7 +147,7 @@ class Identities:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.warning("the identity of a device cannot be kept", device=device, reason=str(error))
+            log.warning("device_identity_record_failed", device=device, reason=str(error))
 
 
 def holds_files(top: int) -> bool:

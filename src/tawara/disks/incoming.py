@@ -1,9 +1,9 @@
-"""A file on its way in: it has no name until every byte of it is on the disk.
+"""A file being received: it gets its name only when all of its bytes are on disk.
 
 The bytes go to a file without a name in the directory where it will live (O_TMPFILE), which is given its name after
-fsync: whatever dies before that, process or machine, leaves nothing to sweep. File systems that cannot do this, and
+fsync: a crash of the process or machine before that leaves nothing to clean up. File systems that cannot do this, and
 files that replace another, go through a name in the device's `~incoming` directory and a rename. Such a file is locked
-(flock) as long as its writer lives, so that a sweeper can tell a leftover from another process's upload.
+(flock) as long as its writer lives, so that cleanup can tell a leftover from another process's upload.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tawara.disks.paths import INCOMING
 from tawara.model.node_errors import DeviceFull, OtherContent, PathConflict, WrongDigest, WrongSize, as_node_errors
 
 SYNC_EVERY: Final = 64 * 1024 * 1024
-"""Bytes after which a long upload is synced, so that the last sync of 4 GiB does not outlast the client's patience."""
+"""Bytes after which a long upload is synced, so that the last sync of 4 GiB does not outlast the client's timeout."""
 
 _NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
-"""How kernels and file systems without O_TMPFILE say so (open(2))."""
+"""Errors of kernels and file systems without O_TMPFILE (open(2))."""
 
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
-"""How file systems without hard links say so (link(2))."""
+"""Errors of file systems without hard links (link(2))."""
 _COMPARED: Final = 1024 * 1024
 """Bytes that are compared at a time."""
 
@@ -43,14 +43,14 @@ class TargetDirectory:
         self.directory, self.device = directory, device
 
     def check_space(self, size: int) -> None:
-        """Raises DeviceFull when `size` bytes do not fit on the device."""
+        """Check that `size` bytes fit on the device. Raises DeviceFull."""
         with as_node_errors():
             facts = os.fstatvfs(self.device)
         if size > facts.f_bavail * facts.f_frsize:
             raise DeviceFull
 
     def sync(self) -> None:
-        """Have the names in the directory survive a power cut. Raises DeviceFailed."""
+        """Make the names in the directory durable. Raises DeviceFailed."""
         with as_node_errors():
             os.fsync(self.directory)
 
@@ -63,7 +63,7 @@ class TargetDirectory:
 
 
 class IncomingFile:
-    """A file being received. Not visible before `commit`; `abort`, or leaving the context, drops it.
+    """A file being received. Not visible before `commit`; `abort` or the end of the context discards it.
 
     Blocking, and used by one thread at a time. `size` is what the file must come to and `md5` the raw digest that it
     must have, where they are known; `commit` refuses anything else.
@@ -80,7 +80,7 @@ class IncomingFile:
         shared: bool = False,
         immutable: bool = False,
     ) -> None:
-        """Take over `place`, and close it in the end; one that is `shared` is closed by whoever made it.
+        """Take over `place` and close it at the end, unless it is `shared`: then the caller closes it.
 
         `immutable`: the content of a file that has the name already is not replaced by another.
         """
@@ -123,9 +123,9 @@ class IncomingFile:
             self._grew(copied)
 
     def become(self, source: int) -> None:
-        """Be the file open as `source` itself, by a hard link, instead of a copy; nobody may write to it any more.
+        """Become a hard link to the file open as `source` instead of a copy; it must not be written to afterwards.
 
-        Raises OSError as link(2) does where that is not possible; nothing has happened then.
+        Raises OSError as link(2) does if that is not possible, without any effect.
         """
         make_incoming(self._place.device)
         temporary = secrets.token_hex(12)
@@ -145,16 +145,16 @@ class IncomingFile:
         """
         try:
             self.seal()
-            self.appear()
+            self.publish()
             self._place.sync()
         finally:
             self.abort()
 
-    # The steps of `commit`, for who takes each of them with many files at once.
+    # The steps of `commit`, for callers that take each step for many files.
 
-    def hasten(self) -> None:
-        """Have the disk begin to write what has come, so that `seal` waits for less."""
-        # Linux begins to write the dirty pages of a file that will not be needed; it cannot drop them before.
+    def start_writeback(self) -> None:
+        """Let the kernel start to write the received bytes, so that `seal` waits less."""
+        # Linux starts to write dirty pages of a file that is marked as not needed; it cannot drop them before.
         with as_node_errors():
             os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -167,7 +167,7 @@ class IncomingFile:
         with as_node_errors():
             os.fsync(self._file)
 
-    def appear(self) -> None:
+    def publish(self) -> None:
         """Give the sealed bytes their name, which is durable once the directory is synced.
 
         Raises DeviceFailed, and OtherContent where an immutable file has other bytes.
@@ -179,7 +179,7 @@ class IncomingFile:
                 self._give_name()
 
     def abort(self) -> None:
-        """Drop what has come so far, if it was not committed. May be called any number of times."""
+        """Discard the file if it was not committed. Idempotent."""
         self._drop_temporary()
         if self._file >= 0:
             os.close(self._file)
@@ -229,7 +229,7 @@ class IncomingFile:
         )
 
     def _take_free_name(self) -> None:
-        """Link the name to the sealed bytes, unless it belongs to a file already: that has the same bytes, or stays."""
+        """Link the name to the sealed bytes unless a file has it; raise OtherContent if that file has other bytes."""
         while True:
             try:
                 os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=self._place.directory)
@@ -307,6 +307,6 @@ def _have_same_bytes(one: int, other: int) -> bool:
 
 
 def make_incoming(device: int) -> None:
-    """Make the `~incoming` directory of the device whose top directory is open as `device`, unless it is there."""
+    """Make the `~incoming` directory of the device open as `device`, unless it exists."""
     with suppress(FileExistsError):
         os.mkdir(INCOMING, 0o700, dir_fd=device)

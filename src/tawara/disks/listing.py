@@ -1,6 +1,6 @@
-"""What lies on a device, by fid, a page at a time (wire.listing): whole directories, until it is enough for one answer.
+"""Lists the files of a device by fid, in pages of whole directories (wire.listing).
 
-Blocks. Directories are opened without following links. What goes away meanwhile is not there, and what comes may be.
+Blocks. Directories are opened without following links. Concurrent changes may or may not be listed.
 """
 
 from __future__ import annotations

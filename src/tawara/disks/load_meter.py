@@ -1,4 +1,4 @@
-"""How busy the disks are, about once a second: measured once for all who watch, and not at all when nobody does."""
+"""Measures disk load about once a second, once for all watchers, and only while there are any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT: Final = 0.5
 
 
 class LoadMeter:
-    """Measures while somebody waits for `next`."""
+    """Measures while a caller waits for `next`."""
 
     def __init__(self, devices: Devices, pools: DevicePools) -> None:
         self._devices, self._pools = devices, pools
@@ -48,7 +48,7 @@ class LoadMeter:
         return await asyncio.shield(self._measuring)
 
     async def close(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         if self._measuring is not None:
             self._measuring.cancel()
             await asyncio.wait([self._measuring])

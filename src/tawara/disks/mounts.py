@@ -1,4 +1,4 @@
-"""Which file system, on which disk, a directory is on."""
+"""Finds the file system and the disks that a directory is on."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def place_of(mount: Mount, boot: str, sys: Path = Path("/sys")) -> MountIds:
 
 
 def running_kernel() -> str:
-    """The id of the kernel that runs, made anew at each start; empty if the system does not tell."""
+    """Return the boot id of the running kernel, which changes at each boot; empty if unknown."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

@@ -1,4 +1,4 @@
-"""Which texts are paths on a node: the one gate between what the network says and what the disks see.
+"""Validates and parses paths on a storage node; every path from the network passes here before a disk is used.
 
 docs/mogilefs.md 18.1. Every name that MogileFS makes is plain ASCII, so nothing ever needs a percent sign, and a path
 with one is refused as a whole instead of being decoded: encoded slashes, dots and NULs cannot even be asked for.
@@ -21,11 +21,11 @@ _NO_STEP = re.compile(r"/(?:\.?(?:/|\Z))+")
 INCOMING = "~incoming"
 """Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
 IDENTITY = identity.FILE
-"""The file of a device by which it is known again; the node writes it, nobody else may."""
+"""The file with a device's identity; only the node writes it."""
 USAGE = "usage"
-"""The file of a device that tells how full it is; the node writes it, nobody else may."""
+"""The file with a device's capacity and use; only the node writes it."""
 HEALTH = "health"
-"""The file of a device that tells how its disk is, likewise."""
+"""The file with the health of a device's disk; only the node writes it."""
 
 
 class DevicePath(NamedTuple):
@@ -36,12 +36,12 @@ class DevicePath(NamedTuple):
 
     @property
     def reserved(self) -> bool:
-        """Is this one of the node's own files, which peers may read only?"""
+        """Whether this is one of the node's own files, which peers may only read."""
         return self.names in ((USAGE,), (HEALTH,), (IDENTITY,)) or self.listed_from is not None
 
     @property
     def is_fid(self) -> bool:
-        """Is this where the content of a fid lies, which never changes?"""
+        """Whether this is the path of a fid's content, which never changes."""
         return fid.parse_path("/".join(("", self.device, *self.names))) is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Files are opened, and small ones read, in one turn of the disk's thread, many that are asked for together in one."""
+"""Opens files, and reads small ones, in batches on a disk's thread."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from tawara.disks.devices import Devices, OpenFile
 from tawara.model.errors import TawaraError
 
 SMALL: Final = 64 * 1024
-"""Files up to this size are read at once, and leave together with the head of the answer."""
+"""Bytes up to which a file is read when it is opened, and sent together with the head of the reply."""
 
 
 class FileRequest(NamedTuple):
-    """A file, and whether its bytes are wanted, too."""
+    """The path of a file, and whether its bytes are requested."""
 
     path: str
     body: bool
 
 
 class OpenedFile(NamedTuple):
-    """A file that is there: open if it is large and its bytes are wanted, else closed; `body` if it is small."""
+    """An existing file: open if it is large and its bytes were requested, else closed; `body` if it is small."""
 
     file: OpenFile
     body: bytes | None
 
 
 def open_file(devices: Devices, wanted: FileRequest) -> OpenedFile:
-    """Blocks. Raises NoSuchFile, DirectoryInstead and what `Devices` raises for every path."""
+    """Open a file. Blocks. Raises NoSuchFile, DirectoryInstead and what `Devices` raises for every path."""
     file = devices.open(wanted.path)
     if wanted.body and file.size > SMALL:
         return OpenedFile(file, None)
@@ -36,7 +36,7 @@ def open_file(devices: Devices, wanted: FileRequest) -> OpenedFile:
 
 
 def open_files(devices: Devices, many: Sequence[FileRequest]) -> list[OpenedFile | TawaraError]:
-    """The same for many, with the error of each that has one as its answer."""
+    """Open many files; return the opened file or the error for each. Blocks."""
     found: list[OpenedFile | TawaraError] = []
     for wanted in many:
         try:

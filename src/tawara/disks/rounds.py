@@ -1,4 +1,4 @@
-"""Regular work on all devices at once: each by itself, so that a device that hangs delays none of the others."""
+"""Runs periodic work on all devices concurrently, so that a hanging device does not delay the others."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ R = TypeVar("R")
 
 
 class DeviceRounds(Generic[R]):
-    """Does one piece of work for every device, again and again. A device whose last piece still runs is left out."""
+    """Runs one piece of work per device and round. A device whose last piece still runs is skipped."""
 
     def __init__(
         self, devices: Devices, pools: DevicePools, work: Callable[[str], Awaitable[R]], *, timeout: float | None
     ) -> None:
-        """`work` is given a device's name; a round waits for all, or for `patience` seconds."""
+        """`work` receives a device's name; a round waits for all, at most `timeout` seconds."""
         self._devices, self._pools, self._work, self._timeout = devices, pools, work, timeout
         self._running: dict[str, asyncio.Future[R]] = {}
 
     async def round(self) -> dict[str, R | BaseException]:
-        """What was finished since the last round: by device the result, or the exception. Raises DeviceFailed."""
+        """Run one round; return by device the results or exceptions finished since the last. Raises DeviceFailed."""
         for device in await self._pools.run(DevicePools.ANY, self._devices.names):
             if device not in self._running:
                 self._running[device] = asyncio.ensure_future(self._work(device))
@@ -36,11 +36,11 @@ class DeviceRounds(Generic[R]):
 
     @property
     def unfinished(self) -> set[str]:
-        """The devices whose work still runs."""
+        """Devices whose work still runs."""
         return set(self._running)
 
     async def stop(self) -> None:
-        """Cancel what runs, and wait half a second for it to end: a thread that hangs cannot be ended."""
+        """Cancel running work and wait half a second for its end; a hanging thread cannot be ended."""
         for job in self._running.values():
             job.cancel()
         if self._running:

@@ -20,7 +20,7 @@ _SMALL_STEPS: Final = 16
 
 
 class FileShrank(ConnectionError):
-    """The file ended before the bytes that were announced; the connection cannot be used any more"""
+    """The file ended before the announced length; the connection cannot be used any more"""
 
 
 async def send_file(
@@ -35,7 +35,7 @@ async def send_file(
 ) -> None:
     """Send `count` bytes from `offset` of the file open as `file`, after what `transport` still has to write.
 
-    Raises ConnectionError when the peer is gone, TimeoutError when it takes nothing for `patience` seconds, OSError
+    Raises ConnectionError when the peer is gone, TimeoutError when it reads nothing for `timeout` seconds, OSError
     when the disk fails.
     """
     descriptor = os.dup(transport.get_extra_info("socket").fileno())
@@ -54,7 +54,7 @@ async def send_file(
 
 
 def _send_some(connection: int, file: int, offset: int, end: int) -> tuple[int, bool]:
-    """Send until the connection takes no more, or for so long that others of the lane should have a turn."""
+    """Send until the connection would block, or until other work of the pool should run."""
     for _ in range(_SMALL_STEPS):
         try:
             sent = os.sendfile(connection, file, offset, min(_STEP, end - offset))
@@ -69,7 +69,7 @@ def _send_some(connection: int, file: int, offset: int, end: int) -> tuple[int, 
 
 
 async def _writable(descriptor: int, timeout: float) -> None:
-    """Wait until the connection takes bytes, or has failed. Raises TimeoutError."""
+    """Wait until the connection is writable or has failed. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""Small files that arrive together are stored together: the disk takes in many at about the price of one.
+"""Stores small files in batches: on disk, many cost about as much as one.
 
 All are written before the first is synced, so that what a file system writes for one sync (the block of an inode, its
 journal) serves the others, too; and a directory is synced once for all that got a name in it. The order that makes a
@@ -18,50 +18,50 @@ from tawara.model.errors import TawaraError
 
 
 class SmallFile(NamedTuple):
-    """A file that is wholly in memory, and where it is to be; `md5` is the raw digest that it must have, if known."""
+    """A file in memory and its target path; `md5` is the expected raw digest, if known."""
 
     path: str
     body: bytes
     md5: bytes | None = None
     replace: bool = False
-    """Whether other content under the same fid is to be replaced."""
+    """Whether to replace other content under the same fid."""
 
 
 def store(devices: Devices, files: Sequence[SmallFile]) -> list[TawaraError | None]:
-    """Store files, durably, in their order; None for each, or the error for which it was not. Blocks.
+    """Store files durably, in their order; return None or the error for each. Blocks.
 
-    What `Devices.receive` and `Incoming.commit` raise for one file is told of it alone.
+    An error of `Devices.receive` or `IncomingFile.commit` concerns its own file only.
     """
-    with _Arrivals(devices) as arrivals:
+    with _Batch(devices) as batch:
         for file in files:
-            arrivals.begin(file)
+            batch.begin(file)
         if len(files) > 1:
-            arrivals.each(IncomingFile.hasten)
-        arrivals.each(IncomingFile.seal)
-        arrivals.each(IncomingFile.appear)
-        arrivals.sync_names()
-        return arrivals.outcomes
+            batch.each(IncomingFile.start_writeback)
+        batch.each(IncomingFile.seal)
+        batch.each(IncomingFile.publish)
+        batch.sync_names()
+        return batch.outcomes
 
 
-class _Arrivals:
-    """The files of one `store`, each until it has failed."""
+class _Batch:
+    """The files of one call of `store`."""
 
     def __init__(self, devices: Devices) -> None:
         self.outcomes: list[TawaraError | None] = []
         self._devices = devices
         self._places: dict[tuple[str, tuple[str, ...]], TargetDirectory] = {}
         self._coming: list[tuple[int, TargetDirectory, IncomingFile]] = []
-        """With its number among `outcomes`."""
+        """With the index into `outcomes`."""
 
     def begin(self, file: SmallFile) -> None:
-        """Write one more file, without a name."""
+        """Write one more file, without a name yet."""
         self.outcomes.append(None)
         try:
             target = paths.parse_writable(file.path)
             directory = target.device, target.names[:-1]
             place = self._places.get(directory)
             if place is None:
-                place = self._places[directory] = self._devices.remove_conflict(target)
+                place = self._places[directory] = self._devices.open_directory(target)
             place.check_space(len(file.body))
             keep = self._devices.keeps(target, replace=file.replace)
             incoming = IncomingFile(
@@ -73,7 +73,7 @@ class _Arrivals:
             self.outcomes[-1] = error
 
     def each(self, step: Callable[[IncomingFile], None]) -> None:
-        """Do `step` with every file that has not failed."""
+        """Run `step` on every file that has not failed."""
         for number, _, incoming in self._coming:
             if self.outcomes[number] is None:
                 try:

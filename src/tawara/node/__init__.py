@@ -1,1 +1,1 @@
-"""A storage node: bytes on a machine's disks, and how they are served."""
+"""The storage node daemon: serves the files of a machine's devices over HTTP and the side channel."""

@@ -1,4 +1,4 @@
-"""A whole storage node: its devices and its two doors, on the event loop that runs."""
+"""A complete storage node: its devices, its HTTP server and its side channel, on the running event loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tawara.node.side_channel import SideChannel
 log = structlog.get_logger(__name__)
 
 _GRACE: Final = 1.5
-"""Seconds that requests get to finish at a stop; aiohttp takes up to twice as many."""
+"""Seconds for requests to finish at a stop; aiohttp takes up to twice as many."""
 _TIMEOUT: Final = 2.0
 """Seconds that a start waits for a disk that does not answer; the other disks are served then."""
 _SWEEP_PERIOD: Final = 3600.0
@@ -51,11 +51,11 @@ class StorageNode:
     ) -> None:
         """Listen on the host and port of `http`, and on those of `side_channel`; port 0 means any free one.
 
-        Either may be a socket that listens, or None: without `http` another server has the files, and here is told what
-        that one does not tell.
+        Either may be a listening socket, or None: without `http` another server serves the files, and this one adds
+        the side channel.
 
-        `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `quick` plain requests go to the
-        whole HTTP server, too, for tests of that. Without `immutable` a PUT replaces a fid's content without being
+        `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `fast_path` plain requests go to
+        the complete HTTP server, too, for tests. Without `immutable` a PUT replaces a fid's content without being
         told to.
         """
         self.devices = Devices(docroot, immutable=immutable)
@@ -73,7 +73,7 @@ class StorageNode:
 
     @property
     def http_address(self) -> tuple[str, int]:
-        """Host and port of the HTTP door, once started."""
+        """Host and port of the HTTP server, once started."""
         assert self._http_listener is not None, "not started, or without HTTP"
         return self._http_listener.address
 
@@ -84,7 +84,7 @@ class StorageNode:
         return self._side_listener.address
 
     async def start(self) -> None:
-        """Take the ports, sweep leftovers, write the usage files, then let peers in.
+        """Take the ports, remove leftovers, write the usage files, then accept connections.
 
         Raises PortTaken, ConfigurationError.
         """
@@ -115,7 +115,7 @@ class StorageNode:
         self._health.start()
 
     async def stop(self) -> None:
-        """Give the ports back, let requests finish for a moment, cut what is left; done within 5 seconds."""
+        """Release the ports, let requests finish for a moment, abort the rest; takes at most 5 seconds."""
         for listener in (self._http_listener, self._side_listener):
             if listener is not None:
                 await listener.close()
@@ -139,13 +139,13 @@ class StorageNode:
             try:
                 await self._rounds.round()
             except TawaraError as error:
-                log.warning("upkeep failed", reason=str(error.__cause__ or error))
+                log.warning("device_maintenance_failed", reason=str(error.__cause__ or error))
 
     async def _look_after(self, device: str) -> None:
         try:
             await self._pools.run(device, self._look_after_now, device, self._sweep)
         except DeviceHangs as error:
-            log.warning("device cannot be looked after", device=device, reason=str(error))
+            log.warning("device_maintenance_failed", devid=int(device[3:]), reason=str(error))
 
     def _look_after_now(self, device: str, sweep: bool) -> None:
         """Write the usage file of one device; a device that fails keeps its old one, for monitors to see."""
@@ -153,7 +153,7 @@ class StorageNode:
             usage.write(self.devices, device, int(time.time()))
             swept = self.devices.sweep(device) if sweep else 0
         except (TawaraError, OSError) as error:
-            log.warning("device cannot be looked after", device=device, reason=str(error.__cause__ or error))
+            log.warning("device_maintenance_failed", devid=int(device[3:]), reason=str(error.__cause__ or error))
         else:
             if swept:
-                log.info("leftovers of interrupted uploads removed", device=device, files=swept)
+                log.info("incoming_files_removed", devid=int(device[3:]), files=swept)

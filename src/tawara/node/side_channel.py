@@ -1,7 +1,7 @@
 """The side channel: sizes, digests and disk load for trackers, a line each (docs/mogilefs.md 18.3).
 
-Answers come in the order of the requests, and a connection has one request at work at a time, so that a long digest
-holds back nobody else. `shutdown` is refused: anyone who reaches the port could say it.
+Replies are in the order of the requests. A connection works on one request at a time, so a long digest delays no other
+connection. `shutdown` is refused: the port has no authentication.
 """
 
 from __future__ import annotations
@@ -35,34 +35,32 @@ class SideChannel:
 
     def __init__(self, devices: Devices, pools: DevicePools, limits: Limits) -> None:
         self._devices, self._pools, self._limits = devices, pools, limits
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._disks: dict[int, asyncio.Lock] = {}
         """Locks by file system: a check reads one file at a time from each."""
         self._meter = LoadMeter(devices, pools)
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
-        """A protocol for one new connection, which calls `leave` when the connection is over."""
+        """Make the protocol of a new connection. It calls `on_closed` when the connection is closed."""
         reader = asyncio.StreamReader(limit=self._limits.line)
 
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._converse(reader, writer, connection))
-            self._conversations.add(task)
-            task.add_done_callback(self._conversations.discard)
+            task = asyncio.create_task(self._serve(reader, writer, connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         connection = _Connection(reader, begin, on_closed)
         return connection
 
     async def close(self) -> None:
-        """End every conversation now."""
-        for task in self._conversations:
+        """Close all connections now."""
+        for task in self._tasks:
             task.cancel()
-        if self._conversations:
-            await asyncio.wait(self._conversations, timeout=2)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
         await self._meter.close()
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection
-    ) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection) -> None:
         try:
             while line := await self._line(reader):
                 connection.waits = False
@@ -78,13 +76,13 @@ class SideChannel:
         except (ConnectionError, TimeoutError):
             writer.transport.abort()
         except TawaraError as error:  # no answer of the protocol says that a device fails
-            log.warning("side channel cut off", reason=str(error))
+            log.warning("side_channel_aborted", reason=str(error))
             writer.transport.abort()
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
         except Exception:
-            log.exception("side channel failed")
+            log.exception("side_channel_failed")
             writer.transport.abort()
         finally:
             writer.close()
@@ -119,7 +117,7 @@ class SideChannel:
             return None
 
     async def _digest(self, uri: str, name: DigestName, *, spare_the_disk: bool) -> bytes:
-        """Digest in short turns of the disk's threads, so that readers of the same disk get theirs."""
+        """Digest in short steps on the disk's threads, so that other reads of the disk are not delayed."""
         try:
             path = paths.canonical(uri)
             pool_name = await self._pools.of(path)
@@ -150,7 +148,7 @@ class SideChannel:
 
 
 class _Connection(asyncio.StreamReaderProtocol):
-    """A connection that says when it is over."""
+    """A connection that calls `on_closed` at its end."""
 
     def __init__(
         self,
@@ -162,7 +160,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         self._on_closed = on_closed
         self._active = asyncio.get_running_loop().time()
         self.waits = True
-        """Whether nothing was asked that is not answered."""
+        """Whether no request is being answered."""
 
     def data_received(self, data: bytes) -> None:
         self._active = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""The file `/devN/usage`, by which trackers know how full a device is (docs/mogilefs.md 18.2)."""
+"""Writes the file `/devN/usage`, from which monitors read a device's free space (docs/mogilefs.md 18.2)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How every part of Tawara talks to storage nodes: HTTP for bytes, the side channel for digests and utilisation.
+"""The client for storage nodes: HTTP for bytes, the side channel for digests and utilisation.
 
-Foreign exceptions end here: what a caller sees is `NodeUnreachable` (the node did not answer, or not as a storage node
+Exceptions of libraries end here: a caller sees `NodeUnreachable` (the node did not answer, or not as a storage node
 does), `NoSource` (it answered that the file is not there), or an error of the caller's own body, unchanged.
 docs/mogilefs.md 8.5 and 18.
 """
@@ -257,7 +257,7 @@ class NodeClient:
         with _speaking_with(url):
             try:
                 answer = await self._small_requests.get(url)
-            except ValueError:  # an answer in another form, for which the whole HTTP client is there
+            except ValueError:  # a reply that needs the complete HTTP client
                 pass
             else:
                 return answer.status, answer.body[:_USAGE_BYTES]
@@ -328,7 +328,7 @@ class NodeClient:
 
     def _session(self, *, single: bool = False) -> aiohttp.ClientSession:
         """The session of pooled connections, or the one whose connections serve a single request."""
-        if self._closed:  # by whoever is stopping; a session that is made now would never be closed
+        if self._closed:  # a session made after close() would never be closed
             raise errors.NodeUnreachable("the connections to storage nodes are closed")
         session = self._single if single else self._pooled
         if session is None:
@@ -383,7 +383,7 @@ def _length(answer: aiohttp.ClientResponse, url: str) -> int:
 
 @contextmanager
 def _speaking_with(url: str) -> Iterator[None]:
-    """The one place where aiohttp's and the system's exceptions become ours."""
+    """Convert exceptions of aiohttp and the system to NodeUnreachable."""
     try:
         yield
     except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:

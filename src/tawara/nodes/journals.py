@@ -1,6 +1,6 @@
-"""Reading the names that a device carries (wire.journal), through its storage node or from a directory of this machine.
+"""Reads a device's metadata journal (wire.journal), through its storage node or from a local directory.
 
-The files are numbered so that no listing of a directory is needed: any node with GET will do.
+The files are numbered, so no directory listing is needed, and any node with GET works.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class JournalFiles:
 
 
 async def read_file(fetch: Fetch, path: str, journal_files: JournalFiles) -> tuple[Head, list[bytes]] | None:
-    """A file's head and lines; None if it is not there, or damaged, which is noted."""
+    """Read a file's head and lines; None if it is missing or damaged, which is recorded in `journal_files`."""
     packed = await fetch(path)
     if packed is None:
         return None
@@ -82,7 +82,7 @@ async def read_file(fetch: Fetch, path: str, journal_files: JournalFiles) -> tup
 
 
 async def read_active_segments(fetch: Fetch) -> JournalFiles:
-    """The tails, in all their slots."""
+    """Read the active segments of all slots."""
     journal_files = JournalFiles()
     for slot in range(journal.ACTIVE_SLOTS):
         read = await read_file(fetch, journal.active_segment_path(slot), journal_files)
@@ -163,7 +163,7 @@ async def read_journal(fetch: Fetch, devid: int, keep: Keep) -> JournalContents:
 
 
 def _lost(heads: list[Head]) -> list[str]:
-    """Segments that were written, as the next of them or a tail says, and are not there."""
+    """Segments that were written, by the next one or an active segment, and are missing."""
     there = {(head.generation, head.round, head.segment) for head in heads if not head.active_segment}
     told = {
         (head.generation, head.round, head.segment if head.active_segment else head.before)
@@ -174,7 +174,7 @@ def _lost(heads: list[Head]) -> list[str]:
 
 
 async def read_manifest(fetch: Fetch) -> tuple[Head, dict[str, Any]] | None:
-    """The newest charter on a device; None if there is none that is whole."""
+    """Return the newest valid manifest on a device; None without one."""
     best: tuple[Head, dict[str, Any]] | None = None
     for number in (0, 1):
         read = await read_file(fetch, journal.manifest_path(number), JournalFiles())

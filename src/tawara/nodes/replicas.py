@@ -1,6 +1,6 @@
-"""The bytes of a file from whichever of its replicas gives them; one that is slow to begin is overtaken by the next.
+"""Reads a file from its replicas with hedged requests: a replica that is slow to start is raced by the next one.
 
-A node that hangs is known to everybody within seconds. Until then a reader should not have to wait for it to begin.
+The monitor detects a hanging node within seconds. Until then a reader must not have to wait for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEDGE: Final = 1.0
 _Begun: TypeAlias = tuple[Download, AsyncExitStack]
 """What a node has begun to send, and what closes that."""
 Told: TypeAlias = Callable[[str, int, Exception], None]
-"""Hears of each replica that failed: its URL, how far the reading was, and what went wrong."""
+"""Called for each failed replica with its URL, the offset reached and the error."""
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Race:
 
 
 async def _let_go(asked: Iterable[asyncio.Task[_Begun]]) -> None:
-    """End requests that nobody waits for any more; some may have begun in the moment in which another one did."""
+    """Cancel the requests that lost the race; close those that had started meanwhile."""
     for task in asked:
         task.cancel()
     for begun in await asyncio.gather(*asked, return_exceptions=True):

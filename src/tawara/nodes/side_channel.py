@@ -1,4 +1,4 @@
-"""Asking a storage node's side channel: one connection for each question (docs/mogilefs.md 18.3)."""
+"""Client of a storage node's side channel; each request has its own connection (docs/mogilefs.md 18.3)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def _connected(
 
 @contextmanager
 def _speaking_with(host: str, port: int) -> Iterator[None]:
-    """What asyncio and the system raise, in our words."""
+    """Convert exceptions of asyncio and the system to NodeUnreachable."""
     try:
         yield
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:

@@ -174,7 +174,7 @@ def test_what_is_not_as_announced_is_not_kept(
 
 
 def test_a_file_that_cannot_fit_is_refused_at_once(devices: Devices) -> None:
-    """A size beyond the free space is told before a byte is sent."""
+    """A size beyond the free space is refused before a byte is sent."""
     with pytest.raises(DeviceFull):
         devices.receive(PATH, size=2**60)
 
@@ -211,7 +211,7 @@ def test_a_device_itself_may_be_a_link(devices: Devices, tmp_path: Path) -> None
 
 
 def test_deleting(devices: Devices) -> None:
-    """A deleted file is gone; a missing one and a directory are told apart."""
+    """A deleted file is gone; a missing file and a directory raise different errors."""
     put(devices, b"abc")
     delete(devices, PATH)
     with pytest.raises(NoSuchFile):

@@ -151,7 +151,7 @@ def test_many_at_once_agree(docroot: Path) -> None:
 def test_a_disk_mounted_over_a_directory_is_a_new_device(docroot: Path) -> None:
     """A directory on the document root's disk got an id before its disk was mounted: the disk gets its own."""
     if os.system(f"mount -t tmpfs tawara-test {docroot}/dev2 2>/dev/null") != 0:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine does not allow mounts")
     os.system(f"umount {docroot}/dev2")
     devices = Devices(docroot)
     devices.usage("dev1")

@@ -1,4 +1,4 @@
-"""Work that is done together, on the threads of a disk."""
+"""Thread pools of devices, and batches that run on them."""
 
 import asyncio
 import threading
@@ -20,8 +20,8 @@ def pools(tmp_path: Path) -> Iterator[DevicePools]:
     pools.close()
 
 
-async def test_what_comes_meanwhile_goes_together(pools: DevicePools) -> None:
-    """The first goes at once, what comes while it is under way goes in one party, and each gets its own answer."""
+async def test_items_that_arrive_during_a_batch_form_the_next(pools: DevicePools) -> None:
+    """The first item runs at once, later ones form the next batch, and each gets its own result."""
     batches: list[list[int]] = []
     begun, go_on = threading.Event(), threading.Event()
 
@@ -43,7 +43,7 @@ async def test_what_comes_meanwhile_goes_together(pools: DevicePools) -> None:
     assert batches == [[1], [2, 3, 4], [5]]
 
 
-async def test_a_lane_that_hangs_holds_up_no_other(pools: DevicePools) -> None:
+async def test_a_hanging_pool_delays_no_other(pools: DevicePools) -> None:
     """Work for another disk is done while one does not answer."""
     go_on = threading.Event()
 
@@ -59,8 +59,8 @@ async def test_a_lane_that_hangs_holds_up_no_other(pools: DevicePools) -> None:
     assert await stuck == "stuck"
 
 
-async def test_work_that_fails_as_a_whole_is_told_to_all(pools: DevicePools) -> None:
-    """An exception is everybody's answer, and the lane goes on; who was cancelled misses nothing."""
+async def test_an_exception_of_the_work_fails_the_whole_batch(pools: DevicePools) -> None:
+    """Every item of the batch gets the exception, the pool continues, and a cancelled caller does no harm."""
     fail = True
 
     def work(numbers: Sequence[int]) -> list[int]:
@@ -78,8 +78,8 @@ async def test_work_that_fails_as_a_whole_is_told_to_all(pools: DevicePools) -> 
     assert await batched.run("dev1", 4) == 4
 
 
-async def test_work_for_closed_lanes_is_refused_and_not_forgotten(pools: DevicePools) -> None:
-    """Whoever asks when the node has stopped is told so, and does not wait for ever."""
+async def test_closed_pools_refuse_work(pools: DevicePools) -> None:
+    """Work for closed pools fails with RuntimeError and does not wait for ever."""
     batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=1, most=1)
     await batched.run("dev1", 1)
     pools.close()
@@ -90,15 +90,15 @@ async def test_work_for_closed_lanes_is_refused_and_not_forgotten(pools: DeviceP
 
 
 async def hang(pools: DevicePools, pool_name: str, go_on: threading.Event) -> list[asyncio.Task[bool]]:
-    """Have all threads of a lane wait, until the lane counts as hanging."""
+    """Block all threads of a pool until it counts as hanging."""
     stuck = [asyncio.create_task(pools.run(pool_name, go_on.wait, 60)) for _ in range(8)]
     while not pools.hangs(pool_name):
         await asyncio.sleep(0.01)
     return stuck
 
 
-async def test_a_lane_that_hangs_refuses_work_until_it_answers(tmp_path: Path) -> None:
-    """What waits and what comes is refused instead of piling up; what is under way is finished."""
+async def test_a_hanging_pool_refuses_work_until_it_recovers(tmp_path: Path) -> None:
+    """Waiting and new work is refused instead of piling up; running work is finished."""
     pools = DevicePools(Devices(tmp_path), timeout=0.2)
     batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=2, most=4)
     go_on = threading.Event()
@@ -121,8 +121,8 @@ async def test_a_lane_that_hangs_refuses_work_until_it_answers(tmp_path: Path) -
     pools.close()
 
 
-async def test_work_that_has_to_be_done_waits_for_a_lane_that_hangs(tmp_path: Path) -> None:
-    """A file is closed at last, though nobody waits for that while its disk hangs."""
+async def test_cleanup_waits_for_a_hanging_pool(tmp_path: Path) -> None:
+    """A file is closed once its disk recovers, and the caller does not wait for it."""
     pools = DevicePools(Devices(tmp_path), timeout=0.1)
     go_on, closed = threading.Event(), threading.Event()
     stuck = await hang(pools, "dev1", go_on)
@@ -136,8 +136,8 @@ async def test_work_that_has_to_be_done_waits_for_a_lane_that_hangs(tmp_path: Pa
     pools.close()
 
 
-async def test_slow_work_beside_quick_work_is_no_hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane on which something is finished now and then does not hang, however long one piece takes."""
+async def test_a_slow_piece_among_quick_ones_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that finishes some work does not hang, however long one piece takes."""
     now = 1000.0
     monkeypatch.setattr("tawara.disks.pools.time", SimpleNamespace(monotonic=lambda: now))
     pools = DevicePools(Devices(tmp_path), timeout=10.0)

@@ -50,7 +50,7 @@ def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the disk is told: `sync FILE`, `name FILE`, `sync DIRECTORY`, by the bytes in the file."""
+    """The disk operations: `sync FILE`, `name FILE`, `sync DIRECTORY`, by the bytes in the file."""
     told: list[str] = []
     real_fsync, real_link, real_rename = os.fsync, os.link, os.rename
 
@@ -95,7 +95,7 @@ def test_each_is_synced_before_it_has_a_name_and_the_names_are_synced_last(devic
 
 
 def test_each_fails_alone(devices: Devices) -> None:
-    """A file that cannot be stored is told why, and the others are stored; no descriptor is left open."""
+    """A file that cannot be stored gets its error, and the others are stored; no descriptor is left open."""
     (devices.docroot / "dev1" / "file").touch()
     before = descriptors()
     right = hashlib.md5(b"right").digest()
@@ -158,7 +158,7 @@ def test_of_two_contents_that_arrive_together_one_stays(devices: Devices) -> Non
 
 
 def test_a_disk_that_cannot_sync_has_stored_nothing_visible(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the sync of a file's bytes fails the file gets no name, and where that of the names fails all are told."""
+    """A file whose sync fails gets no name; if the sync of the directory fails all files get the error."""
     store(devices, [SmallFile(path(9), b"")])
     real = os.fsync
 
@@ -187,7 +187,7 @@ def test_a_full_device_is_said_to_be_full(devices: Devices, monkeypatch: pytest.
 
 
 def test_what_is_deleted_together_is_gone_durably(devices: Devices, calls: list[str]) -> None:
-    """Each is told of alone, and each directory is synced once, also for files that are gone already."""
+    """Each file gets its own result, and each directory is synced once, also for files that are gone already."""
     store(devices, [SmallFile(path(number, number % 2), b"") for number in range(6)])
     calls.clear()
     before = descriptors()

@@ -189,7 +189,7 @@ async def test_a_node_that_hangs_up_while_the_source_is_slow() -> None:
 
 
 async def test_a_node_that_refuses_while_the_source_is_slow() -> None:
-    """A refusal before the end of the body is told at once, and the rest is not waited for."""
+    """A refusal before the end of the body is raised at once, without waiting for the rest."""
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"x" * 100_000
@@ -258,7 +258,7 @@ async def test_nodes_that_stand_still() -> None:
 
 
 async def test_whether_anything_was_sent() -> None:
-    """An upload that met nobody is told from one that may yet arrive, also if an idle connection was tried first."""
+    """An upload that was never sent differs from one that may still arrive, also after an idle connection was tried."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

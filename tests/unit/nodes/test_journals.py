@@ -67,14 +67,14 @@ async def test_a_node_that_falls_silent_while_names_are_read() -> None:
 
 
 async def test_a_node_that_falls_silent_while_bytes_are_looked_for() -> None:
-    """It is told, with the reason; what the others have is known."""
+    """The failed device is reported with the reason; the journals of the others are read."""
     record = JournalRecord(1, 7, RecordState.HERE, FACTS)
     gathering, files, sizes = await gather(device(1, {7: 5}, record), device(2, {}, record, falls_silent="sizes"))
     assert (gathering.silent, files, sizes) == ({2: "gone"}, {7: (1, 2)}, {1: {7: 5}})
 
 
 async def test_a_segment_number_far_away_does_not_keep_a_rebuild_for_ever() -> None:
-    """A tail that tells of a segment thousands beyond the last one is damaged; the search for it comes to an end."""
+    """An active segment that names a segment thousands beyond the last one is damaged; the search for it ends."""
     head = Head(tawara="names", device=1, generation=1, segment=COUNTED, active_segment=1)
     files = {
         journal.active_segment_path(0): journal.pack(

@@ -133,7 +133,7 @@ async def test_two_that_begin_at_once() -> None:
 
 
 async def test_a_reader_that_leaves() -> None:
-    """Whoever stops reading, or is cancelled while nobody has begun, leaves no request behind."""
+    """A reader that stops, or is cancelled before any replica starts, leaves no request open."""
     nodes = Nodes(a="good")
     pieces = race(nodes).run()
     await anext(pieces)
