@@ -55,7 +55,7 @@ def drill(
     sample
         Only so many devices, chosen at random, instead of all.
     look
-        Also see whether the bytes are there, and whether there are any that nobody knows.
+        Also check that the bytes exist, and search for bytes without a row.
     json
         Report all as one JSON object.
     """
@@ -238,9 +238,7 @@ def _say(report: dict[str, Any]) -> None:
         for fid, devids in list(report["nameless"].items())[:SHOWN]:
             output.line(f"  {fid} on {', '.join(f'dev{devid}' for devid in devids)}")
     if report["not_listed"]:
-        output.line(
-            f"Whether there are such bytes on {', '.join(report['not_listed'])} cannot be told: nobody lists them."
-        )
+        output.line(f"Whether there are such bytes on {', '.join(report['not_listed'])} is unknown: no list.")
     for name in ("damaged", "silent"):
         for device, why in report[name].items():
             output.line(f"{device}: {why}")

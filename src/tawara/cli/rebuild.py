@@ -154,7 +154,7 @@ async def _run(
 def every_device(
     given: Mapping[int, DeviceSource], manifest: Mapping[str, Any], nodes: NodeClient
 ) -> dict[int, DeviceSource]:
-    """The devices that were given, and those that the charter knows, but for the dead."""
+    """The given devices and those in the cluster manifest, without dead ones."""
     hosts = {host["hostid"]: host for host in manifest.get("host", ())}
     every = dict(given)
     for device in manifest.get("device", ()):
@@ -191,7 +191,7 @@ async def read_all(gathering: JournalCollector, *, trust: bool) -> None:
 
 @dataclass
 class Restored:
-    """What became of everything, in numbers, and what has to be told one by one."""
+    """Result of the rebuild: counts, and items that are reported individually."""
 
     files: int = 0
     replicas: int = 0
@@ -257,7 +257,7 @@ async def fill(metadata: Metadata, recovery: RecoveryPlan, wanted: Mapping[tuple
 
 
 def complete_manifest(manifest: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
-    """Add the domains and classes that files are in and that the charter does not know; what was made up, in words."""
+    """Add domains and classes of files that the cluster manifest does not have; describe them."""
     domains = {row["dmid"] for row in manifest.get("domain", ())}
     classes = {(row["dmid"], row["classid"]) for row in manifest.get("class", ())}
     made_up: list[str] = []
@@ -277,7 +277,7 @@ def complete_manifest(manifest: dict[str, Any], used: Iterable[tuple[int, int]])
 
 
 def report_of(read: JournalCollector, restored: Restored) -> dict[str, Any]:
-    """Everything that a person, or a program, may want to know of it."""
+    """The whole report, for JSON."""
     left = restored.left
     return {
         "files": restored.files,

@@ -34,7 +34,7 @@ def test_nothing_is_wrong() -> None:
         (replace(DEVICE, state=DeviceState.DRAIN), "is drain"),
         (replace(DEVICE, observed=Observed.READABLE), "is alive, but readable"),
         (replace(DEVICE, observed=Observed.UNREACHABLE), "is alive, but unreachable"),
-        (replace(DEVICE, observed=None), "has not been looked at yet"),
+        (replace(DEVICE, observed=None), "has not been monitored yet"),
         (replace(DEVICE, mb_used=960), "is 96% full"),
     ],
 )

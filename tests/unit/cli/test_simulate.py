@@ -23,8 +23,8 @@ def outcome(copies: int, size: int) -> LossOutcome:
         (Speed(bytes=1e6), "The repair would take about 1 minute, at 1.0 MB a second: 100 copies, 60.0 MB"),
         (
             Speed(files=1, bytes=1e6, shown=True),
-            "The repair would take about 1 minute, at 1 copy or 1.0 MB a second, which the workers have shown of"
-            " late: 60 copies, 60.0 MB",
+            "The repair would take about 1 minute, at 1 copy or 1.0 MB a second, the recent rate of the workers:"
+            " 60 copies, 60.0 MB",
         ),
     ],
 )
@@ -39,6 +39,6 @@ def test_what_it_is_reckoned_by(speed: Speed, words: str) -> None:
 def test_files_unlike_those_that_were_measured() -> None:
     """When the files are much larger than what was copied of late, that is told: the estimate is too long then."""
     told = _repair(outcome(10, 20_000_000), Speed(files=1000, bytes=10_000_000, shown=True))
-    assert told[1] == "What was copied of late had 10.0 kB on average, and this has 20.0 MB: it may go faster"
+    assert told[1] == "Recently copied files had had 10.0 kB on average, and this has 20.0 MB: it may go faster"
     assert len(_repair(outcome(10, 20_000), Speed(files=1000, bytes=10_000_000, shown=True))) == 1
     assert _repair(outcome(0, 0), Speed()) == ["There would be nothing to repair"]
