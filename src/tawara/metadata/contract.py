@@ -141,21 +141,21 @@ thread, and it may be run again from its start, so it has no effect but on the d
 
 
 class QueryCall(NamedTuple):
-    """What a question was asked with."""
+    """The arguments of one call of a query."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
 
 Result: TypeAlias = Any
-"""What a question returned; or, as a value, the exception that it raised."""
+"""What a query returned; or, as a value, the exception that it raised."""
 BatchQuery: TypeAlias = Callable[[Transaction, Sequence[QueryCall]], Awaitable[Sequence[Result]]]
-"""One transaction in the place of many: the answers to the calls of one question, in their order. An answer that is an
-exception must have left nothing; when the function itself raises, each call is asked alone instead."""
+"""The batch variant of a query: one transaction that returns the results of many calls, in their order. A result that
+is an exception must have changed nothing; when the function itself raises, each call is run alone instead."""
 
 
 def batched(many: BatchQuery) -> Callable[[Query[P, T]], Query[P, T]]:
-    """Say that calls of a question that arrive together may be answered by `many`, with the same effect."""
+    """Declare `many` as the batch variant of a query; it must have the same effect as the single calls."""
 
     def mark(query: Query[P, T]) -> Query[P, T]:
         query.__dict__["batched"] = many

@@ -1,8 +1,8 @@
-"""How far the names on each device are written, and what is to be written next (`tawara_journal`, `tawara_note`).
+"""Progress of the journals on the devices, and what is to be written next (`tawara_journal`, `tawara_note`).
 
-A device's journal is written by one worker at a time: whoever has claimed its row. What was written is settled in one
-transaction that forgets the notes which it covers, so whoever dies before that leaves work to be done again, and
-whoever dies after it leaves none. Each function is one transaction; times are unix seconds. Format: wire.journal.
+A device's journal is written by one worker at a time, the one that has claimed its row. Progress is recorded in one
+transaction that also removes the outbox rows which it covers: a worker that dies before it leaves work to be repeated,
+one that dies after it leaves none. Each function is one transaction; times are unix seconds. Format: wire.journal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tawara.model.journal_records import FileMetadata, JournalRecord, RecordStat
 GENERATION = "tawara_names_generation"
 """Setting: the life of this database that the devices' journals tell of."""
 MANIFEST = "tawara_names_charter"
-"""Setting: number of the newest charter, and a digest of what it says."""
+"""Setting: number of the newest manifest, and a digest of what it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class JournalRow:
 
     devid: int
     nexttry: int
-    """When there may be something to do, or until when someone has claimed it."""
+    """When there may be something to do, or until when a worker has claimed it."""
     held: bool
     epoch: int
-    """How often it was taken over from someone who did not come back."""
+    """How often it was taken over from a worker that stopped."""
     generation: int
     """0 before its first round."""
     round: int
@@ -40,7 +40,7 @@ class JournalRow:
     segments: int
     """The number of the last segment of this round."""
     next_segment: int
-    """The number of the next: not one more, where someone who was taken over from may have written that."""
+    """The number of the next: not one more, where a worker that was taken over from may have written that."""
     old_segments: int
     """The greatest number of a segment of the round before, while those are not deleted."""
     written: int
@@ -48,11 +48,11 @@ class JournalRow:
     live: int
     """Records that the round brought when it was complete."""
     active_segment: int
-    """The number of the newest tail."""
+    """The number of the newest active segment."""
     active_slot: int
     """Where that is; -1 when all records are in segments."""
     manifest: int
-    """The number of the newest charter on the device."""
+    """The number of the newest manifest on the device."""
 
 
 _COLUMNS = (
@@ -71,7 +71,7 @@ class DueJournals:
 
     generation: int
     manifest: tuple[int, str]
-    """Number and digest of the newest charter."""
+    """Number and digest of the newest manifest."""
     journals: dict[int, JournalRow]
     noted: frozenset[int]
     """Devices of which there are notes."""
@@ -116,7 +116,7 @@ async def begin_generation(tx: Transaction, *, at_least: int, unless: int = 0) -
 
 
 async def number_manifest(tx: Transaction, digest: str) -> int:
-    """The number of the charter with this digest: a new one, unless it is that of the newest."""
+    """The number of the manifest with this digest: a new one, unless it is that of the newest."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
     number, _, known = (await cluster.get_setting(tx, MANIFEST) or "0 ").partition(" ")
@@ -130,7 +130,7 @@ async def number_manifest(tx: Transaction, digest: str) -> int:
 
 
 async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int) -> list[JournalRow]:
-    """Take those journals that nobody has, and that are due, until `now + lease`."""
+    """Claim those journals that are due until `now + lease`."""
     taken: list[JournalRow] = []
     for devid in devids:
         await tx.run(tx.dialect.insert_or_ignore("tawara_journal", ("devid",)), devid)
@@ -141,7 +141,7 @@ async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int)
         if row is None:
             continue
         journal = _journal(row)
-        # Whoever had it and did not come back may still be writing: what that would be is skipped.
+        # The worker that had it may still be writing: the segment number that it would use is skipped.
         epoch, following = journal.epoch + journal.held, journal.next_segment + journal.held
         taken.append(replace(journal, nexttry=now + lease, held=True, epoch=epoch, next_segment=following))
         await tx.run(
@@ -162,7 +162,7 @@ async def renew(tx: Transaction, held: Sequence[JournalRow], *, until: int) -> N
 async def settle(tx: Transaction, journal: JournalRow, covered: Sequence[int] = ()) -> bool:
     """Write down how far a claimed journal is, and forget the notes (by number) that are covered by what was written.
 
-    False, and nothing is changed, if someone else has taken it over.
+    False, and nothing is changed, if another worker has taken it over.
     """
     changed = await tx.run(
         "UPDATE tawara_journal SET generation = ?, round = ?, position = ?, segments = ?, next_segment = ?,"

@@ -1,7 +1,7 @@
-"""What the engines with a database server have in common: pooled connections, retries, time limits, shared journeys.
+"""Common part of the engines with a database server: pooled connections, retries, time limits, batches.
 
 A driver (`postgres`, `mysql`) gives `Link`s and says by the exceptions below what went wrong; what follows from that is
-decided here. A question that failed for a reason that may be gone the next time is asked again from its start, as the
+decided here. A query that failed for a transient reason is run again from its start, as the
 contract allows; a change whose COMMIT was cut off is not, for it is not known whether it took effect: that raises
 Unanswered. When nothing can have been changed, DatabaseUnavailable is raised, and another tracker may be asked.
 """
@@ -56,15 +56,15 @@ class ServerLimits:
     writers: int = 8
     """Most connections for changes."""
     answer: float = 10.0
-    """Seconds within which every question is answered, if only with Db."""
+    """Seconds within which every query returns or raises Db."""
     connect: float = 5.0
     """Seconds that making a connection may take."""
     unreachable: float = 1.0
     """Seconds that a question waits for a new attempt to connect, while the last one has failed."""
     tries: int = 12
-    """Most times that a question is asked that met a deadlock or a broken unique key."""
+    """Most attempts of a query that meets a deadlock or a broken unique key."""
     batch: int = 64
-    """Most calls in one journey."""
+    """Most calls in one batch."""
 
 
 def outcome(remedy: Remedy, message: str) -> Exception:
@@ -249,7 +249,7 @@ class ServerMetadata:
         if many is not None:
             answer = self._batcher(query, many, way).add(call)
         else:
-            # A task of its own: whoever is cancelled while waiting leaves no connection in the middle of something.
+            # A task of its own: a caller that is cancelled leaves no connection in mid-transaction.
             task = asyncio.create_task(way(query, call))
             self._under_way.add(task)
             task.add_done_callback(self._finished)

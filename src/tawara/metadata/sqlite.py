@@ -1,8 +1,11 @@
 """The embedded engine: SQLite in WAL mode, read on the event loop, written by one thread with group commit.
 
 A point look-up costs some tens of microseconds, less than handing it to a thread, so reads run right where they are
-asked. Changes queue up for the writer, which takes all that wait into one transaction (in savepoints, so that each can
-fail alone) and makes them durable with one fsync. While that runs, or another process has its turn, the next gather.
+made. Changes queue up for the writer thread, which runs all that wait in one transaction (in savepoints, so that each
+can fail alone) and makes them durable with one fsync. Meanwhile, and while another process writes, the next gather.
+
+The queue is not a `batching.Batcher`: the writer takes its batch only when it holds the lock between processes, so that
+changes which arrive while it waits join, and it takes the next batch without a detour through the event loop.
 """
 
 from __future__ import annotations
@@ -131,7 +134,7 @@ def _finish(coroutine: Awaitable[T]) -> T:
     except StopIteration as stop:
         return cast("T", stop.value)
     running.close()
-    raise RuntimeError("a question to the database awaited something else than its transaction")
+    raise RuntimeError("a query awaited something other than its transaction")
 
 
 @dataclass(slots=True)
@@ -145,7 +148,7 @@ class _Change:
 
     def tell(self) -> None:
         if self.future.done():
-            return  # whoever asked has been cancelled; the change stands all the same
+            return  # the caller was cancelled; the change is committed all the same
         if isinstance(self.answer, BaseException):
             self.future.set_exception(self.answer)
         else:
@@ -311,7 +314,7 @@ class SqliteMetadata:
         try:
             batches: defaultdict[BatchQuery | None, list[_Change]] = defaultdict(list)
             for change in group:
-                if not change.future.done():  # nobody was told meanwhile that it could not be made
+                if not change.future.done():  # not timed out meanwhile
                     batches[getattr(change.query, "batched", None)].append(change)
             for many, batch in batches.items():
                 if many is None or len(batch) == 1 or not self._try_batched(many, batch):
