@@ -1,5 +1,5 @@
-"""A store whose rooms run apart, as on several machines: `tawara tracker`, `node`, `workers` and `gateway`, each a
-process (or a parent with several) of its own, on one database.
+"""A store whose components run separately, as on several machines: `tawara tracker`, `node`, `workers` and `gateway`,
+each a process (or a parent with several), on one database.
 
 Host `hI` is a storage node on 127.0.0.I with two devices. All daemons are started with one configuration file.
 """

@@ -97,11 +97,11 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
     async with AsyncExitStack() as stack:
         gates: dict[str, Gate] = {}
 
-        async def door(host: str, node: tuple[str, int]) -> int:
+        async def proxy(host: str, node: tuple[str, int]) -> int:
             gates[host] = await stack.enter_async_context(Gate(node[0], node))
             return gates[host].port
 
-        fixture = await stack.enter_async_context(workers_fixture(directory, layout, look=False, door=door))
+        fixture = await stack.enter_async_context(workers_fixture(directory, layout, look=False, proxy=proxy))
         await fixture.monitor.look_again()  # the devices are known before files are on them, as in any store
         yield Cluster(fixture, gates)
 

@@ -1,4 +1,4 @@
-"""A replicate worker in a house, and all that is due done by it."""
+"""A replicate worker on a WorkersFixture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def worker(fixture: WorkersFixture) -> ReplicateFiles:
 
 
 async def do_all(fixture: WorkersFixture) -> float | None:
-    """Work off what is due; until when the last unit was put off."""
+    """Do all due work. Returns until when the last unit was deferred."""
     replicate, until = worker(fixture), None
     for item in await replicate.take(100):
         until = await replicate.work(item)

@@ -1,4 +1,4 @@
-"""The places that copies are made at: held while it is known what becomes of them, and else swept."""
+"""Copy reservations: renewed while their status is known, otherwise expired and cleaned up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.unit.workers.replicate_fixture import SMALL_FILE, do_all, worker
 from tests.unit.workers.workers_fixture import workers_fixture
 
 
-async def test_a_swept_copy_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that was so slow that its copy was swept does not believe in it, and leaves no bytes."""
+async def test_an_expired_copy_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose reservation expired does not record its copy and leaves no bytes."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         put = fixture.nodes.put
@@ -32,10 +32,8 @@ async def test_a_swept_copy_is_not_recorded(tmp_path: Path, monkeypatch: pytest.
         assert await fixture.devids(fid) == {1}
 
 
-async def test_another_workers_copy_at_the_same_place_is_not_withdrawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that stalled until its copy was swept, and then fails, does not delete what was put there since."""
+async def test_another_workers_copy_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that stalled until its reservation expired, and then fails, does not delete newer bytes."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         put = fixture.nodes.put
@@ -60,7 +58,7 @@ async def test_another_workers_copy_at_the_same_place_is_not_withdrawn(
 
 
 async def test_half_a_copy_of_another_source_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one source broke off in the midst, a place is held, though with the next source nobody was met there."""
+    """When one source broke off, the reservation is kept although nothing was sent from the next source."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("three", 3, "MultipleHosts()")
         fid = await fixture.store(b"key", SMALL_FILE, 1, 2, classid=classid)
@@ -82,8 +80,8 @@ async def test_half_a_copy_of_another_source_may_come_late(tmp_path: Path, monke
         assert not await fixture.metadata.write(replicas.reserve_copy, fid, 3, now=now)
 
 
-async def test_a_place_is_not_held_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the database went while a copy was recorded, its place is not renewed with others, and so is swept."""
+async def test_a_reservation_of_unknown_status_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database fails while a copy is recorded, its reservation is not renewed and expires."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.store(b"key", SMALL_FILE, 1)
 
@@ -104,8 +102,8 @@ async def test_a_place_is_not_held_for_ever(tmp_path: Path, monkeypatch: pytest.
         assert await fixture.metadata.read(leases) == held
 
 
-async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a device fails in the middle of a copy the announcement stays, until someone could delete the bytes."""
+async def test_bytes_that_cannot_be_deleted_are_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a device fails during a copy the reservation stays until the bytes can be deleted."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
 
@@ -123,7 +121,7 @@ async def test_bytes_that_cannot_be_withdrawn_are_swept(tmp_path: Path, monkeypa
 
 
 async def test_other_content_at_the_destination_stays(tmp_path: Path) -> None:
-    """A device that holds other content under the fid keeps it, gets no replica, and its place is free again."""
+    """A device with other content under the fid keeps it, gets no replica, and its reservation ends."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         await fixture.nodes.put(fixture.url(2, fid), b"of another store", length=16)
@@ -134,7 +132,7 @@ async def test_other_content_at_the_destination_stays(tmp_path: Path) -> None:
 
 
 async def test_what_a_check_found_bad_is_replaced(tmp_path: Path) -> None:
-    """A repair replaces bytes that a check has found to be wrong, and says so to the storage node."""
+    """A repair replaces bytes that a check has found wrong, with the header that permits it."""
 
     async def log_bad_bytes(tx: Transaction) -> None:
         row = "INSERT INTO fsck_log (utime, fid, evcode, devid) VALUES (1, ?, 'BSUM', 2)"

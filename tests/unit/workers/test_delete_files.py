@@ -1,4 +1,4 @@
-"""The delete worker, the sweeper and the reaper against real storage nodes and a real database."""
+"""DeleteFiles, CleanupOrphans and ReapDead with real storage nodes and a real database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTENT = b"a bale of rice"
 
 
 async def delete_due(fixture: WorkersFixture) -> float | None:
-    """Work off the deletions that are due; until when the last was put off."""
+    """Do the due deletions. Returns until when the last was deferred."""
     worker, until = DeleteFiles(fixture.metadata, fixture.view, fixture.nodes), None
     for item in await worker.take(100):
         until = await worker.work(item)
@@ -45,7 +45,7 @@ async def test_all_bytes_go(tmp_path: Path) -> None:
 
 
 async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
-    """A replica that is missing on its device does not keep the deletion from ending."""
+    """A replica that is missing on its device does not prevent the end of the deletion."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await store_and_delete(fixture, 1, 2)
         fixture.place(1, fid).unlink()
@@ -72,7 +72,7 @@ async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: Devic
             assert await fixture.metadata.read(replicas.devices_of, fid) == (2,)
 
 
-async def test_a_device_that_nobody_knows_is_as_good_as_gone(tmp_path: Path) -> None:
+async def test_a_row_of_an_unknown_device_is_dropped(tmp_path: Path) -> None:
     """A row of a device that does not exist does not stay in the queue for ever, as it did in MogileFS
     (docs/mogilefs.md 11.1)."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
@@ -85,7 +85,7 @@ async def test_a_device_that_nobody_knows_is_as_good_as_gone(tmp_path: Path) -> 
 
 
 async def test_a_node_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a node does not delete, the deletion is put off, longer each time, and the replica is not forgotten."""
+    """When a node does not delete, the deletion is deferred, longer each time, and the row is kept."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         fid = await store_and_delete(fixture, 1)
 
@@ -100,7 +100,7 @@ async def test_a_node_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_device_that_cannot_be_written_now(tmp_path: Path) -> None:
-    """A device that the monitor does not see writeable is asked again in ten minutes; the others lose their bytes."""
+    """A device that is not observed as writeable is retried in ten minutes; the others lose their bytes."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await store_and_delete(fixture, 1, 2)
         await fixture.storage["h2"].stop()
@@ -113,7 +113,7 @@ async def test_a_device_that_cannot_be_written_now(tmp_path: Path) -> None:
 
 
 async def test_a_named_file_is_never_deleted(tmp_path: Path) -> None:
-    """A fid that a key names is kept, whoever put it into the queue."""
+    """A fid that a key refers to is kept although it is queued for deletion."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         await fixture.metadata.write(queues.enqueue_deletion, fid, 1)
@@ -124,7 +124,7 @@ async def test_a_named_file_is_never_deleted(tmp_path: Path) -> None:
 
 
 async def test_a_copy_under_way_is_waited_for(tmp_path: Path) -> None:
-    """While a copy is announced the deletion does not end, and is soon looked at again."""
+    """While a copy is reserved the deletion does not end, and is soon retried."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await store_and_delete(fixture, 1)
         await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=int(time.time()))
@@ -184,7 +184,7 @@ async def _left_behind(tx: Transaction, fid: int) -> None:
 
 
 async def test_abandoned_copies_go(tmp_path: Path) -> None:
-    """The bytes of a copy whose worker died are deleted when its lease has run out, and the place is free again."""
+    """The bytes of a copy whose worker died are deleted when its lease expires, and the reservation ends."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         now = int(time.time())
@@ -196,7 +196,7 @@ async def test_abandoned_copies_go(tmp_path: Path) -> None:
 
 
 async def test_a_sweeper_that_stalled_deletes_nothing(tmp_path: Path) -> None:
-    """When its claim has lapsed the place may be someone else's; one that is renewed is still its own."""
+    """A worker whose claim expired deletes nothing; one whose claim is renewed does."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=1, lease=60)
@@ -213,7 +213,7 @@ async def test_a_sweeper_that_stalled_deletes_nothing(tmp_path: Path) -> None:
 
 
 async def test_an_abandoned_copy_on_a_silent_node_is_tried_again_soon(tmp_path: Path) -> None:
-    """Its bytes go within a minute of the node's return, and until then nothing is copied to their place."""
+    """Its bytes are deleted within a minute of the node's return; until then nothing is copied there."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         now = int(time.time())
@@ -226,7 +226,7 @@ async def test_an_abandoned_copy_on_a_silent_node_is_tried_again_soon(tmp_path: 
         assert [each[:2] for each in claims] == [(fid, 2)]
 
 
-async def test_copies_under_way_are_not_swept(tmp_path: Path) -> None:
+async def test_copies_in_progress_are_kept(tmp_path: Path) -> None:
     """A copy whose lease runs is left alone."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
@@ -278,7 +278,7 @@ async def test_a_dead_device_is_left_alone_during_the_grace_period(
 
 
 async def test_deletions_do_not_wait_for_a_dead_device(tmp_path: Path) -> None:
-    """A deletion that was put off for a device's sake goes on when that is emptied because it is dead."""
+    """A deletion that was deferred because of a device continues when that device is marked dead and emptied."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await store_and_delete(fixture, 1, 2)
         await set_state(fixture, 2, DeviceState.DOWN)

@@ -1,4 +1,4 @@
-"""The scribe: names on devices say what the rows say, in few files, whatever was there before."""
+"""The journal writer: journals agree with the rows, in few files, whatever was on the device before."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.workers.workers_fixture import DOMAIN, WorkersFixture, workers_f
 
 
 async def write(fixture: WorkersFixture, journal_writer: JournalWriter) -> None:
-    """Have the scribe work until it has nothing to do, without waiting for any time."""
+    """Run the journal writer until it has nothing to do, without waiting."""
     await fixture.view.refresh()
     while True:
         await fixture.metadata.write(_due)
@@ -63,7 +63,7 @@ async def written(fixture: WorkersFixture, *devids: int) -> dict[int, object]:
 
 
 async def test_every_change_is_written(tmp_path: Path) -> None:
-    """Stored, replaced, renamed, deleted, copied, trimmed: the devices tell it, and so does the charter."""
+    """Files stored, replaced, renamed, deleted, copied and trimmed are journaled, and so is the manifest."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
         dmid, metadata, now = fixture.dmid, fixture.metadata, int(time.time())
@@ -101,7 +101,7 @@ async def test_an_idle_store_is_not_written(tmp_path: Path) -> None:
 
 
 async def test_it_takes_few_files(tmp_path: Path) -> None:
-    """Many changes make segments, rounds write them anew and delete the old ones, and all is told all the time."""
+    """Many changes make segments, compactions replace them, and the journal is complete at any time."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=2000, spare=200)
         for number in range(400):
@@ -117,7 +117,7 @@ async def test_it_takes_few_files(tmp_path: Path) -> None:
 
 
 async def test_what_waits_to_be_deleted_stays_known(tmp_path: Path) -> None:
-    """A new round, too, tells of deleted files whose bytes are still there, so that they are not bytes without a name.
+    """A compaction records deleted files whose bytes still exist, so that these bytes are not taken for unnamed files.
 
     What mogilefsd is about to name, even if it is about to give it up, is not told as gone: that would be for ever.
     """
@@ -148,7 +148,7 @@ async def _take_name(tx: Transaction, fid: int) -> None:
 
 
 async def test_another_worker_goes_on(tmp_path: Path) -> None:
-    """A worker that knows nothing of the tail reads it; one that was taken over from spoils nothing."""
+    """A worker without the active segment reads it; one whose claim was taken over damages nothing."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         first, second = (JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=1500) for _ in range(2))
         await fixture.store(b"k0", b"x", 1)
@@ -168,7 +168,7 @@ async def test_another_worker_goes_on(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_was_put_back(tmp_path: Path) -> None:
-    """When the devices know of what the database does not, nothing is written any more, neither names nor bytes."""
+    """When journals are newer than the database, neither journals nor bytes are written."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.store(b"kept", b"x", 1, 2)
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
@@ -191,7 +191,7 @@ async def test_a_database_that_was_put_back(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_was_put_back_where_devices_have_no_mark(tmp_path: Path) -> None:
-    """Devices that an earlier version has written tell of a later state by their names alone."""
+    """Devices written by an earlier version, without marks, show a newer state by their journals alone."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
         await fixture.store(b"kept", b"x", 1)
@@ -206,8 +206,8 @@ async def test_a_database_that_was_put_back_where_devices_have_no_mark(tmp_path:
         assert "newer than this database" in fixture.view.current.stale
 
 
-async def test_names_that_the_database_does_not_know_are_left_alone(tmp_path: Path) -> None:
-    """A database that was made empty again does not take the devices for its own."""
+async def test_unknown_journals_are_not_overwritten(tmp_path: Path) -> None:
+    """A database that was recreated empty does not write to the devices."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         await fixture.store(b"kept", b"x", 1)
         await write(fixture, JournalWriter(fixture.metadata, fixture.view, fixture.nodes))
@@ -220,7 +220,7 @@ async def test_names_that_the_database_does_not_know_are_left_alone(tmp_path: Pa
 
 
 async def test_a_disk_of_this_store_under_another_number(tmp_path: Path) -> None:
-    """A disk that comes back under another number gets names of its own, and no alarm is raised."""
+    """A disk that returns under another devid gets its own journal, and no error is logged."""
     async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
         await fixture.store(b"kept", b"x", 1, 2)
@@ -233,8 +233,8 @@ async def test_a_disk_of_this_store_under_another_number(tmp_path: Path) -> None
         assert await written(fixture, 1, 2) == await live(fixture)
 
 
-async def test_a_device_that_is_accepted_is_written_anew(tmp_path: Path) -> None:
-    """A device of another store is not written before it is accepted, and has this store's names afterwards."""
+async def test_a_device_that_is_accepted_is_written_again(tmp_path: Path) -> None:
+    """A device of another store is not written before it is accepted, and has this store's journal afterwards."""
     async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
         await fixture.store(b"kept", b"x", 1, 2)
@@ -254,7 +254,7 @@ async def test_a_device_that_is_accepted_is_written_anew(tmp_path: Path) -> None
 
 
 def contents(fixture: WorkersFixture, *devids: int) -> dict[str, bytes]:
-    """All that is on these devices but what their storage nodes write by themselves."""
+    """All files on these devices except those that storage nodes write."""
     every = (path for devid in devids for path in device(fixture, devid).rglob("*") if path.is_file())
     return {str(path): path.read_bytes() for path in every if path.suffix == ".fid" or "names" in path.parts}
 
@@ -295,8 +295,8 @@ async def _put_back(tx: Transaction, saved: dict[str, list[tuple[object, ...]]])
             await tx.run(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", *row)
 
 
-async def test_a_damaged_tail_is_written_anew(tmp_path: Path) -> None:
-    """Names that are missing on a device are noticed by whoever goes on, and written again."""
+async def test_a_damaged_active_segment_is_written_again(tmp_path: Path) -> None:
+    """A missing segment is noticed by the next worker, and the journal written again."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         await fixture.store(b"k", b"x", 1)
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
@@ -315,7 +315,7 @@ async def test_a_damaged_tail_is_written_anew(tmp_path: Path) -> None:
 
 
 async def test_a_device_that_is_away(tmp_path: Path) -> None:
-    """What it was not told waits for it; meanwhile the others tell of deletions on its behalf, also in a new round."""
+    """Its changes wait; meanwhile other journals record its deletions, also in a compaction."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         journal_writer = JournalWriter(
             fixture.metadata, fixture.view, fixture.nodes, spare=-100
@@ -345,8 +345,8 @@ async def write_once(fixture: WorkersFixture, journal_writer: JournalWriter) -> 
     await asyncio.gather(*(journal_writer.work(item) for item in await journal_writer.take(10)))
 
 
-async def test_workers_that_take_turns(tmp_path: Path) -> None:
-    """What one remembers of the tail is worth nothing once another has written; a deleted file does not come back."""
+async def test_alternating_workers(tmp_path: Path) -> None:
+    """A cached active segment is not used once another worker has written; a deleted file does not reappear."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         first, second = (
             JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=segment) for segment in (10**6, 1)
@@ -369,8 +369,8 @@ async def _begin_round(tx: Transaction) -> None:
     await tx.run("INSERT INTO tawara_note (devid, fid) SELECT devid, fid FROM file_on WHERE devid = 1")
 
 
-async def test_names_for_a_device_that_is_not_known_yet_are_kept(tmp_path: Path) -> None:
-    """What is to be written on a device that was added a moment ago, by someone else, is not for nobody."""
+async def test_changes_for_an_unknown_device_are_kept(tmp_path: Path) -> None:
+    """Changes for a device that another process has just added are not dropped."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.store(b"key", b"content", 1, 2)
         view = ClusterView(fixture.metadata)

@@ -1,4 +1,4 @@
-"""Workers beside a mogilefsd: what it is at work on is left alone, and what it has done is not undone."""
+"""Workers next to a mogilefsd: fids that it has locked are skipped, and its changes are kept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def worker_of(fixture: WorkersFixture, kind: str) -> Worker[Any]:
 
 
 async def due(fixture: WorkersFixture, kind: str) -> int:
-    """A fid with something to do for this worker."""
+    """A fid with due work for this worker."""
     fid = await fixture.store(b"key", CONTENT, 1)
     for claim in await fixture.metadata.write(queues.claim_replications, limit=9, now=int(time.time())):
         await fixture.metadata.write(queues.finish_replication, claim)
@@ -69,8 +69,8 @@ async def due(fixture: WorkersFixture, kind: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ["replicate", "delete", "rebalance", "sweep"])
-async def test_a_locked_fid_is_left_alone(tmp_path: Path, kind: str) -> None:
-    """While mogilefsd has the lock, nothing is done and nothing counted as failed; afterwards it is done."""
+async def test_a_locked_fid_is_skipped(tmp_path: Path, kind: str) -> None:
+    """While mogilefsd has the lock nothing is done and no failure counted; afterwards the work is done."""
     async with beside(tmp_path) as (fixture, other):
         fid = await due(fixture, kind)
         worker = worker_of(fixture, kind)
@@ -93,8 +93,8 @@ async def test_a_locked_fid_is_left_alone(tmp_path: Path, kind: str) -> None:
         assert await other.get_lock(name_of(fid))
 
 
-async def test_a_copy_of_mogilefsds_is_not_swept(tmp_path: Path) -> None:
-    """A place that we gave up, and where mogilefsd has put a replica since it was claimed, keeps that replica."""
+async def test_a_replica_made_by_mogilefsd_is_kept(tmp_path: Path) -> None:
+    """A replica that mogilefsd made after the expired reservation was claimed is kept."""
     async with beside(tmp_path) as (fixture, other):
         fid = await due(fixture, "sweep")
         worker = worker_of(fixture, "sweep")

@@ -1,4 +1,4 @@
-"""More copies of files that are stored already: wanted by their class since a moment ago, and made."""
+"""Stored files get more copies when their class requires more."""
 
 from __future__ import annotations
 

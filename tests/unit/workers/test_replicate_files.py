@@ -99,7 +99,7 @@ async def test_a_shortened_source_is_not_copied(tmp_path: Path) -> None:
 
 
 async def test_a_destination_that_fails_is_replaced(tmp_path: Path) -> None:
-    """When the chosen device does not take the copy another one gets it, and no announcement is left behind."""
+    """When the chosen device does not accept the copy another one gets it, and no reservation is left."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         (tmp_path / "h2" / "dev2").rename(tmp_path / "pulled out")
@@ -152,7 +152,7 @@ async def test_sources_that_are_away_are_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a device can be used again, what was put off for its sake is done now, not when its pause ends."""
+    """When a device is usable again, work that was deferred because of it is done at once."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await set_state(fixture, 2, DeviceState.DOWN)
         retry = RetryDeferred(fixture.metadata, fixture.view, fixture.wakeups)
@@ -176,7 +176,7 @@ async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeyp
 async def test_an_absence_that_nobody_else_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that a process put off, and died, is done when another one sees the device well, which never saw it ill.
 
-    And at once: where no connection could be made nothing was sent that might come late, so nobody's place it is.
+    And at once: without a connection nothing was sent that might arrive late, so the reservation has ended.
     """
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
@@ -353,7 +353,7 @@ async def test_everything_together_settles(tmp_path: Path) -> None:
 
 
 async def test_two_at_one_file_leave_no_copy_too_many(tmp_path: Path) -> None:
-    """A file that two workers copy at the same time, because it was queued anew, ends with what its class wants."""
+    """A file that was queued again, so that two workers copy it, ends with the copies that its class requires."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3], "h4": [4]}) as fixture:
         fids = [await fixture.store(b"key %d" % number, SMALL_FILE, 1) for number in range(12)]
         first, second = worker(fixture), worker(fixture)

@@ -1,4 +1,4 @@
-"""Work in every queue that was put off for the sake of a device is done when that answers again."""
+"""Work of every queue that was deferred because of a device is done when that answers again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def worker_of(fixture: WorkersFixture, task_type: TaskType) -> Any:
 
 
 async def do_due(worker: Any) -> int:
-    """Do what is due; how many units that were."""
+    """Do the due work. Returns the number of units."""
     items = await worker.take(9)
     for item in items:
         await worker.work(item)
@@ -44,7 +44,7 @@ async def do_due(worker: Any) -> int:
 
 
 async def put_off(fixture: WorkersFixture) -> list[tuple[int, int]]:
-    """How often what waits has failed, and when it is due."""
+    """The failures and due times of the queued tasks."""
 
     async def read(tx: Transaction) -> list[tuple[int, int]]:
         return await tx.rows("SELECT failcount, nexttry FROM file_to_queue")
@@ -58,7 +58,7 @@ async def put_off(fixture: WorkersFixture) -> list[tuple[int, int]]:
 async def test_work_that_met_a_silent_device_is_done_when_it_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_type: TaskType, noticed: bool, readonly: bool
 ) -> None:
-    """Whatever was to be done, however often it failed, and whether or not the silence was noticed by the monitor."""
+    """For each type of task, after any number of failures, whether or not the monitor noticed the silence."""
     if (readonly or noticed) and task_type in (TaskType.MOVE, TaskType.DRAIN):
         pytest.skip("a move whose targets are not there is not put off, but left")
     monkeypatch.setattr("tawara.workers.retry_deferred.SETTLED", 0)
@@ -101,7 +101,7 @@ async def _make_due(tx: Transaction) -> None:
 
 
 async def test_why_a_check_was_put_off(tmp_path: Path) -> None:
-    """It is said which devices did not answer."""
+    """The stored reason names the devices that did not answer."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         await fixture.metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=1)

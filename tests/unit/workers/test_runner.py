@@ -1,4 +1,4 @@
-"""What all workers have in common: waking, sleeping, backing off, stopping."""
+"""The runner: waking, sleeping, backing off, stopping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.workers.workers_fixture import eventually
 
 
 class Pile:
-    """A worker whose work is a list of numbers; one of them may be hard, one may fail."""
+    """A worker whose work is a list of numbers; negative ones fail."""
 
     name = "pile"
 
@@ -69,7 +69,7 @@ class Pile:
 
 
 async def test_works_off_everything_so_many_at_once() -> None:
-    """Everything that is due is done, never more at once than was allowed."""
+    """All due work is done, within the limit of concurrency."""
     pile = Pile(*range(1000))
     runner = Runner(pile, concurrency=7, timeout=60)
     runner.start()
@@ -81,7 +81,7 @@ async def test_works_off_everything_so_many_at_once() -> None:
 
 
 async def test_what_was_claimed_is_done_though_more_cannot_be_asked_for() -> None:
-    """The database goes when a batch has just been claimed: it is worked on, and not held for ever."""
+    """When the database fails after a batch was claimed, the batch is done and not held forever."""
     pile = Pile(1, 2, 3)
     pile.unknown = 1
     runner = Runner(pile, concurrency=7, timeout=60)
@@ -91,8 +91,8 @@ async def test_what_was_claimed_is_done_though_more_cannot_be_asked_for() -> Non
     assert pile.given_back == []
 
 
-async def test_wakes_by_its_bell() -> None:
-    """An idle runner looks once, sleeps, and wakes at once when the bell rings."""
+async def test_wakes_when_notified() -> None:
+    """An idle runner claims once, sleeps, and wakes at once when notified."""
     pile, wakeup = Pile(), Wakeup()
     runner = Runner(pile, concurrency=2, timeout=60, wakeup=wakeup)
     runner.start()
@@ -104,8 +104,8 @@ async def test_wakes_by_its_bell() -> None:
     await runner.stop()
 
 
-async def test_looks_by_itself_when_patience_ends() -> None:
-    """Work that another process queued is found without a bell."""
+async def test_polls_after_its_timeout() -> None:
+    """Work that another process queued is found without a notification."""
     pile = Pile()
     runner = Runner(pile, concurrency=2, timeout=0.05)
     runner.start()
@@ -116,7 +116,7 @@ async def test_looks_by_itself_when_patience_ends() -> None:
 
 
 async def test_what_was_put_off_for_a_moment_is_looked_at_then() -> None:
-    """A unit that was put off to earlier than the runner would wake shortens its sleep."""
+    """A unit that is deferred to a time before the next wake-up shortens the sleep."""
     pile = Pile(1)
     pile.hold = asyncio.Event()
     runner = Runner(pile, concurrency=2, timeout=60)
@@ -130,7 +130,7 @@ async def test_what_was_put_off_for_a_moment_is_looked_at_then() -> None:
 
 
 async def test_errors_do_not_stop_it() -> None:
-    """A unit that fails is counted and left to its lease; a database that is away is waited for."""
+    """A failed unit is counted and its lease expires; an unavailable database is waited for."""
     pile = Pile(-1, 2)
     pile.broken = 1
     runner = Runner(pile, concurrency=2, timeout=60)
@@ -142,8 +142,8 @@ async def test_errors_do_not_stop_it() -> None:
     assert pile.given_back == []
 
 
-async def test_stopping_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is under way gets a moment to finish, and all that was claimed and not done is given back."""
+async def test_stopping_releases_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units in progress may finish within the grace time, and all others that were claimed are released."""
     monkeypatch.setattr(runners, "GRACE", 0.05)
     pile = Pile(*range(100))
     pile.hold = asyncio.Event()
@@ -157,7 +157,7 @@ async def test_stopping_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_leases_are_renewed() -> None:
-    """What is under way for longer than a lease stays claimed."""
+    """Units in progress for longer than a lease stay claimed."""
     pile = Pile(1)
     pile.hold = asyncio.Event()
     runner = Runner(pile, concurrency=1, timeout=60, lease=0.06)
@@ -168,8 +168,8 @@ async def test_leases_are_renewed() -> None:
     await runner.stop()
 
 
-async def test_nothing_is_begun_while_it_may_not_be() -> None:
-    """While work may not be done nothing is claimed, and what is claimed already is left to its lease."""
+async def test_nothing_starts_while_work_is_not_permitted() -> None:
+    """While work is not permitted nothing is claimed, and the leases of claimed units expire."""
     allowed, pile = True, Pile(1, 2, 3)
     pile.hold = asyncio.Event()
     runner = Runner(pile, concurrency=1, timeout=0.01, may_work=lambda: allowed)

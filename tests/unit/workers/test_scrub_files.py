@@ -1,4 +1,4 @@
-"""The scrub worker against real storage nodes and a real database: rot is found, repaired, and never believed."""
+"""The scrub worker with real storage nodes and a real database: damage is found and repaired."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def checksum(fixture: WorkersFixture, fid: int) -> Checksum | None:
 
 
 async def test_a_flipped_bit_is_repaired(tmp_path: Path) -> None:
-    """What was agreed on is remembered; the replica that differs later is served no more, and made anew."""
+    """The agreed checksum is stored; a replica that differs later is not served any more, and is replaced."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         assert await read_all(fixture) == {}

@@ -1,4 +1,4 @@
-"""Workers whose view of the cluster is older than what they are given to do: what is not known is not lost."""
+"""Workers whose view of the cluster is older than their work: unknown devices are not treated as lost."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_more_copies_than_the_worker_knows_of_are_made(tmp_path: Path) -> 
 
 
 async def test_a_note_of_a_new_device_is_kept(tmp_path: Path) -> None:
-    """That work was put off for the sake of a device is not forgotten by a process that does not know it yet."""
+    """A deferral note of a device is kept by a process that does not know the device yet."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         view = await stale_view(fixture)
         await add_device(fixture)

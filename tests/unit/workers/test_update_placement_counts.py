@@ -47,7 +47,7 @@ async def forget_notes(metadata: Metadata) -> None:
 
 
 async def _age(tx: Transaction) -> None:
-    """Make all counts a little older, so that it is seen which are made anew."""
+    """Make all counts a little older, to see which are recounted."""
     await tx.run("UPDATE tawara_placement SET counted_at = counted_at - 60 WHERE counted_at > 0")
 
 
@@ -75,7 +75,7 @@ async def exact(metadata: Metadata) -> bool:
 
 
 async def test_only_what_has_changed_is_counted(metadata: Metadata) -> None:
-    """Whatever a file goes through, its range is counted again, and no other; what nobody touched is left alone."""
+    """After any change of a file its range is recounted, and no other."""
     fids = [await store(metadata, b"k%02d" % number, 1, 2) for number in range(20)]
     await forget_notes(metadata)
     assert await counted(metadata) == {fids[5], fids[11], fids[17], fids[19]}
@@ -139,7 +139,7 @@ async def test_what_nobody_tells_of_is_found_in_time(metadata: Metadata) -> None
 
 
 async def test_a_pass_that_was_cut_off_goes_on(metadata: Metadata) -> None:
-    """Each range is kept when it is counted: whoever comes next begins behind what is there."""
+    """Each range is stored when it is counted: the next worker starts after the stored ones."""
     for number in range(14):
         await store(metadata, b"k%02d" % number, 1)
     first = await anext(count_all(metadata, Cluster()))
@@ -161,7 +161,7 @@ async def test_all_files_are_counted_anew_meanwhile(metadata: Metadata) -> None:
 
 
 async def test_it_leaves_time_between(metadata: Metadata) -> None:
-    """What was looked at a moment ago is not looked at again before its time, whoever did it."""
+    """Ranges that any process has just counted are not recounted before they are due."""
     worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=3600)
     (item,) = await worker.take(1)
     await worker.work(item)
@@ -171,7 +171,7 @@ async def test_it_leaves_time_between(metadata: Metadata) -> None:
 
 
 async def test_one_process_counts(metadata: Metadata) -> None:
-    """While somebody else counts, nobody else does."""
+    """Only one process counts at a time."""
     assert await metadata.write(rows.begin, now=10**9, lease=LEASE)
     worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=0)
     assert len(await worker.take(1)) == 1, "that turn is long over"

@@ -22,13 +22,13 @@ from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
 
 DOMAIN = "files"
-Door = Callable[[str, tuple[str, int]], Awaitable[int]]
-"""Is given a host's name and the address of its storage node; says the port on the same IP that leads there."""
+Proxy = Callable[[str, tuple[str, int]], Awaitable[int]]
+"""Gets a host's name and the address of its storage node; returns the port of a proxy to it on the same IP."""
 
 
 @dataclass
 class WorkersFixture:
-    """Hosts h1, h2… with their devices, each a real storage node, and everything that a worker is given."""
+    """Hosts h1, h2… with their devices, each a real storage node, and the arguments of a worker."""
 
     directory: Path
     metadata: SqliteMetadata
@@ -39,11 +39,11 @@ class WorkersFixture:
     dmid: int
     monitor: Monitor
     devices: Mapping[int, str]
-    """devid -> host name"""
+    """Devid -> host name."""
     stack: AsyncExitStack = field(repr=False)
 
     def place(self, devid: int, fid: int) -> Path:
-        """Where a fid's bytes lie."""
+        """The path of a fid on a device."""
         return self.directory / self.devices[devid] / f"dev{devid}" / fids.relative_path(fid)
 
     def url(self, devid: int, fid: int) -> str:
@@ -55,7 +55,7 @@ class WorkersFixture:
     async def store(
         self, key: bytes, content: bytes, *devids: int, classid: int = 0, checksum: Checksum | None = None
     ) -> int:
-        """Put a file on these devices and close it, as a client does; its fid."""
+        """Put a file on these devices and close it, as a client does. Returns its fid."""
         now = int(time.time())
         fid = await self.metadata.write(
             files.open_upload, dmid=self.dmid, key=key, classid=classid, devids=devids, now=now
@@ -73,13 +73,13 @@ class WorkersFixture:
         return fid
 
     async def devids(self, fid: int) -> set[int]:
-        """The devices that the database knows to have a fid."""
+        """The devices of a fid according to the database."""
         stored = await self.metadata.read(files.find_fid, fid)
         assert stored, "no such fid"
         return set(stored.devids)
 
     async def new_class(self, name: str, mindevcount: int, policy: str, hashtype: HashType | None = None) -> int:
-        """Make a class; its classid."""
+        """Create a class. Returns its classid."""
         classid = await self.metadata.write(
             rows.create_class, DOMAIN, name, mindevcount=mindevcount, replpolicy=policy, hashtype=hashtype
         )
@@ -87,7 +87,7 @@ class WorkersFixture:
         return classid
 
     def on_disk(self) -> dict[int, set[int]]:
-        """What really lies on the devices: fid -> devids. Unfinished uploads do not count."""
+        """The files on the devices: fid -> devids, without unfinished uploads."""
         found: dict[int, set[int]] = {}
         for devid, host in self.devices.items():
             for path in (self.directory / host / f"dev{devid}").glob("[0-9]/*/*/*.fid"):
@@ -97,13 +97,13 @@ class WorkersFixture:
 
 @asynccontextmanager
 async def workers_fixture(
-    directory: Path, layout: Mapping[str, list[int]], *, look: bool = True, door: Door | None = None
+    directory: Path, layout: Mapping[str, list[int]], *, look: bool = True, proxy: Proxy | None = None
 ) -> AsyncIterator[WorkersFixture]:
-    """Start a storage node for each host of `layout` (host -> devids), a database, and unless told not to a monitor.
+    """Start a storage node for each host of `layout` (host -> devids), a database and, with `look`, a monitor.
 
-    With a `door`, everyone but the host itself comes through that.
+    With a `proxy`, all connections from other hosts go through it.
 
-    All hosts have their own port of 127.0.0.1 and, as the database wants them to differ, their own address of 127/8.
+    All hosts have their own port of 127.0.0.1 and, since they must differ in the database, their own address of 127/8.
     """
     async with AsyncExitStack() as stack:
         metadata = SqliteMetadata.open(directory / "tawara.db")
@@ -118,7 +118,7 @@ async def workers_fixture(
             storage[host] = StorageNode(directory / host, http=(ip, 0), side_channel=None)
             await storage[host].start()
             stack.push_async_callback(storage[host].stop)
-            port = await door(host, storage[host].http_address) if door else storage[host].http_address[1]
+            port = await proxy(host, storage[host].http_address) if proxy else storage[host].http_address[1]
             hostid = await metadata.write(rows.create_host, host, ip=ip, http_port=port, state="alive")
             for devid in devids:
                 await metadata.write(rows.create_device, devid, hostid)
@@ -144,6 +144,6 @@ async def eventually(true: Callable[[], object], *, within: float = 10.0) -> Non
 
 
 async def set_state(fixture: WorkersFixture, devid: int, state: DeviceState) -> None:
-    """Decide a device's state, as a person does, and have the monitor take note."""
+    """Set a device's state as an operator does, and refresh the view."""
     await fixture.metadata.write(rows.set_device_state, fixture.devices[devid], devid, state)
     await fixture.view.renew()
