@@ -37,8 +37,8 @@ def test_what_it_is_reckoned_by(speed: Speed, words: str) -> None:
 
 
 def test_files_unlike_those_that_were_measured() -> None:
-    """When the files are much larger than what was copied of late, that is told: the estimate is too long then."""
+    """When the files are much larger than recently copied ones, the output warns that the estimate is too long."""
     told = _repair(outcome(10, 20_000_000), Speed(files=1000, bytes=10_000_000, shown=True))
-    assert told[1] == "Recently copied files had had 10.0 kB on average, and this has 20.0 MB: it may go faster"
+    assert told[1] == "Recently copied files had 10.0 kB on average, these have 20.0 MB: it may go faster"
     assert len(_repair(outcome(10, 20_000), Speed(files=1000, bytes=10_000_000, shown=True))) == 1
     assert _repair(outcome(0, 0), Speed()) == ["There would be nothing to repair"]
