@@ -168,7 +168,7 @@ async def test_a_drill_finds_what_would_not_come_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that the journals have otherwise, one that they lack, and an extra one are each reported."""
-    monkeypatch.setattr("tawara.cli.drill.PAUSE", 0.0)
+    monkeypatch.setattr("tawara.recovery.drill.PAUSE", 0.0)
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
         await store_.hand(iter(range(1, 120)))
@@ -189,7 +189,7 @@ async def test_a_drill_finds_bytes_without_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes without a row are reported, except those of an upload or of a change that is not journaled yet."""
-    monkeypatch.setattr("tawara.cli.drill.PAUSE", 0.0)
+    monkeypatch.setattr("tawara.recovery.drill.PAUSE", 0.0)
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
         await store_.hand(iter(range(1, 60)))

@@ -35,6 +35,23 @@ def test_first_run_makes_all_and_everything_answers(tmp_path: Path) -> None:
         assert one.processes() == []
 
 
+def test_reproxy_is_a_setting(tmp_path: Path) -> None:
+    """With `gateway.reproxy` a proxy that offers to fetch the file itself gets the URLs of the storage node."""
+    one = Store(tmp_path / "store", ["--set=gateway.reproxy=true", "--set=gateway.nginx=off"])
+    one.start()
+    try:
+        assert one.run("put", "-", "files/a", input="hello").returncode == 0
+        offer = urllib.request.Request(
+            f"http://{one.gateway}/files/a", headers={"X-Proxy-Capabilities": "reproxy-file"}
+        )
+        answer = urllib.request.urlopen(offer, timeout=5)
+        assert f"http://{one.node}/" in answer.headers["X-REPROXY-URL"]
+        assert answer.headers["X-REPROXY-EXPECTED-SIZE"] == "5"
+        assert one.stop() < STOP_SECONDS
+    finally:
+        one.kill()
+
+
 def test_welcome_can_be_pasted(tmp_path: Path) -> None:
     """What is printed names the four addresses, and its commands work."""
     one = Store(tmp_path / "store")

@@ -12,12 +12,12 @@ from cyclopts import Parameter, validators
 from tawara.cli import output
 from tawara.cli.database import HERE, TIMEOUT, Database
 from tawara.cli.log import configure_command
-from tawara.cli.vault import Listing, Part, Vault, files_in, summary
 from tawara.metadata import backup as rows
 from tawara.metadata import rebuilding
 from tawara.metadata.backup import Chunk
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import Exit, UsageError
+from tawara.recovery.backup_directory import Listing, Part, Vault, files_in, summary
 
 
 def backup(

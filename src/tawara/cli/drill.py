@@ -13,26 +13,18 @@ from cyclopts import Parameter, validators
 
 from tawara.cli import output
 from tawara.cli.database import HERE, Database
-from tawara.cli.rebuild import read_all, restore
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, journals
-from tawara.metadata.contract import Metadata
-from tawara.metadata.open import open_metadata
+from tawara.metadata import journals
 from tawara.model.cluster import Cluster
-from tawara.model.drill import Differences, compare
-from tawara.model.errors import Exit, NodeUnreachable
+from tawara.model.drill import Differences
+from tawara.model.errors import Exit
 from tawara.model.journal_records import NamedFile
 from tawara.nodes.client import NodeClient
 from tawara.recovery import device_sources
 from tawara.recovery.device_sources import DeviceSource
-from tawara.recovery.journal_collector import JournalCollector
+from tawara.recovery.drill import Drill
 from tawara.wire.line import escape
 
-PAGE = 1000
-TRIES = 3
-"""How often files that differ are looked at again, for the store goes on meanwhile."""
-PAUSE = 7.0
-"""Seconds in between, in which a change is written on the devices."""
 SHOWN = 10
 
 
@@ -67,8 +59,10 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
         cluster = await metadata.read(rows.load)
         chosen = _devices(cluster, nodes, sample)
         with tempfile.TemporaryDirectory(prefix="tawara-drill-") as spool:
-            exercise = _Exercise(metadata, cluster, chosen, look=look)
-            found = await exercise.until_settled(Path(spool))
+            exercise = Drill(metadata, chosen, look=look)
+            shown = output.ChangingLine()
+            found = await exercise.until_settled(Path(spool), shown.say)
+            shown.clear()
         unnamed = await exercise.unnamed_for_good()
         waiting = await metadata.read(journals.waiting)
         due = await metadata.read(journals.look)
@@ -104,86 +98,11 @@ def _devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[De
     return [device_sources.through_node(nodes, origin, devid) for devid, origin in origins if origin]
 
 
-class _Exercise:
-    """A rebuild of some devices, and what it is compared with."""
-
-    def __init__(self, metadata: Metadata, cluster: Cluster, chosen: Sequence[DeviceSource], *, look: bool) -> None:
-        self._metadata = metadata
-        self._cluster = cluster
-        self._chosen = chosen
-        self._look = look
-        self.devids = frozenset(source.devid for source in chosen)
-        self.compared = 0
-        self.read = JournalCollector([])
-        self._unnamed: Mapping[int, Sequence[int]] = {}
-
-    async def until_settled(self, spool: Path) -> Differences:
-        """The differences that are left when the files that differ have been looked at again."""
-        found = await self._once(spool / "1.db", None)
-        shown = output.ChangingLine()
-        for attempt in range(2, TRIES + 1):
-            if not found:
-                break
-            shown.say(f"{len(found.fids):,} files differ; they are compared again in {PAUSE:.0f} s")
-            await asyncio.sleep(PAUSE)
-            found = await self._once(spool / f"{attempt}.db", found.fids)
-        return found
-
-    async def _once(self, spool: Path, only: set[int] | None) -> Differences:
-        rebuilt = await self._rebuilt(spool)
-        readable = self.devids - self.read.silent.keys()
-        live = await self._files(self._metadata, readable)
-        if only is None:
-            self.compared = len(live)
-        found = compare(live, rebuilt)
-        return found if only is None else found.only(only)
-
-    async def _rebuilt(self, spool: Path) -> dict[int, NamedFile]:
-        metadata = await open_metadata(f"sqlite:{spool.absolute()}")
-        try:
-            with JournalCollector(self._chosen) as self.read:
-                await read_all(self.read, trust=not self._look)
-                manifest = dict(await device_sources.newest_manifest(self._chosen))
-                restored = await restore(self.read, manifest, metadata, trust=not self._look)
-            self._unnamed = restored.left.unnamed
-            return await self._files(metadata, self.devids)
-        finally:
-            await metadata.close()
-
-    async def unnamed_for_good(self) -> dict[int, list[int]]:
-        """Bytes without a name that the database knows nothing of either, and that are there still: fid -> devids."""
-        size = {source.devid: source.size for source in self._chosen}
-        found: dict[int, list[int]] = {}
-        fids = sorted(self._unnamed)
-        for start in range(0, len(fids), PAGE):
-            for fid in sorted(await self._metadata.read(journals.unknown, fids[start : start + PAGE])):
-                try:
-                    there = [devid for devid in self._unnamed[fid] if await size[devid](fid) is not None]
-                except NodeUnreachable:
-                    continue
-                if there:
-                    found[fid] = there
-        return found
-
-    @staticmethod
-    async def _files(metadata: Metadata, devids: frozenset[int]) -> dict[int, NamedFile]:
-        """All files that are on one of the devices, without what is on others."""
-        found: dict[int, NamedFile] = {}
-        after = 0
-        while page := await metadata.read(files.list_fids, after, PAGE):
-            after = page[-1].fid
-            for file in page:
-                here = tuple(sorted(devids.intersection(file.devids)))
-                if here:
-                    found[file.fid] = NamedFile(file.fid, journals.facts_of(file), here)
-        return found
-
-
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
 def _report(
-    exercise: _Exercise, wrong: Differences, late: set[int], unnamed: Mapping[int, Sequence[int]]
+    exercise: Drill, wrong: Differences, late: set[int], unnamed: Mapping[int, Sequence[int]]
 ) -> dict[str, Any]:
     read = exercise.read
     return {

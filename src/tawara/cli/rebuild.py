@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,23 +14,17 @@ from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.log import configure_command
 from tawara.metadata import epochs, rebuilding
-from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import ServerLimits
 from tawara.model.errors import Exit, UsageError
 from tawara.model.journal_records import NamedFile
-from tawara.model.recovery import RecoveryPlan, recover
 from tawara.nodes.client import NodeClient
 from tawara.recovery import device_sources
-from tawara.recovery.device_sources import DeviceSource
 from tawara.recovery.journal_collector import JournalCollector
+from tawara.recovery.rebuild import Restored, every_device, read_all, restore
 from tawara.wire.line import escape
 
 TIMEOUT = ServerLimits(readers=1, writers=1, answer=3600.0)
-BATCH = 2000
-"""Files inserted in one transaction."""
-MARGIN = 1_000_000
-"""Fids left out where devices could not be listed, on which there may be bytes with greater ones than are known."""
 SHOWN = 10
 """Examples shown of what is listed."""
 
@@ -127,8 +120,10 @@ async def _run(
             manifest = dict(await device_sources.newest_manifest(given.values()))
             every = dict(given) if only else every_device(given, manifest, nodes)
             with JournalCollector(list(every.values())) as gathering:
-                await read_all(gathering, trust=trust)
-                restored = await restore(gathering, manifest, metadata, trust=trust)
+                shown = output.ChangingLine()
+                await read_all(gathering, trust=trust, progress=shown.say)
+                restored = await restore(gathering, manifest, metadata, trust=trust, progress=shown.say)
+                shown.clear()
             if metadata is not None:
                 marks = (await device_sources.marks(every)).values()
                 await metadata.write(
@@ -149,128 +144,6 @@ async def _run(
         _say(report, url)
     failed = gathering.silent or gathering.damaged or restored.left.lost or restored.left.rivals
     return Exit.FAILURE if failed else Exit.OK
-
-
-def every_device(
-    given: Mapping[int, DeviceSource], manifest: Mapping[str, Any], nodes: NodeClient
-) -> dict[int, DeviceSource]:
-    """The given devices and those in the cluster manifest, without dead ones."""
-    hosts = {host["hostid"]: host for host in manifest.get("host", ())}
-    every = dict(given)
-    for device in manifest.get("device", ()):
-        host = hosts.get(device["hostid"])
-        if device["status"] == "dead":
-            every.pop(device["devid"], None)  # its files were replaced; what it says is of then
-        elif device["devid"] not in every and host is not None:
-            ip = f"[{host['hostip']}]" if ":" in host["hostip"] else host["hostip"]
-            every[device["devid"]] = device_sources.through_node(
-                nodes, f"http://{ip}:{host['http_port']}", device["devid"]
-            )
-    return dict(sorted(every.items()))
-
-
-async def read_all(gathering: JournalCollector, *, trust: bool) -> None:
-    """The names on all devices, and what lies there, where that can be told."""
-    shown = output.ChangingLine()
-
-    async def read(words: str, what: Callable[[Callable[[DeviceSource], None]], Awaitable[None]]) -> None:
-        done = 0
-
-        def told(_: DeviceSource) -> None:
-            nonlocal done
-            done += 1
-            shown.say(f"{words} {done} of {len(gathering.sources)} devices")
-
-        await what(told)
-
-    await read("names read from", gathering.read_names)
-    if not trust:
-        await read("bytes looked for on", gathering.list_bytes)
-    shown.clear()
-
-
-@dataclass
-class Restored:
-    """Result of the rebuild: counts, and items that are reported individually."""
-
-    files: int = 0
-    replicas: int = 0
-    bytes: int = 0
-    gone: int = 0
-    classes: set[tuple[int, int]] = field(default_factory=set)
-    """Domain and class of the files."""
-    made_up: list[str] = field(default_factory=list)
-    left: RecoveryPlan = field(default_factory=RecoveryPlan)
-    """All but the files that are restored."""
-    next_fid: int = 0
-
-    def add(self, recovery: RecoveryPlan, gone: int) -> None:
-        """Count a stretch."""
-        self.files += len(recovery.files)
-        self.replicas += sum(len(file.devids) for file in recovery.files)
-        self.bytes += sum(file.facts.length for file in recovery.files)
-        self.gone += gone
-        self.classes |= {(file.facts.dmid, file.facts.classid) for file in recovery.files}
-        self.left.deleted |= recovery.deleted
-        self.left.unnamed |= recovery.unnamed
-        self.left.lost += recovery.lost
-        self.left.other_size += recovery.other_size
-        self.left.rivals += recovery.rivals
-
-
-async def restore(
-    gathering: JournalCollector, manifest: dict[str, Any], metadata: Metadata | None, *, trust: bool
-) -> Restored:
-    """Decide on everything, and insert it into a database, if one is given."""
-    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest.get("class", ())}
-    everywhere = frozenset(source.devid for source in gathering.sources)
-    restored, shown = Restored(), output.ChangingLine()
-    if metadata is not None:
-        await metadata.write(rebuilding.begin)
-    async for fid_range in gathering.stretches():
-        unseen = everywhere if trust else frozenset(gathering.silent)
-        listed = {devid: fid_range.sizes.get(devid, {}) for devid in gathering.listed}
-        recovery = recover(fid_range.evidence, fid_range.has, listed, unseen=unseen)
-        if metadata is not None:
-            await fill(metadata, recovery, wanted)
-        restored.add(recovery, len(fid_range.evidence.gone))
-        shown.say(f"{restored.files:,} files done")
-    restored.made_up = complete_manifest(manifest, restored.classes)
-    highest = gathering.highest_fid if gathering.listed == everywhere else gathering.highest_fid + MARGIN
-    restored.next_fid = highest + 1
-    if metadata is not None:
-        await metadata.write(rebuilding.finish, manifest, highest_fid=highest)
-    shown.clear()
-    return restored
-
-
-async def fill(metadata: Metadata, recovery: RecoveryPlan, wanted: Mapping[tuple[int, int], int]) -> None:
-    """Insert what was found; `wanted` is how many copies each class has."""
-    for start in range(0, len(recovery.files), BATCH):
-        part = recovery.files[start : start + BATCH]
-        short = [each.fid for each in part if len(each.devids) < wanted.get((each.facts.dmid, each.facts.classid), 2)]
-        await metadata.write(rebuilding.add_files, part, short=short)
-    deleted = list(recovery.deleted.items())
-    for start in range(0, len(deleted), BATCH):
-        now = await metadata.clock.seconds()
-        await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=now)
-
-
-def complete_manifest(manifest: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
-    """Add domains and classes of files that the cluster manifest does not have; describe them."""
-    domains = {row["dmid"] for row in manifest.get("domain", ())}
-    classes = {(row["dmid"], row["classid"]) for row in manifest.get("class", ())}
-    made_up: list[str] = []
-    for dmid, classid in sorted(used):
-        if dmid not in domains:
-            domains.add(dmid)
-            manifest["domain"] = [*manifest.get("domain", ()), {"dmid": dmid, "namespace": f"domain-{dmid}"}]
-            made_up.append(f"domain-{dmid}")
-        if classid and (dmid, classid) not in classes:
-            row = {"dmid": dmid, "classid": classid, "classname": f"class-{classid}", "mindevcount": 2}
-            manifest["class"] = [*manifest.get("class", ()), row]
-            made_up.append(f"class-{classid} in the domain with dmid {dmid}")
-    return made_up
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,150 @@
+"""Rebuilds the database from the journals on the devices: which devices to read, what to restore, and the inserts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tawara.metadata import rebuilding
+from tawara.metadata.contract import Metadata
+from tawara.model.recovery import RecoveryPlan, recover
+from tawara.nodes.client import NodeClient
+from tawara.recovery import device_sources
+from tawara.recovery.device_sources import DeviceSource
+from tawara.recovery.journal_collector import JournalCollector
+
+BATCH = 2000
+"""Files inserted in one transaction."""
+MARGIN = 1_000_000
+"""Fids left unused if a device could not be listed: it may hold bytes with greater fids than any journal names."""
+Progress = Callable[[str], None]
+"""Receives the progress as a line of text."""
+
+
+def _silently(_: str) -> None:
+    """Report no progress."""
+
+
+def every_device(
+    given: Mapping[int, DeviceSource], manifest: Mapping[str, Any], nodes: NodeClient
+) -> dict[int, DeviceSource]:
+    """Return the given devices and those of the cluster manifest, without dead ones."""
+    hosts = {host["hostid"]: host for host in manifest.get("host", ())}
+    every = dict(given)
+    for device in manifest.get("device", ()):
+        host = hosts.get(device["hostid"])
+        if device["status"] == "dead":
+            every.pop(device["devid"], None)  # its files were copied elsewhere, and its journal is outdated
+        elif device["devid"] not in every and host is not None:
+            ip = f"[{host['hostip']}]" if ":" in host["hostip"] else host["hostip"]
+            every[device["devid"]] = device_sources.through_node(
+                nodes, f"http://{ip}:{host['http_port']}", device["devid"]
+            )
+    return dict(sorted(every.items()))
+
+
+async def read_all(gathering: JournalCollector, *, trust: bool, progress: Progress = _silently) -> None:
+    """Read the journals of all devices and, without `trust`, list the files on them."""
+
+    async def read(words: str, what: Callable[[Callable[[DeviceSource], None]], Awaitable[None]]) -> None:
+        done = 0
+
+        def told(_: DeviceSource) -> None:
+            nonlocal done
+            done += 1
+            progress(f"{words} {done} of {len(gathering.sources)} devices")
+
+        await what(told)
+
+    await read("journals read from", gathering.read_names)
+    if not trust:
+        await read("files listed on", gathering.list_bytes)
+
+
+@dataclass
+class Restored:
+    """Result of a rebuild: counts, and the files and devices to be listed one by one."""
+
+    files: int = 0
+    replicas: int = 0
+    bytes: int = 0
+    gone: int = 0
+    classes: set[tuple[int, int]] = field(default_factory=set)
+    """Domain and class of the files."""
+    made_up: list[str] = field(default_factory=list)
+    left: RecoveryPlan = field(default_factory=RecoveryPlan)
+    """What was not restored."""
+    next_fid: int = 0
+
+    def add(self, recovery: RecoveryPlan, gone: int) -> None:
+        """Add the result for one range of fids."""
+        self.files += len(recovery.files)
+        self.replicas += sum(len(file.devids) for file in recovery.files)
+        self.bytes += sum(file.facts.length for file in recovery.files)
+        self.gone += gone
+        self.classes |= {(file.facts.dmid, file.facts.classid) for file in recovery.files}
+        self.left.deleted |= recovery.deleted
+        self.left.unnamed |= recovery.unnamed
+        self.left.lost += recovery.lost
+        self.left.other_size += recovery.other_size
+        self.left.rivals += recovery.rivals
+
+
+async def restore(
+    gathering: JournalCollector,
+    manifest: dict[str, Any],
+    metadata: Metadata | None,
+    *,
+    trust: bool,
+    progress: Progress = _silently,
+) -> Restored:
+    """Decide which files to restore, and insert them into `metadata` unless it is None."""
+    wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest.get("class", ())}
+    everywhere = frozenset(source.devid for source in gathering.sources)
+    restored = Restored()
+    if metadata is not None:
+        await metadata.write(rebuilding.begin)
+    async for fid_range in gathering.stretches():
+        unseen = everywhere if trust else frozenset(gathering.silent)
+        listed = {devid: fid_range.sizes.get(devid, {}) for devid in gathering.listed}
+        recovery = recover(fid_range.evidence, fid_range.has, listed, unseen=unseen)
+        if metadata is not None:
+            await fill(metadata, recovery, wanted)
+        restored.add(recovery, len(fid_range.evidence.gone))
+        progress(f"{restored.files:,} files done")
+    restored.made_up = complete_manifest(manifest, restored.classes)
+    highest = gathering.highest_fid if gathering.listed == everywhere else gathering.highest_fid + MARGIN
+    restored.next_fid = highest + 1
+    if metadata is not None:
+        await metadata.write(rebuilding.finish, manifest, highest_fid=highest)
+    return restored
+
+
+async def fill(metadata: Metadata, recovery: RecoveryPlan, wanted: Mapping[tuple[int, int], int]) -> None:
+    """Insert the files of one range; `wanted` is the number of copies by (dmid, classid)."""
+    for start in range(0, len(recovery.files), BATCH):
+        part = recovery.files[start : start + BATCH]
+        short = [each.fid for each in part if len(each.devids) < wanted.get((each.facts.dmid, each.facts.classid), 2)]
+        await metadata.write(rebuilding.add_files, part, short=short)
+    deleted = list(recovery.deleted.items())
+    for start in range(0, len(deleted), BATCH):
+        now = await metadata.clock.seconds()
+        await metadata.write(rebuilding.add_deleted, deleted[start : start + BATCH], now=now)
+
+
+def complete_manifest(manifest: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
+    """Add domains and classes that files use but the manifest lacks; returns the names made up for them."""
+    domains = {row["dmid"] for row in manifest.get("domain", ())}
+    classes = {(row["dmid"], row["classid"]) for row in manifest.get("class", ())}
+    made_up: list[str] = []
+    for dmid, classid in sorted(used):
+        if dmid not in domains:
+            domains.add(dmid)
+            manifest["domain"] = [*manifest.get("domain", ()), {"dmid": dmid, "namespace": f"domain-{dmid}"}]
+            made_up.append(f"domain-{dmid}")
+        if classid and (dmid, classid) not in classes:
+            row = {"dmid": dmid, "classid": classid, "classname": f"class-{classid}", "mindevcount": 2}
+            manifest["class"] = [*manifest.get("class", ()), row]
+            made_up.append(f"class-{classid} in the domain with dmid {dmid}")
+    return made_up
