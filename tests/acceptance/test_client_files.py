@@ -288,7 +288,7 @@ async def test_the_outcome_of_a_close_is_unknown(tmp_path: Path, arrived: bool) 
 async def test_a_close_whose_file_was_replaced_at_once_stays_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When nobody can tell whether the file was stored, that is said, and the newer file stays."""
+    """When the outcome of an upload is unknown, OutcomeUnknown is raised, and the newer file stays."""
     monkeypatch.setattr("tawara.client.upload.PAUSES", (0.05, 0.05))
     async with cluster(tmp_path, hosts=1) as store, cut(store.servers[0].address) as proxy, store.client() as other:
         proxy.before_answering = lambda sent, answered: proxy.cuts == 0 and b"create_close" in sent

@@ -86,7 +86,7 @@ def test_an_iteration_may_outlive_its_client(trackers: str) -> None:
 
 
 def test_a_client_may_be_closed_and_used_again(trackers: str) -> None:
-    """Closing ends the thread; the next verb starts anew."""
+    """Closing ends the thread; the next verb starts a new one."""
     client = Client(trackers)
     client.put(DOMAIN, "k", b"1")
     client.close()

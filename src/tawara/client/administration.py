@@ -151,7 +151,7 @@ class Administration:
         await self._trackers.ask("set_weight", {"host": host, "device": devid, "weight": weight})
 
     async def absences(self) -> Absences:
-        """The devices that nobody sees. Raises UnknownCommand when the tracker is one of MogileFS."""
+        """List the devices that no process reaches. Raises UnknownCommand when the tracker is MogileFS's."""
         return await self._trackers.ask_for(Absences.read, "tawara_absences")
 
     async def accept_device(self, devid: int) -> None:
@@ -204,7 +204,7 @@ class Administration:
     async def removal(self, what: str, names: Args) -> Removal:
         """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
 
-        `names` says which: domain, class, host, devid, key. Raises what says that there is no such thing, NotWritable.
+        `names` says which: domain, class, host, devid, key. Raises NotFoundError, NotWritable.
         A tracker of MogileFS does not know this: UnknownCommand.
         """
         return await self._trackers.ask_for(read_removal, "tawara_removal", {"what": what, **names})
@@ -214,7 +214,7 @@ class Administration:
         await self._trackers.ask("tawara_delete_device", {"devid": devid}, settled_by=(errors.NoDevice,))
 
     async def remove_setting(self, key: str) -> None:
-        """Have a setting be what it is when nobody sets it. Raises NotWritable."""
+        """Set a setting back to its default. Raises NotWritable."""
         await self._trackers.ask("tawara_remove_setting", {"key": key})
 
     async def store_status(self, *, recount: bool = False) -> StoreStatus:
@@ -229,7 +229,7 @@ class Administration:
     async def census(self, *, recount: bool = False) -> tuple[int, list[NamedGroup]]:
         """How many files of each class lie on which set of devices, and when that was counted (unix seconds).
 
-        Where there are too many sets, as with hundreds of devices, no groups are told.
+        With too many sets, as with hundreds of devices, the list of groups is empty.
         """
         page = await self.placement((), recount=recount)
         return page.counted_at, list(page.groups)
@@ -251,7 +251,7 @@ class Administration:
                 break
             arguments = {"after": len(groups), "devids": about}
             page = await self._trackers.ask_for(PlacementCountsPage.read, "tawara_census", arguments)
-            if (page.counted_at, page.all_groups) != (first.counted_at, first.all_groups):  # counted anew: begin again
+            if (page.counted_at, page.all_groups) != (first.counted_at, first.all_groups):  # a new count: start over
                 groups = []
                 page = first = await self._trackers.ask_for(
                     PlacementCountsPage.read, "tawara_census", {"devids": about}

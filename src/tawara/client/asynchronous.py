@@ -98,18 +98,18 @@ class AsyncClient(Administration):
         progress: Callable[[int], None] | None = None,
         mtime_ns: int | None = None,
     ) -> Stored:
-        """Store `data` under `key`, in place of what is there. When this returns, it is stored.
+        """Store `data` under `key`, replacing the file that has it. The file is durable when this returns.
 
-        `data` is bytes, a `Path`, a file open for reading bytes (from where it stands), or a possibly asynchronous
-        iterable of bytes; it is read in bounded pieces, in a thread if it blocks. `size` (bytes) helps when `data`
-        does not tell: only devices with room are offered then. `checksum` is what the data must have, or the kind to
-        compute; either is verified on the device before the file is named. `progress` is told, on the loop's thread,
-        the bytes of each piece that went out, and a negative number when the upload begins again at another device.
-        `mtime_ns` (unix nanoseconds) is when the data was last changed where it comes from; `info` tells it again.
+        `data` is bytes, a `Path`, a file open for reading bytes (from its position), or an iterable, possibly
+        asynchronous, of bytes; it is read in bounded pieces, in a thread if it blocks. `size` (bytes) is for `data`
+        of unknown length: only devices with enough space are offered. `checksum` is the expected checksum, or the kind
+        to compute; either is verified on the device before the key is set. `progress` is called on the loop's thread
+        with the bytes of each piece sent, and with a negative number when the upload restarts at another device.
+        `mtime_ns` (unix nanoseconds) is the modification time of the source; `info` returns it.
 
-        A device that fails is replaced by another one, if `data` can be read again. Raises NoDevices, NodeUnreachable
-        (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, what reading `data` raises, and
-        OutcomeUnknown: the tracker went away at the end and nobody can tell whether the file is stored.
+        If a device fails, another one is used, provided that `data` can be read again. Raises NoDevices,
+        NodeUnreachable (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, errors of reading
+        `data`, and OutcomeUnknown: the tracker disconnected at the end, and whether the file is stored is unknown.
         """
         source = UploadSource(data, size, progress)
         upload = UploadSession(
@@ -160,10 +160,10 @@ class AsyncClient(Administration):
         verify: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> FileInfo:
-        """Fetch a file to `path`, where it appears whole or not at all: written beside it, fsynced, renamed.
+        """Fetch a file to `path`, where it appears whole or not at all: written to a temporary file, fsynced, renamed.
 
-        `progress` is told the number of bytes of each piece, on the loop's thread, and a negative number when they are
-        fetched again because the key has got another content. Raises as `open`, and OSError.
+        `progress` gets the number of bytes of each piece, on the loop's thread, and a negative number when they are
+        fetched again because the key has new content. Raises as `open`, and OSError.
         """
         target = Path(path)
 
@@ -212,7 +212,7 @@ class AsyncClient(Administration):
             return await self._trackers.ask_for(FileInfo.read, "file_info", args)
 
     async def exists(self, domain: str, key: str | bytes) -> bool:
-        """Whether there is a file of that name."""
+        """Whether the key has a file."""
         try:
             await self.info(domain, key)
         except errors.UnknownKey:
@@ -240,7 +240,7 @@ class AsyncClient(Administration):
     # --- files changed ------------------------------------------------------------------------------------------------
 
     async def delete(self, domain: str, key: str | bytes) -> None:
-        """Forget a file; its bytes go later. Raises UnknownKey."""
+        """Delete a file; its bytes are deleted later. Raises UnknownKey."""
         args: dict[str, Value] = {"domain": domain, "key": key_bytes(key)}
         with _about(domain, key):
             await self._trackers.ask("delete", args, settled_by=(errors.UnknownKey,))
@@ -318,7 +318,7 @@ class AsyncClient(Administration):
             located = Located(info, urls)
             if located.consistent():
                 return located
-            await asyncio.sleep(attempt * 0.01)  # somebody is overwriting the key, again and again
+            await asyncio.sleep(attempt * 0.01)  # another client keeps overwriting the key
         raise errors.NoSource(f"{key_text(key_bytes(key))!r} changes faster than it can be found")
 
     async def _has_fid(self, domain: str, key: str | bytes, fid: int) -> bool:

@@ -118,7 +118,7 @@ class ScrubStatus:
     bad_waiting: int = 0
     """of which so many still wait for good copies."""
     hopeless: int = 0
-    """Files that need a person, by what was found within the last period."""
+    """Files that need manual intervention, by what was found within the last period."""
     mended: int = 0
     """Of those with bad replicas the files whose damage is undone."""
 
@@ -224,13 +224,13 @@ class DrainStatus:
 
 @dataclass(frozen=True, slots=True)
 class Absences:
-    """The devices that nobody sees."""
+    """The devices that no process reaches."""
 
     devices: Mapping[int, DeviceAbsence]
     after: int
     """Seconds of absence after which a device is presumed dead; 0 for never."""
     safety_limit: str
-    """Why nothing more is presumed dead now; empty if nothing stands in the way."""
+    """Why no further device is presumed dead now; empty if none is held back."""
 
     @staticmethod
     def read(reply: Reply) -> Absences:

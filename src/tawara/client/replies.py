@@ -130,7 +130,7 @@ _HEALTH = ("health", "temperature", "health_detail", "health_time")
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """A device: what people decided, and what the tracker's monitor sees of it. Sizes are MiB."""
+    """A device: its configured state and what the tracker's monitor observes. Sizes are MiB."""
 
     devid: int
     hostid: int
@@ -143,7 +143,7 @@ class DeviceInfo:
     utilization: float | None
     """Percent of time that the disk is busy."""
     health: DiskHealth | None = None
-    """How the disk says it is; None if nobody asks it."""
+    """Health reported by the disk; None if it is not queried."""
     mb_asof: int | None = None
     """When it was seen how full it is, unix seconds; None if the tracker does not tell."""
     trouble: str = ""
@@ -214,7 +214,7 @@ def read_settings(reply: Reply) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file as list_fids tells of it."""
+    """A file as listed by list_fids."""
 
     fid: int
     domain: str

@@ -11,7 +11,7 @@ from tawara.model.placement_groups import PlacementGroup, merged
 
 
 async def snapshot(client: Administration) -> Cluster:
-    """Domains, classes, hosts, devices and settings, with what the tracker observes. Domains are numbered anew."""
+    """Domains, classes, hosts, devices and settings, with what the tracker observes. Domains get new numbers."""
     told = await client.devices()
     domains = {
         each.name: Domain(
@@ -43,7 +43,7 @@ async def snapshot(client: Administration) -> Cluster:
 
 
 def numbered(cluster: Cluster, groups: Iterable[NamedGroup]) -> tuple[PlacementGroup, ...]:
-    """The groups of a census with a snapshot's numbers of domains and classes, 0 for those that are gone."""
+    """Return placement groups with a snapshot's numbers of domains and classes, 0 for deleted ones."""
     found = []
     for each in groups:
         domain = cluster.domains.get(each.domain)

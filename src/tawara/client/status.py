@@ -19,7 +19,7 @@ class WorkRate:
 
     name: str
     rate: float
-    """Of late."""
+    """Recent rate."""
     capacity: float | None
     """What they are capable of, by what they have done; None if that is not known."""
 
@@ -78,7 +78,7 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class NamedGroup:
-    """A group of the census, with the names of its domain and class; both empty when they are gone."""
+    """A placement group with the names of its domain and class; both empty when deleted."""
 
     domain: str
     storage_class: str

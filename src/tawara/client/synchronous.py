@@ -191,7 +191,7 @@ class Client:
             reply_timeout=reply_timeout,
             stall_timeout=stall_timeout,
         )
-        self._make()  # so that wrong arguments are told here
+        self._make()  # so that wrong arguments are refused here
         self._lock = threading.Lock()
         self._running: _Engine | None = None
         self._stop: Callable[[], object] | None = None
@@ -284,7 +284,7 @@ class Client:
             return self._running
 
     def _forget(self) -> None:
-        """Begin anew: in a forked process neither the thread nor the state of the lock came along."""
+        """Reset after a fork: the child has neither the thread nor a valid lock."""
         self._lock = threading.Lock()
         self._running = None
         self._stop = None

@@ -1,8 +1,7 @@
-"""Speaking with trackers: a few connections to several of them, the next one when one fails.
+"""Connections to several trackers; a request goes to the next one when one fails.
 
-A request whose answer got lost may have been carried out. So each request says what that means for it: most are asked
-again (asking twice is the same as asking once), some are known to be done by the error that the second time gives, and
-what is neither raises `OutcomeUnknown`, for the caller to find out.
+A request whose reply was lost may have been carried out. Most requests are idempotent and are repeated; for some, the
+error of the repetition shows that the first succeeded; any other raises `OutcomeUnknown`, for the caller to resolve.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ HERE: Final = f"127.0.0.1:{DEFAULT_PORT}"
 REPLY_BYTES: Final = 8 * 1024 * 1024
 """Longest reply: 1,000 keys of 1,024 bytes, all escaped, are 3 MiB."""
 REST: Final = 15.0
-"""Seconds for which a tracker that failed is asked only if no other is left."""
+"""Seconds for which a failed tracker is used only if no other is left."""
 _MANAGEMENT_LINES: Final = 100_000
 _ADDRESS: Final = re.compile(
     r"""(?: \[ (?P<bracketed> [0-9a-f:.]+ ) \] | (?P<host> [^:\[\]\s]+ ) ) (?: : (?P<port> [0-9]{1,5} ) )?
@@ -80,7 +79,7 @@ class _Connection:
     writer: asyncio.StreamWriter
 
     def fresh(self) -> bool:
-        """Whether the tracker has not hung up, and not spoken unasked, since the last request."""
+        """Whether the connection is still open and has no unexpected data."""
         return not (self.reader.at_eof() or self.writer.is_closing() or self.reader.exception())
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from tawara.nodes.client import NodeClient
 from tawara.wire.line import Value
 
 PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds between the attempts to learn what became of a close."""
+"""Seconds between the attempts to learn the result of a close."""
 
 
 OTHER_FIDS: Final = 3
@@ -112,11 +112,11 @@ class UploadSession:
         return checksum
 
     async def _close(self, fid: int, args: dict[str, Value]) -> None:
-        """create_close, whose answer may get lost.
+        """Send create_close, and resolve a lost reply.
 
-        Then the key tells: if it has our fid, the file is stored. If not, the close may not have come to the tracker;
-        asking again is safe, for an upload is closed at most once. Or it came, and somebody has replaced or deleted the
-        file since: that cannot be told from a close that failed, so it is an error.
+        After a lost reply the key is read: if it has this upload's fid, the file is stored. If not, the request may not
+        have arrived; repeating it is safe, because an upload is closed at most once. Or it arrived, and another client
+        has replaced or deleted the file since; this is indistinguishable from a failed close, so it is an error.
         """
         unknown: errors.UnavailableError
         try:

@@ -1,4 +1,4 @@
-"""Amounts as people write them into settings: bytes with k, m, g, t behind, times with s, m, h, d."""
+"""Parses amounts in settings: bytes with suffix k, m, g, t; times with suffix s, m, h, d."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ class Queue:
     later: int = 0
     """Rows that a worker has in hand, or that were put off."""
     stuck: int = 0
-    """Rows that wait for a person."""
+    """Rows that need manual intervention."""
     since: int | None = None
-    """Since when the first row in line is due (unix seconds); None if nothing is due, or nobody knows."""
+    """Since when the first row in line is due (unix seconds); None if nothing is due or it is unknown."""
 
     @property
     def waiting(self) -> int:

@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 
 class HostState(StrEnum):
-    """What a person has decided about a host (schema: `host.status`)."""
+    """Configured state of a host (schema: `host.status`)."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -30,7 +30,7 @@ class HostState(StrEnum):
 
 
 class DeviceState(StrEnum):
-    """What a person has decided about a device (schema: `device.status`)."""
+    """Configured state of a device (schema: `device.status`)."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -198,24 +198,24 @@ class Observation:
     rejects_bad_md5: bool = False
     """Whether the node refuses a PUT with a wrong Content-MD5, so that a copy needs no reading back."""
     health: DiskHealth | None = None
-    """How the disk says it is; None if nobody asks it."""
+    """Health reported by the disk; None if it is not queried."""
     file_system: str | None = None
     """The id of the file system that the device is on: devices of one id share their space. None if not known."""
     disk: str | None = None
     """The id of the disk that the device is on: devices of one id are lost together. None if not known."""
     trouble: str | None = None
-    """Why the device cannot be used, for people; None if it can, or nobody knows."""
+    """Why the device cannot be used, for operators; None if it can or the reason is unknown."""
 
 
 class Liveness(StrEnum):
     """What is thought of a device that does not answer, or did not (schema: `tawara_absent.standing`)."""
 
     SUSPECT = "suspect"
-    """Nobody sees it; how long for is being counted."""
+    """No process reaches it; the time is being counted."""
     PRESUMED_DEAD = "presumed dead"
     """Its copies do not count, and its files get new ones."""
     TRUSTED = "trusted"
-    """Nobody sees it, and a person said that it will come back: its copies count, however long it takes."""
+    """No process reaches it, and an operator trusts it to return: its copies count, however long it takes."""
     RETURNED = "returned"
     """It is back and its copies count; its files are yet to be looked at for copies too many."""
 
@@ -230,7 +230,7 @@ class DeviceAbsence:
     to_queue: bool = False
     """Whether files of it are yet to be queued for replication."""
     since: int = 0
-    """When it was first missed: unix seconds by the database's clock, for people only."""
+    """When it was first missed: unix seconds by the database's clock, for display only."""
 
 
 STALE = "tawara_stale"
@@ -250,7 +250,7 @@ class Cluster:
     identities: Mapping[int, str] = field(default_factory=dict)
     """By devid, of devices that have shown one: the id by which the disk is known again."""
     absences: Mapping[int, DeviceAbsence] = field(default_factory=dict)
-    """By devid, of devices that nobody saw lately."""
+    """By devid, of devices that no process reached lately."""
     min_free_mb: int = 100
     """Free MiB below which a device gets no new files."""
 
@@ -368,7 +368,7 @@ class Cluster:
     # --- the predicates that everything uses (docs/mogilefs.md 8.3) ---------------------------------------------------
 
     def can_read_from(self, devid: int) -> bool:
-        """Whether the people in charge allow reading from the device."""
+        """Whether its configured state allows reading from the device."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         return bool(
@@ -384,7 +384,7 @@ class Cluster:
         return self.can_read_from(devid) and seen is not None and seen.state is not Observed.UNREACHABLE
 
     def can_delete_from(self, devid: int) -> bool:
-        """Whether the people in charge allow deleting from the device."""
+        """Whether its configured state allows deleting from the device."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         return bool(
@@ -416,13 +416,13 @@ class Cluster:
         )
 
     def is_lost(self, devid: int) -> bool:
-        """Whether what was on the device is gone for good: people declared it dead, or it is not known
+        """Whether what was on the device is gone for good: an operator declared it dead, or it is not known
         (docs/mogilefs.md 8.1)."""
         device = self.devices.get(devid)
         return device is None or device.state is DeviceState.DEAD
 
     def is_presumed_dead(self, devid: int) -> bool:
-        """Whether the device was absent for so long that its files get new copies; what people decide comes first."""
+        """Whether the device was away so long that its files get new copies; its configured state takes precedence."""
         absence = self.absences.get(devid)
         return absence is not None and absence.standing is Liveness.PRESUMED_DEAD and self.can_read_from(devid)
 

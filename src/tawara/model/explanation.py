@@ -1,4 +1,4 @@
-"""Why a file is where it is: from what is known of one fid to sentences for people.
+"""Explains where a file is and why: turns what is known of one fid into sentences.
 
 Everything is decided from a `Case`, which has the rows about the fid, and the `Cluster`; a sentence is a value with its
 topic, so that a program can tell trouble from news. Times are unix seconds.
@@ -72,14 +72,14 @@ class ExplainedFile:
     fid: int | None
     now: int
     name: str = ""
-    """What was asked for, as people write it: `photos/cat.jpg`, `fid 7`."""
+    """The file asked for, as written on the command line: `photos/cat.jpg`, `fid 7`."""
     file: StoredFile | None = None
     upload: Upload | None = None
     deleted: Deleted | None = None
     replicas: tuple[int, ...] = ()
     """The devices with a row for a replica, whether or not a key names the fid."""
     announced: Mapping[int, int] = field(default_factory=dict)
-    """Copies under way: devid -> when the announcement lapses, negative while what is there is swept."""
+    """Copies under way: devid -> expiry of the reservation, negative while the copy is cleaned up."""
     replication: Replication | None = None
     deletion: Deletion | None = None
     check: QueuedTask | None = None
@@ -138,7 +138,7 @@ class Explanation:
 
 
 def explain(cluster: Cluster, case: ExplainedFile, rng: random.Random) -> Explanation:
-    """Say where the copies are, why there, whether that is enough, what is pending, and what stands in the way."""
+    """Say where the copies are, why there, whether that is enough, what is pending, and what blocks it."""
     if case.file is not None:
         return _of_file(cluster, case, case.file, rng)
     if case.upload is not None:
@@ -147,7 +147,7 @@ def explain(cluster: Cluster, case: ExplainedFile, rng: random.Random) -> Explan
         )
     if case.deleted or case.deletion or case.replicas or case.announced:
         return Explanation(FileVerdict.DELETED, tuple(_of_deleted(cluster, case)), case.fid)
-    nothing = "There is no trace of it: neither stored, nor being uploaded, nor deleted of late"
+    nothing = "There is no trace of it: neither stored, nor being uploaded, nor deleted recently"
     return Explanation(FileVerdict.UNKNOWN, (Sentence(Topic.FILE, f"{case.name}: {nothing}", trouble=True),))
 
 
@@ -352,7 +352,7 @@ def why_not_written(cluster: Cluster, devid: int, size: int = 0) -> str | None:
 
 
 def _decided(cluster: Cluster, devid: int, devices: Iterable[DeviceState], hosts: Iterable[HostState]) -> str | None:
-    """What people have decided that forbids it."""
+    """The configured state that forbids it."""
     device = cluster.devices.get(devid)
     if device is None:
         return "the device is not known"
@@ -394,7 +394,7 @@ def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication |
     last = f"; the last reason, {when(failure.at, case.now)}: {failure.reason}" if failure else ""
     times = f" after {counted(row.failcount, 'failure')}" if row.failcount else ""
     if row.nexttry >= END_OF_TIME:
-        return Sentence(Topic.PENDING, f"{what}: waits for a person{times}{last}", trouble=True)
+        return Sentence(Topic.PENDING, f"{what}: needs manual intervention{times}{last}", trouble=True)
     if row.nexttry > case.now:
         soon = (
             f"tried again {when(row.nexttry, case.now)}"

@@ -88,7 +88,7 @@ class Deletion:
 
 
 class CopyReservation(NamedTuple):
-    """A place that is being written or swept, as whoever holds it knows it (schema: `tawara_copy`).
+    """A reserved replica that is being written or cleaned up, as its holder knows it (schema: `tawara_copy`).
 
     No two holders of one place ever have the same lease, for a later one begins when an earlier one has run out: who
     finds another lease in the row knows that the place is not his any more.
@@ -115,7 +115,7 @@ class TaskType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueuedTask:
-    """A fid that waits for an errand (schema: `file_to_queue`)."""
+    """A fid with a queued task (schema: `file_to_queue`)."""
 
     fid: int
     task_type: TaskType

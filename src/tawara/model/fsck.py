@@ -1,7 +1,7 @@
 """What a check (fsck) of one file concludes from what is known and seen of it (docs/mogilefs.md 12).
 
 The worker asks the storage nodes and acts; everything that is decided is decided here. Two rules stand above all: a row
-goes only because of what a storage node said or because its device is dead, never because nobody answered; and content
+goes only because of what a storage node said or because its device is dead, never because no node answered; and content
 that may be the last is never given up for content that is not known to be better.
 """
 
@@ -65,7 +65,7 @@ class ReplicaFinding(Enum):
     SILENT = auto()
     """Its device should answer, and does not: to be asked again."""
     DOWN = auto()
-    """People took its device out of service for now, so nobody was asked."""
+    """Its device is out of service, so its node was not asked."""
     LOST = auto()
     """Its device is dead, or not known at all."""
 

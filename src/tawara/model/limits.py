@@ -28,7 +28,7 @@ REPLICAS_TRIED: Final = 6
 NODE_PATH_BYTES: Final = 1024
 """Longest path on a storage node, in bytes."""
 END_OF_TIME: Final = 2**31 - 1
-"""`nexttry` of a row that waits for a person (unix time)."""
+"""`nexttry` of a row that needs manual intervention (unix time)."""
 
 FIDS_SKIPPED: Final = 100_000
 """Fids left out when a device turns out to hold other content under one that was just given out."""

@@ -1,9 +1,9 @@
-"""When a device that does not answer is presumed dead, so that its files get new copies without anyone's doing.
+"""Decides when an unreachable device is presumed dead, so that its files get new copies automatically.
 
-A device that is not seen is *suspect*; one that was seen by nobody for long enough is *presumed dead*, unless a brake
-holds: a switch that fails is not ten disks that die. What is counted is absence that was observed, in steps that are
-short, so that neither a clock that jumps nor a night in which nobody looked condemns anything. What people have decided
-is left alone: a device that they declared down or dead, or whose host is, is neither suspect nor presumed dead.
+An unreachable device is *suspect*; after enough time unreachable it is *presumed dead*, unless a safety limit holds: a
+failed switch is not ten failed disks. Only observed absence is counted, in short steps, so that neither a clock that
+jumps nor a time without any monitor condemns a device. An operator's decision takes precedence: a device that is
+configured down or dead, or whose host is, is neither suspect nor presumed dead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COUNTED: Final = (Liveness.SUSPECT, Liveness.RETURNED)
 
 @dataclass(frozen=True, slots=True)
 class LivenessRules:
-    """When to presume, and the brakes. The shares are of the hosts and devices that people have not taken away."""
+    """When to presume a device dead, and the safety limits. Shares are of the hosts and devices in service."""
 
     after: int = 900
     """Seconds of absence after which a device is presumed dead; 0 for never."""
@@ -75,7 +75,7 @@ def worth_reporting(cluster: Cluster, rules: LivenessRules) -> bool:
 
 
 def safety_limit(cluster: Cluster, rules: LivenessRules) -> str | None:
-    """Why no further device is presumed dead now, in words; None if nothing stands in the way."""
+    """Why no further device is presumed dead now, in words; None if none is held back."""
     if majority_is_silent(cluster):
         hosts = _hosts(cluster)
         return f"{len(_silent_hosts(cluster))} of {len(hosts)} hosts are unreachable, and that is most of them"

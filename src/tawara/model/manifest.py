@@ -1,4 +1,4 @@
-"""The charter: what a cluster is made of, in plain values, carried by every device, read by whoever rebuilds."""
+"""The cluster manifest: domains, classes, hosts, devices and settings as plain values, kept on every device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tawara.model.cluster import Cluster
 _PASSING = re.compile(
     r"fsck_(?!checksum$).*|rebal_.*|(tawara_)?schema_version|tawara_(names_.*|epoch|stale|accepted_devices|adopted|changes|widened|founding|.*_turn|rebal_.*)"
 )
-"""Settings that tell of this database, or of what is going on in it; they are nobody's decision about the cluster."""
+"""Settings that describe this database or its running work; they are not part of the cluster's configuration."""
 
 
 def manifest_of(cluster: Cluster) -> dict[str, Any]:

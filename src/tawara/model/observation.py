@@ -30,11 +30,11 @@ class Look:
     disk: str | None = None
     """The ids of the file system and of the disk that the device is on, as far as the node tells."""
     trouble: str | None = None
-    """Why the device cannot be used, for people."""
+    """Why the device cannot be used, for operators."""
 
 
 def is_watched(cluster: Cluster, device: Device) -> bool:
-    """Whether the monitor looks at the device at all: not if people have declared it, or its host, away
+    """Whether the monitor looks at the device at all: not if it, or its host, is configured as away
     (docs/mogilefs.md 8.1)."""
     return cluster.can_read_from(device.devid)
 
@@ -50,9 +50,9 @@ def wants_write_test(before: Observed | None, seconds_since: float | None) -> bo
 
 
 def is_anxious(cluster: Cluster, seconds_since_news: float) -> bool:
-    """Whether to look at all devices, and sooner: one is not as it should be, and something has changed of late.
+    """Whether to look at all devices, and sooner: one is not as it should be, and something has changed recently.
 
-    One that has been away for long is looked at in every round; the others need not be for its sake.
+    One that has been away for long is looked at in every round; the others need not be on its account.
     """
     return seconds_since_news < ANXIOUS_FOR and not all_is_well(cluster)
 

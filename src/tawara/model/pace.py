@@ -25,7 +25,7 @@ class WorkPace:
     """Units since the process began."""
     failed: int
     rate: float
-    """Units a second, of late; 0 when there was nothing to do."""
+    """Recent units a second; 0 when there was nothing to do."""
     pace: float
     """Units a second while it had any to do: what it is capable of, or less; 0 when that is not known yet."""
     process: str = ""
@@ -61,7 +61,7 @@ def alive(paces: Iterable[WorkPace], now: int) -> list[WorkPace]:
 
 
 def rate(paces: Iterable[WorkPace], work: str, now: int) -> float:
-    """Units a second that are done of late, all running processes together."""
+    """Recent units a second of all running processes together."""
     return sum(each.rate for each in alive(paces, now) if each.work == work)
 
 

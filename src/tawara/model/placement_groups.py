@@ -1,4 +1,4 @@
-"""The census of files by the set of devices that have them: a few hundred groups stand for millions of files."""
+"""Counts of files by the set of devices that hold them: a few hundred groups for millions of files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PlacementGroups:
     took: float
     """Seconds that the counting took."""
     mark: str
-    """See `metadata.census.change_mark`."""
+    """See `metadata.placement_counts.change_mark`."""
     groups: tuple[PlacementGroup, ...]
 
     @property

@@ -1,7 +1,7 @@
-"""Rebalancing: which devices are emptied into which, and how far a run has got (docs/mogilefs.md 13).
+"""Decisions of a rebalance: source and destination devices, and the progress of a run (docs/mogilefs.md 13).
 
-A policy is what a person writes, blank-separated `key=value`; a state is what is left of a run between two turns, in
-the same form, so that trackers of MogileFS read it too. Both are frozen values; a turn takes a state and makes another.
+An operator writes a policy as blank-separated `key=value`; the state of a run between two ticks has the same form, so
+that trackers of MogileFS can read it. Both are frozen values; a tick maps a state to the next one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class UsageBound:
 
 @dataclass(frozen=True, slots=True)
 class RebalancePolicy:
-    """What a person wants moved; see docs/mogilefs.md 13 for the keys."""
+    """Which files an operator wants moved; see docs/mogilefs.md 13 for the keys."""
 
     from_hosts: frozenset[int] = frozenset()
     from_devices: frozenset[int] = frozenset()
@@ -380,7 +380,7 @@ def idle_tick(state: RebalanceState, *, now: int) -> RebalanceState:
 
 
 def withdraw(policy: RebalancePolicy, state: RebalanceState, files: Sequence[tuple[int, int]]) -> RebalanceState:
-    """Take back moves of the current source that were chosen and not begun (fid, bytes); a later turn chooses anew."""
+    """Take back moves of the current source that were chosen and not begun (fid, bytes); a later tick chooses again."""
     if not files:
         return state
     fids = [fid for fid, _ in files]

@@ -1,4 +1,4 @@
-"""What becomes of the names that devices tell and the bytes that they have: restored, deleted, left to a person."""
+"""Decides which files a recovery restores, deletes or leaves to an operator, from journals and files on devices."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def of_host(facts: HostFacts) -> Removal:
 
 
 def of_setting(field_name: str, value: str | None) -> Removal:
-    """Removing a setting, which goes back to what it is when nobody sets it."""
+    """Remove a setting, which returns to its default."""
     if value is None:
         return Removal((f"Setting {field_name} is not set: nothing would be removed",))
     return Removal((f"Setting {field_name}, now {value!r}, would go back to its default",))

@@ -1,4 +1,4 @@
-"""How safe the files are: how many are one failure from loss, judged from the census and what is seen of the devices.
+"""Counts the files that are one failure from loss, from the placement counts and the observed devices.
 
 A copy is safe where it can be read now. One on a device that does not answer may come back, and is not counted on.
 """

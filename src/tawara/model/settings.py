@@ -1,4 +1,4 @@
-"""The settings that all trackers of a database share and that people may change: names, defaults, units, meanings.
+"""The settings that all trackers of a database share and an operator may change: names, defaults, units, meanings.
 
 MogileFS's names and values: docs/mogilefs.md 19. Other rows of `server_settings` are the store's own state.
 """
@@ -126,7 +126,7 @@ SETTINGS: Final = (
 
 
 def find(name: str) -> Setting | None:
-    """The setting of that name that people may change, if there is one."""
+    """Return the setting of that name that an operator may change, or None."""
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return None
     return next((each for each in SETTINGS if each.matches(name)), None)

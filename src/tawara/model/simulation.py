@@ -25,7 +25,7 @@ PORTIONS = 200
 
 @dataclass(slots=True)
 class ClassOutcome:
-    """What becomes of the files of one class."""
+    """Effect of the loss on the files of one class."""
 
     files: int = 0
     lost: Tally = field(default_factory=Tally)

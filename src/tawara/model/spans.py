@@ -1,4 +1,4 @@
-"""Spans of time and numbers of things as people say them."""
+"""Formats spans of time and counts for messages."""
 
 from __future__ import annotations
 

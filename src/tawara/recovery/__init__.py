@@ -1,1 +1,1 @@
-"""The namespace put together again from the journals on the devices."""
+"""Rebuilds the namespace from the journals on the devices; drills, merges and backups."""

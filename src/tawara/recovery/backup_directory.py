@@ -47,21 +47,21 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vault:
-    """See the module."""
+    """Reads, writes and prunes the backups of a directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.written = 0
-        """Bytes of chunks that were not there yet."""
+        """Bytes of new chunks."""
         self._used: set[Path] = set()
         self._new: list[Path] = []
 
     def numbers(self) -> list[int]:
-        """The backups that there are, the oldest first."""
+        """Numbers of the backups, oldest first."""
         return sorted(int(path.stem.partition("-")[2]) for path in self._directory.glob("backup-[0-9]*.json"))
 
     def keep_chunk(self, chunk: Chunk) -> Part:
-        """Have a chunk on the disk, if it is not there. Raises OSError."""
+        """Write a chunk unless it exists. Raises OSError."""
         lines = [msgspec.json.encode(chunk.columns), *map(msgspec.json.encode, chunk.rows)]
         body = b"\n".join(lines) + b"\n"
         digest = hashlib.sha256(body).hexdigest()
@@ -76,7 +76,7 @@ class Vault:
         return Part(chunk.table, chunk.first, len(chunk.rows), digest)
 
     def keep_list(self, listing: Listing) -> None:
-        """The backup is whole: have it on the disk. Raises OSError."""
+        """Write the list of a complete backup. Raises OSError."""
         for directory in self._used:  # one that was there may be of an attempt that ended before it was synced
             _sync(directory)
         body = msgspec.json.encode(listing)
@@ -84,10 +84,10 @@ class Vault:
         _sync(self._directory)
 
     def listing(self, number: int | None = None) -> Listing:
-        """A backup, the newest unless another is asked for. Raises NoneMatch, ChecksumMismatch."""
+        """Read the list of a backup, the newest by default. Raises NoneMatch, ChecksumMismatch."""
         there = self.numbers()
         if not there or (number is not None and number not in there):
-            raise NoneMatch(f"There is no such backup in {self._directory}", hint=f"There are: {there or 'none'}.")
+            raise NoneMatch(f"Not found: the backup in {self._directory}", hint=f"There are: {there or 'none'}.")
         path = self._list(there[-1] if number is None else number)
         body, _, rest = path.read_bytes().partition(b"\n")
         if hashlib.sha256(body).hexdigest().encode() != rest.strip():
@@ -105,7 +105,7 @@ class Vault:
             return None
 
     def discard(self) -> None:
-        """Remove the chunks that were written for a backup that shall not be."""
+        """Remove the chunks written for a backup that was given up."""
         for path in self._new:
             path.unlink()
         self._new.clear()
@@ -155,7 +155,7 @@ class Vault:
 
 
 def files_in(listing: Listing | None) -> int:
-    """How many files a backup has; 0 without one."""
+    """Return the number of files of a backup; 0 for None."""
     return sum(part.rows for part in listing.parts if part.table == "file") if listing else 0
 
 
@@ -185,7 +185,7 @@ def _sync(directory: Path) -> None:
 
 
 def summary(listing: Listing) -> dict[str, Any]:
-    """What a backup has, in numbers: rows by table."""
+    """Return a backup's number, time and rows by table."""
     rows: dict[str, int] = {}
     for part in listing.parts:
         rows[part.table] = rows.get(part.table, 0) + part.rows

@@ -1,4 +1,4 @@
-"""Devices from which names are put together again, each through its storage node or as a directory here."""
+"""Devices as sources of a recovery, each read through its storage node or as a local directory."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class DeviceSource:
 
     devid: int
     where: str
-    """In words."""
+    """URL or directory, for messages."""
     fetch: Fetch
     size: Callable[[int], Awaitable[int | None]]
     """The bytes of a fid, None if it is not there. Raises NodeUnreachable."""
     listing: Callable[[], AsyncIterator[dict[int, int]]]
-    """Every fid that lies there, with its bytes, in parts. Raises NoSource where nobody can tell, NodeUnreachable."""
+    """Every fid on the device with its bytes, in parts. Raises NodeUnreachable; NoSource if the node cannot list."""
 
 
 def through_node(nodes: NodeClient, origin: str, devid: int) -> DeviceSource:
@@ -69,7 +69,7 @@ def through_node(nodes: NodeClient, origin: str, devid: int) -> DeviceSource:
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again when a node does not answer: among millions of questions one is lost, and the device is not."""
+    """Retry when a node does not answer: one lost request among millions must not lose the device."""
     for pause in PAUSES:
         try:
             return await ask()
@@ -104,7 +104,7 @@ def from_directory(directory: Path, devid: int) -> DeviceSource:
 
 
 def _listing(directory: Path, devid: int) -> Iterator[dict[int, int]]:
-    """What lies there, a directory at a time."""
+    """List the files, a directory at a time."""
     pending = [directory]
     while pending:
         found: dict[int, int] = {}
@@ -122,7 +122,7 @@ def _listing(directory: Path, devid: int) -> Iterator[dict[int, int]]:
 
 
 def parse(text: str, nodes: NodeClient) -> list[DeviceSource]:
-    """The devices that a person names: `http://HOST:PORT/devN`, a directory `devN`, or one with such in it.
+    """Parse a source named on the command line: `http://HOST:PORT/devN`, a directory `devN`, or a directory of these.
 
     Raises UsageError.
     """
@@ -151,7 +151,7 @@ def _devid(digits: str) -> int:
 
 
 async def newest_manifest(sources: Iterable[DeviceSource]) -> Mapping[str, Any]:
-    """What the cluster was made of, as the newest charter says; nothing if there is none. Silent nodes are left out."""
+    """Read the newest cluster manifest; empty if there is none. Nodes that do not answer are left out."""
     best: tuple[tuple[int, int], Mapping[str, Any]] = ((-1, -1), {})
     for source in sources:
         try:
@@ -164,7 +164,7 @@ async def newest_manifest(sources: Iterable[DeviceSource]) -> Mapping[str, Any]:
 
 
 async def marks(every: Mapping[int, DeviceSource]) -> dict[int, Epoch]:
-    """The epochs that devices are marked with, by devid. Silent nodes are left out."""
+    """Read the epoch marks of devices, by devid. Nodes that do not answer are left out."""
     found: dict[int, Epoch] = {}
     for devid, source in every.items():
         try:

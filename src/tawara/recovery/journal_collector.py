@@ -1,4 +1,4 @@
-"""Reading all that devices tell of names and bytes, and giving it out again sorted by fid, a stretch at a time."""
+"""Collects the journals and file lists of all devices, and yields them in ranges of fids."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tawara.recovery.spool import FidRange, SortedSpool
 from tawara.wire.journal import Head
 
 AT_ONCE = 16
-"""Sizes asked of a node at a time."""
+"""Concurrent requests for sizes to one node."""
 
 
 class JournalCollector:
-    """Read the names, list the bytes if they are to be looked for, then take the stretches. To be used by `with`."""
+    """Call `read_names`, optionally `list_bytes`, then `stretches`. A context manager."""
 
     def __init__(self, sources: Sequence[DeviceSource]) -> None:
         self.sources = sources
         self.damaged: dict[int, list[str]] = {}
-        """By devid: files of names that are not as they were written."""
+        """By devid: damaged journal files."""
         self.incomplete: list[int] = []
-        """Devices whose names were not all written when this was read, as in a young or adopted store."""
+        """Devices whose journal was not complete yet, as in a new or adopted store."""
         self.silent: dict[int, str] = {}
         """By devid: why a device could not be read."""
         self.listed: set[int] = set()
-        """Devices of which every fid is known."""
+        """Devices whose files were all listed."""
         self.unlisted: list[int] = []
-        """Devices that answered, but cannot tell what else lies there."""
+        """Devices whose storage node answers but cannot list files."""
         self.greatest_generation = 0
-        """Of all names that were read."""
+        """Greatest generation of the journals read."""
         self._told = 0
 
     def __enter__(self) -> Self:
@@ -48,7 +48,7 @@ class JournalCollector:
         self._spool.close()
 
     async def read_names(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
-        """Read the names on all devices, one after the other. `told` hears of each that is done."""
+        """Read the journals of all devices in turn; `told` is called after each."""
         for source in self.sources:
             try:
                 await self._read_journal(source)
@@ -73,7 +73,7 @@ class JournalCollector:
             self._told = max(self._told, found.highest_fid)
 
     async def list_bytes(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
-        """Have every device that can tell all that lies there."""
+        """List the files of every device whose node can."""
         for source in self.sources:
             if source.devid in self.silent:
                 continue
@@ -90,11 +90,11 @@ class JournalCollector:
 
     @property
     def highest_fid(self) -> int:
-        """The greatest up to COUNTED that lies anywhere, or was given out as any device tells."""
+        """Greatest fid up to COUNTED found on a device or named by a journal."""
         return max(self._told, self._spool.highest_fid)
 
     async def stretches(self) -> AsyncIterator[FidRange]:
-        """Everything, in the order of fids. Devices that cannot be listed are asked for what they should have."""
+        """Yield all evidence in the order of fids. Devices without a list are asked for each fid they should have."""
         await asyncio.to_thread(self._spool.settle)
         stretches = self._spool.stretches()
         while (fid_range := await asyncio.to_thread(next, stretches, None)) is not None:
@@ -110,7 +110,7 @@ class JournalCollector:
 
 
 def wanted_of(evidence: JournalEvidence) -> Mapping[int, Sequence[int]]:
-    """What each device should have, or may have still."""
+    """Return the fids that each device should have, or may still have."""
     wanted: dict[int, list[int]] = {}
     every = [*evidence.files, *(file for file, _ in evidence.rivals)]
     for fid, devids in [*((file.fid, file.devids) for file in every), *evidence.gone.items()]:

@@ -1,8 +1,7 @@
-"""What devices tell, sorted by fid in a file that nobody else sees: names of any number in bounded memory.
+"""Sorts journal records and sizes by fid in a temporary file, so that any number fits in bounded memory.
 
-SQLite keeps it, in a database without a name that is gone when it is closed (in TMPDIR). The records of some thousand
-fids at a time are put together by `model.names`; only of names it is kept, over all fids, to which file each belongs.
-Blocks; one thread at a time.
+The file is an unnamed SQLite database in TMPDIR, deleted on close. Records of some thousand fids at a time are merged
+by `model.journal_records`; only the owner of each key is kept over all fids. Blocks; one thread at a time.
 """
 
 from __future__ import annotations

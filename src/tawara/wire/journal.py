@@ -2,8 +2,8 @@
 
 Below the device's directory, `names/`:
 
-    charter-0, charter-1    what the cluster is made of, written in turn
-    tail-0 … tail-7         the newest records, one of these being written anew at a time
+    charter-0, charter-1    the cluster manifest, written alternately
+    tail-0 … tail-7         the active segments, one of which is rewritten at a time
     a/000001, a/000002, …   segments: records that are written once (or in b/: rounds take turns)
 
 Each is gzip of lines of JSON: a head, the records, and a last line that has the number of lines before it and the
@@ -32,7 +32,7 @@ LARGEST: Final = 64 * 1024 * 1024
 _FORMAT: Final = 1
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=COUNTED)]
-"""Of what is counted one by one: whoever reads it counts on from there."""
+"""For journals numbered one by one: the reader counts on from it."""
 _Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_ID)]
 
 
@@ -63,7 +63,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     highest_fid: _Number = 0
     """That was given out when this was written."""
     number: _Count = 0
-    """For a charter, its number, which grows."""
+    """For a manifest, its increasing number."""
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,7 +102,7 @@ def active_segment_path(slot: int) -> str:
 
 
 def manifest_path(number: int) -> str:
-    """Where a charter is."""
+    """Return the path of a cluster manifest."""
     return f"{DIRECTORY}/charter-{number % 2}"
 
 
@@ -194,9 +194,9 @@ def decode_manifest(lines: Iterable[bytes]) -> dict[str, Any]:
         for line in lines:
             manifest.update(msgspec.json.decode(line, type=dict[str, list[dict[str, Any]]]))
     except msgspec.MsgspecError as error:
-        raise Damaged(f"not a charter: {error}") from error
+        raise Damaged(f"not a cluster manifest: {error}") from error
     for table, rows in manifest.items():
         for column, value in ((column, value) for row in rows for column, value in row.items()):
             if not fits(column, value):
-                raise Damaged(f"the charter has {column} {value} in {table}")
+                raise Damaged(f"the cluster manifest has {column} {value} in {table}")
     return manifest

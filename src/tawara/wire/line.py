@@ -167,7 +167,7 @@ class RefusedRequest(NamedTuple):
         """The error that the tracker raised, as near as its code says."""
         known = BY_CODE.get(self.code)
         if known and self.text in (self.code, known.text):
-            return known()  # the default words, which are better for people
+            return known()  # the default message says more than the code
         return known(self.text) if known else TawaraError(f"{self.code}: {self.text}")
 
 

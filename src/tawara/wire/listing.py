@@ -1,4 +1,4 @@
-"""The list of what lies on a device, in pages, as our storage nodes give it to whoever looks for bytes without a name.
+"""The paged list of a device's files, as storage nodes give it to a recovery.
 
 `GET /devN/fids-D` has the fids of the directories from number D on, that is from fid D × 1,000: a line `FID BYTES` for
 each, and a last line `next D` with where to go on, or `end`. A page has whole directories, so it needs no cursor within

@@ -1,4 +1,4 @@
-"""The answer to GET of a small file whose length is told in advance (RFC 9112, section 6.2)."""
+"""The response to GET of a small file with Content-Length (RFC 9112, section 6.2)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse(data: bytes) -> SmallAnswer | None:
     if found is None:
         return None
     if found.length is None or found.length > MOST or _CHUNKED.search(head):
-        raise ValueError("no answer of which the length is told")
+        raise ValueError("no response with a Content-Length")
     if len(rest) < found.length:
         return None
     return SmallAnswer(found.status, rest[: found.length], found.keep and len(rest) == found.length)

@@ -30,7 +30,7 @@ def test_addresses(text: str, addresses: list[tuple[str, int]]) -> None:
 
 @pytest.mark.parametrize("text", ["", ",", "a:b", "a:0", "a:65536", ":1", "a:1,b:-1"])
 def test_what_is_no_address(text: str) -> None:
-    """What is no address is told before anything is connected."""
+    """An invalid address is refused before any connection."""
     with pytest.raises(errors.UsageError):
         parse_addresses(text)
 

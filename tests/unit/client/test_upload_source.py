@@ -58,7 +58,7 @@ async def test_what_can_be_read_again(tmp_path: Path) -> None:
 
 
 async def test_progress_goes_back_when_the_upload_begins_again() -> None:
-    """What is told of each piece sums up to what has gone out in the attempt that counts."""
+    """The reported progress adds up to the bytes sent in the successful attempt."""
     told: list[int] = []
     source = UploadSource(b"12345", progress=told.append)
     await _all(source)

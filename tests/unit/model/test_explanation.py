@@ -143,7 +143,7 @@ def test_a_bad_copy() -> None:
             {"replication": Replication(7, NOW + 40, None, 0)},
             "a worker has it in hand, or will look again in 40 seconds",
         ),
-        ({"replication": Replication(7, END_OF_TIME, None, 2)}, "waits for a person after 2 failures"),
+        ({"replication": Replication(7, END_OF_TIME, None, 2)}, "needs manual intervention after 2 failures"),
         (
             {"deletion": Deletion(7, NOW + 7200, 1)},
             "Its bytes are to be deleted: tried again in 2 hours after 1 failure",

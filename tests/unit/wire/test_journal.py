@@ -83,7 +83,7 @@ def test_heads_from_which_nobody_could_count_on(name: str) -> None:
 
 @pytest.mark.parametrize("row", [{"devid": 2**31}, {"hostid": -1}, {"weight": 2**63}])
 def test_charters_that_no_database_can_hold(row: dict[str, int]) -> None:
-    """A charter with a number that fits in no column is damaged, so that an older one is taken."""
+    """A manifest with a number that fits in no column is damaged, so that an older one is used."""
     _, lines = journal.unpack(journal.encode_manifest(HEAD, {"device": [row]}))
     with pytest.raises(Damaged):
         journal.decode_manifest(lines)
@@ -101,7 +101,7 @@ def test_a_person_can_read_it() -> None:
 
 
 def test_a_tail_never_overwrites_the_one_before() -> None:
-    """Nor one that whoever was taken over from may still be writing."""
+    """Nor a segment that the previous lease holder may still be writing."""
     assert journal.active_slot(4, 10) != journal.active_slot(4, 11)
     assert not {journal.active_slot(4, 10), journal.active_slot(4, 11)} & {
         journal.active_slot(5, 11),

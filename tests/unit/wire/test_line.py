@@ -37,7 +37,7 @@ def test_exactly_the_safe_set_stays() -> None:
     [(b"a+b", b"a b"), (b"%2b", b"+"), (b"%2B", b"+"), (b"100%", b"100%"), (b"%zz%4", b"%zz%4"), (b"%00", b"\0")],
 )
 def test_unescape_is_lenient(escaped: bytes, plain: bytes) -> None:
-    """Either case of hexadecimal digits is understood, and a stray % is kept."""
+    """Either case of hexadecimal digits is understood, and a lone % is kept."""
     assert line.unescape(escaped) == plain
 
 

@@ -1,4 +1,4 @@
-"""What follows from a policy: the devices of a new file, and the copy that a file can do without."""
+"""Applies a policy: picks the devices of a new file, and the surplus copy of a file with too many."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan_destinations(
     on: Iterable[int] = (),
     failed: Iterable[int] = (),
 ) -> tuple[int, ...]:
-    """The devices on which a file of `size` bytes is to be written so that its class is happy with it, best first.
+    """The devices on which a file of `size` bytes is to be written so that its class is satisfied, best first.
 
     As many as can be had now. A writer that saw some fail asks again, with `on` (written) and `failed`, and gets what
     is then still wanted, which may be nothing. Raises NoDevices if the file is and can be nowhere, InvalidReplpolicy.

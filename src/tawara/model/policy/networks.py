@@ -1,4 +1,4 @@
-"""The policies of MogileFS-Network: copies in different network zones, or so many in each
+"""The policies of MogileFS-Network: copies in different network zones, or a number in each
 (docs/mogilefs.md 10.4, 10.5)."""
 
 from __future__ import annotations

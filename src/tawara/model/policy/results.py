@@ -1,4 +1,4 @@
-"""The question that a replication policy is asked, and its four possible answers (docs/mogilefs.md 10.1)."""
+"""The input of a replication policy and its four possible results (docs/mogilefs.md 10.1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Copy:
     """Make one more copy on the first device that takes it, of `ideal` if any, else of `desperate`; then ask again."""
 
     ideal: tuple[int, ...]
-    """Device ids, best first: a copy there brings the policy nearer to being happy."""
+    """Device ids, best first: a copy there brings the policy nearer to being satisfied."""
     desperate: tuple[int, ...] = ()
     """Device ids, best first: better than no further copy at all."""
 
@@ -57,7 +57,7 @@ class Situation:
     failed: frozenset[int] = frozenset()
     """Devices to leave alone: they failed this round, or are to be emptied."""
     size: int = 0
-    """Bytes of the file; a device with less room is no candidate."""
+    """Bytes of the file; a device with less space is no candidate."""
 
     @classmethod
     def of(

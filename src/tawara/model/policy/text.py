@@ -1,4 +1,4 @@
-"""Reading a policy as it is written in `class.replpolicy`: `Name(arguments)` (docs/mogilefs.md 10.1)."""
+"""Parses a policy as it is written in `class.replpolicy`: `Name(arguments)` (docs/mogilefs.md 10.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several policies at once: `Union(P1(…), P2(…))`, which MogileFS parses but never implemented
+"""Combines several policies: `Union(P1(…), P2(…))`, which MogileFS parses but never implemented
 (docs/mogilefs.md 10.1)."""
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tawara.model.policy.results import (
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """Every part is to be content with the same set of copies.
+    """Every part must be satisfied by the same set of copies.
 
-    A part that has too many for itself may need to live with that for another's sake; only a copy without which all
-    parts are content is surplus.
+    A part may have more copies than it wants because another part needs them; a copy is surplus only if all parts are
+    satisfied without it.
     """
 
     parts: tuple[Policy, ...]

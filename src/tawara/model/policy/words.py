@@ -1,4 +1,4 @@
-"""What a replication policy wants, in words."""
+"""Describes replication policies in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tawara.model.policy.union import Union
 
 
 def in_words(policy: Policy, mindevcount: int) -> str:
-    """What the policy wants of a class with this mindevcount, to be read after "wants"."""
+    """Describe what the policy wants for a class with this mindevcount; a phrase to follow "wants"."""
     match policy:
         case MultipleHosts(copies):
             return _copies(copies or mindevcount, "on different hosts")
@@ -22,7 +22,7 @@ def in_words(policy: Policy, mindevcount: int) -> str:
         case Union(parts):
             return ", and also ".join(in_words(part, mindevcount) for part in parts)
         case _:
-            return "what only it knows"
+            return "copies as its code decides"
 
 
 def _copies(number: int, where: str) -> str:
