@@ -78,7 +78,7 @@ class Foreign(Daemon, ABC):
         self._home.mkdir(exist_ok=True)
         path = self._home / "conf"
         user = "user root; " if os.geteuid() == 0 else ""
-        path.write_text(text.format(user=user, fixture=self._home, root=self.root, ip=self.ip, **self.ports))
+        path.write_text(text.format(user=user, home=self._home, root=self.root, ip=self.ip, **self.ports))
         return path
 
     def start(self, environment: dict[str, str] | None = None) -> dict[str, object]:

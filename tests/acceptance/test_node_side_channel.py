@@ -108,7 +108,7 @@ async def test_checks_read_one_file_at_a_time_from_a_disk(
             at_work -= not more
             return more
 
-    monkeypatch.setattr(side_channel, "Digest", Watched)
+    monkeypatch.setattr(side_channel, "DigestInProgress", Watched)
     await asyncio.gather(*(ask(node, b"MD5 /dev1/f fsck\r\n") for _ in range(4)))
     assert most == 1
     await asyncio.gather(*(ask(node, b"MD5 /dev1/f\r\n") for _ in range(4)))

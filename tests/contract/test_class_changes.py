@@ -40,7 +40,7 @@ async def test_files_of_a_class_that_wants_more_copies_are_queued(
     metadata: Metadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of its files, and no others, in turns, as long as not too many wait; afterwards nothing is left of it."""
-    monkeypatch.setattr(class_changes, "TURN", 3)
+    monkeypatch.setattr(class_changes, "TICK", 3)
     monkeypatch.setattr(class_changes, "WAITING", 4)
     await metadata.write(cluster.create_domain, "d")
     classid = await metadata.write(cluster.create_class, "d", "c", mindevcount=2)

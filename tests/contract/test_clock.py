@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tawara.metadata import clock, cluster, files, journals, leases, pace, queues, replicas
+from tawara.metadata import clock, cluster, epochs, files, journals, leases, pace, queues, replicas
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -39,11 +39,12 @@ async def _rows(tx: Transaction, sql: str, *values: object) -> list[Row]:
 
 @pytest.fixture
 async def view(metadata: Metadata) -> ClusterView:
-    """A host with two devices that are seen to be well."""
+    """A host with two devices that are seen to be well, and the first epoch, which the monitor begins."""
     await metadata.write(cluster.create_domain, "d")
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=1, state="alive")
     for devid in (1, 2):
         await metadata.write(cluster.create_device, devid, hostid)
+    await metadata.write(epochs.found, "0123456789abcdef", "aaaa")
     view = ClusterView(metadata)
     await view.refresh()
     view.observe({devid: Observation(Observed.WRITEABLE) for devid in (1, 2)})

@@ -225,7 +225,12 @@ def test_who_opens_a_new_file_at_once_gets_the_same(tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, str(path), f"d{number}"]) for number in range(6)]
-    assert [each.wait(30) for each in running] == [0] * 6
+    try:
+        assert [each.wait() for each in running] == [0] * 6
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT COUNT(*) FROM domain").fetchone() == (6,)
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
