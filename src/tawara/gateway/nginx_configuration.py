@@ -105,6 +105,7 @@ _SENTENCES: Final = {
     501: "The transfer encoding is not known",
     503: "The store does not answer now; try again",
     505: "HTTP version not supported",
+    507: "There is no space on the gateway's disk to receive the file",
 }
 _OWN: Final = """\
 error_page 400 /.tawara/nginx/400;
@@ -254,7 +255,9 @@ location @unreadable {{
     return 403;
 }}
 
+# More of the body may come, and fail, while the gateway is asked: the answer is not overwritten by a plain 500.
 location @unreceived {{
+{_indent(_OWN.replace("/.tawara/nginx/500", "/.tawara/nginx/507"))}
 {_indent(_to_gateway(GatewayStep.UNRECEIVED))}
     proxy_read_timeout 60s;
 }}
