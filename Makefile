@@ -21,7 +21,7 @@ check: setup     ## under a minute: format, lint, types, import rules, unit test
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@bin/setup-databases
-	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -k 'not postgresql and not mysql' -m 'not slow'
+	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -k 'not postgresql and not mysql' -m 'not slow and not host_step'
 
 test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines
 	@bin/setup-tests
@@ -39,6 +39,7 @@ probe: setup     ## faults in a cluster under load, as root in namespaces of its
 
 test-vm: setup   ## packaged machines for real: build, install by apt and dnf, ssh, upgrade, remove (SLOW=1: Debian guests, too)
 	@bin/setup-vm
+	@$(PY) -m pytest -q -n 2 tests/unit/vm -m host_step
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests/vm $(if $(SLOW),,-m 'not slow')
 
 bench: setup     ## measure against the peers; prints ratios

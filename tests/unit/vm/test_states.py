@@ -17,6 +17,8 @@ from tawara.vm.host import GuestHost
 if TYPE_CHECKING:
     from tests.unit.vm.conftest import StepHost
 
+pytestmark = pytest.mark.host_step
+
 CARD = 'version = "{version}"\n[[nic]]\nnetwork = "host0"\n'
 OLD, NEW = "d" * 12, "e" * 12
 

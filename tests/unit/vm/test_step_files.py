@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.unit.vm.conftest import StepHost
 
+pytestmark = pytest.mark.host_step
+
 CARD = '[[nic]]\nnetwork = "host0"\n'
 OWN = b"127.0.0.1 localhost\n10.0.0.7 the-operators-own\n"
 BLOCK = "# tawara-vm: begin\n192.168.233.43 web.example web\n# tawara-vm: end\n"

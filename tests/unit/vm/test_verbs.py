@@ -17,6 +17,8 @@ from tawara.vm.spec_read import read_guest
 if TYPE_CHECKING:
     from tests.unit.vm.conftest import StepHost
 
+pytestmark = pytest.mark.host_step
+
 CARD = '[[nic]]\nnetwork = "host0"\n'
 
 
