@@ -393,6 +393,6 @@ async def test_a_user_who_may_not_create_tables(
         conf.write_text(conf.read_text().replace("db_user = tawara", f"db_user = {user}"))
         walk.run("adopt", "--mogilefsd-conf", str(conf))
         walk.run("adopt", "--mogilefsd-conf", str(conf), "--yes", status=(2,))
-        assert "right to create" in walk.said[-1]
+        assert "may create and alter tables" in walk.said[-1]
     assert databases.schema(old.url) == old.schema
     database_servers("mysql").execute(name, [f"DROP USER {user}@localhost"])

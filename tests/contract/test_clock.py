@@ -79,8 +79,12 @@ async def test_the_database_says_what_time_it_is(metadata: Metadata) -> None:
     before = time.time()
     first, second = await metadata.write(twice)
     assert before - 0.01 <= first <= second - 0.04 <= time.time() + 0.01
-    await asyncio.sleep(0.01)
-    assert abs(await metadata.clock.now() - time.time()) < 0.2
+    database_clock = clock.Clock(metadata)
+    before = time.time()
+    told = await database_clock.now()
+    after = time.time()
+    took = after - before
+    assert before - took - 0.01 <= told <= after + took + 0.01
 
 
 async def test_claims_after_a_jump(metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float) -> None:
@@ -155,7 +159,7 @@ async def test_two_machines_whose_clocks_differ(
     other = await opener()
     metadata.clock = clock.Clock(metadata, wall=lambda: time.time() + 15)
     other.clock = clock.Clock(other, wall=lambda: time.time() - 15)
-    assert abs(await metadata.clock.now() - await other.clock.now()) < 0.2
+    assert abs(await metadata.clock.now() - await other.clock.now()) < 10
     wakeup = Wakeups().delete
     workers = [ReplicateFiles(each, view, nodes, delete_wakeup=wakeup, lease=6) for each in (metadata, other)]
     for first, second in (workers, reversed(workers)):

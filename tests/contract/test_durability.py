@@ -131,7 +131,7 @@ async def test_a_database_that_is_down(metadata: Metadata, server: Server) -> No
             return_exceptions=True,
         )
         assert all(isinstance(each, Db) for each in answers)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 9
     finally:
         await asyncio.to_thread(server.start)
     assert await metadata.read(files.find, 1, b"k") is not None
@@ -154,7 +154,7 @@ async def test_a_database_that_hangs(url: str, server: Server) -> None:
                 return_exceptions=True,
             )
             assert {type(each) for each in answers} <= {DatabaseUnavailable, NoReply}
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 9
         finally:
             server.resume()
         for _ in range(50):
@@ -201,7 +201,7 @@ async def test_a_lock_that_is_never_given_back(metadata: Metadata, url: str) -> 
         began = time.monotonic()
         with pytest.raises(Db):
             await impatient.write(cluster.set_setting, "held", "1")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 9
         release.set()
         await holder
         assert await impatient.read(cluster.get_setting, "held") == "0"
