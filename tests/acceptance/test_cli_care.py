@@ -54,7 +54,7 @@ def test_fsck(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "No check has run.\n"
     first, second = _fill(store, 2)
     assert cli.main(["fsck", "start", "--wait"]) == 0
-    assert "every file that was checked is well" in capsys.readouterr().out
+    assert "Every checked file is good." in capsys.readouterr().out
     store.replicas(first)[0].unlink()
     for path in store.replicas(second):
         path.unlink()
@@ -153,7 +153,7 @@ def test_levels_are_evened_out(store: Cluster, capsys: pytest.CaptureFixture[str
         said = capsys.readouterr()
         if "from_devices=1 to_devices=2" not in said.out:
             continue
-        assert "say --yes" in said.err
+        assert "use --yes" in said.err
         assert cli.main(["rebalance", "status"]) == 3
         capsys.readouterr()
         assert cli.main(["rebalance", "--yes"]) == 0
