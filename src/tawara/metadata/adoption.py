@@ -1,8 +1,8 @@
-"""Moving into a database of MogileFS, and out again.
+"""Adopting a MogileFS database, and undoing the adoption.
 
-Adopting adds the `tawara_` tables and some settings of that prefix, nothing else; widening columns is asked for apart.
-What was widened, and from what, is remembered in the settings, so that `leave` can make the schema what it was.
-Each coroutine function is one transaction; times are unix seconds. docs/mogilefs.md 17.
+Adopting only adds the `tawara_` tables and settings; widening columns is a separate option. The original types of
+widened columns are stored in the settings, so that `leave` can restore the schema. Each coroutine function is one
+transaction; times are unix seconds. docs/mogilefs.md 17.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tawara.metadata.contract import Transaction
 from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, AdoptionFindings, count, examine, orphaned, widened
 from tawara.model.errors import ConfigurationError, InUse
 
-# --- moving in --------------------------------------------------------------------------------------------------------
+# --- adopting ---------------------------------------------------------------------------------------------------------
 
 
 def planned(found: AdoptionFindings, *, widen: bool) -> list[str]:
-    """What `adopt` would do, in words; nothing when all is done already."""
+    """Describe what `adopt` would do; empty if nothing is left to do."""
     steps = [step.summary for step, _ in migrations.route(found.own_version, schema_version.TAWARA)]
     if found.orphans:
         steps.append(f"forgets the media types of {found.orphans} files that are deleted")
@@ -29,9 +29,9 @@ def planned(found: AdoptionFindings, *, widen: bool) -> list[str]:
 
 
 async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
-    """Add our tables, and widen columns if wanted; what was done. Done twice it is as done once.
+    """Add Tawara's tables, and widen columns if `widen`; return what was done. Idempotent.
 
-    Raises ConfigurationError, having changed nothing, when the database has what stands in the way.
+    Raises ConfigurationError, having changed nothing, if the database has obstacles to adoption.
     """
     found = await examine(tx)
     if found.obstacles:
@@ -45,7 +45,7 @@ async def adopt(tx: Transaction, *, widen: bool, now: int) -> list[str]:
             done.append(await _run(tx, f"DELETE FROM {table} WHERE {orphaned(table)}"))
     if widen and made_by_mogilefs and found.widening:
         columns = await catalogue.columns(tx)
-        # Remembered first: where DDL commits by itself, what is widened is never forgotten.
+        # Recorded first: where DDL commits implicitly, a widened column is always on record.
         await runs.set_all(
             tx,
             {
@@ -64,11 +64,11 @@ async def _run(tx: Transaction, statement: str) -> str:
     return statement
 
 
-# --- moving out -------------------------------------------------------------------------------------------------------
+# --- leaving ----------------------------------------------------------------------------------------------------------
 
 
 def refuse_to_leave(found: AdoptionFindings) -> None:
-    """Raise ConfigurationError for a database that MogileFS did not make: mogilefsd could not go on with it."""
+    """Raise ConfigurationError for a database that MogileFS did not create: mogilefsd could not continue with it."""
     if found.own_version and not found.adopted:
         raise ConfigurationError(
             "The database was made by Tawara, not adopted: there is nothing to go back to",
@@ -77,7 +77,7 @@ def refuse_to_leave(found: AdoptionFindings) -> None:
 
 
 def planned_to_leave(found: AdoptionFindings) -> list[str]:
-    """What going back would do, in words; nothing when there is nothing of ours."""
+    """Describe what leaving would do; empty if the database has nothing of Tawara's."""
     steps: list[str] = []
     if found.copies:
         steps.append(f"gives {found.copies} announced copies over to mogilefsd, or deletes them from their devices")
@@ -91,11 +91,11 @@ def planned_to_leave(found: AdoptionFindings) -> list[str]:
 
 
 async def settle_copies(tx: Transaction, *, now: int) -> list[tuple[int, int]]:
-    """Give the announced copies over to mogilefsd; what it cannot be told, as (fid, devid), stays announced.
+    """Hand the copy reservations over to mogilefsd; return those that it cannot represent, as (fid, devid).
 
-    Those that are replicas are forgotten, and those of deleted files become replicas that are queued for deletion. The
-    others are bytes that may lie on a device which no row names, for a file that has a name: they are the caller's.
-    Raises InUse while a lease runs.
+    Reservations of recorded replicas are dropped. Those of deleted files become replicas queued for deletion. Each of
+    the others may have left unrecorded bytes of an existing file on a device: they stay reserved, and the caller must
+    clean up. Raises InUse while a lease is active.
     """
     if "tawara_copy" not in await catalogue.tables(tx):
         return []
@@ -118,16 +118,16 @@ async def settle_copies(tx: Transaction, *, now: int) -> list[tuple[int, int]]:
 
 
 async def forget_copies(tx: Transaction, copies: Sequence[tuple[int, int]]) -> None:
-    """These (fid, devid) have been dealt with."""
+    """Drop the reservations of these (fid, devid), which the caller has cleaned up."""
     await tx.run_many("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", copies)
 
 
 async def leave(tx: Transaction) -> list[str]:
-    """Make the database what it was before `adopt`, but for the files; what was done. Done twice it is as done once.
+    """Restore the database's state before `adopt`, except for the files; return what was done. Idempotent.
 
-    Once devices are marked with its epochs, those are kept, so that it is recognised when it is adopted again.
+    If devices are marked with the database's epochs, these are kept, so that it is recognised if it is adopted again.
 
-    Raises InUse, having changed nothing, when copies are announced or rows do not fit into columns as they were.
+    Raises InUse, having changed nothing, if copies are reserved or rows do not fit the original columns.
     """
     version = await migrations.version(tx)
     tables = await catalogue.tables(tx)

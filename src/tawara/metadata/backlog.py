@@ -1,4 +1,4 @@
-"""How much work waits in each queue, and since when: what people and metrics look at, cheap however much it is.
+"""The length and the age of each work queue, for status and metrics; the cost is bounded for any queue length.
 
 Each function is one transaction; times are unix seconds.
 """
@@ -20,11 +20,11 @@ _QUEUES = {
     "upload": ("tempfile", "createtime", ""),
     "copy": ("tawara_copy", "lease", "lease > 0 AND "),
 }
-"""Name -> table, the column by which it is ordered in time, and which of its rows. The last two are not due: open."""
+"""Name -> table, the column that orders it in time, and which of its rows. The last two entries are open, not due."""
 
 
 async def queues(tx: Transaction, *, now: int) -> list[Queue]:
-    """What waits in each queue. Counts end at `MOST`, so that a long queue costs no more to ask for."""
+    """Return the state of each queue. Counts are capped at `MOST`, which bounds the cost for long queues."""
     return [await _queue(tx, name, *where, now=now) for name, where in _QUEUES.items()]
 
 
@@ -47,7 +47,7 @@ async def _queue(tx: Transaction, name: str, table: str, column: str, only: str,
 
 
 async def _since(tx: Transaction, table: str, only: str, now: int) -> int | None:
-    """Since when the row that is first in line is due. One that was due from its beginning was stored at that time."""
+    """Return when the first row in the queue became due; for a row due from the start, its creation time."""
     row = await tx.row(f"SELECT fid, nexttry FROM {table} WHERE {only}nexttry <= ? ORDER BY nexttry LIMIT 1", now)
     if row is None or row[1]:
         return row[1] if row else None

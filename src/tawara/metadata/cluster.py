@@ -1,6 +1,7 @@
-"""What the cluster is made of: domains, classes, hosts, devices and settings (tables of the same names).
+"""The cluster's configuration: domains, classes, hosts, devices and settings (tables of the same names).
 
-Each function is one transaction; see `contract`. All are small tables, read whole by `load` and changed by people.
+Each function is one transaction; see `contract`. The tables are small, are read whole by `load`, and change only on an
+administrator's command.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from tawara.model.cluster import (
 from tawara.model.fid import HIGHEST_ID
 
 ACCEPTED = "tawara_accepted_devices"
-"""Setting: devices that are taken as they are, whatever store they were of, until they are marked as this one's."""
+"""Setting: devices accepted regardless of their cluster identity until they are marked with this cluster's."""
 ACCEPTING = "accept "
-"""What stands before the devid in the place of an identity that a person has said is to be taken as it comes."""
+"""Prefix of the devid, stored in place of an identity that the operator has chosen to accept."""
 
 
 async def load(tx: Transaction, *, min_free_mb: int = 100, default_mindevcount: int = 2) -> Cluster:
-    """Everything in one consistent snapshot, without observations.
+    """Return the configuration from one consistent snapshot, without observations.
 
-    A domain with no row for the class `default` has one all the same, with `default_mindevcount`.
+    A domain without a row for the class `default` gets that class with `default_mindevcount`.
     """
     classes: dict[int, dict[int, StorageClass]] = {}
     for dmid, classid, name, mindevcount, replpolicy, hashtype in await tx.rows(
@@ -76,7 +77,10 @@ async def _identities(tx: Transaction) -> dict[int, str]:
 
 
 async def _next(tx: Transaction, column: str, table: str, condition: str = "", *values: object) -> int:
-    """The number after the greatest; the least free one where a rebuild or a backup brought the greatest of all."""
+    """Return the highest number plus one.
+
+    Returns the lowest free number if a rebuild or a backup brought the highest possible one.
+    """
     row = await tx.row(f"SELECT MAX({column}) FROM {table} {condition}", *values)
     following: int = ((row[0] if row else None) or 0) + 1
     if following <= HIGHEST_ID:
@@ -86,15 +90,15 @@ async def _next(tx: Transaction, column: str, table: str, condition: str = "", *
 
 
 _CHANGES = "tawara_changes"
-"""The setting that counts changes of the cluster's make-up where row locks are local to a server."""
+"""Setting: counter of configuration changes, needed where row locks are local to a server (Galera)."""
 
 
 async def alone(tx: Transaction) -> None:
-    """Make this the only change of the cluster's make-up, or of a run, until it is committed: such changes are few."""
+    """Serialise this change of the configuration, or of a run, with all others until commit; such changes are rare."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
     if tx.dialect.locks_are_local:
-        # Any two such transactions change this row, so that the second one is refused, and made again.
+        # Every such transaction updates this row, so of two concurrent ones the second is refused and retried.
         await tx.run(tx.dialect.insert_or_ignore("server_settings", ("field", "value")), _CHANGES, "0")
         await tx.run("UPDATE server_settings SET value = value + 1 WHERE field = ?", _CHANGES)
 
@@ -111,7 +115,7 @@ async def _dmid(tx: Transaction, domain: str) -> int:
 
 
 async def create_domain(tx: Transaction, name: str) -> int:
-    """Make a domain; its dmid. Raises DomainExists."""
+    """Create a domain; return its dmid. Raises DomainExists."""
     await alone(tx)
     if await tx.row("SELECT 1 FROM domain WHERE namespace = ?", name) is not None:
         raise errors.DomainExists
@@ -141,7 +145,7 @@ async def create_class(
     replpolicy: str | None = None,
     hashtype: HashType | None = None,
 ) -> int:
-    """Make a class; its classid (0 for `default`). Raises DomainNotFound, ClassExists."""
+    """Create a class; return its classid (0 for `default`). Raises DomainNotFound, ClassExists."""
     await alone(tx)
     dmid = await _dmid(tx, domain)
     if await tx.row("SELECT 1 FROM class WHERE dmid = ? AND classname = ?", dmid, name) is not None:
@@ -169,9 +173,9 @@ async def update_class(
     hashtype: HashType | None = None,
     clear_hashtype: bool = False,
 ) -> int:
-    """Change what is given of a class; its classid. Raises DomainNotFound, ClassNotFound.
+    """Change the given fields of a class; return its classid. Raises DomainNotFound, ClassNotFound.
 
-    The class `default` is made when it has no row yet.
+    The class `default` is created if it has no row yet.
     """
     await alone(tx)
     dmid = await _dmid(tx, domain)
@@ -223,7 +227,7 @@ HOST_COLUMNS = {
     "altip": "altip",
     "altmask": "altmask",
 }
-"""Field of `model.cluster.Host` -> column, of what can be changed."""
+"""Field of `model.cluster.Host` -> column, for the fields that can be changed."""
 
 
 async def _hostid(tx: Transaction, name: str) -> int:
@@ -244,7 +248,7 @@ async def _refuse_shared_address(tx: Transaction, hostid: int, changes: Mapping[
 
 
 async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
-    """Make a host from fields of `model.cluster.Host`; its hostid. Raises HostExists, Dup (an address is taken)."""
+    """Create a host from fields of `model.cluster.Host`; return its hostid. Raises HostExists, Dup (address in use)."""
     await alone(tx)
     if await tx.row("SELECT 1 FROM host WHERE hostname = ?", name) is not None:
         raise errors.HostExists
@@ -262,7 +266,7 @@ async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
 
 
 async def update_host(tx: Transaction, name: str, /, **fields: object) -> int:
-    """Change fields of a host; its hostid. Raises HostNotFound, Dup (an address is taken)."""
+    """Change fields of a host; return its hostid. Raises HostNotFound, Dup (address in use)."""
     await alone(tx)
     hostid = await _hostid(tx, name)
     await _refuse_shared_address(tx, hostid, fields)
@@ -284,7 +288,7 @@ async def delete_host(tx: Transaction, name: str) -> None:
 
 
 async def create_device(tx: Transaction, devid: int, hostid: int, state: DeviceState = DeviceState.ALIVE) -> None:
-    """Make a device. Raises ExistingDevid, UnknownHostid."""
+    """Create a device. Raises ExistingDevid, UnknownHostid."""
     await alone(tx)
     if await tx.row("SELECT 1 FROM device WHERE devid = ?", devid) is not None:
         raise errors.ExistingDevid
@@ -306,7 +310,7 @@ async def _belongs(tx: Transaction, host: str, devid: int) -> str:
 
 
 async def set_device_state(tx: Transaction, host: str, devid: int, state: DeviceState) -> None:
-    """Decide a device's state. Raises NoDevice, HostMismatch, StateTooHigh (dead to alive)."""
+    """Set a device's state. Raises NoDevice, HostMismatch, StateTooHigh (dead to alive)."""
     await alone(tx)
     if await _belongs(tx, host, devid) == DeviceState.DEAD and state is DeviceState.ALIVE:
         raise errors.StateTooHigh
@@ -314,13 +318,13 @@ async def set_device_state(tx: Transaction, host: str, devid: int, state: Device
 
 
 async def set_device_weight(tx: Transaction, host: str, devid: int, weight: int) -> None:
-    """Set a device's read preference. Raises NoDevice, HostMismatch."""
+    """Set a device's read weight. Raises NoDevice, HostMismatch."""
     await _belongs(tx, host, devid)
     await tx.run("UPDATE device SET weight = ? WHERE devid = ?", weight, devid)
 
 
 async def record_usage(tx: Transaction, usage: Mapping[int, tuple[int, int]], *, now: int) -> None:
-    """Write down how full devices are: devid -> (MiB in all, MiB used), seen at `now` (unix seconds)."""
+    """Record the usage of devices: devid -> (total MiB, used MiB), observed at `now` (unix seconds)."""
     await tx.run_many(
         "UPDATE device SET mb_total = ?, mb_used = ?, mb_asof = ? WHERE devid = ?",
         [(total, used, now, devid) for devid, (total, used) in usage.items()],
@@ -331,7 +335,7 @@ async def record_usage(tx: Transaction, usage: Mapping[int, tuple[int, int]], *,
 
 
 async def get_setting(tx: Transaction, field: str) -> str | None:
-    """The value of a server setting, None if it is not set."""
+    """Return the value of a server setting, None if it is not set."""
     row = await tx.row("SELECT value FROM server_settings WHERE field = ?", field)
     return row[0] if row else None
 

@@ -1,4 +1,4 @@
-"""Everything that the database says about one fid, for people who look for a mistake (docs/mogilefs.md 3, file_debug).
+"""All database rows about one fid, for troubleshooting (docs/mogilefs.md 3, file_debug).
 
 Each function is one transaction; see `contract`.
 """
@@ -22,7 +22,7 @@ _TABLES = {
     "fsckqueue": ("file_to_queue", ("fid", "devid", "type", "nexttry", "failcount", "flags", "arg"), " AND type = 1"),
     "rebqueue": ("file_to_queue", ("fid", "devid", "type", "nexttry", "failcount", "flags", "arg"), " AND type = 2"),
 }
-"""Prefix in the reply -> table, its columns, and which of its rows."""
+"""Prefix in the reply -> table, its columns, and the condition that selects its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FileRows:
 
 
 async def facts_of(tx: Transaction, fid: int) -> FileRows:
-    """All that is known of `fid`, whether or not a key names it."""
+    """Return all rows about `fid`, whether or not a key refers to it."""
     rows: dict[str, Mapping[str, bytes | str | int | None]] = {}
     for prefix, (table, columns, condition) in _TABLES.items():
         selected = ", ".join(tx.dialect.key_column(each) if each == "dkey" else each for each in columns)
@@ -56,7 +56,7 @@ async def facts_of(tx: Transaction, fid: int) -> FileRows:
 
 
 async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now: int) -> ExplainedFile:
-    """All that is known of a key: of the file that it names, the upload under way for it, or the file that it named."""
+    """Explain a key: its current file, an upload in progress for it, or the file that it last referred to."""
     file = await files.find(tx, dmid, key)
     if file is not None:
         return await case_of_fid(tx, file.fid, name=name, now=now)
@@ -70,7 +70,7 @@ async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now:
 
 
 async def case_of_fid(tx: Transaction, fid: int, *, name: str, now: int) -> ExplainedFile:
-    """All that is known of a fid, whether or not a key names it."""
+    """Explain a fid, whether or not a key refers to it."""
     replication = await tx.row("SELECT nexttry, fromdevid, failcount, flags FROM file_to_replicate WHERE fid = ?", fid)
     deletion = await tx.row("SELECT nexttry, failcount FROM file_to_delete2 WHERE fid = ?", fid)
     task_queue = {

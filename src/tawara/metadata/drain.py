@@ -1,8 +1,8 @@
-"""Emptying devices: which are to be, how far that has got, and the turns in which moves are queued.
+"""Draining devices: which ones, their progress, and the scheduling of moves.
 
-Each stands in a setting of its own (see `model.drain`), so that any number are emptied at once, beside checks and
-rebalances, and whatever worker dies. It ends when a person says so, or gives the device another state. Each function is
-one transaction; times are unix seconds.
+Each drain has a setting of its own (see `model.drain`). Several devices can be drained at once, along with a check or a
+rebalance, and a drain survives the death of any worker. A drain ends when the operator ends it or gives the device
+another state. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tawara.model.errors import NoDevice, StateTooHigh
 from tawara.model.files import TaskType
 
 RATE = 2000
-"""Most moves queued for a device in one turn."""
+"""Most moves queued for a device in one tick."""
 QUEUE = 10_000
-"""Most moves that wait."""
+"""Most moves waiting."""
 
 
 async def _state(tx: Transaction, devid: int) -> DeviceState:
@@ -31,7 +31,7 @@ async def _state(tx: Transaction, devid: int) -> DeviceState:
 
 
 async def start(tx: Transaction, devid: int, *, now: int) -> None:
-    """Have the device get no new files, and those it has moved away. Raises NoDevice, StateTooHigh when it is dead."""
+    """Drain a device: no new files, and its files are moved away. Raises NoDevice, StateTooHigh if it is dead."""
     found = await runs.hold(tx, PREFIX)
     state = await _state(tx, devid)
     if state is DeviceState.DEAD:
@@ -45,7 +45,7 @@ async def start(tx: Transaction, devid: int, *, now: int) -> None:
 
 
 async def undo(tx: Transaction, devid: int, *, now: int) -> None:
-    """Move nothing more, and let the device have new files again if it had before. Raises NoDevice."""
+    """Stop moving files, and accept new files on the device again if it did before. Raises NoDevice."""
     found = await runs.hold(tx, PREFIX)
     state = await _state(tx, devid)
     await _forget(tx, devid, now=now)
@@ -68,14 +68,14 @@ async def _count(tx: Transaction, devid: int) -> int:
 
 
 async def inject(tx: Transaction, *, now: int) -> int | None:
-    """Queue the next moves of every device whose turn it is; when the next turn is due, None for never."""
+    """Queue the next moves of every device that is due; return when the next tick is due, None for never."""
     found = await runs.hold(tx, PREFIX)
     dues = []
     for name, text in sorted(found.items()):
         devid, at = int(name.removeprefix(PREFIX)), DrainRun.parse(text)
         row = await tx.row("SELECT status FROM device WHERE devid = ?", devid)
         if row is None or row[0] != DeviceState.DRAIN:
-            await _forget(tx, devid, now=now)  # somebody decided otherwise
+            await _forget(tx, devid, now=now)  # the device was given another state
             continue
         if now >= at.due:
             at = await _turn(tx, devid, at, now=now)
@@ -101,31 +101,31 @@ async def _turn(tx: Transaction, devid: int, at: DrainRun, *, now: int) -> Drain
     return drain.queued(at, fids, limit, left=left, now=now)
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- progress ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class DrainStatusRow:
-    """How the emptying of a device stands."""
+    """The progress of the drain of a device."""
 
     devid: int
     at: DrainRun
     left: int
-    """Replicas that are still on it, those of deleted files, too."""
+    """Replicas still on the device, including those of deleted files."""
     waiting: int
-    """Of these, those whose move waits or is under way."""
+    """Replicas whose move is queued or in progress."""
     failed: int
-    """Of these, those whose move failed, and is tried again."""
+    """Replicas whose move failed and will be retried."""
     uploads: int
-    """Uploads under way that may still go there."""
+    """Open uploads that may still be written to the device."""
     newest_upload: int
-    """When the newest of these began, unix seconds; 0 if there is none."""
+    """Start of the newest of these uploads, in unix seconds; 0 if there is none."""
     copies: int
-    """Bytes without a row that are still to be deleted from it."""
+    """Unrecorded copies still to be deleted from the device."""
 
 
 async def standing(tx: Transaction) -> list[DrainStatusRow]:
-    """Of every device that is being emptied, by number."""
+    """Return the progress of every drain, by devid."""
     found = await runs.settings(tx, PREFIX)
     devids = sorted(int(name.removeprefix(PREFIX)) for name in found)
     return [await _standing(tx, devid, DrainRun.parse(found[f"{PREFIX}{devid}"])) for devid in devids]

@@ -1,7 +1,7 @@
-"""The check of all files (fsck): how far it has got, its log, and what it writes down (docs/mogilefs.md 12).
+"""The check of all files (fsck): its progress, its log, and the recording of results (docs/mogilefs.md 12).
 
-The rows are MogileFS's, so that its trackers beside us show, stop and carry on a check as their own. Each function is
-one transaction; times are unix seconds.
+The rows are MogileFS's, so that MogileFS trackers on the same database can show, stop and resume a check. Each function
+is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tawara.model.focus import Focus
 from tawara.model.fsck import Code, Event, FsckVerdict
 
 RATE = 10_000
-"""Most fids queued in one turn, unless the setting queue_rate_for_fsck says otherwise."""
+"""Most fids queued in one tick; the setting queue_rate_for_fsck overrides it."""
 QUEUE = 20_000
-"""Most fids that wait to be checked, unless the setting queue_size_for_fsck says otherwise."""
+"""Most fids waiting to be checked; the setting queue_size_for_fsck overrides it."""
 LOG_PAGE = 100
-"""Most lines in one answer of `log_after`."""
+"""Most lines in one result of `log_after`."""
 SETTLED = 60
-"""Seconds after which no line can appear any more in front of one that is there already."""
+"""Age in seconds after which no line with a lower logid can appear any more."""
 PATIENT_PAUSE = 1000
-"""Seconds until a file is looked at again of which a device did not answer, twice as many each time."""
+"""Initial delay in seconds before a file is rechecked after a device did not respond; doubles each time."""
 LONGEST_PAUSE = 86400
 
 WINDOW = 100_000
-"""Files among which one turn of a confined check looks for its own."""
+"""Most files that one tick of a restricted check searches for matching ones."""
 
 _FOCUS = "tawara_fsck_focus"
 _SUM = "fsck_sum_evcount_"
@@ -42,7 +42,7 @@ _SUM = "fsck_sum_evcount_"
 
 
 async def start(tx: Transaction, *, host: str, now: int) -> None:
-    """Begin a check, or go on with one that was stopped. Raises FsckRunning, RebalRunning."""
+    """Start a check, or resume a stopped one. Raises FsckRunning, RebalRunning."""
     found = await runs.hold(tx, "fsck_")
     await runs.refuse_others(tx, starting="fsck")
     position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
@@ -62,7 +62,7 @@ async def start(tx: Transaction, *, host: str, now: int) -> None:
 
 
 async def stop(tx: Transaction, *, now: int) -> None:
-    """Queue nothing more to be checked; what waits is taken back, so that `start` goes on with it."""
+    """Stop the check: clear its queue and set the position back accordingly, so that `start` resumes there."""
     await runs.hold(tx, "fsck_")
     withdrawn = await queues.cancel_tasks(tx, TaskType.CHECK, now=now)
     if withdrawn:
@@ -71,7 +71,7 @@ async def stop(tx: Transaction, *, now: int) -> None:
 
 
 async def reset(tx: Transaction, *, policy_only: bool, position: int, focus: Focus = Focus()) -> None:  # noqa: B008
-    """Have the next check begin behind the fid `position`, be confined to `focus`, and count from nought."""
+    """Make the next check start after the fid `position`, restrict it to `focus`, and reset its counters."""
     await runs.hold(tx, "fsck_")
     await runs.set_all(tx, {"fsck_opt_policy_only": 1 if policy_only else None})
     await _reset(tx, position, focus)
@@ -98,7 +98,7 @@ async def _reset(tx: Transaction, position: int, focus: Focus) -> None:
 
 
 async def inject(tx: Transaction, *, now: int) -> bool:
-    """If a check runs and a turn is due, queue the next fids; False when none runs (any more)."""
+    """Queue the next fids if a check is running and a tick is due; return False if none is running any more."""
     found = await runs.hold(tx, "")
     if not found.get("fsck_host"):
         return False
@@ -124,11 +124,11 @@ async def inject(tx: Transaction, *, now: int) -> bool:
 
 
 async def next_fids(tx: Transaction, focus: Focus, after: int, end: int, limit: int) -> tuple[list[int], int]:
-    """The next fids in `focus`, at most `limit`, and up to which fid there are no others."""
+    """Return the next fids in `focus`, at most `limit`, and the fid up to which the search was complete."""
     select = "SELECT f.fid FROM file f WHERE f.fid > ? AND f.fid <= ?"
     upto, conditions, values = end, list[str](), list[object]()
     if focus.confines:
-        # No turn may look through more than that, however few of the files it finds.
+        # Bounds the work of one tick, however few of the files match.
         row = await tx.row(f"{select} ORDER BY f.fid LIMIT 1 OFFSET {WINDOW - 1}", after, end)
         upto = row[0] if row else end
         conditions, values = _confine(tx, focus)
@@ -142,7 +142,8 @@ def _confine(tx: Transaction, focus: Focus) -> tuple[list[str], list[object]]:
     conditions, values = tx.dialect.key_range("f.dkey", focus.prefix, None)
     for column, value in (("dmid", focus.dmid), ("classid", focus.classid)):
         if value is not None:
-            conditions.append(f"f.{column} + 0 = ?")  # not by an index: the range of fids is the smaller part
+            # `+ 0` prevents the use of an index on this column: the range of fids is more selective.
+            conditions.append(f"f.{column} + 0 = ?")
             values.append(value)
     if focus.devids:
         on = "SELECT 1 FROM file_on o WHERE o.fid = f.fid"
@@ -155,9 +156,9 @@ def _confine(tx: Transaction, focus: Focus) -> tuple[list[str], list[object]]:
 
 
 async def settle(tx: Transaction, claim: QueuedTask, file: StoredFile, verdict: FsckVerdict, *, now: int) -> bool:
-    """Write down what follows from a check of `file`, and end it.
+    """Record the result of a check of `file`, and remove it from the queue.
 
-    False, and nothing is changed, if the file's replicas are not those any more that were looked at.
+    Returns False, having changed nothing, if the file's replicas have changed since they were checked.
     """
     if not await _unchanged(tx, file, verdict):
         return False
@@ -186,7 +187,7 @@ async def settle(tx: Transaction, claim: QueuedTask, file: StoredFile, verdict: 
 
 
 def _kept(task_type: TaskType, verdict: FsckVerdict) -> Sequence[Event]:
-    """What goes into our own log: all that the scrub finds, and of a check which replicas are rotten."""
+    """Select the events for Tawara's own log: all findings of the scrub, and the corrupt replicas found by fsck."""
     if task_type is TaskType.SCRUB:
         return verdict.events
     return [event for event in verdict.events if event.code is Code.BAD_CHECKSUM and event.devid is not None]
@@ -201,15 +202,15 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: FsckVerdict) ->
         return False
     for devid in verdict.lost:
         if await tx.row("SELECT 1 FROM device WHERE devid = ? AND status <> 'dead'", devid) is not None:
-            return False  # made, or brought back, a moment ago
+            return False  # created, or set back to alive, a moment ago
     for devid in verdict.add:
         if await tx.row("SELECT 1 FROM tawara_copy WHERE fid = ? AND devid = ?", file.fid, devid) is not None:
-            return False  # what lies there is being written, or swept
+            return False  # the file on the device is being written or cleaned up
     return True
 
 
 async def put_off(tx: Transaction, claim: QueuedTask, *, now: int, silent: Collection[int] = ()) -> None:
-    """Look at the file again after a pause that grows, or when the devices that are `silent` answer."""
+    """Defer the check of the file with a growing delay, or until the `silent` devices respond."""
     pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
     names = ", ".join(f"dev{devid}" for devid in sorted(silent))
     failure = Failure(now, f"no answer from {names}" if names else "the file's copies change all the time")
@@ -227,7 +228,7 @@ async def put_off(tx: Transaction, claim: QueuedTask, *, now: int, silent: Colle
 
 
 async def log(tx: Transaction, fid: int, events: Sequence[Event], *, now: int, table: str = "fsck_log") -> None:
-    """Write lines about a fid."""
+    """Write log lines about a fid."""
     await tx.run_many(
         f"INSERT INTO {table} (utime, fid, evcode, devid) VALUES (?, ?, ?, ?)",
         [(now, fid, event.code.value, event.devid) for event in events],
@@ -235,21 +236,21 @@ async def log(tx: Transaction, fid: int, events: Sequence[Event], *, now: int, t
 
 
 async def log_after(tx: Transaction, logid: int) -> list[Row]:
-    """The next lines of the log: (logid, utime, fid, evcode, devid), fid and devid perhaps None."""
+    """Return the next log lines: (logid, utime, fid, evcode, devid); fid and devid may be None."""
     return await tx.rows(
         f"SELECT logid, utime, fid, evcode, devid FROM fsck_log WHERE logid > ? ORDER BY logid LIMIT {LOG_PAGE}", logid
     )
 
 
 async def clear_log(tx: Transaction) -> None:
-    """Forget all lines; they stay counted."""
+    """Delete all log lines; their counts are kept."""
     found = await runs.hold(tx, "fsck_")
     await _sum_up(tx, found, await _last_logid(tx))
     await tx.run("DELETE FROM fsck_log")
 
 
 async def summarize(tx: Transaction, *, now: int) -> None:
-    """Add up the lines of some time ago, so that they need not be counted again."""
+    """Add settled log lines to the stored totals, so that they need not be counted again."""
     found = await runs.hold(tx, "fsck_")
     row = await tx.row("SELECT MAX(logid) FROM fsck_log WHERE utime < ?", now - SETTLED)
     await _sum_up(tx, found, (row[0] if row else None) or 0)
@@ -275,42 +276,42 @@ async def _last_logid(tx: Transaction) -> int:
     return (row[0] if row else None) or 0
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- progress ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class FsckProgress:
-    """How a check stands."""
+    """The progress of a check."""
 
     host: str
-    """Who started it; empty when none runs."""
+    """Host on which the check was started; empty if none is running."""
     position: int
-    """The highest fid that was queued."""
+    """Highest fid that was queued."""
     end: int
-    """The highest fid that is to be checked."""
+    """Highest fid to be checked."""
     policy_only: bool
     focus: Focus
     start_fid: int
-    """Behind which fid it began, or went on."""
+    """Fid after which the check started or resumed."""
     checked: int
-    """Files queued since it began, or went on."""
+    """Files queued since the check started or resumed."""
     start_logid: int
-    """The last line of the log before its own."""
+    """Last log line before those of this check."""
     start_time: int
     stop_time: int
     last_logid: int
     queued: int
-    """Fids that wait, or are being looked at."""
+    """Fids waiting to be checked, or being checked."""
     stalled: int
-    """Fids that were put off, for a device does not answer."""
+    """Fids deferred because a device does not respond."""
     counts: dict[str, int]
-    """Lines of this check in the log, by code."""
+    """Log lines of this check, by code."""
     unsummed: int
-    """How many of them had to be counted for that."""
+    """Number of these lines that are not yet in the stored totals."""
 
 
 async def progress(tx: Transaction) -> FsckProgress:
-    """How the check stands that runs, or ran last."""
+    """Return the progress of the running check, or of the last one."""
     found = await runs.settings(tx, "fsck_")
     counts = {field.removeprefix(_SUM): number(value) for field, value in found.items() if field.startswith(_SUM)}
     last = await _last_logid(tx)

@@ -1,4 +1,4 @@
-"""Taking in what the devices know and the database does not. Each function is one transaction, and may be repeated."""
+"""Merges what devices record into a database that lacks it. Each function is one idempotent transaction."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tawara.model.journal_records import NamedFile
 
 _BATCH = 500
 _PER_FID = ("tempfile", "file_to_delete2", "file_on", "tawara_file", "checksum", "tawara_copy")
-"""What may be left of an upload or a deletion that came to nothing, or was done, later than the database knows."""
+"""Tables that may have rows left over from an upload or a deletion that ended after the database's state."""
 _IDS = {"domain": ("dmid",), "class": ("dmid", "classid"), "host": ("hostid",), "device": ("devid",)}
 _NAMES = {"domain": ("namespace",), "class": (), "host": ("hostname", "hostip"), "device": ()}
 
 
 async def known(tx: Transaction, fids: Sequence[int]) -> dict[int, StoredFile]:
-    """Those of the fids that have a name in this database."""
+    """Return those of the fids that have a key in this database."""
     found: dict[int, StoredFile] = {}
     for start in range(0, len(fids), _BATCH):
         found |= {file.fid: file for file in await files.find_fids(tx, fids[start : start + _BATCH])}
@@ -27,7 +27,7 @@ async def known(tx: Transaction, fids: Sequence[int]) -> dict[int, StoredFile]:
 
 
 async def restore(tx: Transaction, lost: Sequence[NamedFile], *, short: Collection[int]) -> list[NamedFile]:
-    """Insert files that the database does not have; those whose name another file has, which are left out."""
+    """Insert files missing from the database; return those skipped because another file has their key."""
     free = [each for each in lost if await _owner(tx, each) is None]
     values = rounded([each.fid for each in free]) if free else []
     for table in _PER_FID if free else ():
@@ -37,7 +37,7 @@ async def restore(tx: Transaction, lost: Sequence[NamedFile], *, short: Collecti
 
 
 async def rename(tx: Transaction, changed: Sequence[NamedFile]) -> list[NamedFile]:
-    """Give files the key and class that they have since; those whose name another file has, which are left out."""
+    """Set the newer key and class of files; return those skipped because another file has their key."""
     left: list[NamedFile] = []
     for each in changed:
         if await _owner(tx, each) not in (None, each.fid):
@@ -52,14 +52,14 @@ async def rename(tx: Transaction, changed: Sequence[NamedFile]) -> list[NamedFil
 
 
 async def _owner(tx: Transaction, named: NamedFile) -> int | None:
-    """The fid that has the name now."""
+    """Return the fid that has the key now."""
     select = f"SELECT fid FROM file WHERE dmid = ? AND dkey = {tx.dialect.key_value}"
     row = await tx.row(select, named.facts.dmid, named.facts.key)
     return row[0] if row else None
 
 
 async def add_replicas(tx: Transaction, places: Sequence[tuple[int, int]]) -> None:
-    """Record copies (fid, devid) of files that the database has."""
+    """Record replicas (fid, devid) of files in the database."""
     for place in places:
         await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), *place)
         await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", *place)
@@ -67,7 +67,7 @@ async def add_replicas(tx: Transaction, places: Sequence[tuple[int, int]]) -> No
 
 
 async def forget(tx: Transaction, fids: Sequence[int], *, now: int) -> None:
-    """Delete files that were deleted, or replaced, later than the database knows."""
+    """Delete files that were deleted or replaced after the database's state."""
     for fid in fids:
         await tx.run("DELETE FROM file WHERE fid = ?", fid)
         await journal_outbox.of_files(tx, [fid])
@@ -75,9 +75,9 @@ async def forget(tx: Transaction, fids: Sequence[int], *, now: int) -> None:
 
 
 async def add_charter(tx: Transaction, manifest: Mapping[str, Any]) -> list[str]:
-    """Insert domains, classes, hosts and devices that the database does not have; which, in words.
+    """Insert domains, classes, hosts and devices missing from the database; return descriptions of those inserted.
 
-    One whose name or address another has already is left out.
+    Entries whose name or address is already in use are skipped.
     """
     await cluster.alone(tx)
     added: list[str] = []

@@ -1,9 +1,9 @@
-"""Placement counts: how many files of which class are on which set of devices (table `tawara_placement`).
+"""Placement counts: how many files of each class are on each set of devices (table `tawara_placement`).
 
-The table has a row for each range of fids, with about `RANGE` files. Ranges are counted one by one, so that a count can
-stop anywhere and go on elsewhere. What changes a file leaves a mark (`tawara_placement_change`), by which its range is
-counted again; marks are made from the notes for the devices' journals when those are done with, many at a time, so that
-a write pays nothing for them. Each function is one transaction; times are unix seconds.
+The table has a row for each range of fids, with about `RANGE` files. Ranges are counted one at a time, so that a count
+can stop anywhere and be resumed by another process. A change of a file leaves a mark (`tawara_placement_change`), and
+its range is counted again. Marks are derived from the rows of the journal outbox when these are removed, many at a
+time, so that they add nothing to the cost of a write. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from tawara.model.placement_groups import PlacementGroup
 from tawara.model.safety import Safety
 
 SLICE = 2000
-"""Files counted in one transaction: some milliseconds."""
+"""Files counted in one transaction, which takes a few milliseconds."""
 RANGE = 20_000
 """Files in a range."""
 MARKS = 200_000
-"""Marks that are read at once."""
+"""Most marks read at once."""
 _CHUNK = 1024
-"""Numbers, of fids, that a mark is about."""
+"""Number of consecutive fids that a mark covers."""
 _STAMP = "tawara_placement_counts"
-"""Setting: when the counts were last known to be right, and which figures a judged range has, as JSON."""
+"""Setting: when the counts were last known to be current, and the format of a range's figures, as JSON."""
 _FIGURES = ",".join(each.name for each in fields(Safety))
 _TICK = "tawara_placement_turn"
-"""Setting: until when a process is counting."""
+"""Setting: the time until which a process holds the lease for counting."""
 _TOUCHED = 200_000
-"""Most files of some devices that are looked at one by one."""
+"""Most files that are examined individually for a set of devices."""
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
 Placed: TypeAlias = tuple[int, int, int, "str | bytes | None", "int | None"]
-"""A file: fid, dmid, classid, its devids with commas between in no order, bytes."""
+"""A file: fid, dmid, classid, its devids separated by commas in no order, bytes."""
 
 
 async def files_from(tx: Transaction, after: int, up_to: int | None = None, limit: int = SLICE) -> list[Placed]:
-    """The next `limit` files with a fid greater than `after`, and not greater than `up_to` unless that is None."""
+    """Return the next `limit` files with a fid greater than `after`, up to `up_to` inclusive unless that is None."""
     bound, values = ("", ()) if up_to is None else (" AND f.fid <= ?", (up_to,))
     on = f"(SELECT {tx.dialect.joined('o.devid')} FROM file_on o WHERE o.fid = f.fid)"
     rows = await tx.rows(
@@ -56,14 +56,14 @@ async def files_from(tx: Transaction, after: int, up_to: int | None = None, limi
 
 
 class Totals:
-    """Files and bytes by class and set of devices, while they are being counted."""
+    """Running totals of files and bytes by class and set of devices."""
 
     def __init__(self) -> None:
         self.files = 0
         self._totals: dict[tuple[int, int, str | bytes | None], list[int]] = {}
 
     def add(self, placed: Sequence[Placed]) -> None:
-        """Count some files."""
+        """Add files to the totals."""
         totals = self._totals
         for _, dmid, classid, devids, length in placed:
             place = dmid, classid, devids
@@ -75,7 +75,7 @@ class Totals:
         self.files += len(placed)
 
     def groups(self) -> list[PlacementGroup]:
-        """What has been counted, in no order; a set of devices may come twice."""
+        """Return the totals, in no order; a set of devices may occur twice."""
         return [
             PlacementGroup(dmid, classid, _devids(devids), files, size)
             for (dmid, classid, devids), (files, size) in self._totals.items()
@@ -90,9 +90,9 @@ def _devids(text: str | bytes | None) -> tuple[int, ...]:
 async def touched(
     tx: Transaction, devids: Sequence[int], *, limit: int = _TOUCHED
 ) -> list[tuple[int, PlacementGroup]] | None:
-    """The fid of each file with a replica on one of these devices, with its group; None if there are more than `limit`.
+    """Return (fid, group) of each file with a replica on one of these devices; None if there are more than `limit`.
 
-    In no order.
+    The result has no order.
     """
     if not devids:
         return []
@@ -114,7 +114,7 @@ async def touched(
 
 
 async def mark(tx: Transaction, note_numbers: Sequence[int]) -> None:
-    """Mark the files that these notes (`tawara_note`) are about as changed."""
+    """Mark the files of these rows of the journal outbox (`tawara_note`) as changed."""
     values = rounded(note_numbers)
     rows = await tx.rows(f"SELECT fid FROM tawara_note WHERE seq IN ({marks(values)})", *values)
     chunks = sorted({fid // _CHUNK for (fid,) in rows if fid > 0})
@@ -122,23 +122,23 @@ async def mark(tx: Transaction, note_numbers: Sequence[int]) -> None:
 
 
 async def marked(tx: Transaction, *, limit: int = MARKS) -> list[tuple[int, int]]:
-    """The oldest marks, as (number, first fid that it is about)."""
+    """Return the oldest marks, as (number, first fid covered)."""
     rows = await tx.rows("SELECT seq, chunk FROM tawara_placement_change ORDER BY seq LIMIT ?", limit)
     return [(seq, chunk * _CHUNK) for seq, chunk in rows]
 
 
 def fids_of(first: int) -> tuple[int, int]:
-    """The first and the last fid that a mark is about."""
+    """Return the first and the last fid that a mark covers."""
     return first, first + _CHUNK - 1
 
 
 async def unmark(tx: Transaction, numbers: Sequence[int]) -> None:
-    """Remove marks whose files have been counted since these marks were read."""
+    """Remove marks whose files have been counted since the marks were read."""
     await tx.run_many("DELETE FROM tawara_placement_change WHERE seq = ?", [(each,) for each in sorted(numbers)])
 
 
 async def greatest_fid(tx: Transaction) -> int:
-    """That of all files; 0 if there is none."""
+    """Return the greatest fid of all files; 0 if there are none."""
     row = await tx.row("SELECT MAX(fid) FROM file")
     return (row[0] if row else None) or 0
 
@@ -147,27 +147,27 @@ async def greatest_fid(tx: Transaction) -> int:
 
 
 async def begin(tx: Transaction, *, now: int, lease: int) -> bool:
-    """Whether the caller may count now, and nobody else until `now + lease`."""
+    """Take the lease for counting until `now + lease`; return False if another process holds it."""
     await cluster.alone(tx)
     until = int(await cluster.get_setting(tx, _TICK) or 0)
-    if now < until <= now + lease:  # one that is farther off was taken by a clock that is wrong
+    if now < until <= now + lease:  # a later time was written by a wrong clock
         return False
     await cluster.set_setting(tx, _TICK, str(now + lease))
     return True
 
 
 async def keep_tick(tx: Transaction, *, now: int, lease: int) -> None:
-    """Go on counting until `now + lease`."""
+    """Renew the lease for counting until `now + lease`."""
     await cluster.set_setting(tx, _TICK, str(now + lease))
 
 
 async def store(tx: Transaction, counted: CountedRange, done: Sequence[int] = ()) -> bool:
-    """Put a range that was just counted in the place of those that it covers.
+    """Replace the ranges covered by a range that was just counted.
 
-    False, and nothing is changed, if the ranges have been divided otherwise meanwhile, so that it would leave a gap
-    before it. If it would leave one behind it, those behind are removed, to be counted again.
+    Returns False, having changed nothing, if the ranges were divided differently in the meantime, so that storing it
+    would leave a gap before it. If it would leave a gap after it, the ranges after it are removed and counted again.
 
-    `done`: marks that were read before it was counted, and are done with.
+    `done`: marks read before the count, which are removed.
     """
     await cluster.alone(tx)
     if counted.after and await tx.row("SELECT 1 FROM tawara_placement WHERE up_to = ?", counted.after) is None:
@@ -191,13 +191,13 @@ async def _insert(tx: Transaction, counted: CountedRange) -> None:
 
 
 async def finish(tx: Transaction, *, at: int) -> None:
-    """Say that all is counted as it was at `at`, and end the turn."""
+    """Record that all ranges are current as of `at`, and release the lease."""
     await cluster.set_setting(tx, _STAMP, json.dumps({"at": at, "figures": _FIGURES}))
     await cluster.set_setting(tx, _TICK, None)
 
 
 async def replace_all(tx: Transaction, counts: PlacementCounts) -> None:
-    """Put counts of all files in the place of those before."""
+    """Replace all counts."""
     await cluster.alone(tx)
     await tx.run("DELETE FROM tawara_placement")
     for each in counts.ranges:
@@ -206,25 +206,25 @@ async def replace_all(tx: Transaction, counts: PlacementCounts) -> None:
 
 
 async def counted_at(tx: Transaction) -> int | None:
-    """When the counts were last known to be right; None if not all of them are there, or are of another version."""
+    """Return when the counts were last known to be current; None if they are incomplete or of another version."""
     found = json.loads(await cluster.get_setting(tx, _STAMP) or "{}")
     at: int | None = found.get("at")
     return at if found.get("figures") == _FIGURES else None
 
 
 async def release(tx: Transaction) -> None:
-    """End the turn without having counted all."""
+    """Release the lease before all ranges are counted."""
     await cluster.set_setting(tx, _TICK, None)
 
 
 async def outline(tx: Transaction) -> list[CountedRange]:
-    """All ranges, in order, without what was counted in them."""
+    """Return all ranges in order, without their counts."""
     rows = await tx.rows("SELECT after_fid, up_to, counted_at, took, files FROM tawara_placement ORDER BY up_to")
     return [CountedRange(row[0], row[1], row[2], row[3] / 1000, row[4], ()) for row in rows]
 
 
 async def load(tx: Transaction, up_to: Sequence[int]) -> list[CountedRange]:
-    """The ranges that end with these fids, in order."""
+    """Return the ranges that end at these fids, in order."""
     if not up_to:
         return []
     values = rounded(up_to)

@@ -1,8 +1,8 @@
-"""The rebalance: its policy, how far it has got, and the turns in which it queues moves (docs/mogilefs.md 13).
+"""The rebalance: its policy, its progress, and the scheduling of moves (docs/mogilefs.md 13).
 
-The rows are MogileFS's, so that its trackers beside us show it as their own. A source is in state `drain` while it is
-worked on, until its last move has ended; one that a person had drained before stays so. Each function is one
-transaction; times are unix seconds.
+The rows are MogileFS's, so that MogileFS trackers on the same database show the run as their own. A source device is in
+state `drain` until its last move has ended; a device that the operator had drained before stays in that state. Each
+function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tawara.model.files import TaskType
 from tawara.model.rebalance import RebalancePolicy, RebalanceState
 
 RATE = 2000
-"""Most moves queued in one turn, unless the setting queue_rate_for_rebal says otherwise."""
+"""Most moves queued in one tick; the setting queue_rate_for_rebal overrides it."""
 QUEUE = 10_000
-"""Most moves that wait, unless the setting queue_size_for_rebal says otherwise."""
+"""Most moves waiting; the setting queue_size_for_rebal overrides it."""
 
 _DRAINED = "tawara_rebal_drained"
-"""Setting: the device that was put into `drain` by us, and not by a person."""
+"""Setting: the device that the rebalance, not the operator, put into state `drain`."""
 
 
 # --- starting and stopping --------------------------------------------------------------------------------------------
 
 
 async def set_policy(tx: Transaction, text: str) -> None:
-    """Decide what is to be moved, and forget an earlier run. Raises NoSetRebal, BadRebalPol."""
+    """Set the policy, and discard an earlier run. Raises NoSetRebal, BadRebalPol."""
     found = await runs.hold(tx, "rebal_")
     if found.get("rebal_host"):
         raise NoSetRebal("cannot change rebalance policy while rebalance is running")
@@ -41,7 +41,7 @@ async def set_policy(tx: Transaction, text: str) -> None:
 
 
 async def policy(tx: Transaction) -> RebalancePolicy:
-    """The policy that was set. Raises NoRebalPolicy, BadRebalPol."""
+    """Return the policy that was set. Raises NoRebalPolicy, BadRebalPol."""
     text = (await runs.settings(tx, "rebal_")).get("rebal_policy")
     if not text:
         raise NoRebalPolicy
@@ -49,7 +49,7 @@ async def policy(tx: Transaction) -> RebalancePolicy:
 
 
 async def start(tx: Transaction, cluster: Cluster, *, host: str, now: int) -> str:
-    """Begin a run, or go on with one that was stopped; its state. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
+    """Start a run, or resume a stopped one; return its state. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
     found = await runs.hold(tx, "rebal_")
     await runs.refuse_others(tx, starting="rebalance")
     text = found.get("rebal_state")
@@ -60,7 +60,7 @@ async def start(tx: Transaction, cluster: Cluster, *, host: str, now: int) -> st
 
 
 async def stop(tx: Transaction) -> None:
-    """Ask the run to stop at its next turn. Raises RebalNotStarted."""
+    """Request that the run stops at its next tick. Raises RebalNotStarted."""
     found = await runs.hold(tx, "rebal_")
     if not found.get("rebal_host"):
         raise RebalNotStarted
@@ -68,7 +68,7 @@ async def stop(tx: Transaction) -> None:
 
 
 async def reset(tx: Transaction) -> None:
-    """Forget a run that was stopped or has ended. Raises RebalRunning."""
+    """Discard a run that was stopped or has ended. Raises RebalRunning."""
     found = await runs.hold(tx, "rebal_")
     if found.get("rebal_host"):
         raise RebalRunning("rebalance is running")
@@ -76,20 +76,20 @@ async def reset(tx: Transaction) -> None:
 
 
 async def state(tx: Transaction) -> str:
-    """The state of the run that is on, or was last. Raises NoRebalState."""
+    """Return the state of the current or the last run. Raises NoRebalState."""
     text = (await runs.settings(tx, "rebal_")).get("rebal_state")
     if not text:
         raise NoRebalState
     return text
 
 
-# --- the turns --------------------------------------------------------------------------------------------------------
+# --- scheduling -------------------------------------------------------------------------------------------------------
 
 
 async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) -> bool:
-    """If a run is on and a turn is due, queue the next moves; False when none is on (any more).
+    """Queue the next moves if a run is active and a tick is due; return False if none is active any more.
 
-    `cluster` has the observations by which targets are chosen; the states of devices are changed in the database.
+    `cluster` holds the observations by which targets are chosen; device states are changed in the database.
     """
     found = await runs.hold(tx, "")
     if not found.get("rebal_host"):
@@ -132,19 +132,19 @@ async def _turn(
     rate: int,
     now: int,
 ) -> RebalanceState | None:
-    """The state after queueing the next moves; None when there is nothing left to do."""
+    """Queue the next moves; return the new state, None if the run is complete."""
     if not at.sdev_current:
         begun = model.next_source(chosen, at)
         if begun is None:
             return None
         at = begun
-    if not cluster.can_delete_from(at.sdev_current):  # somebody took it out of service
+    if not cluster.can_delete_from(at.sdev_current):  # the operator took it out of service
         return await _source_done(tx, chosen, at)
     targets = model.targets(chosen, cluster, at.all_sources)
     limit = min(space, rate)
     if not targets or limit <= 0 or not cluster.should_read_from(at.sdev_current):
         return model.idle_tick(at, now=now)
-    await _drain(tx, at.sdev_current)  # and not before there is a device to which its files can go
+    await _drain(tx, at.sdev_current)  # only once a target for its files exists
     files = await next_files(tx, chosen, at, limit)
     after, moves = model.choose(chosen, at, files, targets, rng, now=now)
     if moves:
@@ -156,7 +156,7 @@ async def _turn(
 
 
 async def next_files(tx: Transaction, chosen: RebalancePolicy, at: RebalanceState, limit: int) -> list[tuple[int, int]]:
-    """The source's next files in the run's order, as (fid, bytes)."""
+    """Return the source's next files in the run's order, as (fid, bytes)."""
     select = "SELECT o.fid, f.length FROM file_on o JOIN file f ON f.fid = o.fid WHERE o.devid = ?"
     if not chosen.newest_first:
         rows = await tx.rows(f"{select} AND o.fid > ? ORDER BY o.fid LIMIT ?", at.sdev_current, at.sdev_lastfid, limit)
@@ -172,13 +172,13 @@ async def _moving_from(tx: Transaction, devid: int) -> bool:
 
 
 async def _drain(tx: Transaction, devid: int) -> None:
-    """Have the device get no new files."""
+    """Set the device to `drain`, so that it gets no new files."""
     if await tx.run("UPDATE device SET status = 'drain' WHERE devid = ? AND status = 'alive'", devid):
         await runs.set_all(tx, {_DRAINED: devid})
 
 
 async def _let_go(tx: Transaction, chosen: RebalancePolicy, devid: int) -> None:
-    """Give the device back its state, unless it is to stay empty, or was drained by a person."""
+    """Restore the device's state, unless it is to stay empty or the operator had drained it."""
     drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED))
     if devid and drained == devid and not chosen.leave_in_drain_mode:
         await tx.run("UPDATE device SET status = 'alive' WHERE devid = ? AND status = 'drain'", devid)
@@ -186,7 +186,7 @@ async def _let_go(tx: Transaction, chosen: RebalancePolicy, devid: int) -> None:
 
 
 async def hand_over(tx: Transaction, devid: int) -> bool:
-    """Leave it to someone else to give the device its state back; whether the run had drained it."""
+    """Leave the restoring of the device's state to the caller; return whether the rebalance had drained it."""
     drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED)) == devid
     if drained:
         await runs.set_all(tx, {_DRAINED: None})

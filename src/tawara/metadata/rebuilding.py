@@ -1,7 +1,7 @@
-"""Filling an empty database with what was found on devices; the trackers see nothing of it before it is whole.
+"""Fills an empty database with the metadata found on devices; trackers see nothing until it is complete.
 
-The tables that make a store of it (domains, hosts, devices) are filled last, in one transaction. What was begun and not
-finished is begun anew. Each function is one transaction; times are unix seconds.
+The tables that make the database a Tawara store (domains, hosts, devices) are filled last, in one transaction. An
+unfinished attempt is started again from the beginning. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tawara.model.journal_records import NamedFile
 _BEGUN = "tawara_founding_anew"
 """Setting: the database is being filled."""
 _LAST = ("domain", "class", "host", "device")
-"""Tables that are filled in the last transaction: one that has rows in them is a store."""
+"""Tables filled in the last transaction: a database with rows in them counts as a complete store."""
 
 
 async def refuse_unless_empty(tx: Transaction) -> None:
-    """Raise InUse if the database has anything in it but what an earlier attempt has left."""
+    """Raise InUse unless the database is empty or has only rows of an earlier attempt."""
     begun = await cluster.get_setting(tx, _BEGUN) is not None
     for table in _LAST if begun else (*_LAST, "file", "file_on", "tempfile", "file_to_delete2"):
         if await tx.row(f"SELECT 1 FROM {table} LIMIT 1") is not None:
@@ -33,7 +33,7 @@ async def refuse_unless_empty(tx: Transaction) -> None:
 
 
 async def begin(tx: Transaction) -> None:
-    """Have the database empty, and know that it is being filled. Raises InUse."""
+    """Clear the database of an earlier attempt, and record that it is being filled. Raises InUse."""
     await refuse_unless_empty(tx)
     if await cluster.get_setting(tx, _BEGUN) is not None:
         from tawara.metadata.schema import tables
@@ -45,7 +45,7 @@ async def begin(tx: Transaction) -> None:
 
 
 async def add_files(tx: Transaction, named: Sequence[NamedFile], *, short: Sequence[int]) -> None:
-    """Insert files with their replicas; those that are `short` of replicas are queued for replication."""
+    """Insert files with their replicas; queue those `short` of replicas for replication."""
     await file_rows.insert(tx, [(_new_file(each), each.facts.stored_at) for each in named])
     await tx.run_many(
         tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "failcount", "flags")),
@@ -68,7 +68,7 @@ def _new_file(named: NamedFile) -> NewFile:
 
 
 async def add_deleted(tx: Transaction, places: Sequence[tuple[int, Sequence[int]]], *, now: int) -> None:
-    """Have the bytes of fids without a name deleted from these devices."""
+    """Queue the deletion of the data of unnamed fids from these devices."""
     await tx.run_many(
         tx.dialect.insert_or_ignore("file_on", ("fid", "devid")),
         [(fid, devid) for fid, devids in places for devid in devids],
@@ -78,7 +78,7 @@ async def add_deleted(tx: Transaction, places: Sequence[tuple[int, Sequence[int]
 
 
 async def finish(tx: Transaction, manifest: Mapping[str, Any], *, highest_fid: int) -> None:
-    """Insert what the cluster is made of, and have fids count on beyond the highest that was ever given out."""
+    """Insert the cluster's configuration, and advance the fid counter beyond the highest fid ever allocated."""
     for table in (*_LAST, "server_settings"):
         for row in manifest.get(table, ()):
             columns = list(row)
@@ -92,5 +92,5 @@ async def finish(tx: Transaction, manifest: Mapping[str, Any], *, highest_fid: i
 
 
 async def end(tx: Transaction) -> None:
-    """The database is a store now."""
+    """Mark the database as complete."""
     await cluster.set_setting(tx, _BEGUN, None)

@@ -1,7 +1,7 @@
-"""The tables: MogileFS's schema 17 with its limits widened, and our own beside them (prefix `tawara_`).
+"""The tables: MogileFS's schema 17 with wider limits, and Tawara's own tables (prefix `tawara_`).
 
-The only user of SQLAlchemy, and only for DDL in three dialects; imported when a database is made, not when it is used.
-docs/mogilefs.md 17.
+The only user of SQLAlchemy, and only for DDL in three dialects. It is imported when a database is created, not when one
+is opened. docs/mogilefs.md 17.
 """
 
 from __future__ import annotations
@@ -189,22 +189,22 @@ Table(
     Column("acquiredat", _NUMBER, nullable=False),
 )
 
-# --- ours -------------------------------------------------------------------------------------------------------------
+# --- Tawara's own tables ----------------------------------------------------------------------------------------------
 
-Table(  # what MogileFS never kept of a fid
+Table(  # attributes of a fid that MogileFS does not store
     "tawara_file",
     tables,
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
     Column("stored_at", _NUMBER, nullable=False),
     Column("content_type", String(255)),
 )
-Table(  # when what was stored as fid was last changed where it came from, as the client said: nanoseconds
+Table(  # modification time at the source, in nanoseconds, as given by the client
     "tawara_mtime",
     tables,
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
     Column("mtime_ns", _NUMBER, nullable=False),
 )
-Table(  # copies under way: bytes of fid may lie on devid without a row in file_on
+Table(  # copies in progress: bytes of fid may exist on devid without a row in file_on
     "tawara_copy",
     tables,
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
@@ -212,7 +212,7 @@ Table(  # copies under way: bytes of fid may lie on devid without a row in file_
     Column("lease", _NUMBER, nullable=False),
     Index("tawara_copy_lease", "lease"),
 )
-Table(  # what the names on devid do not say yet of fid; see notes
+Table(  # changes to fid not yet written to the journal of devid; see journal_outbox
     "tawara_note",
     tables,
     Column("seq", _NUMBER, primary_key=True, autoincrement=True),
@@ -221,7 +221,7 @@ Table(  # what the names on devid do not say yet of fid; see notes
     Index("tawara_note_devid", "devid", "seq"),
     sqlite_autoincrement=True,
 )
-Table(  # how far the names on a device are written; see journals
+Table(  # how far each device's journal is written; see journals
     "tawara_journal",
     tables,
     Column("devid", Integer, primary_key=True, autoincrement=False),
@@ -240,7 +240,7 @@ Table(  # how far the names on a device are written; see journals
     Column("tail_slot", SmallInteger, nullable=False, server_default="-1"),
     Column("charter", _NUMBER, nullable=False, server_default="0"),
 )
-Table(  # why a fid's work was put off the last time
+Table(  # why work on a fid was last deferred
     "tawara_reason",
     tables,
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
@@ -249,7 +249,7 @@ Table(  # why a fid's work was put off the last time
     Column("reason", String(255), nullable=False),
     Index("tawara_reason_noted_at", "noted_at"),
 )
-Table(  # keys that were deleted of late; the key as SHA-1 in hex
+Table(  # recently deleted keys, as SHA-1 in hex
     "tawara_deleted",
     tables,
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
@@ -259,7 +259,7 @@ Table(  # keys that were deleted of late; the key as SHA-1 in hex
     Index("tawara_deleted_keyhash", "keyhash"),
     Index("tawara_deleted_deleted_at", "deleted_at"),
 )
-Table(  # how many files of the fids after_fid < fid <= up_to are on which set of devices, as JSON; `took`: milliseconds
+Table(  # number of files with after_fid < fid <= up_to for each set of devices, as JSON; `took`: milliseconds
     "tawara_placement",
     tables,
     Column("up_to", _NUMBER, primary_key=True, autoincrement=False),
@@ -269,14 +269,14 @@ Table(  # how many files of the fids after_fid < fid <= up_to are on which set o
     Column("files", _NUMBER, nullable=False),
     Column("counts", Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
 )
-Table(  # fids, by chunks, of files whose placement has changed since they were counted
+Table(  # chunks of fids whose files have changed placement since they were counted
     "tawara_placement_change",
     tables,
     Column("seq", _NUMBER, primary_key=True, autoincrement=True),
     Column("chunk", _NUMBER, nullable=False),
     sqlite_autoincrement=True,
 )
-Table(  # what each process of workers has done; rates are thousandths of units a second
+Table(  # throughput of each worker process; rates are thousandths of units a second
     "tawara_pace",
     tables,
     Column("process", String(40), primary_key=True),
@@ -288,7 +288,7 @@ Table(  # what each process of workers has done; rates are thousandths of units 
     Column("pace", _NUMBER, nullable=False),
     Index("tawara_pace_recorded_at", "recorded_at"),
 )
-Table(  # devices that nobody sees: model.cluster.Absence, and how far their files have been queued for replication
+Table(  # unreachable devices: model.cluster.Absence, and how far their files have been queued for replication
     "tawara_absent",
     tables,
     Column("devid", Integer, primary_key=True, autoincrement=False),
@@ -299,13 +299,13 @@ Table(  # devices that nobody sees: model.cluster.Absence, and how far their fil
     Column("queue_pass", SmallInteger),
     Column("queue_fid", _NUMBER, nullable=False),
 )
-Table(  # what each device showed as its identity when it was first seen
+Table(  # the identity that each device had when it was first seen
     "tawara_device",
     tables,
     Column("devid", Integer, primary_key=True, autoincrement=False),
     Column("identity", String(64), nullable=False, unique=True),
 )
-Table(  # what the continuous scrub has found, in the words of fsck_log
+Table(  # findings of the continuous scrub, with the codes of fsck_log
     "tawara_scrub_log",
     tables,
     Column("logid", _NUMBER, primary_key=True, autoincrement=True),
@@ -323,9 +323,9 @@ for _table in tables.tables.values():
 
 
 def statements(dialect_name: str, only: Collection[str] = ()) -> list[str]:
-    """The DDL that makes an empty database ready, for `sqlite`, `postgresql` or `mysql`, in order.
+    """Return the DDL statements that create the tables for `sqlite`, `postgresql` or `mysql`, in order.
 
-    Of the tables named in `only`, if any are.
+    `only`: restrict them to these tables; empty for all.
     """
     from sqlalchemy.dialects import postgresql
 
@@ -338,7 +338,7 @@ def statements(dialect_name: str, only: Collection[str] = ()) -> list[str]:
         create = str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)).strip()
         indexes = sorted(table.indexes, key=str)
         if dialect_name == "mysql":
-            # MySQL has no CREATE INDEX IF NOT EXISTS: its indexes are made with the table, whole or not at all.
+            # MySQL has no CREATE INDEX IF NOT EXISTS: its indexes are created with the table, atomically.
             keys = "".join(f",\n\tKEY {each.name} ({', '.join(each.columns.keys())})" for each in indexes)
             body, closing, options = create.rpartition("\n)")
             ddl.append(f"{body}{keys}{closing}{options}")

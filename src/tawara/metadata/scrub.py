@@ -1,6 +1,6 @@
-"""The continuous scrub: where its round stands, the turns in which it queues files, and its own log.
+"""The continuous scrub: its position, the scheduling of files, and its log.
 
-The round stands in a setting, what it found in `tawara_scrub_log`, apart from what checks (fsck) find. Each function is
+The position is stored in a setting; findings are in `tawara_scrub_log`, separate from those of fsck. Each function is
 one transaction; times are unix seconds.
 """
 
@@ -16,27 +16,27 @@ from tawara.model.fsck import Code, needs_a_person
 from tawara.model.scrub import ScrubRound
 
 QUEUE = 2 * scrub.MOST
-"""Most files that wait to be scrubbed; while more do, none are queued."""
+"""Queue limit: no more files are queued while this many wait to be scrubbed."""
 LOG_PAGE = 100
-"""Most lines in one answer of `log_after`."""
+"""Most lines in one result of `log_after`."""
 REMEMBERED = 400 * 86400
-"""Seconds for which lines of the log are kept."""
+"""Retention of log lines, in seconds."""
 DAMAGE_SEEN = 10_000
-"""Most lines of the log by which damage is counted."""
+"""Most log lines examined to count damage."""
 _DAMAGE = (Code.MISSING.value, Code.BAD_LENGTH.value, Code.BAD_CHECKSUM.value)
 PERIOD = "tawara_scrub_period"
-"""Setting: the period, with s, m, h or d behind; 0 is never."""
+"""Setting: the scrub period, with the suffix s, m, h or d; 0 disables the scrub."""
 _ROUND = "tawara_scrub_round"
 
 
 def period_of(setting: str) -> int:
-    """The seconds that the setting says; 0 for never."""
+    """Return the period in seconds; 0 if the scrub is disabled."""
     said = amounts.duration(setting)
     return scrub.PERIOD if said is None else said
 
 
 async def inject(tx: Transaction, *, now: int) -> float | None:
-    """If a turn is due, queue the next files; when the next turn is due, None for never."""
+    """Queue the next files if a tick is due; return when the next tick is due, None if the scrub is disabled."""
     found = await runs.hold(tx, "tawara_scrub_")
     period = period_of(found.get(PERIOD, ""))
     at = ScrubRound.parse(found.get(_ROUND, ""))
@@ -69,41 +69,41 @@ async def _queue(tx: Transaction, at: ScrubRound, period: int, *, last: int, now
     return scrub.taken(at, fids, number)
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- progress ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubDamage:
-    """What the scrub has found of late. Files that were deleted since do not count."""
+    """Recent findings of the scrub. Files deleted since then do not count."""
 
     replicas: int = 0
-    """That were missing, too short, or had other bytes."""
+    """Damaged replicas: missing, too short, or with different bytes."""
     files: int = 0
-    """To which these belong."""
+    """Files with such replicas."""
     waiting: int = 0
-    """Of those, files that still wait for good copies."""
+    """Damaged files that still wait for good copies."""
     hopeless: int = 0
-    """Files that need a person."""
+    """Damaged files that need manual intervention."""
     mended: int = 0
-    """Of the files those whose damage is undone."""
+    """Damaged files that have been repaired."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubProgress:
-    """How the scrub stands."""
+    """The progress of the scrub."""
 
     period: int
-    """Seconds; 0 when it is off."""
+    """Seconds; 0 if the scrub is disabled."""
     at: ScrubRound
     queued: int
-    """Fids that wait, or are being read."""
+    """Fids waiting to be scrubbed, or being read."""
     stalled: int
-    """Fids that were put off, for a device does not answer."""
+    """Fids deferred because a device does not respond."""
     counts: dict[str, int]
-    """Lines of the log, by code."""
+    """Log lines, by code."""
     last_logid: int
     damage: ScrubDamage
-    """What was found within the last period."""
+    """Damage found within the last period."""
 
 
 async def _damage(tx: Transaction, *, since: int) -> ScrubDamage:
@@ -124,7 +124,7 @@ async def _damage(tx: Transaction, *, since: int) -> ScrubDamage:
 
 
 async def progress(tx: Transaction, *, now: int) -> ScrubProgress:
-    """How the scrub stands."""
+    """Return the progress of the scrub."""
     found = await runs.settings(tx, "tawara_scrub_")
     queued = await queues.count_tasks(tx, TaskType.SCRUB, failed=False)
     last = await tx.row("SELECT MAX(logid) FROM tawara_scrub_log")
@@ -141,7 +141,7 @@ async def progress(tx: Transaction, *, now: int) -> ScrubProgress:
 
 
 async def log_after(tx: Transaction, logid: int) -> list[Row]:
-    """The next lines of the log: (logid, utime, fid, evcode, devid), devid perhaps None."""
+    """Return the next log lines: (logid, utime, fid, evcode, devid); devid may be None."""
     return await tx.rows(
         "SELECT logid, utime, fid, evcode, devid FROM tawara_scrub_log"
         f" WHERE logid > ? ORDER BY logid LIMIT {LOG_PAGE}",
