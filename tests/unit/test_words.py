@@ -18,12 +18,12 @@ INSTEAD = {
     r"journeys?|sets? out beside|company": "batch, flush",
     r"party|parties": "batch",
     r"scribe": "journal writer",
-    r"charter": "cluster manifest",
+    r"charter(?!-N)": "cluster manifest",
     r"census": "placement counts",
     r"hasten\w*": "reschedule, retry",
     r"whoever|whomever|nobody(?! user)|somebody": "the component: the worker, the client, no process",
     r"a person|persons|people": "an operator, a user",
-    r"lest|nought|anew|mended|mends?|of late|as it were|such a one": "plain English",
+    r"lest|nought|anew|(?<![.\"])mended|mends?|of late|as it were|such a one": "plain English",
     r"for (?:the|its|their|whose) sake|sake": "because of",
     r"what (?:became|becomes|has become) of": "the result of, the status of",
     r"(?:stands?|standing) in the way|in the way": "blocks, conflicts with",
@@ -41,9 +41,7 @@ EXEMPT = {"docs/mogilefs.md", "tests/unit/test_words.py", "src/tawara/model/mogi
 """Pages that describe another program in its own words, and this one."""
 
 UNREVISED = {
-    "docs/recovery.md",
     "docs/vm.md",
-    "src/tawara/cli/scrubbed.py",
     "src/tawara/cli/vm.py",
     "src/tawara/client/administration.py",
     "src/tawara/client/maintenance_replies.py",
@@ -58,7 +56,6 @@ UNREVISED = {
     "src/tawara/metadata/schema.py",
     "src/tawara/metadata/scrub.py",
     "src/tawara/metadata/uploads.py",
-    "src/tawara/tracker/fsck.py",
     "src/tawara/vm/base_image.py",
     "src/tawara/vm/bases/tiny.py",
     "src/tawara/vm/cluster.py",

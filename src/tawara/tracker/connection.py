@@ -60,28 +60,28 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: list[bytes] = []
         self._next = 0
-        """Where in `_waiting` the first request is that was not begun."""
+        """Index in `_waiting` of the first request that was not begun."""
         self._waiting_bytes = 0
         self._arrived = 0.0
-        """When the first of the waiting requests came."""
+        """When the first of the waiting requests arrived (`time.perf_counter`)."""
         self._busy = False
-        """A request is being worked on."""
+        """Whether a request is running as a task."""
         self._scheduled = False
-        """The event loop will call `_serve`."""
+        """Whether the event loop will call `_serve`."""
         self._reading = True
         self._writing = True
-        """Whether the peer takes what is sent."""
+        """Whether the transport accepts data, since the peer reads what is sent."""
         self._unread: asyncio.TimerHandle | None = None
         self._active = 0.0
-        """When the peer last sent something, or was last answered, by the event loop's clock."""
+        """Time of the last data from the peer or answer to it, by the event loop's clock."""
         self._begun = False
-        """Whether the peer has sent a line that a client of this protocol begins with."""
+        """Whether the peer has sent a first line of this protocol."""
         self._eof = False
         self._leaving = False
-        """Nothing more will be answered."""
+        """Whether the connection is closing, so that no further request is answered."""
         self.client_ip: str | None = None
 
-    # --- what the transport tells -------------------------------------------------------------------------------------
+    # --- callbacks of the transport -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol. A request that is being worked on is finished all the same."""
+        """See asyncio.Protocol. A running request is finished nevertheless."""
         self._transport = None
         self._leaving = True
         self._waiting.clear()
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._govern_reading()
 
     def _is_a_client(self, data: bytes) -> bool:
-        """Look at the beginning of a connection, until its first line is whole; cut it if no client begins so."""
+        """Check the first line of a connection once it is complete; disconnect a peer of another protocol."""
         data = self._lines.partial + data
         if may_begin(data):
             self._begun = b"\n" in data.lstrip(b"\r\n")
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def _cut_off_stranger(self, data: bytes) -> None:
-        """Run nothing more of what a peer has sent that speaks another protocol, HTTP above all."""
+        """Disconnect a peer that uses another protocol, such as HTTP, and discard its input."""
         _log.info("other_protocol_refused", peer=self.client_ip, began=data[:40].decode("ascii", "replace"))
         self._leaving = True
         self._waiting.clear()
@@ -138,12 +138,12 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol. Whether to keep the connection until everything is answered."""
+        """See asyncio.Protocol. Return whether to keep the connection, until all requests are answered."""
         self._eof = True
         return not self._leaving and (self._busy or self._scheduled or self._next < len(self._waiting))
 
     def pause_writing(self) -> None:
-        """See asyncio.Protocol: the peer does not read what it is sent."""
+        """See asyncio.Protocol: the peer does not read its answers."""
         self._writing = False
         assert self._transport is not None
         self._watch_unread(self._transport.get_write_buffer_size())
@@ -165,28 +165,28 @@ class Connection(asyncio.Protocol):
             return
         left = self._transport.get_write_buffer_size()
         if left < unread:
-            self._watch_unread(left)  # it reads, if slowly
+            self._watch_unread(left)  # the peer reads, though slowly
         else:
             _log.info("peer does not read its answers", peer=self.client_ip)
             self.abort()
 
     def close_if_idle(self, before: float) -> None:
-        """Close the connection if nothing was asked on it since then, by the event loop's clock."""
+        """Close the connection if it has been idle since `before` (event loop's clock)."""
         since = self.idle_since()
         if since is not None and since <= before:
             self.close()
 
     def idle_since(self) -> float | None:
-        """Since when, by the event loop's clock, nothing is asked and nothing is to be sent; None while something is.
+        """Return when the connection became idle, by the event loop's clock; None while it is not idle.
 
-        A connection that watches is never idle.
+        A connection is idle when no request is pending and no answer is unsent. One that watches is never idle.
         """
         if self._busy or self._scheduled or self._waiting or not self._writing or self._server.watches(self):
             return None
         return self._active
 
     def _govern_reading(self) -> None:
-        """Read on or pause, by how much waits."""
+        """Pause or resume reading, by the amount of pending input."""
         if self._transport is None or self._leaving or self._eof:
             return
         wanted = self._waiting_bytes <= self._server.limits.pipelined and not self._lines.overlong
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Answer what waits, until something has to be waited for or others have to have their turn."""
+        """Answer waiting requests, until one suspends or other connections have to be served."""
         self._scheduled = False
         answers: list[bytes] = []
         size = 0
@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
             self._govern_reading()
 
     def _begin(self, line: bytes) -> bytes:
-        """Begin a request: its answer, or nothing if that will come later."""
+        """Begin a request; return its answer, empty if the answer follows later."""
         begun = time.perf_counter()
         if is_http(line):
             self._cut_off_stranger(line)
@@ -299,10 +299,10 @@ class Connection(asyncio.Protocol):
         if self._writing and not self._leaving:
             self._send(data)
 
-    # --- leaving ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     def _leave_if_done(self) -> None:
-        """Everything is answered: end the connection if the peer has ended it, or sent what cannot be followed."""
+        """Close the connection when all is answered and the peer has closed its side or sent an overlong line."""
         if self._transport is None or self._leaving:
             return
         if self._lines.overlong:
@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _linger(self) -> None:
-        """Close, but first throw away for a moment what the peer still sends, or it would not see the last answer."""
+        """Close after a delay in which input is discarded: closing with unread input would reset the last answer."""
         assert self._transport is not None
         self._leaving = True
         if self._transport.can_write_eof():
@@ -328,23 +328,23 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """End the connection when what was answered is sent."""
+        """Close the connection when all answers are sent."""
         self._leaving = True
         if self._transport is not None:
             self._transport.close()
 
     @property
     def busy(self) -> bool:
-        """Whether a request of this peer is being worked on."""
+        """Whether a request of this peer is running."""
         return self._busy
 
     def waiting(self) -> list[bytes]:
-        """The requests that were read and not begun."""
+        """The requests that were received and not begun."""
         return self._waiting[self._next :]
 
 
 class _Resumed:
-    """Goes on with a coroutine that was begun outside a task, from what it waits for."""
+    """Continues a coroutine that was begun outside a task; `awaited` is what it yielded."""
 
     __slots__ = ("_awaited", "_running")
 

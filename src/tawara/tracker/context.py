@@ -1,4 +1,4 @@
-"""The arguments of every verb: the parts of the tracker, and the request."""
+"""The arguments of every verb: the tracker's components, and the request."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class Nodes(Protocol):
     """Access to storage nodes; `tawara.nodes.client.NodeClient` is one. All methods raise NodeUnreachable."""
 
     async def size(self, url: str) -> int | None:
-        """The bytes of the file at `url`, None if it is not there."""
+        """Return the length of the file at `url` in bytes, None if it does not exist."""
         ...
 
     async def make_directory(self, url: str) -> bool:
-        """MKCOL; False if the node does not do that."""
+        """Create a directory by MKCOL; return False if the node does not support that."""
         ...
 
     async def digest(self, url: str, hashtype: HashType, *, side_channel_port: int | None = None) -> bytes | None:
-        """The digest of the file at `url`, None if it is not there."""
+        """Return the digest of the file at `url`, None if it does not exist."""
         ...
 
 
 @dataclass(slots=True)
 class TrackerContext:
-    """The parts of one tracker. All state but caches is in the database."""
+    """The components of one tracker. All state except caches is in the database."""
 
     metadata: Metadata
     view: ClusterView
     nodes: Nodes
     wakeups: Wakeups
     side_channel_port: int | None = 7501
-    """Where storage nodes compute digests; None if they have no side channel."""
+    """Port on which storage nodes compute digests; None if they have no side channel."""
     rng: Random = field(default_factory=Random)
     directories: Directories = field(default_factory=Directories)
     counter: Counter = field(init=False)
@@ -59,17 +59,17 @@ class TrackerContext:
         self.locator = ReplicaLocator(self.view, self.nodes, self.rng)
 
     async def now(self) -> int:
-        """Return the database's time in unix seconds; a query is rarely needed."""
+        """Return the database's time in unix seconds; this rarely needs a query."""
         return await self.metadata.clock.seconds()
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster as this process sees it now."""
+        """The cluster as this process currently knows it."""
         return self.view.current
 
 
 LARGEST = 2**63 - 1
-"""Largest fid and size, those of a signed column of 64 bits."""
+"""Largest fid and size: the maximum of a signed 64-bit column."""
 _NUMBER = re.compile(rb"\s*([+-]?\d{1,30})", re.ASCII)
 
 
@@ -87,7 +87,7 @@ class TrackerRequest:
         return self.args.get(name, b"")
 
     def text(self, name: str) -> str:
-        """An argument as text; what is not UTF-8 is kept as surrogates, which no name in the database has."""
+        """Return an argument as text; invalid UTF-8 becomes surrogates, which no name in the database contains."""
         return self.args.get(name, b"").decode("utf-8", "surrogateescape")
 
     def flag(self, name: str) -> bool:
@@ -95,12 +95,12 @@ class TrackerRequest:
         return self.args.get(name, b"") not in (b"", b"0")
 
     def number(self, name: str) -> int | None:
-        """An argument's leading digits as a number, as Perl reads it; None if absent or no number."""
+        """Return an argument's leading digits as a number, as Perl does; None if absent or not a number."""
         match = _NUMBER.match(self.args.get(name, b""))
         return int(match[1]) if match else None
 
     def bounded(self, name: str, most: int = LARGEST) -> int:
-        """An argument as a number from 0 to `most`; 0 if absent, the nearer end if beyond."""
+        """Return an argument as a number, clamped to 0 to `most`; 0 if absent."""
         return min(max(0, self.number(name) or 0), most)
 
     @property
@@ -119,7 +119,7 @@ class TrackerRequest:
         return domain
 
     def name(self, argument: str, missing: type[errors.TawaraError]) -> str:
-        """A name that must be given; it may be one that no database can have. Raises `missing`, InvalidName."""
+        """Return a mandatory name, which need not be valid for storing. Raises `missing`, InvalidName."""
         raw = self.args.get(argument, b"")
         if raw in (b"", b"0"):
             raise missing
@@ -129,7 +129,7 @@ class TrackerRequest:
             raise errors.InvalidName(f"{argument} must be UTF-8") from None
 
     def new_name(self, argument: str, missing: type[errors.TawaraError], most: int) -> str:
-        """A name that is to be stored, of `most` bytes. Raises `missing`, InvalidName."""
+        """Return a mandatory name to be stored, of at most `most` bytes. Raises `missing`, InvalidName."""
         name = self.name(argument, missing)
         if len(name.encode()) > most:
             raise errors.InvalidName(f"{argument} has at most {most} bytes")
@@ -153,4 +153,4 @@ class TrackerRequest:
 
 
 Verb: TypeAlias = Callable[[TrackerContext, TrackerRequest], Coroutine[Any, Any, Args]]
-"""A use case: reads a call, returns the reply's arguments, raises errors of the model."""
+"""Function of a verb: processes a request, returns the reply's arguments, raises errors of the model."""

@@ -1,4 +1,4 @@
-"""The verbs about devices that no monitor can reach. MogileFS has none of them, hence the prefix."""
+"""Verbs about devices that no monitor can reach. MogileFS lacks them, hence the prefix `tawara_`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def absences(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def trust(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Have the copies on a `device`, or on those of a `host`, count again: it will come back."""
+    """Count the replicas on a `device`, or on all devices of a `host`, again: it is expected to come back."""
     cluster = await tracker.view.refresh()
     if call.flag("host"):
         host = cluster.hosts_by_name.get(call.name("host", errors.UnknownHost))

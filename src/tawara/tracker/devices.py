@@ -1,4 +1,4 @@
-"""The verbs about devices (docs/mogilefs.md 4)."""
+"""Verbs about devices (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.wire.line import Args, Value
 
 _LARGEST_DEVID = 2**31 - 1
 _LARGEST_WEIGHT = 2**23 - 1
-"""That of the original's column of three bytes."""
+"""Largest weight that MogileFS's three-byte column holds."""
 
 
 async def create_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
@@ -45,7 +45,7 @@ async def create_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 def _digits(raw: bytes, most: int) -> int | None:
-    """A number written in digits alone; None for anything else."""
+    """Return a number of at most `most` written in digits only; None for anything else."""
     return int(raw) if raw.isdigit() and len(raw) <= 10 and int(raw) <= most else None
 
 
@@ -87,7 +87,7 @@ async def get_devices(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def set_state(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Decide a device's state."""
+    """Set a device's state."""
     host, devid = _device(call)
     try:
         state = DeviceState(call.text("state"))
@@ -99,7 +99,7 @@ async def set_state(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def accept(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Accept the disk that `device` shows next, whichever it had before."""
+    """Accept the disk that is mounted as `device`, whichever disk it had before."""
     if not call.flag("device"):
         raise errors.BadParams
     await tracker.metadata.write(identities.accept, call.bounded("device", _LARGEST_DEVID))
@@ -108,7 +108,7 @@ async def accept(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def set_weight(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Set how much a device is read from, relative to the others."""
+    """Set a device's weight: its share of reads relative to other devices."""
     host, devid = _device(call)
     weight = call.number("weight")
     if weight is None or not 0 <= weight <= _LARGEST_WEIGHT:
@@ -124,11 +124,11 @@ def _device(call: TrackerRequest) -> tuple[str, int]:
     return call.name("host", errors.BadParams), call.bounded("device", _LARGEST_DEVID)
 
 
-# --- ours -------------------------------------------------------------------------------------------------------------
+# --- extensions of MogileFS -------------------------------------------------------------------------------------------
 
 
 async def drain_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Drain a `device`: no new files, and all of its files are moved; `undo` ends that. Not MogileFS's."""
+    """Drain a `device`: it gets no new files, and its files are moved; `undo` cancels that. Not in MogileFS."""
     devid = _digits(call.raw("device"), _LARGEST_DEVID)
     if not devid:
         raise errors.BadParams
@@ -140,7 +140,7 @@ async def drain_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def drain_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Report the progress of each draining device; `safe`: it may be pulled. Not MogileFS's."""
+    """Report the progress of each draining device; `safe`: its disk may be removed. Not in MogileFS."""
     now = await tracker.now()
     devices = await tracker.metadata.read(drain.standing)
     reply: dict[str, Value] = {"devices": len(devices), "current_time": now}

@@ -1,4 +1,4 @@
-"""Creates the directories of new files on storage nodes before the upload, and caches where that is not needed."""
+"""Creates the directories of new files on storage nodes before the upload, and caches existing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tawara.model.cluster import Cluster
 from tawara.model.errors import NodeUnreachable
 
 REMEMBERED_SECONDS = 3600.0
-"""Seconds for which an existing directory, or a node that creates none, is cached."""
+"""Seconds for which an existing directory, or a node that does not create any, is cached."""
 REMEMBERED = 10_000
 """Most directories in the cache; beyond that it is emptied."""
 
@@ -45,7 +45,7 @@ class Directories:
         try:
             made = await make_directory(url)
         except NodeUnreachable:
-            return  # the client will find out, and has other destinations to try
+            return  # the client's upload fails, and it tries another destination
         until = self._clock() + REMEMBERED_SECONDS
         if not made:
             self._refuses[hostid] = until

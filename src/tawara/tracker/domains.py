@@ -1,4 +1,4 @@
-"""The verbs about domains and their classes (docs/mogilefs.md 4)."""
+"""Verbs about domains and their classes (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LONGEST_POLICY = 255
 
 
 async def create_domain(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Make a domain."""
+    """Create a domain."""
     name = call.new_name("domain", errors.NoDomain, NAME_BYTES)
-    if "/" in name or name in (".", "..", ".tawara"):  # the last has the gateway's own pages
+    if "/" in name or name in (".", "..", ".tawara"):  # .tawara: the gateway's own pages
         raise errors.InvalidName(
             f"{name!r} cannot name a domain, for in DOMAIN/KEY and in URLs it means something else"
         )
@@ -37,7 +37,7 @@ async def delete_domain(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def get_domains(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """All domains with their classes. The names of the reply's arguments have no separators; clients know."""
+    """List all domains with their classes. The argument names of MogileFS's reply have no separators."""
     domains = tracker.cluster.domains.values()
     reply: dict[str, Value] = {"domains": len(domains)}
     for number, domain in enumerate(domains, 1):
@@ -53,7 +53,7 @@ async def get_domains(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def create_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Make a class of a domain; `default` gets a row of its own."""
+    """Create a class of a domain; `default` gets a row of its own."""
     domain = call.name("domain", errors.NoDomain)
     name = call.new_name("class", errors.NoClass, CLASS_NAME_BYTES)
     mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
@@ -65,7 +65,7 @@ async def create_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def update_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Change a class; an empty policy leaves the old one, the hash type `NONE` removes it."""
+    """Change a class; an empty policy keeps the current one, the hash type `NONE` removes the hash type."""
     domain = call.name("domain", errors.NoDomain)
     name = call.name("class", errors.NoClass)
     mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
@@ -113,7 +113,7 @@ def _policy(call: TrackerRequest) -> str | None:
 
 
 def _hashtype(call: TrackerRequest) -> HashType | None:
-    """The hash type, None for `NONE` and for nothing."""
+    """Return the hash type; None for `NONE` and for an absent argument."""
     name = call.text("hashtype")
     if name in ("", "NONE"):
         return None

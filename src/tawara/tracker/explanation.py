@@ -1,4 +1,4 @@
-"""The verb that explains a file: why its replicas are where they are, what is pending, what blocks it."""
+"""Verb that explains a file: why its replicas are where they are, pending work, and what blocks it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tawara.wire.line import Args, Value
 
 
 async def tawara_explain(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Sentences about a key, or about a `fid`, of a file, an upload, or what was deleted.
+    """Explain a key, or the `fid` of a file, an open upload or a deleted file, in sentences.
 
-    Unless `noverify`, the storage nodes are asked for the size of each replica.
+    Without `noverify`, the storage nodes are asked for the size of each replica.
     """
     cluster = tracker.cluster
     now = await tracker.now()
@@ -42,7 +42,7 @@ async def tawara_explain(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def _verified(tracker: TrackerContext, case: ExplainedFile) -> ExplainedFile:
-    """The same, with what the storage nodes say."""
+    """Return the same case with the state of each replica as its storage node reports it."""
     devids = case.replicas or (case.upload.devids if case.upload else ())
     asked = [devid for devid in devids if tracker.cluster.should_read_from(devid)]
     seen = await asyncio.gather(*(_look(tracker, case, devid) for devid in asked))

@@ -1,4 +1,4 @@
-"""The verbs about one stored file: where it is, what it is, and its deletion, renaming and change of class."""
+"""Verbs about one stored file: paths, metadata, deletion, renaming and change of class."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _FEWEST_PATHS = 2
-"""The least that `pathcount` can ask for."""
+"""Smallest effective value of `pathcount`."""
 
 
 async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Return URLs at which a file can be read now, best first; at most `pathcount`, perhaps none."""
+    """Return URLs at which a file can be read now, best first; at most `pathcount`, possibly none."""
     domain = call.domain(tracker.cluster)
     key, wanted = call.key(), max(_FEWEST_PATHS, call.number("pathcount") or 0)
     verify = not call.flag("noverify")
     stored = await tracker.store.find(domain, key)
     chosen = await tracker.locator.responsive(stored, wanted, verify=verify)
     if not chosen:
-        # The file was overwritten or moved since it was looked up, or its device is new to this tracker: look again.
+        # The file was overwritten or moved since the look-up, or this tracker does not know its device yet: repeat.
         await tracker.view.look_for(stored.devids)
         stored = await tracker.store.find(domain, key)
         chosen = await tracker.locator.responsive(stored, wanted, verify=verify)
@@ -71,7 +71,7 @@ async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Return every row that the database has about a fid, also if no key names it."""
+    """Return all database rows of a fid, also of one without a key."""
     cluster = tracker.cluster
     stored = None if call.flag("fid") else await tracker.store.find(call.domain(cluster), call.key())
     fid = stored.fid if stored else call.bounded("fid")

@@ -1,4 +1,4 @@
-"""The verbs about the check of all files (docs/mogilefs.md 5); the workers do it."""
+"""Verbs about the check of all files, fsck (docs/mogilefs.md 5), which the workers run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _UNSUMMED = 10_000
-"""Lines of the log up to which each status request counts them again."""
+"""Number of unsummarized log lines above which a status request stores their counts."""
 
 
 async def fsck_start(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Begin a check, or go on with the one that was stopped."""
+    """Start a check, or continue a stopped one."""
     await tracker.metadata.write(fsck.start, host=socket.gethostname(), now=await tracker.now())
     await _tell(tracker)
     return {}
@@ -34,10 +34,10 @@ async def fsck_stop(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def fsck_reset(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Decide how the next check looks, and behind which fid it begins.
+    """Set the options of the next check, and the fid after which it begins.
 
-    Ours are `domain`, `class`, `prefix` and `devices` (ids with commas between), to which it is confined, and
-    `every_byte`. Raises UnregDomain, UnregClass, NoDevice.
+    Extensions of MogileFS are `every_byte`, and `domain`, `class`, `prefix` and `devices` (ids separated by commas),
+    which limit the files that are checked. Raises UnregDomain, UnregClass, NoDevice.
     """
     await tracker.metadata.write(
         fsck.reset,
@@ -68,16 +68,17 @@ def _focus(cluster: Cluster, call: TrackerRequest) -> Focus:
 
 
 async def _tell(tracker: TrackerContext) -> None:
-    """Have this process know, and its worker see to it at once."""
+    """Refresh this process's view of the cluster, and notify its fsck worker."""
     await tracker.view.refresh()
     tracker.wakeups.fsck.notify()
 
 
 async def fsck_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """How the check stands.
+    """Report the progress of the check.
 
-    Ours are `queued`, the files that wait or are looked at, `stalled`, those put off, `start_fid` and `checked`, from
-    where and how many since it was started, `start_logid`, behind which the log is its own, and what it is confined to.
+    Extensions of MogileFS: `queued`, files that wait or are being checked; `stalled`, deferred files; `start_fid`, the
+    fid at which the check started, and `checked`, the number of files checked since; `start_logid`, after which the log
+    lines belong to this check; and the options that limit the check.
     """
     at = await tracker.metadata.read(fsck.progress)
     if at.unsummed > _UNSUMMED:
@@ -120,7 +121,7 @@ def _told(cluster: Cluster, focus: Focus) -> Args:
 
 
 async def fsck_getlog(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """The next lines of the log after `after_logid`."""
+    """Return the next lines of the log after `after_logid`."""
     return _lines(await tracker.metadata.read(fsck.log_after, call.bounded("after_logid")))
 
 
@@ -134,13 +135,13 @@ def _lines(rows: Sequence[Row]) -> Args:
 
 
 async def fsck_clearlog(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Empty the log; the counts stay."""
+    """Delete the log; the counts are kept."""
     await tracker.metadata.write(fsck.clear_log)
     return {}
 
 
 async def scrub_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Ours: how the continuous scrub stands; `period` 0 is off, `began` 0 not yet."""
+    """Report the progress of the continuous scrub; `period` 0: off, `began` 0: not begun. Not in MogileFS."""
     now = await tracker.now()
     stands = await tracker.metadata.read(scrub.progress, now=now)
     at, period = stands.at, stands.period
@@ -171,5 +172,5 @@ async def scrub_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def scrub_getlog(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Ours: the next lines of what the scrub has found, after `after_logid`."""
+    """Return the next findings of the scrub after `after_logid`. Not in MogileFS."""
     return _lines(await tracker.metadata.read(scrub.log_after, call.bounded("after_logid")))

@@ -1,4 +1,4 @@
-"""The verbs about hosts (docs/mogilefs.md 4)."""
+"""Verbs about hosts (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MASK = re.compile(r"[0-9a-fA-F.:/]{1,64}")
 
 
 async def create_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Make a host, `down` unless said otherwise."""
+    """Create a host, with state `down` by default."""
     name = call.new_name("host", errors.NoHost, HOST_NAME_BYTES)
     if name in tracker.cluster.hosts_by_name:
         raise errors.HostExists
@@ -29,7 +29,7 @@ async def create_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def update_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Change what is given of a host; an empty `getport`, `altip` or `altmask` removes it."""
+    """Change the given fields of a host; an empty `getport`, `altip` or `altmask` removes the value."""
     name = call.name("host", errors.NoHost)
     if name not in tracker.cluster.hosts_by_name and name not in (await tracker.view.refresh()).hosts_by_name:
         raise errors.HostNotFound
@@ -46,7 +46,7 @@ async def delete_host(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def get_hosts(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """All hosts, or the one with the `hostid` that is asked for."""
+    """List all hosts, or the one with the given `hostid`."""
     wanted = call.number("hostid") if call.flag("hostid") else None
     hosts = [host for host in tracker.cluster.hosts.values() if wanted in (None, host.hostid)]
     reply: dict[str, Value] = {"hosts": len(hosts)}
@@ -64,11 +64,11 @@ async def get_hosts(tracker: TrackerContext, call: TrackerRequest) -> Args:
     return reply
 
 
-# --- reading the arguments --------------------------------------------------------------------------------------------
+# --- parsing of arguments ---------------------------------------------------------------------------------------------
 
 
 def _fields(call: TrackerRequest) -> dict[str, object]:
-    """The fields of `model.cluster.Host` that the call gives."""
+    """Return the fields of `model.cluster.Host` that the request contains."""
     fields: dict[str, object] = {}
     if call.raw("status"):
         try:
@@ -96,7 +96,7 @@ def _port(call: TrackerRequest, name: str) -> int:
 
 
 def _address(call: TrackerRequest, name: str) -> str:
-    """An IP address or a host name: what may stand in a URL."""
+    """Return an argument that is an IP address or a host name, as valid in a URL."""
     try:
         return addresses.reachable(call.text(name))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The verbs that list keys by name and files by fid."""
+"""Verbs that list keys by name and files by fid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def list_keys(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 
 async def list_fids(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """List files whose fid is greater than `from`, in order; `to` is their number (MogileFS's name for it)."""
+    """List files whose fid is greater than `from`, in order; `to` is the maximum number of them, as in MogileFS."""
     cluster = tracker.cluster
     found = await tracker.store.list_fids(call.bounded("from"), call.number("to") or _DEFAULT_FIDS)
     reply: dict[str, Value] = {"fid_count": len(found)}

@@ -1,4 +1,4 @@
-"""The verbs about the tracker itself, and the work that waits."""
+"""Verbs about the tracker itself, and about deferred replication."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _LONGEST_SLEEP = 3600
 
 
 async def noop(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Nothing."""
+    """Do nothing."""
     return {}
 
 
 async def test(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Nothing either; `crash=1` fails."""
+    """Do nothing; with `crash=1`, fail."""
     if call.flag("crash"):
         raise errors.TawaraError
     return {}
 
 
 async def sleep(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Answer `duration` seconds later."""
+    """Answer after `duration` seconds."""
     await asyncio.sleep(min(max(0, call.number("duration") or _SLEEP_UNLESS_TOLD), _LONGEST_SLEEP))
     return {}
 
 
 async def clear_cache(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Bring what this tracker knows of the cluster up to date: the rows, and what can be seen of the devices."""
+    """Refresh this tracker's view of the cluster: the database rows, and the observed state of the devices."""
     await tracker.view.renew()
     return {}
 
 
 async def replicate_now(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Make all replication that was put off due at once; how many files."""
+    """Make all deferred replication due immediately; return the number of files."""
     count = await tracker.metadata.write(queues.replicate_now, now=await tracker.now())
     tracker.wakeups.replicate.notify()
     return {"count": count}

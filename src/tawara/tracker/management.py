@@ -1,4 +1,4 @@
-"""The `!` commands: status of the tracker itself, without a query (docs/mogilefs.md 6)."""
+"""The `!` commands: status of the tracker itself, without a database query (docs/mogilefs.md 6)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Management:
     jobs: tuple[str, ...]
     """The jobs of this process."""
     shutdown: Callable[[], None] | None = None
-    """Stops the tracker; None refuses, since any client of the port may send it."""
+    """Stops the tracker; with None `!shutdown` is refused, since any client of the port may send it."""
     watchers: set[ManagedConnection] = field(default_factory=set)
     """The connections that watch errors."""
 
     def answer(self, request: Request, listener: ManagedConnection) -> bytes:
-        """The lines of the answer, with the dot that ends it."""
+        """Return the lines of the answer, with the terminating dot."""
         commands = {
             "version": self._version,
             "stats": self._stats,

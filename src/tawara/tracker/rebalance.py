@@ -1,4 +1,4 @@
-"""The verbs about moving files between devices (docs/mogilefs.md 5); the workers do it."""
+"""Verbs about rebalance, which moves files between devices (docs/mogilefs.md 5); the workers run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_POLICY = 60_000
 
 
 async def rebalance_set_policy(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Decide what is to be moved where."""
+    """Set the policy: which files are moved, and where."""
     text = call.text("policy")
     if len(text) > _LONGEST_POLICY or not text.isprintable():
         raise errors.BadRebalPol
@@ -25,7 +25,7 @@ async def rebalance_set_policy(tracker: TrackerContext, call: TrackerRequest) ->
 
 
 async def rebalance_test(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Which devices the policy would take files from now, and to which it would give them."""
+    """Return the devices from which the policy would move files now, and those to which it would move them."""
     cluster = await tracker.view.refresh()
     policy = await tracker.metadata.read(rebalance.policy)
     from_devices = sources(policy, cluster)
@@ -37,7 +37,7 @@ def _listed(devids: Iterable[int]) -> str:
 
 
 async def rebalance_start(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Begin a run, or go on with the one that was stopped."""
+    """Start a run, or continue a stopped one."""
     cluster = await tracker.view.refresh()
     state = await tracker.metadata.write(rebalance.start, cluster, host=socket.gethostname(), now=await tracker.now())
     await _tell(tracker)
@@ -45,25 +45,25 @@ async def rebalance_start(tracker: TrackerContext, call: TrackerRequest) -> Args
 
 
 async def rebalance_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """How the run stands."""
+    """Report the progress of the run."""
     return {"state": await tracker.metadata.read(rebalance.state)}
 
 
 async def rebalance_stop(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Stop the run soon; what it has begun is finished."""
+    """Stop the run; moves in progress are finished."""
     await tracker.metadata.write(rebalance.stop)
     await _tell(tracker)
     return {}
 
 
 async def rebalance_reset(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Forget how far the run has got."""
+    """Reset the position of the run."""
     await tracker.metadata.write(rebalance.reset)
     await tracker.view.refresh()
     return {}
 
 
 async def _tell(tracker: TrackerContext) -> None:
-    """Have this process know, and its worker see to it at once."""
+    """Refresh this process's view of the cluster, and notify its rebalance worker."""
     await tracker.view.refresh()
     tracker.wakeups.rebalance.notify()

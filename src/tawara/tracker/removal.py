@@ -1,4 +1,4 @@
-"""Our verbs about removal: a dry run, and the removal of parts that MogileFS cannot remove."""
+"""Tawara's own verbs about removal: a dry run, and the removal of devices and settings, which MogileFS lacks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LARGEST_DEVID = 2**31 - 1
 
 
 async def tawara_removal(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Report what a removal would mean; `what` is domain, class, host, device or setting. Nothing is changed.
+    """Report the effect of a removal, without changes; `what` is domain, class, host, device or setting.
 
-    It is a verb of its own, so that a tracker of MogileFS refuses it instead of removing.
+    This is a separate verb, so that a tracker of MogileFS refuses it instead of removing something.
     """
     found = await _look(tracker, call)
     reply: dict[str, Value] = {
@@ -52,7 +52,7 @@ def _setting(call: TrackerRequest) -> str:
 
 
 async def tawara_delete_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Remove a device that is dead and of which nothing is left."""
+    """Remove a dead device to which no rows refer any more."""
     await tracker.metadata.write(removal.delete_device, call.bounded("devid", _LARGEST_DEVID))
     await tracker.view.renew()
     return {}

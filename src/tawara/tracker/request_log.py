@@ -7,7 +7,7 @@ from collections import deque
 
 _RECENT = 50
 _LONGEST_LINE = 1000
-"""Bytes of a request that are kept."""
+"""Maximum bytes of a request that are kept."""
 
 
 class RequestLog:
@@ -18,7 +18,7 @@ class RequestLog:
         self._recent: deque[tuple[str | None, bytes, float, float]] = deque(maxlen=_RECENT)
         self.queries = 0
         self.running = 0
-        """Requests that are running now."""
+        """Number of running requests."""
 
     @property
     def uptime(self) -> int:
@@ -33,7 +33,7 @@ class RequestLog:
         self._recent.append((client_ip, line, ended - arrived, ended - begun))
 
     def recent(self) -> list[bytes]:
-        """`IP command args TOTAL WORKERTIME` of the last finished requests, the oldest first."""
+        """Return `IP command args TOTAL WORKERTIME` of the last finished requests, oldest first."""
         return [
             b"%s %s %.4f %.4f" % ((client_ip or "-").encode(), line, total, working)
             for client_ip, line, total, working in self._recent

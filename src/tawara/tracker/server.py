@@ -19,13 +19,13 @@ from tawara.tracker.management import Management
 from tawara.tracker.request_log import RequestLog
 
 _DESCRIPTORS_PER_CONNECTION = 1
-"""The connection itself; those to the database and to storage nodes are few."""
+"""Open files per connection: its socket. Connections to the database and to storage nodes are few."""
 _LOOKS = 10
-"""Times that idle connections are looked for within the limit for them."""
+"""Number of checks for idle connections within the idle limit."""
 _GRACE_SECONDS = 3.0
-"""Seconds that running requests may still take when the server stops."""
+"""Seconds that running requests get to finish when the server stops."""
 _FLUSH_SECONDS = 1.0
-"""Seconds that peers may then take to read their last answers."""
+"""Seconds that peers then get to read their last answers."""
 
 
 class TrackerServer:
@@ -45,14 +45,14 @@ class TrackerServer:
         jobs: tuple[str, ...] = ("queryworker",),
         shutdown: Callable[[], None] | None = None,
     ) -> None:
-        """`address` may be a socket that listens; port 0 takes a free one.
+        """`address` may be a listening socket; port 0 chooses a free port.
 
-        `shutdown` is what `!shutdown` calls; without it that is refused.
+        `shutdown` is called by `!shutdown`; with None that command is refused.
         """
         self.limits = limits or Limits()
         self.tracker = TrackerContext(metadata, view, nodes, wakeups, side_channel_port)
         self.at_once = metadata.reads_at_once
-        """Whether requests may be begun outside a task, and often be done before one would have been started."""
+        """Whether requests may begin outside a task, which often finishes them before a task would have started."""
         self.journal = RequestLog()
         self.management = Management(self.journal, self._waiting, jobs, shutdown)
         self._wanted_address = address
@@ -63,11 +63,11 @@ class TrackerServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
-        """Set when the last connection of a stopping server is gone."""
+        """Set when the last connection of a stopping server has ended."""
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the server listens, or did, once it was started."""
+        """The address on which the server listens or listened, once it was started."""
         assert self._address is not None, "not started"
         return self._address
 
@@ -86,7 +86,7 @@ class TrackerServer:
         self._listener.open()
 
     async def stop(self) -> None:
-        """Stop accepting; let running requests finish for some seconds; close all connections."""
+        """Stop accepting, wait a few seconds for running requests, then close all connections."""
         if self._listener is not None:
             await self._listener.close()
             self._listener = None

@@ -1,4 +1,4 @@
-"""The verbs about the server settings that all trackers of a database share (docs/mogilefs.md 4)."""
+"""Verbs about the server settings that all trackers of a database share (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_VALUE = 60_000
 
 
 async def server_settings(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """All settings, without those in which a check (fsck) keeps its state."""
+    """List all settings, except those that hold the state of a check (fsck)."""
     found = (await tracker.view.refresh()).settings
     shown = sorted(field for field in found if not field.startswith("fsck_") or field == "fsck_checksum")
     reply: dict[str, Value] = {"key_count": len(shown)}
@@ -23,13 +23,13 @@ async def server_settings(tracker: TrackerContext, call: TrackerRequest) -> Args
 
 
 async def server_setting(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """One setting, whichever; empty if it is not set."""
+    """Return any one setting; empty if it is not set."""
     field = call.name("key", errors.BadParams)
     return {"key": field, "value": await tracker.metadata.read(rows.get_setting, field)}
 
 
 async def set_server_setting(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """Change a setting of those that clients may change."""
+    """Change a setting that clients may change."""
     field = call.name("key", errors.BadParams)
     setting = settings.writable(field)
     text = call.text("value")
@@ -42,7 +42,7 @@ async def set_server_setting(tracker: TrackerContext, call: TrackerRequest) -> A
 
 
 async def _store(tx: Transaction, field: str, value: str | None) -> None:
-    """Write a setting. Trackers of MogileFS read the list of database replicas again when `slave_version` changes."""
+    """Write a setting. When `slave_version` changes, MogileFS's trackers reload the list of database replicas."""
     await rows.set_setting(tx, field, value)
     if field.startswith("slave_"):
         version = await rows.get_setting(tx, "slave_version")

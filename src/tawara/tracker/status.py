@@ -1,4 +1,4 @@
-"""The verbs of ours that tell how the store is: how safe its files are, what waits, how fast that is done."""
+"""Tawara's own verbs about the state of the store: safety of the files, queues, and rates of the workers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _GROUPS = 5000
-"""Most groups of files in one answer."""
+"""Maximum number of groups of files in one answer."""
 
 
 async def tawara_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """How many files are in which danger, the queues, and the workers' rates; `recount` has files counted first."""
+    """Report the numbers of files at risk, the queues, and the workers' rates; `recount` counts the files first."""
     counts = await tracker.counter.counts(recount=call.flag("recount"))
     safety, unheeded = await tracker.counter.safety(counts)
     now = await tracker.now()
@@ -64,10 +64,10 @@ async def _work(tracker: TrackerContext, now: int) -> dict[str, Value]:
 
 
 async def tawara_census(tracker: TrackerContext, call: TrackerRequest) -> Args:
-    """The groups of files by their devices, behind the first `after`; `recount` has files counted first.
+    """Report the groups of files by their devices, after the first `after`; `recount` counts the files first.
 
-    Where there are too many groups to keep them: those of the files that are on one of the `devids`, and `partial`.
-    Groups without a name for their domain or class have none.
+    If there are too many groups to be kept, only groups of files on one of the `devids` are returned, with `partial`.
+    A group whose domain or class no longer exists has no name for it.
     """
     counts = await tracker.counter.counts(recount=call.flag("recount"))
     groups = counts.groups

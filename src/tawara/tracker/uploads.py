@@ -1,4 +1,4 @@
-"""The verbs of uploads: create_open and create_close (docs/mogilefs.md 3)."""
+"""Verbs about uploads: create_open and create_close (docs/mogilefs.md 3)."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
     if upload is None or upload.dmid != domain.dmid:
         raise errors.NoTempFile
     uploads = tracker.store.uploads
-    if not key and call.flag("conflict"):  # the client was told that a device holds other content under this fid
+    if not key and call.flag("conflict"):  # a device holds other content under this fid
         await uploads.skip_fid(fid, reason="the client was refused by the device", devid=devid)
         return {}
-    if not key:  # the client's way to abandon an upload
+    if not key:  # an empty key: the client abandons the upload
         await uploads.discard(fid)
         return {}
     try:
@@ -136,7 +136,7 @@ def _checksum(call: TrackerRequest) -> Checksum | None:
 
 
 def _mtime(call: TrackerRequest) -> int | None:
-    """Return when the client's file was last changed, in unix nanoseconds; not MogileFS's. Raises BadParams."""
+    """Return when the client's file was last changed, in unix nanoseconds; not in MogileFS. Raises BadParams."""
     mtime_ns = call.number("mtime_ns")
     if mtime_ns is not None and not -LARGEST <= mtime_ns <= LARGEST:
         raise errors.BadParams("mtime_ns is out of range")
@@ -146,12 +146,12 @@ def _mtime(call: TrackerRequest) -> int | None:
 async def _verified_length(
     tracker: TrackerContext, call: TrackerRequest, upload: Upload, devid: int, checksum: Checksum | None
 ) -> int:
-    """Return the length of the file on the device, after all checks that the client asks for."""
+    """Return the length of the file on the device, after all checks that the client requested."""
     if devid not in upload.devids:
         offered = ",".join(map(str, upload.devids))
         raise errors.InvalidDestdev(f"File uploaded to invalid dest {devid}. Valid devices were: {offered}")
     path, expected = call.text("path"), call.text("size")
-    # The tracker goes to the host's own address, also when the client was given the alternative one.
+    # The tracker uses the host's main address, even if the client got the alternative one.
     url = tracker.cluster.url(devid, upload.fid) or path
     try:
         actual = await tracker.nodes.size(url)
@@ -184,7 +184,7 @@ async def _verify_checksum(tracker: TrackerContext, fid: int, url: str, path: st
 
 
 def _wanted_checksum(tracker: TrackerContext, upload: Upload, checksum: Checksum | None) -> Checksum | None:
-    """Return the client's checksum if its class keeps that kind."""
+    """Return the client's checksum if the class stores checksums of that type."""
     storage_class = tracker.cluster.storage_class(upload.dmid, upload.classid)
     wanted = storage_class.hashtype if storage_class else None
     return checksum if checksum is not None and checksum.hashtype is wanted else None

@@ -1,4 +1,4 @@
-"""The commands of the line protocol, by name."""
+"""Registry of the line protocol's verbs, by name."""
 
 from __future__ import annotations
 
