@@ -1,7 +1,7 @@
-"""All rows of a database as plain values, of one moment, and back into an empty database of any engine.
+"""Exports all rows of a database as plain values in one snapshot, and imports them into an empty database.
 
-Rows come in chunks: of the tables that grow with the files, those of a range of fids that is always the same, so that
-what did not change is the same chunk in the next backup. Each function is one transaction.
+The engines of the two may differ. Rows are exported in chunks. In tables that grow with the files, a chunk covers a
+fixed range of fids, so that unchanged rows form the same chunk in the next backup. Each function is one transaction.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 RANGE: Final = 16_384
-"""Numbers, of fids for most tables, in a chunk."""
+"""Size of a chunk's range of numbers, which are fids in most tables."""
 MARGIN: Final = 1_000_000
-"""Fids left out after a restore: as many may have been given out since the backup, and lie on devices."""
+"""Fids skipped after a restore: that many may have been allocated since the backup and exist on devices."""
 _KEYS: Final = ("dkey",)
 _DIGESTS: Final = ("checksum.checksum",)
 _PASSING: Final = frozenset(
@@ -39,12 +39,12 @@ _PASSING: Final = frozenset(
         "tawara_absent",
     }
 )
-"""Tables that say nothing to another database: locks, the state of devices' journals, what is noted anew."""
+"""Tables not exported, as they are specific to one database: locks, journal states, and derived rows."""
 _COUNTED: Final = ("fid", "logid")
-"""First columns of primary keys by which tables that grow are divided."""
+"""First columns of primary keys by which growing tables are divided."""
 _LOGS: Final = ("fsck_log", "tawara_scrub_log")
 _COUNTERS: Final = {"tempfile": "fid", **dict.fromkeys(_LOGS, "logid")}
-"""Columns that count by themselves: a row near the end of the numbers would leave none for the next."""
+"""Auto-increment columns: a row near the highest possible number would exhaust the counter."""
 _SMALL: Final = ("domain", "class", "host", "device", "server_settings")
 _OWN_SETTINGS: Final = frozenset(
     {
@@ -58,22 +58,22 @@ _OWN_SETTINGS: Final = frozenset(
         "tawara_widened",
     }
 )
-"""Settings that are about this database, and not about what is in it."""
+"""Settings that describe this database rather than its contents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows of a table, in the order of its primary key."""
+    """Some rows of a table, in primary-key order."""
 
     table: str
     first: int
-    """The number with which the range begins; 0 for a table that is one chunk."""
+    """Start of the range of numbers; 0 for a table that is one chunk."""
     columns: tuple[str, ...]
     rows: list[list[Any]]
 
 
 def tables() -> dict[str, Table]:
-    """The tables that are kept, by name."""
+    """Return the exported tables, by name."""
     from tawara.metadata import schema
 
     return {name: table for name, table in schema.tables.tables.items() if name not in _PASSING}
@@ -84,20 +84,20 @@ def _columns(table: Table) -> tuple[str, ...]:
 
 
 def _text(name: str) -> str:
-    return name.encode().decode()  # SQLAlchemy's names are of a kind of text that is not str itself
+    return name.encode().decode()  # SQLAlchemy's names are a subclass of str
 
 
 def _primary(table: Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.primary_key.columns)
 
 
-# --- out --------------------------------------------------------------------------------------------------------------
+# --- export -----------------------------------------------------------------------------------------------------------
 
 
 async def dump(tx: Transaction, sink: Callable[[Chunk], None]) -> int:
-    """Give every row to `sink`; the greatest fid. To be read: all of it is of one moment.
+    """Pass every row to `sink`; return the greatest fid. Must run as a read, for a consistent snapshot.
 
-    `sink` may be given the same chunks again from the first, when the database was lost in between.
+    If the connection is lost, the export restarts, and `sink` receives the same chunks again from the first.
     """
     there = await catalogue.tables(tx)
     for name, table in tables().items():
@@ -138,7 +138,7 @@ def _selected(tx: Transaction, table: str, column: str) -> str:
 
 
 def _plain(table: str, columns: Sequence[str], row: Row) -> list[Any]:
-    """A row in values that JSON has: keys escaped as on the wire, digests in hex."""
+    """Return a row as JSON values: keys escaped as on the wire, digests in hex."""
     values: list[Any] = []
     for column, value in zip(columns, row, strict=True):
         if column in _KEYS and value is not None:
@@ -151,14 +151,14 @@ def _plain(table: str, columns: Sequence[str], row: Row) -> list[Any]:
     return values
 
 
-# --- and back ---------------------------------------------------------------------------------------------------------
+# --- import -----------------------------------------------------------------------------------------------------------
 
 
 async def load(tx: Transaction, chunk: Chunk) -> None:
-    """Insert rows. Raises CorruptError for a number that no database has.
+    """Insert rows. Raises CorruptError for a number that no database can have.
 
-    Rows whose number is so great that the table's counter could not go on from it are left out: uploads that were open,
-    and lines of logs.
+    Rows of open uploads and logs are skipped if their number is so high that the table's counter could not continue
+    from it.
     """
     table = tables()[chunk.table]
     known = set(_columns(table))
@@ -188,7 +188,7 @@ def _stored(table: str, columns: Sequence[str], row: Sequence[Any]) -> list[Any]
 
 
 async def finish(tx: Transaction, small: Mapping[str, Chunk], *, highest_fid: int) -> None:
-    """Insert the small tables, without which it is no store, and have all counters go on beyond what was used."""
+    """Insert the small tables, which complete the store, and advance all counters beyond the numbers in use."""
     for name in _SMALL:
         chunk = small.get(name)
         if chunk is None:
@@ -207,5 +207,5 @@ async def finish(tx: Transaction, small: Mapping[str, Chunk], *, highest_fid: in
 
 
 def is_small(table: str) -> bool:
-    """Whether a table is one chunk, and inserted last."""
+    """Return whether a table is a single chunk, and imported last."""
     return table in _SMALL

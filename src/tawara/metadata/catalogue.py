@@ -1,6 +1,6 @@
-"""What a database says of its own tables, and how columns that MogileFS made narrow are widened, and narrowed again.
+"""Reads the database's catalogue of tables and columns, widens MogileFS's narrow columns, and restores them.
 
-Widened is only what mogilefsd reads all the same. SQLite heeds no lengths, so there is nothing to widen.
+Columns are widened only as far as mogilefsd can still read them. SQLite ignores lengths, so nothing is widened there.
 docs/mogilefs.md 17.
 """
 
@@ -17,7 +17,7 @@ from tawara.model.limits import KEY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the database describes it."""
+    """A column as described by the database."""
 
     table: str
     name: str
@@ -25,9 +25,9 @@ class Column:
     """As in DDL, lower case: `varchar(255)`, `mediumint(8) unsigned`."""
     nullable: bool = True
     charset: str = ""
-    """Of text, on MySQL and MariaDB."""
+    """Of text columns on MySQL and MariaDB."""
     collation: str = ""
-    """Of text; empty for the database's own (PostgreSQL, SQLite)."""
+    """Of text columns; empty for the database's default (PostgreSQL, SQLite)."""
 
     @property
     def place(self) -> str:
@@ -36,7 +36,7 @@ class Column:
 
 
 async def tables(tx: Transaction) -> dict[str, str]:
-    """The tables there are, each with its storage engine (MySQL, MariaDB) or an empty text."""
+    """Return the tables, each with its storage engine (MySQL, MariaDB) or an empty string."""
     match tx.dialect.name:
         case "sqlite":
             sql = "SELECT name, '' FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
@@ -51,7 +51,7 @@ async def tables(tx: Transaction) -> dict[str, str]:
 
 
 async def columns(tx: Transaction) -> dict[str, Column]:
-    """The columns there are, by `table.column`."""
+    """Return the columns, by `table.column`."""
     match tx.dialect.name:
         case "sqlite":
             sql = (
@@ -89,12 +89,12 @@ _LENGTHS = {"tempfile.devids": 255, "host.hostip": 255, "host.altip": 255, "host
 _KEYS = ("file.dkey", "tempfile.dkey")
 _DEVIDS = ("file_on.devid", "file_on_corrupt.devid", "device.devid", "fsck_log.devid")
 _INDEX_BYTES = 3070
-"""How much of a key an index of InnoDB holds, besides `dmid`."""
+"""Most bytes of a key in an InnoDB index, in addition to `dmid`."""
 _CHARACTER_BYTES = {"utf8mb4": 4, "utf8mb3": 3, "utf8": 3, "ucs2": 2, "utf16": 4, "utf32": 4}
 
 
 def wider(dialect: Dialect, column: Column) -> str | None:
-    """The type that a column would be given; None if it is to stay as it is."""
+    """Return the type to which a column is widened; None if it stays as it is."""
     if dialect.name == "sqlite":
         return None
     if column.place in _DEVIDS:
@@ -109,7 +109,7 @@ def wider(dialect: Dialect, column: Column) -> str | None:
 
 
 def retype(dialect: Dialect, column: Column, type_: str) -> str:
-    """The statement that gives a column a type and leaves everything else of it as it is."""
+    """Return the statement that changes a column's type and keeps its other attributes."""
     if dialect.name == "postgresql":
         return f"ALTER TABLE {column.table} ALTER COLUMN {column.name} TYPE {type_}"
     text = f" CHARACTER SET {column.charset} COLLATE {column.collation}" if column.charset else ""
@@ -118,7 +118,7 @@ def retype(dialect: Dialect, column: Column, type_: str) -> str:
 
 
 async def refuse_what_does_not_fit(tx: Transaction, narrow: Mapping[str, str]) -> None:
-    """Raise InUse if rows would not fit into columns of these types (`table.column` -> type)."""
+    """Raise InUse if rows would not fit columns of these types (`table.column` -> type)."""
     for place, type_ in narrow.items():
         table, _, name = place.partition(".")
         length = re.fullmatch(r"varchar\((\d+)\)", type_)

@@ -1,7 +1,7 @@
-"""Devices that nobody sees (`tawara_absent`): what all processes report, and the queueing of such a device's files.
+"""Unreachable devices (`tawara_absent`): reports of all processes, and the queueing of such a device's files.
 
-Time is the database's, for the clocks of the processes may differ; and it is counted in steps, so that the database's
-may jump. What follows from a report is decided in `model.absence`. Each function is one transaction.
+Time is the database's, because the clocks of the processes may differ. It is measured in steps, because the database's
+clock may jump. `model.absence` decides what follows from a report. Each function is one transaction.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tawara.model.cluster import Cluster, DeviceAbsence, Liveness
 from tawara.model.liveness import LivenessRules
 
 PASS = 1000
-"""Files of a device looked at in one transaction."""
+"""Files of a device examined in one transaction."""
 WAITING = 20_000
-"""Files that may wait for replication before more are queued."""
+"""Queue limit: no more files are queued while this many wait for replication."""
 _FEW, _REST = 0, 1
-"""The passes over a device's files: those with one copy left, or none; then the others."""
+"""Passes over a device's files: first those with at most one copy left, then the others."""
 _URGENT = 10
-"""`nexttry` of a file without a copy that counts, in the unix seconds of 1970: before all else but what is new."""
+"""`nexttry` of a file without a valid copy: a time in 1970, before everything in the queue but new files."""
 _MOST_URGENCIES = 20
 
 
 async def report(tx: Transaction, seen: Cluster, rules: LivenessRules) -> list[int]:
-    """Take down what one process has observed, and presume dead what is due; the devices of which anything changed."""
+    """Record one process's observations, and presume devices dead that are due; return the devices that changed."""
     await rows.alone(tx)
     now = int(await clock.now(tx))
     counted = {
@@ -43,7 +43,7 @@ async def report(tx: Transaction, seen: Cluster, rules: LivenessRules) -> list[i
     changes = liveness.judge(fresh, elapsed, rules)
     for devid, absent in changes.items():
         await _put(tx, devid, fresh.absences.get(devid), absent, now)
-    # A clock that went back, or stood still: the next step begins here.
+    # The clock went back or stood still: start the next step here.
     stale = [devid for devid in elapsed if elapsed[devid] and devid not in changes]
     await tx.run_many("UPDATE tawara_absent SET counted_at = ? WHERE devid = ?", [(now, devid) for devid in stale])
     return sorted(changes)
@@ -64,15 +64,15 @@ async def _put(tx: Transaction, devid: int, was: DeviceAbsence | None, now_is: D
 
 
 async def presumed_dead(tx: Transaction) -> frozenset[int]:
-    """The devices that are presumed dead."""
+    """Return the devices that are presumed dead."""
     found = await tx.rows("SELECT devid FROM tawara_absent WHERE standing = ?", Liveness.PRESUMED_DEAD.value)
     return frozenset(row[0] for row in found)
 
 
 async def trust(tx: Transaction, devids: Collection[int]) -> list[int]:
-    """Have the copies on these devices count again, and presume nothing until they are seen; those that are absent.
+    """Count the copies on these devices as valid, and presume none dead until it is seen again.
 
-    Raises DeviceNotAbsent if none of them is.
+    Returns those of the devices that are absent. Raises DeviceNotAbsent if none of them is.
     """
     await rows.alone(tx)
     absent = {row[0] for row in await tx.rows("SELECT devid FROM tawara_absent WHERE standing <> 'returned'")}
@@ -87,10 +87,10 @@ async def trust(tx: Transaction, devids: Collection[int]) -> list[int]:
 
 
 async def queue_files(tx: Transaction, devid: int, *, limit: int = PASS, waiting: int = WAITING) -> int | None:
-    """Queue the next files of a device that is presumed dead, or that has returned; how many were looked at.
+    """Queue the next files of a device that is presumed dead or has returned; return the number examined.
 
-    None when all are, or when so many wait for replication that these can, too. The fewer copies are left of a file,
-    the sooner it is its turn.
+    Returns None if all files have been examined, or if the replication queue is full. The fewer copies of a file are
+    left, the earlier it is scheduled.
     """
     row = await tx.row(
         f"SELECT standing, queue_pass, queue_fid FROM tawara_absent WHERE devid = ?{tx.dialect.for_update}", devid
@@ -121,14 +121,14 @@ async def queue_files(tx: Transaction, devid: int, *, limit: int = PASS, waiting
 
 
 def _urgency(standing: Liveness, pass_: int, left: int) -> int | None:
-    """The `nexttry` of a file with so many copies that count; None if it is not queued in this pass."""
+    """Return the `nexttry` of a file with `left` valid copies; None if it is not queued in this pass."""
     if standing is Liveness.RETURNED:
         return _URGENT + _MOST_URGENCIES if left > 1 else None
     return _URGENT + min(left, _MOST_URGENCIES - 1) if (left <= 1) == (pass_ == _FEW) else None
 
 
 async def _advance(tx: Transaction, devid: int, standing: Liveness, pass_: int, after: int | None) -> None:
-    """Note how far a pass has come; `after` None: to its end."""
+    """Record the progress of a pass; `after` None: the pass is complete."""
     if after is not None:
         await tx.run("UPDATE tawara_absent SET queue_fid = ? WHERE devid = ?", after, devid)
     elif pass_ == _FEW:

@@ -1,4 +1,4 @@
-"""The epoch of this database, and whether it is known to be older than what its devices hold (settings).
+"""The epoch of this database, and whether it is known to be older than the contents of its devices (settings).
 
 Each function is one transaction.
 """
@@ -13,18 +13,18 @@ from tawara.model.epoch import AHEAD, Epoch, Lineage, Relation
 from tawara.model.errors import StaleDatabase
 
 EPOCH = "tawara_epoch"
-"""Setting: the store's id and the last epochs, as model.epoch.Lineage writes them."""
+"""Setting: the store's id and the latest epochs, in the format of model.epoch.Lineage."""
 KNOWN_NAMES = "tawara_names_known"
-"""Setting: the greatest generation of names that was read into this database from the devices."""
+"""Setting: the greatest journal generation merged into this database from the devices."""
 
 
 async def lineage(tx: Transaction) -> Lineage | None:
-    """What this database knows of its epochs; None before the first."""
+    """Return the epochs of this database; None before the first."""
     return Lineage.parse(await cluster.get_setting(tx, EPOCH))
 
 
 async def found(tx: Transaction, store: str, token: str) -> Lineage:
-    """Begin the first epoch, of a store with this id, unless there is one."""
+    """Start the first epoch, of a store with this id, unless one exists; return the epochs."""
     await cluster.alone(tx)
     known = await lineage(tx)
     if known is None:
@@ -34,7 +34,7 @@ async def found(tx: Transaction, store: str, token: str) -> Lineage:
 
 
 async def advance(tx: Transaction, token: str) -> Lineage | None:
-    """Begin another epoch, to be done before anything is written on a device; None if there was none yet.
+    """Start another epoch, before anything is written to a device; return None if there is no epoch yet.
 
     Raises StaleDatabase.
     """
@@ -51,9 +51,9 @@ async def advance(tx: Transaction, token: str) -> Lineage | None:
 
 
 async def examine(tx: Transaction, devid: int, mark: Epoch) -> Relation:
-    """Judge a device's mark by what the database knows now, which is more than when the mark was written.
+    """Compare a device's mark with the database's current epochs, which may be newer than the mark.
 
-    If it is older than the device, that is written down: from then on nothing is written to the devices.
+    If the database is older than the device, that is recorded, and from then on nothing is written to the devices.
     """
     await cluster.alone(tx)
     known = await lineage(tx)
@@ -64,9 +64,9 @@ async def examine(tx: Transaction, devid: int, mark: Epoch) -> Relation:
 
 
 async def examine_names(tx: Transaction, claim: journals.JournalRow, reason: str) -> bool:
-    """The names on a device are later than what a worker knows of them; whether it is the database that is older.
+    """Handle a device's journal being newer than the worker's claim; return whether the database is the older one.
 
-    It is not where another worker has taken the device's journal over meanwhile.
+    The database is not older if another worker has taken over the device's journal in the meantime.
     """
     await cluster.alone(tx)
     now = (await journals.look(tx)).journals.get(claim.devid)
@@ -77,15 +77,15 @@ async def examine_names(tx: Transaction, claim: journals.JournalRow, reason: str
 
 
 async def declare_stale(tx: Transaction, reason: str) -> None:
-    """Have every process stop writing, until the devices' names are merged. The first reason is kept."""
+    """Make every process stop writing until the devices' journals are merged. The first reason is kept."""
     if not await cluster.get_setting(tx, STALE):
         await cluster.set_setting(tx, STALE, reason)
 
 
 async def take_in(tx: Transaction, store: str, token: str, *, beyond: int, names: int, at_least: int) -> None:
-    """The database has taken in all that the devices knew: let it be ahead of every other one, and go on.
+    """Record that the devices' metadata is merged: advance beyond every known epoch, and allow writing again.
 
-    `beyond`: the greatest epoch that was seen, `names`: the greatest generation of names; `at_least`: unix seconds.
+    `beyond`: the greatest epoch found, `names`: the greatest journal generation found; `at_least`: unix seconds.
     """
     await cluster.alone(tx)
     known = await lineage(tx) or Lineage(store, ((1, token),))
@@ -98,13 +98,12 @@ async def take_in(tx: Transaction, store: str, token: str, *, beyond: int, names
 
 
 async def known_names(tx: Transaction) -> int:
-    """The greatest generation of names that was read into this database."""
+    """Return the greatest journal generation merged into this database."""
     return int(await cluster.get_setting(tx, KNOWN_NAMES) or 0)
 
 
 async def keep_known(tx: Transaction) -> tuple[str, ...]:
-    """Record that all journals on the devices are this database's, before it is left to mogilefsd; the settings to
-    keep."""
+    """Record, before mogilefsd takes over, that all journals are this database's; return the settings to keep."""
     if await lineage(tx) is None:
         return ()
     generation = int(await cluster.get_setting(tx, journals.GENERATION) or 0)
@@ -113,7 +112,7 @@ async def keep_known(tx: Transaction) -> tuple[str, ...]:
 
 
 async def forget_acceptance(tx: Transaction, devid: int) -> None:
-    """The device has been taken as it was."""
+    """Record that the device has been accepted as it was."""
     await cluster.alone(tx)
     left = [each for each in (await cluster.get_setting(tx, cluster.ACCEPTED) or "").split() if each != str(devid)]
     await cluster.set_setting(tx, cluster.ACCEPTED, " ".join(left) or None)

@@ -1,4 +1,4 @@
-"""The counter from which new fids come (`tempfile.fid`): where it stands, and how it is brought back.
+"""The counter that allocates new fids (`tempfile.fid`): its state, and how to reset it.
 
 Each function is one transaction; times are unix seconds.
 """
@@ -15,30 +15,30 @@ from tawara.model.fid import COUNTED, STEP
 
 @dataclass(frozen=True, slots=True)
 class FidCounter:
-    """Where the counter stands, and what it has to stay clear of."""
+    """The state of the counter, and the fids that a reset must avoid."""
 
     counter: int
-    """The fid after which counting goes on."""
+    """Fid after which the counter continues."""
     highest: int
-    """The greatest fid up to COUNTED that is known to have been given out."""
+    """Greatest fid up to COUNTED that is known to have been allocated."""
     files_beyond: int
-    """Files with a fid greater than COUNTED. They are kept, and are in the way of nothing."""
+    """Files with a fid greater than COUNTED. They are kept, and conflict with nothing."""
     uploads_beyond: int
-    """Open uploads with such a fid. A reset gives them up."""
+    """Open uploads with such a fid. A reset discards them."""
 
     @property
     def is_too_far(self) -> bool:
-        """Whether the counter stands where counting alone never brings it."""
+        """Whether the counter is beyond any value that it can reach by counting."""
         return self.counter > COUNTED
 
     @property
     def reset_to(self) -> int:
-        """Where a reset puts the counter: beyond what was given out and is not known any more."""
+        """The value for a reset: beyond fids that were allocated and of which no record remains."""
         return self.highest + STEP
 
 
 async def look(tx: Transaction) -> FidCounter:
-    """The counter as it is."""
+    """Return the state of the counter."""
     return FidCounter(
         counter=await tx.last_counted("tempfile", "fid"),
         highest=await uploads.highest_fid(tx),
@@ -53,9 +53,9 @@ async def _count_above(tx: Transaction, table: str, fid: int) -> int:
 
 
 async def reset(tx: Transaction, to: int, *, now: int) -> None:
-    """Have fids count on after `to`, and give up the open uploads with greater ones.
+    """Set the counter to `to`, and discard open uploads with greater fids.
 
-    Raises UsageError for a number that is no such place, InUse when a file has one of the next STEP fids.
+    Raises UsageError if `to` is out of range, InUse if a file has one of the next STEP fids.
     """
     if not 0 <= to <= COUNTED:
         raise UsageError(f"The counter can be set to 0 to {COUNTED}")

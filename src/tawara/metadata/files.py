@@ -1,4 +1,4 @@
-"""Names: uploads, keys, and the files that they name (tables `tempfile`, `file`, `tawara_file`, `checksum`).
+"""Files: uploads, keys, and the files to which keys refer (tables `tempfile`, `file`, `tawara_file`, `checksum`).
 
 Each function is one transaction; see `contract`. Times (`now`) are unix seconds.
 """
@@ -25,7 +25,7 @@ from tawara.model.fid import COUNTED
 from tawara.model.files import NewFile, StoredFile, Upload
 from tawara.model.limits import FIDS_SKIPPED
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- look-ups ---------------------------------------------------------------------------------------------------------
 
 
 def _asked(dmid: int, key: bytes) -> tuple[int, bytes]:
@@ -48,7 +48,7 @@ async def _find_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Res
 
 @batched(_find_batched)
 async def find(tx: Transaction, dmid: int, key: bytes) -> StoredFile | None:
-    """The file that `key` names, with its replicas; None if there is none."""
+    """Return the file to which `key` refers, with its replicas; None if there is none."""
     rows = await tx.rows(
         f"{file_rows.select(tx.dialect)} WHERE f.dmid = ? AND f.dkey = {tx.dialect.key_value}", dmid, key
     )
@@ -56,19 +56,19 @@ async def find(tx: Transaction, dmid: int, key: bytes) -> StoredFile | None:
 
 
 async def find_fid(tx: Transaction, fid: int) -> StoredFile | None:
-    """The file whose content is `fid`; None if no key names it (any more)."""
+    """Return the file whose content is `fid`; None if no key refers to it (any more)."""
     rows = await tx.rows(f"{file_rows.select(tx.dialect)} WHERE f.fid = ?", fid)
     return file_rows.files_of(rows)[0] if rows else None
 
 
 async def source_time(tx: Transaction, fid: int) -> int | None:
-    """When what was stored as `fid` was last changed where it came from, in nanoseconds; None if nobody said."""
+    """Return the source's modification time of the content `fid` in nanoseconds; None if the client gave none."""
     row = await tx.row("SELECT mtime_ns FROM tawara_mtime WHERE fid = ?", fid)
     return row[0] if row else None
 
 
 async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
-    """Those of the files with these fids that there are."""
+    """Return those of the files with these fids that exist."""
     if not fids:
         return []
     values = rounded(fids)
@@ -104,13 +104,13 @@ async def _find_uploads(tx: Transaction, fids: Sequence[int]) -> list[Upload]:
 
 @batched(_find_uploads_batched)
 async def find_upload(tx: Transaction, fid: int) -> Upload | None:
-    """The upload that was opened for `fid` and neither closed nor given up."""
+    """Return the open upload of `fid`, None if it was closed or discarded."""
     found = await _find_uploads(tx, [fid])
     return found[0] if found else None
 
 
 async def find_upload_of(tx: Transaction, dmid: int, key: bytes) -> Upload | None:
-    """The upload that was opened last for a key, if it is one of the newest thousand; their keys have no index."""
+    """Return the newest upload of a key. Searches the newest thousand uploads, because their keys have no index."""
     newest = await tx.rows(
         f"SELECT fid, dmid, {tx.dialect.key_column('dkey')} FROM tempfile"
         " WHERE fid > (SELECT MAX(fid) FROM tempfile) - 1000 ORDER BY fid DESC"
@@ -120,7 +120,7 @@ async def find_upload_of(tx: Transaction, dmid: int, key: bytes) -> Upload | Non
 
 
 def parse_devids(text: str | None) -> tuple[int, ...]:
-    """The device ids of a `tempfile.devids` column."""
+    """Parse the device ids of a `tempfile.devids` column."""
     return tuple(int(each) for each in (text or "").split(",") if each)
 
 
@@ -130,7 +130,7 @@ def _key_range(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None) -
 
 
 async def list_keys(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None, limit: int) -> list[bytes]:
-    """At most `limit` keys that begin with `prefix` and are greater than `after`, in byte order."""
+    """Return at most `limit` keys that begin with `prefix` and are greater than `after`, in byte order."""
     where, values = _key_range(tx, dmid, prefix, after)
     column = tx.dialect.key_column("f.dkey")
     rows = await tx.rows(
@@ -140,7 +140,7 @@ async def list_keys(tx: Transaction, dmid: int, prefix: bytes, after: bytes | No
 
 
 async def list_files(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None, limit: int) -> list[StoredFile]:
-    """The same as list_keys, with all that is known of each file."""
+    """Return the files of the keys that list_keys returns."""
     where, values = _key_range(tx, dmid, prefix, after)
     rows = await tx.rows(
         f"{file_rows.select(tx.dialect)} WHERE f.fid IN (SELECT s.fid FROM"
@@ -153,7 +153,7 @@ async def list_files(tx: Transaction, dmid: int, prefix: bytes, after: bytes | N
 
 
 async def list_fids(tx: Transaction, after: int, count: int) -> list[StoredFile]:
-    """The next `count` files with a fid greater than `after`, in order of fid."""
+    """Return the next `count` files with a fid greater than `after`, in order of fid."""
     rows = await tx.rows(
         f"{file_rows.select(tx.dialect)} WHERE f.fid IN (SELECT s.fid FROM (SELECT fid FROM file WHERE fid > ?"
         " ORDER BY fid LIMIT ?) s) ORDER BY f.fid",
@@ -177,9 +177,9 @@ async def _open_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Res
 async def open_upload(
     tx: Transaction, *, dmid: int, key: bytes, classid: int, devids: Sequence[int], now: int, fid: int = 0
 ) -> int:
-    """Begin an upload to `devids`; the new fid, never used before (17.1), or `fid` if one was asked for.
+    """Open an upload to `devids`; return its fid: a new one, never used before (17.1), or `fid` if given.
 
-    Raises FidInUse when the fid asked for is, or may have been, in use.
+    Raises FidInUse if the given fid is, or may have been, in use.
     """
     opening = uploads.Opening(dmid, key, classid, devids, now, fid)
     return await uploads.open_chosen(tx, opening, fid) if fid else (await uploads.open_many(tx, [opening]))[0]
@@ -199,14 +199,14 @@ async def close_upload(
     expected_fid: int | None = None,
     orphans: Sequence[int] = (),
 ) -> int | None:
-    """Store a file whose upload was opened under its fid; the fid that its key named before, None if it named none.
+    """Store a file whose upload was opened under its fid; return the fid that it replaces under its key, or None.
 
     The replaced fid is queued for deletion. The new one is queued for replication unless `replicate` is False, for a
-    caller that has found the policy satisfied. `orphans` are the devices on which a write of the fid failed or seemed
-    to: what it left there is deleted later.
+    caller that has found the policy satisfied. `orphans` are devices on which a write of the fid failed or appeared to
+    fail; any data there is deleted later.
 
-    Raises NoTempFile when the upload is not open (any more), FidExists when the fid is stored already, and
-    PreconditionFailed when the key does not name `expected_fid` (0: when it names any).
+    Raises NoTempFile if the upload is not open (any more), FidExists if the fid is stored already, and
+    PreconditionFailed if the key does not refer to `expected_fid` (0: if it refers to any).
     """
     (answer,) = await uploads.close_many(tx, [uploads.Closing(file, now, replicate, expected_fid, orphans)])
     if isinstance(answer, TawaraError):
@@ -215,24 +215,26 @@ async def close_upload(
 
 
 async def skip_fid(tx: Transaction, fid: int) -> None:
-    """Give up an upload because a device holds other content under its fid: that is left alone, and fids far beyond
-    are given out from now on."""
+    """Discard an upload because a device holds other content under its fid.
+
+    That content is left alone, and later fids are allocated far beyond it.
+    """
     await tx.run("DELETE FROM tempfile WHERE fid = ?", fid)
     await uploads.count_beyond(tx, min(fid, COUNTED) + FIDS_SKIPPED)
 
 
 async def discard_upload(tx: Transaction, fid: int, *, now: int, late: int = replicas.LATE) -> None:
-    """Give up an upload: whatever lies on the devices it was offered will be deleted. Raises NoTempFile.
+    """Discard an upload: data on the devices offered for it will be deleted. Raises NoTempFile.
 
-    What is on its way to them may come for `late` seconds more.
+    Writes in progress may still arrive there within `late` seconds.
     """
     upload = await find_upload(tx, fid)
     if upload is None:
         raise NoTempFile
     if await tx.run("DELETE FROM tempfile WHERE fid = ?", fid) == 0:
-        raise NoTempFile  # closed at this moment
+        raise NoTempFile  # closed at the same moment
     if await tx.row("SELECT 1 FROM file WHERE fid = ?", fid) is not None:
-        return  # the content is a file's after all: MogileFS closed it and left the row (11.2)
+        return  # the content belongs to a stored file: MogileFS closed the upload and left the row (11.2)
     insert = tx.dialect.insert_or_ignore("file_on", ("fid", "devid"))
     await tx.run_many(insert, [(fid, devid) for devid in upload.devids])
     await queues.enqueue_deletion(tx, fid, now)
@@ -242,13 +244,13 @@ async def discard_upload(tx: Transaction, fid: int, *, now: int, late: int = rep
 
 
 async def renew_upload(tx: Transaction, fid: int, *, now: int) -> None:
-    """Say that a long upload is still under way, so that it does not expire. Raises NoTempFile."""
+    """Record that a long upload is still in progress, so that it does not expire. Raises NoTempFile."""
     if await tx.run("UPDATE tempfile SET createtime = ? WHERE fid = ?", now, fid) == 0:
         raise NoTempFile
 
 
 async def expire_uploads(tx: Transaction, *, before: int, now: int, limit: int = 50) -> int:
-    """Give up the uploads that were opened before `before`, at most `limit`; how many (docs/mogilefs.md 11.2)."""
+    """Discard uploads opened before `before`, at most `limit`; return how many (docs/mogilefs.md 11.2)."""
     rows = await tx.rows(
         f"SELECT fid FROM tempfile WHERE createtime < ? ORDER BY createtime LIMIT ?{tx.dialect.skip_locked}",
         before,
@@ -260,7 +262,7 @@ async def expire_uploads(tx: Transaction, *, before: int, now: int, limit: int =
 
 
 async def store_checksum(tx: Transaction, fid: int, checksum: Checksum) -> None:
-    """Remember the checksum of a fid's bytes, in place of an earlier one."""
+    """Store the checksum of a fid's bytes, replacing an earlier one."""
     upsert = tx.dialect.upsert("checksum", ("fid",), ("hashtype", "checksum"))
     await tx.run(upsert, fid, int(checksum.hashtype), checksum.digest)
     await journal_outbox.of_files(tx, [fid])
@@ -270,9 +272,9 @@ async def store_checksum(tx: Transaction, fid: int, checksum: Checksum) -> None:
 
 
 async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int, expected_fid: int | None = None) -> int:
-    """Remove a key, queue its bytes for deletion; the fid that it named.
+    """Remove a key, and queue its file's data for deletion; return its fid.
 
-    Raises UnknownKey, and PreconditionFailed when the key names another fid than `expected_fid`.
+    Raises UnknownKey, and PreconditionFailed if the key refers to another fid than `expected_fid`.
     """
     fid = await _locked_fid(tx, dmid, key)
     if fid is None:
@@ -287,7 +289,7 @@ async def delete(tx: Transaction, dmid: int, key: bytes, *, now: int, expected_f
 
 
 async def _locked_fid(tx: Transaction, dmid: int, key: bytes) -> int | None:
-    """The fid that a key names now, its row locked; None if it names none at this moment."""
+    """Return the fid to which a key refers, with its row locked; None if the key does not exist."""
     dialect = tx.dialect
     select = f"SELECT fid FROM file WHERE dmid = ? AND dkey = {dialect.key_value}"
     while True:
@@ -295,14 +297,15 @@ async def _locked_fid(tx: Transaction, dmid: int, key: bytes) -> int | None:
         if row is not None:
             fid: int = row[0]
             return fid
-        # Whoever waited for a row that was replaced meanwhile gets nothing, although the key was there all the time.
+        # A locking read that waited for a row which was then replaced returns nothing, although the key existed
+        # throughout.
         if not dialect.for_update or await tx.row(select, dmid, key) is None:
             return None
 
 
 async def rename(tx: Transaction, dmid: int, from_key: bytes, to_key: bytes) -> None:
-    """Give a file another key. Raises UnknownKey, and KeyExists when `to_key` names a file already."""
-    # In one order whatever the direction, so that two renames never wait for each other.
+    """Rename a file. Raises UnknownKey, and KeyExists if `to_key` refers to a file already."""
+    # Locked in a fixed order, so that two opposite renames cannot deadlock.
     fids = {key: await _locked_fid(tx, dmid, key) for key in sorted((from_key, to_key))}
     if fids[from_key] is None:
         raise UnknownKey
@@ -316,9 +319,9 @@ async def rename(tx: Transaction, dmid: int, from_key: bytes, to_key: bytes) -> 
 
 
 async def set_class(tx: Transaction, dmid: int, key: bytes, classid: int) -> bool:
-    """Move a file to another class and queue it for replication; False if it was there already.
+    """Move a file to another class and queue it for replication; return False if it was in that class already.
 
-    Raises InvalidKey when there is no such key, NoDevices when it has no replica (docs/mogilefs.md 3, updateclass).
+    Raises InvalidKey if the key does not exist, NoDevices if the file has no replica (docs/mogilefs.md 3, updateclass).
     """
     fid = await _locked_fid(tx, dmid, key)
     if fid is None:

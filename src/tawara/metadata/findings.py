@@ -1,4 +1,4 @@
-"""What is in a database of MogileFS, and what one has to know of it before moving in (docs/mogilefs.md 17)."""
+"""Examines a MogileFS database before adoption: contents, limits, obstacles (docs/mogilefs.md 17)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tawara.model.errors import ConfigurationError, InvalidReplpolicy
 from tawara.model.policy import parse
 
 PREFIX = "tawara_"
-"""Of all tables and settings that are ours."""
+"""Prefix of Tawara's own tables and settings."""
 ADOPTED = "tawara_adopted"
-"""The setting that says when we moved in; a database that we made ourselves does not have it."""
+"""Setting: the time of adoption; absent in a database created by Tawara."""
 
 WIDENED = "tawara_widened"
-"""The setting that has the types of columns before they were widened: `table.column` -> type, as JSON."""
+"""Setting: the types of columns before they were widened: `table.column` -> type, as JSON."""
 
 _NEEDED = {
     *("domain", "class", "file", "tempfile", "file_on", "host", "device", "server_settings", "fsck_log", "checksum"),
@@ -32,7 +32,7 @@ _OWN_OF_MOGILEFS = _NEEDED | {
 
 @dataclass(frozen=True, slots=True)
 class DomainFound:
-    """A domain, and what is in it."""
+    """A domain and its contents."""
 
     name: str
     files: int
@@ -41,60 +41,60 @@ class DomainFound:
 
 @dataclass(frozen=True, slots=True)
 class KeysFound:
-    """How keys are stored, and what follows from that."""
+    """How keys are stored, and the consequences."""
 
     type: str
     charset: str
     collation: str
     same: tuple[tuple[str, str], ...]
-    """Examples of two keys that are one key in this database."""
+    """Examples of pairs of keys that this database treats as one."""
     meaning: str
-    """The same in a sentence."""
+    """Description of the key comparison, as a sentence."""
     unreadable: int
-    """Keys that are stored in characters which stand for no bytes."""
+    """Number of keys stored in characters that represent no bytes."""
     probably_latin1: bool = False
-    """Whether mogilefsd's connections seem to have spoken Latin-1, which `?keys=latin1` in the URL says."""
+    """Whether mogilefsd's connections appear to have used Latin-1, which the URL declares by `?keys=latin1`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptionFindings:
-    """What a database has, and whether it can be adopted."""
+    """The contents of a database, and whether it can be adopted."""
 
     engine: str
     own_version: int
-    """Of our tables; 0 when there are none."""
+    """Version of Tawara's tables; 0 if there are none."""
     adopted: bool
-    """Whether it was MogileFS that made the database, and we moved in."""
+    """Whether MogileFS created the database and Tawara adopted it."""
     domains: tuple[DomainFound, ...]
     files: int
     bytes: int
     replicas: int
     hosts: Mapping[str, int]
-    """How many in which state."""
+    """State -> number of hosts."""
     devices: Mapping[str, int]
     queues: Mapping[str, int]
-    """Rows by table."""
+    """Table -> number of rows."""
     keys: KeysFound
     limits: tuple[str, ...]
-    """What this database cannot represent."""
+    """Values that this database cannot represent."""
     notes: tuple[str, ...]
-    """What is different here from what mogilefsd does, or deserves a look."""
+    """Differences from mogilefsd's behaviour, and other points to review."""
     obstacles: tuple[str, ...]
-    """Why it cannot be adopted as it is."""
+    """Reasons why the database cannot be adopted as it is."""
     widening: Mapping[str, tuple[str, str]]
-    """Columns that could be wider: `table.column` -> type now, type then."""
+    """Columns that could be widened: `table.column` -> (current type, wider type)."""
     widened: Mapping[str, str]
-    """Columns that we have made wider: `table.column` -> type before."""
+    """Columns that Tawara has widened: `table.column` -> original type."""
     media_types: int = 0
-    """Files of which only our tables know the media type."""
+    """Files whose media type is known only to Tawara's tables."""
     orphans: int = 0
     """Rows of tawara_file for files that mogilefsd has deleted."""
     copies: int = 0
-    """Announced copies, which only our tables know."""
+    """Copy reservations, which only Tawara's tables record."""
 
 
 async def examine(tx: Transaction) -> AdoptionFindings:
-    """Look at everything, change nothing. Raises ConfigurationError when it is no database of MogileFS at all."""
+    """Examine the database without changing it. Raises ConfigurationError if it is not a MogileFS database."""
     tables = await catalogue.tables(tx)
     if missing := sorted(_NEEDED - tables.keys()):
         raise ConfigurationError(f"The database is not one of MogileFS 2.73: it has no table {', '.join(missing)}")
@@ -133,12 +133,15 @@ async def examine(tx: Transaction) -> AdoptionFindings:
 
 
 def orphaned(table: str) -> str:
-    """Of a row of one of our tables: no key names its fid. Ours go with the bytes; mogilefsd knows nothing of them."""
+    """Return the condition that no key refers to the fid of a row of `table`, one of Tawara's tables.
+
+    Tawara deletes such rows along with the file's data; mogilefsd does not know the tables.
+    """
     return f"NOT EXISTS (SELECT 1 FROM file WHERE file.fid = {table}.fid)"
 
 
 def widened(settings: Mapping[str, str]) -> dict[str, str]:
-    """The types of columns before we widened them: `table.column` -> type."""
+    """Return the types of columns before they were widened: `table.column` -> type."""
     before: dict[str, str] = json.loads(settings.get(WIDENED, "{}"))
     return before
 
@@ -154,7 +157,7 @@ _QUEUES = (
 
 
 async def count(tx: Transaction, table: str, condition: str = "") -> int:
-    """How many rows a table has, or those of them that meet a condition."""
+    """Return the number of rows in a table, or of those that meet a condition."""
     row = await tx.row(f"SELECT COUNT(*) FROM {table}{f' WHERE {condition}' if condition else ''}")
     return row[0] if row else 0
 
@@ -174,7 +177,7 @@ async def _domains(tx: Transaction) -> tuple[DomainFound, ...]:
 
 
 _PAIRS = (("A", "a"), ("x", "x "), ("é", "e"))
-"""Keys that some collations hold for the same: whatever the case, a blank at the end, an accent."""
+"""Pairs of keys that some collations treat as equal: by case, a trailing blank, or an accent."""
 _WORDS = {("A", "a"): "upper and lower case", ("x", "x "): "blanks at the end", ("é", "e"): "accents"}
 
 
@@ -206,7 +209,7 @@ _SAMPLE = 1000
 
 
 async def _characters(tx: Transaction, column: Column) -> tuple[int, bool]:
-    """How many keys stand for no bytes, and whether they are likely the bytes of UTF-8 taken for Latin-1."""
+    """Count the keys that represent no bytes; return also whether these are probably UTF-8 misread as Latin-1."""
     if tx.dialect.name == "postgresql" and column.type.startswith("varchar"):
         return await count(tx, "file", "dkey ~ '[^\\u0001-\\u00FF]'"), False
     if tx.dialect.name != "mysql" or not column.charset:
@@ -223,7 +226,7 @@ async def _characters(tx: Transaction, column: Column) -> tuple[int, bool]:
         except UnicodeDecodeError:
             continue
         utf8 += b"?" not in bytes(key)
-    # Text that was understood as text hardly ever reads as UTF-8 when it is taken apart so.
+    # Text that was decoded correctly is hardly ever valid UTF-8 when it is encoded as Latin-1.
     return 0, utf8 * 10 > len(rows)
 
 

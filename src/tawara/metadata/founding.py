@@ -12,13 +12,13 @@ from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
 _FOUNDING = "tawara_founding"
-"""A setting that exists while the tables are being made, where that takes more than one transaction."""
+"""Setting that exists while the tables are being created, if that takes more than one transaction."""
 
 
 async def ensure(link: Link, *, any_version: bool) -> None:
-    """Check the schema of a database; make it where there is none. Safe to be repeated after any failure.
+    """Check the schema of a database, and create it in an empty one. Safe to repeat after any failure.
 
-    Raises ConfigurationError, with a sentence for the operator, when the database is not for us; Again.
+    Raises ConfigurationError if the database is unsuitable, and TransactionConflict.
     """
     tables = await catalogue.tables(link)
     settings: dict[str, str] = {}

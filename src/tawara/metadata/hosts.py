@@ -63,7 +63,10 @@ class Servers(Generic[C]):
     def __init__(
         self, hosts: Sequence[DatabaseServer], connect: Callable[[DatabaseServer], Awaitable[C]], seconds: float
     ) -> None:
-        """`connect` raises Lost for a server that cannot be used now; `seconds` is the limit for all of them."""
+        """Set the servers to try. `seconds`: time limit for trying all of them.
+
+        `connect` must raise ConnectionLost for a server that cannot be used now.
+        """
         self._hosts = list(hosts)
         self._connect = connect
         self._seconds = max(1.0, seconds / len(hosts)) if len(hosts) > 1 else seconds
@@ -74,8 +77,11 @@ class Servers(Generic[C]):
         return sorted(self._hosts, key=lambda host: self._rests_until.get(host, 0.0) > now)  # stable
 
     async def connect(self) -> C:
-        """A connection. Raises Lost when no server can be used, LimitMet when one could but has no connection left,
-        and what else `connect` raises."""
+        """Connect to the first usable server.
+
+        Raises ConnectionLost if no server can be used, LimitMet if one could but has no connection left, and what else
+        `connect` raises.
+        """
         failures: list[str] = []
         limit_met = False
         for host in self._in_order():

@@ -1,8 +1,9 @@
-"""Progress of the journals on the devices, and what is to be written next (`tawara_journal`, `tawara_note`).
+"""Progress of the journals on the devices, and the records to write next (`tawara_journal`, `tawara_note`).
 
 A device's journal is written by one worker at a time, the one that has claimed its row. Progress is recorded in one
-transaction that also removes the outbox rows which it covers: a worker that dies before it leaves work to be repeated,
-one that dies after it leaves none. Each function is one transaction; times are unix seconds. Format: wire.journal.
+transaction that also removes the outbox rows which it covers: a worker that dies before the commit leaves work to be
+repeated, one that dies after it leaves none. Each function is one transaction; times are unix seconds. Format:
+wire.journal.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from tawara.model.files import StoredFile
 from tawara.model.journal_records import FileMetadata, JournalRecord, RecordState
 
 GENERATION = "tawara_names_generation"
-"""Setting: the life of this database that the devices' journals tell of."""
+"""Setting: the generation of this database, which the devices' journals record."""
 MANIFEST = "tawara_names_charter"
-"""Setting: number of the newest manifest, and a digest of what it says."""
+"""Setting: number and digest of the newest manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +29,31 @@ class JournalRow:
 
     devid: int
     nexttry: int
-    """When there may be something to do, or until when a worker has claimed it."""
+    """When work may be due; while the journal is claimed, when the claim expires."""
     held: bool
     epoch: int
-    """How often it was taken over from a worker that stopped."""
+    """Number of times the journal was taken over from a worker that stopped."""
     generation: int
-    """0 before its first round."""
+    """0 before the first compaction."""
     round: int
     position: int | None
-    """The last fid that the round under way has brought; None when none is under way."""
+    """Last fid written by the current compaction; None if none is in progress."""
     segments: int
-    """The number of the last segment of this round."""
+    """Number of the last segment of this compaction."""
     next_segment: int
-    """The number of the next: not one more, where a worker that was taken over from may have written that."""
+    """Number of the next segment. After a takeover one number is skipped, which the former worker may have written."""
     old_segments: int
-    """The greatest number of a segment of the round before, while those are not deleted."""
+    """Greatest segment number of the previous compaction, until those segments are deleted."""
     written: int
-    """Records in this round's segments."""
+    """Records in the segments of this compaction."""
     live: int
-    """Records that the round brought when it was complete."""
+    """Records in the compaction when it was complete."""
     active_segment: int
-    """The number of the newest active segment."""
+    """Number of the newest active segment."""
     active_slot: int
-    """Where that is; -1 when all records are in segments."""
+    """Slot of the active segment; -1 if all records are in closed segments."""
     manifest: int
-    """The number of the newest manifest on the device."""
+    """Number of the newest manifest on the device."""
 
 
 _COLUMNS = (
@@ -67,14 +68,14 @@ def _journal(row: Row) -> JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class DueJournals:
-    """What waits."""
+    """The state of all journals, and the devices with pending records."""
 
     generation: int
     manifest: tuple[int, str]
     """Number and digest of the newest manifest."""
     journals: dict[int, JournalRow]
     noted: frozenset[int]
-    """Devices of which there are notes."""
+    """Devices with rows in the outbox."""
 
 
 _NOTED = (
@@ -82,11 +83,11 @@ _NOTED = (
     " tawara_note n WHERE n.devid > noted.devid) FROM noted WHERE noted.devid IS NOT NULL)"
     " SELECT devid FROM noted WHERE devid IS NOT NULL"
 )
-"""The devices in one jump through the index for each, however many notes there are."""
+"""Selects the devices by one index seek for each, regardless of the number of outbox rows."""
 
 
 async def look(tx: Transaction) -> DueJournals:
-    """All that may have to be written."""
+    """Return everything that may have to be written."""
     settings: dict[str, str] = dict(
         await tx.rows("SELECT field, value FROM server_settings WHERE field IN (?, ?)", GENERATION, MANIFEST)
     )
@@ -101,9 +102,9 @@ async def look(tx: Transaction) -> DueJournals:
 
 
 async def begin_generation(tx: Transaction, *, at_least: int, unless: int = 0) -> int:
-    """Have this database's life be told apart from earlier ones; its generation.
+    """Start a new generation, which distinguishes this database's state from earlier ones; return its number.
 
-    Only if the generation is still `unless`, for several may find at once that another has to begin.
+    Does so only if the generation is still `unless`, because several processes may request a new one at once.
     """
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
@@ -116,7 +117,7 @@ async def begin_generation(tx: Transaction, *, at_least: int, unless: int = 0) -
 
 
 async def number_manifest(tx: Transaction, digest: str) -> int:
-    """The number of the manifest with this digest: a new one, unless it is that of the newest."""
+    """Return the number of the manifest with this digest: the newest one's if the digests match, else a new one."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
     number, _, known = (await cluster.get_setting(tx, MANIFEST) or "0 ").partition(" ")
@@ -130,7 +131,7 @@ async def number_manifest(tx: Transaction, digest: str) -> int:
 
 
 async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int) -> list[JournalRow]:
-    """Claim those journals that are due until `now + lease`."""
+    """Claim until `now + lease` those of the journals that are due."""
     taken: list[JournalRow] = []
     for devid in devids:
         await tx.run(tx.dialect.insert_or_ignore("tawara_journal", ("devid",)), devid)
@@ -141,7 +142,7 @@ async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int)
         if row is None:
             continue
         journal = _journal(row)
-        # The worker that had it may still be writing: the segment number that it would use is skipped.
+        # The former worker may still be writing: skip the segment number that it would use.
         epoch, following = journal.epoch + journal.held, journal.next_segment + journal.held
         taken.append(replace(journal, nexttry=now + lease, held=True, epoch=epoch, next_segment=following))
         await tx.run(
@@ -152,7 +153,7 @@ async def claim(tx: Transaction, devids: Sequence[int], *, now: int, lease: int)
 
 
 async def renew(tx: Transaction, held: Sequence[JournalRow], *, until: int) -> None:
-    """Hold these for longer. Those that were lost are left as they are."""
+    """Extend these claims to `until`. Lost claims are left unchanged."""
     await tx.run_many(
         "UPDATE tawara_journal SET nexttry = ? WHERE devid = ? AND epoch = ? AND held = 1",
         [(until, each.devid, each.epoch) for each in held],
@@ -160,9 +161,9 @@ async def renew(tx: Transaction, held: Sequence[JournalRow], *, until: int) -> N
 
 
 async def settle(tx: Transaction, journal: JournalRow, covered: Sequence[int] = ()) -> bool:
-    """Write down how far a claimed journal is, and forget the notes (by number) that are covered by what was written.
+    """Record the progress of a claimed journal, and remove the outbox rows (by number) covered by written records.
 
-    False, and nothing is changed, if another worker has taken it over.
+    Returns False, having changed nothing, if another worker has taken the journal over.
     """
     changed = await tx.run(
         "UPDATE tawara_journal SET generation = ?, round = ?, position = ?, segments = ?, next_segment = ?,"
@@ -186,7 +187,7 @@ async def settle(tx: Transaction, journal: JournalRow, covered: Sequence[int] = 
 
 
 async def give_back(tx: Transaction, journal: JournalRow, *, until: int, clean: bool) -> None:
-    """Let anyone have the journal from then on. Not `clean`: something that was begun may yet arrive at the device."""
+    """Release the journal, available from `until` on. Not `clean`: an unfinished write may still reach the device."""
     await tx.run(
         "UPDATE tawara_journal SET nexttry = ?, held = ? WHERE devid = ? AND epoch = ? AND held = 1",
         *(until, int(not clean), journal.devid, journal.epoch),
@@ -194,7 +195,7 @@ async def give_back(tx: Transaction, journal: JournalRow, *, until: int, clean: 
 
 
 async def forget(tx: Transaction, covered: Sequence[int]) -> None:
-    """These notes, given by number, need no writing (any more)."""
+    """Remove these outbox rows (by number), which need no writing."""
     for start in range(0, len(covered), 512):
         values = rounded(covered[start : start + 512])
         await placement_counts.mark(tx, values)
@@ -202,18 +203,18 @@ async def forget(tx: Transaction, covered: Sequence[int]) -> None:
 
 
 async def drop_notes(tx: Transaction, devid: int, *, limit: int) -> int:
-    """Forget up to so many notes for a device that will not be written to any more; how many."""
+    """Remove up to `limit` outbox rows of a device that is no longer written to; return the number removed."""
     rows = await tx.rows("SELECT seq FROM tawara_note WHERE devid = ? ORDER BY seq LIMIT ?", devid, limit)
     await forget(tx, [row[0] for row in rows])
     return len(rows)
 
 
-# --- what to write ----------------------------------------------------------------------------------------------------
+# --- records to write -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRecords:
-    """Records to be written, with the notes that they cover."""
+    """Records to be written, with the outbox rows that they cover."""
 
     records: list[JournalRecord]
     covered: list[int]
@@ -221,7 +222,10 @@ class PendingRecords:
 
 
 async def noted(tx: Transaction, devid: int, *, limit: int) -> PendingRecords:
-    """What up to so many notes of a device mean now. To be read: all of it is of one moment."""
+    """Return the current records for up to `limit` outbox rows of a device.
+
+    Must run as a read, for a consistent snapshot.
+    """
     rows = await tx.rows("SELECT seq, fid FROM tawara_note WHERE devid = ? ORDER BY seq LIMIT ?", devid, limit)
     versions: dict[int, int] = {fid: seq for seq, fid in rows}
     known: dict[int, StoredFile] = {}
@@ -233,7 +237,7 @@ async def noted(tx: Transaction, devid: int, *, limit: int) -> PendingRecords:
 
 
 def record_of(devid: int, fid: int, version: int, file: StoredFile | None) -> JournalRecord:
-    """What is to be said of a fid on a device."""
+    """Return the journal record of a fid on a device."""
     if file is None:
         return JournalRecord(version, fid, RecordState.GONE)
     if devid not in file.devids:
@@ -242,18 +246,18 @@ def record_of(devid: int, fid: int, version: int, file: StoredFile | None) -> Jo
 
 
 def facts_of(file: StoredFile) -> FileMetadata:
-    """What is to be known of a file whatever becomes of the database."""
+    """Return the metadata of a file that must survive the loss of the database."""
     return FileMetadata(
         file.dmid, file.key, file.classid, file.length, file.stored_at, file.content_type, file.checksum
     )
 
 
 async def sweep(tx: Transaction, devid: int, *, after: int, limit: int) -> tuple[list[JournalRecord], int | None]:
-    """Records of a device's next files by fid, and the fid of the last, None when there are no more. A change.
+    """Return records of a device's next files by fid, and the last fid, None at the end. Must run as a write.
 
-    The files are locked before the version is taken, so that it is greater than that of every change which is in them,
-    and smaller than that of every later one. Deleted ones whose bytes are still to go are told as gone: the round
-    before, which told it, will be forgotten.
+    The files are locked before the version is taken, so that the version is greater than that of every change included
+    in the records, and smaller than that of every later one. Deleted files whose data still exists are recorded as
+    deleted, because the segments of the previous compaction, which record it, will be removed.
     """
     rows = await tx.rows(
         "SELECT fid FROM file_on WHERE devid = ? AND fid > ? ORDER BY fid LIMIT ?", *(devid, after, limit)
@@ -274,10 +278,11 @@ async def sweep(tx: Transaction, devid: int, *, after: int, limit: int) -> tuple
 
 
 async def _doomed(tx: Transaction, fids: Sequence[int]) -> set[int]:
-    """Those that had a name, and whose bytes wait to be deleted.
+    """Return those of the fids that had a key and whose data waits to be deleted.
 
-    A mogilefsd beside us has others on a device, even queued for deletion (an upload that it gives up while it is being
-    closed), whose name is still to come. `tawara_file` has what was stored by us, until its deletion ends.
+    A mogilefsd on the same database may leave other fids on a device, even queued for deletion, whose key is still to
+    be set: an upload discarded while it is being closed. `tawara_file` has the files stored by Tawara, until their
+    deletion is complete.
     """
     if not fids:
         return set()
@@ -296,7 +301,7 @@ async def _next_version(tx: Transaction) -> int:
 
 
 async def unsaid(tx: Transaction, *, limit: int) -> list[int]:
-    """Fids that have no name any more, which some device, that cannot be written to, has not been told."""
+    """Return fids without a key whose deletion is not yet recorded on some device that cannot be written to."""
     rows = await tx.rows(
         "SELECT DISTINCT n.fid FROM tawara_note n LEFT JOIN file f ON f.fid = n.fid"
         " WHERE f.fid IS NULL AND n.fid > 0 ORDER BY n.fid LIMIT ?",
@@ -306,12 +311,12 @@ async def unsaid(tx: Transaction, *, limit: int) -> list[int]:
 
 
 async def waiting(tx: Transaction) -> set[int]:
-    """The fids of which something is still to be written somewhere."""
+    """Return the fids with records still to be written to some device."""
     return {row[0] for row in await tx.rows("SELECT DISTINCT fid FROM tawara_note")}
 
 
 async def unknown(tx: Transaction, fids: Sequence[int]) -> set[int]:
-    """Those of the fids that no row is about: no file, no upload, no copy, no deletion."""
+    """Return those of the fids without a row for a file, upload, copy or deletion."""
     values = rounded(fids)
     known: set[int] = set()
     for table in ("file", "tempfile", "file_on", "file_to_delete2", "tawara_copy"):

@@ -1,9 +1,10 @@
-"""MariaDB 10.6 and newer, and MySQL 8, by asyncmy: server-side prepared statements, rows in the binary protocol.
+"""The engine for MariaDB 10.6 and newer, and MySQL 8: asyncmy, with server-side prepared statements.
 
-Isolation is READ COMMITTED with row locks, for the reasons that `postgres` gives, and one more: under InnoDB's default,
-REPEATABLE READ, locking reads also lock the gaps between keys, in which others then cannot insert, and deadlock. It
-needs `binlog_format` to be MIXED or ROW, as it is unless someone changed it. A locking read always sees the newest
-committed row. `lock` is a reserved word: names may stand in double quotes (ANSI_QUOTES).
+Rows are transferred in the binary protocol. Isolation is READ COMMITTED with row locks, for the reasons given in
+`postgres`, and one more: under InnoDB's default, REPEATABLE READ, locking reads also lock the gaps between keys, which
+blocks inserts by other transactions and causes deadlocks. READ COMMITTED requires `binlog_format` MIXED or ROW, which
+is the default. A locking read always sees the newest committed row. `lock` is a reserved word; ANSI_QUOTES allows names
+in double quotes.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from tawara.metadata.server import UniqueViolation, outcome
 from tawara.model.errors import Dup, InvalidKey
 
 STATEMENTS = 256
-"""Most statements that a connection keeps prepared."""
+"""Most prepared statements kept by a connection."""
 
 
 class MysqlDialect(StandardDialect):
-    """MariaDB's and MySQL's words, for keys in VARBINARY columns."""
+    """The SQL dialect of MariaDB and MySQL, for keys in VARBINARY columns."""
 
     name = "mysql"
     unix_now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6"
-    # Of the UNIQUE (dmid, dkey), here and in MogileFS. Once it has statistics, MariaDB 10.11 spends 3 ms on weighing a
-    # range of keys against the index of device counts (measured; 0.06 ms without the choice).
+    # The index of UNIQUE (dmid, dkey), here and in MogileFS. Once it has statistics, MariaDB 10.11 spends 3 ms on
+    # comparing a range of keys with the index of device counts (measured; 0.06 ms if it has no choice).
     by_key = " FORCE INDEX (dmid)"
 
     def joined(self, column: str) -> str:
@@ -54,27 +55,28 @@ class MysqlDialect(StandardDialect):
 _KEY_MARK = "/*key*/"
 _UNMAPPED = {each: chr(each) for each in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
 _CP1252 = [_UNMAPPED.get(each) or bytes([each]).decode("cp1252") for each in range(256)]
-"""What MySQL calls latin1: a character for every byte."""
+"""MySQL's latin1: a character for every byte."""
 
 
 class LegacyMysqlDialect(MysqlDialect):
-    """For keys as MogileFS keeps them: text, in a column with a character set and a collation (17.2).
+    """Dialect for keys as MogileFS stores them: text, in a column with a character set and a collation (17.2).
 
-    The bytes of a key are what a client of mogilefsd sees: the text in the character set of its connection, `utf8mb4`
-    or, with old client libraries, `latin1`. Values go as text, so that the server compares them in the column's
-    collation and finds them by its index; which keys are the same, and how they are sorted, it says as before (17.5).
+    The bytes of a key are those that a client of mogilefsd sees: the text in the character set of its connection, which
+    is `utf8mb4` or, with old client libraries, `latin1`. Values are sent as text, so that the server compares them in
+    the column's collation and uses its index. The collation still decides which keys are equal and how they are sorted
+    (17.5).
     """
 
     key_value = f"?{_KEY_MARK}"
     exact_keys = False
 
     def __init__(self, charset: str, index: str | None) -> None:
-        """`charset` is that of mogilefsd's connection, `index` the name of that of the keys."""
+        """`charset`: character set of mogilefsd's connection; `index`: name of the index of the keys."""
         self._charset = charset
         self.by_key = f" FORCE INDEX ({index})" if index else ""
 
     def text(self, key: bytes) -> str:
-        """A key as the text that stands for it. Raises InvalidKey where there is none."""
+        """Return a key as text. Raises InvalidKey if no text represents it."""
         if self._charset == "latin1":
             return "".join(_CP1252[byte] for byte in key)
         try:
@@ -87,7 +89,7 @@ class LegacyMysqlDialect(MysqlDialect):
         return f"CAST(CONVERT({column} USING {self._charset}) AS BINARY)"
 
     def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
-        """See Dialect. The collation finds candidates by the index, the bytes decide."""
+        """See Dialect. The collation's index finds candidates; comparing bytes selects among them."""
         conditions: list[str] = []
         values: list[object] = []
         if prefix:
@@ -106,18 +108,18 @@ class LegacyMysqlDialect(MysqlDialect):
 
 @functools.lru_cache(maxsize=1024)
 def _key_places(sql: str) -> tuple[int, ...]:
-    """Which of a statement's values are keys that go as text."""
+    """Return the positions of a statement's parameters that are keys sent as text."""
     pieces = sql.split("?")[1:]
     return tuple(place for place, piece in enumerate(pieces) if piece.startswith(_KEY_MARK))
 
 
 def translate(error: Exception) -> Exception:
-    """A driver's exception as one of ours."""
+    """Translate an exception of the driver to Tawara's own."""
     return outcome(remedy_of(error), str(error.args[-1] if error.args else error))
 
 
 def remedy_of(error: Exception) -> Remedy:
-    """What follows from an exception of the driver or of the system."""
+    """Classify an exception of the driver or of the operating system."""
     if isinstance(error, OSError):
         return Remedy.RECONNECT
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
@@ -134,11 +136,11 @@ class MysqlLink:
         self.dialect = dialect
         self._prepared: OrderedDict[str, Any] = OrderedDict()
         self._always = False
-        """Whether the connection, which is one for changes, always is in a transaction."""
+        """Whether the connection, used for changes only, is permanently in a transaction."""
         self._maria = "MariaDB" in connection.get_server_info()
 
     async def _ask(self, sql: str, values: Sequence[object]) -> Any:
-        """The result of a statement: `rows`, `affected_rows`, `insert_id`."""
+        """Execute a prepared statement; the result has `rows`, `affected_rows` and `insert_id`."""
         if isinstance(self.dialect, LegacyMysqlDialect) and (places := _key_places(sql)):
             given = list(values)
             for place in places:
@@ -160,7 +162,7 @@ class MysqlLink:
         return statement
 
     async def _say(self, sql: str) -> None:
-        """Execute a statement without values and unprepared."""
+        """Execute a statement that has no values, without preparing it."""
         try:
             await self._connection.query(sql)
         except (my.Error, OSError) as error:
@@ -178,7 +180,7 @@ class MysqlLink:
     async def run(self, sql: str, *values: object) -> int:
         """See Transaction."""
         changed: int = (await self._ask(sql, values)).affected_rows
-        # An upsert counts 2 for a row that it changed.
+        # An upsert counts a changed row as 2.
         return min(changed, 1) if "ON DUPLICATE KEY" in sql else changed
 
     async def run_many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
@@ -192,7 +194,7 @@ class MysqlLink:
             await self._ask(sql, row)
 
     async def insert(self, sql: str, key: str, *values: object) -> int:
-        """See Transaction. A broken unique key undoes only the statement."""
+        """See Transaction. The violation of a unique key undoes only the statement."""
         try:
             return cast("int", (await self._ask(sql, values)).insert_id)
         except UniqueViolation:
@@ -209,10 +211,10 @@ class MysqlLink:
         return numbers
 
     async def advance(self, table: str, key: str, number: int) -> None:
-        """See Transaction. AUTO_INCREMENT minds what is inserted."""
+        """See Transaction. AUTO_INCREMENT follows inserted values, so there is nothing to do."""
 
     async def last_counted(self, table: str, key: str) -> int:
-        """See Transaction. information_schema would say what was so a while ago."""
+        """See Transaction. information_schema is not used, because its values are cached and may be outdated."""
         row = await self.row(f"SHOW CREATE TABLE {table}")
         found = re.search(r"\) .*AUTO_INCREMENT=(\d+)", row[1]) if row else None
         return int(found[1]) - 1 if found else 0
@@ -227,7 +229,7 @@ class MysqlLink:
             await self._say("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             await self._say("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         elif not self._always:
-            # From now on every statement is in a transaction without a BEGIN, which saves each change a journey.
+            # From now on every statement is in a transaction without a BEGIN, which saves each change a round trip.
             await self._say("SET autocommit = 0")
             self._always = True
 
@@ -245,7 +247,7 @@ class MysqlLink:
             async with asyncio.timeout(2):
                 await self._connection.ensure_closed()
         except (my.Error, OSError, TimeoutError):
-            pass  # who cannot be said goodbye to is left
+            pass  # the connection is broken already
         finally:
             self._connection.close()
 
@@ -255,10 +257,10 @@ class MysqlLink:
 
 
 class _ManyRows:
-    """An INSERT's text, taken apart so that it can insert several rows at once."""
+    """The text of an INSERT, split so that one statement can insert several rows."""
 
     SIZES = (32, 24, 16, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
-    """A journey to the server costs more than another prepared statement; few parties have more than eight rows."""
+    """Rows per statement. A round trip costs more than another prepared statement; few batches exceed eight rows."""
 
     def __init__(self, head: str, row: str, tail: str) -> None:
         self._head, self._row, self._tail = head, row, tail
@@ -268,7 +270,7 @@ class _ManyRows:
         return f"{self._head} {', '.join([self._row] * size)}{self._tail}"
 
     def take(self, rows: Sequence[Sequence[object]]) -> Iterable[tuple[str, list[object]]]:
-        """All rows, in few statements of few different sizes, so that they stay prepared."""
+        """Yield statements that insert all rows, of few different sizes, so that they stay prepared."""
         done = 0
         while done < len(rows):
             size = next(each for each in self.SIZES if each <= len(rows) - done)

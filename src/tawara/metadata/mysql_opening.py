@@ -1,4 +1,4 @@
-"""Connecting to MariaDB, MySQL or a Galera cluster: what a URL may say, which server is used, and its session."""
+"""Connects to MariaDB, MySQL or a Galera cluster: URL options, choice of the server, and session setup."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ _WRITABLE, _ANY = ("read-write", "primary"), ("any",)
 
 _NOT_READY = "not in step with its Galera cluster, or cut off from it"
 _SYNC_WAIT = 7
-"""wsrep_sync_wait: before the first SELECT, UPDATE, DELETE or INSERT of a transaction a server of a Galera cluster
-applies all that was committed in the cluster before. Without it a server answers from the past."""
+"""Value of wsrep_sync_wait, which keeps a server of a Galera cluster from returning outdated rows.
+
+Before the first SELECT, UPDATE, DELETE or INSERT of a transaction the server applies all earlier commits of the
+cluster.
+"""
 
 
 async def open_mysql(
     url: str, password: str | None, pace: ServerLimits | None = None, *, any_version: bool = False
 ) -> Metadata:
-    """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
+    """Open the database at `url`, and create the tables if it is empty; see open.open_metadata."""
     pace = pace or ServerLimits()
     parts = split_url(url)
     options = _options(parts)
@@ -97,7 +100,7 @@ def _arguments(
 
 
 def _trusting(path: str) -> ssl.SSLContext:
-    """A context that trusts the certificates in the file at `path`. Raises ConfigurationError."""
+    """Return a TLS context that trusts the certificates in the file at `path`. Raises ConfigurationError."""
     try:
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # also ssl.SSLError
@@ -107,10 +110,10 @@ def _trusting(path: str) -> ssl.SSLContext:
 async def _connect(
     arguments: Mapping[str, Any], pace: ServerLimits, dialect: Dialect, host: DatabaseServer, *, any_server: bool
 ) -> MysqlLink:
-    """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
+    """Open a connection to `host` and set up its session. Raises ConnectionLost, ConfigurationError."""
     place = {} if "unix_socket" in arguments else {"host": host.name or "127.0.0.1", "port": host.port or 3306}
     try:
-        # One limit for connecting and setting up; asyncmy itself closes what is cut off while it connects.
+        # One time limit for connecting and for setup; asyncmy itself closes a connection cancelled while connecting.
         async with asyncio.timeout(pace.connect):
             link = MysqlLink(await asyncmy.connect(**arguments, **place), dialect)
             try:
@@ -153,7 +156,7 @@ def _text(value: object) -> str:
 
 
 async def _examine(link: MysqlLink, pace: ServerLimits, any_version: bool, charset: str) -> Dialect:
-    """Whether the server is good enough, and the database for us; how it keeps keys."""
+    """Check that the server and the database meet the requirements; return the dialect that matches its keys."""
     row = await link.row("SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin")
     assert row is not None
     maria = "MariaDB" in row[0]
@@ -169,7 +172,7 @@ async def _examine(link: MysqlLink, pace: ServerLimits, any_version: bool, chars
         try:
             await founding.ensure(link, any_version=any_version)
             break
-        except TransactionConflict as error:  # another server of the cluster made the same tables
+        except TransactionConflict as error:  # another server of the cluster created the same tables
             if tried + 1 == pace.tries:
                 raise Db("The tables could not be made, for others were changing them all the time") from error
             await asyncio.sleep(0.05 * tried)

@@ -1,13 +1,13 @@
-"""PostgreSQL 13 and newer, by asyncpg.
+"""The engine for PostgreSQL 13 and newer: asyncpg.
 
-asyncpg answers 35,000 to 42,000 point look-ups a second at 64 askers where psycopg 3 answers 23,000, for half the time
-of the client's processor (2 cores, database included).
+asyncpg answers 35,000 to 42,000 point look-ups a second at 64 concurrent callers; psycopg 3 answers 23,000, and uses
+twice the client's CPU time (2 cores, database included).
 
-Isolation is READ COMMITTED with row locks, deliberately. The questions lock the rows from which they conclude
-(`dialect.for_update`), so that concurrent changes of one row queue up and each succeeds. Under SERIALIZABLE all but one
-of them would fail and start again, and small tables, which are read whole, would conflict where nothing does. What a
-lock cannot cover, a row that is not there yet, is covered by unique keys: who comes second is asked again. Look-ups of
-more than one statement run in one REPEATABLE READ snapshot.
+Isolation is READ COMMITTED with row locks, deliberately. Query functions lock the rows on which their decisions depend
+(`dialect.for_update`), so that concurrent changes of one row are serialised and each succeeds. Under SERIALIZABLE all
+but one of them would fail and be retried, and small tables, which are read whole, would cause needless conflicts. A row
+that does not exist yet cannot be locked; there a unique key detects the conflict, and the later transaction is retried.
+Look-ups of more than one statement run in one REPEATABLE READ snapshot.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Dup
 
 OLDEST = 13
 _FOUNDING_LOCK = 0x7461776172610001
-"""An advisory lock, of no meaning but to us."""
+"""Number of the advisory lock held while the tables are created; arbitrary."""
 
 _PLANNING = {"jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""Our questions name the rows that they want. Plans that read a whole table come from statistics that are behind."""
+"""Planner settings. Queries select rows by key; plans that read a whole table result from outdated statistics."""
 
 R = TypeVar("R")
 
 
 class PostgresDialect(StandardDialect):
-    """PostgreSQL's words, for keys in BYTEA columns."""
+    """The SQL dialect of PostgreSQL, for keys in BYTEA columns."""
 
     name = "postgresql"
     key_value = "CAST(? AS bytea)"
 
     def one_of(self, names: Sequence[tuple[int, bytes]]) -> tuple[str, list[object]]:
-        """See Dialect. A list of values is looked up row by row; given IN, one without statistics reads the domain."""
+        """See Dialect. A VALUES list is looked up row by row; with IN, a plan without statistics scans the domain."""
         pairs = rounded(names)
         rows = ", ".join([f"(CAST(? AS int), {self.key_value})"] * len(pairs))
         return f"(f.dmid, f.dkey) IN (VALUES {rows})", [value for pair in pairs for value in pair]
 
 
 class LegacyPostgresDialect(PostgresDialect):
-    """For keys as MogileFS keeps them: each byte as a Latin-1 character of a VARCHAR column (17.3).
+    """Dialect for keys as MogileFS stores them: each byte as a Latin-1 character of a VARCHAR column (17.3).
 
-    Such keys have no NUL and at most 255 bytes. They are listed in the order of the database's collation, the only one
-    in which its index can (17.5).
+    Such keys have no NUL and at most 255 bytes. They are listed in the order of the database's collation, the only
+    order that its index supports (17.5).
     """
 
     key_value = "convert_from(?, 'LATIN1')"
@@ -81,7 +81,7 @@ class LegacyPostgresDialect(PostgresDialect):
 
 @functools.lru_cache(maxsize=1024)
 def numbered(sql: str) -> str:
-    """The same statement with $1, $2, … for each `?` that does not stand in quotes."""
+    """Replace each `?` of a statement outside quotes by $1, $2, …."""
     pieces: list[str] = []
     count = 0
     quote = ""
@@ -100,21 +100,21 @@ def numbered(sql: str) -> str:
 
 _FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, pg.InternalClientError, OSError)
 _STALE = (pg.OutdatedSchemaCacheError, pg.InvalidCachedStatementError)
-"""The driver's memory of the schema is out of date; a new connection has none."""
+"""Errors of the driver's outdated schema cache; a new connection has an empty one."""
 
 
 def remedy_of(error: Exception) -> Remedy:
-    """What follows from an exception of the driver or of the system."""
+    """Classify an exception of the driver or of the operating system."""
     if isinstance(error, _STALE):
         return Remedy.RECONNECT
     if isinstance(error, asyncpg.PostgresError):
         return of_sqlstate(error.sqlstate or "")
-    # DataError (a value of the wrong type) is an InterfaceError as well, but no fault of the connection.
+    # DataError (a value of the wrong type) is also an InterfaceError, but does not mean that the connection is broken.
     return Remedy.CALLER if isinstance(error, pg.DataError) else Remedy.RECONNECT
 
 
 def _translate(error: Exception) -> Exception:
-    """A driver's exception as one of ours."""
+    """Translate an exception of the driver to Tawara's own."""
     return outcome(remedy_of(error), str(error))
 
 
@@ -167,8 +167,8 @@ class PostgresLink:
         return [row[0] for row in rows]
 
     async def advance(self, table: str, key: str, number: int) -> None:
-        """See Transaction. A sequence does not notice what is inserted by hand, and must not go back."""
-        # Nobody counts while the sequence is read and set; setval is not undone with the transaction, which only skips.
+        """See Transaction. A sequence does not follow explicitly inserted values, and must not go back."""
+        # The lock keeps others from counting meanwhile. A rollback does not undo setval, which only skips numbers.
         await self.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
         if await self.last_counted(table, key) < number:
             await self.row(f"SELECT setval(pg_get_serial_sequence('{table}', '{key}'), ?)", number)
@@ -213,7 +213,7 @@ class PostgresLink:
 async def _connect(
     parts: SplitResult, password: str | None, pace: ServerLimits, dialect: Dialect, host: DatabaseServer
 ) -> PostgresLink:
-    """A connection to `host` with its session set up. Raises Lost, ConfigurationError."""
+    """Open a connection to `host` and set up its session. Raises ConnectionLost, ConfigurationError."""
     user = parts.netloc.rpartition("@")[0]
     url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else str(host)))
     target = None if "target_session_attrs" in parse_qs(parts.query) else "read-write"
@@ -248,10 +248,10 @@ async def _connect(
 async def open_postgres(
     url: str, password: str | None, pace: ServerLimits | None = None, *, any_version: bool = False
 ) -> Metadata:
-    """Open the database at `url`, and make the tables if it is empty; see open.open_metadata."""
+    """Open the database at `url`, and create the tables if it is empty; see open.open_metadata."""
     pace = pace or ServerLimits()
     parts = split_url(url)
-    # Hosts after the question mark, such as the directory of a Unix socket, are the driver's.
+    # Hosts after the question mark, such as the directory of a Unix socket, are handled by the driver.
     hosts = [DatabaseServer(parts.netloc.rpartition("@")[2])] if "host" in parse_qs(parts.query) else hosts_of(parts)
 
     def servers(dialect: Dialect) -> Servers[PostgresLink]:
@@ -269,7 +269,7 @@ async def open_postgres(
 
 
 async def _examine(link: PostgresLink, any_version: bool) -> Dialect:
-    """Whether the server is good enough, and the database for us; how it keeps keys."""
+    """Check that the server and the database meet the requirements; return the dialect that matches its keys."""
     version = await link.row("SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')")
     if version is not None and version[0] < OLDEST:
         raise ConfigurationError(f"PostgreSQL {version[0]} is too old; {OLDEST} or newer is needed")

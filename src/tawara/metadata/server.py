@@ -1,9 +1,9 @@
 """Common part of the engines with a database server: pooled connections, retries, time limits, batches.
 
-A driver (`postgres`, `mysql`) gives `Link`s and says by the exceptions below what went wrong; what follows from that is
-decided here. A query that failed for a transient reason is run again from its start, as the
-contract allows; a change whose COMMIT was cut off is not, for it is not known whether it took effect: that raises
-Unanswered. When nothing can have been changed, DatabaseUnavailable is raised, and another tracker may be asked.
+A driver (`postgres`, `mysql`) provides `Link`s and reports failures by the exceptions below; this module decides how to
+react. A query that failed for a transient reason is run again from its start, as the contract allows. A change whose
+COMMIT was interrupted is not, because it may have taken effect: that raises NoReply. If nothing can have been changed,
+DatabaseUnavailable is raised, and the client may use another tracker.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tawara.metadata.reachability import Reachability
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Dup, FidsExhausted, InvalidKey
 
 _SLACK = 0.25
-"""Seconds that a question has on top of the time limit for its transaction, so that this one tells what happened."""
+"""Seconds added to a transaction's time limit for the whole call, so that the transaction reports its own timeout."""
 
 
 class TransactionConflict(Exception):
-    """A deadlock, or a serialisation failure: the same may succeed at another time."""
+    """A deadlock or a serialisation failure: a retry may succeed."""
 
 
 class UniqueViolation(Dup):
-    """A unique constraint was violated, perhaps because another transaction was faster."""
+    """A unique constraint was violated, possibly by a concurrent transaction."""
 
     code = "dup"
     message = Dup.message
@@ -49,7 +49,7 @@ class NoReply(Db):
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """Limits and sizes of one process's dealings with its database server."""
+    """Limits and pool sizes of one process for its database server."""
 
     readers: int = 4
     """Most connections for look-ups."""
@@ -58,17 +58,17 @@ class ServerLimits:
     answer: float = 10.0
     """Seconds within which every query returns or raises Db."""
     connect: float = 5.0
-    """Seconds that making a connection may take."""
+    """Most seconds for opening a connection."""
     unreachable: float = 1.0
-    """Seconds that a question waits for a new attempt to connect, while the last one has failed."""
+    """Seconds that a query waits for a new connection attempt after the last one failed."""
     tries: int = 12
-    """Most attempts of a query that meets a deadlock or a broken unique key."""
+    """Most attempts of a query that meets a deadlock or a unique key violation."""
     batch: int = 64
     """Most calls in one batch."""
 
 
 def outcome(remedy: Remedy, message: str) -> Exception:
-    """The exception that stands for what a database server has answered."""
+    """Return the exception for a classified failure."""
     match remedy:
         case Remedy.RETRY:
             return TransactionConflict()
@@ -87,26 +87,26 @@ def outcome(remedy: Remedy, message: str) -> Exception:
 
 
 class Link(Transaction, Protocol):
-    """One connection. Raises Again, Lost, Collision, and Db for what the database refuses."""
+    """One connection. Raises TransactionConflict, ConnectionLost, UniqueViolation, or Db for other errors."""
 
     async def begin(self, *, snapshot: bool) -> None:
-        """Open a transaction: one that only reads, from one snapshot, or one that changes."""
+        """Begin a transaction: read-only from one snapshot, or one for changes."""
         ...
 
     async def commit(self) -> None:
-        """Make it durable."""
+        """Commit the transaction durably."""
         ...
 
     async def rollback(self) -> None:
-        """Leave nothing of it."""
+        """Undo the transaction."""
         ...
 
     async def close(self) -> None:
-        """Say goodbye."""
+        """Close the connection gracefully."""
         ...
 
     def terminate(self) -> None:
-        """Drop the connection as it is."""
+        """Drop the connection without notifying the server."""
         ...
 
 
@@ -114,11 +114,11 @@ Connect: TypeAlias = Callable[[], Awaitable[Link]]
 
 
 class _SeveralStatements(Exception):
-    """A look-up that was tried without a transaction needs one."""
+    """Raised when a look-up tried without a transaction needs one."""
 
 
 class _FirstStatement:
-    """A transaction of one statement, for which the database needs no transaction; refuses a second."""
+    """A transaction of one statement, for which the database needs no BEGIN; refuses a second statement."""
 
     def __init__(self, link: Link) -> None:
         self.dialect: Dialect = link.dialect
@@ -139,19 +139,19 @@ class _FirstStatement:
         return await self._once().row(sql, *values)
 
     def __getattr__(self, name: str) -> Any:
-        raise _SeveralStatements  # a statement that changes something: no look-up at all, or one that needs a lock
+        raise _SeveralStatements  # a statement that changes something: not a look-up, or one that needs a lock
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """How far the change that is being made has come."""
+    """The progress of one attempt to apply a change."""
 
     committing: bool = False
-    """Whether a COMMIT is under way: if it is cut off now, whether the change stands is not known."""
+    """Whether a COMMIT is in progress: if it is interrupted, its result is unknown."""
 
 
 async def _or_roll_back(link: Link, query: Callable[..., Awaitable[T]], call: QueryCall, attempt: _Attempt) -> T:
-    """Ask within the transaction that `link` has begun, and end it."""
+    """Run the query in the transaction that `link` has begun, and commit it or roll it back."""
     try:
         result = await query(link, *call.args, **call.kwargs)
     except (ConnectionLost, asyncio.CancelledError):
@@ -168,7 +168,7 @@ async def _or_roll_back(link: Link, query: Callable[..., Awaitable[T]], call: Qu
     except (ConnectionLost, Db) as error:
         raise NoReply from error
     except TransactionConflict:
-        attempt.committing = False  # refused: of several primaries, another was faster with the same rows
+        attempt.committing = False  # refused: with several primaries, another server changed the same rows first
         raise
     return result
 
@@ -215,7 +215,7 @@ class ServerMetadata:
         await self._budget.close()
 
     async def link(self) -> Link:
-        """A connection of its own, for what lives as long as one, such as locks; to be closed by the caller."""
+        """Open a separate connection, for state bound to a connection, such as locks; the caller closes it."""
         try:
             return await self._another()
         except LimitMet:
@@ -225,19 +225,17 @@ class ServerMetadata:
 
     async def _pooled(self) -> Link:
         if self._reachability.is_down:
-            raise ConnectionLost(
-                self._reachability.reason
-            )  # found while this question waited for its place in the pool
+            raise ConnectionLost(self._reachability.reason)  # found while this query waited for a slot in the pool
         return await self._another()
 
     async def _another(self) -> Link:
         try:
             return await self._reachability.connect()
         except ConfigurationError as error:
-            # The server let this process in before: who asks now can do nothing about it.
+            # The server accepted this process before, so the caller cannot correct the cause.
             raise DatabaseUnavailable(error.message) from error
 
-    # --- whom to ask with ---------------------------------------------------------------------------------------------
+    # --- dispatch -----------------------------------------------------------------------------------------------------
 
     async def _ask(
         self, query: Callable[..., Awaitable[T]], call: QueryCall, way: Callable[..., Coroutine[Any, Any, Any]]
@@ -249,13 +247,13 @@ class ServerMetadata:
         if many is not None:
             answer = self._batcher(query, many, way).add(call)
         else:
-            # A task of its own: a caller that is cancelled leaves no connection in mid-transaction.
+            # A separate task, so that cancelling the caller leaves no connection in mid-transaction.
             task = asyncio.create_task(way(query, call))
             self._under_way.add(task)
             task.add_done_callback(self._finished)
             answer = asyncio.shield(task)
         try:
-            # What is under way ends by its own limit, and knows whether it was committing; this one is for the rest.
+            # The query has its own time limit and knows whether it was committing; this one covers waiting.
             async with asyncio.timeout(self._pace.answer + _SLACK):
                 return await answer
         except TimeoutError:
@@ -264,7 +262,7 @@ class ServerMetadata:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # its waiter may be gone
+            task.exception()  # its caller may be gone
 
     def _batcher(
         self, query: Callable[..., Awaitable[Any]], many: BatchQuery, way: Callable[..., Coroutine[Any, Any, Any]]
@@ -287,7 +285,7 @@ class ServerMetadata:
             batcher = self._batchers[many] = QueryBatcher(run_batch, width=2, most=self._pace.batch)
         return batcher
 
-    # --- how to ask ---------------------------------------------------------------------------------------------------
+    # --- execution ----------------------------------------------------------------------------------------------------
 
     async def _read(self, query: Callable[..., Awaitable[T]], call: QueryCall) -> T:
         async def once(link: Link) -> T:
@@ -300,7 +298,7 @@ class ServerMetadata:
             try:
                 return await _or_roll_back(link, query, call, _Attempt())
             except NoReply as error:
-                raise ConnectionLost from error  # there was nothing to commit
+                raise ConnectionLost from error  # a read has nothing to commit
 
         return await self._within_time(once, self._readers, _Attempt())
 
@@ -332,7 +330,7 @@ class ServerMetadata:
             try:
                 return await links.use(once)
             except ConnectionLost as error:
-                # All that idled are lost with it, as after the server's restart; a new one tells whether it is back.
+                # Drops all idle connections, as after a restart of the server; a new one shows whether it is back.
                 links.forget()
                 lost += 1
                 if lost == 3:
@@ -341,8 +339,8 @@ class ServerMetadata:
                 if tried == self._pace.tries:
                     raise DatabaseUnavailable("The database found no order for concurrent changes") from error
             except UniqueViolation:
-                # Someone else was faster with the same name: the question finds that out when it is asked again. Only a
-                # key that is broken every time is an answer.
+                # A concurrent change used the same unique key first; the query detects that when it is run again. Only
+                # a violation in every attempt is reported.
                 if tried == self._pace.tries:
                     raise
             await asyncio.sleep(random.uniform(0, 0.002 * 2 ** min(tried, 6)))  # noqa: S311 no secret

@@ -1,11 +1,12 @@
-"""The embedded engine: SQLite in WAL mode, read on the event loop, written by one thread with group commit.
+"""The embedded engine: SQLite in WAL mode; reads on the event loop, one writer thread with group commit.
 
-A point look-up costs some tens of microseconds, less than handing it to a thread, so reads run right where they are
-made. Changes queue up for the writer thread, which runs all that wait in one transaction (in savepoints, so that each
-can fail alone) and makes them durable with one fsync. Meanwhile, and while another process writes, the next gather.
+A point look-up takes some tens of microseconds, less than passing it to a thread, so reads run directly on the event
+loop. Changes are queued for the writer thread, which runs all queued changes in one transaction (in savepoints, so that
+each can fail alone) and makes them durable with one fsync. Changes that arrive meanwhile, or while another process
+writes, form the next group.
 
-The queue is not a `batching.Batcher`: the writer takes its batch only when it holds the lock between processes, so that
-changes which arrive while it waits join, and it takes the next batch without a detour through the event loop.
+The queue is not a `batching.Batcher`: the writer takes its batch only once it holds the lock between processes, so that
+changes which arrive while it waits join the batch, and it takes the next batch without a detour through the event loop.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ from tawara.model.fid import HIGHEST
 GROUP = 256
 """Most changes in one commit."""
 MMAP_BYTES = 2_147_418_112
-"""How much of the file look-ups read by memory mapping, which saves a system call and a copy for each page; the most
-that SQLite can. Figures: `benchmarks/sqlite_mmap.py`, docs/performance.md."""
+"""Bytes of the file that look-ups read by memory mapping, which saves a system call and a copy for each page.
+
+The value is SQLite's maximum. Figures: `benchmarks/sqlite_mmap.py`, docs/performance.md.
+"""
 BUSY_SECONDS = 10.0
-"""How long a change waits for others that are writing, before it is answered with Db."""
+"""Seconds that a change waits for other writers before it fails with Db."""
 
 
 class SqliteDialect(StandardDialect):
-    """SQLite's words. Keys are kept as TEXT, as MogileFS does, but taken and given byte for byte."""
+    """The SQL dialect of SQLite. Keys are stored as TEXT, as in MogileFS, but read and written byte for byte."""
 
     name = "sqlite"
     key_value = "CAST(? AS TEXT)"
@@ -54,7 +57,7 @@ class SqliteDialect(StandardDialect):
         return self.bytes_column(column)
 
     def bytes_column(self, column: str) -> str:
-        """See Dialect. mogilefsd stores text, of which SQLite keeps that it is text, and which need not be UTF-8."""
+        """See Dialect. mogilefsd stores keys as text, which may not be valid UTF-8; SQLite keeps the type."""
         return f"CAST({column} AS BLOB)"
 
     def joined(self, column: str) -> str:
@@ -63,7 +66,7 @@ class SqliteDialect(StandardDialect):
 
 
 class SqliteTransaction:
-    """A transaction on one connection. Its coroutines never suspend, so that `_finish` can run what awaits them."""
+    """A transaction on one connection. Its coroutines never suspend, so that `_finish` can run their callers."""
 
     dialect: Dialect = SqliteDialect()
 
@@ -98,7 +101,7 @@ class SqliteTransaction:
         return [await self.insert(sql, key, *each) for each in values]
 
     async def advance(self, table: str, key: str, number: int) -> None:
-        """See Transaction. AUTOINCREMENT minds what is inserted."""
+        """See Transaction. AUTOINCREMENT follows inserted values, so there is nothing to do."""
 
     async def last_counted(self, table: str, key: str) -> int:
         """See Transaction."""
@@ -117,7 +120,7 @@ class SqliteTransaction:
         except sqlite3.IntegrityError as error:
             raise Dup from error
         except sqlite3.OperationalError as error:
-            # SQLite says "full" of the disk, and of a counter that is at its end.
+            # SQLite reports "full" both for a full disk and for an exhausted counter.
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL and await self._at_the_end():
                 raise FidsExhausted from error
             raise
@@ -127,7 +130,7 @@ class SqliteTransaction:
 
 
 def _finish(coroutine: Awaitable[T]) -> T:
-    """Run a coroutine that never suspends to its end."""
+    """Run a coroutine that never suspends, and return its result."""
     running = cast("Coroutine[Any, Any, T]", coroutine)
     try:
         running.send(None)
@@ -139,7 +142,7 @@ def _finish(coroutine: Awaitable[T]) -> T:
 
 @dataclass(slots=True)
 class _Change:
-    """A change that waits for the writer, and whom to tell."""
+    """A change queued for the writer thread, with the future of its result."""
 
     query: Callable[..., Awaitable[Any]]
     call: QueryCall
@@ -165,10 +168,10 @@ class SqliteMetadata:
     reads_at_once = True
 
     def __init__(self, path: Path, *, any_version: bool = False) -> None:
-        """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of ours."""
+        """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of Tawara's."""
         self._path = path
         self._apart: sqlite3.Connection | None = None
-        """For questions that take long."""
+        """Connection for long queries."""
         self._apart_lock = threading.Lock()
         try:
             self._writer_connection = _connect(path)
@@ -192,7 +195,7 @@ class SqliteMetadata:
 
     @classmethod
     def open(cls, path: Path, *, any_version: bool = False) -> SqliteMetadata:
-        """Open the database at `path`, and make it first if there is none."""
+        """Open the database at `path`; create it first if it does not exist."""
         if not path.exists():
             create(path)
         return cls(path, any_version=any_version)
@@ -215,7 +218,7 @@ class SqliteMetadata:
         return _read(self._reader, query(self._reading, *args, **kwargs))
 
     async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Metadata. In a thread, with a connection of its own; one such question at a time."""
+        """See Metadata. Runs in a thread, with a connection of its own; one such query at a time."""
         if self._closed:
             raise Db("The database is closed")
         return await asyncio.to_thread(self._read_apart, query, args, kwargs)
@@ -247,7 +250,7 @@ class SqliteMetadata:
         self._closed = True
         self._changes.put(None)
         await asyncio.to_thread(self._writer.join, BUSY_SECONDS)
-        if not self._writer.is_alive():  # else someone keeps the file locked, and the thread ends with the process
+        if not self._writer.is_alive():  # else the file is locked elsewhere; the thread ends with the process
             self._close_all()
 
     def _close_all(self) -> None:
@@ -258,7 +261,7 @@ class SqliteMetadata:
         self._writer_connection.close()
         self._turn.close()
 
-    # --- the writer's thread ------------------------------------------------------------------------------------------
+    # --- the writer thread --------------------------------------------------------------------------------------------
 
     def _write_groups(self) -> None:
         last = False
@@ -269,7 +272,7 @@ class SqliteMetadata:
             self._deliver(group)
 
     def _gather(self, first: _Change) -> tuple[list[_Change], bool]:
-        """All that wait now, and whether the writer is to stop after them."""
+        """Return all queued changes, and whether the writer is to stop after them."""
         group = [first]
         while len(group) < GROUP:
             try:
@@ -282,9 +285,9 @@ class SqliteMetadata:
         return group, False
 
     def _make(self, group: Sequence[_Change], *, fresh: bool = False) -> None:
-        """Make and commit changes, all at once; or else each by itself, so that one spoils it for no other.
+        """Commit changes in one transaction; if that fails, each in its own, so that one cannot fail the others.
 
-        A connection that is read-only is replaced, once: it is for ever what the file system was when it was made.
+        A read-only connection is replaced once: SQLite fixes this state when it opens the file.
         """
         try:
             self._commit(group)
@@ -314,7 +317,7 @@ class SqliteMetadata:
         try:
             batches: defaultdict[BatchQuery | None, list[_Change]] = defaultdict(list)
             for change in group:
-                if not change.future.done():  # not timed out meanwhile
+                if not change.future.done():  # not timed out or cancelled meanwhile
                     batches[getattr(change.query, "batched", None)].append(change)
             for many, batch in batches.items():
                 if many is None or len(batch) == 1 or not self._try_batched(many, batch):
@@ -335,7 +338,7 @@ class SqliteMetadata:
         return True
 
     def _try(self, change: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Result:
-        """What a change answers; when it raises, it leaves nothing."""
+        """Run a change in a savepoint and return its result; if it raises, roll it back and return the exception."""
         execute = self._writer_connection.execute
         execute("SAVEPOINT one")
         try:
@@ -344,7 +347,7 @@ class SqliteMetadata:
             raise
         except Exception as error:
             if not self._writer_connection.in_transaction:
-                raise  # SQLite has undone all of the group's changes
+                raise  # SQLite has rolled back the whole group
             answer = error
             execute("ROLLBACK TO one")
         execute("RELEASE one")
@@ -361,7 +364,7 @@ class SqliteMetadata:
 
 
 def _read(connection: sqlite3.Connection, answering: Awaitable[T]) -> T:
-    """Run a question that only reads to its end, in one snapshot. Raises Db."""
+    """Run a read-only query in one snapshot, and return its result. Raises Db."""
     try:
         connection.execute("BEGIN")
         try:
@@ -379,12 +382,12 @@ def _as_ours(error: Exception) -> Db:
 
 
 def _is_busy(error: Exception) -> bool:
-    """Someone who takes no turns, as mogilefsd, has kept the file locked for too long."""
+    """Return whether a program without the write lock, such as mogilefsd, kept the file locked too long."""
     return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _is_read_only(error: Exception) -> bool:
-    """The connection cannot write. Not if that is because the file is another one than was opened."""
+    """Return whether the connection is read-only, other than because the file was replaced after it was opened."""
     return (
         isinstance(error, sqlite3.Error)
         and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
@@ -393,7 +396,7 @@ def _is_read_only(error: Exception) -> bool:
 
 
 def _text(stored: bytes) -> str:
-    """Text as other programs may have stored it: bytes that are not UTF-8 are kept as surrogates."""
+    """Decode text stored by other programs: bytes that are not UTF-8 become surrogates."""
     return stored.decode("utf-8", "surrogateescape")
 
 
@@ -416,14 +419,14 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """Make an empty database at `path`, whole or not at all, readable by its owner only; one that is there stays."""
+    """Create an empty database at `path`, atomically and readable by its owner only; an existing one is kept."""
     if not path.parent.is_dir():
         raise ConfigurationError(f"There is no directory {path.parent}, where the database {path.name} should be")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tawara-") as private:
         unfinished = Path(private, path.name)
         unfinished.touch(mode=0o600)
         _found(unfinished)
-        with contextlib.suppress(FileExistsError):  # another process was quicker
+        with contextlib.suppress(FileExistsError):  # another process created it first
             path.hardlink_to(unfinished)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,7 +1,7 @@
-"""Opening and closing uploads, many in one transaction and with few statements; one is many, too.
+"""Opens and closes batches of uploads in one transaction, with few statements; a single one is a batch of one.
 
-`files` has the use cases; this is how they are done so that uploads that come together cost little more than one.
-Rows are always locked and inserted in the order of fids and keys, so that two such transactions do not deadlock.
+`files` has the use cases; batching makes concurrent uploads cost little more than one. Rows are always locked and
+inserted in the order of fids and keys, so that two such transactions do not deadlock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tawara.model.files import NewFile
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What an upload is opened with; see files.open_upload."""
+    """The arguments of one call of files.open_upload."""
 
     dmid: int
     key: bytes
@@ -57,10 +57,10 @@ def _insert(tx: Transaction, fid: bool = False) -> str:
 
 
 async def open_many(tx: Transaction, openings: Sequence[Opening]) -> list[int]:
-    """A new fid for each, never used before (17.1).
+    """Return a new fid for each upload, never used before (17.1).
 
-    A fid that is smaller than a stored one is no sign of a counter that is behind: whoever opened later may have closed
-    sooner. One that is stored itself is.
+    A fid lower than a stored one does not mean that the counter is behind: later uploads may have been closed earlier.
+    A fid that is itself stored does.
     """
     rows = [opening.row for opening in openings]
     fids = await tx.insert_many(_insert(tx), "fid", rows)
@@ -73,9 +73,9 @@ async def open_many(tx: Transaction, openings: Sequence[Opening]) -> list[int]:
 
 
 async def count_beyond_files(tx: Transaction) -> None:
-    """Have the counter of fids go on beyond every stored one, where it is behind them, as after a restore (17.1).
+    """Advance the fid counter beyond every stored fid if it is behind, as after a restore (17.1).
 
-    To be done before the first upload is opened, lest the fid of a deleted file be given out again.
+    Must run before the first upload is opened, so that the fid of a deleted file is never allocated again.
     """
     greatest = await _greatest(tx, _NAMED)
     if greatest:
@@ -83,7 +83,7 @@ async def count_beyond_files(tx: Transaction) -> None:
 
 
 async def count_beyond(tx: Transaction, fid: int) -> None:
-    """Have the counter of fids go on beyond `fid`, if it is not there yet."""
+    """Advance the fid counter beyond `fid` if it is behind."""
     place = tx.dialect.insert_or_ignore("tempfile", ("fid", "createtime", "dmid", "classid"))
     if await tx.run(place, fid, 0, 0, 0):
         await tx.run("DELETE FROM tempfile WHERE fid = ?", fid)
@@ -91,18 +91,18 @@ async def count_beyond(tx: Transaction, fid: int) -> None:
 
 
 async def count_beyond_all(tx: Transaction, told: int, *, margin: int) -> None:
-    """Have the counter of fids go on `margin` beyond those that are stored, and beyond what a backup has `told`."""
+    """Advance the fid counter `margin` beyond all stored fids, and beyond `told`, the highest fid of a backup."""
     greatest = max(told if told <= COUNTED else 0, await highest_fid(tx))
     if greatest + margin:
         await count_beyond(tx, greatest + margin)
 
 
 _NAMED = ("file", "file_to_delete2")
-"""Tables of fids that have, or had and are still being deleted, a name."""
+"""Tables of fids that have a key, or had one and are still being deleted."""
 
 
 async def highest_fid(tx: Transaction) -> int:
-    """The greatest fid up to COUNTED that is known to have been given out."""
+    """Return the greatest fid up to COUNTED that is known to have been allocated."""
     return await _greatest(tx, (*_NAMED, "tempfile"))
 
 
@@ -112,7 +112,10 @@ async def _greatest(tx: Transaction, tables: Sequence[str]) -> int:
 
 
 async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:
-    """The fid that was asked for, beyond which counting goes on. Raises FidInUse, BadParams when it is too great."""
+    """Open an upload under the requested fid, and advance the counter beyond it.
+
+    Raises FidInUse, and BadParams if the fid is too great.
+    """
     most = await highest_fid(tx) + STEP
     if fid > most:
         raise BadParams(f"The fid is out of range: it may be at most {most} now")
@@ -127,11 +130,11 @@ async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:
 
 
 async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
-    """For each the fid that it replaced or None, or the error for which nothing of it was done."""
+    """Close uploads; return for each the replaced fid or None, or the error because of which it was not closed."""
     answers: dict[int, int | TawaraError | None] = {}
     waiting = list(enumerate(closings))
     while waiting:
-        # Those of one key or one fid are closed one after another; where keys are not compared as bytes, all are.
+        # Closings of the same key or fid run one after another; where keys are not compared as bytes, all do.
         seen: set[object] = set()
         now: list[tuple[int, Closing]] = []
         later: list[tuple[int, Closing]] = []
@@ -146,8 +149,8 @@ async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int |
 
 
 async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
-    """The same for closings of different keys and fids, in the order of their keys."""
-    # For each that is open, its fid, and once more if it is stored already. FOR UPDATE locks nothing of `file` here.
+    """Close uploads of distinct keys and fids, given in key order; results as for close_many."""
+    # For each open upload its fid, and again if it is stored already. FOR UPDATE does not lock rows of `file` here.
     values = rounded(sorted(closing.file.fid for closing in closings))
     stored_as = "(SELECT f.fid FROM file f WHERE f.fid = t.fid)"
     rows = await tx.rows(
@@ -177,7 +180,7 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
 
 
 async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int, bytes], int]:
-    """The fids that the closings' keys name now, locked."""
+    """Return the fids to which the closings' keys refer, with their rows locked."""
     dialect = tx.dialect
     names = [(closing.file.dmid, closing.file.key) for closing in closings]
     condition, values = dialect.one_of(names)
@@ -185,12 +188,12 @@ async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int
         f"SELECT f.dmid, {dialect.key_column('f.dkey')}, f.fid FROM file f WHERE {condition}{dialect.for_update}",
         *values,
     )
-    # Where keys are not compared as bytes there is one closing, whose key may be spelt otherwise.
+    # Where keys are not compared as bytes there is only one closing, and the stored key may be spelt differently.
     return {(dmid, bytes(key)) if dialect.exact_keys else names[0]: fid for dmid, key, fid in rows}
 
 
 async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Sequence[int]) -> None:
-    """Name the new contents, and queue what is to be done for them and for those that they replace."""
+    """Store the new files, and queue the replication of these and the deletion of those that they replace."""
     if not closings:
         return
     dialect = tx.dialect
