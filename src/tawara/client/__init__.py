@@ -1,6 +1,6 @@
 """The Python client of a Tawara (or MogileFS) store: `Client`, and `AsyncClient` for asyncio.
 
-Control goes to a tracker, bytes go straight to and from the storage nodes. Errors are those of `tawara.model.errors`.
+Requests go to a tracker; file contents go directly to and from the storage nodes. Errors: `tawara.model.errors`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: a tracker that needs `nodes.client` needs no thread for a `Client`."""
+    """Import a name on first use, so that importing one module of the package does not import the whole client."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

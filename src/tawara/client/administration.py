@@ -1,4 +1,4 @@
-"""The verbs by which a cluster is run: domains, classes, hosts, devices, settings (docs/mogilefs.md 4)."""
+"""Administration part of the client: domains, classes, hosts, devices, settings, maintenance (docs/mogilefs.md 4)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tawara.model.removal import Removal
 from tawara.wire.line import Args, Value
 
 RECOUNT = 3600.0
-"""Seconds that counting all files may take."""
+"""Seconds to wait for a count of all files."""
 
 
 class Administration:
-    """The part of `AsyncClient` that changes and shows the cluster.
+    """The methods of `AsyncClient` that read and change the cluster's configuration.
 
-    A change has reached the tracker that was asked when the verb returns, other trackers some seconds later.
-    All raise TrackerUnreachable, Db.
+    When a method returns, its change is effective on the tracker that replied; on other trackers some seconds later.
+    All methods raise TrackerUnreachable, Db.
     """
 
     _trackers: Trackers
@@ -32,19 +32,19 @@ class Administration:
     # --- domains and classes ------------------------------------------------------------------------------------------
 
     async def domains(self) -> list[DomainInfo]:
-        """All domains with their classes, by name."""
+        """List all domains with their classes, by name."""
         found = await self._trackers.ask_for(DomainInfo.read, "get_domains")
         return sorted(found, key=lambda each: each.name)
 
     async def classes(self, domain: str) -> list[replies.ClassInfo]:
-        """The classes of a domain. Raises UnregDomain."""
+        """List the classes of a domain. Raises UnregDomain."""
         for each in await self.domains():
             if each.name == domain:
                 return list(each.classes)
         raise errors.UnregDomain(f"Domain not found: {domain}")
 
     async def create_domain(self, domain: str) -> None:
-        """Make a domain. Raises DomainExists, InvalidName."""
+        """Create a domain. Raises DomainExists, InvalidName."""
         await self._trackers.ask("create_domain", {"domain": domain}, settled_by=(errors.DomainExists,))
 
     async def delete_domain(self, domain: str) -> None:
@@ -60,7 +60,7 @@ class Administration:
         replpolicy: str | None = None,
         hashtype: HashType | None = None,
     ) -> None:
-        """Make a class. Raises ClassExists, DomainNotFound, InvalidMindevcount, InvalidReplpolicy."""
+        """Create a class. Raises ClassExists, DomainNotFound, InvalidMindevcount, InvalidReplpolicy."""
         args = _class_args(domain, storage_class, mindevcount, replpolicy, hashtype.wire if hashtype else None)
         await self._trackers.ask("create_class", args, settled_by=(errors.ClassExists,))
 
@@ -74,7 +74,7 @@ class Administration:
         hashtype: HashType | None = None,
         no_hashtype: bool = False,
     ) -> None:
-        """Change a class; None leaves policy and hash type as they are. Raises as `create_class`, ClassNotFound."""
+        """Change a class; None keeps policy or hash type. Raises as `create_class`, ClassNotFound."""
         wire_name = "NONE" if no_hashtype else hashtype.wire if hashtype else None
         await self._trackers.ask("update_class", _class_args(domain, storage_class, mindevcount, replpolicy, wire_name))
 
@@ -87,7 +87,7 @@ class Administration:
     # --- hosts and devices --------------------------------------------------------------------------------------------
 
     async def hosts(self) -> list[Host]:
-        """All hosts, by name."""
+        """List all hosts, by name."""
         return sorted(await self._trackers.ask_for(replies.read_hosts, "get_hosts"), key=lambda each: each.name)
 
     async def create_host(
@@ -101,9 +101,9 @@ class Administration:
         altip: str | None = None,
         altmask: str | None = None,
     ) -> None:
-        """Make a host, which takes part at once unless `state` says otherwise.
+        """Create a host, which is in service at once unless `state` says otherwise.
 
-        Raises HostExists, Dup when the address is taken.
+        Raises HostExists, Dup if another host has the address.
         """
         args = _host_args(host, ip=ip, port=port, getport=get_port, status=state, altip=altip, altmask=altmask)
         await self._trackers.ask("create_host", args, settled_by=(errors.HostExists,))
@@ -119,7 +119,7 @@ class Administration:
         altip: str | None = None,
         altmask: str | None = None,
     ) -> None:
-        """Change what is given of a host. Raises HostNotFound, Dup."""
+        """Change the given fields of a host. Raises HostNotFound, Dup."""
         await self._trackers.ask(
             "update_host",
             _host_args(host, ip=ip, port=port, getport=get_port, status=state, altip=altip, altmask=altmask),
@@ -130,12 +130,12 @@ class Administration:
         await self._trackers.ask("delete_host", {"host": host}, settled_by=(errors.UnknownHost,))
 
     async def devices(self) -> list[DeviceInfo]:
-        """All devices, by number."""
+        """List all devices, by devid."""
         found = await self._trackers.ask_for(DeviceInfo.read, "get_devices", {"health": 1})
         return sorted(found, key=lambda each: each.devid)
 
     async def create_device(self, devid: int, *, host: str, state: DeviceState = DeviceState.ALIVE) -> None:
-        """Make a device. Raises UnknownHost, ExistingDevid."""
+        """Create a device. Raises UnknownHost, ExistingDevid."""
         await self._trackers.ask(
             "create_device",
             {"devid": devid, "hostname": host, "state": state},
@@ -143,45 +143,45 @@ class Administration:
         )
 
     async def set_device_state(self, host: str, devid: int, state: DeviceState) -> None:
-        """Decide a device's state. Raises NoDevice, HostMismatch, StateTooHigh."""
+        """Set the configured state of a device. Raises NoDevice, HostMismatch, StateTooHigh."""
         await self._trackers.ask("set_state", {"host": host, "device": devid, "state": state})
 
     async def set_device_weight(self, host: str, devid: int, weight: int) -> None:
-        """Set how much a device is read from, relative to the others. Raises NoDevice, HostMismatch."""
+        """Set a device's share of the reads, relative to the others. Raises NoDevice, HostMismatch."""
         await self._trackers.ask("set_weight", {"host": host, "device": devid, "weight": weight})
 
     async def absences(self) -> Absences:
-        """List the devices that no process reaches. Raises UnknownCommand when the tracker is MogileFS's."""
+        """List the unreachable devices. Raises UnknownCommand if the tracker is MogileFS's."""
         return await self._trackers.ask_for(Absences.read, "tawara_absences")
 
     async def accept_device(self, devid: int) -> None:
-        """Take a device as it shows itself next, whichever disk it was before. Raises NoDevice."""
+        """Accept the identity that a device reports next, even if it is another disk than before. Raises NoDevice."""
         await self._trackers.ask("tawara_accept", {"device": devid})
 
     async def trust_device(self, devid: int) -> list[int]:
-        """Have the copies on an absent device count, for it will come back. Raises NoDevice, DeviceNotAbsent."""
+        """Count the copies on an absent device, because it will return. Raises NoDevice, DeviceNotAbsent."""
         return await self._trackers.ask_for(_devids, "tawara_trust", {"device": devid})
 
     async def trust_host(self, host: str) -> list[int]:
-        """The same for the absent devices of a host; which these are. Raises UnknownHost, DeviceNotAbsent."""
+        """Trust all absent devices of a host; return their devids. Raises UnknownHost, DeviceNotAbsent."""
         return await self._trackers.ask_for(_devids, "tawara_trust", {"host": host})
 
     async def drain_device(self, devid: int, *, undo: bool = False) -> None:
-        """Have a device emptied, or with `undo` no longer. Raises NoDevice, StateTooHigh when it is dead."""
+        """Start to drain a device, or stop with `undo`. Raises NoDevice, StateTooHigh if it is dead."""
         await self._trackers.ask("drain_device", {"device": devid, "undo": int(undo)})
 
     async def drains(self) -> list[DrainStatus]:
-        """How the emptying of each device that is being emptied stands."""
+        """Return the state of all drains."""
         return await self._trackers.ask_for(DrainStatus.read, "drain_status")
 
-    # --- settings and care --------------------------------------------------------------------------------------------
+    # --- settings and status ------------------------------------------------------------------------------------------
 
     async def settings(self) -> dict[str, str]:
-        """The cluster's settings that the tracker shows."""
+        """Return the cluster's settings, as far as the tracker shows them."""
         return await self._trackers.ask_for(replies.read_settings, "server_settings")
 
     async def setting(self, key: str) -> str:
-        """One setting, empty if it is not set."""
+        """Return one setting, empty if not set."""
         return (await self._trackers.ask("server_setting", {"key": key})).get("value", b"").decode(errors="replace")
 
     async def set_setting(self, key: str, value: str) -> None:
@@ -189,55 +189,55 @@ class Administration:
         await self._trackers.ask("set_server_setting", {"key": key, "value": value})
 
     async def explain(self, domain: str, key: str | bytes, *, verify: bool = True) -> Explanation:
-        """Why a file is where it is, and what is pending; storage nodes are asked to `verify`. Raises UnregDomain.
+        """Explain a file's placement and pending work; `verify` checks the storage nodes. Raises UnregDomain.
 
-        A tracker of MogileFS does not know this: UnknownCommand.
+        Raises UnknownCommand if the tracker is MogileFS's.
         """
         args: dict[str, Value] = {"domain": domain, "key": replies.key_bytes(key), "noverify": int(not verify)}
         return await self._trackers.ask_for(maintenance_replies.read_explanation, "tawara_explain", args)
 
     async def explain_fid(self, fid: int, *, verify: bool = True) -> Explanation:
-        """The same for whatever has, or had, this number."""
+        """Explain a fid as `explain` does, also one whose file was deleted."""
         args: dict[str, Value] = {"fid": fid, "noverify": int(not verify)}
         return await self._trackers.ask_for(maintenance_replies.read_explanation, "tawara_explain", args)
 
     async def removal(self, what: str, names: Args) -> Removal:
-        """What removing a `domain`, `class`, `host`, `device` or `setting` would mean. Nothing is changed.
+        """Return the effect of removing a `domain`, `class`, `host`, `device` or `setting`; changes nothing.
 
-        `names` says which: domain, class, host, devid, key. Raises NotFoundError, NotWritable.
-        A tracker of MogileFS does not know this: UnknownCommand.
+        `names` identifies it: domain, class, host, devid, key. Raises NotFoundError, NotWritable; UnknownCommand if
+        the tracker is MogileFS's.
         """
         return await self._trackers.ask_for(read_removal, "tawara_removal", {"what": what, **names})
 
     async def delete_device(self, devid: int) -> None:
-        """Remove a device that is dead and of which nothing is left. Raises NoDevice, DeviceInUse."""
+        """Remove a dead device without remaining replicas. Raises NoDevice, DeviceInUse."""
         await self._trackers.ask("tawara_delete_device", {"devid": devid}, settled_by=(errors.NoDevice,))
 
     async def remove_setting(self, key: str) -> None:
-        """Set a setting back to its default. Raises NotWritable."""
+        """Reset a setting to its default. Raises NotWritable."""
         await self._trackers.ask("tawara_remove_setting", {"key": key})
 
     async def store_status(self, *, recount: bool = False) -> StoreStatus:
-        """How safe the files are, what waits, and how fast it is done; `recount` has the files counted first.
+        """Return file safety, queue lengths and work rates; `recount` counts all files first.
 
-        A tracker of MogileFS does not know this: UnknownCommand.
+        Raises UnknownCommand if the tracker is MogileFS's.
         """
         return await self._trackers.ask_for(
             StoreStatus.read, "tawara_status", {"recount": int(recount)}, timeout=RECOUNT if recount else None
         )
 
     async def census(self, *, recount: bool = False) -> tuple[int, list[NamedGroup]]:
-        """How many files of each class lie on which set of devices, and when that was counted (unix seconds).
+        """Return the time of the last count (unix seconds) and the number of files by class and set of devices.
 
-        With too many sets, as with hundreds of devices, the list of groups is empty.
+        If there are too many sets, as with hundreds of devices, the list of groups is empty.
         """
         page = await self.placement((), recount=recount)
         return page.counted_at, list(page.groups)
 
     async def placement(self, devids: Sequence[int], *, recount: bool = False) -> PlacementCountsPage:
-        """The same in one page; where there are too many groups, those of files that are on one of these devices.
+        """Return placement counts in one page; if there are too many groups, only those that include these devices.
 
-        Raises TooManyFiles when even those are too many.
+        Raises TooManyFiles if even those are too many.
         """
         about = ",".join(map(str, devids))
         arguments: dict[str, Value] = {"recount": int(recount), "devids": about}
@@ -259,11 +259,11 @@ class Administration:
         return PlacementCountsPage(first.counted_at, len(groups), tuple(groups), first.partial)
 
     async def replicate_now(self) -> int:
-        """Make deferred copies due now; how many."""
+        """Make deferred replications due now; return their number."""
         return await self._trackers.ask_for(lambda reply: int(reply["count"]), "replicate_now")
 
     async def clear_cache(self) -> None:
-        """Let the tracker look at the database and at every device again; it has when this returns."""
+        """Make the tracker reload the database and check every device; returns when it has."""
         await self._trackers.ask("clear_cache")
 
     def trackers(self) -> list[tuple[str, int]]:
@@ -271,7 +271,7 @@ class Administration:
         return sorted(self._trackers.addresses)
 
     async def tracker_stats(self, address: tuple[str, int]) -> dict[str, str]:
-        """What one tracker counts (`!stats`), with its `version`. Raises TrackerUnreachable."""
+        """Return the counters of one tracker (`!stats`) and its `version`. Raises TrackerUnreachable."""
         lines = await self._trackers.manage(address, "stats")
         version = await self._trackers.manage(address, "version")
         return {"version": version[0] if version else ""} | {
@@ -281,7 +281,7 @@ class Administration:
     # --- checks and rebalancing ---------------------------------------------------------------------------------------
 
     async def fsck_start(self) -> None:
-        """Begin a check of all files, or go on with the one that was stopped. Raises FsckRunning, RebalRunning."""
+        """Start a check of all files, or resume a stopped one. Raises FsckRunning, RebalRunning."""
         await self._trackers.ask("fsck_start", settled_by=(errors.FsckRunning,))
 
     async def fsck_stop(self) -> None:
@@ -299,10 +299,10 @@ class Administration:
         devids: Collection[int] = (),
         every_byte: bool = False,
     ) -> None:
-        """Have the next check begin behind the fid `position`, and with `policy_only` ask storage nodes little.
+        """Make the next check start after the fid `position`; `policy_only` avoids requests to storage nodes.
 
-        It can be confined to a domain, a class of it, keys with a prefix, and files on certain devices; with
-        `every_byte` it reads all replicas. Raises UnregDomain, UnregClass, NoDevice.
+        The check can be limited to a domain, a class, keys with a prefix, and files on certain devices; with
+        `every_byte` it reads all replicas completely. Raises UnregDomain, UnregClass, NoDevice.
         """
         given: dict[str, Value] = {
             "domain": domain,
@@ -315,47 +315,47 @@ class Administration:
         await self._trackers.ask("fsck_reset", args | {name: value for name, value in given.items() if value})
 
     async def files_from(self, fid: int, count: int = 1) -> list[ListedFile]:
-        """The files from this fid on, in order of fid."""
+        """List files in order of fid, starting with this fid."""
         return await self._trackers.ask_for(ListedFile.read, "list_fids", {"from": fid - 1, "to": count})
 
     async def fsck_status(self) -> FsckStatus:
-        """How the check stands."""
+        """Return the state of the check."""
         return await self._trackers.ask_for(FsckStatus.read, "fsck_status")
 
     async def fsck_log(self, after: int = 0) -> list[FsckLine]:
-        """The next lines of the check's log, about a hundred; none at its end."""
+        """Return the next lines of the fsck log, about a hundred; none at its end."""
         return await self._trackers.ask_for(FsckLine.read, "fsck_getlog", {"after_logid": after})
 
     async def fsck_clear_log(self) -> None:
-        """Empty the log; the counts stay."""
+        """Clear the fsck log; the counts are kept."""
         await self._trackers.ask("fsck_clearlog")
 
     async def scrub_status(self) -> ScrubStatus:
-        """How the continuous scrub stands. Raises UnknownCommand if the trackers are MogileFS's."""
+        """Return the state of the continuous scrub. Raises UnknownCommand if the tracker is MogileFS's."""
         return await self._trackers.ask_for(ScrubStatus.read, "scrub_status")
 
     async def scrub_log(self, after: int = 0) -> list[FsckLine]:
-        """The next lines of what the scrub has found, about a hundred; none at its end."""
+        """Return the next lines of the scrub log, about a hundred; none at its end."""
         return await self._trackers.ask_for(FsckLine.read, "scrub_getlog", {"after_logid": after})
 
     async def rebalance_set_policy(self, policy: str) -> None:
-        """Decide what is to be moved where, and forget an earlier run. Raises NoSetRebal, BadRebalPol."""
+        """Set the rebalance policy, and discard the state of an earlier run. Raises NoSetRebal, BadRebalPol."""
         await self._trackers.ask("rebalance_set_policy", {"policy": policy})
 
     async def rebalance_start(self) -> RebalanceState:
-        """Begin a run, or go on with the one that was stopped. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
+        """Start a rebalance, or resume a stopped one. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
         return await self._trackers.ask_for(maintenance_replies.read_state, "rebalance_start")
 
     async def rebalance_status(self) -> RebalanceState:
-        """How the run stands that is on, or was last. Raises NoRebalState."""
+        """Return the state of the current or last rebalance. Raises NoRebalState."""
         return await self._trackers.ask_for(maintenance_replies.read_state, "rebalance_status")
 
     async def rebalance_stop(self) -> None:
-        """Stop the run soon. Raises RebalNotStarted."""
+        """Stop the rebalance soon. Raises RebalNotStarted."""
         await self._trackers.ask("rebalance_stop")
 
     async def rebalance_reset(self) -> None:
-        """Forget a run that was stopped or has ended. Raises RebalRunning."""
+        """Discard the state of a stopped or finished rebalance. Raises RebalRunning."""
         await self._trackers.ask("rebalance_reset")
 
 

@@ -1,4 +1,4 @@
-"""The client for asyncio: files in and out of the store, straight from and to the storage nodes."""
+"""Asynchronous client: stores and reads files, directly to and from the storage nodes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tawara.wire.line import Value
 T = TypeVar("T")
 
 LOOK_UPS: Final = 20
-"""How often a key is looked up for one read while it is overwritten again and again."""
+"""Most look-ups of a key for one read while it is overwritten repeatedly."""
 
 
 class AsyncClient(Administration):
-    """Files by domain and key, and the verbs by which a cluster is run. Belongs to one event loop.
+    """Stores and reads files by domain and key, and administers the cluster. Bound to one event loop.
 
-    Domains and classes are `str`. Keys are `str` (UTF-8) or `bytes`; keys that come back are `str`, in which bytes that
-    are not UTF-8 are lone surrogates, as in Python's file names, so that they go in again as they came out.
+    Domains and classes are `str`. Keys are `str` (UTF-8) or `bytes`; returned keys are `str`, in which bytes that are
+    not UTF-8 are lone surrogates, as in Python's file names, so that a returned key can be passed in again.
 
-    Every verb may raise `TrackerUnreachable` (no tracker answers), `Db` (their database does not), `UnregDomain`.
+    Every method may raise `TrackerUnreachable` (no tracker responds), `Db` (their database fails), `UnregDomain`.
 
         >>> import asyncio
         >>> from tawara.client import AsyncClient
@@ -61,8 +61,8 @@ class AsyncClient(Administration):
         reply_timeout: float = 30.0,
         stall_timeout: float = 60.0,
     ) -> None:
-        """`trackers` are HOST:PORT, several with commas between or as a sequence; None asks the environment variable
-        TAWARA_TRACKERS, and else the one of this machine. Times are seconds. Nothing is connected yet.
+        """`trackers`: HOST:PORT, several separated by commas or as a sequence; None uses the environment variable
+        TAWARA_TRACKERS, or the tracker on this machine. Times are seconds. Does not connect yet.
         """
         if trackers is None:
             trackers = os.environ.get("TAWARA_TRACKERS") or HERE
@@ -84,7 +84,7 @@ class AsyncClient(Administration):
         await self._trackers.close()
         await self._nodes.close()
 
-    # --- files in -----------------------------------------------------------------------------------------------------
+    # --- storing files ------------------------------------------------------------------------------------------------
 
     async def put(
         self,
@@ -98,17 +98,17 @@ class AsyncClient(Administration):
         progress: Callable[[int], None] | None = None,
         mtime_ns: int | None = None,
     ) -> Stored:
-        """Store `data` under `key`, replacing the file that has it. The file is durable when this returns.
+        """Store `data` under `key`, replacing an existing file. The file is durable when this returns.
 
         `data` is bytes, a `Path`, a file open for reading bytes (from its position), or an iterable, possibly
         asynchronous, of bytes; it is read in bounded pieces, in a thread if it blocks. `size` (bytes) is for `data`
-        of unknown length: only devices with enough space are offered. `checksum` is the expected checksum, or the kind
+        of unknown length: only devices with enough space are offered. `checksum` is the expected checksum, or the type
         to compute; either is verified on the device before the key is set. `progress` is called on the loop's thread
-        with the bytes of each piece sent, and with a negative number when the upload restarts at another device.
+        with the bytes of each piece sent, and with a negative number when the upload restarts on another device.
         `mtime_ns` (unix nanoseconds) is the modification time of the source; `info` returns it.
 
         If a device fails, another one is used, provided that `data` can be read again. Raises NoDevices,
-        NodeUnreachable (no offered device took it), UnregClass, SizeMismatch, ChecksumMismatch, errors of reading
+        NodeUnreachable (every offered device failed), UnregClass, SizeMismatch, ChecksumMismatch, errors of reading
         `data`, and OutcomeUnknown: the tracker disconnected at the end, and whether the file is stored is unknown.
         """
         source = UploadSource(data, size, progress)
@@ -117,10 +117,10 @@ class AsyncClient(Administration):
         )
         return await upload.run()
 
-    # --- files out ----------------------------------------------------------------------------------------------------
+    # --- reading files ------------------------------------------------------------------------------------------------
 
     async def get(self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, or those from `start` up to but without `end`. Raises UnknownKey, NoSource."""
+        """Return the bytes of a file from `start` up to but excluding `end`. Raises UnknownKey, NoSource."""
 
         async def read(reading: Reading) -> bytes:
             return b"".join([chunk async for chunk in reading])
@@ -131,11 +131,11 @@ class AsyncClient(Administration):
     async def open(
         self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None, verify: bool = False
     ) -> AsyncIterator[Reading]:
-        """A file to read once, chunk by chunk: its `info`, the `length` of what is read, and the bytes by iteration.
+        """Open a file to be read once: its `info`, the `length` to be read, and the bytes by iteration.
 
-        The content is that which the key had when it was opened, also when the key gets another one meanwhile; its
-        first bytes have come then. With `verify` the bytes of a whole file are compared with its checksum, if it has
-        one. Raises UnknownKey, NoSource; iterating raises NoSource when no replica can be read on, ChecksumMismatch.
+        The content is that at the time of opening, even if the key is overwritten meanwhile. The first bytes have
+        arrived when this returns. With `verify` the bytes of a whole file are compared with its checksum, if it has
+        one. Raises UnknownKey, NoSource; iterating raises NoSource if no replica can be read, ChecksumMismatch.
         """
         reading = await self._begin(domain, key, start=start, end=end, verify=verify)
         try:
@@ -146,7 +146,7 @@ class AsyncClient(Administration):
     async def stream(
         self, domain: str, key: str | bytes, *, start: int = 0, end: int | None = None, verify: bool = False
     ) -> AsyncIterator[bytes]:
-        """The chunks of a file; see `open`."""
+        """Yield the chunks of a file; see `open`."""
         async with self.open(domain, key, start=start, end=end, verify=verify) as reading:
             async for chunk in reading:
                 yield chunk
@@ -160,10 +160,10 @@ class AsyncClient(Administration):
         verify: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> FileInfo:
-        """Fetch a file to `path`, where it appears whole or not at all: written to a temporary file, fsynced, renamed.
+        """Download a file to `path` atomically: it is written to a temporary file, fsynced and renamed.
 
-        `progress` gets the number of bytes of each piece, on the loop's thread, and a negative number when they are
-        fetched again because the key has new content. Raises as `open`, and OSError.
+        `progress` is called on the loop's thread with the bytes of each piece, and with a negative number when the
+        download restarts because the key has new content. Raises as `open`, and OSError.
         """
         target = Path(path)
 
@@ -193,7 +193,7 @@ class AsyncClient(Administration):
         return await self._whole(fetch, domain, key, verify=verify)
 
     async def paths(self, domain: str, key: str | bytes, *, count: int = PATHS, verify: bool = False) -> list[str]:
-        """URLs where the file can be read now, best first. With `verify` the tracker looks whether the first is there.
+        """Return the URLs of readable replicas, best first. With `verify` the tracker checks that the first exists.
 
         Raises UnknownKey.
         """
@@ -204,7 +204,7 @@ class AsyncClient(Administration):
             return await self._trackers.ask_for(replies.read_paths, "get_paths", args)
 
     async def info(self, domain: str, key: str | bytes, *, devices: bool = False) -> FileInfo:
-        """What is known of a file; with `devices`, on which devices it is. Raises UnknownKey."""
+        """Return the metadata of a file; with `devices` including its devices. Raises UnknownKey."""
         args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "times": 1}
         if devices:
             args["devices"] = 1
@@ -212,7 +212,7 @@ class AsyncClient(Administration):
             return await self._trackers.ask_for(FileInfo.read, "file_info", args)
 
     async def exists(self, domain: str, key: str | bytes) -> bool:
-        """Whether the key has a file."""
+        """Whether the key exists."""
         try:
             await self.info(domain, key)
         except errors.UnknownKey:
@@ -222,7 +222,7 @@ class AsyncClient(Administration):
     async def list_keys(
         self, domain: str, prefix: str | bytes = "", *, after: str | bytes = "", page: int = LIST_KEYS
     ) -> AsyncIterator[str]:
-        """The keys that begin with `prefix` and follow `after`, in byte order; fetched `page` at a time."""
+        """Yield the keys with `prefix` that follow `after`, in byte order; fetched `page` at a time."""
         wanted, latest = key_bytes(prefix), key_bytes(after)
         while True:
             args: dict[str, Value] = {"domain": domain, "prefix": wanted, "after": latest, "limit": page}
@@ -237,7 +237,7 @@ class AsyncClient(Administration):
                 return
             latest = keys[-1]
 
-    # --- files changed ------------------------------------------------------------------------------------------------
+    # --- changing files -----------------------------------------------------------------------------------------------
 
     async def delete(self, domain: str, key: str | bytes) -> None:
         """Delete a file; its bytes are deleted later. Raises UnknownKey."""
@@ -261,7 +261,7 @@ class AsyncClient(Administration):
                     return
                 await asyncio.sleep(pause)
             except errors.UnknownKey:
-                if await self._has_fid(domain, new_key, fid):  # an attempt whose answer got lost did it
+                if await self._has_fid(domain, new_key, fid):  # an attempt whose reply was lost succeeded
                     return
                 raise
             else:
@@ -269,14 +269,14 @@ class AsyncClient(Administration):
         raise OutcomeUnknown(f"Whether {key_text(key_bytes(key))!r} has its new name is not known")
 
     async def set_class(self, domain: str, key: str | bytes, storage_class: str) -> None:
-        """Move a file to another class. Raises InvalidKey if there is no such file, ClassNotFound."""
+        """Move a file to another class. Raises InvalidKey if the file does not exist, ClassNotFound."""
         args: dict[str, Value] = {"domain": domain, "key": key_bytes(key), "class": storage_class}
         await self._trackers.ask("updateclass", args)
 
-    # --- inside -------------------------------------------------------------------------------------------------------
+    # --- internal -----------------------------------------------------------------------------------------------------
 
     async def _whole(self, read: Callable[[Reading], Awaitable[T]], domain: str, key: str | bytes, **options: Any) -> T:
-        """What `read` makes of a file, or of its next content if it is overwritten and the old bytes go meanwhile."""
+        """Run `read` on a file; repeat it with the new content if the file is overwritten and its old bytes deleted."""
         for attempt in itertools.count(1):
             async with self.open(domain, key, **options) as reading:
                 try:
@@ -287,7 +287,7 @@ class AsyncClient(Administration):
         raise AssertionError("the last attempt returns or raises")
 
     async def _begin(self, domain: str, key: str | bytes, **options: Any) -> Reading:
-        """A reading that has begun: of the content that the key has now, should the one it had be gone already."""
+        """Start a reading; of the key's newest content if the content found first was deleted already."""
 
         async def locate_again() -> Located:
             return await self._locate(domain, key, noverify=False)
@@ -330,7 +330,7 @@ class AsyncClient(Administration):
 
 @contextmanager
 def _about(domain: str, key: str | bytes) -> Iterator[None]:
-    """Name the domain or key in a "not found" error, which the tracker's reply does not repeat."""
+    """Add the domain or key to a "not found" error, since the tracker's reply does not include it."""
     try:
         yield
     except errors.UnknownKey as error:
@@ -346,7 +346,7 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
 
 
 def _create(partial: Path, target: Path) -> int:
-    """Make the file `partial`; an error names `target`, or the directory that is missing."""
+    """Create the file `partial`; an error names `target`, or the missing directory."""
     try:
         return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:

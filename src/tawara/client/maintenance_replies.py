@@ -1,4 +1,4 @@
-"""What trackers answer of the care for files, as values: checks, the scrub, drains, absences, explanations. Pure."""
+"""Parses tracker replies about maintenance: fsck, scrub, drains, absent devices, explanations. Pure."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from tawara.model.rebalance import RebalanceState
 
 @dataclass(frozen=True, slots=True)
 class FsckStatus:
-    """How a check of all files stands. Times are unix seconds, 0 for never."""
+    """State of a check (fsck) of all files. Times are unix seconds, 0 for never."""
 
     running: bool
-    """Whether files are still being queued; those in the queue may take longer."""
+    """Whether files are still being queued; queued files may be checked later."""
     host: str
-    """Where it was started."""
+    """The host on which it was started."""
     position: int
-    """The highest fid that was queued to be checked."""
+    """The highest fid that was queued."""
     end: int
-    """The highest fid that is to be checked."""
+    """The highest fid to check."""
     policy_only: bool
     start_time: int
     stop_time: int
     current_time: int
     last_logid: int
     queued: int | None
-    """Files that wait or are looked at; None if the tracker does not tell (MogileFS does not)."""
+    """Files that are queued or being checked; None if not reported (as by MogileFS)."""
     stalled: int | None
-    """Files that were put off, for a device does not answer; None as before."""
+    """Files deferred because a device does not respond; None if not reported."""
     counts: dict[str, int]
-    """Lines of the log, by code."""
+    """Number of log lines, by code."""
     start_fid: int | None = None
-    """Behind which fid it began, or went on; None if the tracker does not tell."""
+    """The fid after which it started or resumed; None if not reported."""
     checked: int | None = None
-    """Files queued since then; None as before."""
+    """Files queued since the start; None if not reported."""
     start_logid: int | None = None
-    """The last line of the log before its own; None as before."""
+    """Id of the last log line before this check; None if not reported."""
     focus: str = ""
-    """What it is confined to, in words; empty for every file."""
+    """Description of the files that it is limited to; empty for all files."""
     stale: str = ""
-    """What to do about a database that is older than what the devices hold; empty if it is not."""
+    """Instructions for a database that is older than the data on the devices; empty if it is current."""
 
     @property
     def busy(self) -> bool:
-        """Whether anything is still to be done."""
+        """Whether files remain to be queued or checked."""
         return self.running or bool(self.queued)
 
     @classmethod
     def read(cls, reply: Reply) -> FsckStatus:
-        """From the reply to fsck_status."""
+        """Parse the reply to fsck_status."""
         return cls(
             running=number_of(reply, "running") == 1,
             host=text_of(reply, "host"),
@@ -85,46 +85,46 @@ def _focus(reply: Reply) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ScrubStatus:
-    """How the continuous scrub stands. Times are unix seconds."""
+    """State of the continuous scrub. Times are unix seconds."""
 
     period: int
-    """Seconds in which every byte is read again; 0 when the scrub is off."""
+    """Seconds within which every byte is read once; 0 if the scrub is off."""
     began: int
-    """When this round began; 0 if none has."""
+    """Start of this pass; 0 if the scrub has never run."""
     position: int
-    """The highest fid that was queued to be read."""
+    """The highest fid that was queued in this pass."""
     end: int
-    """The highest fid of the round."""
+    """The highest fid of the pass."""
     checked: int
-    """Files queued in this round."""
+    """Files queued in this pass."""
     current_time: int
     queued: int
-    """Files that wait, or are being read."""
+    """Files that are queued or being read."""
     stalled: int
-    """Files that were put off, for a device does not answer."""
+    """Files deferred because a device does not respond."""
     last_logid: int
     counts: dict[str, int]
-    """Lines of the log, by code."""
+    """Number of log lines, by code."""
     left: int = 0
-    """Files of this round that are still to be queued."""
+    """Files of this pass that are still to be queued."""
     expected_end: int = 0
-    """When this round is expected to end; 0 if there is none."""
+    """Expected end of this pass; 0 if none is running."""
     late: bool = False
-    """Whether it does not keep its period."""
+    """Whether the pass will take longer than the period."""
     bad_replicas: int = 0
-    """Replicas that were found bad within the last period, of files that are still there..."""
+    """Replicas of existing files that were found bad within the last period."""
     bad_files: int = 0
-    """... of so many files,"""
+    """Number of files with such replicas."""
     bad_waiting: int = 0
-    """of which so many still wait for good copies."""
+    """Number of these files that still wait for good copies."""
     hopeless: int = 0
-    """Files that need manual intervention, by what was found within the last period."""
+    """Files that need manual intervention, as found within the last period."""
     mended: int = 0
-    """Of those with bad replicas the files whose damage is undone."""
+    """Number of files with bad replicas that have been repaired."""
 
     @classmethod
     def read(cls, reply: Reply) -> ScrubStatus:
-        """From the reply to scrub_status."""
+        """Parse the reply to scrub_status."""
         return cls(
             period=int(reply["period"]),
             began=int(reply["began"]),
@@ -153,7 +153,7 @@ def _counts(reply: Reply) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class FsckLine:
-    """A line of the check's log."""
+    """A line of the fsck log."""
 
     logid: int
     time: int
@@ -164,7 +164,7 @@ class FsckLine:
 
     @staticmethod
     def read(reply: Reply) -> list[FsckLine]:
-        """From the reply to fsck_getlog."""
+        """Parse the reply to fsck_getlog."""
         return [
             FsckLine(
                 logid=int(row["logid"]),
@@ -179,31 +179,31 @@ class FsckLine:
 
 @dataclass(frozen=True, slots=True)
 class DrainStatus:
-    """How the emptying of a device stands. Times are unix seconds."""
+    """State of the drain of a device. Times are unix seconds."""
 
     devid: int
     began: int
     files: int
-    """Replicas that it had at the beginning."""
+    """Replicas on the device at the start of the drain."""
     left: int
-    """Replicas that are still on it."""
+    """Replicas still on the device."""
     waiting: int
-    """Of these, those whose move waits or is under way."""
+    """Number of these whose move is queued or running."""
     failed: int
-    """Of these, those whose move failed, and is tried again."""
+    """Number of these whose move failed and will be retried."""
     uploads: int
-    """Uploads under way that may still go there."""
+    """Open uploads that may still write to the device."""
     uploads_until: int
-    """When the last of these is given up if it is abandoned, unix seconds; 0 if there is none."""
+    """When the last of these expires if it is abandoned; 0 without open uploads."""
     copies: int
-    """Places on it whose bytes are still to be deleted."""
+    """Copy reservations on the device whose bytes are still to be deleted."""
     safe: bool
-    """Whether the device may be pulled."""
+    """Whether the device can be removed without loss."""
     current_time: int
 
     @staticmethod
     def read(reply: Reply) -> list[DrainStatus]:
-        """From the reply to drain_status."""
+        """Parse the reply to drain_status."""
         return [
             DrainStatus(
                 devid=int(row["devid"]),
@@ -224,17 +224,17 @@ class DrainStatus:
 
 @dataclass(frozen=True, slots=True)
 class Absences:
-    """The devices that no process reaches."""
+    """The unreachable devices."""
 
     devices: Mapping[int, DeviceAbsence]
     after: int
-    """Seconds of absence after which a device is presumed dead; 0 for never."""
+    """Seconds of being unreachable after which a device is presumed dead; 0 for never."""
     safety_limit: str
-    """Why no further device is presumed dead now; empty if none is held back."""
+    """Reason why no further device is presumed dead now; empty if no safety limit is active."""
 
     @staticmethod
     def read(reply: Reply) -> Absences:
-        """From the reply to tawara_absences."""
+        """Parse the reply to tawara_absences."""
         devices = {
             int(row["devid"]): DeviceAbsence(
                 Liveness(row.text("standing")),
@@ -248,7 +248,7 @@ class Absences:
 
 
 def read_explanation(reply: Reply) -> Explanation:
-    """From the reply to tawara_explain."""
+    """Parse the reply to tawara_explain."""
     return Explanation(
         FileVerdict(text_of(reply, "verdict")),
         tuple(
@@ -260,5 +260,5 @@ def read_explanation(reply: Reply) -> Explanation:
 
 
 def read_state(reply: Reply) -> RebalanceState:
-    """From the replies to rebalance_start and rebalance_status."""
+    """Parse the reply to rebalance_start or rebalance_status."""
     return RebalanceState.parse(text_of(reply, "state"))

@@ -1,4 +1,4 @@
-"""Reading a file from its replicas: the next one when one fails, from the byte where it failed."""
+"""Reads a file from its replicas; if one fails, continues with the next at the same offset."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tawara.nodes.client import NodeClient
 from tawara.nodes.replicas import Race
 
 PATHS: Final = 10
-"""How many replicas to ask a tracker for."""
+"""Number of replicas to request from a tracker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A content and where it lies, best replica first."""
+    """A file's content with the URLs of its replicas, best first."""
 
     info: FileInfo
     urls: Sequence[str]
 
     def consistent(self) -> bool:
-        """Whether info and URLs speak of the same content: the key may have got another between two questions."""
+        """Whether info and URLs are of the same content; the key may have been overwritten between the requests."""
         return all(
             place is None or place[1] == self.info.fid
             for place in (parse_path(urlsplit(url).path) for url in self.urls)
@@ -36,10 +36,10 @@ class Located:
 
 
 class Reading:
-    """The bytes of one content, from `start` up to but without `end`: iterate once.
+    """The bytes of one content from `start` up to but excluding `end`; can be iterated once.
 
-    Bounded memory; a replica that fails or has another length is left for the next one, and all are tried again as
-    long as that brings the reading on.
+    Uses bounded memory. A replica that fails or has a wrong length is skipped; all are tried again as long as that
+    yields more bytes.
     """
 
     def __init__(
@@ -60,25 +60,25 @@ class Reading:
         self._urls = located.urls
         self._locate_again = locate_again
         self._begun: list[bytes] = []
-        """What has come and was not given out yet."""
+        """Received chunks that were not yielded yet."""
         self._under_way: AsyncGenerator[bytes, None] | None = None
         self._given: AsyncGenerator[bytes, None] | None = None
         self._verify = verify and self.start == 0 and self.end == length
 
     @property
     def length(self) -> int:
-        """Bytes that this reading will give."""
+        """Number of bytes that the iteration yields."""
         return self.end - self.start
 
     async def begin(self) -> None:
-        """Wait for the first bytes. Raises NoSource, at once if none has come and the key has got another content."""
+        """Wait for the first bytes. Raises NoSource, immediately if the key was overwritten before any byte arrived."""
         self._under_way = self._verified_chunks()
         async for chunk in self._under_way:
             self._begun.append(chunk)
             break
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The chunks, see the class."""
+        """Yield the chunks."""
         self._given = self._give()
         return self._given
 
@@ -91,13 +91,13 @@ class Reading:
             yield chunk
 
     async def close(self) -> None:
-        """End an iteration that was left half-way."""
+        """Stop an unfinished iteration."""
         for each in (self._given, self._under_way):
             if each is not None:
                 await each.aclose()
 
     async def _verified_chunks(self) -> AsyncGenerator[bytes, None]:
-        """The chunks. Raises NoSource when no replica can be read on, ChecksumMismatch if it was to verify."""
+        """Yield the chunks. Raises NoSource if no replica can be read, ChecksumMismatch if verification fails."""
         checksum = self.info.checksum if self._verify else None
         hasher = hashlib.new(checksum.hashtype.hashlib, usedforsecurity=False) if checksum else None
         async with aclosing(self._chunks()) as chunks:
@@ -131,7 +131,7 @@ class Reading:
                     )
 
     async def _look_up_again(self) -> bool:
-        """Find out where the same content lies now, unless the key has got another content since: whether it has."""
+        """Look up the replicas of the same content again; return whether the key has been overwritten."""
         try:
             located = await self._locate_again()
         except (errors.NotFoundError, errors.UnavailableError):

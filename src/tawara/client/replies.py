@@ -1,5 +1,4 @@
-"""What trackers answer of files and the cluster, as values. Pure: reply in, frozen values out
-(docs/mogilefs.md 3 and 4)."""
+"""Parses tracker replies about files and the cluster into frozen values (docs/mogilefs.md 3 and 4). Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from tawara.model.health import DiskHealth
 
 
 def key_bytes(key: str | bytes) -> bytes:
-    """A key as it is stored: text is UTF-8. Text that `key_text` made comes back as it was, whatever it was."""
+    """Encode a key as UTF-8. Text from `key_text` is restored to the original bytes."""
     return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
 
 
 def key_text(key: bytes) -> str:
-    """A key as text; bytes that are not UTF-8 become lone surrogates, as in Python's file names."""
+    """Decode a key to text; bytes that are not UTF-8 become lone surrogates, as in Python's file names."""
     return key.decode("utf-8", "surrogateescape")
 
 
@@ -32,18 +31,18 @@ class FileInfo:
     """Bytes."""
     storage_class: str
     copies: int
-    """How many replicas there are, as the tracker last counted them."""
+    """Number of replicas, as last counted by the tracker."""
     checksum: Checksum | None = None
     devids: tuple[int, ...] = ()
-    """The devices of the replicas, if they were asked for."""
+    """The devices of the replicas, if requested."""
     stored_at: int | None = None
-    """When the key got this content, unix seconds; None if the tracker does not tell."""
+    """When the key got this content, unix seconds; None if not reported."""
     mtime_ns: int | None = None
-    """When the file that was stored had last been changed, unix nanoseconds; None if its client did not tell."""
+    """Modification time of the uploaded file, unix nanoseconds; None if its client did not send it."""
 
     @classmethod
     def read(cls, reply: Reply) -> FileInfo:
-        """From the reply to file_info."""
+        """Parse the reply to file_info."""
         checksum = Checksum.parse(text_of(reply, "checksum"))
         return cls(
             domain=text_of(reply, "domain"),
@@ -61,13 +60,13 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What `put` stored."""
+    """Result of `put`."""
 
     fid: int
     length: int
     """Bytes."""
     checksum: Checksum | None = None
-    """If one was asked for."""
+    """The checksum, if requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class ClassInfo:
 
     name: str
     mindevcount: int
-    """Copies."""
+    """Minimum number of copies."""
     replpolicy: str
     hashtype: HashType | None
 
@@ -90,7 +89,7 @@ class DomainInfo:
 
     @staticmethod
     def read(reply: Reply) -> list[DomainInfo]:
-        """From the reply to get_domains."""
+        """Parse the reply to get_domains."""
         return [
             DomainInfo(
                 text_of(reply, f"domain{number}"),
@@ -109,7 +108,7 @@ class DomainInfo:
 
 
 def read_hosts(reply: Reply) -> list[Host]:
-    """From the reply to get_hosts."""
+    """Parse the reply to get_hosts."""
     return [
         Host(
             hostid=int(row["hostid"]),
@@ -139,23 +138,23 @@ class DeviceInfo:
     mb_total: int | None
     mb_used: int | None
     observed: Observed | None
-    """None before the monitor has looked."""
+    """State seen by the tracker's monitor; None before its first check."""
     utilization: float | None
     """Percent of time that the disk is busy."""
     health: DiskHealth | None = None
     """Health reported by the disk; None if it is not queried."""
     mb_asof: int | None = None
-    """When it was seen how full it is, unix seconds; None if the tracker does not tell."""
+    """When capacity and use were last measured, unix seconds; None if not reported."""
     trouble: str = ""
-    """Why it cannot be used, as far as the tracker knows."""
+    """Reason why the device cannot be used, if known; else empty."""
     file_system: str = ""
-    """The id of the file system that it is on; empty if not known. Devices of one id share their space."""
+    """Id of the device's file system; empty if unknown. Devices with the same id share their space."""
     disk: str = ""
-    """The id of the disk that it is on; empty if not known. Devices of one id are lost together."""
+    """Id of the device's disk; empty if unknown. Devices with the same id are lost together."""
 
     @staticmethod
     def read(reply: Reply) -> list[DeviceInfo]:
-        """From the reply to get_devices."""
+        """Parse the reply to get_devices."""
         return [
             DeviceInfo(
                 devid=int(row["devid"]),
@@ -178,14 +177,14 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A place that create_open offers for an upload."""
+    """A device and URL that create_open offers for an upload."""
 
     devid: int
     url: str
 
 
 def read_opened(reply: Reply) -> tuple[int, list[Destination]]:
-    """From the reply to create_open: the fid, and at least one destination, best first. Raises ValueError for none."""
+    """Parse the reply to create_open into the fid and the destinations, best first. Raises ValueError for none."""
     destinations = [
         Destination(int(reply[f"devid_{number}"]), text_of(reply, f"path_{number}"))
         for number in numbered(reply, "dev_count")
@@ -196,17 +195,17 @@ def read_opened(reply: Reply) -> tuple[int, list[Destination]]:
 
 
 def read_paths(reply: Reply) -> list[str]:
-    """From the reply to get_paths, best first."""
+    """Parse the reply to get_paths, best replica first."""
     return [text_of(reply, f"path{number}") for number in numbered(reply, "paths")]
 
 
 def read_keys(reply: Reply) -> list[bytes]:
-    """From the reply to list_keys, in order."""
+    """Parse the reply to list_keys, in order."""
     return [reply[f"key_{number}"] for number in numbered(reply, "key_count")]
 
 
 def read_settings(reply: Reply) -> dict[str, str]:
-    """From the reply to server_settings."""
+    """Parse the reply to server_settings."""
     return {
         text_of(reply, f"key_{number}"): text_of(reply, f"value_{number}") for number in numbered(reply, "key_count")
     }
@@ -222,7 +221,7 @@ class ListedFile:
 
     @staticmethod
     def read(reply: Reply) -> list[ListedFile]:
-        """From the reply to list_fids."""
+        """Parse the reply to list_fids."""
         return [
             ListedFile(int(row["fid"]), row.text("domain"), key_text(row["key"]))
             for row in rows_of(reply, "fid_count", "fid_{}_")

@@ -1,4 +1,4 @@
-"""The words of a tracker's reply: text, numbers, and what it has several of (docs/mogilefs.md 3 and 4)."""
+"""Reads the fields of a tracker's reply: text, numbers and numbered rows (docs/mogilefs.md 3 and 4)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Reply: TypeAlias = Mapping[str, bytes]
 
 
 class Row:
-    """The words of a reply whose names begin with a `prefix`."""
+    """The fields of a reply whose names begin with `prefix`."""
 
     def __init__(self, reply: Reply, prefix: str) -> None:
         self._reply = reply
@@ -28,21 +28,21 @@ class Row:
 
 
 def rows_of(reply: Reply, count: str, prefix: str) -> list[Row]:
-    """As many as the word `count` says; `prefix` has `{}` for the number. Raises KeyError, ValueError."""
+    """Return as many rows as the field `count` says; `prefix` has `{}` for the number. Raises KeyError, ValueError."""
     return [Row(reply, prefix.format(number)) for number in numbered(reply, count)]
 
 
 def numbered(reply: Reply, count: str) -> range:
-    """The numbers from 1 to what the word `count` says. Raises KeyError, ValueError."""
+    """Return the numbers from 1 to the value of the field `count`. Raises KeyError, ValueError."""
     return range(1, int(reply[count]) + 1)
 
 
 def text_of(reply: Reply, name: str) -> str:
-    """A word as text, empty if it is not there; bytes that are not UTF-8 become lone surrogates."""
+    """Return a field as text, empty if missing; bytes that are not UTF-8 become lone surrogates."""
     return reply.get(name, b"").decode("utf-8", "surrogateescape")
 
 
 def number_of(reply: Reply, name: str) -> int | None:
-    """A word as a number; None if it is not there, or none."""
+    """Return a field as a number; None if it is missing or not a number."""
     word = reply.get(name, b"")
     return int(word) if word.isdigit() else None

@@ -1,4 +1,4 @@
-"""The cluster as a tracker tells it: for decisions that are made where the question is asked."""
+"""Fetches a snapshot of the cluster from a tracker, for decisions that the client makes itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tawara.model.placement_groups import PlacementGroup, merged
 
 
 async def snapshot(client: Administration) -> Cluster:
-    """Domains, classes, hosts, devices and settings, with what the tracker observes. Domains get new numbers."""
+    """Fetch domains, classes, hosts, devices, settings and the monitor's observations. Domains are renumbered."""
     told = await client.devices()
     domains = {
         each.name: Domain(

@@ -1,4 +1,4 @@
-"""What trackers of ours tell of the whole store, as values. Pure: reply arguments in, frozen values out."""
+"""Parses the replies of Tawara's trackers about the whole store into frozen values. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Reply = Mapping[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class WorkRate:
-    """How fast all workers together do one kind of work, in units a second."""
+    """Rate of one kind of work of all workers together, in units per second."""
 
     name: str
     rate: float
     """Recent rate."""
     capacity: float | None
-    """What they are capable of, by what they have done; None if that is not known."""
+    """Estimated maximum rate, from past work; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """How the store is."""
+    """State of the store."""
 
     now: int
     """The tracker's clock, unix seconds."""
@@ -35,18 +35,18 @@ class StoreStatus:
     safety: Safety
     queues: tuple[Queue, ...]
     processes: int
-    """Processes of workers that run, as far as can be told."""
+    """Running worker processes, as far as known."""
     works: tuple[WorkRate, ...]
     counting: bool = False
-    """Whether files are being counted for the first time: the figures are those of the first part."""
+    """Whether the first count of the files is still running, so that the figures cover only a part of them."""
     changed_devices: int = 0
-    """Devices whose state has changed since the files were counted, without the figures following that."""
+    """Devices whose state changed after the count; the figures do not include these changes."""
     stale: str = ""
-    """What to do about a database that is older than what the devices hold; empty if it is not."""
+    """Instructions for a database that is older than the data on the devices; empty if it is current."""
 
     @classmethod
     def read(cls, reply: Reply) -> StoreStatus:
-        """From the reply to tawara_status."""
+        """Parse the reply to tawara_status."""
         safety = Safety(files=_number(reply, "files"), bytes=_number(reply, "bytes"))
         for each in fields(safety):
             value = getattr(safety, each.name)
@@ -68,11 +68,11 @@ class StoreStatus:
         )
 
     def queue(self, name: str) -> Queue:
-        """A queue by its name; an empty one if the tracker does not tell of it."""
+        """Return a queue by name; an empty one if not reported."""
         return next((each for each in self.queues if each.name == name), Queue(name, 0))
 
     def work(self, name: str) -> WorkRate | None:
-        """A kind of work by its name; None if no worker has ever told of it."""
+        """Return the rate of a kind of work; None if no worker has reported it."""
         return next((each for each in self.works if each.name == name), None)
 
 
@@ -89,17 +89,17 @@ class NamedGroup:
 
 @dataclass(frozen=True, slots=True)
 class PlacementCountsPage:
-    """A part of the groups of files."""
+    """A page of placement groups."""
 
     counted_at: int
     all_groups: int
     groups: tuple[NamedGroup, ...]
     partial: bool
-    """Whether the groups are those of files on some devices only, for there are too many others."""
+    """Whether only groups of files on some devices are included, because there are too many."""
 
     @classmethod
     def read(cls, reply: Reply) -> PlacementCountsPage:
-        """From the reply to tawara_census."""
+        """Parse the reply to tawara_census."""
         return cls(
             _number(reply, "counted_at"),
             _number(reply, "all_groups"),
@@ -118,7 +118,7 @@ class PlacementCountsPage:
 
 
 def read_removal(reply: Reply) -> Removal:
-    """From the reply to tawara_removal."""
+    """Parse the reply to tawara_removal."""
     sentences = tuple(_text(reply, f"sentence{number}") for number in range(1, _number(reply, "sentences") + 1))
     refusal = _text(reply, "refusal")
     return Removal(sentences, errors.BY_CODE.get(refusal, errors.ConflictError) if refusal else None)
@@ -152,7 +152,7 @@ def _text(reply: Reply, name: str) -> str:
 
 
 def _number_or_0(reply: Reply, name: str) -> int:
-    """A figure that a tracker of an earlier version does not tell."""
+    """Return a number, 0 if an older tracker does not report it."""
     return int(reply.get(name) or 0)
 
 

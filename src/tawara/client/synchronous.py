@@ -1,7 +1,6 @@
-"""The client for code without asyncio: the verbs of `AsyncClient`, run on an event loop in a thread of its own.
+"""Synchronous client: runs the methods of `AsyncClient` on an event loop in a background thread.
 
-There is one implementation. A verb here is the asynchronous one wrapped by one line below, which keeps its parameters,
-types and documentation.
+Each method wraps the asynchronous one and keeps its parameters, types and documentation.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _END: Final = object()
 
 
 class _Engine:
-    """An event loop in a daemon thread, with the client that lives on it."""
+    """An event loop in a daemon thread, and the client that runs on it."""
 
     def __init__(self, make_client: Callable[[], AsyncClient]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -36,7 +35,7 @@ class _Engine:
         self.client = self.run(_made(make_client))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop and wait. Ctrl-C in the waiting thread cancels the work."""
+        """Run a coroutine on the loop and wait for its result. Ctrl-C in the waiting thread cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -45,7 +44,7 @@ class _Engine:
             raise
 
     def finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what ends an iteration; the garbage collector may ask for it too, in any thread and however late."""
+        """Run the cleanup of an iteration; the garbage collector may call this at any time, in any thread."""
         if self._loop.is_closed():
             work.close()
         elif threading.current_thread() is self._thread:
@@ -54,7 +53,7 @@ class _Engine:
             self.run(work)
 
     def stop(self) -> None:
-        """Close the client, end the loop and its thread."""
+        """Close the client, and stop the loop and its thread."""
         if threading.current_thread() is self._thread:  # the garbage collector ran here
             self._loop.call_soon(self._loop.stop)
             return
@@ -108,7 +107,7 @@ def _walk(engine: _Engine, iterator: AsyncIterator[T]) -> Iterator[T]:
 
     try:
         while (item := engine.run(step())) is not _END:
-            yield item  # type: ignore[misc]  # what is not _END is a T
+            yield item  # type: ignore[misc]  # not _END, hence a T
     finally:
         engine.finish(leave())
 
@@ -147,12 +146,12 @@ class BlockingReading:
 
     @property
     def info(self) -> FileInfo:
-        """What is known of the file."""
+        """Metadata of the file."""
         return self._reading.info
 
     @property
     def length(self) -> int:
-        """Bytes that the iteration gives."""
+        """Number of bytes that the iteration yields."""
         return self._reading.length
 
     def __iter__(self) -> Iterator[bytes]:
@@ -160,10 +159,10 @@ class BlockingReading:
 
 
 class Client:
-    """`AsyncClient` for code without asyncio: the same verbs, which wait; `stream` and `list_keys` are iterators.
+    """`AsyncClient` for code without asyncio: the same methods, which block; `stream` and `list_keys` are iterators.
 
-    May be used by several threads at once, and in a forked process, which gets connections of its own. Close it, or use
-    it in a `with`; what is not closed ends with the process.
+    May be used by several threads at once, and in a forked process, which gets its own connections. Close it, or use it
+    in a `with` statement; a client that is not closed ends with the process.
 
         >>> from tawara.client import Client
         >>> with Client() as client:  # TAWARA_TRACKERS, or 127.0.0.1:7001
@@ -183,7 +182,7 @@ class Client:
         reply_timeout: float = 30.0,
         stall_timeout: float = 60.0,
     ) -> None:
-        """As `AsyncClient`. Nothing is connected, and no thread started, before the first verb."""
+        """As `AsyncClient`. The first method call starts the thread and connects."""
         self._make = functools.partial(
             AsyncClient,
             trackers,
@@ -191,7 +190,7 @@ class Client:
             reply_timeout=reply_timeout,
             stall_timeout=stall_timeout,
         )
-        self._make()  # so that wrong arguments are refused here
+        self._make()  # so that invalid arguments raise here
         self._lock = threading.Lock()
         self._running: _Engine | None = None
         self._stop: Callable[[], object] | None = None
@@ -206,7 +205,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections and end the thread; verbs under way in other threads fail. It may be used again."""
+        """Close all connections and end the thread; running calls in other threads fail. The client may be reused."""
         with self._lock:
             self._running = None
             if self._stop is not None:

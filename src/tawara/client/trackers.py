@@ -22,9 +22,9 @@ from tawara.wire.line import Args
 T = TypeVar("T")
 DEFAULT_PORT: Final = 7001
 HERE: Final = f"127.0.0.1:{DEFAULT_PORT}"
-"""The tracker of `tawara up` on this machine."""
+"""Default address: the tracker of `tawara up` on this machine."""
 REPLY_BYTES: Final = 8 * 1024 * 1024
-"""Longest reply: 1,000 keys of 1,024 bytes, all escaped, are 3 MiB."""
+"""Longest reply in bytes; 1,000 keys of 1,024 bytes, all escaped, are 3 MiB."""
 REST: Final = 15.0
 """Seconds for which a failed tracker is used only if no other is left."""
 _MANAGEMENT_LINES: Final = 100_000
@@ -105,20 +105,20 @@ class Trackers:
         reply_timeout: float = 30.0,
         connections: int = 8,
     ) -> None:
-        """Times are seconds; `connections` is how many requests are under way at once."""
+        """Times are seconds; `connections` is the number of concurrent requests."""
         self._trackers = [_Tracker(host, port) for host, port in addresses]
-        random.shuffle(self._trackers)  # so that many clients do not all ask the same one
+        random.shuffle(self._trackers)  # spreads many clients over the trackers
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
         self._free = asyncio.Semaphore(connections)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """The trackers, in the order of preference now."""
+        """Addresses of the trackers, in their current order of preference."""
         return [(each.host, each.port) for each in self._trackers]
 
     async def close(self) -> None:
-        """Close the connections that no request is using."""
+        """Close the idle connections."""
         for tracker in self._trackers:
             while tracker.idle:
                 tracker.idle.pop().close()
@@ -132,14 +132,14 @@ class Trackers:
         settled_by: tuple[type[errors.TawaraError], ...] = (),
         timeout: float | None = None,
     ) -> Mapping[str, bytes]:
-        """The arguments of the OK reply; raises the error that an ERR reply means.
+        """Send a request; return the arguments of the OK reply, or raise the error of the ERR reply.
 
-        Every tracker is asked until one answers, and the one that answered last is asked first the next time; one that
-        failed, or whose database did, comes last for a while. A request whose answer got lost is asked again, unless it
-        is `once`: then OutcomeUnknown is raised (not for DatabaseUnavailable: then nothing was changed). When it was
-        asked again, an error of `settled_by` means that the first time did it: the reply is empty. `patience`:
-        seconds that a tracker may take, if not as long as for any other command. Raises TrackerUnreachable when no
-        tracker answers; Db and Busy when every tracker says so.
+        The trackers are tried in turn until one replies; the last that replied is tried first the next time, and one
+        that failed, or whose database did, is tried last for a while. A request whose reply was lost is repeated,
+        unless `once` is set: then OutcomeUnknown is raised (but not for DatabaseUnavailable, which means that nothing
+        was changed). If the repetition fails with an error of `settled_by`, the first attempt succeeded, and an empty
+        reply is returned. `patience`: seconds to wait for a tracker; None for the default. Raises TrackerUnreachable
+        if no tracker replies; Db and Busy if every tracker replies so.
         """
         request = line.encode_request(command, args or {})
         lost = False
@@ -177,7 +177,7 @@ class Trackers:
         *,
         timeout: float | None = None,
     ) -> T:
-        """What `read` makes of the reply; TrackerUnreachable if it cannot, for then no tracker has answered."""
+        """Send a request and parse its reply with `read`. Raises TrackerUnreachable also for a malformed reply."""
         reply = await self.ask(command, args, timeout=timeout)
         try:
             return read(reply)
@@ -185,7 +185,7 @@ class Trackers:
             raise errors.TrackerUnreachable(f"The answer to {command} is not a tracker's") from error
 
     async def manage(self, address: tuple[str, int], command: str) -> list[str]:
-        """The lines of a management command (`!version`, `!stats`) of one tracker (docs/mogilefs.md 6).
+        """Run a management command (`!version`, `!stats`) on one tracker; return its lines (docs/mogilefs.md 6).
 
         Raises TrackerUnreachable.
         """
@@ -208,7 +208,7 @@ class Trackers:
     # --- one tracker --------------------------------------------------------------------------------------------------
 
     def _in_turn(self) -> Iterator[_Tracker]:
-        """The trackers in the order in which to ask; the first comes twice, for it may just have been restarted."""
+        """The trackers in the order to try them; the first comes twice, because it may just have been restarted."""
         now = asyncio.get_running_loop().time()
         self._trackers.sort(key=lambda each: each.rests_until > now)  # stable
         yield from (order := list(self._trackers))
@@ -217,7 +217,7 @@ class Trackers:
     async def _ask_one(
         self, tracker: _Tracker, request: bytes, timeout: float
     ) -> line.AcceptedRequest | line.RefusedRequest:
-        """Raises _NotSent when the tracker cannot have seen the request, TrackerUnreachable when it can."""
+        """Send to one tracker. Raises _NotSent if it cannot have received the request, else TrackerUnreachable."""
         async with self._free:
             connection = None
             while tracker.idle and connection is None:
@@ -240,7 +240,7 @@ class Trackers:
                     reply = line.decode_reply(text.rstrip(b"\r\n"))
             except BaseException as error:
                 if connection is not None:
-                    connection.close()  # an answer that came late would be taken for that of the next request
+                    connection.close()  # a late reply would be mistaken for that of the next request
                 if isinstance(error, errors.TrackerUnreachable):
                     tracker.rests_until = asyncio.get_running_loop().time() + REST
                 raise
@@ -257,7 +257,7 @@ class Trackers:
 
 @contextmanager
 def _speaking_with(tracker: _Tracker) -> Iterator[None]:
-    """The one place where what asyncio, the system and the codec raise becomes ours."""
+    """Convert exceptions of asyncio, the system and the codec to TrackerUnreachable."""
     try:
         yield
     except TimeoutError as error:

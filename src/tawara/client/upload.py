@@ -1,4 +1,4 @@
-"""Storing a file: open, put the bytes on one of the offered devices, close, and find out when the close got lost."""
+"""Uploads a file: create_open, PUT to one of the offered devices, create_close; resolves a lost reply to the close."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tawara.nodes.client import NodeClient
 from tawara.wire.line import Value
 
 PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds between the attempts to learn the result of a close."""
+"""Seconds between attempts to determine the result of a close."""
 
 
 OTHER_FIDS: Final = 3
-"""How often an upload is repeated under another fid, when a device holds other content under the one it got."""
+"""Most repetitions of an upload with a new fid, after a device was found to hold other content under the fid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class UploadSession:
     storage_class: str
     source: UploadSource
     wanted: Checksum | HashType | None
-    """The checksum to verify, or the kind to compute and verify."""
+    """The checksum to verify, or the algorithm to compute and verify."""
     mtime_ns: int | None = None
-    """When the data was last changed where it comes from, unix nanoseconds."""
+    """Modification time of the source, unix nanoseconds."""
 
     async def run(self) -> Stored:
-        """When it returns, the file is stored under its key. What it raises is listed at `AsyncClient.put`."""
+        """Store the file under its key. Raises what `AsyncClient.put` raises."""
         for _ in range(OTHER_FIDS):
             try:
                 return await self._run_once()
@@ -58,7 +58,7 @@ class UploadSession:
             await self._abandon(fid, destinations[0], conflict=True)
             raise
         except BaseException:
-            # While this task is being cancelled it can still speak, for a moment: the upload need not wait to be swept.
+            # A task being cancelled can still send a request: discard the upload now instead of leaving it to expire.
             await self._abandon(fid, destinations[0])
             raise
         length = self.source.sent
@@ -78,7 +78,7 @@ class UploadSession:
         return Stored(fid, length, checksum)
 
     async def _send(self, destinations: list[Destination]) -> tuple[Destination, Checksum | None]:
-        """Put the bytes on the first device that takes them, as long as the source can begin again."""
+        """Send the bytes to the first device that accepts them; tries others only if the source is replayable."""
         failures: list[str] = []
         for destination in destinations:
             if not self.source.replayable:
@@ -86,7 +86,7 @@ class UploadSession:
             try:
                 return destination, await self._put(destination.url)
             except errors.FidConflict:
-                raise  # the fid itself is wrong, on whichever device
+                raise  # the fid is in conflict on every device
             except errors.NodeUnreachable as error:
                 failures.append(error.message)
         raise errors.NodeUnreachable("; ".join(failures))
@@ -135,7 +135,7 @@ class UploadSession:
                     await self.trackers.ask("create_close", args, once=True)
                     return
             except errors.NoTempFile:
-                settled = True  # and if it was by our lost request, the key will show it at once, or very soon
+                settled = True  # if by the lost request, the key shows it now or very soon
             except errors.FidExists:
                 return
             except OutcomeUnknown as error:
@@ -152,9 +152,9 @@ class UploadSession:
         return info.fid
 
     async def _abandon(self, fid: int, destination: Destination, *, conflict: bool = False) -> None:
-        """Tell the tracker that nothing will come; a close without a key discards the upload.
+        """Discard the upload by sending create_close without a key.
 
-        `conflict`: a device holds other content under the fid, so that nothing may be deleted.
+        `conflict`: a device holds other content under the fid, so the tracker must not delete anything.
         """
         args: dict[str, Value] = {
             "domain": self.domain,
@@ -168,4 +168,4 @@ class UploadSession:
             async with asyncio.timeout(2.0):
                 await self.trackers.ask("create_close", args, once=True)
         except (TimeoutError, errors.TawaraError):
-            pass  # the tracker sweeps what is never closed
+            pass  # the tracker removes uploads that are never closed

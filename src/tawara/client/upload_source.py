@@ -1,4 +1,4 @@
-"""What can be uploaded: bytes, files by path, open files, iterables; each as chunks, read again where that works."""
+"""Sources of uploads: bytes, paths, open files and iterables, read in chunks and, if possible, more than once."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from tawara.model.limits import Limits
 
 _CHUNK = Limits().chunk
 _HASHED_HERE = 64 * 1024
-"""Bytes up to which hashing on the loop costs less than going to a thread."""
+"""Bytes up to which hashing on the event loop is cheaper than in a thread."""
 _GATHERED = 256 * 1024
-"""Bytes of small pieces that are taken from an iterable at once."""
+"""Bytes of small pieces that are read from an iterable in one thread call."""
 
 
 class Readable(Protocol):
     """A file object open for reading bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+        """Read at most `size` bytes; none at the end."""
         ...
 
 
 Data: TypeAlias = (
     "bytes | bytearray | memoryview | os.PathLike[str] | Readable | Iterable[bytes] | AsyncIterable[bytes]"
 )
-"""What `put` takes. A path is a `pathlib.Path`; blocking reads happen in a thread."""
+"""Data accepted by `put`. A path is a `pathlib.Path`; blocking reads run in a thread."""
 
 
 class UploadSource:
     """One upload's data. `chunks` may be called again only while `replayable`."""
 
     def __init__(self, data: Data, size: int | None = None, progress: Callable[[int], None] | None = None) -> None:
-        """`size` in bytes is what the caller says of data that does not tell by itself; `progress` as for `put`."""
+        """`size`: bytes, for data without a known size; `progress` as for `put`."""
         self._progress = progress
         self._data = data
         self._started = False
@@ -47,7 +47,7 @@ class UploadSource:
         self._hashers: list[hashlib._Hash] = []
         self.size = size
         self.sent = 0
-        """Bytes that the latest `chunks` gave out."""
+        """Bytes yielded by the latest `chunks`."""
         if isinstance(data, bytes | bytearray | memoryview):
             self.size = len(memoryview(data).cast("B"))
         elif isinstance(data, str):
@@ -64,7 +64,7 @@ class UploadSource:
 
     @property
     def replayable(self) -> bool:
-        """Whether `chunks` gives the same again from the beginning."""
+        """Whether `chunks` can be called again."""
         if not self._started or isinstance(self._data, bytes | bytearray | memoryview):
             return True
         if isinstance(self._data, os.PathLike):
@@ -72,19 +72,19 @@ class UploadSource:
         return self._seekable() is not None
 
     def small(self) -> bytes | None:
-        """All of it, if that is at hand and short."""
+        """The complete data, if it is in memory and short."""
         if isinstance(self._data, bytes | bytearray | memoryview) and (self.size or 0) <= _CHUNK:
             return bytes(self._data)
         return None
 
     def hashing(self, hashtype: HashType) -> hashlib._Hash:
-        """A hasher that the next `chunks` feeds."""
+        """Return a hash object that is updated by the next `chunks`."""
         hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
         self._hashers = [hasher]
         return hasher
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The data, in pieces of bounded size where the source allows."""
+        """Yield the data, in pieces of bounded size if the source allows it."""
         self._started = True
         if self._progress is not None and self.sent:
             self._progress(-self.sent)
@@ -132,7 +132,7 @@ class UploadSource:
 
 
 def _gather(iterator: Iterator[bytes]) -> bytes:
-    """The next pieces of an iterator, so many that going to a thread for them is worth it; nothing at its end."""
+    """Join the next pieces of an iterator, enough to be worth a thread call; empty at the end."""
     pieces: list[bytes] = []
     length = 0
     for piece in iterator:

@@ -1,4 +1,4 @@
-"""The answer to HEAD, the one message of HTTP/1 that never has a body (RFC 9110, section 9.3.2; RFC 9112)."""
+"""Parses the response to HEAD, which never has a body (RFC 9110, section 9.3.2; RFC 9112)."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import re
 from typing import Final, NamedTuple
 
 _MOST: Final = 16 * 1024
-"""Bytes that a header may have."""
+"""Longest response header, in bytes."""
 _DIGITS: Final = 18
-"""Digits of a length that any database can hold."""
+"""Most digits of a Content-Length; any database can store such a number."""
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: ([^\r\n]*))?(?=\r\n|\Z)")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _CLOSE: Final = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b", re.IGNORECASE)
 
 
 class HeadAnswer(NamedTuple):
-    """What a server says of a resource."""
+    """Status and headers of a response to HEAD."""
 
     status: int
     reason: str
     length: int | None
-    """Bytes that it has; None if that is not said, or not once and in digits."""
+    """Content-Length in bytes; None if it is missing, repeated or malformed."""
     keep: bool
-    """Whether the connection can be used again."""
+    """Whether the connection can be reused."""
 
 
 def parse(data: bytes) -> HeadAnswer | None:
-    """The answer that `data` is, interim ones passed over; None until it is whole.
+    """Parse the final response in `data`, skipping interim (1xx) responses; None while it is incomplete.
 
-    Raises ValueError for what cannot become an answer, or is longer than any.
+    Raises ValueError if `data` is not a valid response or too long.
     """
     head, end, rest = data.partition(b"\r\n\r\n")
     status = _STATUS.match(head)

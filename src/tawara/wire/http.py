@@ -1,10 +1,10 @@
-"""HTTP as the gateway speaks it: request targets, keys in paths, dates, entity tags, preconditions (RFC 9110, 3986).
+"""HTTP syntax of the gateway: request targets, keys in paths, dates, entity tags, preconditions (RFC 9110, 3986).
 
-A target is `/DOMAIN/KEY`: the first slash after the domain ends it, everything behind is the key, percent-decoded once.
-Segments `.` are no part of either, unless they are written `%2E`.
+A target is `/DOMAIN/KEY`: the domain ends at the first slash, and the rest is the key, percent-decoded once.
+Segments `.` are removed, unless they are written `%2E`.
 
-So `%2F` is a slash of the key like any other, `+` is a plus, and slashes at the end or in a row are kept. A key has
-many spellings in URLs; `path_of` writes the one that we use ourselves.
+So `%2F` is an ordinary slash of the key, `+` is a plus, and trailing or repeated slashes are kept. A key can be written
+in several ways in a URL; `path_of` returns the canonical one.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _DATES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request is about. Without a domain it is the gateway itself, without a key the domain."""
+    """A parsed request target. Without a domain it refers to the gateway itself, without a key to the domain."""
 
     domain: str = ""
     key: bytes = b""
     query: str = ""
 
     def parameters(self) -> dict[str, bytes]:
-        """The parameters of the query, decoded as forms are (`+` is a blank); the last of a name wins.
+        """The query parameters, form-decoded (`+` is a blank); the last value of a repeated name is used.
 
-        Raises UsageError when there are too many.
+        Raises UsageError if there are too many.
         """
         try:
             pairs = parse_qsl(
@@ -61,10 +61,10 @@ class Target:
 
 
 def parse_target(raw: str) -> Target:
-    """The target of a request line, origin form or absolute form; bytes beyond ASCII as surrogates or UTF-8.
+    """Parse the target of a request line in origin or absolute form; non-ASCII bytes are surrogates or UTF-8.
 
-    Raises UsageError for what is no path, has a broken escape or a NUL, or climbs above the root; InvalidKey for a key
-    that is too long.
+    Raises UsageError if it is not a path, has a malformed escape or a NUL, or leads above the root; InvalidKey if the
+    key is too long.
     """
     path, _, query = _ORIGIN.sub("", raw, count=1).partition("?")
     data = path.encode("utf-8", "surrogateescape")
@@ -83,7 +83,7 @@ def parse_target(raw: str) -> Target:
 
 
 def _without_dots(path: bytes) -> bytes:
-    """The path without segments `.` (RFC 3986, section 5.2.4); a key's own are written `%2E`."""
+    """Remove segments `.` from the path (RFC 3986, section 5.2.4); a key has such a segment as `%2E`."""
     if b"/." not in path:
         return path
     *segments, last = path.split(b"/")
@@ -91,7 +91,7 @@ def _without_dots(path: bytes) -> bytes:
 
 
 def _climbs(path: bytes) -> bool:
-    """Whether `..` leads above the root at some point; proxies refuse that, so we do it everywhere."""
+    """Whether `..` leads above the root at some point; refused everywhere, because proxies refuse it."""
     depth = 0
     for segment in path.split(b"/"):
         if segment == b"..":
@@ -116,12 +116,12 @@ def path_of(domain: str, key: bytes) -> str:
 
 @lru_cache(1024)
 def http_date(seconds: int) -> str:
-    """Unix seconds as a date of HTTP (RFC 9110, section 5.6.7)."""
+    """Format unix seconds as an HTTP date (RFC 9110, section 5.6.7)."""
     return formatdate(seconds, usegmt=True)
 
 
 def parse_date(text: str | None) -> int | None:
-    """Unix seconds of a date in one of HTTP's three forms; None for anything else, which has to be ignored."""
+    """Parse a date in one of HTTP's three formats to unix seconds; None for an invalid date, which is ignored."""
     for form in _DATES if text else ():
         match = form.fullmatch(text.strip()) if text else None
         if match is None or match["m"] not in _MONTHS:
@@ -139,7 +139,7 @@ def parse_date(text: str | None) -> int | None:
 
 
 def entity_tag(fid: int, length: int) -> str:
-    """The strong entity tag of a fid's bytes, which never change, whichever replica serves them."""
+    """The strong entity tag of a fid's bytes, which are immutable and the same in every replica."""
     return f'"{fid:x}-{length:x}"'
 
 
@@ -148,16 +148,16 @@ def entity_tag(fid: int, length: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What preconditions are compared with."""
+    """The current state of a resource that preconditions are compared with."""
 
     etag: str
-    """Strong, with its quotes."""
+    """Strong entity tag, including the quotes."""
     modified: int | None = None
-    """Unix seconds, None if it is not known."""
+    """Time of last modification, unix seconds; None if unknown."""
 
 
 class ConditionResult(Enum):
-    """What the preconditions of a request come to."""
+    """Result of evaluating the preconditions of a request."""
 
     GO = "do what the method says"
     NOT_MODIFIED = "304: the client has it already"
@@ -176,11 +176,11 @@ class Conditions:
 
     @property
     def guarded(self) -> bool:
-        """Whether the request says in what state it expects the resource to be."""
+        """Whether the request has If-Match, If-None-Match or another precondition on the resource's state."""
         return self.if_match is not None or self.if_unmodified_since is not None
 
     def judge(self, current: Validators | None, *, reading: bool) -> ConditionResult:
-        """Evaluate in the order of RFC 9110, section 13.2.2; `current` is None when there is no such resource."""
+        """Evaluate in the order of RFC 9110, section 13.2.2; `current` is None if the resource does not exist."""
         modified = current.modified if current else None
         if self.if_match is not None:
             if current is None or not _lists(self.if_match, current.etag, weakly=False):
@@ -195,7 +195,7 @@ class Conditions:
         return ConditionResult.GO
 
     def ranges_apply(self, current: Validators) -> bool:
-        """Whether Range is to be heeded: If-Range is absent or names exactly this state (RFC 9110, section 13.1.5)."""
+        """Whether Range applies: If-Range is missing or matches the current state (RFC 9110, section 13.1.5)."""
         if self.if_range is None:
             return True
         text = self.if_range.strip()

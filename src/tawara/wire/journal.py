@@ -1,13 +1,13 @@
-"""The files in which a device carries the names of what it holds: text that `zcat` shows, with a checksum at its end.
+"""Encodes the files of a device's metadata journal: gzipped text (readable with `zcat`) that ends with a checksum.
 
-Below the device's directory, `names/`:
+Files in the directory `names/` of a device:
 
     charter-0, charter-1    the cluster manifest, written alternately
     tail-0 … tail-7         the active segments, one of which is rewritten at a time
-    a/000001, a/000002, …   segments: records that are written once (or in b/: rounds take turns)
+    a/000001, a/000002, …   segments, which are never changed (generations of the journal alternate between a/ and b/)
 
-Each is gzip of lines of JSON: a head, the records, and a last line that has the number of lines before it and the
-SHA-256 of their bytes. Keys are escaped as in the tracker's line protocol (docs/mogilefs.md 2.2), so they are ASCII.
+Each is gzipped JSON lines: a head, the records, and a last line with the number of the lines before it and the SHA-256
+of their bytes. Keys are escaped as in the tracker's line protocol (docs/mogilefs.md 2.2), so they are ASCII.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ from tawara.wire.line import escape, unescape
 DIRECTORY: Final = "names"
 ACTIVE_SLOTS: Final = 8
 LARGEST: Final = 64 * 1024 * 1024
-"""Bytes up to which such a file is read."""
+"""Most bytes of a journal file that are read."""
 _FORMAT: Final = 1
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=COUNTED)]
-"""For journals numbered one by one: the reader counts on from it."""
+"""A number in a sequence, limited so that the reader can continue counting from it."""
 _Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_ID)]
 
 
 class Damaged(Exception):
-    """A file is not, or not any more, as it was written."""
+    """A journal file is damaged or has another format."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The first line of a file of names."""
+    """The first line of a journal file."""
 
     tawara: str
-    """`names` or `charter`."""
+    """Type of the file: `names` for records, `charter` for the cluster manifest."""
     format: int = _FORMAT
     device: _Id
     generation: _Count
     round: _Count = 0
-    """Of the device's journal, counted through all generations."""
+    """Number of the round (compaction) of the device's journal, increasing through all generations."""
     segment: _Count = 0
-    """For a segment, its number; for a tail, that of the last segment before it."""
+    """For a segment, its number; for an active segment, the number of the last segment before it."""
     before: _Count = 0
-    """For a segment, the number of the one before it in this round, which need not be one less."""
+    """For a segment, the number of the previous segment of this round, which may be less by more than one."""
     active_segment: _Count = msgspec.field(default=0, name="tail")
-    """For a tail, its number, which grows."""
+    """For an active segment, its increasing number."""
     epoch: _Count = 0
-    """How often another worker has taken over from one that did not come back."""
+    """How many times another worker has taken over the journal from a failed worker."""
     complete: bool = False
-    """Whether with this segment all is written that the round has to bring."""
+    """Whether the round is complete with this segment."""
     highest_fid: _Number = 0
-    """That was given out when this was written."""
+    """The highest fid that had been assigned when the file was written."""
     number: _Count = 0
-    """For a manifest, its increasing number."""
+    """For a cluster manifest, its increasing number."""
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,12 +92,12 @@ _line_decoder = msgspec.json.Decoder(_Line)
 
 
 def segment_path(round_: int, segment: int) -> str:
-    """Where a segment is, below the device's directory. Rounds take turns with the two directories."""
+    """Return the path of a segment, relative to the device's directory. Rounds alternate between two directories."""
     return f"{DIRECTORY}/{'ab'[round_ % 2]}/{segment:06d}"
 
 
 def active_segment_path(slot: int) -> str:
-    """Where a tail is."""
+    """Return the path of an active segment."""
     return f"{DIRECTORY}/tail-{slot}"
 
 
@@ -107,12 +107,15 @@ def manifest_path(number: int) -> str:
 
 
 def active_slot(epoch: int, active_segment: int) -> int:
-    """Which of the slots a tail is written to: never the one before's, nor one that a predecessor may still write."""
+    """Return the slot to write an active segment to.
+
+    It is neither the slot of the previous active segment nor one that a previous worker may still write to.
+    """
     return epoch % (ACTIVE_SLOTS // 2) * 2 + active_segment % 2
 
 
 def encode_record(record: JournalRecord) -> bytes:
-    """A record as a line without its end."""
+    """Encode a record as a line without LF."""
     facts = record.facts
     if facts is None:
         gone = record.standing is RecordState.GONE
@@ -133,7 +136,7 @@ def encode_record(record: JournalRecord) -> bytes:
 
 
 def decode_record(line: bytes) -> JournalRecord:
-    """The inverse. Raises Damaged."""
+    """Decode a line. Raises Damaged."""
     try:
         each = _line_decoder.decode(line)
     except msgspec.MsgspecError as error:
@@ -149,14 +152,14 @@ def decode_record(line: bytes) -> JournalRecord:
 
 
 def pack(head: Head, lines: Sequence[bytes]) -> bytes:
-    """A file of these lines."""
+    """Encode a file with this head and these lines."""
     body = b"\n".join([_encoder.encode(head), *lines]) + b"\n"
     end = _encoder.encode(_End(len(lines) + 1, hashlib.sha256(body).hexdigest()))
     return gzip.compress(body + end + b"\n", compresslevel=1, mtime=0)
 
 
 def unpack(packed: bytes) -> tuple[Head, list[bytes]]:
-    """Head and lines of a file. Raises Damaged unless every byte is as it was written."""
+    """Decode a file into head and lines. Raises Damaged if the checksum does not match."""
     try:
         text = gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:
@@ -178,17 +181,17 @@ def _split_end(text: bytes) -> tuple[bytes, bytes]:
 
 
 def decode_records(lines: Iterable[bytes]) -> list[JournalRecord]:
-    """The records of a file's lines. Raises Damaged."""
+    """Decode the records of a file. Raises Damaged."""
     return [decode_record(line) for line in lines]
 
 
 def encode_manifest(head: Head, manifest: dict[str, Any]) -> bytes:
-    """A file of what the cluster is made of: one line for each table's rows."""
+    """Encode a cluster manifest: one line with the rows of each table."""
     return pack(head, [_encoder.encode({table: rows}) for table, rows in sorted(manifest.items())])
 
 
 def decode_manifest(lines: Iterable[bytes]) -> dict[str, Any]:
-    """The inverse. Raises Damaged, also for numbers that no database can hold."""
+    """Decode a cluster manifest. Raises Damaged, also for numbers that no database can store."""
     manifest: dict[str, list[dict[str, Any]]] = {}
     try:
         for line in lines:

@@ -1,4 +1,4 @@
-"""The tracker's line protocol as bytes: requests, replies, escaping, and cutting a stream into lines.
+"""Encodes and decodes the tracker's line protocol: requests, replies, escaping, and splitting a stream into lines.
 
 docs/mogilefs.md 2. A request is `COMMAND name=value&…` LF; a reply is `OK name=value&…` or
 `ERR code text[ callid]`, CRLF. Names and values are escaped; values are bytes and stay bytes.
@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from tawara.model.errors import BY_CODE, TawaraError
 
 Value: TypeAlias = bytes | str | int | None
-"""What an argument may be given as; None is sent as an empty value, text as UTF-8."""
+"""Types of an argument; None is sent as an empty value, text as UTF-8."""
 Args: TypeAlias = Mapping[str, Value]
 
 # --- escaping (docs/mogilefs.md 2.2) ----------------------------------------------------------------------------------
@@ -26,14 +26,14 @@ _ESCAPED = {bytes([code]): b"+" if code == 0x20 else b"%%%02X" % code for code i
 
 
 def escape(value: bytes) -> bytes:
-    """`value` with every byte outside the safe set as `%XX`, and blanks as `+`."""
+    """Encode blanks as `+` and every other byte outside the safe set as `%XX`."""
     if not value.translate(None, SAFE):
         return value
     return _UNSAFE.sub(lambda match: _ESCAPED[match[0]], value)
 
 
 def unescape(value: bytes) -> bytes:
-    """The inverse of `escape`; a `%` that two hexadecimal digits do not follow stays."""
+    """Reverse `escape`; a `%` without two hexadecimal digits after it is kept."""
     return unquote_to_bytes(value.replace(b"+", b" "))
 
 
@@ -46,11 +46,11 @@ def _to_bytes(value: Value) -> bytes:
 
 
 def encode_args(args: Args) -> bytes:
-    """`name=value` joined by `&`, all escaped. Names become UTF-8."""
+    """Encode arguments as `name=value` joined by `&`, escaped. Names are sent as UTF-8."""
     pieces = [b"%s=%s" % (name.encode(), _to_bytes(value)) for name, value in args.items()]
     joined = b"&".join(pieces)
-    # What is left without the safe bytes are the separators alone, unless something has to be escaped: one pass in C
-    # for the whole reply in place of one for each name and value.
+    # Fast path: if only separators remain after removal of the safe bytes, nothing needs escaping. That is one pass
+    # in C for the whole reply instead of one for each name and value.
     if joined.translate(None, SAFE) == (b"=&" * len(pieces))[:-1]:
         return joined
     return b"&".join(
@@ -59,9 +59,9 @@ def encode_args(args: Args) -> bytes:
 
 
 def decode_args(raw: bytes) -> dict[str, bytes]:
-    """The arguments of a line. A name that comes twice has its values joined by NUL; an absent value is empty.
+    """Decode the arguments of a line. Values of a repeated name are joined by NUL; a missing value is empty.
 
-    Names that are not UTF-8 keep their bytes as surrogates. A raw `=` in a value belongs to the value.
+    Bytes of names that are not UTF-8 become surrogates. An unescaped `=` in a value is part of the value.
     """
     args: dict[str, bytes] = {}
     plain = b"%" not in raw and b"+" not in raw
@@ -80,18 +80,18 @@ def decode_args(raw: bytes) -> dict[str, bytes]:
 
 
 class Request(NamedTuple):
-    """One line of a client."""
+    """A decoded request line."""
 
     command: str
-    """In lower case; empty if the line is no command at all."""
+    """In lower case; empty if the line is not a command."""
     args: Mapping[str, bytes]
     management: bool = False
-    """Whether it is a `!` command (docs/mogilefs.md 6), whose words are in `argument` and not in `args`."""
+    """Whether it is a `!` command (docs/mogilefs.md 6), whose arguments are in `argument` instead of `args`."""
     argument: bytes = b""
 
     @property
     def callid(self) -> bytes:
-        """What the client wants to see again in the reply, empty if nothing."""
+        """The client's id of the request, repeated in the reply; empty if not given."""
         return self.args.get("callid", b"")
 
 
@@ -104,15 +104,15 @@ _HTTP = re.compile(rb" HTTP/\d(?:\.\d)?\s*\Z")
 
 
 def is_http(line: bytes) -> bool:
-    """Whether a line is the request line of HTTP. Clients of this protocol send blanks in values as `+`."""
+    """Whether the line is an HTTP request line. Clients of this protocol send blanks in values as `+`."""
     return b" HTTP/" in line and _HTTP.search(line) is not None
 
 
 def may_begin(data: bytes) -> bool:
-    """Whether a client of this protocol can begin a connection with `data`, which may be part of a line.
+    """Whether `data`, which may be part of a line, is a valid beginning of a connection of this protocol.
 
-    Other programs are recognised by it (HTTP, TLS, SSH): one that was made to connect here, such as a browser by a web
-    page, may have lines of a stranger's choice in what it sends next.
+    Detects clients of other protocols (HTTP, TLS, SSH). A web page can make a browser connect to the tracker, and the
+    rest of the browser's request may contain lines chosen by an attacker.
     """
     line, end, _ = data.lstrip(b"\r\n").partition(b"\n")
     if end:
@@ -121,7 +121,7 @@ def may_begin(data: bytes) -> bool:
 
 
 def parse_request(line: bytes) -> Request:
-    """Read a line, without its end. Never fails: what is no command has an empty name, and so is an unknown one."""
+    """Decode a line without LF. Never fails: an invalid line becomes a request with an empty command."""
     if match := _COMMAND.match(line):
         return Request(match[1].decode("ascii").lower(), decode_args(match[2]) if match[2] else {})
     if match := _MANAGEMENT.match(line):
@@ -130,20 +130,20 @@ def parse_request(line: bytes) -> Request:
 
 
 def ok(args: Args, callid: bytes = b"") -> bytes:
-    """The line that says yes, with its end."""
+    """Encode an OK reply, including CRLF."""
     if callid:
         args = {**args, "callid": callid}
     return b"OK %s\r\n" % encode_args(args)
 
 
 def error(code: str, text: str, callid: bytes = b"") -> bytes:
-    """The line that says no, with its end; the text is never empty, for clients split the line at its blanks."""
+    """Encode an ERR reply, including CRLF; the text is never empty, because clients split the line at blanks."""
     line = b"ERR %s %s" % (code.encode(), escape((text or code).encode()))
     return b"%s %s\r\n" % (line, escape(callid)) if callid else line + b"\r\n"
 
 
 def refusal(trouble: TawaraError, callid: bytes = b"") -> bytes:
-    """The line that an error of ours becomes."""
+    """Encode the ERR reply for an error."""
     return error(trouble.code, trouble.wire_text, callid)
 
 
@@ -151,28 +151,28 @@ def refusal(trouble: TawaraError, callid: bytes = b"") -> bytes:
 
 
 class AcceptedRequest(NamedTuple):
-    """An `OK`."""
+    """A decoded OK reply."""
 
     args: Mapping[str, bytes]
 
 
 class RefusedRequest(NamedTuple):
-    """An `ERR`."""
+    """A decoded ERR reply."""
 
     code: str
     text: str
     callid: bytes = b""
 
     def as_error(self) -> TawaraError:
-        """The error that the tracker raised, as near as its code says."""
+        """Return the exception for the reply's error code."""
         known = BY_CODE.get(self.code)
         if known and self.text in (self.code, known.text):
-            return known()  # the default message says more than the code
+            return known()  # the default message is more specific than the code
         return known(self.text) if known else TawaraError(f"{self.code}: {self.text}")
 
 
 def encode_request(command: str, args: Args) -> bytes:
-    """The line that asks for `command`, with its end."""
+    """Encode a request, including its line end."""
     return b"%s %s\r\n" % (command.encode(), encode_args(args)) if args else b"%s\r\n" % command.encode()
 
 
@@ -180,7 +180,7 @@ _ERR = re.compile(rb"ERR (\w+)(?: (\S*))?(?: (\S*))?\s*")
 
 
 def decode_reply(line: bytes) -> AcceptedRequest | RefusedRequest:
-    """Read a tracker's line, without its end. Raises ValueError when it is no reply."""
+    """Decode a reply without its line end. Raises ValueError if it is not a reply."""
     if line.startswith(b"OK") and (len(line) == 2 or line[2] == 0x20):
         return AcceptedRequest(decode_args(line[3:].strip()))
     if match := _ERR.fullmatch(line):
@@ -193,25 +193,25 @@ def decode_reply(line: bytes) -> AcceptedRequest | RefusedRequest:
 
 
 class LineBuffer:
-    """Cuts a stream, in whatever pieces it arrives, into lines of at most `limit` bytes (their LF not counted)."""
+    """Splits a stream into lines of at most `limit` bytes (without LF)."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._partial = bytearray()
         self.overlong = False
-        """Whether a line exceeded the limit. The stream cannot be followed from there on: nothing more is taken in."""
+        """Whether a line exceeded the limit. Further input is then ignored, because line boundaries are unknown."""
 
     @property
     def partial(self) -> bytes:
-        """What there is of the line that has not ended yet."""
+        """The received part of the incomplete line."""
         return bytes(self._partial)
 
     def __len__(self) -> int:
-        """Bytes of the line that has not ended yet."""
+        """Received bytes of the incomplete line."""
         return len(self._partial)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take in a piece; the lines that are whole now, without LF or CRLF, those before an overlong one included."""
+        """Add received data; return the lines completed by it, without LF or CRLF, up to an overlong line."""
         if self.overlong:
             return []
         first, *rest = data.split(b"\n")

@@ -1,8 +1,8 @@
-"""Requests to a storage node in the plain form in which nearly all of them come (RFC 9112), and the heads of answers.
+"""Fast parser for the common form of requests to a storage node (RFC 9112); encodes response heads.
 
-What is plain is read here at little cost: one of five methods, a path, fields of printable ASCII, each at most once,
-and a body, if any, whose length is said. Everything else, be it rarer (chunks, Expect, a proxy's absolute form) or
-wrong, is left to a whole HTTP server. So nothing here has to be lenient, which is where request smuggling begins.
+A plain request has one of five methods, a path, header fields of printable ASCII, each at most once, and a
+Content-Length if it has a body. All others, rare (chunked bodies, Expect, absolute form) or malformed, are left to the
+full HTTP server. So this parser is strict: lenient parsing is what makes request smuggling possible.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 REPLACE: Final = "Tawara-Replace"
-"""Field of a PUT that replaces whatever content the storage node holds under this fid, whatever its value."""
+"""Header field of a PUT that replaces any content that the storage node holds under the fid; its value is ignored."""
 CONFLICT: Final = "Tawara-Conflict"
-"""Field of a 409 that refuses a PUT because the storage node holds other content under this fid."""
+"""Header field of a 409 response to a PUT: the storage node holds other content under the fid."""
 _HEAD: Final = re.compile(
     rb"(GET|HEAD|PUT|DELETE|MKCOL) (/[\w./-]*+)(?:\?[\x21-\x7e]*+)? HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+.^`|~\w-]++:[\t\x20-\x7e]*+\r\n)*+)\r\n",
@@ -26,34 +26,34 @@ _MOST_FIELDS: Final = 100
 
 
 class PlainRequest(NamedTuple):
-    """A request's head."""
+    """The head of a plain request."""
 
     method: str
     target: str
     """The path, undecoded, without query."""
     length: int
-    """Bytes of the body."""
+    """Length of the body in bytes."""
     keep: bool
-    """Whether the connection is to be kept for another request."""
+    """Whether the connection stays open for another request."""
     minor: int
     """1 for HTTP/1.1, 0 for HTTP/1.0."""
     fields: Mapping[bytes, bytes]
-    """By lower-case name."""
+    """Header fields by lower-case name."""
 
     def field(self, name: bytes) -> str | None:
-        """A field's value."""
+        """Return the value of a header field."""
         value = self.fields.get(name)
         return None if value is None else value.decode("ascii")
 
 
 class NotPlain(Exception):
-    """Not plain, whatever it is"""
+    """The request is not in the plain form."""
 
 
 def parse(data: bytes, most: int) -> tuple[PlainRequest, int] | None:
-    """The request that `data` begins with, and the bytes of its head; None until the head is whole.
+    """Parse the request at the beginning of `data`; return it with the length of its head; None while incomplete.
 
-    Raises Strange for a head that is not plain or has more than `most` bytes.
+    Raises NotPlain if the head is not plain or exceeds `most` bytes.
     """
     end = data.find(b"\r\n\r\n", 0, most)
     if end < 0:
@@ -90,7 +90,7 @@ def parse(data: bytes, most: int) -> tuple[PlainRequest, int] | None:
 
 
 def head(request: PlainRequest, status: int, fields: Iterable[tuple[str, str]], *, keep: bool) -> bytes:
-    """The head of the answer to `request`, with what it says about the connection."""
+    """Encode the head of the response to `request`, including the Connection field."""
     if keep and not request.minor:
         connection = "Connection: keep-alive\r\n"
     elif not keep and request.minor:

@@ -1,7 +1,7 @@
-"""What a Range header asks for: all of the bytes, one part of them, or nothing that exists (RFC 9110, section 14).
+"""Evaluates a Range header: the whole file, one part of it, or an unsatisfiable range (RFC 9110, section 14).
 
-More than one part in a request is answered with the whole, as RFC 9110 section 14.2 allows: no client of a file store
-needs multipart answers, and they are a known way to make a server work for nothing.
+A request for several parts gets the whole file, as RFC 9110 section 14.2 allows: no client of a file store needs
+multipart responses, and they are a known means of denial of service.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ _BEYOND = 10**19
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One part: `length` bytes (at least 1) from byte `start` on."""
+    """One part: `length` bytes (at least 1) from offset `start`."""
 
     start: int
     length: int
 
     def content_range(self, size: int) -> str:
-        """The value of Content-Range for this part of `size` bytes."""
+        """Return the Content-Range value for this part of a file of `size` bytes."""
         return f"bytes {self.start}-{self.start + self.length - 1}/{size}"
 
 
 class Unpartial(Enum):
-    """The two answers that are not a part."""
+    """The two results that are not a part."""
 
     WHOLE = "the header is absent, malformed or asks for several parts: send everything with 200"
     UNSATISFIABLE = "no byte of the file is in the range: send 416"
 
 
 def resolve(header: str | None, size: int) -> Span | Unpartial:
-    """What to send of `size` bytes for the Range header `header`; malformed headers are ignored (RFC 9110, 14.2)."""
+    """Evaluate a Range header for a file of `size` bytes; a malformed header is ignored (RFC 9110, 14.2)."""
     match = _ONE_RANGE.fullmatch(header) if header else None
     if match is None or match[0].strip().endswith("=-"):
         return Unpartial.WHOLE
@@ -54,14 +54,14 @@ def resolve(header: str | None, size: int) -> Span | Unpartial:
 
 
 def is_plain(header: str) -> bool:
-    """Whether every server reads the Range header as `resolve` does: one range, without blanks, of ordinary numbers."""
+    """Whether every server interprets the Range header as `resolve` does: one range, no blanks, ordinary numbers."""
     return _PLAIN.fullmatch(header) is not None
 
 
 def whole_length(content_range: str) -> int | None:
-    """The bytes of a body whose Content-Range says that it is the whole file; None for any other.
+    """Return the length of a body if its Content-Range covers the whole file; else None.
 
-    `bytes 0-9/10`, or `bytes 0-9/*` from a client that does not say how long the file is.
+    Accepts `bytes 0-9/10`, and `bytes 0-9/*` from a client that does not state the file's length.
     """
     match = _CONTENT_RANGE.fullmatch(content_range.strip())
     if match is None:
@@ -71,7 +71,7 @@ def whole_length(content_range: str) -> int | None:
 
 
 def _number(digits: str) -> int | None:
-    """The number, or one beyond every file: a flood of digits must not cost the quadratic time of int()."""
+    """Parse a number; too many digits give a number beyond every file, since int() takes quadratic time."""
     if not digits:
         return None
     significant = digits.lstrip("0") or "0"

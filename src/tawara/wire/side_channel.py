@@ -1,4 +1,4 @@
-"""The lines of a storage node's side channel: requests read, answers written (docs/mogilefs.md 18.3)."""
+"""Decodes requests and encodes replies of a storage node's side channel (docs/mogilefs.md 18.3)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _DIGEST = re.compile(rb"(md5|sha-1)[ \t]+(\S+)(?:[ \t]+(\w+))?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class SizeRequest:
-    """`size URI`: how many bytes has it?"""
+    """`size URI`: the size of a file in bytes."""
 
     uri: str
 
 
 @dataclass(frozen=True, slots=True)
 class DigestRequest:
-    """`MD5 URI [reason]`, `SHA-1 URI [reason]`: its digest? For reason `fsck` disks are spared."""
+    """`MD5 URI [reason]`, `SHA-1 URI [reason]`: the digest of a file. For reason `fsck` the disk is read slowly."""
 
     name: DigestName
     uri: str
@@ -31,12 +31,12 @@ class DigestRequest:
 
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
-    """`watch`: from now on, how busy is each disk?"""
+    """`watch`: continuous reports of the utilization of each disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideChannelError:
-    """Anything else, with the line that answers it."""
+    """An invalid request, with the reply line."""
 
     answer: bytes
 
@@ -52,7 +52,7 @@ NOT_ASCII = b"ERROR: uri invalid\r\n"
 
 
 def parse(line: bytes) -> Request | None:
-    """What `line` (with or without its line end) asks for; None for an empty one."""
+    """Decode a request line (with or without line end); None for an empty one."""
     line = line.strip()
     if not line:
         return None
@@ -69,22 +69,22 @@ def parse(line: bytes) -> Request | None:
 
 
 def size(uri: str, size: int | None) -> bytes:
-    """The answer to `Size`; None: there is no such file."""
+    """Encode the reply to a SizeRequest; None if the file does not exist."""
     return f"{uri} {-1 if size is None else size}\r\n".encode("ascii")
 
 
 def digest(uri: str, name: DigestName, value: str | None) -> bytes:
-    """The answer to `Digest`, with the lower-case hex; None: there is no such file."""
+    """Encode the reply to a DigestRequest, with the digest in lower-case hex; None if the file does not exist."""
     return f"{uri} {name}={-1 if value is None else value}\r\n".encode("ascii")
 
 
 def read_failed(uri: str, offset: int) -> bytes:
-    """The answer to `Digest` when the disk fails `offset` bytes into the file."""
+    """Encode the reply to a DigestRequest when the disk fails at byte `offset` of the file."""
     return f"ERR read {uri} at {offset} failed\r\n".encode("ascii")
 
 
 def load(percent: Mapping[int, float | None]) -> bytes:
-    """One report of a `watch`: how busy the disk of each device number is, in percent; None: not known."""
+    """Encode one report of a `watch`: disk utilization in percent by devid; None if unknown."""
     lines = (f"{devid}\t{'-' if busy is None else f'{busy:.2f}'}\n" for devid, busy in sorted(percent.items()))
     return ("".join(lines) + ".\n").encode("ascii")
 

@@ -8,24 +8,24 @@ from typing import Final, NamedTuple
 from tawara.wire import head_answer
 
 MOST: Final = 64 * 1024
-"""Bytes of a body that is still small."""
+"""Most bytes of a small body."""
 _CHUNKED: Final = re.compile(rb"\r\n(?:transfer|content)-encoding:", re.IGNORECASE)
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
 
 
 class SmallAnswer(NamedTuple):
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     body: bytes
     keep: bool
-    """Whether the connection can be used again."""
+    """Whether the connection can be reused."""
 
 
 def parse(data: bytes) -> SmallAnswer | None:
-    """The answer that `data` is, interim ones passed over; None until it is whole.
+    """Parse the final response in `data`, skipping interim (1xx) responses; None while it is incomplete.
 
-    Raises ValueError for what cannot become one: it does not tell its length once, is encoded, or is not small.
+    Raises ValueError if Content-Length is missing or repeated, the body is encoded, or it is not small.
     """
     head, end, rest = data.partition(b"\r\n\r\n")
     if end and _INTERIM.match(head):

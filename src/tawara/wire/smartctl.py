@@ -1,4 +1,4 @@
-"""What `smartctl --json -H -A` says of a disk, read into a verdict (smartctl(8), JSON format 1.0; NVMe base 2.0)."""
+"""Parses the output of `smartctl --json -H -A` into a verdict (smartctl(8), JSON format 1.0; NVMe base 2.0)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from tawara.model.health import DiskHealth, DiskVerdict
 
 _SECTORS: Final = {5: "reallocated", 197: "pending", 198: "uncorrectable"}
-"""ATA attributes whose raw value is a number of sectors that the disk could not read or write."""
+"""ATA attributes whose raw value is the number of sectors that the disk could not read or write."""
 _NVME_WARNINGS: Final = {
     0x01: "spare below its threshold",
     0x04: "reliability degraded",
@@ -16,13 +16,13 @@ _NVME_WARNINGS: Final = {
     0x10: "the volatile memory's backup has failed",
     0x20: "persistent memory read-only",
 }
-"""Bits of an NVMe drive's critical warning; 0x02, a temperature, is no failure."""
+"""Bits of an NVMe drive's critical warning; 0x02, the temperature, is not a failure."""
 _WORN_OUT: Final = 100
-"""Percent of an NVMe drive's rated life."""
+"""Percent of an NVMe drive's rated life at which it counts as worn."""
 
 
 def read(output: bytes, now: int) -> DiskHealth:
-    """The verdict on one disk; UNKNOWN with smartctl's own words when it could not tell."""
+    """Parse the health of one disk; UNKNOWN with smartctl's own message if it cannot be determined."""
     try:
         report = json.loads(output)
     except ValueError:
@@ -46,7 +46,7 @@ def read(output: bytes, now: int) -> DiskHealth:
 
 
 def _ata(report: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What an ATA disk's attributes say is failing, and what is worn."""
+    """List the failing and the worn attributes of an ATA disk."""
     failing, worn = list[str](), list[str]()
     table = _at(report, "ata_smart_attributes", "table")
     for attribute in table if isinstance(table, list) else ():
@@ -62,7 +62,7 @@ def _ata(report: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _nvme(report: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What an NVMe drive's log says is failing, and what is worn."""
+    """List the failing and the worn values in the health log of an NVMe drive."""
     log = report.get("nvme_smart_health_information_log")
     if not isinstance(log, dict):
         return [], []
@@ -87,7 +87,7 @@ def _complaint(report: dict[str, Any]) -> str:
 
 
 def _at(value: object, *names: str) -> Any:
-    """What stands at a path in nested objects; None if it is not there."""
+    """Return the value at a path in nested objects; None if missing."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
