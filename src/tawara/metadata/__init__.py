@@ -1,1 +1,1 @@
-"""The SQL database: every statement, its schema and its engines, and nothing else."""
+"""The SQL database: all SQL statements, the schema, and the database engines."""

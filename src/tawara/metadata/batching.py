@@ -15,7 +15,7 @@ from tawara.batching import Batcher, Finished
 from tawara.metadata.contract import QueryCall, Result
 
 MAX_WAIT = 0.05
-"""Seconds that calls wait for the batch that is being run before another one starts."""
+"""Seconds that calls wait for the running batch before a second one starts."""
 
 
 class _WaitingCall(NamedTuple):
@@ -43,13 +43,13 @@ class QueryBatcher:
         most: int,
         max_wait: float = MAX_WAIT,
     ) -> None:
-        """`run_batch` returns a result or an exception for each call, in their order, or raises for all of them."""
+        """`run_batch` returns a result or an exception for each call, in order, or raises for all of them."""
         self._run_batch = run_batch
         self._batcher: Batcher[_WaitingCall] = Batcher(self._flush, width=width, most=most, max_wait=max_wait)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, call: QueryCall) -> asyncio.Future[Any]:
-        """Queue a call; its future result. A call whose future is cancelled before its flush starts is not run."""
+        """Queue a call; return a future. A call whose future is cancelled before its flush starts is not run."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._batcher.add(_WaitingCall(call, future))
         return future
@@ -75,7 +75,7 @@ class QueryBatcher:
             each.resolve(result)
 
     async def drain(self) -> None:
-        """Wait until no call waits and no batch is being run."""
+        """Wait until no call is queued and no batch is running."""
         while not self._batcher.is_idle:
             if self._tasks:
                 await asyncio.wait(set(self._tasks))

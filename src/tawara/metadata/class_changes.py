@@ -1,6 +1,6 @@
-"""Changes of a class's copies or policy, which its files follow: they are queued for replication, in turns.
+"""Applies changes of a class's copies or policy to its files: queues them for replication, in ticks.
 
-How far that has got stands in a setting for each class, so that it goes on whatever process dies. Each function is one
+The progress is stored in a setting for each class, so that it survives the death of any process. Each function is one
 transaction; times are unix seconds.
 """
 
@@ -14,15 +14,15 @@ from tawara.metadata.runs import number
 from tawara.model.focus import Focus
 
 PREFIX = "tawara_class_changed_"
-"""Of the settings, `PREFIXdmid_classid`: the fid behind which files are yet to be queued, and the last one."""
+"""Prefix of the settings `PREFIXdmid_classid`: the fid after which files are still to be queued, and the last one."""
 TICK = 1000
 """Files queued in one transaction."""
 WAITING = 20_000
-"""Files that may wait for replication before more are queued."""
+"""Queue limit: no more files are queued while this many wait for replication."""
 
 
 async def update_class(tx: Transaction, domain: str, name: str, /, **changes: Any) -> int:
-    """As cluster.update_class; if more copies are wanted, or by another policy, have the class's files looked at."""
+    """Update a class as cluster.update_class does; if it needs more copies or another policy, schedule its files."""
     before = await _wanted(tx, domain, name)
     classid = await cluster.update_class(tx, domain, name, **changes)
     after = await _wanted(tx, domain, name)
@@ -34,7 +34,7 @@ async def update_class(tx: Transaction, domain: str, name: str, /, **changes: An
 
 
 async def _wanted(tx: Transaction, domain: str, name: str) -> tuple[int, int, str] | None:
-    """The class's domain, copies and policy; None if it has no row."""
+    """Return the class's dmid, copies and policy; None if it has no row."""
     row = await tx.row(
         "SELECT c.dmid, c.mindevcount, c.replpolicy FROM class c JOIN domain d ON d.dmid = c.dmid"
         " WHERE d.namespace = ? AND c.classname = ?",
@@ -45,9 +45,9 @@ async def _wanted(tx: Transaction, domain: str, name: str) -> tuple[int, int, st
 
 
 async def queue_files(tx: Transaction, field: str, *, now: int) -> int | None:
-    """Queue the next files of the class that the setting `field` is about; how many.
+    """Queue the next files of the class of the setting `field`; return how many.
 
-    None when all are, or when so many wait for replication that these can, too.
+    Returns None if all files are queued, or if the replication queue is full.
     """
     found = await runs.hold(tx, PREFIX)
     if field not in found:

@@ -1,7 +1,7 @@
-"""The database's clock, which dates all rows: leases and due times are compared on every machine.
+"""The database's clock, which dates all rows, because machines compare leases and due times.
 
-A machine's own clock may be wrong, or be corrected while a daemon runs. So the time is read from the database, seldom,
-and the seconds since then are counted by a steady clock, which cannot be set.
+A machine's own clock may be wrong, or be corrected while a daemon runs. The time is therefore read from the database,
+seldom, and the seconds since then are measured by a monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.errors import ConfigurationError
 
 MOST_APART: Final = 20
-"""Seconds that two clocks may differ: a third of a lease, after which it is renewed."""
+"""Seconds by which two clocks may differ: a third of a lease, the age at which leases are renewed."""
 FRESH: Final = 10.0
-"""Seconds after which the database is asked again."""
+"""Seconds after which the time is read from the database again."""
 JUMP: Final = 0.5
-"""Seconds that a machine's clock may drift between two readings before it is taken to have been set."""
+"""Most seconds by which a machine's clock may drift between two readings; more means that it was set."""
 
 
 def steady() -> float:
-    """Seconds of a clock that cannot be set; where the system has one, it also counts while the machine sleeps."""
+    """Return the seconds of a monotonic clock; where the system has one, it also counts while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def wall() -> float:
-    """This machine's own idea of the time, in unix seconds."""
+    """Return this machine's own time, in unix seconds."""
     return time.time()  # noqa: TID251 - here it is compared with the database's
 
 
@@ -46,20 +46,20 @@ class Clock:
         self._wall = wall
         self._steady = steady
         self._asked_at: float | None = None
-        """By the steady clock."""
+        """Time of the last reading, by the monotonic clock."""
         self._ahead = 0.0
-        """Of the database, as compared with the steady clock."""
+        """Offset of the database's clock from the monotonic clock, in seconds."""
         self._own_ahead = 0.0
-        """Of this machine's clock, likewise."""
+        """Offset of this machine's clock from the monotonic clock, in seconds."""
         self.set_back = 0
-        """How often it was found that the database's clock had been set back."""
+        """Number of times that the database's clock was found to have been set back."""
         self._reading = asyncio.Lock()
 
     async def now(self) -> float:
-        """The database's time, in unix seconds. Raises Db.
+        """Return the database's time, in unix seconds. Raises Db.
 
-        It is read from the database when the last reading is old, and when this machine's clock was set, as after a
-        suspend, during which the steady clock may have stopped.
+        The time is read from the database if the last reading is old, or if this machine's clock was set, as after a
+        suspend, during which the monotonic clock may have stopped.
         """
         while not self._is_fresh():
             async with self._reading:
@@ -68,11 +68,11 @@ class Clock:
         return self._ahead + self._steady()
 
     async def seconds(self) -> int:
-        """The database's time in whole unix seconds, as stored in rows. Raises Db."""
+        """Return the database's time in whole unix seconds, as stored in rows. Raises Db."""
         return int(await self.now())
 
     def guess(self) -> float:
-        """An estimate of the time that never reads the database; good enough to decide how long to sleep."""
+        """Estimate the time without reading the database, accurately enough to decide how long to sleep."""
         return self._wall() if self._asked_at is None else self._ahead + self._steady()
 
     def _is_fresh(self) -> bool:
@@ -97,9 +97,9 @@ class Clock:
 
 
 async def check(metadata: Metadata) -> None:
-    """Raises ConfigurationError when this machine's clock is too far from the database's, Db.
+    """Raise ConfigurationError if this machine's clock is too far from the database's. Raises Db.
 
-    Rows would still be right, but the machine's log times would mislead.
+    Rows would still be right, but the machine's log times would be misleading.
     """
     before = wall()
     told = await metadata.read(now)
@@ -113,9 +113,9 @@ async def check(metadata: Metadata) -> None:
 
 
 def seconds_apart(before: float, told: float, after: float) -> float:
-    """How far ahead our clock is at least, if the other one said `told` between `before` and `after`.
+    """Return the least offset of the local clock, if the other one read `told` between `before` and `after`.
 
-    Negative if it is behind; 0 if they may agree.
+    The result is negative if the local clock is behind, and 0 if the clocks may agree.
     """
     if before > told:
         return before - told
@@ -123,7 +123,7 @@ def seconds_apart(before: float, told: float, after: float) -> float:
 
 
 async def now(tx: Transaction) -> float:
-    """The database's time, in unix seconds."""
+    """Return the database's time, in unix seconds."""
     row = await tx.row(f"SELECT {tx.dialect.unix_now}")
     assert row
     return float(row[0])

@@ -24,45 +24,45 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Dialect(Protocol):
-    """The words in which the engines differ."""
+    """The differences between the engines' SQL dialects."""
 
     name: str
     """`sqlite`, `postgresql` or `mysql`."""
 
     key_value: str
-    """SQL for a key (bytes) given as a value: compares byte for byte with the `dkey` columns."""
+    """SQL placeholder for a key (bytes) that compares byte for byte with the `dkey` columns."""
 
     for_update: str
-    """Suffix that locks the rows a SELECT returns, or nothing where a writer is alone anyway."""
+    """Suffix that locks the rows returned by a SELECT; empty where writers are exclusive anyway."""
 
     skip_locked: str
-    """The same, and rows that another transaction has locked are passed over instead of waited for."""
+    """The same as `for_update`, but skips rows locked by other transactions instead of waiting for them."""
 
     locks_are_local: bool
     """Whether the database has several primaries, and a row lock excludes only transactions at the same one (Galera).
     Transactions exclude each other there by the rows that both change: the later one to commit is refused."""
 
     by_key: str
-    """After a mention of `file` in FROM: have its rows found, and ordered, by the index of keys."""
+    """Index hint after `file` in FROM: find and order its rows by the index of keys."""
 
     unix_now: str
-    """SQL for the database's own clock, in unix seconds with parts; it goes on within a transaction."""
+    """SQL for the database's clock, in unix seconds with fractions; it advances within a transaction."""
 
     exact_keys: bool
-    """Whether `dkey` columns compare byte for byte; not in a database of MogileFS with a collation of its own."""
+    """Whether `dkey` columns compare byte for byte; false for a MogileFS database with a collation of its own."""
 
     def key_column(self, column: str) -> str:
-        """SQL that reads a `dkey` column as bytes, exactly as they were stored."""
+        """SQL that reads a `dkey` column as the bytes that were stored."""
         ...
 
     def bytes_column(self, column: str) -> str:
-        """SQL that reads a column of bytes as bytes, whatever another program has stored in it."""
+        """SQL that reads a column of bytes as bytes, regardless of the type stored by another program."""
         ...
 
     def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
-        """Conditions for `column` beginning with `prefix` and being greater than `after`, with their values.
+        """Conditions, with their values, for `column` to begin with `prefix` and be greater than `after`.
 
-        An index can answer them, beginning right where the first row is.
+        An index can serve them, starting at the first matching row.
         """
         ...
 
@@ -84,23 +84,23 @@ class Dialect(Protocol):
 
 
 class Transaction(Protocol):
-    """An open transaction. Exceptions leave nothing of it behind."""
+    """An open transaction. An exception rolls it back completely."""
 
     @property
     def dialect(self) -> Dialect:
-        """The engine's words."""
+        """The engine's dialect."""
         ...
 
     async def rows(self, sql: str, *values: object) -> list[Row]:
-        """All rows of a SELECT."""
+        """Return all rows of a SELECT."""
         ...
 
     async def row(self, sql: str, *values: object) -> Row | None:
-        """The first row of a SELECT, or None."""
+        """Return the first row of a SELECT, or None."""
         ...
 
     async def run(self, sql: str, *values: object) -> int:
-        """Execute a statement; the number of rows that it changed."""
+        """Execute a statement; return the number of rows changed."""
         ...
 
     async def run_many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
@@ -108,28 +108,28 @@ class Transaction(Protocol):
         ...
 
     async def insert_many(self, sql: str, key: str, values: Sequence[Sequence[object]]) -> list[int]:
-        """Execute an INSERT for each sequence of values; the numbers that `key` was given, in their order."""
+        """Execute an INSERT for each sequence of values; return the numbers assigned to `key`, in order."""
         ...
 
     async def advance(self, table: str, key: str, number: int) -> None:
-        """Have `key` count on beyond `number`, which was just inserted by hand."""
+        """Advance the counter of `key` beyond `number`, which was just inserted explicitly."""
         ...
 
     async def last_counted(self, table: str, key: str) -> int:
-        """The number after which `key` counts on."""
+        """Return the number after which the counter of `key` continues."""
         ...
 
     async def count_from(self, table: str, key: str, number: int) -> None:
-        """Have `key` count on after `number`, also if that is back; no greater one may be in the table.
+        """Set the counter of `key` to continue after `number`, even if that is lower.
 
-        MySQL commits what was done before in the transaction.
+        The table must have no greater number. MySQL implicitly commits the transaction so far.
         """
         ...
 
     async def insert(self, sql: str, key: str, *values: object) -> int:
-        """Execute an INSERT into a table whose integer column `key` counts by itself; the number it was given.
+        """Execute an INSERT into a table whose integer column `key` is auto-incremented; return the assigned number.
 
-        Raises model.errors.Dup when the row breaks a unique key; the transaction can go on. Raises FidsExhausted when
+        Raises model.errors.Dup if the row violates a unique key; the transaction can continue. Raises FidsExhausted if
         there is no greater number.
         """
         ...
@@ -148,7 +148,7 @@ class QueryCall(NamedTuple):
 
 
 Result: TypeAlias = Any
-"""What a query returned; or, as a value, the exception that it raised."""
+"""The return value of a query, or the exception that it raised, as a value."""
 BatchQuery: TypeAlias = Callable[[Transaction, Sequence[QueryCall]], Awaitable[Sequence[Result]]]
 """The batch variant of a query: one transaction that returns the results of many calls, in their order. A result that
 is an exception must have changed nothing; when the function itself raises, each call is run alone instead."""
@@ -165,30 +165,31 @@ def batched(many: BatchQuery) -> Callable[[Query[P, T]], Query[P, T]]:
 
 
 class Metadata(Protocol):
-    """A database, open."""
+    """An open database."""
 
     reads_at_once: bool
-    """Whether `read` never suspends. Then it may also be asked outside any task; else it may need one, for timeouts."""
+    """Whether `read` never suspends. If so, it may be called outside any task; else it may need a task for timeouts."""
     clock: Clock
-    """What time it is for the database: by it rows are dated, never by this machine's clock."""
+    """The database's clock, which dates rows; this machine's clock is never used for that."""
 
     async def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Ask; sees everything committed before the call. Raises Db when the database does not answer."""
+        """Run a query that sees everything committed before the call. Raises Db if the database does not respond."""
         ...
 
     async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same as `read` for questions that take long: the event loop goes on meanwhile, whatever the engine."""
+        """Run a long query as `read` does, without blocking the event loop, whatever the engine."""
         ...
 
     async def write(self, change: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Change; when this returns, the change is committed and durable. When it raises, nothing was changed.
+        """Run a change; when this returns, it is committed and durable. If it raises, nothing was changed.
 
         Changes that arrive together may share one commit; each succeeds or fails alone. Concurrent changes behave as if
-        one after another where they touch the same rows. Raises what `change` raises; Dup for a unique key broken;
-        Db when the database does not answer (whether a commit cut off by that took effect is then unknown).
+        they ran one after another where they touch the same rows. Raises what `change` raises, Dup for a violated
+        unique key, and Db if the database does not respond (it is then unknown whether an interrupted commit took
+        effect).
         """
         ...
 
     async def close(self) -> None:
-        """Finish what was begun, and let go."""
+        """Finish pending calls, and close the database."""
         ...

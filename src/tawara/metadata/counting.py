@@ -1,4 +1,4 @@
-"""Counts files by their sets of devices, slice by slice, off the event loop, with pauses in between."""
+"""Counts files by their sets of devices in slices, off the event loop, pausing between slices."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _LOADED_AT_ONCE = 16
 async def count_range(
     metadata: Metadata, cluster: Cluster, after: int, up_to: int | None, *, rest: float = 0.0, most: int = MOST_GROUPS
 ) -> CountedRange | None:
-    """Count the files with fids greater than `after` up to `up_to`, or `rows.RANGE` files; None if there is none.
+    """Count up to `rows.RANGE` files with fids greater than `after`, up to `up_to`; None if there are none.
 
-    After each slice there is a pause of `rest` times what it took. Raises Db.
+    After each slice it pauses for `rest` times the slice's duration. Raises Db.
     """
     at = await metadata.clock.seconds()
     totals = rows.Totals()
@@ -69,26 +69,26 @@ async def count_all(
 
 
 class Counter:
-    """The placement counts of one process: read from the database, or counted on demand where that is cheap."""
+    """The placement counts of one process: read from the database, or counted on demand if that is cheap."""
 
     AFFORDABLE = 0.5
-    """Most seconds that a count may take to be made for each request."""
+    """Most seconds that a count may take to be repeated for each request."""
     FRESH = 2.0
-    """Seconds for which a count is not repeated."""
+    """Seconds for which a count is reused."""
     SMALL = 100_000
-    """Greatest fid of a store that is counted on demand although no worker has counted it yet."""
+    """Greatest fid of a store that is counted on demand if no worker has counted it yet."""
     EXACT = 200_000
-    """Groups that are kept when counting is done for one answer: such a store is small."""
+    """Most groups kept by a count for a single request, where the store is small."""
 
     ABOUT = 1_000_000
-    """Most files of some devices that are looked at one by one to tell what the loss of the devices would mean."""
+    """Most files that are examined individually to determine the effect of losing devices."""
     AT_ONCE = 0.7
-    """Seconds that an answer waits for the figures to follow devices that have changed."""
+    """Seconds that a request waits for the figures to reflect changed devices."""
     PAGES = 60.0
-    """Seconds for which such an answer is kept, to be told page by page."""
+    """Seconds for which such a result is kept, to be fetched page by page."""
 
     def __init__(self, metadata: Metadata, cluster: Callable[[], Cluster]) -> None:
-        """`cluster`: what is known of the devices now."""
+        """`cluster`: returns the current state of the devices."""
         self._metadata = metadata
         self._cluster = cluster
         self._known: PlacementCounts | None = None
@@ -99,7 +99,7 @@ class Counter:
         self._recounting = asyncio.Lock()
 
     async def counts(self, *, recount: bool = False) -> PlacementCounts:
-        """The counts: as of now where counting is cheap, or asked for; else what the workers keep. Raises Db."""
+        """Return the counts: current if counting is cheap or `recount` is set, else the workers' counts. Raises Db."""
         if recount:
             async with self._recounting:  # a separate lock: other requests do not wait for a recount
                 small = await self._metadata.read(rows.greatest_fid) <= self.SMALL
@@ -131,7 +131,7 @@ class Counter:
         return counts
 
     async def _stored(self) -> PlacementCounts:
-        """What the workers have counted, all of it or the first part; only what has changed is read."""
+        """Return the workers' counts, of all files or of a first part; only changed ranges are read."""
         at = await self._metadata.read(rows.counted_at)
         complete = at is not None
         outline = await self._metadata.read_apart(rows.outline)
@@ -151,9 +151,9 @@ class Counter:
         return PlacementCounts(oldest, sum(each.took for each in ranges), ranges, complete)
 
     async def about(self, devids: Sequence[int]) -> tuple[PlacementGroup, ...]:
-        """The groups of the files that have a replica on one of these devices, as they are now.
+        """Return the current groups of the files that have a replica on one of these devices.
 
-        Raises Db, and TooManyFiles when there are more than can be looked at one by one.
+        Raises Db, and TooManyFiles if there are too many files to examine individually.
         """
         async with self._reading:
             now, wanted = time.monotonic(), tuple(sorted(devids))
@@ -166,9 +166,9 @@ class Counter:
             return self._about[2]
 
     async def safety(self, counts: PlacementCounts) -> tuple[Safety, int]:
-        """How safe the files are now, and for how many devices a later change of state is not considered.
+        """Return how safe the files are, and the number of devices whose later change of state is not considered.
 
-        Where considering them takes more than `AT_ONCE` seconds, a later request gets the result. Raises Db.
+        If considering them takes more than `AT_ONCE` seconds, a later request gets the result. Raises Db.
         """
         cluster = self._cluster()
         changed = counts.changed(cluster)
@@ -185,7 +185,7 @@ class Counter:
         return await asyncio.to_thread(counts.safety, cluster), len(changed)
 
     async def _correct(self, counts: PlacementCounts, cluster: Cluster, changed: frozenset[int]) -> Safety | None:
-        """The figures that heed the changed devices; None if that cannot be had now."""
+        """Return the figures corrected for the changed devices; None if they are not available yet."""
         try:
             touched = await self._metadata.read_apart(rows.touched, sorted(changed))
         except Db as error:
@@ -196,7 +196,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class _Correction:
-    """The figures as devices that have changed since the count would have them, done or under way."""
+    """The figures corrected for devices that have changed since the count, complete or in progress."""
 
     key: tuple[int, int, frozenset[int]]
     began: float
@@ -208,9 +208,9 @@ def _signature(counted: CountedRange) -> tuple[int, int, float, int]:
 
 
 def pending(ranges: Sequence[CountedRange], marks: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
-    """The ranges with changed files, by their index, with the numbers of the marks; -1 for files behind all ranges.
+    """Return the ranges with changed files: index -> numbers of the marks; index -1 for files after all ranges.
 
-    A mark that spans several ranges is with the last of them, and the others are there as well.
+    A mark that spans several ranges is listed with the last of them; the others are included as well.
     """
     ends = [each.up_to for each in ranges]
     found: dict[int, list[int]] = {}

@@ -1,10 +1,8 @@
-"""Records which unavailable devices caused work to be deferred, in `server_settings`, so that any process can trigger
-the retry.
+"""Records in `server_settings` which unavailable devices caused work to be deferred, so that any process can retry.
 
 `tawara_missed_dev3` holds the time when work was last deferred while dev3 was known to be unusable,
-`tawara_doubted_dev3` the time when dev3 seemed usable and did not answer. Both are written in the transaction that
-defers the work. Each function is part
-of a transaction; times are unix seconds.
+`tawara_doubted_dev3` the time when dev3 seemed usable but did not respond. Both are written in the transaction that
+defers the work. Each function is part of a transaction; times are unix seconds.
 """
 
 from __future__ import annotations
@@ -30,9 +28,9 @@ class BlockedOn:
     """The devices that caused a unit of work to be deferred."""
 
     missed: frozenset[int] = frozenset()
-    """Known to be unusable."""
+    """Devices known to be unusable."""
     suspects: frozenset[int] = frozenset()
-    """Seemed usable, and did not answer."""
+    """Devices that seemed usable but did not respond."""
 
 
 NO_DEVICES = BlockedOn()
@@ -49,7 +47,7 @@ class DeferralNote:
 
     @property
     def field(self) -> str:
-        """The name of the setting."""
+        """Return the name of the setting."""
         return f"{_MISSED if self.seen else _SUSPECTS}{self.devid}"
 
 
@@ -62,7 +60,7 @@ async def note(tx: Transaction, blocked_on: BlockedOn, *, now: int) -> None:
 
 
 def notes(settings: Mapping[str, str]) -> list[DeferralNote]:
-    """The deferral notes among the settings."""
+    """Return the deferral notes among the settings."""
     found = []
     for prefix, seen in ((_MISSED, True), (_SUSPECTS, False)):
         for field, value in settings.items():
@@ -73,7 +71,7 @@ def notes(settings: Mapping[str, str]) -> list[DeferralNote]:
 
 
 async def forget(tx: Transaction, known: Iterable[DeferralNote]) -> list[DeferralNote]:
-    """Remove the rows that have not changed since they were read; those that were removed."""
+    """Remove the rows that have not changed since they were read; return those removed."""
     remove = "DELETE FROM server_settings WHERE field = ? AND value = ?"
     return [each for each in known if await tx.run(remove, each.field, str(each.at))]
 

@@ -1,4 +1,4 @@
-"""The words that SQLite and PostgreSQL have in common, and byte-wise ranges of keys."""
+"""The common part of the SQL dialects, and byte-wise ranges of keys."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ V = TypeVar("V")
 
 
 def successor(prefix: bytes) -> bytes | None:
-    """The least byte string that is greater than everything with `prefix`; None if there is none."""
+    """Return the least byte string that is greater than all strings with `prefix`; None if there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
 
 
 class StandardDialect:
-    """Keys in binary columns, and `ON CONFLICT`; see contract.Dialect for what each word means."""
+    """Dialect for keys in binary columns, with `ON CONFLICT`; see contract.Dialect for each member."""
 
     name = "standard"
     key_value = "?"
@@ -78,11 +78,11 @@ class StandardDialect:
 
 
 def marks(values: Sequence[object]) -> str:
-    """A `?` for each of `values`."""
+    """Return a `?` for each of `values`, separated by commas."""
     return ", ".join("?" * len(values))
 
 
 def rounded(values: Sequence[V]) -> list[V]:
-    """The same values for an IN list, the last repeated up to a power of two: few different texts to prepare."""
+    """Pad the values for an IN list to a power of two by repeating the last: fewer distinct statements to prepare."""
     size = 1 << (len(values) - 1).bit_length()
     return [*values, *[values[-1]] * (size - len(values))]

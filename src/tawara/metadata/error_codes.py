@@ -14,17 +14,17 @@ class Remedy(Enum):
     """The reaction to an error."""
 
     RETRY = "retry"
-    """The same may succeed later, on the same connection."""
+    """The operation may succeed later, on the same connection."""
     RECONNECT = "reconnect"
-    """The connection is unusable: closed, read-only, or without its session settings. Another one may work."""
+    """The connection is unusable: closed, read-only, or without its session settings. A new one may work."""
     LIMIT = "limit"
     """The server allows no further connection."""
     COLLISION = "collision"
-    """A unique key is broken."""
+    """A unique key is violated."""
     BAD_VALUE = "bad value"
-    """The database cannot hold such a key."""
+    """The database cannot store such a key."""
     EXHAUSTED = "exhausted"
-    """A counter is at its end."""
+    """A counter is exhausted."""
     CALLER = "caller"
     """No known remedy: the error is reported to the caller."""
 
@@ -42,9 +42,9 @@ _POSTGRES: Final = {
     "53300": Remedy.LIMIT,  # too many connections, in all or for the role
     "24000": Remedy.RECONNECT,  # invalid cursor state
     "26000": Remedy.RECONNECT,  # a prepared statement is gone, as behind a proxy that changed the server process
-    "34000": Remedy.RECONNECT,  # likewise a cursor
+    "34000": Remedy.RECONNECT,  # likewise a cursor is gone
     "40003": Remedy.RECONNECT,  # statement completion unknown
-    "42P05": Remedy.RECONNECT,  # a prepared statement of another client's has the name
+    "42P05": Remedy.RECONNECT,  # another client's prepared statement has the name
     "57P01": Remedy.RECONNECT,  # admin shutdown, or pg_terminate_backend
     "57P02": Remedy.RECONNECT,  # crash shutdown
     "57P03": Remedy.RECONNECT,  # cannot connect now: starting up, shutting down
@@ -53,7 +53,7 @@ _POSTGRES: Final = {
 }
 _POSTGRES_CLASSES: Final = {
     "08": Remedy.RECONNECT,  # connection exception
-    "25": Remedy.RECONNECT,  # invalid transaction state; 25006, read-only, is what a session may remain for ever
+    "25": Remedy.RECONNECT,  # invalid transaction state; 25006, read-only, may be permanent for a session
 }
 
 _MYSQL: Final = {
@@ -103,10 +103,10 @@ _MYSQL_REMEDIES: Final = {number: remedy for remedy, numbers in _MYSQL.items() f
 
 
 def of_sqlstate(code: str) -> Remedy:
-    """The remedy for an error of PostgreSQL with this SQLSTATE."""
+    """Return the remedy for an error of PostgreSQL with this SQLSTATE."""
     return _POSTGRES.get(code) or _POSTGRES_CLASSES.get(code[:2], Remedy.CALLER)
 
 
 def of_mysql(number: int) -> Remedy:
-    """The remedy for an error of MariaDB or MySQL with this number."""
+    """Return the remedy for an error of MariaDB or MySQL with this number."""
     return _MYSQL_REMEDIES.get(number, Remedy.CALLER)

@@ -1,19 +1,18 @@
-"""The lock by which mogilefsd keeps two from working on the replicas of one fid: `mgfs:fid:N:replicate`
-(docs/mogilefs.md 16).
+"""mogilefsd's lock against concurrent work on the replicas of one fid, `mgfs:fid:N:replicate` (docs/mogilefs.md 16).
 
-Tawara's own processes use leases and reserved copies for that, which survive the process that took them. A mogilefsd on
-the same database honours our leases, for a lease is a `nexttry` to come (ours of 60 s are renewed, its own last 1000
-s), but it knows nothing of `tawara_copy`, it has work on a fid from several queues, and deletes without looking at rows
-again. So while a mogilefsd runs on the same database, a worker that copies, deletes or cleans up also holds its lock of
-the fid.
+Tawara's own processes use leases and reserved copies instead, which survive the process that took them. A mogilefsd on
+the same database honours Tawara's leases, because a lease is a `nexttry` in the future (Tawara's of 60 s are renewed,
+mogilefsd's last 1000 s). But it does not know `tawara_copy`, queues work on one fid in several queues, and deletes
+without reading rows again. So while a mogilefsd runs on the same database, a worker that copies, deletes or cleans up
+also holds mogilefsd's lock of the fid.
 
-Its other locks are not needed. Two that expire uploads (`mgfs:tempfiles`), empty a dead device (`mgfs:reaper`), record
-disk usage (`mgfs:device_update`) or check files (`mgfs:fscksum`) at once write the same rows twice; `mgfs:fid:N` guards
-`devcount`, which decides nothing here; `mfsd:TABLE` keeps its claims from deadlocks, against which we have row locks,
-and try again.
+mogilefsd's other locks are not needed. Two processes that expire uploads (`mgfs:tempfiles`), empty a dead device
+(`mgfs:reaper`), record disk usage (`mgfs:device_update`) or check files (`mgfs:fscksum`) at once write the same rows
+twice. `mgfs:fid:N` guards `devcount`, on which no decision depends here. `mfsd:TABLE` protects claims from deadlocks;
+Tawara uses row locks and retries instead.
 
-This costs nothing where no mogilefsd runs, since `open_locks` is not called then (`store.beside_mogilefsd`).
-Whether one runs cannot be seen in the database: an idle one leaves no trace in it.
+This costs nothing where no mogilefsd runs, since `open_locks` is not called then (`store.beside_mogilefsd`). The
+database does not show whether one runs: an idle mogilefsd leaves no trace in it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tawara.model.errors import Db
 STALE = 3600
 """Seconds after which a row of the table `lock` is abandoned (SQLite)."""
 ANSWER = 10.0
-"""Seconds that the database may take to say whether a lock is free."""
+"""Most seconds that the database may take to report whether a lock is free."""
 
 
 class FidLocks(Protocol):
@@ -50,9 +49,9 @@ class FidLocks(Protocol):
 
 
 def open_locks(metadata: Metadata, hosts: Sequence[str]) -> FidLocks:
-    """The locks of the mogilefsd that run on the hosts of these names, on the database that is open as `metadata`.
+    """Open the locks shared with the mogilefsd processes that run on these hosts, on the database of `metadata`.
 
-    The names, as `hostname` prints them there, matter on PostgreSQL only.
+    The host names, as printed by `hostname` there, matter on PostgreSQL only.
     """
     if not isinstance(metadata, ServerMetadata):
         return SqliteFidLocks(metadata)
@@ -60,12 +59,12 @@ def open_locks(metadata: Metadata, hosts: Sequence[str]) -> FidLocks:
 
 
 def name_of(fid: int) -> str:
-    """What mogilefsd calls the lock."""
+    """Return mogilefsd's name of the lock."""
     return f"mgfs:fid:{fid}:replicate"
 
 
 def number_of(name: str) -> int:
-    """The number by which SQLite and PostgreSQL know a name."""
+    """Return the number that represents a lock's name on SQLite and PostgreSQL."""
     return int.from_bytes(hashlib.md5(name.encode(), usedforsecurity=False).digest()[:4]) & 0x7FFFFFFF
 
 
@@ -82,7 +81,7 @@ async def _take(tx: Transaction, number: int, host: str, pid: int, *, now: int) 
 
 
 def _is_abandoned(holder_host: str, holder_pid: int, acquired: int, *, host: str, now: int) -> bool:
-    """Whether the holder of a row is gone, or has held it for too long, as mogilefsd judges."""
+    """Return whether the holder of a row is gone or has held it too long, by mogilefsd's rules."""
     if acquired + STALE < now:
         return True
     if holder_host != host:
@@ -101,7 +100,7 @@ async def _let_go(tx: Transaction, number: int, host: str, pid: int) -> None:
 
 
 class _HeldLock(ABC):
-    """The locks that this process holds; to the database all its units of work are one holder."""
+    """The locks held by this process; to the database all its units of work are one holder."""
 
     def __init__(self) -> None:
         self._fids: set[int] = set()
@@ -114,7 +113,7 @@ class _HeldLock(ABC):
             return
         self._fids.add(fid)
         try:
-            # Cancelled or not, what was begun is finished, so that it is known what there is to be undone.
+            # Acquisition completes even if the caller is cancelled, so that it is known what must be released.
             taking = asyncio.ensure_future(self._take(fid))
             try:
                 taken = await asyncio.shield(taking)
@@ -138,7 +137,7 @@ class _HeldLock(ABC):
 
 
 class SqliteFidLocks(_HeldLock):
-    """Rows with our host and process, which mogilefsd takes over when the process is gone, and we likewise."""
+    """Locks as rows with this host and process. mogilefsd takes over rows of a dead process, and so does Tawara."""
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__()
@@ -153,10 +152,10 @@ class SqliteFidLocks(_HeldLock):
         await self._metadata.write(_let_go, number_of(name_of(fid)), *self._who)
 
     async def close(self) -> None:
-        """See FidLocks. Each block has let go of its own."""
+        """See FidLocks. Each block has released its own lock."""
 
 
-# --- database servers: locks that live as long as a connection --------------------------------------------------------
+# --- database servers: locks bound to a connection --------------------------------------------------------------------
 
 _MYSQL_TAKE, _MYSQL_FREE = "SELECT GET_LOCK(?, 0)", "SELECT RELEASE_LOCK(?)"
 _POSTGRES_TAKE, _POSTGRES_FREE = "SELECT pg_try_advisory_lock(?, ?)", "SELECT pg_advisory_unlock(?, ?)"
@@ -167,10 +166,10 @@ _POSTGRES_OTHERS = (
 
 
 class ServerFidLocks(_HeldLock):
-    """Locks of one connection, which the server lets go when that is lost; work under way goes on without them then.
+    """Locks bound to one connection. The server releases them when it is lost; work in progress continues without them.
 
-    On PostgreSQL a mogilefsd takes a lock under its own host's name, so that those of two hosts do not exclude each
-    other; we take it under all names, and heed every holder, whatever its name.
+    On PostgreSQL a mogilefsd takes a lock under its own host's name, so that locks of two hosts do not exclude each
+    other. Tawara takes it under all names, and respects every holder, whatever its name.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Link]], hosts: Sequence[str]) -> None:
@@ -202,7 +201,7 @@ class ServerFidLocks(_HeldLock):
                 async with asyncio.timeout(ANSWER):
                     await self._free_by(self._link, fid)
             except (ConnectionLost, TransactionConflict, TimeoutError):
-                self._drop()  # and the lock with it
+                self._drop()  # this releases the lock, too
 
     async def _take_by(self, link: Link, fid: int) -> bool:
         if link.dialect.name == "mysql":

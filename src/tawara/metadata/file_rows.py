@@ -42,7 +42,7 @@ _COLUMNS: Final = {
     "digest": "{digest}",
     "devid": "o.devid",
 }
-"""The SQL of each value in a row, by name. `fid` is the first and `devid` the last."""
+"""Name -> SQL of each value in a row. `fid` is the first and `devid` the last."""
 _NAMES: Final = tuple(_COLUMNS)
 _SELECT: Final = (
     f"SELECT {', '.join(_COLUMNS.values())} FROM file f LEFT JOIN file_on o ON o.fid = f.fid"
@@ -51,12 +51,12 @@ _SELECT: Final = (
 
 
 def select(dialect: Dialect) -> str:
-    """A SELECT of files without its WHERE: a row for each replica of a file, one for a file that has none."""
+    """Return a SELECT of files without its WHERE: a row for each replica, one row for a file without replicas."""
     return _SELECT.format(key=dialect.key_column("f.dkey"), digest=dialect.bytes_column("c.checksum"))
 
 
 def files_of(rows: Sequence[Row]) -> list[StoredFile]:
-    """One StoredFile for all rows of the same fid, in the order in which the fids appear in the result of `select`."""
+    """Build one StoredFile from all rows of the same fid, in the order of the fids in the result of `select`."""
     firsts: dict[int, Row] = {}
     devids: dict[int, list[int]] = {}
     for row in rows:
@@ -78,7 +78,7 @@ def _file_of(values: dict[str, Any], devids: tuple[int, ...]) -> StoredFile:
 async def insert(tx: Transaction, stored: Sequence[tuple[NewFile, int | None]]) -> None:
     """Insert the rows of new files, each with the time when it was stored (unix seconds; None: not known).
 
-    Raises Dup when a fid or key is in use.
+    Raises Dup if a fid or key is in use.
     """
     dialect = tx.dialect
     files = [file for file, _ in stored]

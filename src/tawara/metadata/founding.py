@@ -1,8 +1,8 @@
-"""Checks whether a database server's database is one for this program, and makes the tables in an empty one.
+"""Checks whether a server's database is suitable for this program, and creates the tables in an empty one.
 
-Any number of daemons may do that at the same time, also on different servers of one cluster, where no lock excludes the
-others: every statement leaves alone what exists already, and nothing is ever dropped. A daemon that was cut off left
-the setting `tawara_founding`; the next one goes on.
+Any number of daemons may do so at the same time, also on different servers of one cluster, where locks do not exclude
+the others: every statement keeps what exists already, and nothing is ever dropped. An interrupted daemon leaves the
+setting `tawara_founding`; the next one continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def ensure(link: Link, *, any_version: bool) -> None:
 
 
 def check_own_version(version: str | None) -> None:
-    """Refuse a database whose tables of ours are not of this program's version. Raises ConfigurationError."""
+    """Raise ConfigurationError if Tawara's tables are not of this program's version."""
     if version is None:
         raise ConfigurationError(
             "The database is one of MogileFS, and has none of the tables that Tawara adds",
@@ -67,7 +67,7 @@ def check_own_version(version: str | None) -> None:
 
 
 def check_not_newer(version: str) -> None:
-    """Refuse a database that a newer Tawara has changed. Raises ConfigurationError."""
+    """Raise ConfigurationError if a newer Tawara has changed the database."""
     known = schema_version.TAWARA
     if not version.isdecimal() or int(version) > known:
         raise ConfigurationError(
@@ -77,7 +77,7 @@ def check_not_newer(version: str) -> None:
 
 
 def _refuse_other_version(begun: str | None) -> None:
-    """Raise ConfigurationError if another version of Tawara has begun to make the tables, which may differ."""
+    """Raise ConfigurationError if another version of Tawara has begun to create the tables, which may differ."""
     if begun not in (None, str(schema_version.TAWARA)):
         raise ConfigurationError(
             "Another version of Tawara was cut off while it made the tables of this database",

@@ -1,4 +1,4 @@
-"""The servers that a database URL names, and the order in which they are tried: `user@db1:3306,db2,[2001:db8::1]`."""
+"""The servers named by a database URL, and the order of trying them: `user@db1:3306,db2,[2001:db8::1]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tawara.model.errors import ConfigurationError
 
 C = TypeVar("C")
 REST: Final = 10.0
-"""Seconds for which a server that could not be used is tried after the others."""
+"""Seconds for which an unusable server is tried only after the others."""
 _HOST: Final = re.compile(r"(?:\[(?P<bracketed>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]*))(?::(?P<port>\d{1,5}))?")
 
 
@@ -23,9 +23,9 @@ class DatabaseServer:
     """A database server."""
 
     name: str
-    """A name or an address; empty for the engine's own default."""
+    """Host name or address; empty for the engine's default."""
     port: int | None = None
-    """None for the engine's own default."""
+    """None for the engine's default."""
 
     def __str__(self) -> str:
         name = f"[{self.name}]" if ":" in self.name else self.name
@@ -33,7 +33,7 @@ class DatabaseServer:
 
 
 def split_url(url: str) -> SplitResult:
-    """A database URL in parts. Raises ConfigurationError."""
+    """Split a database URL into parts. Raises ConfigurationError."""
     try:
         return urlsplit(url)
     except ValueError as error:
@@ -44,7 +44,7 @@ _HINT = "Write it as ENGINE://USER@HOST:PORT/DATABASE; several hosts have commas
 
 
 def hosts_of(parts: SplitResult) -> list[DatabaseServer]:
-    """The servers in the order in which the URL names them; one at least. Raises ConfigurationError."""
+    """Return the servers in the order of the URL, at least one. Raises ConfigurationError."""
     hosts: list[DatabaseServer] = []
     for text in parts.netloc.rpartition("@")[2].split(","):
         match = _HOST.fullmatch(unquote(text))
@@ -58,7 +58,7 @@ def hosts_of(parts: SplitResult) -> list[DatabaseServer]:
 
 
 class Servers(Generic[C]):
-    """Connects to the first of several servers that can be used."""
+    """Connects to the first usable one of several servers."""
 
     def __init__(
         self, hosts: Sequence[DatabaseServer], connect: Callable[[DatabaseServer], Awaitable[C]], seconds: float

@@ -1,4 +1,4 @@
-"""What each device showed as its identity when it was first seen (`tawara_device`).
+"""The identity of each device when it was first seen (`tawara_device`).
 
 Each function is one transaction; see `contract`.
 """
@@ -14,9 +14,9 @@ _OTHER_DISK = f"it is another disk than before. {_BY_HAND}"
 
 
 async def recognise(tx: Transaction, devid: int, shown: str, *, empty: bool) -> str | None:
-    """Take down what a device shows if it is seen for the first time; what is wrong with it otherwise, None if nothing.
+    """Record the identity `shown` by a new device, or compare it with the recorded one; return the problem, if any.
 
-    `empty`: the device has no file on it.
+    `empty`: the device has no files.
     """
     await cluster.alone(tx)
     row = await tx.row("SELECT identity FROM tawara_device WHERE devid = ?", devid)
@@ -35,7 +35,7 @@ async def recognise(tx: Transaction, devid: int, shown: str, *, empty: bool) -> 
 
 
 async def accept(tx: Transaction, devid: int) -> None:
-    """Take the device as it shows itself next, whatever it was before. Raises NoDevice."""
+    """Accept the identity that the device shows next, whatever it was before. Raises NoDevice."""
     await cluster.alone(tx)
     if await tx.row("SELECT 1 FROM device WHERE devid = ?", devid) is None:
         raise errors.NoDevice

@@ -19,7 +19,7 @@ Claim = TypeVar("Claim", Replication, Deletion, QueuedTask)
 
 
 def _move(claim: Replication | Deletion | QueuedTask) -> str:
-    """The UPDATE that gives a claimed row another `nexttry`, as long as it is still claimed."""
+    """Return the UPDATE that gives a claimed row another `nexttry` if it is still claimed."""
     match claim:
         case Replication():
             table, kind = "file_to_replicate", ""
@@ -31,9 +31,9 @@ def _move(claim: Replication | Deletion | QueuedTask) -> str:
 
 
 async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list[Claim]:
-    """Extend these claims to `until`, or release them if that is now; the claims with their new leases.
+    """Extend these claims to `until`, or release them if that is now; return the claims with their new leases.
 
-    Those that were lost meanwhile are left as they are.
+    Claims lost in the meantime are left unchanged.
     """
     renewed: list[Claim] = []
     for claim in claims:
@@ -43,9 +43,9 @@ async def renew(tx: Transaction, claims: Iterable[Claim], *, until: int) -> list
 
 
 async def renew_copies(tx: Transaction, held: Iterable[CopyReservation], *, until: int) -> list[CopyReservation]:
-    """Extend these reservations to `until`, or release them for cleanup if that is now; with their new leases.
+    """Extend these reservations to `until`, or release them for cleanup if that is now; return them with new leases.
 
-    Those that were lost meanwhile are left as they are.
+    Reservations lost in the meantime are left unchanged.
     """
     renewed: list[CopyReservation] = []
     for each in held:
@@ -68,18 +68,17 @@ async def take_over(tx: Transaction, *, now: int) -> None:
 
 
 async def bring_forward(tx: Transaction, *, now: int, lease: int) -> int:
-    """Make due now what is due further ahead than the longest lease, after the database's clock was set back.
+    """Make rows due now that are due further ahead than the longest lease, after the database's clock was set back.
 
-    Such rows were dated by the wrong clock, or deferred.
-
-    Retrying deferred work early is harmless. Returns how many rows of the queues were changed.
+    Such rows were dated by the wrong clock, or deferred. Retrying deferred work early is harmless. Returns how many
+    rows of the queues were changed.
     """
     late = now + lease
     count = 0
     for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         change = f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND nexttry < ?"
         count += await tx.run(change, now, late, END_OF_TIME)
-    # A copy under way is held for twice as long when it is begun.
+    # A copy's initial lease is twice as long.
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ? OR lease < ?", now, late + lease, -late - lease)
     await tx.run("UPDATE tawara_journal SET nexttry = ? WHERE nexttry > ?", now, late)
     await tx.run("UPDATE tempfile SET createtime = ? WHERE createtime > ?", now, now)
@@ -88,6 +87,6 @@ async def bring_forward(tx: Transaction, *, now: int, lease: int) -> int:
 
 
 async def latest_sign_of_life(tx: Transaction) -> int:
-    """When a worker last recorded its pace, 0 if none did; in the future if the clock was set back."""
+    """Return when a worker last recorded its pace, 0 if none did; in the future if the clock was set back."""
     row = await tx.row("SELECT MAX(recorded_at) FROM tawara_pace")
     return (row and row[0]) or 0

@@ -1,8 +1,8 @@
-"""Takes a database from one version of our own tables to another; version 0 is a MogileFS that knows nothing of us.
+"""Migrates a database between versions of Tawara's own tables; version 0 is a MogileFS database without them.
 
 The steps are the frozen texts in `history/`. The version is in `server_settings.tawara_schema_version`. `migrate` is a
-change like any other (`metadata.write(migrations.migrate, to=1)`); the database is opened with
-`open_metadata(url, any_version=True)` for it.
+change like any other (`metadata.write(migrations.migrate, to=1)`); the database must be opened with `open_metadata(url,
+any_version=True)`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ VERSION_FIELD = "tawara_schema_version"
 
 
 async def version(tx: Transaction) -> int:
-    """The version of our tables in this database; 0 if it has none."""
+    """Return the version of Tawara's tables in this database; 0 if it has none."""
     row = await tx.row("SELECT value FROM server_settings WHERE field = ?", VERSION_FIELD)
     return int(row[0]) if row and row[0] else 0
 
 
 def route(now: int, to: int) -> list[tuple[MigrationStep, bool]]:
-    """The steps between two versions, each with whether it is taken forwards. Raises ConfigurationError."""
+    """Return the steps between two versions, each with whether it is taken forwards. Raises ConfigurationError."""
     newest = schema_version.TAWARA
     for each in (now, to):
         if not 0 <= each <= newest:
@@ -40,7 +40,10 @@ _COLUMN: Final = re.compile(r"ALTER TABLE (\w+) (ADD|DROP) COLUMN (\w+)\b.*", re
 
 
 async def _is_done(tx: Transaction, statement: str) -> bool:
-    """Whether a column that the statement adds or drops is there, or gone, already: not every engine can be told so."""
+    """Return whether a column that the statement adds or drops exists, or is gone, already.
+
+    Not every engine has IF EXISTS for columns.
+    """
     match = _COLUMN.fullmatch(statement)
     if match is None:
         return False
@@ -48,7 +51,7 @@ async def _is_done(tx: Transaction, statement: str) -> bool:
 
 
 async def _execute(tx: Transaction, statements: Sequence[str]) -> list[str]:
-    """Execute the statements that are not done already; those that were executed."""
+    """Execute the statements that are not done already; return those executed."""
     done: list[str] = []
     for statement in statements:
         if not await _is_done(tx, statement):
@@ -58,15 +61,16 @@ async def _execute(tx: Transaction, statements: Sequence[str]) -> list[str]:
 
 
 async def migrate(tx: Transaction, *, to: int) -> list[str]:
-    """Bring our tables to version `to`; the statements that were executed.
+    """Migrate Tawara's tables to version `to`; return the statements that were executed.
 
-    Raises ConfigurationError for a version that is not known, InUse when going back would lose what must not be lost.
+    Raises ConfigurationError for an unknown version, InUse if going back would lose data that must be kept.
     """
     done: list[str] = []
     for step, forwards in route(await version(tx), to):
         name = tx.dialect.name
         if not forwards:
-            await _execute(tx, step.forwards(name))  # where DDL commits by itself, one cut off before has undone some
+            # Where DDL commits implicitly, an interrupted attempt may have undone a part.
+            await _execute(tx, step.forwards(name))
             for table in step.empty_before_backwards:
                 if await tx.row(f"SELECT 1 FROM {table} LIMIT 1") is not None:
                     raise InUse(f"{table} has rows; let the workers finish what they have begun, then try again")

@@ -1,4 +1,4 @@
-"""From the URL in a configuration to an open database: which engine, with which password, with or without a schema."""
+"""Opens the database of a configured URL: selects the engine, reads the password, and creates missing tables."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def open_metadata(
 
 
 async def open_existing(url: str, *, password_file: Path | None = None, pace: ServerLimits | None = None) -> Metadata:
-    """Open the database at `url` as `open_metadata` does, but only if it is one of this version: nothing is made."""
+    """Open the database at `url` as `open_metadata` does, but only if it is of this version; nothing is created."""
     metadata = await open_metadata(url, password_file=password_file, pace=pace, any_version=True)
     try:
         found = await metadata.read(migrations.version)
@@ -84,7 +84,7 @@ async def open_existing(url: str, *, password_file: Path | None = None, pace: Se
 
 
 def _open_sqlite(rest: str, any_version: bool) -> Metadata:
-    """`rest` is what follows `sqlite:`. A path is taken literally: `%`, `?` and `#` are characters of it."""
+    """`rest` is what follows `sqlite:`. A path is taken literally, including `%`, `?` and `#`."""
     from tawara.metadata.sqlite import SqliteMetadata
 
     path = f"/{rest.lstrip('/')}" if rest.startswith("///") else rest

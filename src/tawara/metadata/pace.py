@@ -12,7 +12,7 @@ from tawara.model.pace import LAPSE, WorkPace
 
 _COLUMNS = ("recorded_at", "done", "failed", "rate", "pace")
 FORGOTTEN = 7 * 86400
-"""Seconds after which the rows of a process that is gone are removed."""
+"""Seconds after which the rows of an ended process are removed."""
 
 
 async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, now: int) -> None:
@@ -35,6 +35,6 @@ async def retire(tx: Transaction, process: str, *, now: int) -> None:
 
 
 async def load(tx: Transaction) -> list[WorkPace]:
-    """The rows of all processes."""
+    """Return the rows of all processes."""
     rows = await tx.rows("SELECT process, work, recorded_at, done, failed, rate, pace FROM tawara_pace")
     return [WorkPace(row[1], row[3], row[4], row[5] / 1000, row[6] / 1000, row[0], row[2]) for row in rows]

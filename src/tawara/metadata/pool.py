@@ -21,40 +21,40 @@ from tawara.model.errors import Db
 log = structlog.get_logger(__name__)
 
 ONE_MORE: Final = 30.0
-"""Seconds after which one more connection is tried than the server gave."""
+"""Seconds between attempts to open one more connection than the server last allowed."""
 AGAIN: Final = 0.2
-"""Seconds until a connection is tried again by a process that has none."""
+"""Seconds between attempts of a process that has no connection."""
 IDLE: Final = 30.0
 """Seconds after which an idle connection is closed; other processes may need it."""
 IDLE_WHILE_FEW: Final = 0.5
-"""The same after the server has refused one."""
+"""Idle limit in seconds after the server has refused a connection."""
 GIVE_EVERY: Final = 5.0
-"""Seconds after which a process that has several, and would like more, gives one up for other processes."""
+"""Seconds after which a process with several connections, and a need for more, closes one for other processes."""
 GIVEN: Final = 1.0
-"""Seconds for which it does not ask for that one again."""
+"""Seconds for which it does not request that connection again."""
 SAY_EVERY: Final = 300.0
-"""Seconds between two log lines that say the same limit was met."""
+"""Seconds between two log lines about the same limit."""
 
 T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
-    """The connection is gone, cannot be used any more, or could not be made."""
+    """The connection is lost, unusable, or could not be opened."""
 
 
 class LimitMet(ConnectionLost):
-    """The server answers, and allows no further connection; the text says which limit it is."""
+    """The server allows no further connection; the text says which limit it is."""
 
 
 class Poolable(Protocol):
-    """A connection, as far as pools use it."""
+    """A connection, as used by pools."""
 
     async def close(self) -> None:
-        """End it in good order."""
+        """Close it gracefully."""
         ...
 
     def terminate(self) -> None:
-        """Drop it as it is."""
+        """Drop it without notifying the server."""
         ...
 
 
@@ -62,7 +62,7 @@ L = TypeVar("L", bound=Poolable)
 
 
 class Budget(Generic[L]):
-    """Limits the open connections of all pools; slots for using one are given in the order of the requests."""
+    """Limits the open connections of all pools; assigns slots in the order of the requests."""
 
     def __init__(self, connect: Callable[[], Awaitable[L]], most: int, clock: Callable[[], float] = time.monotonic):
         """`connect` may raise ConnectionLost, LimitMet and other errors."""
@@ -71,18 +71,18 @@ class Budget(Generic[L]):
         self._most = most
         self._limit = most
         self._given = most
-        """Connections that were open when the server refused one more."""
+        """Number of open connections when the server refused one more."""
         self._ask_again_at = 0.0
         self._give_at = 0.0
         self._expiring: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.reason = ""
-        """What the server said when it refused one."""
+        """The server's message when it refused a connection."""
         self._said_at: float | None = None
         self._used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.open = 0
-        """Connections that are open, idle ones included."""
+        """Number of open connections, including idle ones."""
         self.pools: list[Pool[L]] = []
 
     async def enter(self) -> None:
@@ -131,10 +131,12 @@ class Budget(Generic[L]):
                 slot.set_result(None)
 
     async def make(self, pool: Pool[L]) -> L:
-        """A new connection; the caller has a slot. Raises LimitMet when the server refuses it, and what `connect`
-        raises."""
+        """Open a connection; the caller has a slot.
+
+        Raises LimitMet if the server refuses it, and what `connect` raises.
+        """
         if self.open >= self._limit:
-            # Fewer are in use than are open, so another pool has an idle one.
+            # Fewer connections are in use than open, so another pool has an idle one.
             await self.close_idle(besides=pool)
         self.open += 1
         try:
@@ -148,7 +150,7 @@ class Budget(Generic[L]):
             raise
         if self._limit < self._most and self.open > self._given:
             self._given = self.open
-            self._set_limit(self._limit + 1)  # there may be still more now
+            self._set_limit(self._limit + 1)  # the server may allow more by now
         return link
 
     def _shrink(self, reason: str) -> None:
@@ -162,7 +164,7 @@ class Budget(Generic[L]):
         self._set_limit(limit)
 
     async def close_idle(self, besides: Pool[L] | None = None) -> bool:
-        """Close one idle connection of any pool but one; whether there was one."""
+        """Close one idle connection of any pool except `besides`; return whether there was one."""
         for pool in self.pools:
             if pool is not besides and pool.idle:
                 self.open -= 1
@@ -191,7 +193,7 @@ class Budget(Generic[L]):
         task.add_done_callback(self._closing.discard)
 
     def keep(self, pool: Pool[L], link: L) -> None:
-        """Take back a connection that can be used again."""
+        """Take back a reusable connection."""
         if self.open > self._limit:
             self._close_later(link)
         else:
@@ -210,21 +212,21 @@ class Budget(Generic[L]):
 
 
 class Pool(Generic[L]):
-    """At most `size` connections, opened when needed; the one that was used last is used next."""
+    """At most `size` connections, opened when needed; the most recently used one is used first."""
 
     def __init__(self, budget: Budget[L], size: int) -> None:
         self._budget = budget
         self._free = asyncio.Semaphore(size)
         self.idle: list[tuple[float, L]] = []
-        """Those that are not used, each with the time since when, the longest first."""
+        """Idle connections with the time since when each is idle, the longest first."""
         budget.pools.append(self)
 
     async def use(self, work: Callable[[L], Awaitable[T]]) -> T:
         """Call `work` with a connection that no other task uses.
 
-        One is used again only after a result, or an exception that says nothing about the connection: after
-        ConnectionLost, Db (what the database refused for a reason that is not known to be harmless) or a cancellation
-        it is dropped."""
+        A connection is reused only after a result, or an exception that does not indicate a broken connection. After
+        ConnectionLost, Db (an error of the database not known to be harmless) or a cancellation it is dropped.
+        """
         async with self._free:
             await self._budget.enter()
             try:
@@ -240,10 +242,10 @@ class Pool(Generic[L]):
                 return await self._budget.make(self)
             except LimitMet:
                 if self._budget.open:
-                    self._budget.leave()  # those that are open will be free again: wait for one of them
+                    self._budget.leave()  # wait for one of the open connections
                     await self._budget.enter()
                 else:
-                    await asyncio.sleep(AGAIN)  # other processes have them all
+                    await asyncio.sleep(AGAIN)  # other processes have all of them
 
     async def _use(self, link: L, work: Callable[[L], Awaitable[T]]) -> T:
         try:
@@ -259,7 +261,7 @@ class Pool(Generic[L]):
         return result
 
     def forget(self) -> None:
-        """Drop the idle connections, which are likely lost as well."""
+        """Drop the idle connections, which are probably lost as well."""
         while self.idle:
             self._budget.open -= 1
             self.idle.pop()[1].terminate()

@@ -1,9 +1,10 @@
-"""Queued work, and the leases by which workers claim it (`file_to_replicate`, `file_to_delete2`,
-and `file_to_queue` for checks and moves).
+"""Queued work, and the leases by which workers claim it.
 
-A claim sets a row's `nexttry` to the end of the lease: if the worker dies, the row becomes due again. A row is finished
-or postponed only while its lease is held, so that work which was queued again meanwhile is not lost. docs/mogilefs.md
-15. Each function is one transaction; times are unix seconds."""
+The tables are `file_to_replicate`, `file_to_delete2`, and `file_to_queue` for checks and moves. A claim sets a row's
+`nexttry` to the end of the lease: if the worker dies, the row becomes due again. A row is finished or postponed only
+while its lease is held, so that work which was queued again in the meantime is not lost. docs/mogilefs.md 15. Each
+function is one transaction; times are unix seconds.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ async def enqueue_replication(tx: Transaction, fid: int, *, nexttry: int = 0, fr
 
 
 async def urgency(tx: Transaction, fid: int, *, now: int) -> int:
-    """The `nexttry` of a fid that is due now: in front of all others as long as it has no second replica."""
+    """Return the `nexttry` of a fid that is due now: before all others as long as it has no second replica."""
     row = await tx.row("SELECT COUNT(*) FROM file_on WHERE fid = ?", fid)
     return now if row and row[0] > 1 else 0
 
@@ -44,7 +45,7 @@ async def ensure_replication(tx: Transaction, fid: int, *, now: int) -> None:
 
 
 async def claim_replications(tx: Transaction, *, limit: int, now: int, lease: int = LEASE) -> list[Replication]:
-    """Take up to `limit` due rows until `now + lease`, longest due first. Their `nexttry` is the end of the lease."""
+    """Claim up to `limit` due rows until `now + lease`, longest due first. Their `nexttry` is the end of the lease."""
     rows = await tx.rows(
         "SELECT fid, fromdevid, failcount, flags FROM file_to_replicate WHERE nexttry <= ?"
         f" ORDER BY nexttry LIMIT ?{tx.dialect.skip_locked}",
@@ -56,7 +57,7 @@ async def claim_replications(tx: Transaction, *, limit: int, now: int, lease: in
 
 
 async def hold_replication(tx: Transaction, claim: Replication) -> None:
-    """Insert the claimed row again if another worker that had claimed the fid has finished it meanwhile."""
+    """Insert the claimed row again if another worker with a claim of the fid has finished it in the meantime."""
     insert = tx.dialect.insert_or_ignore("file_to_replicate", ("fid", "nexttry", "fromdevid", "failcount", "flags"))
     await tx.run(insert, claim.fid, claim.nexttry, claim.from_devid, claim.failcount, claim.flags)
 
@@ -80,12 +81,12 @@ async def postpone_replication(
 
 
 async def next_replication(tx: Transaction) -> int | None:
-    """When the next row falls due; None if the queue is empty."""
+    """Return when the next row is due; None if the queue is empty."""
     return await _next(tx, PendingWork.REPLICATE)
 
 
 async def replicate_now(tx: Transaction, *, now: int) -> int:
-    """Make all postponed rows due; how many (docs/mogilefs.md 4, replicate_now)."""
+    """Make all postponed rows due; return how many (docs/mogilefs.md 4, replicate_now)."""
     return await tx.run("UPDATE file_to_replicate SET nexttry = ? WHERE nexttry > ?", now, now)
 
 
@@ -93,13 +94,13 @@ async def replicate_now(tx: Transaction, *, now: int) -> int:
 
 
 async def enqueue_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
-    """Queue the bytes of `fid` for deletion from all devices. No key may name it any more."""
+    """Queue the deletion of the data of `fid` from all devices. No key may refer to it any more."""
     upsert = tx.dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
     await tx.run(upsert, fid, nexttry, 0)
 
 
 async def claim_deletions(tx: Transaction, *, limit: int, now: int, lease: int = LEASE) -> list[Deletion]:
-    """Take up to `limit` due rows until `now + lease`, longest due first."""
+    """Claim up to `limit` due rows until `now + lease`, longest due first."""
     rows = await tx.rows(
         "SELECT fid, failcount FROM file_to_delete2 WHERE nexttry <= ?"
         f" ORDER BY nexttry LIMIT ?{tx.dialect.skip_locked}",
@@ -111,7 +112,7 @@ async def claim_deletions(tx: Transaction, *, limit: int, now: int, lease: int =
 
 
 async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
-    """Remove the fid if no replica and no reserved copy is left; whether it was removed."""
+    """Remove the fid if no replica and no reserved copy is left; return whether it was removed."""
     for table in ("file_on", "tawara_copy"):
         if await tx.row(f"SELECT 1 FROM {table} WHERE fid = ?", claim.fid) is not None:
             return False
@@ -123,9 +124,10 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
 
 
 async def retry_all_deferred(tx: Transaction, *, now: int, failures: int = FAILCOUNT) -> int:
-    """Make due what was deferred after a failure, in all queues, except what needs manual intervention; how many.
+    """Make work due that was deferred after a failure, in all queues; return how many rows.
 
-    A replication or deletion that has failed more often than `failures` stays deferred.
+    Work that needs manual intervention stays deferred. So does a replication or deletion that has failed more often
+    than `failures`.
     """
     alone = "(SELECT COUNT(*) FROM file_on o WHERE o.fid = file_to_replicate.fid) <= 1"  # see urgency
     rescheduled = 0
@@ -139,12 +141,12 @@ async def retry_all_deferred(tx: Transaction, *, now: int, failures: int = FAILC
 
 
 async def retry_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
-    """If the fid is queued for deletion, try it at `nexttry` at the latest."""
+    """If the fid is queued for deletion, retry it at `nexttry` at the latest."""
     await tx.run("UPDATE file_to_delete2 SET nexttry = ? WHERE fid = ? AND nexttry > ?", nexttry, fid, nexttry)
 
 
 async def forget_deletion(tx: Transaction, claim: Deletion) -> None:
-    """Remove the fid from the queue and nothing else."""
+    """Remove only the fid's row from the queue."""
     await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry)
 
 
@@ -162,11 +164,11 @@ async def postpone_deletion(
 
 
 async def next_deletion(tx: Transaction) -> int | None:
-    """When the next row falls due; None if the queue is empty."""
+    """Return when the next row is due; None if the queue is empty."""
     return await _next(tx, PendingWork.DELETE)
 
 
-# --- what both have in common -----------------------------------------------------------------------------------------
+# --- common to replication and deletion -------------------------------------------------------------------------------
 
 _TABLES = {PendingWork.REPLICATE: "file_to_replicate", PendingWork.DELETE: "file_to_delete2"}
 
@@ -212,7 +214,7 @@ async def enqueue_tasks(
 async def claim_tasks(
     tx: Transaction, task_type: TaskType, *, limit: int, now: int, lease: int = LEASE
 ) -> list[QueuedTask]:
-    """Take up to `limit` due rows until `now + lease`, longest due first."""
+    """Claim up to `limit` due rows until `now + lease`, longest due first."""
     rows = await tx.rows(
         "SELECT fid, failcount, devid, arg FROM file_to_queue WHERE type = ? AND nexttry <= ?"
         f" ORDER BY nexttry, fid LIMIT ?{tx.dialect.skip_locked}",
@@ -260,7 +262,7 @@ async def postpone_task(
 
 
 async def cancel_tasks(tx: Transaction, task_type: TaskType, *, now: int) -> list[tuple[int, int]]:
-    """Remove due tasks that no worker has claimed; (fid, bytes) of each in order of fid, 0 bytes if it is no file."""
+    """Remove due, unclaimed tasks; return their (fid, bytes) in order of fid, 0 bytes if no file has the fid."""
     rows = await tx.rows(
         "SELECT q.fid, f.length FROM file_to_queue q LEFT JOIN file f ON f.fid = q.fid"
         " WHERE q.type = ? AND q.nexttry <= ? AND q.failcount = 0 ORDER BY q.fid",
@@ -272,20 +274,20 @@ async def cancel_tasks(tx: Transaction, task_type: TaskType, *, now: int) -> lis
 
 
 async def next_task_due(tx: Transaction, task_type: TaskType) -> int | None:
-    """When the next row falls due; None if no task of the type is queued."""
+    """Return when the next row is due; None if no task of the type is queued."""
     row = await tx.row("SELECT MIN(nexttry) FROM file_to_queue WHERE type = ?", int(task_type))
     return row[0] if row else None
 
 
 async def count_tasks(tx: Transaction, task_type: TaskType, *, failed: bool = True) -> int:
-    """The number of tasks of a type, claimed ones included; without those that failed before unless `failed`."""
+    """Count the tasks of a type, including claimed ones; without those that failed before unless `failed`."""
     condition = "" if failed else " AND failcount = 0"
     row = await tx.row(f"SELECT COUNT(*) FROM file_to_queue WHERE type = ?{condition}", int(task_type))
     return row[0] if row else 0
 
 
 async def next_urgent(tx: Transaction) -> tuple[int | None, int | None]:
-    """When the next replication and the next deletion fall due; None where none waits."""
+    """Return when the next replication and the next deletion are due; None for an empty queue."""
     row = await tx.row(
         "SELECT (SELECT MIN(nexttry) FROM file_to_replicate), (SELECT MIN(nexttry) FROM file_to_delete2)"
     )
@@ -294,7 +296,7 @@ async def next_urgent(tx: Transaction) -> tuple[int | None, int | None]:
 
 
 async def backlog(tx: Transaction) -> dict[str, int]:
-    """How many rows wait in each queue."""
+    """Return the number of rows in each queue."""
     counts = {}
     for name, table in (("replicate", "file_to_replicate"), ("delete", "file_to_delete2"), ("uploads", "tempfile")):
         row = await tx.row(f"SELECT COUNT(*) FROM {table}")

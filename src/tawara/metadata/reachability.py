@@ -10,7 +10,7 @@ from tawara.metadata.pool import LimitMet
 
 
 class Closable(Protocol):
-    """A connection, as far as this module uses it."""
+    """A connection, as used by this module."""
 
     async def close(self) -> None:
         """Close it."""
@@ -21,13 +21,13 @@ C = TypeVar("C", bound=Closable)
 
 
 class Reachability(Generic[C]):
-    """Opens connections. After a failure, one attempt at a time finds out whether the server is back.
+    """Opens connections. After a failure, one attempt at a time checks whether the server is back.
 
-    No timer runs: the attempt is made when a query arrives, and all waiting queries share it.
+    There is no timer: the attempt is made when a query arrives, and all waiting queries share it.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[C]], timeout: float) -> None:
-        """`timeout`: the most seconds that a query waits for the current attempt."""
+        """`timeout`: most seconds that a query waits for the current attempt."""
         self._connect = connect
         self._timeout = timeout
         self.is_down = False
@@ -37,22 +37,22 @@ class Reachability(Generic[C]):
         """Why the last attempt failed."""
 
     async def connect(self) -> C:
-        """A new connection. Raises what `connect` raises."""
+        """Open a connection. Raises what `connect` raises."""
         try:
             return await self._connect()
         except LimitMet:
-            raise  # the server answered
+            raise  # the server responded
         except Exception as error:
             self._failed(error)
             raise
 
     def doubt(self) -> None:
-        """Treat the server as down until a new connection shows that it answers: a query has timed out."""
+        """Treat the server as down after a query timed out, until a new connection succeeds."""
         self.is_down = True
         self.reason = "no answer in time"
 
     async def is_reachable(self) -> bool:
-        """Whether the server can be reached, as far as that is known within the timeout."""
+        """Return whether the server can be reached, as far as that is known within the timeout."""
         if not self.is_down:
             return True
         if self._attempt is None or self._attempt.done():

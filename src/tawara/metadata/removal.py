@@ -1,6 +1,6 @@
-"""What a part of the cluster has in it, looked up before it is removed, and devices removed.
+"""Lists the contents of a domain, class, host or device before its removal, and removes devices.
 
-Each function is one transaction. Counts end at `model.removal.MOST`, so that a dry run costs little.
+Each function is one transaction. Counts are capped at `model.removal.MOST`, so that a dry run costs little.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def _dmid(tx: Transaction, domain: str) -> int:
 
 
 async def domain(tx: Transaction, name: str) -> DomainFacts:
-    """What is in a domain. Raises DomainNotFound."""
+    """Return the contents of a domain. Raises DomainNotFound."""
     dmid = await _dmid(tx, name)
     classes = await tx.rows("SELECT classname FROM class WHERE dmid = ? AND classid <> 0 ORDER BY classname", dmid)
     column = tx.dialect.key_column("dkey")
@@ -40,7 +40,7 @@ async def domain(tx: Transaction, name: str) -> DomainFacts:
 
 
 async def storage_class(tx: Transaction, domain: str, name: str) -> ClassFacts:
-    """What is in a class. Raises DomainNotFound, ClassNotFound."""
+    """Return the contents of a class. Raises DomainNotFound, ClassNotFound."""
     dmid = await _dmid(tx, domain)
     row = await tx.row("SELECT classid FROM class WHERE dmid = ? AND classname = ?", dmid, name)
     if row is None and name != DEFAULT_CLASS:
@@ -55,7 +55,7 @@ async def storage_class(tx: Transaction, domain: str, name: str) -> ClassFacts:
 
 
 async def host(tx: Transaction, name: str) -> HostFacts:
-    """What is in a host. Raises UnknownHost."""
+    """Return the contents of a host. Raises UnknownHost."""
     row = await tx.row("SELECT hostid FROM host WHERE hostname = ?", name)
     if row is None:
         raise errors.UnknownHost
@@ -64,7 +64,7 @@ async def host(tx: Transaction, name: str) -> HostFacts:
 
 
 async def device(tx: Transaction, devid: int) -> DeviceFacts:
-    """What is on a device. Raises NoDevice."""
+    """Return the contents of a device. Raises NoDevice."""
     row = await tx.row(
         "SELECT h.hostname, d.status FROM device d LEFT JOIN host h ON h.hostid = d.hostid WHERE d.devid = ?", devid
     )
@@ -80,7 +80,7 @@ async def device(tx: Transaction, devid: int) -> DeviceFacts:
 
 
 async def delete_device(tx: Transaction, devid: int) -> None:
-    """Remove a device that is dead and has nothing left. Raises NoDevice, DeviceInUse with the reason."""
+    """Remove a device that is dead and empty. Raises NoDevice, DeviceInUse with the reason."""
     await tx.row(f"SELECT status FROM device WHERE devid = ?{tx.dialect.for_update}", devid)
     removal = of_device(await device(tx, devid))
     if removal.refusal is not None:

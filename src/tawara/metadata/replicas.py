@@ -21,12 +21,12 @@ LATE = 60
 
 
 async def devices_of(tx: Transaction, fid: int) -> tuple[int, ...]:
-    """The devices that have a replica of `fid`."""
+    """Return the devices that have a replica of `fid`."""
     return tuple(row[0] for row in await tx.rows("SELECT devid FROM file_on WHERE fid = ? ORDER BY devid", fid))
 
 
 async def counts(tx: Transaction, fids: Sequence[int]) -> dict[int, int]:
-    """How many replicas these fids have; those that have none are left out."""
+    """Return the number of replicas of these fids; fids without replicas are left out."""
     if not fids:
         return {}
     marks = ", ".join("?" * len(fids))
@@ -34,7 +34,7 @@ async def counts(tx: Transaction, fids: Sequence[int]) -> dict[int, int]:
 
 
 async def reserve_copy(tx: Transaction, fid: int, devid: int, *, now: int, lease: int = COPY_LEASE) -> bool:
-    """Reserve the copy of `fid` to `devid`; False if it is reserved already, or the device has a replica."""
+    """Reserve the copy of `fid` to `devid`; return False if it is reserved already, or the device has a replica."""
     if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is not None:
         return False
     insert = tx.dialect.insert_or_ignore("tawara_copy", ("fid", "devid", "lease"))
@@ -48,12 +48,12 @@ async def record_orphan(tx: Transaction, fid: int, devid: int, *, now: int, late
 
 
 async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> bool:
-    """Make a reserved copy, which is whole and fsynced, a replica.
+    """Turn a reserved copy, which is complete and fsynced, into a replica.
 
-    False if no key names the fid any more: the copy stays reserved, and the caller deletes its bytes. No row
-    is then written that a mogilefsd may be about to write, too: it deletes a file's row in one commit and queues the
-    fid in another, and where it finds the fid queued already, its overwrite fails halfway (not on MySQL).
-    Raises LeaseLost if the reservation was cleaned up meanwhile, perhaps with the bytes.
+    Returns False if no key refers to the fid any more: the copy stays reserved, and the caller deletes its data. In
+    that case no row is written that a mogilefsd may be about to write, too: it deletes a file's row in one commit and
+    queues the fid in another, and where it finds the fid queued already, its overwrite fails halfway (not on MySQL).
+    Raises LeaseLost if the reservation was cleaned up in the meantime, perhaps with the data.
     """
     place = "WHERE fid = ? AND devid = ?"
     if await tx.row(f"SELECT 1 FROM file WHERE fid = ?{tx.dialect.for_update}", fid) is None:
@@ -70,22 +70,22 @@ async def record_copy(tx: Transaction, fid: int, devid: int, *, now: int) -> boo
 
 
 async def cancel_copy(tx: Transaction, fid: int, devid: int) -> None:
-    """Remove the reservation of a copy that was given up and of which no bytes are left on the device."""
+    """Remove the reservation of a cancelled copy that left no data on the device."""
     await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
 
 
 async def end_reservation(tx: Transaction, held: CopyReservation) -> bool:
-    """Remove a held reservation when no bytes are left; False, and nothing is changed, if its lease was lost."""
+    """Remove a held reservation that left no data; return False, having changed nothing, if its lease was lost."""
     return bool(await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ? AND lease = ?", *held))
 
 
 async def claim_abandoned_copies(
     tx: Transaction, *, now: int, limit: int = 50, lease: int = queues.LEASE
 ) -> list[CopyReservation]:
-    """Claim up to `limit` reservations whose lease ran out; the caller deletes the bytes and ends the reservations.
+    """Claim up to `limit` reservations whose lease ran out; the caller deletes the data and ends the reservations.
 
-    Reservations of what is a replica by now are only removed. During cleanup the lease is negative, so that a worker
-    that stalled and goes on does not record a copy that is being deleted.
+    Reservations of copies that are replicas by now are only removed. During cleanup the lease is negative, so that a
+    worker that stalled and resumes does not record a copy that is being deleted.
     """
     rows = await tx.rows(
         "SELECT fid, devid FROM tawara_copy WHERE lease BETWEEN 1 AND ? OR lease BETWEEN ? AND -1"
@@ -108,7 +108,7 @@ async def claim_abandoned_copies(
 
 
 async def drop_replica(tx: Transaction, fid: int, devid: int) -> None:
-    """Remove a replica whose bytes or device are gone."""
+    """Remove a replica whose data or device is gone."""
     await tx.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", fid, devid)
     await update_devcount(tx, fid)
     await journal_outbox.of_places(tx, [(fid, devid)])
@@ -129,11 +129,10 @@ async def was_found_bad(tx: Transaction, fid: int, devid: int) -> bool:
 async def remove_surplus_replica(
     tx: Transaction, fid: int, devid: int, *, among: frozenset[int], now: int, lease: int = COPY_LEASE
 ) -> bool:
-    """Remove one of the replicas `among` and reserve its place; the caller deletes the bytes, then cancels the
-    reservation.
+    """Remove one of the replicas `among`, and reserve its place; the caller deletes the data, then cancels it.
 
-    False, and nothing is changed, if the fid does not have exactly those replicas any more, so that two workers never
-    remove the last two replicas at once.
+    Returns False, having changed nothing, if the fid does not have exactly those replicas any more, so that two workers
+    never remove the last two replicas at once.
     """
     rows = await tx.rows(f"SELECT devid FROM file_on WHERE fid = ?{tx.dialect.for_update}", fid)
     if devid not in among or among != {row[0] for row in rows}:
@@ -144,11 +143,10 @@ async def remove_surplus_replica(
 
 
 async def empty_dead_device(tx: Transaction, devid: int, *, limit: int, now: int) -> int | None:
-    """Remove up to `limit` replicas on a dead device, and queue their fids for replication; how many
-    (docs/mogilefs.md 11.3).
+    """Remove up to `limit` replicas on a dead device, and queue their fids for replication; return how many.
 
-    The settings queue_rate_for_reaper and queue_size_for_reaper lower that; None when the queue is full enough.
-    Deletions that were deferred because of the device become due.
+    The settings queue_rate_for_reaper and queue_size_for_reaper lower the limit; returns None if the queue is full.
+    Deletions that were deferred because of the device become due. docs/mogilefs.md 11.3.
     """
     found = await runs.settings(tx, "queue_")
     limit = min(limit, runs.number(found.get("queue_rate_for_reaper")) or limit)

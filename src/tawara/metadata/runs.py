@@ -15,13 +15,13 @@ TICK = 1
 
 
 async def hold(tx: Transaction, prefix: str) -> dict[str, str]:
-    """Lock the runs until the transaction ends; the settings whose names begin with `prefix`."""
+    """Lock the runs until the transaction ends; return the settings whose names begin with `prefix`."""
     await cluster.alone(tx)
     return await settings(tx, prefix)
 
 
 async def settings(tx: Transaction, prefix: str) -> dict[str, str]:
-    """The settings whose names begin with `prefix`, without those that are empty."""
+    """Return the settings whose names begin with `prefix`, without those that are empty."""
     rows = await tx.rows("SELECT field, value FROM server_settings")
     return {field: value for field, value in rows if field.startswith(prefix) and value}
 
@@ -33,7 +33,7 @@ async def set_all(tx: Transaction, values: dict[str, str | int | None]) -> None:
 
 
 async def take_tick(tx: Transaction, name: str, *, now: int) -> bool:
-    """Take the next tick if it is due; whether it was. The caller holds the lock (`hold`)."""
+    """Take the next tick if it is due; return whether it was. The caller holds the lock (`hold`)."""
     field = f"tawara_{name}_turn"
     due = number(await cluster.get_setting(tx, field))
     if now < due <= now + TICK:  # a tick further ahead was dated by a wrong clock
@@ -43,12 +43,12 @@ async def take_tick(tx: Transaction, name: str, *, now: int) -> bool:
 
 
 def number(text: str | None, otherwise: int = 0) -> int:
-    """A setting as a number; `otherwise` if it is not set, or none."""
+    """Parse a setting as a number; return `otherwise` if it is not set, or is not a number."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else otherwise
 
 
 async def refuse_others(tx: Transaction, *, starting: str) -> None:
-    """Raise FsckRunning or RebalRunning unless neither runs, in the words that fit what is `starting`."""
+    """Raise FsckRunning or RebalRunning if either runs, with a text that matches what is `starting`."""
     running = await settings(tx, "")
     if running.get("fsck_host"):
         raise FsckRunning(

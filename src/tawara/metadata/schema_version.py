@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 MOGILEFS: Final = 17
-"""`server_settings.schema_version`, so that trackers of MogileFS accept the database."""
+"""`server_settings.schema_version`, the version that MogileFS trackers accept."""
 TAWARA: Final = 7
-"""`server_settings.tawara_schema_version`, of the tables `tawara_*`: that of the last file in `history/`."""
+"""`server_settings.tawara_schema_version`, of the tables `tawara_*`: the version of the last file in `history/`."""

@@ -13,11 +13,11 @@ from tawara.metadata.contract import Transaction
 from tawara.model.explanation import Deleted, Failure, PendingWork
 
 REASONS_KEPT = 2 * 86400
-"""Seconds: longer than any pause between two tries."""
+"""Seconds: longer than any pause between two attempts."""
 DELETED_KEPT = 3600
-"""Seconds for which it is known which fid a deleted key had."""
+"""Seconds for which the fid of a deleted key is kept."""
 _REASON = 255
-"""Characters of a reason that are kept."""
+"""Most characters of a reason that are kept."""
 
 
 def _hash(key: bytes) -> str:
@@ -25,25 +25,25 @@ def _hash(key: bytes) -> str:
 
 
 async def note_failure(tx: Transaction, fid: int, work: PendingWork, failure: Failure) -> None:
-    """Remember why work for a fid was deferred, in place of an earlier reason."""
+    """Store why work for a fid was deferred, replacing an earlier reason."""
     upsert = tx.dialect.upsert("tawara_reason", ("fid", "work"), ("noted_at", "reason"))
     await tx.run(upsert, fid, work.value, failure.at, failure.reason[:_REASON])
 
 
 async def failures_of(tx: Transaction, fid: int) -> Mapping[PendingWork, Failure]:
-    """The last reasons for which work for a fid was deferred."""
+    """Return the last reasons for which work for a fid was deferred."""
     rows = await tx.rows("SELECT work, noted_at, reason FROM tawara_reason WHERE fid = ?", fid)
     return {PendingWork(work): Failure(noted_at, reason) for work, noted_at, reason in rows}
 
 
 async def note_deletion(tx: Transaction, fid: int, dmid: int, key: bytes, *, now: int) -> None:
-    """Remember which key named a fid that is deleted now."""
+    """Store the key of a fid that is being deleted."""
     upsert = tx.dialect.upsert("tawara_deleted", ("fid",), ("dmid", "keyhash", "deleted_at"))
     await tx.run(upsert, fid, dmid, _hash(key), now)
 
 
 async def last_deleted(tx: Transaction, dmid: int, key: bytes) -> Deleted | None:
-    """The fid that a key named when it was last deleted, as long as that is remembered."""
+    """Return the fid to which a key referred when it was last deleted, if that is still stored."""
     row = await tx.row(
         "SELECT fid, deleted_at FROM tawara_deleted WHERE keyhash = ? AND dmid = ? ORDER BY fid DESC LIMIT 1",
         _hash(key),
@@ -53,13 +53,13 @@ async def last_deleted(tx: Transaction, dmid: int, key: bytes) -> Deleted | None
 
 
 async def deletion_of(tx: Transaction, fid: int) -> Deleted | None:
-    """When the key that named a fid was deleted, as long as that is remembered."""
+    """Return when the key of a fid was deleted, if that is still stored."""
     row = await tx.row("SELECT fid, deleted_at FROM tawara_deleted WHERE fid = ?", fid)
     return Deleted(row[0], row[1]) if row else None
 
 
 async def forget(tx: Transaction, *, now: int, limit: int = 1000) -> bool:
-    """Forget what has been kept for long enough, up to `limit` rows of each kind; whether there may be more."""
+    """Remove expired rows, up to `limit` of each kind; return whether there may be more."""
     more = False
     for table, column, key, kept in _KINDS:
         rows = await tx.rows(

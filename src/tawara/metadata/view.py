@@ -1,7 +1,7 @@
-"""What this process knows of the cluster: the rows as last read, with what its monitor observes.
+"""One process's view of the cluster: the rows as last read, and the monitor's observations.
 
-Decisions about files read the cluster only from here, as the original does (docs/mogilefs.md 1), so that a request
-costs no query for hosts and devices. `Metadata` stays the truth; `refresh` brings the view up to it.
+Decisions about files read the cluster only from here, as in MogileFS (docs/mogilefs.md 1), so that a request costs no
+query for hosts and devices. `Metadata` is authoritative; `refresh` updates the view from it.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class ClusterView:
         self._min_free_mb = min_free_mb
         self._default_mindevcount = default_mindevcount
         self.rules = rules
-        """By which devices that do not answer are presumed dead."""
+        """The rules by which unreachable devices are presumed dead."""
         self.current = Cluster()
         self._reads_begun = 0
         self._read = 0
-        """Which of the reads that were begun `current` comes from."""
+        """Number of the read from which `current` comes."""
         self._observed = asyncio.Event()
         self.look_again: Callable[[], Awaitable[None]] | None = None
-        """Set by the monitor: runs one round at once (re-reads the rows and looks at every device)."""
+        """Set by the monitor: runs one round at once (reads the rows again and checks every device)."""
 
     async def refresh(self) -> Cluster:
-        """Read the rows again, keeping the observations. Of reads that overlap, the one that was begun last counts."""
+        """Read the rows again, keeping the observations. Of overlapping reads, the one that started last counts."""
         self._reads_begun += 1
         number = self._reads_begun
         rows = await self._metadata.read(
@@ -52,9 +52,10 @@ class ClusterView:
         return self.current
 
     async def look_for(self, devids: Iterable[int]) -> Cluster:
-        """The cluster, looked at again if any of these devices seems lost, or was not observed yet.
+        """Return the cluster, refreshed if any of these devices seems lost or was not observed yet.
 
-        A view is some seconds old, and a device may be new: only one that is lost afterwards is lost. Raises Db.
+        A view is some seconds old, and a device may be new: only a device that seems lost after a refresh is lost.
+        Raises Db.
         """
         wanted = list(devids)
         if any(map(self.current.is_lost, wanted)):
@@ -64,7 +65,7 @@ class ClusterView:
         return self.current
 
     def observe(self, observed: Mapping[int, Observation]) -> None:
-        """Take over what the monitor saw in a finished round."""
+        """Store the monitor's observations of a finished round."""
         self.current = self.current.with_observations(observed)
         self._observed.set()
 
@@ -73,7 +74,7 @@ class ClusterView:
         await self._observed.wait()
 
     async def renew(self) -> None:
-        """Bring rows and observations up to date, as every changing admin command does before it answers."""
+        """Update rows and observations, as every changing admin command does before it responds."""
         if self.look_again is None:
             await self.refresh()
         else:

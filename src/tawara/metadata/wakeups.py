@@ -21,7 +21,7 @@ class Wakeup:
         self._event.set()
 
     async def wait(self, at_most: float) -> bool:
-        """Wait for a notification, at most `at_most` seconds; whether it came. One between two waits is not lost."""
+        """Wait up to `at_most` seconds for a notification; return whether it came. One between waits is not lost."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), at_most)
         notified = self._event.is_set()
@@ -42,5 +42,5 @@ class Wakeups:
 
     @property
     def of_queues(self) -> tuple[Wakeup, ...]:
-        """All of them: one for each kind of work that is queued by fid."""
+        """Return the wakeups of the kinds of work that are queued by fid."""
         return self.replicate, self.delete, self.fsck, self.rebalance, self.scrub, self.drain

@@ -17,7 +17,7 @@ class WriteLock:
     """The write lock of the database at `path`, a context manager that blocks the thread until the lock is held."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError."""
+        """Open the lock files. Raises OSError."""
         self._next = _open_beside(path, "-next")
         try:
             self._now = _open_beside(path, "-turn")
@@ -42,7 +42,7 @@ class WriteLock:
 
 
 def _open_beside(path: Path, suffix: str) -> int:
-    """An empty file next to the database, with the database's owner and mode, like SQLite's own files."""
+    """Open or create an empty file next to the database, with its owner and mode, like SQLite's own files."""
     facts = path.stat()
     lock = os.open(f"{path}{suffix}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, facts.st_mode & 0o777)
     if os.geteuid() == 0:
