@@ -14,7 +14,7 @@ from tawara.model.spans import span
 
 
 async def ask(client: AsyncClient) -> Absences:
-    """Ask for the unreachable devices; none from a tracker of MogileFS, which does not track them."""
+    """Request the unreachable devices; empty from a tracker of MogileFS, which does not track them."""
     try:
         return await client.absences()
     except errors.UnknownCommand:
@@ -22,7 +22,7 @@ async def ask(client: AsyncClient) -> Absences:
 
 
 def findings(absences: Absences) -> list[Finding]:
-    """One finding for each liveness state, and one for a safety limit that applies."""
+    """Return one finding for each liveness state, and one for an active safety limit."""
     by_liveness: dict[Liveness, dict[int, DeviceAbsence]] = {}
     for devid, absent in absences.devices.items():
         by_liveness.setdefault(absent.standing, {})[devid] = absent

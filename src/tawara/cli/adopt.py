@@ -29,7 +29,7 @@ from tawara.model.mogilefsd_conf import Moved
 from tawara.nodes.client import NodeClient
 
 TIMEOUT = ServerLimits(readers=1, writers=1, answer=3600.0)
-"""Counting all files of a large database, or altering its tables, takes minutes."""
+"""Limits of the database connection: counting the files of a large database or altering its tables takes minutes."""
 PASSWORD_FILE = "database.password"  # noqa: S105 - a file's name
 
 
@@ -92,7 +92,7 @@ def _read(path: Path | None) -> Moved | None:
 
 
 def _absolute(url: str) -> str:
-    """Make a relative path absolute: it would mean another file in a configuration elsewhere."""
+    """Make a relative path absolute, since the written configuration may be in another directory."""
     scheme, _, path = url.partition(":")
     return f"sqlite://{quote(str(Path(unquote(path)).absolute()))}" if scheme == "sqlite" and path[:1] != "/" else url
 
@@ -159,7 +159,7 @@ async def _undo(metadata: Metadata, found: AdoptionFindings, *, yes: bool) -> di
 
 
 async def _delete_copies(metadata: Metadata, copies: list[tuple[int, int]]) -> list[str]:
-    """Delete the bytes that no row will refer to; return the URLs that could not be deleted."""
+    """Delete the bytes to which no row will refer; return the URLs that could not be deleted."""
     known = await metadata.read(cluster.load)
     locks = open_locks(metadata, ())
     left: list[str] = []
@@ -167,7 +167,7 @@ async def _delete_copies(metadata: Metadata, copies: list[tuple[int, int]]) -> l
         async with NodeClient() as nodes:
             for fid, devid in copies:
                 url = known.url(devid, fid)
-                # A running mogilefsd may be making the same copy, or have made it.
+                # A running mogilefsd may be making the same copy, or may have completed it.
                 async with locks.hold(fid) as held:
                     if url is None or devid in await metadata.read(replicas.devices_of, fid):
                         continue
@@ -190,7 +190,7 @@ async def _is_deleted(nodes: NodeClient, url: str) -> bool:
 
 
 def _configuration(database: str, moved: Moved | None, *, latin1: bool) -> dict[str, str | int]:
-    """The settings that differ from their defaults, `section.name` -> value.
+    """Return the settings that differ from their defaults, `section.name` -> value.
 
     `latin1`: mogilefsd's connections use Latin-1, so keys must be read in the same way.
     """
@@ -225,7 +225,7 @@ def _write(directory: Path, settings: Mapping[str, str | int], password: str | N
     return [str(directory / name) for name in files]
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def _say(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes: bool) -> None:

@@ -160,7 +160,7 @@ def _node(
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the components that use the database share."""
+    """Objects shared by the components that use the database."""
 
     metadata: Metadata
     view: ClusterView
@@ -292,7 +292,7 @@ def database_url(configuration: Configuration, directory: Path) -> str:
 
 
 def _rules(configuration: Configuration) -> LivenessRules:
-    """When devices are presumed dead. Never beside mogilefsd: it would delete the new replicas."""
+    """Return when devices are presumed dead: never beside mogilefsd, which would delete the new replicas."""
     care = configuration.care
     after = 0 if configuration.store.beside_mogilefsd else care.presume_dead
     return LivenessRules(after, care.presume_dead_hosts, care.presume_dead_bytes)
@@ -312,7 +312,7 @@ def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
 
 
 def _devices_to_read(store: Running) -> Devices | None:
-    """This machine's devices for a gateway without a storage node in its process; None if the directory is missing."""
+    """Return this machine's devices for a gateway process without a storage node; None if the directory is missing."""
     from tawara.disks.devices import Devices
 
     docroot = store.directory / store.configuration.node.devices

@@ -1,4 +1,4 @@
-"""`tawara backup` and `tawara restore`: the database in a directory of plain files, and back into any engine."""
+"""`tawara backup` and `tawara restore`: save the database as files in a directory, restore it into any engine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def _backup(vault: Vault, keep: int | None, database: Database, *, yes: bo
 
 
 def _refuse_if_shrunk(vault: Vault, listing: Listing) -> None:
-    """Raise UsageError, and remove the backup, if the database is probably the wrong one."""
+    """Remove the backup and raise UsageError if the database is probably the wrong one."""
     last = vault.newest()
     before, now = files_in(last), files_in(listing)
     if last is not None and now < before / 2:

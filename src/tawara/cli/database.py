@@ -19,13 +19,13 @@ from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError
 
 TIMEOUT = ServerLimits(readers=2, writers=1, answer=6 * 3600.0)
-"""Seconds; reading all of a large database takes long."""
+"""Limits of the database connection: reading a whole large database takes hours."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Database:
-    """The options that say which database."""
+    """The options that select the database."""
 
     config: Annotated[Path, Parameter(name=["--config", "-c"], help="The configuration of the store.")] = Path(FILE)
     url: Annotated[
@@ -37,7 +37,7 @@ class Database:
 
     @asynccontextmanager
     async def open(self, *, any_version: bool = False) -> AsyncIterator[Metadata]:
-        """Open the database; none is created. With `any_version` also that of another version of Tawara.
+        """Open the existing database; with `any_version` also one of another version of Tawara.
 
         Raises ConfigurationError, Db.
         """

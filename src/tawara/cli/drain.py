@@ -85,7 +85,7 @@ async def _wait_for_drains(client: AsyncClient, devids: Collection[int]) -> list
 
 
 def _kind(each: DrainStatus) -> tuple[object, ...]:
-    """What the drain waits for; without a terminal, a line is printed whenever this changes."""
+    """Return what the drain waits for; without a terminal, a line is printed whenever this changes."""
     return (each.devid, bool(each.left), bool(each.failed), bool(each.copies), bool(each.uploads), each.uploads_until)
 
 

@@ -1,4 +1,4 @@
-"""`tawara drill`: rebuild into a scratch database, and compare with the live one (docs/recovery.md)."""
+"""`tawara drill`: rebuild into a scratch database, and compare it with the live one (docs/recovery.md)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[De
     return [device_sources.through_node(nodes, origin, devid) for devid, origin in origins if origin]
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def _report(

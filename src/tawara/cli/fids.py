@@ -1,4 +1,4 @@
-"""`tawara fids`: show the counter of fids, and reset it after a number from outside took it too far."""
+"""`tawara fids`: show the fid counter, and reset it after a fid requested by a client advanced it too far."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ DEVICES = 4
 
 
 def write_once(path: Path, text: str, mode: int) -> None:
-    """Write a file with `mode` unless it exists; it appears whole, and never readable by more than `mode` says."""
+    """Write a file with `mode` atomically unless it exists; it never has wider permissions than `mode`."""
     if path.exists():
         return
-    unfinished = path.with_name(".tawara.new")  # not longer than a user's file names
+    unfinished = path.with_name(".tawara.new")  # short enough for any file system
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)

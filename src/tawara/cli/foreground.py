@@ -25,7 +25,7 @@ DESCRIPTORS = 65_536
 """Limit of open files that is requested, as far as the system allows."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.5
-"""Seconds after the signal in which everything has to stop; the next start handles the rest."""
+"""Seconds after the signal within which the process has to stop; the next start cleans up the rest."""
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
 
 
 async def _end_what_is_left() -> None:
-    """Cancel all running tasks; those that wait for a hanging thread a second time, for they would wait for ever."""
+    """Cancel all running tasks, twice: a task that waits for a hanging thread does not end at the first time."""
     for _ in range(2):
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if not left:

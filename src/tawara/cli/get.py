@@ -1,4 +1,4 @@
-"""`tawara get`: files out of the store, to files, directories or standard output."""
+"""`tawara get`: fetch files from the store, to files, directories or standard output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tawara.model import errors
 class _Download:
     key: str
     target: Path | None
-    """None if the key is refused, for `refusal`."""
+    """None if the key is refused; `refusal` has the reason."""
     refusal: errors.TawaraError | None = None
 
 
@@ -105,7 +105,7 @@ async def _fetch(
     told: Callable[[int], None] | None,
 ) -> FileInfo:
     info = await client.download(domain, key, target, verify=verify, progress=told)
-    for time in fetched_times(info)[:1]:  # by this the next run knows that nothing has changed
+    for time in fetched_times(info)[:1]:  # the next run compares this time
         os.utime(target, ns=(time, time))
     return info
 
@@ -132,7 +132,7 @@ async def _to_stdout(client: AsyncClient, domain: str, key: str, *, verify: bool
 
 
 def _file_for(key: str, target: str | None) -> Path:
-    """The file that one key goes to."""
+    """Return the path to which one key is fetched."""
     if target is not None and not target.endswith("/") and not Path(target).is_dir():
         return Path(target)
     name = key.rpartition("/")[2]
@@ -147,7 +147,7 @@ def _below(root: Path, key: str, prefix: str) -> _Download:
 
 
 def _make_parents(root: Path, target: Path) -> None:
-    """Make the directories above `target`; refuse if a link below `root` leads out of it."""
+    """Create the parent directories of `target`; refuse if a link below `root` leads outside of it."""
     root.mkdir(parents=True, exist_ok=True)
     inside = root.resolve()
     above = root

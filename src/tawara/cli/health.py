@@ -78,11 +78,11 @@ def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices:
 
 
 _ASKED_FOR: Final = (DeviceState.DRAIN, DeviceState.READONLY)
-"""States that an operator or a run set, in which a device works as intended."""
+"""Device states set by an operator or a rebalance run, which need no action."""
 
 
 def worries(store: StoreStatus) -> list[Finding]:
-    """One finding for each danger to files, and for each sign that no worker handles it."""
+    """Return a finding for each risk to files, and for each sign that no worker handles it."""
     safety = store.safety
     found: list[Finding] = [critical(store.stale)] if store.stale else []
     if safety.lost.files:
@@ -109,7 +109,7 @@ def worries(store: StoreStatus) -> list[Finding]:
 
 
 _PROMPT: Final = ("replicate", "delete")
-"""Queues that should become empty soon; checks and moves are not among them."""
+"""Queues that should become empty soon, unlike those of checks and moves."""
 
 
 def _files(tally: Tally) -> str:
@@ -121,7 +121,7 @@ def _are(number: int) -> str:
 
 
 def _in_hand(store: StoreStatus) -> bool:
-    """Whether all files with too few copies are new ones, waiting briefly for their second copy."""
+    """Return whether all files with too few copies are new ones that wait briefly for their second copy."""
     queue = store.queue("replicate")
     age = queue.age(store.now)
     young = age is None or age < LATE

@@ -1,4 +1,4 @@
-"""`tawara info`: one file, and where its replicas are."""
+"""`tawara info`: show one file and its replicas."""
 
 from __future__ import annotations
 

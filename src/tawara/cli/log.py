@@ -1,6 +1,6 @@
 """The log of daemons on standard error: one event a line, as text or as JSON. Logging never raises.
 
-A line that cannot be written (no space left, the reader is gone or hangs) is dropped and counted; the next line that
+A line that cannot be written (no space left, the reader has exited or hangs) is dropped and counted; the next line that
 can be written is preceded by the count.
 """
 
@@ -20,9 +20,9 @@ from tawara.cli.configuration import LogSection
 from tawara.cli.streams import STDERR
 
 _TIMEOUT: Final = 200
-"""Milliseconds for which a line waits for its reader; once a line is lost, the next do not wait."""
+"""Milliseconds for which a line waits for its reader; after a lost line, the next ones do not wait."""
 LOST: Final = "log_lines_lost"
-"""The event that says how many lines could not be written."""
+"""Event with the number of lines that could not be written."""
 
 
 class Writer:
@@ -59,9 +59,9 @@ class Writer:
         return True
 
     def _wait(self) -> None:
-        """Wait shortly for a pipe or terminal that is full: a reader that hangs must not hang the program.
+        """Wait briefly for a full pipe or terminal; a hanging reader must not block the program.
 
-        What is reported as writable takes PIPE_BUF bytes without blocking. Raises TimeoutError.
+        A descriptor that is reported as writable accepts PIPE_BUF bytes without blocking. Raises TimeoutError.
         """
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
@@ -75,7 +75,7 @@ class Writer:
 
 
 class _Logger:
-    """What structlog writes rendered events to."""
+    """Receives rendered events from structlog."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -87,7 +87,7 @@ class _Logger:
 
 
 class _Handler(logging.Handler):
-    """What libraries log, through the same writer."""
+    """Writes the log records of libraries through the same writer."""
 
     def __init__(self, writer: Writer) -> None:
         super().__init__()
@@ -130,13 +130,13 @@ _threshold = logging.INFO
 
 
 def set_level(level: str) -> None:
-    """Log events of `level` and above, from now on, whichever logger they go to."""
+    """Log events of `level` and above from now on, in all loggers."""
     global _threshold
     _threshold = logging.getLevelNamesMapping()[level.upper()]
 
 
 def _guarded() -> type[Any]:
-    """structlog's logger, by the level that is set, with methods that do not raise when a value cannot be rendered."""
+    """Return structlog's logger for the current level, whose methods do not raise if a value cannot be rendered."""
     filtering: type[Any] = structlog.make_filtering_bound_logger(logging.DEBUG)
     levels = logging.getLevelNamesMapping()
 

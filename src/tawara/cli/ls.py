@@ -1,4 +1,4 @@
-"""`tawara ls`: the domains, or the keys of one."""
+"""`tawara ls`: list the domains, or the keys of one domain."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def _long(client: AsyncClient, domain: str, prefix: str, session: Session)
     async def describe(key: str) -> FileInfo | None:
         try:
             return await client.info(domain, key)
-        except errors.UnknownKey:  # deleted since it was listed
+        except errors.UnknownKey:  # deleted after it was listed
             return None
 
     count = 0
@@ -88,7 +88,7 @@ async def _long(client: AsyncClient, domain: str, prefix: str, session: Session)
 
 
 def fields(info: FileInfo) -> dict[str, object]:
-    """A file for JSON."""
+    """Return a file's fields for JSON."""
     return {
         "domain": info.domain,
         "key": info.key,

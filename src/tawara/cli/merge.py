@@ -1,4 +1,4 @@
-"""`tawara rebuild --merge`: a database that was put back to an earlier state takes in what its devices know."""
+"""`tawara rebuild --merge`: merge the devices' journals into a database that was put back to an earlier state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tawara.wire.line import escape
 async def merge(
     metadata: Metadata, devices: Sequence[str], *, ignore: Collection[int], trust: bool, dry_run: bool, json: bool
 ) -> int:
-    """Merge the files of all devices into the database, and report the result; returns the exit code."""
+    """Merge the files of all devices into the database, and print the result; return the exit code."""
     shown = output.ChangingLine()
     merged, read = await merge_devices(
         metadata, devices, ignore=ignore, trust=trust, dry_run=dry_run, progress=shown.say

@@ -47,7 +47,7 @@ def json_line(fields: dict[str, Any]) -> None:
 
 
 class ChangingLine:
-    """A status line on standard error, rewritten in place on a terminal; elsewhere nothing, or a few lines."""
+    """A status line on standard error, rewritten in place on a terminal; otherwise no output, or a few lines."""
 
     def __init__(self, *, piped: bool = False) -> None:
         """With `piped`, a line is also written without a terminal, whenever its kind changes."""

@@ -13,7 +13,7 @@ from tawara.model.cluster import Checksum
 from tawara.model.limits import KEY_BYTES
 
 _NAME_BYTES = 255
-"""Longest file name that file systems take."""
+"""Maximum bytes of a file name in common file systems."""
 
 
 class UnsafeKey(errors.UsageError):
@@ -42,13 +42,13 @@ class FoundFile:
     argument: str
     path: str
     relative: str | None
-    """Below `argument`, if that is a directory."""
+    """Path below `argument`, if that is a directory."""
     size: int | None
     mtime_ns: int | None
 
 
 def uploads(found: Iterable[FoundFile], target: str, *, single: bool) -> list[PlannedUpload]:
-    """The key of each file. `single` says that there was one argument only.
+    """Return the key of each file. `single`: only one argument was given.
 
     A target that is empty or ends in `/` is a prefix: files go below it by their name, directories with their name,
     unless they were given with a `/` at their end. Any other target is the key of the one file, or the name that the
@@ -79,10 +79,10 @@ def _directory_part(argument: str, *, keep: bool) -> str:
 
 
 def relative_path(key: str, prefix: str) -> PurePosixPath:
-    """Where below a directory `key` belongs, when `prefix` is fetched: without what comes before the prefix's last `/`.
+    """Return the path of `key` below the target directory when `prefix` is fetched: the part after its last `/`.
 
     Raises UnsafeKey if that is not a plain path below: empty, absolute, with `.`, `..` or empty parts, or with a part
-    that file systems do not take.
+    that file systems do not accept.
     """
     below = key[prefix.rfind("/") + 1 :] if key.startswith(prefix) else key
     parts = below.split("/")
@@ -95,10 +95,10 @@ def relative_path(key: str, prefix: str) -> PurePosixPath:
 
 
 def is_stored(file: PlannedUpload, info: FileInfo, *, by_checksum: bool) -> bool | None:
-    """Whether a local file is stored already; None if that depends on the checksum of `info`.
+    """Return whether a local file is already stored; None if that depends on the checksum of `info`.
 
-    The sizes must be equal, and then the times: the file has exactly the time of the stored file, or the time that
-    `get` gave it. A file that is merely older may have replaced the stored one. `by_checksum`: times do not count.
+    The sizes must be equal, and so must the times: the file has exactly the time of the stored file, or the time that
+    `get` gave it. A file that is merely older may be a different one. `by_checksum`: times are ignored.
     Values that cannot be compared are not equal.
     """
     if file.size is None or file.size != info.length:
@@ -109,10 +109,10 @@ def is_stored(file: PlannedUpload, info: FileInfo, *, by_checksum: bool) -> bool
 
 
 def fetched_times(info: FileInfo) -> Sequence[int]:
-    """The time (unix nanoseconds) that `get` gives a file, then what a file system with whole seconds makes of it.
+    """Return the time (unix nanoseconds) that `get` sets on a file, then the same time in whole seconds.
 
     It is the time of storing; its microseconds are the fid, since a key may get two contents within a second.
-    None if the tracker does not tell when the file was stored.
+    Empty if the tracker does not report when the file was stored.
     """
     if info.stored_at is None:
         return ()
@@ -121,7 +121,7 @@ def fetched_times(info: FileInfo) -> Sequence[int]:
 
 
 def is_fetched(size: int, mtime_ns: int, info: FileInfo, digest: Checksum | None) -> bool:
-    """Whether a stored file need not be fetched again; see `fetched_times`."""
+    """Return whether a stored file need not be fetched again; see `fetched_times`."""
     if size != info.length:
         return False
     if digest is not None:

@@ -1,4 +1,4 @@
-"""`tawara put`: files, directories or standard input into the store."""
+"""`tawara put`: store files, directories or standard input."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recurs
 
 
 def _walk(argument: str, directory: str, below: str, unreadable: Callable[[OSError], None]) -> Iterator[FoundFile]:
-    """Every regular file, in order of name; links to files are followed, links to directories are not."""
+    """Yield every regular file, in order of name; links to files are followed, links to directories are not."""
     try:
         with os.scandir(directory) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)

@@ -23,7 +23,7 @@ app = App(name="rebalance")
 
 _LOOK_AGAIN = 0.5
 _STALE = 40.0
-"""Seconds within which trackers know how full the devices are after a run."""
+"""Seconds after a run within which trackers have the current usage of the devices."""
 _RUNS = 20
 """Maximum number of runs in a row; each brings the devices closer to equal usage."""
 
@@ -85,7 +85,7 @@ async def _is_on(client: AsyncClient) -> bool:
 
 
 async def _wait_for_usage(client: AsyncClient, since: int) -> None:
-    """Wait until trackers know how full the devices are; see `_STALE`."""
+    """Wait until trackers have the current usage of the devices; see `_STALE`."""
     until = time.monotonic() + _STALE
     while time.monotonic() < until:
         if all((each.mb_asof or 0) > since for each in await client.devices() if each.observed is not None):
@@ -171,7 +171,7 @@ async def _stopped(client: AsyncClient) -> bool:
 async def _until_done(client: AsyncClient) -> RebalanceState:
     line = output.ChangingLine()
     while not (state := await client.rebalance_status()).time_finished and not state.time_stopped:
-        if line.shown:  # the time that is left is a question of its own
+        if line.shown:  # estimating the time left needs another request
             left = await _time_left(client, state)
             line.say(f"{_progress(state)}{f', about {left} left' if left else ''}")
         await asyncio.sleep(_LOOK_AGAIN)
@@ -228,7 +228,7 @@ class CannotMove(errors.TawaraError):
 
 
 def _impossible(text: str, cluster: Cluster) -> str:
-    """Why this policy can move no file now; empty if it can. Raises BadRebalPol."""
+    """Return why this policy can move no file now; empty if it can. Raises BadRebalPol."""
     policy = parse(text)
     away = sources(policy, cluster)
     if not away:

@@ -1,4 +1,4 @@
-"""`tawara rebuild`: a fresh database from the disks alone (docs/recovery.md)."""
+"""`tawara rebuild`: create a new database from the disks alone (docs/recovery.md)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tawara.wire.line import escape
 
 TIMEOUT = ServerLimits(readers=1, writers=1, answer=3600.0)
 SHOWN = 10
-"""Examples shown of what is listed."""
+"""Maximum examples shown of each list."""
 
 
 def rebuild(
@@ -146,11 +146,11 @@ async def _run(
     return Exit.FAILURE if failed else Exit.OK
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def report_of(read: JournalCollector, restored: Restored) -> dict[str, Any]:
-    """The whole report, for JSON."""
+    """Return the complete report for JSON."""
     left = restored.left
     return {
         "files": restored.files,
@@ -201,7 +201,7 @@ def _say(report: Mapping[str, Any], url: str) -> None:
 
 
 def say_list(words: str, items: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Some of what is listed, below a heading; nothing if there is nothing."""
+    """Print the first items below a heading; print nothing if there are none."""
     if not items:
         return
     output.line(f"\n{words}: {len(items):,}")

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 RELOAD: Final = signal.SIGHUP
 UNUSED: Final = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that have a meaning for other daemons, but not for these."""
+"""Signals that other daemons use, and these ignore."""
 
 
 def survive() -> None:

@@ -1,4 +1,4 @@
-"""What commands that use a store share: trackers, --json, a client, and domains named in errors."""
+"""Options and functions shared by commands that use a store: trackers, --json, client, parsing of DOMAIN/KEY."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tawara.model import errors
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Session:
-    """The options that all these commands share."""
+    """The options of all these commands."""
 
     tracker: Annotated[
         str,
@@ -58,7 +58,7 @@ async def place(client: AsyncClient, text: str | None) -> tuple[str, str]:
 
 
 async def file_at(client: AsyncClient, text: str | None) -> tuple[str, str]:
-    """The same, of a single file. Raises UsageError also for a whole domain, UnregDomain."""
+    """Split `DOMAIN/KEY` of a single file. Raises UsageError, also for a whole domain, and UnregDomain."""
     domain, key = await place(client, text)
     if not key:
         await client.classes(domain)  # raises UnregDomain if the domain is unknown

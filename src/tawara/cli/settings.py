@@ -57,7 +57,7 @@ async def show(
 
 
 def _known(found: Mapping[str, str]) -> list[tuple[str, Setting]]:
-    """Every setting with its name; members of a family that are set come before the family."""
+    """Return every setting with its name; existing members of a family precede the family."""
     known = []
     for setting in SETTINGS:
         known += [(name, setting) for name in sorted(found) if model.find(name) is setting and name != setting.name]

@@ -68,7 +68,7 @@ async def foretell(
     byte_rate: float | None = None,
     recount: bool = False,
 ) -> int:
-    """Print the effect of losing these; return the exit code that `simulate` documents."""
+    """Print the effect of losing these devices; return the exit code as documented for `simulate`."""
     cluster = await snapshot(client)
     lost = devices_named(cluster, names)
     shared = _on_the_same_disks(cluster, lost)
@@ -93,14 +93,14 @@ async def foretell(
 
 
 def _on_the_same_disks(cluster: Cluster, lost: Sequence[int]) -> list[int]:
-    """The other devices on the disks of these: they would be lost, too, if the disks fail."""
+    """Return the other devices on the same disks, which would be lost, too, if the disks fail."""
     disks = cluster.disks
     failing = {disks[devid] for devid in lost if devid in disks}
     return [devid for devid, disk in sorted(disks.items()) if disk in failing and devid not in lost]
 
 
 def _lost_with(cluster: Cluster, groups: Sequence[PlacementGroup], devids: Sequence[int]) -> int:
-    """Number of files that would be lost with all of these devices."""
+    """Return the number of files that would be lost with all of these devices."""
     rest = without(cluster, devids)
     return judge(rest, groups).lost.files - judge(cluster, groups).lost.files
 

@@ -75,7 +75,7 @@ async def status(
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Everything that is shown."""
+    """The data that is shown."""
 
     trackers: dict[str, dict[str, str]]
     hosts: list[Host]
@@ -84,7 +84,7 @@ class _Seen:
     """None if the tracker is one of MogileFS."""
     absences: Absences
     scrub: ScrubStatus | None
-    """Likewise."""
+    """None if the tracker is one of MogileFS, too."""
     findings: list[Finding]
 
     @property
@@ -215,7 +215,7 @@ def _show_shared(devices: list[DeviceInfo], safety: Safety | None) -> None:
 
 
 def _batched(devices: list[DeviceInfo], place: Callable[[DeviceInfo], str]) -> list[tuple[str, list[int]]]:
-    """The devices that share a place, as text and as numbers."""
+    """Group the devices by `place`; return each group of two or more, as text and as numbers."""
     found: dict[str, list[int]] = {}
     for each in devices:
         if place(each) and each.state is not DeviceState.DEAD:

@@ -65,9 +65,9 @@ def _diagnostics() -> TextIO:
 
 
 def flush_output() -> bool:
-    """Flush standard output; False if that is impossible, and then what it buffers is dropped.
+    """Flush standard output; return False if that fails, and drop the buffered data.
 
-    Otherwise the interpreter would try again at its end, and turn the exit code into 120.
+    Otherwise the interpreter would flush again at exit, and change the exit code to 120.
     """
     try:
         sys.stdout.flush()
@@ -78,7 +78,7 @@ def flush_output() -> bool:
 
 
 def announce(text: str) -> OSError | None:
-    """Write a daemon's line to standard output; the error if that is impossible, for a daemon runs without it."""
+    """Write a daemon's line to standard output; return the error if that fails, since a daemon continues without it."""
     data = f"{text}\n".encode("utf-8", "surrogateescape")
     try:
         while data:

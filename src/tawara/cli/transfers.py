@@ -122,7 +122,7 @@ async def in_order(
 ) -> AsyncIterator[R]:
     """The results of `work` for all items in order, `at_once` concurrently; the first error ends all."""
     pending: list[asyncio.Future[R]] = []
-    # A result that is late holds back the printing, not the work: twice as many may wait for it.
+    # A slow transfer delays the printing of later results, not the work: up to twice as many may be pending.
     free = asyncio.Semaphore(at_once)
 
     async def run(item: T) -> R:

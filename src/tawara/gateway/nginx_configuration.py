@@ -1,12 +1,12 @@
-"""Renders nginx's configuration from one value; nothing in it comes from a request or a user's path.
+"""Renders nginx's configuration from one value; it contains no data of requests and no paths chosen by users.
 
 nginx runs with the directory of its files as working directory, so every path is relative and short: `gateway.sock`,
 where the gateway listens, and `devices`, a link to the directory of this machine's devices.
 
 GET: the gateway answers with `X-Accel-Redirect: @whole_1` (`@part_1`, `@remote_1`) and the next choices in
-`X-Tawara-Place-2`, …; each place sends one replica or, when that fails, passes the request to the next place. PUT:
+`X-Tawara-Place-2`, …; each place is a location that sends one replica or, if that fails, redirects to the next. PUT:
 `auth_request` asks the gateway before the body is read, nginx receives the body into a file, and the gateway gets its
-name. `HeaderField` has the names of the header fields.
+path. `HeaderField` has the names of the header fields.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ class GatewayStep(StrEnum):
     """The step of a request for which nginx calls the gateway."""
 
     DECIDE = "decide"
-    """Answer the request, or say where its bytes are."""
+    """Answer the request, or return the location of its bytes."""
     ADMIT = "admit"
     """Check a PUT before its body is received."""
     STORE = "store"
     """Store the body of a PUT, which is in the file named by HeaderField.BODY."""
     STREAM = "stream"
-    """Send the body of a GET that nginx could not read where the gateway said; it may have been replaced since."""
+    """Send the body of a GET that nginx could not read from the given replicas; the file may be replaced by now."""
     UNRECEIVED = "unreceived"
     """Answer a PUT whose body could not be received."""
 
 
 def place(number: int) -> str:
-    """The header field with the place of replica `number`, from 2 on."""
+    """Return the name of the header field with the place of replica `number`, from 2 on."""
     return f"X-Tawara-Place-{number}"
 
 
 def path(number: int) -> str:
-    """The header field with the path of replica `number`."""
+    """Return the name of the header field with the path of replica `number`."""
     return f"X-Tawara-Path-{number}"
 
 
 def host(number: int) -> str:
-    """The header field with the address and port of replica `number`, if it is remote."""
+    """Return the name of the header field with the address and port of replica `number`, if it is remote."""
     return f"X-Tawara-Host-{number}"
 
 
@@ -79,7 +79,7 @@ class NginxConfiguration:
     """The parameters of the configuration. Sizes are in bytes, times in seconds."""
 
     listen: str
-    """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx is given open."""
+    """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx inherits."""
     as_root: bool
     """Whether the gateway runs as root; nginx workers then stay root, since the devices belong to that user."""
     workers: int
@@ -125,7 +125,7 @@ _FAILED: Final = "400 401 403 404 405 408 409 410 416 429 500 501 502 503 504 50
 
 
 def render(conf: NginxConfiguration) -> str:
-    """The configuration as nginx reads it."""
+    """Render the text of the configuration."""
     user = "user root;\n" if conf.as_root else ""
     return f"""\
 # Written at every start; changes are lost.
@@ -153,7 +153,7 @@ http {{
 
 
 def _http(conf: NginxConfiguration) -> str:
-    """What holds for every request, and for whatever is asked because of it."""
+    """Render the directives for all requests and their subrequests."""
     return f"""\
 access_log off;
 {_devices()}server_tokens off;
@@ -189,7 +189,7 @@ proxy_ignore_client_abort on;
 
 
 def _devices() -> str:
-    """The directory of the device that each local replica is on: only that may be a symbolic link."""
+    """Render the map from a local replica to its device's directory, the only one that may be a symbolic link."""
     return "".join(
         f"map ${_variable(path(number))} $tawara_device_{number} {{\n"
         f"    default /;\n    ~^(?<d{number}>/dev[0-9]+)/ $d{number};\n}}\n"
@@ -208,7 +208,7 @@ def _server(conf: NginxConfiguration) -> str:
 
 
 def _door() -> str:
-    """Every request begins here; whatever is not a PUT has no body."""
+    """Render the location that receives every request; a request other than PUT must not have a body."""
     return f"""\
 location / {{
     error_page 418 = @put;
@@ -265,7 +265,7 @@ location @unreceived {{
 
 
 def _to_gateway(step: GatewayStep) -> str:
-    """Hand the request to the gateway, with the address as the client wrote it, and without a body."""
+    """Render the directives that pass a request to the gateway, with the client's unmodified URI and no body."""
     own = {
         HeaderField.STEP: str(step),
         HeaderField.BODY: '""',
@@ -288,7 +288,7 @@ def _to_gateway(step: GatewayStep) -> str:
 
 
 def _refused() -> str:
-    """What the gateway said of a PUT. Without a status it could not read the header."""
+    """Render the location for a refused PUT. Without a status, the gateway could not parse the request's header."""
     tests = "".join(
         f'    if ($tawara_status = {status}) {{ return {status} "$tawara_sentence\\n"; }}\n' for status in _REFUSALS
     )
@@ -310,7 +310,7 @@ def _sentence(status: int) -> str:
 
 
 def _remember() -> str:
-    """Keep what the gateway said: asking a storage node overwrites it."""
+    """Render the directives that save the gateway's response fields, which a request to a storage node overwrites."""
     fields: list[str] = [HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE]
     for number in range(1, REPLICAS_TRIED + 1):
         fields += [path(number), host(number)]
@@ -331,7 +331,7 @@ add_header Last-Modified $x_tawara_modified;
 add_header Content-Type $x_tawara_type;
 add_header X-Content-Type-Options nosniff;
 """
-"""nginx's own conditions are off, for the gateway has judged; the range filter sees these fields."""
+"""Disables nginx's own conditions, since the gateway has evaluated them; the range filter uses these fields."""
 
 
 def _local(number: int, *, whole: bool) -> str:

@@ -14,9 +14,9 @@ _PROC = Path("/proc")
 
 
 def running_in(directory: Path, program: str) -> Iterator[int]:
-    """Yield the pids of other processes of a program of this name whose working directory is `directory`.
+    """Yield the pids of other processes that run `program` with the working directory `directory`.
 
-    A directory is known by device and inode: another mount namespace may have another directory of the same name.
+    Directories are compared by device and inode: another mount namespace may have a different one at the same path.
     """
     path = str(directory.resolve())
     facts = directory.stat()

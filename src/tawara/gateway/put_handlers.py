@@ -43,7 +43,7 @@ class StoreHandler:
         self._parser, self._writer, self._front = parser, writer, front
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Store the file. Raises ConnectionResetError when the client left and nginx removed the body."""
+        """Store the file. Raises ConnectionResetError if the client disconnected and nginx removed the body."""
         wanted = self._parser.put(request)
         body = self._front.spool.body(request.headers.get(HeaderField.BODY, ""))
         if body is None:
@@ -63,7 +63,7 @@ class UnreceivedHandler:
         self._parser, self._front = parser, front
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Raise SpoolFull, the likely cause, or what the request or the spool has wrong."""
+        """Raise the error of the request or of the spool, otherwise SpoolFull, the likely cause."""
         await self._front.check_spool(self._parser.put(request).length or 0)
         raise SpoolFull
 

@@ -1,4 +1,4 @@
-"""Decides status and header fields of a GET or HEAD of a stored file: pure (RFC 9110)."""
+"""Decides status and header fields of a GET or HEAD of a stored file (RFC 9110); a pure module without I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tawara.wire import ranges
 from tawara.wire.http import ConditionResult, Conditions, entity_tag, http_date
 
 _TYPES: Final = MimeTypes(filenames=()).types_map[True]
-"""By extension; Python's own table, so that the type does not depend on the machine's files."""
+"""Extension -> media type; Python's built-in table, so that the type does not depend on the machine's files."""
 _PACKED: Final = {
     ".gz": "application/gzip",
     ".bz2": "application/x-bzip2",
@@ -37,12 +37,12 @@ class ReadResponse:
 
 
 def media_type(text: str | None) -> str | None:
-    """Return a Content-Type that may be stored and sent again; None if it is malformed."""
+    """Return a Content-Type that may be stored and sent in responses; None if it is malformed."""
     return text if text is not None and len(text) <= 255 and _TYPE.fullmatch(text) else None
 
 
 def type_of(stored: StoredFile) -> str:
-    """Return the Content-Type: as the uploader gave it, else by the key's extension."""
+    """Return the Content-Type given with the upload, otherwise that of the key's extension."""
     given = media_type(stored.content_type)
     if given is not None:
         return given
@@ -61,7 +61,7 @@ def entity_headers(stored: StoredFile) -> dict[str, str]:
 
 
 def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> ReadResponse:
-    """Judge preconditions, then the range (RFC 9110, section 13.2.2); HEAD ignores ranges (section 14.2)."""
+    """Evaluate preconditions, then the range (RFC 9110, section 13.2.2); HEAD ignores ranges (section 14.2)."""
     current = validators(stored)
     verdict = conditions.judge(current, reading=True)
     headers = entity_headers(stored)

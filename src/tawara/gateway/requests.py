@@ -18,7 +18,7 @@ from tawara.store.writer import WriteRequest
 from tawara.wire.http import Conditions, Target, parse_target
 
 RESERVED: Final = ".tawara"
-"""The name of the gateway's own resources; no domain of this name is served."""
+"""Path of the gateway's own resources; a domain of this name is not served."""
 
 
 class MethodNotAllowed(UsageError):
@@ -49,10 +49,10 @@ class UnsupportedCoding(UsageError):
 
 
 class RequestParser:
-    """Turns requests into values. Its methods raise the error that is the answer."""
+    """Parses requests into values. Its methods raise the error to be returned to the client."""
 
     def __init__(self, view: ClusterView, *, secret: str, public_reads: bool, upload: int) -> None:
-        """`upload`: the most bytes of a body."""
+        """`upload`: maximum bytes of a body."""
         self._view, self._secret, self._public_reads, self._upload = view, secret.encode(), public_reads, upload
 
     def target(self, request: web.BaseRequest) -> Target:

@@ -27,7 +27,7 @@ _JSON: Final = "application/json"
 
 
 def refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
-    """Return the response to a request that failed: one sentence; internal causes go to the log only."""
+    """Return the response to a failed request: one sentence. Internal causes are only logged."""
     if error.http >= 500:
         log.warning("request_failed", method=request.method, status=error.http, reason=error.message)
         return plain(error.http, type(error).message)
@@ -41,12 +41,12 @@ def refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
 
 
 def internal_error() -> web.Response:
-    """Return the response to a request that failed by a defect; says nothing of it."""
+    """Return the response to a request that failed by a defect, without details."""
     return plain(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
 
 
 def verdict(response: web.StreamResponse) -> web.Response:
-    """Return a response for nginx's auth_request: 204, or 403 with what nginx tells the client."""
+    """Return a response for nginx's auth_request: 204, or 403 with the response that nginx sends to the client."""
     if response.status == 204:
         return plain(204)
     body = response.body if isinstance(response, web.Response) else b""
@@ -62,12 +62,12 @@ def to_nginx(answer: reading.ReadResponse, replicas: list[ReplicaLocation]) -> w
     """Return the response by which nginx sends the body itself. Raises NoSource without a replica."""
     if not replicas:
         raise NoSource
-    # 204: an answer without a body, after which nginx keeps its connection to us.
+    # 204: a response without a body, after which nginx keeps its connection to the gateway.
     return web.Response(status=204, headers=redirect(answer, replicas))
 
 
 def reproxied(stored: StoredFile, urls: list[str]) -> web.Response:
-    """Return a response of Perlbal's kind (docs/mogilefs.md 22): the front end fetches the first good URL itself.
+    """Return a reproxy response as for Perlbal (docs/mogilefs.md 22): the front end fetches the first working URL.
 
     Raises NoSource without a URL.
     """

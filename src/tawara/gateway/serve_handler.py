@@ -59,7 +59,7 @@ class ServeHandler:
         return await self._get.handle(request, domain, target.key, by_nginx=by_nginx)
 
     async def _describe_gateway(self, target: Target, method: str) -> web.StreamResponse:
-        """Answer for the resources that are in no domain: the name of the service, and its health."""
+        """Answer a request for a resource outside of the domains: the name of the service, or its health."""
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed
         if not target.domain and not target.key:

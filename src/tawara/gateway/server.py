@@ -1,4 +1,4 @@
-"""The gateway component: starts and stops its HTTP server, and nginx in front of it if that is wanted."""
+"""The gateway component: starts and stops its HTTP server, and nginx in front of it if configured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
 
 _GRACE: Final = 1.0
-"""Seconds that requests get to finish at a stop; aiohttp takes up to twice as long."""
+"""Seconds that requests get to finish at a stop; aiohttp may take twice as long."""
 _PURPOSE: Final = "the gateway"
 
 
@@ -54,9 +54,9 @@ class Gateway:
         """Listen on a host and port (0: any free one) or at the path of a Unix socket.
 
         `secret` is the bearer token of PUT and DELETE, and of GET without `public_reads`. Files on `local_devices` are
-        sent by nginx and stored without a storage node between; with `local_reads_only` they are only sent, and only
-        from devices that the database knows. `nginx` None streams the bytes through Python. `reproxy` gives the URLs of
-        replicas to front ends that offer to fetch them; allow it only where every client is such a front end.
+        sent by nginx and stored directly, without a storage node; with `local_reads_only` they are only sent, and only
+        from devices in the database. With `nginx` None, bytes are streamed through Python. `reproxy` returns URLs of
+        replicas to front ends that can fetch them; allow it only if every client is such a front end.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -72,7 +72,7 @@ class Gateway:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port on which a started gateway listens."""
+        """Host and port on which the started gateway listens."""
         assert isinstance(self._address, tuple), "not started, or on a Unix socket"
         return self._address
 
@@ -127,7 +127,7 @@ class Gateway:
         return GatewayHttpServer(handlers(serve, parser, self._writer, self._nginx), limits)
 
     async def stop(self) -> None:
-        """Stop listening, let requests finish for a moment, abort the rest; takes at most 5 seconds."""
+        """Stop listening, wait briefly for requests to finish, abort the rest; takes at most 5 seconds."""
         if self._public is not None:
             self._public.close()
             if isinstance(self._listen, Path):

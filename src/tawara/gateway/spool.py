@@ -16,7 +16,7 @@ from tawara.model.errors import UnavailableError
 log = structlog.get_logger(__name__)
 
 BODIES: Final = "bodies"
-"""The directory of the spool that has the bodies, and the name by which nginx knows it."""
+"""Name of the spool's directory of bodies, also in nginx's configuration."""
 
 
 class SpoolFull(UnavailableError):
@@ -29,7 +29,7 @@ class SpoolFull(UnavailableError):
 
 
 class Spool:
-    """The bodies below one directory."""
+    """A directory of received bodies."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
@@ -46,7 +46,7 @@ class Spool:
         return True
 
     def empty(self) -> None:
-        """Remove what an earlier nginx received, and create the directory. Raises OSError."""
+        """Remove the bodies that an earlier nginx received, and create the directory. Raises OSError."""
         shutil.rmtree(self.bodies, ignore_errors=True)
         self.make()
 

@@ -1,4 +1,4 @@
-"""Judges the conditions of a request against what is stored (RFC 9110, section 13)."""
+"""Evaluates the conditions of a request against the stored file (RFC 9110, section 13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNCONDITIONAL = Conditions()
 
 
 def validators(stored: StoredFile) -> Validators:
-    """Return what the conditions of a request are compared with."""
+    """Return the validators of a stored file, with which conditions are compared."""
     return Validators(entity_tag(stored.fid, stored.length), stored.stored_at)
 
 

@@ -14,11 +14,11 @@ from tawara.model.policy import Situation, can_place, is_content, parse, plan_de
 
 
 class DeviceChooser:
-    """Answers where a new file goes.
+    """Chooses the devices for a new file.
 
-    A client that writes to one device by itself is offered several, as MogileFS does (`offer`). A component that writes
-    all copies gets a plan that fulfils the replication policy of the class (`plan`). Both raise StaleDatabase while the
-    database is known to be older than what the devices hold.
+    `offer` gives a client that writes to one device several to choose from, as MogileFS does. `plan` gives a component
+    that writes all copies a set of devices that fulfils the replication policy of the class. Both raise StaleDatabase
+    while the database is known to be older than the state of the devices.
     """
 
     def __init__(self, view: ClusterView, rng: Random) -> None:
@@ -52,7 +52,7 @@ class DeviceChooser:
         return plan_destinations(self._view.current, storage_class, size, self._rng)
 
     def check(self, storage_class: StorageClass) -> None:
-        """Raise what `plan` would raise for a file of no size, at less cost."""
+        """Raise the errors that `plan` would raise for an empty file, at less cost."""
         self.check_database()
         if not can_place(self._view.current, storage_class, self._rng):
             raise NoDevices
@@ -63,6 +63,6 @@ class DeviceChooser:
         return is_content(parse(storage_class.policy), situation, self._rng)
 
     def check_database(self) -> None:
-        """Raise StaleDatabase while the database is known to be older than what the devices hold."""
+        """Raise StaleDatabase while the database is known to be older than the state of the devices."""
         if reason := self._view.current.stale:
             raise StaleDatabase.because(reason)

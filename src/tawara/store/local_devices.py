@@ -1,4 +1,4 @@
-"""Reads and writes this machine's devices without a storage node between, with a thread pool for each device.
+"""Reads and writes this machine's devices directly, without a storage node, with a thread pool for each device.
 
 Before nginx sends a file, it is checked on the device's thread: identity of the device, no symbolic links, length. A
 device that does not answer in time is skipped until it does.
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _LISTED_FOR: Final = 2.0
 """Seconds for which the list of devices in the document root is cached."""
 _AT_ONCE: Final = 64
-"""Most files that one thread checks in one batch."""
+"""Maximum files that one thread checks in one batch."""
 
 
 class LocalDevices:
@@ -38,7 +38,7 @@ class LocalDevices:
         `only_known`: devices without an identity in the database are not used, and nothing is written.
         """
         self._devices, self._timeout, self._only_known = devices, timeout, only_known
-        # Writing has its own threads: a disk that is slow to sync may still find files quickly.
+        # Writing has threads of its own: a disk that syncs slowly may still look up files quickly.
         self._looking, self._storing = DevicePools(devices, timeout=timeout), DevicePools(devices)
         self._looks: PoolBatcher[str, int] = PoolBatcher(
             self._looking, partial(_sizes, devices), width=4, most=_AT_ONCE
@@ -93,7 +93,7 @@ class LocalDevices:
             await self._storing.clean_up(device, steps.close)
 
     async def close(self) -> None:
-        """Take no more work."""
+        """Accept no further work."""
         if self._listing is not None:
             await background.end([self._listing])
         self._looking.close()
@@ -108,7 +108,7 @@ class LocalDevices:
 
 
 def _sizes(devices: Devices, paths: Sequence[str]) -> list[int | Exception]:
-    """Return the bytes of each file, or the error for which it cannot be read. Blocks."""
+    """Return the length of each file in bytes, or the error that prevents reading it. Blocks."""
     found: list[int | Exception] = []
     for path in paths:
         try:

@@ -11,7 +11,7 @@ from typing import Final
 from tawara.model.files import Upload
 
 REMEMBERED: Final = 1000
-"""Most uploads in the cache; beyond that the oldest is dropped, and looked up when it is closed."""
+"""Maximum uploads in the cache. Beyond that the oldest is dropped, and looked up in the database when it is closed."""
 
 
 class RecentUploads:
@@ -27,5 +27,5 @@ class RecentUploads:
             del self._uploads[next(iter(self._uploads))]
 
     def take(self, fid: int) -> Upload | None:
-        """Return and remove the upload, None if it is not cached; later calls have to ask the database."""
+        """Remove the upload from the cache and return it, None if it is not cached; its fid is then looked up."""
         return self._uploads.pop(fid, None)

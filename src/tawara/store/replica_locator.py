@@ -37,7 +37,7 @@ class ReplicaLocator:
         self._view, self._nodes, self._rng = view, nodes, rng
 
     async def devices(self, stored: StoredFile) -> list[int]:
-        """Return the devices to read from, at most REPLICAS_TRIED; looks at the cluster again if there is none."""
+        """Return the devices to read from, at most REPLICAS_TRIED; refresh the view of the cluster if none exists."""
         return devices_to_read(self._view.current, stored, self._rng) or devices_to_read(
             await self._view.look_for(stored.devids), stored, self._rng
         )
@@ -48,7 +48,7 @@ class ReplicaLocator:
         return [url for devid in devids if (url := cluster.url(devid, stored.fid, get=True))]
 
     async def responsive(self, stored: StoredFile, wanted: int, *, verify: bool) -> list[int]:
-        """Return up to `wanted` devices, none that is believed not to answer (get_paths, docs/mogilefs.md 3).
+        """Return up to `wanted` devices, without those considered unresponsive (get_paths, docs/mogilefs.md 3).
 
         `verify` asks storage nodes for the length, and drops the devices before the first one whose replica has it.
         """
@@ -71,7 +71,7 @@ class ReplicaLocator:
             if url is None:
                 continue
             try:
-                # The tracker may call this outside any task, and a request to a node has timeouts, which need one.
+                # The tracker may call this outside any task, but the timeouts of a request to a node need a task.
                 length = await asyncio.ensure_future(self._nodes.size(url))
             except NodeUnreachable:
                 continue

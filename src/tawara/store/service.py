@@ -49,7 +49,7 @@ class FileStore:
         return await self._metadata.read(files.list_keys, domain.dmid, prefix, after, _bounded(limit, LIST_KEYS))
 
     async def list_files(self, domain: Domain, prefix: bytes, after: bytes | None, limit: int) -> FilePage:
-        """Return the files of the same keys."""
+        """Return the files whose keys `list_keys` would return."""
         count = _bounded(limit, LIST_KEYS)
         found = await self._metadata.read(files.list_files, domain.dmid, prefix, after, count)
         return FilePage(found, found[-1].key if len(found) == count else None)

@@ -1,4 +1,4 @@
-"""Opens, closes and discards uploads: the only place that gives new content a fid and a key."""
+"""Opens, closes and discards uploads: the only module that assigns a fid and a key to new content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tawara.wire.http import Conditions
 log = structlog.get_logger(__name__)
 
 ATTEMPTS: Final = 8
-"""Times that a conditional change is tried while others change the same key."""
+"""Maximum attempts of a conditional change while other requests change the same key."""
 _RENEWAL: Final = 600.0
 """Seconds between renewals of a long upload, which would expire otherwise."""
 
@@ -37,7 +37,7 @@ class Uploads:
     async def open(
         self, domain: Domain, key: bytes, storage_class: StorageClass, devids: Sequence[int], *, fid: int = 0
     ) -> Upload:
-        """Open an upload that is closed by a later request; `fid` asks for a certain one.
+        """Open an upload that is closed by a later request; `fid` requests a particular fid.
 
         Raises FidInUse, BadParams for a `fid` that is too great.
         """
@@ -81,7 +81,7 @@ class Uploads:
         replicate: bool = True,
         conditions: Conditions = UNCONDITIONAL,
     ) -> int | None:
-        """Name the content that is durable on the devices `written`; return the fid that it replaced, None for none.
+        """Assign the key to the content, durable on the devices `written`; return the replaced fid, None for none.
 
         `failed` devices may hold a partial copy, which is queued for removal. `replicate` queues the file for
         replication. Raises NoTempFile, FidExists, and PreconditionFailed when the conditions do not hold at the commit.

@@ -1,6 +1,6 @@
-"""Writes the body of a new file to all devices that its class demands, then names it in one transaction.
+"""Writes the body of a new file to all devices that its class requires, then assigns its key in one transaction.
 
-The body comes as a finished local file (nginx has received it) or as a stream. The writer returns when every copy is
+The body is a complete local file (received by nginx) or a stream. The writer returns when every copy is
 fsynced or has failed; a file with too few copies is queued for replication. When no copy succeeds, the bytes that
 reached devices are queued for deletion.
 """
@@ -39,11 +39,11 @@ log = structlog.get_logger(__name__)
 _FIRST_ROUND: Final = 10.0
 """Seconds to wait for the first observation of the devices, without which no device can be chosen."""
 _OTHER_FIDS: Final = 3
-"""Times that an upload is repeated under another fid when a device holds other content under the one it got."""
+"""Maximum repetitions of an upload under another fid, when a device holds other content under its fid."""
 _SPOOL: Final = "spool"
 """The thread pool that reads received bodies."""
 _OBSERVED_EVERY: Final = 0.5
-"""Seconds between two looks at the observed state of a device that is written to."""
+"""Seconds between two checks of the observed state of a device that is being written."""
 _UNREACHABLE_FOR: Final = 5.0
 """Seconds for which a device has to be unreachable before a copy to it is cancelled."""
 _WRONG_DIGEST: Final = "The body does not have the digest that Content-MD5 names; nothing was kept"
@@ -61,7 +61,7 @@ class BodySink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """What a PUT asks for, without its body."""
+    """The parameters of a PUT, without its body."""
 
     domain: Domain
     key: bytes
@@ -71,7 +71,7 @@ class WriteRequest:
     """The digest that the body must have."""
     conditions: Conditions
     length: int | None = None
-    """The bytes that the body must have, if Content-Range says so."""
+    """The length in bytes that the body must have according to Content-Range; None without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class WriteResult:
 
 
 class _Digests:
-    """Computes the digests that an upload needs while its body passes."""
+    """Computes the digests of an upload while its body is processed."""
 
     def __init__(self, request: WriteRequest) -> None:
         self.hashtype = request.storage_class.hashtype
@@ -127,19 +127,19 @@ class FileWriter:
         local: LocalDevices | None,
         limits: Limits,
     ) -> None:
-        """`local`: devices of this machine, which are written without a storage node between."""
+        """`local`: devices of this machine, which are written directly, without a storage node."""
         self._metadata, self._view, self._nodes, self._store = metadata, view, nodes, store
         self._local, self._limits = local, limits
         self._pools = DevicePools(None)
         self._abandoned: set[asyncio.Task[None]] = set()
-        """Cancelled copies that have not ended."""
+        """Cancelled copies that have not yet ended."""
 
     def close(self) -> None:
-        """Take no more work."""
+        """Accept no further work."""
         self._pools.close()
 
     async def check(self, request: WriteRequest) -> None:
-        """Refuse before the body arrives what would be refused after it.
+        """Raise, before the body arrives, the errors that would be raised after it.
 
         Raises PreconditionFailed, NoDevices, StaleDatabase.
         """
@@ -148,7 +148,7 @@ class FileWriter:
         await expected_fid(self._metadata, request.domain.dmid, request.key, request.conditions)
 
     async def store_file(self, request: WriteRequest, path: Path) -> WriteResult:
-        """Store the finished local file `path`. No one may write to it any more; the caller removes it."""
+        """Store the complete local file `path`. It must not be changed any more; the caller removes it."""
         digests = _Digests(request)
         while await self._pools.run(_SPOOL, digests.read, path, self._limits.chunk):
             pass
@@ -169,7 +169,7 @@ class FileWriter:
             copies: dict[int, Awaitable[None]] = {
                 devid: self._watched(
                     devid,
-                    # Only one copy may share the disk blocks of the received file: a second link is no second copy.
+                    # Only one copy may be a hard link to the received file: a second link would not be a second copy.
                     partial(self._copy_here, devid, upload.fid, path, link=devid == local[0])
                     if devid in local
                     else partial(self._send, devid, upload.fid, self._pieces(path), length, request.md5),
@@ -209,7 +209,7 @@ class FileWriter:
         return self._store.chooser.plan(request.storage_class, size)
 
     async def _is_local(self, devid: int) -> bool:
-        """Return whether copies to the device are made without its storage node."""
+        """Return whether copies are written to the device directly, without its storage node."""
         return self._local is not None and self._local.writeable and await self._local.has(devid)
 
     async def _commit(
@@ -220,7 +220,7 @@ class FileWriter:
         checksum: Checksum | None,
         outcome: Mapping[int, BaseException | None],
     ) -> WriteResult:
-        """Name what has been written. Raises what explains best why nothing was."""
+        """Assign the key to the written content. If no copy was written, raise the error that explains it best."""
         for failure in outcome.values():
             if isinstance(failure, FidConflict):
                 raise failure
@@ -299,13 +299,13 @@ def _read(path: Path, offset: int, count: int) -> bytes:
 
 
 def worst_failure(failures: Iterable[BaseException | None]) -> BaseException:
-    """Return the error that explains best to a client why no device has the file; it names no devices."""
+    """Return the error that best explains to a client why no device has the file; its text names no devices."""
     seen = [failure for failure in failures if failure is not None]
     for failure in seen:
         if isinstance(failure, ChecksumMismatch):
             return ChecksumMismatch(_WRONG_DIGEST)
         if not isinstance(failure, TawaraError):
-            return failure  # the client broke off, or a defect of ours
+            return failure  # the client disconnected, or a defect
     if any(isinstance(failure, TawaraError) and failure.http == 507 for failure in seen):
         return NoDevices()
     return NodeUnreachable("No storage device took the file; try again")
