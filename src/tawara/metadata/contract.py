@@ -1,13 +1,12 @@
-"""The boundary between Tawara and its database: what an engine promises, whichever of the three it is.
+"""The interface between Tawara and its database: the guarantees of each of the three engines.
 
-Everything that is asked of a database is a coroutine function whose first argument is a `Transaction`; these functions
-are the sibling modules (`files`, `queues`, `cluster`, …), which hold all SQL, once, and say what each promises. An
-engine runs them:
+Every query and change is a coroutine function whose first argument is a `Transaction`. The sibling modules (`files`,
+`queues`, `cluster`, …) contain these functions, and with them all SQL. An engine runs them:
 
     stored = await metadata.read(files.find, dmid, key)
     await metadata.write(files.rename, dmid, old, new, now=now)
 
-Statements are written with `?` for values. Where the engines' words differ, the transaction's `dialect` has them.
+Statements have `?` for values. Where the engines' SQL differs, the transaction's `dialect` provides it.
 """
 
 from __future__ import annotations
@@ -52,34 +51,34 @@ class Dialect(Protocol):
     """Whether `dkey` columns compare byte for byte; false for a MogileFS database with a collation of its own."""
 
     def key_column(self, column: str) -> str:
-        """SQL that reads a `dkey` column as the bytes that were stored."""
+        """Return SQL that reads a `dkey` column as the bytes that were stored."""
         ...
 
     def bytes_column(self, column: str) -> str:
-        """SQL that reads a column of bytes as bytes, regardless of the type stored by another program."""
+        """Return SQL that reads a column of bytes as bytes, regardless of the type stored by another program."""
         ...
 
     def key_range(self, column: str, prefix: bytes, after: bytes | None) -> tuple[list[str], list[object]]:
-        """Conditions, with their values, for `column` to begin with `prefix` and be greater than `after`.
+        """Return conditions, with their values, for `column` to begin with `prefix` and be greater than `after`.
 
         An index can serve them, starting at the first matching row.
         """
         ...
 
     def one_of(self, names: Sequence[tuple[int, bytes]]) -> tuple[str, list[object]]:
-        """A condition for rows of `file f` that have one of these domains and keys, with its values."""
+        """Return a condition, with its values, for rows of `file f` with one of these domains and keys."""
         ...
 
     def joined(self, column: str) -> str:
-        """SQL for the numbers in `column` of a GROUP BY's rows, as text with commas between, in no order."""
+        """Return SQL that joins the numbers in `column` of a group's rows by commas, in no order."""
         ...
 
     def insert_or_ignore(self, table: str, columns: Sequence[str]) -> str:
-        """An INSERT of one row that leaves an existing row with the same primary key alone."""
+        """Return an INSERT of one row that keeps an existing row with the same primary key."""
         ...
 
     def upsert(self, table: str, key: Sequence[str], columns: Sequence[str]) -> str:
-        """An INSERT of one row (`key` then `columns`) that overwrites `columns` of an existing one with that key."""
+        """Return an INSERT of one row (`key`, then `columns`) that overwrites `columns` of a row with the same key."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Unreachable devices (`tawara_absent`): reports of all processes, and the queueing of such a device's files.
 
 Time is the database's, because the clocks of the processes may differ. It is measured in steps, because the database's
-clock may jump. `model.absence` decides what follows from a report. Each function is one transaction.
+clock may jump. `model.liveness` decides what follows from a report. Each function is one transaction.
 """
 
 from __future__ import annotations

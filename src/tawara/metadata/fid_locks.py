@@ -11,8 +11,8 @@ mogilefsd's other locks are not needed. Two processes that expire uploads (`mgfs
 twice. `mgfs:fid:N` guards `devcount`, on which no decision depends here. `mfsd:TABLE` protects claims from deadlocks;
 Tawara uses row locks and retries instead.
 
-This costs nothing where no mogilefsd runs, since `open_locks` is not called then (`store.beside_mogilefsd`). The
-database does not show whether one runs: an idle mogilefsd leaves no trace in it.
+`open_locks` is called only if the configuration field `store.beside_mogilefsd` names hosts, so the locks cost nothing
+where no mogilefsd runs. The database does not show whether one runs: an idle mogilefsd leaves no trace in it.
 """
 
 from __future__ import annotations

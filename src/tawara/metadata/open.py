@@ -30,18 +30,19 @@ async def open_metadata(
     pace: ServerLimits | None = None,
     any_version: bool = False,
 ) -> Metadata:
-    """Open the database at `url`, and make the tables first where it is empty.
+    """Open the database at `url`, and create the tables if it is empty.
 
     `sqlite:///var/lib/tawara/tawara.db` (an absolute path; `sqlite:here.db` is a relative one; both are literal),
     `postgresql://user@host:5432/database` (also `?host=/directory/of/the/socket`, `?sslmode=verify-full`),
-    `mysql://user@host:3306/database` (also `?unix_socket=/path`, `?ssl_ca=/path`; for a database of MogileFS whose
-    trackers spoke Latin-1 `?keys=latin1`). A server's URL may name several hosts, `mysql://user@db1,db2:3307/database`:
-    the first that answers and is not read-only is used (`?target_session_attrs=read-write`, the default).
+    `mysql://user@host:3306/database` (also `?unix_socket=/path`, `?ssl_ca=/path`; `?keys=latin1` for a MogileFS
+    database whose trackers used Latin-1 connections). A server's URL may name several hosts, as in
+    `mysql://user@db1,db2:3307/database`: the first that responds and is not read-only is used
+    (`?target_session_attrs=read-write`, the default).
 
-    The password is `password`, or comes from `password_file`, or the variables TAWARA_DB_PASSWORD, PGPASSWORD,
-    MYSQL_PWD; one in the URL is refused, since URLs are shown in logs and process lists. `any_version` opens a database
-    whose tables of ours are missing or of another version, for `adoption` and `migrations` alone, and makes none.
-    Raises ConfigurationError when the URL makes no sense or the database is not for us, Db when it does not answer.
+    The password is `password`, or is read from `password_file`, or from the variables TAWARA_DB_PASSWORD, PGPASSWORD,
+    MYSQL_PWD. A password in the URL is refused, because URLs are shown in logs and process lists. `any_version` opens a
+    database whose Tawara tables are missing or of another version, and creates none; for `adoption` and `migrations`
+    only. Raises ConfigurationError if the URL is invalid or the database unsuitable, Db if it does not respond.
     """
     scheme, _, rest = url.partition(":")
     if _ENGINES.get(scheme) == "sqlite":

@@ -288,7 +288,7 @@ Table(  # throughput of each worker process; rates are thousandths of units a se
     Column("pace", _NUMBER, nullable=False),
     Index("tawara_pace_recorded_at", "recorded_at"),
 )
-Table(  # unreachable devices: model.cluster.Absence, and how far their files have been queued for replication
+Table(  # unreachable devices: model.cluster.DeviceAbsence, and how far their files have been queued for replication
     "tawara_absent",
     tables,
     Column("devid", Integer, primary_key=True, autoincrement=False),

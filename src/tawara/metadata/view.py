@@ -70,7 +70,7 @@ class ClusterView:
         self._observed.set()
 
     async def wait_observed(self) -> None:
-        """Wait until the monitor has finished its first round; before it no device can be chosen."""
+        """Wait for the end of the monitor's first round, before which no device can be chosen."""
         await self._observed.wait()
 
     async def renew(self) -> None:

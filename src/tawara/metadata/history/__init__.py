@@ -1,11 +1,11 @@
 """The steps from one version of Tawara's own tables to the next, as frozen text: `0006.sql` leads from 5 to 6.
 
-A file is never changed once it has been released, for databases were made by it. It has the summary for the operator
-in its first lines, then sections of statements: `-- forwards: sqlite` and so on for each dialect, `-- backwards` for
-all of them or `-- backwards: mysql` for one. `bin/freeze-migration TABLE...` writes the file for new tables of
-`schema`; a change of an existing table is written by hand, in the file and in `schema`. Where DDL commits by itself
-(MariaDB, MySQL) a step that was cut off is taken again from its start, so every statement must bear to be repeated
-(`IF NOT EXISTS`, `IF EXISTS`; `ALTER TABLE x ADD COLUMN y` and `DROP COLUMN y` are left out when that is done).
+A file is never changed after its release, because databases were created by it. Its first lines are the summary for the
+operator. Sections of statements follow: `-- forwards: sqlite` and so on for each dialect, `-- backwards` for all
+dialects or `-- backwards: mysql` for one. `bin/freeze-migration TABLE...` writes the file for new tables of `schema`; a
+change of an existing table is added manually, to the file and to `schema`. Where DDL commits implicitly (MariaDB and
+MySQL), an interrupted step is run again from its start, so every statement must be repeatable (`IF NOT EXISTS`, `IF
+EXISTS`; `ALTER TABLE x ADD COLUMN y` and `DROP COLUMN y` are skipped if already done).
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _EMPTY: Final = "-- empty before backwards: "
 
 @dataclass(frozen=True, slots=True)
 class MigrationStep:
-    """From version `to - 1` to `to`, and back."""
+    """The migration from version `to - 1` to `to`, and back."""
 
     to: int
     summary: str
-    """What it does, for the operator."""
+    """Description for the operator."""
     sections: Mapping[str, tuple[str, ...]]
-    """`forwards: sqlite` and so on -> statements in their order."""
+    """Name of a section, such as `forwards: sqlite` -> its statements in order."""
     empty_before_backwards: tuple[str, ...] = ()
-    """Tables whose rows nothing else could mean: going back is refused while there are any."""
+    """Tables whose rows the older version cannot represent: going back is refused unless they are empty."""
 
     def forwards(self, dialect: str) -> tuple[str, ...]:
-        """The statements of the step, for the dialect of that name."""
+        """Return the statements of the step for a dialect, given by name."""
         return self.sections[f"forwards: {dialect}"]
 
     def backwards(self, dialect: str) -> tuple[str, ...]:
-        """The statements that undo it."""
+        """Return the statements that undo the step, for a dialect given by name."""
         own = self.sections.get(f"backwards: {dialect}")
         return own if own is not None else self.sections["backwards"]
 
 
 def parse(to: int, text: str) -> MigrationStep:
-    """The step in a file's text. Raises ValueError for text before the first section that is no comment."""
+    """Parse a file's text. Raises ValueError for text before the first section that is not a comment."""
     summary: list[str] = []
     empty: list[str] = []
     sections: dict[str, list[str]] = {}
@@ -70,6 +70,6 @@ def _statements(text: str) -> tuple[str, ...]:
 
 @cache
 def steps() -> tuple[MigrationStep, ...]:
-    """All steps, the first one first."""
+    """Return all steps in ascending order."""
     files = {each.name: each for each in resources.files(__name__).iterdir() if each.name.endswith(".sql")}
     return tuple(parse(int(name[:4]), files[name].read_text()) for name in sorted(files))
