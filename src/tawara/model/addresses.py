@@ -1,4 +1,4 @@
-"""Addresses: those that a daemon listens on, and those under which others reach a host."""
+"""Parses addresses: those that a daemon listens on, and those at which other machines reach a host."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from typing import Final
 
 LONGEST: Final = 255
-"""Characters of a host name."""
+"""Most characters of a host name."""
 _NAME: Final = re.compile(r"(?!.*[.-]{2})[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 _NUMERIC: Final = re.compile(r"(.*\.)?[0-9]+")
-"""A name whose last part is a number is an IPv4 address, or a wrong one."""
+"""A name whose last part is a number: a valid or malformed IPv4 address."""
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
 def listening(text: str) -> tuple[str, int]:
-    """`127.0.0.1:7001`, `[::1]:7001` or `:7001` (the loopback address) as host and port. Raises ValueError."""
+    """Parse `127.0.0.1:7001`, `[::1]:7001` or `:7001` (loopback) into host and port. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("write it as ADDRESS:PORT, for example 127.0.0.1:7001; a port is a number up to 65535")
@@ -29,7 +29,7 @@ def listening(text: str) -> tuple[str, int]:
 
 
 def reachable(text: str) -> str:
-    """An address under which other machines reach a host: an IP address or a host name. Raises ValueError."""
+    """Parse an address at which other machines reach a host: an IP address or host name. Raises ValueError."""
     if len(text) > LONGEST:
         raise ValueError(f"has at most {LONGEST} characters")
     if _is_ip(text):
@@ -52,7 +52,7 @@ def _is_ip(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return "%" not in text  # a scope means something on one machine only
+    return "%" not in text  # an IPv6 scope is valid on one machine only
 
 
 def _is_name(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What waits in a queue of work."""
+"""The length and age of a work queue."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST: Final = 100_000
-"""Where counting ends: more is "so many, or more"."""
+"""Rows at which counting stops; shown as "this many or more"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue: `replicate`, `delete`, `check`, `move`, or what is under way: `upload`, `copy`."""
+    """One queue: `replicate`, `delete`, `check`, `move`, or running operations: `upload`, `copy`."""
 
     name: str
     due: int
-    """Rows that a worker may take now; for what is under way, all of them."""
+    """Rows that a worker may claim now; for running operations all rows."""
     later: int = 0
-    """Rows that a worker has in hand, or that were put off."""
+    """Rows that are claimed by a worker or deferred."""
     stuck: int = 0
     """Rows that need manual intervention."""
     since: int | None = None
-    """Since when the first row in line is due (unix seconds); None if nothing is due or it is unknown."""
+    """When the oldest due row became due (unix seconds); None if no row is due or the time is unknown."""
 
     @property
     def waiting(self) -> int:
-        """Everything that is in it."""
+        """Number of rows in the queue."""
         return self.due + self.later + self.stuck
 
     def age(self, now: int) -> int | None:
-        """For how many seconds the first in line has waited."""
+        """Return the seconds for which the oldest due row has been due."""
         return None if self.since is None else max(0, now - self.since)

@@ -1,7 +1,7 @@
-"""What a cluster is made of (domains, classes, hosts, devices, settings) and what may be done to a device now.
+"""The cluster: domains, classes, hosts, devices and settings, and predicates on which operations a device allows.
 
-All values are frozen: a `Cluster` is a snapshot, of the rows in the database together with what this process has
-observed. The predicates are those of docs/mogilefs.md 8.1 to 8.4.
+All values are frozen: a `Cluster` is a snapshot of the rows in the database and of the observations of this process.
+The predicates are those of docs/mogilefs.md 8.1 to 8.4.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DeviceState(StrEnum):
 
 
 class Observed(StrEnum):
-    """What the monitor last saw of a device; kept in memory, never in the database."""
+    """State of a device as last observed by the monitor; kept in memory, never in the database."""
 
     WRITEABLE = "writeable"
     READABLE = "readable"
@@ -48,29 +48,29 @@ class Observed(StrEnum):
 
 
 class HashType(IntEnum):
-    """A checksum's algorithm (schema: `class.hashtype`, `checksum.hashtype`)."""
+    """Checksum algorithm (schema: `class.hashtype`, `checksum.hashtype`)."""
 
     MD5 = 1
     SHA1 = 2
 
     @property
     def wire(self) -> str:
-        """The name on the wire: `MD5`, `SHA-1`."""
+        """Name in the protocol: `MD5`, `SHA-1`."""
         return "SHA-1" if self is HashType.SHA1 else self.name
 
     @property
     def hashlib(self) -> str:
-        """The name that `hashlib.new` knows."""
+        """Name for `hashlib.new`."""
         return self.name.lower()
 
     @property
     def digest_size(self) -> int:
-        """Bytes of a digest."""
+        """Length of a digest in bytes."""
         return 16 if self is HashType.MD5 else 20
 
     @classmethod
     def from_wire(cls, name: str) -> HashType | None:
-        """The type that is called `name` on the wire, or None."""
+        """Return the algorithm with this name in the protocol, or None."""
         return next((each for each in cls if each.wire == name), None)
 
 
@@ -86,7 +86,7 @@ class Checksum:
 
     @classmethod
     def parse(cls, text: str) -> Checksum | None:
-        """Read `MD5:hex` or `SHA-1:hex`; None if it is not of that form."""
+        """Parse `MD5:hex` or `SHA-1:hex`; None if malformed."""
         name, _, digits = text.partition(":")
         hashtype = HashType.from_wire(name)
         try:
@@ -110,7 +110,7 @@ class StorageClass:
 
     @property
     def policy(self) -> str:
-        """The replication policy's text, `MultipleHosts()` when none was given."""
+        """The replication policy as text; `MultipleHosts()` by default."""
         return self.replpolicy or "MultipleHosts()"
 
 
@@ -119,21 +119,21 @@ DEFAULT_CLASS = "default"
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A namespace of keys (schema: `domain`), with its classes by classid; a class with id 0 is always there."""
+    """A namespace of keys (schema: `domain`), with its classes by classid; class 0 always exists."""
 
     dmid: int
     name: str
     classes: Mapping[int, StorageClass]
 
     def class_named(self, name: str) -> StorageClass | None:
-        """The class called `name`; the empty name means the default class."""
+        """Return the class with this name; an empty name means the default class."""
         wanted = name or DEFAULT_CLASS
         return next((each for each in self.classes.values() if each.name == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A storage machine (schema: `host`). `ip` may be an IPv6 address or a name in our own schema."""
+    """A storage machine (schema: `host`). `ip` may be an IPv6 address or a host name in Tawara's own schema."""
 
     hostid: int
     name: str
@@ -145,7 +145,7 @@ class Host:
     altmask: str | None = None
 
     def address_for(self, client_ip: str | None = None, *, alternative: bool = False) -> str:
-        """The address that a client should use: `altip` if asked for, or if the client is inside `altmask`
+        """Return the address for a client: `altip` if `alternative`, or if the client is inside `altmask`
         (docs/mogilefs.md 8.4)."""
         if not self.altip or not self.altmask:
             return self.ip
@@ -163,7 +163,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One disk of a host (schema: `device`). Sizes are MiB, `mb_asof` unix seconds; None means not known."""
+    """One disk of a host (schema: `device`). Sizes are MiB, `mb_asof` is unix seconds; None means unknown."""
 
     devid: int
     hostid: int
@@ -175,14 +175,14 @@ class Device:
 
     @property
     def mb_free(self) -> int | None:
-        """Free MiB, None if the size is not known."""
+        """Free MiB; None if the size is unknown."""
         if self.mb_total is None or self.mb_used is None:
             return None
         return self.mb_total - self.mb_used
 
     @property
     def percent_free(self) -> float:
-        """The free share, 0.0 to 1.0; 0.0 if the size is not known (docs/mogilefs.md 9.1)."""
+        """Free share, 0.0 to 1.0; 0.0 if the size is unknown (docs/mogilefs.md 9.1)."""
         if not self.mb_total or self.mb_used is None:
             return 0.0
         return max(0.0, 1.0 - self.mb_used / self.mb_total)
@@ -190,73 +190,73 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the monitor knows of one device."""
+    """The monitor's observation of one device."""
 
     state: Observed
     utilization: float | None = None
-    """Percent of time that the disk is busy, from the side channel's `watch`."""
+    """Percent of time that the disk is busy, as reported by the side channel's `watch`."""
     rejects_bad_md5: bool = False
-    """Whether the node refuses a PUT with a wrong Content-MD5, so that a copy needs no reading back."""
+    """Whether the node rejects a PUT with a wrong Content-MD5, so that a copy need not be read back."""
     health: DiskHealth | None = None
     """Health reported by the disk; None if it is not queried."""
     file_system: str | None = None
-    """The id of the file system that the device is on: devices of one id share their space. None if not known."""
+    """Id of the device's file system; None if unknown. Devices with the same id share their space."""
     disk: str | None = None
-    """The id of the disk that the device is on: devices of one id are lost together. None if not known."""
+    """Id of the device's disk; None if unknown. Devices with the same id are lost together."""
     trouble: str | None = None
-    """Why the device cannot be used, for operators; None if it can or the reason is unknown."""
+    """Reason why the device cannot be used, for operators; None if it can be used or the reason is unknown."""
 
 
 class Liveness(StrEnum):
-    """What is thought of a device that does not answer, or did not (schema: `tawara_absent.standing`)."""
+    """Failure-detector state of an unreachable or returned device (schema: `tawara_absent.standing`)."""
 
     SUSPECT = "suspect"
-    """No process reaches it; the time is being counted."""
+    """No process reaches the device; its time of absence is counted."""
     PRESUMED_DEAD = "presumed dead"
-    """Its copies do not count, and its files get new ones."""
+    """Its copies do not count, and its files are replicated elsewhere."""
     TRUSTED = "trusted"
-    """No process reaches it, and an operator trusts it to return: its copies count, however long it takes."""
+    """No process reaches the device, but an operator expects it to return: its copies count without time limit."""
     RETURNED = "returned"
-    """It is back and its copies count; its files are yet to be looked at for copies too many."""
+    """The device is reachable again and its copies count; surplus copies of its files are still to be removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceAbsence:
-    """A device that does not answer, as all processes together know it (schema: `tawara_absent`)."""
+    """The absence of a device, as shared by all processes (schema: `tawara_absent`)."""
 
     standing: Liveness
     seconds: int = 0
-    """For how long it was observed to be absent, as far as it matters."""
+    """Observed seconds of absence, counted up to the limit for being presumed dead."""
     to_queue: bool = False
-    """Whether files of it are yet to be queued for replication."""
+    """Whether its files are still to be queued for replication."""
     since: int = 0
-    """When it was first missed: unix seconds by the database's clock, for display only."""
+    """Start of the absence: unix seconds by the database's clock, for display only."""
 
 
 STALE = "tawara_stale"
-"""Setting: why the database is known to be older than what its devices hold. While it is there nothing is written."""
+"""Setting: reason why the database is known to be older than its devices. While it is set, nothing is written."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One snapshot of everything that decisions about files need."""
+    """A snapshot of everything that decisions about files depend on."""
 
     domains: Mapping[str, Domain] = field(default_factory=dict)
     hosts: Mapping[int, Host] = field(default_factory=dict)
     devices: Mapping[int, Device] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     observed: Mapping[int, Observation] = field(default_factory=dict)
-    """By devid. A device that was never observed is missing: it is neither read nor written."""
+    """By devid. A device that was never observed is missing; it is neither read nor written."""
     identities: Mapping[int, str] = field(default_factory=dict)
-    """By devid, of devices that have shown one: the id by which the disk is known again."""
+    """Disk ids by devid, of devices that have reported one; used to detect a replaced disk."""
     absences: Mapping[int, DeviceAbsence] = field(default_factory=dict)
-    """By devid, of devices that no process reached lately."""
+    """By devid, of devices that are or recently were unreachable."""
     min_free_mb: int = 100
-    """Free MiB below which a device gets no new files."""
+    """Minimum free MiB for a device to get new files."""
 
     @property
     def stale(self) -> str:
-        """Why the database is known to be older than what its devices hold; empty if it is not."""
+        """Reason why the database is known to be older than its devices; empty if it is current."""
         return self.settings.get(STALE, "")
 
     @cached_property
@@ -271,12 +271,12 @@ class Cluster:
 
     @cached_property
     def disks(self) -> Mapping[int, int]:
-        """Of devices that share their disk with others: the lowest devid on that disk, by devid."""
+        """Lowest devid on the same disk, by devid; only for devices that share a disk."""
         return self._sharing({devid: seen.disk or seen.file_system for devid, seen in self.observed.items()})
 
     @cached_property
     def file_systems(self) -> Mapping[int, int]:
-        """Of devices that share their file system with others: the lowest devid on it, by devid."""
+        """Lowest devid on the same file system, by devid; only for devices that share a file system."""
         return self._sharing({devid: seen.file_system for devid, seen in self.observed.items()})
 
     def _sharing(self, places: Mapping[int, str | None]) -> Mapping[int, int]:
@@ -288,7 +288,7 @@ class Cluster:
 
     @cached_property
     def accepting(self) -> tuple[Device, ...]:
-        """The devices of known size that may get new files now, the emptiest (by their free share) first."""
+        """The devices of known size that may get new files now, by free share, emptiest first."""
         found = (each for each in self.devices.values() if each.mb_free is not None)
         return tuple(sorted(filter(self._accepts, found), key=lambda device: device.percent_free, reverse=True))
 
@@ -309,7 +309,7 @@ class Cluster:
 
     @cached_property
     def accepting_by_host(self) -> Mapping[int, tuple[Device, ...]]:
-        """The devices that may get new files now by hostid, the emptiest first."""
+        """The devices that may get new files now, by hostid, emptiest first."""
         found: dict[int, list[Device]] = {}
         for device in self.accepting + self.accepting_of_unknown_size:
             found.setdefault(device.hostid, []).append(device)
@@ -320,7 +320,7 @@ class Cluster:
 
     @cached_property
     def can_place(self) -> dict[StorageClass, bool]:
-        """What `policy.can_place` has found for this cluster, by class."""
+        """Cached results of `policy.can_place` for this cluster, by class."""
         return {}
 
     @cached_property
@@ -339,12 +339,12 @@ class Cluster:
 
     @cached_property
     def total_disks(self) -> int:
-        """How many devices could have a copy: those that are not dead, nor presumed so."""
+        """Number of devices that are neither dead nor presumed dead."""
         return sum(map(self.counts_as_replica, self.devices))
 
     @cached_property
     def zones(self) -> Mapping[int, str]:
-        """The network zone of each device, by devid. A device of a host that is not known has a zone of its own."""
+        """Network zone by devid. A device of an unknown host is in its own zone."""
         zones = Zones.of(self.settings)
         found: dict[int, str] = {}
         for devid, device in self.devices.items():
@@ -353,22 +353,22 @@ class Cluster:
         return found
 
     def with_observations(self, observed: Mapping[int, Observation]) -> Cluster:
-        """The same rows, seen with other eyes."""
+        """Return the cluster with other observations."""
         return replace(self, observed=observed)
 
     def storage_class(self, dmid: int, classid: int) -> StorageClass | None:
-        """The class of a file row, None if its domain or class is gone."""
+        """Return a storage class; None if its domain or class was deleted."""
         domain = self.domains_by_id.get(dmid)
         return domain.classes.get(classid) if domain else None
 
     def host_of(self, device: Device) -> Host | None:
-        """The host that a device sits in."""
+        """Return the host of a device; None if unknown."""
         return self.hosts.get(device.hostid)
 
-    # --- the predicates that everything uses (docs/mogilefs.md 8.3) ---------------------------------------------------
+    # --- predicates on devices (docs/mogilefs.md 8.3) -----------------------------------------------------------------
 
     def can_read_from(self, devid: int) -> bool:
-        """Whether its configured state allows reading from the device."""
+        """Whether the configured state of the device allows reading."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         return bool(
@@ -379,12 +379,12 @@ class Cluster:
         )
 
     def should_read_from(self, devid: int) -> bool:
-        """Whether a read from the device is allowed and likely to succeed."""
+        """Whether reading from the device is allowed and likely to succeed."""
         seen = self.observed.get(devid)
         return self.can_read_from(devid) and seen is not None and seen.state is not Observed.UNREACHABLE
 
     def can_delete_from(self, devid: int) -> bool:
-        """Whether its configured state allows deleting from the device."""
+        """Whether the configured state of the device allows deleting."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         return bool(
@@ -392,16 +392,16 @@ class Cluster:
         )
 
     def is_writeable(self, devid: int) -> bool:
-        """Whether the monitor has lately written a test file there."""
+        """Whether the monitor's last write test on the device succeeded."""
         seen = self.observed.get(devid)
         return seen is not None and seen.state is Observed.WRITEABLE
 
     def unusable(self) -> frozenset[int]:
-        """The devices that cannot be written, but for those that are lost for good."""
+        """The devices that cannot be written, except lost ones."""
         return frozenset(devid for devid in self.devices if not self.is_writeable(devid) and not self.is_lost(devid))
 
     def should_get_new_files(self, devid: int) -> bool:
-        """Whether new files and replicas may go to the device: alive, writeable, and not full."""
+        """Whether the device may get new files and replicas: alive, writeable and not full."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         if not device or not host:
@@ -416,18 +416,18 @@ class Cluster:
         )
 
     def is_lost(self, devid: int) -> bool:
-        """Whether what was on the device is gone for good: an operator declared it dead, or it is not known
+        """Whether the device's data is permanently lost: an operator declared it dead, or it is unknown
         (docs/mogilefs.md 8.1)."""
         device = self.devices.get(devid)
         return device is None or device.state is DeviceState.DEAD
 
     def is_presumed_dead(self, devid: int) -> bool:
-        """Whether the device was away so long that its files get new copies; its configured state takes precedence."""
+        """Whether the device was absent long enough to be presumed dead; its configured state takes precedence."""
         absence = self.absences.get(devid)
         return absence is not None and absence.standing is Liveness.PRESUMED_DEAD and self.can_read_from(devid)
 
     def counts_as_replica(self, devid: int) -> bool:
-        """Whether a copy there counts for the replication policy: any device that is neither lost nor presumed so."""
+        """Whether a copy on the device counts for the replication policy: neither lost nor presumed dead."""
         return not self.is_lost(devid) and not self.is_presumed_dead(devid)
 
     # --- addresses (docs/mogilefs.md 8.4) -----------------------------------------------------------------------------
@@ -435,9 +435,9 @@ class Cluster:
     def url(
         self, devid: int, fid: int, *, get: bool = False, client_ip: str | None = None, alternative: bool = False
     ) -> str | None:
-        """The URL of a fid on a device, None if the device or its host is not known.
+        """Return the URL of a fid on a device; None if the device or its host is unknown.
 
-        `get` chooses the host's GET port; `client_ip` and `alternative` (the request's `zone=alt`) choose the address.
+        `get` selects the host's GET port; `client_ip` and `alternative` (the request's `zone=alt`) select the address.
         """
         origin = self.origin(devid, get=get, client_ip=client_ip, alternative=alternative)
         return None if origin is None else origin + fids.path(devid, fid)
@@ -445,7 +445,7 @@ class Cluster:
     def origin(
         self, devid: int, *, get: bool = False, client_ip: str | None = None, alternative: bool = False
     ) -> str | None:
-        """The same without the path: where the storage node of a device answers."""
+        """Return the base URL of a device's storage node, without a path."""
         device = self.devices.get(devid)
         host = device and self.hosts.get(device.hostid)
         if not host:

@@ -1,7 +1,7 @@
-"""How far the emptying of a device has got: passes over its files until none is left (pure).
+"""State of the drain of a device: passes over its files until none is left (pure).
 
-A file that cannot be moved now, because no other device may have it, is tried again in a later pass, for as long as the
-device is to be emptied.
+A file that cannot be moved now, because no other device may hold it, is retried in later passes until the drain is
+stopped.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 PREFIX: Final = "tawara_drain_dev"
-"""Of the settings in which this stands, one for each device that is being emptied."""
+"""Prefix of the settings that store this state, one for each draining device."""
 PAUSE: Final = 15
-"""Seconds from one pass to the next."""
+"""Seconds between two passes."""
 LONGEST_PAUSE: Final = 900
-"""The same, after passes that moved nothing."""
+"""Most seconds between two passes, after passes that moved nothing."""
 SETTLED: Final = 10
-"""Seconds after which every tracker knows that the device gets no new files."""
+"""Seconds until every tracker knows that the device gets no new files."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainRun:
-    """Where it stands. Times are unix seconds."""
+    """State of one drain. Times are unix seconds."""
 
     began: int = 0
     files: int = 0
-    """Replicas that it had at the beginning."""
+    """Replicas on the device at the start."""
     was_alive: int = 1
-    """Whether it took new files before."""
+    """Whether the device accepted new files before the drain."""
     position: int = 0
-    """The last fid that was queued in this pass."""
+    """The last fid queued in this pass."""
     due: int = 0
-    """When the next turn is to be taken."""
+    """Time of the next tick."""
     left: int = 0
-    """Replicas that it had when the pass began."""
+    """Replicas on the device at the start of the pass."""
     pause: int = PAUSE
 
     def __str__(self) -> str:
@@ -41,13 +41,13 @@ class DrainRun:
 
     @classmethod
     def parse(cls, text: str) -> DrainRun:
-        """Read what `str` made; what makes no sense is left at its beginning."""
+        """Parse the output of `str`; malformed fields keep their defaults."""
         said = dict(word.split("=", 1) for word in text.split() if "=" in word)
         return cls(**{each.name: int(said[each.name]) for each in fields(cls) if said.get(each.name, "").isdecimal()})
 
 
 def queued(at: DrainRun, fids: list[int], wanted: int, *, left: int, now: int) -> DrainRun:
-    """After a turn that queued `fids` of `wanted`, when `left` replicas are on the device."""
+    """Return the state after a tick that queued `fids` of `wanted`, with `left` replicas on the device."""
     if len(fids) == wanted:
         return replace(at, position=fids[-1], due=now + 1)
     moved = left < at.left or not at.left
@@ -56,11 +56,11 @@ def queued(at: DrainRun, fids: list[int], wanted: int, *, left: int, now: int) -
 
 
 def is_safe(at: DrainRun, *, left: int, uploads: int, copies: int, now: int) -> bool:
-    """Whether the device may be pulled: nothing is on it that a row names, nor is anything on its way there."""
+    """Whether the device can be removed without loss: no replica is on it, and no upload or copy writes to it."""
     return not (left or uploads or copies) and now - at.began >= SETTLED
 
 
 def seconds_left(at: DrainRun, *, left: int, now: int) -> float | None:
-    """An estimate by the pace so far; None if there is no telling."""
+    """Estimate the remaining seconds from the rate so far; None if unknown."""
     moved, took = at.files - left, now - at.began
     return left * took / moved if moved > 0 and took > 0 else None

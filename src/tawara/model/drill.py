@@ -1,4 +1,4 @@
-"""Whether what would be rebuilt is what there is: the difference of two sets of names on some of the devices."""
+"""Compares the files of the live database with those that a rebuild from some of the devices would restore."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from tawara.model.journal_records import NamedFile
 
 @dataclass
 class Differences:
-    """Files that would not come back as they are, by fid."""
+    """Files that a rebuild would not restore correctly, by fid."""
 
     missing: dict[int, NamedFile] = field(default_factory=dict)
-    """There are, and would not be rebuilt."""
+    """Existing files that would not be restored."""
     surplus: dict[int, NamedFile] = field(default_factory=dict)
-    """Are not (any more), and would be rebuilt."""
+    """Files that do not exist (any more) and would be restored."""
     other: dict[int, tuple[NamedFile, NamedFile]] = field(default_factory=dict)
-    """Would be rebuilt with another name, class, size, checksum, or on other devices: (as it is, as it would be)."""
+    """Files that would be restored with another key, class, size, checksum or devices: (live, rebuilt)."""
 
     def __len__(self) -> int:
         return len(self.missing) + len(self.surplus) + len(self.other)
 
     @property
     def fids(self) -> set[int]:
-        """Whom they are about."""
+        """The fids of all differences."""
         return self.missing.keys() | self.surplus.keys() | self.other.keys()
 
     def only(self, fids: Set[int]) -> Differences:
-        """Those about these fids."""
+        """Return the differences of these fids."""
         return Differences(
             {fid: each for fid, each in self.missing.items() if fid in fids},
             {fid: each for fid, each in self.surplus.items() if fid in fids},
@@ -37,7 +37,7 @@ class Differences:
 
 
 def compare(live: Mapping[int, NamedFile], rebuilt: Mapping[int, NamedFile]) -> Differences:
-    """What differs."""
+    """Return the differences between the live and the rebuilt files."""
     found = Differences()
     for fid, file in live.items():
         there = rebuilt.get(fid)

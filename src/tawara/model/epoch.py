@@ -1,9 +1,9 @@
-"""Epochs: how it is known whether a database is the latest of its store, by marks that the devices carry.
+"""Epochs: detect a database that is not the latest of its store, by marks on the devices.
 
-A database counts epochs; each has a random token. A worker begins another epoch, durably in the database, before it
-writes changes on any device, and marks the device with it. So a device never has a mark that the latest database does
-not know. One that knows less was put back (a backup, a snapshot, a standby that had not got everything), and one that
-knows another token for the same number is one of two databases that go on from the same state.
+A database counts epochs; each has a random token. Before a worker writes changes to any device, it begins a new epoch,
+durably in the database, and marks the device with it. So the latest database knows every mark. A database that does not
+know a mark was restored to an earlier state (from a backup, a snapshot or a lagging standby). A database with another
+token for the same number has diverged: two databases continued from the same state.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ from enum import StrEnum
 from typing import Final, Self
 
 KEPT: Final = 64
-"""How many of its last epochs a database remembers with their tokens."""
+"""Number of recent epochs whose tokens a database keeps."""
 AHEAD: Final = 1_000_000
-"""How many epochs are left out when a database takes in what others knew, so that it is ahead of every other."""
+"""Epochs skipped when a database merges the changes of others, so that its epoch is higher than all of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The mark on a device."""
+    """An epoch mark, as stored on a device."""
 
     store: str
-    """The id of the store, which stays the same whatever database it has."""
+    """Id of the store; kept when its database is replaced."""
     number: int
     token: str
 
 
 class Relation(StrEnum):
-    """How a mark relates to a database."""
+    """Relation of a mark to a database."""
 
     KNOWN = "known"
-    """The database was there, or has gone beyond."""
+    """The database has reached this epoch."""
     LATER = "later"
-    """The database is older than what was written on the device."""
+    """The database is older than the data on the device."""
     DIVERGED = "diverged"
-    """Another database of the store has gone on from an earlier state of this one."""
+    """Another database of the store continued from an earlier state of this one."""
     OTHER_STORE = "other store"
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a database knows of its epochs."""
+    """The recent epochs of a database."""
 
     store: str
     steps: tuple[tuple[int, str], ...]
-    """Number and token of the last epochs, the newest first; there is at least one."""
+    """Number and token of the last epochs, newest first; at least one."""
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
-        """The inverse of str(); None for nothing, and for what makes no sense."""
+        """Parse the output of `str`; None if missing or malformed."""
         store, *steps = (text or "").split() or [""]
         pairs = [each.partition(":") for each in steps]
         if not pairs or not all(number.isdecimal() and token for number, _, token in pairs):
@@ -62,16 +62,16 @@ class Lineage:
 
     @property
     def current(self) -> Epoch:
-        """The epoch that is going on."""
+        """The current epoch."""
         return Epoch(self.store, *self.steps[0])
 
     def advanced(self, token: str, *, beyond: int = 0) -> Self:
-        """With one more epoch, whose number is also greater than `beyond`."""
+        """Return the lineage with a new epoch, whose number is also greater than `beyond`."""
         step = (max(self.steps[0][0], beyond) + 1, token)
         return replace(self, steps=(step, *self.steps[: KEPT - 1]))
 
     def relation(self, mark: Epoch) -> Relation:
-        """How a device's mark relates to this database. One that is older than what is remembered passes for known."""
+        """Relate a device's mark to this database. A mark older than the kept epochs counts as known."""
         number, _ = self.steps[0]
         if mark.store != self.store:
             return Relation.OTHER_STORE
@@ -82,14 +82,14 @@ class Lineage:
 
 
 def relation(lineage: Lineage | None, mark: Epoch | None) -> Relation:
-    """The same where the database may have no epoch yet, as before an upgrade, and the device no mark."""
+    """Relate a mark to a database; both may be missing, as before an upgrade."""
     if mark is None:
         return Relation.KNOWN
     return Relation.LATER if lineage is None else lineage.relation(mark)
 
 
 def explain(lineage: Lineage | None, mark: Epoch, devid: int) -> str:
-    """Why a database does not fit a device's mark, as the part of a sentence."""
+    """Describe the mismatch between a database and a device's mark, as part of a sentence."""
     has = f"dev{devid} carries epoch {mark.number}"
     match relation(lineage, mark):
         case Relation.DIVERGED:

@@ -1,7 +1,7 @@
-"""Explains where a file is and why: turns what is known of one fid into sentences.
+"""Explains the placement and state of a file in sentences.
 
-Everything is decided from a `Case`, which has the rows about the fid, and the `Cluster`; a sentence is a value with its
-topic, so that a program can tell trouble from news. Times are unix seconds.
+The input is an `ExplainedFile`, which has the rows of the fid, and the `Cluster`. Each sentence has a topic and a flag
+for trouble, so that programs can evaluate it. Times are unix seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tawara.model.spans import counted, listed, span, when
 
 
 class PendingWork(StrEnum):
-    """What a fid can wait for."""
+    """Kinds of pending work of a fid."""
 
     REPLICATE = "replicate"
     DELETE = "delete"
@@ -42,7 +42,7 @@ class PendingWork(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why work was put off the last time."""
+    """Reason for the last deferral of a task."""
 
     at: int
     reason: str
@@ -57,7 +57,7 @@ class Deleted:
 
 
 class ReplicaState(StrEnum):
-    """What the storage node says of a replica."""
+    """State of a replica as reported by the storage node."""
 
     THERE = "there"
     MISSING = "missing"
@@ -67,30 +67,30 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExplainedFile:
-    """What is known of one fid, or of a key that names none."""
+    """All facts about one fid, or about a key without a file."""
 
     fid: int | None
     now: int
     name: str = ""
-    """The file asked for, as written on the command line: `photos/cat.jpg`, `fid 7`."""
+    """The requested file, as written on the command line: `photos/cat.jpg`, `fid 7`."""
     file: StoredFile | None = None
     upload: Upload | None = None
     deleted: Deleted | None = None
     replicas: tuple[int, ...] = ()
-    """The devices with a row for a replica, whether or not a key names the fid."""
+    """The devices with a row for a replica, also if the fid has no key."""
     announced: Mapping[int, int] = field(default_factory=dict)
-    """Copies under way: devid -> expiry of the reservation, negative while the copy is cleaned up."""
+    """Running copies: devid -> expiry of the reservation, negative while the copy is cleaned up."""
     replication: Replication | None = None
     deletion: Deletion | None = None
     check: QueuedTask | None = None
     move: QueuedTask | None = None
     failures: Mapping[PendingWork, Failure] = field(default_factory=dict)
     seen: Mapping[int, ReplicaState] = field(default_factory=dict)
-    """By devid, where the storage nodes were asked."""
+    """States by devid, for the storage nodes that were queried."""
 
 
 class Topic(StrEnum):
-    """What a sentence is about."""
+    """Topic of a sentence."""
 
     FILE = "file"
     COPY = "copy"
@@ -101,36 +101,36 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One thing to know."""
+    """One statement of an explanation."""
 
     topic: Topic
     text: str
     trouble: bool = False
-    """Whether it is not as it should be."""
+    """Whether it reports a problem."""
 
 
 class FileVerdict(StrEnum):
-    """The whole of it in a word."""
+    """Overall state of a file."""
 
     SATISFIED = "satisfied"
-    """As its class wants it."""
+    """Its copies are as its class requires."""
     SURPLUS = "surplus"
-    """More copies than its class wants."""
+    """More copies than its class requires."""
     WANTING = "wanting"
-    """Copies are missing, or cannot be read."""
+    """Copies are missing or cannot be read."""
     LOST = "lost"
-    """No copy is left."""
+    """No copy exists."""
     OPEN = "open"
-    """An upload that is not closed yet."""
+    """An open upload."""
     DELETED = "deleted"
-    """No key names it any more."""
+    """The file was deleted or replaced."""
     UNKNOWN = "unknown"
-    """There is no trace of it."""
+    """The database has no record of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer."""
+    """An explanation: verdict and sentences."""
 
     verdict: FileVerdict
     sentences: tuple[Sentence, ...]
@@ -138,7 +138,7 @@ class Explanation:
 
 
 def explain(cluster: Cluster, case: ExplainedFile, rng: random.Random) -> Explanation:
-    """Say where the copies are, why there, whether that is enough, what is pending, and what blocks it."""
+    """Explain where the copies are and why, whether they suffice, which work is pending, and what blocks it."""
     if case.file is not None:
         return _of_file(cluster, case, case.file, rng)
     if case.upload is not None:
@@ -202,7 +202,7 @@ def _stored(case: ExplainedFile) -> str:
 def _copy(
     cluster: Cluster, case: ExplainedFile, devid: int, policy: Policy | None, situation: Situation, rng: random.Random
 ) -> Sentence:
-    """Where one copy is, what is seen of it, and why it is there."""
+    """Describe one copy: its device, its observed state, and the reason for its placement."""
     where = _place(cluster, devid)
     if devid not in situation.on:
         known = "is presumed dead" if cluster.is_presumed_dead(devid) else "is dead"
@@ -229,7 +229,7 @@ _WORDS = {
 
 
 def _reason(cluster: Cluster, devid: int, policy: Policy | None, situation: Situation, rng: random.Random) -> str:
-    """Why a copy is on this device."""
+    """Return the reason why a copy is on this device."""
     if policy is not None and is_content(policy, situation.without_copy(devid), rng):
         return "more than its class needs"
     host = situation.host(devid)
@@ -248,7 +248,7 @@ def _judged(
     situation: Situation,
     rng: random.Random,
 ) -> tuple[FileVerdict, list[Sentence]]:
-    """What the policy says of the copies, in its own words."""
+    """Describe the policy's verdict on the copies."""
     wants = (
         f"Class {storage_class.name} wants {in_words(policy, situation.mindevcount)} ({storage_class.policy}); "
         f"there {'is' if len(situation.on) == 1 else 'are'} {_on(situation)}"
@@ -295,7 +295,7 @@ def _on(situation: Situation) -> str:
 
 
 def _conflict(cluster: Cluster, situation: Situation) -> list[Sentence]:
-    """Why each device without a copy can take none, devices with the same obstacle together."""
+    """Explain why no other device can take a copy, grouping devices by reason."""
     groups: dict[str, list[int]] = {}
     for devid in sorted(cluster.devices.keys() - situation.on):
         obstacle = why_not_written(cluster, devid, situation.size)
@@ -320,7 +320,7 @@ def _place(cluster: Cluster, devid: int) -> str:
 
 
 def why_unreadable(cluster: Cluster, devid: int) -> str | None:
-    """Why nothing can be read from a device now; None if it can."""
+    """Return the reason why a device cannot be read now; None if it can."""
     if cluster.should_read_from(devid):
         return None
     return _decided(cluster, devid, (DeviceState.DOWN, DeviceState.DEAD), (HostState.DOWN, HostState.DEAD)) or (
@@ -329,7 +329,7 @@ def why_unreadable(cluster: Cluster, devid: int) -> str | None:
 
 
 def why_not_written(cluster: Cluster, devid: int, size: int = 0) -> str | None:
-    """Why a device can take no copy of so many bytes now; None if it can."""
+    """Return the reason why a device cannot take a copy of `size` bytes now; None if it can."""
     decided = _decided(
         cluster,
         devid,
@@ -352,7 +352,7 @@ def why_not_written(cluster: Cluster, devid: int, size: int = 0) -> str | None:
 
 
 def _decided(cluster: Cluster, devid: int, devices: Iterable[DeviceState], hosts: Iterable[HostState]) -> str | None:
-    """The configured state that forbids it."""
+    """Return the configured state that forbids an operation, if it is one of the given states."""
     device = cluster.devices.get(devid)
     if device is None:
         return "the device is not known"
@@ -364,7 +364,7 @@ def _decided(cluster: Cluster, devid: int, devices: Iterable[DeviceState], hosts
     return f"host {host.name} is set to {host.state}" if host.state in hosts else None
 
 
-# --- what waits -------------------------------------------------------------------------------------------------------
+# --- pending work -----------------------------------------------------------------------------------------------------
 
 
 def _pending(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
@@ -388,7 +388,7 @@ def _pending(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
 
 
 def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication | Deletion | QueuedTask) -> Sentence:
-    """When one piece of work is done, and why it was not done before."""
+    """Describe when a task is due, and why it was deferred."""
     failure = case.failures.get(work)
     failed = row.failcount > 0 or failure is not None
     last = f"; the last reason, {when(failure.at, case.now)}: {failure.reason}" if failure else ""
@@ -406,7 +406,7 @@ def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication |
     return Sentence(Topic.PENDING, f"{what}: waits for a worker{late}{times}{last}", trouble=failed)
 
 
-# --- what is no file --------------------------------------------------------------------------------------------------
+# --- uploads and deleted files ----------------------------------------------------------------------------------------
 
 
 _NOT_ALIVE = (HostState.DOWN, HostState.DEAD, HostState.READONLY)
@@ -428,7 +428,7 @@ def _of_upload(cluster: Cluster, case: ExplainedFile, upload: Upload) -> list[Se
 
 
 def _of_deleted(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
-    """A fid that no key names: when it was deleted, which bytes are left, and what keeps them there."""
+    """Describe a fid without a key: when it was deleted, which bytes remain, and why."""
     number = f"fid {case.fid}"
     if case.deleted is not None:
         said = [Sentence(Topic.FILE, f"{case.name}: deleted {when(case.deleted.at, case.now)}; it was {number}")]

@@ -1,4 +1,4 @@
-"""Which devices are drained since their disks say that they are failing."""
+"""Selects the devices to drain because their disks report that they are failing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from tawara.model.cluster import Cluster, DeviceState, HostState
 from tawara.model.health import DiskVerdict
 
 DRAIN_FAILING: Final = "tawara_drain_failing"
-"""Setting: whether a device whose disk is failing is drained without anyone being asked."""
+"""Setting: whether a device whose disk is failing is drained automatically."""
 DRAINED_AT_ONCE: Final = 0.25
-"""Most of the devices that take files that may be drained for that: a wrong firmware is not ten dying disks."""
+"""Largest share of the devices that may be drained for this: faulty firmware must not condemn all disks."""
 
 
 def to_drain(cluster: Cluster) -> tuple[int, ...]:
-    """The devices that are to be drained now since their disks are failing: none unless the setting says so.
+    """Return the devices to drain now because their disks are failing; none unless the setting allows it.
 
-    Never so many that more than a quarter of the devices which take, or have been taking, files is drained; never the
-    last device that takes files.
+    Never drains more than a quarter of the devices that accept, or accepted before the drain, new files, and never the
+    last device that accepts files.
     """
     if cluster.settings.get(DRAIN_FAILING, "") not in ("1",):
         return ()
@@ -41,7 +41,7 @@ def to_drain(cluster: Cluster) -> tuple[int, ...]:
 
 
 def is_failing(cluster: Cluster, devid: int) -> bool:
-    """Whether the device's disk has said that it is failing."""
+    """Whether the device's disk reports that it is failing."""
     seen = cluster.observed.get(devid)
     return seen is not None and seen.health is not None and seen.health.verdict is DiskVerdict.FAILING
 

@@ -1,4 +1,4 @@
-"""What the database knows of files: stored contents, uploads under way, and the work that is queued for them."""
+"""Values of the database about files: stored contents, open uploads and queued tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tawara.model.cluster import Checksum
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One immutable content that a key names (schema: `file`, `file_on`, `tawara_file`)."""
+    """The immutable content of a key (schema: `file`, `file_on`, `tawara_file`)."""
 
     fid: int
     dmid: int
@@ -21,21 +21,21 @@ class StoredFile:
     """Bytes."""
     classid: int
     devcount: int
-    """The stored column, which may lag behind `devids`."""
+    """The stored column `devcount`, which may lag behind `devids`."""
     devids: tuple[int, ...] = ()
     """The devices that have a replica, in no particular order."""
     stored_at: int | None = None
-    """When the key was given this content, unix seconds; None for files that MogileFS stored."""
+    """When the key got this content, unix seconds; None for files stored by MogileFS."""
     content_type: str | None = None
-    """The media type that the uploader gave."""
+    """The media type given by the uploader."""
     checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A content that is whole and fsynced on its devices, and the key that will name it.
+    """A content that is complete and fsynced on its devices, and the key to assign it to.
 
-    What a writer passes to the database to close an upload; see `metadata.files.close_upload`.
+    Passed to the database to close an upload; see `metadata.files.close_upload`.
     """
 
     fid: int
@@ -48,9 +48,9 @@ class NewFile:
     """The devices that have a replica."""
     checksum: Checksum | None = None
     content_type: str | None = None
-    """The media type that the uploader gave."""
+    """The media type given by the uploader."""
     mtime_ns: int | None = None
-    """When the uploader's own file was last changed, unix time in nanoseconds."""
+    """Modification time of the uploaded file, unix time in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Upload:
     key: bytes
     classid: int
     devids: tuple[int, ...]
-    """The devices that were offered to the client."""
+    """The devices offered to the client."""
     created_at: int
     """Unix seconds."""
 
@@ -80,7 +80,7 @@ class Replication:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A fid that no key names any more, and whose bytes are to go (schema: `file_to_delete2`)."""
+    """A fid without a key, whose bytes are to be deleted (schema: `file_to_delete2`)."""
 
     fid: int
     nexttry: int
@@ -88,29 +88,29 @@ class Deletion:
 
 
 class CopyReservation(NamedTuple):
-    """A reserved replica that is being written or cleaned up, as its holder knows it (schema: `tawara_copy`).
+    """A reserved replica that is being written or cleaned up (schema: `tawara_copy`).
 
-    No two holders of one place ever have the same lease, for a later one begins when an earlier one has run out: who
-    finds another lease in the row knows that the place is not his any more.
+    A later reservation starts only after an earlier one has expired, so leases are unique: a worker that finds another
+    lease in the row has lost its reservation.
     """
 
     fid: int
     devid: int
     lease: int
-    """Until when, unix seconds; negative while it is being swept."""
+    """Expiry, unix seconds; negative while it is being cleaned up."""
 
 
 class TaskType(IntEnum):
-    """What a fid waits for in `file_to_queue` (schema: `type`)."""
+    """Type of a task in `file_to_queue` (schema: `type`)."""
 
     CHECK = 1
-    """To be looked at by a check (fsck)."""
+    """To be checked (fsck)."""
     MOVE = 2
     """To be moved to another device (rebalance)."""
     SCRUB = 3
-    """To be read whole by the continuous scrub; ours, unknown to MogileFS."""
+    """To be read completely by the continuous scrub; unknown to MogileFS."""
     DRAIN = 4
-    """To be moved away from a device that is being emptied; ours."""
+    """To be moved away from a draining device; unknown to MogileFS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,6 @@ class QueuedTask:
     nexttry: int
     failcount: int
     devid: int | None = None
-    """For a move: from where."""
+    """For a move: the source device."""
     arg: str = ""
-    """For a move: to which devices, with commas between."""
+    """For a move: the target devices, separated by commas."""

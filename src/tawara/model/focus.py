@@ -1,4 +1,4 @@
-"""What a check (fsck) is confined to: a domain, a class of it, keys with a prefix, files on certain devices."""
+"""Scope of a check (fsck): a domain, a class, keys with a prefix, files on certain devices."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """All that is given must hold for a file; nothing given is every file."""
+    """The conditions that a file must meet, all of them; without conditions every file is checked."""
 
     dmid: int | None = None
     classid: int | None = None
     prefix: bytes = b""
     devids: frozenset[int] = frozenset()
-    """A replica on one of these; empty is wherever."""
+    """A replica is on one of these; empty means any device."""
     every_byte: bool = False
-    """Not a confinement: digests are taken of every replica, whatever the class says."""
+    """Compute digests of every replica, independent of the class. Not a condition."""
 
     @property
     def confines(self) -> bool:
-        """Whether there may be files that are left out."""
+        """Whether any condition is given."""
         return self.dmid is not None or bool(self.prefix or self.devids)
 
     def __str__(self) -> str:
-        """`key=value key=value`, as it stands in the settings; empty for every file."""
+        """`key=value key=value`, as stored in the settings; empty for every file."""
         said = {
             "dmid": self.dmid,
             "classid": self.classid,
@@ -35,7 +35,7 @@ class Focus:
 
     @classmethod
     def parse(cls, text: str) -> Focus:
-        """Read what `str` made. Raises ValueError."""
+        """Parse the output of `str`. Raises ValueError."""
         said = dict(word.split("=", 1) for word in text.split())
         return cls(
             dmid=int(said["dmid"]) if "dmid" in said else None,

@@ -1,8 +1,8 @@
-"""What a check (fsck) of one file concludes from what is known and seen of it (docs/mogilefs.md 12).
+"""Decides the result of a check (fsck) of one file, from its rows and its replicas (docs/mogilefs.md 12).
 
-The worker asks the storage nodes and acts; everything that is decided is decided here. Two rules stand above all: a row
-goes only because of what a storage node said or because its device is dead, never because no node answered; and content
-that may be the last is never given up for content that is not known to be better.
+The worker queries the storage nodes and acts; this module makes all decisions. Two rules take precedence: a row is
+deleted only because of a storage node's reply or because its device is dead, never because a node did not respond; and
+content that may be the last is never dropped for content that is not known to be better.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tawara.model.focus import Focus
 
 
 class Code(StrEnum):
-    """What is written into the log (schema: `fsck_log.evcode`)."""
+    """Code of a log line (schema: `fsck_log.evcode`)."""
 
     NO_PATHS = "NOPA"
     """No device has a row for a replica."""
     POLICY_VIOLATION = "POVI"
     MISSING = "MISS"
-    """The device does not have the replica that it should have."""
+    """A replica is missing on its device."""
     BAD_LENGTH = "BLEN"
     START_SEARCH = "SRCH"
-    """No good replica is where one should be; every device is asked."""
+    """No device with a row has a good replica; all other devices are searched."""
     FOUND = "FOND"
     GONE = "GONE"
     """No device has a good replica."""
@@ -39,40 +39,40 @@ class Code(StrEnum):
     NO_CHECKSUM = "NSUM"
     """No checksum was stored; now it is."""
     MANY_CHECKSUMS = "MSUM"
-    """The replicas differ, and nothing says which is right."""
+    """The replicas differ, and it is unknown which is correct."""
     BAD_ALGORITHM = "BALG"
-    """The stored checksum is of another type than the class wants."""
+    """The stored checksum has another type than the class requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the log."""
+    """One line of the fsck log."""
 
     code: Code
     devid: int | None = None
 
 
 class ReplicaFinding(Enum):
-    """What was seen of a replica that should be there."""
+    """Result of checking one replica."""
 
     RIGHT = auto()
-    """It is there, with the right length."""
+    """It exists with the correct length."""
     WRONG_LENGTH = auto()
     UNREADABLE = auto()
-    """The storage node says that its disk does not give all of the bytes."""
+    """The storage node reports that its disk cannot read all bytes."""
     MISSING = auto()
-    """The storage node says that it is not there."""
+    """The storage node reports that it does not exist."""
     SILENT = auto()
-    """Its device should answer, and does not: to be asked again."""
+    """Its device should respond but does not; to be retried."""
     DOWN = auto()
-    """Its device is out of service, so its node was not asked."""
+    """Its device is out of service, so its node was not queried."""
     LOST = auto()
-    """Its device is dead, or not known at all."""
+    """Its device is dead or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedReplica:
-    """One replica as it was seen; with the digest of its bytes if that was taken."""
+    """A replica and its finding, with the digest if computed."""
 
     devid: int
     seen: ReplicaFinding
@@ -81,20 +81,20 @@ class CheckedReplica:
 
 @dataclass(frozen=True, slots=True)
 class FsckRules:
-    """What a check looks at."""
+    """Options of a check."""
 
     policy_only: bool = False
-    """Ask no storage node about a file whose rows are in order."""
+    """Do not query storage nodes about a file whose rows are correct."""
     hashtype: HashType | None = None
-    """Take this digest of every replica, whatever the class says."""
+    """Compute this digest of every replica, independent of the class."""
     no_checksums: bool = False
-    """Take no digests, whatever the class says."""
+    """Compute no digests, independent of the class."""
     skip_devcount: bool = False
-    """`file.devcount` is not kept up."""
+    """`file.devcount` is not maintained."""
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> FsckRules:
-        """From the server settings."""
+        """Read the options from the server settings."""
         every_byte = Focus.parse(settings.get("tawara_fsck_focus", "")).every_byte
         return cls(
             policy_only=settings.get("fsck_opt_policy_only", "") not in ("", "0"),
@@ -104,7 +104,7 @@ class FsckRules:
         )
 
     def digest_wanted(self, storage_class: StorageClass, stored: Checksum | None) -> HashType | None:
-        """Which digest to take of each replica, None for none: one that can be compared with the stored one."""
+        """Return the digest type to compute, so that it can be compared with the stored one; None for no digest."""
         wanted = None if self.no_checksums else storage_class.hashtype or self.hashtype
         return stored.hashtype if wanted and stored else wanted
 
@@ -114,17 +114,17 @@ class FsckRules:
 
 
 class Depth(Enum):
-    """How closely a file has to be looked at."""
+    """Extent of the check of one file."""
 
     ROWS = auto()
-    """Its rows suffice, and they are in order."""
+    """Its rows suffice, and they are correct."""
     LENGTHS = auto()
-    """If the lengths of all replicas are right, all is well."""
+    """The lengths of all replicas suffice, if correct."""
     EVERYTHING = auto()
 
 
 def depth(file: StoredFile, storage_class: StorageClass, rules: FsckRules, *, satisfied: bool) -> Depth:
-    """How closely to look at a file whose policy is `satisfied` with its rows, or not."""
+    """Return the extent of the check; `satisfied`: whether the policy is satisfied with the file's rows."""
     checksums = not rules.no_checksums and (storage_class.hashtype or rules.hashtype)
     if not file.devids or not satisfied:
         return Depth.EVERYTHING
@@ -137,7 +137,7 @@ def depth(file: StoredFile, storage_class: StorageClass, rules: FsckRules, *, sa
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file with all that was seen of it."""
+    """A file and the findings on its replicas."""
 
     file: StoredFile
     storage_class: StorageClass
@@ -145,41 +145,41 @@ class CheckedFile:
     replicas: tuple[CheckedReplica, ...]
     """One for each of the file's rows."""
     satisfied: Callable[[Iterable[int]], bool]
-    """Whether the class's policy wants exactly the replicas on these devices: neither more nor fewer."""
+    """Whether the class's policy requires exactly the replicas on these devices."""
     dead_satisfy: bool = False
-    """Whether it would want exactly the file's replicas if those on dead devices counted, as MogileFS counts them."""
+    """The same if replicas on dead devices count, as in MogileFS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """No good replica is where one should be: ask every device that could have one, then judge again."""
+    """Result: no device with a row has a good replica; search all other devices, then call `judge` again."""
 
 
 @dataclass(frozen=True, slots=True)
 class FsckVerdict:
-    """What is to be written down of a check."""
+    """Result of a check: events to log and changes to make."""
 
     events: tuple[Event, ...] = ()
-    """What is known to be wrong."""
+    """Detected problems."""
     logged: tuple[Event, ...] = ()
-    """What of that MogileFS would write into its log, `fsck_log`."""
+    """Those that MogileFS would write to `fsck_log`."""
     drop: frozenset[int] = frozenset()
-    """Devices whose row goes."""
+    """Devices whose row is deleted."""
     lost: frozenset[int] = frozenset()
-    """Those of `drop` whose device is dead or unknown, which the database must confirm."""
+    """Those of `drop` that are dead or unknown, which the database must confirm."""
     sweep: frozenset[int] = frozenset()
-    """Those of `drop` on which useless bytes are left, to be deleted."""
+    """Those of `drop` with useless bytes, which are to be deleted."""
     add: frozenset[int] = frozenset()
-    """Devices that get a row."""
+    """Devices for which a row is added."""
     checksum: Checksum | None = None
-    """To be stored."""
+    """The checksum to store."""
     replicate: bool = False
     silent: frozenset[int] = frozenset()
-    """Devices that should answer and did not: the file has to be looked at again when they do."""
+    """Devices that should respond but did not; the file is to be checked again when they do."""
 
     @property
     def again(self) -> bool:
-        """Whether the file has to be looked at once more."""
+        """Whether the file has to be checked again."""
         return bool(self.silent)
 
     @property
@@ -190,13 +190,13 @@ class FsckVerdict:
 
 @dataclass
 class _Sorted:
-    """The replicas by what they are worth."""
+    """The replicas, classified by usefulness."""
 
     good: set[int] = field(default_factory=set)
     rotten: set[int] = field(default_factory=set)
-    """Of the right length, but not the right bytes; or the disk does not give them."""
+    """Correct length, but wrong or unreadable bytes."""
     worthless: set[int] = field(default_factory=set)
-    """Of a wrong length."""
+    """Wrong length."""
     absent: set[int] = field(default_factory=set)
     lost: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
@@ -223,7 +223,7 @@ def _sort(replicas: Iterable[CheckedReplica], right: Checksum | None) -> _Sorted
 
 
 def agreed(replicas: Iterable[CheckedReplica]) -> Checksum | None:
-    """The digest of more than half of all replicas that may be good, seen or not; None if there is none such."""
+    """Return the digest of the majority of all replicas that may be good, seen or not; None without a majority."""
     hopeful = [
         each
         for each in replicas
@@ -235,7 +235,7 @@ def agreed(replicas: Iterable[CheckedReplica]) -> Checksum | None:
 
 
 def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | None = None) -> FsckVerdict | Search:
-    """What follows from a case; after a Search, `searched` and with the good replica that it found, if any."""
+    """Decide a case; after a Search, call with `searched` and the good replica `found`, if any."""
     file = case.file
     everywhere = (*case.replicas, *([found] if found else ()))
     checksum = None if file.checksum else agreed(everywhere)
@@ -275,7 +275,7 @@ def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | 
 
 
 def _logged(case: CheckedFile, events: Iterable[Event], *, all_rotten: bool) -> list[Event]:
-    """The lines that MogileFS writes of this; it never searches for the right length (docs/mogilefs.md 12)."""
+    """Return the log lines that MogileFS would write; it never searches after a correct length (mogilefs.md 12)."""
     lines: list[Event] = []
     for event in events:
         match event.code:
@@ -308,7 +308,7 @@ def _about_rows(case: CheckedFile) -> list[Event]:
 
 
 def _about_checksums(case: CheckedFile, replicas: Iterable[CheckedReplica], agreed: Checksum | None) -> list[Event]:
-    """What there is to say about checksums of the file as a whole."""
+    """Return the events about the file's checksums."""
     stored, wanted = case.file.checksum, case.storage_class.hashtype
     if stored is not None:
         unlike = wanted is not None and wanted is not stored.hashtype and not case.rules.no_checksums
@@ -321,9 +321,9 @@ def _about_checksums(case: CheckedFile, replicas: Iterable[CheckedReplica], agre
 
 
 def needs_a_person(found: Iterable[tuple[str, int | None]]) -> bool:
-    """Whether what one check says of one file, as (code, devid), is something that no worker can put right.
+    """Whether the events of one check of a file, as (code, devid), need manual intervention.
 
-    It is gone, or nothing tells which of its replicas is right, or none is good that is there.
+    The file is lost, or it is unknown which of its replicas is correct, or none of them is good.
     """
     codes = set(found)
     said = {code for code, _ in codes}

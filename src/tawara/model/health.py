@@ -1,7 +1,7 @@
-"""How a disk itself thinks it is (SMART): what a storage node publishes of it, and what follows from that.
+"""Disk health (SMART): verdicts, and their format in a storage node's usage file.
 
-Sources: the JSON of smartctl(8), and for which counters foretell a failure the disk makers' own thresholds, and the
-sectors that a disk could not read or had to replace.
+Source: the JSON output of smartctl(8). Indicators of a failure are the thresholds set by the disk's manufacturer, and
+sectors that the disk could not read or had to replace.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _DETAIL: Final = 200
 
 
 class DiskVerdict(StrEnum):
-    """What a disk says of itself."""
+    """Health of a disk as reported by the disk."""
 
     OK = "ok"
     WORN = "worn"
-    """Well by its maker's measure, but sectors or spare cells are gone."""
+    """Within the manufacturer's thresholds, but sectors or spare cells are lost."""
     FAILING = "failing"
-    """By its maker's measure it will fail within a day or so, or has begun to."""
+    """Beyond the manufacturer's thresholds: it is failing, or will fail within about a day."""
     UNKNOWN = "unknown"
 
 
@@ -30,18 +30,18 @@ _GRAVITY = (DiskVerdict.UNKNOWN, DiskVerdict.OK, DiskVerdict.WORN, DiskVerdict.F
 
 @dataclass(frozen=True, slots=True)
 class DiskHealth:
-    """What is known of the disk, or the disks, behind a device."""
+    """Health of the disks of a device."""
 
     verdict: DiskVerdict
     temperature: int | None = None
-    """Degrees Celsius; of the hottest disk."""
+    """Temperature of the hottest disk, degrees Celsius."""
     detail: str = ""
-    """Why it is not simply well, in words."""
+    """Reason for a verdict other than well, as text."""
     checked_at: int | None = None
-    """Unix seconds."""
+    """Time of the query, unix seconds."""
 
     def lines(self) -> str:
-        """As `name: value` lines, which can stand in a usage file: MogileFS passes over names that it does not know."""
+        """Format as `name: value` lines for a usage file; MogileFS ignores unknown names."""
         facts: dict[str, object] = {"health": self.verdict.value}
         if self.detail:
             facts["health_detail"] = " ".join(self.detail.split())[:_DETAIL]
@@ -53,7 +53,7 @@ class DiskHealth:
 
     @classmethod
     def read(cls, values: Mapping[str, str]) -> DiskHealth | None:
-        """From the values of such lines; None if there are none."""
+        """Parse the values of such lines; None without any."""
         try:
             verdict = DiskVerdict(values.get("health", ""))
         except ValueError:
@@ -71,7 +71,7 @@ def _number(text: str | None) -> int | None:
 
 
 def worst(disks: Iterable[DiskHealth]) -> DiskHealth | None:
-    """What several disks together come to: the gravest verdict, the highest temperature; None for none."""
+    """Combine several disks: worst verdict, highest temperature; None without disks."""
     found = sorted(disks, key=lambda each: _GRAVITY.index(each.verdict), reverse=True)
     if not found:
         return None

@@ -1,12 +1,11 @@
-"""What the devices know of the names of what they hold, and what follows when all that they know is put together.
+"""Records of the metadata journals on the devices, and their merge into the current state of each file.
 
-Each device has a journal of records. A record says of one fid, on the journal's device, what was true when it was
-written: which name the content has and that a replica is here; that no replica is here any more; or that the content
-has no name any more. Records have versions, numbers from the database that grow with each change of a file. As a fid
-is never given out again, one that has lost its name stays without for ever.
+Each device has a journal. A record states the condition of one fid on that device at the time of writing: the file's
+key and that a replica is on the device; that no replica is on the device any more; or that the fid has no key any more.
+Records have versions: numbers from the database that increase with each change of a file. Since fids are never reused,
+a fid that has lost its key never gets one again.
 
-A generation is one life of the database: rebuilt or restored it begins another, greater one, whose versions are not
-compared with those of the one before.
+A rebuilt or restored database starts a new, greater generation; versions of different generations are not compared.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from tawara.model.cluster import Checksum
 
 
 class RecordState(StrEnum):
-    """What a record says of its fid."""
+    """State of a fid in a record."""
 
     HERE = "here"
-    """It has a name, and a replica on this device."""
+    """It has a key, and a replica on this device."""
     AWAY = "away"
     """It has no replica on this device (any more)."""
     GONE = "gone"
-    """No key names it any more: deleted, or replaced."""
+    """It has no key any more: deleted or replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileMetadata:
-    """What is known of a content that has a name."""
+    """Metadata of a file in a journal."""
 
     dmid: int
     key: bytes
@@ -45,18 +44,18 @@ class FileMetadata:
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """One line of a device's journal."""
+    """One record of a device's journal."""
 
     version: int
     fid: int
     standing: RecordState
     facts: FileMetadata | None = None
-    """Given if, and only if, it is here."""
+    """Present if and only if the state is HERE."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SegmentPosition:
-    """The round of a device's journal that a file of it belongs to; later ones are greater."""
+    """Generation and round of a journal file; later ones compare greater."""
 
     generation: int
     round: int
@@ -64,7 +63,7 @@ class SegmentPosition:
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file as it is found again."""
+    """A file found in the journals."""
 
     fid: int
     facts: FileMetadata
@@ -73,42 +72,42 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """That a file has its name, and since when that is known."""
+    """A file's claim to its key, with the version of the record."""
 
     file: NamedFile
     since: tuple[int, int]
-    """Generation and version."""
+    """Generation and version of the record."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEvidence:
-    """What all journals together say, of all fids or of some."""
+    """The merged content of all journals, for all fids or a range."""
 
     files: Sequence[NamedFile]
-    """At most one for each name, by fid."""
+    """At most one for each key, in order of fid."""
     gone: Mapping[int, tuple[int, ...]]
-    """The fids that have no name any more, each with the devices that may still have its bytes."""
+    """Fids without a key, with the devices that may still hold their bytes."""
     rivals: Sequence[tuple[NamedFile, int]]
-    """Files whose name a later one has, each with the fid of that: their own later change is not known."""
+    """Files whose key belongs to a later file, with its fid; the record of their replacement is missing."""
 
 
 Name: TypeAlias = tuple[int, bytes]
 """A domain and a key."""
 _Newest: TypeAlias = tuple[int, int, RecordState, FileMetadata | None]
-"""Of the records of one fid in one journal: generation, version, and what it says."""
+"""The newest record of one fid in one journal: generation, version, state, metadata."""
 
 
 class JournalMerger:
-    """Takes the records of some fids in any order, any number of times; what it says is the same whatever the order."""
+    """Merges records of some fids; the result does not depend on their order or repetition."""
 
     def __init__(self) -> None:
         self._newest: dict[int, dict[int, _Newest]] = {}
         """fid -> devid -> the newest record."""
         self._gone: dict[int, int] = {}
-        """The fids that any journal says are gone, with the last generation in which one does."""
+        """Fids that are GONE in any journal, with the greatest generation of such a record."""
 
     def add(self, devid: int, generation: int, records: Iterable[JournalRecord]) -> None:
-        """Take in records of a device's journal."""
+        """Add records of a device's journal."""
         for record in records:
             if record.standing is RecordState.GONE:
                 self._gone[record.fid] = max(generation, self._gone.get(record.fid, generation))
@@ -118,7 +117,7 @@ class JournalMerger:
                 newest[devid] = (generation, record.version, record.standing, record.facts)
 
     def claims(self) -> tuple[list[KeyClaim], dict[int, tuple[int, ...]]]:
-        """The files that have a name, by fid, though it may be a later one's; and the fids that have none any more."""
+        """Return the claims of the files to their keys, by fid (several may claim one key), and the deleted fids."""
         gone: dict[int, tuple[int, ...]] = {}
         claims: list[KeyClaim] = []
         for fid, newest in sorted(self._newest.items()):
@@ -134,14 +133,14 @@ class JournalMerger:
 
 
 def name_of(file: NamedFile) -> Name:
-    """What of a file no other may have."""
+    """Return the domain and key of a file, which are unique."""
     return file.facts.dmid, file.facts.key
 
 
 def evidence(
     claims: Iterable[KeyClaim], gone: Mapping[int, tuple[int, ...]], owner: Mapping[Name, int]
 ) -> JournalEvidence:
-    """What follows when it is known to whom each name belongs."""
+    """Return the merged evidence, given the owner of each key."""
     files: list[NamedFile] = []
     rivals: list[tuple[NamedFile, int]] = []
     for file in (claim.file for claim in claims):
@@ -156,8 +155,8 @@ _NOTHING: _Newest = (-1, -1, RecordState.AWAY, None)
 
 
 def to_read(rounds: Iterable[tuple[SegmentPosition, bool]]) -> SegmentPosition:
-    """From which round on a device's journal is to be read, given its rounds and whether each is complete.
+    """Return the first round of a device's journal to read, given its rounds and whether each is complete.
 
-    A complete round has all that was true when it ended; older ones may have been deleted in part.
+    A complete round has the full state at its end; older rounds may have been partly deleted.
     """
     return max((place for place, whole in rounds if whole), default=SegmentPosition(0, 0))

@@ -1,7 +1,7 @@
-"""Every limit of the store in one place: what is accepted, how much of it, and for how long.
+"""All limits of the store: lengths, amounts and times.
 
-Sizes are bytes, times are seconds. The configuration may lower or raise those that `Limits` names; the constants belong
-to the formats and cannot change.
+Sizes are bytes, times are seconds. The fields of `Limits` are configurable; the constants are part of the formats and
+cannot change.
 """
 
 from __future__ import annotations
@@ -31,47 +31,47 @@ END_OF_TIME: Final = 2**31 - 1
 """`nexttry` of a row that needs manual intervention (unix time)."""
 
 FIDS_SKIPPED: Final = 100_000
-"""Fids left out when a device turns out to hold other content under one that was just given out."""
+"""Fids skipped when a device holds other content under a fid that was just assigned."""
 
 FAILCOUNT: Final = 255
-"""Failures up to which a queue's row counts (schema: `failcount`, one byte wide where MogileFS made it)."""
+"""Highest failure count of a queue's row (schema: `failcount`, one byte wide in MogileFS's schema)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one peer may ask of a server before it is refused, slowed down or cut off."""
+    """Limits for one peer of a server, beyond which requests are refused, slowed down or disconnected."""
 
     line: int = 256 * 1024
     """Longest request line that a tracker or side channel reads; a longer one ends the connection."""
     pipelined: int = 64 * 1024
-    """Bytes of not yet answered requests kept per tracker connection before reading pauses; at least one line."""
+    """Bytes of unanswered requests buffered per tracker connection before reading pauses; at least one line."""
     connections: int = 12_000
-    """Open connections per server; when they are that many, idle ones are closed for newcomers, else these wait."""
+    """Open connections per server; at the limit, idle ones are closed for new ones, which otherwise wait."""
     open_files_share: float = 0.75
-    """Part of the process's limit of open files that the connections of one server may take."""
+    """Share of the process's limit of open files available to the connections of one server."""
     tracker_idle: float = 3600.0
-    """Time after which a tracker closes a connection on which nothing was asked; 0: never. One that watches stays."""
+    """Time after which a tracker closes an idle connection; 0: never. A connection that watches stays open."""
     side_channels: int = 512
     """Open connections to a node's side channel; further ones wait in the backlog."""
     side_channel_idle: float = 600.0
-    """Time after which a side channel on which nothing was asked is closed; a `watch` stays open."""
+    """Time after which an idle side channel is closed; a `watch` stays open."""
     unread_answer: float = 120.0
-    """Time that a peer may leave answers unread before it is cut off."""
+    """Time after which a peer that does not read its replies is disconnected."""
     header: int = 16 * 1024
     """Bytes of HTTP request line, and of each header field."""
     headers: int = 64 * 1024
     """Bytes of an HTTP request's line and header fields together."""
     header_time: float = 20.0
-    """Time within which a request's header must have arrived once its connection is open or its first byte is there."""
+    """Time for a request's header to arrive, from the opening of the connection or the request's first byte."""
     stalled_body: float = 60.0
-    """Time that a body may stand still, in either direction, before the transfer is given up."""
+    """Time without progress of a body, in either direction, after which the transfer is aborted."""
     node_connect: float = 2.0
-    """Time that a storage node may take to accept a connection before the gateway's nginx takes the next replica."""
+    """Time for a storage node to accept a connection before the gateway's nginx tries the next replica."""
     node_answer: float = 10.0
-    """Time that a storage node may take to begin an answer, or to continue it, before the next replica is taken."""
+    """Time for a storage node to begin or continue a response before the next replica is tried."""
     upload: int = 64 * 1024**4
     """Largest file."""
     upload_open: int = 3600
-    """Time between create_open and create_close; later the upload is swept."""
+    """Time from create_open to create_close; after that the upload is removed."""
     chunk: int = 1024 * 1024
     """Unit in which bytes are read, hashed and sent."""

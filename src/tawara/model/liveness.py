@@ -15,7 +15,7 @@ from typing import Final
 from tawara.model.cluster import Cluster, DeviceAbsence, Liveness, Observed
 
 LONGEST_STEP: Final = 10
-"""Seconds that one observation counts at most: about two rounds of a monitor."""
+"""Most seconds that one observation adds: about two rounds of a monitor."""
 _SPECK: Final = 1e-9
 _COUNTED: Final = (Liveness.SUSPECT, Liveness.RETURNED)
 
@@ -27,15 +27,15 @@ class LivenessRules:
     after: int = 900
     """Seconds of absence after which a device is presumed dead; 0 for never."""
     hosts: float = 0.34
-    """Share of the hosts that may be absent as a whole; when more are, nothing more is presumed."""
+    """Share of hosts that may be entirely absent; if more are, no further device is presumed dead."""
     bytes: float = 0.5
-    """Share of the stored bytes that may lie on absent devices; when more do, nothing more is presumed."""
+    """Share of stored bytes that may be on absent devices; if more are, no further device is presumed dead."""
 
 
 def judge(cluster: Cluster, elapsed: Mapping[int, int], rules: LivenessRules) -> dict[int, DeviceAbsence | None]:
-    """What changes in `cluster.absences` by what one process has observed: devid -> the absence, None for none.
+    """Return the changes to `cluster.absences` from the observations of one process: devid -> absence, or None.
 
-    `elapsed`: seconds since each absence was last counted, by the database's clock.
+    `elapsed`: seconds since each absence was last updated, by the database's clock.
     """
     changes: dict[int, DeviceAbsence | None] = {}
     seen, unseen = _seen(cluster), _unseen(cluster)
@@ -61,7 +61,7 @@ def judge(cluster: Cluster, elapsed: Mapping[int, int], rules: LivenessRules) ->
 
 
 def worth_reporting(cluster: Cluster, rules: LivenessRules) -> bool:
-    """Whether `judge` could change anything: nothing is written while nothing is amiss, or a brake holds for long."""
+    """Whether `judge` could change anything; False if no device is absent or a safety limit prevents all changes."""
     seen = _seen(cluster)
     for devid, was in cluster.absences.items():
         if not cluster.can_read_from(devid) or (devid in seen and _seen_again(was) != was):
@@ -75,7 +75,7 @@ def worth_reporting(cluster: Cluster, rules: LivenessRules) -> bool:
 
 
 def safety_limit(cluster: Cluster, rules: LivenessRules) -> str | None:
-    """Why no further device is presumed dead now, in words; None if none is held back."""
+    """Return the reason why no further device is presumed dead now; None if no safety limit is active."""
     if majority_is_silent(cluster):
         hosts = _hosts(cluster)
         return f"{len(_silent_hosts(cluster))} of {len(hosts)} hosts are unreachable, and that is most of them"
@@ -102,11 +102,11 @@ def safety_limit(cluster: Cluster, rules: LivenessRules) -> str | None:
 
 
 def majority_is_silent(cluster: Cluster) -> bool:
-    """Whether more than half of the hosts do not answer: then it is likelier that this process is cut off."""
+    """Whether more than half of the hosts do not respond, so that this process is probably disconnected itself."""
     return 2 * len(_silent_hosts(cluster)) > len(_hosts(cluster))
 
 
-# --- what happens to one device ---------------------------------------------------------------------------------------
+# --- the state of one device ------------------------------------------------------------------------------------------
 
 
 def _seen_again(was: DeviceAbsence) -> DeviceAbsence | None:
@@ -115,12 +115,12 @@ def _seen_again(was: DeviceAbsence) -> DeviceAbsence | None:
             return None
         case Liveness.RETURNED:
             return replace(was, seconds=0)
-        case _:  # its files may have copies too many by now
+        case _:  # its files may have surplus copies by now
             return replace(was, standing=Liveness.RETURNED, seconds=0, to_queue=True)
 
 
 def _counted(was: DeviceAbsence | None, elapsed: int, enough: int) -> DeviceAbsence:
-    """The absence some seconds later; no more of them are counted than are `enough`."""
+    """Return the absence with `elapsed` seconds added, up to `enough`."""
     if was is None:
         return DeviceAbsence(Liveness.SUSPECT)
     if was.standing not in _COUNTED or was.seconds >= enough:
@@ -136,7 +136,7 @@ def _presumed(was: DeviceAbsence) -> DeviceAbsence:
     return replace(was, standing=Liveness.PRESUMED_DEAD, to_queue=True)
 
 
-# --- who is there -----------------------------------------------------------------------------------------------------
+# --- reachable hosts and devices --------------------------------------------------------------------------------------
 
 
 def _seen(cluster: Cluster) -> set[int]:
@@ -144,7 +144,7 @@ def _seen(cluster: Cluster) -> set[int]:
 
 
 def _unseen(cluster: Cluster) -> list[int]:
-    """The devices that should answer, and do not. Of those not looked at yet nothing is known."""
+    """Return the devices that should respond but do not; devices not observed yet are left out."""
     return [
         devid
         for devid in cluster.devices
@@ -155,7 +155,7 @@ def _unseen(cluster: Cluster) -> list[int]:
 
 
 def _hosts(cluster: Cluster) -> dict[int, set[int]]:
-    """The hosts that should answer, with the devices that should."""
+    """Return the hosts that should respond, with their devices that should."""
     hosts: dict[int, set[int]] = {}
     for devid, device in cluster.devices.items():
         if cluster.can_read_from(devid):
@@ -169,5 +169,5 @@ def _silent_hosts(cluster: Cluster) -> list[int]:
 
 
 def _bytes(cluster: Cluster, devids: Iterable[int]) -> int:
-    """MiB that are used on these devices, as far as is known."""
+    """Return the used MiB of these devices, as far as known."""
     return sum(cluster.devices[devid].mb_used or 0 for devid in devids)

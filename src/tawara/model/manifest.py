@@ -14,7 +14,7 @@ _PASSING = re.compile(
 
 
 def manifest_of(cluster: Cluster) -> dict[str, Any]:
-    """Domains, classes, hosts, devices and settings, as rows of the tables of those names."""
+    """Return domains, classes, hosts, devices and settings as rows of their tables."""
     return {
         "domain": [{"dmid": each.dmid, "namespace": each.name} for each in _by(cluster.domains_by_id)],
         "class": [

@@ -1,7 +1,7 @@
-"""What a database that was put back to an earlier state takes in from the names on its devices.
+"""Decides what a database restored to an earlier state takes over from the journals on its devices.
 
-A file of which the database has something to write on a device (a note) was changed after the last names were written:
-of that the database knows more than the devices.
+A file with an unwritten journal record in the database (a dirty marker) was changed after the last journal write, so
+the database is newer than the devices.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from tawara.model.journal_records import NamedFile
 
 @dataclass
 class Changes:
-    """What is to be done with some fids."""
+    """Changes to make for some fids."""
 
     restore: list[NamedFile] = field(default_factory=list)
-    """Files that the database does not have."""
+    """Files that the database lacks."""
     rename: list[NamedFile] = field(default_factory=list)
-    """Files that have another key or class since."""
+    """Files whose key or class has changed."""
     replicas: list[tuple[int, int]] = field(default_factory=list)
-    """(fid, devid): copies that the database does not know."""
+    """(fid, devid): copies that the database lacks."""
     forget: list[int] = field(default_factory=list)
-    """Files that were deleted, or replaced, since."""
+    """Files that have been deleted or replaced."""
     clashes: list[NamedFile] = field(default_factory=list)
-    """Files that were lost, and whose fid the database has given to other content since; left as they are."""
+    """Lost files whose fid the database has assigned to other content; not changed."""
 
 
 def changes(
     files: Sequence[NamedFile], gone: Iterable[int], known: Mapping[int, StoredFile], noted: Collection[int]
 ) -> Changes:
-    """Compare what the devices tell (`files` that have names and bytes, fids that are `gone`) with the database.
+    """Compare the evidence of the devices (`files` with keys and bytes, `gone` fids) with the database.
 
-    `known`: the database's files among those fids; `noted`: the fids of which it knows more than the devices.
+    `known`: the database's files among those fids; `noted`: the fids for which the database is newer.
     """
     found = Changes()
     for file in files:
@@ -60,7 +60,7 @@ def _compare(found: Changes, file: NamedFile, known: StoredFile | None) -> None:
 
 
 def _is_other_content(file: NamedFile, known: StoredFile) -> bool:
-    """Whether one fid stands for two contents: they differ in what never changes."""
+    """Whether a fid has different contents in journal and database: immutable metadata differ."""
     told, has = file.facts, known
     if told.length != has.length:
         return True

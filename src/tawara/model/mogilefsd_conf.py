@@ -1,4 +1,4 @@
-"""mogilefsd.conf, read and put into our words: settings, the database, what has no match (docs/mogilefs.md 19)."""
+"""Converts a mogilefsd.conf to Tawara's settings; lists options without an equivalent (docs/mogilefs.md 19)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PORT = 7001
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a mogilefsd.conf comes to."""
+    """A converted mogilefsd.conf."""
 
     database: str
     """URL of the database, without the password."""
@@ -27,11 +27,11 @@ class Moved:
     settings: Mapping[str, str | int]
     """`section.name` -> value, for tawara.toml."""
     notes: tuple[tuple[str, str], ...]
-    """Keys that are set, have no exact match, and what is done instead."""
+    """Options that are set but have no exact equivalent, each with an explanation."""
 
 
 def parse(text: str) -> dict[str, str]:
-    """The keys and values of a file. Raises ConfigurationError, with the number of a line that is neither."""
+    """Parse a file into keys and values. Raises ConfigurationError with the number of a malformed line."""
     values: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
@@ -39,14 +39,14 @@ def parse(text: str) -> dict[str, str]:
             continue
         found = _LINE.fullmatch(line)
         if found is None:
-            # The line is not repeated: it may have a password.
+            # The message does not quote the line, which may contain a password.
             raise ConfigurationError(f"mogilefsd.conf, line {number}: neither `key = value` nor a comment")
         values[found[1]] = found[2].strip()
     return values
 
 
 def move(values: Mapping[str, str]) -> Moved:
-    """The same in our words. Raises ConfigurationError for a value that makes no sense; it is not repeated."""
+    """Convert the values. Raises ConfigurationError for an invalid value, without quoting it."""
     notes: list[tuple[str, str]] = []
     settings: dict[str, str | int] = {"tracker.listen": _listen(values, notes)}
     for key, setting in _NUMBERS.items():
@@ -100,7 +100,7 @@ _PACE: Final = "storage nodes have 2 s to accept a connection, and as long as by
 
 
 def _unless(ordinary: str, note: str) -> Callable[[str], str]:
-    """A note for values that are not the ordinary one."""
+    """Return a function that gives `note` for values other than the ordinary one."""
     return lambda value: "" if value == ordinary else note
 
 
@@ -128,14 +128,14 @@ _NOTES: Final[Mapping[str, str | Callable[[str], str]]] = {
     "user": _SERVICE,
     "debug": "[log] level in tawara.toml",
 }
-"""Keys of the original without a setting of ours, and what is so instead; a text, or a function of the value."""
+"""Options without an equivalent setting, and an explanation: a text, or a function of the value."""
 
 
 # --- the database -----------------------------------------------------------------------------------------------------
 
 
 def database_url(dsn: str, user: str, notes: list[tuple[str, str]]) -> str:
-    """A data source of Perl's DBI as our URL; adds to `notes` what is left out of it. Raises ConfigurationError."""
+    """Convert a data source name of Perl's DBI to a URL; add lost parts to `notes`. Raises ConfigurationError."""
     found = _DSN.fullmatch(dsn.strip())
     driver = found[1].lower() if found else ""
     if found is None or driver not in _DRIVERS:
@@ -173,7 +173,7 @@ _DRIVERS: Final = {"mysql": "mysql", "mariadb": "mysql", "pg": "postgresql", "sq
 
 
 def _options(text: str, *, positional: bool) -> dict[str, str]:
-    """The parts of a DSN: `name=value`, or with `positional` in the order database, host, port."""
+    """Parse the parts of a DSN: `name=value`, or with `positional` in the order database, host, port."""
     options: dict[str, str] = {}
     names = iter(("database", "host", "port")) if positional else iter(())
     for part in re.split(r"[;:](?![^\[\]]*\])" if positional else ";", text):
@@ -187,5 +187,5 @@ def _options(text: str, *, positional: bool) -> dict[str, str]:
 
 
 def _take(options: dict[str, str], *names: str) -> str:
-    """The value of the first of the names that is there; all of them are taken out."""
+    """Remove all of the names; return the value of the first that was present."""
     return next((value for value in [options.pop(name, "") for name in names] if value), "")

@@ -1,6 +1,6 @@
 """Errors of a storage node, each with its HTTP status (docs/mogilefs.md 18.1).
 
-The tracker distinguishes 400 and 501 (do not retry) and 404 from all others; the rest serves operators.
+The tracker distinguishes 400 and 501 (do not retry) and 404 from all others; the other codes are for operators.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tawara.model.errors import (
 
 
 class InvalidPath(UsageError):
-    """The path of a request or file is not one of the node's."""
+    """The path of a request or file is not valid on a storage node."""
 
     code = "invalid_path"
     message = "Invalid path: /devN/NAME..., of letters, digits, underscores, dots and hyphens, without .."
@@ -37,7 +37,7 @@ class MalformedRequest(UsageError):
 
 
 class LengthRequired(UsageError):
-    """A PUT has neither a length nor chunks."""
+    """A PUT has neither Content-Length nor a chunked body."""
 
     code = "length_required"
     message = "A PUT needs Content-Length or Transfer-Encoding: chunked"
@@ -80,7 +80,7 @@ class NoSuchDevice(NotFoundError):
 
 
 class Reserved(DeniedError):
-    """The name is one that the node itself uses."""
+    """The name is reserved for the node's own files."""
 
     code = "reserved"
     message = "This name is reserved for the node"
@@ -89,7 +89,7 @@ class Reserved(DeniedError):
 
 
 class PathConflict(ConflictError):
-    """A file has the name of a directory, or the reverse."""
+    """A file exists where a directory is needed, or the reverse."""
 
     code = "path_conflict"
     message = "A file or directory of another kind has that name already"
@@ -105,7 +105,7 @@ class OtherContent(ConflictError):
 
 
 class DirectoryInstead(PathConflict):
-    """The name is that of a directory."""
+    """The path is that of a directory."""
 
     code = "directory_instead"
     message = "That name is a directory, not a file"
@@ -164,7 +164,7 @@ class ForeignDisk(UnavailableError):
 
 
 class DeviceFailed(TawaraError):
-    """The device answered an operation with an error."""
+    """An operation on the device failed with an error."""
 
     code = "device_failed"
     message = "The device reported an error"
@@ -172,7 +172,7 @@ class DeviceFailed(TawaraError):
 
 
 class DeviceHangs(UnavailableError):
-    """The device does not answer."""
+    """The device does not respond."""
 
     code = "device_hangs"
     message = "The device does not answer"
@@ -198,7 +198,7 @@ _BY_ERRNO: dict[int, type[TawaraError]] = {
 
 @contextmanager
 def as_node_errors() -> Iterator[None]:
-    """Turn an OSError of the body into the matching error above; DeviceFailed if none matches."""
+    """Convert an OSError of the body to the matching error above; DeviceFailed if none matches."""
     try:
         yield
     except OSError as error:

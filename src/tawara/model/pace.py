@@ -1,4 +1,4 @@
-"""How fast the workers are: what each process counts of itself, and what that comes to for all of them."""
+"""Measures worker throughput: counters of each process, and rates of all processes together."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from dataclasses import dataclass
 from typing import Final
 
 BUSY_PERIOD: Final = 10
-"""Seconds between two recordings of a process that has done something since the last."""
+"""Seconds between two recordings by a process that has done work since the last."""
 IDLE_PERIOD: Final = 60
-"""Seconds between two recordings of one that has not."""
+"""Seconds between two recordings by an idle process."""
 COPIED: Final = "copied"
-"""Name of what is counted beside the files of `replicate`: the bytes that were copied meanwhile."""
+"""Name of the counter of copied bytes, in addition to the file counter `replicate`."""
 LAPSE: Final = 150
-"""Seconds after which a process that has recorded nothing counts as gone."""
+"""Seconds without a recording after which a process is considered stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkPace:
-    """What one process has done of one kind of work."""
+    """Throughput of one process for one kind of work."""
 
     work: str
     done: int
-    """Units since the process began."""
+    """Units done since the process started."""
     failed: int
     rate: float
-    """Recent units a second; 0 when there was nothing to do."""
+    """Recent units per second; 0 if idle."""
     pace: float
-    """Units a second while it had any to do: what it is capable of, or less; 0 when that is not known yet."""
+    """Units per second while busy, a lower bound of the capacity; 0 if not known yet."""
     process: str = ""
     recorded_at: int = 0
-    """Unix seconds."""
+    """Time of the recording, unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkMeter:
-    """What a process remembers of one kind of work between two recordings."""
+    """State of the measurement of one kind of work between two recordings."""
 
     done: int = 0
     busy: float = 0.0
-    """Seconds in which at least one unit was under way."""
+    """Seconds during which at least one unit was in progress."""
     pace: float = 0.0
 
     def next(self, done: int, busy: float, seconds: float) -> tuple[WorkMeter, float]:
-        """What to remember, and the rate, when so much was done in all and `seconds` have passed since the last time.
+        """Return the next state and the rate, given the totals so far and the seconds since the last recording.
 
-        The pace follows what was done while busy, the more of it the faster; moments say too little.
+        The pace is a moving average over busy time; short busy periods change it little.
         """
         more, busier = done - self.done, busy - self.busy
         pace = self.pace
@@ -56,19 +56,19 @@ class WorkMeter:
 
 
 def alive(paces: Iterable[WorkPace], now: int) -> list[WorkPace]:
-    """Those of processes that run, as far as can be told."""
+    """Return the records of processes that are considered running."""
     return [each for each in paces if now - LAPSE < each.recorded_at]
 
 
 def rate(paces: Iterable[WorkPace], work: str, now: int) -> float:
-    """Recent units a second of all running processes together."""
+    """Return the recent units per second of all running processes together."""
     return sum(each.rate for each in alive(paces, now) if each.work == work)
 
 
 def capacity(paces: Iterable[WorkPace], work: str, now: int) -> float | None:
-    """Units a second that the running processes could do together, judged by what they have done; None if unknown.
+    """Estimate the maximum units per second of all running processes from their past work; None if unknown.
 
-    When none runs: what the last one was capable of.
+    If none is running, return the estimate for the last one.
     """
     known = [each for each in paces if each.work == work and each.pace > 0]
     running = alive(known, now)

@@ -1,6 +1,6 @@
-"""Which devices a new file goes to, and in which order a file's replicas are read (docs/mogilefs.md 9).
+"""Chooses the devices for a new file, and the order in which a file's replicas are read (docs/mogilefs.md 9).
 
-Everything here is decided from one `Cluster`; chance comes in as a `random.Random`.
+All decisions depend on one `Cluster` and a `random.Random` only.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tawara.model.zones import Zones
 T = TypeVar("T")
 
 FREEST = 20
-"""How many of the emptiest devices share the new files among themselves."""
+"""Number of the emptiest devices that new files are distributed to."""
 
 
 _time = itemgetter(0)
 
 
 def weighted_shuffle(weighted: Iterable[tuple[T, float]], rng: Random) -> list[T]:
-    """Draw the items one by one, each with a probability proportional to its weight; weights of 0 or less are left out.
+    """Shuffle items with a probability proportional to their weight; items of weight 0 or less are left out.
 
-    Every item waits for a time that is distributed exponentially with its weight as the rate; the order in which they
-    arrive is distributed as that of the draws.
+    Each item gets an exponentially distributed time with its weight as the rate. Sorting by this time gives the same
+    distribution as drawing the items one by one.
     """
     draw = rng.random
     arrivals = [(-log(1.0 - draw()) / weight, item) for item, weight in weighted if weight > 0]
@@ -43,7 +43,7 @@ def weighted_shuffle(weighted: Iterable[tuple[T, float]], rng: Random) -> list[T
 
 
 def spread_over_hosts(devices: Iterable[Device], count: int) -> list[Device]:
-    """The first `count` devices, one of each host before a second one of any."""
+    """Return the first `count` devices, one of each host before a second of any."""
     first: list[Device] = []
     others: list[Device] = []
     used: set[int] = set()
@@ -56,9 +56,9 @@ def spread_over_hosts(devices: Iterable[Device], count: int) -> list[Device]:
 def choose_destinations(
     cluster: Cluster, rng: Random, *, count: int = DESTINATIONS, size: int | None = None
 ) -> tuple[int, ...]:
-    """Up to `count` devices for a new file, the best first (docs/mogilefs.md 9.1). Raises NoDevices.
+    """Return up to `count` devices for a new file, best first (docs/mogilefs.md 9.1). Raises NoDevices.
 
-    With a `size` (bytes) only devices that have more than that free. Devices of unknown size are the last resort.
+    With `size` (bytes) only devices with more free space are used. Devices of unknown size are the last resort.
     """
     free = cluster.free_bytes
     with_space = (each for each in cluster.accepting if each.mb_total and (size is None or free[each.devid] > size))
@@ -75,18 +75,18 @@ def choose_destinations(
 
 @dataclass(frozen=True, slots=True)
 class ReadOrder:
-    """In which order to read from the devices that have a file."""
+    """The order in which to read from the devices of a file."""
 
     preferred: Sequence[int]
     """Devices to read from."""
     draining: Sequence[int] = ()
-    """Devices to read from only when the preferred ones do not suffice."""
+    """Devices to read from only if the preferred ones do not suffice."""
     backup: int | None = None
-    """A device that is believed not to answer, for when there is no other."""
+    """A device that probably does not respond, used if there is no other."""
 
 
 def read_weight(cluster: Cluster, devid: int) -> float:
-    """How much a device should be read from: what its disk has time for if that is known, else its own weight
+    """Return the share of reads of a device: the idle time of its disk if known, else its configured weight
     (docs/mogilefs.md 9.2)."""
     seen = cluster.observed.get(devid)
     if seen is not None and seen.utilization is not None:
@@ -96,7 +96,7 @@ def read_weight(cluster: Cluster, devid: int) -> float:
 
 
 def nearest_first(cluster: Cluster, devids: Iterable[int], destination: int) -> list[int]:
-    """The same devices, those in the destination's machine first, then those in its zone; otherwise in their order."""
+    """Sort devices: those on the destination's host first, then those in its zone, else in the given order."""
     zones = Zones.of(cluster.settings)
 
     def host(devid: int) -> Host | None:
@@ -115,7 +115,7 @@ def nearest_first(cluster: Cluster, devids: Iterable[int], destination: int) -> 
 
 
 def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> ReadOrder:
-    """Order the devices that have a file, as get_paths hands them out. Devices that no one knows are left out."""
+    """Return the order of a file's devices for get_paths; unknown devices are left out."""
     preferred: list[tuple[int, float]] = []
     draining: list[tuple[int, float]] = []
     silent: list[int] = []
@@ -137,7 +137,7 @@ def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> R
 
 
 def _least_hopeless(cluster: Cluster, silent: Sequence[int], rng: Random) -> int:
-    """One of the devices that should not be read from now: rather one that only seems unreachable, a dead one last."""
+    """Choose a fallback among devices that should not be read now, by reachability: a dead one last."""
 
     def hope(devid: int) -> tuple[bool, bool, float]:
         return cluster.can_read_from(devid), not cluster.is_lost(devid), rng.random()

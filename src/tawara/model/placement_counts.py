@@ -1,8 +1,8 @@
-"""Placement counts: how many files of which class are on which set of devices, kept by ranges of fids.
+"""Placement counts: number of files by class and set of devices, kept for ranges of fids.
 
-A range with few different sets keeps them (`groups`), so that what a failure means is judged when it is asked. One with
-many, as with hundreds of devices, is judged when it is counted, and keeps the result with the devices' states at that
-time (`View`). For devices whose state has changed since, `corrected` replaces the part of the result about them.
+A range with few sets keeps them (`groups`), so that the effect of a failure is computed on request. A range with many
+sets, as with hundreds of devices, is evaluated when it is counted; it keeps the result with the devices' states at that
+time (`JudgedView`). For devices whose state has changed since, `corrected` replaces their part of the result.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from tawara.model.placement_groups import PlacementGroup, merged
 from tawara.model.safety import Safety, Tally, judge
 
 MOST_GROUPS: Final = 1500
-"""Groups of a range that are kept; a range with more is judged when it is counted."""
+"""Most groups kept for a range; a range with more is evaluated when it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedView:
-    """The states of the devices that a judgement depends on: who could not be read."""
+    """The device states that an evaluation depends on."""
 
     unreadable: frozenset[int] = frozenset()
-    """Devids that could not be read at that time, but may return."""
+    """Devices that could not be read at that time, but may return."""
     lost: frozenset[int] = frozenset()
-    """Devids that were dead."""
+    """Devices that were dead."""
 
     @classmethod
     def of(cls, cluster: Cluster) -> JudgedView:
-        """That of a cluster."""
+        """Return the device states of a cluster."""
         lost = frozenset(filter(cluster.is_lost, cluster.devices))
         return cls(frozenset(d for d in cluster.devices if not cluster.should_read_from(d)) - lost, lost)
 
     def differs_at(self, other: JudgedView) -> frozenset[int]:
-        """The devices whose state is another one."""
+        """Return the devices whose state differs."""
         return (self.unreadable ^ other.unreadable) | (self.lost ^ other.lost)
 
     def applied(self, cluster: Cluster) -> Cluster:
-        """The cluster as it was when its devices had these states."""
+        """Return the cluster with its devices in these states."""
         devices = {
             devid: replace(
                 device,
@@ -73,14 +73,14 @@ class CountedRange:
     counted_at: int
     """Unix seconds."""
     took: float
-    """Seconds that the counting took."""
+    """Duration of the count in seconds."""
     files: int
     groups: tuple[PlacementGroup, ...] | None
-    """None when there were too many to keep."""
+    """None if there were too many to keep."""
     safety: Safety | None = None
-    """What they were judged to be, if `groups` is None."""
+    """The evaluation, if `groups` is None."""
     view: JudgedView = JudgedView()
-    """By which they were judged."""
+    """Device states at the evaluation."""
 
     @classmethod
     def of(
@@ -94,7 +94,7 @@ class CountedRange:
         took: float = 0.0,
         most: int = MOST_GROUPS,
     ) -> CountedRange:
-        """A range that was just counted; judged by `cluster` if it has more than `most` groups."""
+        """Make a range that was just counted; evaluate it with `cluster` if it has more than `most` groups."""
         files = sum(each.files for each in groups)
         if len(groups) <= most:
             return cls(after, up_to, counted_at, took, files, tuple(groups))
@@ -103,35 +103,35 @@ class CountedRange:
 
 @dataclass(frozen=True)
 class PlacementCounts:
-    """All ranges, in order."""
+    """The counts of all ranges, in order."""
 
     at: int
-    """When they were last known to be right, unix seconds."""
+    """When they were last known to be correct, unix seconds."""
     took: float
-    """Seconds that counting all of them takes."""
+    """Seconds to count all of them."""
     ranges: tuple[CountedRange, ...] = ()
     complete: bool = True
-    """Whether these are all files; else counting has not come to an end for the first time."""
+    """Whether all files are included; False until the first count is finished."""
 
     @property
     def files(self) -> int:
-        """How many files there are."""
+        """Number of files."""
         return sum(each.files for each in self.ranges)
 
     @cached_property
     def groups(self) -> tuple[PlacementGroup, ...] | None:
-        """All groups; None if those of some range were too many to keep."""
+        """All groups; None if some range had too many to keep."""
         if any(each.groups is None for each in self.ranges):
             return None
         return merged(group for each in self.ranges for group in each.groups or ())
 
     @cached_property
     def kept(self) -> tuple[PlacementGroup, ...]:
-        """The groups of those ranges that keep them."""
+        """The groups of the ranges that keep them."""
         return merged(group for each in self.ranges for group in each.groups or ())
 
     def judged(self) -> Mapping[JudgedView, Sequence[CountedRange]]:
-        """The ranges that were judged when they were counted, by the states of the devices at that time."""
+        """The ranges that were evaluated when they were counted, by the device states at that time."""
         found: dict[JudgedView, list[CountedRange]] = {}
         for each in self.ranges:
             if each.groups is None:
@@ -139,12 +139,12 @@ class PlacementCounts:
         return found
 
     def changed(self, cluster: Cluster) -> frozenset[int]:
-        """The devices whose state has changed since some range was judged."""
+        """Return the devices whose state has changed since some range was evaluated."""
         now = JudgedView.of(cluster)
         return frozenset().union(*(view.differs_at(now) for view in self.judged()))
 
     def safety(self, cluster: Cluster) -> Safety:
-        """How safe the files are; those of ranges that were judged earlier as they were then."""
+        """Return the safety of all files; ranges evaluated earlier are not updated."""
         found = judge(cluster, self.kept)
         for each in self.ranges:
             if each.safety is not None:
@@ -152,7 +152,7 @@ class PlacementCounts:
         return found
 
     def corrected(self, cluster: Cluster, touched: Iterable[tuple[int, PlacementGroup]]) -> Safety:
-        """How safe the files are now; `touched` has the fid and, as a group, each file on a device in `changed`."""
+        """Return the current safety; `touched` has fid and group of each file on a device in `changed`."""
         found = self.safety(cluster)
         now = JudgedView.of(cluster)
         files = list(touched)
@@ -168,7 +168,7 @@ class PlacementCounts:
 
 
 class _Spans:
-    """The fids of some ranges; asked in the order of fids."""
+    """Membership test for the fids of some ranges; queried in ascending order."""
 
     def __init__(self, ranges: Sequence[CountedRange]) -> None:
         from bisect import bisect_left
@@ -183,7 +183,7 @@ class _Spans:
 
 
 def add(total: Safety, more: Safety, *, sign: int = 1) -> None:
-    """Add the figures of some files to those of others, or take them away (`sign` -1)."""
+    """Add the figures `more` to `total`, or subtract them (`sign` -1)."""
     for each in fields(Safety):
         mine, theirs = getattr(total, each.name), getattr(more, each.name)
         if isinstance(mine, Tally):
@@ -199,7 +199,7 @@ def add(total: Safety, more: Safety, *, sign: int = 1) -> None:
 
 
 def dumped(safety: Safety) -> dict[str, object]:
-    """As values that JSON has."""
+    """Convert to JSON values."""
     found: dict[str, object] = {}
     for each in fields(Safety):
         value = getattr(safety, each.name)
@@ -208,7 +208,7 @@ def dumped(safety: Safety) -> dict[str, object]:
 
 
 def loaded(found: Mapping[str, object]) -> Safety:
-    """From what `dumped` gave. Raises ValueError if a figure is missing."""
+    """Convert the output of `dumped` back. Raises ValueError if a figure is missing."""
     safety = Safety()
     for each in fields(Safety):
         value, default = found.get(each.name), getattr(safety, each.name)

@@ -8,37 +8,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PlacementGroup:
-    """All files of one class that lie on exactly these devices."""
+    """All files of one class whose replicas are on exactly these devices."""
 
     dmid: int
     classid: int
     devids: tuple[int, ...]
-    """In order; none for files that have no replica."""
+    """In order; empty for files without replicas."""
     files: int
     bytes: int
-    """Of one copy each."""
+    """Total bytes of one copy of each file."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementGroups:
-    """All groups, as they were counted."""
+    """The result of a count."""
 
     at: int
-    """When it was last true, unix seconds."""
+    """When it was last correct, unix seconds."""
     took: float
-    """Seconds that the counting took."""
+    """Duration of the count in seconds."""
     mark: str
     """See `metadata.placement_counts.change_mark`."""
     groups: tuple[PlacementGroup, ...]
 
     @property
     def files(self) -> int:
-        """How many files there are."""
+        """Number of files."""
         return sum(each.files for each in self.groups)
 
 
 def merged(groups: Iterable[PlacementGroup]) -> tuple[PlacementGroup, ...]:
-    """The same files with one group for each class and set of devices, in order."""
+    """Merge groups of the same class and set of devices; return them in order."""
     totals: dict[tuple[int, int, tuple[int, ...]], tuple[int, int]] = {}
     for each in groups:
         name = each.dmid, each.classid, each.devids
