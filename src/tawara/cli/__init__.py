@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _wants_json(words: Sequence[str]) -> bool:
-    """Whether the options (before `--`) include --json, also on an invalid command line."""
+    """Return whether the options (before `--`) include --json, also on an invalid command line."""
     return "--json" in (words[: words.index("--")] if "--" in words else words)
 
 
@@ -170,7 +170,7 @@ def _command_of(error: CycloptsError) -> str:
 
 
 def _usage_of(error: CycloptsError) -> str:
-    """The usage of the command that was called, and where to read more."""
+    """Return the usage of the command that was called, and where to read more."""
     from cyclopts.help import format_usage
 
     chain = list(error.command_chain or ())

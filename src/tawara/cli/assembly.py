@@ -226,7 +226,7 @@ async def _start_with_database(
 
 
 def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
-    """The locks shared with a mogilefsd on the same database; None without one."""
+    """Return the locks shared with a mogilefsd on the same database; None without one."""
     hosts = [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
     return open_locks(metadata, hosts) if hosts else None
 
@@ -284,7 +284,7 @@ def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> G
 
 
 def database_url(configuration: Configuration, directory: Path) -> str:
-    """The database's URL; a relative SQLite path is resolved from `directory`."""
+    """Return the database's URL; a relative SQLite path is resolved from `directory`."""
     scheme, _, path = configuration.store.database.partition(":")
     if scheme == "sqlite" and not path.startswith("/"):
         return f"sqlite:{directory.absolute() / path}"

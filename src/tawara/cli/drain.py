@@ -64,7 +64,7 @@ async def drain(
 
 
 async def _drains(client: AsyncClient, devids: Collection[int]) -> list[DrainStatus]:
-    """Progress of these, or of all devices that are being drained. Raises NoDevice for one that is not."""
+    """Return the progress of these, or of all draining devices. Raises NoDevice for one that is not draining."""
     found = {each.devid: each for each in await client.drains()}
     for devid in devids:
         if devid not in found:

@@ -124,7 +124,7 @@ def _progress(at: FsckStatus) -> str:
 
 
 def _time_left(at: FsckStatus) -> str | None:
-    """Estimate from the rate so far; None if not known yet."""
+    """Estimate the time left from the rate so far; None if not known yet."""
     took, done = at.current_time - at.start_time, at.position - (at.start_fid or 0)
     if not at.running or at.start_fid is None or took < 3 or done <= 0:
         return None

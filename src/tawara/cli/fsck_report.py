@@ -110,7 +110,7 @@ def say_line(each: FsckLine) -> None:
 
 
 async def name_them(client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]) -> None:
-    """A line with advice for each file that needs manual intervention and still exists."""
+    """Print a line with advice for each file that needs manual intervention and still exists."""
     for fid, domain, key, lines in await _named(client, hopeless):
         devices = ", ".join(sorted({f"dev{each.devid}" for each in lines if each.devid is not None}))
         output.line(
@@ -121,7 +121,7 @@ async def name_them(client: AsyncClient, hopeless: Mapping[int, list[FsckLine]])
 
 
 def advice(codes: Iterable[str], devices: str) -> str:
-    """The problem of a file that needs manual intervention, and what to do."""
+    """Return the problem of a file that needs manual intervention, and what to do."""
     said = set(codes)
     where = f" ({devices})" if devices else ""
     if "GONE" in said:
@@ -136,6 +136,6 @@ def advice(codes: Iterable[str], devices: str) -> str:
 async def _named(
     client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]
 ) -> list[tuple[int, str, str, list[FsckLine]]]:
-    """(fid, domain, key, lines) of the first of them; deleted files are omitted."""
+    """Return (fid, domain, key, lines) of the first of these files; deleted files are omitted."""
     files = [file for fid in sorted(hopeless)[:_NAMED] for file in await client.files_from(fid) if file.fid == fid]
     return [(file.fid, file.domain, file.key, hopeless[file.fid]) for file in files]

@@ -40,22 +40,22 @@ class Finding:
 
 
 def note(text: str) -> Finding:
-    """A finding that needs no action."""
+    """Return a finding that needs no action."""
     return Finding(Severity.NOTE, text)
 
 
 def warning(text: str) -> Finding:
-    """A finding that needs attention."""
+    """Return a finding that needs attention."""
     return Finding(Severity.WARNING, text)
 
 
 def critical(text: str) -> Finding:
-    """A finding that needs attention at once."""
+    """Return a finding that needs immediate attention."""
     return Finding(Severity.CRITICAL, text)
 
 
 def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices: Sequence[DeviceInfo]) -> list[Finding]:
-    """One finding for each problem. `trackers`: address -> problem, or None.
+    """Return one finding for each problem. `trackers`: address -> problem, or None.
 
     Devices out of service (dead ones, and those of hosts that are not alive) are reported once.
     """
@@ -150,14 +150,14 @@ def _takes_files(device: DeviceInfo, hosts: Mapping[int, Host]) -> bool:
 
 
 def used_share(device: DeviceInfo) -> float | None:
-    """The used share of a device, 0.0 to 1.0; None if unknown."""
+    """Return the used share of a device, 0.0 to 1.0; None if unknown."""
     if not device.mb_total or device.mb_used is None:
         return None
     return min(1.0, device.mb_used / device.mb_total)
 
 
 def shown_health(health: DiskHealth | None) -> str:
-    """The health of a disk for a table cell: `ok 38°C`, `failing 51°C`, `-` if unknown."""
+    """Format the health of a disk for a table cell: `ok 38°C`, `failing 51°C`, `-` if unknown."""
     if health is None or (health.verdict is DiskVerdict.UNKNOWN and health.temperature is None):
         return "-"
     return health.verdict.value if health.temperature is None else f"{health.verdict.value} {health.temperature}°C"

@@ -20,7 +20,7 @@ def human_size(size: float) -> str:
 
 
 def local_time(seconds: int | None) -> str:
-    """Unix seconds as local time; `-` for None."""
+    """Format unix seconds as local time; `-` for None."""
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def shown(key: str) -> str:
-    """A key for standard output: unchanged, but escaped on a terminal."""
+    """Return a key for standard output: escaped on a terminal, otherwise unchanged."""
     return printable(key) if sys.stdout.isatty() else key
 
 

@@ -105,7 +105,7 @@ async def put(
 
 
 async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:
-    """The checksum to send: the type that the class stores, or any if one is requested. Raises UnregDomain."""
+    """Return the type of checksum to send: that of the class, or any if one is requested. Raises UnregDomain."""
     for each_class in await client.classes(domain):
         if each_class.name == (storage_class or DEFAULT_CLASS) and each_class.hashtype is not None:
             return each_class.hashtype
@@ -113,8 +113,9 @@ async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checks
 
 
 async def _keys_there(client: AsyncClient, domain: str, planned: list[PlannedUpload]) -> Container[str]:
-    """The keys that may exist already. A tree is compared with a list, which saves a look-up for each new file,
-    unless the list is much longer than the tree.
+    """Return the keys that may exist already.
+
+    The keys of many files are listed, which saves a look-up for each new file, unless the list is much longer.
     """
     wanted = {file.key for file in planned if file.source != STREAM}
     if len(planned) < _LIST_FROM:
@@ -143,7 +144,7 @@ async def _unchanged(client: AsyncClient, domain: str, file: PlannedUpload, chec
 
 
 def _find(arguments: list[str], unreadable: Callable[[OSError], None], *, recursive: bool) -> Iterator[FoundFile]:
-    """The files of each argument; `unreadable` is called for each unreadable entry of a directory.
+    """Yield the files of each argument; `unreadable` is called for each unreadable entry of a directory.
 
     Raises OSError for an argument that does not exist, and UsageError for a directory without -r.
     """

@@ -160,7 +160,7 @@ async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) ->
 
 
 async def _stopped(client: AsyncClient) -> bool:
-    """Whether there is a run to continue."""
+    """Return whether a stopped run exists that can be continued."""
     try:
         state = await client.rebalance_status()
     except errors.NoRebalState:
@@ -288,7 +288,7 @@ def _progress(state: RebalanceState) -> str:
 
 
 async def _time_left(client: AsyncClient, state: RebalanceState) -> str | None:
-    """Estimate from the rate so far; None if not known."""
+    """Estimate the time left from the rate so far; None if not known."""
     took = state.time_latest_run - state.time_started
     if took < 5 or not state.fids_queued:
         return None

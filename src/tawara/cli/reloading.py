@@ -48,7 +48,7 @@ class Reloader:
 
 
 def changed(running: Configuration, wanted: Configuration) -> list[str]:
-    """The settings, as `section.name`, that differ and cannot change while the daemon runs."""
+    """Return the settings, as `section.name`, that differ and cannot change while the daemon runs."""
     return [
         f"{section.name}.{field.name}"
         for section in msgspec.structs.fields(Configuration)

@@ -18,7 +18,7 @@ async def ask(client: AsyncClient) -> ScrubStatus | None:
 
 
 def where(at: ScrubStatus) -> str:
-    """Progress of the round."""
+    """Describe the progress of the round."""
     if not at.period:
         return "The scrub is off; `tawara settings set tawara_scrub_period 30d` turns it on."
     every = f"Every byte is read within {span(at.period)}"
@@ -38,7 +38,7 @@ def where(at: ScrubStatus) -> str:
 
 
 def found(at: ScrubStatus) -> str:
-    """Damage found within the last period; empty if none."""
+    """Describe the damage found within the last period; empty if none."""
     if not at.bad_replicas and not at.hopeless:
         return ""
     became = [f"{counted(at.mended, 'file')} repaired"]
@@ -50,7 +50,7 @@ def found(at: ScrubStatus) -> str:
 
 
 def sentences(at: ScrubStatus) -> list[str]:
-    """Findings."""
+    """Return the findings of the scrub as sentences."""
     wrong = []
     if at.hopeless:
         needs = "needs" if at.hopeless == 1 else "need"

@@ -44,7 +44,7 @@ DEFAULT = Session()
 
 
 async def domain_hint(client: AsyncClient) -> str:
-    """A sentence that names the existing domains."""
+    """Return a sentence that names the existing domains."""
     names = [each.name for each in await client.domains()]
     return f"Domains: {', '.join(names)}." if names else "No domain exists yet; add one with `tawara domain add NAME`."
 
@@ -69,7 +69,7 @@ async def file_at(client: AsyncClient, text: str | None) -> tuple[str, str]:
 
 
 async def keys_below(client: AsyncClient, domain: str, prefix: str) -> list[str]:
-    """All keys that begin with `prefix`. Raises UnknownKey if there is none, UnregDomain."""
+    """Return all keys that begin with `prefix`. Raises UnknownKey if none exists, UnregDomain."""
     found = [key async for key in client.list_keys(domain, prefix)]
     if not found:
         await client.classes(domain)  # raises UnregDomain if the domain is unknown

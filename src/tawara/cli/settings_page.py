@@ -36,7 +36,7 @@ _CLUSTER: Final = """\
 
 
 def render_page() -> str:
-    """The text of docs/settings.md."""
+    """Return the text of docs/settings.md."""
     parts = [_HEAD]
     for section in msgspec.structs.fields(Configuration):
         parts.append(f"### [{section.name}]\n{(section.type.__doc__ or '').strip()}\n")

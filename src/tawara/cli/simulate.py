@@ -141,7 +141,7 @@ class Speed:
 
 
 async def _speed(client: AsyncClient, rate: float | None, megabytes: float | None) -> Speed:
-    """The rates given as options, otherwise the measured ones. If one is given, the other is not limited."""
+    """Return the rates given as options, otherwise the measured ones. If only one is given, the other is unlimited."""
     if rate is not None or megabytes is not None:
         return Speed(rate, None if megabytes is None else megabytes * 1e6)
     store = await client.store_status()

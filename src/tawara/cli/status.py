@@ -224,7 +224,7 @@ def _batched(devices: list[DeviceInfo], place: Callable[[DeviceInfo], str]) -> l
 
 
 def _range(devids: list[int]) -> str:
-    """`dev1 and dev2`, `dev1, dev3 and dev9`, `dev1 to dev30`."""
+    """Format devids: `dev1 and dev2`, `dev1, dev3 and dev9`, `dev1 to dev30`."""
     if len(devids) > 2 and devids[-1] - devids[0] == len(devids) - 1:
         return f"dev{devids[0]} to dev{devids[-1]}"
     return listed([f"dev{devid}" for devid in devids])

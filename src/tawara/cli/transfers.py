@@ -73,7 +73,7 @@ class TransferResult:
 
 
 def told(error: errors.TawaraError | OSError) -> str:
-    """An error in one line, with its file."""
+    """Format an error in one line, with its file."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)
@@ -120,7 +120,7 @@ async def each(
 async def in_order(
     items: Iterable[T] | AsyncIterator[T], work: Callable[[T], Awaitable[R]], at_once: int
 ) -> AsyncIterator[R]:
-    """The results of `work` for all items in order, `at_once` concurrently; the first error ends all."""
+    """Yield the results of `work` for all items in order, `at_once` concurrently; the first error ends all."""
     pending: list[asyncio.Future[R]] = []
     # A slow transfer delays the printing of later results, not the work: up to twice as many may be pending.
     free = asyncio.Semaphore(at_once)
@@ -173,7 +173,7 @@ def progress(total: int | None, what: str) -> Iterator[Callable[[int], None] | N
 
 
 def digest_file(path: Path, hashtype: HashType) -> Checksum:
-    """The checksum of a local file. Blocks; raises OSError."""
+    """Return the checksum of a local file. Blocks. Raises OSError."""
     hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""`tawara vm`: describe virtual machines, build them as packages, look into packages."""
+"""`tawara vm`: describe virtual machines, build packages of them, inspect packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tawara vm` on the machine that runs guests: list, start, stop, reach, keep, restore and upgrade them."""
+"""`tawara vm` on the host of guests: list, start, stop, log in, take and restore snapshots, upgrade."""
 
 from __future__ import annotations
 
