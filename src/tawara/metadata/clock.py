@@ -1,4 +1,4 @@
-"""The database's clock, which dates all rows, because machines compare leases and due times.
+"""The database's clock. It dates all rows, because leases and due times are compared on different machines.
 
 A machine's own clock may be wrong, or be corrected while a daemon runs. The time is therefore read from the database,
 seldom, and the seconds since then are measured by a monotonic clock.

@@ -56,7 +56,7 @@ async def facts_of(tx: Transaction, fid: int) -> FileRows:
 
 
 async def case_of_key(tx: Transaction, dmid: int, key: bytes, *, name: str, now: int) -> ExplainedFile:
-    """Explain a key: its current file, an upload in progress for it, or the file that it last referred to."""
+    """Explain a key: its current file, an upload in progress for it, or the file to which it last referred."""
     file = await files.find(tx, dmid, key)
     if file is not None:
         return await case_of_fid(tx, file.fid, name=name, now=now)

@@ -169,7 +169,7 @@ class ServerFidLocks(_HeldLock):
     """Locks bound to one connection. The server releases them when it is lost; work in progress continues without them.
 
     On PostgreSQL a mogilefsd takes a lock under its own host's name, so that locks of two hosts do not exclude each
-    other. Tawara takes it under all names, and respects every holder, whatever its name.
+    other. Tawara takes it under all names, and respects every holder under any name.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Link]], hosts: Sequence[str]) -> None:

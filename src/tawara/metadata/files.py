@@ -68,7 +68,7 @@ async def source_time(tx: Transaction, fid: int) -> int | None:
 
 
 async def find_fids(tx: Transaction, fids: Sequence[int]) -> list[StoredFile]:
-    """Return those of the files with these fids that exist."""
+    """Return the files with these fids; fids without a file are left out."""
     if not fids:
         return []
     values = rounded(fids)

@@ -79,8 +79,8 @@ class Servers(Generic[C]):
     async def connect(self) -> C:
         """Connect to the first usable server.
 
-        Raises ConnectionLost if no server can be used, LimitMet if one could but has no connection left, and what else
-        `connect` raises.
+        Raises ConnectionLost if no server can be used, LimitMet if one could but has no connection left, and any
+        other exception of `connect`.
         """
         failures: list[str] = []
         limit_met = False

@@ -1,4 +1,4 @@
-"""Merges what devices record into a database that lacks it. Each function is one idempotent transaction."""
+"""Merges metadata found on devices into a database that lacks it. Each function is one idempotent transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.model.journal_records import NamedFile
 
 _BATCH = 500
 _PER_FID = ("tempfile", "file_to_delete2", "file_on", "tawara_file", "checksum", "tawara_copy")
-"""Tables that may have rows left over from an upload or a deletion that ended after the database's state."""
+"""Tables with possible leftovers of uploads and deletions that ended after the database's last known state."""
 _IDS = {"domain": ("dmid",), "class": ("dmid", "classid"), "host": ("hostid",), "device": ("devid",)}
 _NAMES = {"domain": ("namespace",), "class": (), "host": ("hostname", "hostip"), "device": ()}
 
@@ -67,7 +67,7 @@ async def add_replicas(tx: Transaction, places: Sequence[tuple[int, int]]) -> No
 
 
 async def forget(tx: Transaction, fids: Sequence[int], *, now: int) -> None:
-    """Delete files that were deleted or replaced after the database's state."""
+    """Delete files that were deleted or replaced later than the database records."""
     for fid in fids:
         await tx.run("DELETE FROM file WHERE fid = ?", fid)
         await journal_outbox.of_files(tx, [fid])

@@ -2,8 +2,8 @@
 
 The table has a row for each range of fids, with about `RANGE` files. Ranges are counted one at a time, so that a count
 can stop anywhere and be resumed by another process. A change of a file leaves a mark (`tawara_placement_change`), and
-its range is counted again. Marks are derived from the rows of the journal outbox when these are removed, many at a
-time, so that they add nothing to the cost of a write. Each function is one transaction; times are unix seconds.
+its range is counted again. Marks are derived from rows of the journal outbox, in bulk, when these rows are removed,
+so that a write of a file costs nothing more. Each function is one transaction; times are unix seconds.
 """
 
 from __future__ import annotations

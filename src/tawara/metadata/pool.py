@@ -133,7 +133,7 @@ class Budget(Generic[L]):
     async def make(self, pool: Pool[L]) -> L:
         """Open a connection; the caller has a slot.
 
-        Raises LimitMet if the server refuses it, and what `connect` raises.
+        Raises LimitMet if the server refuses it, and any exception of `connect`.
         """
         if self.open >= self._limit:
             # Fewer connections are in use than open, so another pool has an idle one.
