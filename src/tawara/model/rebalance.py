@@ -17,13 +17,13 @@ from tawara.model.cluster import Cluster, Device
 from tawara.model.errors import BadRebalPol
 
 SMALLEST_LIMIT: Final = 1024
-"""Bytes of a size limit that are not worth going on for."""
+"""Remaining bytes of a size limit below which the run ends."""
 MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class UsageBound:
-    """Lower bounds on how full or how empty a device is; None is no bound."""
+    """Lower bounds on a device's used and free space; None is no bound."""
 
     percent_used: float | None = None
     percent_free: float | None = None
@@ -33,7 +33,7 @@ class UsageBound:
     """MiB"""
 
     def admits(self, device: Device) -> bool:
-        """Whether a device is beyond every bound. One of unknown size is beyond none."""
+        """Whether a device exceeds every bound; a device of unknown size exceeds none."""
         known = bool(device.mb_total) and device.mb_used is not None
         free = 100 * device.percent_free
         bounds: list[tuple[float | None, float]] = [
@@ -47,28 +47,28 @@ class UsageBound:
 
 @dataclass(frozen=True, slots=True)
 class RebalancePolicy:
-    """Which files an operator wants moved; see docs/mogilefs.md 13 for the keys."""
+    """An operator's choice of the files to move; see docs/mogilefs.md 13 for the keys."""
 
     from_hosts: frozenset[int] = frozenset()
     from_devices: frozenset[int] = frozenset()
     source: UsageBound = UsageBound()
     newest_first: bool = False
     limit_whole_run: bool = False
-    """The limit is one for the whole run, not for each source."""
+    """Whether the limit is for the whole run instead of for each source."""
     limit_by: str = "none"
     limit: int | None = None
-    """Files, or bytes."""
+    """Number of files, or bytes."""
     to_hosts: frozenset[int] = frozenset()
     to_devices: frozenset[int] = frozenset()
     target: UsageBound = UsageBound()
     not_to_hosts: frozenset[int] = frozenset()
     not_to_devices: frozenset[int] = frozenset()
     use_dest_devs: int | None = None
-    """How many targets each file may choose from; None is all."""
+    """Number of targets to choose from for each file; None for all."""
     leave_in_drain_mode: bool = False
 
 
-# --- reading a policy -------------------------------------------------------------------------------------------------
+# --- parsing a policy -------------------------------------------------------------------------------------------------
 
 
 def _ids(key: str, text: str) -> frozenset[int]:
@@ -148,9 +148,9 @@ _KEYS: Final[Mapping[str, Callable[[str, str], Any]]] = {
 
 
 def parse(text: str) -> RebalancePolicy:
-    """The policy that `text` describes. Raises BadRebalPol, saying what is wrong.
+    """Parse a policy. Raises BadRebalPol with a description of the error.
 
-    `from_all_devs` and `to_all_devs` may be said and mean nothing, as in MogileFS: it is the other keys that choose.
+    `from_all_devs` and `to_all_devs` are accepted and have no effect, as in MogileFS: the other keys select devices.
     """
     said: dict[str, Any] = {}
     for word in text.split():
@@ -204,7 +204,7 @@ def _chosen(ids: frozenset[int], number: int) -> bool:
 
 
 def sources(policy: RebalancePolicy, cluster: Cluster) -> tuple[int, ...]:
-    """The devices to move files away from, in order of their number."""
+    """Return the devices to move files away from, by devid."""
     return tuple(
         devid
         for devid, device in sorted(cluster.devices.items())
@@ -216,7 +216,7 @@ def sources(policy: RebalancePolicy, cluster: Cluster) -> tuple[int, ...]:
 
 
 def targets(policy: RebalancePolicy, cluster: Cluster, sources: Iterable[int]) -> tuple[int, ...]:
-    """The devices that may get files now; never one of the run's sources."""
+    """Return the devices that may get files now, without the run's sources."""
     excluded = policy.not_to_devices | frozenset(sources)
     return tuple(
         devid
@@ -235,19 +235,19 @@ def targets(policy: RebalancePolicy, cluster: Cluster, sources: Iterable[int]) -
 
 @dataclass(frozen=True, slots=True)
 class RebalanceState:
-    """How far a run has got. Times are unix seconds, 0 for not yet."""
+    """Progress of a run. Times are unix seconds, 0 for not yet."""
 
     completed_devs: tuple[int, ...] = ()
     source_devs: tuple[int, ...] = ()
-    """Sources that have not been begun."""
+    """Sources that have not been started."""
     sdev_current: int = 0
-    """The source that is being emptied, 0 for none."""
+    """The current source; 0 for none."""
     sdev_lastfid: int = 0
-    """The last of its fids that was looked at."""
+    """The last fid of the current source that was examined."""
     sdev_limit: int | None = None
-    """What is left of its limit, files or bytes; None is no limit."""
+    """Remaining limit of the current source, files or bytes; None for no limit."""
     limit: int | None = None
-    """What is left of the whole run's limit."""
+    """Remaining limit of the whole run."""
     fids_queued: int = 0
     bytes_queued: int = 0
     time_started: int = 0
@@ -263,12 +263,12 @@ class RebalanceState:
         return (*self.completed_devs, *self.source_devs, *([self.sdev_current] if self.sdev_current else ()))
 
     def __str__(self) -> str:
-        """`key=value key=value …`, as the tracker shows it."""
+        """`key=value key=value …`, as shown by the tracker."""
         return " ".join(f"{each.name}={_written(getattr(self, each.name))}" for each in fields(self))
 
     @classmethod
     def parse(cls, text: str) -> RebalanceState:
-        """Read what `str` made, or a tracker of MogileFS. What makes no sense is left at its beginning."""
+        """Parse the output of `str` or of a MogileFS tracker; malformed fields keep their defaults."""
         said = dict(word.split("=", 1) for word in text.split() if "=" in word)
         made: dict[str, Any] = {}
         for each in fields(cls):
@@ -289,23 +289,23 @@ def _written(value: int | tuple[int, ...] | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PlannedMove:
-    """A replica that shall go from one device to another."""
+    """A replica to be moved from one device to another."""
 
     fid: int
     source: int
     targets: tuple[int, ...]
-    """Where it may go, the first choice first."""
+    """Allowed target devices, in order of preference."""
 
 
 def begin(policy: RebalancePolicy, cluster: Cluster, *, now: int) -> RebalanceState:
-    """The state of a new run."""
+    """Return the state of a new run."""
     return RebalanceState(
         source_devs=sources(policy, cluster), limit=policy.limit if policy.limit_whole_run else None, time_started=now
     )
 
 
 def next_source(policy: RebalancePolicy, state: RebalanceState) -> RebalanceState | None:
-    """Go on with the next source; None if there is none, or the whole run's limit is reached."""
+    """Continue with the next source; None without one, or if the limit of the whole run is reached."""
     if not state.source_devs or _reached(policy, state.limit):
         return None
     return replace(
@@ -318,7 +318,7 @@ def next_source(policy: RebalancePolicy, state: RebalanceState) -> RebalanceStat
 
 
 def source_done(state: RebalanceState) -> RebalanceState:
-    """The current source has been emptied as far as it is to be."""
+    """Return the state after the current source is finished."""
     done = (*state.completed_devs, state.sdev_current)
     return replace(state, completed_devs=done, sdev_current=0, sdev_lastfid=0, sdev_limit=None)
 
@@ -328,7 +328,7 @@ def _reached(policy: RebalancePolicy, left: int | None) -> bool:
 
 
 def limit_reached(policy: RebalancePolicy, state: RebalanceState) -> bool:
-    """Whether nothing more is to be moved from the current source."""
+    """Whether the limit of the current source or of the run is reached."""
     return _reached(policy, state.limit) or _reached(policy, state.sdev_limit)
 
 
@@ -341,7 +341,7 @@ def choose(
     *,
     now: int,
 ) -> tuple[RebalanceState, list[PlannedMove]]:
-    """Which of `files` (fid, bytes; the source's next, in order) are to be moved, as far as the limits allow."""
+    """Choose which of `files` (fid, bytes; the next ones of the source, in order) to move within the limits."""
     moves: list[PlannedMove] = []
     for fid, length in files:
         if limit_reached(policy, state):
@@ -375,12 +375,12 @@ def _took_tick(state: RebalanceState, moved: bool, now: int) -> RebalanceState:
 
 
 def idle_tick(state: RebalanceState, *, now: int) -> RebalanceState:
-    """Nothing could be queued this time: no target has room, or what was queued is still being moved."""
+    """Return the state after a tick that queued nothing: all targets are full, or queued moves are still running."""
     return _took_tick(state, False, now)
 
 
 def withdraw(policy: RebalancePolicy, state: RebalanceState, files: Sequence[tuple[int, int]]) -> RebalanceState:
-    """Take back moves of the current source that were chosen and not begun (fid, bytes); a later tick chooses again."""
+    """Cancel chosen moves of the current source that were not started (fid, bytes); a later tick chooses again."""
     if not files:
         return state
     fids = [fid for fid, _ in files]
@@ -389,7 +389,7 @@ def withdraw(policy: RebalancePolicy, state: RebalanceState, files: Sequence[tup
 
 
 def left_to_queue(policy: RebalancePolicy, state: RebalanceState) -> int | None:
-    """Files or bytes, as the policy's limit counts, that the run may still queue; None if it has no limit."""
+    """Return the files or bytes (the unit of the policy's limit) that the run may still queue; None for no limit."""
     if policy.limit is None:
         return None
     if policy.limit_whole_run:
@@ -397,17 +397,17 @@ def left_to_queue(policy: RebalancePolicy, state: RebalanceState) -> int | None:
     return (state.sdev_limit or 0) + policy.limit * len(state.source_devs)
 
 
-# --- a policy for those who have none ---------------------------------------------------------------------------------
+# --- the default policy -----------------------------------------------------------------------------------------------
 
 TOLERANCE: Final = 2.0
-"""Percentage points around the mean fill level within which a device is left alone."""
+"""Percentage points around the mean fill level within which a device is balanced."""
 
 
 def evening_out(devices: Iterable[Device]) -> str | None:
-    """The text of a policy that brings these devices nearer to one fill level; None if they are near enough.
+    """Return the text of a policy that evens out the fill levels of these devices; None if they are balanced.
 
-    The emptier half takes from the fuller. No source gives more than the one with the least to give, so that none ends
-    below the mean: run it again until there is nothing to do.
+    Files move from the fuller half to the emptier half. All sources have the same limit, that of the source nearest to
+    the mean, so that none falls below the mean: repeat the run until the devices are balanced.
     """
     known = [device for device in devices if device.mb_total and device.mb_used is not None]
     total = sum(device.mb_total or 0 for device in known)

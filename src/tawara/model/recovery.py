@@ -10,20 +10,20 @@ from tawara.model.journal_records import JournalEvidence, NamedFile
 
 @dataclass
 class RecoveryPlan:
-    """The decision on everything that was found."""
+    """The decisions on all files found."""
 
     files: list[NamedFile] = field(default_factory=list)
-    """To be restored, each on the devices where its bytes were seen."""
+    """Files to restore, each with the devices that have its bytes."""
     deleted: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """Contents without a name whose bytes are still there: they were deleted, and will be on the devices, too."""
+    """Deleted contents whose bytes still exist, to be deleted from the devices: fid -> devids."""
     lost: list[NamedFile] = field(default_factory=list)
-    """Named, and no device that was read has the bytes: not restored."""
+    """Files that are not restored because no device that was read has their bytes."""
     other_size: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Replicas that are not restored, for they have another size: (fid, devid, bytes wanted, bytes there)."""
+    """Replicas that are not restored because their size is wrong: (fid, devid, expected bytes, actual bytes)."""
     rivals: list[tuple[NamedFile, int]] = field(default_factory=list)
-    """Not restored: a later file has the name (its fid)."""
+    """Files that are not restored because a later file has the key: (file, fid of the later file)."""
     unnamed: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """Bytes of which no device knows a name, nor that they were deleted; left as they are."""
+    """Contents without any journal record; not changed: fid -> devids."""
 
 
 def recover(
@@ -33,9 +33,9 @@ def recover(
     *,
     unseen: frozenset[int] = frozenset(),
 ) -> RecoveryPlan:
-    """What to do. `has(devid, fid)` is the bytes that lie there; `listed` has all fids of the devices that tell them.
+    """Make a plan. `has(devid, fid)` returns the size in bytes; `listed` has all fids of devices that list them.
 
-    Devices that are `unseen` were not looked at, and are taken to have what they should.
+    Devices in `unseen` were not read and are assumed to have all their files.
     """
     done = RecoveryPlan(rivals=list(evidence.rivals))
     for file in evidence.files:

@@ -1,4 +1,4 @@
-"""What removing a part of the cluster would mean, or why it would be refused: for a dry run."""
+"""Describes the effect of removing a part of the cluster, or why it is refused, for a dry run."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from tawara.model.cluster import DEFAULT_CLASS, DeviceState
 from tawara.model.spans import counted, listed
 
 MOST: Final = 100_000
-"""Where counting ends."""
+"""Rows at which counting stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The answer of a dry run."""
+    """Result of a dry run."""
 
     sentences: tuple[str, ...]
     refusal: type[errors.TawaraError] | None = None
-    """The error with which it would be refused; None if it would be done."""
+    """The error that the removal would raise; None if it would succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainFacts:
-    """What is in a domain."""
+    """Contents of a domain."""
 
     name: str
     files: int
-    """Up to `MOST`."""
+    """Number of files, up to `MOST`."""
     uploads: int
     classes: tuple[str, ...]
-    """Those that have a row of their own, without `default`."""
+    """Classes with their own row, without `default`."""
     example: bytes | None = None
-    """A key of it."""
+    """A key of the domain."""
 
 
 def of_domain(facts: DomainFacts) -> Removal:
-    """Removing a domain."""
+    """Describe the removal of a domain."""
     if facts.files:
         example = f", for example {facts.example.decode('utf-8', 'replace')!r}" if facts.example else ""
         return Removal(
@@ -58,7 +58,7 @@ def of_domain(facts: DomainFacts) -> Removal:
 
 @dataclass(frozen=True, slots=True)
 class ClassFacts:
-    """What is in a class."""
+    """Contents of a class."""
 
     domain: str
     name: str
@@ -67,7 +67,7 @@ class ClassFacts:
 
 
 def of_class(facts: ClassFacts) -> Removal:
-    """Removing a class."""
+    """Describe the removal of a class."""
     if facts.name == DEFAULT_CLASS:
         return Removal(("The class default belongs to its domain, and goes with it",), errors.NodelDefaultClass)
     if facts.files:
@@ -86,7 +86,7 @@ def of_class(facts: ClassFacts) -> Removal:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What is on a device."""
+    """Contents of a device."""
 
     devid: int
     host: str
@@ -94,11 +94,11 @@ class DeviceFacts:
     replicas: int
     """Rows of replicas, up to `MOST`."""
     copies: int
-    """Announced copies."""
+    """Copy reservations."""
 
 
 def of_device(facts: DeviceFacts) -> Removal:
-    """Removing a device: only one that is dead, and of which nothing is left to be remembered."""
+    """Describe the removal of a device, which must be dead and without rows of replicas or copies."""
     name = f"dev{facts.devid} on {facts.host}"
     if facts.state is not DeviceState.DEAD:
         has = f", and has {_many(facts.replicas, 'copy')}" if facts.replicas else ""
@@ -116,14 +116,14 @@ def of_device(facts: DeviceFacts) -> Removal:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What is in a host."""
+    """Contents of a host."""
 
     name: str
     devices: Mapping[int, DeviceState] = field(default_factory=dict)
 
 
 def of_host(facts: HostFacts) -> Removal:
-    """Removing a host."""
+    """Describe the removal of a host."""
     if facts.devices:
         names = listed([f"dev{devid} ({state})" for devid, state in sorted(facts.devices.items())])
         return Removal((f"Host {facts.name} has devices: {names}; they have to be removed first",), errors.HostNotEmpty)
@@ -131,7 +131,7 @@ def of_host(facts: HostFacts) -> Removal:
 
 
 def of_setting(field_name: str, value: str | None) -> Removal:
-    """Remove a setting, which returns to its default."""
+    """Describe the removal of a setting, which returns to its default."""
     if value is None:
         return Removal((f"Setting {field_name} is not set: nothing would be removed",))
     return Removal((f"Setting {field_name}, now {value!r}, would go back to its default",))

@@ -1,6 +1,6 @@
 """Counts the files that are one failure from loss, from the placement counts and the observed devices.
 
-A copy is safe where it can be read now. One on a device that does not answer may come back, and is not counted on.
+Only copies that can be read now are counted; a copy on an unreachable device may return, but is not relied on.
 """
 
 from __future__ import annotations
@@ -17,52 +17,51 @@ from tawara.model.policy import Situation, is_content, parse
 
 @dataclass(slots=True)
 class Tally:
-    """So many files, and the bytes of one copy of each."""
+    """A number of files, and the total bytes of one copy of each."""
 
     files: int = 0
     bytes: int = 0
 
     def add(self, group: PlacementGroup) -> None:
-        """Count a group."""
+        """Add a group."""
         self.files += group.files
         self.bytes += group.bytes
 
 
 @dataclass(slots=True)
 class Safety:
-    """How many files are in which danger. Each file is in at most one of `lost`, `unreadable`, `one_device`."""
+    """Number of files by risk. Each file is in at most one of `lost`, `unreadable`, `one_device`."""
 
     files: int = 0
     bytes: int = 0
     lost: Tally = field(default_factory=Tally)
-    """No copy is left, but on dead devices."""
+    """Files without a copy except on dead devices."""
     unreadable: Tally = field(default_factory=Tally)
-    """There are copies, and none can be read now."""
+    """Files with copies, none of which can be read now."""
     one_device: Tally = field(default_factory=Tally)
-    """One device more fails, and they are lost: exactly one copy can be read."""
+    """Files lost if one more device fails: exactly one copy can be read."""
     one_device_wanted: Tally = field(default_factory=Tally)
-    """Those of `one_device` whose class wants no more than that."""
+    """Those of `one_device` whose class requires only one copy."""
     one_disk: Tally = field(default_factory=Tally)
-    """One disk more fails, and they are lost: all copies that can be read are on one disk. Those of `one_device` are
-    among them."""
+    """Files lost if one more disk fails: all readable copies are on one disk. Includes those of `one_device`."""
     one_disk_wanted: Tally = field(default_factory=Tally)
-    """Those of `one_disk` whose class is content with that."""
+    """Those of `one_disk` whose class is satisfied with that."""
     one_host: Tally = field(default_factory=Tally)
-    """One host more fails, and they are lost: all copies that can be read are on one host."""
+    """Files lost if one more host fails: all readable copies are on one host."""
     one_host_wanted: Tally = field(default_factory=Tally)
-    """Those of `one_host` whose class is content with that."""
+    """Those of `one_host` whose class is satisfied with that."""
     discontent: Tally = field(default_factory=Tally)
-    """Their class wants more copies, or others, than there are (those that only do not answer count as there)."""
+    """Files whose class requires more or other copies; copies on unreachable devices count."""
     by_device: dict[int, int] = field(default_factory=dict)
-    """Devid -> files that are lost if that device fails."""
+    """Devid -> files lost if that device fails."""
     by_disk: dict[int, int] = field(default_factory=dict)
-    """Lowest devid on a disk -> files that are lost if that disk fails, with all devices on it."""
+    """Lowest devid on a disk -> files lost if that disk fails with all its devices."""
     by_host: dict[int, int] = field(default_factory=dict)
-    """Hostid -> files that are lost if that host fails."""
+    """Hostid -> files lost if that host fails."""
 
 
 def judge(cluster: Cluster, groups: Iterable[PlacementGroup]) -> Safety:
-    """How safe the files of these groups are in this cluster. Takes time in proportion to their number."""
+    """Evaluate the safety of the files of these groups. The time is proportional to the number of groups."""
     judging = _Judging(cluster)
     for group in groups:
         judging.count(group)
@@ -70,7 +69,7 @@ def judge(cluster: Cluster, groups: Iterable[PlacementGroup]) -> Safety:
 
 
 class _Judging:
-    """The figures so far, and what is needed for each group."""
+    """Accumulates the figures, with the cluster's data needed for each group."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.safety = Safety()
@@ -79,7 +78,7 @@ class _Judging:
         self._readable = frozenset(filter(cluster.should_read_from, self._there))
         self._hosts = {devid: device.hostid for devid, device in cluster.devices.items()}
         self._disks = cluster.disks
-        self._rng = random.Random(0)  # noqa: S311 - whether a policy is content does not depend on it
+        self._rng = random.Random(0)  # noqa: S311 - a policy's verdict does not depend on it
         self._content: dict[tuple[int, int, tuple[int, ...]], bool] = {}
 
     def count(self, group: PlacementGroup) -> None:
@@ -120,7 +119,7 @@ class _Judging:
                 safety.one_host_wanted.add(group)
 
     def _is_content(self, group: PlacementGroup, there: Sequence[int]) -> bool:
-        """Whether the class wants no more copies. Policies see of a device only its host, and whether it counts."""
+        """Whether the class requires no more copies. Policies depend only on a device's host and whether it counts."""
         cluster = self._cluster
         counting = [devid for devid in there if not cluster.is_presumed_dead(devid)] if cluster.absences else there
         shape = group.dmid, group.classid, tuple(sorted([self._hosts[devid] for devid in counting]))
@@ -133,7 +132,7 @@ class _Judging:
 
 
 _REMEMBERED = 100_000
-"""Combinations of hosts for which it is remembered whether a class is content with them."""
+"""Most combinations of hosts for which a policy's verdict is cached."""
 
 
 def _add(totals: dict[int, int], number: int, files: int) -> None:
@@ -141,7 +140,7 @@ def _add(totals: dict[int, int], number: int, files: int) -> None:
 
 
 def wants_no_more(cluster: Cluster, group: PlacementGroup, on: Iterable[int], rng: random.Random) -> bool:
-    """Whether the class of a group is content with copies on these devices. One that is not known is content."""
+    """Whether the class of a group is satisfied with copies on these devices; an unknown class is satisfied."""
     storage_class = cluster.storage_class(group.dmid, group.classid)
     if storage_class is None:
         return True

@@ -1,8 +1,8 @@
-"""The continuous scrub: how far a round over all files has got, and how many are due when (pure).
+"""State and pacing of the continuous scrub: passes ("rounds") over all files (pure).
 
-A round takes one period. What is left of it is spread evenly over what is left of the period, whatever was stored,
-deleted or missed meanwhile, so that it hardly costs anything at any moment. It goes by fid, and takes in what is stored
-while it lasts: those have higher fids than all others. How many files there are it learns from the round before.
+A round takes one period. The remaining files are spread evenly over the remaining period, so that the load stays low,
+also when files are stored or deleted meanwhile. A round proceeds in order of fid and includes files stored while it
+runs, since their fids are higher. The number of files is estimated from the previous round.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from math import ceil
 from typing import Final
 
 PERIOD: Final = 30 * 86400
-"""Seconds in which every byte is read again, unless the setting says otherwise."""
+"""Default period in seconds within which every byte is read once."""
 TICK: Final = 10
-"""Seconds at least from one turn to the next."""
+"""Least seconds between two ticks."""
 MOST: Final = 2000
-"""Files at most in one turn."""
+"""Most files queued in one tick."""
 LOOKS: Final = 64
-"""How often in a period, at least, it is looked whether files were stored."""
+"""Least number of checks for new files per period."""
 HASTE: Final = 8
-"""A round that is late goes at most as many times as fast as one in time."""
+"""Largest factor by which a late round is faster than one on time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubRound:
-    """Where a round stands. Times are unix seconds."""
+    """State of a round. Times are unix seconds."""
 
     began: int = 0
-    """0 if none ever did."""
+    """Start of the round; 0 if there was none yet."""
     end: int = 0
-    """The highest fid that belongs to it."""
+    """The highest fid of the round."""
     position: int = 0
     """The highest fid that was queued."""
     done: int = 0
     """Files queued."""
     known: int = 0
-    """How many files there were..."""
+    """Number of files found by the previous round..."""
     known_end: int = 0
     """... up to this fid."""
     turn_at: int = 0
-    """When the last turn was."""
+    """Time of the last tick."""
     credit: float = 0.0
-    """The part of a file that was due by then."""
+    """Fraction of a file due at the last tick."""
 
     @property
     def left(self) -> int:
-        """Files still to be queued, rather too many than too few: every fid that is new counts as one."""
+        """Estimated files still to be queued, an upper bound: every new fid counts as a file."""
         if self.position >= self.end:
             return 0
         return max(1, self.known + self.end - self.known_end - self.done)
@@ -56,7 +56,7 @@ class ScrubRound:
 
     @classmethod
     def parse(cls, text: str) -> ScrubRound:
-        """Read what `str` made; a fresh round if it makes no sense."""
+        """Parse the output of `str`; a new round if malformed."""
         said = dict(word.split("=", 1) for word in text.split() if "=" in word)
         try:
             counted = {each.name: int(said[each.name]) for each in fields(cls) if each.name != "credit"}
@@ -66,18 +66,18 @@ class ScrubRound:
 
 
 def begin(before: ScrubRound, *, first: int, last: int, now: int) -> ScrubRound:
-    """The next round, over the files from fid `first` to `last` and those to come."""
+    """Begin the next round, over the files from fid `first` to `last` and those stored later."""
     known, known_end = (before.done, before.end) if before.began else (0, first - 1)
     return ScrubRound(began=now, end=last, known=known, known_end=min(known_end, last), turn_at=now)
 
 
 def is_over(at: ScrubRound, period: int, now: int) -> bool:
-    """Whether all files of the round were queued, and it is time for the next round."""
+    """Whether all files of the round were queued and the next round is due."""
     return not at.began or (not at.left and now >= at.began + period)
 
 
 def due(at: ScrubRound, period: int) -> float:
-    """When the next turn is to be taken."""
+    """Return the time of the next tick."""
     if not at.began:
         return 0.0
     look = at.turn_at + max(TICK, period / LOOKS)
@@ -87,9 +87,9 @@ def due(at: ScrubRound, period: int) -> float:
 
 
 def take(at: ScrubRound, period: int, *, last: int, now: int) -> tuple[ScrubRound, int]:
-    """How many files to queue now, when `last` is the highest fid there is.
+    """Return the number of files to queue now; `last` is the highest existing fid.
 
-    Time in which no worker was there is not made up for at once.
+    Time without a running worker is made up for gradually.
     """
     if now < at.began + period:
         at = replace(at, end=max(at.end, last))
@@ -100,20 +100,20 @@ def take(at: ScrubRound, period: int, *, last: int, now: int) -> tuple[ScrubRoun
 
 
 def taken(at: ScrubRound, fids: list[int], wanted: int) -> ScrubRound:
-    """The round after `fids` were queued, of `wanted`; fewer than that means that there are no more."""
+    """Return the round after `fids` were queued; fewer than `wanted` means that no more exist."""
     at = replace(at, done=at.done + len(fids), position=max([at.position, *fids]))
     return at if len(fids) == wanted else replace(at, position=at.end, known=at.done, known_end=at.end)
 
 
 def wait(at: ScrubRound, *, now: int) -> ScrubRound:
-    """The round after a turn in which nothing could be queued, for what was queued before is not done yet."""
+    """Return the round after a tick that queued nothing because earlier tasks are not finished."""
     return replace(at, turn_at=now)
 
 
 def expected_end(at: ScrubRound, period: int, *, unread: int, now: int, capacity: float | None) -> int:
-    """When the round will have been read, with `unread` of its queued files; at the end of its period, if it can.
+    """Estimate the end of the round, with `unread` queued files; the end of its period if the capacity suffices.
 
-    `capacity`: files a second that the workers are capable of, None if that is not known.
+    `capacity`: maximum files per second of the workers; None if unknown.
     """
     in_time = at.began + period
     fastest = HASTE * (at.done + at.left) / period
@@ -124,10 +124,10 @@ def expected_end(at: ScrubRound, period: int, *, unread: int, now: int, capacity
 
 
 def is_late(at: ScrubRound, period: int, expected: int) -> bool:
-    """Whether a round that is expected to end then is worth a word: it may last a little longer than its period."""
+    """Whether the expected end of a round is late enough to be reported, beyond a small tolerance."""
     return expected > at.began + period + max(3 * TICK, period / LOOKS)
 
 
 def _pace(at: ScrubRound, period: int, now: int) -> float:
-    """Files a second."""
+    """Return the files per second to queue."""
     return min(at.left / max(at.began + period - now, 1), HASTE * (at.done + at.left) / period)

@@ -1,6 +1,6 @@
-"""The settings that all trackers of a database share and an operator may change: names, defaults, units, meanings.
+"""The cluster settings that an operator may change: names, defaults, units, meanings.
 
-MogileFS's names and values: docs/mogilefs.md 19. Other rows of `server_settings` are the store's own state.
+MogileFS's names and values: docs/mogilefs.md 19. Other rows of `server_settings` are internal state.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tawara.model.cluster import HashType
 from tawara.model.failing import DRAIN_FAILING
 
 Reader = Callable[[str], str | None]
-"""Brings a value into the form in which it is stored; None removes the setting. Raises InvalidFormat."""
+"""Converts a value to its stored form; None removes the setting. Raises InvalidFormat."""
 LONGEST_NAME: Final = 50
-"""Characters (schema: `server_settings.field`)."""
+"""Most characters of a name (schema: `server_settings.field`)."""
 _NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
 _INTERNAL: Final = ("fsck_", "rebal_")
-"""Families of MogileFS's names in which checks and rebalances keep their state."""
+"""Prefixes of MogileFS's settings that hold the state of checks and rebalances."""
 
 
 def _switch(text: str) -> str:
@@ -82,17 +82,17 @@ def _rate(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting, or a family of settings whose names end as they like."""
+    """A setting, or a family of settings with a common prefix."""
 
     name: str
-    """A family's ends in `*`."""
+    """The name; that of a family ends in `*`."""
     read: Reader
     default: str
     unit: str
     meaning: str
 
     def matches(self, name: str) -> bool:
-        """Whether `name` is this setting, or one of this family."""
+        """Whether `name` is this setting or one of this family."""
         return name == self.name or (self.name.endswith("*") and name.startswith(self.name[:-1]) and name != self.name)
 
 
@@ -133,7 +133,7 @@ def find(name: str) -> Setting | None:
 
 
 def writable(name: str) -> Setting:
-    """The same. Raises NotWritable, with what may have been meant."""
+    """Return the setting of that name. Raises NotWritable with a suggestion."""
     found = find(name)
     if found is not None:
         return found
@@ -143,11 +143,11 @@ def writable(name: str) -> Setting:
 
 
 def unknown(name: str) -> str:
-    """A sentence for a name that is no setting."""
+    """Return the message for a name that is not a setting."""
     return f"There is no setting {name!r}{suggestion(name, (each.name for each in SETTINGS))}"
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """`; is 'x' meant?` for the nearest of `names`, nothing if none is near."""
+    """Return `; is 'x' meant?` with the most similar of `names`; empty if none is similar."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f"; is {near[0]!r} meant?" if near else ""

@@ -1,9 +1,8 @@
-"""What would happen if devices were lost: what is gone for ever, and whether the rest could hold all that is left.
+"""Simulates the loss of devices: which files would be lost, and whether the other devices could hold the rest.
 
-Computed from groups of files (placement counts), so that a few hundred stand for millions of files. The copies that the
-policies would want are poured onto the devices that have room, as the workers would do it: the files with the fewest
-copies first, the emptiest device first. What is said to fit does fit; a cleverer order than the workers' might make
-more fit.
+Computed from placement groups, so that a few hundred represent millions of files. The copies that the policies require
+are distributed over the devices with free space in the workers' order: files with the fewest copies first, emptiest
+device first. A result that fits is reliable; an optimal order might fit more.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tawara.model.policy.ideal import is_ideal
 from tawara.model.safety import Safety, Tally, judge
 
 PORTIONS = 200
-"""In how many portions all that has to be copied is poured at least, so that it spreads over the devices."""
+"""Least number of portions into which all copies are divided, so that they spread over the devices."""
 
 
 @dataclass(slots=True)
@@ -29,47 +28,47 @@ class ClassOutcome:
 
     files: int = 0
     lost: Tally = field(default_factory=Tally)
-    """Gone for ever; those that were before are not among them."""
+    """Files lost permanently, without those lost before."""
     waiting: Tally = field(default_factory=Tally)
-    """Copies are left, on devices that cannot be read now."""
+    """Files whose remaining copies are on devices that cannot be read now."""
     short: Tally = field(default_factory=Tally)
-    """Left without the copies that their policy wants, when all that is possible has been done."""
+    """Files without the copies that their policy requires, after all possible repairs."""
     compromised: Tally = field(default_factory=Tally)
-    """Their policy is content, but only since there are so few hosts, networks or devices."""
+    """Files whose policy is satisfied only because there are few hosts, networks or devices."""
     copies: int = 0
     """Copies to be made."""
     bytes: int = 0
-    """Of these copies."""
+    """Bytes of these copies."""
 
 
 @dataclass(slots=True)
 class LossOutcome:
-    """What a loss would mean."""
+    """Effect of a loss."""
 
     lost_devices: tuple[int, ...]
     classes: dict[tuple[int, int], ClassOutcome]
     """By dmid and classid."""
     before: Safety
     after: Safety
-    """Right after the loss, before anything is repaired."""
+    """Right after the loss, before any repair."""
     repaired: Safety
-    """When all that is possible has been repaired."""
+    """After all possible repairs."""
     filled: dict[int, int]
     """Devid -> bytes of new copies."""
     space: dict[int, int]
-    """Devid -> bytes that could be written before the loss is repaired; those of unknown size are left out."""
+    """Devid -> free bytes before the repair, without devices of unknown size."""
     out_of_space: tuple[int, ...]
-    """The devices that would be full."""
+    """The devices that would become full."""
     elsewhere: int = 0
-    """Files one failure from loss that were not looked at, for they are on none of the lost devices."""
+    """Files one failure from loss that were not simulated because they are on none of the lost devices."""
 
     def total(self, name: str) -> Tally:
-        """One of the tallies of `ClassOutcome`, over all classes."""
+        """Sum one of the tallies of `ClassOutcome` over all classes."""
         tallies = [getattr(each, name) for each in self.classes.values()]
         return Tally(sum(each.files for each in tallies), sum(each.bytes for each in tallies))
 
     def one_failure(self, when: str) -> int:
-        """Files that one failing disk would lose `before` the loss, `after` it, or when all is `repaired`."""
+        """Return the files that one failing disk would lose `before` the loss, `after` it, or when `repaired`."""
         safety: Safety = getattr(self, when)
         return self.elsewhere + safety.one_disk.files
 
@@ -85,11 +84,11 @@ class LossOutcome:
 
     @property
     def holds_all(self) -> bool:
-        """Whether nothing is lost, and every policy can be content again."""
+        """Whether no file is lost and every policy can be satisfied again."""
         return not (self.total("lost").files or self.total("short").files or self.total("waiting").files)
 
     def seconds(self, files_a_second: float | None, bytes_a_second: float | None = None) -> float | None:
-        """How long the repair takes at these rates, the slower one deciding; None if neither is known."""
+        """Estimate the repair time at these rates, the slower one deciding; None if neither is known."""
         times = [
             amount / rate
             for amount, rate in ((self.copies, files_a_second), (self.bytes, bytes_a_second))
@@ -99,7 +98,7 @@ class LossOutcome:
 
 
 def without(cluster: Cluster, lost: Iterable[int]) -> Cluster:
-    """The cluster in which these devices are dead."""
+    """Return the cluster with these devices dead."""
     gone = set(lost)
     devices = {
         devid: replace(device, state=DeviceState.DEAD) if devid in gone else device
@@ -110,7 +109,7 @@ def without(cluster: Cluster, lost: Iterable[int]) -> Cluster:
 
 
 def lose(cluster: Cluster, groups: Sequence[PlacementGroup], lost: Iterable[int]) -> LossOutcome:
-    """What it would mean if these devices were lost now, together and for ever."""
+    """Simulate the simultaneous and permanent loss of these devices."""
     gone = tuple(sorted(set(lost) & cluster.devices.keys()))
     rest = without(cluster, gone)
     pouring = _SpaceFill(rest)
@@ -160,11 +159,11 @@ def _rule(cluster: Cluster, group: PlacementGroup) -> tuple[Policy, int] | None:
 
 
 class _SpaceFill:
-    """The devices' room, filled step by step."""
+    """The free space of the devices, filled step by step."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._rng = random.Random(0)  # noqa: S311 - the order within an answer is not heeded
+        self._rng = random.Random(0)  # noqa: S311 - the order within a policy's result is not used
         self._answers: dict[tuple[object, ...], frozenset[int] | None] = {}
         self._ideal: dict[tuple[object, ...], bool] = {}
         self.portion = 1
@@ -175,13 +174,13 @@ class _SpaceFill:
         }
         self.filled = dict.fromkeys(cluster.devices, 0)
         self._space = {devid: cluster.file_systems.get(devid, devid) for devid in cluster.devices}
-        """The lowest devid on the file system of each device: what is written to one takes the others' space."""
+        """Lowest devid on the file system of each device; devices on one file system share their space."""
         self._taken = dict.fromkeys(self._space.values(), 0)
         self.exhausted: set[int] = set()
 
     @property
     def counted_once(self) -> dict[int, int]:
-        """The room of each file system, by its first device that has any."""
+        """Return the free space of each file system, by its first device with any."""
         found: dict[int, tuple[int, int]] = {}
         for devid, space in sorted(self.space.items()):
             found.setdefault(self._space[devid], (devid, space))
@@ -190,7 +189,7 @@ class _SpaceFill:
     def pour(
         self, group: PlacementGroup, policy: Policy, mindevcount: int, outcome: ClassOutcome
     ) -> list[PlacementGroup]:
-        """Make the copies of a group as far as can be; the groups into which it falls by where they are made."""
+        """Make the possible copies of a group; return the resulting groups."""
         done: list[PlacementGroup] = []
         waiting = [group]
         full: set[int] = set()
@@ -214,7 +213,7 @@ class _SpaceFill:
         return done
 
     def _copy(self, part: PlacementGroup, devid: int, outcome: ClassOutcome) -> list[PlacementGroup]:
-        """Copy as much as is poured at once, or as has room there: what is copied, and what is not yet."""
+        """Copy one portion, or as much as fits; return the copied group and the rest."""
         size = -(-part.bytes // part.files) if part.files else 0
         fitting = part.files if not size else int(min(part.files, self._left(devid) // size))
         files = min(fitting, max(self.portion, 1))
@@ -230,7 +229,7 @@ class _SpaceFill:
         return [rest, copied] if rest.files else [copied]
 
     def _is_ideal(self, part: PlacementGroup, policy: Policy, mindevcount: int) -> bool:
-        """See `policy.ideal`. Policies see of a device only its host."""
+        """See `policy.ideal`. Policies depend only on a device's host."""
         situation = Situation.of(self._cluster, part.devids, mindevcount)
         asked = policy, mindevcount, tuple(sorted(map(situation.host, situation.on)))
         if asked not in self._ideal:
@@ -244,7 +243,7 @@ class _SpaceFill:
     def _places(
         self, part: PlacementGroup, policy: Policy, mindevcount: int, full: frozenset[int]
     ) -> frozenset[int] | None:
-        """Where the policy would have the next copy: nowhere if there is no place, None if it is content."""
+        """Return the devices for the next copy: none if no device is possible, None if the policy is satisfied."""
         asked = policy, mindevcount, part.devids, full
         if asked not in self._answers:
             situation = Situation.of(self._cluster, part.devids, mindevcount, failed=full)

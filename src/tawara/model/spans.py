@@ -6,7 +6,7 @@ _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def span(seconds: float) -> str:
-    """`3 days`, `1 hour`, `40 seconds`: rounded to the largest unit of which there are two, or one exactly."""
+    """Format a duration (`3 days`, `1 hour`), rounded to the largest unit with at least two, or exactly one."""
     whole = max(0, round(seconds))
     for size, name in _UNITS:
         if whole >= 2 * size or whole == size or size == 1:
@@ -15,19 +15,19 @@ def span(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """`about 3 days`, `less than a second`: of an estimate."""
+    """Format an estimate: `about 3 days`, `less than a second`."""
     return f"about {span(seconds)}" if seconds >= 1 else "less than a second"
 
 
 def when(moment: float, now: float) -> str:
-    """`in 3 minutes`, `now`, `2 hours ago`."""
+    """Format a time relative to `now`: `in 3 minutes`, `now`, `2 hours ago`."""
     if abs(moment - now) < 1:
         return "now"
     return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
 
 
 def counted(number: int, thing: str) -> str:
-    """`1 file`, `2,000 files`, `3 copies`."""
+    """Format a count with its noun: `1 file`, `2,000 files`, `3 copies`."""
     if number == 1:
         return f"1 {thing}"
     if thing.endswith("y") and thing[-2] not in "aeiou":
@@ -36,5 +36,5 @@ def counted(number: int, thing: str) -> str:
 
 
 def listed(items: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join items: `a`, `a and b`, `a, b and c`."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -1,4 +1,4 @@
-"""Which network zone a host is in, by the settings `network_zones` and `zone_NAME` (docs/mogilefs.md 10.4)."""
+"""Network zones of hosts, from the settings `network_zones` and `zone_NAME` (docs/mogilefs.md 10.4)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Zones:
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Zones:
-        """Read the zones from the server settings. What is no netmask is passed over."""
+        """Read the zones from the server settings; invalid netmasks are ignored."""
         names = settings.get("network_zones")
         if not names:
             return _NO_ZONES
         return _read(tuple((name, settings.get(f"zone_{name}", "")) for name in _words(names)))
 
     def zone_of(self, address: str) -> str:
-        """The zone of a host's address: the named one with the most specific network that has it.
+        """Return the zone of a host's address: the named zone with the most specific matching network.
 
-        An address in no zone counts as its own neighbourhood (/16, IPv6 /48), a host name as itself.
+        Without a matching zone, an address is in the zone of its network (/16, IPv6 /48), a host name in its own.
         """
         return _zone_of(self, address)
 
@@ -50,7 +50,7 @@ def _networks(masks: Iterable[str]) -> list[_Network]:
         try:
             networks.append(ipaddress.ip_network(mask, strict=False))
         except ValueError:
-            continue  # the command that writes the setting checks it; an old database may hold anything
+            continue  # validated when it is set, but an old database may contain invalid values
     return networks
 
 
