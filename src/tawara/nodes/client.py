@@ -1,7 +1,7 @@
-"""The client for storage nodes: HTTP for bytes, the side channel for digests and utilisation.
+"""Client for storage nodes: HTTP for file contents, the side channel for digests and disk utilization.
 
-Exceptions of libraries end here: a caller sees `NodeUnreachable` (the node did not answer, or not as a storage node
-does), `NoSource` (it answered that the file is not there), or an error of the caller's own body, unchanged.
+Exceptions of libraries are converted: the caller gets `NodeUnreachable` (no response, or not that of a storage node),
+`NoSource` (the node replied that the file does not exist), or an error raised by the caller's own body, unchanged.
 docs/mogilefs.md 8.5 and 18.
 """
 
@@ -37,7 +37,7 @@ _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Typ
 
 
 class Download:
-    """The body of a GET under way: iterate it once, chunk by chunk, as it arrives."""
+    """The body of a running GET; iterate it once to get the chunks as they arrive."""
 
     def __init__(self, response: aiohttp.ClientResponse, url: str, length: int, chunk: int) -> None:
         self._response = response
@@ -45,15 +45,15 @@ class Download:
         self.url = url
         self.status = response.status
         self.length = length
-        """Bytes of this body: of the range, when one was asked for."""
+        """Length of the body in bytes: that of the range, if one was requested."""
         self.received = 0
-        """Bytes that have come so far."""
+        """Bytes received so far."""
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next bytes; raises NodeUnreachable when the body breaks off or stands still before its end."""
+        """Return the next bytes. Raises NodeUnreachable if the body ends early or stalls."""
         with _speaking_with(self.url):
             piece = await self._response.content.read(self._chunk)
         self.received += len(piece)
@@ -67,7 +67,7 @@ class Download:
 class NodeClient:
     """A pool of connections to storage nodes, owned by the event loop in which it is first used.
 
-    URLs are taken as they are (`http://host:port/devN/...`), proxies of the environment are ignored, redirects refused.
+    URLs are used unchanged (`http://host:port/devN/...`), proxies of the environment are ignored, redirects refused.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class NodeClient:
         connections_per_host: int = 20,
         chunk: int = _LIMITS.chunk,
     ) -> None:
-        """Times are seconds: to connect, to answer a request without a body, and for a body to stand still."""
+        """Times are seconds: to connect, to reply to a request without a body, and for a body to stall."""
         self._quick = aiohttp.ClientTimeout(
             total=connect_timeout + answer_timeout, sock_connect=connect_timeout, sock_read=answer_timeout
         )
@@ -94,7 +94,7 @@ class NodeClient:
         self._pooled: aiohttp.ClientSession | None = None
         self._single: aiohttp.ClientSession | None = None
         self._closed = False
-        """Whether the context that the client was made for is left."""
+        """Whether the client's context has been exited."""
 
     async def __aenter__(self) -> Self:
         self._closed = False
@@ -107,7 +107,7 @@ class NodeClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection; requests under way fail, but those for sizes. The client may be used again."""
+        """Close every connection; running requests fail, except those for sizes. The client may be reused."""
         self._small_requests.close()
         sessions, self._pooled, self._single = (self._pooled, self._single), None, None
         for session in sessions:
@@ -117,7 +117,7 @@ class NodeClient:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def size(self, url: str) -> int | None:
-        """The bytes of the file at `url`, None if the node says that it is not there. Raises NodeUnreachable."""
+        """Return the size of a file in bytes; None if it does not exist. Raises NodeUnreachable."""
         with _speaking_with(url):
             answer = await self._small_requests.head(url)
         if answer.status == 404:
@@ -128,9 +128,9 @@ class NodeClient:
         return answer.length
 
     async def make_directory(self, url: str) -> bool:
-        """MKCOL: whether the directory is there now; False if the node does not do that (400, 405, 501).
+        """Create a directory with MKCOL; return whether it exists now, False if not supported (400, 405, 501).
 
-        Nodes that refuse make the directories of a PUT by themselves (docs/mogilefs.md 18.1). Raises NodeUnreachable.
+        Nodes without MKCOL create the directories on PUT (docs/mogilefs.md 18.1). Raises NodeUnreachable.
         """
         async with self._request("MKCOL", url) as answer:
             if answer.status == 405:  # RFC 4918, section 9.3.1: it exists already
@@ -149,13 +149,13 @@ class NodeClient:
         md5: bytes | None = None,
         replace: bool = False,
     ) -> None:
-        """Store a file. With `length` None the body goes out chunked; `md5` is the digest that the node shall check.
+        """Store a file. With `length` None the body is sent chunked; `md5` is a digest for the node to verify.
 
-        When it returns, the node has answered that the file is there. A node of ours that holds other content under
-        the fid refuses unless `replace`, and FidConflict is raised. Raises ChecksumMismatch if the node refuses the
-        digest, SizeMismatch if the body has another length than `length`, NodeUnreachable for everything else the node
-        does, and what iterating `body` raises. A body that is an iterable is never sent twice, so it gets a fresh
-        connection, which no node can have closed meanwhile.
+        When this returns, the node has confirmed that the file is stored. A Tawara node that holds other content under
+        the fid refuses unless `replace` is set. Raises FidConflict for that, ChecksumMismatch if the node rejects the
+        digest, SizeMismatch if the body's length is not `length`, NodeUnreachable for every other failure of the node,
+        and the errors of iterating `body`. An iterable cannot be sent twice, so it gets a new connection, which the
+        node cannot have closed meanwhile.
         """
         payload = UploadBody(body, length, self._stall_timeout, self._chunk)
         headers = {"Content-Length": str(length)} if length is not None else {}
@@ -172,7 +172,7 @@ class NodeClient:
         except errors.NodeUnreachable as error:
             if payload.failure is not None:
                 raise payload.failure from None
-            error.nothing_sent = error.nothing_sent and not payload.begun  # on a connection that had idled, first
+            error.nothing_sent = error.nothing_sent and not payload.begun  # may be sent on an idle connection first
             raise
         try:
             if answer.status == 400 and md5 is not None:
@@ -185,15 +185,15 @@ class NodeClient:
             with _speaking_with(url):
                 await answer.read()
         except BaseException:
-            answer.close()  # the rest of the body must not go out, nor this connection be used again
+            answer.close()  # the rest of the body must not be sent, nor this connection be reused
             raise
         answer.release()
 
     @asynccontextmanager
     async def get(self, url: str, *, byte_range: tuple[int, int | None] | None = None) -> AsyncIterator[Download]:
-        """Read a file, or its bytes from first to last, both included; last None is the end of the file.
+        """Read a file, or a range from first to last byte, both included; last None means the end of the file.
 
-        Raises NoSource when it is not there, NodeUnreachable for everything else, also in the middle of the body.
+        Raises NoSource if it does not exist, NodeUnreachable for all other failures, also during the body.
         """
         headers = {}
         if byte_range is not None and byte_range != (0, None):
@@ -214,7 +214,7 @@ class NodeClient:
             answer.release() if answer.content.at_eof() else answer.close()
 
     async def read(self, url: str, *, limit: int) -> bytes:
-        """A whole small file. Raises NoSource, NodeUnreachable; NodeUnreachable also for more than `limit` bytes."""
+        """Read a small file. Raises NoSource, NodeUnreachable, the latter also for more than `limit` bytes."""
         with _speaking_with(url):
             async with asyncio.timeout(self._quick.total), self.get(url) as download:
                 if download.length > limit:
@@ -222,7 +222,7 @@ class NodeClient:
                 return b"".join([piece async for piece in download])
 
     async def read_small(self, url: str) -> bytes:
-        """The first bytes of a small file, at little cost. Raises NoSource, NodeUnreachable."""
+        """Read the first bytes of a small file, at low cost. Raises NoSource, NodeUnreachable."""
         status, body = await self._small(url)
         if status == 404:
             raise errors.NoSource(f"{url} is not there")
@@ -231,7 +231,7 @@ class NodeClient:
         return body
 
     async def delete(self, url: str) -> bool:
-        """Remove a file; False if it was not there. Raises NodeUnreachable for any answer but 2xx and 404."""
+        """Delete a file; False if it did not exist. Raises NodeUnreachable for any status but 2xx and 404."""
         async with self._request("DELETE", url) as answer:
             if answer.status == 404:
                 return False
@@ -239,11 +239,11 @@ class NodeClient:
             return True
 
     async def usage(self, url: str) -> UsageReport:
-        """The device's usage file. Raises NodeUnreachable, NoSource; NodeUnreachable also if it makes no sense."""
+        """Read the device's usage file. Raises NoSource, NodeUnreachable, the latter also if it is malformed."""
         status, text = await self._small(url)
         if status == 404:
             raise errors.NoSource(f"{url} is not there")
-        if status == 503 and text.strip():  # one of ours says why
+        if status == 503 and text.strip():  # a Tawara node gives the reason
             raise errors.NodeUnreachable(text.decode(errors="replace").strip()[:200])
         if status != 200:
             raise errors.NodeUnreachable(f"{url}: the node answers {status}")
@@ -253,7 +253,7 @@ class NodeClient:
         return usage
 
     async def _small(self, url: str) -> tuple[int, bytes]:
-        """Status and body of a small file, of which no more than `_USAGE_BYTES` are read. Raises NodeUnreachable."""
+        """Return status and body of a small file, up to `_USAGE_BYTES`. Raises NodeUnreachable."""
         with _speaking_with(url):
             try:
                 answer = await self._small_requests.get(url)
@@ -266,24 +266,24 @@ class NodeClient:
                 return response.status, await response.content.read(_USAGE_BYTES)
 
     async def identity(self, url: str) -> str | None:
-        """The id in a device's identity file; None if there is none. Raises NodeUnreachable."""
+        """Read the id in a device's identity file; None without one. Raises NodeUnreachable."""
         try:
             shown = identity.parse(await self.read(url, limit=_USAGE_BYTES))
         except errors.NoSource:
             return None
         return shown.id if shown else None
 
-    # --- digests and utilisation --------------------------------------------------------------------------------------
+    # --- digests and utilization --------------------------------------------------------------------------------------
 
     async def digest(
         self, url: str, hashtype: HashType, *, side_channel_port: int | None = None, reason: str = ""
     ) -> bytes | None:
-        """The digest of the file at `url`, None if it is not there.
+        """Return the digest of a file; None if it does not exist.
 
-        Raises NodeUnreachable, and ReadFailed when the node says on its side channel that it cannot read the file.
+        Raises NodeUnreachable, and ReadFailed if the node reports on its side channel that it cannot read the file.
 
-        The node computes it when it has a side channel (`reason`, for instance `fsck`, lets it choose its pace); else
-        the file is read here and hashed in threads.
+        A node with a side channel computes the digest (`reason`, such as `fsck`, lets it choose its rate); otherwise
+        the file is downloaded and hashed in threads.
         """
         if side_channel_port is not None:
             place = URL(url, encoded=True)
@@ -292,7 +292,7 @@ class NodeClient:
                     place.host or "", side_channel_port, place.raw_path, hashtype, reason, self._connect_timeout
                 )
             except errors.NodeUnreachable:
-                # a node need not have a side channel (docs/mogilefs.md 18.3); whether it is there, the GET will tell
+                # the side channel is optional (docs/mogilefs.md 18.3); the GET shows whether the node is reachable
                 pass
         hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
         try:
@@ -304,9 +304,9 @@ class NodeClient:
         return hasher.digest()
 
     async def sizes(self, urls: Sequence[str], side_channel_port: int) -> list[int | None]:
-        """The bytes of many files of one node, asked for on its side channel; None where it does not see one.
+        """Return the sizes of many files of one node in bytes, using its side channel; None for a missing file.
 
-        Raises NodeUnreachable, also when the node has no side channel.
+        Raises NodeUnreachable, also if the node has no side channel.
         """
         places = [URL(url, encoded=True) for url in urls]
         return await side_channel.sizes(
@@ -318,16 +318,16 @@ class NodeClient:
         )
 
     def watch(self, host: str, port: int) -> AsyncIterator[Mapping[int, float | None]]:
-        """The utilisation of a node's disks, in percent by devid, about once a second; None where it is not known.
+        """Yield the utilization of a node's disks in percent by devid, about once a second; None if unknown.
 
-        Raises NodeUnreachable when there is no side channel, or when it ends or falls silent.
+        Raises NodeUnreachable if the node has no side channel, or if it ends or stops sending.
         """
         return side_channel.watch(host, port, self._connect_timeout, self._stall_timeout)
 
     # --- the sessions -------------------------------------------------------------------------------------------------
 
     def _session(self, *, single: bool = False) -> aiohttp.ClientSession:
-        """The session of pooled connections, or the one whose connections serve a single request."""
+        """Return the session with pooled connections, or the one with a connection per request."""
         if self._closed:  # a session made after close() would never be closed
             raise errors.NodeUnreachable("the connections to storage nodes are closed")
         session = self._single if single else self._pooled
@@ -359,7 +359,7 @@ class NodeClient:
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """For aiohttp, which sets TCP_NODELAY by itself."""
+    """Create a socket with keepalive for aiohttp, which sets TCP_NODELAY itself."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     keepalive.enable(made)

@@ -1,10 +1,10 @@
-"""A directory of backups: chunks of rows, each kept once however many backups have it, and a list of them per backup.
+"""A backup directory: deduplicated chunks of rows, and for each backup a list of its chunks.
 
     chunks/ab/abcd….gz      gzip of lines of JSON: the columns, then the rows; named by the SHA-256 of those lines
-    backup-000001.json      a backup: its tables with their chunks; then a line with the SHA-256 of the line before
+    backup-000001.json      the list of a backup: tables with their chunks; then a line with the SHA-256 of the first
 
-A chunk is on the disk before a list names it, and a list appears whole or not at all. Backups do not depend on each
-other but by the chunks that they share.
+A chunk is durable before a list refers to it, and a list is written atomically. Backups are independent except for the
+chunks that they share.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A chunk in a list."""
+    """An entry for a chunk in a list."""
 
     table: str
     first: int
@@ -35,13 +35,13 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup."""
+    """The list of a backup."""
 
     tawara: str = "backup"
     format: int = FORMAT
     number: int
     taken_at: int
-    """Unix seconds."""
+    """Time of the backup, unix seconds."""
     highest_fid: int
     parts: list[Part]
 
@@ -52,7 +52,7 @@ class Vault:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.written = 0
-        """Bytes of new chunks."""
+        """Bytes of new chunks written."""
         self._used: set[Path] = set()
         self._new: list[Path] = []
 
@@ -77,7 +77,7 @@ class Vault:
 
     def keep_list(self, listing: Listing) -> None:
         """Write the list of a complete backup. Raises OSError."""
-        for directory in self._used:  # one that was there may be of an attempt that ended before it was synced
+        for directory in self._used:  # an existing one may be left by an attempt that ended before its fsync
             _sync(directory)
         body = msgspec.json.encode(listing)
         _write(self._list(listing.number), body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n")
@@ -95,7 +95,7 @@ class Vault:
         return msgspec.json.decode(body, type=Listing)
 
     def newest(self) -> Listing | None:
-        """The newest backup whose list is not damaged; None if there is none."""
+        """Return the newest backup with an undamaged list; None without one."""
         return next(filter(None, map(self._readable, reversed(self.numbers()))), None)
 
     def _readable(self, number: int) -> Listing | None:
@@ -105,13 +105,13 @@ class Vault:
             return None
 
     def discard(self) -> None:
-        """Remove the chunks written for a backup that was given up."""
+        """Remove the chunks written for an abandoned backup."""
         for path in self._new:
             path.unlink()
         self._new.clear()
 
     def chunks(self, listing: Listing) -> Iterator[Chunk]:
-        """The chunks of a backup. Raises ChecksumMismatch for one that is not as it was written, or not there."""
+        """Yield the chunks of a backup. Raises ChecksumMismatch for a damaged or missing one."""
         for part in listing.parts:
             path = self._chunk(part.sha256)
             try:
@@ -124,7 +124,7 @@ class Vault:
             yield Chunk(part.table, part.first, tuple(columns), rows)
 
     def prune(self, keep: int) -> list[int]:
-        """Remove all but the newest backups, and the chunks that no other has; the numbers that were removed.
+        """Remove all but the newest `keep` backups, and unreferenced chunks; return the numbers of removed backups.
 
         The newest backup that has files is never removed.
         """
@@ -144,7 +144,7 @@ class Vault:
         return removed
 
     def prepare(self) -> None:
-        """Make the directory. Raises OSError."""
+        """Create the directory. Raises OSError."""
         _make_directory(self._directory)
 
     def _chunk(self, digest: str) -> Path:
@@ -167,7 +167,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; its name is on the disk once the directory is synced."""
+    """Write a file atomically; its name is durable once the directory is synced."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(content)

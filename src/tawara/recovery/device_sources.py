@@ -22,26 +22,26 @@ from tawara.wire import epoch, listing
 _URL = re.compile(r"(https?://[^/]+)/dev(\d{1,10})/?")
 _DEVICE = re.compile(r"dev(\d{1,10})")
 PAUSES = (0.1, 0.5, 2.0)
-"""Seconds after which a node that did not answer is asked again."""
+"""Seconds between retries of a request to a node that did not respond."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class DeviceSource:
-    """One device."""
+    """Access to one device."""
 
     devid: int
     where: str
     """URL or directory, for messages."""
     fetch: Fetch
     size: Callable[[int], Awaitable[int | None]]
-    """The bytes of a fid, None if it is not there. Raises NodeUnreachable."""
+    """Returns the size of a fid in bytes; None if it does not exist. Raises NodeUnreachable."""
     listing: Callable[[], AsyncIterator[dict[int, int]]]
-    """Every fid on the device with its bytes, in parts. Raises NodeUnreachable; NoSource if the node cannot list."""
+    """Yields all fids on the device with their sizes in bytes. Raises NodeUnreachable; NoSource if not supported."""
 
 
 def through_node(nodes: NodeClient, origin: str, devid: int) -> DeviceSource:
-    """A device whose storage node, of whatever kind, answers at `origin`."""
+    """Access a device through its storage node, Tawara's or MogileFS's, at `origin`."""
 
     fetch_once = journals.through_node(nodes, origin, devid)
 
@@ -69,7 +69,7 @@ def through_node(nodes: NodeClient, origin: str, devid: int) -> DeviceSource:
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Retry when a node does not answer: one lost request among millions must not lose the device."""
+    """Retry if a node does not respond: one lost request among millions must not exclude the device."""
     for pause in PAUSES:
         try:
             return await ask()
@@ -79,7 +79,7 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 def from_directory(directory: Path, devid: int) -> DeviceSource:
-    """A device whose directory is on this machine."""
+    """Access a device through its local directory."""
 
     def stat(fid: int) -> int | None:
         try:
@@ -104,7 +104,7 @@ def from_directory(directory: Path, devid: int) -> DeviceSource:
 
 
 def _listing(directory: Path, devid: int) -> Iterator[dict[int, int]]:
-    """List the files, a directory at a time."""
+    """Yield the files, one directory at a time."""
     pending = [directory]
     while pending:
         found: dict[int, int] = {}
@@ -151,7 +151,7 @@ def _devid(digits: str) -> int:
 
 
 async def newest_manifest(sources: Iterable[DeviceSource]) -> Mapping[str, Any]:
-    """Read the newest cluster manifest; empty if there is none. Nodes that do not answer are left out."""
+    """Read the newest cluster manifest; empty without one. Nodes that do not respond are skipped."""
     best: tuple[tuple[int, int], Mapping[str, Any]] = ((-1, -1), {})
     for source in sources:
         try:
@@ -164,7 +164,7 @@ async def newest_manifest(sources: Iterable[DeviceSource]) -> Mapping[str, Any]:
 
 
 async def marks(every: Mapping[int, DeviceSource]) -> dict[int, Epoch]:
-    """Read the epoch marks of devices, by devid. Nodes that do not answer are left out."""
+    """Read the epoch marks of devices, by devid. Nodes that do not respond are skipped."""
     found: dict[int, Epoch] = {}
     for devid, source in every.items():
         try:

@@ -19,9 +19,9 @@ from tawara.recovery.rebuild import Progress, read_all, restore
 
 PAGE = 1000
 TRIES = 3
-"""How often files that differ are looked at again, for the store goes on meanwhile."""
+"""Times that differing files are compared again, because the store continues to run."""
 PAUSE = 7.0
-"""Seconds in between, in which a change is written on the devices."""
+"""Seconds between two comparisons, enough for changes to be written to the devices."""
 
 
 class Drill:
@@ -37,7 +37,7 @@ class Drill:
         self._unnamed: Mapping[int, Sequence[int]] = {}
 
     async def until_settled(self, spool: Path, progress: Progress) -> Differences:
-        """Return the differences that remain after files that differ were compared again."""
+        """Return the differences that remain after repeated comparisons."""
         found = await self._once(spool / "1.db", None)
         for attempt in range(2, TRIES + 1):
             if not found:
@@ -69,7 +69,7 @@ class Drill:
             await metadata.close()
 
     async def unnamed_for_good(self) -> dict[int, list[int]]:
-        """Bytes without a name that the database knows nothing of either, and that are there still: fid -> devids."""
+        """Return existing contents that neither the journals nor the database know: fid -> devids."""
         size = {source.devid: source.size for source in self._chosen}
         found: dict[int, list[int]] = {}
         fids = sorted(self._unnamed)
@@ -85,7 +85,7 @@ class Drill:
 
     @staticmethod
     async def _files(metadata: Metadata, devids: frozenset[int]) -> dict[int, NamedFile]:
-        """All files that are on one of the devices, without what is on others."""
+        """Return all files on these devices, with only their replicas on these devices."""
         found: dict[int, NamedFile] = {}
         after = 0
         while page := await metadata.read(files.list_fids, after, PAGE):

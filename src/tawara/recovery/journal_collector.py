@@ -20,20 +20,20 @@ AT_ONCE = 16
 
 
 class JournalCollector:
-    """Call `read_names`, optionally `list_bytes`, then `stretches`. A context manager."""
+    """Collects evidence from devices: call `read_names`, optionally `list_bytes`, then `stretches`."""
 
     def __init__(self, sources: Sequence[DeviceSource]) -> None:
         self.sources = sources
         self.damaged: dict[int, list[str]] = {}
         """By devid: damaged journal files."""
         self.incomplete: list[int] = []
-        """Devices whose journal was not complete yet, as in a new or adopted store."""
+        """Devices whose journal is not complete yet, as in a new or adopted store."""
         self.silent: dict[int, str] = {}
-        """By devid: why a device could not be read."""
+        """By devid: reason why a device could not be read."""
         self.listed: set[int] = set()
-        """Devices whose files were all listed."""
+        """Devices whose files were listed completely."""
         self.unlisted: list[int] = []
-        """Devices whose storage node answers but cannot list files."""
+        """Devices whose storage node responds but does not support listing."""
         self.greatest_generation = 0
         """Greatest generation of the journals read."""
         self._told = 0
@@ -48,7 +48,7 @@ class JournalCollector:
         self._spool.close()
 
     async def read_names(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
-        """Read the journals of all devices in turn; `told` is called after each."""
+        """Read the journals of all devices one after the other; `told` is called after each."""
         for source in self.sources:
             try:
                 await self._read_journal(source)
@@ -90,11 +90,11 @@ class JournalCollector:
 
     @property
     def highest_fid(self) -> int:
-        """Greatest fid up to COUNTED found on a device or named by a journal."""
+        """Return the greatest fid, up to COUNTED, found on a device or in a journal."""
         return max(self._told, self._spool.highest_fid)
 
     async def stretches(self) -> AsyncIterator[FidRange]:
-        """Yield all evidence in the order of fids. Devices without a list are asked for each fid they should have."""
+        """Yield all evidence in order of fid. Devices without a list are queried for each fid they should have."""
         await asyncio.to_thread(self._spool.settle)
         stretches = self._spool.stretches()
         while (fid_range := await asyncio.to_thread(next, stretches, None)) is not None:

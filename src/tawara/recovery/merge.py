@@ -1,4 +1,4 @@
-"""Merges what the journals on the devices know into a database that was set back to an earlier state."""
+"""Merges the journals on the devices into a database that was restored to an earlier state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTICED = 10.0
 
 @dataclass
 class Merged:
-    """What was taken in, and what could not be."""
+    """Result of a merge: merged and conflicting files."""
 
     restored: int = 0
     bytes: int = 0
@@ -36,10 +36,10 @@ class Merged:
     replicas: int = 0
     deleted: int = 0
     added: list[str] = field(default_factory=list)
-    """Domains, classes, hosts and devices."""
+    """Added domains, classes, hosts and devices."""
     clashes: list[NamedFile] = field(default_factory=list)
     occupied: list[NamedFile] = field(default_factory=list)
-    """Files whose name another file has got since."""
+    """Files whose key has been assigned to another file."""
     without_bytes: list[NamedFile] = field(default_factory=list)
     other_stores: list[str] = field(default_factory=list)
     next_fid: int = 0

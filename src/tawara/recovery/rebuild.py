@@ -17,7 +17,7 @@ from tawara.recovery.journal_collector import JournalCollector
 BATCH = 2000
 """Files inserted in one transaction."""
 MARGIN = 1_000_000
-"""Fids left unused if a device could not be listed: it may hold bytes with greater fids than any journal names."""
+"""Fids left unused if a device could not be listed, since it may hold greater fids than the journals."""
 Progress = Callable[[str], None]
 """Receives the progress as a line of text."""
 
@@ -64,7 +64,7 @@ async def read_all(gathering: JournalCollector, *, trust: bool, progress: Progre
 
 @dataclass
 class Restored:
-    """Result of a rebuild: counts, and the files and devices to be listed one by one."""
+    """Result of a rebuild: counts, and the files and devices to report individually."""
 
     files: int = 0
     replicas: int = 0
@@ -134,7 +134,7 @@ async def fill(metadata: Metadata, recovery: RecoveryPlan, wanted: Mapping[tuple
 
 
 def complete_manifest(manifest: dict[str, Any], used: Iterable[tuple[int, int]]) -> list[str]:
-    """Add domains and classes that files use but the manifest lacks; returns the names made up for them."""
+    """Add domains and classes that files use but the manifest lacks; return their generated names."""
     domains = {row["dmid"] for row in manifest.get("domain", ())}
     classes = {(row["dmid"], row["classid"]) for row in manifest.get("class", ())}
     made_up: list[str] = []

@@ -26,7 +26,7 @@ from tawara.wire import journal
 from tawara.wire.journal import Head
 
 WIDTH: Final = 20_000
-"""Records, or sizes, that are looked at together."""
+"""Records or sizes processed at a time."""
 _TABLES: Final = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
@@ -54,19 +54,19 @@ _NTH: Final = (
 
 @dataclass(frozen=True)
 class FidRange:
-    """What is known of the fids in a row."""
+    """The evidence for a range of fids."""
 
     evidence: JournalEvidence
     sizes: Mapping[int, Mapping[int, int]]
-    """devid -> fid -> bytes, as far as it is known."""
+    """devid -> fid -> size in bytes, as far as known."""
 
     def has(self, devid: int, fid: int) -> int | None:
-        """The bytes of a fid on a device, None if it is not there."""
+        """Return the size of a fid on a device; None if it does not exist."""
         return self.sizes.get(devid, {}).get(fid)
 
 
 class SortedSpool:
-    """Add records and sizes first, then ask for stretches."""
+    """A temporary database: add all records and sizes first, then read them with `stretches`."""
 
     def __init__(self, width: int = WIDTH) -> None:
         self._width = width
@@ -75,26 +75,26 @@ class SortedSpool:
         self._first: dict[int, SegmentPosition] = {}
 
     def close(self) -> None:
-        """Have everything gone."""
+        """Delete the temporary database."""
         self._database.close()
 
     # --- filling ------------------------------------------------------------------------------------------------------
 
     def add_records(self, devid: int, head: Head, records: Iterable[tuple[JournalRecord, bytes]]) -> None:
-        """Take in a file of a device's journal: its records with their lines."""
+        """Add a file of a device's journal: its records with their lines."""
         rows = [(record.fid, devid, head.generation, head.round, line) for record, line in records]
         self._insert("INSERT INTO record VALUES (?, ?, ?, ?, ?)", rows)
 
     def count_from(self, devid: int, first: SegmentPosition) -> None:
-        """Of this device's records, those of earlier rounds do not count."""
+        """Ignore records of this device from earlier rounds than `first`."""
         self._first[devid] = first
 
     def ignore(self, devid: int) -> None:
-        """No record of this device counts: not all were read."""
+        """Ignore all records of this device, because not all were read."""
         self._first[devid] = SegmentPosition(HIGHEST, 0)
 
     def add_sizes(self, devid: int, sizes: Mapping[int, int]) -> None:
-        """Take in what lies on a device."""
+        """Add the fids on a device with their sizes in bytes."""
         self._insert("INSERT INTO size VALUES (?, ?, ?)", [(fid, devid, size) for fid, size in sizes.items()])
 
     def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -104,22 +104,22 @@ class SortedSpool:
 
     @property
     def highest_fid(self) -> int:
-        """The greatest up to COUNTED of all that was taken in."""
+        """Return the greatest added fid up to COUNTED."""
         greatest = "(SELECT MAX(fid) FROM {} WHERE fid <= ?)".format
         row = self._database.execute(f"SELECT {greatest('record')}, {greatest('size')}", (COUNTED, COUNTED)).fetchone()
         return max(each or 0 for each in row)
 
-    # --- asking -------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Find out to which file each name belongs."""
+        """Determine the owner of each key."""
         self._database.executescript(_INDEXES)
         for first, last in self._ranges():
             claims, _ = self._merger(first, last).claims()
             self._insert(_CLAIM, [(*name_of(each.file), *each.since, each.file.fid) for each in claims])
 
     def stretches(self) -> Iterator[FidRange]:
-        """Everything, in the order of fids."""
+        """Yield all evidence in order of fid."""
         for first, last in self._ranges():
             claims, gone = self._merger(first, last).claims()
             sizes: dict[int, dict[int, int]] = {}
@@ -128,7 +128,7 @@ class SortedSpool:
             yield FidRange(evidence(claims, gone, self._owners(claims)), sizes)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
-        """First and last fid of stretches that together are all, each with hardly more than WIDTH rows of a table."""
+        """Yield first and last fid of ranges that cover everything, each with about WIDTH rows of a table."""
         first = 0
         while first <= HIGHEST:
             ends = [self._database.execute(nth, (first, self._width)).fetchone() for nth in _NTH]

@@ -1,7 +1,7 @@
 """Replication policies: how many copies a file should have, and where (docs/mogilefs.md 10).
 
-A policy is a frozen value, read from a class's text with `parse`. Asked about a `Situation` it answers what to do next;
-the doing, and asking again, is the replicate worker's.
+A policy is a frozen value, parsed from a class's text. Given a `Situation` it returns the next action; the replication
+worker performs it and calls the policy again.
 """
 
 from tawara.model.policy.choice import can_place, pick_surplus, plan_destinations

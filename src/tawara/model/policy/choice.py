@@ -20,10 +20,11 @@ def plan_destinations(
     on: Iterable[int] = (),
     failed: Iterable[int] = (),
 ) -> tuple[int, ...]:
-    """The devices on which a file of `size` bytes is to be written so that its class is satisfied, best first.
+    """Return the devices to write a file of `size` bytes to so that its class is satisfied, best first.
 
-    As many as can be had now. A writer that saw some fail asks again, with `on` (written) and `failed`, and gets what
-    is then still wanted, which may be nothing. Raises NoDevices if the file is and can be nowhere, InvalidReplpolicy.
+    The list may be too short if devices are missing. After failed writes the writer calls again with `on` (written) and
+    `failed`, and gets the devices still needed, possibly none. Raises NoDevices if no copy exists or is possible,
+    InvalidReplpolicy.
     """
     policy = parse(storage_class.policy)
     situation = Situation.of(cluster, on, storage_class.mindevcount, failed=failed, size=size)
@@ -37,7 +38,7 @@ def plan_destinations(
 
 
 def can_place(cluster: Cluster, storage_class: StorageClass, rng: random.Random) -> bool:
-    """Whether `plan_destinations` would find any device for a new file of no size. Raises InvalidReplpolicy."""
+    """Whether `plan_destinations` would find a device for a new empty file. Raises InvalidReplpolicy."""
     known = cluster.can_place.get(storage_class)
     if known is None:
         answer = parse(storage_class.policy).decide(Situation.of(cluster, (), storage_class.mindevcount), rng)
@@ -46,10 +47,10 @@ def can_place(cluster: Cluster, storage_class: StorageClass, rng: random.Random)
 
 
 def pick_surplus(policy: Policy, situation: Situation, rng: random.Random) -> int | None:
-    """The replica to delete of a file with too many: one that the policy does not miss. None if there is none now.
+    """Choose a replica to delete that the policy does not require; None without one.
 
-    The policy has to be content with what is left and can be read at this moment: a device that does not answer may
-    never come back. Copies on draining devices go first, then those on the fullest.
+    The policy must be satisfied by the remaining replicas that can be read now, since an unreachable device may never
+    return. Copies on draining devices are preferred, then those on the fullest devices.
     """
     cluster = situation.cluster
     unreadable = [devid for devid in situation.on if not cluster.should_read_from(devid)]

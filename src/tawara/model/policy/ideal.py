@@ -1,4 +1,4 @@
-"""Whether a policy has what it wants, or only what the cluster allows it to have."""
+"""Decides whether a policy is fully satisfied, or only as far as the cluster allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MANY: Final = 16
 
 
 def is_ideal(policy: Policy, situation: Situation, rng: random.Random) -> bool:
-    """Whether the policy would also be content if there were many more hosts, each in a network of its own."""
+    """Whether the policy would also be satisfied with many more hosts, each in its own network."""
     cluster = situation.cluster
     host, devid = max(cluster.hosts, default=0) + 1, max(cluster.devices, default=0) + 1
     more = range(_MANY)

@@ -1,4 +1,4 @@
-"""The policies of MogileFS-Network: copies in different network zones, or a number in each
+"""The policies of MogileFS-Network: copies in different network zones, or a number in each zone
 (docs/mogilefs.md 10.4, 10.5)."""
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tawara.model.policy.spread import answer
 
 @dataclass(frozen=True, slots=True)
 class MultipleNetworks:
-    """Copies in as many different zones, and then on as many different hosts (docs/mogilefs.md 10.4)."""
+    """Copies in as many different zones as possible, then on different hosts (docs/mogilefs.md 10.4)."""
 
     copies: int | None = None
-    """How many; None means the class's mindevcount."""
+    """Number of copies; None means the class's mindevcount."""
 
     def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
         """See Policy."""
@@ -48,10 +48,10 @@ class MultipleNetworks:
 
 @dataclass(frozen=True, slots=True)
 class HostsPerNetwork:
-    """So many hosts with a copy in each of the named zones; the class's mindevcount plays no part
+    """A number of hosts with a copy in each of the named zones; the class's mindevcount is ignored
     (docs/mogilefs.md 10.5).
 
-    A zone with fewer hosts than that makes do with as many devices. Copies in other zones are surplus.
+    In a zone with fewer hosts, the same number of devices suffices. Copies in other zones are surplus.
     """
 
     wanted: tuple[tuple[str, int], ...]

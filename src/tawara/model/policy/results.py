@@ -19,26 +19,26 @@ class Satisfied:
 
 @dataclass(frozen=True, slots=True)
 class OverReplicated:
-    """More copies than were asked for; see `pick_surplus`."""
+    """More copies than required; see `pick_surplus`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """More copies are wanted, and no device can take one now."""
+    """More copies are required, but no device can take one now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Make one more copy on the first device that takes it, of `ideal` if any, else of `desperate`; then ask again."""
+    """Make one more copy on the first device that accepts it, of `ideal`, else of `desperate`; then decide again."""
 
     ideal: tuple[int, ...]
-    """Device ids, best first: a copy there brings the policy nearer to being satisfied."""
+    """Devids, best first, where a copy helps to satisfy the policy."""
     desperate: tuple[int, ...] = ()
-    """Device ids, best first: better than no further copy at all."""
+    """Devids, best first, where a copy is only better than none."""
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """All of them, in the order in which to try them."""
+        """All devices, in the order in which to try them."""
         return self.ideal + self.desperate
 
 
@@ -47,15 +47,15 @@ PolicyResult: TypeAlias = Satisfied | OverReplicated | NoAnswer | Copy
 
 @dataclass(frozen=True)
 class Situation:
-    """One fid as its policy sees it. Make it with `of`."""
+    """The input of a policy for one fid. Create it with `of`."""
 
     cluster: Cluster
     on: frozenset[int]
     """The devices whose copies count."""
     mindevcount: int
-    """What the class asks for, unless the policy names a number itself."""
+    """Number of copies that the class requires, unless the policy has its own number."""
     failed: frozenset[int] = frozenset()
-    """Devices to leave alone: they failed this round, or are to be emptied."""
+    """Devices to avoid: they failed in this attempt, or are draining."""
     size: int = 0
     """Bytes of the file; a device with less space is no candidate."""
 
@@ -63,21 +63,21 @@ class Situation:
     def of(
         cls, cluster: Cluster, devids: Iterable[int], mindevcount: int, *, failed: Iterable[int] = (), size: int = 0
     ) -> Situation:
-        """What is known of a fid with replicas on `devids`; only those on devices that count as replicas do
+        """Return the situation of a fid with replicas on `devids`; devices that do not count are ignored
         (docs/mogilefs.md 8.1)."""
         on = frozenset(devid for devid in devids if cluster.counts_as_replica(devid))
         return cls(cluster, on, mindevcount, frozenset(failed), size)
 
     def with_copy(self, devid: int) -> Situation:
-        """The same with one copy more."""
+        """Return the situation with one more copy."""
         return Situation(self.cluster, self.on | {devid}, self.mindevcount, self.failed, self.size)
 
     def without_copy(self, devid: int) -> Situation:
-        """The same with one copy less."""
+        """Return the situation with one copy less."""
         return Situation(self.cluster, self.on - {devid}, self.mindevcount, self.failed, self.size)
 
     def host(self, devid: int) -> int:
-        """The id of the device's host."""
+        """Return the hostid of a device."""
         return self.cluster.devices[devid].hostid
 
     @property
@@ -87,7 +87,7 @@ class Situation:
 
     @property
     def total_disks(self) -> int:
-        """How many devices could have a copy: those that are not dead, nor presumed so."""
+        """Number of devices that are neither dead nor presumed dead."""
         return self.cluster.total_disks
 
     @property
@@ -102,12 +102,12 @@ class Situation:
 
     @property
     def candidates(self) -> list[int]:
-        """The devices that can take a copy now, the emptiest first."""
+        """The devices that can take a copy now, emptiest first."""
         cluster = self.cluster
         return [each.devid for each in cluster.accepting + cluster.accepting_of_unknown_size if self._may_take(each)]
 
     def best_elsewhere(self, hosts: Collection[int]) -> list[int]:
-        """The emptiest candidates that are on none of these hosts, as many as `in_order` looks at."""
+        """Return the emptiest candidates on other hosts, as many as `in_order` considers."""
         cluster = self.cluster
         known = (each.devid for each in cluster.accepting if each.hostid not in hosts and self._may_take(each))
         found = list(islice(known, FREEST))
@@ -117,7 +117,7 @@ class Situation:
         return found
 
     def best_on(self, hosts: Collection[int]) -> list[int]:
-        """The candidates on these hosts, the emptiest first."""
+        """Return the candidates on these hosts, emptiest first."""
         by_host = self.cluster.accepting_by_host
         found = [each for hostid in hosts for each in by_host.get(hostid, ()) if self._may_take(each)]
         if len(hosts) > 1:
@@ -133,9 +133,9 @@ class Situation:
 
 
 def in_order(situation: Situation, devids: Sequence[int], rng: random.Random) -> tuple[int, ...]:
-    """The candidates `devids`, the emptiest first, as they should be tried (10.2).
+    """Return the candidates `devids`, given emptiest first, in the order to try them (docs/mogilefs.md 10.2).
 
-    Of the `FREEST` emptiest, the emptier the likelier in front; then those of unknown size in random order.
+    The `FREEST` emptiest are shuffled, weighted by free space; devices of unknown size follow in random order.
     """
     if not devids:
         return ()
@@ -150,10 +150,10 @@ class Policy(Protocol):
     """Decides how many copies a file should have, and where."""
 
     def decide(self, situation: Situation, rng: random.Random) -> PolicyResult:
-        """What to do next for a file. Asked again after every copy; `rng` spreads the choice over the devices."""
+        """Decide the next action for a file; called again after each copy. `rng` spreads the load over the devices."""
         ...
 
 
 def is_content(policy: Policy, situation: Situation, rng: random.Random) -> bool:
-    """Whether the policy wants no further copy."""
+    """Whether the policy requires no further copy."""
     return isinstance(policy.decide(situation, rng), Satisfied | OverReplicated)

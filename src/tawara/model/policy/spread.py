@@ -1,4 +1,4 @@
-"""The policies that come with MogileFS: so many copies on different hosts, or just on different devices."""
+"""The standard policies of MogileFS: a number of copies on different hosts, or only on different devices."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tawara.model.policy.results import Copy, NoAnswer, OverReplicated, PolicyRe
 
 @dataclass(frozen=True, slots=True)
 class MultipleHosts:
-    """Copies on as many different hosts (docs/mogilefs.md 10.2).
+    """A number of copies on different hosts (docs/mogilefs.md 10.2).
 
-    In one point it differs from the original: a file with too many copies, all on too few hosts, first gets a copy on
-    another host and is trimmed then, where the original deletes first.
+    Differs from MogileFS in one case: a file with too many copies on too few hosts first gets a copy on another host,
+    and surplus copies are deleted after that; MogileFS deletes first.
     """
 
     copies: int | None = None
@@ -38,7 +38,7 @@ class MultipleHosts:
 
 @dataclass(frozen=True, slots=True)
 class MultipleDevices:
-    """Copies on as many devices, wherever they are (docs/mogilefs.md 10.3)."""
+    """A number of copies on different devices, on any hosts (docs/mogilefs.md 10.3)."""
 
     copies: int | None = None
     """How many; None means the class's mindevcount."""
@@ -62,7 +62,7 @@ def _choose(situation: Situation, wanted: int, *, avoid_hosts: bool, rng: random
 def answer(
     situation: Situation, wanted: int, rng: random.Random, ideal: list[int], *desperate: list[int]
 ) -> Copy | NoAnswer:
-    """Copy to these devices, the better group first. Once there are copies enough, only an ideal place is worth one."""
+    """Copy to these devices, the better group first. With enough copies only an ideal device is used."""
     if not ideal and (len(situation.on) >= wanted or not any(desperate)):
         return NoAnswer()
     last = (devid for group in desperate for devid in in_order(situation, group, rng))

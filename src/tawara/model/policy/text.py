@@ -12,7 +12,7 @@ from tawara.model.policy.spread import MultipleDevices, MultipleHosts
 from tawara.model.policy.union import Union
 
 NAMESPACE = "MogileFS::ReplicationPolicy::"
-"""May stand before a name, as in MogileFS."""
+"""Optional prefix of a policy's name, as in MogileFS."""
 
 _FORM = re.compile(r"\s*([\w:]+)\s*\((.*)\)\s*", re.ASCII | re.DOTALL)
 _COPIES = re.compile(r"\s*(\d{0,3})\s*", re.ASCII)
@@ -27,7 +27,7 @@ _COUNTED: dict[str, type[MultipleHosts | MultipleDevices | MultipleNetworks]] = 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Policy:
-    """The policy that `text` describes. Raises InvalidReplpolicy, saying what is wrong."""
+    """Parse a policy. Raises InvalidReplpolicy with a description of the error."""
     return _parse(text, _DEEPEST)
 
 
@@ -61,7 +61,7 @@ def _zones(arguments: str) -> tuple[tuple[str, int], ...]:
 
 
 def _split(arguments: str) -> list[str]:
-    """The arguments, split at the commas that are in no bracket."""
+    """Split arguments at the commas outside of parentheses."""
     parts, depth = [""], 0
     for character in arguments:
         depth += (character == "(") - (character == ")")

@@ -48,7 +48,7 @@ class Union:
 
 
 def _merge(copies: list[Copy]) -> Copy:
-    """One answer for the parts that want a copy: a place that is ideal for more of them comes first."""
+    """Merge the results of the parts that require a copy; devices that are ideal for more parts come first."""
     votes: dict[int, int] = {}
     for copy in copies:
         for devid in copy.ideal:

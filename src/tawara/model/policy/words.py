@@ -9,7 +9,7 @@ from tawara.model.policy.union import Union
 
 
 def in_words(policy: Policy, mindevcount: int) -> str:
-    """Describe what the policy wants for a class with this mindevcount; a phrase to follow "wants"."""
+    """Describe the policy's requirement for a class with this mindevcount; a phrase to follow "wants"."""
     match policy:
         case MultipleHosts(copies):
             return _copies(copies or mindevcount, "on different hosts")
