@@ -1,8 +1,8 @@
-"""File operations on devices: receive, read, list, measure. Independent of HTTP and event loops.
+"""File operations on devices: store, read, list, measure. Independent of HTTP and event loops.
 
-Everything here blocks and may be called from any thread. Each name below a device is opened from its parent's
-descriptor without following symbolic links, so that nothing outside of the device's directory can be reached; the
-device's own directory may be a link, for that is how administrators mount disks. No descriptor is kept between calls:
+All functions block and may be called from any thread. Each name below a device is opened relative to its parent's
+descriptor without following symbolic links, so that nothing outside of the device's directory can be reached. The
+device's own directory may be a link, since administrators mount disks that way. No descriptor is kept between calls, so
 a disk can be unmounted at any time.
 """
 
@@ -45,7 +45,7 @@ class OpenFile:
     size: int
     modified: int
     disk: int
-    """Number of the file system that it is on (st_dev)."""
+    """Number of its file system (st_dev)."""
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer only at the end of the file. Raises DeviceFailed."""
@@ -65,7 +65,7 @@ class OpenFile:
         return self.descriptor < 0
 
     def close(self) -> None:
-        """Close the descriptor; further calls do nothing. May block, as everything that has to do with a disk."""
+        """Close the descriptor; further calls do nothing. May block on the disk."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -84,7 +84,7 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """How full a device is, in KiB: `total` is `used` and `available`, blocks reserved for root excluded."""
+    """Disk usage of a device in KiB: `total` is `used` plus `available`, without blocks reserved for root."""
 
     used: int
     available: int
@@ -95,7 +95,7 @@ class DiskUsage:
 
     @property
     def total(self) -> int:
-        """KiB for files."""
+        """Used and available KiB."""
         return self.used + self.available
 
 
@@ -106,7 +106,7 @@ class DigestInProgress:
         self._file = file
         self._hash = hashlib.new(name.replace("-", ""), usedforsecurity=False)
         self.offset = 0
-        """Bytes digested so far; after an error, where the disk failed."""
+        """Bytes digested so far; after an error, the offset of the failure."""
 
     def step(self) -> bool:
         """Digest the next bytes; False at the end of the file. Raises DeviceFailed."""
@@ -121,19 +121,19 @@ class DigestInProgress:
 
 
 class Devices:
-    """The devices below one document root: directories `dev1`, `dev2`... Paths are texts like `/dev1/0/000/f.fid`.
+    """The devices of one document root: directories `dev1`, `dev2`... Paths are strings like `/dev1/0/000/f.fid`.
 
-    Every method that takes a path raises InvalidPath for a malformed one, NoSuchDevice when there is no such device,
-    IdentityLost or ForeignDisk when its disk is not the one that it was, and DeviceFailed when the disk does.
+    Every method with a path raises InvalidPath if it is malformed, NoSuchDevice if the device does not exist,
+    IdentityLost or ForeignDisk if its disk is missing or another one, and DeviceFailed if the disk fails.
     """
 
     def __init__(
         self, docroot: Path, *, unnamed_files: bool = True, immutable: bool = True, make_identities: bool = True
     ) -> None:
-        """`unnamed_files` False never uses O_TMPFILE, as on a file system without it.
+        """`unnamed_files` False avoids O_TMPFILE, as on a file system without it.
 
-        `immutable`: a fid's content is replaced by another only when that is asked for. `make_identities` False refuses
-        a device that has no identity, which another program gives it.
+        `immutable`: a fid's content is replaced by other content only on request. `make_identities` False refuses a
+        device without an identity file, which another program has to create.
         """
         self.docroot = docroot
         self.unnamed = unnamed_files
@@ -143,9 +143,9 @@ class Devices:
         """Directories whose entry in the parent is durable."""
 
     def names(self) -> list[str]:
-        """The devices that the document root lists now, by number. Touches none of them, for a disk may hang.
+        """List the devices in the document root, by number. Does not access the devices, since a disk may hang.
 
-        One that is a symbolic link may lead nowhere.
+        A device may be a dangling symbolic link.
         """
         with as_node_errors(), os.scandir(self.docroot) as entries:
             found = [
@@ -162,9 +162,9 @@ class Devices:
     def receive(
         self, path: str, *, size: int | None = None, md5: bytes | None = None, replace: bool = False
     ) -> IncomingFile:
-        """Start to receive a file; make missing directories durably. Raises DeviceFull, PathConflict.
+        """Start to receive a file; create missing directories durably. Raises DeviceFull, PathConflict.
 
-        `size` (bytes) and `md5` (16 raw bytes) are expected of the file; `IncomingFile.commit` refuses any other.
+        `size` (bytes) and `md5` (16 raw bytes) are verified by `IncomingFile.commit`.
         Without `replace` it also refuses (OtherContent) other content for an existing fid.
         """
         target = paths.parse_writable(path)
@@ -179,14 +179,14 @@ class Devices:
         return IncomingFile(place, target.names[-1], size=size, md5=md5, unnamed=self.unnamed, immutable=keep)
 
     def keeps(self, target: DevicePath, *, replace: bool) -> bool:
-        """Whether an existing file of this name stays: it is a fid's content, and `replace` is not requested."""
+        """Whether an existing file must be kept: it is a fid's content, and `replace` is not requested."""
         return self.immutable and not replace and target.is_fid
 
     def adopt(self, path: str, source: Path, *, link: bool = False) -> Generator[int, None, None]:
-        """Put the finished local file `source` on a device, durably, in short steps; each yields the bytes so far.
+        """Store the local file `source` on a device, durably, in short steps; each yields the bytes copied so far.
 
-        The bytes are copied inside the kernel, sharing extents where the file system can. With `link` the file itself
-        becomes the device's, as a hard link, when both are on one file system: it must not be written to afterwards.
+        The kernel copies the bytes, sharing extents if the file system supports it. With `link` a hard link is made
+        instead if both are on one file system; the source must not be written to afterwards.
         Closing the generator before its end discards the file.
         """
         with as_node_errors():
@@ -204,7 +204,7 @@ class Devices:
             os.close(descriptor)
 
     def open(self, path: str) -> OpenFile:
-        """The file at `path`, or the list that is one, open for reading. Raises NoSuchFile, DirectoryInstead."""
+        """Open a file, or a page of the device's file list, for reading. Raises NoSuchFile, DirectoryInstead."""
         target = paths.parse(path)
         if target.listed_from is not None and not path.endswith("/"):
             return self._open_list(target.device, target.listed_from)
@@ -233,12 +233,12 @@ class Devices:
         return opened
 
     def size(self, path: str) -> int:
-        """The file's size in bytes. Raises NoSuchFile."""
+        """Return the size of a file in bytes. Raises NoSuchFile."""
         with self.open(path) as file:
             return file.size
 
     def digest(self, path: str, name: DigestName) -> str:
-        """The file's digest in lower-case hex. Raises NoSuchFile."""
+        """Return the digest of a file in lower-case hex. Raises NoSuchFile."""
         with self.open(path) as file:
             digest = DigestInProgress(file, name)
             while digest.step():
@@ -246,7 +246,7 @@ class Devices:
             return digest.hex()
 
     def make_directory(self, path: str) -> None:
-        """Make the directory and those above it below an existing device, durably; it may be there.
+        """Create a directory and its parents on an existing device, durably; it may exist already.
 
         Raises PathConflict, Reserved.
         """
@@ -256,7 +256,7 @@ class Devices:
         self._open_directory(target.device, target.names).close()
 
     def usage(self, device: str) -> DiskUsage:
-        """How full `device` is. `used` is never 0, for trackers take that for a device that is not ready
+        """Return the disk usage of a device. `used` is never 0, which trackers interpret as a device that is not ready
         (docs/mogilefs.md 8.5).
 
         Raises NoSuchDevice.
@@ -276,7 +276,7 @@ class Devices:
     def sweep(self, *devices: str) -> int:
         """Delete leftovers of dead writers in `~incoming` of `devices`, or of all; return their number.
 
-        A file that is still being written, by this process or another, is locked and stays.
+        A file that is still being written, by this process or another, is locked and kept.
         """
         return sum(self._sweep_device(device) for device in devices or self.names())
 
@@ -309,9 +309,9 @@ class Devices:
         return True
 
     def _device(self, device: str, flags: int = os.O_RDONLY, *, insist: bool = False) -> int:
-        """Descriptor of the device's top directory, the only place where a symbolic link is followed.
+        """Open the device's top directory; only here a symbolic link is followed.
 
-        Raises IdentityLost, ForeignDisk when it is not the device's: nothing gets past this that would write there.
+        Raises IdentityLost or ForeignDisk if the disk is missing or another one, so that nothing is written to it.
         """
         try:
             top = os.open(self.docroot / device, flags | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -325,12 +325,12 @@ class Devices:
         return top
 
     def parent(self, target: DevicePath) -> AbstractContextManager[int]:
-        """Descriptor of the directory that holds `target`, with which it can be synced. Raises NoSuchFile."""
+        """Open the directory of `target`, for syncing it. Raises NoSuchFile."""
         return self._parent(target, _WALK_TO_WRITE)
 
     @contextmanager
     def _parent(self, target: DevicePath, flags: int = _WALK) -> Iterator[int]:
-        """Descriptor of the directory that holds `target`, or of the device itself. Raises NoSuchFile."""
+        """Open the directory of `target`, or the device's own directory. Raises NoSuchFile."""
         with as_node_errors():
             here = self._device(target.device, flags & ~os.O_NOFOLLOW)
             for name in target.names[:-1]:
@@ -341,7 +341,7 @@ class Devices:
             os.close(here)
 
     def open_directory(self, target: DevicePath) -> TargetDirectory:
-        """Open the directory of `target`, made durably if missing; the caller closes it. Raises PathConflict."""
+        """Open the directory of `target`, created durably if missing; the caller closes it. Raises PathConflict."""
         return self._open_directory(target.device, target.names[:-1])
 
     def _open_directory(self, device: str, names: tuple[str, ...]) -> TargetDirectory:
@@ -357,10 +357,10 @@ class Devices:
         return TargetDirectory(directory=here, device=top)
 
     def _enter(self, above: int, name: str, place: tuple[str, ...]) -> int:
-        """Open the directory `name` below `above` (which gets closed), made if need be, its entry safe on the disk.
+        """Open the directory `name` in `above` (which gets closed), creating it durably if missing.
 
-        A directory that was there may have been made a moment ago by another thread, or by a process that was killed
-        before its fsync; so each directory's parent is synced once in the life of this process.
+        An existing directory may have been created just now by another thread, or by a process that was killed before
+        its fsync. So the parent of each directory is synced once by each process.
         """
         entered = -1
         try:
@@ -391,7 +391,7 @@ class Devices:
 
 
 def _below(above: int, name: str, flags: int) -> int:
-    """Open the directory `name` below the one open as `above`, which gets closed."""
+    """Open the directory `name` in the directory open as `above`, which gets closed."""
     try:
         return os.open(name, flags, dir_fd=above)
     finally:

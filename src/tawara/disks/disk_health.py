@@ -1,8 +1,8 @@
 """Reads each disk's SMART health periodically and stores it in the device's `health` file.
 
-smartctl is run where it is installed, on the disks behind the file system that the device is on (through partitions,
-device mapper and RAID), with a time limit. The answer stands in the device's file `health`, so that it outlives the
-process, and several processes of one node ask once; its lines are repeated in the usage file, where monitors see them.
+If smartctl is installed, it is run with a time limit on the disks of the device's file system (found through
+partitions, device mapper and RAID). The result is stored in the device's file `health`, so that it survives a restart
+and several processes of one node query a disk once. Its lines are repeated in the usage file for monitors.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOOK_EVERY: Final = 30.0
 TIMEOUT: Final = 20.0
 """Seconds that smartctl may take."""
 _PLACES: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where smartctl is if the path of those who are not root does not lead there."""
+"""Where to look for smartctl if it is not in PATH, as for users other than root."""
 _LIMIT: Final = 1024 * 1024
 
 
@@ -68,7 +68,7 @@ def _smartctl() -> str | None:
 
 
 async def _start(*command: str) -> asyncio.subprocess.Process:
-    """Start it; one that has just begun when this is cancelled is ended, too. Raises OSError."""
+    """Start a process; if cancelled meanwhile, kill it. Raises OSError."""
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
             *command,
@@ -88,7 +88,7 @@ async def _start(*command: str) -> asyncio.subprocess.Process:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill it, and what it has started. One that the kernel does not let go of is left behind."""
+    """Kill a process and its children. A process stuck in the kernel is abandoned."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -97,7 +97,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def published(device: Path) -> str:
-    """The lines about a device's disk as they were last written; nothing if there are none, or they are old."""
+    """Return the last written health lines of a device's disk; empty if missing or outdated."""
     try:
         text = (device / HEALTH).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -109,13 +109,13 @@ def published(device: Path) -> str:
 
 
 def read_lines(text: str) -> DiskHealth | None:
-    """A `health` file's text."""
+    """Parse the text of a `health` file."""
     pairs = (line.partition(":") for line in text.splitlines())
     return DiskHealth.read({name.strip(): value.strip() for name, _, value in pairs})
 
 
 class DiskHealthWatch:
-    """Watches the health of all disks. Start and stop it once. A hanging disk does not delay the others."""
+    """Queries the health of all disks. Start and stop it once. A hanging disk does not delay the others."""
 
     def __init__(self, devices: Devices, pools: DevicePools, *, period: float = PERIOD) -> None:
         self._devices, self._pools = devices, pools
@@ -123,9 +123,9 @@ class DiskHealthWatch:
         self._watching = Background("disk health")
         self._rounds = DeviceRounds(devices, pools, self._look_at, timeout=TIMEOUT + 1)
         self._attempted: dict[str, float] = {}
-        """By device: when its disk was last asked, by the monotonic clock, whatever came of it."""
+        """By device: monotonic time of the last query of its disk, successful or not."""
         self._asked: dict[str, asyncio.Task[DiskHealth]] = {}
-        """By disk: the last question to it, for all devices that are on it."""
+        """By disk: its last query, shared by all devices on the disk."""
 
     def start(self) -> None:
         """Start watching."""
@@ -153,7 +153,7 @@ class DiskHealthWatch:
                 log.warning("disk_health_unknown", devid=int(device[3:]), reason=str(failure.__cause__ or failure))
 
     async def _look_at(self, device: str) -> None:
-        """Ask the disks behind a device, if it is time to, and write down what they say. Raises DeviceHangs."""
+        """Query the disks of a device if due, and store the result. Raises DeviceHangs."""
         place = self._devices.docroot / device
         last = self._attempted.get(device)
         if last is not None and time.monotonic() - last < self._period:
@@ -175,7 +175,7 @@ class DiskHealthWatch:
             )
 
     async def _ask(self, disk: str) -> DiskHealth:
-        """Ask a disk, or wait for the answer to the last question, if that was a moment ago."""
+        """Query a disk, or wait for the result of a recent query."""
         asked = self._asked.get(disk)
         if asked is None or (asked.done() and not _fresh(asked)):
             asked = self._asked[disk] = asyncio.create_task(ask(disk))
@@ -200,9 +200,9 @@ def _disks_of(place: Path) -> list[str]:
 
 
 def _write(place: Path, health: DiskHealth) -> None:
-    """Write the file whole. Not synced: what is lost is asked again."""
+    """Write the file atomically. Not synced: lost data is queried again."""
     temporary = place / INCOMING / f"{HEALTH}.{os.getpid()}"
-    with contextlib.suppress(OSError):  # a disk that cannot be written says so elsewhere
+    with contextlib.suppress(OSError):  # a disk that cannot be written is reported elsewhere
         temporary.parent.mkdir(0o700, exist_ok=True)
         temporary.write_text(health.lines(), encoding="utf-8")
         temporary.rename(place / HEALTH)

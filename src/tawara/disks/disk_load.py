@@ -1,4 +1,4 @@
-"""How busy the disks are, as iostat's %util says it, from /proc/diskstats (kernel: admin-guide/iostats)."""
+"""Computes disk utilization, like iostat's %util, from /proc/diskstats (kernel: admin-guide/iostats)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tawara.disks.mounts import DiskNumber, mount_of, mounted
 
 _DISKSTATS: Final = Path("/proc/diskstats")
 _IO_TICKS: Final = 12
-"""Column of the milliseconds in which the disk had something to do."""
+"""Column of the milliseconds during which the disk was busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Milliseconds that each disk has been busy since the start of the machine, at monotonic second `at`."""
+    """Busy milliseconds of each disk since boot, at monotonic second `at`."""
 
     at: float
     busy: Mapping[DiskNumber, int]
 
 
 def parse(diskstats: str) -> dict[DiskNumber, int]:
-    """Busy milliseconds by disk, from the text of /proc/diskstats."""
+    """Parse /proc/diskstats into busy milliseconds by disk."""
     found = {}
     for line in diskstats.splitlines():
         columns = line.split()
@@ -35,27 +35,27 @@ def parse(diskstats: str) -> dict[DiskNumber, int]:
 
 
 def percent(before: Sample, after: Sample, disk: DiskNumber | None) -> float | None:
-    """Part of the time between two samples in which `disk` was busy, 0 to 100; None when that is not known."""
+    """Return the percentage of time that `disk` was busy between two samples; None if unknown."""
     if disk is None or disk not in before.busy or disk not in after.busy or after.at <= before.at:
         return None
-    # The counter has 32 bits on some kernels and wraps; a disk that was pulled out and put back starts at 0.
+    # The counter has 32 bits on some kernels and wraps; a disk that was replugged starts at 0.
     busy = max(0, after.busy[disk] - before.busy[disk])
     return min(100.0, busy / (after.at - before.at) / 10)
 
 
 def sample() -> Sample:
-    """Read the counters now. Raises OSError where the system has none."""
+    """Read the counters. Raises OSError if the system has none."""
     return Sample(time.monotonic(), parse(_DISKSTATS.read_text()))
 
 
 def disk_of(place: Path) -> DiskNumber | None:
-    """The whole disk under the device at `place`; None where there is none, as for network file systems. Blocks.
+    """Return the whole disk of the device at `place`; None without one, as on network file systems. Blocks.
 
     Raises OSError.
     """
     number = place.stat().st_dev
     disk = os.major(number), os.minor(number)
-    if disk[0] == 0:  # btrfs and the like number themselves; their source is a disk
+    if disk[0] == 0:  # btrfs and others have their own numbers; their source is a disk
         source = Path(mount_of(place, mounted()).source)
         if source.is_block_device():
             number = source.stat().st_rdev
@@ -64,7 +64,7 @@ def disk_of(place: Path) -> DiskNumber | None:
 
 
 def _whole(disk: DiskNumber) -> DiskNumber:
-    """The disk of which `disk` is a partition, or itself."""
+    """Return the disk that has the partition `disk`, or `disk` itself."""
     place = Path(f"/sys/dev/block/{disk[0]}:{disk[1]}")
     if not (place / "partition").exists():
         return disk

@@ -1,14 +1,14 @@
 """Device identities: detect a missing or wrong disk, since a mount point without its disk is an empty directory.
 
-Each device has a file with its number and an id that no other has. It is made when the device is first seen; which id
-each device had is also kept below the document root, which is on another disk than the devices, as a rule. A device
-that had an id and shows none, or another one, is neither written nor read. What is taken for a first sight:
+Each device has an identity file with its number and a unique id, created when the device is first seen. The id is also
+recorded in the document root, which is usually on another disk. A device that had an id and now has none, or another
+one, is neither written nor read. A device counts as first seen if it is:
 
-* a device of which no id is kept, whether empty or with the files of an earlier version or of MogileFS;
-* a file system without an id, mounted over a directory that was on the document root's own: a disk was added there.
+* a device without a recorded id, empty or with the files of an earlier version or of MogileFS;
+* a file system without an id, mounted over a directory that was on the document root's file system (an added disk).
 
-Whether a device that is new and empty should be so, only the database can know; see `metadata.identities`.
-Everything here blocks, and may be called from any thread.
+Only the database knows whether a device may be new and empty; see `metadata.identities`.
+All functions block and may be called from any thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tawara.wire.identity import Identity
 log = structlog.get_logger(__name__)
 
 RECORDS: Final = ".tawara"
-"""Directory of the document root with a file for each device: the id that it had."""
+"""Directory in the document root with a file for each device that records its id."""
 _MOST_BYTES: Final = 1024
 
 
@@ -47,23 +47,23 @@ class Identities:
     """The identities of the devices below one document root."""
 
     def __init__(self, docroot: Path, *, make: bool = True) -> None:
-        """`make` False writes nothing anywhere: a device without an identity is refused."""
+        """`make` False never writes: a device without an identity is refused."""
         self._docroot, self._make = docroot, make
         self._lock = threading.Lock()
         self._proven: dict[str, tuple[int, int, int]] = {}
-        """By device: file system, inode and time of the identity file that was last found to be right."""
+        """By device: file system, inode and modification time of the last verified identity file."""
         self._ids: dict[str, str] = {}
         self._unnamed: dict[str, tuple[int, int]] = {}
-        """By device that took no identity file, for it cannot be written: file system and inode of its directory."""
+        """By device whose identity file could not be written: file system and inode of its directory."""
 
     def id_of(self, device: str) -> str | None:
-        """The id that the device showed when it was last checked; None if it has none."""
+        """Return the id of the device at its last check; None without one."""
         return self._ids.get(device)
 
     def check(self, device: str, top: int, *, insist: bool = False) -> None:
         """Check that the open directory `top` is the device's. Raises IdentityLost, ForeignDisk, OSError.
 
-        `insist`: a device that could not be written, and so took no identity, is tried again.
+        `insist`: retry to write the identity of a device that could not be written before.
         """
         proof = _proof(top)
         if proof is not None and self._proven.get(device) == proof:
@@ -99,7 +99,7 @@ class Identities:
             self._proven[device] = proof
 
     def _give(self, device: str, top: int) -> Identity | None:
-        """Write the identity file, durably; None if the disk does not take it. Another process may write it first."""
+        """Write the identity file durably; None if the disk is not writeable. Another process may write it first."""
         made = Identity(device, str(uuid.uuid4()))
         name = f"{INCOMING}/{IDENTITY}.{os.getpid()}.{threading.get_ident()}"
         try:
@@ -122,7 +122,7 @@ class Identities:
             return None
         return _read(top)
 
-    # --- what the document root keeps ---------------------------------------------------------------------------------
+    # --- records in the document root ---------------------------------------------------------------------------------
 
     def _kept(self, device: str) -> _Record | None:
         try:
@@ -151,7 +151,7 @@ class Identities:
 
 
 def holds_files(top: int) -> bool:
-    """Whether a device has any of the directories in which files lie. Raises OSError."""
+    """Whether a device has any of the directories that hold files. Raises OSError."""
     return any(len(name) == 1 and name.isdigit() for name in _names(top))
 
 

@@ -1,9 +1,9 @@
-"""A file being received: it gets its name only when all of its bytes are on disk.
+"""A file being received: it gets its name only when all of its bytes are durable.
 
-The bytes go to a file without a name in the directory where it will live (O_TMPFILE), which is given its name after
-fsync: a crash of the process or machine before that leaves nothing to clean up. File systems that cannot do this, and
-files that replace another, go through a name in the device's `~incoming` directory and a rename. Such a file is locked
-(flock) as long as its writer lives, so that cleanup can tell a leftover from another process's upload.
+The bytes are written to an unnamed file in the target directory (O_TMPFILE), which is linked to its name after fsync: a
+crash before that leaves nothing to clean up. On file systems without O_TMPFILE, and for files that replace another, a
+temporary name in the device's `~incoming` directory and a rename are used. Such a file is locked (flock) as long as its
+writer runs, so that cleanup can distinguish a leftover from another process's upload.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tawara.disks.paths import INCOMING
 from tawara.model.node_errors import DeviceFull, OtherContent, PathConflict, WrongDigest, WrongSize, as_node_errors
 
 SYNC_EVERY: Final = 64 * 1024 * 1024
-"""Bytes after which a long upload is synced, so that the last sync of 4 GiB does not outlast the client's timeout."""
+"""Bytes between two syncs of a long upload, so that the last sync does not exceed the client's timeout."""
 
 _NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
 """Errors of kernels and file systems without O_TMPFILE (open(2))."""
@@ -31,11 +31,11 @@ _NO_UNNAMED_FILES: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 """Errors of file systems without hard links (link(2))."""
 _COMPARED: Final = 1024 * 1024
-"""Bytes that are compared at a time."""
+"""Bytes compared at a time."""
 
 
 class TargetDirectory:
-    """The directory that a file goes to, and the top directory of its device, as open descriptors."""
+    """The target directory of a file, and the top directory of its device, as open descriptors."""
 
     __slots__ = ("device", "directory")
 
@@ -55,7 +55,7 @@ class TargetDirectory:
             os.fsync(self.directory)
 
     def close(self) -> None:
-        """Close both; further calls do nothing."""
+        """Close both descriptors; further calls do nothing."""
         for descriptor in (self.directory, self.device):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -65,8 +65,8 @@ class TargetDirectory:
 class IncomingFile:
     """A file being received. Not visible before `commit`; `abort` or the end of the context discards it.
 
-    Blocking, and used by one thread at a time. `size` is what the file must come to and `md5` the raw digest that it
-    must have, where they are known; `commit` refuses anything else.
+    Blocks; for one thread at a time. `size` and `md5` (raw digest) are the expected values, if known, and verified by
+    `commit`.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class IncomingFile:
         shared: bool = False,
         immutable: bool = False,
     ) -> None:
-        """Take over `place` and close it at the end, unless it is `shared`: then the caller closes it.
+        """Close `place` at the end, unless it is `shared`: then the caller closes it.
 
-        `immutable`: the content of a file that has the name already is not replaced by another.
+        `immutable`: an existing file of that name is not replaced by other content.
         """
         self._place, self._name, self._shared, self._immutable = place, name, shared, immutable
         self._temporary: str | None = None
@@ -112,9 +112,9 @@ class IncomingFile:
                 self._grew(written)
 
     def copy(self, source: int, offset: int) -> None:
-        """Append up to `SYNC_EVERY` bytes of the file open as `source`, from `offset`, inside the kernel.
+        """Append up to `SYNC_EVERY` bytes of the file open as `source`, from `offset`; the kernel copies them.
 
-        Extents are shared where the file system can. Raises WrongSize when there is nothing to copy.
+        Extents are shared if the file system supports it. Raises WrongSize if there is nothing to copy.
         """
         with as_node_errors():
             copied = self._copy_some(source, offset, SYNC_EVERY)
@@ -139,9 +139,9 @@ class IncomingFile:
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def commit(self) -> None:
-        """Sync the bytes, check them, give them their name, sync the name. Raises WrongSize, WrongDigest, DeviceFailed.
+        """Sync and verify the bytes, link the name, sync the directory. Raises WrongSize, WrongDigest, DeviceFailed.
 
-        When this returns the file survives a power cut. When it raises the old state is still there.
+        When this returns, the file survives a power failure. If it raises, the previous state is unchanged.
         """
         try:
             self.seal()
@@ -153,13 +153,13 @@ class IncomingFile:
     # The steps of `commit`, for callers that take each step for many files.
 
     def start_writeback(self) -> None:
-        """Let the kernel start to write the received bytes, so that `seal` waits less."""
-        # Linux starts to write dirty pages of a file that is marked as not needed; it cannot drop them before.
+        """Make the kernel start to write the received bytes, so that `seal` waits less."""
+        # Linux starts writeback of dirty pages that are marked as not needed, since it cannot drop them before.
         with as_node_errors():
             os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def seal(self) -> None:
-        """Check the bytes, sync them. Raises WrongSize, WrongDigest, DeviceFailed."""
+        """Verify and sync the bytes. Raises WrongSize, WrongDigest, DeviceFailed."""
         if self._expected_size is not None and self.size != self._expected_size:
             raise WrongSize
         if self._md5 is not None and self._md5.digest() != self._expected_md5:
@@ -168,9 +168,9 @@ class IncomingFile:
             os.fsync(self._file)
 
     def publish(self) -> None:
-        """Give the sealed bytes their name, which is durable once the directory is synced.
+        """Link the sealed file to its name, which is durable once the directory is synced.
 
-        Raises DeviceFailed, and OtherContent where an immutable file has other bytes.
+        Raises DeviceFailed, and OtherContent if an immutable file with other bytes exists.
         """
         with as_node_errors():
             if self._immutable:
@@ -229,7 +229,7 @@ class IncomingFile:
         )
 
     def _take_free_name(self) -> None:
-        """Link the name to the sealed bytes unless a file has it; raise OtherContent if that file has other bytes."""
+        """Link the name unless it exists; raise OtherContent if the existing file has other bytes."""
         while True:
             try:
                 os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=self._place.directory)
@@ -245,7 +245,7 @@ class IncomingFile:
             return
 
     def _rename_to_free_name(self) -> None:
-        """The same on a file system without links, where of two uploads at the same moment the later may win."""
+        """Do the same on a file system without hard links; the later of two concurrent uploads may win."""
         same = self._is_there_already()
         if same is False:
             raise OtherContent
@@ -253,7 +253,7 @@ class IncomingFile:
             self._give_name()
 
     def _is_there_already(self) -> bool | None:
-        """Whether the file that has the name has the bytes of this one; None if there is none."""
+        """Whether the existing file of that name has the same bytes; None if there is none."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             other = os.open(self._name, flags, dir_fd=self._place.directory)
@@ -274,7 +274,7 @@ class IncomingFile:
             os.close(other)
 
     def _drop_temporary(self) -> None:
-        """Remove the temporary name, which a rename has done already unless both names were links to one file."""
+        """Remove the temporary name, which exists after a rename only if both names were links to one file."""
         if self._temporary is not None:
             with suppress(FileNotFoundError):
                 os.unlink(f"{INCOMING}/{self._temporary}", dir_fd=self._place.device)
@@ -297,7 +297,7 @@ class IncomingFile:
 
 
 def _have_same_bytes(one: int, other: int) -> bool:
-    """Whether two open files, of which neither is written to, have the same bytes."""
+    """Whether two open files have the same bytes; neither may be written to meanwhile."""
     offset = 0
     while piece := os.pread(one, _COMPARED, offset):
         if os.pread(other, len(piece), offset) != piece:
@@ -307,6 +307,6 @@ def _have_same_bytes(one: int, other: int) -> bool:
 
 
 def make_incoming(device: int) -> None:
-    """Make the `~incoming` directory of the device open as `device`, unless it exists."""
+    """Create the `~incoming` directory of the device open as `device`, unless it exists."""
     with suppress(FileExistsError):
         os.mkdir(INCOMING, 0o700, dir_fd=device)

@@ -17,20 +17,20 @@ from tawara.model import fid as fids
 from tawara.wire import listing
 
 ENOUGH: Final = 5000
-"""Files on a page, at which no other directory is begun."""
+"""Files on a page after which no further directory is added."""
 LONG: Final = 0.5
-"""Seconds, likewise: a disk that has to look for each file gives small pages."""
+"""Seconds after which no further directory is added; a slow disk gives small pages."""
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WIDTHS: Final = (1, 3, 3)
-"""Digits of the directories' names, level by level."""
+"""Digits of the directory names by level."""
 
 
 def page(top: int, first: int) -> bytes:
-    """The page of the device open as `top` that begins with directory `first`. Raises OSError."""
+    """Return the page of the device open as `top` that begins with directory `first`. Raises OSError."""
     found: list[tuple[int, int]] = []
     until = None
     for number, name in _directories(top, "", 0, first):
-        if until is None:  # one directory at least, however long it takes
+        if until is None:  # at least one directory, however long it takes
             until = time.monotonic() + LONG
         elif len(found) >= ENOUGH or time.monotonic() > until:
             return listing.encode(found, number)
@@ -39,7 +39,7 @@ def page(top: int, first: int) -> bytes:
 
 
 def _directories(top: int, above: str, number: int, first: int) -> Iterator[tuple[int, str]]:
-    """The directories of files below `above`, which has this number, from `first` on, in their order."""
+    """Yield the file directories below `above` (with this number), starting at `first`, in order."""
     depth = above.count("/")
     if depth == len(_WIDTHS):
         yield number, above
@@ -65,7 +65,7 @@ def _names(top: int, directory: str) -> list[str]:
 
 
 def _files(top: int, directory: str) -> list[tuple[int, int]]:
-    """The fids that lie in a directory, with their bytes."""
+    """List the fids in a directory with their sizes in bytes."""
     opened = _opened(top, directory)
     if opened is None:
         return []
@@ -85,7 +85,7 @@ def _files(top: int, directory: str) -> list[tuple[int, int]]:
 
 
 def _opened(top: int, directory: str) -> int | None:
-    """A descriptor of a directory below the device; None if there is none, or a link in its place."""
+    """Open a directory below the device; None if it does not exist or is a link."""
     here = os.dup(top)
     try:
         for name in directory.split("/")[:-1]:

@@ -17,9 +17,9 @@ from tawara.wire import side_channel as wire
 _PERIOD: Final = 1.0
 """Seconds between two measurements."""
 _REMEMBERED: Final = 30.0
-"""Seconds for which devices are taken to be on the same disks."""
+"""Seconds for which the disks of the devices are cached."""
 _TIMEOUT: Final = 0.5
-"""Seconds to wait for the devices that do not say at once which disk they are on; their load is not known then."""
+"""Seconds to wait for the disks of the devices to be determined; the load of slower devices is unknown."""
 
 
 class LoadMeter:
@@ -34,7 +34,7 @@ class LoadMeter:
         self._measuring: asyncio.Task[bytes] | None = None
 
     async def works(self) -> bool:
-        """Whether this system tells the load of any of the disks."""
+        """Whether this system reports the load of any of the disks."""
         try:
             await self._look()
         except (OSError, TawaraError):
@@ -42,7 +42,7 @@ class LoadMeter:
         return any(self._disks.values())
 
     async def next(self) -> bytes:
-        """The lines of the next measurement, which is the same for all who wait now. Raises OSError."""
+        """Return the lines of the next measurement, shared by all waiting callers. Raises OSError."""
         if self._measuring is None or self._measuring.done():
             self._measuring = asyncio.create_task(self._measure())
         return await asyncio.shield(self._measuring)
@@ -68,7 +68,7 @@ class LoadMeter:
             known = {device: disk for device, disk in found.items() if not isinstance(disk, BaseException)}
             self._disks = {int(device[3:]): known.get(device) for device in known.keys() | self._rounds.unfinished}
             self._looked_at = time.monotonic()
-        # The kernel has the counters in memory. A thread's turn for them would wake three threads each second, not one.
+        # Reading the counters does not block on a disk. Using a thread would wake three threads each second, not one.
         return disk_load.sample()
 
     async def _disk_of(self, device: str) -> DiskNumber | None:

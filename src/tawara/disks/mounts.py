@@ -24,7 +24,7 @@ class Mount:
 
 
 def parse_mounts(mountinfo: str) -> list[Mount]:
-    """What is mounted, from the text of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    """Parse the text of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
     found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -37,12 +37,12 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
 
 
 def mounted() -> list[Mount]:
-    """What is mounted now."""
+    """Return the current mounts."""
     return parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def mount_of(place: Path, mounts: Iterable[Mount]) -> Mount:
-    """The mount that `place` is on: a file system may be mounted more than once, in part too."""
+    """Return the mount that `place` is on; a file system may be mounted several times, also in part."""
     real = place.resolve()
     number = real.stat().st_dev
     disk = os.major(number), os.minor(number)
@@ -51,9 +51,9 @@ def mount_of(place: Path, mounts: Iterable[Mount]) -> Mount:
 
 
 def disks_behind(mount: Mount, sys: Path = Path("/sys")) -> list[str]:
-    """The names of the whole disks that a file system lies on (`sda`, `nvme0n1`); none if it is on no disk."""
+    """Return the names of the whole disks of a file system (`sda`, `nvme0n1`); empty without a disk."""
     number = mount.number
-    if number[0] == 0:  # a file system of several disks, or of none, has a number of its own
+    if number[0] == 0:  # a file system on several disks, or on none, has its own number
         with contextlib.suppress(OSError):
             source = Path(mount.source).stat()
             if stat.S_ISBLK(source.st_mode):
@@ -72,19 +72,19 @@ def _whole(block: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MountIds:
-    """Ids, which no other machine has, of the file system and of the disk that a mount is on."""
+    """Globally unique ids of the file system and the disk of a mount."""
 
     file_system: str
-    """Devices of one id share their space."""
+    """Id of the file system; devices with the same id share their space."""
     disk: str
-    """Devices of one id are lost together."""
+    """Id of the disk; devices with the same id are lost together."""
 
 
 def place_of(mount: Mount, boot: str, sys: Path = Path("/sys")) -> MountIds:
-    """Where a mount is.
+    """Return the ids of a mount's file system and disk.
 
-    A file system on no disk, or on several, counts as a disk of its own. `boot` is the id of the running kernel: the
-    numbers of devices mean something until the next one.
+    A file system on no disk, or on several, counts as its own disk. `boot` is the boot id of the kernel: device numbers
+    are valid until the next boot.
     """
     own = mount.source if mount.number[0] == 0 and mount.source.startswith("/") else f"{mount.number}"
     disks = disks_behind(mount, sys)

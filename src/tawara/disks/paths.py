@@ -1,7 +1,7 @@
 """Validates and parses paths on a storage node; every path from the network passes here before a disk is used.
 
-docs/mogilefs.md 18.1. Every name that MogileFS makes is plain ASCII, so nothing ever needs a percent sign, and a path
-with one is refused as a whole instead of being decoded: encoded slashes, dots and NULs cannot even be asked for.
+docs/mogilefs.md 18.1. All names created by MogileFS are plain ASCII, so percent-encoding is never needed. A path with a
+percent sign is refused instead of decoded, so that encoded slashes, dots and NULs cannot occur.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PATH = re.compile(r"/dev\d{1,10}(?:/[\w.-]{1,255})*/?", re.ASCII)
 _NO_STEP = re.compile(r"/(?:\.?(?:/|\Z))+")
 
 INCOMING = "~incoming"
-"""Directory of a device for files that have no name yet; no path can name it, for `~` is not among the letters."""
+"""Directory of a device for incomplete files; no path can refer to it, because `~` is not allowed."""
 IDENTITY = identity.FILE
 """The file with a device's identity; only the node writes it."""
 USAGE = "usage"
@@ -29,14 +29,14 @@ HEALTH = "health"
 
 
 class DevicePath(NamedTuple):
-    """A validated path: the device's name (`dev7`) and the names below it, none for the device's own directory."""
+    """A validated path: the device's name (`dev7`) and the names below it; none for the device's own directory."""
 
     device: str
     names: tuple[str, ...]
 
     @property
     def reserved(self) -> bool:
-        """Whether this is one of the node's own files, which peers may only read."""
+        """Whether this is one of the node's own files, which clients may only read."""
         return self.names in ((USAGE,), (HEALTH,), (IDENTITY,)) or self.listed_from is not None
 
     @property
@@ -46,20 +46,20 @@ class DevicePath(NamedTuple):
 
     @property
     def listed_from(self) -> int | None:
-        """For the list of what lies on the device, which is no file of the disk's, where it begins."""
+        """First directory of a page of the device's file list, which is generated; None for a file on disk."""
         match = listing.NAME.fullmatch(self.names[0]) if len(self.names) == 1 else None
         return int(match[1]) if match else None
 
 
 def canonical(text: str) -> str:
-    """The path without what names no step: empty names and `.`, which other servers and their clients disregard."""
+    """Remove empty names and `.` from a path; other servers and their clients ignore them."""
     if "//" not in text and "/." not in text:
         return text
     return _NO_STEP.sub("/", text)
 
 
 def parse(text: str) -> DevicePath:
-    """The path that `text` (undecoded, without query) names; one trailing slash is allowed. Raises InvalidPath."""
+    """Parse a path (undecoded, without query); one trailing slash is allowed. Raises InvalidPath."""
     if len(text) > NODE_PATH_BYTES or ".." in text or not _PATH.fullmatch(text):
         raise InvalidPath
     device, *names = text.strip("/").split("/")
@@ -69,7 +69,7 @@ def parse(text: str) -> DevicePath:
 
 
 def parse_file(text: str) -> DevicePath:
-    """The path of a file: one with a name below the device, and no slash at its end. Raises InvalidPath."""
+    """Parse the path of a file: with a name below the device, and no trailing slash. Raises InvalidPath."""
     path = parse(text)
     if not path.names or text.endswith("/"):
         raise InvalidPath
@@ -77,7 +77,7 @@ def parse_file(text: str) -> DevicePath:
 
 
 def parse_writable(text: str) -> DevicePath:
-    """The path of a file that peers may write and delete. Raises InvalidPath, Reserved."""
+    """Parse the path of a file that clients may write and delete. Raises InvalidPath, Reserved."""
     path = parse_file(text)
     if path.reserved:
         raise Reserved

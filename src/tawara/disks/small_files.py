@@ -1,8 +1,8 @@
-"""Stores small files in batches: on disk, many cost about as much as one.
+"""Stores small files in batches: many cost about as much disk time as one.
 
-All are written before the first is synced, so that what a file system writes for one sync (the block of an inode, its
-journal) serves the others, too; and a directory is synced once for all that got a name in it. The order that makes a
-file appear whole or not at all is kept for each: its bytes are synced, then it gets its name, then that is synced.
+All files are written before the first is synced, so that the file system's writes for one sync (inode blocks, journal)
+serve the others, too; each directory is synced once for all files named in it. For each file the order that makes it
+atomic is kept: its bytes are synced, then its name is linked, then the directory is synced.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class _Batch:
         self._devices = devices
         self._places: dict[tuple[str, tuple[str, ...]], TargetDirectory] = {}
         self._coming: list[tuple[int, TargetDirectory, IncomingFile]] = []
-        """With the index into `outcomes`."""
+        """Files in progress, each with its index into `outcomes`."""
 
     def begin(self, file: SmallFile) -> None:
-        """Write one more file, without a name yet."""
+        """Write one more file, still unnamed."""
         self.outcomes.append(None)
         try:
             target = paths.parse_writable(file.path)

@@ -18,20 +18,20 @@ from tawara.wire import journal
 from tawara.wire.journal import Damaged, Head
 
 GAP = 64
-"""Segments in a row that may be missing before the end is taken to be reached; each take-over leaves one out."""
+"""Missing consecutive segments after which the end is assumed; each take-over by another worker skips one."""
 FAR = 4096
-"""The same while a later segment is known to have been written: more were never missing without the device."""
+"""The same if a later segment is known to exist."""
 AHEAD = 8
-"""Segments asked for at a time."""
+"""Segments requested at a time."""
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes | None]]
-"""The bytes of a file below a device, None if there is none. Raises NodeUnreachable."""
+"""Reads a file of a device; None if it does not exist. Raises NodeUnreachable."""
 Keep: TypeAlias = Callable[[Head, Sequence[tuple[JournalRecord, bytes]]], Awaitable[None]]
-"""Is given a file's head, and its records with the lines that they stood in."""
+"""Receives a file's head, and its records with their encoded lines."""
 
 
 def through_node(nodes: NodeClient, origin: str, devid: int) -> Fetch:
-    """Files of a device whose storage node answers at `origin`."""
+    """Read files of a device through its storage node at `origin`."""
 
     async def fetch(path: str) -> bytes | None:
         try:
@@ -43,7 +43,7 @@ def through_node(nodes: NodeClient, origin: str, devid: int) -> Fetch:
 
 
 def from_directory(directory: Path) -> Fetch:
-    """Files of the device whose directory this is."""
+    """Read files of a device from its local directory."""
 
     def read(path: str) -> bytes | None:
         try:
@@ -61,12 +61,12 @@ def from_directory(directory: Path) -> Fetch:
 
 @dataclass
 class JournalFiles:
-    """What there is of a device's journal, but for the records."""
+    """The files of a device's journal, without the records."""
 
     active_segments: dict[int, tuple[Head, list[bytes]]] = field(default_factory=dict)
     """By slot."""
     damaged: list[str] = field(default_factory=list)
-    """Paths of files that are not as they were written, and why."""
+    """Paths of damaged files, with the reason."""
 
 
 async def read_file(fetch: Fetch, path: str, journal_files: JournalFiles) -> tuple[Head, list[bytes]] | None:
@@ -92,7 +92,7 @@ async def read_active_segments(fetch: Fetch) -> JournalFiles:
 
 
 async def segments(fetch: Fetch, round_: int, journal_files: JournalFiles) -> AsyncIterator[tuple[Head, list[bytes]]]:
-    """The segments in the directory of rounds with this parity, in their order, whichever rounds they are of."""
+    """Yield the segments in the directory of rounds with this parity, in order; they may be of several rounds."""
     told = max(
         (head.segment for head, _ in journal_files.active_segments.values() if head.round % 2 == round_ % 2), default=0
     )
@@ -115,29 +115,29 @@ async def segments(fetch: Fetch, round_: int, journal_files: JournalFiles) -> As
 
 @dataclass
 class JournalContents:
-    """A device's journal as far as it counts, but for the records."""
+    """The valid part of a device's journal, without the records."""
 
     devid: int
     heads: list[Head]
-    """Of the files that count: those of the last complete round, and of what came later."""
+    """Heads of the valid files: those of the last complete round and later ones."""
     first: SegmentPosition
-    """From where on files count."""
+    """Position of the first valid file."""
     damaged: list[str]
     highest_fid: int
 
     @property
     def complete(self) -> bool:
-        """Whether everything that the device had at some time was written, and no change after that is damaged."""
+        """Whether a complete round exists and no later file is damaged."""
         return not self.damaged and any(head.complete for head in self.heads)
 
 
 def place_of(head: Head) -> SegmentPosition:
-    """Where in a journal a file belongs."""
+    """Return the position of a file in a journal."""
     return SegmentPosition(head.generation, head.round)
 
 
 async def read_journal(fetch: Fetch, devid: int, keep: Keep) -> JournalContents:
-    """Read a device's journal. `keep` gets the records of each file; which of them count is known only afterwards."""
+    """Read a device's journal. `keep` gets the records of each file; which are valid is known only afterwards."""
     journal_files = await read_active_segments(fetch)
     heads: list[Head] = []
     unclear: list[tuple[SegmentPosition, str]] = []
@@ -163,7 +163,7 @@ async def read_journal(fetch: Fetch, devid: int, keep: Keep) -> JournalContents:
 
 
 def _lost(heads: list[Head]) -> list[str]:
-    """Segments that were written, by the next one or an active segment, and are missing."""
+    """Return the missing segments to which a later or active segment refers."""
     there = {(head.generation, head.round, head.segment) for head in heads if not head.active_segment}
     told = {
         (head.generation, head.round, head.segment if head.active_segment else head.before)

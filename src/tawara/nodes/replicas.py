@@ -19,7 +19,7 @@ HEDGE: Final = 1.0
 """Seconds that a replica may take to begin before the next is asked as well."""
 
 _Begun: TypeAlias = tuple[Download, AsyncExitStack]
-"""What a node has begun to send, and what closes that."""
+"""A started download, and the stack that closes it."""
 Told: TypeAlias = Callable[[str, int, Exception], None]
 """Called for each failed replica with its URL, the offset reached and the error."""
 
@@ -39,7 +39,7 @@ class Race:
     hedge: float = HEDGE
 
     async def run(self) -> AsyncGenerator[bytes, None]:
-        """The bytes as they come. Where a replica breaks off, the next goes on; too few if none is left: see `at`."""
+        """Yield the bytes. If a replica fails, the next continues; ends early if none is left: see `at`."""
         waiting = deque(self.urls)
         while self.at < self.end and waiting:
             async with AsyncExitStack() as stack:
@@ -55,9 +55,9 @@ class Race:
                     self.told(url, self.at, error)
 
     async def _first(self, waiting: deque[str], stack: AsyncExitStack) -> tuple[str, Download] | None:
-        """The replica that begins first, and is closed with `stack`; None if all that were waiting have failed.
+        """Return the replica that starts first, which `stack` closes; None if all waiting replicas have failed.
 
-        Those that are overtaken wait again.
+        The slower ones are returned to `waiting`.
         """
         asked: dict[asyncio.Task[_Begun], str] = {}
         stack.push_async_callback(_let_go, asked)

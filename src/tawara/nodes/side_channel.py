@@ -12,7 +12,7 @@ from tawara.model import errors
 from tawara.model.cluster import HashType
 
 DIGEST_TIME: Final = 3600.0
-"""Seconds that a node may take to read a whole file for a digest; it says nothing meanwhile."""
+"""Seconds for a node to read a whole file for a digest; it sends nothing meanwhile."""
 _LINE: Final = 16 * 1024
 _DEVICES: Final = 10_000
 _UTILISATION: Final = re.compile(rb"(\d{1,9})\t(\d{1,9}(?:\.\d{1,9})?|-)")
@@ -21,9 +21,9 @@ _UTILISATION: Final = re.compile(rb"(\d{1,9})\t(\d{1,9}(?:\.\d{1,9})?|-)")
 async def digest(
     host: str, port: int, path: str, hashtype: HashType, reason: str, connect_timeout: float
 ) -> bytes | None:
-    """The digest of the file at `path`, computed by the node; None if it is not there.
+    """Return the digest of a file, computed by the node; None if the file does not exist.
 
-    Raises NodeUnreachable, and ReadFailed when the node says that its disk does not give all of the bytes.
+    Raises NodeUnreachable, and ReadFailed if the node reports that its disk cannot read all bytes.
     """
     if re.search(r"[\s\x00]", path + reason):
         raise errors.NodeUnreachable(f"{path!r} cannot be said on a side channel")
@@ -46,9 +46,9 @@ async def digest(
 
 
 async def sizes(host: str, port: int, paths: Sequence[str], connect_timeout: float, silence: float) -> list[int | None]:
-    """How many bytes the file at each of `paths` has; None for -1, which is: not there, or not to be seen.
+    """Return the size in bytes of each file; None for the reply -1: missing or not accessible.
 
-    All are asked at once, on one connection. Raises NodeUnreachable.
+    All requests are sent at once on one connection. Raises NodeUnreachable.
     """
     if any(re.search(r"[\s\x00]", path) for path in paths):
         raise errors.NodeUnreachable("a path cannot be said on a side channel")
@@ -69,7 +69,7 @@ async def sizes(host: str, port: int, paths: Sequence[str], connect_timeout: flo
 async def watch(
     host: str, port: int, connect_timeout: float, silence: float
 ) -> AsyncIterator[Mapping[int, float | None]]:
-    """Each round of `watch`: percent by devid. Raises NodeUnreachable when it ends, makes no sense or falls silent."""
+    """Yield each report of `watch`: percent by devid. Raises NodeUnreachable if it ends, is malformed or stalls."""
     async with _connected(host, port, connect_timeout) as (reader, writer):
         with _speaking_with(host, port):
             writer.write(b"watch\r\n")

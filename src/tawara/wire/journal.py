@@ -4,7 +4,7 @@ Files in the directory `names/` of a device:
 
     charter-0, charter-1    the cluster manifest, written alternately
     tail-0 … tail-7         the active segments, one of which is rewritten at a time
-    a/000001, a/000002, …   segments, which are never changed (generations of the journal alternate between a/ and b/)
+    a/000001, a/000002, …   segments, which are never changed (rounds alternate between a/ and b/)
 
 Each is gzipped JSON lines: a head, the records, and a last line with the number of the lines before it and the SHA-256
 of their bytes. Keys are escaped as in the tracker's line protocol (docs/mogilefs.md 2.2), so they are ASCII.
