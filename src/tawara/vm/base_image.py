@@ -157,7 +157,7 @@ def digest_of(paths: list[Path]) -> str:
 
 @contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Alone with the cache: whoever comes meanwhile waits, and finds what was made."""
+    """Hold the cache exclusively: other builds wait, and then find the finished image."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -253,7 +253,7 @@ def _judge(top: Fields, guests: list[spec.Guest], ranges: dict[str, Range]) -> N
 
 
 def show(cluster: GuestCluster) -> dict[str, Any]:
-    """The cluster's table for people and programs: what the meta package carries."""
+    """The cluster's table for readers and programs, carried by the meta package."""
     return {
         "name": cluster.name,
         "version": cluster.version,

@@ -9,7 +9,7 @@ from tawara.model.errors import ConfigurationError, ConflictError, CorruptError,
 
 @dataclass(frozen=True, order=True)
 class Mistake:
-    """One mistake in a file that a person wrote: where, what, and how to put it right."""
+    """One mistake in a description: where it is, what it is, and how to correct it."""
 
     line: int
     where: str

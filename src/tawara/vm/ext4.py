@@ -22,7 +22,7 @@ _FORMATS = {"directory": 0o040000, "file": 0o100000, "char": 0o020000, "block": 
 def script(changed: Tree, removed: Iterable[str], existing: Tree, epoch: int, blobs: str) -> str:
     """The debugfs commands. A file's content is read from `blobs/N`, N being its position among the sorted paths.
 
-    What exists is removed before it is written anew, except directories: mkdir on one that exists corrupts the image.
+    An existing file is removed before it is written, except directories: mkdir on one that exists corrupts the image.
     """
     lines = [f"set_current_time @{epoch}"]
     lines += [_remove(path, existing[path]) for path in removed]

@@ -1,4 +1,4 @@
-"""A guest as JSON and back: what a package carries for people, and what `tawara vm create` copies."""
+"""A guest as JSON and back: what a package carries for operators, and what `tawara vm create` copies."""
 
 from __future__ import annotations
 

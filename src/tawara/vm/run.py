@@ -1,4 +1,4 @@
-"""Run other programs: what they say on failure becomes our error, and a missing one is told with its package."""
+"""Run other programs: their message on failure becomes our error, and a missing one is named with its package."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Network:
 
 
 PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
-"""Where a network may be: addresses that nobody has on the Internet (RFC 1918, RFC 6598)."""
+"""Address ranges for networks: private ones, not routed on the Internet (RFC 1918, RFC 6598)."""
 
 CLASSIC_NETWORKS = {
     "nat0": Network("nat0", "nat", IPv4Network("192.168.231.0/24")),

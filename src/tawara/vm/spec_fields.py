@@ -151,7 +151,7 @@ class Fields:
         return []
 
     def nothing_else(self) -> None:
-        """Report every key that nobody asked for."""
+        """Report every key that was not read."""
         for key in self.values:
             if key not in self._known:
                 known = ", ".join(sorted(self._known))

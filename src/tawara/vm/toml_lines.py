@@ -1,4 +1,4 @@
-"""Where in a TOML text each table and key stands: tomllib gives values without lines, people need lines."""
+"""Line numbers of each table and key in a TOML text, which tomllib does not give."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other people's disk images as bases: looked into by libguestfs, edited offline, packaged like ours."""
+"""Disk images made elsewhere as bases: inspected by libguestfs, edited offline, packaged like ours."""

@@ -21,7 +21,7 @@ def edited(etc: Mapping[str, tree.Node], commands: Sequence[str]) -> dict[str, t
                 (top / path).parent.mkdir(parents=True, exist_ok=True)
                 (top / path).write_bytes(node.content)
         script = top / "script"
-        # The last line is an error of its own where saving failed: augtool's exit code tells of both.
+        # The last line is an error of its own where saving failed: augtool's exit code covers both.
         script.write_text("".join(f"{command}\n" for command in commands) + "save\n")
         words = ["augtool", "--root", str(top), "--file", str(script)]
         done = run([*words], check=False)
