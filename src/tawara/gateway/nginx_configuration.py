@@ -257,7 +257,7 @@ location @unreadable {{
 
 # More of the body may come, and fail, while the gateway is asked: the answer is not overwritten by a plain 500.
 location @unreceived {{
-{_indent(_OWN.replace("/.tawara/nginx/500", "/.tawara/nginx/507"))}
+{_indent(_OWN.replace("error_page 500 /.tawara/nginx/500", "error_page 500 =507 /.tawara/nginx/507"))}
 {_indent(_to_gateway(GatewayStep.UNRECEIVED))}
     proxy_read_timeout 60s;
 }}

@@ -104,7 +104,7 @@ class StorageNode:
                     self._wanted_side, "the storage node's side channel", self._side.connection,
                     connections=limits.side_channels, reuse_port=share, share=limits.open_files_share,
                 )  # fmt: skip
-            await self._rounds.round()
+            await self.check_devices()
         except BaseException:
             await self.stop()
             raise
@@ -128,6 +128,10 @@ class StorageNode:
         await asyncio.gather(*ends)
         self._pools.close()
 
+    async def check_devices(self) -> None:
+        """Look for devices now, and write the usage file of each; done regularly, too."""
+        await self._rounds.round()
+
     async def _keep_up(self) -> None:
         """Usage files every ten seconds, a sweep now and then."""
         swept = time.monotonic()
@@ -137,7 +141,7 @@ class StorageNode:
             if self._sweep:
                 swept = time.monotonic()
             try:
-                await self._rounds.round()
+                await self.check_devices()
             except TawaraError as error:
                 log.warning("device_maintenance_failed", reason=str(error.__cause__ or error))
 

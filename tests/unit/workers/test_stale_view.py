@@ -47,6 +47,7 @@ async def add_device(fixture: WorkersFixture) -> None:
     fixture.devices = {**fixture.devices, NEW: "h2"}
     hostid = fixture.view.current.hosts_by_name["h2"].hostid
     await fixture.metadata.write(rows.create_device, NEW, hostid)
+    await fixture.storage["h2"].check_devices()
     async with asyncio.timeout(30):
         while not fixture.view.current.is_writeable(NEW):
             await fixture.view.renew()
