@@ -310,7 +310,7 @@ def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -
     """Domains, classes, hosts, devices and settings are made, shown, changed and removed."""
     for words in (
         "domain add photos",
-        "class add photos thumbs --copies 1 --hash MD5",
+        "class add photos thumbs --copies 1 --hash CRC32C",
         "class change photos thumbs --policy MultipleDevices()",
         "host add h9 --ip 127.0.0.9 --port 7509 --state down",
         "host change h9 --get-port 7510",
@@ -325,7 +325,7 @@ def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -
         shown[words] = _lines(capsys)
     assert shown["domain list"][1] == {"domain": "photos", "classes": ["default", "thumbs"]}
     assert shown["class list photos"][1] == {
-        "domain": "photos", "class": "thumbs", "copies": 1, "policy": "MultipleDevices()", "hash": "MD5",
+        "domain": "photos", "class": "thumbs", "copies": 1, "policy": "MultipleDevices()", "hash": "CRC32C",
     }  # fmt: skip
     assert shown["host list"][1]["http_get_port"] == 7510
     assert (shown["device list"][2]["devid"], shown["device list"][2]["weight"]) == (99, 50)

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from tawara.disks import disk_load
 from tawara.disks.devices import DigestInProgress
+from tawara.model.checksums import checksum_of
+from tawara.model.cluster import HashType
 from tawara.model.limits import Limits
 from tawara.node import side_channel
 from tawara.node.server import StorageNode
 from tests.acceptance.node_process import get, running
 
-ALMOST_A_REQUEST = rb"(size|MD5|SHA-1) /dev1\S{0,30}( \w+)?"
+ALMOST_A_REQUEST = rb"(size|MD5|SHA-1|CRC32C) /dev1\S{0,30}( \w+)?"
 JUNK = st.lists(st.one_of(st.binary(max_size=80), st.from_regex(ALMOST_A_REQUEST)), max_size=8)
 
 
@@ -45,15 +47,17 @@ async def test_answers_come_in_order(node: StorageNode, tmp_path: Path) -> None:
     data = os.urandom(9_000_000)
     (tmp_path / "dev1" / "f").write_bytes(data)
     md5, sha1 = hashlib.md5(data).hexdigest(), hashlib.sha1(data).hexdigest()
+    crc = checksum_of(data, HashType.CRC64NVME).digest.hex()
     answer = await ask(
         node,
-        b"MD5 /dev1/f\r\nsize /dev1/f\nSHA-1 /dev1/f fsck\r\n\r\nsize /dev1/g\r\nMD5 /dev1/g\r\n"
+        b"MD5 /dev1/f\r\nsize /dev1/f\nSHA-1 /dev1/f fsck\r\n\r\ncrc64nvme /dev1/f\r\nsize /dev1/g\r\nMD5 /dev1/g\r\n"
         b"size /dev1/../f\r\nsize /dev9/f\r\nMD5 /dev1\r\nwurst\r\nsize /dev1/f\r\n",
     )
     assert answer.decode().split("\r\n") == [
         f"/dev1/f MD5={md5}",
         "/dev1/f 9000000",
         f"/dev1/f SHA-1={sha1}",
+        f"/dev1/f CRC64NVME={crc}",
         "/dev1/g -1",
         "/dev1/g MD5=-1",
         "ERROR: uri invalid (contains ..)",
@@ -138,7 +142,7 @@ async def test_half_a_line_is_not_waited_for(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     junk=st.lists(
-        st.one_of(st.binary(max_size=80), st.from_regex(rb"(size|MD5|SHA-1) /dev1\S{0,30}( \w+)?")), max_size=8
+        st.one_of(st.binary(max_size=80), st.from_regex(rb"(size|MD5|SHA-1|CRC32C) /dev1\S{0,30}( \w+)?")), max_size=8
     )
 )
 def test_garbage_gets_lines_without_internals(tmp_path: Path, junk: list[bytes]) -> None:

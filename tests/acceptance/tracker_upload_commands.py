@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 HELLO = "5d41402abc4b2a76b9719d911017c592"
+HELLO_CRC64 = "3377857006524257"
 HELLO_SHA1 = "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"
 P1 = "http://NODE/dev1/0/000/000/0000000001.fid"
 P2 = "http://NODE/dev1/0/000/000/0000000002.fid"
@@ -280,6 +281,17 @@ $ PUT /dev1/0/000/000/0000000001.fid hello
 < OK
 > file_info domain=d&key=k
 < OK fid=1&domain=d&class=md5&key=k&length=5&devcount=1&checksum=MD5:{HELLO}
+""",
+    "create_close: a CRC that its class keeps, verified": f"""
+> create_class domain=d&class=crc&mindevcount=1&hashtype=CRC64NVME
+< OK *
+> create_open domain=d&class=crc
+< OK fid=1&*
+$ PUT /dev1/0/000/000/0000000001.fid hello
+> {CLOSE}&checksum=CRC64NVME:{HELLO_CRC64}&checksumverify=1
+< OK
+> file_info domain=d&key=k
+< OK fid=1&domain=d&class=crc&key=k&length=5&devcount=1&checksum=CRC64NVME:{HELLO_CRC64}
 """,
     "create_close: a checksum that does not hold": f"""
 {OPENED}

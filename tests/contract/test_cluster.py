@@ -61,13 +61,13 @@ async def test_a_domain_is_removed_when_empty(metadata: Metadata) -> None:
 async def test_changes_of_a_class(metadata: Metadata) -> None:
     """update_class changes what it is given and keeps the rest; the class `default` is made by it."""
     await metadata.write(cluster.create_domain, "d")
-    await metadata.write(cluster.create_class, "d", "c", mindevcount=2, hashtype=HashType.MD5)
+    await metadata.write(cluster.create_class, "d", "c", mindevcount=2, hashtype=HashType.CRC64NVME)
     with pytest.raises(errors.ClassExists):
         await metadata.write(cluster.create_class, "d", "c", mindevcount=2)
     await metadata.write(cluster.update_class, "d", "c", replpolicy="MultipleDevices()")
     await metadata.write(cluster.update_class, "d", "default", mindevcount=3)
     classes = (await metadata.read(cluster.load)).domains["d"].classes
-    assert classes[1] == StorageClass(1, "c", 2, "MultipleDevices()", HashType.MD5)
+    assert classes[1] == StorageClass(1, "c", 2, "MultipleDevices()", HashType.CRC64NVME)
     assert classes[0].mindevcount == 3
     await metadata.write(cluster.update_class, "d", "c", mindevcount=4, clear_hashtype=True)
     assert (await metadata.read(cluster.load)).domains["d"].classes[1].hashtype is None

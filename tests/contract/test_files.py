@@ -309,7 +309,7 @@ async def test_set_class(metadata: Metadata) -> None:
 async def test_a_checksum_is_replaced(metadata: Metadata) -> None:
     """store_checksum keeps the last one."""
     fid = await store(metadata, b"k")
-    other = Checksum(HashType.SHA1, bytes(20))
+    other = Checksum(HashType.CRC64NVME, bytes(8))
     for checksum in (MD5, other):
         await metadata.write(files.store_checksum, fid, checksum)
     found = await metadata.read(files.find, 1, b"k")

@@ -15,7 +15,9 @@ app = App(name="class", help="List, add, change and remove storage classes.")
 
 Copies = Annotated[int, Parameter(name=["--copies", "-n"], help="Copies of each file.")]
 Policy = Annotated[str | None, Parameter(help="Replication policy, for instance 'MultipleHosts()'.")]
-Hash = Annotated[Literal["MD5", "SHA-1", "NONE"] | None, Parameter(name="--hash", help="Checksum to keep.")]
+Hash = Annotated[
+    Literal["MD5", "SHA-1", "CRC32C", "CRC64NVME", "NONE"] | None, Parameter(name="--hash", help="Checksum to keep.")
+]
 
 
 @app.command(name=["list", "ls"])
@@ -64,6 +66,7 @@ async def add(
     For example:
 
         tawara class add photos thumbnails --copies 1
+        tawara class add photos archive --copies 2 --hash CRC64NVME
     """
     async with session.client() as client:
         await client.create_class(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from cyclopts import Parameter
 
 from tawara.cli import STREAM, output
 from tawara.model import errors
+from tawara.model.checksums import new_hasher
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import Exit
 
@@ -174,7 +174,7 @@ def progress(total: int | None, what: str) -> Iterator[Callable[[int], None] | N
 
 def digest_file(path: Path, hashtype: HashType) -> Checksum:
     """Return the checksum of a local file. Blocks. Raises OSError."""
-    hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
+    hasher = new_hasher(hashtype)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tawara.client.replies import FileInfo
 from tawara.model import errors
+from tawara.model.checksums import new_hasher
 from tawara.model.fid import parse_path
 from tawara.nodes.client import NodeClient
 from tawara.nodes.replicas import Race
@@ -99,7 +99,7 @@ class Reading:
     async def _verified_chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the chunks. Raises NoSource if no replica can be read, ChecksumMismatch if verification fails."""
         checksum = self.info.checksum if self._verify else None
-        hasher = hashlib.new(checksum.hashtype.hashlib, usedforsecurity=False) if checksum else None
+        hasher = new_hasher(checksum.hashtype) if checksum else None
         async with aclosing(self._chunks()) as chunks:
             async for chunk in chunks:
                 if hasher is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
+from tawara.model.checksums import Hasher, new_hasher
 from tawara.model.cluster import HashType
 from tawara.model.limits import Limits
 
@@ -44,7 +44,7 @@ class UploadSource:
         self._started = False
         self._regular = True
         self._start = 0
-        self._hashers: list[hashlib._Hash] = []
+        self._hashers: list[Hasher] = []
         self.size = size
         self.sent = 0
         """Bytes yielded by the latest `chunks`."""
@@ -77,9 +77,9 @@ class UploadSource:
             return bytes(self._data)
         return None
 
-    def hashing(self, hashtype: HashType) -> hashlib._Hash:
+    def hashing(self, hashtype: HashType) -> Hasher:
         """Return a hash object that is updated by the next `chunks`."""
-        hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
+        hasher = new_hasher(hashtype)
         self._hashers = [hasher]
         return hasher
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import stat
@@ -26,8 +25,9 @@ from tawara.disks import listing, paths
 from tawara.disks.identity import Identities, holds_files
 from tawara.disks.incoming import IncomingFile, TargetDirectory
 from tawara.disks.paths import INCOMING, DevicePath
+from tawara.model.checksums import new_hasher
+from tawara.model.cluster import HashType
 from tawara.model.node_errors import DirectoryInstead, NoSuchDevice, NoSuchFile, PathConflict, Reserved, as_node_errors
-from tawara.wire.side_channel import DigestName
 
 _WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WALK_TO_WRITE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,9 +102,9 @@ class DiskUsage:
 class DigestInProgress:
     """A digest computed in steps, so that a long file does not occupy a disk's thread."""
 
-    def __init__(self, file: OpenFile, name: DigestName) -> None:
+    def __init__(self, file: OpenFile, hashtype: HashType) -> None:
         self._file = file
-        self._hash = hashlib.new(name.replace("-", ""), usedforsecurity=False)
+        self._hash = new_hasher(hashtype)
         self.offset = 0
         """Bytes digested so far; after an error, the offset of the failure."""
 
@@ -115,9 +115,9 @@ class DigestInProgress:
         self.offset += len(chunk)
         return bool(chunk)
 
-    def hex(self) -> str:
-        """The digest in lower-case hex."""
-        return self._hash.hexdigest()
+    def digest(self) -> bytes:
+        """Return the digest of the bytes so far."""
+        return self._hash.digest()
 
 
 class Devices:
@@ -237,13 +237,13 @@ class Devices:
         with self.open(path) as file:
             return file.size
 
-    def digest(self, path: str, name: DigestName) -> str:
-        """Return the digest of a file in lower-case hex. Raises NoSuchFile."""
+    def digest(self, path: str, hashtype: HashType) -> bytes:
+        """Return the digest of a file. Raises NoSuchFile."""
         with self.open(path) as file:
-            digest = DigestInProgress(file, name)
+            digest = DigestInProgress(file, hashtype)
             while digest.step():
                 pass
-            return digest.hex()
+            return digest.digest()
 
     def make_directory(self, path: str) -> None:
         """Create a directory and its parents on an existing device, durably; it may exist already.

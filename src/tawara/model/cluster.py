@@ -48,25 +48,35 @@ class Observed(StrEnum):
 
 
 class HashType(IntEnum):
-    """Checksum algorithm (schema: `class.hashtype`, `checksum.hashtype`)."""
+    """Checksum algorithm (schema: `class.hashtype`, `checksum.hashtype`).
+
+    MogileFS knows 1 and 2, and reserves the next numbers; the CRCs are unknown to it.
+    """
 
     MD5 = 1
     SHA1 = 2
+    CRC32C = 101
+    CRC64NVME = 102
 
     @property
     def wire(self) -> str:
-        """Name in the protocol: `MD5`, `SHA-1`."""
+        """Name in the protocol: `MD5`, `SHA-1`, `CRC32C`, `CRC64NVME`."""
         return "SHA-1" if self is HashType.SHA1 else self.name
-
-    @property
-    def hashlib(self) -> str:
-        """Name for `hashlib.new`."""
-        return self.name.lower()
 
     @property
     def digest_size(self) -> int:
         """Length of a digest in bytes."""
-        return 16 if self is HashType.MD5 else 20
+        return {HashType.MD5: 16, HashType.SHA1: 20, HashType.CRC32C: 4, HashType.CRC64NVME: 8}[self]
+
+    @property
+    def combines(self) -> bool:
+        """Whether the checksum of joined data follows from the checksums of its parts."""
+        return self in (HashType.CRC32C, HashType.CRC64NVME)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all algorithms in the protocol."""
+        return tuple(each.wire for each in cls)
 
     @classmethod
     def from_wire(cls, name: str) -> HashType | None:
@@ -86,7 +96,7 @@ class Checksum:
 
     @classmethod
     def parse(cls, text: str) -> Checksum | None:
-        """Parse `MD5:hex` or `SHA-1:hex`; None if malformed."""
+        """Parse `NAME:hex`, such as `MD5:900150983cd24fb0d6963f7d28e17f72`; None if malformed."""
         name, _, digits = text.partition(":")
         hashtype = HashType.from_wire(name)
         try:

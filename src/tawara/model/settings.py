@@ -60,12 +60,15 @@ def _networks(text: str) -> str:
     return text
 
 
+_FSCK_CHECKSUMS = ", ".join(("off", "class", *HashType.names()))
+
+
 def _fsck_checksum(text: str) -> str | None:
     if text in ("", "class"):
         return None
     if text == "off" or HashType.from_wire(text):
         return text
-    raise errors.InvalidFormat("Doesn't match: off, class, MD5 or SHA-1")
+    raise errors.InvalidFormat(f"Doesn't match: {_FSCK_CHECKSUMS}")
 
 
 def _duration(text: str) -> str | None:
@@ -103,7 +106,13 @@ SETTINGS: Final = (
     Setting("skip_mkcol", _switch, "0", "0 or 1", "make no directories on storage nodes before an upload"),
     Setting("skip_devcount", _switch, "0", "0 or 1", "do not compare file.devcount in checks"),
     Setting("case_sensitive_list_keys", _switch, "1", "0 or 1", "list keys by upper and lower case (SQLite)"),
-    Setting("fsck_checksum", _fsck_checksum, "class", "off, class, MD5, SHA-1", "checksums that fsck verifies"),
+    Setting(
+        "fsck_checksum",
+        _fsck_checksum,
+        "class",
+        _FSCK_CHECKSUMS,
+        "checksums that fsck verifies",
+    ),
     Setting("queue_rate_for_fsck", _digits_unless_empty, "10000", "files a second", "how fast fsck queues files"),
     Setting("queue_size_for_fsck", _digits_unless_empty, "20000", "files", "most files that wait for fsck"),
     Setting("queue_rate_for_rebal", _digits_unless_empty, "2000", "files a second", "how fast rebalance queues files"),

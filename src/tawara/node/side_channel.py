@@ -18,11 +18,11 @@ from tawara.disks.devices import Devices, DigestInProgress
 from tawara.disks.load_meter import LoadMeter
 from tawara.disks.pools import DevicePools
 from tawara.listening import OnClosed
+from tawara.model.cluster import HashType
 from tawara.model.errors import NotFoundError, TawaraError
 from tawara.model.limits import Limits
 from tawara.model.node_errors import DirectoryInstead, InvalidPath
 from tawara.wire import side_channel as wire
-from tawara.wire.side_channel import DigestName
 
 log = structlog.get_logger(__name__)
 
@@ -106,8 +106,8 @@ class SideChannel:
                 return answer
             case wire.SizeRequest(uri):
                 return wire.size(uri, await self._size(uri))
-            case wire.DigestRequest(name, uri, reason):
-                return await self._digest(uri, name, spare_the_disk=reason == _FSCK)
+            case wire.DigestRequest(hashtype, uri, reason):
+                return await self._digest(uri, hashtype, spare_the_disk=reason == _FSCK)
 
     async def _size(self, uri: str) -> int | None:
         path = paths.canonical(uri)
@@ -116,18 +116,18 @@ class SideChannel:
         except _NO_FILE:
             return None
 
-    async def _digest(self, uri: str, name: DigestName, *, spare_the_disk: bool) -> bytes:
+    async def _digest(self, uri: str, hashtype: HashType, *, spare_the_disk: bool) -> bytes:
         """Digest in short steps on the disk's threads, so that other reads of the disk are not delayed."""
         try:
             path = paths.canonical(uri)
             pool_name = await self._pools.of(path)
             file = await self._pools.run(pool_name, self._devices.open, path)
         except _NO_FILE:
-            return wire.digest(uri, name, None)
+            return wire.digest(uri, hashtype, None)
         except TawaraError:
             return wire.read_failed(uri, 0)
         disk = self._disks.setdefault(file.disk, asyncio.Lock()) if spare_the_disk else nullcontext()
-        digest = DigestInProgress(file, name)
+        digest = DigestInProgress(file, hashtype)
         try:
             async with disk:
                 while await self._pools.run(pool_name, digest.step):
@@ -136,7 +136,7 @@ class SideChannel:
             return wire.read_failed(uri, digest.offset)
         finally:
             self._pools.submit_cleanup(pool_name, file.close)
-        return wire.digest(uri, name, digest.hex())
+        return wire.digest(uri, hashtype, digest.digest())
 
     async def _watch(self, writer: asyncio.StreamWriter) -> None:
         """Report the load of the disks about once a second until the peer goes away."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +20,7 @@ from yarl import URL
 
 from tawara.http1.small_requests import SmallRequests
 from tawara.model import errors
+from tawara.model.checksums import new_hasher
 from tawara.model.cluster import HashType
 from tawara.model.fid import HIGHEST
 from tawara.model.limits import Limits
@@ -294,7 +294,7 @@ class NodeClient:
             except errors.NodeUnreachable:
                 # the side channel is optional (docs/mogilefs.md 18.3); the GET shows whether the node is reachable
                 pass
-        hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False)
+        hasher = new_hasher(hashtype)
         try:
             async with self.get(url) as download:
                 async for piece in download:

@@ -8,7 +8,6 @@ reached devices are queued for deletion.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tawara.http1.reply import NOT_WHOLE
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
+from tawara.model.checksums import new_hasher
 from tawara.model.cluster import Checksum, Domain, HashType, Observed, StorageClass
 from tawara.model.errors import ChecksumMismatch, FidConflict, NodeUnreachable, NoDevices, TawaraError
 from tawara.model.files import Upload
@@ -90,7 +90,7 @@ class _Digests:
         self.hashtype = request.storage_class.hashtype
         self._expected = request.md5
         self._wanted = {kind for kind in (self.hashtype, HashType.MD5 if request.md5 else None) if kind is not None}
-        self._running = {kind: hashlib.new(kind.hashlib, usedforsecurity=False) for kind in self._wanted}
+        self._running = {kind: new_hasher(kind) for kind in self._wanted}
         self.length = 0
 
     def update(self, piece: bytes | memoryview) -> None:

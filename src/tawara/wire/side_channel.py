@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
 
-DigestName = Literal["MD5", "SHA-1"]
+from tawara.model.cluster import HashType
 
 _SIZE = re.compile(rb"size[ \t]+(\S+)", re.IGNORECASE)
-_DIGEST = re.compile(rb"(md5|sha-1)[ \t]+(\S+)(?:[ \t]+(\w+))?", re.IGNORECASE)
+_DIGEST = re.compile(rb"(md5|sha-1|crc32c|crc64nvme)[ \t]+(\S+)(?:[ \t]+(\w+))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,9 @@ class SizeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DigestRequest:
-    """`MD5 URI [reason]`, `SHA-1 URI [reason]`: the digest of a file. For reason `fsck` the disk is read slowly."""
+    """`NAME URI [reason]`: the digest of a file, NAME as in HashType. For reason `fsck` the disk is read slowly."""
 
-    name: DigestName
+    hashtype: HashType
     uri: str
     reason: str | None = None
 
@@ -59,9 +58,10 @@ def parse(line: bytes) -> Request | None:
     if match := _SIZE.fullmatch(line):
         return _refused_uri(match[1]) or SizeRequest(match[1].decode("ascii"))
     if match := _DIGEST.fullmatch(line):
-        name = cast(DigestName, match[1].decode("ascii").upper())
+        hashtype = HashType.from_wire(match[1].decode("ascii").upper())
+        assert hashtype is not None
         reason = match[3].decode("ascii") if match[3] else None
-        return _refused_uri(match[2]) or DigestRequest(name, match[2].decode("ascii"), reason)
+        return _refused_uri(match[2]) or DigestRequest(hashtype, match[2].decode("ascii"), reason)
     command = line.lower().split()[0]
     if command == b"watch":
         return WatchRequest()
@@ -73,9 +73,9 @@ def size(uri: str, size: int | None) -> bytes:
     return f"{uri} {-1 if size is None else size}\r\n".encode("ascii")
 
 
-def digest(uri: str, name: DigestName, value: str | None) -> bytes:
+def digest(uri: str, hashtype: HashType, value: bytes | None) -> bytes:
     """Encode the reply to a DigestRequest, with the digest in lower-case hex; None if the file does not exist."""
-    return f"{uri} {name}={-1 if value is None else value}\r\n".encode("ascii")
+    return f"{uri} {hashtype.wire}={-1 if value is None else value.hex()}\r\n".encode("ascii")
 
 
 def read_failed(uri: str, offset: int) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias
 
+from tawara.model.checksums import checksum_of, new_hasher
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import (
     ChecksumMismatch,
@@ -80,9 +80,9 @@ async def copy(
     if length <= SMALL:
         await spend(length)
         body = await _read(nodes, source, length)
-        actual = _digest(body, hashtype) if hashtype else None
+        actual = checksum_of(body, hashtype) if hashtype else None
         _compare(source, checksum, actual)
-        md5 = _digest(body, HashType.MD5).digest if verifies_md5 else None
+        md5 = checksum_of(body, HashType.MD5).digest if verifies_md5 else None
         await _put(nodes, destination, body, length, md5, replace)
         verified = verifies_md5
     else:
@@ -145,7 +145,7 @@ async def _stream(
     spend: Spend,
     replace: bool,
 ) -> Checksum | None:
-    hasher = hashlib.new(hashtype.hashlib, usedforsecurity=False) if hashtype else None
+    hasher = new_hasher(hashtype) if hashtype else None
     actual: Checksum | None = None
 
     async def pieces(download: Download) -> AsyncIterator[bytes]:
@@ -189,10 +189,6 @@ async def _verify(
             raise DestinationFailed(f"{destination} does not have the bytes that were sent")
     except (NodeUnreachable, ReadFailed) as error:
         raise DestinationFailed(str(error)) from error
-
-
-def _digest(body: bytes, hashtype: HashType) -> Checksum:
-    return Checksum(hashtype, hashlib.new(hashtype.hashlib, body, usedforsecurity=False).digest())
 
 
 def _compare(source: str, stored: Checksum | None, actual: Checksum | None) -> None:

@@ -12,6 +12,7 @@ from tawara.disks import deletions
 from tawara.disks.devices import Devices
 from tawara.disks.identity import RECORDS
 from tawara.disks.paths import IDENTITY, INCOMING
+from tawara.model.cluster import HashType
 from tawara.model.errors import TawaraError
 from tawara.model.node_errors import (
     DeviceFull,
@@ -65,8 +66,8 @@ def test_a_committed_file_is_there(devices: Devices) -> None:
     put(devices, b"abc")
     assert read(devices) == b"abc"
     assert devices.size(PATH) == 3
-    assert devices.digest(PATH, "MD5") == hashlib.md5(b"abc").hexdigest()
-    assert devices.digest(PATH, "SHA-1") == hashlib.sha1(b"abc").hexdigest()
+    assert devices.digest(PATH, HashType.MD5) == hashlib.md5(b"abc").digest()
+    assert devices.digest(PATH, HashType.SHA1) == hashlib.sha1(b"abc").digest()
     assert files(devices.docroot) == [PATH[1:]]
 
 

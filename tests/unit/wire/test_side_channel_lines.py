@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tawara.model.cluster import HashType
 from tawara.wire import side_channel as wire
 
 
@@ -12,8 +13,9 @@ from tawara.wire import side_channel as wire
     [
         (b"size /dev1/x\r\n", wire.SizeRequest("/dev1/x")),
         (b"size /dev1/x\n", wire.SizeRequest("/dev1/x")),
-        (b"MD5 /dev1/x\r\n", wire.DigestRequest("MD5", "/dev1/x")),
-        (b"SHA-1 /dev1/x fsck\r\n", wire.DigestRequest("SHA-1", "/dev1/x", "fsck")),
+        (b"MD5 /dev1/x\r\n", wire.DigestRequest(HashType.MD5, "/dev1/x")),
+        (b"SHA-1 /dev1/x fsck\r\n", wire.DigestRequest(HashType.SHA1, "/dev1/x", "fsck")),
+        (b"crc64nvme /dev1/x", wire.DigestRequest(HashType.CRC64NVME, "/dev1/x")),
         (b"watch\r\n", wire.WatchRequest()),
         (b"\r\n", None),
         (b"shutdown\r\n", wire.SideChannelError(wire.NOT_HONOURED)),
@@ -42,7 +44,7 @@ def test_answers() -> None:
     """Answers are written as mogstored writes them."""
     assert wire.size("/dev1/x", 7) == b"/dev1/x 7\r\n"
     assert wire.size("/dev1/x", None) == b"/dev1/x -1\r\n"
-    assert wire.digest("/dev1/x", "MD5", "ab") == b"/dev1/x MD5=ab\r\n"
-    assert wire.digest("/dev1/x", "SHA-1", None) == b"/dev1/x SHA-1=-1\r\n"
+    assert wire.digest("/dev1/x", HashType.MD5, b"\xab") == b"/dev1/x MD5=ab\r\n"
+    assert wire.digest("/dev1/x", HashType.SHA1, None) == b"/dev1/x SHA-1=-1\r\n"
     assert wire.read_failed("/dev1/x", 4096) == b"ERR read /dev1/x at 4096 failed\r\n"
     assert wire.load({10: 0.4, 2: None}) == b"2\t-\n10\t0.40\n.\n"

@@ -12,6 +12,7 @@ import pytest
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, replicas
 from tawara.metadata.view import ClusterView
+from tawara.model.checksums import checksum_of
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.limits import END_OF_TIME
 from tawara.node.server import StorageNode
@@ -51,7 +52,7 @@ async def test_a_missing_checksum_is_filled_in(tmp_path: Path, content: bytes, h
         await do_all(fixture)
         stored = await fixture.metadata.read(files.find_fid, fid)
         assert stored
-        assert stored.checksum == Checksum(hashtype, hashlib.new(hashtype.hashlib, content).digest())
+        assert stored.checksum == checksum_of(content, hashtype)
 
 
 @pytest.mark.parametrize("content", [SMALL_FILE, LARGE_FILE])

@@ -171,7 +171,7 @@ class InvalidHashtype(UsageError):
     code = "invalid_hashtype"
     message = "Unknown hash type"
     text = code
-    hint = "Use NONE, MD5 or SHA-1."
+    hint = "Use NONE, MD5, SHA-1, CRC32C or CRC64NVME."
 
 
 class InvalidChecksumFormat(UsageError):
@@ -180,7 +180,7 @@ class InvalidChecksumFormat(UsageError):
     code = "invalid_checksum_format"
     message = "Invalid checksum: the form is NAME:HEX"
     text = code
-    hint = "NAME is MD5 or SHA-1."
+    hint = "NAME is MD5, SHA-1, CRC32C or CRC64NVME."
 
 
 class InvalidState(UsageError):
