@@ -14,7 +14,7 @@ async def gathered(devices: Iterable[tuple[Path, int]]) -> tuple[JournalEvidence
     """What follows from the names in these directories of these devices, and how the reading went."""
     with JournalCollector([device_sources.from_directory(path, devid) for path, devid in devices]) as gathering:
         await gathering.read_names()
-        parts = [fid_range.evidence async for fid_range in gathering.stretches()]
+        parts = [fid_range.evidence async for fid_range in gathering.ranges()]
     return joined(parts), gathering
 
 

@@ -106,11 +106,11 @@ class TcpListener:
                     connection = await self._next()
                 except OSError as error:
                     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                        self._make_room(str(error.strerror))
+                        self._close_idle(str(error.strerror))
                         await asyncio.sleep(_PAUSE)
                     continue
                 try:
-                    await self._wait_for_room()
+                    await self._wait_for_slot()
                 except asyncio.CancelledError:
                     connection.close()
                     raise
@@ -119,16 +119,16 @@ class TcpListener:
                 starting.add_done_callback(self._starting.discard)
             await asyncio.sleep(0)
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_slot(self) -> None:
         """Wait until the limit allows one more connection; close idle ones."""
         while self._free.locked():
-            self._make_room("the connection limit is reached")
+            self._close_idle("the connection limit is reached")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._free.acquire(), _IDLE)
                 return
         await self._free.acquire()
 
-    def _make_room(self, reason: str) -> None:
+    def _close_idle(self, reason: str) -> None:
         """Close some idle connections, the longest idle first; log it from time to time."""
         now = asyncio.get_running_loop().time()
         idle: list[tuple[float, int, asyncio.Transport]] = []

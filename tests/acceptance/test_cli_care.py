@@ -95,7 +95,7 @@ def test_a_confined_check_and_its_report(store: Cluster, capsys: pytest.CaptureF
     assert f"d/k1 (fid {fids[1]}): its replicas differ" in said
     (status,) = _json(capsys, "fsck", "status", code=7)
     assert (status["checked"], status["focus"]) == (1, "domain d, prefix k1, every byte")
-    assert status["needs_a_person"] == [{"fid": fids[1], "domain": "d", "key": "k1", "found": ["MSUM"]}]
+    assert status["needs_operator"] == [{"fid": fids[1], "domain": "d", "key": "k1", "found": ["MSUM"]}]
     on = {devid for devid in range(1, 5) if store.path(devid, elsewhere).exists()}
     assert cli.main(["fsck", "start", "--domain", "other", *(f"--device=dev{devid}" for devid in on), "--wait"]) == 0
     capsys.readouterr()

@@ -141,8 +141,8 @@ async def test_what_the_cluster_was_made_of(metadata: Metadata) -> None:
         ],
         "device": [{"devid": 5, "hostid": 7, "status": "alive", "weight": 100}],
     }
-    assert len(await metadata.write(merging.add_charter, manifest)) == 4
-    assert await metadata.write(merging.add_charter, manifest) == []
+    assert len(await metadata.write(merging.add_manifest, manifest)) == 4
+    assert await metadata.write(merging.add_manifest, manifest) == []
     now = await metadata.read(cluster.load)
     assert {domain.name: domain.dmid for domain in now.domains.values()} == {"d": dmid, "new": 9}
     assert set(now.hosts) == {*before.hosts, 7}

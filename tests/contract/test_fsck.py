@@ -78,7 +78,7 @@ async def test_the_queue_does_not_grow_beyond_its_limit(metadata: Metadata) -> N
         assert await metadata.write(fsck.inject, now=now)
     assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 5
     for claim in await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=5, now=NOW):
-        await metadata.write(fsck.put_off, claim, now=NOW)
+        await metadata.write(fsck.defer_check, claim, now=NOW)
     await metadata.write(fsck.inject, now=NOW + 10)
     assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 10
     assert (await metadata.read(fsck.progress)).position == fids[9]

@@ -35,9 +35,9 @@ async def known(metadata: Metadata) -> dict[int, str]:
 
 async def test_what_is_shown_first_is_taken_down(metadata: Metadata) -> None:
     """A device is known by what it showed first; another disk in its place is said to be one, and is not taken down."""
-    assert await metadata.write(identities.recognise, 1, ONE, empty=False) is None
-    assert await metadata.write(identities.recognise, 1, ONE, empty=True) is None
-    trouble = await metadata.write(identities.recognise, 1, OTHER, empty=False)
+    assert await metadata.write(identities.check_identity, 1, ONE, empty=False) is None
+    assert await metadata.write(identities.check_identity, 1, ONE, empty=True) is None
+    trouble = await metadata.write(identities.check_identity, 1, OTHER, empty=False)
     assert trouble is not None
     assert "another disk than before" in trouble
     assert await known(metadata) == {1: ONE}
@@ -45,30 +45,30 @@ async def test_what_is_shown_first_is_taken_down(metadata: Metadata) -> None:
 
 async def test_an_empty_disk_is_not_taken_for_one_with_files(metadata: Metadata) -> None:
     """An identity that an empty mount point was given is refused where files are recorded, a new device is not."""
-    trouble = await metadata.write(identities.recognise, 1, ONE, empty=True)
+    trouble = await metadata.write(identities.check_identity, 1, ONE, empty=True)
     assert trouble is not None
     assert "is its disk mounted?" in trouble
-    assert await metadata.write(identities.recognise, 2, OTHER, empty=True) is None
+    assert await metadata.write(identities.check_identity, 2, OTHER, empty=True) is None
     assert await known(metadata) == {2: OTHER}
-    assert await metadata.write(identities.recognise, 1, ONE, empty=False) is None
+    assert await metadata.write(identities.check_identity, 1, ONE, empty=False) is None
 
 
 async def test_swapped_and_copied_disks(metadata: Metadata) -> None:
     """An identity belongs to one device."""
-    await metadata.write(identities.recognise, 1, ONE, empty=False)
+    await metadata.write(identities.check_identity, 1, ONE, empty=False)
     for devid in (2, 3):
-        trouble = await metadata.write(identities.recognise, devid, ONE, empty=False)
+        trouble = await metadata.write(identities.check_identity, devid, ONE, empty=False)
         assert trouble is not None
         assert "the identity of dev1" in trouble
 
 
 async def test_a_person_accepts_another_disk(metadata: Metadata) -> None:
     """After that the device is taken as it shows itself next, empty or not, and is known by that from then on."""
-    await metadata.write(identities.recognise, 1, ONE, empty=False)
+    await metadata.write(identities.check_identity, 1, ONE, empty=False)
     await metadata.write(identities.accept, 1)
     assert await known(metadata) == {}
-    assert await metadata.write(identities.recognise, 1, OTHER, empty=True) is None
-    assert await metadata.write(identities.recognise, 1, ONE, empty=False) is not None
+    assert await metadata.write(identities.check_identity, 1, OTHER, empty=True) is None
+    assert await metadata.write(identities.check_identity, 1, ONE, empty=False) is not None
     assert await known(metadata) == {1: OTHER}
     with pytest.raises(errors.NoDevice):
         await metadata.write(identities.accept, 9)
@@ -79,7 +79,7 @@ async def test_many_monitors_take_down_one(metadata: Metadata, opener: Opener) -
     others = [await opener() for _ in range(3)]
     shown = (ONE, OTHER, THIRD)
     said = await asyncio.gather(
-        *(each.write(identities.recognise, 2, id_, empty=True) for each, id_ in zip(others, shown, strict=True))
+        *(each.write(identities.check_identity, 2, id_, empty=True) for each, id_ in zip(others, shown, strict=True))
     )
     assert said.count(None) == 1
     assert (await known(metadata))[2] == shown[said.index(None)]

@@ -17,7 +17,7 @@ from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState, 
 from tawara.model.errors import TooManyFiles
 from tawara.model.files import NewFile, TaskType
 from tawara.model.limits import END_OF_TIME
-from tawara.model.pace import LAPSE, WorkPace
+from tawara.model.pace import STOPPED_AFTER, WorkPace
 from tawara.model.placement_counts import CountedRange, PlacementCounts
 from tawara.model.placement_groups import PlacementGroup
 from tawara.model.safety import judge
@@ -61,7 +61,7 @@ async def test_files_are_counted_by_their_devices(metadata: Metadata) -> None:
     assert await all_groups(metadata) == GROUPS
     for limit in (1, 4, 100):
         after, slices = 0, []
-        while placed := await metadata.read_apart(rows.files_from, after, None, limit):
+        while placed := await metadata.read_long(rows.files_from, after, None, limit):
             slices.append([each[0] for each in placed])
             after = placed[-1][0]
         assert [fid for fids in slices for fid in fids] == list(range(1, 10))
@@ -108,7 +108,7 @@ async def test_marks_of_changed_files(metadata: Metadata) -> None:
 async def test_the_files_of_some_devices(metadata: Metadata) -> None:
     """Each file with a replica on one of them, once, with all of its devices; or nothing if they are too many."""
     await metadata.write(fill)
-    found = await metadata.read_apart(rows.touched, [1, 10])
+    found = await metadata.read_long(rows.touched, [1, 10])
     assert found is not None
     assert sorted(found) == [
         (2, PlacementGroup(1, 0, (1, 2), 1, 20)),
@@ -116,8 +116,8 @@ async def test_the_files_of_some_devices(metadata: Metadata) -> None:
         (6, PlacementGroup(1, 0, (1, 2), 1, 60)),
         (9, PlacementGroup(2, 1, (2, 10), 1, 90)),
     ]
-    assert await metadata.read_apart(rows.touched, [1, 10], limit=3) is None
-    assert await metadata.read_apart(rows.touched, []) == []
+    assert await metadata.read_long(rows.touched, [1, 10], limit=3) is None
+    assert await metadata.read_long(rows.touched, []) == []
 
 
 async def test_one_counts_at_a_time(metadata: Metadata, opener: Opener) -> None:
@@ -254,6 +254,6 @@ async def test_the_pace_of_each_process(metadata: Metadata) -> None:
     }
     await metadata.write(pace.retire, "a", now=1020)
     retired = (await known())["a", "replicate"]
-    assert (retired.rate, retired.pace, retired.recorded_at) == (0, 10.0, 1020 - LAPSE)
+    assert (retired.rate, retired.pace, retired.recorded_at) == (0, 10.0, 1020 - STOPPED_AFTER)
     await metadata.write(pace.record, "b", [WorkPace("replicate", 8, 0, 3, 4)], now=1020 + pace.FORGOTTEN)
     assert {process for process, _ in await known()} == {"b"}

@@ -16,7 +16,7 @@ from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.disk import write_qcow2
 from tawara.vm.errors import HostError
 from tawara.vm.foreign.delta import build_delta
-from tawara.vm.foreign.image import Inside
+from tawara.vm.foreign.image import ImageContents
 from tawara.vm.foreign.instance import own_delta
 from tawara.vm.host_keys import host_key
 from tawara.vm.spec_read import read_guest
@@ -56,10 +56,10 @@ def guest(tmp_path: Path, name: str) -> spec.Guest:
     return replace(read, image=replace(read.image, root=ROOT))
 
 
-def inside() -> Inside:
+def inside() -> ImageContents:
     """What libguestfs would find in the image."""
     nodes = tree.with_parents({path: tree.file(text) for path, text in FORMER.items()})
-    return Inside(ROOT, (), nodes, {path: node for path, node in nodes.items() if path.startswith("etc/")})
+    return ImageContents(ROOT, (), nodes, {path: node for path, node in nodes.items() if path.startswith("etc/")})
 
 
 def delta(tmp_path: Path, base: Base, name: str) -> Path:

@@ -25,7 +25,7 @@ from tawara.metadata.open import open_metadata
 from tawara.metadata.server import NoReply, ServerLimits
 from tawara.model import mogilefsd_conf
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Db, Exit, NodeUnreachable, UsageError
-from tawara.model.mogilefsd_conf import Moved
+from tawara.model.mogilefsd_conf import ConvertedConfiguration
 from tawara.nodes.client import NodeClient
 
 TIMEOUT = ServerLimits(readers=1, writers=1, answer=3600.0)
@@ -84,7 +84,7 @@ def adopt(
     return asyncio.run(_run(database, password, moved, write=write, widen=widen, undo=undo, yes=yes, json=json))
 
 
-def _read(path: Path | None) -> Moved | None:
+def _read(path: Path | None) -> ConvertedConfiguration | None:
     if path is None:
         return None
     # Comments and passwords may contain bytes that are not UTF-8.
@@ -100,7 +100,7 @@ def _absolute(url: str) -> str:
 async def _run(
     database: str,
     password: str | None,
-    moved: Moved | None,
+    moved: ConvertedConfiguration | None,
     *,
     write: Path | None,
     widen: bool,
@@ -189,7 +189,7 @@ async def _is_deleted(nodes: NodeClient, url: str) -> bool:
 # --- the configuration ------------------------------------------------------------------------------------------------
 
 
-def _configuration(database: str, moved: Moved | None, *, latin1: bool) -> dict[str, str | int]:
+def _configuration(database: str, moved: ConvertedConfiguration | None, *, latin1: bool) -> dict[str, str | int]:
     """Return the settings that differ from their defaults, `section.name` -> value.
 
     `latin1`: mogilefsd's connections use Latin-1, so keys must be read in the same way.
@@ -229,7 +229,7 @@ def _write(directory: Path, settings: Mapping[str, str | int], password: str | N
 
 
 def _say(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes: bool) -> None:
-    _say_what_is_there(report["database"], found)
+    _print_findings(report["database"], found)
     if undo:
         _say_list(
             "Not deleted because a device does not answer; harmless, delete them manually:", report.get("left_behind")
@@ -251,7 +251,7 @@ def _say(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes:
         output.line("\nNo changes are needed.")
 
 
-def _say_what_is_there(database: str, found: AdoptionFindings) -> None:
+def _print_findings(database: str, found: AdoptionFindings) -> None:
     if found.own_version == 0:
         state = "a database of MogileFS, not adopted"
     else:

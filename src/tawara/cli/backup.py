@@ -17,7 +17,7 @@ from tawara.metadata import rebuilding
 from tawara.metadata.backup import Chunk
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import Exit, UsageError
-from tawara.recovery.backup_directory import Listing, Part, Vault, files_in, summary
+from tawara.recovery.backup_directory import BackupDirectory, Listing, Part, files_in, summary
 
 
 def backup(
@@ -46,43 +46,43 @@ def backup(
     json
         Report as one JSON object.
     """
-    return asyncio.run(_backup(Vault(directory), keep, database, yes=yes, json=json))
+    return asyncio.run(_backup(BackupDirectory(directory), keep, database, yes=yes, json=json))
 
 
-async def _backup(vault: Vault, keep: int | None, database: Database, *, yes: bool, json: bool) -> int:
+async def _backup(directory: BackupDirectory, keep: int | None, database: Database, *, yes: bool, json: bool) -> int:
     parts: dict[tuple[str, int], Part] = {}
     shown = output.ChangingLine()
 
     def sink(chunk: Chunk) -> None:
-        parts[chunk.table, chunk.first] = vault.keep_chunk(chunk)
+        parts[chunk.table, chunk.first] = directory.keep_chunk(chunk)
         shown.say(f"{sum(part.rows for part in parts.values()):,} rows written")
 
     began = int(time.time())
     async with database.open() as metadata:
-        vault.prepare()
+        directory.prepare()
         highest_fid = await metadata.read(rows.dump, sink)
     shown.clear()
-    number = max(vault.numbers(), default=0) + 1
+    number = max(directory.numbers(), default=0) + 1
     listing = Listing(number=number, taken_at=began, highest_fid=highest_fid, parts=list(parts.values()))
     if not yes:
-        _refuse_if_shrunk(vault, listing)
-    vault.keep_list(listing)
-    removed = vault.prune(keep) if keep else []
-    report = summary(listing) | {"written": vault.written, "removed": removed}
+        _refuse_if_shrunk(directory, listing)
+    directory.keep_list(listing)
+    removed = directory.prune(keep) if keep else []
+    report = summary(listing) | {"written": directory.written, "removed": removed}
     if json:
         output.json_line(report)
     else:
         files = report["rows"].get("file", 0)
-        output.line(f"Backup {number}: {files:,} files; {output.human_size(vault.written)} were new.")
+        output.line(f"Backup {number}: {files:,} files; {output.human_size(directory.written)} were new.")
     return Exit.OK
 
 
-def _refuse_if_shrunk(vault: Vault, listing: Listing) -> None:
+def _refuse_if_shrunk(directory: BackupDirectory, listing: Listing) -> None:
     """Remove the backup and raise UsageError if the database is probably the wrong one."""
-    last = vault.newest()
+    last = directory.newest()
     before, now = files_in(last), files_in(listing)
     if last is not None and now < before / 2:
-        vault.discard()
+        directory.discard()
         raise UsageError(
             f"The database has {now:,} files, and backup {last.number} had {before:,}: no backup was made",
             hint="If it is the right database, use --yes.",
@@ -120,23 +120,23 @@ def restore(
     json
         Report as one JSON object.
     """
-    return asyncio.run(_restore(Vault(directory), url, number, password_file, dry_run=dry_run, json=json))
+    return asyncio.run(_restore(BackupDirectory(directory), url, number, password_file, dry_run=dry_run, json=json))
 
 
 async def _restore(
-    vault: Vault, url: str, number: int | None, password_file: Path | None, *, dry_run: bool, json: bool
+    directory: BackupDirectory, url: str, number: int | None, password_file: Path | None, *, dry_run: bool, json: bool
 ) -> int:
     configure_command()
-    listing = vault.listing(number)
+    listing = directory.listing(number)
     shown = output.ChangingLine()
-    for each, _ in enumerate(vault.chunks(listing), 1):  # verify every checksum before anything is written
+    for each, _ in enumerate(directory.chunks(listing), 1):  # verify every checksum before anything is written
         shown.say(f"{each:,} of {len(listing.parts):,} chunks verified")
     if not dry_run:
         metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT)
         try:
             await metadata.write(rebuilding.begin)
             small: dict[str, Chunk] = {}
-            for each, chunk in enumerate(vault.chunks(listing), 1):
+            for each, chunk in enumerate(directory.chunks(listing), 1):
                 shown.say(f"{each:,} of {len(listing.parts):,} chunks restored")
                 if rows.is_small(chunk.table):
                     small[chunk.table] = chunk

@@ -10,10 +10,10 @@ from cyclopts import App, Parameter
 from tawara.cli import output
 from tawara.cli.devid import Devid
 from tawara.cli.drain import drain
-from tawara.cli.dry_run import DryRun, remove_or_say
+from tawara.cli.dry_run import DryRun, remove_or_preview
 from tawara.cli.health import shown_health
 from tawara.cli.session import DEFAULT, Session
-from tawara.cli.simulate import foretell
+from tawara.cli.simulate import print_loss
 from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
 from tawara.model import errors
@@ -111,7 +111,7 @@ async def change(
     async with session.client() as client:
         host = await _host_of(client, devid)
         if dry_run:
-            return await _foresee(client, session, devid, state)
+            return await _print_preview(client, session, devid, state)
         if weight is not None:
             await client.set_device_weight(host, devid, weight)
         if state is not None:
@@ -119,11 +119,11 @@ async def change(
     return Exit.OK
 
 
-async def _foresee(client: AsyncClient, session: Session, devid: int, state: DeviceState | None) -> int:
+async def _print_preview(client: AsyncClient, session: Session, devid: int, state: DeviceState | None) -> int:
     """Print the effect of a change; for state dead, the output of `tawara simulate --lose`."""
     now = next(each.state for each in await client.devices() if each.devid == devid)
     if state is DeviceState.DEAD and now is not DeviceState.DEAD:
-        return await foretell(client, [f"dev{devid}"], session)
+        return await print_loss(client, [f"dev{devid}"], session)
     refused = now is DeviceState.DEAD and state is DeviceState.ALIVE
     text = errors.StateTooHigh().message if refused else f"dev{devid} is {now}: {_EFFECTS[state]}"
     if session.json:
@@ -157,7 +157,7 @@ async def remove(devid: Devid, /, *, dry_run: DryRun = False, session: Session =
     devid
         The device, devN.
     """
-    return await remove_or_say(
+    return await remove_or_preview(
         session, "device", {"devid": devid}, lambda client: client.delete_device(devid), dry_run=dry_run
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun, remove_or_say
+from tawara.cli.dry_run import DryRun, remove_or_preview
 from tawara.cli.session import DEFAULT, Session
 
 app = App(name="domain", help="List, add and remove domains.")
@@ -45,6 +45,6 @@ async def remove(domain: str, *, dry_run: DryRun = False, session: Session = DEF
 
         tawara domain remove photos --dry-run
     """
-    return await remove_or_say(
+    return await remove_or_preview(
         session, "domain", {"domain": domain}, lambda client: client.delete_domain(domain), dry_run=dry_run
     )

@@ -57,7 +57,7 @@ async def drain(
         if session.json:
             output.json_line(asdict(each))
         else:
-            output.line(_standing(each))
+            output.line(_describe_progress(each))
     if not found and not session.json:
         output.line("No device is being drained.")
     return Exit.OK if all(each.safe for each in found) or not (wait or status) else Exit.FAILURE
@@ -78,7 +78,7 @@ async def _wait_for_drains(client: AsyncClient, devids: Collection[int]) -> list
         found = await _drains(client, devids)
         if all(each.safe for each in found):
             break
-        line.say("; ".join(map(_standing, found)), kind=tuple(map(_kind, found)))
+        line.say("; ".join(map(_describe_progress, found)), kind=tuple(map(_kind, found)))
         await asyncio.sleep(_LOOK_AGAIN)
     line.clear()
     return found
@@ -89,7 +89,7 @@ def _kind(each: DrainStatus) -> tuple[object, ...]:
     return (each.devid, bool(each.left), bool(each.failed), bool(each.copies), bool(each.uploads), each.uploads_until)
 
 
-def _standing(each: DrainStatus) -> str:
+def _describe_progress(each: DrainStatus) -> str:
     if each.safe:
         return f"dev{each.devid} is empty: its disk may be removed."
     parts = [f"{each.left} of {each.files} files are left"]

@@ -61,9 +61,9 @@ async def _run(sample: int | None, look: bool, database: Database, *, json: bool
         with tempfile.TemporaryDirectory(prefix="tawara-drill-") as spool:
             exercise = Drill(metadata, chosen, look=look)
             shown = output.ChangingLine()
-            found = await exercise.until_settled(Path(spool), shown.say)
+            found = await exercise.compare_until_stable(Path(spool), shown.say)
             shown.clear()
-        unnamed = await exercise.unnamed_for_good()
+        unnamed = await exercise.find_unknown_contents()
         waiting = await metadata.read(journals.waiting)
         due = await metadata.read(journals.look)
     young = {

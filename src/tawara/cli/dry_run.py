@@ -16,7 +16,7 @@ from tawara.wire.line import Args
 DryRun: TypeAlias = Annotated[bool, Parameter(name=["--dry-run", "-n"], help="Only show what would happen.")]
 
 
-async def remove_or_say(
+async def remove_or_preview(
     session: Session, what: str, names: Args, removal: Callable[[AsyncClient], Awaitable[None]], *, dry_run: bool
 ) -> int:
     """Remove the `what` of these `names`, or only print what would happen, with the exit code of the removal."""

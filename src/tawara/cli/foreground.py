@@ -83,7 +83,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
         async with _signals(reload) as stop:
             stopping = asyncio.ensure_future(stop.wait())
             started = asyncio.Event()
-            running = asyncio.ensure_future(_stay(store, started, stop))
+            running = asyncio.ensure_future(_run_until_stopped(store, started, stop))
             await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if stop.is_set():
@@ -94,7 +94,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
             if not running.done():
                 log.warning("stop_timed_out", seconds=GRACE)
                 os._exit(1)
-            await _end_what_is_left()
+            await _cancel_remaining_tasks()
             if not running.cancelled():
                 running.result()
 
@@ -102,7 +102,7 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
     uvloop.run(main())
 
 
-async def _end_what_is_left() -> None:
+async def _cancel_remaining_tasks() -> None:
     """Cancel all running tasks, twice: a task that waits for a hanging thread does not end at the first time."""
     for _ in range(2):
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -113,7 +113,9 @@ async def _end_what_is_left() -> None:
         await asyncio.wait(left, timeout=0.5)
 
 
-async def _stay(store: AbstractAsyncContextManager[Running], started: asyncio.Event, stop: asyncio.Event) -> None:
+async def _run_until_stopped(
+    store: AbstractAsyncContextManager[Running], started: asyncio.Event, stop: asyncio.Event
+) -> None:
     async with store:
         started.set()
         await stop.wait()

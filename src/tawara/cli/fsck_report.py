@@ -9,7 +9,7 @@ from tawara.cli import output
 from tawara.client import AsyncClient
 from tawara.client.maintenance_replies import FsckLine, FsckStatus
 from tawara.model.errors import Exit
-from tawara.model.fsck import needs_a_person
+from tawara.model.fsck import needs_operator
 
 MEANING = {
     "NOPA": "no replica known",
@@ -27,7 +27,7 @@ MEANING = {
     "NSUM": "missing checksum stored",
 }
 """Code of the log -> meaning; problems first, then repairs."""
-_HOPELESS = ("GONE", "MSUM")
+_UNREPAIRABLE = ("GONE", "MSUM")
 LINES = 10_000
 """Maximum lines of the log that are read for a report; the report says if there are more."""
 _NAMED = 100
@@ -51,13 +51,13 @@ def gather(lines: Iterable[FsckLine]) -> FsckReport:
         if line.fid is not None:
             by_fid.setdefault(line.fid, []).append(line)
     return FsckReport(
-        {fid: said for fid, said in by_fid.items() if needs_a_person((each.code, each.devid) for each in said)}
+        {fid: said for fid, said in by_fid.items() if needs_operator((each.code, each.devid) for each in said)}
     )
 
 
 async def look(client: AsyncClient, at: FsckStatus) -> FsckReport:
     """Read the check's part of the log. Empty if the tracker does not report where it begins."""
-    if at.start_logid is None or not any(at.counts.get(code) for code in (*_HOPELESS, "BSUM", "SRCH")):
+    if at.start_logid is None or not any(at.counts.get(code) for code in (*_UNREPAIRABLE, "BSUM", "SRCH")):
         return FsckReport()
     lines: list[FsckLine] = []
     after = at.start_logid
@@ -74,19 +74,19 @@ async def look(client: AsyncClient, at: FsckStatus) -> FsckReport:
 async def report(client: AsyncClient, at: FsckStatus, *, as_json: bool) -> int:
     """Print the report; return 7 if a file needs manual intervention."""
     found = await look(client, at)
-    hopeless = bool(found.hopeless) or any(at.counts.get(code) for code in _HOPELESS)
+    hopeless = bool(found.hopeless) or any(at.counts.get(code) for code in _UNREPAIRABLE)
     if as_json:
         person = [
             {"fid": fid, "domain": domain, "key": key, "found": [each.code for each in lines]}
             for fid, domain, key, lines in await _named(client, found.hopeless)
         ]
-        output.json_line(asdict(at) | {"busy": at.busy, "needs_a_person": person})
+        output.json_line(asdict(at) | {"busy": at.busy, "needs_operator": person})
     else:
         _say_counts(at)
         if found.hopeless:
             more = " or more" if found.cut_off else ""
             output.line(f"{len(found.hopeless)}{more} need manual intervention; the others are being repaired:")
-            await name_them(client, found.hopeless)
+            await print_advice(client, found.hopeless)
         if not at.counts and not at.stalled:
             output.line("Every checked file is good.")
         elif at.counts and not hopeless:
@@ -109,7 +109,7 @@ def say_line(each: FsckLine) -> None:
     output.line(f"{where}  {each.code}  {MEANING.get(each.code, '')}".rstrip())
 
 
-async def name_them(client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]) -> None:
+async def print_advice(client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]) -> None:
     """Print a line with advice for each file that needs manual intervention and still exists."""
     for fid, domain, key, lines in await _named(client, hopeless):
         devices = ", ".join(sorted({f"dev{each.devid}" for each in lines if each.devid is not None}))

@@ -81,7 +81,7 @@ _ASKED_FOR: Final = (DeviceState.DRAIN, DeviceState.READONLY)
 """Device states set by an operator or a rebalance run, which need no action."""
 
 
-def worries(store: StoreStatus) -> list[Finding]:
+def find_risks(store: StoreStatus) -> list[Finding]:
     """Return a finding for each risk to files, and for each sign that no worker handles it."""
     safety = store.safety
     found: list[Finding] = [critical(store.stale)] if store.stale else []
@@ -90,7 +90,7 @@ def worries(store: StoreStatus) -> list[Finding]:
     if safety.unreadable.files:
         found.append(critical(f"{_files(safety.unreadable)} out of reach: no copy can be read now"))
     at_risk = safety.one_device.files - safety.one_device_wanted.files
-    if at_risk and not _in_hand(store):
+    if at_risk and not _only_new_files_affected(store):
         text = f"{counted(at_risk, 'file')}, which should not be, {_are(at_risk)} one failing device from loss"
         found.append(warning(text))
     waiting = [each for each in store.queues if each.name in _PROMPT and each.due]
@@ -120,7 +120,7 @@ def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _in_hand(store: StoreStatus) -> bool:
+def _only_new_files_affected(store: StoreStatus) -> bool:
     """Return whether all files with too few copies are new ones that wait briefly for their second copy."""
     queue = store.queue("replicate")
     age = queue.age(store.now)

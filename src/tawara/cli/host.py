@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun, remove_or_say
+from tawara.cli.dry_run import DryRun, remove_or_preview
 from tawara.cli.session import DEFAULT, Session
 from tawara.model.cluster import HostState
 
@@ -134,6 +134,6 @@ async def remove(host: str, /, *, dry_run: DryRun = False, session: Session = DE
 
         tawara host remove store1 --dry-run
     """
-    return await remove_or_say(
+    return await remove_or_preview(
         session, "host", {"host": host}, lambda client: client.delete_host(host), dry_run=dry_run
     )

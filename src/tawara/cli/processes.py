@@ -113,14 +113,14 @@ class Family:
         while self._due or self._children:
             for descriptor, _ in self._poll.poll(self._timeout()):
                 if descriptor == told:
-                    self._obey(os.read(told, 64))
+                    self._handle_signals(os.read(told, 64))
                 else:
                     self._listen_to(self._children[descriptor])
-            self._start_what_is_due()
-            self._kill_what_is_late()
+            self._start_due_children()
+            self._kill_overdue_children()
         return self._failure
 
-    def _obey(self, numbers: bytes) -> None:
+    def _handle_signals(self, numbers: bytes) -> None:
         if not set(numbers).isdisjoint(_STOPPING):
             self._stop()
             return
@@ -137,7 +137,7 @@ class Family:
         times = [*self._due.values(), *([self._stop_by] if self._stop_by is not None else [])]
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
 
-    def _start_what_is_due(self) -> None:
+    def _start_due_children(self) -> None:
         now = time.monotonic()
         for place in [place for place, due in self._due.items() if due <= now]:
             del self._due[place]
@@ -219,7 +219,7 @@ class Family:
         for child in self._children.values():
             os.kill(child.pid, signal.SIGTERM)
 
-    def _kill_what_is_late(self) -> None:
+    def _kill_overdue_children(self) -> None:
         if self._stop_by is not None and time.monotonic() >= self._stop_by:
             for child in self._children.values():
                 log.warning("stop_timed_out", ended=child.pid)

@@ -16,7 +16,7 @@ from tawara.client.snapshot import snapshot
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Device
 from tawara.model.errors import Exit
-from tawara.model.rebalance import MIB, RebalanceState, evening_out, left_to_queue, parse, sources, targets
+from tawara.model.rebalance import MIB, RebalanceState, balancing_policy, left_to_queue, parse, sources, targets
 from tawara.model.spans import span
 
 app = App(name="rebalance")
@@ -51,7 +51,7 @@ async def level(*, yes: bool = False, session: Session = DEFAULT) -> int:
         for _ in range(_RUNS):
             if not await _is_on(client) and not await _stopped(client):
                 cluster = await snapshot(client)
-                text = evening_out(_usable(cluster))
+                text = balancing_policy(_usable(cluster))
                 if text is None:
                     _say_nothing_to_do(session)
                     return Exit.OK
@@ -113,7 +113,7 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
     """
     async with session.client() as client:
         cluster = await snapshot(client)
-    text = " ".join(policy) or evening_out(_usable(cluster))
+    text = " ".join(policy) or balancing_policy(_usable(cluster))
     if text is None:
         _say_nothing_to_do(session)
         return
@@ -142,11 +142,11 @@ async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) ->
     async with session.client() as client:
         if policy or not await _stopped(client):
             cluster = await snapshot(client)
-            text = " ".join(policy) or evening_out(_usable(cluster))
+            text = " ".join(policy) or balancing_policy(_usable(cluster))
             if text is None:
                 _say_nothing_to_do(session)
                 return Exit.OK
-            if reason := _impossible(text, cluster):
+            if reason := _why_impossible(text, cluster):
                 raise CannotMove(f"Nothing was started: {reason}", hint="`tawara rebalance plan` shows the plan.")
             await client.rebalance_set_policy(text)
             if not session.json:
@@ -227,7 +227,7 @@ class CannotMove(errors.TawaraError):
     hint = None
 
 
-def _impossible(text: str, cluster: Cluster) -> str:
+def _why_impossible(text: str, cluster: Cluster) -> str:
     """Return why this policy can move no file now; empty if it can. Raises BadRebalPol."""
     policy = parse(text)
     away = sources(policy, cluster)
@@ -259,7 +259,7 @@ def _show_plan(text: str, cluster: Cluster, session: Session) -> None:
         ],
         right=(2, 3),
     )
-    if reason := _impossible(text, cluster):
+    if reason := _why_impossible(text, cluster):
         output.line(f"Nothing can be moved: {reason}.")
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from cyclopts import App
 
 from tawara.cli import output, scrubbed
-from tawara.cli.fsck_report import MEANING, gather, name_them, say_line
+from tawara.cli.fsck_report import MEANING, gather, print_advice, say_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.maintenance_replies import FsckLine
@@ -33,7 +33,7 @@ async def status(*, session: Session = DEFAULT) -> int:
         lines = await _log(client, 0) if at.counts else []
         found = gather(line for line in lines if line.time >= at.began - at.period)
         if session.json:
-            output.json_line(asdict(at) | {"needs_a_person": sorted(found.hopeless)})
+            output.json_line(asdict(at) | {"needs_operator": sorted(found.hopeless)})
         else:
             output.line(scrubbed.where(at))
             if said := scrubbed.found(at):
@@ -41,7 +41,7 @@ async def status(*, session: Session = DEFAULT) -> int:
             for code, meaning in MEANING.items():
                 if at.counts.get(code):
                     output.line(f"{at.counts[code]:>9}  {code}  {meaning}")
-            await name_them(client, found.hopeless)
+            await print_advice(client, found.hopeless)
     return Exit.CORRUPT if found.hopeless else Exit.OK
 
 

@@ -41,7 +41,7 @@ def found(at: ScrubStatus) -> str:
     """Describe the damage found within the last period; empty if none."""
     if not at.bad_replicas and not at.hopeless:
         return ""
-    became = [f"{counted(at.mended, 'file')} repaired"]
+    became = [f"{counted(at.repaired, 'file')} repaired"]
     if at.bad_waiting:
         became.append(f"{counted(at.bad_waiting, 'file')} being repaired")
     if at.hopeless:

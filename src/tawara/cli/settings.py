@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun, remove_or_say
+from tawara.cli.dry_run import DryRun, remove_or_preview
 from tawara.cli.session import DEFAULT, Session
 from tawara.model import settings as model
 from tawara.model.errors import NotFoundError
@@ -101,6 +101,6 @@ async def remove(key: str, /, *, dry_run: DryRun = False, session: Session = DEF
 
         tawara settings remove skip_mkcol --dry-run
     """
-    return await remove_or_say(
+    return await remove_or_preview(
         session, "setting", {"key": key}, lambda client: client.remove_setting(key), dry_run=dry_run
     )

@@ -51,7 +51,7 @@ async def simulate(
     if not lose:
         raise MissingArgument("simulate", "--lose HOST|devN [--lose …]", missing="argument: --lose")
     async with session.client() as client:
-        return await foretell(client, lose, session, rate=rate, byte_rate=byte_rate, recount=recount)
+        return await print_loss(client, lose, session, rate=rate, byte_rate=byte_rate, recount=recount)
 
 
 _lose = lose
@@ -59,7 +59,7 @@ _UNLIKE = 4
 """Ratio of file sizes (to be copied / measured) above which the estimate gets a warning."""
 
 
-async def foretell(
+async def print_loss(
     client: AsyncClient,
     names: Sequence[str],
     session: Session,

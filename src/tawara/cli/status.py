@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tawara.cli import absent, output, scrubbed
-from tawara.cli.health import Finding, Severity, problems, shown_health, used_share, warning, worries
+from tawara.cli.health import Finding, Severity, find_risks, problems, shown_health, used_share, warning
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
 from tawara.client.maintenance_replies import Absences, ScrubStatus
@@ -105,7 +105,7 @@ async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
     absences, scrub = await absent.ask(client), await scrubbed.ask(client)
     wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
     wrong += absent.findings(absences)
-    wrong += worries(store) if store else []
+    wrong += find_risks(store) if store else []
     wrong += map(warning, scrubbed.sentences(scrub) if scrub else [])
     return _Seen(trackers, hosts, devices, store, absences, scrub, wrong)
 

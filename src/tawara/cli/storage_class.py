@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from tawara.cli import output
-from tawara.cli.dry_run import DryRun, remove_or_say
+from tawara.cli.dry_run import DryRun, remove_or_preview
 from tawara.cli.session import DEFAULT, Session
 from tawara.model.cluster import HashType
 
@@ -116,7 +116,7 @@ async def remove(domain: str, name: str, /, *, dry_run: DryRun = False, session:
 
         tawara class remove photos thumbnails --dry-run
     """
-    return await remove_or_say(
+    return await remove_or_preview(
         session,
         "class",
         {"domain": domain, "class": name},

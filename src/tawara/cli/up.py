@@ -78,11 +78,11 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 @asynccontextmanager
 async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
     async with running(configuration, directory, frozenset(Component), one_machine=True) as store:
-        readiness.announce(store, "" if json else _welcome(store), as_json=json)
+        readiness.announce(store, "" if json else _first_steps(store), as_json=json)
         yield store
 
 
-def _welcome(store: Running) -> str:
+def _first_steps(store: Running) -> str:
     """Print the components with their addresses, and three commands to try."""
     where = store.addresses
     key = shlex.quote(str(store.directory / store.configuration.gateway.key_file))

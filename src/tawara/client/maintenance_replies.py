@@ -119,7 +119,7 @@ class ScrubStatus:
     """Number of these files that still wait for good copies."""
     hopeless: int = 0
     """Files that need manual intervention, as found within the last period."""
-    mended: int = 0
+    repaired: int = 0
     """Number of files with bad replicas that have been repaired."""
 
     @classmethod
@@ -143,7 +143,7 @@ class ScrubStatus:
             bad_files=int(reply.get("bad_files", 0)),
             bad_waiting=int(reply.get("bad_waiting", 0)),
             hopeless=int(reply.get("hopeless", 0)),
-            mended=int(reply.get("mended", 0)),
+            repaired=int(reply.get("repaired", 0)),
         )
 
 

@@ -144,7 +144,7 @@ class Trackers:
         request = line.encode_request(command, args or {})
         lost = False
         failure: errors.TawaraError = errors.TrackerUnreachable()
-        for tracker in self._in_turn():
+        for tracker in self._in_order_of_trial():
             try:
                 reply = await self._ask_one(tracker, request, timeout or self._reply_timeout)
             except _NotSent as error:
@@ -191,7 +191,7 @@ class Trackers:
         """
         tracker = next(each for each in self._trackers if (each.host, each.port) == address)
         async with self._free:
-            with _speaking_with(tracker):
+            with _converting_errors(tracker):
                 connection = await self._connect(tracker)
                 try:
                     connection.writer.write(f"!{command}\r\n".encode())
@@ -207,7 +207,7 @@ class Trackers:
 
     # --- one tracker --------------------------------------------------------------------------------------------------
 
-    def _in_turn(self) -> Iterator[_Tracker]:
+    def _in_order_of_trial(self) -> Iterator[_Tracker]:
         """The trackers in the order to try them; the first comes twice, because it may just have been restarted."""
         now = asyncio.get_running_loop().time()
         self._trackers.sort(key=lambda each: each.rests_until > now)  # stable
@@ -228,11 +228,11 @@ class Trackers:
             try:
                 if connection is None:
                     try:
-                        with _speaking_with(tracker):
+                        with _converting_errors(tracker):
                             connection = await self._connect(tracker)
                     except errors.TrackerUnreachable as error:
                         raise _NotSent(error.message) from error
-                with _speaking_with(tracker):
+                with _converting_errors(tracker):
                     async with asyncio.timeout(timeout):
                         connection.writer.write(request)
                         await connection.writer.drain()
@@ -256,7 +256,7 @@ class Trackers:
 
 
 @contextmanager
-def _speaking_with(tracker: _Tracker) -> Iterator[None]:
+def _converting_errors(tracker: _Tracker) -> Iterator[None]:
     """Convert exceptions of asyncio, the system and the codec to TrackerUnreachable."""
     try:
         yield

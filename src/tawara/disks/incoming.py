@@ -176,7 +176,7 @@ class IncomingFile:
             if self._immutable:
                 self._take_free_name()
             else:
-                self._give_name()
+                self._link_name()
 
     def abort(self) -> None:
         """Discard the file if it was not committed. Idempotent."""
@@ -211,7 +211,7 @@ class IncomingFile:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file
 
-    def _give_name(self) -> None:
+    def _link_name(self) -> None:
         if self._temporary is None:
             origin = f"/proc/self/fd/{self._file}"
             try:
@@ -250,7 +250,7 @@ class IncomingFile:
         if same is False:
             raise OtherContent
         if same is None:
-            self._give_name()
+            self._link_name()
 
     def _is_there_already(self) -> bool | None:
         """Whether the existing file of that name has the same bytes; None if there is none."""

@@ -104,7 +104,7 @@ class NginxFront:
         self._workers = workers or min(4, os.cpu_count() or 1)
         self._process: asyncio.subprocess.Process | None = None
         self._watch = Background("watch over nginx")
-        self._tidying = Background("tidying after nginx")
+        self._cleanup = Background("tidying after nginx")
         self._pools = DevicePools(None)
         self._public: socket.socket | None = None
         self._locks: list[int] = []
@@ -168,8 +168,8 @@ class NginxFront:
         public.setblocking(False)
         await asyncio.to_thread(self._prepare, public, devices, limits)
         await self._launch()
-        self._watch.start(self._look_after())
-        self._tidying.start(self._tidy())
+        self._watch.start(self._supervise())
+        self._cleanup.start(self._clean_up())
 
     async def reload(self) -> None:
         """Make nginx read its configuration again; no connection is lost."""
@@ -178,7 +178,7 @@ class NginxFront:
 
     async def stop(self) -> None:
         """Wait briefly for requests to finish, then stop nginx; takes at most 4 seconds."""
-        await self._tidying.stop()
+        await self._cleanup.stop()
         await self._watch.stop()
         process = self._process
         if process is not None:
@@ -288,7 +288,7 @@ class NginxFront:
                     writer.close()
             await asyncio.sleep(0.05)  # refused or closed by an nginx that is starting
 
-    async def _look_after(self) -> None:
+    async def _supervise(self) -> None:
         """Restart nginx whenever it exits."""
         pause = 0.1
         while True:
@@ -308,7 +308,7 @@ class NginxFront:
         """Kill the processes of an earlier nginx: all nginx processes in this directory."""
         nginx_processes.end_all(self.directory, self._binary.name, _ENDING)
 
-    async def _tidy(self) -> None:
+    async def _clean_up(self) -> None:
         while True:
             await asyncio.sleep(_TIDY_EVERY)
             try:

@@ -78,7 +78,7 @@ def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, 
     if head:
         return ReadResponse(200, headers)
     span = ranges.resolve(range_field if conditions.ranges_apply(current) else None, stored.length)
-    if span is ranges.Unpartial.UNSATISFIABLE:
+    if span is ranges.NotPartial.UNSATISFIABLE:
         return ReadResponse(416, {"Content-Range": f"bytes */{stored.length}", "Accept-Ranges": "bytes"})
     if isinstance(span, ranges.Span):
         headers |= {"Content-Length": str(span.length), "Content-Range": span.content_range(stored.length)}

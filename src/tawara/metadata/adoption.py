@@ -136,7 +136,7 @@ async def leave(tx: Transaction) -> list[str]:
     before = widened(await runs.settings(tx, PREFIX))
     columns = await catalogue.columns(tx)
     narrow = {place: type_ for place, type_ in before.items() if columns[place].type != type_}
-    await catalogue.refuse_what_does_not_fit(tx, narrow)
+    await catalogue.refuse_values_too_large(tx, narrow)
     done = [await _run(tx, catalogue.retype(tx.dialect, columns[place], type_)) for place, type_ in narrow.items()]
     done += await migrations.migrate(tx, to=0)
     kept = await epochs.keep_known(tx)

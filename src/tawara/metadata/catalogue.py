@@ -117,7 +117,7 @@ def retype(dialect: Dialect, column: Column, type_: str) -> str:
     return f"ALTER TABLE {column.table} MODIFY COLUMN {column.name} {type_}{text} {null}"
 
 
-async def refuse_what_does_not_fit(tx: Transaction, narrow: Mapping[str, str]) -> None:
+async def refuse_values_too_large(tx: Transaction, narrow: Mapping[str, str]) -> None:
     """Raise InUse if rows would not fit columns of these types (`table.column` -> type)."""
     for place, type_ in narrow.items():
         table, _, name = place.partition(".")

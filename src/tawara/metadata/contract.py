@@ -175,7 +175,7 @@ class Metadata(Protocol):
         """Run a query that sees everything committed before the call. Raises Db if the database does not respond."""
         ...
 
-    async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_long(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a long query as `read` does, without blocking the event loop, whatever the engine."""
         ...
 

@@ -36,7 +36,7 @@ async def count_range(
     took, last = 0.0, after
     while up_to is not None or totals.files < rows.RANGE:
         began = time.monotonic()
-        placed = await metadata.read_apart(rows.files_from, last, up_to, rows.SLICE)
+        placed = await metadata.read_long(rows.files_from, last, up_to, rows.SLICE)
         if not placed:
             break
         totals.add(placed)
@@ -134,7 +134,7 @@ class Counter:
         """Return the workers' counts, of all files or of a first part; only changed ranges are read."""
         at = await self._metadata.read(rows.counted_at)
         complete = at is not None
-        outline = await self._metadata.read_apart(rows.outline)
+        outline = await self._metadata.read_long(rows.outline)
         fresh = {each.up_to: each for each in outline}
         same = {
             up_to: each
@@ -144,7 +144,7 @@ class Counter:
         missing = sorted(fresh.keys() - same.keys())
         for start in range(0, len(missing), _LOADED_AT_ONCE):
             part = missing[start : start + _LOADED_AT_ONCE]
-            same |= {each.up_to: each for each in await self._metadata.read_apart(rows.load, part)}
+            same |= {each.up_to: each for each in await self._metadata.read_long(rows.load, part)}
         self._ranges = same
         ranges = tuple(same[up_to] for up_to in sorted(same))
         oldest = min((each.counted_at for each in ranges), default=0) if at is None else at
@@ -158,7 +158,7 @@ class Counter:
         async with self._reading:
             now, wanted = time.monotonic(), tuple(sorted(devids))
             if self._about is None or self._about[0] != wanted or now - self._about[1] > self.PAGES:
-                found = await self._metadata.read_apart(rows.touched, wanted, limit=self.ABOUT)
+                found = await self._metadata.read_long(rows.touched, wanted, limit=self.ABOUT)
                 if found is None:
                     raise TooManyFiles
                 groups = await asyncio.to_thread(merged, [group for _, group in found])
@@ -187,7 +187,7 @@ class Counter:
     async def _correct(self, counts: PlacementCounts, cluster: Cluster, changed: frozenset[int]) -> Safety | None:
         """Return the figures corrected for the changed devices; None if they are not available yet."""
         try:
-            touched = await self._metadata.read_apart(rows.touched, sorted(changed))
+            touched = await self._metadata.read_long(rows.touched, sorted(changed))
         except Db as error:
             log.debug("placement_correction_failed", reason=str(error))
             return None

@@ -78,13 +78,13 @@ async def inject(tx: Transaction, *, now: int) -> int | None:
             await _forget(tx, devid, now=now)  # the device was given another state
             continue
         if now >= at.due:
-            at = await _turn(tx, devid, at, now=now)
+            at = await _take_step(tx, devid, at, now=now)
             await runs.set_all(tx, {name: str(at)})
         dues.append(at.due)
     return min(dues, default=None)
 
 
-async def _turn(tx: Transaction, devid: int, at: DrainRun, *, now: int) -> DrainRun:
+async def _take_step(tx: Transaction, devid: int, at: DrainRun, *, now: int) -> DrainRun:
     limit = min(RATE, QUEUE - await queues.count_tasks(tx, TaskType.DRAIN, failed=False))
     if limit <= 0:
         return at
@@ -128,10 +128,10 @@ async def standing(tx: Transaction) -> list[DrainStatusRow]:
     """Return the progress of every drain, by devid."""
     found = await runs.settings(tx, PREFIX)
     devids = sorted(int(name.removeprefix(PREFIX)) for name in found)
-    return [await _standing(tx, devid, DrainRun.parse(found[f"{PREFIX}{devid}"])) for devid in devids]
+    return [await _read_status(tx, devid, DrainRun.parse(found[f"{PREFIX}{devid}"])) for devid in devids]
 
 
-async def _standing(tx: Transaction, devid: int, at: DrainRun) -> DrainStatusRow:
+async def _read_status(tx: Transaction, devid: int, at: DrainRun) -> DrainStatusRow:
     async def count(sql: str, *values: object) -> int:
         row = await tx.row(f"SELECT COUNT(*) FROM {sql}", *values)
         return row[0] if row else 0

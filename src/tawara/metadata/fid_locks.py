@@ -71,7 +71,7 @@ def number_of(name: str) -> int:
 # --- SQLite: rows of the table `lock` ---------------------------------------------------------------------------------
 
 
-async def _take(tx: Transaction, number: int, host: str, pid: int, *, now: int) -> bool:
+async def _acquire(tx: Transaction, number: int, host: str, pid: int, *, now: int) -> bool:
     row = await tx.row("SELECT hostname, pid, acquiredat FROM lock WHERE lockid = ?", number)
     if row is not None and not _is_abandoned(*row, host=host, now=now):
         return False
@@ -95,7 +95,7 @@ def _is_abandoned(holder_host: str, holder_pid: int, acquired: int, *, host: str
     return False
 
 
-async def _let_go(tx: Transaction, number: int, host: str, pid: int) -> None:
+async def _release(tx: Transaction, number: int, host: str, pid: int) -> None:
     await tx.run("DELETE FROM lock WHERE lockid = ? AND hostname = ? AND pid = ?", number, host, pid)
 
 
@@ -114,26 +114,26 @@ class _HeldLock(ABC):
         self._fids.add(fid)
         try:
             # Acquisition completes even if the caller is cancelled, so that it is known what must be released.
-            taking = asyncio.ensure_future(self._take(fid))
+            taking = asyncio.ensure_future(self._acquire(fid))
             try:
                 taken = await asyncio.shield(taking)
             except asyncio.CancelledError:
                 if await taking:
-                    await self._let_go(fid)
+                    await self._release(fid)
                 raise
             try:
                 yield taken
             finally:
                 if taken:
-                    await asyncio.shield(asyncio.ensure_future(self._let_go(fid)))
+                    await asyncio.shield(asyncio.ensure_future(self._release(fid)))
         finally:
             self._fids.discard(fid)
 
     @abstractmethod
-    async def _take(self, fid: int) -> bool: ...
+    async def _acquire(self, fid: int) -> bool: ...
 
     @abstractmethod
-    async def _let_go(self, fid: int) -> None: ...
+    async def _release(self, fid: int) -> None: ...
 
 
 class SqliteFidLocks(_HeldLock):
@@ -142,14 +142,14 @@ class SqliteFidLocks(_HeldLock):
     def __init__(self, metadata: Metadata) -> None:
         super().__init__()
         self._metadata = metadata
-        self._who = (socket.gethostname(), os.getpid())
+        self._owner = (socket.gethostname(), os.getpid())
 
-    async def _take(self, fid: int) -> bool:
+    async def _acquire(self, fid: int) -> bool:
         now = await self._metadata.clock.seconds()
-        return await self._metadata.write(_take, number_of(name_of(fid)), *self._who, now=now)
+        return await self._metadata.write(_acquire, number_of(name_of(fid)), *self._owner, now=now)
 
-    async def _let_go(self, fid: int) -> None:
-        await self._metadata.write(_let_go, number_of(name_of(fid)), *self._who)
+    async def _release(self, fid: int) -> None:
+        await self._metadata.write(_release, number_of(name_of(fid)), *self._owner)
 
     async def close(self) -> None:
         """See FidLocks. Each block has released its own lock."""
@@ -179,21 +179,21 @@ class ServerFidLocks(_HeldLock):
         self._link: Link | None = None
         self._busy = asyncio.Lock()
 
-    async def _take(self, fid: int) -> bool:
+    async def _acquire(self, fid: int) -> bool:
         async with self._busy:
             for attempt in (1, 2):
                 try:
                     if self._link is None:
                         self._link = await self._connect()
                     async with asyncio.timeout(ANSWER):
-                        return await self._take_by(self._link, fid)
+                        return await self._acquire_by(self._link, fid)
                 except (ConnectionLost, TransactionConflict, TimeoutError) as error:
                     self._drop()
                     if attempt == 2:
                         raise Db("The database does not answer") from error
         raise AssertionError("the second attempt returns or raises")
 
-    async def _let_go(self, fid: int) -> None:
+    async def _release(self, fid: int) -> None:
         async with self._busy:
             if self._link is None:
                 return
@@ -203,7 +203,7 @@ class ServerFidLocks(_HeldLock):
             except (ConnectionLost, TransactionConflict, TimeoutError):
                 self._drop()  # this releases the lock, too
 
-    async def _take_by(self, link: Link, fid: int) -> bool:
+    async def _acquire_by(self, link: Link, fid: int) -> bool:
         if link.dialect.name == "mysql":
             row = await link.row(_MYSQL_TAKE, name_of(fid))
             return row is not None and row[0] == 1

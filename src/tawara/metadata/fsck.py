@@ -180,7 +180,7 @@ async def settle(tx: Transaction, claim: QueuedTask, file: StoredFile, verdict: 
     if kept := _kept(claim.task_type, verdict):
         await log(tx, file.fid, kept, now=now, table="tawara_scrub_log")
     if verdict.again:
-        await put_off(tx, claim, now=now, silent=verdict.silent)
+        await defer_check(tx, claim, now=now, silent=verdict.silent)
     else:
         await queues.finish_tasks(tx, [claim])
     return True
@@ -209,7 +209,7 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: FsckVerdict) ->
     return True
 
 
-async def put_off(tx: Transaction, claim: QueuedTask, *, now: int, silent: Collection[int] = ()) -> None:
+async def defer_check(tx: Transaction, claim: QueuedTask, *, now: int, silent: Collection[int] = ()) -> None:
     """Defer the check of the file with a growing delay, or until the `silent` devices respond."""
     pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
     names = ", ".join(f"dev{devid}" for devid in sorted(silent))

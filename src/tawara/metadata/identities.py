@@ -13,7 +13,7 @@ _BY_HAND = "If it is to be used as it is: `tawara device accept`."
 _OTHER_DISK = f"it is another disk than before. {_BY_HAND}"
 
 
-async def recognise(tx: Transaction, devid: int, shown: str, *, empty: bool) -> str | None:
+async def check_identity(tx: Transaction, devid: int, shown: str, *, empty: bool) -> str | None:
     """Record the identity `shown` by a new device, or compare it with the recorded one; return the problem, if any.
 
     `empty`: the device has no files.

@@ -300,7 +300,7 @@ async def _next_version(tx: Transaction) -> int:
     return number
 
 
-async def unsaid(tx: Transaction, *, limit: int) -> list[int]:
+async def unrecorded_deletions(tx: Transaction, *, limit: int) -> list[int]:
     """Return fids without a key whose deletion is not yet recorded on some device that cannot be written to."""
     rows = await tx.rows(
         "SELECT DISTINCT n.fid FROM tawara_note n LEFT JOIN file f ON f.fid = n.fid"

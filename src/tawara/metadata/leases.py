@@ -67,7 +67,7 @@ async def take_over(tx: Transaction, *, now: int) -> None:
     await tx.run("UPDATE tawara_journal SET nexttry = ? WHERE nexttry > ? AND nexttry <= ?", now, now, now + LEASE)
 
 
-async def bring_forward(tx: Transaction, *, now: int, lease: int) -> int:
+async def make_due(tx: Transaction, *, now: int, lease: int) -> int:
     """Make rows due now that are due further ahead than the longest lease, after the database's clock was set back.
 
     Such rows were dated by the wrong clock, or deferred. Retrying deferred work early is harmless. Returns how many

@@ -74,7 +74,7 @@ async def forget(tx: Transaction, fids: Sequence[int], *, now: int) -> None:
         await queues.enqueue_deletion(tx, fid, now)
 
 
-async def add_charter(tx: Transaction, manifest: Mapping[str, Any]) -> list[str]:
+async def add_manifest(tx: Transaction, manifest: Mapping[str, Any]) -> list[str]:
     """Insert domains, classes, hosts and devices missing from the database; return descriptions of those inserted.
 
     Entries whose name or address is already in use are skipped.

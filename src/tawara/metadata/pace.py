@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tawara.metadata.contract import Transaction
-from tawara.model.pace import LAPSE, WorkPace
+from tawara.model.pace import STOPPED_AFTER, WorkPace
 
 _COLUMNS = ("recorded_at", "done", "failed", "rate", "pace")
 FORGOTTEN = 7 * 86400
@@ -30,7 +30,7 @@ async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, no
 
 async def retire(tx: Transaction, process: str, *, now: int) -> None:
     """Mark a process as ended, and keep its measured pace."""
-    gone = now - LAPSE
+    gone = now - STOPPED_AFTER
     await tx.run("UPDATE tawara_pace SET recorded_at = ?, rate = 0 WHERE process = ?", gone, process)
 
 

@@ -87,7 +87,7 @@ class Budget(Generic[L]):
 
     async def enter(self) -> None:
         """Take a slot, in the order of the requests."""
-        if self.has_few:
+        if self.is_limited:
             self._share(self._clock())
         if self._used < self._limit and not self._waiting:
             self._used += 1
@@ -102,7 +102,7 @@ class Budget(Generic[L]):
             raise
 
     @property
-    def has_few(self) -> bool:
+    def is_limited(self) -> bool:
         """Whether the server allows fewer connections than the pools want."""
         return self._limit < self._most
 
@@ -175,11 +175,11 @@ class Budget(Generic[L]):
     def _watch_idle(self) -> None:
         if self._expiring is None:
             loop = asyncio.get_running_loop()
-            self._expiring = loop.call_later(IDLE_WHILE_FEW if self.has_few else IDLE, self._close_unused)
+            self._expiring = loop.call_later(IDLE_WHILE_FEW if self.is_limited else IDLE, self._close_unused)
 
     def _close_unused(self) -> None:
         self._expiring = None
-        before = self._clock() - (IDLE_WHILE_FEW if self.has_few else IDLE)
+        before = self._clock() - (IDLE_WHILE_FEW if self.is_limited else IDLE)
         for pool in self.pools:
             while pool.idle and pool.idle[0][0] <= before:
                 self._close_later(pool.idle.pop(0)[1])

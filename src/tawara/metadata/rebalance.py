@@ -101,13 +101,13 @@ async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) ->
     was = found.get("rebal_state")
     at = RebalanceState.parse(was) if was else model.begin(chosen, cluster, now=now)
     if stopping:
-        at = model.withdraw(chosen, at, await queues.cancel_tasks(tx, TaskType.MOVE, now=now))
+        at = model.cancel_moves(chosen, at, await queues.cancel_tasks(tx, TaskType.MOVE, now=now))
         await _let_go(tx, chosen, at.sdev_current)
         await _end(tx, replace(at, time_stopped=now))
         return False
     space = number(found.get("queue_size_for_rebal")) or QUEUE
     space -= await queues.count_tasks(tx, TaskType.MOVE)
-    moved = await _turn(
+    moved = await _take_step(
         tx, chosen, at, cluster, rng, space=space, rate=number(found.get("queue_rate_for_rebal")) or RATE, now=now
     )
     if moved is None:
@@ -121,7 +121,7 @@ async def _end(tx: Transaction, at: RebalanceState) -> None:
     await runs.set_all(tx, {"rebal_state": str(at), "rebal_host": None, "rebal_signal": None})
 
 
-async def _turn(
+async def _take_step(
     tx: Transaction,
     chosen: RebalancePolicy,
     at: RebalanceState,

@@ -12,7 +12,7 @@ from tawara.metadata import queues, runs
 from tawara.metadata.contract import Row, Transaction
 from tawara.model import amounts, scrub
 from tawara.model.files import TaskType
-from tawara.model.fsck import Code, needs_a_person
+from tawara.model.fsck import Code, needs_operator
 from tawara.model.scrub import ScrubRound
 
 QUEUE = 2 * scrub.MOST
@@ -46,7 +46,7 @@ async def inject(tx: Transaction, *, now: int) -> float | None:
         return scrub.due(at, period)
     first, last = await tx.row("SELECT MIN(fid), MAX(fid) FROM file") or (None, None)
     if last is None:
-        return now + max(scrub.TICK, period / scrub.LOOKS)
+        return now + max(scrub.TICK, period / scrub.CHECKS_PER_PERIOD)
     if scrub.is_over(at, period, now):
         at = scrub.begin(at, first=first, last=last, now=now)
         await tx.run("DELETE FROM tawara_scrub_log WHERE utime < ?", now - REMEMBERED)
@@ -84,7 +84,7 @@ class ScrubDamage:
     """Damaged files that still wait for good copies."""
     hopeless: int = 0
     """Damaged files that need manual intervention."""
-    mended: int = 0
+    repaired: int = 0
     """Damaged files that have been repaired."""
 
 
@@ -117,7 +117,7 @@ async def _damage(tx: Transaction, *, since: int) -> ScrubDamage:
     for fid, code, devid, _ in rows:
         said.setdefault(fid, []).append((code, devid))
     bad = {(fid, devid) for fid, code, devid, _ in rows if code in _DAMAGE and devid is not None}
-    hopeless = {fid for fid, each in said.items() if needs_a_person(each)}
+    hopeless = {fid for fid, each in said.items() if needs_operator(each)}
     waiting = {fid for fid, _, _, queued in rows if queued is not None} - hopeless
     files = {fid for fid, _ in bad}
     return ScrubDamage(len(bad), len(files), len(files & waiting), len(hopeless), len(files - waiting - hopeless))

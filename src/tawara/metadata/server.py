@@ -196,7 +196,7 @@ class ServerMetadata:
         """See Metadata."""
         return await self._ask(query, QueryCall(args, kwargs), self._read)
 
-    async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_long(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
         return await self.read(query, *args, **kwargs)
 
@@ -314,14 +314,14 @@ class ServerMetadata:
     async def _within_time(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link], attempt: _Attempt) -> T:
         try:
             async with asyncio.timeout(self._pace.answer):
-                return await self._until_it_works(once, links)
+                return await self._retry_until_connected(once, links)
         except TimeoutError:
             if not self._budget.open and self._budget.reason:
                 raise DatabaseUnavailable(f"The database allows no connection: {self._budget.reason}") from None
             self._reachability.doubt()
             raise (NoReply if attempt.committing else DatabaseUnavailable) from None
 
-    async def _until_it_works(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link]) -> T:
+    async def _retry_until_connected(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link]) -> T:
         lost = 0
         for tried in range(1, self._pace.tries + 1):
             if not await self._reachability.is_reachable():

@@ -170,13 +170,13 @@ class SqliteMetadata:
     def __init__(self, path: Path, *, any_version: bool = False) -> None:
         """Open the database at `path`, made by `create`. Raises ConfigurationError if it is not one of Tawara's."""
         self._path = path
-        self._apart: sqlite3.Connection | None = None
+        self._long_reader: sqlite3.Connection | None = None
         """Connection for long queries."""
-        self._apart_lock = threading.Lock()
+        self._long_reader_lock = threading.Lock()
         try:
             self._writer_connection = _connect(path)
             self._reader = _connect(path, readonly=True)
-            self._turn = WriteLock(path)
+            self._write_lock = WriteLock(path)
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f"{path} cannot be opened as a database: {error}") from error
         try:
@@ -217,17 +217,17 @@ class SqliteMetadata:
         """See Metadata. Never suspends."""
         return _read(self._reader, query(self._reading, *args, **kwargs))
 
-    async def read_apart(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_long(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. Runs in a thread, with a connection of its own; one such query at a time."""
         if self._closed:
             raise Db("The database is closed")
-        return await asyncio.to_thread(self._read_apart, query, args, kwargs)
+        return await asyncio.to_thread(self._read_long, query, args, kwargs)
 
-    def _read_apart(self, query: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
-        with self._apart_lock:
-            if self._apart is None:
-                self._apart = _connect(self._path, readonly=True)
-            return _read(self._apart, query(SqliteTransaction(self._apart), *args, **kwargs))
+    def _read_long(self, query: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+        with self._long_reader_lock:
+            if self._long_reader is None:
+                self._long_reader = _connect(self._path, readonly=True)
+            return _read(self._long_reader, query(SqliteTransaction(self._long_reader), *args, **kwargs))
 
     async def write(self, change: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata."""
@@ -254,19 +254,19 @@ class SqliteMetadata:
             self._close_all()
 
     def _close_all(self) -> None:
-        with self._apart_lock:
+        with self._long_reader_lock:
             self._reader.close()
-            if self._apart is not None:
-                self._apart.close()
+            if self._long_reader is not None:
+                self._long_reader.close()
         self._writer_connection.close()
-        self._turn.close()
+        self._write_lock.close()
 
     # --- the writer thread --------------------------------------------------------------------------------------------
 
     def _write_groups(self) -> None:
         last = False
         while not last and (first := self._changes.get()) is not None:
-            with self._turn:
+            with self._write_lock:
                 group, last = self._gather(first)
                 self._make(group)
             self._deliver(group)

@@ -193,9 +193,9 @@ class _Sorted:
     """The replicas, classified by usefulness."""
 
     good: set[int] = field(default_factory=set)
-    rotten: set[int] = field(default_factory=set)
+    corrupt: set[int] = field(default_factory=set)
     """Correct length, but wrong or unreadable bytes."""
-    worthless: set[int] = field(default_factory=set)
+    wrong_length: set[int] = field(default_factory=set)
     """Wrong length."""
     absent: set[int] = field(default_factory=set)
     lost: set[int] = field(default_factory=set)
@@ -207,12 +207,12 @@ def _sort(replicas: Iterable[CheckedReplica], right: Checksum | None) -> _Sorted
     for each in replicas:
         match each.seen:
             case ReplicaFinding.RIGHT:
-                rotten = right is not None and each.checksum is not None and each.checksum != right
-                (made.rotten if rotten else made.good).add(each.devid)
+                corrupt = right is not None and each.checksum is not None and each.checksum != right
+                (made.corrupt if corrupt else made.good).add(each.devid)
             case ReplicaFinding.UNREADABLE:
-                made.rotten.add(each.devid)
+                made.corrupt.add(each.devid)
             case ReplicaFinding.WRONG_LENGTH:
-                made.worthless.add(each.devid)
+                made.wrong_length.add(each.devid)
             case ReplicaFinding.MISSING:
                 made.absent.add(each.devid)
             case ReplicaFinding.LOST:
@@ -239,21 +239,26 @@ def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | 
     file = case.file
     everywhere = (*case.replicas, *([found] if found else ()))
     checksum = None if file.checksum else agreed(everywhere)
-    by_worth = _sort(case.replicas, file.checksum or checksum)
-    good = by_worth.good | ({found.devid} if found else set())
-    if not good and by_worth.unknown:
+    by_usefulness = _sort(case.replicas, file.checksum or checksum)
+    good = by_usefulness.good | ({found.devid} if found else set())
+    if not good and by_usefulness.unknown:
         return FsckVerdict(silent=_silent(case))
     if not good and not searched:
         return Search()
-    drop = by_worth.absent | by_worth.worthless | by_worth.lost | (by_worth.rotten if good else set())
+    drop = (
+        by_usefulness.absent
+        | by_usefulness.wrong_length
+        | by_usefulness.lost
+        | (by_usefulness.corrupt if good else set())
+    )
     add = {found.devid} if found else set[int]()
     after = (set(file.devids) - drop) | add
     replicate = bool(after) and not case.satisfied(after)
     events = [
         *_about_rows(case),
-        *_about(Code.MISSING, by_worth.absent),
-        *_about(Code.BAD_LENGTH, by_worth.worthless),
-        *_about(Code.BAD_CHECKSUM, by_worth.rotten),
+        *_about(Code.MISSING, by_usefulness.absent),
+        *_about(Code.BAD_LENGTH, by_usefulness.wrong_length),
+        *_about(Code.BAD_CHECKSUM, by_usefulness.corrupt),
         *([Event(Code.START_SEARCH)] if searched else []),
         *_about(Code.FOUND, add),
         *([Event(Code.GONE)] if not after else []),
@@ -263,10 +268,10 @@ def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | 
     ]
     return FsckVerdict(
         events=tuple(events),
-        logged=tuple(_logged(case, events, all_rotten=bool(by_worth.rotten) and not good)),
+        logged=tuple(_logged(case, events, all_corrupt=bool(by_usefulness.corrupt) and not good)),
         drop=frozenset(drop),
-        lost=frozenset(by_worth.lost),
-        sweep=frozenset((by_worth.worthless | by_worth.rotten) & drop if good else ()),
+        lost=frozenset(by_usefulness.lost),
+        sweep=frozenset((by_usefulness.wrong_length | by_usefulness.corrupt) & drop if good else ()),
         add=frozenset(add),
         checksum=checksum,
         replicate=replicate,
@@ -274,20 +279,20 @@ def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | 
     )
 
 
-def _logged(case: CheckedFile, events: Iterable[Event], *, all_rotten: bool) -> list[Event]:
+def _logged(case: CheckedFile, events: Iterable[Event], *, all_corrupt: bool) -> list[Event]:
     """Return the log lines that MogileFS would write; it never searches after a correct length (mogilefs.md 12)."""
     lines: list[Event] = []
     for event in events:
         match event.code:
             case Code.BAD_CHECKSUM if event.devid is not None:
-                if all_rotten and Event(Code.BAD_CHECKSUM) not in lines:
+                if all_corrupt and Event(Code.BAD_CHECKSUM) not in lines:
                     lines.append(Event(Code.BAD_CHECKSUM))
                 continue
             case Code.POLICY_VIOLATION if case.dead_satisfy:
                 continue
             case Code.NO_CHECKSUM if case.storage_class.hashtype is None:
                 continue
-            case Code.START_SEARCH if all_rotten:
+            case Code.START_SEARCH if all_corrupt:
                 continue
         lines.append(event)
     return lines
@@ -320,7 +325,7 @@ def _about_checksums(case: CheckedFile, replicas: Iterable[CheckedReplica], agre
     return []
 
 
-def needs_a_person(found: Iterable[tuple[str, int | None]]) -> bool:
+def needs_operator(found: Iterable[tuple[str, int | None]]) -> bool:
     """Whether the events of one check of a file, as (code, devid), need manual intervention.
 
     The file is lost, or it is unknown which of its replicas is correct, or none of them is good.

@@ -18,7 +18,7 @@ _PORT = 7001
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class ConvertedConfiguration:
     """A converted mogilefsd.conf."""
 
     database: str
@@ -45,7 +45,7 @@ def parse(text: str) -> dict[str, str]:
     return values
 
 
-def move(values: Mapping[str, str]) -> Moved:
+def move(values: Mapping[str, str]) -> ConvertedConfiguration:
     """Convert the values. Raises ConfigurationError for an invalid value, without quoting it."""
     notes: list[tuple[str, str]] = []
     settings: dict[str, str | int] = {"tracker.listen": _listen(values, notes)}
@@ -62,7 +62,9 @@ def move(values: Mapping[str, str]) -> Moved:
             notes.append((key, "not a key of mogilefsd 2.73; left out"))
     user = values.get("db_user", _DEFAULT_USER)
     database = database_url(values.get("db_dsn", _DEFAULT_DSN), user, notes)
-    return Moved(database, values.get("db_pass", ""), settings, tuple(note for note in notes if note[1]))
+    return ConvertedConfiguration(
+        database, values.get("db_pass", ""), settings, tuple(note for note in notes if note[1])
+    )
 
 
 def _listen(values: Mapping[str, str], notes: list[tuple[str, str]]) -> str:

@@ -10,7 +10,7 @@ from tawara.model.health import DiskHealth
 
 WRITE_TEST_EVERY: Final = 30.0
 """Seconds between two write tests of a healthy device."""
-ANXIOUS_FOR: Final = 60.0
+FREQUENT_CHECK_SECONDS: Final = 60.0
 """Seconds for which all devices are checked more often after one has failed or returned."""
 RECORD_EVERY: Final = 15
 """Seconds between two updates of a device's usage row if the usage changed."""
@@ -19,7 +19,7 @@ RECORD_AT_LEAST_EVERY: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class UsageResult:
     """Result of reading a device's usage file."""
 
     usage: tuple[int, int] | None
@@ -49,12 +49,12 @@ def wants_write_test(before: Observed | None, seconds_since: float | None) -> bo
     return before in (None, Observed.UNREACHABLE) or seconds_since is None or seconds_since >= WRITE_TEST_EVERY
 
 
-def is_anxious(cluster: Cluster, seconds_since_news: float) -> bool:
+def needs_frequent_checks(cluster: Cluster, seconds_since_change: float) -> bool:
     """Whether to check all devices more often: one is not healthy, and a state has changed recently.
 
     A device that has been unreachable for long does not count; it is checked in every round anyway.
     """
-    return seconds_since_news < ANXIOUS_FOR and not all_is_well(cluster)
+    return seconds_since_change < FREQUENT_CHECK_SECONDS and not is_all_healthy(cluster)
 
 
 def is_due(seen: Observation | None, place: int, number: int) -> bool:
@@ -84,7 +84,7 @@ def worth_recording(device: Device, usage: tuple[int, int], now: int) -> bool:
     return usage != (device.mb_total, device.mb_used) and device.mb_asof <= now - RECORD_EVERY
 
 
-def all_is_well(cluster: Cluster) -> bool:
+def is_all_healthy(cluster: Cluster) -> bool:
     """Whether every device that should be writeable is, so that the monitor may check less often."""
     return all(
         cluster.is_writeable(devid)

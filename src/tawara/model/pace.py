@@ -12,7 +12,7 @@ IDLE_PERIOD: Final = 60
 """Seconds between two recordings by an idle process."""
 COPIED: Final = "copied"
 """Name of the counter of copied bytes, in addition to the file counter `replicate`."""
-LAPSE: Final = 150
+STOPPED_AFTER: Final = 150
 """Seconds without a recording after which a process is considered stopped."""
 
 
@@ -57,7 +57,7 @@ class WorkMeter:
 
 def alive(paces: Iterable[WorkPace], now: int) -> list[WorkPace]:
     """Return the records of processes that are considered running."""
-    return [each for each in paces if now - LAPSE < each.recorded_at]
+    return [each for each in paces if now - STOPPED_AFTER < each.recorded_at]
 
 
 def rate(paces: Iterable[WorkPace], work: str, now: int) -> float:

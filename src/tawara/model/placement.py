@@ -132,11 +132,11 @@ def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> R
     return ReadOrder(
         weighted_shuffle(preferred, rng),
         weighted_shuffle(draining, rng) if draining else (),
-        _least_hopeless(cluster, silent, rng) if silent else None,
+        _pick_fallback(cluster, silent, rng) if silent else None,
     )
 
 
-def _least_hopeless(cluster: Cluster, silent: Sequence[int], rng: Random) -> int:
+def _pick_fallback(cluster: Cluster, silent: Sequence[int], rng: Random) -> int:
     """Choose a fallback among devices that should not be read now, by reachability: a dead one last."""
 
     def hope(devid: int) -> tuple[bool, bool, float]:

@@ -379,7 +379,7 @@ def idle_tick(state: RebalanceState, *, now: int) -> RebalanceState:
     return _took_tick(state, False, now)
 
 
-def withdraw(policy: RebalancePolicy, state: RebalanceState, files: Sequence[tuple[int, int]]) -> RebalanceState:
+def cancel_moves(policy: RebalancePolicy, state: RebalanceState, files: Sequence[tuple[int, int]]) -> RebalanceState:
     """Cancel chosen moves of the current source that were not started (fid, bytes); a later tick chooses again."""
     if not files:
         return state
@@ -403,7 +403,7 @@ TOLERANCE: Final = 2.0
 """Percentage points around the mean fill level within which a device is balanced."""
 
 
-def evening_out(devices: Iterable[Device]) -> str | None:
+def balancing_policy(devices: Iterable[Device]) -> str | None:
     """Return the text of a policy that evens out the fill levels of these devices; None if they are balanced.
 
     Files move from the fuller half to the emptier half. All sources have the same limit, that of the source nearest to

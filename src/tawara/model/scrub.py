@@ -17,9 +17,9 @@ TICK: Final = 10
 """Least seconds between two ticks."""
 MOST: Final = 2000
 """Most files queued in one tick."""
-LOOKS: Final = 64
+CHECKS_PER_PERIOD: Final = 64
 """Least number of checks for new files per period."""
-HASTE: Final = 8
+LARGEST_SPEEDUP: Final = 8
 """Largest factor by which a late round is faster than one on time."""
 
 
@@ -80,7 +80,7 @@ def due(at: ScrubRound, period: int) -> float:
     """Return the time of the next tick."""
     if not at.began:
         return 0.0
-    look = at.turn_at + max(TICK, period / LOOKS)
+    look = at.turn_at + max(TICK, period / CHECKS_PER_PERIOD)
     if not at.left:
         return min(look, max(at.began + period, at.turn_at + TICK))
     return min(look, at.turn_at + max(TICK, (1 - at.credit) / _pace(at, period, at.turn_at)))
@@ -93,7 +93,7 @@ def take(at: ScrubRound, period: int, *, last: int, now: int) -> tuple[ScrubRoun
     """
     if now < at.began + period:
         at = replace(at, end=max(at.end, last))
-    elapsed = min(max(0, now - at.turn_at), max(TICK, 2 * period // LOOKS))
+    elapsed = min(max(0, now - at.turn_at), max(TICK, 2 * period // CHECKS_PER_PERIOD))
     credit = at.credit + elapsed * _pace(at, period, now) if at.left else 0.0
     number = min(int(credit), MOST)
     return replace(at, turn_at=now, credit=min(credit - number, 1.0)), number
@@ -116,7 +116,7 @@ def expected_end(at: ScrubRound, period: int, *, unread: int, now: int, capacity
     `capacity`: maximum files per second of the workers; None if unknown.
     """
     in_time = at.began + period
-    fastest = HASTE * (at.done + at.left) / period
+    fastest = LARGEST_SPEEDUP * (at.done + at.left) / period
     if capacity is not None:
         fastest = min(fastest, capacity)
     left = at.left + unread
@@ -125,9 +125,9 @@ def expected_end(at: ScrubRound, period: int, *, unread: int, now: int, capacity
 
 def is_late(at: ScrubRound, period: int, expected: int) -> bool:
     """Whether the expected end of a round is late enough to be reported, beyond a small tolerance."""
-    return expected > at.began + period + max(3 * TICK, period / LOOKS)
+    return expected > at.began + period + max(3 * TICK, period / CHECKS_PER_PERIOD)
 
 
 def _pace(at: ScrubRound, period: int, now: int) -> float:
     """Return the files per second to queue."""
-    return min(at.left / max(at.began + period - now, 1), HASTE * (at.done + at.left) / period)
+    return min(at.left / max(at.began + period - now, 1), LARGEST_SPEEDUP * (at.done + at.left) / period)

@@ -112,7 +112,7 @@ def lose(cluster: Cluster, groups: Sequence[PlacementGroup], lost: Iterable[int]
     """Simulate the simultaneous and permanent loss of these devices."""
     gone = tuple(sorted(set(lost) & cluster.devices.keys()))
     rest = without(cluster, gone)
-    pouring = _SpaceFill(rest)
+    fill = _SpaceFill(rest)
     classes: dict[tuple[int, int], ClassOutcome] = {}
     settled: list[PlacementGroup] = []
     to_repair: list[tuple[PlacementGroup, Policy, int]] = []
@@ -133,18 +133,18 @@ def lose(cluster: Cluster, groups: Sequence[PlacementGroup], lost: Iterable[int]
         else:
             to_repair.append((replace(group, devids=tuple(left)), *rule))
     to_repair.sort(key=lambda each: len(each[0].devids))
-    pouring.portion = max(1, sum(group.files for group, _, _ in to_repair) // PORTIONS)
+    fill.portion = max(1, sum(group.files for group, _, _ in to_repair) // PORTIONS)
     for group, policy, mindevcount in to_repair:
-        settled += pouring.pour(group, policy, mindevcount, classes[group.dmid, group.classid])
+        settled += fill.make_copies(group, policy, mindevcount, classes[group.dmid, group.classid])
     return LossOutcome(
         lost_devices=gone,
         classes=classes,
         before=judge(cluster, groups),
         after=judge(rest, groups),
         repaired=judge(rest, settled),
-        filled={devid: number for devid, number in pouring.filled.items() if number},
-        space=pouring.counted_once,
-        out_of_space=tuple(sorted(pouring.exhausted)),
+        filled={devid: number for devid, number in fill.filled.items() if number},
+        space=fill.counted_once,
+        out_of_space=tuple(sorted(fill.exhausted)),
     )
 
 
@@ -186,7 +186,7 @@ class _SpaceFill:
             found.setdefault(self._space[devid], (devid, space))
         return dict(found.values())
 
-    def pour(
+    def make_copies(
         self, group: PlacementGroup, policy: Policy, mindevcount: int, outcome: ClassOutcome
     ) -> list[PlacementGroup]:
         """Make the possible copies of a group; return the resulting groups."""

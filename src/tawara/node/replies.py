@@ -46,7 +46,7 @@ def of_file(found: OpenedFile, *, wanted: str | None, if_range: str | None, if_m
     if if_modified_since == modified:
         return Reply(304, fields)
     span = ranges.resolve(wanted if if_range is None or if_range == modified else None, size)
-    if span is ranges.Unpartial.UNSATISFIABLE:
+    if span is ranges.NotPartial.UNSATISFIABLE:
         return text_reply(416, "No such range", {**TEXT_FIELDS, "Content-Range": f"bytes */{size}"})
     if isinstance(span, Span):
         status, fields["Content-Range"] = 206, span.content_range(size)

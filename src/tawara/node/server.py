@@ -67,8 +67,8 @@ class StorageNode:
         self._http_listener: TcpListener | None = None
         self._side_listener: TcpListener | None = None
         self._health = DiskHealthWatch(self.devices, self._pools)
-        self._upkeep = Background("upkeep of devices")
-        self._rounds = DeviceRounds(self.devices, self._pools, self._look_after, timeout=_TIMEOUT)
+        self._maintenance = Background("upkeep of devices")
+        self._rounds = DeviceRounds(self.devices, self._pools, self._maintain, timeout=_TIMEOUT)
         self._sweep = True
 
     @property
@@ -111,7 +111,7 @@ class StorageNode:
         for listener in (self._http_listener, self._side_listener):
             if listener is not None:
                 listener.open()
-        self._upkeep.start(self._keep_up())
+        self._maintenance.start(self._maintain_devices())
         self._health.start()
 
     async def stop(self) -> None:
@@ -119,7 +119,7 @@ class StorageNode:
         for listener in (self._http_listener, self._side_listener):
             if listener is not None:
                 await listener.close()
-        await self._upkeep.stop()
+        await self._maintenance.stop()
         ends = [self._health.stop(), self._rounds.stop()]  # all at once, for a disk that hangs keeps each of them
         if self._side is not None:
             ends.append(self._side.close())
@@ -132,7 +132,7 @@ class StorageNode:
         """Look for devices now, and write the usage file of each; done regularly, too."""
         await self._rounds.round()
 
-    async def _keep_up(self) -> None:
+    async def _maintain_devices(self) -> None:
         """Usage files every ten seconds, a sweep now and then."""
         swept = time.monotonic()
         while True:
@@ -145,13 +145,13 @@ class StorageNode:
             except TawaraError as error:
                 log.warning("device_maintenance_failed", reason=str(error.__cause__ or error))
 
-    async def _look_after(self, device: str) -> None:
+    async def _maintain(self, device: str) -> None:
         try:
-            await self._pools.run(device, self._look_after_now, device, self._sweep)
+            await self._pools.run(device, self._maintain_now, device, self._sweep)
         except DeviceHangs as error:
             log.warning("device_maintenance_failed", devid=int(device[3:]), reason=str(error))
 
-    def _look_after_now(self, device: str, sweep: bool) -> None:
+    def _maintain_now(self, device: str, sweep: bool) -> None:
         """Write the usage file of one device; a device that fails keeps its old one, for monitors to see."""
         try:
             usage.write(self.devices, device, int(time.time()))

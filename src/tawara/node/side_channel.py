@@ -107,7 +107,7 @@ class SideChannel:
             case wire.SizeRequest(uri):
                 return wire.size(uri, await self._size(uri))
             case wire.DigestRequest(hashtype, uri, reason):
-                return await self._digest(uri, hashtype, spare_the_disk=reason == _FSCK)
+                return await self._digest(uri, hashtype, in_short_steps=reason == _FSCK)
 
     async def _size(self, uri: str) -> int | None:
         path = paths.canonical(uri)
@@ -116,7 +116,7 @@ class SideChannel:
         except _NO_FILE:
             return None
 
-    async def _digest(self, uri: str, hashtype: HashType, *, spare_the_disk: bool) -> bytes:
+    async def _digest(self, uri: str, hashtype: HashType, *, in_short_steps: bool) -> bytes:
         """Digest in short steps on the disk's threads, so that other reads of the disk are not delayed."""
         try:
             path = paths.canonical(uri)
@@ -126,7 +126,7 @@ class SideChannel:
             return wire.digest(uri, hashtype, None)
         except TawaraError:
             return wire.read_failed(uri, 0)
-        disk = self._disks.setdefault(file.disk, asyncio.Lock()) if spare_the_disk else nullcontext()
+        disk = self._disks.setdefault(file.disk, asyncio.Lock()) if in_short_steps else nullcontext()
         digest = DigestInProgress(file, hashtype)
         try:
             async with disk:

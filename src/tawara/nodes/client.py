@@ -54,7 +54,7 @@ class Download:
 
     async def __anext__(self) -> bytes:
         """Return the next bytes. Raises NodeUnreachable if the body ends early or stalls."""
-        with _speaking_with(self.url):
+        with _converting_errors(self.url):
             piece = await self._response.content.read(self._chunk)
         self.received += len(piece)
         if piece:
@@ -118,7 +118,7 @@ class NodeClient:
 
     async def size(self, url: str) -> int | None:
         """Return the size of a file in bytes; None if it does not exist. Raises NodeUnreachable."""
-        with _speaking_with(url):
+        with _converting_errors(url):
             answer = await self._small_requests.head(url)
         if answer.status == 404:
             return None
@@ -165,7 +165,7 @@ class NodeClient:
             headers[REPLACE] = "yes"
         session = self._session() if isinstance(body, bytes) else self._session(single=True)
         try:
-            with _speaking_with(url):
+            with _converting_errors(url):
                 answer = await session.put(
                     URL(url, encoded=True), data=payload, headers=headers, timeout=self._long, allow_redirects=False
                 )
@@ -182,7 +182,7 @@ class NodeClient:
             _expect(answer, url, *range(200, 300))
             if not payload.complete:
                 raise errors.NodeUnreachable(f"{url}: the node answered before it had the whole body")
-            with _speaking_with(url):
+            with _converting_errors(url):
                 await answer.read()
         except BaseException:
             answer.close()  # the rest of the body must not be sent, nor this connection be reused
@@ -199,7 +199,7 @@ class NodeClient:
         if byte_range is not None and byte_range != (0, None):
             first, last = byte_range
             headers["Range"] = f"bytes={first}-{'' if last is None else last}"
-        with _speaking_with(url):
+        with _converting_errors(url):
             answer = await self._session().get(
                 URL(url, encoded=True), headers=headers, timeout=self._long, allow_redirects=False
             )
@@ -215,7 +215,7 @@ class NodeClient:
 
     async def read(self, url: str, *, limit: int) -> bytes:
         """Read a small file. Raises NoSource, NodeUnreachable, the latter also for more than `limit` bytes."""
-        with _speaking_with(url):
+        with _converting_errors(url):
             async with asyncio.timeout(self._quick.total), self.get(url) as download:
                 if download.length > limit:
                     raise errors.NodeUnreachable(f"{url} has {download.length} bytes, which is too much")
@@ -254,7 +254,7 @@ class NodeClient:
 
     async def _small(self, url: str) -> tuple[int, bytes]:
         """Return status and body of a small file, up to `_USAGE_BYTES`. Raises NodeUnreachable."""
-        with _speaking_with(url):
+        with _converting_errors(url):
             try:
                 answer = await self._small_requests.get(url)
             except ValueError:  # a reply that needs the complete HTTP client
@@ -262,7 +262,7 @@ class NodeClient:
             else:
                 return answer.status, answer.body[:_USAGE_BYTES]
         async with self._request("GET", url) as response:
-            with _speaking_with(url):
+            with _converting_errors(url):
                 return response.status, await response.content.read(_USAGE_BYTES)
 
     async def identity(self, url: str) -> str | None:
@@ -350,7 +350,7 @@ class NodeClient:
 
     @asynccontextmanager
     async def _request(self, method: str, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        with _speaking_with(url):
+        with _converting_errors(url):
             answer = await self._session().request(
                 method, URL(url, encoded=True), timeout=self._quick, allow_redirects=False
             )
@@ -382,7 +382,7 @@ def _length(answer: aiohttp.ClientResponse, url: str) -> int:
 
 
 @contextmanager
-def _speaking_with(url: str) -> Iterator[None]:
+def _converting_errors(url: str) -> Iterator[None]:
     """Convert exceptions of aiohttp and the system to NodeUnreachable."""
     try:
         yield

@@ -20,7 +20,7 @@ HEDGE: Final = 1.0
 
 _Begun: TypeAlias = tuple[Download, AsyncExitStack]
 """A started download, and the stack that closes it."""
-Told: TypeAlias = Callable[[str, int, Exception], None]
+OnFailure: TypeAlias = Callable[[str, int, Exception], None]
 """Called for each failed replica with its URL, the offset reached and the error."""
 
 
@@ -33,7 +33,7 @@ class Race:
     at: int
     end: int
     size: int
-    told: Told
+    told: OnFailure
     timeout: float | None = None
     """Seconds that a replica may take to begin before it counts as failed; None leaves that to `nodes`."""
     hedge: float = HEDGE

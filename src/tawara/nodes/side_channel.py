@@ -28,7 +28,7 @@ async def digest(
     if re.search(r"[\s\x00]", path + reason):
         raise errors.NodeUnreachable(f"{path!r} cannot be said on a side channel")
     async with _connected(host, port, connect_timeout) as (reader, writer):
-        with _speaking_with(host, port):
+        with _converting_errors(host, port):
             writer.write(f"{hashtype.wire} {path} {reason}".rstrip().encode() + b"\r\n")
             await writer.drain()
             async with asyncio.timeout(DIGEST_TIME):
@@ -54,7 +54,7 @@ async def sizes(host: str, port: int, paths: Sequence[str], connect_timeout: flo
         raise errors.NodeUnreachable("a path cannot be said on a side channel")
     found: list[int | None] = []
     async with _connected(host, port, connect_timeout) as (reader, writer):
-        with _speaking_with(host, port):
+        with _converting_errors(host, port):
             writer.write(b"".join(b"size %s\r\n" % path.encode() for path in paths))
             for path in paths:
                 async with asyncio.timeout(silence):
@@ -71,12 +71,12 @@ async def watch(
 ) -> AsyncIterator[Mapping[int, float | None]]:
     """Yield each report of `watch`: percent by devid. Raises NodeUnreachable if it ends, is malformed or stalls."""
     async with _connected(host, port, connect_timeout) as (reader, writer):
-        with _speaking_with(host, port):
+        with _converting_errors(host, port):
             writer.write(b"watch\r\n")
             await writer.drain()
         seen: dict[int, float | None] = {}
         while True:
-            with _speaking_with(host, port):
+            with _converting_errors(host, port):
                 async with asyncio.timeout(silence):
                     line = (await reader.readuntil(b"\n")).rstrip()
             if line == b".":
@@ -93,7 +93,7 @@ async def watch(
 async def _connected(
     host: str, port: int, timeout: float
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    with _speaking_with(host, port):
+    with _converting_errors(host, port):
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(host, port, limit=_LINE)
     try:
@@ -103,7 +103,7 @@ async def _connected(
 
 
 @contextmanager
-def _speaking_with(host: str, port: int) -> Iterator[None]:
+def _converting_errors(host: str, port: int) -> Iterator[None]:
     """Convert exceptions of asyncio and the system to NodeUnreachable."""
     try:
         yield

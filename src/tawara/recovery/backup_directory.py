@@ -46,7 +46,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[Part]
 
 
-class Vault:
+class BackupDirectory:
     """Reads, writes and prunes the backups of a directory."""
 
     def __init__(self, directory: Path) -> None:

@@ -46,10 +46,10 @@ def through_node(nodes: NodeClient, origin: str, devid: int) -> DeviceSource:
     fetch_once = journals.through_node(nodes, origin, devid)
 
     async def size(fid: int) -> int | None:
-        return await _patiently(lambda: nodes.size(origin + fids.path(devid, fid)))
+        return await _with_retries(lambda: nodes.size(origin + fids.path(devid, fid)))
 
     async def fetch(path: str) -> bytes | None:
-        return await _patiently(lambda: fetch_once(path))
+        return await _with_retries(lambda: fetch_once(path))
 
     async def page(first: int) -> tuple[dict[int, int], int | None]:
         url = origin + listing.path(devid, first)
@@ -62,13 +62,13 @@ def through_node(nodes: NodeClient, origin: str, devid: int) -> DeviceSource:
     async def every() -> AsyncIterator[dict[int, int]]:
         following: int | None = 0
         while following is not None:
-            found, following = await _patiently(partial(page, following))
+            found, following = await _with_retries(partial(page, following))
             yield found
 
     return DeviceSource(devid, f"{origin}/dev{devid}", fetch, size, every)
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+async def _with_retries(ask: Callable[[], Awaitable[T]]) -> T:
     """Retry if a node does not respond: one lost request among millions must not exclude the device."""
     for pause in PAUSES:
         try:

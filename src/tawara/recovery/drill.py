@@ -36,7 +36,7 @@ class Drill:
         self.read = JournalCollector([])
         self._unnamed: Mapping[int, Sequence[int]] = {}
 
-    async def until_settled(self, spool: Path, progress: Progress) -> Differences:
+    async def compare_until_stable(self, spool: Path, progress: Progress) -> Differences:
         """Return the differences that remain after repeated comparisons."""
         found = await self._once(spool / "1.db", None)
         for attempt in range(2, TRIES + 1):
@@ -68,7 +68,7 @@ class Drill:
         finally:
             await metadata.close()
 
-    async def unnamed_for_good(self) -> dict[int, list[int]]:
+    async def find_unknown_contents(self) -> dict[int, list[int]]:
         """Return existing contents that neither the journals nor the database know: fid -> devids."""
         size = {source.devid: source.size for source in self._chosen}
         found: dict[int, list[int]] = {}

@@ -20,7 +20,7 @@ AT_ONCE = 16
 
 
 class JournalCollector:
-    """Collects evidence from devices: call `read_names`, optionally `list_bytes`, then `stretches`."""
+    """Collects evidence from devices: call `read_names`, optionally `list_bytes`, then `ranges`."""
 
     def __init__(self, sources: Sequence[DeviceSource]) -> None:
         self.sources = sources
@@ -36,7 +36,7 @@ class JournalCollector:
         """Devices whose storage node responds but does not support listing."""
         self.greatest_generation = 0
         """Greatest generation of the journals read."""
-        self._told = 0
+        self._highest_told = 0
 
     def __enter__(self) -> Self:
         self._spool = SortedSpool()
@@ -70,7 +70,7 @@ class JournalCollector:
         elif not found.complete:
             self.incomplete.append(source.devid)
         if found.highest_fid <= COUNTED:
-            self._told = max(self._told, found.highest_fid)
+            self._highest_told = max(self._highest_told, found.highest_fid)
 
     async def list_bytes(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
         """List the files of every device whose node can."""
@@ -91,13 +91,13 @@ class JournalCollector:
     @property
     def highest_fid(self) -> int:
         """Return the greatest fid, up to COUNTED, found on a device or in a journal."""
-        return max(self._told, self._spool.highest_fid)
+        return max(self._highest_told, self._spool.highest_fid)
 
-    async def stretches(self) -> AsyncIterator[FidRange]:
+    async def ranges(self) -> AsyncIterator[FidRange]:
         """Yield all evidence in order of fid. Devices without a list are queried for each fid they should have."""
         await asyncio.to_thread(self._spool.settle)
-        stretches = self._spool.stretches()
-        while (fid_range := await asyncio.to_thread(next, stretches, None)) is not None:
+        ranges = self._spool.ranges()
+        while (fid_range := await asyncio.to_thread(next, ranges, None)) is not None:
             asked = {source.devid: source for source in self.sources if source.devid in self.unlisted}
             sizes = {devid: sizes for devid, sizes in fid_range.sizes.items() if devid in self.listed}
             for devid, wanted in wanted_of(fid_range.evidence).items():

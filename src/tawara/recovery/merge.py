@@ -81,7 +81,7 @@ async def merge(
             with JournalCollector(list(every.values())) as gathering:
                 await rebuild.read_all(gathering, trust=trust, progress=progress)
                 if not dry_run and not gathering.silent:
-                    merged.added = await metadata.write(merging.add_charter, later)
+                    merged.added = await metadata.write(merging.add_manifest, later)
                 await _take_in(metadata, gathering, manifest, merged, trust=trust, dry_run=dry_run)
                 merged.next_fid = min(gathering.highest_fid, COUNTED) + rebuild.MARGIN + 1
                 if not dry_run and not gathering.silent:
@@ -124,7 +124,7 @@ async def _take_in(
     noted = await metadata.read(journals.waiting)
     waiting: list[NamedFile] = []
     """Files whose key another file has; later ranges may delete or rename that one."""
-    async for fid_range in gathering.stretches():
+    async for fid_range in gathering.ranges():
         unseen = everywhere if trust else frozenset(gathering.silent)
         found = recover(fid_range.evidence, fid_range.has, {}, unseen=unseen)
         fids = sorted({each.fid for each in (*found.files, *found.lost)} | set(fid_range.evidence.gone))

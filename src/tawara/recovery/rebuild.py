@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 """Receives the progress as a line of text."""
 
 
-def _silently(_: str) -> None:
+def _no_progress(_: str) -> None:
     """Report no progress."""
 
 
@@ -44,7 +44,7 @@ def every_device(
     return dict(sorted(every.items()))
 
 
-async def read_all(gathering: JournalCollector, *, trust: bool, progress: Progress = _silently) -> None:
+async def read_all(gathering: JournalCollector, *, trust: bool, progress: Progress = _no_progress) -> None:
     """Read the journals of all devices and, without `trust`, list the files on them."""
 
     async def read(words: str, what: Callable[[Callable[[DeviceSource], None]], Awaitable[None]]) -> None:
@@ -97,7 +97,7 @@ async def restore(
     metadata: Metadata | None,
     *,
     trust: bool,
-    progress: Progress = _silently,
+    progress: Progress = _no_progress,
 ) -> Restored:
     """Decide which files to restore, and insert them into `metadata` unless it is None."""
     wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest.get("class", ())}
@@ -105,7 +105,7 @@ async def restore(
     restored = Restored()
     if metadata is not None:
         await metadata.write(rebuilding.begin)
-    async for fid_range in gathering.stretches():
+    async for fid_range in gathering.ranges():
         unseen = everywhere if trust else frozenset(gathering.silent)
         listed = {devid: fid_range.sizes.get(devid, {}) for devid in gathering.listed}
         recovery = recover(fid_range.evidence, fid_range.has, listed, unseen=unseen)

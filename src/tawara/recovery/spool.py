@@ -66,7 +66,7 @@ class FidRange:
 
 
 class SortedSpool:
-    """A temporary database: add all records and sizes first, then read them with `stretches`."""
+    """A temporary database: add all records and sizes first, then read them with `ranges`."""
 
     def __init__(self, width: int = WIDTH) -> None:
         self._width = width
@@ -118,7 +118,7 @@ class SortedSpool:
             claims, _ = self._merger(first, last).claims()
             self._insert(_CLAIM, [(*name_of(each.file), *each.since, each.file.fid) for each in claims])
 
-    def stretches(self) -> Iterator[FidRange]:
+    def ranges(self) -> Iterator[FidRange]:
         """Yield all evidence in order of fid."""
         for first, last in self._ranges():
             claims, gone = self._merger(first, last).claims()

@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
             self._waiting_bytes += len(data)
         if not self._scheduled and not self._busy:
             self._serve()
-        self._govern_reading()
+        self._pause_or_resume_reading()
 
     def _is_a_client(self, data: bytes) -> bool:
         """Check the first line of a connection once it is complete; disconnect a peer of another protocol."""
@@ -126,10 +126,10 @@ class Connection(asyncio.Protocol):
         if may_begin(data):
             self._begun = b"\n" in data.lstrip(b"\r\n")
             return True
-        self._cut_off_stranger(data)
+        self._refuse_other_protocol(data)
         return False
 
-    def _cut_off_stranger(self, data: bytes) -> None:
+    def _refuse_other_protocol(self, data: bytes) -> None:
         """Disconnect a peer that uses another protocol, such as HTTP, and discard its input."""
         _log.info("other_protocol_refused", peer=self.client_ip, began=data[:40].decode("ascii", "replace"))
         self._leaving = True
@@ -158,9 +158,9 @@ class Connection(asyncio.Protocol):
 
     def _watch_unread(self, unread: int) -> None:
         loop, seconds = asyncio.get_running_loop(), self._server.limits.unread_answer
-        self._unread = loop.call_later(seconds, self._cut_off_if_still, unread)
+        self._unread = loop.call_later(seconds, self._abort_if_unread, unread)
 
-    def _cut_off_if_still(self, unread: int) -> None:
+    def _abort_if_unread(self, unread: int) -> None:
         if self._transport is None:
             return
         left = self._transport.get_write_buffer_size()
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
             return None
         return self._active
 
-    def _govern_reading(self) -> None:
+    def _pause_or_resume_reading(self) -> None:
         """Pause or resume reading, by the amount of pending input."""
         if self._transport is None or self._leaving or self._eof:
             return
@@ -230,14 +230,14 @@ class Connection(asyncio.Protocol):
             self._waiting.clear()
             self._next = self._waiting_bytes = 0
             if not self._busy:
-                self._leave_if_done()
-            self._govern_reading()
+                self._close_if_done()
+            self._pause_or_resume_reading()
 
     def _begin(self, line: bytes) -> bytes:
         """Begin a request; return its answer, empty if the answer follows later."""
         begun = time.perf_counter()
         if is_http(line):
-            self._cut_off_stranger(line)
+            self._refuse_other_protocol(line)
             return b""
         request = parse_request(line)
         if request.management:
@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
 
     # --- closing ------------------------------------------------------------------------------------------------------
 
-    def _leave_if_done(self) -> None:
+    def _close_if_done(self) -> None:
         """Close the connection when all is answered and the peer has closed its side or sent an overlong line."""
         if self._transport is None or self._leaving:
             return

@@ -22,14 +22,14 @@ _UNSUMMED = 10_000
 async def fsck_start(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Start a check, or continue a stopped one."""
     await tracker.metadata.write(fsck.start, host=socket.gethostname(), now=await tracker.now())
-    await _tell(tracker)
+    await _notify_worker(tracker)
     return {}
 
 
 async def fsck_stop(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Stop the check; its position is kept."""
     await tracker.metadata.write(fsck.stop, now=await tracker.now())
-    await _tell(tracker)
+    await _notify_worker(tracker)
     return {}
 
 
@@ -45,7 +45,7 @@ async def fsck_reset(tracker: TrackerContext, call: TrackerRequest) -> Args:
         position=call.bounded("startpos"),
         focus=_focus(await tracker.view.refresh(), call),
     )
-    await _tell(tracker)
+    await _notify_worker(tracker)
     return {}
 
 
@@ -67,7 +67,7 @@ def _focus(cluster: Cluster, call: TrackerRequest) -> Focus:
     )
 
 
-async def _tell(tracker: TrackerContext) -> None:
+async def _notify_worker(tracker: TrackerContext) -> None:
     """Refresh this process's view of the cluster, and notify its fsck worker."""
     await tracker.view.refresh()
     tracker.wakeups.fsck.notify()
@@ -98,14 +98,14 @@ async def fsck_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
         "start_fid": at.start_fid,
         "checked": at.checked,
         "start_logid": at.start_logid,
-        **_told(tracker.cluster, at.focus),
+        **_focus_fields(tracker.cluster, at.focus),
     }
     if tracker.cluster.stale:
         reply["stale"] = errors.StaleDatabase.because(tracker.cluster.stale).message
     return reply | {f"num_{code}": count for code, count in sorted(at.counts.items())}
 
 
-def _told(cluster: Cluster, focus: Focus) -> Args:
+def _focus_fields(cluster: Cluster, focus: Focus) -> Args:
     told: dict[str, Value] = {}
     if focus.dmid is not None and (domain := cluster.domains_by_id.get(focus.dmid)):
         told["focus_domain"] = domain.name
@@ -166,7 +166,7 @@ async def scrub_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
         "bad_files": stands.damage.files,
         "bad_waiting": stands.damage.waiting,
         "hopeless": stands.damage.hopeless,
-        "mended": stands.damage.mended,
+        "repaired": stands.damage.repaired,
     }
     return reply | {f"num_{code}": count for code, count in stands.counts.items()}
 

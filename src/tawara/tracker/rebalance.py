@@ -40,7 +40,7 @@ async def rebalance_start(tracker: TrackerContext, call: TrackerRequest) -> Args
     """Start a run, or continue a stopped one."""
     cluster = await tracker.view.refresh()
     state = await tracker.metadata.write(rebalance.start, cluster, host=socket.gethostname(), now=await tracker.now())
-    await _tell(tracker)
+    await _notify_worker(tracker)
     return {"state": state}
 
 
@@ -52,7 +52,7 @@ async def rebalance_status(tracker: TrackerContext, call: TrackerRequest) -> Arg
 async def rebalance_stop(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Stop the run; moves in progress are finished."""
     await tracker.metadata.write(rebalance.stop)
-    await _tell(tracker)
+    await _notify_worker(tracker)
     return {}
 
 
@@ -63,7 +63,7 @@ async def rebalance_reset(tracker: TrackerContext, call: TrackerRequest) -> Args
     return {}
 
 
-async def _tell(tracker: TrackerContext) -> None:
+async def _notify_worker(tracker: TrackerContext) -> None:
     """Refresh this process's view of the cluster, and notify its rebalance worker."""
     await tracker.view.refresh()
     tracker.wakeups.rebalance.notify()

@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """What a command in a guest came to."""
 
     code: int
@@ -43,7 +43,7 @@ class Agent:
             raise HostError(f"the guest agent of {self._name} did not do it: {words}", hint=hint)
         return json.loads(done.stdout)["return"]
 
-    def run(self, command: Sequence[str], stdin: bytes = b"") -> Ended:
+    def run(self, command: Sequence[str], stdin: bytes = b"") -> CommandResult:
         """Run a program to its end, without a shell."""
         arguments: dict[str, object] = {"path": command[0], "arg": list(command[1:]), "capture-output": True}
         if stdin:
@@ -52,7 +52,7 @@ class Agent:
         while not (status := self.ask("guest-exec-status", pid=pid))["exited"]:
             time.sleep(_POLL_SECONDS)
         code = status.get("exitcode", 128 + status.get("signal", 0))
-        return Ended(code, *(base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data")))
+        return CommandResult(code, *(base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data")))
 
     def read(self, path: str) -> Iterator[bytes]:
         """The content of a file in the guest."""

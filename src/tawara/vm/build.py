@@ -216,7 +216,7 @@ def foreign_layers(guest: Guest, key: HostKey, options: Options) -> tuple[Guest,
         )
     inside = None
     if _is_edited(guest):
-        inside = foreign_image.look_inside(base, options.cache, options.report, options.mirror)
+        inside = foreign_image.inspect_image(base, options.cache, options.report, options.mirror)
     image = replace(guest.image, path=Path(guest.image.path).name, root=inside.root if inside else None)
     guest = replace(guest, image=image, disk=guest.disk or size)
     facts = (_kind(guest), base.digest, key.public if image.identity == "ours" else "", options.epoch)

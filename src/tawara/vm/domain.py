@@ -108,14 +108,14 @@ class GuestDomain:
         self._refuse_foreign_disk()
         return found
 
-    def halt(self) -> bool:
+    def pause(self) -> bool:
         """Stop its processors for a moment; False when it does not run."""
         is_running = self.situation() == "running"
         if is_running:
             virsh("suspend", self.name)
         return is_running
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Let a halted guest run again."""
         if self.situation() == "paused":
             virsh("resume", self.name)
@@ -126,7 +126,7 @@ class GuestDomain:
             virsh("managedsave-remove", self.name)
         virsh("snapshot-revert", self.name, snapshot)
         # libvirt took the domain's configuration from the snapshot, too; the next run gives it the one in force.
-        self._quietly((self.instance / "applied" / "domain.defined").unlink)
+        self._ignore_errors((self.instance / "applied" / "domain.defined").unlink)
 
     def set_clock(self) -> bool:
         """Tell a guest that was restored with its memory what time it is; False when its agent does not answer."""
@@ -194,10 +194,10 @@ class GuestDomain:
     def _remember(self, *, off: bool) -> None:
         """Note whether it is to be started with the host. A user who is not root may start guests, but not note it."""
         mark = self.instance / "off"
-        self._quietly((lambda: mark.touch()) if off else (lambda: mark.unlink(missing_ok=True)))
+        self._ignore_errors((lambda: mark.touch()) if off else (lambda: mark.unlink(missing_ok=True)))
 
     @staticmethod
-    def _quietly(act: Callable[[], object]) -> None:
+    def _ignore_errors(act: Callable[[], object]) -> None:
         try:
             act()
         except (PermissionError, FileNotFoundError):
@@ -267,7 +267,7 @@ def snapshot_together(domains: Sequence[GuestDomain], snapshot: str) -> str:
     halted, kept, said = [], [], []
     try:
         if len(domains) > 1:
-            halted = [domain for domain in domains if domain.halt()]
+            halted = [domain for domain in domains if domain.pause()]
         for domain in domains:
             said.append(domain.snapshot(snapshot))
             kept.append(domain)
@@ -277,5 +277,5 @@ def snapshot_together(domains: Sequence[GuestDomain], snapshot: str) -> str:
         raise
     finally:
         for domain in halted:
-            domain.go_on()
+            domain.resume()
     return "\n".join(filter(None, said))

@@ -238,7 +238,7 @@ class GuestHost:
                 domain.restore(snapshot)
             if len(domains) > 1:  # they were halted when they were kept
                 for domain in domains:
-                    domain.go_on()
+                    domain.resume()
         if os.geteuid() == 0:
             self._reconcile_for(names)
         return "\n".join(filter(None, (self._after_restore(each) for each in names)))

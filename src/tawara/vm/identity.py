@@ -46,7 +46,7 @@ def fixed_range(subnet: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
     return subnet.network_address + FIRST_HOST, subnet.broadcast_address - (255 - LAST_HOST)
 
 
-def stranger_range(subnet: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
+def dhcp_range(subnet: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
     """The first and last address that DHCP gives to a machine without a reservation."""
     return fixed_range(subnet)[1] + 2, subnet.broadcast_address - 1
 

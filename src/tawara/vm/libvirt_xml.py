@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from tawara.vm.identity import guest_uuid, mac_address, network_uuid, stranger_range
+from tawara.vm.identity import dhcp_range, guest_uuid, mac_address, network_uuid
 from tawara.vm.spec import Guest, Network, Nic
 
 _TARGETS = {"virtio": "vd", "ide": "hd", "scsi": "sd", "sata": "sd"}
@@ -38,7 +38,7 @@ def network_xml(network: Network) -> str:
     SubElement(top, "bridge", name=network.bridge, stp="on", delay="0")
     SubElement(top, "mac", address=mac_address(network.libvirt_name, "bridge", 0))
     ip = SubElement(top, "ip", address=str(network.gateway), netmask=str(network.subnet.netmask))
-    first, last = stranger_range(network.subnet)
+    first, last = dhcp_range(network.subnet)
     SubElement(SubElement(ip, "dhcp"), "range", start=str(first), end=str(last))
     return _show(top)
 

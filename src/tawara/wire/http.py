@@ -70,7 +70,7 @@ def parse_target(raw: str) -> Target:
     data = path.encode("utf-8", "surrogateescape")
     if not data.startswith(b"/") or _BROKEN_ESCAPE.search(data) or b"#" in data:
         raise UsageError("The address is not a path of percent-encoded bytes")
-    if _climbs(unquote_to_bytes(data)):
+    if _leaves_root(unquote_to_bytes(data)):
         raise UsageError("The address climbs above the root")
     domain, _, key = _without_dots(data)[1:].partition(b"/")
     decoded = unquote_to_bytes(key)
@@ -90,7 +90,7 @@ def _without_dots(path: bytes) -> bytes:
     return b"/".join([*(each for each in segments if each != b"."), b"" if last == b"." else last])
 
 
-def _climbs(path: bytes) -> bool:
+def _leaves_root(path: bytes) -> bool:
     """Whether `..` leads above the root at some point; refused everywhere, because proxies refuse it."""
     depth = 0
     for segment in path.split(b"/"):

@@ -28,27 +28,27 @@ class Span:
         return f"bytes {self.start}-{self.start + self.length - 1}/{size}"
 
 
-class Unpartial(Enum):
+class NotPartial(Enum):
     """The two results that are not a part."""
 
     WHOLE = "the header is absent, malformed or asks for several parts: send everything with 200"
     UNSATISFIABLE = "no byte of the file is in the range: send 416"
 
 
-def resolve(header: str | None, size: int) -> Span | Unpartial:
+def resolve(header: str | None, size: int) -> Span | NotPartial:
     """Evaluate a Range header for a file of `size` bytes; a malformed header is ignored (RFC 9110, 14.2)."""
     match = _ONE_RANGE.fullmatch(header) if header else None
     if match is None or match[0].strip().endswith("=-"):
-        return Unpartial.WHOLE
+        return NotPartial.WHOLE
     first, last = _number(match[1]), _number(match[2])
     if first is None:
         assert last is not None
         wanted = min(last, size)
-        return Span(size - wanted, wanted) if wanted else Unpartial.UNSATISFIABLE
+        return Span(size - wanted, wanted) if wanted else NotPartial.UNSATISFIABLE
     if last is not None and last < first:
-        return Unpartial.WHOLE
+        return NotPartial.WHOLE
     if first >= size:
-        return Unpartial.UNSATISFIABLE
+        return NotPartial.UNSATISFIABLE
     end = size if last is None else min(last + 1, size)
     return Span(first, end - first)
 

@@ -27,7 +27,7 @@ Spend: TypeAlias = Callable[[int], Awaitable[None]]
 """Waits until so many more bytes may be sent."""
 
 
-async def _freely(size: int) -> None:
+async def _unlimited(size: int) -> None:
     """Spend without a limit."""
 
 
@@ -65,7 +65,7 @@ async def copy(
     hashtype: HashType | None,
     verifies_md5: bool,
     side_channel_port: int | None = None,
-    spend: Spend = _freely,
+    spend: Spend = _unlimited,
     replace: bool = False,
 ) -> Checksum | None:
     """Copy `length` bytes from URL to URL. Returns their checksum, if one is stored or the class has a `hashtype`.

@@ -100,7 +100,7 @@ class Examination:
                 await self._metadata.write(queues.finish_tasks, [held.claim])
                 return
             file = current
-        await self._metadata.write(fsck.put_off, held.claim, now=await self._metadata.clock.seconds())
+        await self._metadata.write(fsck.defer_check, held.claim, now=await self._metadata.clock.seconds())
 
     def _rules_for(self, file: StoredFile) -> tuple[StorageClass, Policy] | None:
         """The file's class and its policy; None if the class is not known or the policy is invalid."""

@@ -54,7 +54,7 @@ SWEEP = 1000
 """Files that a compaction writes at a time."""
 SPARE = 20_000
 """Records beyond twice those of the last compaction that start another one."""
-UNSAID = 100_000
+MOST_UNRECORDED = 100_000
 """Largest number of deletions recorded on behalf of devices that cannot be written."""
 
 
@@ -425,8 +425,8 @@ class JournalWriter:
             if last is not None:
                 await self._write_segment(held, lines, position=last, live=live)
                 continue
-            unsaid = await self._metadata.read(journals.unsaid, limit=UNSAID)
-            lines += [journal.encode_record(JournalRecord(0, fid, RecordState.GONE)) for fid in unsaid]
+            unrecorded_deletions = await self._metadata.read(journals.unrecorded_deletions, limit=MOST_UNRECORDED)
+            lines += [journal.encode_record(JournalRecord(0, fid, RecordState.GONE)) for fid in unrecorded_deletions]
             await self._write_segment(held, lines, complete=True, position=None)
             log.info("journal_compacted", devid=claim.devid, records=live)
 

@@ -25,7 +25,7 @@ from tawara.model import liveness, observation
 from tawara.model.cluster import Cluster, Device, Host, Observation, Observed
 from tawara.model.errors import ChecksumMismatch, NodeUnreachable, NoSource, TawaraError
 from tawara.model.health import DiskHealth
-from tawara.model.observation import Look
+from tawara.model.observation import UsageResult
 from tawara.nodes.client import NodeClient
 from tawara.nodes.usage_report import UsageReport
 from tawara.wire import identity
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 PERIOD = 4.0
 """Seconds between two rounds while every device is in order."""
-ANXIOUS_PERIOD = 2.5
+FREQUENT_PERIOD = 2.5
 """Seconds between two rounds while a device is not in order."""
 TIMEOUT = 2.0
 """Seconds that reading a usage file may take, and that a round waits for its slowest device."""
@@ -59,7 +59,7 @@ class Monitor:
         *,
         side_channel_port: int | None = 7501,
         period: float = PERIOD,
-        anxious_period: float = ANXIOUS_PERIOD,
+        frequent_period: float = FREQUENT_PERIOD,
     ) -> None:
         """`side_channel_port`: that of every storage node; None to read no utilization. Periods are in seconds."""
         self._view = view
@@ -67,7 +67,7 @@ class Monitor:
         self._nodes = nodes
         self._side_channel_port = side_channel_port
         self._period = period
-        self._anxious_period = anxious_period
+        self._frequent_period = frequent_period
         self._rng = random.Random()  # noqa: S311 - only names of test files
         self._round_lock = asyncio.Lock()
         self._main: asyncio.Task[None] | None = None
@@ -125,10 +125,10 @@ class Monitor:
 
     async def _run_rounds(self) -> None:
         while True:
-            period = self._anxious_period
+            period = self._frequent_period
             try:
                 await self._run_round()
-                if not self._anxious:
+                if not self._checks_frequently:
                     period = self._period
             except TawaraError as error:
                 log.warning("monitor_round_failed", reason=str(error))
@@ -137,11 +137,11 @@ class Monitor:
             await asyncio.sleep(period)
 
     @property
-    def _anxious(self) -> bool:
-        return observation.is_anxious(self._view.current, time.monotonic() - self._changed_at)
+    def _checks_frequently(self) -> bool:
+        return observation.needs_frequent_checks(self._view.current, time.monotonic() - self._changed_at)
 
     async def _round(self) -> None:
-        whole = self._whole or self._anxious
+        whole = self._whole or self._checks_frequently
         self._whole = False
         self._rounds += 1
         cluster = await self._view.refresh()
@@ -198,25 +198,27 @@ class Monitor:
 
     # --- probing ------------------------------------------------------------------------------------------------------
 
-    async def _look(self, host: Host, device: Device) -> Look:
+    async def _look(self, host: Host, device: Device) -> UsageResult:
         try:
             async with asyncio.timeout(TIMEOUT):
                 usage = await self._nodes.usage(_url(host, device, "usage", get=True))
         except (NodeUnreachable, NoSource, TimeoutError) as error:
             trouble = str(error) or "no answer in time"
             log.debug("device_usage_failed", devid=device.devid, host=host.name, reason=trouble)
-            return Look(None, trouble=trouble)
-        if (wrong_identity := await self._recognise(host, device, usage)) is not None:
-            return Look(None, trouble=wrong_identity)
+            return UsageResult(None, trouble=trouble)
+        if (wrong_identity := await self._check_identity(host, device, usage)) is not None:
+            return UsageResult(None, trouble=wrong_identity)
         try:
             other_store = await self._epochs.find_trouble(self._view.current, device.devid)
         except NodeUnreachable as error:
-            return Look(None, trouble=str(error))
+            return UsageResult(None, trouble=str(error))
         if other_store is not None:
-            return Look(None, trouble=other_store)
-        return Look((usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health, usage.file_system, usage.disk)
+            return UsageResult(None, trouble=other_store)
+        return UsageResult(
+            (usage.total_kib // 1024, -(-usage.used_kib // 1024)), usage.health, usage.file_system, usage.disk
+        )
 
-    async def _recognise(self, host: Host, device: Device, usage: UsageReport) -> str | None:
+    async def _check_identity(self, host: Host, device: Device, usage: UsageReport) -> str | None:
         """Compare the device's identity with the recorded one. Returns what is wrong, None if nothing is.
 
         A device that had an identity and now has none, or another one, is never written to. A node of MogileFS, which
@@ -232,12 +234,12 @@ class Monitor:
                 return "the device had an identity and has none now: is its disk mounted?"
         if shown == known or shown is None:
             return None
-        return await self._metadata.write(identities.recognise, device.devid, shown, empty=not usage.holds_files)
+        return await self._metadata.write(identities.check_identity, device.devid, shown, empty=not usage.holds_files)
 
     async def _probe(self, cluster: Cluster, host: Host, device: Device) -> None:
         await self._examine(cluster, host, device, await self._look(host, device))
 
-    async def _examine(self, cluster: Cluster, host: Host, device: Device, look: Look) -> None:
+    async def _examine(self, cluster: Cluster, host: Host, device: Device, look: UsageResult) -> None:
         """Derive the device's state from its answer, and from a test write if one is due."""
         devid = device.devid
         seen = self._seen.get(devid)

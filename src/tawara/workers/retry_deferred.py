@@ -76,7 +76,7 @@ class RetryDeferred(NoClaims):
             log.warning("database_clock_set_back", seconds=max(0, latest - now))
         if steady() >= self._alert_until:
             return
-        if await self._metadata.write(leases.bring_forward, now=now, lease=LEASE + MOST_APART):
+        if await self._metadata.write(leases.make_due, now=now, lease=LEASE + MOST_APART):
             self._notify()
 
     async def work(self, item: list[DeferralNote]) -> float | None:

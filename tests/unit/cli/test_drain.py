@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tawara.cli import output
-from tawara.cli.drain import _kind, _standing
+from tawara.cli.drain import _describe_progress, _kind
 from tawara.client.maintenance_replies import DrainStatus
 
 AT = DrainStatus(
@@ -18,10 +18,10 @@ AT = DrainStatus(
 
 def test_abandoned_uploads_are_waited_for_until_a_time() -> None:
     """While only uploads are waited for, it is said how many, and when they are given up at the latest."""
-    said = _standing(AT)
+    said = _describe_progress(AT)
     assert "2 uploads may still go there" in said
     assert f"given up, at {output.local_time(1_800_000_000)} at the latest" in said
-    assert "latest" not in _standing(replace(AT, uploads_until=0))  # an older tracker does not tell
+    assert "latest" not in _describe_progress(replace(AT, uploads_until=0))  # an older tracker does not tell
 
 
 def test_without_a_terminal_a_line_is_said_when_the_reason_changes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,7 @@ def test_without_a_terminal_a_line_is_said_when_the_reason_changes(capsys: pytes
     line = output.ChangingLine(piped=True)
     moving = replace(AT, left=5, waiting=5)
     for each in (moving, replace(moving, left=4), AT, AT):
-        line.say(_standing(each), kind=_kind(each))
+        line.say(_describe_progress(each), kind=_kind(each))
     line.clear()
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2

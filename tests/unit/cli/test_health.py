@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tawara.cli.health import Finding, problems, worries
+from tawara.cli.health import Finding, find_risks, problems
 from tawara.client.replies import DeviceInfo
 from tawara.client.status import StoreStatus
 from tawara.model.backlog import Queue
@@ -55,7 +55,7 @@ def test_severities() -> None:
     ]
     store = _store(replicate=Queue("replicate", due=3, since=400))
     store.safety.lost = Tally(1, 1)
-    assert [each.severity for each in worries(store)] == ["critical", "warning"]
+    assert [each.severity for each in find_risks(store)] == ["critical", "warning"]
 
 
 def test_hosts_trackers_and_the_whole() -> None:
@@ -75,12 +75,12 @@ def _store(**queues: Queue) -> StoreStatus:
 
 def test_nothing_to_worry_about() -> None:
     """Files that are safe, and new ones whose second copy is on its way, worry nobody."""
-    assert worries(_store()) == []
+    assert find_risks(_store()) == []
     store = _store(replicate=Queue("replicate", due=3, later=2, since=990))
     store.safety.one_device.files = 5
-    assert worries(store) == []
+    assert find_risks(store) == []
     store.safety.one_device = store.safety.one_device_wanted = Tally(50, 50)
-    assert worries(_store()) == []
+    assert find_risks(_store()) == []
 
 
 def test_dangers() -> None:
@@ -90,11 +90,11 @@ def test_dangers() -> None:
     )
     store.safety.lost, store.safety.unreadable = Tally(1, 1), Tally(2, 2)
     store.safety.one_device, store.safety.one_device_wanted = Tally(7, 7), Tally(4, 4)
-    assert _texts(worries(store)) == [
+    assert _texts(find_risks(store)) == [
         "1 file is lost: no copy is left",
         "2 files are out of reach: no copy can be read now",
         "3 files, which should not be, are one failing device from loss",
         "The first file to replicate has waited for 10 minutes",
         "1 file waits for manual intervention: see `tawara fsck start`",
     ]
-    assert "No workers run, and 3 files wait for them" in _texts(worries(replace(store, processes=0)))
+    assert "No workers run, and 3 files wait for them" in _texts(find_risks(replace(store, processes=0)))

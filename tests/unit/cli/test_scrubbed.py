@@ -24,7 +24,7 @@ def test_nothing_is_wrong() -> None:
 
 def test_what_was_found_and_became_of_it() -> None:
     """Damage that is mended is told, and nothing wrong; what needs a person is."""
-    stands = replace(STANDS, bad_replicas=4, bad_files=3, mended=2, bad_waiting=1)
+    stands = replace(STANDS, bad_replicas=4, bad_files=3, repaired=2, bad_waiting=1)
     assert scrubbed.found(stands) == "Within that time 4 replicas went bad: 2 files repaired, 1 file being repaired."
     assert scrubbed.sentences(stands) == []
     stands = replace(stands, hopeless=1)

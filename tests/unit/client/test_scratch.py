@@ -118,7 +118,7 @@ def merged(records: Iterable[tuple[int, int, JournalRecord]]) -> JournalEvidence
             head = Head(tawara="names", device=devid, generation=generation)
             spool.add_records(devid, head, [(record, encode_record(record))])
         spool.settle()
-        parts = [fid_range.evidence for fid_range in spool.stretches()]
+        parts = [fid_range.evidence for fid_range in spool.ranges()]
     found = joined(parts)
     assert [file.fid for file in found.files] == sorted({file.fid for file in found.files})
     return found

@@ -23,7 +23,7 @@ from tawara.model.fsck import (
     agreed,
     depth,
     judge,
-    needs_a_person,
+    needs_operator,
 )
 
 GOOD, BAD = (Checksum(HashType.MD5, bytes([each] * 16)) for each in (1, 2))
@@ -223,7 +223,7 @@ def test_the_log_says_what_mogilefs_would_say() -> None:
         assert logged(judge(case(good, bad, file=stored))) == [("REPL", None)]
     every = judge(case(rotten, CheckedReplica(1, ReplicaFinding.RIGHT, BAD), file=stored), searched=True)
     assert logged(every) == [("BSUM", None)]
-    assert needs_a_person(logged(every))
+    assert needs_operator(logged(every))
     missing = judge(case(CheckedReplica(1, ReplicaFinding.MISSING), rotten, file=stored), searched=True)
     assert logged(missing) == [("MISS", 1), ("BSUM", None), ("REPL", None)]
     found = judge(case(rotten, file=stored), searched=True, found=CheckedReplica(3, ReplicaFinding.RIGHT, GOOD))
@@ -248,7 +248,7 @@ def test_the_log_says_nothing_that_is_not_known(one: CheckedFile, found: Checked
     known = {event.code for event in verdict.events}
     assert {event.code for event in verdict.logged} <= known
     lines, events = ([(each.code, each.devid) for each in some] for some in (verdict.logged, verdict.events))
-    assert needs_a_person(lines) == needs_a_person(events)
+    assert needs_operator(lines) == needs_operator(events)
 
 
 def test_the_majority_is_believed() -> None:
@@ -282,16 +282,16 @@ def test_a_replica_that_its_disk_does_not_give() -> None:
     verdict = judge(case(alone, file=one), searched=True)
     assert isinstance(verdict, FsckVerdict)
     assert (verdict.drop, codes(verdict)) == (frozenset(), ["POVI", "BSUM", "SRCH", "REPL"])
-    assert needs_a_person([(event.code, event.devid) for event in verdict.events])
+    assert needs_operator([(event.code, event.devid) for event in verdict.events])
 
 
 def test_what_needs_a_person() -> None:
     """What workers put right by themselves does not; what is gone, or undecidable, does."""
-    assert not needs_a_person([("MISS", 1), ("BSUM", 2), ("REPL", None)])
-    assert not needs_a_person([("NOPA", None), ("SRCH", None), ("FOND", 3)])
-    assert needs_a_person([("MISS", 1), ("SRCH", None), ("GONE", None)])
-    assert needs_a_person([("BSUM", None)])
-    assert needs_a_person([("MSUM", None)])
+    assert not needs_operator([("MISS", 1), ("BSUM", 2), ("REPL", None)])
+    assert not needs_operator([("NOPA", None), ("SRCH", None), ("FOND", 3)])
+    assert needs_operator([("MISS", 1), ("SRCH", None), ("GONE", None)])
+    assert needs_operator([("BSUM", None)])
+    assert needs_operator([("MSUM", None)])
 
 
 def test_depth() -> None:

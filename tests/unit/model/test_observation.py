@@ -9,7 +9,14 @@ import pytest
 
 from tawara.model import backoff
 from tawara.model.cluster import Device, DeviceState, Observation, Observed
-from tawara.model.observation import ANXIOUS_FOR, is_anxious, is_due, judge, wants_write_test, worth_recording
+from tawara.model.observation import (
+    FREQUENT_CHECK_SECONDS,
+    is_due,
+    judge,
+    needs_frequent_checks,
+    wants_write_test,
+    worth_recording,
+)
 from tests.unit.model.clusters import cluster
 
 
@@ -42,9 +49,9 @@ def test_all_are_looked_at_when_one_goes() -> None:
     """For a minute after a device has gone all devices are looked at more often; not for as long as it is away."""
     well = cluster({1: [11], 2: [21]})
     missed = well.with_observations({11: Observation(Observed.WRITEABLE)})
-    assert not is_anxious(well, 0.0)
-    assert is_anxious(missed, ANXIOUS_FOR - 1)
-    assert not is_anxious(missed, ANXIOUS_FOR)
+    assert not needs_frequent_checks(well, 0.0)
+    assert needs_frequent_checks(missed, FREQUENT_CHECK_SECONDS - 1)
+    assert not needs_frequent_checks(missed, FREQUENT_CHECK_SECONDS)
 
 
 def test_write_tests() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.pace import LAPSE, WorkMeter, WorkPace, alive, capacity, rate
+from tawara.model.pace import STOPPED_AFTER, WorkMeter, WorkPace, alive, capacity, rate
 
 NOW = 10_000
 
@@ -16,7 +16,11 @@ def pace(process: str, *, at: int = NOW, rate: float = 0.0, pace: float = 0.0, w
 
 def test_processes_add_up_while_they_run() -> None:
     """Rates and capacities of running processes add up; those that fell silent count no more."""
-    told = [pace("a", rate=10, pace=100), pace("b", rate=5, pace=50), pace("c", at=NOW - LAPSE, rate=99, pace=99)]
+    told = [
+        pace("a", rate=10, pace=100),
+        pace("b", rate=5, pace=50),
+        pace("c", at=NOW - STOPPED_AFTER, rate=99, pace=99),
+    ]
     assert {each.process for each in alive(told, NOW)} == {"a", "b"}
     assert rate(told, "replicate", NOW) == 15
     assert capacity(told, "replicate", NOW) == 150

@@ -16,9 +16,9 @@ from tawara.model.rebalance import (
     RebalancePolicy,
     RebalanceState,
     UsageBound,
+    balancing_policy,
     begin,
     choose,
-    evening_out,
     left_to_queue,
     next_source,
     parse,
@@ -212,12 +212,12 @@ def test_what_is_withdrawn_is_chosen_again() -> None:
     policy = parse("from_devices=1 limit_by=size limit=100k")
     state, moved = run("limit_by=size limit=100k")
     assert moved == list(range(1, 11))
-    back = rebalance.withdraw(policy, state, FILES[4:])
+    back = rebalance.cancel_moves(policy, state, FILES[4:])
     assert (back.sdev_lastfid, back.fids_queued, back.bytes_queued) == (4, 4, 10_000)
     assert back.sdev_limit == 102_400 - 10_000
     newest = parse("from_devices=1 fid_age=new")
-    assert rebalance.withdraw(newest, state, FILES[:3]).sdev_lastfid == 4
-    assert rebalance.withdraw(policy, state, []) == state
+    assert rebalance.cancel_moves(newest, state, FILES[:3]).sdev_lastfid == 4
+    assert rebalance.cancel_moves(policy, state, []) == state
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8))
@@ -225,7 +225,7 @@ def test_evening_out_never_overshoots(used: list[int]) -> None:
     """The policy for everyone takes only from the fuller half, and never more than brings a device to the mean."""
     devices = [Device(n, n, DeviceState.ALIVE, mb_total=1000, mb_used=each) for n, each in enumerate(used, 1)]
     mean = sum(used) / len(used)
-    text = evening_out(devices)
+    text = balancing_policy(devices)
     if text is None:
         assert max(used) - mean <= 20 or mean - min(used) <= 20
         return
@@ -240,9 +240,9 @@ def test_evening_out_never_overshoots(used: list[int]) -> None:
 
 def test_an_even_store_needs_no_policy() -> None:
     """Nothing is moved where all devices are about as full, or nobody knows how full."""
-    assert evening_out(FOUR.devices.values()) is None
-    assert evening_out([]) is None
-    assert evening_out([Device(1, 1, DeviceState.ALIVE)]) is None
+    assert balancing_policy(FOUR.devices.values()) is None
+    assert balancing_policy([]) is None
+    assert balancing_policy([Device(1, 1, DeviceState.ALIVE)]) is None
 
 
 def test_what_is_left_to_queue() -> None:

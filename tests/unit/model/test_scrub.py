@@ -87,7 +87,7 @@ def test_the_pace_is_even(period: int, count: int, step: int) -> None:
     made.run(period + period // 8)
     begun = len(made.ticks)
     made.run(2 * period)
-    assert max(made.ticks[begun:]) <= 1 + 4 * count / (scrub.LOOKS / 2) + 4 * count * scrub.TICK / period
+    assert max(made.ticks[begun:]) <= 1 + 4 * count / (scrub.CHECKS_PER_PERIOD / 2) + 4 * count * scrub.TICK / period
 
 
 @settings(max_examples=20)
@@ -99,7 +99,12 @@ def test_time_away_is_not_made_up_for_at_once(period: int, count: int, away: int
     made.run(data.draw(st.integers(1, period)))
     made.now += away * period // 4
     made.turn()
-    assert made.ticks[-1] <= 1 + 2 * count * scrub.HASTE / scrub.LOOKS + count * scrub.HASTE * scrub.TICK / period
+    assert (
+        made.ticks[-1]
+        <= 1
+        + 2 * count * scrub.LARGEST_SPEEDUP / scrub.CHECKS_PER_PERIOD
+        + count * scrub.LARGEST_SPEEDUP * scrub.TICK / period
+    )
     before = made.rounds
     made.run(3 * period)
     assert made.rounds > before

@@ -52,7 +52,7 @@ async def gather(
     with JournalCollector(sources) as gathering:
         await gathering.read_names()
         await gathering.list_bytes()
-        (fid_range,) = [each async for each in gathering.stretches()]
+        (fid_range,) = [each async for each in gathering.ranges()]
     files = {file.fid: file.devids for file in fid_range.evidence.files}
     return gathering, files, {devid: dict(sizes) for devid, sizes in fid_range.sizes.items()}
 

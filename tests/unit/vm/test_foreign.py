@@ -14,7 +14,7 @@ from tawara.vm.definition import Layers, definition_files
 from tawara.vm.errors import BuildError
 from tawara.vm.foreign.augeas import edited
 from tawara.vm.foreign.edit import changes
-from tawara.vm.foreign.image import Inside, read_facts, read_index
+from tawara.vm.foreign.image import ImageContents, read_facts, read_index
 from tawara.vm.foreign.instance import read_listing
 from tawara.vm.libvirt_xml import domain_xml
 from tawara.vm.spec_read import read_guest
@@ -54,10 +54,10 @@ def guest(tmp_path: Path, text: str = "") -> spec.Guest:
     return read_guest(f'image = "old.qcow2"\nimage_sha256 = "{"0" * 64}"\n{text}', "old.toml", "old", tmp_path)
 
 
-def inside(files: dict[str, str]) -> Inside:
+def inside(files: dict[str, str]) -> ImageContents:
     """An image with these files and their folders."""
     nodes = tree.with_parents({path: tree.file(content) for path, content in files.items()})
-    return Inside(ROOT, (), nodes, {path: node for path, node in nodes.items() if path.startswith("etc/")})
+    return ImageContents(ROOT, (), nodes, {path: node for path, node in nodes.items() if path.startswith("etc/")})
 
 
 def test_the_root_file_system_is_found_on_its_partition() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tawara.model.errors import TawaraError
 from tawara.vm.definition import claims
 from tawara.vm.errors import TakenError
-from tawara.vm.identity import fixed_range, guest_uuid, ip_address, mac_address, machine_id, stranger_range
+from tawara.vm.identity import dhcp_range, fixed_range, guest_uuid, ip_address, mac_address, machine_id
 from tawara.vm.instance import clone, refuse_taken
 from tawara.vm.spec_read import read_guest
 
@@ -38,7 +38,7 @@ def test_an_address_lies_in_the_range_for_guests(name: str, subnet: IPv4Network,
     ip = ip_address(name, "lan", subnet, index)
     first, last = fixed_range(subnet)
     assert ip in subnet
-    assert first <= ip <= last < stranger_range(subnet)[0] < subnet.broadcast_address
+    assert first <= ip <= last < dhcp_range(subnet)[0] < subnet.broadcast_address
 
 
 @given(NAMES, NAMES)

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.wire.ranges import Span, Unpartial, resolve
+from tawara.wire.ranges import NotPartial, Span, resolve
 
 
 @pytest.mark.parametrize(
     ("header", "size", "answer"),
     [
-        (None, 10, Unpartial.WHOLE),
+        (None, 10, NotPartial.WHOLE),
         ("bytes=0-0", 10, Span(0, 1)),
         ("bytes=0-9", 10, Span(0, 10)),
         ("bytes=2-5", 10, Span(2, 4)),
@@ -19,22 +19,22 @@ from tawara.wire.ranges import Span, Unpartial, resolve
         ("bytes=-3", 10, Span(7, 3)),
         ("bytes=-99", 10, Span(0, 10)),
         ("BYTES=1-2", 10, Span(1, 2)),
-        ("bytes=10-", 10, Unpartial.UNSATISFIABLE),
-        ("bytes=10-12", 10, Unpartial.UNSATISFIABLE),
-        ("bytes=-0", 10, Unpartial.UNSATISFIABLE),
-        ("bytes=0-", 0, Unpartial.UNSATISFIABLE),
-        ("bytes=-5", 0, Unpartial.UNSATISFIABLE),
-        ("bytes=5-2", 10, Unpartial.WHOLE),
-        ("bytes=-", 10, Unpartial.WHOLE),
-        ("bytes=0-1,4-5", 10, Unpartial.WHOLE),
-        ("chunks=0-1", 10, Unpartial.WHOLE),
-        ("bytes=a-b", 10, Unpartial.WHOLE),
-        ("bytes=１-２", 10, Unpartial.WHOLE),
-        ("bytes=" + "9" * 15000 + "-", 10, Unpartial.UNSATISFIABLE),
+        ("bytes=10-", 10, NotPartial.UNSATISFIABLE),
+        ("bytes=10-12", 10, NotPartial.UNSATISFIABLE),
+        ("bytes=-0", 10, NotPartial.UNSATISFIABLE),
+        ("bytes=0-", 0, NotPartial.UNSATISFIABLE),
+        ("bytes=-5", 0, NotPartial.UNSATISFIABLE),
+        ("bytes=5-2", 10, NotPartial.WHOLE),
+        ("bytes=-", 10, NotPartial.WHOLE),
+        ("bytes=0-1,4-5", 10, NotPartial.WHOLE),
+        ("chunks=0-1", 10, NotPartial.WHOLE),
+        ("bytes=a-b", 10, NotPartial.WHOLE),
+        ("bytes=１-２", 10, NotPartial.WHOLE),
+        ("bytes=" + "9" * 15000 + "-", 10, NotPartial.UNSATISFIABLE),
         ("bytes=0-" + "9" * 15000, 10, Span(0, 10)),
     ],
 )
-def test_the_range_matrix(header: str | None, size: int, answer: Span | Unpartial) -> None:
+def test_the_range_matrix(header: str | None, size: int, answer: Span | NotPartial) -> None:
     """Single ranges are resolved, clipped or unsatisfiable as RFC 9110 says; what is malformed is ignored."""
     assert resolve(header, size) == answer
 

@@ -22,7 +22,7 @@ async def test_first_round_is_quick(tmp_path: Path) -> None:
     """The monitor looks as soon as it is started: it has written to every device, and knows how full each is."""
     async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3]}, look=False) as fixture:
         monitor = Monitor(
-            fixture.view, fixture.metadata, fixture.nodes, side_channel_port=None, period=600, anxious_period=600
+            fixture.view, fixture.metadata, fixture.nodes, side_channel_port=None, period=600, frequent_period=600
         )
         await monitor.start()
         async with asyncio.timeout(20):
@@ -63,7 +63,7 @@ async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
 
         async with Counting() as nodes:
             monitor = Monitor(
-                fixture.view, fixture.metadata, nodes, side_channel_port=None, period=600, anxious_period=600
+                fixture.view, fixture.metadata, nodes, side_channel_port=None, period=600, frequent_period=600
             )
 
             async def look() -> set[str]:

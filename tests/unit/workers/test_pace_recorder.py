@@ -11,7 +11,7 @@ import pytest
 from tawara.metadata import pace as rows
 from tawara.metadata.contract import Metadata
 from tawara.metadata.sqlite import SqliteMetadata
-from tawara.model.pace import LAPSE, alive
+from tawara.model.pace import STOPPED_AFTER, alive
 from tawara.workers.pace_recorder import PaceRecorder
 from tawara.workers.runner import Status
 
@@ -41,5 +41,5 @@ async def test_two_recordings(metadata: Metadata) -> None:
     await keeper.stop()
     (gone,) = await metadata.read(rows.load)
     assert (gone.pace, gone.rate) == (25.0, 0)
-    assert gone.recorded_at <= time.time() - LAPSE
+    assert gone.recorded_at <= time.time() - STOPPED_AFTER
     assert alive([gone], int(time.time())) == []

@@ -43,7 +43,7 @@ async def do_due(worker: Any) -> int:
     return len(items)
 
 
-async def put_off(fixture: WorkersFixture) -> list[tuple[int, int]]:
+async def defer_check(fixture: WorkersFixture) -> list[tuple[int, int]]:
     """The failures and due times of the queued tasks."""
 
     async def read(tx: Transaction) -> list[tuple[int, int]]:
@@ -79,7 +79,7 @@ async def test_work_that_met_a_silent_device_is_done_when_it_answers(
             assert await do_due(worker) == 1
             await fixture.metadata.write(_make_due)
         await do_due(worker)
-        ((failures, due),) = await put_off(fixture)
+        ((failures, due),) = await defer_check(fixture)
         assert failures == (2 if moves else 6)
         assert due > time.time() + 5
         fixture.storage["h2"] = StorageNode(tmp_path / "h2", http=("127.0.0.2", port), side_channel=None)
@@ -90,7 +90,7 @@ async def test_work_that_met_a_silent_device_is_done_when_it_answers(
             for item in await retry.take(1):
                 await retry.work(item)
             assert await do_due(worker) == 1
-            assert await put_off(fixture) == []
+            assert await defer_check(fixture) == []
             assert fixture.on_disk() == {fid: {1, 2}}
         finally:
             await fixture.storage["h2"].stop()
@@ -106,7 +106,7 @@ async def test_why_a_check_was_put_off(tmp_path: Path) -> None:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         await fixture.metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=1)
         (claim,) = await fixture.metadata.write(queues.claim_tasks, TaskType.CHECK, limit=1, now=2)
-        await fixture.metadata.write(fsck.put_off, claim, now=2, silent={2})
+        await fixture.metadata.write(fsck.defer_check, claim, now=2, silent={2})
 
         async def reason(tx: Transaction) -> list[tuple[str]]:
             return await tx.rows("SELECT reason FROM tawara_reason WHERE fid = ?", fid)

@@ -58,11 +58,11 @@ def pick_surplus(policy: Policy, situation: Situation, rng: random.Random) -> in
     for devid in unreadable:
         readable = readable.without_copy(devid)
 
-    def how_welcome(devid: int) -> tuple[bool, float, int]:
+    def rank(devid: int) -> tuple[bool, float, int]:
         device = cluster.devices[devid]
         return device.state is not DeviceState.DRAIN, device.percent_free, devid
 
-    for devid in sorted(readable.on, key=how_welcome):
+    for devid in sorted(readable.on, key=rank):
         if (
             cluster.can_delete_from(devid)
             and cluster.is_writeable(devid)

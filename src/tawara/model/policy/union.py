@@ -36,11 +36,11 @@ class Union:
             return _merge(copies)
         if any(isinstance(each, NoAnswer) for each in answers):
             return NoAnswer()
-        if any(isinstance(each, OverReplicated) for each in answers) and self._could_do_with_less(situation, rng):
+        if any(isinstance(each, OverReplicated) for each in answers) and self._has_removable_replica(situation, rng):
             return OverReplicated()
         return Satisfied()
 
-    def _could_do_with_less(self, situation: Situation, rng: random.Random) -> bool:
+    def _has_removable_replica(self, situation: Situation, rng: random.Random) -> bool:
         return any(
             all(is_content(part, less, rng) for part in self.parts)
             for less in map(situation.without_copy, sorted(situation.on))

@@ -21,7 +21,7 @@ from tawara.vm.disk import copy_sparse, write_qcow2
 from tawara.vm.foreign.appliance import appliance, guestfish
 from tawara.vm.foreign.augeas import edited
 from tawara.vm.foreign.edit import changes
-from tawara.vm.foreign.image import Inside
+from tawara.vm.foreign.image import ImageContents
 from tawara.vm.run import run
 from tawara.vm.spec import Guest, Root
 
@@ -32,7 +32,7 @@ def build_delta(
     guest: Guest,
     key: HostKey,
     base: Base,
-    inside: Inside | None,
+    inside: ImageContents | None,
     out: Path,
     *,
     cache: Path,
@@ -76,7 +76,7 @@ def clean_ext(raw: Path, root: Root) -> bool:
     return said.returncode == 0 and "needs_recovery" not in said.stdout
 
 
-def _changes(guest: Guest, key: HostKey, inside: Inside) -> tuple[dict[str, tree.Node], list[str]]:
+def _changes(guest: Guest, key: HostKey, inside: ImageContents) -> tuple[dict[str, tree.Node], list[str]]:
     written, removed = changes(guest, key, inside)
     assert guest.image is not None
     if guest.image.augeas:
@@ -86,7 +86,7 @@ def _changes(guest: Guest, key: HostKey, inside: Inside) -> tuple[dict[str, tree
     return written, removed
 
 
-def _debugfs_can(base: Base, inside: Inside, written: tree.Tree) -> bool:
+def _debugfs_can(base: Base, inside: ImageContents, written: tree.Tree) -> bool:
     elsewhere = any(path == mount or path.startswith(f"{mount}/") for path in written for mount in inside.mounts)
     return not elsewhere and clean_ext(base.raw, inside.root)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tawara.vm import tree
 from tawara.vm.bases.recipe import HostKey, mount_points, mounts
-from tawara.vm.foreign.image import Inside
+from tawara.vm.foreign.image import ImageContents
 from tawara.vm.hostkey import dropbear_host_key
 from tawara.vm.identity import machine_id
 from tawara.vm.spec import Guest
@@ -21,7 +21,7 @@ _NAMED_BY_MAC = "etc/udev/rules.d/70-persistent-net.rules"
 """Where old udev wrote down which card was eth0; with other cards its networks would not come up."""
 
 
-def changes(guest: Guest, key: HostKey, inside: Inside) -> Changes:
+def changes(guest: Guest, key: HostKey, inside: ImageContents) -> Changes:
     """Everything that the description asks for but Augeas and commands."""
     image = guest.image
     written, removed = identity(guest, key, inside) if image and image.identity == "ours" else ({}, [])
@@ -38,7 +38,7 @@ def changes(guest: Guest, key: HostKey, inside: Inside) -> Changes:
     return written, [path for path in removed if path not in written]
 
 
-def identity(guest: Guest, key: HostKey, inside: Inside) -> Changes:
+def identity(guest: Guest, key: HostKey, inside: ImageContents) -> Changes:
     """Name, machine-id and host key; what tied the image to its former cards and keys goes."""
     etc, index = inside.etc, inside.index
     written = {"etc/hostname": tree.file(f"{guest.fqdn}\n"), "etc/hosts": tree.file(_hosts(guest, etc))}

@@ -38,7 +38,7 @@ _KINDS: dict[str, tree.Kind] = {
 
 
 @dataclass(frozen=True)
-class Inside:
+class ImageContents:
     """What is in an image."""
 
     root: Root
@@ -63,7 +63,7 @@ def disk_size(base: Base) -> int:
     return base.raw.stat().st_size
 
 
-def look_inside(base: Base, cache: Path, report: Report, mirror: str = "") -> Inside:
+def inspect_image(base: Base, cache: Path, report: Report, mirror: str = "") -> ImageContents:
     """What libguestfs finds in the image; looked up once and kept beside the base."""
     folder = base.folder / "inside"
     if not (folder / "facts.json").exists():
@@ -74,7 +74,9 @@ def look_inside(base: Base, cache: Path, report: Report, mirror: str = "") -> In
     with (folder / "etc.tar").open("rb") as stream:
         etc = {f"etc/{path}": node for path, node in tree.read_tar(stream).items()}
     root = msgspec.convert(facts["root"], Root)
-    return Inside(root, tuple(facts["mounts"]), read_index((folder / "index").read_text(errors="surrogateescape")), etc)
+    return ImageContents(
+        root, tuple(facts["mounts"]), read_index((folder / "index").read_text(errors="surrogateescape")), etc
+    )
 
 
 def read_index(text: str) -> dict[str, tree.Node]:

@@ -16,7 +16,7 @@ from tawara.vm.disk import write_qcow2
 from tawara.vm.errors import HostError
 from tawara.vm.foreign.delta import clean_ext, write_by_debugfs
 from tawara.vm.foreign.edit import identity
-from tawara.vm.foreign.image import Inside
+from tawara.vm.foreign.image import ImageContents
 from tawara.vm.run import run
 from tawara.vm.spec import Guest, Root
 
@@ -45,7 +45,7 @@ def own_delta(guest: Guest, key: HostKey, base: Path, template: Path, out: Path)
     return hashlib.sha256(out.read_bytes()).hexdigest()[:12]
 
 
-def _look(raw: Path, root: Root) -> Inside:
+def _look(raw: Path, root: Root) -> ImageContents:
     index: dict[str, tree.Node] = {}
     for folder in _FOLDERS:
         if folder == "etc" or folder in index:
@@ -53,7 +53,7 @@ def _look(raw: Path, root: Root) -> Inside:
     index["etc"] = tree.directory()
     texts = [path for path, node in index.items() if node.kind == "file" and path.startswith(("etc/hosts", "etc/sys"))]
     etc = {path: tree.file(_debugfs(raw, root, f"cat /{path}")) for path in texts}
-    return Inside(root, (), index, etc)
+    return ImageContents(root, (), index, etc)
 
 
 def read_listing(folder: str, said: str) -> dict[str, tree.Node]:
