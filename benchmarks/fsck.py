@@ -115,7 +115,7 @@ async def store(count: int, directory: Path) -> AsyncIterator[Store]:
         nodes = await stack.enter_async_context(NodeClient())
         view, wakeups = ClusterView(metadata, min_free_mb=1), Wakeups()
         monitor = Monitor(view, metadata, nodes, side_channel_port=side)
-        await monitor.look_again()  # the devices are known before files are on them, as in any store
+        await monitor.refresh_devices()  # the devices are known before files are on them, as in any store
         await fill(directory, metadata, dmid, count)
         await monitor.start()
         stack.push_async_callback(monitor.stop)

@@ -114,7 +114,7 @@ async def measure(count: int, directory: Path, *, profile: bool) -> dict[str, fl
         view = ClusterView(metadata, min_free_mb=1)
         monitor = Monitor(view, metadata, nodes, side_channel_port=None)
         wakeups = Wakeups()
-        await monitor.look_again()  # the devices are known before files are on them, as in any store
+        await monitor.refresh_devices()  # the devices are known before files are on them, as in any store
         await fill(directory, metadata, dmid, count)
         await monitor.start()
         await view.wait_observed()

@@ -28,7 +28,7 @@ _IDLE: Final = 1.0
 """Seconds without a request after which a connection may be closed in favour of a new one."""
 _SHED: Final = 32
 """One in so many connections is closed at a time, so that the search for idle ones is rare."""
-_SAY_EVERY: Final = 60.0
+_LOG_PERIOD: Final = 60.0
 """Seconds between two listener_full events."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 """Idle seconds before the first probe, seconds between probes, unanswered probes before the peer is gone (tcp(7))."""
@@ -70,12 +70,12 @@ class TcpListener:
         closed in favour of new ones, the longest idle first.
         """
         self._make_protocol = make_protocol
-        self._purpose = purpose
+        self._name = purpose
         self.most = min(connections, _affordable(descriptors, share))
         self._free = asyncio.Semaphore(self.most)
         """Free places below the connection limit."""
         self._connected: set[asyncio.Transport] = set()
-        self._said = -_SAY_EVERY
+        self._logged_at = -_LOG_PERIOD
         self._accepting = Background("listener")
         self._starting: set[asyncio.Task[None]] = set()
         self._socket = address if isinstance(address, socket.socket) else take(address, purpose, reuse_port=reuse_port)
@@ -140,10 +140,10 @@ class TcpListener:
         shed = sorted(idle)[: max(1, len(self._connected) // _SHED)]
         for _, _, transport in shed:
             transport.close()
-        if now - self._said >= _SAY_EVERY:
-            self._said = now
+        if now - self._logged_at >= _LOG_PERIOD:
+            self._logged_at = now
             log.warning(
-                "listener_full", listener=self._purpose, reason=reason, connections=len(self._connected),
+                "listener_full", listener=self._name, reason=reason, connections=len(self._connected),
                 most=self.most, idle=len(idle), closed=len(shed),
             )  # fmt: skip
 

@@ -178,7 +178,7 @@ async def test_what_lies_on_a_device_is_told_in_pages(
     node: StorageNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All fids with their bytes, none twice, and nothing that is no file of a fid; the list cannot be written."""
-    monkeypatch.setattr("tawara.disks.listing.ENOUGH", 3)
+    monkeypatch.setattr("tawara.disks.listing.PAGE_FILES", 3)
     wanted = {1: 1, 2: 2, 999: 3, 1000: 4, 123_456_789: 5, 9_999_999_999: 6, 12_345_678_901: 7}
     for number, size in wanted.items():
         await talk(node.http_address, put(fid.path(1, number), b"x" * size))

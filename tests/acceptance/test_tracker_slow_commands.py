@@ -58,7 +58,7 @@ async def test_slow_requests_hold_up_nobody_else(tmp_path: Path) -> None:
         await here.view.refresh()
         here.view.observe({**SEEN, 3: Observation(Observed.READABLE)})
         turned = asyncio.Event()
-        here.view.look_again = turned.wait  # type: ignore[assignment] # its True is of no consequence
+        here.view.refresh_devices = turned.wait  # type: ignore[assignment] # its True is of no consequence
         waiting = []
         for line in (b"get_paths domain=d&key=silent\n", b"sleep duration=60\n", b"clear_cache\n"):
             for _ in range(WAITING):

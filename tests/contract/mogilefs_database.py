@@ -69,4 +69,4 @@ async def store(
 async def leave(url: str) -> None:
     async with examining(url) as metadata:
         assert await metadata.write(adoption.settle_copies, now=int(time.time())) == []
-        await metadata.write(adoption.leave)
+        await metadata.write(adoption.undo)

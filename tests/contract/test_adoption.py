@@ -97,8 +97,8 @@ async def test_twice_is_as_once(old_url: str) -> None:
         assert found.adopted
         assert adoption.planned(found, widen=False) == []
         assert (await metadata.read(cluster.load)).settings[findings.ADOPTED] == "1"
-        assert await metadata.write(adoption.leave)
-        assert await metadata.write(adoption.leave) == []
+        assert await metadata.write(adoption.undo)
+        assert await metadata.write(adoption.undo) == []
 
 
 async def test_what_mogilefsd_deleted_is_forgotten(old_url: str) -> None:
@@ -131,12 +131,12 @@ async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
             if engine != "sqlite":
                 assert databases.schema(old_url) != before
                 with pytest.raises(InUse, match="do not fit"):
-                    await ours.write(adoption.leave)
+                    await ours.write(adoption.undo)
                 await ours.write(files.delete, 1, longer, now=1)
                 await ours.write(cluster.delete_host, "six")
                 for table in ("tempfile", "file_to_delete2"):
                     await original.ask(f"DELETE FROM {table}")
-            await ours.write(adoption.leave)
+            await ours.write(adoption.undo)
     assert databases.schema(old_url) == before
 
 
@@ -151,7 +151,7 @@ async def test_a_way_back_that_was_cut_off(old_url: str) -> None:
         await metadata.write(adoption.adopt, widen=True, now=1)
         await metadata.write(half)
         assert await metadata.write(adoption.settle_copies, now=9) == []
-        await metadata.write(adoption.leave)
+        await metadata.write(adoption.undo)
     assert databases.schema(old_url) == before
 
 
@@ -167,12 +167,12 @@ async def test_copies_that_only_we_know_of(old_url: str) -> None:
         await ours.write(replicas.record_copy, fid, 3, now=100)
         assert await ours.write(adoption.settle_copies, now=160) == [(fid, 2)]
         with pytest.raises(InUse):
-            await ours.write(adoption.leave)
+            await ours.write(adoption.undo)
         assert [each.fid for each in await ours.write(queues.claim_deletions, limit=9, now=160)] == [gone]
         assert await ours.read(replicas.devices_of, gone) == (2,)
         assert await ours.read(replicas.devices_of, fid) == (1, 3)
         await ours.write(adoption.forget_copies, [(fid, 2)])
-        await ours.write(adoption.leave)
+        await ours.write(adoption.undo)
 
 
 async def test_what_we_made_ourselves_is_not_left(metadata: Metadata) -> None:
@@ -180,7 +180,7 @@ async def test_what_we_made_ourselves_is_not_left(metadata: Metadata) -> None:
     found = await metadata.read(findings.examine)
     assert (found.own_version, found.adopted) == (schema_version.TAWARA, False)
     with pytest.raises(ConfigurationError, match="made by Tawara"):
-        adoption.refuse_to_leave(found)
+        adoption.refuse_undo(found)
     assert adoption.planned(found, widen=True) == []
     assert await metadata.write(adoption.adopt, widen=True, now=1) == []
     assert not (await metadata.read(findings.examine)).adopted
@@ -289,7 +289,7 @@ async def test_what_is_kept_to_be_recognised(metadata: Metadata) -> None:
     """A database that is left and adopted again is no older than its devices, and knows the names on them."""
     await metadata.write(epochs.found, "0123456789abcdef", "aaaa")
     generation = await metadata.write(journals.begin_generation, at_least=5000)
-    kept = await metadata.write(epochs.keep_known)
+    kept = await metadata.write(epochs.keep_lineage)
     before = await metadata.read(epochs.lineage)
     await metadata.write(cluster.set_setting, journals.GENERATION, None)
     assert kept == (epochs.EPOCH, epochs.KNOWN_NAMES)

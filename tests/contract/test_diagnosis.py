@@ -85,7 +85,7 @@ async def test_traces_are_forgotten(metadata: Metadata) -> None:
     now = 10**9
     for fid in range(1, 6):
         old = fid < 5
-        at = now - traces.REASONS_KEPT - old
+        at = now - traces.REASONS_RETENTION - old
         await metadata.write(traces.note_failure, fid, PendingWork.CHECK, Failure(at, "x"))
         await metadata.write(traces.note_deletion, fid, 1, b"k%d" % fid, now=now - traces.DELETED_KEPT - old)
     assert await metadata.write(traces.forget, now=now, limit=4) is True

@@ -62,7 +62,7 @@ async def test_every_file_is_queued_and_queued_again(
         for claim in claims[1:]:
             await metadata.write(replicas.drop_replica, claim.fid, 1)
     assert queued == fids
-    (stands,) = await metadata.read(drain.standing)
+    (stands,) = await metadata.read(drain.read_status)
     assert (stands.at.files, stands.left) == (10, 3)
     due = await metadata.write(drain.inject, now=NOW + 10)
     assert due
@@ -80,7 +80,7 @@ async def test_what_keeps_it_from_being_safe(metadata: Metadata) -> None:
         await metadata.write(files.open_upload, dmid=1, key=b"u", classid=0, devids=devids, now=1)
     await metadata.write(replicas.record_orphan, fid, 1, now=1)
     await metadata.write(replicas.record_orphan, fid, 3, now=1)
-    (stands,) = await metadata.read(drain.standing)
+    (stands,) = await metadata.read(drain.read_status)
     assert (stands.left, stands.uploads, stands.copies, stands.waiting, stands.failed) == (1, 4, 1, 0, 0)
     assert stands.newest_upload == 1
 
@@ -96,7 +96,7 @@ async def test_it_can_be_undone(metadata: Metadata) -> None:
     for devid in (1, 2):
         await metadata.write(drain.undo, devid, now=NOW)
     assert await metadata.read(queues.count_tasks, TaskType.DRAIN) == 0
-    assert await metadata.read(drain.standing) == []
+    assert await metadata.read(drain.read_status) == []
     assert (await state(metadata, 1), await state(metadata, 2)) == (DeviceState.ALIVE, DeviceState.DRAIN)
     with pytest.raises(NoDevice):
         await metadata.write(drain.undo, 77, now=NOW)

@@ -76,7 +76,7 @@ async def test_taking_in_puts_a_database_ahead(metadata: Metadata) -> None:
     await metadata.write(epochs.found, STORE, "aaaa")
     generation = await metadata.write(journals.begin_generation, at_least=1000)
     await metadata.write(epochs.declare_stale, "old")
-    await metadata.write(epochs.take_in, STORE, "bbbb", beyond=77, names=5000, at_least=2000)
+    await metadata.write(epochs.record_merge, STORE, "bbbb", beyond=77, names=5000, at_least=2000)
     known = await metadata.read(epochs.lineage)
     assert known is not None
     assert known.current.number == 77 + AHEAD + 1

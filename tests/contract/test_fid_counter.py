@@ -143,5 +143,5 @@ async def test_looking_at_the_counter_changes_nothing(metadata: Metadata) -> Non
     """The counter is read without a number being taken from it."""
     first = await opened(metadata)
     for _ in range(3):
-        assert (await metadata.read(fid_counter.look)).counter == first
+        assert (await metadata.read(fid_counter.read_counter)).counter == first
     assert await opened(metadata) == first + 1

@@ -182,7 +182,7 @@ async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
         checksum=checksum,
         replicate=True,
     )
-    assert await metadata.write(fsck.settle, claim, await the(metadata, fid), verdict, now=NOW)
+    assert await metadata.write(fsck.record_result, claim, await the(metadata, fid), verdict, now=NOW)
     after = await the(metadata, fid)
     assert (set(after.devids), after.devcount, after.checksum) == ({2, 3}, 2, checksum)
     assert await metadata.write(replicas.claim_abandoned_copies, now=NOW) == [(fid, 1, -NOW - queues.LEASE)]
@@ -201,7 +201,7 @@ async def test_a_verdict_about_what_has_changed_changes_nothing(metadata: Metada
     seen = await the(metadata, fid)
 
     async def settle(verdict: FsckVerdict) -> bool:
-        return await metadata.write(fsck.settle, claim, seen, verdict, now=NOW)
+        return await metadata.write(fsck.record_result, claim, seen, verdict, now=NOW)
 
     await metadata.write(replicas.reserve_copy, fid, 4, now=NOW)
     assert not await settle(FsckVerdict(add=frozenset({4})))

@@ -77,7 +77,7 @@ async def test_taking_over(metadata: Metadata) -> None:
     await metadata.write(queues.claim_replications, limit=9, now=10)
     await metadata.write(queues.enqueue_replication, 78, nexttry=20 + LEASE + 1)
     await metadata.write(replicas.reserve_copy, fid, 2, now=10)
-    await metadata.write(leases.take_over, now=20)
+    await metadata.write(leases.release_all, now=20)
     due = {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=20)}
     assert 77 in due
     assert 78 not in due

@@ -48,9 +48,9 @@ async def report(metadata: Metadata, *missing: int, later: int = 0, rules: Liven
     return await metadata.write(device_liveness.report, await look(metadata, *missing), rules)
 
 
-async def standing(metadata: Metadata) -> dict[int, Liveness]:
+async def liveness(metadata: Metadata) -> dict[int, Liveness]:
     """What is thought of each absent device."""
-    return {devid: absent.standing for devid, absent in (await metadata.read(cluster.load)).absences.items()}
+    return {devid: absent.liveness for devid, absent in (await metadata.read(cluster.load)).absences.items()}
 
 
 async def store(metadata: Metadata, placed: Mapping[int, tuple[int, ...]]) -> None:
@@ -69,7 +69,7 @@ async def queue(metadata: Metadata, devid: int, limit: int = 1000) -> None:
 async def test_suspect_presumed_dead_and_back(metadata: Metadata) -> None:
     """A device is suspect, then presumed dead, and forgotten when it is seen and its files were looked at."""
     assert await report(metadata, 1) == [1]
-    assert await standing(metadata) == {1: Liveness.SUSPECT}
+    assert await liveness(metadata) == {1: Liveness.SUSPECT}
     assert (await metadata.read(cluster.load)).absences[1].since > 1_600_000_000
     for _ in range(2):
         assert await metadata.read(device_liveness.presumed_dead) == frozenset()
@@ -77,9 +77,9 @@ async def test_suspect_presumed_dead_and_back(metadata: Metadata) -> None:
     assert await metadata.read(device_liveness.presumed_dead) == {1}
     assert await report(metadata, 1, later=10) == []
     assert await report(metadata) == [1]
-    assert await standing(metadata) == {1: Liveness.RETURNED}
+    assert await liveness(metadata) == {1: Liveness.RETURNED}
     await queue(metadata, 1)
-    assert await standing(metadata) == {}
+    assert await liveness(metadata) == {}
 
 
 async def test_an_hour_on_the_clock_is_a_moment_of_absence(metadata: Metadata) -> None:
@@ -90,7 +90,7 @@ async def test_an_hour_on_the_clock_is_a_moment_of_absence(metadata: Metadata) -
     await report(metadata, 1, later=-3600)
     assert (await metadata.read(cluster.load)).absences[1].seconds < 15
     await report(metadata, 1, later=0)
-    assert await standing(metadata) == {1: Liveness.SUSPECT}
+    assert await liveness(metadata) == {1: Liveness.SUSPECT}
 
 
 async def test_many_reporters_count_once(metadata: Metadata, opener: Opener) -> None:
@@ -108,14 +108,14 @@ async def test_one_that_sees_it_outweighs_those_that_do_not(metadata: Metadata) 
     for _ in range(6):
         await report(metadata, 1, later=10)
         await report(metadata)
-    assert await standing(metadata) == {}
+    assert await liveness(metadata) == {}
 
 
 async def test_brakes(metadata: Metadata) -> None:
     """Two of four hosts at once are too many, and three are most: nothing is presumed dead."""
     for _ in range(5):
         await report(metadata, 1, 2, later=10)
-    assert set((await standing(metadata)).values()) == {Liveness.SUSPECT}
+    assert set((await liveness(metadata)).values()) == {Liveness.SUSPECT}
     before = (await metadata.read(cluster.load)).absences
     await report(metadata, 1, 2, 3, later=10)
     assert (await metadata.read(cluster.load)).absences == before
@@ -130,10 +130,10 @@ async def test_trust(metadata: Metadata) -> None:
     assert await metadata.write(device_liveness.trust, [1, 2]) == [1]
     for _ in range(4):
         await report(metadata, 1, later=10)
-    assert await standing(metadata) == {1: Liveness.TRUSTED}
+    assert await liveness(metadata) == {1: Liveness.TRUSTED}
     assert await metadata.write(device_liveness.queue_files, 1) is None
     await report(metadata)
-    assert await standing(metadata) == {1: Liveness.RETURNED}
+    assert await liveness(metadata) == {1: Liveness.RETURNED}
 
 
 async def test_those_with_the_fewest_copies_left_are_queued_first(metadata: Metadata) -> None:

@@ -187,7 +187,7 @@ async def test_what_is_on_some_devices(metadata: Metadata) -> None:
         PlacementGroup(1, 0, (1, 2), 3, 20 + 40 + 60),
         PlacementGroup(2, 1, (2, 10), 1, 90),
     )
-    counter.ABOUT = 3
+    counter.MOST_EXAMINED = 3
     assert await counter.about([10, 1]) == await counter.about([1, 10]), "kept for the next page"
     with pytest.raises(TooManyFiles):
         await counter.about([1, 2, 3])
@@ -252,8 +252,8 @@ async def test_the_pace_of_each_process(metadata: Metadata) -> None:
         ("a", "delete"): WorkPace("delete", 2, 1, 0.0, 0.0, "a", 1000),
         ("b", "replicate"): WorkPace("replicate", 7, 0, 3.0, 4.0, "b", 1001),
     }
-    await metadata.write(pace.retire, "a", now=1020)
+    await metadata.write(pace.record_end, "a", now=1020)
     retired = (await known())["a", "replicate"]
     assert (retired.rate, retired.pace, retired.recorded_at) == (0, 10.0, 1020 - STOPPED_AFTER)
-    await metadata.write(pace.record, "b", [WorkPace("replicate", 8, 0, 3, 4)], now=1020 + pace.FORGOTTEN)
+    await metadata.write(pace.record, "b", [WorkPace("replicate", 8, 0, 3, 4)], now=1020 + pace.REMOVED_AFTER)
     assert {process for process, _ in await known()} == {"b"}

@@ -206,13 +206,13 @@ async def test_queueing_the_files_of_a_device_uses_indexes(filled: Metadata, eng
 
     async def explain(tx: Transaction) -> None:
         spy: Any = Explained(tx, plans)
-        for devid, standing, pass_ in ((1, "presumed dead", 0), (2, "presumed dead", 1), (1, "returned", 1)):
+        for devid, liveness, pass_ in ((1, "presumed dead", 0), (2, "presumed dead", 1), (1, "returned", 1)):
             await tx.run("DELETE FROM tawara_absent WHERE devid = ?", devid)
             await tx.run(
                 "INSERT INTO tawara_absent (devid, standing, since, seconds, counted_at, queue_pass, queue_fid)"
                 " VALUES (?, ?, 1, 1, 1, ?, 50)",
                 devid,
-                standing,
+                liveness,
                 pass_,
             )
             assert await device_liveness.queue_files(spy, devid, limit=20, waiting=2 * ROWS) == 20

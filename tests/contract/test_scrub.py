@@ -51,7 +51,7 @@ async def test_its_findings_are_its_own(metadata: Metadata) -> None:
         file = await metadata.read(files.find_fid, fid)
         assert file
         verdict = FsckVerdict(events=(Event(code, 2), Event(Code.BAD_CHECKSUM, 1)), logged=(Event(code, 2),))
-        assert await metadata.write(fsck.settle, claim, file, verdict, now=NOW)
+        assert await metadata.write(fsck.record_result, claim, file, verdict, now=NOW)
     stands = await metadata.read(scrub.progress, now=NOW)
     assert stands.counts == {"BSUM": 2, "MISS": 1}
     found = [(NOW, fid, "MISS", 2), (NOW, fid, "BSUM", 1), (NOW, fid, "BSUM", 1)]
@@ -77,7 +77,7 @@ async def test_what_was_found_of_late(metadata: Metadata) -> None:
         (claim,) = await metadata.write(queues.claim_tasks, TaskType.SCRUB, limit=1, now=at)
         file = await metadata.read(files.find_fid, fid)
         assert file
-        assert await metadata.write(fsck.settle, claim, file, FsckVerdict(events=events), now=at)
+        assert await metadata.write(fsck.record_result, claim, file, FsckVerdict(events=events), now=at)
     await metadata.write(queues.enqueue_replication, waiting)
     await metadata.write(files.delete, 1, b"k4", now=NOW)
     damage = (await metadata.read(scrub.progress, now=NOW + 10)).damage

@@ -136,7 +136,7 @@ async def test_a_drain_loses_no_file(tmp_path: Path) -> None:
 
 
 async def _emptied(probed: Cluster) -> bool:
-    (stands,) = await probed.fixture.metadata.read(drain.standing)
+    (stands,) = await probed.fixture.metadata.read(drain.read_status)
     left = sum([await probed.fixture.metadata.read(_count, table) for table in ("file_to_queue", "tawara_copy")])
     return not (stands.left or stands.copies or left)
 

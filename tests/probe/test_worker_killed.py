@@ -102,7 +102,7 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
             return gates[host].port
 
         fixture = await stack.enter_async_context(workers_fixture(directory, layout, look=False, proxy=proxy))
-        await fixture.monitor.look_again()  # the devices are known before files are on them, as in any store
+        await fixture.monitor.refresh_devices()  # the devices are known before files are on them, as in any store
         yield Cluster(fixture, gates)
 
 

@@ -219,7 +219,7 @@ async def windows(directory: Path, url: str) -> AsyncIterator[Windows]:
             store.doors[devid] = await wire.door(node.http_address, ip)
         store.dmid = await metadata.write(_set_up, store.doors)
         # The devices are known before files are on them, as in any store.
-        await Monitor(ClusterView(metadata), metadata, nodes, side_channel_port=None).look_again()
+        await Monitor(ClusterView(metadata), metadata, nodes, side_channel_port=None).refresh_devices()
         yield store
 
 

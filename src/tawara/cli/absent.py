@@ -25,11 +25,11 @@ def findings(absences: Absences) -> list[Finding]:
     """Return one finding for each liveness state, and one for an active safety limit."""
     by_liveness: dict[Liveness, dict[int, DeviceAbsence]] = {}
     for devid, absent in absences.devices.items():
-        by_liveness.setdefault(absent.standing, {})[devid] = absent
+        by_liveness.setdefault(absent.liveness, {})[devid] = absent
     found = [
-        (note if standing in _EXPECTED else warning)(_sentence(standing, by_liveness[standing], absences))
-        for standing in Liveness
-        if standing in by_liveness
+        (note if liveness in _EXPECTED else warning)(_sentence(liveness, by_liveness[liveness], absences))
+        for liveness in Liveness
+        if liveness in by_liveness
     ]
     if absences.safety_limit and Liveness.SUSPECT in by_liveness:
         found.append(warning(f"No further device is presumed dead: {absences.safety_limit}"))
@@ -40,9 +40,9 @@ _EXPECTED = (Liveness.TRUSTED, Liveness.RETURNED)
 """States that need no action: set by an operator, or temporary."""
 
 
-def _sentence(standing: Liveness, devices: Mapping[int, DeviceAbsence], absences: Absences) -> str:
+def _sentence(liveness: Liveness, devices: Mapping[int, DeviceAbsence], absences: Absences) -> str:
     names = _names(sorted(devices))
-    match standing:
+    match liveness:
         case Liveness.SUSPECT:
             since = strftime("%H:%M on %A", localtime(min(each.since for each in devices.values())))
             then = f"presumed dead after {span(absences.after)}" if absences.after else "never presumed dead"

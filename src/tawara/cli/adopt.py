@@ -147,15 +147,15 @@ async def _adopt(metadata: Metadata, *, widen: bool) -> list[str]:
 
 
 async def _undo(metadata: Metadata, found: AdoptionFindings, *, yes: bool) -> dict[str, Any]:
-    adoption.refuse_to_leave(found)
+    adoption.refuse_undo(found)
     if not yes:
-        return {"steps": adoption.planned_to_leave(found)}
+        return {"steps": adoption.planned_undo(found)}
     copies = await metadata.write(adoption.settle_copies, now=await metadata.clock.seconds())
     left: list[str] = []
     if copies:
         left = await _delete_copies(metadata, copies)
         await metadata.write(adoption.forget_copies, copies)
-    return {"done": await metadata.write(adoption.leave), "left_behind": left}
+    return {"done": await metadata.write(adoption.undo), "left_behind": left}
 
 
 async def _delete_copies(metadata: Metadata, copies: list[tuple[int, int]]) -> list[str]:

@@ -12,7 +12,7 @@ from tawara.cli import output
 from tawara.cli.session import DEFAULT, Session, file_at
 from tawara.cli.usage import MissingArgument
 from tawara.model.errors import Exit
-from tawara.model.explanation import Explanation, FileVerdict, Sentence, Topic
+from tawara.model.explanation import Explanation, FileVerdict, Statement, Topic
 
 _HEADS: Final = {
     Topic.FILE: "",
@@ -21,7 +21,11 @@ _HEADS: Final = {
     Topic.PENDING: "Pending",
     Topic.OBSTACLE: "Blocked by",
 }
-_EXITS: Final = {FileVerdict.WANTING: Exit.FAILURE, FileVerdict.LOST: Exit.CORRUPT, FileVerdict.UNKNOWN: Exit.NOT_FOUND}
+_EXITS: Final = {
+    FileVerdict.INCOMPLETE: Exit.FAILURE,
+    FileVerdict.LOST: Exit.CORRUPT,
+    FileVerdict.UNKNOWN: Exit.NOT_FOUND,
+}
 
 
 async def explain(
@@ -76,5 +80,5 @@ def _show(found: Explanation) -> None:
             output.line(output.shown(f"{indent}{'! ' if each.trouble else ''}{each.text}."))
 
 
-def _topic(sentence: Sentence) -> Topic:
+def _topic(sentence: Statement) -> Topic:
     return sentence.topic

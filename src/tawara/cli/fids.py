@@ -49,12 +49,12 @@ def fids(
 
 async def _fids(database: Database, *, reset: bool, to: int | None, json: bool) -> int:
     async with database.open() as metadata:
-        before = await metadata.read(fid_counter.look)
+        before = await metadata.read(fid_counter.read_counter)
         wanted = before.reset_to if to is None else to
         done = reset and (before.is_too_far or to is not None)
         if done:
             await metadata.write(fid_counter.reset, wanted, now=await metadata.clock.seconds())
-        found = await metadata.read(fid_counter.look)
+        found = await metadata.read(fid_counter.read_counter)
     if json:
         output.json_line(asdict(found) | {"too_far": found.is_too_far, "reset": done})
     else:

@@ -55,7 +55,7 @@ def gather(lines: Iterable[FsckLine]) -> FsckReport:
     )
 
 
-async def look(client: AsyncClient, at: FsckStatus) -> FsckReport:
+async def read_report(client: AsyncClient, at: FsckStatus) -> FsckReport:
     """Read the check's part of the log. Empty if the tracker does not report where it begins."""
     if at.start_logid is None or not any(at.counts.get(code) for code in (*_UNREPAIRABLE, "BSUM", "SRCH")):
         return FsckReport()
@@ -73,7 +73,7 @@ async def look(client: AsyncClient, at: FsckStatus) -> FsckReport:
 
 async def report(client: AsyncClient, at: FsckStatus, *, as_json: bool) -> int:
     """Print the report; return 7 if a file needs manual intervention."""
-    found = await look(client, at)
+    found = await read_report(client, at)
     hopeless = bool(found.hopeless) or any(at.counts.get(code) for code in _UNREPAIRABLE)
     if as_json:
         person = [

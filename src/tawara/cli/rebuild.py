@@ -127,7 +127,7 @@ async def _run(
             if metadata is not None:
                 marks = (await device_sources.marks(every)).values()
                 await metadata.write(
-                    epochs.take_in,
+                    epochs.record_merge,
                     next((mark.store for mark in marks), secrets.token_hex(8)),
                     secrets.token_hex(4),
                     beyond=max((mark.number for mark in marks), default=0),

@@ -60,7 +60,7 @@ async def status(
     """
     async with session.client() as client:
         while True:
-            seen = await _look(client, recount=recount)
+            seen = await _read_store(client, recount=recount)
             if session.json:
                 output.json_line(_fields(seen))
             else:
@@ -93,7 +93,7 @@ class _Seen:
         return [each.text for each in self.findings if each.severity is not Severity.NOTE]
 
 
-async def _look(client: AsyncClient, *, recount: bool) -> _Seen:
+async def _read_store(client: AsyncClient, *, recount: bool) -> _Seen:
     hosts, devices = await client.hosts(), await client.devices()
     addresses = client.trackers()
     told = await asyncio.gather(*(_tracker(client, each) for each in addresses))

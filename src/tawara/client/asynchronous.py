@@ -125,7 +125,7 @@ class AsyncClient(Administration):
         async def read(reading: Reading) -> bytes:
             return b"".join([chunk async for chunk in reading])
 
-        return await self._whole(read, domain, key, start=start, end=end)
+        return await self._read_whole(read, domain, key, start=start, end=end)
 
     @asynccontextmanager
     async def open(
@@ -190,7 +190,7 @@ class AsyncClient(Administration):
             await asyncio.to_thread(_sync_directory, target.parent)
             return reading.info
 
-        return await self._whole(fetch, domain, key, verify=verify)
+        return await self._read_whole(fetch, domain, key, verify=verify)
 
     async def paths(self, domain: str, key: str | bytes, *, count: int = PATHS, verify: bool = False) -> list[str]:
         """Return the URLs of readable replicas, best first. With `verify` the tracker checks that the first exists.
@@ -275,7 +275,9 @@ class AsyncClient(Administration):
 
     # --- internal -----------------------------------------------------------------------------------------------------
 
-    async def _whole(self, read: Callable[[Reading], Awaitable[T]], domain: str, key: str | bytes, **options: Any) -> T:
+    async def _read_whole(
+        self, read: Callable[[Reading], Awaitable[T]], domain: str, key: str | bytes, **options: Any
+    ) -> T:
         """Run `read` on a file; repeat it with the new content if the file is overwritten and its old bytes deleted."""
         for attempt in itertools.count(1):
             async with self.open(domain, key, **options) as reading:

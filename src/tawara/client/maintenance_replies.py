@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tawara.client.reply import Reply, number_of, rows_of, text_of
 from tawara.model.cluster import DeviceAbsence, Liveness
-from tawara.model.explanation import Explanation, FileVerdict, Sentence, Topic
+from tawara.model.explanation import Explanation, FileVerdict, Statement, Topic
 from tawara.model.rebalance import RebalanceState
 
 
@@ -237,7 +237,7 @@ class Absences:
         """Parse the reply to tawara_absences."""
         devices = {
             int(row["devid"]): DeviceAbsence(
-                Liveness(row.text("standing")),
+                Liveness(row.text("liveness")),
                 int(row["seconds"]),
                 to_queue=row["to_queue"] == b"1",
                 since=int(row["since"]),
@@ -252,7 +252,7 @@ def read_explanation(reply: Reply) -> Explanation:
     return Explanation(
         FileVerdict(text_of(reply, "verdict")),
         tuple(
-            Sentence(Topic(row.text("topic")), row.text("text"), row.number("trouble") == 1)
+            Statement(Topic(row.text("topic")), row.text("text"), row.number("trouble") == 1)
             for row in rows_of(reply, "sentences", "sentence{}_")
         ),
         number_of(reply, "fid"),

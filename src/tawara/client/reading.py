@@ -62,7 +62,7 @@ class Reading:
         self._begun: list[bytes] = []
         """Received chunks that were not yielded yet."""
         self._under_way: AsyncGenerator[bytes, None] | None = None
-        self._given: AsyncGenerator[bytes, None] | None = None
+        self._iterator: AsyncGenerator[bytes, None] | None = None
         self._verify = verify and self.start == 0 and self.end == length
 
     @property
@@ -79,10 +79,10 @@ class Reading:
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks."""
-        self._given = self._give()
-        return self._given
+        self._iterator = self._iterate()
+        return self._iterator
 
-    async def _give(self) -> AsyncGenerator[bytes, None]:
+    async def _iterate(self) -> AsyncGenerator[bytes, None]:
         if self._under_way is None:
             self._under_way = self._verified_chunks()
         while self._begun:
@@ -92,7 +92,7 @@ class Reading:
 
     async def close(self) -> None:
         """Stop an unfinished iteration."""
-        for each in (self._given, self._under_way):
+        for each in (self._iterator, self._under_way):
             if each is not None:
                 await each.aclose()
 

@@ -85,7 +85,7 @@ class Identities:
                 raise IdentityLost
             if self._unnamed.get(device) == (place.st_dev, place.st_ino):
                 return
-            shown = self._give(device, top)
+            shown = self._create(device, top)
             if shown is None:
                 self._unnamed[device] = place.st_dev, place.st_ino
                 return
@@ -98,7 +98,7 @@ class Identities:
         if (proof := _proof(top)) is not None:
             self._proven[device] = proof
 
-    def _give(self, device: str, top: int) -> Identity | None:
+    def _create(self, device: str, top: int) -> Identity | None:
         """Write the identity file durably; None if the disk is not writeable. Another process may write it first."""
         made = Identity(device, str(uuid.uuid4()))
         name = f"{INCOMING}/{IDENTITY}.{os.getpid()}.{threading.get_ident()}"

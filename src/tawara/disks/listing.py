@@ -16,9 +16,9 @@ from typing import Final
 from tawara.model import fid as fids
 from tawara.wire import listing
 
-ENOUGH: Final = 5000
+PAGE_FILES: Final = 5000
 """Files on a page after which no further directory is added."""
-LONG: Final = 0.5
+PAGE_SECONDS: Final = 0.5
 """Seconds after which no further directory is added; a slow disk gives small pages."""
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WIDTHS: Final = (1, 3, 3)
@@ -31,8 +31,8 @@ def page(top: int, first: int) -> bytes:
     until = None
     for number, name in _directories(top, "", 0, first):
         if until is None:  # at least one directory, however long it takes
-            until = time.monotonic() + LONG
-        elif len(found) >= ENOUGH or time.monotonic() > until:
+            until = time.monotonic() + PAGE_SECONDS
+        elif len(found) >= PAGE_FILES or time.monotonic() > until:
             return listing.encode(found, number)
         found += _files(top, name)
     return listing.encode(found, None)

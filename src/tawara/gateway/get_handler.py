@@ -110,6 +110,6 @@ def _nginx_understands(request: web.BaseRequest, answer: reading.ReadResponse) -
     if not answer.partial:
         return True
     asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE, "")
-    if request.headers.get(HeaderField.ASKED) != f"<{asked}><{guard}>":
+    if request.headers.get(HeaderField.RANGE_REQUEST) != f"<{asked}><{guard}>":
         return False
     return ranges.is_plain(asked) and guard in ("", answer.headers["ETag"], answer.headers.get("Last-Modified"))

@@ -34,13 +34,13 @@ class HeaderField(StrEnum):
     LENGTH = "X-Tawara-Length"
     CODING = "X-Tawara-Coding"
     STATUS = "X-Tawara-Status"
-    SENTENCE = "X-Tawara-Sentence"
+    ERROR_TEXT = "X-Tawara-Error"
     CHALLENGE = "X-Tawara-Challenge"
     ETAG = "X-Tawara-Etag"
     MODIFIED = "X-Tawara-Modified"
     TYPE = "X-Tawara-Type"
     RANGE = "X-Tawara-Range"
-    ASKED = "X-Tawara-Asked"
+    RANGE_REQUEST = "X-Tawara-Range-Request"
     """Range and If-Range as nginx parses them, between `<` and `>`: it treats some whitespace as part of a value."""
 
 
@@ -198,7 +198,7 @@ def _devices() -> str:
 
 
 def _server(conf: NginxConfiguration) -> str:
-    blocks = [_OWN, _door(), _put(conf), _refused(), *map(_sentence, _SENTENCES)]
+    blocks = [_OWN, _entry(), _put(conf), _refused(), *map(_error_response, _SENTENCES)]
     for number in range(1, REPLICAS_TRIED + 1):
         blocks += [_local(number, whole=False), _local(number, whole=True), _remote(number, conf)]
     blocks.append(
@@ -207,7 +207,7 @@ def _server(conf: NginxConfiguration) -> str:
     return "\n".join(blocks)
 
 
-def _door() -> str:
+def _entry() -> str:
     """Render the location that receives every request; a request other than PUT must not have a body."""
     return f"""\
 location / {{
@@ -229,7 +229,7 @@ def _put(conf: NginxConfiguration) -> str:
 location @put {{
     auth_request /.tawara/nginx/admit;
     auth_request_set $tawara_status $upstream_http_{_variable(HeaderField.STATUS)};
-    auth_request_set $tawara_sentence $upstream_http_{_variable(HeaderField.SENTENCE)};
+    auth_request_set $tawara_sentence $upstream_http_{_variable(HeaderField.ERROR_TEXT)};
     auth_request_set $tawara_challenge $upstream_http_{_variable(HeaderField.CHALLENGE)};
     error_page 403 = @refused;
     error_page 500 = @unreceived;
@@ -271,10 +271,10 @@ def _to_gateway(step: GatewayStep) -> str:
         HeaderField.BODY: '""',
         HeaderField.LENGTH: '""',
         HeaderField.CODING: '""',
-        HeaderField.ASKED: '""',
+        HeaderField.RANGE_REQUEST: '""',
     }
     if step is GatewayStep.DECIDE:
-        own[HeaderField.ASKED] = '"<$http_range><$http_if_range>"'
+        own[HeaderField.RANGE_REQUEST] = '"<$http_range><$http_if_range>"'
     if step is GatewayStep.STORE:
         del own[HeaderField.BODY]
     if step is GatewayStep.ADMIT:
@@ -301,7 +301,7 @@ location @refused {{
 """
 
 
-def _sentence(status: int) -> str:
+def _error_response(status: int) -> str:
     allow = f'    add_header Allow "{METHODS}" always;\n' if status == 405 else ""
     return (
         f"location = /.tawara/nginx/{status} {{\n    internal;\n    default_type text/plain;\n{allow}"
@@ -309,7 +309,7 @@ def _sentence(status: int) -> str:
     )
 
 
-def _remember() -> str:
+def _saved_fields() -> str:
     """Render the directives that save the gateway's response fields, which a request to a storage node overwrites."""
     fields: list[str] = [HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE]
     for number in range(1, REPLICAS_TRIED + 1):
@@ -338,7 +338,7 @@ def _local(number: int, *, whole: bool) -> str:
     name = f"@{'whole' if whole else 'part'}_{number}"
     return f"""\
 location {name} {{
-{_indent(_remember() if number == 1 else "")}
+{_indent(_saved_fields() if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     root {DEVICES};
     disable_symlinks on from=$document_root$tawara_device_{number};
@@ -354,7 +354,7 @@ def _remote(number: int, conf: NginxConfiguration) -> str:
     address = f"${_variable(host(number))}"
     return f"""\
 location @remote_{number} {{
-{_indent(_remember() if number == 1 else "")}
+{_indent(_saved_fields() if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     proxy_intercept_errors on;
     proxy_pass http://{address}${_variable(path(number))};

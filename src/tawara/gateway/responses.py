@@ -52,7 +52,7 @@ def verdict(response: web.StreamResponse) -> web.Response:
     body = response.body if isinstance(response, web.Response) else b""
     fields = {
         HeaderField.STATUS: str(response.status),
-        HeaderField.SENTENCE: body.decode().strip() if isinstance(body, bytes) else "",
+        HeaderField.ERROR_TEXT: body.decode().strip() if isinstance(body, bytes) else "",
         HeaderField.CHALLENGE: response.headers.get(hdrs.WWW_AUTHENTICATE, ""),
     }
     return web.Response(status=403, headers={str(name): value for name, value in fields.items()})

@@ -1,7 +1,7 @@
 """Adopting a MogileFS database, and undoing the adoption.
 
 Adopting only adds the `tawara_` tables and settings; widening columns is a separate option. The original types of
-widened columns are stored in the settings, so that `leave` can restore the schema. Each coroutine function is one
+widened columns are stored in the settings, so that `undo` can restore the schema. Each coroutine function is one
 transaction; times are unix seconds. docs/mogilefs.md 17.
 """
 
@@ -67,7 +67,7 @@ async def _run(tx: Transaction, statement: str) -> str:
 # --- leaving ----------------------------------------------------------------------------------------------------------
 
 
-def refuse_to_leave(found: AdoptionFindings) -> None:
+def refuse_undo(found: AdoptionFindings) -> None:
     """Raise ConfigurationError for a database that MogileFS did not create: mogilefsd could not continue with it."""
     if found.own_version and not found.adopted:
         raise ConfigurationError(
@@ -76,7 +76,7 @@ def refuse_to_leave(found: AdoptionFindings) -> None:
         )
 
 
-def planned_to_leave(found: AdoptionFindings) -> list[str]:
+def planned_undo(found: AdoptionFindings) -> list[str]:
     """Describe what leaving would do; empty if the database has nothing of Tawara's."""
     steps: list[str] = []
     if found.copies:
@@ -122,7 +122,7 @@ async def forget_copies(tx: Transaction, copies: Sequence[tuple[int, int]]) -> N
     await tx.run_many("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", copies)
 
 
-async def leave(tx: Transaction) -> list[str]:
+async def undo(tx: Transaction) -> list[str]:
     """Restore the database's state before `adopt`, except for the files; return what was done. Idempotent.
 
     If devices are marked with the database's epochs, these are kept, so that it is recognised if it is adopted again.
@@ -139,7 +139,7 @@ async def leave(tx: Transaction) -> list[str]:
     await catalogue.refuse_values_too_large(tx, narrow)
     done = [await _run(tx, catalogue.retype(tx.dialect, columns[place], type_)) for place, type_ in narrow.items()]
     done += await migrations.migrate(tx, to=0)
-    kept = await epochs.keep_known(tx)
+    kept = await epochs.keep_lineage(tx)
     fields = [row[0] for row in await tx.rows("SELECT field FROM server_settings")]
     ours = [(each,) for each in fields if each.startswith(PREFIX) and each not in kept]
     await tx.run_many("DELETE FROM server_settings WHERE field = ?", ours)

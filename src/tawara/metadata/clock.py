@@ -14,7 +14,7 @@ from typing import Final
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.errors import ConfigurationError
 
-MOST_APART: Final = 20
+MOST_CLOCK_DIFFERENCE: Final = 20
 """Seconds by which two clocks may differ: a third of a lease, the age at which leases are renewed."""
 FRESH: Final = 10.0
 """Seconds after which the time is read from the database again."""
@@ -104,7 +104,7 @@ async def check(metadata: Metadata) -> None:
     before = wall()
     told = await metadata.read(now)
     apart = seconds_apart(before, told, wall())
-    if abs(apart) > MOST_APART:
+    if abs(apart) > MOST_CLOCK_DIFFERENCE:
         direction = "ahead of" if apart > 0 else "behind"
         raise ConfigurationError(
             f"This machine's clock is {abs(apart):.0f} s {direction} the database's",

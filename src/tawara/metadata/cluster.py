@@ -93,7 +93,7 @@ _CHANGES = "tawara_changes"
 """Setting: counter of configuration changes, needed where row locks are local to a server (Galera)."""
 
 
-async def alone(tx: Transaction) -> None:
+async def serialise(tx: Transaction) -> None:
     """Serialise this change of the configuration, or of a run, with all others until commit; such changes are rare."""
     if tx.dialect.for_update:
         await tx.row(f"SELECT value FROM server_settings WHERE field = 'schema_version'{tx.dialect.for_update}")
@@ -116,7 +116,7 @@ async def _dmid(tx: Transaction, domain: str) -> int:
 
 async def create_domain(tx: Transaction, name: str) -> int:
     """Create a domain; return its dmid. Raises DomainExists."""
-    await alone(tx)
+    await serialise(tx)
     if await tx.row("SELECT 1 FROM domain WHERE namespace = ?", name) is not None:
         raise errors.DomainExists
     dmid = await _next(tx, "dmid", "domain")
@@ -126,7 +126,7 @@ async def create_domain(tx: Transaction, name: str) -> int:
 
 async def delete_domain(tx: Transaction, name: str) -> None:
     """Remove an empty domain. Raises DomainNotFound, DomainHasFiles, DomainHasClasses (`default` does not count)."""
-    await alone(tx)
+    await serialise(tx)
     dmid = await _dmid(tx, name)
     if await tx.row("SELECT 1 FROM file WHERE dmid = ? LIMIT 1", dmid) is not None:
         raise errors.DomainHasFiles
@@ -146,7 +146,7 @@ async def create_class(
     hashtype: HashType | None = None,
 ) -> int:
     """Create a class; return its classid (0 for `default`). Raises DomainNotFound, ClassExists."""
-    await alone(tx)
+    await serialise(tx)
     dmid = await _dmid(tx, domain)
     if await tx.row("SELECT 1 FROM class WHERE dmid = ? AND classname = ?", dmid, name) is not None:
         raise errors.ClassExists
@@ -177,7 +177,7 @@ async def update_class(
 
     The class `default` is created if it has no row yet.
     """
-    await alone(tx)
+    await serialise(tx)
     dmid = await _dmid(tx, domain)
     row = await tx.row("SELECT classid FROM class WHERE dmid = ? AND classname = ?", dmid, name)
     if row is None:
@@ -205,7 +205,7 @@ async def _update(tx: Transaction, table: str, changes: Mapping[str, object], wh
 
 async def delete_class(tx: Transaction, domain: str, name: str) -> None:
     """Remove an empty class. Raises DomainNotFound, ClassNotFound, NodelDefaultClass, ClassHasFiles."""
-    await alone(tx)
+    await serialise(tx)
     if name == DEFAULT_CLASS:
         raise errors.NodelDefaultClass
     dmid = await _dmid(tx, domain)
@@ -249,7 +249,7 @@ async def _refuse_shared_address(tx: Transaction, hostid: int, changes: Mapping[
 
 async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
     """Create a host from fields of `model.cluster.Host`; return its hostid. Raises HostExists, Dup (address in use)."""
-    await alone(tx)
+    await serialise(tx)
     if await tx.row("SELECT 1 FROM host WHERE hostname = ?", name) is not None:
         raise errors.HostExists
     hostid = await _next(tx, "hostid", "host")
@@ -267,7 +267,7 @@ async def create_host(tx: Transaction, name: str, /, **fields: object) -> int:
 
 async def update_host(tx: Transaction, name: str, /, **fields: object) -> int:
     """Change fields of a host; return its hostid. Raises HostNotFound, Dup (address in use)."""
-    await alone(tx)
+    await serialise(tx)
     hostid = await _hostid(tx, name)
     await _refuse_shared_address(tx, hostid, fields)
     changes = {HOST_COLUMNS[field]: value for field, value in fields.items()}
@@ -277,7 +277,7 @@ async def update_host(tx: Transaction, name: str, /, **fields: object) -> int:
 
 async def delete_host(tx: Transaction, name: str) -> None:
     """Remove a host that has no devices. Raises UnknownHost, HostNotEmpty."""
-    await alone(tx)
+    await serialise(tx)
     try:
         hostid = await _hostid(tx, name)
     except errors.HostNotFound:
@@ -289,7 +289,7 @@ async def delete_host(tx: Transaction, name: str) -> None:
 
 async def create_device(tx: Transaction, devid: int, hostid: int, state: DeviceState = DeviceState.ALIVE) -> None:
     """Create a device. Raises ExistingDevid, UnknownHostid."""
-    await alone(tx)
+    await serialise(tx)
     if await tx.row("SELECT 1 FROM device WHERE devid = ?", devid) is not None:
         raise errors.ExistingDevid
     if await tx.row("SELECT 1 FROM host WHERE hostid = ?", hostid) is None:
@@ -311,7 +311,7 @@ async def _belongs(tx: Transaction, host: str, devid: int) -> str:
 
 async def set_device_state(tx: Transaction, host: str, devid: int, state: DeviceState) -> None:
     """Set a device's state. Raises NoDevice, HostMismatch, StateTooHigh (dead to alive)."""
-    await alone(tx)
+    await serialise(tx)
     if await _belongs(tx, host, devid) == DeviceState.DEAD and state is DeviceState.ALIVE:
         raise errors.StateTooHigh
     await tx.run("UPDATE device SET status = ? WHERE devid = ?", state, devid)

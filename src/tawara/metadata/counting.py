@@ -71,7 +71,7 @@ async def count_all(
 class Counter:
     """The placement counts of one process: read from the database, or counted on demand if that is cheap."""
 
-    AFFORDABLE = 0.5
+    LONGEST_RECOUNT = 0.5
     """Most seconds that a count may take to be repeated for each request."""
     FRESH = 2.0
     """Seconds for which a count is reused."""
@@ -80,7 +80,7 @@ class Counter:
     EXACT = 200_000
     """Most groups kept by a count for a single request, where the store is small."""
 
-    ABOUT = 1_000_000
+    MOST_EXAMINED = 1_000_000
     """Most files that are examined individually to determine the effect of losing devices."""
     AT_ONCE = 0.7
     """Seconds that a request waits for the figures to reflect changed devices."""
@@ -116,7 +116,7 @@ class Counter:
 
     async def _is_small(self, stored: PlacementCounts) -> bool:
         if stored.complete:
-            return stored.took <= self.AFFORDABLE
+            return stored.took <= self.LONGEST_RECOUNT
         return await self._metadata.read(rows.greatest_fid) <= self.SMALL
 
     async def _count(self, *, exact: bool, keep: bool) -> PlacementCounts:
@@ -158,7 +158,7 @@ class Counter:
         async with self._reading:
             now, wanted = time.monotonic(), tuple(sorted(devids))
             if self._about is None or self._about[0] != wanted or now - self._about[1] > self.PAGES:
-                found = await self._metadata.read_long(rows.touched, wanted, limit=self.ABOUT)
+                found = await self._metadata.read_long(rows.touched, wanted, limit=self.MOST_EXAMINED)
                 if found is None:
                     raise TooManyFiles
                 groups = await asyncio.to_thread(merged, [group for _, group in found])

@@ -17,7 +17,7 @@ SETTLED = 5
 """Seconds without a new deferral before a device is taken to be usable; the monitor has observed it since."""
 PAUSE = 60
 """Least seconds between two retries of all deferred work, however often a device's state changes."""
-FEW = 3
+MOST_FAILURES = 3
 """Most failures of work that is retried early although its device seemed usable: it may fail again."""
 _RESCHEDULED = "tawara_hastened"
 _MISSED, _SUSPECTS = "tawara_missed_dev", "tawara_doubted_dev"
@@ -70,7 +70,7 @@ def notes(settings: Mapping[str, str]) -> list[DeferralNote]:
     return found
 
 
-async def forget(tx: Transaction, known: Iterable[DeferralNote]) -> list[DeferralNote]:
+async def remove_unchanged(tx: Transaction, known: Iterable[DeferralNote]) -> list[DeferralNote]:
     """Remove the rows that have not changed since they were read; return those removed."""
     remove = "DELETE FROM server_settings WHERE field = ? AND value = ?"
     return [each for each in known if await tx.run(remove, each.field, str(each.at))]
@@ -84,7 +84,7 @@ async def take_tick(tx: Transaction, usable: Iterable[DeferralNote], *, now: int
     last = runs.number(await cluster.get_setting(tx, _RESCHEDULED))
     if now - PAUSE < last <= now:
         return []
-    gone = await forget(tx, usable)
+    gone = await remove_unchanged(tx, usable)
     if gone:
         await cluster.set_setting(tx, _RESCHEDULED, str(now))
     return gone

@@ -29,7 +29,7 @@ _MOST_URGENCIES = 20
 
 async def report(tx: Transaction, seen: Cluster, rules: LivenessRules) -> list[int]:
     """Record one process's observations, and presume devices dead that are due; return the devices that changed."""
-    await rows.alone(tx)
+    await rows.serialise(tx)
     now = int(await clock.now(tx))
     counted = {
         row[0]: (row[1], DeviceAbsence(Liveness(row[2]), row[3], row[4] is not None, row[5]))
@@ -52,15 +52,15 @@ async def report(tx: Transaction, seen: Cluster, rules: LivenessRules) -> list[i
 async def _put(tx: Transaction, devid: int, was: DeviceAbsence | None, now_is: DeviceAbsence | None, now: int) -> None:
     if now_is is None:
         await tx.run("DELETE FROM tawara_absent WHERE devid = ?", devid)
-    elif was is not None and was.standing is now_is.standing:
+    elif was is not None and was.liveness is now_is.liveness:
         sql = "UPDATE tawara_absent SET seconds = ?, counted_at = ? WHERE devid = ?"
         await tx.run(sql, now_is.seconds, now, devid)
     else:
-        first = (_FEW if now_is.standing is Liveness.PRESUMED_DEAD else _REST) if now_is.to_queue else None
+        first = (_FEW if now_is.liveness is Liveness.PRESUMED_DEAD else _REST) if now_is.to_queue else None
         columns = ("standing", "since", "seconds", "counted_at", "queue_pass", "queue_fid")
         upsert = tx.dialect.upsert("tawara_absent", ("devid",), columns)
         since = was.since if was is not None else now
-        await tx.run(upsert, devid, now_is.standing.value, since, now_is.seconds, now, first, 0)
+        await tx.run(upsert, devid, now_is.liveness.value, since, now_is.seconds, now, first, 0)
 
 
 async def presumed_dead(tx: Transaction) -> frozenset[int]:
@@ -74,7 +74,7 @@ async def trust(tx: Transaction, devids: Collection[int]) -> list[int]:
 
     Returns those of the devices that are absent. Raises DeviceNotAbsent if none of them is.
     """
-    await rows.alone(tx)
+    await rows.serialise(tx)
     absent = {row[0] for row in await tx.rows("SELECT devid FROM tawara_absent WHERE standing <> 'returned'")}
     trusted = sorted(absent.intersection(devids))
     if not trusted:
@@ -97,7 +97,7 @@ async def queue_files(tx: Transaction, devid: int, *, limit: int = PASS, waiting
     )
     if row is None or row[1] is None:
         return None
-    standing, pass_, after = Liveness(row[0]), row[1], row[2]
+    liveness, pass_, after = Liveness(row[0]), row[1], row[2]
     if await _full(tx, waiting):
         return None
     others = await presumed_dead(tx)
@@ -114,26 +114,26 @@ async def queue_files(tx: Transaction, devid: int, *, limit: int = PASS, waiting
     columns = ("nexttry", "fromdevid", "failcount", "flags")
     await tx.run_many(
         tx.dialect.upsert("file_to_replicate", ("fid",), columns),
-        [(fid, urgency, None, 0, 0) for fid, left in found if (urgency := _urgency(standing, pass_, left)) is not None],
+        [(fid, urgency, None, 0, 0) for fid, left in found if (urgency := _urgency(liveness, pass_, left)) is not None],
     )
-    await _advance(tx, devid, standing, pass_, found[-1][0] if len(found) == limit else None)
+    await _advance(tx, devid, liveness, pass_, found[-1][0] if len(found) == limit else None)
     return len(found)
 
 
-def _urgency(standing: Liveness, pass_: int, left: int) -> int | None:
+def _urgency(liveness: Liveness, pass_: int, left: int) -> int | None:
     """Return the `nexttry` of a file with `left` valid copies; None if it is not queued in this pass."""
-    if standing is Liveness.RETURNED:
+    if liveness is Liveness.RETURNED:
         return _URGENT + _MOST_URGENCIES if left > 1 else None
     return _URGENT + min(left, _MOST_URGENCIES - 1) if (left <= 1) == (pass_ == _FEW) else None
 
 
-async def _advance(tx: Transaction, devid: int, standing: Liveness, pass_: int, after: int | None) -> None:
+async def _advance(tx: Transaction, devid: int, liveness: Liveness, pass_: int, after: int | None) -> None:
     """Record the progress of a pass; `after` None: the pass is complete."""
     if after is not None:
         await tx.run("UPDATE tawara_absent SET queue_fid = ? WHERE devid = ?", after, devid)
     elif pass_ == _FEW:
         await tx.run("UPDATE tawara_absent SET queue_pass = ?, queue_fid = 0 WHERE devid = ?", _REST, devid)
-    elif standing is Liveness.RETURNED:
+    elif liveness is Liveness.RETURNED:
         await tx.run("DELETE FROM tawara_absent WHERE devid = ?", devid)
     else:
         await tx.run("UPDATE tawara_absent SET queue_pass = NULL WHERE devid = ?", devid)

@@ -38,7 +38,7 @@ async def start(tx: Transaction, devid: int, *, now: int) -> None:
         raise StateTooHigh("A dead device cannot be emptied; its files are copied again from elsewhere")
     if f"{PREFIX}{devid}" in found and state is DeviceState.DRAIN:
         return
-    was_alive = await rebalance.hand_over(tx, devid) or state is DeviceState.ALIVE
+    was_alive = await rebalance.release_drained(tx, devid) or state is DeviceState.ALIVE
     await tx.run("UPDATE device SET status = ? WHERE devid = ?", DeviceState.DRAIN, devid)
     at = DrainRun(began=now, files=await _count(tx, devid), was_alive=int(was_alive), due=now)
     await runs.set_all(tx, {f"{PREFIX}{devid}": str(at)})
@@ -78,13 +78,13 @@ async def inject(tx: Transaction, *, now: int) -> int | None:
             await _forget(tx, devid, now=now)  # the device was given another state
             continue
         if now >= at.due:
-            at = await _take_step(tx, devid, at, now=now)
+            at = await _queue_next(tx, devid, at, now=now)
             await runs.set_all(tx, {name: str(at)})
         dues.append(at.due)
     return min(dues, default=None)
 
 
-async def _take_step(tx: Transaction, devid: int, at: DrainRun, *, now: int) -> DrainRun:
+async def _queue_next(tx: Transaction, devid: int, at: DrainRun, *, now: int) -> DrainRun:
     limit = min(RATE, QUEUE - await queues.count_tasks(tx, TaskType.DRAIN, failed=False))
     if limit <= 0:
         return at
@@ -124,7 +124,7 @@ class DrainStatusRow:
     """Unrecorded copies still to be deleted from the device."""
 
 
-async def standing(tx: Transaction) -> list[DrainStatusRow]:
+async def read_status(tx: Transaction) -> list[DrainStatusRow]:
     """Return the progress of every drain, by devid."""
     found = await runs.settings(tx, PREFIX)
     devids = sorted(int(name.removeprefix(PREFIX)) for name in found)

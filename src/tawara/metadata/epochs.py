@@ -25,7 +25,7 @@ async def lineage(tx: Transaction) -> Lineage | None:
 
 async def found(tx: Transaction, store: str, token: str) -> Lineage:
     """Start the first epoch, of a store with this id, unless one exists; return the epochs."""
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     known = await lineage(tx)
     if known is None:
         known = Lineage(store, ((1, token),))
@@ -38,7 +38,7 @@ async def advance(tx: Transaction, token: str) -> Lineage | None:
 
     Raises StaleDatabase.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     reason = await cluster.get_setting(tx, STALE)
     if reason:
         raise StaleDatabase.because(reason)
@@ -55,7 +55,7 @@ async def examine(tx: Transaction, devid: int, mark: Epoch) -> Relation:
 
     If the database is older than the device, that is recorded, and from then on nothing is written to the devices.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     known = await lineage(tx)
     relation = epoch.relation(known, mark)
     if relation in (Relation.LATER, Relation.DIVERGED):
@@ -68,7 +68,7 @@ async def examine_names(tx: Transaction, claim: journals.JournalRow, reason: str
 
     The database is not older if another worker has taken over the device's journal in the meantime.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     now = (await journals.look(tx)).journals.get(claim.devid)
     if now is None or not now.held or now.epoch != claim.epoch:
         return False
@@ -82,12 +82,12 @@ async def declare_stale(tx: Transaction, reason: str) -> None:
         await cluster.set_setting(tx, STALE, reason)
 
 
-async def take_in(tx: Transaction, store: str, token: str, *, beyond: int, names: int, at_least: int) -> None:
+async def record_merge(tx: Transaction, store: str, token: str, *, beyond: int, names: int, at_least: int) -> None:
     """Record that the devices' metadata is merged: advance beyond every known epoch, and allow writing again.
 
     `beyond`: the greatest epoch found, `names`: the greatest journal generation found; `at_least`: unix seconds.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     known = await lineage(tx) or Lineage(store, ((1, token),))
     known = Lineage(store, known.steps).advanced(token, beyond=beyond + AHEAD)
     await cluster.set_setting(tx, EPOCH, str(known))
@@ -102,7 +102,7 @@ async def known_names(tx: Transaction) -> int:
     return int(await cluster.get_setting(tx, KNOWN_NAMES) or 0)
 
 
-async def keep_known(tx: Transaction) -> tuple[str, ...]:
+async def keep_lineage(tx: Transaction) -> tuple[str, ...]:
     """Record, before mogilefsd takes over, that all journals are this database's; return the settings to keep."""
     if await lineage(tx) is None:
         return ()
@@ -113,6 +113,6 @@ async def keep_known(tx: Transaction) -> tuple[str, ...]:
 
 async def forget_acceptance(tx: Transaction, devid: int) -> None:
     """Record that the device has been accepted as it was."""
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     left = [each for each in (await cluster.get_setting(tx, cluster.ACCEPTED) or "").split() if each != str(devid)]
     await cluster.set_setting(tx, cluster.ACCEPTED, " ".join(left) or None)

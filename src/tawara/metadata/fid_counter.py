@@ -37,7 +37,7 @@ class FidCounter:
         return self.highest + STEP
 
 
-async def look(tx: Transaction) -> FidCounter:
+async def read_counter(tx: Transaction) -> FidCounter:
     """Return the state of the counter."""
     return FidCounter(
         counter=await tx.last_counted("tempfile", "fid"),

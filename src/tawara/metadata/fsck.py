@@ -27,7 +27,7 @@ LOG_PAGE = 100
 """Most lines in one result of `log_after`."""
 SETTLED = 60
 """Age in seconds after which no line with a lower logid can appear any more."""
-PATIENT_PAUSE = 1000
+UNREACHABLE_PAUSE = 1000
 """Initial delay in seconds before a file is rechecked after a device did not respond; doubles each time."""
 LONGEST_PAUSE = 86400
 
@@ -155,7 +155,9 @@ def _confine(tx: Transaction, focus: Focus) -> tuple[list[str], list[object]]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-async def settle(tx: Transaction, claim: QueuedTask, file: StoredFile, verdict: FsckVerdict, *, now: int) -> bool:
+async def record_result(
+    tx: Transaction, claim: QueuedTask, file: StoredFile, verdict: FsckVerdict, *, now: int
+) -> bool:
     """Record the result of a check of `file`, and remove it from the queue.
 
     Returns False, having changed nothing, if the file's replicas have changed since they were checked.
@@ -211,7 +213,7 @@ async def _unchanged(tx: Transaction, file: StoredFile, verdict: FsckVerdict) ->
 
 async def defer_check(tx: Transaction, claim: QueuedTask, *, now: int, silent: Collection[int] = ()) -> None:
     """Defer the check of the file with a growing delay, or until the `silent` devices respond."""
-    pause = min(PATIENT_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
+    pause = min(UNREACHABLE_PAUSE << min(claim.failcount, 10), LONGEST_PAUSE)
     names = ", ".join(f"dev{devid}" for devid in sorted(silent))
     failure = Failure(now, f"no answer from {names}" if names else "the file's copies change all the time")
     await queues.postpone_task(
@@ -245,7 +247,7 @@ async def log_after(tx: Transaction, logid: int) -> list[Row]:
 async def clear_log(tx: Transaction) -> None:
     """Delete all log lines; their counts are kept."""
     found = await runs.hold(tx, "fsck_")
-    await _sum_up(tx, found, await _last_logid(tx))
+    await _update_totals(tx, found, await _last_logid(tx))
     await tx.run("DELETE FROM fsck_log")
 
 
@@ -253,10 +255,10 @@ async def summarize(tx: Transaction, *, now: int) -> None:
     """Add settled log lines to the stored totals, so that they need not be counted again."""
     found = await runs.hold(tx, "fsck_")
     row = await tx.row("SELECT MAX(logid) FROM fsck_log WHERE utime < ?", now - SETTLED)
-    await _sum_up(tx, found, (row[0] if row else None) or 0)
+    await _update_totals(tx, found, (row[0] if row else None) or 0)
 
 
-async def _sum_up(tx: Transaction, found: dict[str, str], last: int) -> None:
+async def _update_totals(tx: Transaction, found: dict[str, str], last: int) -> None:
     processed = number(found.get("fsck_logid_processed"))
     if last <= processed:
         return

@@ -18,7 +18,7 @@ async def check_identity(tx: Transaction, devid: int, shown: str, *, empty: bool
 
     `empty`: the device has no files.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     row = await tx.row("SELECT identity FROM tawara_device WHERE devid = ?", devid)
     was = row[0] if row else None
     if was == shown:
@@ -36,7 +36,7 @@ async def check_identity(tx: Transaction, devid: int, shown: str, *, empty: bool
 
 async def accept(tx: Transaction, devid: int) -> None:
     """Accept the identity that the device shows next, whatever it was before. Raises NoDevice."""
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     if await tx.row("SELECT 1 FROM device WHERE devid = ?", devid) is None:
         raise errors.NoDevice
     await tx.run(tx.dialect.upsert("tawara_device", ("devid",), ("identity",)), devid, f"{cluster.ACCEPTING}{devid}")

@@ -160,7 +160,7 @@ async def renew(tx: Transaction, held: Sequence[JournalRow], *, until: int) -> N
     )
 
 
-async def settle(tx: Transaction, journal: JournalRow, covered: Sequence[int] = ()) -> bool:
+async def record_progress(tx: Transaction, journal: JournalRow, covered: Sequence[int] = ()) -> bool:
     """Record the progress of a claimed journal, and remove the outbox rows (by number) covered by written records.
 
     Returns False, having changed nothing, if another worker has taken the journal over.
@@ -186,7 +186,7 @@ async def settle(tx: Transaction, journal: JournalRow, covered: Sequence[int] = 
     return True
 
 
-async def give_back(tx: Transaction, journal: JournalRow, *, until: int, clean: bool) -> None:
+async def release(tx: Transaction, journal: JournalRow, *, until: int, clean: bool) -> None:
     """Release the journal, available from `until` on. Not `clean`: an unfinished write may still reach the device."""
     await tx.run(
         "UPDATE tawara_journal SET nexttry = ?, held = ? WHERE devid = ? AND epoch = ? AND held = 1",

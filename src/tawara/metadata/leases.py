@@ -55,7 +55,7 @@ async def renew_copies(tx: Transaction, held: Iterable[CopyReservation], *, unti
     return renewed
 
 
-async def take_over(tx: Transaction, *, now: int) -> None:
+async def release_all(tx: Transaction, *, now: int) -> None:
     """Make everything that is leased due at once, for a worker that is known to be the only one.
 
     Work that was deferred for less than a lease becomes due as well, which is harmless. If another worker exists after

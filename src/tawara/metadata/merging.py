@@ -79,7 +79,7 @@ async def add_manifest(tx: Transaction, manifest: Mapping[str, Any]) -> list[str
 
     Entries whose name or address is already in use are skipped.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     added: list[str] = []
     for table, ids in _IDS.items():
         for row in manifest.get(table, ()):

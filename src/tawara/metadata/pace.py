@@ -11,12 +11,12 @@ from tawara.metadata.contract import Transaction
 from tawara.model.pace import STOPPED_AFTER, WorkPace
 
 _COLUMNS = ("recorded_at", "done", "failed", "rate", "pace")
-FORGOTTEN = 7 * 86400
+REMOVED_AFTER = 7 * 86400
 """Seconds after which the rows of an ended process are removed."""
 
 
 async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, now: int) -> None:
-    """Record what a process has done so far, and remove rows older than FORGOTTEN."""
+    """Record what a process has done so far, and remove rows older than REMOVED_AFTER."""
     upsert = tx.dialect.upsert("tawara_pace", ("process", "work"), _COLUMNS)
     await tx.run_many(
         upsert,
@@ -25,10 +25,10 @@ async def record(tx: Transaction, process: str, paces: Iterable[WorkPace], *, no
             for each in paces
         ],
     )
-    await tx.run("DELETE FROM tawara_pace WHERE recorded_at < ?", now - FORGOTTEN)
+    await tx.run("DELETE FROM tawara_pace WHERE recorded_at < ?", now - REMOVED_AFTER)
 
 
-async def retire(tx: Transaction, process: str, *, now: int) -> None:
+async def record_end(tx: Transaction, process: str, *, now: int) -> None:
     """Mark a process as ended, and keep its measured pace."""
     gone = now - STOPPED_AFTER
     await tx.run("UPDATE tawara_pace SET recorded_at = ?, rate = 0 WHERE process = ?", gone, process)

@@ -148,7 +148,7 @@ async def greatest_fid(tx: Transaction) -> int:
 
 async def begin(tx: Transaction, *, now: int, lease: int) -> bool:
     """Take the lease for counting until `now + lease`; return False if another process holds it."""
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     until = int(await cluster.get_setting(tx, _TICK) or 0)
     if now < until <= now + lease:  # a later time was written by a wrong clock
         return False
@@ -169,7 +169,7 @@ async def store(tx: Transaction, counted: CountedRange, done: Sequence[int] = ()
 
     `done`: marks read before the count, which are removed.
     """
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     if counted.after and await tx.row("SELECT 1 FROM tawara_placement WHERE up_to = ?", counted.after) is None:
         return False
     cut = "SELECT 1 FROM tawara_placement WHERE after_fid < ? AND up_to > ?"
@@ -198,7 +198,7 @@ async def finish(tx: Transaction, *, at: int) -> None:
 
 async def replace_all(tx: Transaction, counts: PlacementCounts) -> None:
     """Replace all counts."""
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     await tx.run("DELETE FROM tawara_placement")
     for each in counts.ranges:
         await _insert(tx, each)

@@ -20,19 +20,19 @@ from tawara.model.errors import Db
 
 log = structlog.get_logger(__name__)
 
-ONE_MORE: Final = 30.0
+GROW_PERIOD: Final = 30.0
 """Seconds between attempts to open one more connection than the server last allowed."""
-AGAIN: Final = 0.2
+RETRY_PERIOD: Final = 0.2
 """Seconds between attempts of a process that has no connection."""
 IDLE: Final = 30.0
 """Seconds after which an idle connection is closed; other processes may need it."""
-IDLE_WHILE_FEW: Final = 0.5
+IDLE_WHILE_LIMITED: Final = 0.5
 """Idle limit in seconds after the server has refused a connection."""
-GIVE_EVERY: Final = 5.0
+RELEASE_PERIOD: Final = 5.0
 """Seconds after which a process with several connections, and a need for more, closes one for other processes."""
-GIVEN: Final = 1.0
+PAUSE_AFTER_RELEASE: Final = 1.0
 """Seconds for which it does not request that connection again."""
-SAY_EVERY: Final = 300.0
+LOG_PERIOD: Final = 300.0
 """Seconds between two log lines about the same limit."""
 
 T = TypeVar("T")
@@ -70,15 +70,15 @@ class Budget(Generic[L]):
         self._clock = clock
         self._most = most
         self._limit = most
-        self._given = most
+        self._allowed = most
         """Number of open connections when the server refused one more."""
-        self._ask_again_at = 0.0
-        self._give_at = 0.0
+        self._grow_at = 0.0
+        self._release_at = 0.0
         self._expiring: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.reason = ""
         """The server's message when it refused a connection."""
-        self._said_at: float | None = None
+        self._logged_at: float | None = None
         self._used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.open = 0
@@ -98,7 +98,7 @@ class Budget(Generic[L]):
             await slot
         except asyncio.CancelledError:
             if slot.done() and not slot.cancelled():
-                self.leave()
+                self.release()
             raise
 
     @property
@@ -107,23 +107,23 @@ class Budget(Generic[L]):
         return self._limit < self._most
 
     def _share(self, now: float) -> None:
-        if now >= self._ask_again_at:
-            self._ask_again_at, self._give_at = now + ONE_MORE, now + GIVE_EVERY
+        if now >= self._grow_at:
+            self._grow_at, self._release_at = now + GROW_PERIOD, now + RELEASE_PERIOD
             self._set_limit(self._limit + 1)
-        elif now >= self._give_at and self.open > 1:
-            self._give_at, self._ask_again_at = now + GIVE_EVERY, now + GIVEN
+        elif now >= self._release_at and self.open > 1:
+            self._release_at, self._grow_at = now + RELEASE_PERIOD, now + PAUSE_AFTER_RELEASE
             self._limit = self.open - 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Release a slot."""
         self._used -= 1
-        self._grant()
+        self._fill_slots()
 
     def _set_limit(self, limit: int) -> None:
         self._limit = limit
-        self._grant()
+        self._fill_slots()
 
-    def _grant(self) -> None:
+    def _fill_slots(self) -> None:
         while self._waiting and self._used < self._limit:
             slot = self._waiting.popleft()
             if not slot.done():
@@ -148,19 +148,19 @@ class Budget(Generic[L]):
         except BaseException:
             self.open -= 1
             raise
-        if self._limit < self._most and self.open > self._given:
-            self._given = self.open
+        if self._limit < self._most and self.open > self._allowed:
+            self._allowed = self.open
             self._set_limit(self._limit + 1)  # the server may allow more by now
         return link
 
     def _shrink(self, reason: str) -> None:
         limit = max(1, self.open)
-        self.reason, self._given = reason, self.open
+        self.reason, self._allowed = reason, self.open
         now = self._clock()
-        if self._said_at is None or now - self._said_at >= SAY_EVERY:
-            self._said_at = now
+        if self._logged_at is None or now - self._logged_at >= LOG_PERIOD:
+            self._logged_at = now
             log.warning("database_connection_limit_met", reason=reason, wanted=self._most)
-        self._ask_again_at, self._give_at = now + ONE_MORE, now + GIVE_EVERY
+        self._grow_at, self._release_at = now + GROW_PERIOD, now + RELEASE_PERIOD
         self._set_limit(limit)
 
     async def close_idle(self, besides: Pool[L] | None = None) -> bool:
@@ -175,11 +175,11 @@ class Budget(Generic[L]):
     def _watch_idle(self) -> None:
         if self._expiring is None:
             loop = asyncio.get_running_loop()
-            self._expiring = loop.call_later(IDLE_WHILE_FEW if self.is_limited else IDLE, self._close_unused)
+            self._expiring = loop.call_later(IDLE_WHILE_LIMITED if self.is_limited else IDLE, self._close_unused)
 
     def _close_unused(self) -> None:
         self._expiring = None
-        before = self._clock() - (IDLE_WHILE_FEW if self.is_limited else IDLE)
+        before = self._clock() - (IDLE_WHILE_LIMITED if self.is_limited else IDLE)
         for pool in self.pools:
             while pool.idle and pool.idle[0][0] <= before:
                 self._close_later(pool.idle.pop(0)[1])
@@ -232,7 +232,7 @@ class Pool(Generic[L]):
             try:
                 return await self._use(await self._take(), work)
             finally:
-                self._budget.leave()
+                self._budget.release()
 
     async def _take(self) -> L:
         while True:
@@ -242,10 +242,10 @@ class Pool(Generic[L]):
                 return await self._budget.make(self)
             except LimitMet:
                 if self._budget.open:
-                    self._budget.leave()  # wait for one of the open connections
+                    self._budget.release()  # wait for one of the open connections
                     await self._budget.enter()
                 else:
-                    await asyncio.sleep(AGAIN)  # other processes have all of them
+                    await asyncio.sleep(RETRY_PERIOD)  # other processes have all of them
 
     async def _use(self, link: L, work: Callable[[L], Awaitable[T]]) -> T:
         try:

@@ -46,7 +46,7 @@ class Reachability(Generic[C]):
             self._failed(error)
             raise
 
-    def doubt(self) -> None:
+    def mark_down(self) -> None:
         """Treat the server as down after a query timed out, until a new connection succeeds."""
         self.is_down = True
         self.reason = "no answer in time"

@@ -102,12 +102,12 @@ async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) ->
     at = RebalanceState.parse(was) if was else model.begin(chosen, cluster, now=now)
     if stopping:
         at = model.cancel_moves(chosen, at, await queues.cancel_tasks(tx, TaskType.MOVE, now=now))
-        await _let_go(tx, chosen, at.sdev_current)
+        await _restore_state(tx, chosen, at.sdev_current)
         await _end(tx, replace(at, time_stopped=now))
         return False
     space = number(found.get("queue_size_for_rebal")) or QUEUE
     space -= await queues.count_tasks(tx, TaskType.MOVE)
-    moved = await _take_step(
+    moved = await _queue_moves(
         tx, chosen, at, cluster, rng, space=space, rate=number(found.get("queue_rate_for_rebal")) or RATE, now=now
     )
     if moved is None:
@@ -121,7 +121,7 @@ async def _end(tx: Transaction, at: RebalanceState) -> None:
     await runs.set_all(tx, {"rebal_state": str(at), "rebal_host": None, "rebal_signal": None})
 
 
-async def _take_step(
+async def _queue_moves(
     tx: Transaction,
     chosen: RebalancePolicy,
     at: RebalanceState,
@@ -177,7 +177,7 @@ async def _drain(tx: Transaction, devid: int) -> None:
         await runs.set_all(tx, {_DRAINED: devid})
 
 
-async def _let_go(tx: Transaction, chosen: RebalancePolicy, devid: int) -> None:
+async def _restore_state(tx: Transaction, chosen: RebalancePolicy, devid: int) -> None:
     """Restore the device's state, unless it is to stay empty or the operator had drained it."""
     drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED))
     if devid and drained == devid and not chosen.leave_in_drain_mode:
@@ -185,7 +185,7 @@ async def _let_go(tx: Transaction, chosen: RebalancePolicy, devid: int) -> None:
     await runs.set_all(tx, {_DRAINED: None})
 
 
-async def hand_over(tx: Transaction, devid: int) -> bool:
+async def release_drained(tx: Transaction, devid: int) -> bool:
     """Leave the restoring of the device's state to the caller; return whether the rebalance had drained it."""
     drained = number((await runs.settings(tx, _DRAINED)).get(_DRAINED)) == devid
     if drained:
@@ -194,5 +194,5 @@ async def hand_over(tx: Transaction, devid: int) -> bool:
 
 
 async def _source_done(tx: Transaction, chosen: RebalancePolicy, at: RebalanceState) -> RebalanceState:
-    await _let_go(tx, chosen, at.sdev_current)
+    await _restore_state(tx, chosen, at.sdev_current)
     return model.source_done(at)

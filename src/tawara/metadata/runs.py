@@ -16,7 +16,7 @@ TICK = 1
 
 async def hold(tx: Transaction, prefix: str) -> dict[str, str]:
     """Lock the runs until the transaction ends; return the settings whose names begin with `prefix`."""
-    await cluster.alone(tx)
+    await cluster.serialise(tx)
     return await settings(tx, prefix)
 
 

@@ -19,7 +19,7 @@ QUEUE = 2 * scrub.MOST
 """Queue limit: no more files are queued while this many wait to be scrubbed."""
 LOG_PAGE = 100
 """Most lines in one result of `log_after`."""
-REMEMBERED = 400 * 86400
+RETENTION = 400 * 86400
 """Retention of log lines, in seconds."""
 DAMAGE_SEEN = 10_000
 """Most log lines examined to count damage."""
@@ -49,7 +49,7 @@ async def inject(tx: Transaction, *, now: int) -> float | None:
         return now + max(scrub.TICK, period / scrub.CHECKS_PER_PERIOD)
     if scrub.is_over(at, period, now):
         at = scrub.begin(at, first=first, last=last, now=now)
-        await tx.run("DELETE FROM tawara_scrub_log WHERE utime < ?", now - REMEMBERED)
+        await tx.run("DELETE FROM tawara_scrub_log WHERE utime < ?", now - RETENTION)
     at = await _queue(tx, at, period, last=last, now=now)
     await runs.set_all(tx, {_ROUND: str(at)})
     return scrub.due(at, period)

@@ -318,7 +318,7 @@ class ServerMetadata:
         except TimeoutError:
             if not self._budget.open and self._budget.reason:
                 raise DatabaseUnavailable(f"The database allows no connection: {self._budget.reason}") from None
-            self._reachability.doubt()
+            self._reachability.mark_down()
             raise (NoReply if attempt.committing else DatabaseUnavailable) from None
 
     async def _retry_until_connected(self, once: Callable[[Link], Awaitable[T]], links: Pool[Link]) -> T:

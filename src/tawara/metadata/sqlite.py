@@ -121,11 +121,11 @@ class SqliteTransaction:
             raise Dup from error
         except sqlite3.OperationalError as error:
             # SQLite reports "full" both for a full disk and for an exhausted counter.
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and await self._at_the_end():
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and await self._is_exhausted():
                 raise FidsExhausted from error
             raise
 
-    async def _at_the_end(self) -> bool:
+    async def _is_exhausted(self) -> bool:
         return self._execute("SELECT 1 FROM sqlite_sequence WHERE seq >= ?", (HIGHEST,)).fetchone() is not None
 
 
@@ -149,7 +149,7 @@ class _Change:
     future: asyncio.Future[Any]
     answer: Result = None
 
-    def tell(self) -> None:
+    def set_result(self) -> None:
         if self.future.done():
             return  # the caller was cancelled; the change is committed all the same
         if isinstance(self.answer, BaseException):
@@ -157,9 +157,9 @@ class _Change:
         else:
             self.future.set_result(self.answer)
 
-    def give_up(self) -> None:
+    def fail_as_busy(self) -> None:
         self.answer = Db("The database is busy")
-        self.tell()
+        self.set_result()
 
 
 class SqliteMetadata:
@@ -237,7 +237,7 @@ class SqliteMetadata:
         future: asyncio.Future[T] = self._loop.create_future()
         waiting = _Change(change, QueryCall(args, kwargs), future)
         self._changes.put(waiting)
-        timeout = self._loop.call_later(BUSY_SECONDS, waiting.give_up)
+        timeout = self._loop.call_later(BUSY_SECONDS, waiting.fail_as_busy)
         try:
             return await future
         finally:
@@ -354,13 +354,13 @@ class SqliteMetadata:
         return answer
 
     def _deliver(self, group: list[_Change]) -> None:
-        def tell() -> None:
+        def set_result() -> None:
             for change in group:
-                change.tell()
+                change.set_result()
 
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(set_result)
 
 
 def _read(connection: sqlite3.Connection, answering: Awaitable[T]) -> T:

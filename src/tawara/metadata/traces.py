@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from tawara.metadata.contract import Transaction
 from tawara.model.explanation import Deleted, Failure, PendingWork
 
-REASONS_KEPT = 2 * 86400
+REASONS_RETENTION = 2 * 86400
 """Seconds: longer than any pause between two attempts."""
 DELETED_KEPT = 3600
 """Seconds for which the fid of a deleted key is kept."""
@@ -74,6 +74,6 @@ async def forget(tx: Transaction, *, now: int, limit: int = 1000) -> bool:
 
 
 _KINDS = (
-    ("tawara_reason", "noted_at", ("fid", "work"), REASONS_KEPT),
+    ("tawara_reason", "noted_at", ("fid", "work"), REASONS_RETENTION),
     ("tawara_deleted", "deleted_at", ("fid",), DELETED_KEPT),
 )

@@ -36,7 +36,7 @@ class ClusterView:
         self._read = 0
         """Number of the read from which `current` comes."""
         self._observed = asyncio.Event()
-        self.look_again: Callable[[], Awaitable[None]] | None = None
+        self.refresh_devices: Callable[[], Awaitable[None]] | None = None
         """Set by the monitor: runs one round at once (reads the rows again and checks every device)."""
 
     async def refresh(self) -> Cluster:
@@ -51,7 +51,7 @@ class ClusterView:
             self.current = rows.with_observations(self.current.observed)
         return self.current
 
-    async def look_for(self, devids: Iterable[int]) -> Cluster:
+    async def refresh_for(self, devids: Iterable[int]) -> Cluster:
         """Return the cluster, refreshed if any of these devices seems lost or was not observed yet.
 
         A view is some seconds old, and a device may be new: only a device that seems lost after a refresh is lost.
@@ -75,7 +75,7 @@ class ClusterView:
 
     async def renew(self) -> None:
         """Update rows and observations, as every changing admin command does before it responds."""
-        if self.look_again is None:
+        if self.refresh_devices is None:
             await self.refresh()
         else:
-            await self.look_again()
+            await self.refresh_devices()

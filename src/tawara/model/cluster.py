@@ -218,7 +218,7 @@ class Observation:
 
 
 class Liveness(StrEnum):
-    """Failure-detector state of an unreachable or returned device (schema: `tawara_absent.standing`)."""
+    """Failure-detector state of an unreachable or returned device (column `standing` of `tawara_absent`)."""
 
     SUSPECT = "suspect"
     """No process reaches the device; its time of absence is counted."""
@@ -234,7 +234,7 @@ class Liveness(StrEnum):
 class DeviceAbsence:
     """The absence of a device, as shared by all processes (schema: `tawara_absent`)."""
 
-    standing: Liveness
+    liveness: Liveness
     seconds: int = 0
     """Observed seconds of absence, counted up to the limit for being presumed dead."""
     to_queue: bool = False
@@ -434,7 +434,7 @@ class Cluster:
     def is_presumed_dead(self, devid: int) -> bool:
         """Whether the device was absent long enough to be presumed dead; its configured state takes precedence."""
         absence = self.absences.get(devid)
-        return absence is not None and absence.standing is Liveness.PRESUMED_DEAD and self.can_read_from(devid)
+        return absence is not None and absence.liveness is Liveness.PRESUMED_DEAD and self.can_read_from(devid)
 
     def counts_as_replica(self, devid: int) -> bool:
         """Whether a copy on the device counts for the replication policy: neither lost nor presumed dead."""

@@ -27,7 +27,7 @@ from tawara.model.policy import (
     pick_surplus,
 )
 from tawara.model.policy.ideal import is_ideal
-from tawara.model.policy.words import in_words
+from tawara.model.policy.words import describe
 from tawara.model.spans import counted, listed, span, when
 
 
@@ -100,7 +100,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class Statement:
     """One statement of an explanation."""
 
     topic: Topic
@@ -116,7 +116,7 @@ class FileVerdict(StrEnum):
     """Its copies are as its class requires."""
     SURPLUS = "surplus"
     """More copies than its class requires."""
-    WANTING = "wanting"
+    INCOMPLETE = "wanting"
     """Copies are missing or cannot be read."""
     LOST = "lost"
     """No copy exists."""
@@ -133,7 +133,7 @@ class Explanation:
     """An explanation: verdict and sentences."""
 
     verdict: FileVerdict
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[Statement, ...]
     fid: int | None = None
 
 
@@ -148,7 +148,7 @@ def explain(cluster: Cluster, case: ExplainedFile, rng: random.Random) -> Explan
     if case.deleted or case.deletion or case.replicas or case.announced:
         return Explanation(FileVerdict.DELETED, tuple(_of_deleted(cluster, case)), case.fid)
     nothing = "There is no trace of it: neither stored, nor being uploaded, nor deleted recently"
-    return Explanation(FileVerdict.UNKNOWN, (Sentence(Topic.FILE, f"{case.name}: {nothing}", trouble=True),))
+    return Explanation(FileVerdict.UNKNOWN, (Statement(Topic.FILE, f"{case.name}: {nothing}", trouble=True),))
 
 
 # --- a stored file ----------------------------------------------------------------------------------------------------
@@ -159,26 +159,26 @@ def _of_file(cluster: Cluster, case: ExplainedFile, file: StoredFile, rng: rando
     policy = _policy_of(storage_class)
     mindevcount = storage_class.mindevcount if storage_class else 1
     situation = Situation.of(cluster, file.devids, mindevcount, size=file.length)
-    sentences = [Sentence(Topic.FILE, f"{case.name} is fid {file.fid}, {counted(file.length, 'byte')}{_stored(case)}")]
+    sentences = [Statement(Topic.FILE, f"{case.name} is fid {file.fid}, {counted(file.length, 'byte')}{_stored(case)}")]
     sentences += [_copy(cluster, case, devid, policy, situation, rng) for devid in file.devids]
     if policy is None or storage_class is None:
-        verdict = FileVerdict.WANTING
+        verdict = FileVerdict.INCOMPLETE
         what = (
             "is not known here yet"
             if storage_class is None
             else f"has a policy that is not understood: {storage_class.policy}"
         )
-        sentences.append(Sentence(Topic.POLICY, f"Its class {what}", trouble=True))
+        sentences.append(Statement(Topic.POLICY, f"Its class {what}", trouble=True))
     else:
         verdict, said = _judged(cluster, case, storage_class, policy, situation, rng)
         sentences += said
     if verdict is not FileVerdict.LOST and not any(cluster.should_read_from(devid) for devid in file.devids):
-        verdict = FileVerdict.WANTING
-        sentences.append(Sentence(Topic.OBSTACLE, "None of its copies can be read now", trouble=True))
+        verdict = FileVerdict.INCOMPLETE
+        sentences.append(Statement(Topic.OBSTACLE, "None of its copies can be read now", trouble=True))
     if verdict is not FileVerdict.LOST and any(seen in _BAD for seen in case.seen.values()):
-        verdict = FileVerdict.WANTING
+        verdict = FileVerdict.INCOMPLETE
         sentences.append(
-            Sentence(Topic.OBSTACLE, "A copy is not as it should be; a check (`tawara fsck start`) replaces it", True)
+            Statement(Topic.OBSTACLE, "A copy is not as it should be; a check (`tawara fsck start`) replaces it", True)
         )
     sentences += _pending(cluster, case)
     return Explanation(verdict, tuple(sentences), case.fid)
@@ -201,13 +201,13 @@ def _stored(case: ExplainedFile) -> str:
 
 def _copy(
     cluster: Cluster, case: ExplainedFile, devid: int, policy: Policy | None, situation: Situation, rng: random.Random
-) -> Sentence:
+) -> Statement:
     """Describe one copy: its device, its observed state, and the reason for its placement."""
     where = _place(cluster, devid)
     if devid not in situation.on:
         known = "is presumed dead" if cluster.is_presumed_dead(devid) else "is dead"
         state = known if devid in cluster.devices else "is not known"
-        return Sentence(Topic.COPY, f"{where}: does not count, for the device {state}", trouble=True)
+        return Statement(Topic.COPY, f"{where}: does not count, for the device {state}", trouble=True)
     obstacle = why_unreadable(cluster, devid)
     seen = case.seen.get(devid)
     if obstacle is not None:
@@ -218,7 +218,7 @@ def _copy(
         said, trouble = "there, as far as the database knows", False
     else:
         said, trouble = _WORDS[seen], True
-    return Sentence(Topic.COPY, f"{where}: {said}; {_reason(cluster, devid, policy, situation, rng)}", trouble)
+    return Statement(Topic.COPY, f"{where}: {said}; {_reason(cluster, devid, policy, situation, rng)}", trouble)
 
 
 _WORDS = {
@@ -247,44 +247,44 @@ def _judged(
     policy: Policy,
     situation: Situation,
     rng: random.Random,
-) -> tuple[FileVerdict, list[Sentence]]:
+) -> tuple[FileVerdict, list[Statement]]:
     """Describe the policy's verdict on the copies."""
     wants = (
-        f"Class {storage_class.name} wants {in_words(policy, situation.mindevcount)} ({storage_class.policy}); "
+        f"Class {storage_class.name} wants {describe(policy, situation.mindevcount)} ({storage_class.policy}); "
         f"there {'is' if len(situation.on) == 1 else 'are'} {_on(situation)}"
     )
     if not situation.on:
         text = f"{wants}: the file is lost, unless a dead device can be read by hand"
-        return FileVerdict.LOST, [Sentence(Topic.POLICY, text, trouble=True)]
+        return FileVerdict.LOST, [Statement(Topic.POLICY, text, trouble=True)]
     answer = policy.decide(situation, rng)
     match answer:
         case Satisfied():
             limited = "" if is_ideal(policy, situation, rng) else ", as good as this cluster allows"
-            return FileVerdict.SATISFIED, [Sentence(Topic.POLICY, f"{wants}: that satisfies it{limited}")]
+            return FileVerdict.SATISFIED, [Statement(Topic.POLICY, f"{wants}: that satisfies it{limited}")]
         case OverReplicated():
             surplus = pick_surplus(policy, situation, rng)
             goes = "none can be spared for certain now" if surplus is None else f"the one on dev{surplus} goes next"
-            said = [Sentence(Topic.POLICY, f"{wants}: more than enough, {goes}")]
+            said = [Statement(Topic.POLICY, f"{wants}: more than enough, {goes}")]
             if case.replication is None:
                 said.append(_unqueued())
             return FileVerdict.SURPLUS, said
         case Copy() if answer.choices:
             to = ", ".join(f"dev{devid}" for devid in sorted(answer.ideal or answer.choices)[:8])
-            said = [Sentence(Topic.POLICY, f"{wants}: not enough, one more could go to {to}", trouble=True)]
+            said = [Statement(Topic.POLICY, f"{wants}: not enough, one more could go to {to}", trouble=True)]
             if not answer.ideal:
                 said += _conflict(cluster, situation)
             if not any(cluster.should_read_from(devid) for devid in situation.on):
-                said.append(Sentence(Topic.OBSTACLE, "There is no copy to copy from: none can be read now", True))
+                said.append(Statement(Topic.OBSTACLE, "There is no copy to copy from: none can be read now", True))
             if case.replication is None and case.move is None:
                 said.append(_unqueued())
-            return FileVerdict.WANTING, said
+            return FileVerdict.INCOMPLETE, said
         case NoAnswer() | Copy():
-            said = [Sentence(Topic.POLICY, f"{wants}: not enough, and no device can take another now", trouble=True)]
-            return FileVerdict.WANTING, said + _conflict(cluster, situation)
+            said = [Statement(Topic.POLICY, f"{wants}: not enough, and no device can take another now", trouble=True)]
+            return FileVerdict.INCOMPLETE, said + _conflict(cluster, situation)
 
 
-def _unqueued() -> Sentence:
-    return Sentence(
+def _unqueued() -> Statement:
+    return Statement(
         Topic.PENDING, "Nothing is queued for it; a check (`tawara fsck start`) will queue it", trouble=True
     )
 
@@ -294,7 +294,7 @@ def _on(situation: Situation) -> str:
     return f"{counted(len(situation.on), 'copy')} on {counted(hosts, 'host')}"
 
 
-def _conflict(cluster: Cluster, situation: Situation) -> list[Sentence]:
+def _conflict(cluster: Cluster, situation: Situation) -> list[Statement]:
     """Explain why no other device can take a copy, grouping devices by reason."""
     groups: dict[str, list[int]] = {}
     for devid in sorted(cluster.devices.keys() - situation.on):
@@ -304,10 +304,10 @@ def _conflict(cluster: Cluster, situation: Situation) -> list[Sentence]:
         if cluster.devices[devid].state is not DeviceState.DEAD:
             groups.setdefault(obstacle, []).append(devid)
     said = [
-        Sentence(Topic.OBSTACLE, f"{', '.join(_place(cluster, devid) for devid in devids)}: {obstacle}", trouble=True)
+        Statement(Topic.OBSTACLE, f"{', '.join(_place(cluster, devid) for devid in devids)}: {obstacle}", trouble=True)
         for obstacle, devids in groups.items()
     ]
-    return said or [Sentence(Topic.OBSTACLE, "There is no other device: the cluster needs more of them", trouble=True)]
+    return said or [Statement(Topic.OBSTACLE, "There is no other device: the cluster needs more of them", trouble=True)]
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -367,13 +367,13 @@ def _decided(cluster: Cluster, devid: int, devices: Iterable[DeviceState], hosts
 # --- pending work -----------------------------------------------------------------------------------------------------
 
 
-def _pending(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
-    said: list[Sentence] = []
+def _pending(cluster: Cluster, case: ExplainedFile) -> list[Statement]:
+    said: list[Statement] = []
     for devid, lease in sorted(case.announced.items()):
         if devid in case.replicas:
             continue
         doing = "a copy is under way" if lease > case.now else "what an abandoned copy left is being deleted"
-        said.append(Sentence(Topic.PENDING, f"{_place(cluster, devid)}: {doing}"))
+        said.append(Statement(Topic.PENDING, f"{_place(cluster, devid)}: {doing}"))
     if case.replication is not None:
         said.append(_waits(case, PendingWork.REPLICATE, "To be copied or trimmed", case.replication))
     if case.deletion is not None:
@@ -387,23 +387,23 @@ def _pending(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
     return said
 
 
-def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication | Deletion | QueuedTask) -> Sentence:
+def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication | Deletion | QueuedTask) -> Statement:
     """Describe when a task is due, and why it was deferred."""
     failure = case.failures.get(work)
     failed = row.failcount > 0 or failure is not None
     last = f"; the last reason, {when(failure.at, case.now)}: {failure.reason}" if failure else ""
     times = f" after {counted(row.failcount, 'failure')}" if row.failcount else ""
     if row.nexttry >= END_OF_TIME:
-        return Sentence(Topic.PENDING, f"{what}: needs manual intervention{times}{last}", trouble=True)
+        return Statement(Topic.PENDING, f"{what}: needs manual intervention{times}{last}", trouble=True)
     if row.nexttry > case.now:
         soon = (
             f"tried again {when(row.nexttry, case.now)}"
             if row.failcount
             else (f"a worker has it in hand, or will look again {when(row.nexttry, case.now)}")
         )
-        return Sentence(Topic.PENDING, f"{what}: {soon}{times}{last}", trouble=failed)
+        return Statement(Topic.PENDING, f"{what}: {soon}{times}{last}", trouble=failed)
     late = f", for {span(case.now - row.nexttry)}" if 0 < row.nexttry < case.now - 1 else ""
-    return Sentence(Topic.PENDING, f"{what}: waits for a worker{late}{times}{last}", trouble=failed)
+    return Statement(Topic.PENDING, f"{what}: waits for a worker{late}{times}{last}", trouble=failed)
 
 
 # --- uploads and deleted files ----------------------------------------------------------------------------------------
@@ -412,9 +412,9 @@ def _waits(case: ExplainedFile, work: PendingWork, what: str, row: Replication |
 _NOT_ALIVE = (HostState.DOWN, HostState.DEAD, HostState.READONLY)
 
 
-def _of_upload(cluster: Cluster, case: ExplainedFile, upload: Upload) -> list[Sentence]:
+def _of_upload(cluster: Cluster, case: ExplainedFile, upload: Upload) -> list[Statement]:
     began = when(upload.created_at, case.now)
-    said = [Sentence(Topic.FILE, f"{case.name}: fid {upload.fid} is being uploaded since {began}; not closed yet")]
+    said = [Statement(Topic.FILE, f"{case.name}: fid {upload.fid} is being uploaded since {began}; not closed yet")]
     for devid in upload.devids:
         seen = case.seen.get(devid)
         is_there = {
@@ -423,37 +423,37 @@ def _of_upload(cluster: Cluster, case: ExplainedFile, upload: Upload) -> list[Se
             None: "offered",
         }
         text = is_there.get(seen, "bytes are there")
-        said.append(Sentence(Topic.COPY, f"{_place(cluster, devid)}: {text}", trouble=seen is ReplicaState.SILENT))
+        said.append(Statement(Topic.COPY, f"{_place(cluster, devid)}: {text}", trouble=seen is ReplicaState.SILENT))
     return said
 
 
-def _of_deleted(cluster: Cluster, case: ExplainedFile) -> list[Sentence]:
+def _of_deleted(cluster: Cluster, case: ExplainedFile) -> list[Statement]:
     """Describe a fid without a key: when it was deleted, which bytes remain, and why."""
     number = f"fid {case.fid}"
     if case.deleted is not None:
-        said = [Sentence(Topic.FILE, f"{case.name}: deleted {when(case.deleted.at, case.now)}; it was {number}")]
+        said = [Statement(Topic.FILE, f"{case.name}: deleted {when(case.deleted.at, case.now)}; it was {number}")]
     else:
-        said = [Sentence(Topic.FILE, f"{case.name}: no key names {number} (any more)")]
+        said = [Statement(Topic.FILE, f"{case.name}: no key names {number} (any more)")]
     for devid in case.replicas:
         said.append(_remains(cluster, case, devid))
     if not case.replicas:
-        said.append(Sentence(Topic.COPY, "No bytes of it are known to be left on any device"))
+        said.append(Statement(Topic.COPY, "No bytes of it are known to be left on any device"))
     elif case.deletion is None:
         said.append(
-            Sentence(Topic.PENDING, "Its bytes are queued for no deletion; a check (`tawara fsck`) finds them", True)
+            Statement(Topic.PENDING, "Its bytes are queued for no deletion; a check (`tawara fsck`) finds them", True)
         )
     return said + _pending(cluster, case)
 
 
-def _remains(cluster: Cluster, case: ExplainedFile, devid: int) -> Sentence:
+def _remains(cluster: Cluster, case: ExplainedFile, devid: int) -> Statement:
     seen = case.seen.get(devid)
     where = _place(cluster, devid)
     if cluster.is_lost(devid):
-        return Sentence(Topic.COPY, f"{where}: gone with the device")
+        return Statement(Topic.COPY, f"{where}: gone with the device")
     if not cluster.can_delete_from(devid):
         decided = _decided(cluster, devid, (DeviceState.DOWN, DeviceState.READONLY), _NOT_ALIVE)
-        return Sentence(Topic.OBSTACLE, f"{where}: may not be deleted from: {decided}", trouble=True)
+        return Statement(Topic.OBSTACLE, f"{where}: may not be deleted from: {decided}", trouble=True)
     if not cluster.is_writeable(devid):
-        return Sentence(Topic.OBSTACLE, f"{where}: cannot be deleted from now: it does not answer", trouble=True)
+        return Statement(Topic.OBSTACLE, f"{where}: cannot be deleted from now: it does not answer", trouble=True)
     gone = "its bytes are gone already" if seen is ReplicaState.MISSING else "bytes are still there, and are to go"
-    return Sentence(Topic.COPY, f"{where}: {gone}")
+    return Statement(Topic.COPY, f"{where}: {gone}")

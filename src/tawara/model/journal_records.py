@@ -48,7 +48,7 @@ class JournalRecord:
 
     version: int
     fid: int
-    standing: RecordState
+    state: RecordState
     facts: FileMetadata | None = None
     """Present if and only if the state is HERE."""
 
@@ -109,12 +109,12 @@ class JournalMerger:
     def add(self, devid: int, generation: int, records: Iterable[JournalRecord]) -> None:
         """Add records of a device's journal."""
         for record in records:
-            if record.standing is RecordState.GONE:
+            if record.state is RecordState.GONE:
                 self._gone[record.fid] = max(generation, self._gone.get(record.fid, generation))
             newest = self._newest.setdefault(record.fid, {})
             seen = newest.get(devid)
             if seen is None or (generation, record.version) > seen[:2]:
-                newest[devid] = (generation, record.version, record.standing, record.facts)
+                newest[devid] = (generation, record.version, record.state, record.facts)
 
     def claims(self) -> tuple[list[KeyClaim], dict[int, tuple[int, ...]]]:
         """Return the claims of the files to their keys, by fid (several may claim one key), and the deleted fids."""

@@ -82,7 +82,7 @@ def safety_limit(cluster: Cluster, rules: LivenessRules) -> str | None:
     absent = {
         devid
         for devid in _unseen(cluster)
-        if devid not in cluster.absences or cluster.absences[devid].standing is not Liveness.TRUSTED
+        if devid not in cluster.absences or cluster.absences[devid].liveness is not Liveness.TRUSTED
     } | {devid for devid in cluster.absences if cluster.is_presumed_dead(devid)}
     hosts = _hosts(cluster)
     gone = [hostid for hostid, devids in hosts.items() if devids <= absent]
@@ -110,30 +110,30 @@ def majority_is_silent(cluster: Cluster) -> bool:
 
 
 def _seen_again(was: DeviceAbsence) -> DeviceAbsence | None:
-    match was.standing:
+    match was.liveness:
         case Liveness.SUSPECT:
             return None
         case Liveness.RETURNED:
             return replace(was, seconds=0)
         case _:  # its files may have surplus copies by now
-            return replace(was, standing=Liveness.RETURNED, seconds=0, to_queue=True)
+            return replace(was, liveness=Liveness.RETURNED, seconds=0, to_queue=True)
 
 
 def _counted(was: DeviceAbsence | None, elapsed: int, enough: int) -> DeviceAbsence:
     """Return the absence with `elapsed` seconds added, up to `enough`."""
     if was is None:
         return DeviceAbsence(Liveness.SUSPECT)
-    if was.standing not in _COUNTED or was.seconds >= enough:
+    if was.liveness not in _COUNTED or was.seconds >= enough:
         return was
     return replace(was, seconds=min(enough, was.seconds + min(max(0, elapsed), LONGEST_STEP)))
 
 
 def _is_due(absent: DeviceAbsence, rules: LivenessRules) -> bool:
-    return absent.standing in _COUNTED and 0 < rules.after <= absent.seconds
+    return absent.liveness in _COUNTED and 0 < rules.after <= absent.seconds
 
 
 def _presumed(was: DeviceAbsence) -> DeviceAbsence:
-    return replace(was, standing=Liveness.PRESUMED_DEAD, to_queue=True)
+    return replace(was, liveness=Liveness.PRESUMED_DEAD, to_queue=True)
 
 
 # --- reachable hosts and devices --------------------------------------------------------------------------------------

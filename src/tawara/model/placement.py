@@ -20,7 +20,7 @@ from tawara.model.zones import Zones
 
 T = TypeVar("T")
 
-FREEST = 20
+EMPTIEST_COUNT = 20
 """Number of the emptiest devices that new files are distributed to."""
 
 
@@ -62,7 +62,7 @@ def choose_destinations(
     """
     free = cluster.free_bytes
     with_space = (each for each in cluster.accepting if each.mb_total and (size is None or free[each.devid] > size))
-    freest = [(each, each.percent_free) for each in islice(with_space, FREEST)]
+    freest = [(each, each.percent_free) for each in islice(with_space, EMPTIEST_COUNT)]
     unknown = cluster.accepting_of_unknown_size
     order = weighted_shuffle(freest, rng) or weighted_shuffle([(each, 1) for each in unknown], rng)
     if not order:
@@ -139,7 +139,7 @@ def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> R
 def _pick_fallback(cluster: Cluster, silent: Sequence[int], rng: Random) -> int:
     """Choose a fallback among devices that should not be read now, by reachability: a dead one last."""
 
-    def hope(devid: int) -> tuple[bool, bool, float]:
+    def reachability(devid: int) -> tuple[bool, bool, float]:
         return cluster.can_read_from(devid), not cluster.is_lost(devid), rng.random()
 
-    return max(silent, key=hope)
+    return max(silent, key=reachability)

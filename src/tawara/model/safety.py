@@ -50,7 +50,7 @@ class Safety:
     """Files lost if one more host fails: all readable copies are on one host."""
     one_host_wanted: Tally = field(default_factory=Tally)
     """Those of `one_host` whose class is satisfied with that."""
-    discontent: Tally = field(default_factory=Tally)
+    unsatisfied: Tally = field(default_factory=Tally)
     """Files whose class requires more or other copies; copies on unreachable devices count."""
     by_device: dict[int, int] = field(default_factory=dict)
     """Devid -> files lost if that device fails."""
@@ -62,13 +62,13 @@ class Safety:
 
 def judge(cluster: Cluster, groups: Iterable[PlacementGroup]) -> Safety:
     """Evaluate the safety of the files of these groups. The time is proportional to the number of groups."""
-    judging = _Judging(cluster)
+    counter = _RiskCounter(cluster)
     for group in groups:
-        judging.count(group)
-    return judging.safety
+        counter.count(group)
+    return counter.safety
 
 
-class _Judging:
+class _RiskCounter:
     """Accumulates the figures, with the cluster's data needed for each group."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -90,7 +90,7 @@ class _Judging:
         readable = [devid for devid in there if devid in self._readable]
         content = self._is_content(group, there)
         if not content:
-            safety.discontent.add(group)
+            safety.unsatisfied.add(group)
         if not there:
             safety.lost.add(group)
             return

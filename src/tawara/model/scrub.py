@@ -39,7 +39,7 @@ class ScrubRound:
     """Number of files found by the previous round..."""
     known_end: int = 0
     """... up to this fid."""
-    turn_at: int = 0
+    ticked_at: int = 0
     """Time of the last tick."""
     credit: float = 0.0
     """Fraction of a file due at the last tick."""
@@ -68,7 +68,7 @@ class ScrubRound:
 def begin(before: ScrubRound, *, first: int, last: int, now: int) -> ScrubRound:
     """Begin the next round, over the files from fid `first` to `last` and those stored later."""
     known, known_end = (before.done, before.end) if before.began else (0, first - 1)
-    return ScrubRound(began=now, end=last, known=known, known_end=min(known_end, last), turn_at=now)
+    return ScrubRound(began=now, end=last, known=known, known_end=min(known_end, last), ticked_at=now)
 
 
 def is_over(at: ScrubRound, period: int, now: int) -> bool:
@@ -80,10 +80,10 @@ def due(at: ScrubRound, period: int) -> float:
     """Return the time of the next tick."""
     if not at.began:
         return 0.0
-    look = at.turn_at + max(TICK, period / CHECKS_PER_PERIOD)
+    look = at.ticked_at + max(TICK, period / CHECKS_PER_PERIOD)
     if not at.left:
-        return min(look, max(at.began + period, at.turn_at + TICK))
-    return min(look, at.turn_at + max(TICK, (1 - at.credit) / _pace(at, period, at.turn_at)))
+        return min(look, max(at.began + period, at.ticked_at + TICK))
+    return min(look, at.ticked_at + max(TICK, (1 - at.credit) / _pace(at, period, at.ticked_at)))
 
 
 def take(at: ScrubRound, period: int, *, last: int, now: int) -> tuple[ScrubRound, int]:
@@ -93,10 +93,10 @@ def take(at: ScrubRound, period: int, *, last: int, now: int) -> tuple[ScrubRoun
     """
     if now < at.began + period:
         at = replace(at, end=max(at.end, last))
-    elapsed = min(max(0, now - at.turn_at), max(TICK, 2 * period // CHECKS_PER_PERIOD))
+    elapsed = min(max(0, now - at.ticked_at), max(TICK, 2 * period // CHECKS_PER_PERIOD))
     credit = at.credit + elapsed * _pace(at, period, now) if at.left else 0.0
     number = min(int(credit), MOST)
-    return replace(at, turn_at=now, credit=min(credit - number, 1.0)), number
+    return replace(at, ticked_at=now, credit=min(credit - number, 1.0)), number
 
 
 def taken(at: ScrubRound, fids: list[int], wanted: int) -> ScrubRound:
@@ -107,7 +107,7 @@ def taken(at: ScrubRound, fids: list[int], wanted: int) -> ScrubRound:
 
 def wait(at: ScrubRound, *, now: int) -> ScrubRound:
     """Return the round after a tick that queued nothing because earlier tasks are not finished."""
-    return replace(at, turn_at=now)
+    return replace(at, ticked_at=now)
 
 
 def expected_end(at: ScrubRound, period: int, *, unread: int, now: int, capacity: float | None) -> int:

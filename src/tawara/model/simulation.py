@@ -112,7 +112,7 @@ def lose(cluster: Cluster, groups: Sequence[PlacementGroup], lost: Iterable[int]
     """Simulate the simultaneous and permanent loss of these devices."""
     gone = tuple(sorted(set(lost) & cluster.devices.keys()))
     rest = without(cluster, gone)
-    fill = _SpaceFill(rest)
+    simulated = _CopySimulation(rest)
     classes: dict[tuple[int, int], ClassOutcome] = {}
     settled: list[PlacementGroup] = []
     to_repair: list[tuple[PlacementGroup, Policy, int]] = []
@@ -133,18 +133,18 @@ def lose(cluster: Cluster, groups: Sequence[PlacementGroup], lost: Iterable[int]
         else:
             to_repair.append((replace(group, devids=tuple(left)), *rule))
     to_repair.sort(key=lambda each: len(each[0].devids))
-    fill.portion = max(1, sum(group.files for group, _, _ in to_repair) // PORTIONS)
+    simulated.portion = max(1, sum(group.files for group, _, _ in to_repair) // PORTIONS)
     for group, policy, mindevcount in to_repair:
-        settled += fill.make_copies(group, policy, mindevcount, classes[group.dmid, group.classid])
+        settled += simulated.make_copies(group, policy, mindevcount, classes[group.dmid, group.classid])
     return LossOutcome(
         lost_devices=gone,
         classes=classes,
         before=judge(cluster, groups),
         after=judge(rest, groups),
         repaired=judge(rest, settled),
-        filled={devid: number for devid, number in fill.filled.items() if number},
-        space=fill.counted_once,
-        out_of_space=tuple(sorted(fill.exhausted)),
+        filled={devid: number for devid, number in simulated.filled.items() if number},
+        space=simulated.counted_once,
+        out_of_space=tuple(sorted(simulated.exhausted)),
     )
 
 
@@ -158,7 +158,7 @@ def _rule(cluster: Cluster, group: PlacementGroup) -> tuple[Policy, int] | None:
         return None
 
 
-class _SpaceFill:
+class _CopySimulation:
     """The free space of the devices, filled step by step."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -204,11 +204,11 @@ class _SpaceFill:
                 outcome.short.add(part)
                 done.append(part)
             else:
-                emptiest = max(places, key=lambda devid: (self._left(devid), devid))
-                copied = self._copy(part, emptiest, outcome)
+                chosen = max(places, key=lambda devid: (self._left(devid), devid))
+                copied = self._copy(part, chosen, outcome)
                 waiting += copied or [part]
                 if not copied:
-                    full.add(emptiest)
+                    full.add(chosen)
         self.exhausted |= full
         return done
 

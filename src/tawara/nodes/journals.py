@@ -19,14 +19,14 @@ from tawara.wire.journal import Damaged, Head
 
 GAP = 64
 """Missing consecutive segments after which the end is assumed; each take-over by another worker skips one."""
-FAR = 4096
+LARGEST_GAP = 4096
 """The same if a later segment is known to exist."""
 AHEAD = 8
 """Segments requested at a time."""
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes | None]]
 """Reads a file of a device; None if it does not exist. Raises NodeUnreachable."""
-Keep: TypeAlias = Callable[[Head, Sequence[tuple[JournalRecord, bytes]]], Awaitable[None]]
+OnRecords: TypeAlias = Callable[[Head, Sequence[tuple[JournalRecord, bytes]]], Awaitable[None]]
 """Receives a file's head, and its records with their encoded lines."""
 
 
@@ -97,7 +97,7 @@ async def segments(fetch: Fetch, round_: int, journal_files: JournalFiles) -> As
         (head.segment for head, _ in journal_files.active_segments.values() if head.round % 2 == round_ % 2), default=0
     )
     number, missing = 0, 0
-    while missing < (FAR if number < told else GAP):
+    while missing < (LARGEST_GAP if number < told else GAP):
         numbers = range(number + 1, number + 1 + AHEAD)
         read = await asyncio.gather(
             *(read_file(fetch, journal.segment_path(round_, each), journal_files) for each in numbers)
@@ -136,7 +136,7 @@ def place_of(head: Head) -> SegmentPosition:
     return SegmentPosition(head.generation, head.round)
 
 
-async def read_journal(fetch: Fetch, devid: int, keep: Keep) -> JournalContents:
+async def read_journal(fetch: Fetch, devid: int, keep: OnRecords) -> JournalContents:
     """Read a device's journal. `keep` gets the records of each file; which are valid is known only afterwards."""
     journal_files = await read_active_segments(fetch)
     heads: list[Head] = []

@@ -18,7 +18,7 @@ from tawara.nodes.client import Download, NodeClient
 HEDGE: Final = 1.0
 """Seconds that a replica may take to begin before the next is asked as well."""
 
-_Begun: TypeAlias = tuple[Download, AsyncExitStack]
+_StartedDownload: TypeAlias = tuple[Download, AsyncExitStack]
 """A started download, and the stack that closes it."""
 OnFailure: TypeAlias = Callable[[str, int, Exception], None]
 """Called for each failed replica with its URL, the offset reached and the error."""
@@ -59,8 +59,8 @@ class Race:
 
         The slower ones are returned to `waiting`.
         """
-        asked: dict[asyncio.Task[_Begun], str] = {}
-        stack.push_async_callback(_let_go, asked)
+        asked: dict[asyncio.Task[_StartedDownload], str] = {}
+        stack.push_async_callback(_cancel_tasks, asked)
         while waiting or asked:
             if waiting:
                 url = waiting.popleft()
@@ -81,7 +81,7 @@ class Race:
                 return url, download
         return None
 
-    async def _begin(self, url: str) -> _Begun:
+    async def _begin(self, url: str) -> _StartedDownload:
         wanted = None if self.at == 0 and self.end == self.size else (self.at, self.end - 1)
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(self.timeout):
@@ -91,7 +91,7 @@ class Race:
             return download, stack.pop_all()
 
 
-async def _let_go(asked: Iterable[asyncio.Task[_Begun]]) -> None:
+async def _cancel_tasks(asked: Iterable[asyncio.Task[_StartedDownload]]) -> None:
     """Cancel the requests that lost the race; close those that had started meanwhile."""
     for task in asked:
         task.cancel()

@@ -95,7 +95,7 @@ class JournalCollector:
 
     async def ranges(self) -> AsyncIterator[FidRange]:
         """Yield all evidence in order of fid. Devices without a list are queried for each fid they should have."""
-        await asyncio.to_thread(self._spool.settle)
+        await asyncio.to_thread(self._spool.assign_owners)
         ranges = self._spool.ranges()
         while (fid_range := await asyncio.to_thread(next, ranges, None)) is not None:
             asked = {source.devid: source for source in self.sources if source.devid in self.unlisted}

@@ -22,7 +22,7 @@ from tawara.recovery import device_sources, rebuild
 from tawara.recovery.journal_collector import JournalCollector
 from tawara.recovery.rebuild import Progress
 
-NOTICED = 10.0
+NOTICE_SECONDS = 10.0
 """Seconds within which every running daemon reads that the database is stale."""
 
 
@@ -101,13 +101,13 @@ async def _stopped(metadata: Metadata, stale: str, *, dry_run: bool) -> AsyncIte
     """Declare the database stale, so that no daemon writes during the merge."""
     if not stale and not dry_run:
         await metadata.write(epochs.declare_stale, "the files that the devices know are being merged")
-        await asyncio.sleep(NOTICED)
+        await asyncio.sleep(NOTICE_SECONDS)
     yield
 
 
 async def _finish(tx: Transaction, *, store: str, beyond: int, names: int, next_fid: int, now: int) -> None:
     await uploads.count_beyond(tx, next_fid - 1)
-    await epochs.take_in(tx, store, secrets.token_hex(4), beyond=beyond, names=names, at_least=now)
+    await epochs.record_merge(tx, store, secrets.token_hex(4), beyond=beyond, names=names, at_least=now)
 
 
 async def _take_in(

@@ -111,7 +111,7 @@ class SortedSpool:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def assign_owners(self) -> None:
         """Determine the owner of each key."""
         self._database.executescript(_INDEXES)
         for first, last in self._ranges():

@@ -25,6 +25,6 @@ async def expected_fid(metadata: Metadata, dmid: int, key: bytes, conditions: Co
         return None
     stored = await metadata.read(files.find, dmid, key)
     current = None if stored is None else validators(stored)
-    if conditions.judge(current, reading=False) is not ConditionResult.GO:
+    if conditions.judge(current, reading=False) is not ConditionResult.PROCEED:
         raise PreconditionFailed
     return 0 if stored is None else stored.fid

@@ -10,7 +10,7 @@ from typing import Final
 
 from tawara.model.files import Upload
 
-REMEMBERED: Final = 1000
+MOST_CACHED: Final = 1000
 """Maximum uploads in the cache. Beyond that the oldest is dropped, and looked up in the database when it is closed."""
 
 
@@ -23,7 +23,7 @@ class RecentUploads:
     def remember(self, upload: Upload) -> None:
         """Add an upload whose opening is committed."""
         self._uploads[upload.fid] = upload
-        if len(self._uploads) > REMEMBERED:
+        if len(self._uploads) > MOST_CACHED:
             del self._uploads[next(iter(self._uploads))]
 
     def take(self, fid: int) -> Upload | None:

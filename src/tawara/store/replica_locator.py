@@ -39,7 +39,7 @@ class ReplicaLocator:
     async def devices(self, stored: StoredFile) -> list[int]:
         """Return the devices to read from, at most REPLICAS_TRIED; refresh the view of the cluster if none exists."""
         return devices_to_read(self._view.current, stored, self._rng) or devices_to_read(
-            await self._view.look_for(stored.devids), stored, self._rng
+            await self._view.refresh_for(stored.devids), stored, self._rng
         )
 
     def urls(self, stored: StoredFile, devids: Sequence[int]) -> list[str]:

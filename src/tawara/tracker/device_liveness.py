@@ -17,7 +17,7 @@ async def absences(tracker: TrackerContext, call: TrackerRequest) -> Args:
     for number, (devid, absent) in enumerate(sorted(cluster.absences.items()), 1):
         reply |= {
             f"absence{number}_devid": devid,
-            f"absence{number}_standing": absent.standing.value,
+            f"absence{number}_liveness": absent.liveness.value,
             f"absence{number}_seconds": absent.seconds,
             f"absence{number}_since": absent.since,
             f"absence{number}_to_queue": int(absent.to_queue),

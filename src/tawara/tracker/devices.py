@@ -142,7 +142,7 @@ async def drain_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
 async def drain_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Report the progress of each draining device; `safe`: its disk may be removed. Not in MogileFS."""
     now = await tracker.now()
-    devices = await tracker.metadata.read(drain.standing)
+    devices = await tracker.metadata.read(drain.read_status)
     reply: dict[str, Value] = {"devices": len(devices), "current_time": now}
     for number, each in enumerate(devices, 1):
         safe = is_safe(each.at, left=each.left, uploads=each.uploads, copies=each.copies, now=now)

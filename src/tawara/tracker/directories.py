@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from tawara.model.cluster import Cluster
 from tawara.model.errors import NodeUnreachable
 
-REMEMBERED_SECONDS = 3600.0
+CACHE_SECONDS = 3600.0
 """Seconds for which an existing directory, or a node that does not create any, is cached."""
-REMEMBERED = 10_000
+MOST_CACHED = 10_000
 """Most directories in the cache; beyond that it is emptied."""
 
 Make = Callable[[str], Awaitable[bool]]
@@ -46,10 +46,10 @@ class Directories:
             made = await make_directory(url)
         except NodeUnreachable:
             return  # the client's upload fails, and it tries another destination
-        until = self._clock() + REMEMBERED_SECONDS
+        until = self._clock() + CACHE_SECONDS
         if not made:
             self._refuses[hostid] = until
             return
-        if len(self._there) >= REMEMBERED:
+        if len(self._there) >= MOST_CACHED:
             self._there.clear()
         self._there[url] = until

@@ -22,7 +22,7 @@ async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
     chosen = await tracker.locator.responsive(stored, wanted, verify=verify)
     if not chosen:
         # The file was overwritten or moved since the look-up, or this tracker does not know its device yet: repeat.
-        await tracker.view.look_for(stored.devids)
+        await tracker.view.refresh_for(stored.devids)
         stored = await tracker.store.find(domain, key)
         chosen = await tracker.locator.responsive(stored, wanted, verify=verify)
     if not chosen:

@@ -18,13 +18,13 @@ _GROUPS = 5000
 async def tawara_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Report the numbers of files at risk, the queues, and the workers' rates; `recount` counts the files first."""
     counts = await tracker.counter.counts(recount=call.flag("recount"))
-    safety, unheeded = await tracker.counter.safety(counts)
+    safety, uncounted = await tracker.counter.safety(counts)
     now = await tracker.now()
     reply: dict[str, Value] = {
         "now": now,
         "counted_at": counts.at,
         "counting": int(not counts.complete),
-        "changed_devices": unheeded,
+        "changed_devices": uncounted,
         "files": safety.files,
         "bytes": safety.bytes,
     }

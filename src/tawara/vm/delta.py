@@ -54,14 +54,14 @@ def build_delta(
 
 
 def _installed(
-    guest: Guest, base: Base, laid_over: tree.Tree, suite: str, epoch: int, mirror: str
+    guest: Guest, base: Base, overlay_files: tree.Tree, suite: str, epoch: int, mirror: str
 ) -> dict[str, tree.Node]:
     """The base's tree after the guest's files were laid over it, its packages installed and its commands run."""
     with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         over, out, script = folder / "over.tar", folder / "out.tar", folder / "commands"
-        over.write_bytes(tree.write_tar(tree.with_parents(laid_over, base.index()), epoch))
+        over.write_bytes(tree.write_tar(tree.with_parents(overlay_files, base.index()), epoch))
         script.write_text("set -e\n" + "".join(f"{command}\n" for command in guest.commands))
         for path in (over, script):
             path.chmod(0o644)

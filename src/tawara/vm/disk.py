@@ -34,7 +34,7 @@ def _changed(new: int, old: Path | None, cluster: int, size: int) -> Iterator[in
     before = os.open(old, os.O_RDONLY) if old is not None else None
     try:
         # A stretch that became a hole has changed, too, where the old disk holds data.
-        starts = {*_stretches(new, size), *(_stretches(before, size) if before is not None else ())}
+        starts = {*_data_ranges(new, size), *(_data_ranges(before, size) if before is not None else ())}
         for start in sorted(starts):
             data = os.pread(new, _STRETCH, start)
             reference = os.pread(before, len(data), start) if before is not None else bytes(len(data))
@@ -44,7 +44,7 @@ def _changed(new: int, old: Path | None, cluster: int, size: int) -> Iterator[in
             os.close(before)
 
 
-def _stretches(descriptor: int, size: int) -> Iterator[int]:
+def _data_ranges(descriptor: int, size: int) -> Iterator[int]:
     """The starts of aligned stretches in which the file has data."""
     position = 0
     while position < size:

@@ -49,7 +49,7 @@ class GuestDomain:
                 self._refuse_unknown()
             case "running":
                 pass
-        self._remember(off=False)
+        self._set_autostart(off=False)
 
     def stop(self, *, force: bool, seconds: float) -> str:
         """Shut it down as its power button would, or switch it off; gives what there is to say about it.
@@ -60,10 +60,10 @@ class GuestDomain:
         if found == "foreign":
             self._refuse_unknown()
         if found in ("off", "absent"):
-            self._remember(off=True)
+            self._set_autostart(off=True)
             return f"{self.name} does not run"
         if found == "saved" and not force:
-            self._remember(off=True)
+            self._set_autostart(off=True)
             return (
                 f"{self.name} does not run: its memory is saved, and `start` goes on with it"
                 f" (`stop --force {self.name}` throws it away)"
@@ -74,7 +74,7 @@ class GuestDomain:
             virsh("destroy", self.name)
         else:
             self._shut_down(found, seconds)
-        self._remember(off=True)
+        self._set_autostart(off=True)
         return ""
 
     def snapshot(self, snapshot: str) -> str:
@@ -158,7 +158,7 @@ class GuestDomain:
             virsh("shutdown", self.name)
         if not self._wait_until_off(seconds):
             virsh("destroy", self.name)
-            self._remember(off=True)
+            self._set_autostart(off=True)
             raise SwitchedOffError(f"{self.name} did not shut down within {seconds:g} s and was switched off")
 
     def _resume(self) -> None:
@@ -191,7 +191,7 @@ class GuestDomain:
                 hint=f"Merge it first: virsh blockcommit {self.name} DISK --active --pivot",
             )
 
-    def _remember(self, *, off: bool) -> None:
+    def _set_autostart(self, *, off: bool) -> None:
         """Note whether it is to be started with the host. A user who is not root may start guests, but not note it."""
         mark = self.instance / "off"
         self._ignore_errors((lambda: mark.touch()) if off else (lambda: mark.unlink(missing_ok=True)))

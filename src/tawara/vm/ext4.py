@@ -64,7 +64,7 @@ def make(image: Path, tree: Tree, size: int, label: str, uuid: str, epoch: int) 
         out.truncate(size)
     steady = f"hash_seed={uuid},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"
     form = ["-t", "ext4", "-O", "^metadata_csum_seed,^orphan_file", "-b", "4096", "-I", "256", "-m", "1"]
-    run(["mke2fs", "-q", "-F", *form, "-L", label, "-U", uuid, "-E", steady, str(image)], env=_still(epoch))
+    run(["mke2fs", "-q", "-F", *form, "-L", label, "-U", uuid, "-E", steady, str(image)], env=_fixed_clock(epoch))
     change(image, tree, [], {"lost+found": Node("directory", 0o700)}, epoch)
 
 
@@ -78,16 +78,16 @@ def change(image: Path, changed: Tree, removed: Iterable[str], existing: Tree, e
                 (blobs / str(number)).write_bytes(node.content)
         commands = blobs / "commands"
         commands.write_text(script(changed, removed, existing, epoch, str(blobs)))
-        said = run(["debugfs", "-w", "-f", str(commands), place], env=_still(epoch)).stderr
+        said = run(["debugfs", "-w", "-f", str(commands), place], env=_fixed_clock(epoch)).stderr
     finally:
         shutil.rmtree(blobs)
     wrong = [line for line in said.splitlines() if line.strip() and not line.startswith(("debugfs ", "debugfs:"))]
     if wrong:
         raise BuildError(f"debugfs could not write {image.name}: {wrong[0]}")
-    if run(["e2fsck", "-fn", place], env=_still(epoch), check=False).returncode:
+    if run(["e2fsck", "-fn", place], env=_fixed_clock(epoch), check=False).returncode:
         raise BuildError(f"{image.name}: the file system is not clean after writing")
 
 
-def _still(epoch: int) -> dict[str, str]:
+def _fixed_clock(epoch: int) -> dict[str, str]:
     """An environment in which e2fsprogs' clock stands still, so that the same files give the same bytes."""
     return {**os.environ, "E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C"}

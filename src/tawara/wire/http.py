@@ -159,7 +159,7 @@ class Validators:
 class ConditionResult(Enum):
     """Result of evaluating the preconditions of a request."""
 
-    GO = "do what the method says"
+    PROCEED = "do what the method says"
     NOT_MODIFIED = "304: the client has it already"
     FAILED = "412: it is not as the client thinks"
 
@@ -183,16 +183,16 @@ class Conditions:
         """Evaluate in the order of RFC 9110, section 13.2.2; `current` is None if the resource does not exist."""
         modified = current.modified if current else None
         if self.if_match is not None:
-            if current is None or not _lists(self.if_match, current.etag, weakly=False):
+            if current is None or not _matches_any(self.if_match, current.etag, weakly=False):
                 return ConditionResult.FAILED
         elif (since := parse_date(self.if_unmodified_since)) is not None and modified is not None and modified > since:
             return ConditionResult.FAILED
         if self.if_none_match is not None:
-            if current is not None and _lists(self.if_none_match, current.etag, weakly=True):
+            if current is not None and _matches_any(self.if_none_match, current.etag, weakly=True):
                 return ConditionResult.NOT_MODIFIED if reading else ConditionResult.FAILED
         elif reading and (since := parse_date(self.if_modified_since)) is not None and modified is not None:
-            return ConditionResult.NOT_MODIFIED if modified <= since else ConditionResult.GO
-        return ConditionResult.GO
+            return ConditionResult.NOT_MODIFIED if modified <= since else ConditionResult.PROCEED
+        return ConditionResult.PROCEED
 
     def ranges_apply(self, current: Validators) -> bool:
         """Whether Range applies: If-Range is missing or matches the current state (RFC 9110, section 13.1.5)."""
@@ -204,7 +204,7 @@ class Conditions:
         return current.modified is not None and parse_date(text) == current.modified
 
 
-def _lists(field: str, etag: str, *, weakly: bool) -> bool:
+def _matches_any(field: str, etag: str, *, weakly: bool) -> bool:
     """Whether an If-Match or If-None-Match field is `*` or names `etag` (comparison: RFC 9110, section 8.8.3.2)."""
     if field.strip() == "*":
         return True

@@ -118,7 +118,7 @@ def encode_record(record: JournalRecord) -> bytes:
     """Encode a record as a line without LF."""
     facts = record.facts
     if facts is None:
-        gone = record.standing is RecordState.GONE
+        gone = record.state is RecordState.GONE
         return _encoder.encode(_Line(record.version, record.fid, gone=gone, away=not gone))
     return _encoder.encode(
         _Line(

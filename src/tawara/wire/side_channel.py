@@ -46,7 +46,7 @@ UNKNOWN = b"ERR unknown command\r\n"
 NOT_HONOURED = b"ERR shutdown is not honoured\r\n"
 LINE_TOO_LONG = b"ERR line too long\r\n"
 NO_STATISTICS = b"ERR iostat unavailable\r\n"
-DOTS = b"ERROR: uri invalid (contains ..)\r\n"
+INVALID_URI = b"ERROR: uri invalid (contains ..)\r\n"
 NOT_ASCII = b"ERROR: uri invalid\r\n"
 
 
@@ -91,5 +91,5 @@ def load(percent: Mapping[int, float | None]) -> bytes:
 
 def _refused_uri(uri: bytes) -> SideChannelError | None:
     if b".." in uri:
-        return SideChannelError(DOTS)
+        return SideChannelError(INVALID_URI)
     return None if uri.isascii() else SideChannelError(NOT_ASCII)

@@ -24,7 +24,7 @@ Held = ClaimedRow[CopyReservation]
 PERIOD = 15.0
 """Seconds between two passes."""
 UPLOADS_AT_ONCE = 50
-FORGET_EVERY = 60
+TRACE_CLEANUP_PERIOD = 60
 """Seconds between two deletions of expired traces."""
 
 
@@ -71,14 +71,14 @@ class CleanupOrphans(LeaseHolder):
         if now >= self._next_forget:
             while await self._metadata.write(traces.forget, now=now):
                 pass
-            self._next_forget = now + FORGET_EVERY
+            self._next_forget = now + TRACE_CLEANUP_PERIOD
         claimed = await self._metadata.write(replicas.claim_abandoned_copies, now=now, limit=limit, lease=self._lease)
         return [ClaimedRow(claim) for claim in claimed]
 
     async def work(self, item: Held) -> float | None:
         """See Worker. The reservation on a device that cannot be written now is kept and tried again later."""
         fid, devid, lease = item.claim
-        cluster = await self._view.look_for([devid])
+        cluster = await self._view.refresh_for([devid])
         url = cluster.url(devid, fid)
         # It may have become a replica since: mogilefsd does not know reservations.
         is_replica = devid in await self._metadata.read(replicas.devices_of, fid)

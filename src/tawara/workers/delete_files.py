@@ -77,10 +77,10 @@ class DeleteFiles(LeaseHolder):
             await self._metadata.write(queues.forget_deletion, claim)
             return None
         devids = await self._metadata.read(replicas.devices_of, claim.fid)
-        await self._view.look_for(devids)
+        await self._view.refresh_for(devids)
         results = await asyncio.gather(*(self._delete(claim, devid) for devid in devids))
         gone = [result.devid for result in results if isinstance(result, _Gone)]
-        if await self._metadata.write(_settle, item.claim, gone):
+        if await self._metadata.write(_record_result, item.claim, gone):
             return None
         late = [result for result in results if isinstance(result, _Deferred)]
         pause = min((result.seconds for result in late), default=backoff.COPY_UNDER_WAY)
@@ -122,7 +122,7 @@ class DeleteFiles(LeaseHolder):
         return _Gone(devid)
 
 
-async def _settle(tx: Transaction, claim: Deletion, gone: Sequence[int]) -> bool:
+async def _record_result(tx: Transaction, claim: Deletion, gone: Sequence[int]) -> bool:
     """Drop the rows of deleted replicas, and finish the deletion if they were the last. Returns whether it finished."""
     for devid in gone:
         await replicas.drop_replica(tx, claim.fid, devid)

@@ -87,7 +87,7 @@ class Examination:
             if verdict.again:
                 log.debug("check_deferred", fid=file.fid, reason="a device does not answer")
             if await self._metadata.write(
-                fsck.settle, held.claim, file, verdict, now=await self._metadata.clock.seconds()
+                fsck.record_result, held.claim, file, verdict, now=await self._metadata.clock.seconds()
             ):
                 if verdict.events:
                     log.debug("file_checked", fid=file.fid, found=[event.code.value for event in verdict.events])
@@ -133,7 +133,7 @@ class Examination:
         return satisfied
 
     async def _verdict(self, file: StoredFile, rules: FsckRules, measured: Measured) -> FsckVerdict | None:
-        await self._view.look_for(file.devids)
+        await self._view.refresh_for(file.devids)
         known = self._rules_for(file)
         if known is None:
             return None

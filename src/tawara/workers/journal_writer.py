@@ -150,7 +150,7 @@ class JournalWriter:
 
     async def _drop_lost(self, due: DueJournals) -> None:
         """Drop the outbox rows of devices that are dead or do not exist any more."""
-        cluster = await self._view.look_for(due.noted)
+        cluster = await self._view.refresh_for(due.noted)
         for devid in due.noted:
             if cluster.is_lost(devid):
                 while await self._metadata.write(journals.drop_notes, devid, limit=CHANGES) == CHANGES:
@@ -169,7 +169,7 @@ class JournalWriter:
         """See Worker."""
         for held in items:
             await self._metadata.write(
-                journals.give_back, held.claim, until=await self._metadata.clock.seconds(), clean=False
+                journals.release, held.claim, until=await self._metadata.clock.seconds(), clean=False
             )
 
     async def work(self, item: JournalLease) -> float | None:
@@ -184,11 +184,11 @@ class JournalWriter:
             self._active_segments.pop(item.claim.devid, None)
             log.info("journal_write_failed", devid=item.claim.devid, reason=str(error) or "no answer in time")
             until = await self._metadata.clock.seconds() + RETRY
-            await self._metadata.write(journals.give_back, item.claim, until=until, clean=False)
+            await self._metadata.write(journals.release, item.claim, until=until, clean=False)
             return until
         pause = ROUND_PERIOD if item.claim.position is not None else self._period
         until = int(await self._metadata.clock.now() + pause)
-        await self._metadata.write(journals.give_back, item.claim, until=until, clean=True)
+        await self._metadata.write(journals.release, item.claim, until=until, clean=True)
         self._next_pass = min(self._next_pass, until)
         return until
 
@@ -241,8 +241,8 @@ class JournalWriter:
         async with asyncio.timeout(self._lease / 2):
             await self._nodes.put(f"{origin}/dev{devid}/{path}", packed, length=len(packed))
 
-    async def _settle(self, held: JournalLease, after: JournalRow, covered: Sequence[int] = ()) -> None:
-        if not await self._metadata.write(journals.settle, after, covered):
+    async def _record_progress(self, held: JournalLease, after: JournalRow, covered: Sequence[int] = ()) -> None:
+        if not await self._metadata.write(journals.record_progress, after, covered):
             raise JournalTakenOver
         held.claim = after
         if after.devid in self._active_segments:
@@ -267,7 +267,7 @@ class JournalWriter:
         await self._delete(held.claim.devid, round_, last[round_ % 2])
         active_segments = [head.active_segment for head, _ in journal_files.active_segments.values()]
         active_segment = max(active_segments, default=0) + 2
-        await self._settle(
+        await self._record_progress(
             held,
             replace(held.claim, generation=self._generation, active_segment=active_segment, active_slot=-1, manifest=0),
         )
@@ -318,11 +318,11 @@ class JournalWriter:
         head, lines = journal_files.active_segments.get(claim.active_slot, (None, []))
         if head is None or (head.generation, head.active_segment) != (claim.generation, claim.active_segment):
             log.warning("journal_incomplete", devid=claim.devid)
-            await self._settle(held, replace(claim, active_slot=-1))
+            await self._record_progress(held, replace(claim, active_slot=-1))
             if claim.position is None and not claim.old_segments:
                 await self._start_round(held, claim.round + 1, claim.next_segment - 1)
             else:
-                await self._settle(held, replace(held.claim, position=0))
+                await self._record_progress(held, replace(held.claim, position=0))
             return
         self._active_segments[claim.devid] = (_state(claim), lines)
 
@@ -335,7 +335,7 @@ class JournalWriter:
         )  # fmt: skip
         if lines:  # the records of the active segment are in no other segment
             after = await self._put_active_segment(after, lines)
-        await self._settle(held, after)
+        await self._record_progress(held, after)
         self._active_segments[claim.devid] = (_state(after), lines)
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ class JournalWriter:
         )
         packed = journal.encode_manifest(head, manifest_of(self._view.current))
         await self._put(claim.devid, journal.manifest_path(self._manifest), packed)
-        await self._settle(held, replace(claim, manifest=self._manifest))
+        await self._record_progress(held, replace(claim, manifest=self._manifest))
 
     async def _write_changes(self, held: JournalLease) -> bool:
         """Write some changes of the outbox. Returns whether there may be more."""
@@ -385,7 +385,7 @@ class JournalWriter:
             self._active_segments[claim.devid] = (_state(held.claim), [])
         else:
             after = await self._put_active_segment(claim, lines, batch.highest_fid)
-            await self._settle(held, after, batch.covered)
+            await self._record_progress(held, after, batch.covered)
             self._active_segments[claim.devid] = (_state(after), lines)
         return len(batch.covered) == CHANGES
 
@@ -412,7 +412,7 @@ class JournalWriter:
         packed = await asyncio.to_thread(journal.pack, head, lines)
         await self._put(claim.devid, journal.segment_path(claim.round, segment), packed)
         after = replace(claim, segments=segment, next_segment=segment + 1, written=claim.written + len(lines))
-        await self._settle(held, replace(after, **changes), covered)
+        await self._record_progress(held, replace(after, **changes), covered)
 
     async def _compact(self, held: JournalLease) -> None:
         """Write the next files of a compaction, for STEP seconds."""
@@ -433,7 +433,7 @@ class JournalWriter:
     async def _delete_old(self, held: JournalLease) -> None:
         """Delete the segments that a completed compaction has replaced."""
         await self._delete(held.claim.devid, held.claim.round + 1, held.claim.old_segments)
-        await self._settle(held, replace(held.claim, old_segments=0))
+        await self._record_progress(held, replace(held.claim, old_segments=0))
 
     async def _delete(self, devid: int, round_: int, last: int) -> None:
         """Delete the segments of the rounds of this parity, the oldest first, so that the newer ones remain."""

@@ -94,20 +94,20 @@ class Monitor:
         self._epochs = EpochWatch(metadata, view, nodes)
 
     async def start(self) -> None:
-        """Start observing, and offer rounds on demand through `view.look_again`."""
-        self._view.look_again = self.look_again
+        """Start observing, and offer rounds on demand through `view.refresh_devices`."""
+        self._view.refresh_devices = self.refresh_devices
         self._main = asyncio.create_task(self._run_rounds(), name="monitor")
 
     async def stop(self) -> None:
         """Stop observing. The view keeps the last observations."""
-        self._view.look_again = None
+        self._view.refresh_devices = None
         tasks = [self._main, self._next, *self._probes.values(), *(task for _, task in self._watches.values())]
         await background.end(task for task in tasks if task is not None)
         self._main = self._next = None
         self._probes.clear()
         self._watches.clear()
 
-    async def look_again(self) -> None:
+    async def refresh_devices(self) -> None:
         """Probe every device, in a round that starts after this call and that concurrent calls share. Raises Db."""
         self._whole = True
         await self._run_round()
@@ -147,7 +147,7 @@ class Monitor:
         cluster = await self._view.refresh()
         self._forget_all_but(cluster)
         watched = [device for device in cluster.devices.values() if observation.is_watched(cluster, device)]
-        self._keep_watching(cluster, {device.hostid for device in watched})
+        self._update_watchers(cluster, {device.hostid for device in watched})
         places: Counter[int] = Counter()
         for device in watched:
             places[device.hostid] += 1
@@ -343,13 +343,13 @@ class Monitor:
         known = (await self._view.refresh()).absences
         for devid in changed:
             was, now = seen.absences.get(devid), known.get(devid)
-            if (was and was.standing) is not (now and now.standing):
-                liveness_ = str(now.standing) if now else "usual"
+            if (was and was.liveness) is not (now and now.liveness):
+                liveness_ = str(now.liveness) if now else "usual"
                 log.warning("device_liveness_changed", devid=devid, liveness=liveness_)
 
     # --- the side channel ---------------------------------------------------------------------------------------------
 
-    def _keep_watching(self, cluster: Cluster, hostids: set[int]) -> None:
+    def _update_watchers(self, cluster: Cluster, hostids: set[int]) -> None:
         """Listen to the side channels of exactly these hosts."""
         if self._side_channel_port is None:
             return

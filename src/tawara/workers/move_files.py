@@ -72,7 +72,7 @@ class MoveFiles:
             await self._finish(item)
             return None
         await self._view.refresh()
-        await self._view.look_for({*file.devids, *_targets_of(item.claim)})
+        await self._view.refresh_for({*file.devids, *_targets_of(item.claim)})
         try:
             job = self._copier.job(file, preferred_source=item.claim.devid)
         except (ClassNotFound, InvalidReplpolicy) as error:

@@ -42,7 +42,7 @@ class PaceRecorder:
         await self._recording.stop()
         with contextlib.suppress(TawaraError, TimeoutError):
             async with asyncio.timeout(2):
-                await self._metadata.write(rows.retire, self._process, now=await self._metadata.clock.seconds())
+                await self._metadata.write(rows.record_end, self._process, now=await self._metadata.clock.seconds())
 
     async def _record_forever(self) -> None:
         done: dict[str, int] = {}

@@ -19,7 +19,7 @@ GRACE = 16.0
 """Seconds from the first sight of a dead device to the first pass: the operator may have mistyped."""
 PASS = 1000
 """Replicas dropped in one transaction."""
-BETWEEN = 5.0
+LIMITED_PERIOD = 5.0
 """Seconds between two passes when settings limit how many replicas are queued at a time."""
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 7200.0
 """Seconds after which an empty dead device is checked again, doubling each time."""
@@ -73,7 +73,7 @@ class ReapDead(NoClaims):
             log.info("dead_device_files_queued", devid=item, files=found or 0)
             self._pause.pop(item, None)
             self._replicate_wakeup.notify()
-            pause = 0.0 if found == PASS else BETWEEN
+            pause = 0.0 if found == PASS else LIMITED_PERIOD
         else:
             pause = self._pause.get(item, FIRST_PAUSE)
             self._pause[item] = min(2 * pause, LONGEST_PAUSE)

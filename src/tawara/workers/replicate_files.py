@@ -88,7 +88,7 @@ class ReplicateFiles:
             log.error("no_replica_left", fid=fid, key=file.key)
             failure = Failure(await self._metadata.clock.seconds(), "no replica is left")
             return await self._postpone(item, END_OF_TIME, failcount=item.claim.failcount, failure=failure)
-        await self._view.look_for(file.devids)
+        await self._view.refresh_for(file.devids)
         try:
             job = self._copier.job(file, held=item, preferred_source=item.claim.from_devid)
         except (ClassNotFound, InvalidReplpolicy) as error:
@@ -124,7 +124,7 @@ class ReplicateFiles:
                 return await self._postpone(held, soon, failcount=held.claim.failcount)
             elif not observed:
                 observed = True
-                await self._view.look_for((await self._view.refresh()).devices)
+                await self._view.refresh_for((await self._view.refresh()).devices)
             else:
                 return await self._fail(held, "no device can take another replica now", job)
 

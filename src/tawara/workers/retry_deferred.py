@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import structlog
 
 from tawara.metadata import deferrals, leases, queues
-from tawara.metadata.clock import FRESH, MOST_APART, steady
+from tawara.metadata.clock import FRESH, MOST_CLOCK_DIFFERENCE, steady
 from tawara.metadata.contract import Metadata, Transaction
-from tawara.metadata.deferrals import FEW, SETTLED, BlockedOn, DeferralNote
+from tawara.metadata.deferrals import MOST_FAILURES, SETTLED, BlockedOn, DeferralNote
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Cluster
@@ -51,14 +51,14 @@ class RetryDeferred(NoClaims):
         await self._check_clock()
         now = await self._metadata.clock.seconds()
         notes = deferrals.notes(self._view.current.settings)
-        cluster = await self._view.look_for(each.devid for each in notes)
+        cluster = await self._view.refresh_for(each.devid for each in notes)
         # A mogilefsd on the same database defers work without a note.
         unusable = cluster.unusable() - {each.devid for each in notes if each.seen}
         if unusable:
             await self._metadata.write(deferrals.note, BlockedOn(missed=unusable), now=now)
         lost = [each for each in notes if cluster.is_lost(each.devid)]
         if lost:
-            await self._metadata.write(deferrals.forget, lost)
+            await self._metadata.write(deferrals.remove_unchanged, lost)
         usable = [each for each in notes if _is_usable(cluster, each) and not now - SETTLED < each.at <= now]
         return [usable] if usable else []
 
@@ -70,13 +70,13 @@ class RetryDeferred(NoClaims):
         clock = self._metadata.clock
         now = await clock.seconds()
         latest = await self._metadata.read(leases.latest_sign_of_life)
-        if latest > now + MOST_APART or clock.set_back != self._set_back:
+        if latest > now + MOST_CLOCK_DIFFERENCE or clock.set_back != self._set_back:
             self._set_back = clock.set_back
             self._alert_until = steady() + ALERT
             log.warning("database_clock_set_back", seconds=max(0, latest - now))
         if steady() >= self._alert_until:
             return
-        if await self._metadata.write(leases.make_due, now=now, lease=LEASE + MOST_APART):
+        if await self._metadata.write(leases.make_due, now=now, lease=LEASE + MOST_CLOCK_DIFFERENCE):
             self._notify()
 
     async def work(self, item: list[DeferralNote]) -> float | None:
@@ -112,4 +112,6 @@ async def _retry_deferred(tx: Transaction, usable: Sequence[DeferralNote], *, no
     gone = await deferrals.take_tick(tx, usable, now=now)
     if not gone:
         return None
-    return await queues.retry_all_deferred(tx, now=now, failures=FAILCOUNT if any(each.seen for each in gone) else FEW)
+    return await queues.retry_all_deferred(
+        tx, now=now, failures=FAILCOUNT if any(each.seen for each in gone) else MOST_FAILURES
+    )

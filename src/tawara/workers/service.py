@@ -173,7 +173,7 @@ class Workers:
     async def start(self) -> None:
         """Start working once the cluster has been observed; returns before that. Raises Db."""
         if self._alone:
-            await self._metadata.write(leases.take_over, now=await self._metadata.clock.seconds())
+            await self._metadata.write(leases.release_all, now=await self._metadata.clock.seconds())
         self._starting.start(self._start())
 
     async def _start(self) -> None:

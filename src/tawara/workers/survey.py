@@ -23,7 +23,7 @@ from tawara.workers.throttle import Throttle
 
 AT_ONCE = 32
 """Concurrent HTTP requests."""
-FORGET = 60.0
+RETRY_AFTER = 60.0
 """Seconds after which the side channel of a node that had none is tried again."""
 
 
@@ -98,7 +98,7 @@ class Survey:
             try:
                 sizes = await self._nodes.sizes([replica.url for replica in replicas], self._port)
             except NodeUnreachable:  # a node need not have a side channel (docs/mogilefs.md 18.3)
-                self._over_http[device] = time.monotonic() + FORGET
+                self._over_http[device] = time.monotonic() + RETRY_AFTER
             else:
                 found = zip(replicas, sizes, strict=True)
                 return [(replica, size) for replica, size in found if size == replica.length]

@@ -9,7 +9,7 @@ from tawara.model.cluster import DeviceAbsence, Liveness
 
 def test_every_standing_has_its_words() -> None:
     """One sentence for each standing, with what undoes it, and one for the brake while anything waits for it."""
-    devices = {number: DeviceAbsence(standing, since=1_700_000_000) for number, standing in enumerate(Liveness, 1)}
+    devices = {number: DeviceAbsence(liveness, since=1_700_000_000) for number, liveness in enumerate(Liveness, 1)}
     found = findings(Absences(devices, 900, "2 of 3 hosts"))
     assert [each.severity for each in found] == ["warning", "warning", "note", "note", "warning"]
     suspect, presumed, trusted, returned, safety_limit = (each.text for each in found)

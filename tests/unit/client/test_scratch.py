@@ -117,7 +117,7 @@ def merged(records: Iterable[tuple[int, int, JournalRecord]]) -> JournalEvidence
         for devid, generation, record in records:
             head = Head(tawara="names", device=devid, generation=generation)
             spool.add_records(devid, head, [(record, encode_record(record))])
-        spool.settle()
+        spool.assign_owners()
         parts = [fid_range.evidence for fid_range in spool.ranges()]
     found = joined(parts)
     assert [file.fid for file in found.files] == sorted({file.fid for file in found.files})
@@ -156,7 +156,7 @@ def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng:
         )
     names = [(file.facts.dmid, file.facts.key) for file in found.files]
     assert len(names) == len(set(names))
-    told = {record.fid for _, record in store.journals if record.standing is RecordState.GONE}
+    told = {record.fid for _, record in store.journals if record.state is RecordState.GONE}
     assert told == set(found.gone)
     missing = store.files.keys() - {file.fid for file in found.files}
     # A file that is written down whole is missed only if one that is not has its name.

@@ -147,7 +147,7 @@ async def test_the_verdict_for_nginx(gateway: Gateway) -> None:
     refused = responses.verdict(await gateway.ask(GatewayStep.ADMIT, headers={}))
     assert refused.status == 403
     assert refused.headers["X-Tawara-Status"] == "401"
-    assert refused.headers["X-Tawara-Sentence"]
+    assert refused.headers["X-Tawara-Error"]
     assert refused.headers["X-Tawara-Challenge"] == 'Bearer realm="tawara"'
 
 

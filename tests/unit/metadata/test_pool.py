@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import structlog
 
-from tawara.metadata.pool import ONE_MORE, Budget, ConnectionLost, LimitMet, Pool
+from tawara.metadata.pool import GROW_PERIOD, Budget, ConnectionLost, LimitMet, Pool
 from tawara.model.errors import Db
 
 
@@ -117,7 +117,7 @@ async def test_the_pools_grow_again() -> None:
     server.most = 100
     await asyncio.gather(*(writers.use(work) for _ in range(50)))
     assert server.open == 2
-    server.now += ONE_MORE
+    server.now += GROW_PERIOD
     await asyncio.gather(*(pool.use(work) for _ in range(100) for pool in (readers, writers)))
     assert server.open == 12
 

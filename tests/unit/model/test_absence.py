@@ -45,7 +45,7 @@ def test_suspect_at_once_and_presumed_dead_in_time() -> None:
     """A device that does not answer is suspect in the first round, and presumed dead after the delay, not before."""
     whole = unseen(cluster(FIVE_HOSTS), 1, 2)
     first = watch(whole, 5)
-    assert {each.standing for each in first.absences.values()} == {Liveness.SUSPECT}
+    assert {each.liveness for each in first.absences.values()} == {Liveness.SUSPECT}
     assert first.counts_as_replica(1)
     assert dead(watch(first, 55)) == set()
     later = watch(first, 60)

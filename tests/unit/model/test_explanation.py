@@ -97,7 +97,7 @@ def test_what_stands_in_the_way() -> None:
     failure = Failure(NOW - 60, "no device can take another replica now")
     put_off = Replication(7, NOW + 240, None, 3)
     explanation = told(house, 11, file=file, replication=put_off, failures={PendingWork.REPLICATE: failure})
-    assert explanation.verdict is FileVerdict.WANTING
+    assert explanation.verdict is FileVerdict.INCOMPLETE
     assert texts(explanation, Topic.OBSTACLE) == [
         "dev21 on h2: the device is set to readonly",
         "dev22 on h2: the device is set to drain",
@@ -130,7 +130,7 @@ def test_a_lost_file() -> None:
 def test_a_bad_copy() -> None:
     """What a storage node says of a copy outweighs what the database says."""
     explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.MISSING, 21: ReplicaState.THERE})
-    assert explanation.verdict is FileVerdict.WANTING
+    assert explanation.verdict is FileVerdict.INCOMPLETE
     assert "no such file" in texts(explanation, Topic.COPY)[0]
 
 
@@ -227,7 +227,7 @@ def test_no_situation_is_explained_wrongly(
     readable = any(house.should_read_from(devid) for devid in on)
     counting = {devid for devid in on if house.counts_as_replica(devid)}
     if policy == "Nonsense(":
-        assert explanation.verdict is FileVerdict.WANTING
+        assert explanation.verdict is FileVerdict.INCOMPLETE
         return
     situation = Situation.of(house, on, copies, size=5)
     answer = parse(policy or "MultipleHosts()").decide(situation, random.Random(seed))
@@ -237,7 +237,7 @@ def test_no_situation_is_explained_wrongly(
         assert readable
         assert not isinstance(answer, Copy)
     else:
-        assert explanation.verdict is FileVerdict.WANTING
+        assert explanation.verdict is FileVerdict.INCOMPLETE
         assert any(each.trouble for each in explanation.sentences)
         if readable and not (isinstance(answer, Copy) and answer.ideal):
             assert texts(explanation, Topic.OBSTACLE)

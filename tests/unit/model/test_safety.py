@@ -49,13 +49,13 @@ def test_each_danger_is_told_from_the_others() -> None:
     assert safety.one_host.files == 8 + 16 + 32 + 64
     assert safety.by_device == {11: 8 + 64, 12: 32}
     assert safety.by_host == {1: 8 + 16 + 32 + 64}
-    assert safety.discontent.files == 1 + 2 + 4 + 16 + 32
+    assert safety.unsatisfied.files == 1 + 2 + 4 + 16 + 32
 
 
 def test_the_only_host_is_what_a_class_has_to_live_with() -> None:
     """Two copies on the only host are one host's failure from loss, and yet as their class can have it."""
     safety = judge(house(cluster({1: [11, 12]})), [group(11, 12)])
-    assert (safety.one_host.files, safety.one_host_wanted.files, safety.discontent.files) == (10, 10, 0)
+    assert (safety.one_host.files, safety.one_host_wanted.files, safety.unsatisfied.files) == (10, 10, 0)
     assert safety.one_device.files == 0
 
 
@@ -77,7 +77,7 @@ def test_classes_that_are_not_known() -> None:
     """Files of a class that is gone, or whose policy nobody understands, are judged by their copies alone."""
     seen = house(cluster({1: [11], 2: [21]}))
     safety = judge(seen, [group(11, classid=9), group(11, 21, classid=2)])
-    assert (safety.one_device.files, safety.discontent.files) == (10, 0)
+    assert (safety.one_device.files, safety.unsatisfied.files) == (10, 0)
 
 
 groups = st.lists(

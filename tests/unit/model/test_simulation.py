@@ -116,7 +116,7 @@ def test_what_fits_does_fit(seen: Cluster, all_groups: list[PlacementGroup], los
     assert outcome.total("lost").files == expected_lost
     was_lost = judge(seen, all_groups).lost.files
     if outcome.holds_all:
-        assert outcome.repaired.discontent.files == outcome.repaired.lost.files == was_lost
+        assert outcome.repaired.unsatisfied.files == outcome.repaired.lost.files == was_lost
 
 
 @given(clusters(), groups)

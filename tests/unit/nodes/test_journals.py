@@ -92,7 +92,7 @@ async def test_a_segment_number_far_away_does_not_keep_a_rebuild_for_ever() -> N
 
     found = await journals.read_journal(fetch, 1, keep)
     assert found.damaged
-    assert len(asked) < 2 * journals.FAR
+    assert len(asked) < 2 * journals.LARGEST_GAP
 
 
 async def test_a_segment_at_the_wrong_place_is_damaged() -> None:

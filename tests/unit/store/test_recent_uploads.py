@@ -1,7 +1,7 @@
 """What a tracker remembers of the uploads that it opened."""
 
 from tawara.model.files import Upload
-from tawara.store.recent_uploads import REMEMBERED, RecentUploads
+from tawara.store.recent_uploads import MOST_CACHED, RecentUploads
 
 
 def upload(fid: int) -> Upload:
@@ -20,7 +20,7 @@ def test_an_upload_is_remembered_for_one_closing() -> None:
 def test_the_oldest_is_forgotten() -> None:
     """The memory is bounded, however many uploads are never closed."""
     opened = RecentUploads()
-    for fid in range(REMEMBERED + 10):
+    for fid in range(MOST_CACHED + 10):
         opened.remember(upload(fid))
     assert opened.take(9) is None
     assert opened.take(10) == upload(10)

@@ -9,7 +9,7 @@ import pytest
 from tawara.model.cluster import Cluster, Device, DeviceState, Host, HostState
 from tawara.model.errors import NodeUnreachable
 from tawara.tracker import directories
-from tawara.tracker.directories import REMEMBERED_SECONDS, Directories
+from tawara.tracker.directories import CACHE_SECONDS, Directories
 
 CLUSTER = Cluster(
     hosts={hostid: Host(hostid, f"h{hostid}", HostState.ALIVE, f"10.0.0.{hostid}") for hostid in (1, 2)},
@@ -47,7 +47,7 @@ async def test_a_directory_is_made_once_for_the_fids_that_share_it() -> None:
     assert await asked.asked_for(1, 1, 3) == [FIRST, "http://10.0.0.2:7500/dev3/0/000/000/"]
     assert await asked.asked_for(999, 1, 3) == []
     assert await asked.asked_for(1000, 1) == ["http://10.0.0.1:7500/dev1/0/000/001/"]
-    asked.now = REMEMBERED_SECONDS + 1
+    asked.now = CACHE_SECONDS + 1
     assert await asked.asked_for(999, 1) == [FIRST]
 
 
@@ -57,7 +57,7 @@ async def test_a_node_that_makes_no_directories_is_left_alone() -> None:
     asked.refusing = True
     assert await asked.asked_for(1, 1) == [FIRST]
     assert await asked.asked_for(5000, 1, 2, 3) == ["http://10.0.0.2:7500/dev3/0/000/005/"]
-    asked.now = REMEMBERED_SECONDS + 1
+    asked.now = CACHE_SECONDS + 1
     asked.refusing = False
     assert await asked.asked_for(1, 1) == [FIRST]
 
@@ -84,7 +84,7 @@ async def test_all_nodes_are_asked_at_once() -> None:
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of directories all are forgotten, which costs a question more and nothing else."""
-    monkeypatch.setattr(directories, "REMEMBERED", 2)
+    monkeypatch.setattr(directories, "MOST_CACHED", 2)
     asked = Asked()
     for fid in (1, 1000, 2000):
         await asked.asked_for(fid, 1)

@@ -145,33 +145,33 @@ def test_tags_differ() -> None:
 # --- preconditions ----------------------------------------------------------------------------------------------------
 
 BEFORE, SAME, AFTER = http_date(NOW - 1), http_date(NOW), http_date(NOW + 1)
-GO, NOT_MODIFIED, FAILED = ConditionResult.GO, ConditionResult.NOT_MODIFIED, ConditionResult.FAILED
+PROCEED, NOT_MODIFIED, FAILED = ConditionResult.PROCEED, ConditionResult.NOT_MODIFIED, ConditionResult.FAILED
 
 
 @pytest.mark.parametrize(
     ("conditions", "reading", "writing"),
     [
-        (Conditions(), GO, GO),
-        (Conditions(if_match="*"), GO, GO),
-        (Conditions(if_match='"1-5"'), GO, GO),
-        (Conditions(if_match='"x", "1-5"'), GO, GO),
+        (Conditions(), PROCEED, PROCEED),
+        (Conditions(if_match="*"), PROCEED, PROCEED),
+        (Conditions(if_match='"1-5"'), PROCEED, PROCEED),
+        (Conditions(if_match='"x", "1-5"'), PROCEED, PROCEED),
         (Conditions(if_match='W/"1-5"'), FAILED, FAILED),
         (Conditions(if_match='"x"'), FAILED, FAILED),
         (Conditions(if_match="garbage"), FAILED, FAILED),
         (Conditions(if_none_match="*"), NOT_MODIFIED, FAILED),
         (Conditions(if_none_match='"1-5"'), NOT_MODIFIED, FAILED),
         (Conditions(if_none_match='"x" , W/"1-5"'), NOT_MODIFIED, FAILED),
-        (Conditions(if_none_match='"x"'), GO, GO),
-        (Conditions(if_modified_since=BEFORE), GO, GO),
-        (Conditions(if_modified_since=SAME), NOT_MODIFIED, GO),
-        (Conditions(if_modified_since=AFTER), NOT_MODIFIED, GO),
-        (Conditions(if_modified_since="garbage"), GO, GO),
+        (Conditions(if_none_match='"x"'), PROCEED, PROCEED),
+        (Conditions(if_modified_since=BEFORE), PROCEED, PROCEED),
+        (Conditions(if_modified_since=SAME), NOT_MODIFIED, PROCEED),
+        (Conditions(if_modified_since=AFTER), NOT_MODIFIED, PROCEED),
+        (Conditions(if_modified_since="garbage"), PROCEED, PROCEED),
         (Conditions(if_unmodified_since=BEFORE), FAILED, FAILED),
-        (Conditions(if_unmodified_since=SAME), GO, GO),
-        (Conditions(if_unmodified_since="garbage"), GO, GO),
+        (Conditions(if_unmodified_since=SAME), PROCEED, PROCEED),
+        (Conditions(if_unmodified_since="garbage"), PROCEED, PROCEED),
         # If-None-Match makes If-Modified-Since void, If-Match makes If-Unmodified-Since void (13.2.2)
-        (Conditions(if_none_match='"x"', if_modified_since=AFTER), GO, GO),
-        (Conditions(if_match='"1-5"', if_unmodified_since=BEFORE), GO, GO),
+        (Conditions(if_none_match='"x"', if_modified_since=AFTER), PROCEED, PROCEED),
+        (Conditions(if_match='"1-5"', if_unmodified_since=BEFORE), PROCEED, PROCEED),
         (Conditions(if_match='"1-5"', if_none_match='"1-5"'), NOT_MODIFIED, FAILED),
         (Conditions(if_match='"x"', if_none_match='"1-5"'), FAILED, FAILED),
     ],
@@ -185,15 +185,15 @@ def test_preconditions(conditions: Conditions, reading: ConditionResult, writing
 def test_preconditions_of_nothing() -> None:
     """Where there is no file, If-Match fails and If-None-Match holds; dates say nothing."""
     assert Conditions(if_match="*").judge(None, reading=False) is FAILED
-    assert Conditions(if_none_match="*").judge(None, reading=False) is GO
-    assert Conditions(if_unmodified_since=BEFORE).judge(None, reading=False) is GO
+    assert Conditions(if_none_match="*").judge(None, reading=False) is PROCEED
+    assert Conditions(if_unmodified_since=BEFORE).judge(None, reading=False) is PROCEED
 
 
 def test_without_a_date() -> None:
     """A file that MogileFS stored has no date: conditions on dates are void, ranges by date do not apply."""
     dateless = Validators('"1-5"')
-    assert Conditions(if_modified_since=AFTER).judge(dateless, reading=True) is GO
-    assert Conditions(if_unmodified_since=BEFORE).judge(dateless, reading=True) is GO
+    assert Conditions(if_modified_since=AFTER).judge(dateless, reading=True) is PROCEED
+    assert Conditions(if_unmodified_since=BEFORE).judge(dateless, reading=True) is PROCEED
     assert not Conditions(if_range=SAME).ranges_apply(dateless)
 
 

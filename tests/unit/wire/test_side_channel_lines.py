@@ -21,8 +21,8 @@ from tawara.wire import side_channel as wire
         (b"shutdown\r\n", wire.SideChannelError(wire.NOT_HONOURED)),
         (b"SHUTDOWN now", wire.SideChannelError(wire.NOT_HONOURED)),
         (b"size", wire.SideChannelError(wire.UNKNOWN)),
-        (b"size /dev1/../x", wire.SideChannelError(wire.DOTS)),
-        (b"MD5 /dev1/../x", wire.SideChannelError(wire.DOTS)),
+        (b"size /dev1/../x", wire.SideChannelError(wire.INVALID_URI)),
+        (b"MD5 /dev1/../x", wire.SideChannelError(wire.INVALID_URI)),
         (b"size /dev1/\xff", wire.SideChannelError(wire.NOT_ASCII)),
     ],
 )

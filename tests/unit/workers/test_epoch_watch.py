@@ -80,7 +80,7 @@ async def test_a_database_without_an_epoch(tmp_path: Path) -> None:
         await fixture.metadata.write(_forget_epoch)
         await fixture.view.refresh()
         fresh = Monitor(fixture.view, fixture.metadata, fixture.nodes, side_channel_port=None)
-        await fresh.look_again()
+        await fresh.refresh_devices()
         assert "knows none" in fixture.view.current.stale
         assert await fixture.metadata.read(epochs.lineage) is None
 

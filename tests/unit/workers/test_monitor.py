@@ -78,7 +78,7 @@ async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
             assert rounds[0] == rounds[2] == everything - rounds[1]
             assert all(len({int(name[3:]) > 2 for name in each}) == 2 for each in rounds), "both hosts"
             asked.clear()
-            await monitor.look_again()
+            await monitor.refresh_devices()
             assert set(asked) == everything, "on demand"
             await fixture.storage["h2"].stop()
             missed = await look()

@@ -32,12 +32,12 @@ async def stale_view(fixture: WorkersFixture) -> ClusterView:
     await view.refresh()
     view.observe(fixture.view.current.observed)
 
-    async def look_again() -> None:
+    async def refresh_devices() -> None:
         await fixture.view.renew()
         await view.refresh()
         view.observe(fixture.view.current.observed)
 
-    view.look_again = look_again
+    view.refresh_devices = refresh_devices
     return view
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Protocol, TypeAlias
 
 from tawara.model.cluster import Cluster, Device
-from tawara.model.placement import FREEST, weighted_shuffle
+from tawara.model.placement import EMPTIEST_COUNT, weighted_shuffle
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Situation:
         """Return the emptiest candidates on other hosts, as many as `in_order` considers."""
         cluster = self.cluster
         known = (each.devid for each in cluster.accepting if each.hostid not in hosts and self._may_take(each))
-        found = list(islice(known, FREEST))
+        found = list(islice(known, EMPTIEST_COUNT))
         if cluster.accepting_of_unknown_size:
             unknown = cluster.accepting_of_unknown_size
             found += [each.devid for each in unknown if each.hostid not in hosts and self._may_take(each)]
@@ -135,7 +135,7 @@ class Situation:
 def in_order(situation: Situation, devids: Sequence[int], rng: random.Random) -> tuple[int, ...]:
     """Return the candidates `devids`, given emptiest first, in the order to try them (docs/mogilefs.md 10.2).
 
-    The `FREEST` emptiest are shuffled, weighted by free space; devices of unknown size follow in random order.
+    The `EMPTIEST_COUNT` emptiest are shuffled, weighted by free space; devices of unknown size follow in random order.
     """
     if not devids:
         return ()
@@ -143,7 +143,7 @@ def in_order(situation: Situation, devids: Sequence[int], rng: random.Random) ->
     known = [(devid, shares[devid]) for devid in devids if devid in shares]
     unknown = [devid for devid in devids if devid not in shares] if len(known) < len(devids) else []
     rng.shuffle(unknown)
-    return (*weighted_shuffle(known[:FREEST], rng), *unknown)
+    return (*weighted_shuffle(known[:EMPTIEST_COUNT], rng), *unknown)
 
 
 class Policy(Protocol):

@@ -8,7 +8,7 @@ from tawara.model.policy.spread import MultipleDevices, MultipleHosts
 from tawara.model.policy.union import Union
 
 
-def in_words(policy: Policy, mindevcount: int) -> str:
+def describe(policy: Policy, mindevcount: int) -> str:
     """Describe the policy's requirement for a class with this mindevcount; a phrase to follow "wants"."""
     match policy:
         case MultipleHosts(copies):
@@ -20,7 +20,7 @@ def in_words(policy: Policy, mindevcount: int) -> str:
         case HostsPerNetwork(wanted):
             return " and ".join(_copies(number, f"in network {zone}, on different hosts") for zone, number in wanted)
         case Union(parts):
-            return ", and also ".join(in_words(part, mindevcount) for part in parts)
+            return ", and also ".join(describe(part, mindevcount) for part in parts)
         case _:
             return "copies as its code decides"
 

@@ -81,8 +81,8 @@ def _changes(guest: Guest, key: HostKey, inside: ImageContents) -> tuple[dict[st
     assert guest.image is not None
     if guest.image.augeas:
         etc = {path: node for path, node in inside.etc.items() if path not in removed}
-        laid_over = {path: node for path, node in written.items() if path.startswith("etc/")}
-        written |= edited(etc | laid_over, guest.image.augeas)
+        overlay_files = {path: node for path, node in written.items() if path.startswith("etc/")}
+        written |= edited(etc | overlay_files, guest.image.augeas)
     return written, removed
 
 
