@@ -44,17 +44,17 @@ TRANSCRIPTS = {
 > tawara_status recount=1
 < OK *&one_device_files=1&*
 """,
-    "tawara_census: files by the set of their devices": """
-> tawara_census
+    "tawara_placement: files by the set of their devices": """
+> tawara_placement
 < OK counted_at=*&all_groups=0&groups=0
 """,
-    "tawara_census: what there is, and what is behind": """
+    "tawara_placement: what there is, and what is behind": """
 ! STORE a b c
 ! FILE_ON 2 2
-> tawara_census recount=1
+> tawara_placement recount=1
 < OK counted_at=*&all_groups=2&groups=2&group1_domain=d&group1_class=default&group1_devids=1&group1_files=2\
 &group1_bytes=10&group2_domain=d&group2_class=default&group2_devids=1,2&group2_files=1&group2_bytes=5
-> tawara_census after=1
+> tawara_placement after=1
 < OK counted_at=*&all_groups=2&groups=1&group1_domain=d&group1_class=default&group1_devids=1,2&*
 """,
     "tawara_removal: what is refused, and what would be done": """

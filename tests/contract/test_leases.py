@@ -154,9 +154,9 @@ async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> N
 async def test_hastening_what_failed(metadata: Metadata) -> None:
     """What was put off by failures becomes due; what is new for later or waits for a person does not."""
     await _queued(metadata, 1, 2)
-    failed, hopeless = await metadata.write(queues.claim_replications, limit=2, now=10)
+    failed, unrepairable = await metadata.write(queues.claim_replications, limit=2, now=10)
     await metadata.write(queues.postpone_replication, failed, nexttry=9000, failcount=4)
-    await metadata.write(queues.postpone_replication, hopeless, nexttry=END_OF_TIME, failcount=4)
+    await metadata.write(queues.postpone_replication, unrepairable, nexttry=END_OF_TIME, failcount=4)
     await metadata.write(queues.enqueue_replication, 3, nexttry=9000)
     deletions = await metadata.write(queues.claim_deletions, limit=2, now=10)
     await metadata.write(queues.postpone_deletion, deletions[0], nexttry=9000, failcount=1)

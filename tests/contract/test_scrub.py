@@ -63,12 +63,12 @@ async def test_its_findings_are_its_own(metadata: Metadata) -> None:
 async def test_what_was_found_of_late(metadata: Metadata) -> None:
     """Damage of the last period is told by what became of it; what is older, or of deleted files, does not count."""
     await metadata.write(cluster.set_setting, scrub.PERIOD, "1000s")
-    repaired, waiting, hopeless, old, deleted, well = [await store(metadata, number) for number in range(6)]
+    repaired, waiting, unrepairable, old, deleted, well = [await store(metadata, number) for number in range(6)]
     bad, good = Event(Code.BAD_CHECKSUM, 2), Event(Code.NO_CHECKSUM)
     for fid, events, at in (
         (repaired, (bad, Event(Code.MISSING, 1)), NOW),
         (waiting, (bad,), NOW),
-        (hopeless, (bad, Event(Code.START_SEARCH), Event(Code.GONE)), NOW),
+        (unrepairable, (bad, Event(Code.START_SEARCH), Event(Code.GONE)), NOW),
         (old, (bad,), NOW - 2000),
         (deleted, (bad,), NOW),
         (well, (good,), NOW),
@@ -81,6 +81,6 @@ async def test_what_was_found_of_late(metadata: Metadata) -> None:
     await metadata.write(queues.enqueue_replication, waiting)
     await metadata.write(files.delete, 1, b"k4", now=NOW)
     damage = (await metadata.read(scrub.progress, now=NOW + 10)).damage
-    assert damage == scrub.ScrubDamage(replicas=4, files=3, waiting=1, hopeless=1, repaired=1)
+    assert damage == scrub.ScrubDamage(replicas=4, files=3, waiting=1, unrepairable=1, repaired=1)
     later = (await metadata.read(scrub.progress, now=NOW + 2000)).damage
     assert later == scrub.ScrubDamage()

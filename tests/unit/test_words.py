@@ -21,7 +21,7 @@ INSTEAD = {
     r"charter(?!-N)": "cluster manifest",
     r"census": "placement counts",
     r"hasten\w*": "reschedule, retry",
-    r"whoever|whomever|nobody(?! user)|somebody": "the component: the worker, the client, no process",
+    r"whoever|whomever|nobody(?! user|:)|somebody": "the component: the worker, the client, no process",
     r"a person|persons|people": "an operator, a user",
     r"lest|nought|anew|(?<![.\"])mended|mends?|of late|as it were|such a one": "plain English",
     r"for (?:the|its|their|whose) sake|sake": "because of",
@@ -36,30 +36,22 @@ INSTEAD = {
 }
 """Pattern -> what to write instead."""
 
-BANNED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in INSTEAD), re.IGNORECASE)
+BANNED = re.compile("|".join(rf"(?<![a-zA-Z])(?:{pattern})(?![a-zA-Z])" for pattern in INSTEAD), re.IGNORECASE)
 EXEMPT = {"docs/mogilefs.md", "tests/unit/test_words.py", "src/tawara/model/mogilefsd_conf.py"}
 """Pages that describe another program in its own words, and this one."""
 
-UNREVISED = {
-    "src/tawara/cli/vm.py",
-    "src/tawara/client/administration.py",
-    "src/tawara/client/maintenance_replies.py",
-    "src/tawara/client/synchronous.py",
-    "src/tawara/metadata/journals.py",
-    "src/tawara/metadata/schema.py",
-    "src/tawara/metadata/scrub.py",
-    "src/tawara/vm/bases/tiny.py",
-    "src/tawara/vm/template.py",
-    "src/tawara/wire/journal.py",
-    "src/tawara/workers/journal_writer.py",
+STORED = {
+    "charter": {"src/tawara/wire/journal.py", "src/tawara/metadata/journals.py", "src/tawara/metadata/schema.py"},
+    "hastened": {"src/tawara/metadata/deferrals.py"},
+    "anew": {"src/tawara/metadata/rebuilding.py"},
 }
-"""Files that still have such words: take a file out when it is reworded, add none."""
+"""Words in stored formats, with the files that translate them."""
 
 
 def pages() -> list[Path]:
     """The Python files of src and the pages of docs that are to be free of such words."""
     found = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    return sorted(path for path in found if str(path.relative_to(ROOT)) not in EXEMPT | UNREVISED)
+    return sorted(path for path in found if str(path.relative_to(ROOT)) not in EXEMPT)
 
 
 def instead(word: str) -> str:
@@ -74,5 +66,6 @@ def test_words_are_the_fields(page: Path) -> None:
         f"{page.relative_to(ROOT)}:{number}: {match[0]!r} -> {instead(match[0])}"
         for number, line in enumerate(page.read_text().splitlines(), 1)
         for match in BANNED.finditer(line)
+        if str(page.relative_to(ROOT)) not in STORED.get(match[0], ())
     ]
     assert found == []

@@ -38,7 +38,7 @@ _NAMED = 100
 class FsckReport:
     """Lines of the log about files that need manual intervention."""
 
-    hopeless: dict[int, list[FsckLine]] = field(default_factory=dict)
+    unrepairable: dict[int, list[FsckLine]] = field(default_factory=dict)
     """By fid."""
     cut_off: bool = False
     """Whether the log has more lines than were read."""
@@ -74,24 +74,24 @@ async def read_report(client: AsyncClient, at: FsckStatus) -> FsckReport:
 async def report(client: AsyncClient, at: FsckStatus, *, as_json: bool) -> int:
     """Print the report; return 7 if a file needs manual intervention."""
     found = await read_report(client, at)
-    hopeless = bool(found.hopeless) or any(at.counts.get(code) for code in _UNREPAIRABLE)
+    unrepairable = bool(found.unrepairable) or any(at.counts.get(code) for code in _UNREPAIRABLE)
     if as_json:
         person = [
             {"fid": fid, "domain": domain, "key": key, "found": [each.code for each in lines]}
-            for fid, domain, key, lines in await _named(client, found.hopeless)
+            for fid, domain, key, lines in await _named(client, found.unrepairable)
         ]
         output.json_line(asdict(at) | {"busy": at.busy, "needs_operator": person})
     else:
         _say_counts(at)
-        if found.hopeless:
+        if found.unrepairable:
             more = " or more" if found.cut_off else ""
-            output.line(f"{len(found.hopeless)}{more} need manual intervention; the others are being repaired:")
-            await print_advice(client, found.hopeless)
+            output.line(f"{len(found.unrepairable)}{more} need manual intervention; the others are being repaired:")
+            await print_advice(client, found.unrepairable)
         if not at.counts and not at.stalled:
             output.line("Every checked file is good.")
-        elif at.counts and not hopeless:
+        elif at.counts and not unrepairable:
             output.line("All problems are repaired or being repaired.")
-    return Exit.CORRUPT if hopeless else Exit.OK
+    return Exit.CORRUPT if unrepairable else Exit.OK
 
 
 def _say_counts(at: FsckStatus) -> None:
@@ -109,14 +109,14 @@ def say_line(each: FsckLine) -> None:
     output.line(f"{where}  {each.code}  {MEANING.get(each.code, '')}".rstrip())
 
 
-async def print_advice(client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]) -> None:
+async def print_advice(client: AsyncClient, unrepairable: Mapping[int, list[FsckLine]]) -> None:
     """Print a line with advice for each file that needs manual intervention and still exists."""
-    for fid, domain, key, lines in await _named(client, hopeless):
+    for fid, domain, key, lines in await _named(client, unrepairable):
         devices = ", ".join(sorted({f"dev{each.devid}" for each in lines if each.devid is not None}))
         output.line(
             f"  {output.shown(f'{domain}/{key}')} (fid {fid}): {advice([each.code for each in lines], devices)}"
         )
-    if len(hopeless) > _NAMED:
+    if len(unrepairable) > _NAMED:
         output.line("  … the log has all of them.")
 
 
@@ -134,8 +134,8 @@ def advice(codes: Iterable[str], devices: str) -> str:
 
 
 async def _named(
-    client: AsyncClient, hopeless: Mapping[int, list[FsckLine]]
+    client: AsyncClient, unrepairable: Mapping[int, list[FsckLine]]
 ) -> list[tuple[int, str, str, list[FsckLine]]]:
     """Return (fid, domain, key, lines) of the first of these files; deleted files are omitted."""
-    files = [file for fid in sorted(hopeless)[:_NAMED] for file in await client.files_from(fid) if file.fid == fid]
-    return [(file.fid, file.domain, file.key, hopeless[file.fid]) for file in files]
+    files = [file for fid in sorted(unrepairable)[:_NAMED] for file in await client.files_from(fid) if file.fid == fid]
+    return [(file.fid, file.domain, file.key, unrepairable[file.fid]) for file in files]

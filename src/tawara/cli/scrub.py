@@ -33,7 +33,7 @@ async def status(*, session: Session = DEFAULT) -> int:
         lines = await _log(client, 0) if at.counts else []
         found = gather(line for line in lines if line.time >= at.began - at.period)
         if session.json:
-            output.json_line(asdict(at) | {"needs_operator": sorted(found.hopeless)})
+            output.json_line(asdict(at) | {"needs_operator": sorted(found.unrepairable)})
         else:
             output.line(scrubbed.where(at))
             if said := scrubbed.found(at):
@@ -41,8 +41,8 @@ async def status(*, session: Session = DEFAULT) -> int:
             for code, meaning in MEANING.items():
                 if at.counts.get(code):
                     output.line(f"{at.counts[code]:>9}  {code}  {meaning}")
-            await print_advice(client, found.hopeless)
-    return Exit.CORRUPT if found.hopeless else Exit.OK
+            await print_advice(client, found.unrepairable)
+    return Exit.CORRUPT if found.unrepairable else Exit.OK
 
 
 @app.command

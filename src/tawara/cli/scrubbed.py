@@ -39,23 +39,24 @@ def where(at: ScrubStatus) -> str:
 
 def found(at: ScrubStatus) -> str:
     """Describe the damage found within the last period; empty if none."""
-    if not at.bad_replicas and not at.hopeless:
+    if not at.bad_replicas and not at.unrepairable:
         return ""
     became = [f"{counted(at.repaired, 'file')} repaired"]
     if at.bad_waiting:
         became.append(f"{counted(at.bad_waiting, 'file')} being repaired")
-    if at.hopeless:
-        became.append(f"{counted(at.hopeless, 'file')} for manual intervention")
+    if at.unrepairable:
+        became.append(f"{counted(at.unrepairable, 'file')} for manual intervention")
     return f"Within that time {counted(at.bad_replicas, 'replica')} went bad: {', '.join(became)}."
 
 
 def sentences(at: ScrubStatus) -> list[str]:
     """Return the findings of the scrub as sentences."""
     wrong = []
-    if at.hopeless:
-        needs = "needs" if at.hopeless == 1 else "need"
+    if at.unrepairable:
+        needs = "needs" if at.unrepairable == 1 else "need"
         wrong.append(
-            f"{counted(at.hopeless, 'file')} {needs} manual intervention, found by the scrub: see `tawara scrub status`"
+            f"{counted(at.unrepairable, 'file')} {needs} manual intervention, found by the scrub:"
+            " see `tawara scrub status`"
         )
     if at.late:
         wrong.append(f"The scrub does not keep its period of {span(at.period)}: {_pace(at)}")

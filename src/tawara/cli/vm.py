@@ -52,7 +52,7 @@ def init(
     schema = cluster_schema() if cluster else guest_schema()
     Path(f"{name}.schema.json").write_text(json.dumps(schema, indent=2) + "\n")
     if not keys:
-        print(f"tawara: there is no ~/.ssh/id_*.pub, so nobody can log in yet. {_NO_KEY}", file=sys.stderr)
+        print(f"tawara: there is no ~/.ssh/id_*.pub, so root cannot log in yet. {_NO_KEY}", file=sys.stderr)
     print(f"{target} is written. Next: edit it, then: tawara vm build {target}")
 
 
@@ -94,7 +94,9 @@ def build(
     keys = tuple(file.read_text().strip() for file in key)
     for guest in read_file(description):
         if not keys and not guest.authorized_keys and (guest.image is None or guest.image.identity == "ours"):
-            print(f"tawara: nobody can log in to {guest.name} by ssh. {_NO_KEY}", file=sys.stderr)
+            print(
+                f"tawara: {guest.name} has no authorized key, so ssh to it is not possible. {_NO_KEY}", file=sys.stderr
+            )
     with _progress() as report:
         options = Options(out, cache or default_cache(), report, build_epoch(), mirror, sign, kind, allow_clashes, keys)
         built = build_file(description, options)
@@ -108,7 +110,7 @@ def build(
 
 @app.command
 def check(description: Path) -> None:
-    """Check a description; every mistake is told with its line and what to do.
+    """Check a description; report every mistake with its line and what to do.
 
     Example: tawara vm check web.toml
 

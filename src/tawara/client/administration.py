@@ -226,14 +226,6 @@ class Administration:
             StoreStatus.read, "tawara_status", {"recount": int(recount)}, timeout=RECOUNT if recount else None
         )
 
-    async def census(self, *, recount: bool = False) -> tuple[int, list[NamedGroup]]:
-        """Return the time of the last count (unix seconds) and the number of files by class and set of devices.
-
-        If there are too many sets, as with hundreds of devices, the list of groups is empty.
-        """
-        page = await self.placement((), recount=recount)
-        return page.counted_at, list(page.groups)
-
     async def placement(self, devids: Sequence[int], *, recount: bool = False) -> PlacementCountsPage:
         """Return placement counts in one page; if there are too many groups, only those that include these devices.
 
@@ -242,7 +234,7 @@ class Administration:
         about = ",".join(map(str, devids))
         arguments: dict[str, Value] = {"recount": int(recount), "devids": about}
         page = first = await self._trackers.ask_for(
-            PlacementCountsPage.read, "tawara_census", arguments, timeout=RECOUNT if recount else None
+            PlacementCountsPage.read, "tawara_placement", arguments, timeout=RECOUNT if recount else None
         )
         groups: list[NamedGroup] = []
         while page.groups:
@@ -250,11 +242,11 @@ class Administration:
             if len(groups) >= page.all_groups:
                 break
             arguments = {"after": len(groups), "devids": about}
-            page = await self._trackers.ask_for(PlacementCountsPage.read, "tawara_census", arguments)
+            page = await self._trackers.ask_for(PlacementCountsPage.read, "tawara_placement", arguments)
             if (page.counted_at, page.all_groups) != (first.counted_at, first.all_groups):  # a new count: start over
                 groups = []
                 page = first = await self._trackers.ask_for(
-                    PlacementCountsPage.read, "tawara_census", {"devids": about}
+                    PlacementCountsPage.read, "tawara_placement", {"devids": about}
                 )
         return PlacementCountsPage(first.counted_at, len(groups), tuple(groups), first.partial)
 

@@ -117,7 +117,7 @@ class ScrubStatus:
     """Number of files with such replicas."""
     bad_waiting: int = 0
     """Number of these files that still wait for good copies."""
-    hopeless: int = 0
+    unrepairable: int = 0
     """Files that need manual intervention, as found within the last period."""
     repaired: int = 0
     """Number of files with bad replicas that have been repaired."""
@@ -142,7 +142,7 @@ class ScrubStatus:
             bad_replicas=int(reply.get("bad_replicas", 0)),
             bad_files=int(reply.get("bad_files", 0)),
             bad_waiting=int(reply.get("bad_waiting", 0)),
-            hopeless=int(reply.get("hopeless", 0)),
+            unrepairable=int(reply.get("unrepairable", 0)),
             repaired=int(reply.get("repaired", 0)),
         )
 

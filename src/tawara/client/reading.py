@@ -121,11 +121,11 @@ class Reading:
             async with aclosing(race.run()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            hopeless = race.at == at and asked_again
+            no_progress = race.at == at and asked_again
             asked_again, at = race.at == at, race.at
             if at < self.end:
-                replaced = not hopeless and await self._look_up_again()
-                if hopeless or (replaced and at == self.start):
+                replaced = not no_progress and await self._look_up_again()
+                if no_progress or (replaced and at == self.start):
                     raise errors.NoSource(
                         f"No replica of {self.info.key!r} can be read ({'; '.join(failures) or 'none is up'})"
                     )

@@ -99,7 +99,7 @@ class PlacementCountsPage:
 
     @classmethod
     def read(cls, reply: Reply) -> PlacementCountsPage:
-        """Parse the reply to tawara_census."""
+        """Parse the reply to tawara_placement."""
         return cls(
             _number(reply, "counted_at"),
             _number(reply, "all_groups"),

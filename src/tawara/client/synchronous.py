@@ -248,7 +248,6 @@ class Client:
     explain = _blocking(AsyncClient.explain)
     explain_fid = _blocking(AsyncClient.explain_fid)
     store_status = _blocking(AsyncClient.store_status)
-    census = _blocking(AsyncClient.census)
     placement = _blocking(AsyncClient.placement)
     removal = _blocking(AsyncClient.removal)
     delete_device = _blocking(AsyncClient.delete_device)

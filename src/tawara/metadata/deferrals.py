@@ -20,6 +20,7 @@ PAUSE = 60
 MOST_FAILURES = 3
 """Most failures of work that is retried early although its device seemed usable: it may fail again."""
 _RESCHEDULED = "tawara_hastened"
+"""Setting: time of the last retry of deferred work, in unix seconds."""
 _MISSED, _SUSPECTS = "tawara_missed_dev", "tawara_doubted_dev"
 
 

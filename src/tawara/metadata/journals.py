@@ -53,7 +53,7 @@ class JournalRow:
     active_slot: int
     """Slot of the active segment; -1 if all records are in closed segments."""
     manifest: int
-    """Number of the newest manifest on the device."""
+    """Number of the newest manifest on the device (column `charter`)."""
 
 
 _COLUMNS = (

@@ -238,7 +238,7 @@ Table(  # how far each device's journal is written; see journals
     Column("live", _NUMBER, nullable=False, server_default="0"),
     Column("tail", _NUMBER, nullable=False, server_default="0"),
     Column("tail_slot", SmallInteger, nullable=False, server_default="-1"),
-    Column("charter", _NUMBER, nullable=False, server_default="0"),
+    Column("charter", _NUMBER, nullable=False, server_default="0"),  # number of the cluster manifest on the device
 )
 Table(  # why work on a fid was last deferred
     "tawara_reason",

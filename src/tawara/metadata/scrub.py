@@ -82,7 +82,7 @@ class ScrubDamage:
     """Files with such replicas."""
     waiting: int = 0
     """Damaged files that still wait for good copies."""
-    hopeless: int = 0
+    unrepairable: int = 0
     """Damaged files that need manual intervention."""
     repaired: int = 0
     """Damaged files that have been repaired."""
@@ -117,10 +117,12 @@ async def _damage(tx: Transaction, *, since: int) -> ScrubDamage:
     for fid, code, devid, _ in rows:
         said.setdefault(fid, []).append((code, devid))
     bad = {(fid, devid) for fid, code, devid, _ in rows if code in _DAMAGE and devid is not None}
-    hopeless = {fid for fid, each in said.items() if needs_operator(each)}
-    waiting = {fid for fid, _, _, queued in rows if queued is not None} - hopeless
+    unrepairable = {fid for fid, each in said.items() if needs_operator(each)}
+    waiting = {fid for fid, _, _, queued in rows if queued is not None} - unrepairable
     files = {fid for fid, _ in bad}
-    return ScrubDamage(len(bad), len(files), len(files & waiting), len(hopeless), len(files - waiting - hopeless))
+    return ScrubDamage(
+        len(bad), len(files), len(files & waiting), len(unrepairable), len(files - waiting - unrepairable)
+    )
 
 
 async def progress(tx: Transaction, *, now: int) -> ScrubProgress:

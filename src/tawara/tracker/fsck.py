@@ -165,7 +165,7 @@ async def scrub_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
         "bad_replicas": stands.damage.replicas,
         "bad_files": stands.damage.files,
         "bad_waiting": stands.damage.waiting,
-        "hopeless": stands.damage.hopeless,
+        "unrepairable": stands.damage.unrepairable,
         "repaired": stands.damage.repaired,
     }
     return reply | {f"num_{code}": count for code, count in stands.counts.items()}

@@ -63,7 +63,7 @@ async def _work(tracker: TrackerContext, now: int) -> dict[str, Value]:
     return reply
 
 
-async def tawara_census(tracker: TrackerContext, call: TrackerRequest) -> Args:
+async def tawara_placement(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Report the groups of files by their devices, after the first `after`; `recount` counts the files first.
 
     If there are too many groups to be kept, only groups of files on one of the `devids` are returned, with `partial`.

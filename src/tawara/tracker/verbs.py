@@ -81,7 +81,7 @@ THOROUGH: Mapping[str, Verb] = MappingProxyType(
         "set_state": devices.set_state,
         "set_weight": devices.set_weight,
         "sleep": maintenance.sleep,
-        "tawara_census": status.tawara_census,
+        "tawara_placement": status.tawara_placement,
         "tawara_delete_device": removal.tawara_delete_device,
         "tawara_explain": explanation.tawara_explain,
         "tawara_removal": removal.tawara_removal,

@@ -21,7 +21,7 @@ base = "tiny"               # {bases}
 memory = "256M"
 cpus = 1
 console = "serial"          # serial or vnc
-# description = "One line for people"
+# description = "One line that describes the guest"
 # order = 50                # 0 to 99: which guests start first
 
 # Someone else's disk in place of a base. Unless told otherwise its disk is IDE and its cards are e1000.

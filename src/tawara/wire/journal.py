@@ -26,6 +26,8 @@ from tawara.model.journal_records import FileMetadata, JournalRecord, RecordStat
 from tawara.wire.line import escape, unescape
 
 DIRECTORY: Final = "names"
+MANIFEST: Final = "charter"
+"""The stored word for a cluster manifest: in the names of its files, and their type."""
 ACTIVE_SLOTS: Final = 8
 LARGEST: Final = 64 * 1024 * 1024
 """Most bytes of a journal file that are read."""
@@ -44,7 +46,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first line of a journal file."""
 
     tawara: str
-    """Type of the file: `names` for records, `charter` for the cluster manifest."""
+    """Type of the file: `names` for records, MANIFEST for the cluster manifest."""
     format: int = _FORMAT
     device: _Id
     generation: _Count
@@ -103,7 +105,7 @@ def active_segment_path(slot: int) -> str:
 
 def manifest_path(number: int) -> str:
     """Return the path of a cluster manifest."""
-    return f"{DIRECTORY}/charter-{number % 2}"
+    return f"{DIRECTORY}/{MANIFEST}-{number % 2}"
 
 
 def active_slot(epoch: int, active_segment: int) -> int:

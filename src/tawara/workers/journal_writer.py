@@ -363,7 +363,7 @@ class JournalWriter:
     async def _write_manifest(self, held: JournalLease) -> None:
         claim = held.claim
         head = Head(
-            tawara="charter",
+            tawara=journal.MANIFEST,
             device=claim.devid,
             generation=claim.generation,
             number=self._manifest,

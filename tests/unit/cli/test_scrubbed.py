@@ -27,7 +27,7 @@ def test_what_was_found_and_became_of_it() -> None:
     stands = replace(STANDS, bad_replicas=4, bad_files=3, repaired=2, bad_waiting=1)
     assert scrubbed.found(stands) == "Within that time 4 replicas went bad: 2 files repaired, 1 file being repaired."
     assert scrubbed.sentences(stands) == []
-    stands = replace(stands, hopeless=1)
+    stands = replace(stands, unrepairable=1)
     assert scrubbed.found(stands).endswith("1 file being repaired, 1 file for manual intervention.")
     (said,) = scrubbed.sentences(stands)
     assert said.startswith("1 file needs manual intervention")
