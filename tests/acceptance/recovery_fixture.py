@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tawara.metadata import access_keys, files, journals, replicas
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, journals, replicas
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import ServerLimits
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
+from tawara.model.access.creation import new_key
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import Db, TawaraError
 from tawara.model.files import NewFile
@@ -40,6 +41,8 @@ TABLES = {
     "file_on": "fid, devid",
     "tawara_file": "fid, stored_at, content_type",
     "checksum": "fid, hashtype, checksum",
+    "tawara_account": "id, name, created_at",
+    "tawara_access_key": "id, name, account, sealed, grants, created_at, expires_at, revoked_at",
 }
 OF_NAMED = ("file_on", "tawara_file", "checksum")
 
@@ -169,6 +172,13 @@ async def store(url: str, directory: Path, seed: int = 1) -> AsyncIterator[Store
             hostid = await metadata.write(rows.create_host, name, ip=ip, http_port=port, state="alive")
             for devid in devids:
                 await metadata.write(rows.create_device, devid, hostid)
+        for number, name in enumerate(("one", "two"), 1):
+            key = new_key(
+                name, key_id=f"TW{number:018}", account_id=f"{number:064x}", domains=["photos/é=rw"], expires="1d",
+                sealed="K:secret", now=1000,
+            )  # fmt: skip
+            await metadata.write(access_keys.create, key, own_account=True)
+        await metadata.write(access_keys.revoke, "two", now=2000)
         nodes = await stack.enter_async_context(NodeClient())
         view = ClusterView(metadata, min_free_mb=1)
         await view.refresh()

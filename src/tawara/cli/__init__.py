@@ -51,6 +51,7 @@ _COMMANDS: Final = (
     (_CLUSTER, "fsck", "tawara.cli.fsck:app", "Check all files and repair them (fsck)"),
     (_CLUSTER, "scrub", "tawara.cli.scrub:app", "Show progress and findings of the scrub"),
     (_CLUSTER, "rebalance", "tawara.cli.rebalance:app", "Move files between devices"),
+    (_CLUSTER, "key", "tawara.cli.key:app", "Create, list, show and revoke access keys"),
     (_CLUSTER, "settings", "tawara.cli.settings:app", "List, change and remove the cluster's settings"),
     (_CLUSTER, "rebuild", "tawara.cli.rebuild:rebuild", "Rebuild the database from the devices alone"),
     (_CLUSTER, "backup", "tawara.cli.backup:backup", "Back the database up, incrementally"),

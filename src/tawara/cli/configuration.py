@@ -52,6 +52,13 @@ class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     password_file: Annotated[
         str, Doc(description='File with the password of the database; "" for none, or for TAWARA_DB_PASSWORD.')
     ] = ""
+    keys_file: Annotated[
+        str,
+        Doc(
+            description="File with the installation's key, which opens the secrets of access keys and signs requests to"
+            " storage nodes. Every machine of the store needs the same file, with mode 0600."
+        ),
+    ] = "keys.key"
     read_connections: Annotated[
         Positive,
         Doc(description="Maximum connections of a process to a database server for reads.", extra=unit("connections")),

@@ -11,12 +11,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.cli.assembly import database_url
-from tawara.cli.configuration import FILE, load
+from tawara.cli.configuration import FILE, Configuration, load
 from tawara.cli.log import configure_command
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_existing, open_metadata
 from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError
+from tawara.store.key_file import KeyFile
 
 TIMEOUT = ServerLimits(readers=2, writers=1, answer=6 * 3600.0)
 """Limits of the database connection: reading a whole large database takes hours."""
@@ -44,12 +45,7 @@ class Database:
         configure_command()
         url, password_file = self.url, self.password_file
         if not url:
-            if not self.config.exists():
-                raise ConfigurationError(
-                    f"Not found: configuration {self.config}", hint="Use -c FILE or --database URL."
-                )
-            configuration = load(self.config)
-            directory = self.config.absolute().parent
+            configuration, directory = self.configuration(), self.config.absolute().parent
             url = database_url(configuration, directory)
             if password_file is None and configuration.store.password_file:
                 password_file = directory / configuration.store.password_file
@@ -61,6 +57,22 @@ class Database:
             yield metadata
         finally:
             await metadata.close()
+
+    def configuration(self) -> Configuration:
+        """Read the configuration of the store. Raises ConfigurationError."""
+        if not self.config.exists():
+            raise ConfigurationError(f"Not found: configuration {self.config}", hint="Use -c FILE or --database URL.")
+        return load(self.config)
+
+    def key_file(self, given: Path | None) -> KeyFile:
+        """Return the installation's key file: `given`, or that of the configuration. Raises ConfigurationError."""
+        if given is not None:
+            return KeyFile(given)
+        if self.url and not self.config.exists():
+            raise ConfigurationError(
+                "--database without a configuration needs the key file", hint="Use --key-file FILE."
+            )
+        return KeyFile(self.config.absolute().parent / self.configuration().store.keys_file)
 
 
 HERE = Database()

@@ -14,6 +14,8 @@ from tawara.cli.configuration import FILE, Configuration, load, render
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import HostState
+from tawara.store import key_file
+from tawara.wire.installation_key import render_key_file
 
 DOMAIN = "files"
 """The domain of a new store."""
@@ -38,11 +40,12 @@ def write_once(path: Path, text: str, mode: int) -> None:
 
 
 def prepare_directory(directory: Path, settings: list[str]) -> Configuration:
-    """Create the directory, configuration, secret key and devices if missing; return the configuration."""
+    """Create the directory, configuration, both key files and devices if missing; return the configuration."""
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     write_once(directory / FILE, render(Configuration()), 0o644)
     configuration = load(directory / FILE, settings=settings)
     write_once(directory / configuration.gateway.key_file, secrets.token_urlsafe(32) + "\n", 0o600)
+    write_once(directory / configuration.store.keys_file, render_key_file([key_file.new_key()]), 0o600)
     devices = directory / configuration.node.devices
     if not devices.exists():
         unfinished = devices.with_name(".tawara-devices.new")

@@ -74,7 +74,7 @@ _LISTS = (
     ("silent", "Devices that could not be read"),
     ("damaged", "Files of names that are damaged"),
     ("other_stores", "Devices of another store, not read"),
-    ("added", "Domains, classes, hosts and devices that the database did not know"),
+    ("added", "Domains, classes, hosts, devices, accounts and access keys that the database did not know"),
     ("occupied", "Files whose name another file has got since, not restored"),
     ("clashes", "Files whose fid was given to other content since, not restored"),
     ("without_bytes", "Names without bytes, not restored"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tawara.metadata import catalogue, cluster, epochs, journals, migrations, rebuilding, uploads
+from tawara.metadata import access_keys, catalogue, cluster, epochs, journals, migrations, rebuilding, uploads
 from tawara.metadata.contract import Row, Transaction
 from tawara.model.cluster import STALE
 from tawara.model.errors import CorruptError
@@ -50,6 +50,7 @@ _OWN_SETTINGS: Final = frozenset(
     {
         "schema_version",
         migrations.VERSION_FIELD,
+        access_keys.CHANGES,
         journals.GENERATION,
         journals.MANIFEST,
         epochs.KNOWN_NAMES,

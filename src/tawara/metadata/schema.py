@@ -316,6 +316,27 @@ Table(  # findings of the continuous scrub, with the codes of fsck_log
     Index("tawara_scrub_log_utime", "utime"),
     sqlite_autoincrement=True,
 )
+Table(  # owners of access keys
+    "tawara_account",
+    tables,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("created_at", _NUMBER, nullable=False),
+)
+Table(  # access keys: see access_keys
+    "tawara_access_key",
+    tables,
+    Column("id", String(20), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("account", String(64), nullable=False),
+    Column("sealed", String(255), nullable=False),
+    Column("grants", Text, nullable=False),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("expires_at", _NUMBER),
+    Column("revoked_at", _NUMBER),
+    Column("used_on", Integer),
+    Index("tawara_access_key_account", "account"),
+)
 
 
 for _table in tables.tables.values():

@@ -1,21 +1,23 @@
-"""The cluster manifest: domains, classes, hosts, devices and settings as plain values, kept on every device."""
+"""The cluster manifest: domains, classes, hosts, devices, settings and access keys as plain values, on every device."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from tawara.model.cluster import Cluster
 
 _PASSING = re.compile(
-    r"fsck_(?!checksum$).*|rebal_.*|(tawara_)?schema_version|tawara_(names_.*|epoch|stale|accepted_devices|adopted|changes|widened|founding|.*_turn|rebal_.*)"
+    r"fsck_(?!checksum$).*|rebal_.*|(tawara_)?schema_version|tawara_(names_.*|epoch|stale|access_changes|accepted_devices|adopted|changes|widened|founding|.*_turn|rebal_.*)"
 )
 """Settings that describe this database or its running work; they are not part of the cluster's configuration."""
 
 
-def manifest_of(cluster: Cluster) -> dict[str, Any]:
-    """Return domains, classes, hosts, devices and settings as rows of their tables."""
+def manifest_of(cluster: Cluster, access: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return domains, classes, hosts, devices, settings, and `access` (accounts and keys) as rows of their tables."""
     return {
+        **(access or {}),
         "domain": [{"dmid": each.dmid, "namespace": each.name} for each in _by(cluster.domains_by_id)],
         "class": [
             {

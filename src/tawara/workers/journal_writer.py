@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from tawara.metadata import epochs, journals, uploads
+from tawara.metadata import access_keys, epochs, journals, uploads
 from tawara.metadata.cluster import ACCEPTED
 from tawara.metadata.contract import Metadata
 from tawara.metadata.journals import DueJournals, JournalRow
@@ -97,6 +97,9 @@ class JournalWriter:
         self._next_pass = 0.0
         self._generation = 0
         self._manifest = 0
+        self._access: dict[str, list[dict[str, Any]]] = {}
+        self._access_changes: str | None = None
+        """Value of the counter of changes when `_access` was read; None before."""
         self._lineage: Lineage | None = None
         self._checked: set[int] = set()
         """Devices whose journal this process has compared with the database."""
@@ -114,7 +117,9 @@ class JournalWriter:
             await self._metadata.write(journals.begin_generation, at_least=int(began))
             due = await self._metadata.read(journals.look)
         self._generation = due.generation
-        digest = hashlib.sha256(repr(manifest_of(self._view.current)).encode()).hexdigest()[:32]
+        await self._read_access()
+        manifest = manifest_of(self._view.current, self._access)
+        digest = hashlib.sha256(repr(manifest).encode()).hexdigest()[:32]
         self._manifest = due.manifest[0]
         if digest != due.manifest[1]:
             self._manifest = await self._metadata.write(journals.number_manifest, digest)
@@ -127,6 +132,13 @@ class JournalWriter:
             return []
         claims = await self._metadata.write(journals.claim, wanted[:limit], now=int(began), lease=self._lease)
         return [JournalLease(each) for each in claims]
+
+    async def _read_access(self) -> None:
+        """Read accounts and access keys if they have changed since the last time."""
+        changes = self._view.current.settings.get(access_keys.CHANGES, "")
+        if changes != self._access_changes:
+            self._access = await self._metadata.read(access_keys.dump)
+            self._access_changes = changes
 
     def _wants(self, due: DueJournals, devid: int, now: int) -> bool:
         """Whether there is something to write on a device, and the device is usable."""
@@ -369,7 +381,7 @@ class JournalWriter:
             number=self._manifest,
             highest_fid=await self._metadata.read(uploads.highest_fid),
         )
-        packed = journal.encode_manifest(head, manifest_of(self._view.current))
+        packed = journal.encode_manifest(head, manifest_of(self._view.current, self._access))
         await self._put(claim.devid, journal.manifest_path(self._manifest), packed)
         await self._record_progress(held, replace(claim, manifest=self._manifest))
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tawara.metadata import access_keys, files, identities, journals, queues, replicas
 from tawara.metadata import cluster as rows
-from tawara.metadata import files, identities, journals, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.view import ClusterView
+from tawara.model.access.creation import new_key
 from tawara.model.epoch import Epoch
 from tawara.model.errors import StaleDatabase
 from tawara.model.journal_records import JournalEvidence
@@ -76,6 +77,8 @@ async def test_every_change_is_written(tmp_path: Path) -> None:
         await metadata.write(files.delete, dmid, b"k3", now=now)
         await metadata.write(replicas.remove_surplus_replica, fids[4], 1, among=frozenset({1, 2}), now=now)
         await metadata.write(rows.create_class, DOMAIN, "more", mindevcount=3)
+        key = new_key("app", key_id="TW1", account_id="1", sealed="K:1", now=now)
+        await metadata.write(access_keys.create, key, own_account=True)
         await fixture.view.refresh()
         await write(fixture, journal_writer)
         assert await written(fixture, 1, 2) == await live(fixture)
@@ -84,7 +87,8 @@ async def test_every_change_is_written(tmp_path: Path) -> None:
         for devid in (1, 2):
             manifest = await reading.read_manifest(reading.from_directory(device(fixture, devid)))
             assert manifest is not None
-            assert manifest[1] == manifest_of(fixture.view.current)
+            assert manifest[1] == manifest_of(fixture.view.current, await metadata.read(access_keys.dump))
+            assert [row["name"] for row in manifest[1]["tawara_access_key"]] == ["app"]
         assert not (await metadata.read(journals.look)).noted
 
 

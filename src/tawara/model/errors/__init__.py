@@ -6,6 +6,7 @@ here. A class's code, message and hint are attributes, not docstrings, so that t
 
 from __future__ import annotations
 
+from tawara.model.errors.access import *
 from tawara.model.errors.conflicts import *
 from tawara.model.errors.corruption import *
 from tawara.model.errors.families import *

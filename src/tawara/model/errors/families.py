@@ -114,7 +114,7 @@ class DeniedError(TawaraError):
 
     code = "denied"
     message = "Not authorised"
-    hint: str | None = "Give the secret key: --key FILE, or TAWARA_KEY_FILE."
+    hint: str | None = None
     http = 401
     exit = Exit.DENIED
 
