@@ -309,7 +309,8 @@ def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
     read: dict[str, Section] = {}
     for name, given in raw.items():
         if name not in sections:
-            raise ConfigurationError(f"Unknown section [{name}]{suggestion(name, sections)}", hint=hint)
+            near = suggestion(name, sections) or f"; there are {', '.join(f'[{each}]' for each in sections)}"
+            raise ConfigurationError(f"Unknown section [{name}]{near}", hint=hint)
         types = {each.name: each.type for each in msgspec.structs.fields(sections[name])}
         values = {}
         for field, value in given.items():

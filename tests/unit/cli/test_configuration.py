@@ -46,6 +46,7 @@ def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) ->
     [
         ("tracker.lisen=1", r"Unknown setting tracker\.lisen; is 'listen' meant\?"),
         ("tracker.key_file=1", r"Unknown setting tracker\.key_file; is 'gateway\.key_file' meant\?"),
+        ("database.url=1", r"Unknown section \[database\]; there are \[store\], \[tracker\], "),
         ("trakcer.listen=1", r"Unknown section \[trakcer\]; is 'tracker' meant\?"),
         ("nothing.here=1", "nothing"),
         ("node.advertise.x=1", "advertise"),
