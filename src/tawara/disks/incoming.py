@@ -111,16 +111,21 @@ class IncomingFile:
                 view = view[written:]
                 self._grew(written)
 
-    def copy(self, source: int, offset: int) -> None:
-        """Append up to `SYNC_EVERY` bytes of the file open as `source`, from `offset`; the kernel copies them.
+    def copy(self, source: int, offset: int, count: int = SYNC_EVERY) -> None:
+        """Append up to `count` bytes of the file open as `source`, from `offset`; the kernel copies them.
 
         Extents are shared if the file system supports it. Raises WrongSize if there is nothing to copy.
         """
         with as_node_errors():
-            copied = self._copy_some(source, offset, SYNC_EVERY)
+            copied = self._copy_some(source, offset, count)
             if not copied:
                 raise WrongSize
             self._grew(copied)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` of the bytes received so far, from `offset`. Raises DeviceFailed."""
+        with as_node_errors():
+            return os.pread(self._file, count, offset)
 
     def become(self, source: int) -> None:
         """Become a hard link to the file open as `source` instead of a copy; it must not be written to afterwards.
@@ -197,7 +202,7 @@ class IncomingFile:
 
     def _unnamed(self) -> int:
         try:
-            return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._place.directory)
+            return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=self._place.directory)
         except OSError as error:
             if error.errno not in _NO_UNNAMED_FILES:
                 raise
@@ -206,7 +211,7 @@ class IncomingFile:
     def _named(self) -> int:
         make_incoming(self._place.device)
         self._temporary = secrets.token_hex(12)
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(f"{INCOMING}/{self._temporary}", flags, 0o666, dir_fd=self._place.device)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file

@@ -95,6 +95,11 @@ class BoundedConnection(RequestHandler):
         waiting = self._waiter is not None and not self._waiter.done() and not self._header_bytes
         return self._active if waiting else None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the peer has closed its sending half, or the whole connection."""
+        return self._ended or self.transport is None
+
     def data_received(self, data: bytes) -> None:
         """Count the bytes received while no request is complete; close the connection beyond the header limit.
 

@@ -79,6 +79,23 @@ class NoSuchDevice(NotFoundError):
     hint = "Create the directory devN, or mount its disk."
 
 
+class SourceMissing(NotFoundError):
+    """A file cannot be assembled, because the device does not hold one of its sources."""
+
+    code = "source_missing"
+    message = "The device does not hold a source of this file; nothing was stored"
+    hint = "Read the sources, and PUT the file."
+
+
+class SourceTooShort(UsageError):
+    """A file cannot be assembled, because a range reaches beyond the end of its source."""
+
+    code = "source_too_short"
+    message = "A range reaches beyond the end of its source; nothing was stored"
+    hint = None
+    http = 416
+
+
 class Reserved(DeniedError):
     """The name is reserved for the node's own files."""
 

@@ -1,6 +1,7 @@
 """The HTTP server of a storage node, used by trackers, applications, proxies and other nodes (docs/mogilefs.md 18.1).
 
-HTTP/1.0 and 1.1 with GET, HEAD, PUT, DELETE and MKCOL; the reply to any other method is 400. The event loop never
+HTTP/1.0 and 1.1 with GET, HEAD, PUT, DELETE, MKCOL, and POST to assemble a file (wire.assemble); the reply to any other
+request is 400. The event loop never
 waits for a disk, and at most a few hundred KiB of a body are in memory per connection.
 """
 
@@ -16,20 +17,31 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.disks import paths
+from tawara.disks.assembling import FileAssembly, run_steps
 from tawara.disks.devices import Devices, OpenFile
 from tawara.disks.pools import DevicePools
 from tawara.disks.reading import SMALL, FileRequest, open_file
 from tawara.disks.sending import send_file
 from tawara.disks.small_files import SmallFile
-from tawara.http1.connections import SERVER, HttpServer, abort, body_length, plain, send_continue, send_response
+from tawara.http1.connections import (
+    SERVER,
+    BoundedConnection,
+    HttpServer,
+    abort,
+    body_length,
+    plain,
+    send_continue,
+    send_response,
+)
 from tawara.http1.fast_path import FastPath
 from tawara.http1.reply import NOT_WHOLE, Reply, content_md5, whole_length
 from tawara.listening import OnClosed
+from tawara.model.assembling import total_length
 from tawara.model.limits import Limits
 from tawara.model.node_errors import DeviceHangs, MalformedRequest, Stalled, TooLarge
 from tawara.node import replies
 from tawara.node.file_requests import FileRequests
-from tawara.wire import ranges
+from tawara.wire import assemble, ranges
 from tawara.wire.plain_request import REPLACE
 
 log = structlog.get_logger(__name__)
@@ -49,6 +61,7 @@ class NodeHttpServer:
             "PUT": self._put,
             "DELETE": self._delete,
             "MKCOL": self._mkcol,
+            "POST": self._assemble,
         }
         self._server = HttpServer(self._answer, limits, idle=limits.header_time)
         self._requests = FileRequests(devices, pools, limits)
@@ -162,8 +175,40 @@ class NodeHttpServer:
             raise
         return plain(200 if md5 is None else 201)
 
-    async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives. Raises Stalled, TooLarge, MalformedRequest, ConnectionError."""
+    async def _assemble(self, request: web.BaseRequest, target: str, pool_name: str) -> web.StreamResponse:
+        """Make a file from ranges of fids of the same device; see wire.assemble."""
+        if request.headers.get(hdrs.CONTENT_TYPE, "").strip().lower() != assemble.MEDIA_TYPE:
+            raise MalformedRequest
+        body_length(request.content_length, request.headers.get(hdrs.TRANSFER_ENCODING), most=assemble.LARGEST)
+        body = b"".join([chunk async for chunk in self._body(request, most=assemble.LARGEST)])
+        try:
+            wanted = assemble.parse_request(body)
+        except ValueError as error:
+            raise MalformedRequest(f"Malformed request to assemble a file: {error}") from error
+        if total_length(wanted.ranges) > self._limits.upload:
+            raise TooLarge
+
+        def check() -> None:
+            """Stop when the client is gone. One that only closed its sending half cannot be told from that."""
+            if not isinstance(request.protocol, BoundedConnection) or request.protocol.has_ended:
+                raise ConnectionResetError
+
+        replace = REPLACE in request.headers
+        assembly = FileAssembly(self._devices, target, wanted, replace=replace)
+        if assembly.length <= SMALL:
+            content = await self._pools.run(pool_name, assembly.read_whole)
+            await self._requests.stores.run(pool_name, SmallFile(target, content, replace=replace))
+            done = assemble.Assembled(assembly.length, assembly.checksums)
+        else:
+            done = await run_steps(assembly, self._pools, pool_name, check=check)
+        fields = {hdrs.SERVER: SERVER, hdrs.CONTENT_TYPE: "application/json"}
+        return web.Response(status=201, headers=fields, body=assemble.encode_reply(done))
+
+    async def _body(self, request: web.BaseRequest, *, most: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; at most `most` bytes, by default those of the longest file.
+
+        Raises Stalled, TooLarge, MalformedRequest, ConnectionError.
+        """
         await send_continue(request)
         size = 0
         while True:
@@ -177,7 +222,7 @@ class NodeHttpServer:
             if not chunk:
                 return
             size += len(chunk)
-            if size > self._limits.upload:
+            if size > (self._limits.upload if most is None else most):
                 raise TooLarge
             yield chunk
 

@@ -20,6 +20,7 @@ from yarl import URL
 
 from tawara.http1.small_requests import SmallRequests
 from tawara.model import errors
+from tawara.model.assembling import ByteRange, total_length
 from tawara.model.checksums import new_hasher
 from tawara.model.cluster import HashType
 from tawara.model.fid import HIGHEST
@@ -27,12 +28,17 @@ from tawara.model.limits import Limits
 from tawara.nodes import keepalive, side_channel
 from tawara.nodes.upload_body import UploadBody
 from tawara.nodes.usage_report import UsageReport
-from tawara.wire import identity
+from tawara.wire import assemble, identity
+from tawara.wire.assemble import Assembled
 from tawara.wire.head_answer import HeadAnswer
 from tawara.wire.plain_request import CONFLICT, REPLACE
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
+_SLOWEST_COPY: Final = 4 * 1024 * 1024
+"""Bytes that a node copies and digests in a second on one device, at the least."""
+_CANNOT_ASSEMBLE: Final = frozenset({400, 404, 405, 411, 413, 415, 416, 501})
+"""Replies of nodes that do not assemble files, or lack a source."""
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -188,6 +194,38 @@ class NodeClient:
             answer.close()  # the rest of the body must not be sent, nor this connection be reused
             raise
         answer.release()
+
+    async def assemble(
+        self, url: str, ranges: Sequence[ByteRange], checksums: Sequence[HashType] = (), *, replace: bool = False
+    ) -> Assembled:
+        """Make a file from ranges of fids on the same device; return the requested checksums of its bytes.
+
+        When this returns, the node has confirmed that the file is stored. Raises CannotAssemble if the node does not
+        support this or lacks a source, and as `put` does.
+        """
+        headers = {"Content-Type": assemble.MEDIA_TYPE} | ({REPLACE: "yes"} if replace else {})
+        # The node sends nothing while it works, on some file systems for as long as copying takes.
+        silence = self._stall_timeout + total_length(ranges) / _SLOWEST_COPY
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=silence)
+        with _converting_errors(url):
+            answer = await self._session(single=True).post(  # which the node cannot have closed meanwhile
+                URL(url, encoded=True),
+                data=assemble.encode_request(ranges, checksums),
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        async with answer:
+            if answer.status == 409 and CONFLICT in answer.headers:
+                raise errors.FidConflict(f"{url}: the storage node holds other content under this fid")
+            if answer.status in _CANNOT_ASSEMBLE:
+                raise errors.CannotAssemble(f"{url}: the node answered {answer.status} to the request to assemble it")
+            _expect(answer, url, 201)
+            with _converting_errors(url):
+                done = assemble.parse_reply(await answer.content.read(_USAGE_BYTES))
+        if done is None or done.length != total_length(ranges) or len(done.checksums) != len(checksums):
+            raise errors.NodeUnreachable(f"{url}: the node does not say what it assembled")
+        return done
 
     @asynccontextmanager
     async def get(self, url: str, *, byte_range: tuple[int, int | None] | None = None) -> AsyncIterator[Download]:

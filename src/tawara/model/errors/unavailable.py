@@ -101,6 +101,14 @@ class FidConflict(NodeUnreachable):
     hint = "The database may be older than what the devices hold: see `tawara status` and docs/recovery.md."
 
 
+class CannotAssemble(NodeUnreachable):
+    """A storage node does not assemble files, or does not hold all sources: the bytes have to be read and sent."""
+
+    code = "cannot_assemble"
+    message = "The storage node cannot make the file from what it holds"
+    hint = "Read the sources, and PUT the file."
+
+
 class NodeFull(NodeUnreachable):
     """The device of a storage node is full."""
 
