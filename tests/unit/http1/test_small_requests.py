@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 
@@ -107,3 +107,93 @@ async def test_invalid_urls(url: str) -> None:
     requests = SmallRequests(connect_timeout=1, answer_timeout=1, connections_per_host=1)
     with pytest.raises(ValueError, match="not a URL"):
         await requests.head(url)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reused"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nunsolicited", False),
+    ],
+)
+async def test_a_connection_is_reused_only_if_the_server_keeps_it(reply: bytes, reused: bool) -> None:
+    """A connection that the server closes, or on which it has sent more than the reply, carries no other request."""
+    async with _replying(reply) as (requests, url, connections):
+        for _ in range(2):
+            assert (await requests.head(url)).length == 5
+            await _settle()
+        assert len(connections) == (1 if reused else 2)
+
+
+async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle connection is closed after 15 seconds; a request on it begins the time anew."""
+    loop, timers = asyncio.get_running_loop(), []
+    later = loop.call_later
+
+    def call_later(delay: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        timer = later(delay, callback, *arguments)
+        if delay == 15:
+            timers.append((timer, callback))
+        return timer
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    async with _replying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n") as (requests, url, connections):
+        await requests.head(url)
+        await requests.head(url)
+        assert [timer.cancelled() for timer, _ in timers] == [True, False]
+        timers[1][1]()
+        await _settle()
+        await requests.head(url)
+        assert len(connections) == 2
+    assert timers[2][0].cancelled()
+
+
+async def test_a_broken_reply_closes_its_connection() -> None:
+    """After a reply that cannot be parsed the connection is closed, and the next request has a new one."""
+    async with _replying(b"nonsense\r\n\r\n") as (requests, url, connections):
+        for expected in (1, 2):
+            with pytest.raises(ValueError, match="no answer of HTTP"):
+                await requests.head(url)
+            assert len(connections) == expected
+
+
+async def test_a_silent_server_times_out() -> None:
+    """A server that never replies raises TimeoutError, and its connection is closed."""
+    async with _replying(b"", timeout=0.02) as (requests, url, connections):
+        with pytest.raises(TimeoutError):
+            await requests.head(url)
+        await _ended(connections)
+
+
+@asynccontextmanager
+async def _replying(
+    reply: bytes, *, timeout: float = 2
+) -> AsyncIterator[tuple[SmallRequests, str, list[asyncio.StreamWriter]]]:
+    """A server that sends `reply` to each request; also the connections that it has had."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        requests = SmallRequests(connect_timeout=timeout, answer_timeout=timeout, connections_per_host=2)
+        with closing(requests):
+            yield requests, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dev1/x", connections
+        await _ended(connections)
+
+
+async def _ended(connections: Iterable[asyncio.StreamWriter]) -> None:
+    async with asyncio.timeout(10):
+        for each in connections:
+            with suppress(ConnectionError):
+                await each.wait_closed()
+
+
+async def _settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
