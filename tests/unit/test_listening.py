@@ -123,10 +123,10 @@ async def test_a_full_listener_is_logged_once_a_minute() -> None:
     full = _Full(1)
     await _settle()
     with structlog.testing.capture_logs() as logs:
-        full.listener._make_room("a")
-        full.listener._make_room("b")
-        full.listener._said -= 60
-        full.listener._make_room("c")
+        full.listener._close_idle("a")
+        full.listener._close_idle("b")
+        full.listener._logged_at -= 60
+        full.listener._close_idle("c")
     assert [(each["reason"], each["connections"], each["closed"]) for each in logs] == [("a", 1, 0), ("c", 1, 0)]
     await full.end()
 
@@ -136,7 +136,7 @@ async def test_a_full_listener_is_logged_once_a_minute() -> None:
 )
 async def test_accepting_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch, number: int, pauses: int) -> None:
     """Without file descriptors the listener closes idle connections and pauses; other errors are of one connection."""
-    full, room = _Full(1), list[str]()
+    full, closed = _Full(1), list[str]()
     failures, real = [OSError(number, "no")], full.listener._next
 
     async def accept() -> socket.socket:
@@ -146,9 +146,9 @@ async def test_accepting_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr("tawara.listening._PAUSE", 0)
     monkeypatch.setattr(full.listener, "_next", accept)
-    monkeypatch.setattr(full.listener, "_make_room", room.append)
+    monkeypatch.setattr(full.listener, "_close_idle", closed.append)
     await _settle()
-    assert (len(full.guests), len(room)) == (1, pauses)
+    assert (len(full.guests), len(closed)) == (1, pauses)
     await full.end()
 
 

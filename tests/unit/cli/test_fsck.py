@@ -168,10 +168,10 @@ async def test_a_report_reads_the_part_of_the_log_that_is_of_its_check(monkeypat
     client: Any = _Client(ENDED, lines=5)
     client.lines = [replace(line, code="GONE") for line in client.lines]
     at = replace(ENDED, counts={"GONE": 1}, start_logid=1)
-    found = await fsck_report.look(client, at)
-    assert (sorted(found.hopeless), found.cut_off) == ([2, 3, 4, 5], False)
+    found = await fsck_report.read_report(client, at)
+    assert (sorted(found.unrepairable), found.cut_off) == ([2, 3, 4, 5], False)
     monkeypatch.setattr(fsck_report, "LINES", 2)
-    found = await fsck_report.look(client, at)
-    assert (sorted(found.hopeless), found.cut_off) == ([2, 3], True)
+    found = await fsck_report.read_report(client, at)
+    assert (sorted(found.unrepairable), found.cut_off) == ([2, 3], True)
     for nothing in (replace(at, start_logid=None), replace(at, counts={"REPL": 3})):
-        assert await fsck_report.look(client, nothing) == fsck_report.FsckReport()
+        assert await fsck_report.read_report(client, nothing) == fsck_report.FsckReport()
