@@ -109,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return say(Exit.USAGE, _no_such(error), f"See `{_command_of(error)} --help`.")
     except CycloptsError as error:
         return say(Exit.USAGE, f"{_command_of(error)}: {error}", _usage_of(error))
+    except ImportError as error:  # the package for hosts of machines has `tawara vm` only
+        what = f"tawara {given[0]} is not part of this installation, or is damaged ({error})"
+        return say(Exit.USAGE, what, "Install the whole of it: pip install tawara", code="not_installed")
     except KeyboardInterrupt:
         return say(INTERRUPTED, "interrupted", code="interrupted")
     except BrokenPipeError:

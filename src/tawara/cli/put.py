@@ -70,7 +70,7 @@ async def put(
             raise MissingArgument("put", "FILE... DOMAIN/KEY", missing="arguments", hint=await domain_hint(client))
         *sources, where = files
         domain, target = await place(client, where)
-        hashtype = await _hashtype(client, domain, storage_class, checksum)
+        hashtype = await checksum_type(client, domain, storage_class, checksum)
         unreadable: list[OSError] = []
         planned = uploads(_find(sources, unreadable.append, recursive=recursive), target, single=len(sources) == 1)
         there = await _keys_there(client, domain, planned)
@@ -104,7 +104,7 @@ async def put(
     return errors.Exit.FAILURE if unreadable else ended
 
 
-async def _hashtype(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:
+async def checksum_type(client: AsyncClient, domain: str, storage_class: str, checksum: bool) -> HashType | None:
     """Return the type of checksum to send: that of the class, or any if one is requested. Raises UnregDomain."""
     for each_class in await client.classes(domain):
         if each_class.name == (storage_class or DEFAULT_CLASS) and each_class.hashtype is not None:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -16,11 +16,15 @@ from rich.console import Console
 from tawara.cli.vm_host import Json, app, print_json
 from tawara.model.errors import ConfigurationError, ConflictError
 from tawara.vm.base_image import Report
-from tawara.vm.build import Built, Options, build_epoch, build_file, default_cache, read_file
+from tawara.vm.build import Options, build_epoch, build_file, default_cache, read_file
 from tawara.vm.inspect import inspect as inspect_package
 from tawara.vm.packager import KINDS
 from tawara.vm.schema import cluster_schema, guest_schema
 from tawara.vm.template import describe, describe_cluster
+
+app.command(
+    "tawara.cli.vm_publish:publish", name="publish", help="Upload a built repository into the store, for apt and dnf."
+)
 
 _NO_KEY = "Put a public key's text into `authorized_keys`, or build with --key ~/.ssh/id_ed25519.pub."
 
@@ -101,11 +105,13 @@ def build(
         options = Options(out, cache or default_cache(), report, build_epoch(), mirror, sign, kind, allow_clashes, keys)
         built = build_file(description, options)
     if as_json:
-        print_json({**vars(built), "packages": [str(path) for path in built.packages]})
+        paths = {"packages": [str(path) for path in built.packages], "tool": [str(path) for path in built.tool]}
+        print_json(vars(built) | paths)
         return
-    for path in built.packages:
+    for path in (*built.packages, *built.tool):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
-    print(f"Built in {time.monotonic() - start:.1f} s. Next, where it is to run: {_install(built)}")
+    print(f"Built in {time.monotonic() - start:.1f} s. Next, where it is to run: {_install(built.packages)}")
+    print(f"With the command `tawara vm` for that host: {_install(built.tool)}")
 
 
 @app.command
@@ -150,12 +156,10 @@ def _subnets_beside(target: Path) -> list[IPv4Network]:
     return found
 
 
-def _install(built: Built) -> str:
-    """Return the command that installs the packages that were built, and no others in the directory."""
+def _install(packages: Sequence[Path]) -> str:
+    """Return the command that installs these packages, and no others in the directory."""
     for kind, command in (("deb", "apt install"), ("rpm", "dnf install")):
-        files = [
-            str(path if path.is_absolute() else Path() / path) for path in built.packages if path.suffix == f".{kind}"
-        ]
+        files = [str(path if path.is_absolute() else Path() / path) for path in packages if path.suffix == f".{kind}"]
         if files:
             return " ".join([command, *(file if file.startswith("/") else f"./{file}" for file in sorted(files))])
     return "nothing was built"

@@ -25,11 +25,12 @@ from tawara.vm.errors import BuildError
 from tawara.vm.foreign import image as foreign_image
 from tawara.vm.foreign.delta import build_delta as build_foreign_delta
 from tawara.vm.host_keys import host_key
-from tawara.vm.package_manifest import PackagedGuest
+from tawara.vm.package_manifest import Package, PackagedGuest
 from tawara.vm.packager import KINDS, build_package, file_name, index_repository
 from tawara.vm.spec import Guest
 from tawara.vm.spec_fields import show_size
 from tawara.vm.spec_read import read_guest
+from tawara.vm.tool_package import LAUNCHER, digest_of_tool, tool_files, tool_package
 
 _SECRET = {"identity.tar": 0o600}
 
@@ -59,6 +60,8 @@ class Built:
     base: str = ""
     delta: str = ""
     delta_bytes: int = 0
+    tool: list[Path] = field(default_factory=list)
+    """The command for hosts; guests do not need it."""
 
 
 def default_cache() -> Path:
@@ -84,6 +87,7 @@ def build_file(path: Path, options: Options) -> Built:
         built = build_guest(guest, host_key(path.parent / f"{guest.name}.keys"), options, register)
     register.save()
     built.packages += build_host_package(options)
+    built.tool = build_tool_package(options)
     options.report("indexing the repository")
     index_repository(options.out, options.epoch, options.signing_key)
     return built
@@ -268,21 +272,44 @@ def build_host_package(options: Options) -> list[Path]:
         return build_package(package, options.out, options.epoch, options.kinds)
 
 
+def build_tool_package(options: Options) -> list[Path]:
+    """The command for hosts, made once for each content."""
+    files = tool_files()
+    kept = options.cache / "tool" / f"{digest_of_tool(files)}-{options.epoch}"
+    launcher = kept / "tawara"
+    package = tool_package(files, launcher)
+
+    def make(missing: tuple[str, ...]) -> None:
+        launcher.write_text(LAUNCHER)
+        build_package(package, kept, options.epoch, missing)
+
+    return _copy_kept(package, kept, make, options)
+
+
 def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
     """The base's packages, made once and kept beside the cached base: packing takes longer than building."""
     package = package_manifest.base_package(
         base.name, base.digest, tawara.__version__, summary, str(base.folder), base.files
     )
-    kept = base.folder / "packages"
+
+    def make(missing: tuple[str, ...]) -> None:
+        options.report(f"{base.name}: packaging the base")
+        build_package(package, base.folder / "packages", options.epoch, missing)
+
+    return _copy_kept(package, base.folder / "packages", make, options)
+
+
+def _copy_kept(package: Package, kept: Path, make: Callable[[tuple[str, ...]], None], options: Options) -> list[Path]:
+    """Copy a package's files from the cache; `make` makes those of the kinds that are missing there."""
     with locked(options.cache):
+        kept.mkdir(parents=True, exist_ok=True)
         missing = tuple(kind for kind in options.kinds if not (kept / file_name(package, kind)).exists())
         if missing:
-            options.report(f"{base.name}: packaging the base")
-            build_package(package, kept, options.epoch, missing)
+            make(missing)
     made = []
     for name in (file_name(package, kind) for kind in options.kinds):
         made.append(options.out / name)
-        if not made[-1].exists():
+        if not made[-1].exists() or package.name == "tawara-vm":
             options.out.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(kept / name, made[-1])
     return made

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import types
+import typing
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
-
-import msgspec
 
 from tawara.vm.spec import Guest
 
 
 def write(guest: Guest) -> bytes:
     """The guest as indented JSON, without the contents of its files: those are in the delta."""
-    plain = msgspec.to_builtins(guest, enc_hook=str)
+    plain = dataclasses.asdict(guest)
     for file in plain["files"]:
         del file["content"]
-    return msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=2) + b"\n"
+    return (json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, default=str) + "\n").encode()
 
 
 def read(text: bytes) -> Guest:
-    """The guest that `write` wrote; the contents of its files are empty."""
-    plain = msgspec.json.decode(text)
+    """The guest that `write` wrote; the contents of its files are empty. Raises ValueError for anything else."""
+    plain = json.loads(text)
     for file in plain["files"]:
-        file["content"] = b""
-    return msgspec.convert(plain, Guest, dec_hook=_address)
+        file["content"] = ""
+    guest = read_value(Guest, plain)
+    assert isinstance(guest, Guest)
+    return guest
 
 
-def _address(kind: type, value: Any) -> Any:
-    if kind in (IPv4Address, IPv4Network):
+def read_value(kind: Any, value: Any) -> Any:
+    """The value of a type of `tawara.vm.spec` that these builtins stand for. Raises ValueError if it is none.
+
+    Unknown fields are left out: a newer Tawara may have written them.
+    """
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        known = {field.name: value[field.name] for field in dataclasses.fields(kind) if field.name in value}
+        try:
+            return kind(**{name: read_value(hints[name], each) for name, each in known.items()})  # type: ignore[operator]
+        except TypeError as error:
+            raise ValueError(f"{kind}: {error}") from error
+    if origin is tuple and isinstance(value, list):
+        return tuple(read_value(typing.get_args(kind)[0], each) for each in value)
+    if origin in (types.UnionType, typing.Union):
+        (other,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+        return None if value is None else read_value(other, value)
+    if origin is typing.Literal and value in typing.get_args(kind):
+        return value
+    if kind in (IPv4Address, IPv4Network) and isinstance(value, str):
         return kind(value)
-    raise NotImplementedError(kind)
+    if kind is bytes and isinstance(value, str):
+        return value.encode()
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{value!r} is not a {kind}")

@@ -64,17 +64,26 @@ def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
     for package in (path for path in folder.iterdir() if path.suffix in (".deb", ".rpm")):
         os.utime(package, (epoch, epoch))  # dnf's index tells a file's time
     packages = run(["dpkg-scanpackages", "--multiversion", "."], cwd=str(folder)).stdout
-    (folder / "Packages").write_text(packages)
-    (folder / "Packages.gz").write_bytes(gzip.compress(packages.encode(), mtime=0))
+    indexes = {"Packages": packages.encode(), "Packages.gz": gzip.compress(packages.encode(), mtime=0)}
+    _write_by_hash(folder, indexes)
+    for name, content in indexes.items():
+        (folder / name).write_bytes(content)
     date = datetime.fromtimestamp(epoch, UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
-    (folder / "Release").write_text(
-        release_file({n: (folder / n).read_bytes() for n in ("Packages", "Packages.gz")}, date)
-    )
+    (folder / "Release").write_text(release_file(indexes, date))
     shutil.rmtree(folder / "repodata", ignore_errors=True)
     stamps = ["--revision", str(epoch), "--set-timestamp-to-revision"]
     run(["createrepo_c", "--quiet", "--no-database", *stamps, "."], cwd=str(folder))
     if key:
         _sign(folder, key, epoch)
+
+
+def _write_by_hash(folder: Path, indexes: dict[str, bytes]) -> None:
+    """Write the index files a second time under their digests, the names by which apt asks for them."""
+    place = folder / "by-hash" / "SHA256"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for content in indexes.values():
+        (place / hashlib.sha256(content).hexdigest()).write_bytes(content)
 
 
 def _sign(folder: Path, key: str, epoch: int) -> None:
@@ -91,6 +100,7 @@ def _sign(folder: Path, key: str, epoch: int) -> None:
 
 def release_file(files: dict[str, bytes], date: str) -> str:
     """apt's Release file over these index files."""
-    lines = ["Origin: Tawara", "Label: Tawara packaged machines", "Suite: stable", f"Date: {date}", "SHA256:"]
+    lines = ["Origin: Tawara", "Label: Tawara packaged machines", "Suite: stable", f"Date: {date}"]
+    lines += ["Acquire-By-Hash: yes", "SHA256:"]
     lines += [f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}" for name, data in sorted(files.items())]
     return "\n".join(lines) + "\n"

@@ -31,6 +31,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(build, "build_package", package)
     monkeypatch.setattr(build, "index_repository", lambda *words: None)
+    monkeypatch.setattr(build, "build_tool_package", lambda options: [])
     monkeypatch.setattr(build, "host_key", lambda folder: KEY)
     monkeypatch.setattr(build, "build_base", lambda *words: Base(tmp_path, "debian12", "b" * 12, "quiet"))
     monkeypatch.setattr(build, "_base_packages", lambda *words: [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -11,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from tawara.vm import tree
 from tawara.vm.base_image import CLUSTER_BITS, Base, Report, digest_of, kept_folder
 from tawara.vm.disk import write_qcow2
 from tawara.vm.errors import BuildError
 from tawara.vm.foreign.appliance import appliance, guestfish
+from tawara.vm.guest_json import read_value
 from tawara.vm.run import run
 from tawara.vm.spec import ForeignImage, Root
 
@@ -73,7 +73,7 @@ def inspect_image(base: Base, cache: Path, report: Report, mirror: str = "") -> 
     facts = json.loads((folder / "facts.json").read_text())
     with (folder / "etc.tar").open("rb") as stream:
         etc = {f"etc/{path}": node for path, node in tree.read_tar(stream).items()}
-    root = msgspec.convert(facts["root"], Root)
+    root = read_value(Root, facts["root"])
     return ImageContents(
         root, tuple(facts["mounts"]), read_index((folder / "index").read_text(errors="surrogateescape")), etc
     )
@@ -140,7 +140,7 @@ def _inspect(base: Base, kernel: Path, folder: Path) -> None:
         commands += [f"upload {script} /.tawara-list", 'debug sh "sh /sysroot/.tawara-list"']
         commands += [f"download /.tawara-index {index}", f"tar-out /etc {etc}"]
         root, mounts = read_facts(guestfish(kernel, overlay, "qcow2", commands))
-        facts = {"root": msgspec.to_builtins(root), "mounts": mounts}
+        facts = {"root": dataclasses.asdict(root), "mounts": mounts}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for path in (index, etc):
