@@ -207,7 +207,7 @@ class Family:
         pause = self._pauses[child.place] if lived < _SOON else _SHORTEST_PAUSE
         self._pauses[child.place] = min(_LONGEST_PAUSE, pause * 2)
         self._due[child.place] = time.monotonic() + pause
-        log.error("process_restarted", ended=child.pid, code=code, seconds=round(pause, 1))
+        log.error("process_restarted", child=child.pid, exit_code=code, seconds=round(pause, 1))
 
     def _stop(self) -> None:
         if self._stop_by is not None:
@@ -222,7 +222,7 @@ class Family:
     def _kill_overdue_children(self) -> None:
         if self._stop_by is not None and time.monotonic() >= self._stop_by:
             for child in self._children.values():
-                log.warning("stop_timed_out", ended=child.pid)
+                log.warning("stop_timed_out", child=child.pid)
                 os.kill(child.pid, signal.SIGKILL)
             self._stop_by = time.monotonic() + 1
 

@@ -33,7 +33,7 @@ def announce(store: Running, text: str, *, as_json: bool, **facts: int) -> None:
         addresses = {"addresses": store.addresses, **facts}
         text = json.dumps({"event": "ready", "directory": str(store.directory), **addresses})
     if error := streams.announce(text):
-        log.warning("ready_line_not_written", error=error.strerror)
+        log.warning("ready_line_not_written", reason=error.strerror)
     tell_manager("READY=1")
 
 

@@ -29,7 +29,7 @@ async def until_available(step: Callable[[], Awaitable[T]]) -> T:
         except DatabaseUnavailable as error:
             if error.message != reason:
                 reason = error.message
-                log.warning("database_unavailable", reason=reason, action="waiting for it")
+                log.warning("database_unavailable", reason=reason)
             tell_manager(f"STATUS=Waiting for the database: {reason}\nEXTEND_TIMEOUT_USEC={_START_LIMIT * 1_000_000}")
         else:
             if reason:

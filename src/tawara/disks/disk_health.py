@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -165,8 +166,8 @@ class DiskHealthWatch:
         health = worst([await self._ask(disk) for disk in disks])
         if health is not None:
             await self._pools.run(device, _write, place, health)
-            say = log.warning if health.verdict is DiskVerdict.FAILING else log.debug
-            say(
+            log.log(
+                logging.WARNING if health.verdict is DiskVerdict.FAILING else logging.DEBUG,
                 "disk_health_checked",
                 devid=int(device[3:]),
                 disks=disks,

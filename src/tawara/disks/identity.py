@@ -89,7 +89,7 @@ class Identities:
             if shown is None:
                 self._unnamed[device] = place.st_dev, place.st_ino
                 return
-            log.info("device_identity_created", device=device, id=shown.id, files=holds_files(top))
+            log.info("device_identity_created", devid=int(device[3:]), identity=shown.id, files=holds_files(top))
         elif kept is not None and kept.id != shown.id and not added:
             raise ForeignDisk
         if self._make and kept != _Record(shown.id, mounted):
@@ -118,7 +118,7 @@ class Identities:
                     os.unlink(name, dir_fd=top)
             _sync(top)
         except OSError as error:
-            log.warning("device_identity_write_failed", device=device, reason=error.strerror)
+            log.warning("device_identity_write_failed", devid=int(device[3:]), reason=error.strerror)
             return None
         return _read(top)
 
@@ -147,7 +147,7 @@ class Identities:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.warning("device_identity_record_failed", device=device, reason=str(error))
+            log.warning("device_identity_record_failed", devid=int(device[3:]), reason=str(error))
 
 
 def holds_files(top: int) -> bool:

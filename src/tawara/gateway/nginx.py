@@ -294,7 +294,7 @@ class NginxFront:
         while True:
             assert self._process is not None
             code = await self._process.wait()
-            log.error("nginx_exited", code=code, log=str(self.directory / ERRORS))
+            log.error("nginx_exited", exit_code=code, error_log=str(self.directory / ERRORS))
             await asyncio.to_thread(self._end_leftovers)
             await asyncio.sleep(pause)
             try:

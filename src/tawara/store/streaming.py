@@ -36,7 +36,7 @@ async def read_somewhere(
     """
 
     def told(url: str, at: int, error: Exception) -> None:
-        log.warning("replica_read_failed", url=url, at=at, reason=str(error) or "no answer in time")
+        log.warning("replica_read_failed", url=url, offset=at, reason=str(error) or "no answer in time")
 
     race = Race(nodes, urls, part.start, part.start + part.length, size, told, timeout)
     async with aclosing(race.run()) as pieces:

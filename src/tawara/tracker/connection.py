@@ -18,7 +18,7 @@ from tawara.wire.line import Args, LineBuffer, Request, is_http, may_begin, ok, 
 if TYPE_CHECKING:
     from tawara.tracker.server import TrackerServer
 
-_log = structlog.get_logger("tracker")
+log = structlog.get_logger(__name__)
 
 _BURST = 16
 """Requests of one connection that are answered before the other connections are served."""
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse_other_protocol(self, data: bytes) -> None:
         """Disconnect a peer that uses another protocol, such as HTTP, and discard its input."""
-        _log.info("other_protocol_refused", peer=self.client_ip, began=data[:40].decode("ascii", "replace"))
+        log.info("other_protocol_refused", peer=self.client_ip, received=data[:40].decode("ascii", "replace"))
         self._leaving = True
         self._waiting.clear()
         self._next = self._waiting_bytes = 0
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
         if left < unread:
             self._watch_unread(left)  # the peer reads, though slowly
         else:
-            _log.info("peer does not read its answers", peer=self.client_ip)
+            log.info("reply_not_read", peer=self.client_ip)
             self.abort()
 
     def close_if_idle(self, before: float) -> None:
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
             if isinstance(error, errors.UnavailableError):
                 self._server.management.announce(f"{request.command}: {error.wire_text}")
             return refusal(error, request.callid)
-        _log.error("request_failed", command=request.command, peer=self.client_ip, exc_info=error)
+        log.error("request_failed", command=request.command, peer=self.client_ip, exc_info=error)
         self._server.management.announce(f"{request.command} crashed: {type(error).__name__}")
         return refusal(errors.TawaraError(), request.callid)
 

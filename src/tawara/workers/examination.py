@@ -90,7 +90,7 @@ class Examination:
                 fsck.record_result, held.claim, file, verdict, now=await self._metadata.clock.seconds()
             ):
                 if verdict.events:
-                    log.debug("file_checked", fid=file.fid, found=[event.code.value for event in verdict.events])
+                    log.debug("file_checked", fid=file.fid, codes=[event.code.value for event in verdict.events])
                 if verdict.replicate:
                     self._wakeups.replicate.notify()
                 return

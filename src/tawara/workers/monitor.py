@@ -7,6 +7,7 @@ of its host. `model.observation` decides what an answer means.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
@@ -272,10 +273,16 @@ class Monitor:
             self._epochs.forget(device.devid)
         if before is None or before.state is not state:
             self._changed_at = time.monotonic()
-            write = log.warning if state is Observed.UNREACHABLE else log.info
-            reason = {"reason": trouble} if trouble else {}
+            level = logging.WARNING if state is Observed.UNREACHABLE else logging.INFO
             host = self._view.current.hosts.get(device.hostid)
-            write("device_state_changed", devid=device.devid, host=host and host.name, state=str(state), **reason)
+            log.log(
+                level,
+                "device_state_changed",
+                devid=device.devid,
+                host=host and host.name,
+                state=str(state),
+                reason=trouble,
+            )
         file_system, disk = self._places.get(device.devid, (None, None))
         self._seen[device.devid] = Observation(
             state, rejects_bad_md5=rejects_bad_md5, file_system=file_system, disk=disk, trouble=trouble

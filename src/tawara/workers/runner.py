@@ -173,7 +173,7 @@ class Runner(Generic[Item]):
                 async with asyncio.timeout(GRACE):
                     await self._worker.release(left)
             except (TawaraError, TimeoutError) as error:
-                self._report_error("release_failed", error)
+                self._report_error("release", error)
 
     # --- the tasks ----------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Runner(Generic[Item]):
                 errors_in_a_row = 0
             except Exception as error:
                 errors_in_a_row += 1
-                self._report_error("claim_failed", error)
+                self._report_error("claim", error)
                 await asyncio.sleep(backoff.after_errors(errors_in_a_row, self._rng))
 
     async def _claim_some(self) -> None:
@@ -228,7 +228,7 @@ class Runner(Generic[Item]):
             try:
                 until = await self._worker.work(item)
             except Exception as error:
-                self._report_error("work_failed", error)
+                self._report_error("work", error)
             else:
                 self._done += self._files_in(item)
                 if until is not None and until < self._wakes_at:
@@ -248,16 +248,16 @@ class Runner(Generic[Item]):
                 try:
                     await self._worker.renew(list(self._held.values()))
                 except TawaraError as error:
-                    self._report_error("renewal_failed", error)
+                    self._report_error("renewal", error)
 
-    def _report_error(self, event: str, error: Exception) -> None:
+    def _report_error(self, action: str, error: Exception) -> None:
         self._failed += 1
         reason = str(error) or type(error).__name__
-        self._last_error = f"{event.replace('_', ' ')}: {reason}"
+        self._last_error = f"{action} failed: {reason}"
         if isinstance(error, TawaraError | TimeoutError):
-            log.warning(f"worker_{event}", worker=self._worker.name, reason=reason)
+            log.warning("worker_failed", worker=self._worker.name, action=action, reason=reason)
         else:
-            log.error(f"worker_{event}", worker=self._worker.name, exc_info=error)
+            log.error("worker_failed", worker=self._worker.name, action=action, exc_info=error)
 
 
 class ClaimedRow(Generic[Item]):
