@@ -14,10 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tawara.gateway import nginx as nginx_module
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_processes import end_all, running_in
+from tawara.gateway.put_handlers import UnreceivedHandler
 from tawara.model.node_errors import DeviceFull
 from tawara.store.local_devices import LocalDevices
 from tawara.wire import identity
@@ -186,6 +188,34 @@ async def test_a_full_spool(tmp_path: Path) -> None:
             assert await one.find(b"k") is None
             assert (await one.put("/d/k", b"x" * 100_000)).status == 201
             await eventually(lambda: not any((spool / "bodies").iterdir()))
+
+
+async def test_more_of_a_body_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays 507 when more of the body arrives, and fails as well, while the gateway is asked for the answer."""
+    asked = asyncio.Event()
+    handle = UnreceivedHandler.handle
+
+    async def slowly(self: UnreceivedHandler, request: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
+        await asyncio.sleep(0.5)
+        return await handle(self, request)
+
+    monkeypatch.setattr(UnreceivedHandler, "handle", slowly)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with small_disk(spool, 256):
+        async with store_fixture(tmp_path, nginx=True, spool=spool) as one:
+            reader, writer = await asyncio.open_connection(*one.gateway.address)
+            writer.write(f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n".encode())
+            writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+            while not asked.is_set():
+                writer.write(b"c350\r\n%s\r\n" % (b"x" * 50_000))
+                await asyncio.sleep(0.01)
+            for _ in range(8):
+                writer.write(b"c350\r\n%s\r\n" % (b"x" * 50_000))
+                await asyncio.sleep(0.01)
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 507 ")
+            writer.close()
 
 
 def fill(place: Path) -> None:
