@@ -341,7 +341,7 @@ async def test_copies_that_were_cut_off(old: Old, tmp_path: Path, engine: str) -
             path.write_bytes(b"byt")
             await old.original.ask(f"INSERT INTO tawara_copy (fid, devid, lease) VALUES ({fid}, {devid}, 0)")
         old.nodes[1].stop()
-        assert "gives 2 announced copies" in walk.run("adopt", *conf, "--undo")
+        assert "deletes the bytes of 2 copies" in walk.run("adopt", *conf, "--undo")
         report = json.loads(walk.run("adopt", *conf, "--undo", "--yes", "--json"))
         assert re.fullmatch(rf"http://127\.0\.0\.2:\d+/dev3/0/000/000/{fid:010d}\.fid", *report["left_behind"])
         assert not old.nodes[0].path(2, fid).exists()

@@ -14,7 +14,6 @@ from tawara.metadata import (
     findings,
     history,
     journals,
-    queues,
     replicas,
     schema_version,
 )
@@ -156,22 +155,23 @@ async def test_a_way_back_that_was_cut_off(old_url: str) -> None:
 
 
 async def test_copies_that_only_we_know_of(old_url: str) -> None:
-    """On the way back announced copies become what mogilefsd knows, or are named; none is forgotten, or cut short."""
-    async with adopted(old_url) as ours:
+    """On the way back each reserved copy is a replica, or named; none is forgotten, cut short, or queued."""
+    async with original_at(old_url) as original, adopted(old_url) as ours:
         fid = await store(ours, b"k")
-        gone = await ours.write(files.open_upload, dmid=1, key=b"gone", classid=0, devids=(1,), now=1)
+        gone = await original.store(1, b"gone")
         for each, devid in ((fid, 2), (fid, 3), (gone, 2)):
             await ours.write(replicas.reserve_copy, each, devid, now=100, lease=60)
         with pytest.raises(InUse, match="3 copies are under way"):
             await ours.write(adoption.settle_copies, now=159)
         await ours.write(replicas.record_copy, fid, 3, now=100)
-        assert await ours.write(adoption.settle_copies, now=160) == [(fid, 2)]
+        await original.delete_name(gone)
+        assert await ours.write(adoption.settle_copies, now=160) == [(fid, 2), (gone, 2)]
+        await original.queue_deletion(gone)
         with pytest.raises(InUse):
             await ours.write(adoption.undo)
-        assert [each.fid for each in await ours.write(queues.claim_deletions, limit=9, now=160)] == [gone]
-        assert await ours.read(replicas.devices_of, gone) == (2,)
+        assert await ours.read(replicas.devices_of, gone) == (1,)
         assert await ours.read(replicas.devices_of, fid) == (1, 3)
-        await ours.write(adoption.forget_copies, [(fid, 2)])
+        await ours.write(adoption.forget_copies, [(fid, 2), (gone, 2)])
         await ours.write(adoption.undo)
 
 

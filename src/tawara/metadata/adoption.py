@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tawara.metadata import catalogue, epochs, migrations, queues, runs, schema_version
+from tawara.metadata import catalogue, epochs, migrations, runs, schema_version
 from tawara.metadata.contract import Transaction
 from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, AdoptionFindings, count, examine, orphaned, widened
 from tawara.model.errors import ConfigurationError, InUse
@@ -80,7 +80,7 @@ def planned_undo(found: AdoptionFindings) -> list[str]:
     """Describe what leaving would do; empty if the database has nothing of Tawara's."""
     steps: list[str] = []
     if found.copies:
-        steps.append(f"gives {found.copies} announced copies over to mogilefsd, or deletes them from their devices")
+        steps.append(f"deletes the bytes of {found.copies} copies that were not completed from their devices")
     steps += [f"narrows {place} to {type_} again" for place, type_ in found.widened.items()]
     if found.own_version:
         lost = f", and with them the media types of {found.media_types} files" if found.media_types else ""
@@ -91,11 +91,11 @@ def planned_undo(found: AdoptionFindings) -> list[str]:
 
 
 async def settle_copies(tx: Transaction, *, now: int) -> list[tuple[int, int]]:
-    """Hand the copy reservations over to mogilefsd; return those that it cannot represent, as (fid, devid).
+    """Drop the reservations of recorded replicas; return the others, as (fid, devid).
 
-    Reservations of recorded replicas are dropped. Those of deleted files become replicas queued for deletion. Each of
-    the others may have left unrecorded bytes of an existing file on a device: they stay reserved, and the caller must
-    clean up. Raises InUse while a lease is active.
+    Each of these may have left unrecorded bytes on a device: it stays reserved, and the caller must clean up. Not even
+    those of deleted files are queued for deletion: mogilefsd may be about to queue the same fid, see
+    `replicas.record_copy`. Raises InUse while a lease is active.
     """
     if "tawara_copy" not in await catalogue.tables(tx):
         return []
@@ -105,16 +105,9 @@ async def settle_copies(tx: Transaction, *, now: int) -> list[tuple[int, int]]:
             f"{under_way} copies are under way",
             hint="Stop all of Tawara on this database, wait until their leases have run out (a minute), and try again.",
         )
-    left: list[tuple[int, int]] = []
-    for fid, devid in await tx.rows("SELECT fid, devid FROM tawara_copy ORDER BY fid, devid"):
-        if await tx.row("SELECT 1 FROM file_on WHERE fid = ? AND devid = ?", fid, devid) is None:
-            if await tx.row("SELECT 1 FROM file WHERE fid = ?", fid) is not None:
-                left.append((fid, devid))
-                continue
-            await tx.run(tx.dialect.insert_or_ignore("file_on", ("fid", "devid")), fid, devid)
-            await queues.enqueue_deletion(tx, fid, now)
-        await tx.run("DELETE FROM tawara_copy WHERE fid = ? AND devid = ?", fid, devid)
-    return left
+    replica = "SELECT 1 FROM file_on o WHERE o.fid = tawara_copy.fid AND o.devid = tawara_copy.devid"
+    await tx.run(f"DELETE FROM tawara_copy WHERE EXISTS ({replica})")
+    return [(fid, devid) for fid, devid in await tx.rows("SELECT fid, devid FROM tawara_copy ORDER BY fid, devid")]
 
 
 async def forget_copies(tx: Transaction, copies: Sequence[tuple[int, int]]) -> None:
