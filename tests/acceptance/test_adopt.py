@@ -7,14 +7,19 @@ nodes that are plain HTTP servers.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import re
 import shlex
+import signal
+import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from configparser import ConfigParser
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +52,34 @@ def steps() -> dict[str, list[str]]:
     return found
 
 
+def section(heading: str) -> str:
+    """The text of the page below a heading, up to the next one of its level."""
+    return re.split(r"\n# (?=\w)", PAGE.read_text().partition(f"\n# {heading}\n")[2])[0]
+
+
+def table(heading: str) -> set[str]:
+    """The names in the first column of the table below a heading."""
+    return set(re.findall(r"^\| `([^`]+)` \|", section(heading), re.MULTILINE))
+
+
+def units() -> dict[str, ConfigParser]:
+    """The sample units, by file name."""
+    found: dict[str, ConfigParser] = {}
+    for path, text in re.findall(r"^```\n# (/etc/systemd/\S+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S):
+        unit = found[Path(path).name] = ConfigParser(interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment, method-assign]
+        unit.read_string(text)
+    return found
+
+
+def others(root: Path) -> set[str]:
+    """What lies below a node's directory besides files of the store: `dev/NAME`, `dev/DIRECTORY/`."""
+    top = {path for path in root.glob("dev*/*") if not re.fullmatch(r"\d", path.name)}
+    names = {f"dev/{path.name}{'/' if path.is_dir() else ''}" for path in top}
+    names = {name.replace("test-write/", "test-write/*") for name in names}
+    return names | ({".tawara/*"} if (root / ".tawara").exists() else set())
+
+
 def test_all_commands_of_the_page_are_walked() -> None:
     """Every heading with commands is one that the walk knows, in its order."""
     assert list(steps()) == [
@@ -72,9 +105,7 @@ class Operator:
         if command in self.machine:
             self.machine[command]()
             return ""
-        for place, here in self.places.items():
-            command = command.replace(place, here)
-        words = shlex.split(command)
+        words = shlex.split(self.here(command))
         assert words[0] == "tawara", command
         assert PASSWORD not in command
         if words[1] in COMPONENTS:
@@ -85,6 +116,12 @@ class Operator:
             return ""
         # Until workers run, and every file has its copies, `status` says so, and ends with 1.
         return self.run(*words[1:], status=(0, 1) if words[1] == "status" else (0,))
+
+    def here(self, text: str) -> str:
+        """A text of the page with the places of this machine."""
+        for place, here in self.places.items():
+            text = text.replace(place, here)
+        return text
 
     def run(self, *arguments: str, status: Collection[int] = (0,)) -> str:
         """What a tawara command prints; it must end with one of these codes."""
@@ -301,7 +338,11 @@ async def test_the_page_about_moving(old: Old, tmp_path: Path, engine: str, monk
         walk.run("adopt", "--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"], "--widen", "--yes")
         assert re.search(r"dkey`? (varchar|character varying)\(1024\)", databases.schema(old.url)) or engine == "sqlite"
 
+        await until(lambda: {"usage", "tawara-identity"} <= {path.name for path in old.nodes[1].root.glob("dev3/*")})
         walk.stop(*COMPONENTS)
+        written = {file for node in old.nodes for file in others(node.root)}
+        assert written - {f"dev/{place}" for place in table("What is written to existing disks")} == {".tawara/*"}
+        assert {"dev/names/", "dev/test-write/*", "dev/tawara-identity", "dev/~incoming/"} <= written
         await until_no_lease_runs(old.original)
         do("Back")
         assert databases.schema(old.url) == old.schema
@@ -348,6 +389,86 @@ async def test_copies_that_were_cut_off(old: Old, tmp_path: Path, engine: str) -
         assert old.nodes[0].path(1, fid).exists()
         assert databases.schema(old.url) == old.schema
         assert walk.run("adopt", *conf, "--undo", "--yes")  # done already
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_the_sample_units(old: Old, tmp_path: Path) -> None:
+    """The command of each unit, with the configuration that the page describes, starts and stops as its type says."""
+    found = units()
+    assert found.keys() == {f"tawara-{component}.service" for component in COMPONENTS}
+    async with operator(old, tmp_path) as walk:
+        etc = Path(walk.places["/etc/tawara"])
+        walk.run("adopt", "--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"], "--write", str(etc), "--yes")
+        (addition,) = re.findall(r"^```\n(\[node\]\n.*?)^```$", section("Sample units"), re.M | re.S)
+        old.nodes[1].stop()
+        head, node, rest = (etc / "tawara.toml").read_text().partition("[node]\n")
+        for line in walk.here(addition).splitlines()[1:]:
+            rest, replaced = re.subn(rf"^{line.split()[0]} = .*$", line, rest, count=1, flags=re.MULTILINE)
+            assert replaced
+        (etc / "tawara.toml").write_text(head + node + rest)
+        for name, unit in found.items():
+            service = unit["Service"]
+            assert (service["Type"], service["ExecReload"]) == ("notify", "/bin/kill -HUP $MAINPID")
+            words = shlex.split(walk.here(service["ExecStart"]))
+            assert words[0] == "/usr/local/bin/tawara"
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.bind(str(tmp_path / name))
+                manager.settimeout(30)
+                environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / name)}
+                process = subprocess.Popen([*TAWARA, *words[1:]], env=environment, stdout=subprocess.DEVNULL)
+                try:
+                    assert await asyncio.to_thread(manager.recv, 100) == b"READY=1"
+                    process.send_signal(signal.SIGHUP)
+                    await asyncio.sleep(0.2)
+                    process.terminate()
+                    assert await asyncio.to_thread(process.wait, 30) == 0
+                finally:
+                    process.kill()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_undo_after_a_rebuild(old: Old, tmp_path: Path) -> None:
+    """A database that was restored from a dump and merged can be left; one that Tawara created cannot."""
+    bodies = {b"early": b"e" * 1000, b"late": b"l" * 2000}
+    fids = {b"early": await old.store(b"early", bodies[b"early"])}
+    async with operator(old, tmp_path) as walk:
+        conf = ("--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"])
+        walk.run("adopt", *conf, "--write", str(tmp_path / "etc"), "--yes")
+        for step in ("tracker", "workers"):
+            walk.do(f"tawara {step} -c /etc/tawara/tawara.toml")
+        await until(lambda: len(old.replicas(fids[b"early"])) == 2)
+        dump = sqlite3.connect(tmp_path / "dump.db")
+        with closing(sqlite3.connect(databases.path_of(old.url))) as live:
+            live.backup(dump)
+        async with AsyncClient(walk.places["TRACKER"], reply_timeout=10) as client:
+            await client.put("photos", "late", bodies[b"late"])
+        written = [f"http://{node.ip}:{node.port}/dev{devid}" for node in old.nodes for devid in node.devids]
+        await until(lambda: journaled(old, b"late"))
+        walk.stop("tracker", "workers")
+        walk.run("backup", str(tmp_path / "backup"), "--database", old.url)
+        for made, command in {"rebuilt": ("rebuild",), "restored": ("restore", str(tmp_path / "backup"))}.items():
+            url = f"sqlite://{tmp_path}/{made}.db"
+            walk.run(*command, url, *(written if made == "rebuilt" else ()))
+            walk.run("adopt", url, "--undo", "--yes", status=(2,))
+            assert "made by Tawara" in walk.said[-1]
+        with closing(sqlite3.connect(databases.path_of(old.url))) as live:
+            dump.backup(live)
+        walk.run("rebuild", old.url, "--merge")
+        await until_no_lease_runs(old.original)
+        walk.run("adopt", *conf, "--undo", "--yes")
+    assert databases.schema(old.url) == old.schema
+    for key, body in bodies.items():
+        found = await old.original.find(1, key)
+        assert found is not None
+        assert found[1] == len(body)
+        assert {old.nodes[(devid - 1) // 2].path(devid, found[0]).read_bytes() for devid in found[2]} == {body}
+    assert await old.store(b"after", b"mogilefsd goes on") > found[0]
+
+
+def journaled(old: Old, key: bytes) -> bool:
+    """Whether a journal on the devices has a record of the key."""
+    files = [path for node in old.nodes for path in node.root.glob("dev*/names/tail-*")]
+    return any(key in gzip.decompress(path.read_bytes()) for path in files)
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

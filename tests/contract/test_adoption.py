@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from tawara.metadata import (
     adoption,
+    catalogue,
     cluster,
     epochs,
     files,
@@ -85,6 +88,23 @@ async def test_there_and_back(old_url: str) -> None:
         assert await original.store(1, b"after") > new
         assert await original.ask("SELECT * FROM server_settings") == settings
     assert databases.schema(old_url) == before
+
+
+def listed(heading: str) -> set[str]:
+    """The names in the first column of the table below a heading of docs/adopt.md."""
+    section = (Path(__file__).parents[2] / "docs" / "adopt.md").read_text().partition(f"# {heading}\n")[2]
+    return set(re.findall(r"^\| `([^`]+)` \|", section.partition("\n# ")[0], re.MULTILINE))
+
+
+async def test_the_tables_that_adoption_adds(old_url: str) -> None:
+    """docs/adopt.md lists exactly the tables that are added, and those of MogileFS keep their columns."""
+    async with examining(old_url) as metadata:
+        tables, columns = await metadata.read(catalogue.tables), await metadata.read(catalogue.columns)
+        await metadata.write(adoption.adopt, widen=False, now=1)
+        added = (await metadata.read(catalogue.tables)).keys() - tables.keys()
+        now = await metadata.read(catalogue.columns)
+    assert added == listed("What is added to the database")
+    assert {place: column for place, column in now.items() if column.table not in added} == columns
 
 
 async def test_twice_is_as_once(old_url: str) -> None:
