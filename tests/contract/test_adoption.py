@@ -22,6 +22,7 @@ from tawara.metadata import (
 )
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
+from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import ConfigurationError, InUse, UnknownKey
 from tests.contract.mogilefs_database import LATIN1_OPTION, adopted, examining, leave, original_at, store
 from tests.contract.servers import MYSQL_VARIABLE
@@ -157,6 +158,22 @@ async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
                     await original.ask(f"DELETE FROM {table}")
             await ours.write(adoption.undo)
     assert databases.schema(old_url) == before
+
+
+async def test_checksums_that_mogilefs_does_not_know(old_url: str) -> None:
+    """On the way back they are taken from classes and files; MD5 and SHA-1 stay."""
+    async with adopted(old_url) as ours:
+        for name, hashtype in {"md5": HashType.MD5, "crc": HashType.CRC32C}.items():
+            await ours.write(cluster.create_class, "old", name, mindevcount=1, hashtype=hashtype)
+            fid = await store(ours, name.encode())
+            await ours.write(files.store_checksum, fid, Checksum(hashtype, bytes(hashtype.digest_size)))
+        steps = adoption.planned_undo(await ours.read(findings.examine))
+        assert steps[0] == "removes the checksums that MogileFS does not know of 2 classes and files"
+    await leave(old_url)
+    async with original_at(old_url) as original:
+        assert await original.ask("SELECT hashtype FROM checksum") == [(1,)]
+        kept = await original.ask("SELECT classname, hashtype FROM class WHERE classid > 1 ORDER BY classid")
+    assert [row[1] for row in kept] == [1, None]
 
 
 async def test_a_way_back_that_was_cut_off(old_url: str) -> None:

@@ -12,7 +12,17 @@ from collections.abc import Sequence
 
 from tawara.metadata import catalogue, epochs, migrations, runs, schema_version
 from tawara.metadata.contract import Transaction
-from tawara.metadata.findings import ADOPTED, PREFIX, WIDENED, AdoptionFindings, count, examine, orphaned, widened
+from tawara.metadata.findings import (
+    ADOPTED,
+    PREFIX,
+    UNKNOWN_TO_MOGILEFS,
+    WIDENED,
+    AdoptionFindings,
+    count,
+    examine,
+    orphaned,
+    widened,
+)
 from tawara.model.errors import ConfigurationError, InUse
 
 # --- adopting ---------------------------------------------------------------------------------------------------------
@@ -81,6 +91,10 @@ def planned_undo(found: AdoptionFindings) -> list[str]:
     steps: list[str] = []
     if found.copies:
         steps.append(f"deletes the bytes of {found.copies} copies that were not completed from their devices")
+    if found.unknown_checksums:
+        steps.append(
+            f"removes the checksums that MogileFS does not know of {found.unknown_checksums} classes and files"
+        )
     steps += [f"narrows {place} to {type_} again" for place, type_ in found.widened.items()]
     if found.own_version:
         lost = f", and with them the media types of {found.media_types} files" if found.media_types else ""
@@ -131,6 +145,11 @@ async def undo(tx: Transaction) -> list[str]:
     narrow = {place: type_ for place, type_ in before.items() if columns[place].type != type_}
     await catalogue.refuse_values_too_large(tx, narrow)
     done = [await _run(tx, catalogue.retype(tx.dialect, columns[place], type_)) for place, type_ in narrow.items()]
+    unknown = [
+        f"UPDATE class SET hashtype = NULL WHERE {UNKNOWN_TO_MOGILEFS}",
+        f"DELETE FROM checksum WHERE {UNKNOWN_TO_MOGILEFS}",
+    ]
+    done += [each for each in unknown if await tx.run(each)]
     done += await migrations.migrate(tx, to=0)
     kept = await epochs.keep_lineage(tx)
     fields = [row[0] for row in await tx.rows("SELECT field FROM server_settings")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tawara.metadata import catalogue, migrations, runs
 from tawara.metadata.catalogue import Column
 from tawara.metadata.contract import Transaction
-from tawara.model.cluster import DeviceState, HostState
+from tawara.model.cluster import DeviceState, HashType, HostState
 from tawara.model.errors import ConfigurationError, InvalidReplpolicy
 from tawara.model.policy import parse
 
@@ -20,6 +20,9 @@ ADOPTED = "tawara_adopted"
 
 WIDENED = "tawara_widened"
 """Setting: the types of columns before they were widened: `table.column` -> type, as JSON."""
+
+UNKNOWN_TO_MOGILEFS = f"hashtype NOT IN ({HashType.MD5:d}, {HashType.SHA1:d})"
+"""SQL condition for a checksum algorithm that is not MogileFS's: mogilefsd fails where it reads it."""
 
 _NEEDED = {
     *("domain", "class", "file", "tempfile", "file_on", "host", "device", "server_settings", "fsck_log", "checksum"),
@@ -91,6 +94,8 @@ class AdoptionFindings:
     """Rows of tawara_file for files that mogilefsd has deleted."""
     copies: int = 0
     """Copy reservations, which only Tawara's tables record."""
+    unknown_checksums: int = 0
+    """Classes and files with a checksum that MogileFS does not know."""
 
 
 async def examine(tx: Transaction) -> AdoptionFindings:
@@ -129,6 +134,8 @@ async def examine(tx: Transaction) -> AdoptionFindings:
         media_types=await count(tx, "tawara_file", "content_type IS NOT NULL") if "tawara_file" in tables else 0,
         orphans=await count(tx, "tawara_file", orphaned("tawara_file")) if "tawara_file" in tables else 0,
         copies=await count(tx, "tawara_copy") if "tawara_copy" in tables else 0,
+        unknown_checksums=await count(tx, "class", UNKNOWN_TO_MOGILEFS)
+        + await count(tx, "checksum", UNKNOWN_TO_MOGILEFS),
     )
 
 
