@@ -1,0 +1,93 @@
+"""Checksums of S3 objects: the algorithms of the protocol, and how those of parts make that of the joined object."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from enum import Enum, StrEnum
+from typing import Final
+
+
+class ChecksumAlgorithm(StrEnum):
+    """An algorithm that clients may name; the value is its name in the protocol."""
+
+    CRC32 = "CRC32"
+    CRC32C = "CRC32C"
+    CRC64NVME = "CRC64NVME"
+    SHA1 = "SHA1"
+    SHA256 = "SHA256"
+    SHA512 = "SHA512"
+    MD5 = "MD5"
+    XXHASH64 = "XXHASH64"
+    XXHASH3 = "XXHASH3"
+    XXHASH128 = "XXHASH128"
+
+    @property
+    def field(self) -> str:
+        """The header field of its value: `x-amz-checksum-crc32`."""
+        return f"x-amz-checksum-{self.value.lower()}"
+
+    @property
+    def element(self) -> str:
+        """The XML element of its value: `ChecksumCRC32`."""
+        return f"Checksum{self.value}"
+
+    @property
+    def digest_size(self) -> int:
+        """Length of a value in bytes."""
+        return _SIZES[self]
+
+    @property
+    def is_crc(self) -> bool:
+        """Whether the value of joined parts follows from their values and lengths."""
+        return self in (ChecksumAlgorithm.CRC32, ChecksumAlgorithm.CRC32C, ChecksumAlgorithm.CRC64NVME)
+
+
+class ChecksumType(Enum):
+    """What the checksum of an object of several parts is computed over."""
+
+    COMPOSITE = "COMPOSITE"
+    """The concatenated checksums of the parts; written with `-N`."""
+    FULL_OBJECT = "FULL_OBJECT"
+    """The bytes of the whole object."""
+
+
+_SIZES: Final = {
+    ChecksumAlgorithm.CRC32: 4,
+    ChecksumAlgorithm.CRC32C: 4,
+    ChecksumAlgorithm.CRC64NVME: 8,
+    ChecksumAlgorithm.SHA1: 20,
+    ChecksumAlgorithm.SHA256: 32,
+    ChecksumAlgorithm.SHA512: 64,
+    ChecksumAlgorithm.MD5: 16,
+    ChecksumAlgorithm.XXHASH64: 8,
+    ChecksumAlgorithm.XXHASH3: 8,
+    ChecksumAlgorithm.XXHASH128: 16,
+}
+
+
+def parse_value(algorithm: ChecksumAlgorithm, text: str) -> bytes | None:
+    """Decode a checksum in base64; None if it is malformed or of another length."""
+    try:
+        value = base64.b64decode(text.encode(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return value if len(value) == algorithm.digest_size else None
+
+
+def format_value(value: bytes, parts: int | None = None) -> str:
+    """Encode a checksum in base64, a composite one with the number of its parts."""
+    text = base64.b64encode(value).decode()
+    return text if parts is None else f"{text}-{parts}"
+
+
+def type_of_upload(algorithm: ChecksumAlgorithm, asked: ChecksumType | None) -> ChecksumType | None:
+    """The type of checksum that an upload in parts gets; None if the algorithm does not have the one asked for.
+
+    CRC64NVME exists over the whole object only, the other CRCs in both ways, and all else as composite.
+    """
+    if algorithm is ChecksumAlgorithm.CRC64NVME:
+        return ChecksumType.FULL_OBJECT if asked is not ChecksumType.COMPOSITE else None
+    if asked is ChecksumType.FULL_OBJECT:
+        return ChecksumType.FULL_OBJECT if algorithm.is_crc else None
+    return ChecksumType.COMPOSITE
