@@ -59,7 +59,7 @@ def check_read(conditions: Conditions, current: Validators) -> None:
             raise S3Fault(FaultCode.NOT_MODIFIED)
         case ConditionResult.FAILED:
             raise _failed("If-Match" if conditions.if_match is not None else "If-Unmodified-Since")
-        case ConditionResult.GO:
+        case ConditionResult.PROCEED:
             return
 
 
@@ -68,7 +68,7 @@ def check_copy_source(fields: HeaderFields, source: Validators) -> None:
 
     If-Match that holds overrides If-Unmodified-Since, and If-None-Match overrides If-Modified-Since.
     """
-    if conditions_of(fields, "x-amz-copy-source-").judge(source, reading=True) is not ConditionResult.GO:
+    if conditions_of(fields, "x-amz-copy-source-").judge(source, reading=True) is not ConditionResult.PROCEED:
         raise _failed("x-amz-copy-source-if-*")
 
 
