@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,17 +13,23 @@ from pathlib import Path
 
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.server import Gateway
-from tawara.metadata import cluster, files
+from tawara.metadata import access_keys, cluster, files
 from tawara.metadata.contract import Transaction
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
+from tawara.model.access.creation import new_key
+from tawara.model.access.keys import ID_ALPHABET, ID_LENGTH, SECRET_ALPHABET, SECRET_LENGTH
 from tawara.model.cluster import HashType, HostState, Observation, Observed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
+from tawara.store import key_file
+from tawara.store.access_keys import AccessKeys
+from tawara.store.key_file import KeyFile
+from tawara.wire.installation_key import NONCE, seal
 from tests.acceptance.node_process import housekeeping
 from tests.contract.empty_database import sqlite_with_tables
 
@@ -125,12 +133,32 @@ class StoreFixture:
             if path.is_file() and not housekeeping(path)
         ]
 
+    async def create_key(self, name: str, *grants: str, expires: str = "") -> str:
+        """Create an access key; return `ID:SECRET`."""
+        key_id = "TW" + "".join(random.choices(ID_ALPHABET, k=ID_LENGTH - 2))
+        secret = "".join(random.choices(SECRET_ALPHABET, k=SECRET_LENGTH))
+        sealed = seal(KeyFile(self.directory / KEYS).load()[0], secret, owner=key_id, nonce=os.urandom(NONCE))
+        now = await self.metadata.clock.seconds()
+        key = new_key(
+            name,
+            key_id=key_id,
+            account_id=os.urandom(32).hex(),
+            domains=grants,
+            expires=expires,
+            sealed=sealed,
+            now=now,
+        )
+        await self.metadata.write(access_keys.create, key, own_account=True)
+        return f"{key_id}:{secret}"
+
     async def stop_node(self, devid: int) -> None:
         """Stop the storage node of a device."""
         self.stopped.add(devid)
         await self.nodes[devid - 1].stop()
 
 
+KEYS = "keys.key"
+"""Name of the installation's key file."""
 DIRECTORY = 'run "$of" nginx; {'
 """Of nginx, below a house's."""
 
@@ -150,6 +178,7 @@ async def store_fixture(
     """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
     database = await asyncio.to_thread(sqlite_with_tables)
     (directory / "tawara.db").write_bytes(database)
+    key_file.write(directory / KEYS, [key_file.new_key()])
     nodes = []
     for number in range(1, hosts + 1):
         (directory / f"disks {number}" / f"dev{number}").mkdir(parents=True)
@@ -170,6 +199,7 @@ async def store_fixture(
             wakeups,
             listen=("127.0.0.1", 0),
             secret=SECRET,
+            access_keys=AccessKeys(metadata, KeyFile(directory / KEYS)),
             local_devices=nodes[0].devices if local else None,
             nginx=front,
             limits=limits or Limits(),

@@ -30,6 +30,8 @@ from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
 from tawara.model.liveness import LivenessRules
 from tawara.nodes.client import NodeClient
+from tawara.store.access_keys import AccessKeys
+from tawara.store.key_file import KeyFile
 from tawara.workers.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -220,7 +222,9 @@ async def _start_with_database(
         await _start(stack, tracker)
         store.addresses[TRACKER] = _shown(tracker.address)
     if Component.GATEWAY in components:
-        gateway = _gateway(store, shared, own_node)
+        access_keys = AccessKeys(metadata, KeyFile(store.directory / configuration.store.keys_file))
+        await until_available(access_keys.check)
+        gateway = _gateway(store, shared, access_keys, own_node)
         await _start(stack, gateway)
         store.addresses[GATEWAY] = _shown(gateway.address)
 
@@ -263,7 +267,7 @@ def _tracker(configuration: Configuration, shared: _Shared, sockets: Mapping[str
     )
 
 
-def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> Gateway:
+def _gateway(store: Running, shared: _Shared, access_keys: AccessKeys, own_node: StorageNode | None) -> Gateway:
     from tawara.gateway.server import Gateway
 
     configuration = store.configuration.gateway
@@ -274,6 +278,7 @@ def _gateway(store: Running, shared: _Shared, own_node: StorageNode | None) -> G
         shared.wakeups,
         listen=address(configuration.listen, "gateway.listen"),
         secret=_secret(store.directory / configuration.key_file),
+        access_keys=access_keys,
         public_reads=configuration.public_reads,
         reproxy=configuration.reproxy,
         local_devices=own_node.devices if own_node is not None else _devices_to_read(store),

@@ -26,7 +26,7 @@ class AdmitHandler:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Check everything that can be checked without the body, and that the spool has space for it."""
-        wanted, headers = self._parser.put(request), request.headers
+        wanted, headers = await self._parser.put(request), request.headers
         text = headers.get(HeaderField.LENGTH, "")
         length = self._parser.body_length(
             int(text) if text.isdigit() else None, headers.get(HeaderField.CODING), wanted
@@ -44,7 +44,7 @@ class StoreHandler:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Store the file. Raises ConnectionResetError if the client disconnected and nginx removed the body."""
-        wanted = self._parser.put(request)
+        wanted = await self._parser.put(request)
         body = self._front.spool.body(request.headers.get(HeaderField.BODY, ""))
         if body is None:
             raise MalformedRequest
@@ -64,7 +64,8 @@ class UnreceivedHandler:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Raise the error of the request or of the spool, otherwise SpoolFull, the likely cause."""
-        await self._front.check_spool(self._parser.put(request).length or 0)
+        wanted = await self._parser.put(request)
+        await self._front.check_spool(wanted.length or 0)
         raise SpoolFull
 
 
@@ -76,7 +77,7 @@ class StreamedPutHandler:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Check the request, let the client send the body, and store it."""
-        wanted = self._parser.put(request)
+        wanted = await self._parser.put(request)
         coding = request.headers.get(hdrs.TRANSFER_ENCODING)
         length = self._parser.body_length(request.content_length, coding, wanted)
         await self._writer.check(wanted)

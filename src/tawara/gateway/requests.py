@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from tawara.gateway import reading
+from tawara.gateway.authenticator import Authenticator
 from tawara.http1.connections import body_length
 from tawara.http1.reply import NOT_WHOLE, content_md5, whole_length
 from tawara.metadata.view import ClusterView
+from tawara.model.access.grants import Right
 from tawara.model.cluster import Domain
-from tawara.model.errors import DeniedError, InvalidKey, NoKey, UnregClass, UnregDomain, UsageError
+from tawara.model.errors import InvalidKey, NoKey, UnregClass, UnregDomain, UsageError
 from tawara.model.node_errors import MalformedRequest
 from tawara.store.writer import WriteRequest
 from tawara.wire.http import Conditions, Target, parse_target
@@ -51,9 +52,9 @@ class UnsupportedCoding(UsageError):
 class RequestParser:
     """Parses requests into values. Its methods raise the error to be returned to the client."""
 
-    def __init__(self, view: ClusterView, *, secret: str, public_reads: bool, upload: int) -> None:
+    def __init__(self, view: ClusterView, authenticator: Authenticator, *, upload: int) -> None:
         """`upload`: maximum bytes of a body."""
-        self._view, self._secret, self._public_reads, self._upload = view, secret.encode(), public_reads, upload
+        self._view, self._authenticator, self._upload = view, authenticator, upload
 
     def target(self, request: web.BaseRequest) -> Target:
         """Return the domain and key of the request. Raises VersionNotSupported, UsageError, InvalidKey."""
@@ -61,14 +62,17 @@ class RequestParser:
             raise VersionNotSupported
         return parse_target(request.raw_path)
 
-    def authorise(self, request: web.BaseRequest, target: Target, *, reads: bool) -> None:
-        """Raise DeniedError unless the request carries the secret (RFC 6750, section 2.1) or needs none."""
-        if reads and self._public_reads and target.key:
-            return
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        offered = token.strip().encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(offered, self._secret) or scheme.lower() != "bearer" or not self._secret:
-            raise DeniedError
+    async def authorise(self, request: web.BaseRequest, target: Target, right: Right) -> None:
+        """Raise DeniedError, Forbidden, SecretUnreadable or Db unless the request has `right` to its target.
+
+        Without a key, reading means listing the keys of the domain that begin with the query's `prefix`.
+        """
+        key = target.key
+        if right is Right.READ and not key:
+            right, key = Right.LIST, target.parameters().get("prefix", b"")
+        if not self._authenticator.is_public(key, right):
+            fields = request.headers.getall(hdrs.AUTHORIZATION, ())
+            await self._authenticator.authorise(fields, target.domain, key, right)
 
     def domain(self, target: Target) -> Domain:
         """Return the domain of the target. Raises UnregDomain."""
@@ -77,12 +81,15 @@ class RequestParser:
             raise UnregDomain("Domain not found")
         return domain
 
-    def put(self, request: web.BaseRequest) -> WriteRequest:
-        """Return what a PUT asks for, authorised. Raises UsageError, DeniedError, UnregDomain, UnregClass, NoKey."""
+    async def put(self, request: web.BaseRequest) -> WriteRequest:
+        """Return what a PUT asks for, authorised.
+
+        Raises UsageError, DeniedError, SecretUnreadable, Db, UnregDomain, UnregClass, NoKey.
+        """
         target = self.target(request)
         if target.domain in ("", RESERVED):
             raise MethodNotAllowed
-        self.authorise(request, target, reads=False)
+        await self.authorise(request, target, Right.WRITE)
         domain, headers = self.domain(target), request.headers
         if not target.key:
             raise NoKey("A file needs a key: /DOMAIN/KEY")

@@ -34,7 +34,8 @@ def refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
     response = plain(error.http, error.message)
     if error.http == 401:
         invalid = ', error="invalid_token"' if hdrs.AUTHORIZATION in request.headers else ""
-        response.headers[hdrs.WWW_AUTHENTICATE] = f'Bearer realm="tawara"{invalid}'
+        basic = 'Basic realm="tawara", charset="UTF-8"'
+        response.headers[hdrs.WWW_AUTHENTICATE] = f'Bearer realm="tawara"{invalid}, {basic}'
     if error.http == 405:
         response.headers[hdrs.ALLOW] = METHODS
     return response

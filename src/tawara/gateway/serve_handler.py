@@ -12,6 +12,7 @@ from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RESERVED, MethodNotAllowed, RequestParser, conditions
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
+from tawara.model.access.grants import Right
 from tawara.model.cluster import Domain
 from tawara.model.errors import NoKey, NotFoundError, UsageError
 from tawara.model.limits import LIST_KEYS
@@ -47,7 +48,7 @@ class ServeHandler:
         if method == "PUT":
             return await self._put.handle(request)
         reads = method != "DELETE"
-        self._parser.authorise(request, target, reads=reads)
+        await self._parser.authorise(request, target, Right.READ if reads else Right.WRITE)
         domain = self._parser.domain(target)
         if not reads:
             if not target.key:

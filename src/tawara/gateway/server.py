@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tawara.disks.devices import Devices
+from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
@@ -23,6 +24,7 @@ from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
+from tawara.store.access_keys import AccessKeys
 from tawara.store.local_devices import LocalDevices
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
@@ -44,6 +46,7 @@ class Gateway:
         *,
         listen: tuple[str, int] | Path,
         secret: str,
+        access_keys: AccessKeys | None = None,
         local_devices: Devices | None = None,
         local_reads_only: bool = False,
         nginx: NginxFront | None = None,
@@ -53,13 +56,15 @@ class Gateway:
     ) -> None:
         """Listen on a host and port (0: any free one) or at the path of a Unix socket.
 
-        `secret` is the bearer token of PUT and DELETE, and of GET without `public_reads`. Files on `local_devices` are
+        `secret` is the bearer token of PUT and DELETE, and of GET without `public_reads`; requests with one of
+        `access_keys` have that key's rights. Files on `local_devices` are
         sent by nginx and stored directly, without a storage node; with `local_reads_only` they are only sent, and only
         from devices in the database. With `nginx` None, bytes are streamed through Python. `reproxy` returns URLs of
         replicas to front ends that can fetch them; allow it only if every client is such a front end.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
+        self._access_keys = access_keys
         self._local_reads_only = local_reads_only
         self._local: LocalDevices | None = None
         self._nginx, self._limits = nginx, limits
@@ -113,7 +118,8 @@ class Gateway:
         limits, rng = self._limits, random.Random()  # noqa: S311 - it spreads load, it keeps no secret
         store = FileStore(self._metadata, self._view, self._wakeups, rng)
         self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=self._local, limits=limits)
-        parser = RequestParser(self._view, secret=self._secret, public_reads=self._public_reads, upload=limits.upload)
+        authenticator = Authenticator(self._access_keys, secret=self._secret, public_reads=self._public_reads)
+        parser = RequestParser(self._view, authenticator, upload=limits.upload)
         get = GetHandler(
             self._view,
             self._nodes,
@@ -143,3 +149,5 @@ class Gateway:
             self._writer.close()
         if self._local is not None:
             await self._local.close()
+        if self._access_keys is not None:
+            await self._access_keys.close()

@@ -17,8 +17,8 @@ from tawara.metadata import clock
 from tawara.metadata.contract import Metadata
 from tawara.model.access.keys import SECRET_ALPHABET, SECRET_LENGTH, AccessKey, KeyState, is_id
 from tawara.model.errors import Db, SecretUnreadable
-from tawara.store.key_file import KeyFile
-from tawara.wire.installation_key import NONCE, CannotOpen, open_sealed, seal
+from tawara.store.key_file import KeyFile, KeyFileMissing
+from tawara.wire.installation_key import NONCE, CannotOpen, open_sealed, seal, sealed_with
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,25 @@ class AccessKeys:
         self._used: dict[str, int] = {}
         self._to_record: dict[str, int] = {}
         self._recorder: asyncio.Task[None] | None = None
+
+    async def check(self) -> None:
+        """Check the key file at a start; log an error if it cannot open the secrets in use.
+
+        Raises ConfigurationError if the file exists and is not private or malformed, Db.
+        """
+        found = await self._metadata.read(rows.list_all)
+        in_use = [each for each in found if each.revoked_at is None]
+        try:
+            known = {each.id for each in self._key_file.load()}
+        except KeyFileMissing as error:
+            if in_use:
+                log.error("key_file_missing", path=str(self._key_file.path), keys=len(in_use), hint=error.hint)  # noqa: TRY400
+            return
+        others = [each.name for each in in_use if sealed_with(each.sealed) not in known]
+        if others:
+            log.error(
+                "key_file_is_another", path=str(self._key_file.path), keys=others[:10], hint=SecretUnreadable.hint
+            )
 
     def cached(self, key_id: str) -> CheckedKey | None:
         """Return what is known about an id without reading the database; None if `look_up` is needed."""

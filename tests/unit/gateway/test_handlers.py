@@ -14,6 +14,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.test_utils import make_mocked_request
 
 from tawara.gateway import responses
+from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import Handler, handlers, respond
 from tawara.gateway.nginx import NginxFront
@@ -29,6 +30,7 @@ from tawara.nodes.client import NodeClient
 from tests.unit.store.fake_store import FakeStore
 
 AUTHORISED = {"Authorization": "Bearer the secret"}
+CHALLENGE = 'Bearer realm="tawara", Basic realm="tawara", charset="UTF-8"'
 
 
 @dataclass
@@ -56,7 +58,8 @@ class Gateway:
         self.front = FakeFront(Spool(directory))
         self.front.spool.make()
         fake, limits = self.fake, Limits(upload=1000)
-        parser = RequestParser(fake.view, secret="the secret", public_reads=True, upload=limits.upload)
+        authenticator = Authenticator(None, secret="the secret", public_reads=True)
+        parser = RequestParser(fake.view, authenticator, upload=limits.upload)
         get = GetHandler(
             fake.view,
             cast(NodeClient, fake.nodes),
@@ -148,7 +151,7 @@ async def test_the_verdict_for_nginx(gateway: Gateway) -> None:
     assert refused.status == 403
     assert refused.headers["X-Tawara-Status"] == "401"
     assert refused.headers["X-Tawara-Error"]
-    assert refused.headers["X-Tawara-Challenge"] == 'Bearer realm="tawara"'
+    assert refused.headers["X-Tawara-Challenge"] == CHALLENGE
 
 
 async def test_a_get_is_answered_by_nginx(gateway: Gateway) -> None:

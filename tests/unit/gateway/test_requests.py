@@ -10,9 +10,11 @@ from aiohttp import HttpVersion, web
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.test_utils import make_mocked_request
 
+from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.requests import MethodNotAllowed, RequestParser, UnsupportedCoding, VersionNotSupported
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
+from tawara.model.access.grants import Right
 from tawara.model.errors import DeniedError, InvalidKey, NoKey, TawaraError, UnregClass, UnregDomain
 from tawara.model.node_errors import LengthRequired, MalformedRequest, TooLarge
 from tawara.wire.http import Target
@@ -24,7 +26,8 @@ AUTHORISED = {"Authorization": "Bearer the secret"}
 def parser(*, secret: str = "the secret", public_reads: bool = True) -> RequestParser:
     view = ClusterView(cast(Metadata, FakeMetadata()))
     view.current = cluster()
-    return RequestParser(view, secret=secret, public_reads=public_reads, upload=1000)
+    authenticator = Authenticator(None, secret=secret, public_reads=public_reads)
+    return RequestParser(view, authenticator, upload=1000)
 
 
 def asked(
@@ -51,29 +54,29 @@ def asked(
         ("Bearer \xff", False),
     ],
 )
-def test_the_secret(value: str, allowed: bool) -> None:
+async def test_the_secret(value: str, allowed: bool) -> None:
     """A write needs the whole secret as a bearer token."""
     request = asked(headers={"Authorization": value})
     if allowed:
-        parser().authorise(request, Target("d", b"k"), reads=False)
+        await parser().authorise(request, Target("d", b"k"), Right.WRITE)
     else:
         with pytest.raises(DeniedError):
-            parser().authorise(request, Target("d", b"k"), reads=False)
+            await parser().authorise(request, Target("d", b"k"), Right.WRITE)
 
 
-def test_an_empty_secret_admits_no_one() -> None:
+async def test_an_empty_secret_admits_no_one() -> None:
     """A gateway without a secret refuses every write, also one with an empty token."""
     with pytest.raises(DeniedError):
-        parser(secret="").authorise(asked(headers={"Authorization": "Bearer "}), Target("d", b"k"), reads=False)
+        await parser(secret="").authorise(asked(headers={"Authorization": "Bearer "}), Target("d", b"k"), Right.WRITE)
 
 
-def test_reads() -> None:
+async def test_reads() -> None:
     """A file is public only with public_reads; a listing never is."""
     request = asked(headers={}, method="GET")
-    parser().authorise(request, Target("d", b"k"), reads=True)
+    await parser().authorise(request, Target("d", b"k"), Right.READ)
     for closed, target in ((parser(), Target("d")), (parser(public_reads=False), Target("d", b"k"))):
         with pytest.raises(DeniedError):
-            closed.authorise(request, target, reads=True)
+            await closed.authorise(request, target, Right.READ)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +95,13 @@ def test_reads() -> None:
         ("/d/k", AUTHORISED | {"Content-Range": "bytes 0-4/10"}, MalformedRequest),
     ],
 )
-def test_a_put_that_is_refused(path: str, headers: dict[str, str], error: type[TawaraError]) -> None:
+async def test_a_put_that_is_refused(path: str, headers: dict[str, str], error: type[TawaraError]) -> None:
     """Each fault of a PUT has its own error; without the secret no one learns which domains exist."""
     with pytest.raises(error):
-        parser().put(asked(path, headers))
+        await parser().put(asked(path, headers))
 
 
-def test_a_put() -> None:
+async def test_a_put() -> None:
     """What a PUT asks for: class, type, digest, conditions and length come from the address and the header."""
     headers = {
         "Content-Type": "image/png",
@@ -107,16 +110,16 @@ def test_a_put() -> None:
         "If-None-Match": "*",
         "Content-Encoding": "identity",
     }
-    wanted = parser().put(asked("/d/a%20b?class=one", AUTHORISED | headers))
+    wanted = await parser().put(asked("/d/a%20b?class=one", AUTHORISED | headers))
     assert (wanted.domain.name, wanted.key, wanted.storage_class.name) == ("d", b"a b", "one")
     assert (wanted.content_type, wanted.length, wanted.conditions.if_none_match) == ("image/png", 5, "*")
     assert wanted.md5 == bytes.fromhex("5d41402abc4b2a76b9719d911017c592")
 
 
-def test_the_length_of_a_body() -> None:
+async def test_the_length_of_a_body() -> None:
     """A body has a length or is chunked, is not too large, and is as long as Content-Range says."""
-    wanted = parser().put(asked(headers=AUTHORISED | {"Content-Range": "bytes 0-4/5"}))
-    whole = parser().put(asked())
+    wanted = await parser().put(asked(headers=AUTHORISED | {"Content-Range": "bytes 0-4/5"}))
+    whole = await parser().put(asked())
     assert parser().body_length(5, None, wanted) == 5
     assert parser().body_length(None, "chunked", wanted) is None
     assert parser().body_length(1000, None, whole) == 1000
