@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tawara.metadata import cluster as cluster_rows
 from tawara.metadata import files, journals
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
+from tawara.model.cluster import Cluster
 from tawara.model.drill import Differences, compare
 from tawara.model.errors import NodeUnreachable
 from tawara.model.journal_records import NamedFile
+from tawara.nodes.client import NodeClient
 from tawara.recovery import device_sources
 from tawara.recovery.device_sources import DeviceSource
 from tawara.recovery.journal_collector import JournalCollector
@@ -22,6 +28,62 @@ TRIES = 3
 """Times that differing files are compared again, because the store continues to run."""
 PAUSE = 7.0
 """Seconds between two comparisons, enough for changes to be written to the devices."""
+
+
+@dataclass(frozen=True)
+class DrillResult:
+    """Result of a drill."""
+
+    devids: frozenset[int]
+    """Devices that were chosen."""
+    compared: int
+    """Number of files compared."""
+    wrong: Differences
+    """Files that a rebuild would not restore correctly."""
+    unwritten: set[int]
+    """Fids that differ only because their changes are not journaled on the devices yet."""
+    unknown: Mapping[int, Sequence[int]]
+    """Contents that neither the journals nor the database know: fid -> devids."""
+    read: JournalCollector
+
+
+async def run_drill(
+    metadata: Metadata, nodes: NodeClient, *, sample: int | None, look: bool, progress: Progress
+) -> DrillResult:
+    """Rebuild `sample` random devices, or all, into a temporary database, and compare it with the live one.
+
+    `look`: also check that the data exists, and search for data that the database does not know.
+    """
+    cluster = await metadata.read(cluster_rows.load)
+    drill = Drill(metadata, choose_devices(cluster, nodes, sample), look=look)
+    with tempfile.TemporaryDirectory(prefix="tawara-drill-") as spool:
+        found = await drill.compare_until_stable(Path(spool), progress)
+    unknown = await drill.find_unknown_contents()
+    waiting = await metadata.read(journals.waiting)
+    due = await metadata.read(journals.look)
+    incomplete = {
+        devid
+        for devid in drill.devids
+        if (known := due.journals.get(devid)) is None
+        or known.generation != due.generation
+        or known.position is not None
+    }
+    unwritten = {
+        fid
+        for fid in found.fids
+        if fid in waiting or (fid in found.missing and set(found.missing[fid].devids) <= incomplete)
+    }
+    wrong = found.only(found.fids - unwritten)
+    return DrillResult(drill.devids, drill.compared, wrong, unwritten, unknown, drill.read)
+
+
+def choose_devices(cluster: Cluster, nodes: NodeClient, sample: int | None) -> list[DeviceSource]:
+    """Return the devices that can be read: `sample` of them, chosen at random, or all."""
+    devids = [devid for devid in sorted(cluster.devices) if cluster.can_read_from(devid)]
+    if sample is not None and sample < len(devids):
+        devids = sorted(random.sample(devids, sample))
+    origins = [(devid, cluster.origin(devid)) for devid in devids]
+    return [device_sources.through_node(nodes, origin, devid) for devid, origin in origins if origin]
 
 
 class Drill:
@@ -38,17 +100,17 @@ class Drill:
 
     async def compare_until_stable(self, spool: Path, progress: Progress) -> Differences:
         """Return the differences that remain after repeated comparisons."""
-        found = await self._once(spool / "1.db", None)
+        found = await self._compare_once(spool / "1.db", None)
         for attempt in range(2, TRIES + 1):
             if not found:
                 break
             progress(f"{len(found.fids):,} files differ; they are compared again in {PAUSE:.0f} s")
             await asyncio.sleep(PAUSE)
-            found = await self._once(spool / f"{attempt}.db", found.fids)
+            found = await self._compare_once(spool / f"{attempt}.db", found.fids)
         return found
 
-    async def _once(self, spool: Path, only: set[int] | None) -> Differences:
-        rebuilt = await self._rebuilt(spool)
+    async def _compare_once(self, spool: Path, only: set[int] | None) -> Differences:
+        rebuilt = await self._rebuild(spool)
         readable = self.devids - self.read.silent.keys()
         live = await self._files(self._metadata, readable)
         if only is None:
@@ -56,7 +118,7 @@ class Drill:
         found = compare(live, rebuilt)
         return found if only is None else found.only(only)
 
-    async def _rebuilt(self, spool: Path) -> dict[int, NamedFile]:
+    async def _rebuild(self, spool: Path) -> dict[int, NamedFile]:
         metadata = await open_metadata(f"sqlite:{spool.absolute()}")
         try:
             with JournalCollector(self._chosen) as self.read:

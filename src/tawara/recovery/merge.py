@@ -38,9 +38,11 @@ class Merged:
     added: list[str] = field(default_factory=list)
     """Added domains, classes, hosts and devices."""
     clashes: list[NamedFile] = field(default_factory=list)
+    """Files whose fid has been assigned to other content."""
     occupied: list[NamedFile] = field(default_factory=list)
     """Files whose key has been assigned to another file."""
     without_bytes: list[NamedFile] = field(default_factory=list)
+    """Journaled files of which no device has data."""
     other_stores: list[str] = field(default_factory=list)
     next_fid: int = 0
 
@@ -78,22 +80,22 @@ async def merge(
         if not every:
             raise UsageError("No device to read", hint="Name one: http://HOST:PORT/devN, or a directory that has devN.")
         async with _stopped(metadata, view.stale, dry_run=dry_run):
-            with JournalCollector(list(every.values())) as gathering:
-                await rebuild.read_all(gathering, trust=trust, progress=progress)
-                if not dry_run and not gathering.silent:
+            with JournalCollector(list(every.values())) as collector:
+                await rebuild.read_all(collector, trust=trust, progress=progress)
+                if not dry_run and not collector.silent:
                     merged.added = await metadata.write(merging.add_manifest, later)
-                await _take_in(metadata, gathering, manifest, merged, trust=trust, dry_run=dry_run)
-                merged.next_fid = min(gathering.highest_fid, COUNTED) + rebuild.MARGIN + 1
-                if not dry_run and not gathering.silent:
+                await _apply(metadata, collector, manifest, merged, trust=trust, dry_run=dry_run)
+                merged.next_fid = min(collector.highest_fid, COUNTED) + rebuild.MARGIN + 1
+                if not dry_run and not collector.silent:
                     await metadata.write(
                         _finish,
                         store=store,
                         beyond=max((mark.number for mark in marks.values()), default=0),
-                        names=gathering.greatest_generation,
+                        names=collector.greatest_generation,
                         next_fid=merged.next_fid,
                         now=await metadata.clock.seconds(),
                     )
-    return merged, gathering
+    return merged, collector
 
 
 @asynccontextmanager
@@ -110,22 +112,23 @@ async def _finish(tx: Transaction, *, store: str, beyond: int, names: int, next_
     await epochs.record_merge(tx, store, secrets.token_hex(4), beyond=beyond, names=names, at_least=now)
 
 
-async def _take_in(
+async def _apply(
     metadata: Metadata,
-    gathering: JournalCollector,
+    collector: JournalCollector,
     manifest: Mapping[str, Any],
     merged: Merged,
     *,
     trust: bool,
     dry_run: bool,
 ) -> None:
+    """Apply the merged journals to the database unless `dry_run`, and add the counts to `merged`."""
     wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest["class"]}
-    everywhere = frozenset(source.devid for source in gathering.sources)
+    everywhere = frozenset(source.devid for source in collector.sources)
     noted = await metadata.read(journals.waiting)
     waiting: list[NamedFile] = []
     """Files whose key another file has; later ranges may delete or rename that one."""
-    async for fid_range in gathering.ranges():
-        unseen = everywhere if trust else frozenset(gathering.silent)
+    async for fid_range in collector.ranges():
+        unseen = everywhere if trust else frozenset(collector.silent)
         found = recover(fid_range.evidence, fid_range.has, {}, unseen=unseen)
         fids = sorted({each.fid for each in (*found.files, *found.lost)} | set(fid_range.evidence.gone))
         known = await metadata.read(merging.known, fids)

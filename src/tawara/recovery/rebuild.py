@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tawara.metadata import rebuilding
+from tawara.metadata import epochs, rebuilding
 from tawara.metadata.contract import Metadata
 from tawara.model.recovery import RecoveryPlan, recover
 from tawara.nodes.client import NodeClient
@@ -44,22 +45,22 @@ def every_device(
     return dict(sorted(every.items()))
 
 
-async def read_all(gathering: JournalCollector, *, trust: bool, progress: Progress = _no_progress) -> None:
+async def read_all(collector: JournalCollector, *, trust: bool, progress: Progress = _no_progress) -> None:
     """Read the journals of all devices and, without `trust`, list the files on them."""
 
-    async def read(words: str, what: Callable[[Callable[[DeviceSource], None]], Awaitable[None]]) -> None:
+    async def read(words: str, step: Callable[[Callable[[DeviceSource], None]], Awaitable[None]]) -> None:
         done = 0
 
-        def told(_: DeviceSource) -> None:
+        def count(_: DeviceSource) -> None:
             nonlocal done
             done += 1
-            progress(f"{words} {done} of {len(gathering.sources)} devices")
+            progress(f"{words} {done} of {len(collector.sources)} devices")
 
-        await what(told)
+        await step(count)
 
-    await read("journals read from", gathering.read_names)
+    await read("journals read from", collector.read_names)
     if not trust:
-        await read("files listed on", gathering.list_bytes)
+        await read("files listed on", collector.list_bytes)
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Restored:
     classes: set[tuple[int, int]] = field(default_factory=set)
     """Domain and class of the files."""
     made_up: list[str] = field(default_factory=list)
+    """Generated names of domains and classes that no manifest names."""
     left: RecoveryPlan = field(default_factory=RecoveryPlan)
     """What was not restored."""
     next_fid: int = 0
@@ -91,8 +93,39 @@ class Restored:
         self.left.rivals += recovery.rivals
 
 
+async def rebuild(
+    metadata: Metadata | None, devices: Sequence[str], *, only: bool, trust: bool, progress: Progress = _no_progress
+) -> tuple[Restored, JournalCollector]:
+    """Fill an empty database from these devices, and unless `only` from all devices of their cluster manifest.
+
+    Without `metadata` nothing is written. `trust`: do not check that the files exist.
+
+    Raises UsageError for a device that cannot be parsed, InUse if the database is not empty.
+    """
+    if metadata is not None:
+        await metadata.read(rebuilding.refuse_unless_empty)
+    async with NodeClient() as nodes:
+        given = {source.devid: source for text in devices for source in device_sources.parse(text, nodes)}
+        manifest = dict(await device_sources.newest_manifest(given.values()))
+        every = dict(given) if only else every_device(given, manifest, nodes)
+        with JournalCollector(list(every.values())) as collector:
+            await read_all(collector, trust=trust, progress=progress)
+            restored = await restore(collector, manifest, metadata, trust=trust, progress=progress)
+        if metadata is not None:
+            marks = (await device_sources.marks(every)).values()
+            await metadata.write(
+                epochs.record_merge,
+                next((mark.store for mark in marks), secrets.token_hex(8)),
+                secrets.token_hex(4),
+                beyond=max((mark.number for mark in marks), default=0),
+                names=collector.greatest_generation,
+                at_least=await metadata.clock.seconds(),
+            )
+    return restored, collector
+
+
 async def restore(
-    gathering: JournalCollector,
+    collector: JournalCollector,
     manifest: dict[str, Any],
     metadata: Metadata | None,
     *,
@@ -101,20 +134,20 @@ async def restore(
 ) -> Restored:
     """Decide which files to restore, and insert them into `metadata` unless it is None."""
     wanted = {(row["dmid"], row["classid"]): row["mindevcount"] for row in manifest.get("class", ())}
-    everywhere = frozenset(source.devid for source in gathering.sources)
+    everywhere = frozenset(source.devid for source in collector.sources)
     restored = Restored()
     if metadata is not None:
         await metadata.write(rebuilding.begin)
-    async for fid_range in gathering.ranges():
-        unseen = everywhere if trust else frozenset(gathering.silent)
-        listed = {devid: fid_range.sizes.get(devid, {}) for devid in gathering.listed}
+    async for fid_range in collector.ranges():
+        unseen = everywhere if trust else frozenset(collector.silent)
+        listed = {devid: fid_range.sizes.get(devid, {}) for devid in collector.listed}
         recovery = recover(fid_range.evidence, fid_range.has, listed, unseen=unseen)
         if metadata is not None:
             await fill(metadata, recovery, wanted)
         restored.add(recovery, len(fid_range.evidence.gone))
         progress(f"{restored.files:,} files done")
     restored.made_up = complete_manifest(manifest, restored.classes)
-    highest = gathering.highest_fid if gathering.listed == everywhere else gathering.highest_fid + MARGIN
+    highest = collector.highest_fid if collector.listed == everywhere else collector.highest_fid + MARGIN
     restored.next_fid = highest + 1
     if metadata is not None:
         await metadata.write(rebuilding.finish, manifest, highest_fid=highest)
