@@ -306,6 +306,39 @@ def test_status_says_what_is_wrong(store: Cluster, capsys: pytest.CaptureFixture
     assert cli.main(["status", "--tracker", "127.0.0.1:1"]) == 6
 
 
+def test_copies(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """cp copies one file to a key, several below a prefix, and with -r a whole prefix; each result is one JSON line."""
+    with Client(store.trackers) as client:
+        for key in ("a", "dir/b", "dir/sub/c"):
+            client.put("d", key, key.encode(), storage_class="one")
+        assert cli.main(["cp", "d/a", "d/copy", "--json", "--class", "md5"]) == 0
+        (line,) = _lines(capsys)
+        assert line == {
+            "outcome": "copied", "file": "d/a", "domain": "d", "key": "copy", "size": 1,
+            "fid": client.info("d", "copy").fid,
+        }  # fmt: skip
+        assert client.info("d", "copy").storage_class == "md5"
+        assert cli.main(["cp", "d/a", "d/dir/b", "d/two/", "-v"]) == 0
+        assert capsys.readouterr().out == "copied d/two/a\ncopied d/two/b\n"
+        assert cli.main(["cp", "-r", "d/dir/", "d/again"]) == 0
+        assert list(client.list_keys("d", "again")) == ["again/b", "again/sub/c"]
+        assert client.get("d", "again/sub/c") == b"dir/sub/c"
+        for words, code in (
+            (["d/a", "d/a"], 2),
+            (["d/a", "d/dir/b", "d/two"], 0),
+            (["d/a"], 2),
+            (["d/nothing", "d/x"], 3),
+            (["-r", "d/nothing", "d/x"], 3),
+            (["d/a", "nowhere/x"], 3),
+            (["d/a", "d/x", "--class", "nowhere"], 3),
+            (["d", "d/x"], 2),
+        ):
+            assert cli.main(["cp", *words]) == code, words
+            assert code == 0 or capsys.readouterr().err.startswith("tawara")
+        assert cli.main(["cp", "d/a", "d/nothing", "d/more/", "--json"]) == 1
+        assert [each["outcome"] for each in _lines(capsys)] == ["copied", "failed"]
+
+
 def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     """Domains, classes, hosts, devices and settings are made, shown, changed and removed."""
     for words in (

@@ -54,6 +54,8 @@ class StoreFixture:
             self.stored[f"key {number + 10}"] = body = rng.randbytes(500)
             await client.put(DOMAIN, f"key {number + 10}", body)
             await client.set_class(DOMAIN, f"key {number + 15}", "md5")
+            await client.copy(DOMAIN, f"key {number + 15}", DOMAIN, f"copied/{number}")
+            self.stored[f"copied/{number}"] = self.stored[f"key {number + 15}"]
 
     def put_by_http(self, key: str, body: bytes) -> None:
         upload = urllib.request.Request(f"http://{self.store.gateway}/{DOMAIN}/{key}", body, method="PUT")

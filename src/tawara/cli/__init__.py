@@ -38,6 +38,7 @@ _COMMANDS: Final = (
     (_DAEMONS, "adopt", "tawara.cli.adopt:adopt", "Adopt a database of MogileFS, or undo that"),
     (_FILES, "put", "tawara.cli.put:put", "Store files"),
     (_FILES, "get", "tawara.cli.get:get", "Fetch files"),
+    (_FILES, "cp", "tawara.cli.cp:cp", "Copy stored files"),
     (_FILES, "ls", "tawara.cli.ls:ls", "List domains, or the keys of one"),
     (_FILES, "rm", "tawara.cli.rm:rm", "Delete files"),
     (_FILES, "info", "tawara.cli.info:info", "Show a file and where its replicas are"),

@@ -73,6 +73,43 @@ def uploads(found: Iterable[FoundFile], target: str, *, single: bool) -> list[Pl
     return list(planned.values())
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedCopy:
+    """One stored file to copy."""
+
+    domain: str
+    key: str
+    new_key: str
+
+    @property
+    def source(self) -> str:
+        """The file as the user names it."""
+        return f"{self.domain}/{self.key}"
+
+
+def copies(found: Iterable[tuple[str, str, str]], domain: str, target: str, *, single: bool) -> list[PlannedCopy]:
+    """Return the new key in `domain` of each file, given by domain, key and the name that it has below a prefix.
+
+    `single`: only one file was named. A target that is empty or ends in `/` is a prefix, and any target is one unless
+    `single`. Raises UsageError for several files with one key, for a file onto itself, and for bad keys.
+    """
+    prefix = not target or target.endswith("/")
+    below = target if prefix else f"{target}/"
+    planned: dict[str, PlannedCopy] = {}
+    for source_domain, key, name in found:
+        copy = PlannedCopy(source_domain, key, target if single and not prefix else below + name)
+        if not name and (prefix or not single):
+            raise errors.UsageError(f"{copy.source} has no name after its last '/'", hint="Name the key of the copy.")
+        if not 0 < len(copy.new_key.encode("utf-8", "surrogateescape")) <= KEY_BYTES:
+            raise errors.UsageError(f"{copy.source}: the key of its copy would be longer than {KEY_BYTES} bytes")
+        if (source_domain, key) == (domain, copy.new_key):
+            raise errors.UsageError(f"{copy.source} would be copied onto itself")
+        if copy.new_key in planned:
+            raise errors.UsageError(f"{planned[copy.new_key].source} and {copy.source} would both be {copy.new_key!r}")
+        planned[copy.new_key] = copy
+    return list(planned.values())
+
+
 def _directory_part(argument: str, *, keep: bool) -> str:
     name = "" if argument.endswith("/") else PurePosixPath(argument).name
     return f"{name}/" if keep and name not in ("", ".", "..") else ""

@@ -14,10 +14,11 @@ from typing import Any, Final, Self, TypeVar
 
 from tawara.client import replies
 from tawara.client.administration import Administration
+from tawara.client.copying import CopySender
 from tawara.client.reading import PATHS, Located, Reading
 from tawara.client.replies import FileInfo, Stored, key_bytes, key_text
 from tawara.client.trackers import HERE, OutcomeUnknown, Trackers, parse_addresses
-from tawara.client.upload import PAUSES, UploadSession
+from tawara.client.upload import PAUSES, BodySender, UploadSession
 from tawara.client.upload_source import Data, UploadSource
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
@@ -97,6 +98,7 @@ class AsyncClient(Administration):
         checksum: Checksum | HashType | None = None,
         progress: Callable[[int], None] | None = None,
         mtime_ns: int | None = None,
+        content_type: str | None = None,
     ) -> Stored:
         """Store `data` under `key`, replacing an existing file. The file is durable when this returns.
 
@@ -105,17 +107,63 @@ class AsyncClient(Administration):
         of unknown length: only devices with enough space are offered. `checksum` is the expected checksum, or the type
         to compute; either is verified on the device before the key is set. `progress` is called on the loop's thread
         with the bytes of each piece sent, and with a negative number when the upload restarts on another device.
-        `mtime_ns` (unix nanoseconds) is the modification time of the source; `info` returns it.
+        `mtime_ns` (unix nanoseconds) is the modification time of the source, `content_type` the media type with which
+        gateways serve the file; `info` returns both.
 
         If a device fails, another one is used, provided that `data` can be read again. Raises NoDevices,
         NodeUnreachable (every offered device failed), UnregClass, SizeMismatch, ChecksumMismatch, errors of reading
         `data`, and OutcomeUnknown: the tracker disconnected at the end, and whether the file is stored is unknown.
         """
-        source = UploadSource(data, size, progress)
+        sender = BodySender(self._nodes, UploadSource(data, size, progress), checksum)
         upload = UploadSession(
-            self._trackers, self._nodes, domain, key_bytes(key), storage_class, source, checksum, mtime_ns
+            self._trackers, domain, key_bytes(key), storage_class, sender, mtime_ns, content_type=content_type
         )
         return await upload.run()
+
+    async def copy(
+        self,
+        domain: str,
+        key: str | bytes,
+        new_domain: str,
+        new_key: str | bytes,
+        *,
+        storage_class: str | None = None,
+    ) -> Stored:
+        """Copy a file to another key, replacing an existing file there. The copy is durable when this returns.
+
+        Where the trackers and storage nodes are Tawara's, the bytes stay on a device that holds the file; XFS and btrfs
+        share its blocks. Otherwise they are read and sent. Checksum, media type and modification time are those of the
+        source. `storage_class` None: the class of that name in the new domain which the source has in its own.
+
+        Raises UnknownKey, NoSource, UnregClass, UsageError if both keys are the same, and as `put`.
+        """
+        if (domain, key_bytes(key)) == (new_domain, key_bytes(new_key)):
+            raise errors.UsageError(
+                f"Source and target are the same file: {domain}/{key_text(key_bytes(key))}",
+                hint="To move a file to another class, use set_class.",
+            )
+        for attempt in itertools.count(1):
+            located = await self._locate(domain, key, noverify=True, devices=True)
+            info = located.info
+            upload = UploadSession(
+                self._trackers,
+                new_domain,
+                key_bytes(new_key),
+                info.storage_class if storage_class is None else storage_class,
+                CopySender(self._nodes, located),
+                info.mtime_ns,
+                content_type=info.content_type,
+            )
+            try:
+                return await upload.run()
+            except errors.NoSource:
+                if attempt == LOOK_UPS or await self._has_fid(domain, key, info.fid):
+                    raise  # else it was overwritten: copy the new content
+            except errors.UnregClass as error:
+                raise errors.UnregClass(
+                    f"Domain {new_domain} has no class {upload.storage_class}", hint="Name a class of that domain."
+                ) from error
+        raise AssertionError("the last attempt returns or raises")
 
     # --- reading files ------------------------------------------------------------------------------------------------
 
@@ -308,10 +356,12 @@ class AsyncClient(Administration):
                 return reading
         raise AssertionError("the last attempt returns or raises")
 
-    async def _locate(self, domain: str, key: str | bytes, *, noverify: bool) -> Located:
+    async def _locate(self, domain: str, key: str | bytes, *, noverify: bool, devices: bool = False) -> Located:
         for attempt in range(LOOK_UPS):
             info, urls = await asyncio.gather(
-                self.info(domain, key), self.paths(domain, key, verify=not noverify), return_exceptions=True
+                self.info(domain, key, devices=devices),
+                self.paths(domain, key, verify=not noverify),
+                return_exceptions=True,
             )
             if isinstance(info, BaseException):
                 raise info

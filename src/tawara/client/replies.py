@@ -39,6 +39,8 @@ class FileInfo:
     """When the key got this content, unix seconds; None if not reported."""
     mtime_ns: int | None = None
     """Modification time of the uploaded file, unix nanoseconds; None if its client did not send it."""
+    content_type: str | None = None
+    """The media type given by the uploader; None if it gave none."""
 
     @classmethod
     def read(cls, reply: Reply) -> FileInfo:
@@ -55,6 +57,7 @@ class FileInfo:
             devids=tuple(int(each) for each in reply.get("devids", b"").split(b",") if each),
             stored_at=number_of(reply, "stored_at"),
             mtime_ns=number_of(reply, "mtime_ns"),
+            content_type=text_of(reply, "content_type") or None,
         )
 
 

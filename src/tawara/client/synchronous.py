@@ -224,6 +224,7 @@ class Client:
     exists = _blocking(AsyncClient.exists)
     list_keys = _iterating(AsyncClient.list_keys)
     delete = _blocking(AsyncClient.delete)
+    copy = _blocking(AsyncClient.copy)
     rename = _blocking(AsyncClient.rename)
     set_class = _blocking(AsyncClient.set_class)
 

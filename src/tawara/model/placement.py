@@ -5,7 +5,7 @@ All decisions depend on one `Cluster` and a `random.Random` only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import log
@@ -54,20 +54,40 @@ def spread_over_hosts(devices: Iterable[Device], count: int) -> list[Device]:
 
 
 def choose_destinations(
-    cluster: Cluster, rng: Random, *, count: int = DESTINATIONS, size: int | None = None
+    cluster: Cluster,
+    rng: Random,
+    *,
+    count: int = DESTINATIONS,
+    size: int | None = None,
+    preferred: Collection[int] = (),
 ) -> tuple[int, ...]:
     """Return up to `count` devices for a new file, best first (docs/mogilefs.md 9.1). Raises NoDevices.
 
-    With `size` (bytes) only devices with more free space are used. Devices of unknown size are the last resort.
+    With `size` (bytes) only devices with more free space are used. Devices of unknown size are the last resort. Those
+    of the `preferred` devices that can take the file come first: they hold what it is made of.
     """
     free = cluster.free_bytes
+    first = _accepting_among(cluster, preferred, size)
     with_space = (each for each in cluster.accepting if each.mb_total and (size is None or free[each.devid] > size))
     freest = [(each, each.percent_free) for each in islice(with_space, EMPTIEST_COUNT)]
     unknown = cluster.accepting_of_unknown_size
     order = weighted_shuffle(freest, rng) or weighted_shuffle([(each, 1) for each in unknown], rng)
-    if not order:
+    if not order and not first:
         raise NoDevices
-    return tuple(device.devid for device in spread_over_hosts(order, count))
+    rng.shuffle(first)
+    others = [device for device in order if device.devid not in preferred]
+    return tuple(device.devid for device in [*first, *spread_over_hosts(others, count)][:count])
+
+
+def _accepting_among(cluster: Cluster, devids: Collection[int], size: int | None) -> list[Device]:
+    """Return those of the devices that may get a new file of `size` bytes now."""
+    return [
+        device
+        for devid, device in cluster.devices.items()
+        if devid in devids
+        and cluster.should_get_new_files(devid)
+        and (size is None or devid not in cluster.free_bytes or cluster.free_bytes[devid] > size)
+    ]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

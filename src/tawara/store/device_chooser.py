@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from random import Random
 
 from tawara.metadata.view import ClusterView
@@ -35,21 +35,22 @@ class DeviceChooser:
         except TimeoutError:
             raise NoDevices from None
 
-    def offer(self, count: int, size: int | None) -> tuple[int, ...]:
+    def offer(self, count: int, size: int | None, preferred: Collection[int] = ()) -> tuple[int, ...]:
         """Choose up to `count` devices for a client to choose from, best first (docs/mogilefs.md 9.1).
 
-        `size` is the length of the file in bytes, None if unknown. Raises NoDevices, StaleDatabase.
+        `size` is the length of the file in bytes, None if unknown; `preferred` devices come first. Raises NoDevices,
+        StaleDatabase.
         """
         self.check_database()
-        return choose_destinations(self._view.current, self._rng, count=count, size=size)
+        return choose_destinations(self._view.current, self._rng, count=count, size=size, preferred=preferred)
 
-    def plan(self, storage_class: StorageClass, size: int) -> tuple[int, ...]:
-        """Choose the devices on which all copies of a file of `size` bytes are written.
+    def plan(self, storage_class: StorageClass, size: int, preferred: Iterable[int] = ()) -> tuple[int, ...]:
+        """Choose the devices on which all copies of a file of `size` bytes are written, of the `preferred` if possible.
 
         Raises NoDevices, InvalidReplpolicy, StaleDatabase.
         """
         self.check_database()
-        return plan_destinations(self._view.current, storage_class, size, self._rng)
+        return plan_destinations(self._view.current, storage_class, size, self._rng, preferred=preferred)
 
     def check(self, storage_class: StorageClass) -> None:
         """Raise the errors that `plan` would raise for an empty file, at less cost."""

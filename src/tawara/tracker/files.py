@@ -65,6 +65,8 @@ async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
         reply["stored_at"] = stored.stored_at
         if (mtime_ns := await tracker.metadata.read(files.source_time, stored.fid)) is not None:
             reply["mtime_ns"] = mtime_ns
+        if stored.content_type is not None:
+            reply["content_type"] = stored.content_type
     if call.flag("devices"):
         reply["devids"] = ",".join(map(str, sorted(stored.devids)))
     return reply

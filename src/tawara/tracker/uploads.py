@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from tawara.model import errors
@@ -10,6 +11,8 @@ from tawara.model.files import Upload
 from tawara.model.limits import DESTINATIONS
 from tawara.tracker.context import LARGEST, TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
+
+_DEVIDS = re.compile(r"\d{1,10}(?:,\d{1,10}){0,99}", re.ASCII)
 
 
 class _Profile:
@@ -53,7 +56,7 @@ async def create_open(tracker: TrackerContext, call: TrackerRequest) -> Args:
         raise errors.BadParams("The fid is out of range")
     many = call.flag("multi_dest")
     size = max(0, call.number("size") or 0) or None
-    devids = tracker.store.chooser.offer(DESTINATIONS if many else 1, size)
+    devids = tracker.store.chooser.offer(DESTINATIONS if many else 1, size, _devids(call, "preferred"))
     profile.point("choose_devices")
     upload = await tracker.store.uploads.open(domain, key, storage_class, devids, fid=fid)
     fid = upload.fid
@@ -111,6 +114,7 @@ async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
             # Clients try the devices in the order in which they were offered: writes to those before this one failed.
             failed=upload.devids[: upload.devids.index(devid)],
             checksum=_wanted_checksum(tracker, upload, checksum),
+            content_type=_content_type(call),
             mtime_ns=_mtime(call),
         )
     except (
@@ -133,6 +137,26 @@ def _checksum(call: TrackerRequest) -> Checksum | None:
     if checksum is None:
         raise errors.InvalidChecksumFormat
     return checksum
+
+
+def _devids(call: TrackerRequest, name: str) -> frozenset[int]:
+    """Return the device ids of an argument such as `3,7`; not in MogileFS. Raises BadParams."""
+    text = call.text(name)
+    if not text:
+        return frozenset()
+    if not _DEVIDS.fullmatch(text):
+        raise errors.BadParams(f"{name} is a list of at most 100 device ids, such as 3,7")
+    return frozenset(map(int, text.split(",")))
+
+
+def _content_type(call: TrackerRequest) -> str | None:
+    """Return the media type of the client's file; not in MogileFS. Raises BadParams."""
+    text = call.text("content_type")
+    if not text:
+        return None
+    if len(text) > 255 or not text.isascii() or not text.isprintable():
+        raise errors.BadParams("content_type has at most 255 printable ASCII characters")
+    return text
 
 
 def _mtime(call: TrackerRequest) -> int | None:

@@ -9,7 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tawara.cli import STREAM
-from tawara.cli.plan import FoundFile, PlannedUpload, UnsafeKey, is_fetched, is_stored, relative_path, uploads
+from tawara.cli.plan import (
+    FoundFile,
+    PlannedUpload,
+    UnsafeKey,
+    copies,
+    is_fetched,
+    is_stored,
+    relative_path,
+    uploads,
+)
 from tawara.client.replies import FileInfo
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
@@ -137,3 +146,38 @@ def test_what_need_not_be_fetched_again() -> None:
     assert not is_fetched(5, 100 * 10**9, _info(stored_at=None), None)
     assert is_fetched(5, 1, _info(checksum=MD5), MD5)
     assert not is_fetched(5, 100 * 10**9, _info(checksum=MD5), OTHER)
+
+
+CAT = ("photos", "pets/cat.jpg", "cat.jpg")
+
+
+@pytest.mark.parametrize(
+    ("found", "target", "single", "keys"),
+    [
+        ([CAT], "", True, ["cat.jpg"]),
+        ([CAT], "animals/", True, ["animals/cat.jpg"]),
+        ([CAT], "felis.jpg", True, ["felis.jpg"]),
+        ([CAT, ("other", "dog.jpg", "dog.jpg")], "animals", False, ["animals/cat.jpg", "animals/dog.jpg"]),
+        ([("photos", "pets/cat.jpg", "pets/cat.jpg")], "old", False, ["old/pets/cat.jpg"]),
+        ([("photos", "pets/", "")], "new", True, ["new"]),
+    ],
+)
+def test_where_copies_go(found: list[tuple[str, str, str]], target: str, single: bool, keys: list[str]) -> None:
+    """A prefix keeps the names; one file can be given any key."""
+    assert [each.new_key for each in copies(found, "photos", target, single=single)] == keys
+
+
+@pytest.mark.parametrize(
+    ("found", "target", "text"),
+    [
+        ([CAT], "pets/", "onto itself"),
+        ([CAT], "pets/cat.jpg", "onto itself"),
+        ([CAT, ("other", "cat.jpg", "cat.jpg")], "new/", "would both be 'new/cat.jpg'"),
+        ([("photos", "pets/", "")], "new/", "has no name"),
+        ([CAT], "x" * 1020 + "/", "longer than 1024 bytes"),
+    ],
+)
+def test_copies_that_cannot_be(found: list[tuple[str, str, str]], target: str, text: str) -> None:
+    """A copy onto its source, two copies with one key, and invalid keys are refused before anything is copied."""
+    with pytest.raises(errors.UsageError, match=text):
+        copies(found, "photos", target, single=len(found) == 1)

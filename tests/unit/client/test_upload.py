@@ -10,7 +10,7 @@ import pytest
 
 from tawara.client import upload
 from tawara.client.trackers import OutcomeUnknown, Trackers
-from tawara.client.upload import OTHER_FIDS, UploadSession
+from tawara.client.upload import OTHER_FIDS, BodySender, UploadSession
 from tawara.client.upload_source import Data, UploadSource
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
@@ -79,9 +79,8 @@ def _session(
     wanted: Checksum | HashType | None = None,
     mtime_ns: int | None = None,
 ) -> UploadSession:
-    return UploadSession(
-        cast("Trackers", trackers), cast("NodeClient", nodes), "d", b"k", "raw", UploadSource(data), wanted, mtime_ns
-    )
+    sender = BodySender(cast("NodeClient", nodes), UploadSource(data), wanted)
+    return UploadSession(cast("Trackers", trackers), "d", b"k", "raw", sender, mtime_ns)
 
 
 @pytest.fixture(autouse=True)

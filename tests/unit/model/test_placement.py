@@ -149,3 +149,20 @@ def test_the_nearest_comes_first(where: Cluster, devids: set[int], destination: 
         else:
             ranks.append(1 if zones.zone_of(where.hosts[hostid].ip) == zones.zone_of(where.hosts[there].ip) else 2)
     assert ranks == sorted(ranks)
+
+
+def test_preferred_devices_come_first() -> None:
+    """Devices that hold what the file is made of are offered first, however full, unless they cannot take it."""
+    known = cluster(
+        *(device(devid, devid) for devid in range(1, 40)),
+        device(50, 50, mb_used=890),
+        device(51, 51, state=DeviceState.DRAIN),
+        device(52, 52, mb_used=None, mb_total=None),
+    )
+    for seed in range(20):
+        chosen = choose_destinations(known, Random(seed), size=2**20, preferred={50, 51, 52, 99})
+        assert {50, 52} == set(chosen[:2])
+        assert len(set(chosen)) == 3
+        assert 50 not in choose_destinations(known, Random(seed), size=2**30, preferred={50})
+    assert choose_destinations(cluster(device(1)), Random(1), preferred={1}) == (1,)
+    assert choose_destinations(known, Random(1), count=1, preferred={50}) == (50,)

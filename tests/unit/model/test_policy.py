@@ -393,3 +393,16 @@ def test_surplus_is_surplus(policy: Policy, where: Cluster, on: set[int], minimu
         readable = {devid for devid in left.on if where.should_read_from(devid)}
         assert readable
         assert is_content(policy, Situation.of(where, readable, minimum), rng)
+
+
+def test_preferred_devices_are_planned_where_they_help() -> None:
+    """A plan uses the devices that hold what the file is made of, as long as the policy gains as much by them."""
+    two = StorageClass(0, "default", 2)
+    wide = cluster({host: [10 * host, 10 * host + 1] for host in range(1, 40)})
+    for seed in range(10):
+        rng = Random(seed)
+        assert set(plan_destinations(wide, two, 1, rng, preferred=(390, 11))) == {390, 11}
+        one_host = plan_destinations(wide, two, 1, rng, preferred=(390, 391))
+        assert len(set(one_host) & {390, 391}) == 1
+        assert len(one_host) == 2
+        assert 390 not in plan_destinations(wide, two, 1, rng, preferred=(390,), failed={390})

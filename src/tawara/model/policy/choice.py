@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tawara.model.cluster import Cluster, DeviceState, StorageClass
 from tawara.model.errors import NoDevices
@@ -19,22 +20,33 @@ def plan_destinations(
     *,
     on: Iterable[int] = (),
     failed: Iterable[int] = (),
+    preferred: Iterable[int] = (),
 ) -> tuple[int, ...]:
     """Return the devices to write a file of `size` bytes to so that its class is satisfied, best first.
 
     The list may be too short if devices are missing. After failed writes the writer calls again with `on` (written) and
-    `failed`, and gets the devices still needed, possibly none. Raises NoDevices if no copy exists or is possible,
-    InvalidReplpolicy.
+    `failed`, and gets the devices still needed, possibly none. `preferred` devices are taken where they help as much as
+    any other: they hold what the file is made of. Raises NoDevices if no copy exists or is possible, InvalidReplpolicy.
     """
     policy = parse(storage_class.policy)
     situation = Situation.of(cluster, on, storage_class.mindevcount, failed=failed, size=size)
     chosen: list[int] = []
     while isinstance(answer := policy.decide(situation, rng), Copy) and answer.choices:
-        chosen.append(answer.choices[0])
+        better = (devid for devid in preferred if _is_ideal(policy, situation, devid, rng))
+        chosen.append(next(better, answer.choices[0]))
         situation = situation.with_copy(chosen[-1])
     if not situation.on:
         raise NoDevices
     return tuple(chosen)
+
+
+def _is_ideal(policy: Policy, situation: Situation, devid: int, rng: random.Random) -> bool:
+    """Whether a copy on the device helps to satisfy the policy now; asked as if no other device could take one."""
+    if devid in situation.on or devid in situation.failed:
+        return False
+    others = frozenset(situation.cluster.devices) - {devid}
+    answer = policy.decide(replace(situation, failed=situation.failed | others), rng)
+    return isinstance(answer, Copy) and devid in answer.ideal
 
 
 def can_place(cluster: Cluster, storage_class: StorageClass, rng: random.Random) -> bool:
