@@ -174,6 +174,7 @@ async def store_fixture(
     hosts: int = HOSTS,
     local: bool = True,
     spool: Path | None = None,
+    fast_path: bool = True,
 ) -> AsyncIterator[StoreFixture]:
     """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
     database = await asyncio.to_thread(sqlite_with_tables)
@@ -205,6 +206,7 @@ async def store_fixture(
             limits=limits or Limits(),
             public_reads=public_reads,
             reproxy=reproxy,
+            fast_path=fast_path,
         )
         await gateway.start()
         one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups)

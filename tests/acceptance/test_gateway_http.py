@@ -1,4 +1,4 @@
-"""The gateway over the wire: one suite for both data paths, behind nginx and streaming; they do not differ."""
+"""The gateway over the wire: one suite for all its ways, behind nginx on both servers, and streaming."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, StoreFixture, s
 PATHS = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 
 
-@pytest.fixture(params=[True, False], ids=["nginx", "python"])
+@pytest.fixture(params=["nginx", "nginx, complete server", "python"])
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    """A gateway on one of the two paths."""
-    async with store_fixture(tmp_path, nginx=request.param) as one:
+    """A gateway: its fast path or its complete server behind nginx, or without nginx."""
+    async with store_fixture(tmp_path, nginx=request.param != "python", fast_path=request.param == "nginx") as one:
         yield one
 
 

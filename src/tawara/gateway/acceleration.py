@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tawara.gateway import nginx_configuration as nginx
 from tawara.gateway.nginx_configuration import HeaderField
@@ -22,28 +23,38 @@ class ReplicaLocation:
 
 
 def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[str, str]:
-    """Return the fields that make nginx send `answer` from the first readable one of `replicas`.
+    """Return the fields that make nginx send `answer` from the first readable one of `replicas`; at most one is local.
 
     nginx selects the range of a local file itself, but only if the gateway accepted a range, too, since nginx parses
     malformed ranges differently.
     """
-    span = answer.part
+    span, headers = answer.part, answer.headers
     assert span is not None
-    wanted = f"bytes={span.start}-{span.start + span.length - 1}" if answer.partial else ""
-    local = "part" if answer.partial else "whole"
-    fields = {
-        HeaderField.ETAG: answer.headers["ETag"],
-        HeaderField.MODIFIED: answer.headers.get("Last-Modified", ""),
-        HeaderField.TYPE: answer.headers["Content-Type"],
-        HeaderField.RANGE: wanted,
-    }
-    named: dict[str, str] = {str(name): value for name, value in fields.items()}
+    named: dict[str, str] = {_ETAG: headers["ETag"], _TYPE: headers["Content-Type"]}
+    if (modified := headers.get("Last-Modified")) is not None:
+        named[_MODIFIED] = modified
+    if answer.partial:
+        named[_RANGE] = f"bytes={span.start}-{span.start + span.length - 1}"
+    if len(headers) > _USUAL:
+        named |= {nginx.slot(name): headers[name] for name in nginx.SLOTS if name in headers}
+    places = []
     for number, replica in enumerate(replicas, start=1):
-        named[nginx.path(number)] = replica.path
-        named[nginx.host(number)] = replica.host or ""
-    places = [f"@{'remote' if replica.host else local}_{number}" for number, replica in enumerate(replicas, start=1)]
-    named["X-Accel-Redirect"] = places[0] if places else nginx.EXHAUSTED
-    for number, name in enumerate([*places[1:], nginx.EXHAUSTED], start=2):
-        if number <= REPLICAS_TRIED:
-            named[nginx.place(number)] = name
+        if replica.host is None:
+            named[_DEVICE] = replica.path[1 : replica.path.index("/", 1)]
+            places.append(nginx.local_place(number, replica.path, partial=answer.partial))
+        else:
+            named[nginx.url(number)] = f"http://{replica.host}{replica.path}"
+            places.append(nginx.remote_place(number))
+    places.append(nginx.EXHAUSTED)
+    named["X-Accel-Redirect"] = places[0]
+    for number, name in enumerate(places[1:REPLICAS_TRIED], start=2):
+        named[nginx.place(number)] = name
     return named
+
+
+_ETAG, _MODIFIED, _TYPE, _RANGE, _DEVICE = (
+    str(each)
+    for each in (HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE, HeaderField.DEVICE)
+)
+_USUAL: Final = 5
+"""Fields of every whole file: ETag, type, length, Accept-Ranges, nosniff."""

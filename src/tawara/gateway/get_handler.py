@@ -9,10 +9,11 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from tawara.gateway import reading, responses
-from tawara.gateway.nginx_configuration import HeaderField
+from tawara.gateway.nginx_configuration import HeaderField, NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
-from tawara.gateway.requests import conditions
-from tawara.http1.connections import SERVER, abort, plain
+from tawara.gateway.requests import HttpRequest, conditions
+from tawara.http1.connections import SERVER, abort
+from tawara.http1.reply import TEXT_FIELDS, Reply, text_reply
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Domain
 from tawara.model.errors import NoSource, PreconditionFailed
@@ -23,6 +24,7 @@ from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.streaming import read_somewhere
 from tawara.wire import ranges
+from tawara.wire.http import Conditions
 
 _LOOKUPS: Final = 20
 """Maximum look-ups of a key for one GET while the key is overwritten repeatedly."""
@@ -41,14 +43,17 @@ class GetHandler:
         reproxy: bool,
         limits: Limits,
         rng: random.Random,
+        features: NginxFeatures = NginxFeatures(),  # noqa: B008 - a frozen value
     ) -> None:
         self._view, self._nodes, self._store, self._nginx_replicas = view, nodes, store, nginx_replicas
         self._locator = ReplicaLocator(view, nodes, rng)
-        self._reproxy, self._limits = reproxy, limits
+        self._reproxy, self._limits, self._features = reproxy, limits, features
+        self.streamed = 0
+        """Bytes of bodies that were sent by Python."""
 
     async def handle(
-        self, request: web.BaseRequest, domain: Domain, key: bytes, *, by_nginx: bool
-    ) -> web.StreamResponse:
+        self, request: HttpRequest, domain: Domain, key: bytes, *, by_nginx: bool
+    ) -> Reply | web.StreamResponse:
         """Answer a GET or HEAD; `by_nginx`: nginx is in front and can send the body. Raises UnknownKey, NoSource."""
         stored = await self._store.find(domain, key)
         for _ in range(_LOOKUPS):
@@ -61,23 +66,25 @@ class GetHandler:
                 stored = now  # overwritten or moved since the look-up, and its bytes are already deleted
         raise NoSource
 
-    async def _respond(self, request: web.BaseRequest, stored: StoredFile, *, by_nginx: bool) -> web.StreamResponse:
+    async def _respond(self, request: HttpRequest, stored: StoredFile, *, by_nginx: bool) -> Reply | web.StreamResponse:
         """Answer with this content. Raises NoSource while nothing is sent."""
-        asked = conditions(request)
-        answer = reading.decide(stored, asked, request.headers.get(hdrs.RANGE), head=request.method == "HEAD")
+        asked, head = conditions(request), request.method == "HEAD"
+        answer = reading.decide(stored, asked, request.headers.get(hdrs.RANGE), head=head)
         if answer.status == 412:
-            return plain(412, PreconditionFailed.message)
+            return text_reply(412, PreconditionFailed.message)
         if answer.status == 416:
-            named = {name.replace("-", "_"): value for name, value in answer.headers.items()}
-            return plain(416, "No byte of the file is in the range", **named)
+            return text_reply(416, "No byte of the file is in the range", {**TEXT_FIELDS, **answer.headers})
         if answer.part is None:
-            return web.Response(status=answer.status, headers=answer.headers)
+            return Reply(answer.status, dict(answer.headers), part=ranges.Span(0, stored.length) if head else None)
         devids = await self._locator.devices(stored)
-        if self._reproxy and "reproxy-file" in request.headers.get("X-Proxy-Capabilities", ""):
+        if self._reproxy and "reproxy-file" in (request.headers.get("X-Proxy-Capabilities") or ""):
             return responses.reproxied(stored, self._locator.urls(stored, devids))
-        if by_nginx and not asked.guarded and _nginx_understands(request, answer):
-            return responses.to_nginx(answer, await self._nginx_replicas.of(self._view.current, stored, devids))
-        return await self._stream(request, answer, self._locator.urls(stored, devids), stored.length)
+        if not by_nginx:
+            assert isinstance(request, web.BaseRequest)
+            return await self._stream(request, answer, self._locator.urls(stored, devids), stored.length)
+        if not (self._features.clears_fields or _nginx_agrees(request, asked, answer)):
+            return responses.STREAMED_BY_PYTHON
+        return responses.to_nginx(answer, await self._nginx_replicas.of(self._view.current, stored, devids))
 
     async def _stream(
         self, request: web.BaseRequest, answer: reading.ReadResponse, urls: list[str], size: int
@@ -93,6 +100,7 @@ class GetHandler:
                 async with asyncio.timeout(timeout):
                     await response.prepare(request)
                 while piece:
+                    self.streamed += len(piece)
                     async with asyncio.timeout(timeout):
                         await response.write(piece)
                     piece = await anext(pieces, b"")
@@ -105,11 +113,13 @@ class GetHandler:
             await pieces.aclose()
 
 
-def _nginx_understands(request: web.BaseRequest, answer: reading.ReadResponse) -> bool:
-    """Return whether nginx, which parses the client's range fields itself, would send the same part."""
+def _nginx_agrees(request: HttpRequest, conditions: Conditions, answer: reading.ReadResponse) -> bool:
+    """Return whether an nginx that evaluates the client's conditions and range itself would send the same part."""
+    if conditions.guarded:
+        return False
     if not answer.partial:
         return True
-    asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE, "")
+    asked, guard = request.headers[hdrs.RANGE], request.headers.get(hdrs.IF_RANGE) or ""
     if request.headers.get(HeaderField.RANGE_REQUEST) != f"<{asked}><{guard}>":
         return False
     return ranges.is_plain(asked) and guard in ("", answer.headers["ETag"], answer.headers.get("Last-Modified"))

@@ -18,25 +18,28 @@ from aiohttp.web_protocol import RequestPayloadError
 from tawara.gateway import responses
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_configuration import GatewayStep, HeaderField
-from tawara.gateway.put_handlers import AdmitHandler, StoreHandler, UnreceivedHandler
-from tawara.gateway.requests import RequestParser
+from tawara.gateway.plain_requests import PlainRequests
+from tawara.gateway.put_handlers import AdmitHandler, SmallPutHandler, StoreHandler, UnreceivedHandler
+from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.gateway.serve_handler import ServeHandler
-from tawara.http1.connections import SERVER, BoundedConnection, HttpServer, plain, send_response
+from tawara.http1.connections import SERVER, HttpServer, send_response
+from tawara.http1.fast_path import FastPath
+from tawara.http1.reply import Reply, text_reply
 from tawara.listening import OnClosed
-from tawara.model.errors import TawaraError
 from tawara.model.limits import Limits
 from tawara.store.writer import FileWriter
+from tawara.wire.plain_request import GATEWAY
 
 log = structlog.get_logger(__name__)
 
 _NGINX_IDLE: Final = 3600.0
 """Seconds that a connection from nginx may be idle. nginx closes it earlier, so no request arrives at a closed one."""
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[HttpRequest], Awaitable[Reply | web.StreamResponse]]
 
 
 def handlers(
-    serve: ServeHandler, parser: RequestParser, writer: FileWriter, front: NginxFront | None
+    serve: ServeHandler, parser: RequestParser, writer: FileWriter, front: NginxFront | None, limits: Limits
 ) -> Mapping[GatewayStep, Handler]:
     """Return the handler of each step that a request can have."""
     if front is None:  # without nginx the header fields of a step come from a client and are ignored
@@ -46,55 +49,70 @@ def handlers(
         GatewayStep.STREAM: partial(serve.handle, by_nginx=False),
         GatewayStep.ADMIT: AdmitHandler(parser, writer, front).handle,
         GatewayStep.STORE: StoreHandler(parser, writer, front).handle,
+        GatewayStep.SMALL_PUT: SmallPutHandler(parser, writer, limits).handle,
         GatewayStep.UNRECEIVED: UnreceivedHandler(parser, front).handle,
     }
 
 
 class GatewayHttpServer:
-    """Answers HTTP requests for files by domain and key."""
+    """Answers HTTP requests for files: behind nginx the plain ones on the fast path, all others completely."""
 
-    def __init__(self, handlers: Mapping[GatewayStep, Handler], limits: Limits) -> None:
-        """Needs a running event loop."""
+    def __init__(self, handlers: Mapping[GatewayStep, Handler], limits: Limits, *, fast_path: bool = True) -> None:
+        """Needs a running event loop. Without `fast_path` the complete server answers every request."""
         self._handlers, self._limits = handlers, limits
         self._behind_nginx = len(handlers) > 1
         idle = _NGINX_IDLE if self._behind_nginx else limits.header_time
         self._server = HttpServer(self._answer, limits, idle=idle)
+        self._fast_path: FastPath | None = None
+        if fast_path and self._behind_nginx:
+            plain = PlainRequests(handlers)
+            self._fast_path = FastPath(plain, limits, self._server.connection, form=GATEWAY, idle=idle)
 
-    def connection(self, on_closed: OnClosed) -> BoundedConnection:
+    def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
         """Return a protocol for one new connection, which calls `on_closed` when the connection has ended."""
-        return self._server.connection(on_closed)
+        return (self._fast_path or self._server).connection(on_closed)
 
     async def close(self, grace: float) -> None:
         """Close idle connections now, the others after their response, at most `grace` seconds later."""
-        await self._server.close(grace)
+        if self._fast_path is not None:
+            await asyncio.gather(self._fast_path.close(grace), self._server.close(grace))
+        else:
+            await self._server.close(grace)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; a peer that does not read the response is disconnected."""
         step = GatewayStep.DECIDE
         if self._behind_nginx:
             step = GatewayStep(request.headers.get(HeaderField.STEP, GatewayStep.DECIDE))
-        response = await respond(self._handlers[step], request)
-        if response.prepared:
-            return response
-        response.headers.setdefault(hdrs.SERVER, SERVER)
+        reply = await respond(self._handlers[step], request)
+        if isinstance(reply, web.StreamResponse):
+            return reply
         if step is GatewayStep.ADMIT:
-            response = responses.verdict(response)
+            reply = responses.verdict(reply)
+        response = _response(reply)
+        if self._fast_path is not None:
+            response.force_close()  # so that nginx's next request begins on the fast path again
         return await send_response(request, response, timeout=self._limits.stalled_body)
 
 
-async def respond(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    """Run a handler; return its response, or the one that its error asks for.
+def _response(reply: Reply) -> web.Response:
+    fields = {hdrs.SERVER: SERVER, **reply.fields}
+    if reply.part is not None:
+        fields[hdrs.CONTENT_LENGTH] = str(reply.part.length)
+        return web.Response(status=reply.status, headers=fields)
+    return web.Response(status=reply.status, headers=fields, body=reply.body)
+
+
+async def respond(handler: Handler, request: HttpRequest) -> Reply | web.StreamResponse:
+    """Run a handler; return its reply, or the one that its error asks for; a response that it has sent already.
 
     Raises ConnectionError when the client is to be, or has been, disconnected.
     """
     try:
         return await handler(request)
-    except TawaraError as error:
-        return responses.refusal(request, error)
     except RequestPayloadError:
-        return plain(400, "The body broke off, or is not chunked as it says")
+        return text_reply(400, "The body broke off, or is not chunked as it says")
     except (ConnectionError, asyncio.CancelledError):
         raise
-    except Exception:
-        log.exception("request_failed", method=request.method)
-        return responses.internal_error()
+    except Exception as error:
+        return responses.refusal(request, error)

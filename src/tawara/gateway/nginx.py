@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ import structlog
 from tawara.background import Background
 from tawara.disks.pools import DevicePools
 from tawara.gateway import nginx_configuration, nginx_processes
-from tawara.gateway.nginx_configuration import DEVICES, ERRORS, SOCKET
+from tawara.gateway.nginx_configuration import DEVICES, ERRORS, SOCKET, Listener, NginxFeatures
 from tawara.gateway.spool import BODIES, Spool
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
@@ -88,6 +89,14 @@ def system() -> Path:
     return Path(found)
 
 
+def features_of(binary: Path) -> NginxFeatures:
+    """Ask an nginx what it was built with. Blocks. Raises nothing: one that cannot say has no features."""
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run([binary, "-V"], capture_output=True, text=True, timeout=_READY, check=False).stderr
+        return NginxFeatures(clears_fields="headers-more" in said)
+    return NginxFeatures()
+
+
 class NginxFront:
     """One nginx with a directory of its own. Start and stop it once."""
 
@@ -102,6 +111,8 @@ class NginxFront:
         self.spool = Spool(spool or directory)
         self._binary = (binary or bundled()).resolve()
         self._workers = workers or min(4, os.cpu_count() or 1)
+        self.features = NginxFeatures()
+        """What this nginx can do; known once the directory is taken."""
         self._process: asyncio.subprocess.Process | None = None
         self._watch = Background("watch over nginx")
         self._cleanup = Background("tidying after nginx")
@@ -119,6 +130,7 @@ class NginxFront:
 
         Call this before binding the public address, which the earlier nginx may still hold.
         """
+        self.features = features_of(self._binary)
         self._lock(self.directory, "with the directory")
         self._end_leftovers()
         if self.spool.directory != self.directory:
@@ -212,7 +224,8 @@ class NginxFront:
         most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
         text = nginx_configuration.render(
             nginx_configuration.NginxConfiguration(
-                listen=_shown(public),
+                listeners=[Listener(_shown(public))],
+                features=self.features,
                 as_root=os.geteuid() == 0,
                 workers=self._workers,
                 connections=most,

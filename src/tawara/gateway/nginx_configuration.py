@@ -3,14 +3,15 @@
 nginx runs with the directory of its files as working directory, so every path is relative and short: `gateway.sock`,
 where the gateway listens, and `devices`, a link to the directory of this machine's devices.
 
-GET: the gateway answers with `X-Accel-Redirect: @whole_1` (`@part_1`, `@remote_1`) and the next choices in
-`X-Tawara-Place-2`, …; each place is a location that sends one replica or, if that fails, redirects to the next. PUT:
-`auth_request` asks the gateway before the body is read, nginx receives the body into a file, and the gateway gets its
-path. `HeaderField` has the names of the header fields.
+GET: the gateway answers with the place of the first replica in `X-Accel-Redirect` and the next choices in
+`X-Tawara-Place-2`, …; a place is a location that sends one replica or, if that fails, redirects to the next. PUT: a
+small body is sent to the gateway with the request. Before a larger body is read, `auth_request` asks the gateway, nginx
+receives the body into a file, and the gateway gets its path. `HeaderField` has the names of the header fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -23,13 +24,17 @@ DEVICES: Final = "devices"
 PID: Final = "nginx.pid"
 ERRORS: Final = "error.log"
 EXHAUSTED: Final = "@exhausted"
+STREAM: Final = "@stream"
 METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
+SMALL_BODY: Final = 65_535
+"""Largest body of a PUT in bytes that is sent to the gateway with the request, instead of by a file."""
 
 
 class HeaderField(StrEnum):
     """The header fields between the gateway and nginx. nginx never forwards a client's field of these names."""
 
     STEP = "X-Tawara-Step"
+    LISTENER = "X-Tawara-Listener"
     BODY = "X-Tawara-Body"
     LENGTH = "X-Tawara-Length"
     CODING = "X-Tawara-Coding"
@@ -40,6 +45,8 @@ class HeaderField(StrEnum):
     MODIFIED = "X-Tawara-Modified"
     TYPE = "X-Tawara-Type"
     RANGE = "X-Tawara-Range"
+    DEVICE = "X-Tawara-Device"
+    """Name of the device of a replica on this machine."""
     RANGE_REQUEST = "X-Tawara-Range-Request"
     """Range and If-Range as nginx parses them, between `<` and `>`: it treats some whitespace as part of a value."""
 
@@ -53,10 +60,31 @@ class GatewayStep(StrEnum):
     """Check a PUT before its body is received."""
     STORE = "store"
     """Store the body of a PUT, which is in the file named by HeaderField.BODY."""
+    SMALL_PUT = "small-put"
+    """Store the body of a PUT, which follows."""
     STREAM = "stream"
-    """Send the body of a GET that nginx could not read from the given replicas; the file may be replaced by now."""
+    """Send the body of a GET that nginx cannot send, or could not read from the given replicas."""
     UNRECEIVED = "unreceived"
     """Answer a PUT whose body could not be received."""
+
+
+SLOTS: Final = (
+    "Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control", "Expires", "Content-MD5",
+    "Vary", "DAV", "MS-Author-Via", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
+    "x-amz-request-id", "x-amz-id-2", "x-amz-version-id", "x-amz-storage-class", "x-amz-mp-parts-count",
+    "x-amz-tagging-count", "x-amz-missing-meta", "x-amz-expiration", "x-amz-restore",
+    "x-amz-server-side-encryption", "x-amz-website-redirect-location", "x-amz-checksum-type",
+    "x-amz-checksum-crc32", "x-amz-checksum-crc32c", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256", "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date",
+    "x-amz-object-lock-legal-hold",
+)  # fmt: skip
+"""Response fields that the gateway may add to a file. nginx drops the fields of a response with X-Accel-Redirect, so
+each has a field of its own, `slot`, which nginx sends under the right name; an empty one is not sent."""
+
+
+def slot(name: str) -> str:
+    """Return the name of the header field by which the gateway gives nginx the response field `name`."""
+    return f"X-Tawara-Slot-{name}"
 
 
 def place(number: int) -> str:
@@ -64,22 +92,46 @@ def place(number: int) -> str:
     return f"X-Tawara-Place-{number}"
 
 
-def path(number: int) -> str:
-    """Return the name of the header field with the path of replica `number`."""
-    return f"X-Tawara-Path-{number}"
+def url(number: int) -> str:
+    """Return the name of the header field with the URL of replica `number`, if it is remote."""
+    return f"X-Tawara-Url-{number}"
 
 
-def host(number: int) -> str:
-    """Return the name of the header field with the address and port of replica `number`, if it is remote."""
-    return f"X-Tawara-Host-{number}"
+def local_place(number: int, path: str, *, partial: bool) -> str:
+    """Return the place of a replica on this machine; `path`: `/devN/…/FID.fid`."""
+    return f"/.tawara/{'part' if partial else 'whole'}/{number}{path}"
+
+
+def remote_place(number: int) -> str:
+    """Return the place of a replica at a storage node."""
+    return f"@remote_{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class NginxFeatures:
+    """What an nginx can do beyond what every supported version can."""
+
+    clears_fields: bool = False
+    """Whether it can remove fields of a request (headers-more), and so its own evaluation of conditions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One server block: a protocol that the gateway speaks, with an address of its own."""
+
+    listen: str
+    """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx inherits."""
+    name: str = "http"
+    """Value of HeaderField.LISTENER for the requests of this listener."""
+    any_field_names: bool = False
+    """Whether header fields whose names have `_` or `.` are passed on; nginx drops them otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class NginxConfiguration:
     """The parameters of the configuration. Sizes are in bytes, times in seconds."""
 
-    listen: str
-    """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx inherits."""
+    listeners: Sequence[Listener]
     as_root: bool
     """Whether the gateway runs as root; nginx workers then stay root, since the devices belong to that user."""
     workers: int
@@ -91,6 +143,7 @@ class NginxConfiguration:
     node_connect: float
     node_answer: float
     upload: int
+    features: NginxFeatures = NginxFeatures()
 
 
 _SENTENCES: Final = {
@@ -144,10 +197,7 @@ http {{
         server unix:{SOCKET} max_fails=0;
         keepalive 64;
     }}
-    server {{
-        listen {_quoted(conf.listen)};
-{_indent(_server(conf), 8)}
-    }}
+{_indent("".join(_server(each, conf) for each in conf.listeners))}
 }}
 """
 
@@ -156,9 +206,11 @@ def _http(conf: NginxConfiguration) -> str:
     """Render the directives for all requests and their subrequests."""
     return f"""\
 access_log off;
-{_devices()}server_tokens off;
+{_ROUTES}server_tokens off;
 default_type "";
 types {{ }}
+variables_hash_max_size 2048;
+variables_hash_bucket_size 128;
 client_body_temp_path {BODIES};
 proxy_temp_path temporary/proxy;
 fastcgi_temp_path temporary/fastcgi;
@@ -167,6 +219,7 @@ scgi_temp_path temporary/scgi;
 sendfile on;
 tcp_nopush on;
 keepalive_timeout {_seconds(conf.header_time)};
+keepalive_requests 1000000;
 client_header_timeout {_seconds(conf.header_time)};
 client_body_timeout {_seconds(conf.stalled_body)};
 send_timeout {_seconds(conf.stalled_body)};
@@ -174,7 +227,6 @@ client_header_buffer_size 4k;
 large_client_header_buffers {max(2, conf.headers // conf.header)} {conf.header};
 client_max_body_size {conf.upload};
 client_body_buffer_size 128k;
-ignore_invalid_headers on;
 merge_slashes off;
 recursive_error_pages on;
 proxy_http_version 1.1;
@@ -188,44 +240,66 @@ proxy_ignore_client_abort on;
 """
 
 
-def _devices() -> str:
-    """Render the map from a local replica to its device's directory, the only one that may be a symbolic link."""
-    return "".join(
-        f"map ${_variable(path(number))} $tawara_device_{number} {{\n"
-        f"    default /;\n    ~^(?<d{number}>/dev[0-9]+)/ $d{number};\n}}\n"
-        for number in range(1, REPLICAS_TRIED + 1)
-    )
+_ROUTES: Final = """\
+map "$server_protocol $request_method/$content_length/$http_transfer_encoding" $tawara_route {
+    default @other_method;
+    "HTTP/1.1 GET//" "";
+    "HTTP/1.1 HEAD//" "";
+    "HTTP/2.0 GET//" "";
+    "HTTP/2.0 HEAD//" "";
+    "~^HTTP/0.9 " @other_version;
+    "~^[^ ]+ PUT/([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/$" @small_put;
+    "~^[^ ]+ PUT/" @put;
+    "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/0*/$" "";
+    "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/" @unwanted_body;
+}
+"""
+"""Chooses the location of a request; empty: the gateway decides. A request other than PUT must not have a body."""
 
 
-def _server(conf: NginxConfiguration) -> str:
-    blocks = [_OWN, _entry(), _put(conf), _refused(), *map(_error_response, _SENTENCES)]
+def _server(listener: Listener, conf: NginxConfiguration) -> str:
+    """Render the server block of one listener."""
+    blocks = [_OWN, _entry(listener), _put(listener), _refused(), *map(_error_response, _SENTENCES)]
     for number in range(1, REPLICAS_TRIED + 1):
-        blocks += [_local(number, whole=False), _local(number, whole=True), _remote(number, conf)]
-    blocks.append(
-        f"location {EXHAUSTED} {{\n{_indent(_OWN + _to_gateway(GatewayStep.STREAM))}\n    proxy_read_timeout 60s;\n}}\n"
-    )
-    return "\n".join(blocks)
+        blocks += [_local(number, conf, whole=False), _local(number, conf, whole=True), _remote(number, conf)]
+    blocks.append(_streamed(listener, conf))
+    names = "underscores_in_headers on;\nignore_invalid_headers off;\n" if listener.any_field_names else ""
+    return f"server {{\n    listen {_quoted(listener.listen)};\n{_indent(names + chr(10).join(blocks))}\n}}\n"
 
 
-def _entry() -> str:
-    """Render the location that receives every request; a request other than PUT must not have a body."""
+def _entry(listener: Listener) -> str:
+    """Render the location that receives every request, and those of the requests that are refused there."""
     return f"""\
 location / {{
-    error_page 418 = @put;
+    error_page 418 = $tawara_route;
 {_indent(_OWN)}
-    if ($server_protocol = HTTP/0.9) {{ return 505; }}
-    if ($request_method = PUT) {{ return 418; }}
-    if ($request_method !~ ^(GET|HEAD|DELETE|OPTIONS)$) {{ return 405; }}
-    if ($content_length !~ ^0*$) {{ return 413; }}
-    if ($http_transfer_encoding) {{ return 413; }}
-{_indent(_to_gateway(GatewayStep.DECIDE))}
+    if ($tawara_route) {{ return 418; }}
+{_indent(_to_gateway(GatewayStep.DECIDE, listener))}
     proxy_read_timeout 60s;
+}}
+
+location @other_version {{
+    return 505;
+}}
+
+location @other_method {{
+    return 405;
+}}
+
+location @unwanted_body {{
+    return 413;
 }}
 """
 
 
-def _put(conf: NginxConfiguration) -> str:
+def _put(listener: Listener) -> str:
     return f"""\
+location @small_put {{
+{_indent(_OWN)}
+{_indent(_to_gateway(GatewayStep.SMALL_PUT, listener))}
+    proxy_read_timeout 24h;
+}}
+
 location @put {{
     auth_request /.tawara/nginx/admit;
     auth_request_set $tawara_status $upstream_http_{_variable(HeaderField.STATUS)};
@@ -235,14 +309,14 @@ location @put {{
     error_page 500 = @unreceived;
 {_indent(_OWN.replace("error_page 500", "#"))}
     client_body_in_file_only clean;
-{_indent(_to_gateway(GatewayStep.STORE))}
+{_indent(_to_gateway(GatewayStep.STORE, listener))}
     proxy_set_header {HeaderField.BODY} $request_body_file;
     proxy_read_timeout 24h;
 }}
 
 location = /.tawara/nginx/admit {{
     internal;
-{_indent(_to_gateway(GatewayStep.ADMIT))}
+{_indent(_to_gateway(GatewayStep.ADMIT, listener))}
     proxy_set_header {HeaderField.LENGTH} $content_length;
     proxy_set_header {HeaderField.CODING} $http_transfer_encoding;
     proxy_read_timeout 60s;
@@ -258,16 +332,38 @@ location @unreadable {{
 # More of the body may come, and fail, while the gateway is asked: the answer is not overwritten by a plain 500.
 location @unreceived {{
 {_indent(_OWN.replace("error_page 500 /.tawara/nginx/500", "error_page 500 =507 /.tawara/nginx/507"))}
-{_indent(_to_gateway(GatewayStep.UNRECEIVED))}
+{_indent(_to_gateway(GatewayStep.UNRECEIVED, listener))}
     proxy_read_timeout 60s;
 }}
 """
 
 
-def _to_gateway(step: GatewayStep) -> str:
-    """Render the directives that pass a request to the gateway, with the client's unmodified URI and no body."""
+def _streamed(listener: Listener, conf: NginxConfiguration) -> str:
+    """Render the locations of bodies that Python sends: at once, or after every replica has failed."""
+    fields = "".join(
+        f"proxy_set_header {name} ${_kept(name)};\n" for name in _CONDITIONS if conf.features.clears_fields
+    )
+    return f"""\
+location {STREAM} {{
+{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener))}
+    proxy_read_timeout 60s;
+}}
+
+location {EXHAUSTED} {{
+{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + fields)}
+    proxy_read_timeout 60s;
+}}
+"""
+
+
+def _to_gateway(step: GatewayStep, listener: Listener) -> str:
+    """Render the directives that pass a request to the gateway, with the client's unmodified URI.
+
+    Only a small body is passed, too.
+    """
     own = {
         HeaderField.STEP: str(step),
+        HeaderField.LISTENER: listener.name,
         HeaderField.BODY: '""',
         HeaderField.LENGTH: '""',
         HeaderField.CODING: '""',
@@ -280,9 +376,14 @@ def _to_gateway(step: GatewayStep) -> str:
     if step is GatewayStep.ADMIT:
         del own[HeaderField.LENGTH], own[HeaderField.CODING]
     fields = "".join(f"proxy_set_header {name} {value};\n" for name, value in own.items())
+    # Without a URI, proxy_pass sends that of the client at less cost. It would send a subrequest's own.
+    uri = "" if step in (GatewayStep.DECIDE, GatewayStep.SMALL_PUT) else "$request_uri"
+    length = "0" if step is GatewayStep.STORE else '""'
+    body = f"proxy_pass_request_body off;\nproxy_set_header Content-Length {length};\n"
     return (
-        "proxy_pass http://gateway$request_uri;\nproxy_pass_request_body off;\n"
-        'proxy_set_header Host $http_host;\nproxy_set_header Connection "";\nproxy_set_header Content-Length "";\n'
+        f"proxy_pass http://gateway{uri};\n"
+        + ("" if step is GatewayStep.SMALL_PUT else body)
+        + 'proxy_set_header Host $http_host;\nproxy_set_header Connection "";\n'
         + fields
     )
 
@@ -309,11 +410,21 @@ def _error_response(status: int) -> str:
     )
 
 
+_ENTITY_FIELDS: Final = {
+    "ETag": HeaderField.ETAG,
+    "Last-Modified": HeaderField.MODIFIED,
+    "Content-Type": HeaderField.TYPE,
+    **{name: slot(name) for name in SLOTS},
+}
+"""Response fields of a file, with the fields in which the gateway gives them."""
+_CONDITIONS: Final = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
+
+
 def _saved_fields() -> str:
     """Render the directives that save the gateway's response fields, which a request to a storage node overwrites."""
-    fields: list[str] = [HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE]
+    fields = [*_ENTITY_FIELDS.values(), HeaderField.RANGE, HeaderField.DEVICE]
     for number in range(1, REPLICAS_TRIED + 1):
-        fields += [path(number), host(number)]
+        fields.append(url(number))
         if number > 1:
             fields.append(place(number))
     return "".join(f"set ${_variable(field)} $upstream_http_{_variable(field)};\n" for field in fields)
@@ -323,56 +434,78 @@ def _next(number: int) -> str:
     return EXHAUSTED if number == REPLICAS_TRIED else f"${_variable(place(number + 1))}"
 
 
-_ENTITY: Final = """\
-etag off;
-if_modified_since off;
-add_header ETag $x_tawara_etag;
-add_header Last-Modified $x_tawara_modified;
-add_header Content-Type $x_tawara_type;
-add_header X-Content-Type-Options nosniff;
-"""
-"""Disables nginx's own conditions, since the gateway has evaluated them; the range filter uses these fields."""
+def _entity(prefix: str) -> str:
+    """Render the fields of the file from the variables with `prefix`.
+
+    nginx's own conditions are disabled, since the gateway has evaluated them; the range filter uses these fields.
+    """
+    fields = "".join(f"add_header {name} {prefix}{_variable(field)};\n" for name, field in _ENTITY_FIELDS.items())
+    return f"etag off;\nif_modified_since off;\n{fields}add_header X-Content-Type-Options nosniff;\n"
 
 
-def _local(number: int, *, whole: bool) -> str:
-    name = f"@{'whole' if whole else 'part'}_{number}"
-    return f"""\
-location {name} {{
-{_indent(_saved_fields() if number == 1 else "")}
-    error_page {_FAILED} = {_next(number)};
-    root {DEVICES};
-    disable_symlinks on from=$document_root$tawara_device_{number};
+def _clear_conditions(conf: NginxConfiguration, number: int, range_: str | None) -> str:
+    """Render the directives that replace the client's conditions and range by the range that the gateway accepted."""
+    if not conf.features.clears_fields:
+        return ""
+    keep = "".join(f"set ${_kept(name)} $http_{_variable(name)};\n" for name in _CONDITIONS) if number == 1 else ""
+    cleared = [name for name in _CONDITIONS if name != "Range" or range_ is None]
+    new = f'more_set_input_headers "Range: {range_}";\n' if range_ else ""
+    return f"{keep}more_clear_input_headers {' '.join(cleared)};\n{new}"
+
+
+def _kept(name: str) -> str:
+    """Return the variable with a condition of the client's request."""
+    return f"client_{_variable(name)}"
+
+
+def _local(number: int, conf: NginxConfiguration, *, whole: bool) -> str:
+    # Before the first request to a storage node the gateway's fields need not be saved.
+    prefix = "$upstream_http_" if number == 1 else "$"
+    following = "@after_local" if number == 1 else _next(number)
+    range_ = None if whole else f"{prefix}{_variable(HeaderField.RANGE)}"
+    text = f"""\
+location {local_place(number, "/", partial=not whole)} {{
+    internal;
+{_indent(_clear_conditions(conf, number, range_))}
+    error_page {_FAILED} = {following};
+    alias {DEVICES}/;
+    disable_symlinks on from=$document_root{prefix}{_variable(HeaderField.DEVICE)};
     max_ranges {0 if whole else 1};
     add_header Accept-Ranges bytes;
-    rewrite ^ ${_variable(path(number))} break;
-{_indent(_ENTITY)}
+{_indent(_entity(prefix))}
+}}
+"""
+    if number > 1 or not whole:
+        return text
+    return f"""\
+{text}
+# The first replica is a local file that could not be read.
+location {following} {{
+{_indent(_saved_fields())}
+    error_page 418 = {_next(number)};
+    return 418;
 }}
 """
 
 
 def _remote(number: int, conf: NginxConfiguration) -> str:
-    address = f"${_variable(host(number))}"
     return f"""\
-location @remote_{number} {{
-{_indent(_saved_fields() if number == 1 else "")}
+location {remote_place(number)} {{
+{_indent(_saved_fields() + _clear_conditions(conf, number, "") if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     proxy_intercept_errors on;
-    proxy_pass http://{address}${_variable(path(number))};
+    proxy_pass ${_variable(url(number))};
     proxy_pass_request_headers off;
     proxy_pass_request_body off;
-    proxy_set_header Host {address};
-    proxy_set_header Range $x_tawara_range;
+    proxy_set_header Host $proxy_host;
+    proxy_set_header Range ${_variable(HeaderField.RANGE)};
     proxy_set_header Content-Length "";
     proxy_connect_timeout {_seconds(conf.node_connect)};
     proxy_read_timeout {_seconds(conf.node_answer)};
     proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-    proxy_hide_header ETag;
-    proxy_hide_header Last-Modified;
-    proxy_hide_header Content-Type;
-    proxy_hide_header Accept-Ranges;
-    proxy_hide_header Set-Cookie;
+{_indent("".join(f"proxy_hide_header {name};{chr(10)}" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie")))}
     add_header Accept-Ranges bytes;
-{_indent(_ENTITY)}
+{_indent(_entity("$"))}
 }}
 """
 

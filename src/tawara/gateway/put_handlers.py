@@ -10,9 +10,10 @@ from aiohttp import hdrs, web
 from tawara.gateway import responses
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_configuration import HeaderField
-from tawara.gateway.requests import RequestParser
+from tawara.gateway.requests import HttpRequest, PlainHttpRequest, RequestParser
 from tawara.gateway.spool import SpoolFull
-from tawara.http1.connections import plain, send_continue
+from tawara.http1.connections import send_continue
+from tawara.http1.reply import Reply
 from tawara.model.limits import Limits
 from tawara.model.node_errors import MalformedRequest, Stalled, TooLarge
 from tawara.store.writer import FileWriter
@@ -24,16 +25,16 @@ class AdmitHandler:
     def __init__(self, parser: RequestParser, writer: FileWriter, front: NginxFront) -> None:
         self._parser, self._writer, self._front = parser, writer, front
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest) -> Reply:
         """Check everything that can be checked without the body, and that the spool has space for it."""
         wanted, headers = await self._parser.put(request), request.headers
-        text = headers.get(HeaderField.LENGTH, "")
+        text = headers.get(HeaderField.LENGTH) or ""
         length = self._parser.body_length(
             int(text) if text.isdigit() else None, headers.get(HeaderField.CODING), wanted
         )
         await self._writer.check(wanted)
         await self._front.check_spool(length or 0)
-        return plain(204)
+        return Reply(204)
 
 
 class StoreHandler:
@@ -42,10 +43,10 @@ class StoreHandler:
     def __init__(self, parser: RequestParser, writer: FileWriter, front: NginxFront) -> None:
         self._parser, self._writer, self._front = parser, writer, front
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest) -> Reply:
         """Store the file. Raises ConnectionResetError if the client disconnected and nginx removed the body."""
         wanted = await self._parser.put(request)
-        body = self._front.spool.body(request.headers.get(HeaderField.BODY, ""))
+        body = self._front.spool.body(request.headers.get(HeaderField.BODY) or "")
         if body is None:
             raise MalformedRequest
         try:
@@ -56,13 +57,35 @@ class StoreHandler:
             raise ConnectionResetError from None
 
 
+class SmallPutHandler:
+    """Stores a small body that nginx sends with the request."""
+
+    def __init__(self, parser: RequestParser, writer: FileWriter, limits: Limits) -> None:
+        self._parser, self._writer, self._limits = parser, writer, limits
+
+    async def handle(self, request: HttpRequest) -> Reply:
+        """Store the file. Raises Stalled if nginx does not send the body."""
+        wanted = await self._parser.put(request)
+        if isinstance(request, PlainHttpRequest):
+            body = request.body
+        else:
+            self._parser.body_length(request.content_length, None, wanted)
+            try:
+                async with asyncio.timeout(self._limits.stalled_body):
+                    body = await request.read()
+            except TimeoutError:
+                raise Stalled from None
+        self._parser.body_length(len(body), None, wanted)
+        return responses.stored(wanted, await self._writer.store_small(wanted, body))
+
+
 class UnreceivedHandler:
     """Answers for nginx when it could not receive the body of a PUT."""
 
     def __init__(self, parser: RequestParser, front: NginxFront) -> None:
         self._parser, self._front = parser, front
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest) -> Reply:
         """Raise the error of the request or of the spool, otherwise SpoolFull, the likely cause."""
         wanted = await self._parser.put(request)
         await self._front.check_spool(wanted.length or 0)
@@ -75,8 +98,9 @@ class StreamedPutHandler:
     def __init__(self, parser: RequestParser, writer: FileWriter, limits: Limits) -> None:
         self._parser, self._writer, self._limits = parser, writer, limits
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest) -> Reply:
         """Check the request, let the client send the body, and store it."""
+        assert isinstance(request, web.BaseRequest)
         wanted = await self._parser.put(request)
         coding = request.headers.get(hdrs.TRANSFER_ENCODING)
         length = self._parser.body_length(request.content_length, coding, wanted)

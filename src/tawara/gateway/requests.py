@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final, TypeAlias
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, hdrs, web
 
 from tawara.gateway import reading
 from tawara.gateway.authenticator import Authenticator
@@ -17,6 +19,7 @@ from tawara.model.errors import InvalidKey, NoKey, UnregClass, UnregDomain, Usag
 from tawara.model.node_errors import MalformedRequest
 from tawara.store.writer import WriteRequest
 from tawara.wire.http import Conditions, Target, parse_target
+from tawara.wire.plain_request import PlainRequest
 
 RESERVED: Final = ".tawara"
 """Path of the gateway's own resources; a domain of this name is not served."""
@@ -49,6 +52,61 @@ class UnsupportedCoding(UsageError):
     http = 415
 
 
+class PlainFields:
+    """The header fields of a plain request, with the methods of aiohttp's that the handlers use."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the value of a field."""
+        value = self._fields.get(_field_key(name))
+        return default if value is None else value.decode("ascii")
+
+    def getall(self, name: str, default: Iterable[str] = ()) -> Iterable[str]:
+        """Return the values of a field, which is at most one."""
+        value = self._fields.get(_field_key(name))
+        return default if value is None else (value.decode("ascii"),)
+
+    def __contains__(self, name: str) -> bool:
+        return _field_key(name) in self._fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[_field_key(name)].decode("ascii")
+
+
+@lru_cache(256)
+def _field_key(name: str) -> bytes:
+    return name.lower().encode("ascii")
+
+
+class PlainHttpRequest:
+    """A plain request from nginx, with the attributes of aiohttp's that the handlers use."""
+
+    __slots__ = ("_request", "body", "headers", "method", "raw_path")
+
+    def __init__(self, request: PlainRequest, body: bytes) -> None:
+        self._request, self.body = request, body
+        self.method, self.raw_path = request.method, request.target
+        self.headers = PlainFields(request.fields)
+
+    @property
+    def version(self) -> HttpVersion:
+        """Version of HTTP."""
+        return HttpVersion11 if self._request.minor else HttpVersion10
+
+    @property
+    def body_exists(self) -> bool:
+        """Whether the request has a body."""
+        return bool(self.body)
+
+
+HttpRequest: TypeAlias = web.BaseRequest | PlainHttpRequest
+"""A request as either server passes it to the handlers."""
+
+
 class RequestParser:
     """Parses requests into values. Its methods raise the error to be returned to the client."""
 
@@ -56,13 +114,13 @@ class RequestParser:
         """`upload`: maximum bytes of a body."""
         self._view, self._authenticator, self._upload = view, authenticator, upload
 
-    def target(self, request: web.BaseRequest) -> Target:
+    def target(self, request: HttpRequest) -> Target:
         """Return the domain and key of the request. Raises VersionNotSupported, UsageError, InvalidKey."""
         if not HttpVersion10 <= request.version <= HttpVersion11:
             raise VersionNotSupported
         return parse_target(request.raw_path)
 
-    async def authorise(self, request: web.BaseRequest, target: Target, right: Right) -> None:
+    async def authorise(self, request: HttpRequest, target: Target, right: Right) -> None:
         """Raise DeniedError, Forbidden, SecretUnreadable or Db unless the request has `right` to its target.
 
         Without a key, reading means listing the keys of the domain that begin with the query's `prefix`.
@@ -71,7 +129,7 @@ class RequestParser:
         if right is Right.READ and not key:
             right, key = Right.LIST, target.parameters().get("prefix", b"")
         if not self._authenticator.is_public(key, right):
-            fields = request.headers.getall(hdrs.AUTHORIZATION, ())
+            fields = list(request.headers.getall(hdrs.AUTHORIZATION, ()))
             await self._authenticator.authorise(fields, target.domain, key, right)
 
     def domain(self, target: Target) -> Domain:
@@ -81,7 +139,7 @@ class RequestParser:
             raise UnregDomain("Domain not found")
         return domain
 
-    async def put(self, request: web.BaseRequest) -> WriteRequest:
+    async def put(self, request: HttpRequest) -> WriteRequest:
         """Return what a PUT asks for, authorised.
 
         Raises UsageError, DeniedError, SecretUnreadable, Db, UnregDomain, UnregClass, NoKey.
@@ -97,7 +155,7 @@ class RequestParser:
             target.key.decode()
         except UnicodeDecodeError:
             raise InvalidKey("A key is UTF-8") from None
-        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        if (headers.get(hdrs.CONTENT_ENCODING) or "identity").lower() != "identity":
             raise UnsupportedCoding
         storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
         if storage_class is None:
@@ -123,11 +181,13 @@ class RequestParser:
         return announced
 
 
-def conditions(request: web.BaseRequest) -> Conditions:
+def conditions(request: HttpRequest) -> Conditions:
     """Return the conditional header fields of a request."""
 
+    headers = request.headers
+
     def field(name: str) -> str | None:
-        return ", ".join(request.headers.getall(name, ())) if name in request.headers else None
+        return ", ".join(headers.getall(name, ())) if name in headers else None
 
     return Conditions(
         if_match=field(hdrs.IF_MATCH),

@@ -1,4 +1,4 @@
-"""Builds the responses of the gateway from values: no I/O."""
+"""Builds the replies of the gateway from values: no I/O."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from tawara.gateway import reading
 from tawara.gateway.acceleration import ReplicaLocation, redirect
-from tawara.gateway.nginx_configuration import METHODS, HeaderField
-from tawara.http1.connections import plain
+from tawara.gateway.nginx_configuration import METHODS, STREAM, HeaderField
+from tawara.gateway.requests import HttpRequest
+from tawara.http1.reply import TEXT_FIELDS, Reply, text_reply
 from tawara.model.cluster import Domain
 from tawara.model.errors import NoSource, TawaraError
 from tawara.model.files import StoredFile
@@ -23,52 +24,51 @@ from tawara.wire.http import http_date, path_of
 
 log = structlog.get_logger(__name__)
 
-_JSON: Final = "application/json"
 
-
-def refusal(request: web.BaseRequest, error: TawaraError) -> web.Response:
-    """Return the response to a failed request: one sentence. Internal causes are only logged."""
+def refusal(request: HttpRequest, error: Exception) -> Reply:
+    """Return the reply to a failed request: one sentence. Internal causes are only logged."""
+    if not isinstance(error, TawaraError):
+        log.error("request_failed", method=request.method, exc_info=error)
+        return text_reply(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
     if error.http >= 500:
         log.warning("request_failed", method=request.method, status=error.http, reason=error.message)
-        return plain(error.http, type(error).message)
-    response = plain(error.http, error.message)
+        return text_reply(error.http, type(error).message)
+    fields = dict(TEXT_FIELDS)
     if error.http == 401:
         invalid = ', error="invalid_token"' if hdrs.AUTHORIZATION in request.headers else ""
         basic = 'Basic realm="tawara", charset="UTF-8"'
-        response.headers[hdrs.WWW_AUTHENTICATE] = f'Bearer realm="tawara"{invalid}, {basic}'
+        fields[hdrs.WWW_AUTHENTICATE] = f'Bearer realm="tawara"{invalid}, {basic}'
     if error.http == 405:
-        response.headers[hdrs.ALLOW] = METHODS
-    return response
+        fields[hdrs.ALLOW] = METHODS
+    return text_reply(error.http, error.message, fields)
 
 
-def internal_error() -> web.Response:
-    """Return the response to a request that failed by a defect, without details."""
-    return plain(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
-
-
-def verdict(response: web.StreamResponse) -> web.Response:
-    """Return a response for nginx's auth_request: 204, or 403 with the response that nginx sends to the client."""
-    if response.status == 204:
-        return plain(204)
-    body = response.body if isinstance(response, web.Response) else b""
+def verdict(reply: Reply) -> Reply:
+    """Return a reply for nginx's auth_request: 204, or 403 with the reply that nginx sends to the client."""
+    if reply.status == 204:
+        return Reply(204)
     fields = {
-        HeaderField.STATUS: str(response.status),
-        HeaderField.ERROR_TEXT: body.decode().strip() if isinstance(body, bytes) else "",
-        HeaderField.CHALLENGE: response.headers.get(hdrs.WWW_AUTHENTICATE, ""),
+        HeaderField.STATUS: str(reply.status),
+        HeaderField.ERROR_TEXT: reply.body.decode().strip(),
+        HeaderField.CHALLENGE: reply.fields.get(hdrs.WWW_AUTHENTICATE, ""),
     }
-    return web.Response(status=403, headers={str(name): value for name, value in fields.items()})
+    return Reply(403, {str(name): value for name, value in fields.items()})
 
 
-def to_nginx(answer: reading.ReadResponse, replicas: list[ReplicaLocation]) -> web.Response:
-    """Return the response by which nginx sends the body itself. Raises NoSource without a replica."""
+def to_nginx(answer: reading.ReadResponse, replicas: list[ReplicaLocation]) -> Reply:
+    """Return the reply by which nginx sends the body itself. Raises NoSource without a replica."""
     if not replicas:
         raise NoSource
-    # 204: a response without a body, after which nginx keeps its connection to the gateway.
-    return web.Response(status=204, headers=redirect(answer, replicas))
+    # 204: a reply without a body, after which nginx keeps its connection to the gateway.
+    return Reply(204, redirect(answer, replicas))
 
 
-def reproxied(stored: StoredFile, urls: list[str]) -> web.Response:
-    """Return a reproxy response as for Perlbal (docs/mogilefs.md 22): the front end fetches the first working URL.
+STREAMED_BY_PYTHON: Final = Reply(204, {"X-Accel-Redirect": STREAM})
+"""The reply by which nginx asks again for a body that it cannot send, to get it from the complete server."""
+
+
+def reproxied(stored: StoredFile, urls: list[str]) -> Reply:
+    """Return a reproxy reply as for Perlbal (docs/mogilefs.md 22): the front end fetches the first working URL.
 
     Raises NoSource without a URL.
     """
@@ -80,18 +80,18 @@ def reproxied(stored: StoredFile, urls: list[str]) -> web.Response:
         "X-REPROXY-URL": " ".join(urls),
         "X-REPROXY-EXPECTED-SIZE": str(stored.length),
     }
-    return web.Response(status=200, headers=headers)
+    return Reply(200, headers)
 
 
-def stored(wanted: WriteRequest, result: WriteResult) -> web.Response:
-    """Return the response to a PUT that was stored: 201 for a new key, 204 for one that was overwritten."""
-    headers = {"ETag": result.etag}
+def stored(wanted: WriteRequest, result: WriteResult) -> Reply:
+    """Return the reply to a PUT that was stored: 201 for a new key, 204 for one that was overwritten."""
+    fields = {"ETag": result.etag}
     if not result.created:
-        return web.Response(status=204, headers=headers)
-    return web.Response(status=201, headers=headers | {"Location": path_of(wanted.domain.name, wanted.key)})
+        return Reply(204, fields)
+    return Reply(201, fields | {"Location": path_of(wanted.domain.name, wanted.key)})
 
 
-def listing(domain: Domain, prefix: bytes, limit: int, page: FilePage) -> web.Response:
+def listing(domain: Domain, prefix: bytes, limit: int, page: FilePage) -> Reply:
     """Return a page of files as JSON, with the path of the next page."""
     following = None
     if page.next_after is not None:
@@ -119,6 +119,6 @@ def _described(domain: Domain, stored: StoredFile) -> dict[str, Any]:
     }
 
 
-def as_json(value: object) -> web.Response:
+def as_json(value: object) -> Reply:
     """Return a value as JSON."""
-    return web.Response(body=msgspec.json.encode(value) + b"\n", content_type=_JSON)
+    return Reply(200, {"Content-Type": "application/json"}, msgspec.json.encode(value) + b"\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import hdrs, web
 
 import tawara
@@ -9,7 +11,8 @@ from tawara.gateway import responses
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.nginx_configuration import METHODS
 from tawara.gateway.put_handlers import StreamedPutHandler
-from tawara.gateway.requests import RESERVED, MethodNotAllowed, RequestParser, conditions
+from tawara.gateway.requests import RESERVED, HttpRequest, MethodNotAllowed, RequestParser, conditions
+from tawara.http1.reply import Reply
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
 from tawara.model.access.grants import Right
@@ -19,6 +22,8 @@ from tawara.model.limits import LIST_KEYS
 from tawara.model.node_errors import TooLarge
 from tawara.store.service import FileStore
 from tawara.wire.http import Target
+
+_METHODS: Final = frozenset(METHODS.split(", "))
 
 
 class ServeHandler:
@@ -34,15 +39,15 @@ class ServeHandler:
     ) -> None:
         self._metadata, self._store, self._parser, self._get, self._put = metadata, store, parser, get, put
 
-    async def handle(self, request: web.BaseRequest, *, by_nginx: bool) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest, *, by_nginx: bool) -> Reply | web.StreamResponse:
         """Answer one request; `by_nginx`: nginx is in front and can send the body of a GET."""
         target, method = self._parser.target(request), request.method
-        if method not in METHODS.split(", "):
+        if method not in _METHODS:
             raise MethodNotAllowed
         if method != "PUT" and request.body_exists:
             raise TooLarge("The body is too large, or has no place here")
         if method == "OPTIONS":
-            return web.Response(status=204, headers={hdrs.ALLOW: METHODS})
+            return Reply(204, {hdrs.ALLOW: METHODS})
         if target.domain in ("", RESERVED):
             return await self._describe_gateway(target, method)
         if method == "PUT":
@@ -54,12 +59,12 @@ class ServeHandler:
             if not target.key:
                 raise NoKey("A file needs a key: /DOMAIN/KEY")
             await self._store.delete(domain, target.key, conditions(request))
-            return web.Response(status=204)
+            return Reply(204)
         if not target.key:
             return await self._list(domain, target)
         return await self._get.handle(request, domain, target.key, by_nginx=by_nginx)
 
-    async def _describe_gateway(self, target: Target, method: str) -> web.StreamResponse:
+    async def _describe_gateway(self, target: Target, method: str) -> Reply:
         """Answer a request for a resource outside of the domains: the name of the service, or its health."""
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed
@@ -70,7 +75,7 @@ class ServeHandler:
             return responses.as_json({"status": "ok"})
         raise NotFoundError
 
-    async def _list(self, domain: Domain, target: Target) -> web.StreamResponse:
+    async def _list(self, domain: Domain, target: Target) -> Reply:
         asked = target.parameters()
         text = asked.get("limit", b"")
         if text and not text.isdigit():

@@ -14,6 +14,7 @@ from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
+from tawara.gateway.nginx_configuration import NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
@@ -53,6 +54,7 @@ class Gateway:
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         public_reads: bool = True,
         reproxy: bool = False,
+        fast_path: bool = True,
     ) -> None:
         """Listen on a host and port (0: any free one) or at the path of a Unix socket.
 
@@ -60,7 +62,8 @@ class Gateway:
         `access_keys` have that key's rights. Files on `local_devices` are
         sent by nginx and stored directly, without a storage node; with `local_reads_only` they are only sent, and only
         from devices in the database. With `nginx` None, bytes are streamed through Python. `reproxy` returns URLs of
-        replicas to front ends that can fetch them; allow it only if every client is such a front end.
+        replicas to front ends that can fetch them; allow it only if every client is such a front end. Without
+        `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -68,7 +71,8 @@ class Gateway:
         self._local_reads_only = local_reads_only
         self._local: LocalDevices | None = None
         self._nginx, self._limits = nginx, limits
-        self._public_reads, self._reproxy = public_reads, reproxy
+        self._public_reads, self._reproxy, self._fast_path = public_reads, reproxy, fast_path
+        self._get: GetHandler | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
         self._listeners: list[TcpListener] = []
@@ -80,6 +84,11 @@ class Gateway:
         """Host and port on which the started gateway listens."""
         assert isinstance(self._address, tuple), "not started, or on a Unix socket"
         return self._address
+
+    @property
+    def streamed(self) -> int:
+        """Bytes of files that Python has sent to clients or to nginx."""
+        return self._get.streamed if self._get is not None else 0
 
     async def start(self) -> None:
         """Listen and accept clients; with nginx, once nginx answers. Raises PortTaken, ConfigurationError."""
@@ -120,7 +129,7 @@ class Gateway:
         self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=self._local, limits=limits)
         authenticator = Authenticator(self._access_keys, secret=self._secret, public_reads=self._public_reads)
         parser = RequestParser(self._view, authenticator, upload=limits.upload)
-        get = GetHandler(
+        self._get = GetHandler(
             self._view,
             self._nodes,
             store,
@@ -128,9 +137,11 @@ class Gateway:
             reproxy=self._reproxy,
             limits=limits,
             rng=rng,
+            features=self._nginx.features if self._nginx is not None else NginxFeatures(),
         )
-        serve = ServeHandler(self._metadata, store, parser, get, StreamedPutHandler(parser, self._writer, limits))
-        return GatewayHttpServer(handlers(serve, parser, self._writer, self._nginx), limits)
+        serve = ServeHandler(self._metadata, store, parser, self._get, StreamedPutHandler(parser, self._writer, limits))
+        steps = handlers(serve, parser, self._writer, self._nginx, limits)
+        return GatewayHttpServer(steps, limits, fast_path=self._fast_path)
 
     async def stop(self) -> None:
         """Stop listening, wait briefly for requests to finish, abort the rest; takes at most 5 seconds."""

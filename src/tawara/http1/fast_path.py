@@ -11,6 +11,7 @@ A connection works on one request at a time. It buffers at most `_READ_AHEAD` by
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeAlias, cast
@@ -62,10 +63,20 @@ class FastPath:
     """The connections of one listener that answer plain requests, and their shared handler."""
 
     def __init__(
-        self, handler: Handler, limits: Limits, complete_server: Callable[[OnClosed], asyncio.Protocol]
+        self,
+        handler: Handler,
+        limits: Limits,
+        complete_server: Callable[[OnClosed], asyncio.Protocol],
+        *,
+        form: re.Pattern[bytes] = plain_request.NODE,
+        idle: float | None = None,
     ) -> None:
-        """`complete_server` makes the protocol that takes over a connection."""
-        self.handler, self.limits, self.complete_server = handler, limits, complete_server
+        """`complete_server` makes the protocol that takes over a connection. `form`: that of plain requests.
+
+        `idle`: seconds that a connection may wait for its next request; None: `limits.header_time`.
+        """
+        self.handler, self.limits, self.complete_server, self.form = handler, limits, complete_server, form
+        self.idle = limits.header_time if idle is None else idle
         self.connections: set[FastPathConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Event | None = None
@@ -227,7 +238,7 @@ class FastPathConnection(asyncio.Protocol):
             return
         self._rest = b""
         try:
-            parsed = plain_request.parse(data, self._fast_path.limits.header)
+            parsed = plain_request.parse(data, self._fast_path.limits.header, self._fast_path.form)
             if parsed is None:
                 self._rest = data
                 if self._ended:
@@ -378,7 +389,8 @@ class FastPathConnection(asyncio.Protocol):
             if unsent < self._unsent:
                 self._unsent, self._since = unsent, loop.time()
         stalled = self._request is not None or not self._writing
-        left = self._since + (limits.stalled_body if stalled else limits.header_time) - loop.time()
+        waits = self._fast_path.idle if not self._rest else limits.header_time
+        left = self._since + (limits.stalled_body if stalled else waits) - loop.time()
         if self._busy and self._writing:
             left = shortest
         if left > 0:

@@ -16,8 +16,10 @@ from typing import Final
 import structlog
 
 from tawara import background
+from tawara.disks import small_files
 from tawara.disks.devices import Devices
 from tawara.disks.pools import DevicePools, PoolBatcher
+from tawara.disks.small_files import SmallFile
 from tawara.model.errors import TawaraError
 from tawara.model.node_errors import DeviceHangs, ForeignDisk, NoSuchDevice
 
@@ -42,6 +44,10 @@ class LocalDevices:
         self._looking, self._storing = DevicePools(devices, timeout=timeout), DevicePools(devices)
         self._looks: PoolBatcher[str, int] = PoolBatcher(
             self._looking, partial(_sizes, devices), width=4, most=_AT_ONCE
+        )
+        # As in the storage node: two batches at a time, one of which prepares while the other waits for the disk.
+        self._small: PoolBatcher[SmallFile, None] = PoolBatcher(
+            self._storing, partial(small_files.store, devices), width=2, most=_AT_ONCE
         )
         self._names: frozenset[str] = frozenset()
         self._listed_at = -_LISTED_FOR
@@ -91,6 +97,10 @@ class LocalDevices:
                 pass
         finally:
             await self._storing.clean_up(device, steps.close)
+
+    async def store_small(self, devid: int, path: str, body: bytes) -> None:
+        """Store a small body on a device, durably, together with others that arrive at the same time."""
+        await self._small.run(f"dev{devid}", SmallFile(path, body))
 
     async def close(self) -> None:
         """Accept no further work."""

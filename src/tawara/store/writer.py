@@ -8,7 +8,7 @@ reached devices are queued for deletion.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +53,7 @@ class BodySink(Protocol):
     """Writes files to storage nodes; `nodes.client.NodeClient` is one."""
 
     async def put(
-        self, url: str, source: AsyncIterator[bytes], *, length: int | None, md5: bytes | None = None
+        self, url: str, source: bytes | AsyncIterator[bytes], *, length: int | None, md5: bytes | None = None
     ) -> object:
         """Write a body durably. Raises NodeUnreachable, FidConflict, ChecksumMismatch."""
         ...
@@ -166,18 +166,39 @@ class FileWriter:
         devids = await self._plan(request, length)
         async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
             local = [devid for devid in devids if await self._is_local(devid)]
-            copies: dict[int, Awaitable[None]] = {
-                devid: self._watched(
-                    devid,
-                    # Only one copy may be a hard link to the received file: a second link would not be a second copy.
-                    partial(self._copy_here, devid, upload.fid, path, link=devid == local[0])
-                    if devid in local
-                    else partial(self._send, devid, upload.fid, self._pieces(path), length, request.md5),
-                )
+            copies = {
+                # Only one copy may be a hard link to the received file: a second link would not be a second copy.
+                devid: self._copy_here(devid, upload.fid, path, link=devid == local[0])
+                if devid in local
+                else self._send(devid, upload.fid, self._pieces(path), length, request.md5)
                 for devid in devids
             }
-            results = await asyncio.gather(*copies.values(), return_exceptions=True)
-            return await self._commit(request, upload, length, checksum, dict(zip(copies, results, strict=True)))
+            return await self._commit(request, upload, length, checksum, await self._watch(copies))
+
+    async def store_small(self, request: WriteRequest, body: bytes) -> WriteResult:
+        """Store a small body, which is in memory."""
+        digests = _Digests(request)
+        digests.update(body)
+        checksum = digests.finish()
+        if request.length not in (None, len(body)):
+            raise MalformedRequest(NOT_WHOLE)
+        for _ in range(_OTHER_FIDS):
+            with suppress(FidConflict):
+                return await self._store_small_once(request, body, checksum)
+        return await self._store_small_once(request, body, checksum)
+
+    async def _store_small_once(self, request: WriteRequest, body: bytes, checksum: Checksum | None) -> WriteResult:
+        devids = await self._plan(request, len(body))
+        await expected_fid(self._metadata, request.domain.dmid, request.key, request.conditions)
+        async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
+            copies = {
+                devid: self._store_here(devid, upload.fid, body)
+                if await self._is_local(devid)
+                else self._send(devid, upload.fid, body, len(body), request.md5)
+                for devid in devids
+            }
+            outcome = await self._watch(copies)
+            return await self._commit(request, upload, len(body), checksum, outcome)
 
     async def store_stream(self, request: WriteRequest, body: AsyncIterator[bytes], length: int | None) -> WriteResult:
         """Store a body of `length` bytes (None: unknown before its end) as it arrives."""
@@ -256,33 +277,60 @@ class FileWriter:
         except OtherContent as error:
             raise FidConflict(f"dev{devid} holds other content under fid {fid}") from error
 
+    async def _store_here(self, devid: int, fid: int, body: bytes) -> None:
+        assert self._local is not None
+        try:
+            await self._local.store_small(devid, fids.path(devid, fid), body)
+        except OtherContent as error:
+            raise FidConflict(f"dev{devid} holds other content under fid {fid}") from error
+
     async def _send(
-        self, devid: int, fid: int, pieces: AsyncIterator[bytes], length: int | None, md5: bytes | None
+        self, devid: int, fid: int, pieces: bytes | AsyncIterator[bytes], length: int | None, md5: bytes | None
     ) -> None:
         await self._nodes.put(self._url(devid, fid), pieces, length=length, md5=md5)
 
     async def _watched(self, devid: int, copy: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `copy`; cancel it when its device has been unreachable for `_UNREACHABLE_FOR` seconds.
+        """Run one copy under `_watch`. Raises NodeUnreachable, and what `copy` raises."""
+        failure = (await self._watch({devid: copy()}))[devid]
+        if failure is not None:
+            raise failure
 
-        A thread that hangs on a disk cannot be ended and is abandoned. Raises NodeUnreachable, and what `copy` raises.
+    async def _watch(self, copies: Mapping[int, Coroutine[Any, Any, None]]) -> dict[int, BaseException | None]:
+        """Run the copies to some devices at once; return for each None or its error.
+
+        A copy is cancelled when its device has been unreachable for `_UNREACHABLE_FOR` seconds. A thread that hangs on
+        a disk cannot be ended and is abandoned.
         """
-        copying = asyncio.create_task(copy())
         loop = asyncio.get_running_loop()
-        seen = loop.time()
+        running = {devid: loop.create_task(copy) for devid, copy in copies.items()}
+        seen = dict.fromkeys(copies, loop.time())
+        outcome: dict[int, BaseException | None] = dict.fromkeys(copies)
+        pending = set(running.values())
         try:
-            while not (await asyncio.wait([copying], timeout=_OBSERVED_EVERY))[0]:
-                observed = self._view.current.observed.get(devid)
-                if observed is None or observed.state is not Observed.UNREACHABLE:
-                    seen = loop.time()
-                elif loop.time() - seen >= _UNREACHABLE_FOR:
-                    raise NodeUnreachable(f"dev{devid} does not answer")
-            copying.result()
+            while pending:
+                _, pending = await asyncio.wait(pending, timeout=_OBSERVED_EVERY)
+                for devid, copying in running.items() if pending else ():
+                    observed = self._view.current.observed.get(devid)
+                    if observed is None or observed.state is not Observed.UNREACHABLE:
+                        seen[devid] = loop.time()
+                    elif copying in pending and loop.time() - seen[devid] >= _UNREACHABLE_FOR:
+                        outcome[devid] = NodeUnreachable(f"dev{devid} does not answer")
+                        pending.discard(copying)
         finally:
-            if not copying.done():
-                copying.cancel()
-                self._abandoned.add(copying)
-                copying.add_done_callback(self._abandoned.discard)
-                await asyncio.wait([copying], timeout=_OBSERVED_EVERY)
+            await self._abandon([copying for copying in running.values() if not copying.done()])
+        for devid, copying in running.items():
+            if outcome[devid] is None:
+                outcome[devid] = asyncio.CancelledError() if copying.cancelled() else copying.exception()
+        return outcome
+
+    async def _abandon(self, copies: Collection[asyncio.Task[None]]) -> None:
+        """Cancel copies, and wait briefly until they have ended."""
+        for copying in copies:
+            copying.cancel()
+            self._abandoned.add(copying)
+            copying.add_done_callback(self._abandoned.discard)
+        if copies:
+            await asyncio.wait(copies, timeout=_OBSERVED_EVERY)
 
     async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
         offset = 0

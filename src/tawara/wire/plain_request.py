@@ -1,6 +1,6 @@
-"""Fast parser for the common form of requests to a storage node (RFC 9112); encodes response heads.
+"""Fast parser for the common form of requests to a storage node or to the gateway (RFC 9112); encodes response heads.
 
-A plain request has one of five methods, a path, header fields of printable ASCII, each at most once, and a
+A plain request has one of a few methods, a path, header fields of printable ASCII, each at most once, and a
 Content-Length if it has a body. All others, rare (chunked bodies, Expect, absolute form) or malformed, are left to the
 full HTTP server. So this parser is strict: lenient parsing is what makes request smuggling possible.
 """
@@ -16,11 +16,11 @@ REPLACE: Final = "Tawara-Replace"
 """Header field of a PUT that replaces any content that the storage node holds under the fid; its value is ignored."""
 CONFLICT: Final = "Tawara-Conflict"
 """Header field of a 409 response to a PUT: the storage node holds other content under the fid."""
-_HEAD: Final = re.compile(
-    rb"(GET|HEAD|PUT|DELETE|MKCOL) (/[\w./-]*+)(?:\?[\x21-\x7e]*+)? HTTP/1\.([01])\r\n"
-    rb"((?:[!#$%&'*+.^`|~\w-]++:[\t\x20-\x7e]*+\r\n)*+)\r\n",
-    re.ASCII,
-)
+_FIELDS: Final = rb" HTTP/1\.([01])\r\n((?:[!#$%&'*+.^`|~\w-]++:[\t\x20-\x7e]*+\r\n)*+)\r\n"
+NODE: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|MKCOL) (/[\w./-]*+)(?:\?[\x21-\x7e]*+)?" + _FIELDS, re.ASCII)
+"""Form of the requests to a storage node: a path of a device, without escapes; a query is dropped."""
+GATEWAY: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|OPTIONS) (/[\x21-\x7e]*+)" + _FIELDS, re.ASCII)
+"""Form of the requests that nginx sends to the gateway: any path, with its query."""
 _STRANGE: Final = frozenset({b"transfer-encoding", b"expect", b"content-range", b"upgrade"})
 _MOST_FIELDS: Final = 100
 
@@ -30,7 +30,7 @@ class PlainRequest(NamedTuple):
 
     method: str
     target: str
-    """The path, undecoded, without query."""
+    """The path, undecoded; for a storage node without query."""
     length: int
     """Length of the body in bytes."""
     keep: bool
@@ -50,17 +50,17 @@ class NotPlain(Exception):
     """The request is not in the plain form."""
 
 
-def parse(data: bytes, most: int) -> tuple[PlainRequest, int] | None:
+def parse(data: bytes, most: int, form: re.Pattern[bytes] = NODE) -> tuple[PlainRequest, int] | None:
     """Parse the request at the beginning of `data`; return it with the length of its head; None while incomplete.
 
-    Raises NotPlain if the head is not plain or exceeds `most` bytes.
+    Raises NotPlain if the head has not the plain `form` or exceeds `most` bytes.
     """
     end = data.find(b"\r\n\r\n", 0, most)
     if end < 0:
         if len(data) >= most:
             raise NotPlain
         return None
-    match = _HEAD.match(data)
+    match = form.match(data)
     if match is None or match.end() != end + 4:
         raise NotPlain
     lines = match[4].split(b"\r\n")

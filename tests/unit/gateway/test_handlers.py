@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.test_utils import make_mocked_request
 
@@ -21,9 +20,10 @@ from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_configuration import GatewayStep
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.put_handlers import StreamedPutHandler
-from tawara.gateway.requests import RequestParser
+from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.gateway.serve_handler import ServeHandler
 from tawara.gateway.spool import Spool, SpoolFull
+from tawara.http1.reply import Reply
 from tawara.metadata.contract import Metadata
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
@@ -71,8 +71,10 @@ class Gateway:
         )
         put = StreamedPutHandler(parser, fake.writer, limits)
         serve = ServeHandler(cast(Metadata, fake.metadata), fake.store, parser, get, put)
-        self.behind: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, cast(NginxFront, self.front))
-        self.alone: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, None)
+        self.behind: Mapping[GatewayStep, Handler] = handlers(
+            serve, parser, fake.writer, cast(NginxFront, self.front), limits
+        )
+        self.alone: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, None, limits)
 
     async def ask(
         self,
@@ -83,10 +85,10 @@ class Gateway:
         *,
         payload: StreamReader = EMPTY_PAYLOAD,
         alone: bool = False,
-    ) -> web.Response:
+    ) -> Reply:
         request = make_mocked_request(method, path, dict(headers), payload=payload)
         response = await respond((self.alone if alone else self.behind)[step], request)
-        assert isinstance(response, web.Response)
+        assert isinstance(response, Reply)
         return response
 
 
@@ -116,7 +118,7 @@ async def test_a_received_body_is_stored(gateway: Gateway) -> None:
     (gateway.front.spool.bodies / "0000000001").write_bytes(b"hello")
     headers = AUTHORISED | {"X-Tawara-Body": "bodies/0000000001"}
     first = await gateway.ask(GatewayStep.STORE, headers=headers)
-    assert (first.status, first.headers["Location"]) == (201, "/d/k")
+    assert (first.status, first.fields["Location"]) == (201, "/d/k")
     assert (await gateway.ask(GatewayStep.STORE, headers=headers)).status == 204
     assert set(gateway.fake.nodes.bodies.values()) == {b"hello"}
     gateway.fake.writer.close()
@@ -146,12 +148,12 @@ async def test_a_body_that_could_not_be_received(gateway: Gateway) -> None:
 
 async def test_the_verdict_for_nginx(gateway: Gateway) -> None:
     """nginx gets 204, or 403 with the status, the sentence and the challenge that it tells the client."""
-    assert responses.verdict(web.Response(status=204)).status == 204
+    assert responses.verdict(Reply(204)).status == 204
     refused = responses.verdict(await gateway.ask(GatewayStep.ADMIT, headers={}))
     assert refused.status == 403
-    assert refused.headers["X-Tawara-Status"] == "401"
-    assert refused.headers["X-Tawara-Error"]
-    assert refused.headers["X-Tawara-Challenge"] == CHALLENGE
+    assert refused.fields["X-Tawara-Status"] == "401"
+    assert refused.fields["X-Tawara-Error"]
+    assert refused.fields["X-Tawara-Challenge"] == CHALLENGE
 
 
 async def test_a_get_is_answered_by_nginx(gateway: Gateway) -> None:
@@ -159,17 +161,18 @@ async def test_a_get_is_answered_by_nginx(gateway: Gateway) -> None:
     gateway.fake.metadata.name(b"k", 9)
     answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers={})
     assert answer.status == 204
-    assert answer.headers["X-Accel-Redirect"] == "@remote_1"
-    assert {answer.headers["X-Tawara-Host-1"], answer.headers["X-Tawara-Host-2"]} == {"10.0.0.1:7500", "10.0.0.2:7500"}
+    assert answer.fields["X-Accel-Redirect"] == "@remote_1"
+    urls = {answer.fields["X-Tawara-Url-1"], answer.fields["X-Tawara-Url-2"]}
+    assert urls == {f"http://10.0.0.{n}:7500/dev{n}/0/000/000/0000000009.fid" for n in (1, 2)}
     assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/none", headers={})).status == 404
 
 
 async def test_methods(gateway: Gateway) -> None:
     """Every method of the gateway is allowed, no other; only PUT has a body; DELETE needs the secret and a key."""
     options = await gateway.ask(GatewayStep.DECIDE, "OPTIONS", headers={})
-    assert (options.status, options.headers["Allow"]) == (204, "GET, HEAD, PUT, DELETE, OPTIONS")
+    assert (options.status, options.fields["Allow"]) == (204, "GET, HEAD, PUT, DELETE, OPTIONS")
     refused = await gateway.ask(GatewayStep.DECIDE, "POST")
-    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, PUT, DELETE, OPTIONS")
+    assert (refused.status, refused.fields["Allow"]) == (405, "GET, HEAD, PUT, DELETE, OPTIONS")
     assert (await gateway.ask(GatewayStep.DECIDE, "DELETE", "/.tawara/health")).status == 405
     assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/.tawara/other", headers={})).status == 404
     gateway.fake.metadata.name(b"k", 9)
@@ -186,7 +189,7 @@ async def test_a_listing(gateway: Gateway) -> None:
         gateway.fake.metadata.name(b"a&%d" % number, number)
     assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/", headers={})).status == 401
     page = await gateway.ask(GatewayStep.DECIDE, "GET", "/d/?prefix=a%26&limit=2")
-    assert b'"next":"/d/?prefix=a%26&limit=2&after=a%261"' in cast(bytes, page.body)
+    assert b'"next":"/d/?prefix=a%26&limit=2&after=a%261"' in page.body
     assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/?limit=x")).status == 400
 
 
@@ -199,11 +202,11 @@ async def test_steps_are_nginxs_only(gateway: Gateway) -> None:
 async def test_an_error_of_ours_tells_nothing(gateway: Gateway) -> None:
     """A defect is answered with 500 and no detail."""
 
-    async def broken(_: web.BaseRequest) -> web.StreamResponse:
+    async def broken(_: HttpRequest) -> Reply:
         raise ValueError("secret detail")
 
     response = await respond(broken, make_mocked_request("GET", "/"))
-    assert isinstance(response, web.Response)
+    assert isinstance(response, Reply)
     assert (response.status, response.body) == (500, b"Internal Server Error\n")
 
 
@@ -214,5 +217,5 @@ async def test_reproxy(tmp_path: Path) -> None:
         gateway.fake.metadata.name(b"k", 9)
         headers = {"X-Proxy-Capabilities": "reproxy-file"}
         answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers=headers)
-        assert ("X-REPROXY-URL" in answer.headers) == allowed
-        assert "X-REPROXY-URL" not in (await gateway.ask(GatewayStep.DECIDE, "GET", headers={})).headers
+        assert ("X-REPROXY-URL" in answer.fields) == allowed
+        assert "X-REPROXY-URL" not in (await gateway.ask(GatewayStep.DECIDE, "GET", headers={})).fields

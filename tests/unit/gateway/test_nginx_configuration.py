@@ -11,14 +11,14 @@ import pytest
 
 from tawara.gateway.acceleration import ReplicaLocation, redirect
 from tawara.gateway.nginx import bundled
-from tawara.gateway.nginx_configuration import NginxConfiguration, render
+from tawara.gateway.nginx_configuration import Listener, NginxConfiguration, NginxFeatures, render
 from tawara.gateway.reading import decide
 from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.http import Conditions
 
 CONFIGURATION = NginxConfiguration(
-    listen="127.0.0.1:8080",
+    listeners=[Listener("127.0.0.1:8080")],
     as_root=os.geteuid() == 0,
     workers=1,
     connections=128,
@@ -33,12 +33,23 @@ CONFIGURATION = NginxConfiguration(
 FILE = StoredFile(7, 1, b"k.txt", 10, 0, 1, (1,), 1_000_000)
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:8080", "[::1]:8080", "unix:/tmp/a b\"c';{d.sock"])
-def test_nginx_accepts_it(tmp_path: Path, listen: str) -> None:
+LISTENERS = {
+    "IPv4": [Listener("127.0.0.1:8080")],
+    "IPv6": [Listener("[::1]:8080")],
+    "unix": [Listener("unix:/tmp/a b\"c';{d.sock")],
+    "two": [Listener("127.0.0.1:8080"), Listener("127.0.0.1:8081", name="other", any_field_names=True)],
+}
+
+
+@pytest.mark.parametrize(
+    "features", [NginxFeatures(), NginxFeatures(clears_fields=True)], ids=["plain", "headers-more"]
+)
+@pytest.mark.parametrize("listeners", LISTENERS.values(), ids=LISTENERS)
+def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: NginxFeatures) -> None:
     """`nginx -t` finds nothing wrong, wherever it is to listen and in a directory of whatever name."""
     directory = tmp_path / "a 'b' \"c\" $d;{"
     (directory / "temporary").mkdir(parents=True)
-    (directory / "nginx.conf").write_text(render(replace(CONFIGURATION, listen=listen)))
+    (directory / "nginx.conf").write_text(render(replace(CONFIGURATION, listeners=listeners, features=features)))
     command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
@@ -49,27 +60,27 @@ def test_every_replica_is_told() -> None:
     """The first place is redirected to, each following one is named, behind the last there is the end."""
     answer = decide(FILE, Conditions(), None, head=False)
     told = redirect(answer, [ReplicaLocation("/dev1/a", None), ReplicaLocation("/dev2/a", "10.0.0.2:7500")])
-    assert told["X-Accel-Redirect"] == "@whole_1"
+    assert (told["X-Accel-Redirect"], told["X-Tawara-Device"]) == ("/.tawara/whole/1/dev1/a", "dev1")
     assert (told["X-Tawara-Place-2"], told["X-Tawara-Place-3"]) == ("@remote_2", "@exhausted")
-    assert (told["X-Tawara-Path-2"], told["X-Tawara-Host-2"]) == ("/dev2/a", "10.0.0.2:7500")
-    assert told["X-Tawara-Range"] == ""
+    assert told["X-Tawara-Url-2"] == "http://10.0.0.2:7500/dev2/a"
+    assert "X-Tawara-Range" not in told
 
 
 @pytest.mark.parametrize(
     ("asked", "conditions", "place", "range_field"),
     [
-        ("bytes=2-4", Conditions(), "@part_1", "bytes=2-4"),
-        ("bytes=-3", Conditions(), "@part_1", "bytes=7-9"),
-        ("bytes=2-4", Conditions(if_range='"other"'), "@whole_1", ""),
-        ("bytes=1-2,4-5", Conditions(), "@whole_1", ""),
-        ("lines=1", Conditions(), "@whole_1", ""),
+        ("bytes=2-4", Conditions(), "/.tawara/part/1/dev1/a", "bytes=2-4"),
+        ("bytes=-3", Conditions(), "/.tawara/part/1/dev1/a", "bytes=7-9"),
+        ("bytes=2-4", Conditions(if_range='"other"'), "/.tawara/whole/1/dev1/a", ""),
+        ("bytes=1-2,4-5", Conditions(), "/.tawara/whole/1/dev1/a", ""),
+        ("lines=1", Conditions(), "/.tawara/whole/1/dev1/a", ""),
     ],
 )
 def test_our_reading_of_ranges_wins(asked: str, conditions: Conditions, place: str, range_field: str) -> None:
     """Where we see no range, nginx must not see one; storage nodes get it in plain form."""
     answer = decide(FILE, conditions, asked, head=False)
     told = redirect(answer, [ReplicaLocation("/dev1/a", None)])
-    assert (told["X-Accel-Redirect"], told["X-Tawara-Range"]) == (place, range_field)
+    assert (told["X-Accel-Redirect"], told.get("X-Tawara-Range", "")) == (place, range_field)
 
 
 def test_no_more_places_than_nginx_has() -> None:

@@ -132,9 +132,9 @@ class FakeNodes:
         """By device: what a write to it raises, after the body."""
 
     async def put(
-        self, url: str, source: AsyncIterator[bytes], *, length: int | None, md5: bytes | None = None
+        self, url: str, source: bytes | AsyncIterator[bytes], *, length: int | None, md5: bytes | None = None
     ) -> None:
-        body = b"".join([piece async for piece in source])
+        body = source if isinstance(source, bytes) else b"".join([piece async for piece in source])
         devid = int(url.split("/dev")[1].split("/")[0])
         if devid in self.failures:
             raise self.failures[devid]

@@ -1,0 +1,64 @@
+"""The gateway's handler of plain requests from nginx (see http1.fast_path): the same handlers as the complete server's.
+
+tests/acceptance/test_gateway_http.py runs on both servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from tawara.gateway import responses
+from tawara.gateway.nginx_configuration import SMALL_BODY, GatewayStep, HeaderField
+from tawara.gateway.requests import HttpRequest, PlainHttpRequest
+from tawara.http1.fast_path import FastPathConnection
+from tawara.http1.reply import Reply
+from tawara.wire.plain_request import NotPlain, PlainRequest
+
+_STEP: Final = HeaderField.STEP.lower().encode()
+_ADMIT: Final = GatewayStep.ADMIT.encode()
+_SMALL_PUT: Final = GatewayStep.SMALL_PUT.encode()
+
+
+class PlainRequests:
+    """Answers plain requests by the handler of their step."""
+
+    def __init__(
+        self, handlers: Mapping[GatewayStep, Callable[[HttpRequest], Awaitable[Reply | web.StreamResponse]]]
+    ) -> None:
+        """The steps that stream a body are left to the complete server."""
+        self._handlers = {
+            step.encode(): handler for step, handler in handlers.items() if step is not GatewayStep.STREAM
+        }
+
+    def accept(self, request: PlainRequest) -> PlainRequest:
+        """Return `request`. Raises NotPlain for a step that streams, and for a body that nginx does not send."""
+        step = request.fields.get(_STEP)
+        if step not in self._handlers:
+            raise NotPlain
+        if request.length > (SMALL_BODY if step == _SMALL_PUT else 0):
+            raise NotPlain
+        return request
+
+    def handle(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> None:
+        """See http1.fast_path.Handler."""
+        connection.reply_from(request, self._reply(connection, request, body))
+
+    def refusal(self, error: Exception, request: PlainRequest) -> Reply:
+        """See http1.fast_path.Handler."""
+        return responses.refusal(PlainHttpRequest(request, b""), error)
+
+    async def _reply(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> Reply:
+        step = request.fields[_STEP]
+        asked = PlainHttpRequest(request, body)
+        try:
+            reply = await self._handlers[step](asked)
+        except ConnectionError:  # the client has left
+            connection.abort()
+            return Reply(500)
+        except Exception as error:
+            reply = responses.refusal(asked, error)
+        assert isinstance(reply, Reply)
+        return responses.verdict(reply) if step == _ADMIT else reply
