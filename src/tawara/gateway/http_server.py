@@ -7,9 +7,9 @@ without nginx all bytes pass through Python. Clients see no difference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _NGINX_IDLE: Final = 3600.0
 """Seconds that a connection from nginx may be idle. nginx closes it earlier, so no request arrives at a closed one."""
 
-Handler = Callable[[HttpRequest], Awaitable[Reply | web.StreamResponse]]
+Handler = Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse]]
 
 
 def handlers(
@@ -57,15 +57,24 @@ def handlers(
 class GatewayHttpServer:
     """Answers HTTP requests for files: behind nginx the plain ones on the fast path, all others completely."""
 
-    def __init__(self, handlers: Mapping[GatewayStep, Handler], limits: Limits, *, fast_path: bool = True) -> None:
-        """Needs a running event loop. Without `fast_path` the complete server answers every request."""
+    def __init__(
+        self,
+        handlers: Mapping[GatewayStep, Handler],
+        limits: Limits,
+        *,
+        reads_at_once: bool = False,
+        fast_path: bool = True,
+    ) -> None:
+        """Needs a running event loop. `reads_at_once`: see Metadata. Without `fast_path` the complete server answers
+        every request.
+        """
         self._handlers, self._limits = handlers, limits
         self._behind_nginx = len(handlers) > 1
         idle = _NGINX_IDLE if self._behind_nginx else limits.header_time
         self._server = HttpServer(self._answer, limits, idle=idle)
         self._fast_path: FastPath | None = None
         if fast_path and self._behind_nginx:
-            plain = PlainRequests(handlers)
+            plain = PlainRequests(handlers, reads_at_once=reads_at_once)
             self._fast_path = FastPath(plain, limits, self._server.connection, form=GATEWAY, idle=idle)
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:

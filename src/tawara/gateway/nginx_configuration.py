@@ -206,7 +206,7 @@ def _http(conf: NginxConfiguration) -> str:
     """Render the directives for all requests and their subrequests."""
     return f"""\
 access_log off;
-{_ROUTES}server_tokens off;
+{_ROUTES}{_next_places()}server_tokens off;
 default_type "";
 types {{ }}
 variables_hash_max_size 2048;
@@ -431,7 +431,16 @@ def _saved_fields() -> str:
 
 
 def _next(number: int) -> str:
-    return EXHAUSTED if number == REPLICAS_TRIED else f"${_variable(place(number + 1))}"
+    return EXHAUSTED if number == REPLICAS_TRIED else f"$tawara_next_{number + 1}"
+
+
+def _next_places() -> str:
+    """Render the maps to the place of a replica. It is empty if a client requests an internal location by its path."""
+    return "".join(
+        f"map ${_variable(place(number))} $tawara_next_{number} {{\n    default ${_variable(place(number))};\n"
+        f'    "" /.tawara/nginx/404;\n}}\n'
+        for number in range(2, REPLICAS_TRIED + 1)
+    )
 
 
 def _entity(prefix: str) -> str:

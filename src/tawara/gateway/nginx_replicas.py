@@ -37,8 +37,9 @@ class NginxReplicas:
         for devid in devids:
             if local is not None and await local.has(devid):
                 try:
-                    if await self._is_whole(local, cluster, stored, devid):
-                        found.append(ReplicaLocation(fids.path(devid, stored.fid), None))
+                    path = fids.path(devid, stored.fid)
+                    if await self._is_whole(local, cluster, stored, devid, path):
+                        found.append(ReplicaLocation(path, None))
                         local = None
                     continue
                 except (NoSuchDevice, DeviceFailed) as error:  # the storage node may run as another user
@@ -51,10 +52,10 @@ class NginxReplicas:
                     found.append(ReplicaLocation(fids.path(devid, stored.fid), address))
         return found
 
-    async def _is_whole(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int) -> bool:
+    async def _is_whole(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int, path: str) -> bool:
         """Return whether the replica can be read whole from a local disk. Raises NoSuchDevice, DeviceFailed."""
         try:
-            size = await local.size(devid, fids.path(devid, stored.fid), cluster.identities)
+            size = await local.size(devid, path, cluster.identities)
         except (NoSuchDevice, DeviceFailed):
             raise
         except TawaraError as error:

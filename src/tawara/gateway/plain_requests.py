@@ -5,11 +5,12 @@ tests/acceptance/test_gateway_http.py runs on both servers.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
+from tawara.background import resume
 from tawara.gateway import responses
 from tawara.gateway.nginx_configuration import SMALL_BODY, GatewayStep, HeaderField
 from tawara.gateway.requests import HttpRequest, PlainHttpRequest
@@ -18,6 +19,7 @@ from tawara.http1.reply import Reply
 from tawara.wire.plain_request import NotPlain, PlainRequest
 
 _STEP: Final = HeaderField.STEP.lower().encode()
+_DECIDE: Final = GatewayStep.DECIDE.encode()
 _ADMIT: Final = GatewayStep.ADMIT.encode()
 _SMALL_PUT: Final = GatewayStep.SMALL_PUT.encode()
 
@@ -26,9 +28,13 @@ class PlainRequests:
     """Answers plain requests by the handler of their step."""
 
     def __init__(
-        self, handlers: Mapping[GatewayStep, Callable[[HttpRequest], Awaitable[Reply | web.StreamResponse]]]
+        self,
+        handlers: Mapping[GatewayStep, Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse]]],
+        *,
+        reads_at_once: bool,
     ) -> None:
-        """The steps that stream a body are left to the complete server."""
+        """The steps that stream a body are left to the complete server. `reads_at_once`: see Metadata."""
+        self._reads_at_once = reads_at_once
         self._handlers = {
             step.encode(): handler for step, handler in handlers.items() if step is not GatewayStep.STREAM
         }
@@ -44,7 +50,18 @@ class PlainRequests:
 
     def handle(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> None:
         """See http1.fast_path.Handler."""
-        connection.reply_from(request, self._reply(connection, request, body))
+        replying = self._reply(connection, request, body)
+        reads = request.method in ("GET", "HEAD") and request.fields[_STEP] == _DECIDE  # nginx asks ADMIT by a GET
+        if not self._reads_at_once or not reads:
+            connection.reply_from(request, replying)
+            return
+        # Most look-ups do not suspend. So they are run without a task, which would cost as much as the look-up.
+        try:
+            awaited = replying.send(None)
+        except StopIteration as stop:
+            connection.reply(request, stop.value)
+        else:
+            connection.reply_from(request, resume(replying, awaited))
 
     def refusal(self, error: Exception, request: PlainRequest) -> Reply:
         """See http1.fast_path.Handler."""

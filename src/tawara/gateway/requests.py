@@ -17,6 +17,7 @@ from tawara.model.access.grants import Right
 from tawara.model.cluster import Domain
 from tawara.model.errors import InvalidKey, NoKey, UnregClass, UnregDomain, UsageError
 from tawara.model.node_errors import MalformedRequest
+from tawara.store.conditions import UNCONDITIONAL
 from tawara.store.writer import WriteRequest
 from tawara.wire.http import Conditions, Target, parse_target
 from tawara.wire.plain_request import PlainRequest
@@ -69,6 +70,11 @@ class PlainFields:
         """Return the values of a field, which is at most one."""
         value = self._fields.get(_field_key(name))
         return default if value is None else (value.decode("ascii"),)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is any conditional field."""
+        return any(name.startswith(b"if-") for name in self._fields)
 
     def __contains__(self, name: str) -> bool:
         return _field_key(name) in self._fields
@@ -185,6 +191,8 @@ def conditions(request: HttpRequest) -> Conditions:
     """Return the conditional header fields of a request."""
 
     headers = request.headers
+    if isinstance(headers, PlainFields) and not headers.conditional:
+        return UNCONDITIONAL
 
     def field(name: str) -> str | None:
         return ", ".join(headers.getall(name, ())) if name in headers else None

@@ -141,7 +141,7 @@ class Gateway:
         )
         serve = ServeHandler(self._metadata, store, parser, self._get, StreamedPutHandler(parser, self._writer, limits))
         steps = handlers(serve, parser, self._writer, self._nginx, limits)
-        return GatewayHttpServer(steps, limits, fast_path=self._fast_path)
+        return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
 
     async def stop(self) -> None:
         """Stop listening, wait briefly for requests to finish, abort the rest; takes at most 5 seconds."""

@@ -163,6 +163,12 @@ def batched(many: BatchQuery) -> Callable[[Query[P, T]], Query[P, T]]:
     return mark
 
 
+def one_statement(query: Query[P, T]) -> Query[P, T]:
+    """Declare that a query is a single SELECT, which needs no transaction for a consistent view of the database."""
+    query.__dict__["one_statement"] = True
+    return query
+
+
 class Metadata(Protocol):
     """An open database."""
 

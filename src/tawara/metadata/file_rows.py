@@ -18,6 +18,7 @@ property that must survive the loss of the database also needs a field in `model
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from tawara.metadata.contract import Dialect, Row, Transaction
@@ -52,7 +53,12 @@ _SELECT: Final = (
 
 def select(dialect: Dialect) -> str:
     """Return a SELECT of files without its WHERE: a row for each replica, one row for a file without replicas."""
-    return _SELECT.format(key=dialect.key_column("f.dkey"), digest=dialect.bytes_column("c.checksum"))
+    return _select(dialect.key_column("f.dkey"), dialect.bytes_column("c.checksum"))
+
+
+@cache
+def _select(key: str, digest: str) -> str:
+    return _SELECT.format(key=key, digest=digest)
 
 
 def files_of(rows: Sequence[Row]) -> list[StoredFile]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tawara.metadata import file_rows, journal_outbox, queues, replicas, traces, uploads
-from tawara.metadata.contract import QueryCall, Result, Transaction, batched
+from tawara.metadata.contract import QueryCall, Result, Transaction, batched, one_statement
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.cluster import Checksum
 from tawara.model.errors import (
@@ -46,6 +46,7 @@ async def _find_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Res
     return [found.get(each) for each in asked]
 
 
+@one_statement
 @batched(_find_batched)
 async def find(tx: Transaction, dmid: int, key: bytes) -> StoredFile | None:
     """Return the file to which `key` refers, with its replicas; None if there is none."""

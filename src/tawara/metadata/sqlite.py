@@ -215,7 +215,10 @@ class SqliteMetadata:
 
     async def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. Never suspends."""
-        return _read(self._reader, query(self._reading, *args, **kwargs))
+        asking = query(self._reading, *args, **kwargs)
+        if "one_statement" in query.__dict__:
+            return _read_statement(asking)
+        return _read(self._reader, asking)
 
     async def read_long(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Metadata. Runs in a thread, with a connection of its own; one such query at a time."""
@@ -371,6 +374,14 @@ def _read(connection: sqlite3.Connection, answering: Awaitable[T]) -> T:
             return _finish(answering)
         finally:
             connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise Db(f"Database error: {error}") from error
+
+
+def _read_statement(answering: Awaitable[T]) -> T:
+    """Run a query of one statement, which is a snapshot by itself, and return its result. Raises Db."""
+    try:
+        return _finish(answering)
     except sqlite3.Error as error:
         raise Db(f"Database error: {error}") from error
 

@@ -27,6 +27,11 @@ log = structlog.get_logger(__name__)
 
 _LISTED_FOR: Final = 2.0
 """Seconds for which the list of devices in the document root is cached."""
+_CHECKED_FOR: Final = 1.0
+"""Seconds for which the size of a file is cached. A device that is replaced by another within that time is noticed
+that much later. The check costs more than all else of a look-up: it changes to a thread of the device and back."""
+_CHECKED: Final = 20_000
+"""Most sizes that are cached."""
 _AT_ONCE: Final = 64
 """Maximum files that one thread checks in one batch."""
 
@@ -49,6 +54,8 @@ class LocalDevices:
         self._small: PoolBatcher[SmallFile, None] = PoolBatcher(
             self._storing, partial(small_files.store, devices), width=2, most=_AT_ONCE
         )
+        self._checked: dict[str, tuple[int, str | None, float]] = {}
+        """Path -> size, identity of its device in the database, time until which both are cached."""
         self._names: frozenset[str] = frozenset()
         self._listed_at = -_LISTED_FOR
         self._listing: asyncio.Task[None] | None = None
@@ -72,20 +79,28 @@ class LocalDevices:
         return not self._only_known
 
     async def size(self, devid: int, path: str, identities: Mapping[int, str]) -> int:
-        """Return the bytes of a file on `devid`, whose identity must be the one in `identities`.
+        """Return the bytes of a file on `devid`, whose identity must be the one in `identities`; may be a second old.
 
         Raises NoSuchDevice, NoSuchFile, DeviceHangs, ForeignDisk, IdentityLost, DeviceFailed.
         """
         known = identities.get(devid)
+        checked = self._checked.get(path)
+        if checked is not None and checked[1] == known and time.monotonic() < checked[2]:
+            return checked[0]
         if known is None and self._only_known:
             raise NoSuchDevice
-        try:
-            async with asyncio.timeout(self._timeout):
-                size = await self._looks.run(f"dev{devid}", path)
-        except TimeoutError:
-            raise DeviceHangs from None
+        # Not asyncio.timeout(), which needs a task: the gateway calls this outside of one, too.
+        looking = asyncio.ensure_future(self._looks.run(f"dev{devid}", path))
+        done, _ = await asyncio.wait([looking], timeout=self._timeout)
+        if not done:
+            looking.cancel()
+            raise DeviceHangs
+        size = looking.result()
         if known is not None and self._devices.identities.id_of(f"dev{devid}") != known:
             raise ForeignDisk
+        if len(self._checked) >= _CHECKED:
+            self._checked.clear()
+        self._checked[path] = (size, known, time.monotonic() + _CHECKED_FOR)
         return size
 
     async def store(self, devid: int, path: str, source: Path, *, link: bool) -> None:

@@ -38,9 +38,12 @@ class ReplicaLocator:
 
     async def devices(self, stored: StoredFile) -> list[int]:
         """Return the devices to read from, at most REPLICAS_TRIED; refresh the view of the cluster if none exists."""
-        return devices_to_read(self._view.current, stored, self._rng) or devices_to_read(
-            await self._view.refresh_for(stored.devids), stored, self._rng
-        )
+        found = devices_to_read(self._view.current, stored, self._rng)
+        if not found:
+            # The gateway may call this outside any task, but a round of the monitor needs one.
+            cluster = await asyncio.ensure_future(self._view.refresh_for(stored.devids))
+            found = devices_to_read(cluster, stored, self._rng)
+        return found
 
     def urls(self, stored: StoredFile, devids: Sequence[int]) -> list[str]:
         """Return the URLs of the replicas on `devids` at their storage nodes."""

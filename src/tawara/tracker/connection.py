@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from tawara.background import resume
 from tawara.listening import OnClosed
 from tawara.model import errors
 from tawara.tracker.context import TrackerRequest
@@ -259,7 +260,7 @@ class Connection(asyncio.Protocol):
             except Exception as error:
                 answer = self._refuse(request, error)
             else:
-                return self._go_on(_resume(running, awaited), request, line, begun)
+                return self._go_on(resume(running, awaited), request, line, begun)
         server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
         return answer
 
@@ -341,31 +342,3 @@ class Connection(asyncio.Protocol):
     def waiting(self) -> list[bytes]:
         """The requests that were received and not begun."""
         return self._waiting[self._next :]
-
-
-class _Resumed:
-    """Continues a coroutine that was begun outside a task; `awaited` is what it yielded."""
-
-    __slots__ = ("_awaited", "_running")
-
-    def __init__(self, running: Coroutine[Any, Any, Args], awaited: Any) -> None:
-        self._running = running
-        self._awaited = awaited
-
-    def __await__(self) -> Generator[Any, Any, Args]:
-        awaited, running = self._awaited, self._running
-        while True:
-            try:
-                try:
-                    sent = yield awaited
-                except BaseException as error:
-                    awaited = running.throw(error)
-                else:
-                    awaited = running.send(sent)
-            except StopIteration as stop:
-                reply: Args = stop.value
-                return reply
-
-
-async def _resume(running: Coroutine[Any, Any, Args], awaited: Any) -> Args:
-    return await _Resumed(running, awaited)

@@ -23,6 +23,8 @@ from tawara.model.errors import InvalidKey, UsageError
 from tawara.model.limits import KEY_BYTES, NAME_BYTES
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_SIMPLE: Final = re.compile(r"/([\w.-]{1,255})/([\w./-]+)", re.ASCII)
+"""Most targets: nothing is escaped, and there is no query."""
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SAFE_IN_KEY: Final = "/:@!$&'()*,;=~"
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\U0010ffff]*")')
@@ -66,6 +68,8 @@ def parse_target(raw: str) -> Target:
     Raises UsageError if it is not a path, has a malformed escape or a NUL, or leads above the root; InvalidKey if the
     key is too long.
     """
+    if (simple := _SIMPLE.fullmatch(raw)) is not None and "/." not in raw and len(simple[2]) <= KEY_BYTES:
+        return Target(simple[1], simple[2].encode())
     path, _, query = _ORIGIN.sub("", raw, count=1).partition("?")
     data = path.encode("utf-8", "surrogateescape")
     if not data.startswith(b"/") or _BROKEN_ESCAPE.search(data) or b"#" in data:
