@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from tawara.gateway import nginx as nginx_module
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_processes import end_all, running_in
 from tawara.gateway.put_handlers import UnreceivedHandler
+from tawara.gateway.requests import HttpRequest
+from tawara.http1.reply import Reply
 from tawara.model.node_errors import DeviceFull
 from tawara.store.local_devices import LocalDevices
 from tawara.wire import identity
@@ -195,7 +196,7 @@ async def test_more_of_a_body_that_failed(tmp_path: Path, monkeypatch: pytest.Mo
     asked = asyncio.Event()
     handle = UnreceivedHandler.handle
 
-    async def slowly(self: UnreceivedHandler, request: web.BaseRequest) -> web.StreamResponse:
+    async def slowly(self: UnreceivedHandler, request: HttpRequest) -> Reply:
         asked.set()
         await asyncio.sleep(0.5)
         return await handle(self, request)
