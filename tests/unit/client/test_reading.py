@@ -1,4 +1,4 @@
-"""Where the client reads a file, and what it does when replicas fail."""
+"""Where the client reads a file, and how it continues when replicas fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ LOCATED = Located(INFO, ["a"])
     ],
 )
 def test_located_replicas_are_of_one_fid(urls: list[str], consistent: bool) -> None:
-    """File information and replicas that name another fid are of different contents; other paths say nothing."""
+    """File information and replicas that name different fids are of different contents; other paths are not
+    compared."""
     assert Located(INFO, urls).consistent() is consistent
 
 
@@ -85,7 +86,7 @@ async def _all(reading: Reading) -> bytes:
      (9, 10, b"9")],
 )  # fmt: skip
 async def test_a_part_is_cut_to_the_file(start: int, end: int | None, expected: bytes) -> None:
-    """A part beyond the end of the file is shortened, also to nothing, and its length is known before."""
+    """A part beyond the end of the file is shortened, also to nothing, and its length is known in advance."""
     nodes = _Nodes()
     reading = _reading(nodes, start=start, end=end)
     assert reading.length == len(expected)
@@ -103,7 +104,7 @@ async def test_begin_waits_for_the_first_bytes_only() -> None:
     assert len(nodes.asked) == 1
 
 
-async def test_reading_goes_on_at_a_replica_found_later() -> None:
+async def test_reading_continues_at_a_replica_found_later() -> None:
     """When all replicas fail, they are located again as long as that yields more bytes, and each byte comes once."""
     nodes = _Nodes(a=[3, 0], b=[4])
     reading = _reading(nodes, Located(INFO, ["a"]), Located(INFO, ["b"]), Located(INFO, ["c"]))
@@ -111,7 +112,7 @@ async def test_reading_goes_on_at_a_replica_found_later() -> None:
     assert nodes.asked == [("a", None), ("a", (3, 9)), ("b", (3, 9)), ("c", (7, 9))]
 
 
-async def test_replicas_that_yield_nothing_are_asked_twice() -> None:
+async def test_replicas_that_yield_nothing_are_tried_twice() -> None:
     """A file that cannot be read twice in a row raises NoSource with the failures; the tracker is asked once more."""
     nodes = _Nodes(a=[0, 0, 0])
     reading = _reading(nodes, LOCATED, LOCATED)
@@ -124,7 +125,7 @@ async def test_replicas_that_yield_nothing_are_asked_twice() -> None:
 
 
 async def test_an_overwritten_key() -> None:
-    """A key that was overwritten fails at once before the first byte; later the old replicas are tried once more."""
+    """Reading an overwritten key fails at once before the first byte; later the old replicas are tried once more."""
     other = Located(replace(INFO, fid=8), ["b"])
     nodes = _Nodes(a=[0])
     with pytest.raises(errors.NoSource):
@@ -136,8 +137,8 @@ async def test_an_overwritten_key() -> None:
 
 
 @pytest.mark.parametrize("error", [errors.UnknownKey(), errors.TrackerUnreachable()])
-async def test_a_tracker_that_cannot_say_more(error: Exception) -> None:
-    """While the tracker does not answer, or the key is gone, the known replicas are tried again."""
+async def test_a_tracker_without_new_replicas(error: Exception) -> None:
+    """While the tracker does not respond, or the key is deleted, the known replicas are tried again."""
     nodes = _Nodes(a=[4])
     assert await _all(_reading(nodes, error)) == DATA
 
@@ -148,7 +149,7 @@ async def test_a_tracker_that_cannot_say_more(error: Exception) -> None:
      (b"other", {"verify": False}, False)],
 )  # fmt: skip
 async def test_a_whole_file_is_verified(stored: bytes, options: dict[str, Any], fails: bool) -> None:
-    """With `verify` a whole file has to have the stored checksum; a part cannot be verified."""
+    """With `verify` a whole file must have the stored checksum; a part cannot be verified."""
     checksum = Checksum(HashType.MD5, hashlib.md5(stored).digest())
     located = Located(replace(INFO, checksum=checksum), ["a"])
     reading = _reading(_Nodes(), located=located, **({"verify": True} | options))
@@ -161,7 +162,7 @@ async def test_a_whole_file_is_verified(stored: bytes, options: dict[str, Any], 
 
 
 async def test_an_unfinished_reading_is_closed() -> None:
-    """`close` ends the iteration and the request under way, also before it has begun."""
+    """`close` ends the iteration and the current request, also before the first byte."""
     reading = _reading(_Nodes())
     await reading.close()
     await reading.begin()
