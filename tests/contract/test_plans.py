@@ -14,6 +14,7 @@ from tawara.metadata import (
     files,
     fsck,
     journals,
+    key_listing,
     placement_counts,
     queues,
     rebalance,
@@ -120,6 +121,14 @@ QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "find_upload": (files.find_upload, {"fid": ROWS + 50}),
     "list_keys": (files.list_keys, {"dmid": 1, "prefix": b"key/0000", "after": b"key/000050", "limit": 20}),
     "list_files": (files.list_files, {"dmid": 1, "prefix": b"key/0000", "after": b"key/000050", "limit": 20}),
+    "list_page": (
+        key_listing.page,
+        {"dmid": 1, "prefix": b"key/", "delimiter": b"/", "after": b"key/000050", "limit": 20},
+    ),
+    "list_page_whole": (
+        key_listing.page,
+        {"dmid": 1, "prefix": b"", "delimiter": b"/", "after": b"key/", "limit": 20, "after_prefix": True},
+    ),
     "list_fids": (files.list_fids, {"after": 50, "count": 20}),
     "open_upload": (files.open_upload, {"dmid": 1, "key": b"new", "classid": 0, "devids": (1,), "now": 1}),
     "close_upload": (
