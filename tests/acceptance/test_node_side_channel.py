@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,15 @@ async def test_checks_read_one_file_at_a_time_from_a_disk(
     assert most == 1
     await asyncio.gather(*(ask(node, b"MD5 /dev1/f\r\n") for _ in range(4)))
     assert most > 1
+
+
+async def test_lines_of_a_request_of_http(node: StorageNode) -> None:
+    """What follows a request line, as in the body of a browser's POST, is not carried out."""
+    reader, writer = await asyncio.open_connection(*node.side_address)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nMD5 /dev1/f\r\n")
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
 
 
 async def test_a_line_without_end_is_cut_off(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ async def _settle() -> None:
 class _Peer:
     """A connection to a server that replies `done` once it has read the body; the test can delay it."""
 
-    def __init__(self, *, most_header_bytes: int = 1000) -> None:
+    def __init__(self, *, most_header_bytes: int = 1000, reads: bool = True) -> None:
+        self.reads = reads
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.bodies: list[bytes | str] = []
@@ -46,6 +47,8 @@ class _Peer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await self.go_on.wait()
+        if not self.reads:
+            return plain(405, "no")
         try:
             self.bodies.append(await request.read())
         except Exception as error:
@@ -132,6 +135,26 @@ async def test_a_body_that_breaks_off_is_an_error() -> None:
     assert peer.bodies == ["RequestPayloadError"]
     assert peer.replies() == 0
     await peer.end()
+
+
+@pytest.mark.parametrize("end", ["before the reply", "after the reply", "of the connection"])
+async def test_the_rest_of_a_body_that_is_not_read(end: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A peer that breaks off a body for which nobody waits is no error: it gets the reply, and nothing is logged."""
+    peer = _Peer(reads=False)
+    await _settle()
+    if end == "before the reply":
+        peer.go_on.clear()
+    await peer.receive(PUT + b"1234")
+    if end == "of the connection":
+        peer.connection.connection_lost(None)
+    else:
+        assert peer.connection.eof_received() is True
+    peer.go_on.set()
+    await _settle()
+    assert (peer.sent.count(b" 405 "), peer.closing or peer.closed > 0) == (1, True)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    if end != "of the connection":
+        await peer.end()
 
 
 async def test_a_complete_body_is_no_error_after_the_end() -> None:

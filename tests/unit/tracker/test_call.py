@@ -25,6 +25,15 @@ def test_any_bytes_are_some_bounded_number(raw: bytes) -> None:
     assert 0 <= TrackerRequest({"n": raw}).bounded("n") <= LARGEST
 
 
+@pytest.mark.parametrize(
+    ("raw", "number"),
+    [(b"1", 1), (b"32767", 32767), (b"32768", 0), (b"9" * 20, 0), (b"0", 0), (b"-1", 0), (b"", 0), (b"x", 0)],
+)
+def test_a_number_out_of_range_names_nothing(raw: bytes, number: int) -> None:
+    """It is not taken for the highest number, which may be that of a device."""
+    assert TrackerRequest({"n": raw}).identifier("n", 32767) == number
+
+
 @pytest.mark.parametrize(("raw", "on"), [(b"1", True), (b"yes", True), (b"0", False), (b"", False), (b"00", True)])
 def test_flags(raw: bytes, on: bool) -> None:
     """Empty and 0 are false, anything else is true."""
