@@ -113,7 +113,7 @@ def _read_ip(fields: Fields, nic: spec.Nic) -> IPv4Address:
     text = fields.text("ip", str(nic.ip), None, "")
     first, last = nic.network.guest_range
     if nic.network.kind == "bridge" and not fields.has("ip"):
-        remedy = 'Write ip = "…", one that nobody else has there.'
+        remedy = 'Write ip = "…", one that is free there.'
         fields.mistake("", f"{nic.network.name} is a network of others, where no address follows from a name", remedy)
     try:
         ip = IPv4Address(text)
