@@ -15,6 +15,7 @@ from tawara.client import AsyncClient, OutcomeUnknown
 from tawara.client.upload_source import Data
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
+from tawara.nodes.parallel import WORTHWHILE
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
 from tests.acceptance.cut import cut
 
@@ -172,6 +173,19 @@ async def test_a_replica_dies_in_the_middle_of_a_get(tmp_path: Path) -> None:
             while proxy.cuts < 3:  # the broken replica is not always the first to be asked
                 assert await client.get(DOMAIN, "k") == BIG
                 assert await client.get(DOMAIN, "k", start=7, end=2_900_000) == BIG[7:2_900_000]
+
+
+async def test_a_large_file_is_read_from_all_its_hosts(tmp_path: Path) -> None:
+    """A large file is read in ranges from both hosts, and is right though the connections of one break."""
+    large = os.urandom(WORTHWHILE + 1_000_000)
+    async with cluster(tmp_path, hosts=2, devices=1, workers=True) as store, store.client() as client:
+        stored = await client.put(DOMAIN, "k", large)
+        await _everywhere(store, stored.fid)
+        async with cut(store.nodes[0].http_address) as proxy:
+            proxy.before_answering = lambda sent, answered: b".fid" in sent and len(answered) > 1_000_000
+            await client.update_host("h1", get_port=proxy.port)
+            assert await client.get(DOMAIN, "k") == large
+            assert proxy.cuts
 
 
 async def test_a_node_hangs(tmp_path: Path) -> None:
