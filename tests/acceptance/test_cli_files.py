@@ -208,6 +208,7 @@ def _tawara(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes
     return subprocess.run([sys.executable, "-m", "tawara", *words], input=data, capture_output=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_standard_input_and_output(store: Cluster, tmp_path: Path) -> None:
     """`-` is standard input (a pipe or a file) and output; a reader that goes away ends the command quietly."""
     data = os.urandom(3_000_000)
@@ -382,6 +383,7 @@ def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["domain", "remove", "photos"]) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command(store: Cluster) -> None:
     """Ctrl-C in the middle of an upload ends it at once with 130 and one line, and nothing is stored."""
     process = subprocess.Popen(

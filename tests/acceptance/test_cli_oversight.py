@@ -167,6 +167,7 @@ def test_devices_on_one_disk(store: Cluster, said: Said) -> None:
     said.finally_("simulate", "--lose", "h1", "--rate", "2", has=words)
 
 
+@pytest.mark.slow
 def test_rates_are_told(store: Cluster, said: Said) -> None:
     """What the workers have done shows in the status, with what they are capable of."""
     _fill(store, 10, 0)
@@ -202,6 +203,7 @@ def test_simulate(disks_apart: None, store: Cluster, said: Said) -> None:
     said.finally_("status", has="All is well.")
 
 
+@pytest.mark.slow
 def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
     """A failing disk is told of, and drained when the setting says so; MogileFS's clients see what they always saw."""
     reports.program(tmp_path / "bin", reports.nvme())

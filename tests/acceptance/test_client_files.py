@@ -175,6 +175,7 @@ async def test_a_replica_dies_in_the_middle_of_a_get(tmp_path: Path) -> None:
                 assert await client.get(DOMAIN, "k", start=7, end=2_900_000) == BIG[7:2_900_000]
 
 
+@pytest.mark.slow
 async def test_a_large_file_is_read_from_all_its_hosts(tmp_path: Path) -> None:
     """A large file is read in ranges from both hosts, and is right though the connections of one break."""
     large = os.urandom(WORTHWHILE + 1_000_000)
@@ -188,6 +189,7 @@ async def test_a_large_file_is_read_from_all_its_hosts(tmp_path: Path) -> None:
             assert proxy.cuts
 
 
+@pytest.mark.slow
 async def test_a_node_hangs(tmp_path: Path) -> None:
     """A storage node that takes a GET and answers nothing does not hold up a reader while another replica is there."""
     met = 0

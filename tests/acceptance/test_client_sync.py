@@ -111,6 +111,7 @@ print("whole")
 """
 
 
+@pytest.mark.slow
 def test_a_client_works_after_a_fork(trackers: str) -> None:
     """Parent and child go on with one client each; the process ends cleanly without `close`."""
     done = subprocess.run(
@@ -135,6 +136,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_verb(trackers: str) -> None:
     """Ctrl-C in a verb raises KeyboardInterrupt at once, nothing is stored, and the client still works."""
     process = subprocess.Popen([sys.executable, "-c", _WAIT, trackers], stdout=subprocess.PIPE, text=True)
@@ -175,6 +177,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_large_file_needs_little_memory() -> None:
     """300 MB go in and out, through client and storage node in one process, with less than 60 MB more memory."""
     root = Path(__file__).parents[2]

@@ -22,10 +22,14 @@ from tawara.model.limits import Limits
 from tawara.wire.http import path_of
 from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, StoreFixture, store_fixture
 
-PATHS = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
+PATHS = pytest.mark.parametrize(
+    "nginx", [pytest.param(True, id="nginx", marks=pytest.mark.slow), pytest.param(False, id="python")]
+)
 
 
-@pytest.fixture(params=["nginx", "nginx, complete server", "python"])
+@pytest.fixture(
+    params=[*(pytest.param(way, marks=pytest.mark.slow) for way in ("nginx", "nginx, complete server")), "python"]
+)
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway: its fast path or its complete server behind nginx, or without nginx."""
     async with store_fixture(tmp_path, nginx=request.param != "python", fast_path=request.param == "nginx") as one:
@@ -133,7 +137,7 @@ async def test_types(gateway: StoreFixture) -> None:
     assert types == ["image/jpeg", "text/x-own; charset=utf-8", "application/octet-stream"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 50_000_000], ids=str)
+@pytest.mark.parametrize("size", [0, 1, pytest.param(50_000_000, marks=pytest.mark.slow)], ids=str)
 async def test_sizes(gateway: StoreFixture, size: int) -> None:
     """Empty, tiny and large files come back as they were, from every device, also when they were sent in chunks."""
     data = os.urandom(min(size, 1_000_003)) * (size // 1_000_003 + 1)

@@ -95,7 +95,7 @@ OUTCOMES = {
     "drain_status": "OK",
     "scrub_status": "OK",
     "scrub_getlog": "OK",
-    "tawara_census": "OK",
+    "tawara_placement": "OK",
     "tawara_status": "OK",
     "tawara_absences": "OK",
     "tawara_accept": "OK bad_params no_device",
