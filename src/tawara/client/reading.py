@@ -118,9 +118,10 @@ class Reading:
             failures.append(str(error))
 
         while at < self.end:
-            parallel = self.end - at >= WORTHWHILE and len(reader_urls(self._urls)) > 1
-            way = ParallelRead if parallel else Race
-            race = way(self._nodes, self._urls, at, self.end, self.info.length, failed)
+            in_parallel = self.end - at >= WORTHWHILE and len(reader_urls(self._urls)) > 1
+            # Without progress the next pass asks for the whole file: a foreign node may not know ranges.
+            read = ParallelRead if in_parallel and not asked_again else Race
+            race = read(self._nodes, self._urls, at, self.end, self.info.length, failed)
             async with aclosing(race.run()) as chunks:
                 async for chunk in chunks:
                     yield chunk

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from tawara.model import errors
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, HashType
 from tawara.nodes.client import NodeClient
+from tawara.nodes.parallel import ParallelRead
 
 DATA = b"0123456789"
 INFO = FileInfo("d", "k", 7, len(DATA), "", 2)
@@ -171,3 +173,21 @@ async def test_an_unfinished_reading_is_closed() -> None:
     await reading.close()
     with pytest.raises(StopAsyncIteration):
         await anext(chunks)
+
+
+async def test_nodes_without_ranges_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file is read from several hosts in ranges, and from one, whole, if none of them can do that."""
+    monkeypatch.setattr("tawara.client.reading.WORTHWHILE", 4)
+
+    class Whole(_Nodes):
+        @asynccontextmanager
+        async def get(self, url: str, *, byte_range: tuple[int, int] | None = None) -> AsyncIterator[Any]:
+            async with super().get(url, byte_range=byte_range) as download:
+                if byte_range is not None:
+                    raise errors.NodeUnreachable("another range than was asked for")
+                yield download
+
+    monkeypatch.setattr("tawara.client.reading.ParallelRead", partial(ParallelRead, segment=3))
+    nodes, located = Whole(), Located(INFO, ["http://h1/a", "http://h2/b"])
+    assert await _all(_reading(nodes, located, located=located)) == DATA
+    assert {each[1] for each in nodes.asked} == {(0, 2), (3, 5), None}
