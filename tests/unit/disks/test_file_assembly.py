@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tawara.disks.assembling import FileAssembly, run_steps
 from tawara.disks.devices import Devices
+from tawara.disks.file_assembly import FileAssembly, run_steps
 from tawara.disks.identity import RECORDS
 from tawara.disks.incoming import SYNC_EVERY
 from tawara.disks.paths import IDENTITY
@@ -148,7 +148,7 @@ def test_a_full_device(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_an_aborted_assembly_leaves_nothing(devices: Devices, unnamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an abort at any step, nothing remains on the device and no file is open."""
-    monkeypatch.setattr("tawara.disks.assembling._FILES_AT_ONCE", 1)
+    monkeypatch.setattr("tawara.disks.file_assembly._FILES_AT_ONCE", 1)
     devices.unnamed = unnamed
     before = len(os.listdir("/proc/self/fd"))
     for steps in range(8):
@@ -183,7 +183,7 @@ def test_steps_are_short(devices: Devices) -> None:
 
 async def test_a_cancelled_caller(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the caller is cancelled, or the check between steps fails, the file is discarded."""
-    monkeypatch.setattr("tawara.disks.assembling._FILES_AT_ONCE", 1)
+    monkeypatch.setattr("tawara.disks.file_assembly._FILES_AT_ONCE", 1)
     pools = DevicePools(devices)
 
     def refuse() -> None:
