@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tawara.gateway.certificates import TlsFiles
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.server import Gateway
 from tawara.metadata import access_keys, cluster, files
@@ -75,6 +76,7 @@ class StoreFixture:
     view: ClusterView
     wakeups: Wakeups
     stopped: set[int] = field(default_factory=set)
+    tls: TlsFiles | None = None
 
     def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request on a connection of its own; blocking."""
@@ -175,6 +177,7 @@ async def store_fixture(
     local: bool = True,
     spool: Path | None = None,
     fast_path: bool = True,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[StoreFixture]:
     """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine."""
     database = await asyncio.to_thread(sqlite_with_tables)
@@ -207,9 +210,10 @@ async def store_fixture(
             public_reads=public_reads,
             reproxy=reproxy,
             fast_path=fast_path,
+            tls=tls,
         )
         await gateway.start()
-        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups)
+        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls)
         try:
             yield one
         finally:
