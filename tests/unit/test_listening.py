@@ -159,10 +159,10 @@ async def test_a_protocol_that_cannot_start_frees_its_slot(monkeypatch: pytest.M
     loop, connect = asyncio.get_running_loop(), asyncio.get_running_loop().connect_accepted_socket
     failures = [ConnectionResetError()]
 
-    async def start(*arguments: Any) -> Any:
+    async def start(*arguments: Any, **named: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await connect(*arguments)
+        return await connect(*arguments, **named)
 
     monkeypatch.setattr(loop, "connect_accepted_socket", start)
     full.clients.append(socket.create_connection(full.listener.address))
