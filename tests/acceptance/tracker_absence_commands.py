@@ -1,4 +1,4 @@
-"""The commands of ours about devices that nobody sees, with each of their outcomes, as transcripts."""
+"""Tawara's own commands for unreachable devices with each of their outcomes, as transcripts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""The commands of ours by which a store is looked at, with each of their outcomes, as transcripts.
-
-They are named `tawara_…`, so that a tracker of MogileFS answers that it does not know them instead of doing something.
-"""
+"""Tawara's own commands for observing a store, with each of their outcomes, as transcripts. They are named `tawara_…`,
+so that a tracker of MogileFS answers that they are unknown instead of doing something else."""
 
 from __future__ import annotations
 
