@@ -1,4 +1,4 @@
-"""A gateway over real storage nodes and a real database file, in the test's own event loop; with or without nginx."""
+"""A gateway over real storage nodes and a real database file, in the test's own event loop; nginx in front or not."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import http.client
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tawara.gateway.certificates import TlsFiles
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.server import Gateway
 from tawara.metadata import access_keys, cluster, files
@@ -26,7 +26,9 @@ from tawara.model.cluster import HashType, HostState, Observation, Observed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
 from tawara.node.server import StorageNode
+from tawara.node.signatures import SignatureCheck
 from tawara.nodes.client import NodeClient
+from tawara.nodes.signing import RequestSigner
 from tawara.store import key_file
 from tawara.store.access_keys import AccessKeys
 from tawara.store.key_file import KeyFile
@@ -42,7 +44,7 @@ HOSTS = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """A response."""
+    """What came back."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -76,10 +78,9 @@ class StoreFixture:
     view: ClusterView
     wakeups: Wakeups
     stopped: set[int] = field(default_factory=set)
-    tls: TlsFiles | None = None
 
     def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send one request on its own connection; blocking."""
+        """One request on a connection of its own; blocking."""
         connection = http.client.HTTPConnection(*self.gateway.address, timeout=30)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))  # type: ignore[arg-type]
@@ -91,7 +92,7 @@ class StoreFixture:
     async def ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """The same without blocking the event loop, which serves it."""
+        """The same without holding up the event loop, which serves it."""
         return await asyncio.to_thread(self.request, method, path, body, headers)
 
     async def put(self, path: str, body: object = b"hello", **headers: str) -> Answer:
@@ -100,7 +101,7 @@ class StoreFixture:
         return await self.ask("PUT", path, body, AUTHORISED | named)
 
     async def raw(self, data: bytes, *, timeout: float = 10.0) -> bytes:
-        """Send bytes as they are; return all that is received until the gateway closes the connection."""
+        """Send bytes as they are; all that comes back until the gateway closes the connection."""
         reader, writer = await asyncio.open_connection(*self.gateway.address)
         try:
             writer.write(data)
@@ -109,11 +110,11 @@ class StoreFixture:
             writer.close()
 
     async def find(self, key: bytes) -> StoredFile | None:
-        """The database's row of a key of domain `d`."""
+        """What the database knows of a key of domain `d`."""
         return await self.metadata.read(files.find, 1, key)
 
     async def stored(self, key: bytes) -> StoredFile:
-        """The same for a key that must exist."""
+        """The same for one that must be there."""
         found = await self.find(key)
         assert found is not None
         return found
@@ -123,11 +124,11 @@ class StoreFixture:
         return self.directory / f"disks {devid}" / f"dev{devid}"
 
     def replica(self, devid: int, fid: int) -> Path:
-        """The path of a replica."""
+        """Where a replica lies."""
         return self.disk(devid) / fids.relative_path(fid)
 
     def on_disk(self) -> list[tuple[int, str]]:
-        """Every file on any device."""
+        """Every file that lies on any device."""
         return [
             (devid, path.name)
             for devid in range(1, HOSTS + 1)
@@ -177,16 +178,24 @@ async def store_fixture(
     local: bool = True,
     spool: Path | None = None,
     fast_path: bool = True,
-    tls: TlsFiles | None = None,
+    signed: bool = False,
 ) -> AsyncIterator[StoreFixture]:
-    """A store below `directory`, removed afterwards; `local`: the gateway reads its own machine's disk directly."""
+    """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine.
+
+    `signed`: the storage nodes require signatures of all requests.
+    """
     database = await asyncio.to_thread(sqlite_with_tables)
     (directory / "tawara.db").write_bytes(database)
     key_file.write(directory / KEYS, [key_file.new_key()])
+    keys = KeyFile(directory / KEYS).keys
+    check = SignatureCheck(keys, reads=True, wall=time.time) if signed else None
+    signer = RequestSigner(keys, wall=time.time, client_seconds=60) if signed else None
     nodes = []
     for number in range(1, hosts + 1):
         (directory / f"disks {number}" / f"dev{number}").mkdir(parents=True)
-        node = StorageNode(directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None)
+        node = StorageNode(
+            directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None, signatures=check
+        )
         await node.start()
         nodes.append(node)
     metadata = SqliteMetadata.open(directory / "tawara.db")
@@ -194,7 +203,7 @@ async def store_fixture(
     await metadata.write(_set_up, [node.http_address[1] for node in nodes])
     await view.refresh()
     view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + 1)})
-    async with NodeClient() as client:
+    async with NodeClient(signer=signer) as client:
         front = NginxFront(directory / DIRECTORY, spool=spool, workers=1) if nginx else None
         gateway = Gateway(
             metadata,
@@ -210,10 +219,9 @@ async def store_fixture(
             public_reads=public_reads,
             reproxy=reproxy,
             fast_path=fast_path,
-            tls=tls,
         )
         await gateway.start()
-        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls)
+        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups)
         try:
             yield one
         finally:

@@ -1,4 +1,4 @@
-"""Checks that an event loop's thread makes no call that may wait for a disk."""
+"""Watches that an event loop's thread does nothing that a disk could hold up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WITH_DESCRIPTORS = (
 
 @contextmanager
 def nothing_on_disks(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Let every call on `root` or below fail on this thread; yields the list of such calls."""
+    """Have every call that touches `root` or what is below it fail on this thread; the list of those that were made."""
     here = threading.get_ident()
     found: list[str] = []
     readlink = os.readlink

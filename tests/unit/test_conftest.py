@@ -1,4 +1,4 @@
-"""The test process: its setup."""
+"""How the tests set up their own process."""
 
 from __future__ import annotations
 

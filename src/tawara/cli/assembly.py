@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import socket
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -30,16 +31,17 @@ from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
 from tawara.model.liveness import LivenessRules
 from tawara.nodes.client import NodeClient
+from tawara.nodes.signing import RequestSigner
 from tawara.store.access_keys import AccessKeys
 from tawara.store.key_file import KeyFile
 from tawara.workers.monitor import Monitor
 
 if TYPE_CHECKING:
     from tawara.disks.devices import Devices
-    from tawara.gateway.certificates import TlsFiles
     from tawara.gateway.nginx import NginxFront
     from tawara.gateway.server import Gateway
     from tawara.node.server import StorageNode
+    from tawara.node.signatures import SignatureCheck
     from tawara.tracker.server import TrackerServer
     from tawara.workers.service import Workers
 
@@ -132,6 +134,8 @@ async def running(
     store = Running(configuration, directory)
     async with AsyncExitStack() as stack:
         node = None
+        if one_machine and configuration.node.require_signatures != "none" and not configuration.store.sign_urls:
+            raise ConfigurationError("node.require_signatures works with store.sign_urls = true only")
         if Component.NODE in components:
             node = _node(configuration, directory, limits, sockets)
             await _start(stack, node)
@@ -158,7 +162,34 @@ def _node(
         side_channel=sockets.get(SIDE_CHANNEL) or wanted.get(SIDE_CHANNEL),
         limits=limits,
         immutable=configuration.node.refuse_other_content,
+        signatures=_signature_check(configuration, directory),
     )
+
+
+def _signature_check(configuration: Configuration, directory: Path) -> SignatureCheck | None:
+    """Return what checks the signatures of requests to the storage node. Raises ConfigurationError."""
+    required = configuration.node.require_signatures
+    if required == "none":
+        return None
+    from tawara.node.signatures import SignatureCheck
+
+    key_file = KeyFile(directory / configuration.store.keys_file)
+    key_file.load()
+    return SignatureCheck(key_file.keys, reads=required == "all", wall=time.time)
+
+
+def make_signer(configuration: Configuration, directory: Path) -> RequestSigner | None:
+    """Return what signs requests to storage nodes, None if they are not signed. Raises ConfigurationError."""
+    if not configuration.store.sign_urls:
+        return None
+    return open_signer(directory / configuration.store.keys_file, configuration.store.signed_seconds)
+
+
+def open_signer(path: Path, client_seconds: int = 0) -> RequestSigner:
+    """Return what signs with the key file at `path`; `client_seconds`: see RequestSigner. Raises ConfigurationError."""
+    key_file = KeyFile(path)
+    key_file.load()
+    return RequestSigner(key_file.keys, wall=time.time, client_seconds=client_seconds)
 
 
 @dataclass(frozen=True)
@@ -168,6 +199,7 @@ class _Shared:
     metadata: Metadata
     view: ClusterView
     nodes: NodeClient
+    signer: RequestSigner | None
     wakeups: Wakeups
     limits: Limits
     side_channel_port: int | None
@@ -200,7 +232,8 @@ async def _start_with_database(
         describe = functools.partial(first_run.describe_machine, ip=advertised(configuration.node), port=port)
         await until_available(lambda: describe(metadata))
 
-    nodes = await stack.enter_async_context(NodeClient())
+    signer = make_signer(configuration, store.directory)
+    nodes = await stack.enter_async_context(NodeClient(signer=signer))
     view = ClusterView(
         metadata,
         min_free_mb=configuration.store.min_free_mb,
@@ -209,7 +242,7 @@ async def _start_with_database(
     )
     await until_available(view.refresh)
     _, port = address(configuration.node.side_channel or ":0", "node.side_channel")
-    shared = _Shared(metadata, view, nodes, Wakeups(), limits, port or None)
+    shared = _Shared(metadata, view, nodes, signer, Wakeups(), limits, port or None)
     await _start(stack, Monitor(view, metadata, nodes, side_channel_port=shared.side_channel_port))
     await view.wait_observed()
     if Component.WORKERS in components:
@@ -265,6 +298,7 @@ def _tracker(configuration: Configuration, shared: _Shared, sockets: Mapping[str
         address=sockets.get(TRACKER) or wanted_addresses(configuration, Component.TRACKER)[TRACKER],
         limits=shared.limits,
         side_channel_port=shared.side_channel_port,
+        signer=shared.signer,
     )
 
 
@@ -286,21 +320,7 @@ def _gateway(store: Running, shared: _Shared, access_keys: AccessKeys, own_node:
         local_reads_only=own_node is None,
         nginx=_front(store.configuration, store.directory),
         limits=shared.limits,
-        tls=_tls(store.configuration, store.directory),
     )
-
-
-def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
-    from tawara.gateway.certificates import TlsFiles
-
-    gateway = configuration.gateway
-    if not gateway.tls_certificate and not gateway.tls_key:
-        return None
-    if not gateway.tls_certificate or not gateway.tls_key:
-        raise ConfigurationError(
-            "TLS needs both gateway.tls_certificate and gateway.tls_key", hint='Set both, or both to "".'
-        )
-    return TlsFiles(directory / gateway.tls_certificate, directory / gateway.tls_key)
 
 
 def database_url(configuration: Configuration, directory: Path) -> str:

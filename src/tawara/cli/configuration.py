@@ -22,6 +22,7 @@ from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
 from tawara.model.liveness import LivenessRules
 from tawara.model.settings import suggestion
+from tawara.wire.signatures import LONGEST
 
 Doc = msgspec.Meta
 Positive = Annotated[int, Doc(gt=0)]
@@ -59,6 +60,17 @@ class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             " storage nodes. Every machine of the store needs the same file, with mode 0600."
         ),
     ] = "keys.key"
+    sign_urls: Annotated[
+        bool,
+        Doc(
+            description="Whether requests to storage nodes, and the URLs that trackers give to clients, are signed with"
+            " the installation's key; see node.require_signatures."
+        ),
+    ] = False
+    signed_seconds: Annotated[
+        int,
+        Doc(gt=0, le=LONGEST, description="Time for which the signed URL that a client gets is valid.", extra=SECONDS),
+    ] = 3600
     read_connections: Annotated[
         Positive,
         Doc(description="Maximum connections of a process to a database server for reads.", extra=unit("connections")),
@@ -123,6 +135,13 @@ class NodeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     devices: Annotated[
         str, Doc(description="Directory of the devices dev1, dev2, …, each a directory or the mount point of a disk.")
     ] = "devices"
+    require_signatures: Annotated[
+        Literal["none", "writes", "all"],
+        Doc(
+            description="Which requests must be signed by a process of the store (store.sign_urls): none, those that"
+            " change something (PUT, DELETE, MKCOL, POST), or all. Set it when all processes sign."
+        ),
+    ] = "none"
     refuse_other_content: Annotated[
         bool,
         Doc(
@@ -147,16 +166,6 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             " storage nodes instead of the file."
         ),
     ] = False
-    tls_certificate: Annotated[
-        str,
-        Doc(
-            description='PEM file with the TLS certificate and the intermediate ones; "" for HTTP without TLS.'
-            " A changed file takes effect within seconds."
-        ),
-    ] = ""
-    tls_key: Annotated[
-        str, Doc(description="PEM file with the private key of `tls_certificate`, not readable by other users.")
-    ] = ""
     nginx: Annotated[
         Literal["bundled", "system", "off"],
         Doc(description="The nginx that transfers the bytes. With off, Python transfers them (correct, but slower)."),
@@ -350,8 +359,10 @@ def _expected(type_: Any) -> str:
             return f"one of {', '.join(map(str, values))}"
         case msgspec.inspect.BoolType():
             return "true or false"
-        case msgspec.inspect.IntType(ge=least, gt=above):
+        case msgspec.inspect.IntType(ge=least, gt=above, le=most):
             lowest = above + 1 if above is not None else least
+            if most is not None:
+                return f"a whole number from {lowest} to {most}"
             return "a whole number" if lowest is None else f"a whole number, {lowest} or more"
         case msgspec.inspect.FloatType(ge=least, le=most):
             return f"a number from {least} to {most}"

@@ -10,13 +10,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tawara.cli.assembly import database_url
+from tawara.cli.assembly import database_url, make_signer
 from tawara.cli.configuration import FILE, Configuration, load
 from tawara.cli.log import configure_command
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_existing, open_metadata
 from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError
+from tawara.nodes.signing import RequestSigner
 from tawara.store.key_file import KeyFile
 
 TIMEOUT = ServerLimits(readers=2, writers=1, answer=6 * 3600.0)
@@ -73,6 +74,12 @@ class Database:
                 "--database without a configuration needs the key file", hint="Use --key-file FILE."
             )
         return KeyFile(self.config.absolute().parent / self.configuration().store.keys_file)
+
+    def signer(self) -> RequestSigner | None:
+        """Return what signs requests to storage nodes, if the configuration says so. Raises ConfigurationError."""
+        if not self.config.exists():
+            return None
+        return make_signer(load(self.config), self.config.absolute().parent)
 
 
 HERE = Database()

@@ -43,7 +43,7 @@ def drill(
 
 async def _drill(sample: int | None, look: bool, database: Database, *, json: bool) -> int:
     shown = output.ChangingLine()
-    async with database.open() as metadata, NodeClient() as nodes:
+    async with database.open() as metadata, NodeClient(signer=database.signer()) as nodes:
         found = await run_drill(metadata, nodes, sample=sample, look=look, progress=shown.say)
     shown.clear()
     report = drill_report(found)

@@ -86,7 +86,7 @@ async def _look(nodes: NodeClient, found: FileInfo, devid: int, host: Host | Non
     address = f"[{host.ip}]" if ":" in host.ip else host.ip
     url = f"http://{address}:{host.http_get_port or host.http_port}{fid.path(devid, found.fid)}"
     try:
-        size = await nodes.size(url)
+        size = await nodes.size(found.signed_urls.get(devid, url))
     except errors.NodeUnreachable:
         return ReplicaInfo(devid, host.name, "unreachable", url)
     state = "missing" if size is None else "ok" if size == found.length else "wrong size"

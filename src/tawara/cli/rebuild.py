@@ -10,12 +10,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tawara.cli import output, recovery_output
+from tawara.cli.assembly import open_signer
 from tawara.cli.devid import Devid
 from tawara.cli.log import configure_command
 from tawara.metadata.contract import Metadata
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import ServerLimits
 from tawara.model.errors import Exit, UsageError
+from tawara.nodes.signing import RequestSigner
 from tawara.recovery import merge as merging
 from tawara.recovery import rebuild as rebuilding
 from tawara.recovery import reports
@@ -32,6 +34,7 @@ def rebuild(
     password_file: Annotated[Path | None, Parameter(name="--password-file")] = None,
     merge: bool = False,
     ignore: tuple[Devid, ...] = (),
+    key_file: Annotated[Path | None, Parameter(name="--key-file")] = None,
     dry_run: bool = False,
     json: bool = False,
 ) -> int:
@@ -65,15 +68,27 @@ def rebuild(
         Keep the database, and restore the files that it has lost.
     ignore
         With --merge: a device that is not read; may be repeated.
+    key_file
+        The installation's key file (keys.key), if the storage nodes require signed requests.
     dry_run
         Read everything and report, but write nothing.
     json
         Report all as one JSON object.
     """
     configure_command()
+    signer = None if key_file is None else open_signer(key_file)
     if merge:
         return asyncio.run(
-            _merge(url, devices, ignore=ignore, trust=trust, password_file=password_file, dry_run=dry_run, json=json)
+            _merge(
+                url,
+                devices,
+                ignore=ignore,
+                trust=trust,
+                password_file=password_file,
+                signer=signer,
+                dry_run=dry_run,
+                json=json,
+            )
         )
     if ignore:
         raise UsageError(
@@ -84,7 +99,9 @@ def rebuild(
             "missing argument: DEVICE", hint="http://HOST:PORT/devN, or a directory that contains directories devN."
         )
     return asyncio.run(
-        _rebuild(url, devices, only=only, trust=trust, password_file=password_file, dry_run=dry_run, json=json)
+        _rebuild(
+            url, devices, only=only, trust=trust, password_file=password_file, signer=signer, dry_run=dry_run, json=json
+        )
     )
 
 
@@ -95,6 +112,7 @@ async def _rebuild(
     only: bool,
     trust: bool,
     password_file: Path | None,
+    signer: RequestSigner | None,
     dry_run: bool,
     json: bool,
 ) -> int:
@@ -103,7 +121,9 @@ async def _rebuild(
         metadata = await open_metadata(url, password_file=password_file, pace=TIMEOUT)
     shown = output.ChangingLine()
     try:
-        restored, read = await rebuilding.rebuild(metadata, devices, only=only, trust=trust, progress=shown.say)
+        restored, read = await rebuilding.rebuild(
+            metadata, devices, only=only, trust=trust, signer=signer, progress=shown.say
+        )
     finally:
         shown.clear()
         if metadata is not None:
@@ -123,6 +143,7 @@ async def _merge(
     ignore: Collection[int],
     trust: bool,
     password_file: Path | None,
+    signer: RequestSigner | None,
     dry_run: bool,
     json: bool,
 ) -> int:
@@ -130,7 +151,7 @@ async def _merge(
     shown = output.ChangingLine()
     try:
         merged, read = await merging.merge(
-            metadata, devices, ignore=ignore, trust=trust, dry_run=dry_run, progress=shown.say
+            metadata, devices, ignore=ignore, trust=trust, signer=signer, dry_run=dry_run, progress=shown.say
         )
     finally:
         shown.clear()

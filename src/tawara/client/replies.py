@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tawara.client.reply import Reply, number_of, numbered, rows_of, text_of
 from tawara.model.cluster import Checksum, DeviceState, HashType, Host, HostState, Observed
@@ -41,6 +42,8 @@ class FileInfo:
     """Modification time of the uploaded file, unix nanoseconds; None if its client did not send it."""
     content_type: str | None = None
     """The media type given by the uploader; None if it gave none."""
+    signed_urls: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
+    """Devid -> URL of the replica, with `devids` from a tracker that signs URLs; empty from others."""
 
     @classmethod
     def read(cls, reply: Reply) -> FileInfo:
@@ -54,7 +57,8 @@ class FileInfo:
             storage_class=text_of(reply, "class"),
             copies=int(reply["devcount"]),
             checksum=checksum,
-            devids=tuple(int(each) for each in reply.get("devids", b"").split(b",") if each),
+            devids=(devids := tuple(int(each) for each in reply.get("devids", b"").split(b",") if each)),
+            signed_urls={devid: text_of(reply, f"devpath_{devid}") for devid in devids if f"devpath_{devid}" in reply},
             stored_at=number_of(reply, "stored_at"),
             mtime_ns=number_of(reply, "mtime_ns"),
             content_type=text_of(reply, "content_type") or None,

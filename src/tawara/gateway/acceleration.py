@@ -20,6 +20,8 @@ class ReplicaLocation:
     """`/devN/…/FID.fid`."""
     host: str | None
     """`ADDRESS:PORT` of its storage node; None for a file on this machine."""
+    signature: str = ""
+    """Signature of the request to the storage node; empty if it needs none."""
 
 
 def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[str, str]:
@@ -44,6 +46,8 @@ def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[
             places.append(nginx.local_place(number, replica.path, partial=answer.partial))
         else:
             named[nginx.url(number)] = f"http://{replica.host}{replica.path}"
+            if replica.signature:  # not in the URL, which nginx may write into its error log
+                named[nginx.signature(number)] = replica.signature
             places.append(nginx.remote_place(number))
     places.append(nginx.EXHAUSTED)
     named["X-Accel-Redirect"] = places[0]

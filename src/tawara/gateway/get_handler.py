@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -25,6 +26,7 @@ from tawara.store.service import FileStore
 from tawara.store.streaming import read_somewhere
 from tawara.wire import ranges
 from tawara.wire.http import Conditions
+from tawara.wire.signatures import NodeRight
 
 _LOOKUPS: Final = 20
 """Maximum look-ups of a key for one GET while the key is overwritten repeatedly."""
@@ -78,13 +80,18 @@ class GetHandler:
             return Reply(answer.status, dict(answer.headers), part=ranges.Span(0, stored.length) if head else None)
         devids = await self._locator.devices(stored)
         if self._reproxy and "reproxy-file" in (request.headers.get("X-Proxy-Capabilities") or ""):
-            return responses.reproxied(stored, self._locator.urls(stored, devids))
+            return responses.reproxied(stored, self._client_urls(stored, devids))
         if not by_nginx:
             assert isinstance(request, web.BaseRequest)
             return await self._stream(request, answer, self._locator.urls(stored, devids), stored.length)
         if not (self._features.clears_fields or _nginx_agrees(request, asked, answer)):
             return responses.STREAMED_BY_PYTHON
         return responses.to_nginx(answer, await self._nginx_replicas.of(self._view.current, stored, devids))
+
+    def _client_urls(self, stored: StoredFile, devids: Sequence[int]) -> list[str]:
+        """Return the URLs of the replicas for a front end, signed if storage nodes require that."""
+        urls, signer = self._locator.urls(stored, devids), self._nodes.signer
+        return urls if signer is None else [signer.url(NodeRight.READ, url) for url in urls]
 
     async def _stream(
         self, request: web.BaseRequest, answer: reading.ReadResponse, urls: list[str], size: int

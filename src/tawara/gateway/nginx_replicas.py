@@ -16,7 +16,9 @@ from tawara.model.cluster import Cluster
 from tawara.model.errors import TawaraError
 from tawara.model.files import StoredFile
 from tawara.model.node_errors import DeviceFailed, NoSuchDevice
+from tawara.nodes.signing import RequestSigner
 from tawara.store.local_devices import LocalDevices
+from tawara.wire.signatures import NodeRight
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +26,9 @@ log = structlog.get_logger(__name__)
 class NginxReplicas:
     """Finds replicas for nginx. Local files are checked first: a missing or truncated one is skipped."""
 
-    def __init__(self, local: LocalDevices | None) -> None:
-        self._local = local
+    def __init__(self, local: LocalDevices | None, signer: RequestSigner | None = None) -> None:
+        """`signer` signs nginx's requests to storage nodes."""
+        self._local, self._signer = local, signer
 
     async def of(self, cluster: Cluster, stored: StoredFile, devids: Iterable[int]) -> list[ReplicaLocation]:
         """Return the replicas on `devids` that can be sent, in that order.
@@ -49,7 +52,9 @@ class NginxReplicas:
                 place = urlsplit(url)
                 address = await _address(place.hostname or "", place.port or 80)
                 if address is not None:
-                    found.append(ReplicaLocation(fids.path(devid, stored.fid), address))
+                    path = fids.path(devid, stored.fid)
+                    signature = "" if self._signer is None else self._signer.field(NodeRight.READ, path)
+                    found.append(ReplicaLocation(path, address, signature))
         return found
 
     async def _is_whole(self, local: LocalDevices, cluster: Cluster, stored: StoredFile, devid: int, path: str) -> bool:

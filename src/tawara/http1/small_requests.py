@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar, cast
 
 from yarl import URL
@@ -122,23 +123,26 @@ class SmallRequests:
         )
         self._idle: defaultdict[_Server, list[_Connection]] = defaultdict(list)
 
-    async def head(self, url: str) -> HeadAnswer:
-        """Send HEAD to `url` (plain HTTP). Raises OSError, TimeoutError, ValueError."""
-        return await self._exchange(b"HEAD", url, head_answer.parse)
+    async def head(self, url: str, fields: Mapping[str, str] = MappingProxyType({})) -> HeadAnswer:
+        """Send HEAD to `url` (plain HTTP), with further header fields. Raises OSError, TimeoutError, ValueError."""
+        return await self._exchange(b"HEAD", url, fields, head_answer.parse)
 
-    async def get(self, url: str) -> SmallAnswer:
-        """Get the small file at `url` (plain HTTP).
+    async def get(self, url: str, fields: Mapping[str, str] = MappingProxyType({})) -> SmallAnswer:
+        """Get the small file at `url` (plain HTTP), with further header fields.
 
         Raises OSError, TimeoutError; ValueError for a reply that only a complete HTTP client can read.
         """
-        return await self._exchange(b"GET", url, small_answer.parse)
+        return await self._exchange(b"GET", url, fields, small_answer.parse)
 
-    async def _exchange(self, method: bytes, url: str, parse: Callable[[bytes], Answer | None]) -> Answer:
+    async def _exchange(
+        self, method: bytes, url: str, fields: Mapping[str, str], parse: Callable[[bytes], Answer | None]
+    ) -> Answer:
         parts = _URL.fullmatch(url)
         if parts is None:
             raise ValueError("not a URL of plain HTTP")
         server = _server(parts[1])
-        request = b"%s %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (method, parts[2].encode(), server.name)
+        more = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode("ascii")
+        request = b"%s %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (method, parts[2].encode(), server.name, more)
         async with self._limits[server], asyncio.timeout(self._connect_timeout + self._answer_timeout):
             while True:
                 connection = self._take_idle(server) or await self._connect(server)

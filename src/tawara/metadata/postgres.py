@@ -61,7 +61,6 @@ class LegacyPostgresDialect(PostgresDialect):
     """
 
     key_value = "convert_from(?, 'LATIN1')"
-    byte_order = False
 
     def key_column(self, column: str) -> str:
         """See Dialect."""

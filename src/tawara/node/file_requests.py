@@ -19,9 +19,12 @@ from tawara.http1.fast_path import FastPathConnection
 from tawara.http1.reply import Reply, content_md5
 from tawara.model.limits import Limits
 from tawara.node import replies
+from tawara.node.signatures import SignatureCheck
 from tawara.wire.plain_request import REPLACE, NotPlain, PlainRequest
+from tawara.wire.signatures import FIELD
 
 _REPLACE: Final = REPLACE.lower().encode()
+_SIGNATURE: Final = FIELD.lower().encode()
 _BATCH: Final = 64
 """Most files that one thread stores or deletes at a time."""
 _READS: Final = 16
@@ -31,8 +34,11 @@ _READS: Final = 16
 class FileRequests:
     """Answers plain requests for the files of `devices` (see http1.fast_path.Handler)."""
 
-    def __init__(self, devices: Devices, pools: DevicePools, limits: Limits) -> None:
-        """Needs a running event loop."""
+    def __init__(
+        self, devices: Devices, pools: DevicePools, limits: Limits, signatures: SignatureCheck | None = None
+    ) -> None:
+        """Needs a running event loop. `signatures` None: no request needs one."""
+        self._signatures = signatures
         self._devices, self._pools, self._limits = devices, pools, limits
         # Two batches at a time: one prepares while the other waits for the disk. With one, 32 clients stored half as
         # many files on a disk that was busy otherwise; four gave no more than two (measured).
@@ -42,12 +48,23 @@ class FileRequests:
         self._reads = PoolBatcher(pools, partial(reading.open_files, devices), width=6, most=_READS)
 
     def accept(self, request: PlainRequest) -> PlainRequest:
-        """Return `request` with its canonical path. Raises NotPlain for a large body or a device not seen so far."""
+        """Return `request` with its canonical path.
+
+        Raises NotPlain for a large body or a device not seen so far, BadSignature.
+        """
         target = paths.canonical(request.target)
         if target is not request.target:
             request = request._replace(target=target)
         if request.length > SMALL or not self._pools.knows(paths.parse(target).device):
             raise NotPlain
+        if self._signatures is not None:
+            self._signatures.check(
+                request.method,
+                target,
+                field=request.field(_SIGNATURE),
+                query=request.query,
+                replace=_REPLACE in request.fields,
+            )
         return request
 
     def handle(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> None:

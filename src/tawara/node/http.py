@@ -17,8 +17,8 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.disks import paths
+from tawara.disks.assembling import FileAssembly, run_steps
 from tawara.disks.devices import Devices, OpenFile
-from tawara.disks.file_assembly import FileAssembly, run_steps
 from tawara.disks.pools import DevicePools
 from tawara.disks.reading import SMALL, FileRequest, open_file
 from tawara.disks.sending import send_file
@@ -41,8 +41,10 @@ from tawara.model.limits import Limits
 from tawara.model.node_errors import DeviceHangs, MalformedRequest, Stalled, TooLarge
 from tawara.node import replies
 from tawara.node.file_requests import FileRequests
+from tawara.node.signatures import SignatureCheck
 from tawara.wire import assemble, ranges
 from tawara.wire.plain_request import REPLACE
+from tawara.wire.signatures import FIELD, split_target
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +54,20 @@ _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 class NodeHttpServer:
     """Answers HTTP requests for the files of `devices`: plain ones on the fast path, all others completely."""
 
-    def __init__(self, devices: Devices, pools: DevicePools, limits: Limits, *, fast_path: bool = True) -> None:
-        """Needs a running event loop. Without `fast_path` the complete server answers every request."""
+    def __init__(
+        self,
+        devices: Devices,
+        pools: DevicePools,
+        limits: Limits,
+        *,
+        signatures: SignatureCheck | None = None,
+        fast_path: bool = True,
+    ) -> None:
+        """Needs a running event loop. `signatures` None: no request needs one.
+
+        Without `fast_path` the complete server answers every request.
+        """
+        self._signatures = signatures
         self._devices, self._pools, self._limits = devices, pools, limits
         self._methods: dict[str, Callable[[web.BaseRequest, str, str], Awaitable[web.StreamResponse]]] = {
             "GET": self._get,
@@ -64,7 +78,7 @@ class NodeHttpServer:
             "POST": self._assemble,
         }
         self._server = HttpServer(self._answer, limits, idle=limits.header_time)
-        self._requests = FileRequests(devices, pools, limits)
+        self._requests = FileRequests(devices, pools, limits, signatures)
         self._fast_path = FastPath(self._requests, limits, self._server.connection)
         self._make_connection = self._fast_path.connection if fast_path else self._server.connection
 
@@ -90,9 +104,13 @@ class NodeHttpServer:
         handler = self._methods.get(request.method)
         if handler is None:
             raise MalformedRequest
-        target = paths.canonical(_ORIGIN.sub("", request.raw_path, count=1).partition("?")[0])
+        path, query = split_target(_ORIGIN.sub("", request.raw_path, count=1))
+        target = paths.canonical(path)
         if target == "/" and handler == self._get:
             return _response(replies.NO_LISTING)
+        if self._signatures is not None:
+            fields, replace = request.headers, REPLACE in request.headers
+            self._signatures.check(request.method, target, field=fields.get(FIELD), query=query, replace=replace)
         return await handler(request, target, await self._pools.of(target))
 
     # --- reading ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tawara.model.node_errors import DeviceHangs
 from tawara.node import usage
 from tawara.node.http import NodeHttpServer
 from tawara.node.side_channel import SideChannel
+from tawara.node.signatures import SignatureCheck
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ class StorageNode:
         reuse_port: bool = False,
         fast_path: bool = True,
         immutable: bool = True,
+        signatures: SignatureCheck | None = None,
     ) -> None:
         """Listen on the host and port of `http`, and on those of `side_channel`; port 0 means any free one.
 
@@ -56,10 +58,10 @@ class StorageNode:
 
         `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `fast_path` plain requests go to
         the complete HTTP server, too, for tests. Without `immutable` a PUT replaces a fid's content without being
-        told to.
+        told to. `signatures` checks the requests that must be signed.
         """
         self.devices = Devices(docroot, immutable=immutable)
-        self._wanted_http, self._wanted_side = http, side_channel
+        self._wanted_http, self._wanted_side, self._signatures = http, side_channel, signatures
         self._limits, self._reuse_port, self._fast_path = limits, reuse_port, fast_path
         self._pools = DevicePools(self.devices)
         self._http: NodeHttpServer | None = None
@@ -93,7 +95,9 @@ class StorageNode:
         limits, share = self._limits, self._reuse_port
         try:
             if self._wanted_http is not None:
-                self._http = NodeHttpServer(self.devices, self._pools, limits, fast_path=self._fast_path)
+                self._http = NodeHttpServer(
+                    self.devices, self._pools, limits, signatures=self._signatures, fast_path=self._fast_path
+                )
                 self._http_listener = TcpListener(
                     self._wanted_http, "the storage node's HTTP", self._http.connection,
                     connections=limits.connections, reuse_port=share, share=limits.open_files_share,

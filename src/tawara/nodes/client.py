@@ -14,6 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Seq
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -26,12 +27,14 @@ from tawara.model.cluster import HashType
 from tawara.model.fid import HIGHEST
 from tawara.model.limits import Limits
 from tawara.nodes import keepalive, side_channel
+from tawara.nodes.signing import RequestSigner
 from tawara.nodes.upload_body import UploadBody
 from tawara.nodes.usage_report import UsageReport
-from tawara.wire import assemble, identity
+from tawara.wire import assemble, identity, signatures
 from tawara.wire.assemble import Assembled
 from tawara.wire.head_answer import HeadAnswer
 from tawara.wire.plain_request import CONFLICT, REPLACE
+from tawara.wire.signatures import NodeRight, right_for, unsigned_url
 
 _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
@@ -39,6 +42,7 @@ _SLOWEST_COPY: Final = 4 * 1024 * 1024
 """Bytes that a node copies and digests in a second on one device, at the least."""
 _CANNOT_ASSEMBLE: Final = frozenset({400, 404, 405, 411, 413, 415, 416, 501})
 """Replies of nodes that do not assemble files, or lack a source."""
+_REFUSED: Final = "the node answered 403 Forbidden: it needs signed requests (store.sign_urls), or the clocks differ"
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -84,8 +88,12 @@ class NodeClient:
         stall_timeout: float = _LIMITS.stalled_body,
         connections_per_host: int = 20,
         chunk: int = _LIMITS.chunk,
+        signer: RequestSigner | None = None,
     ) -> None:
-        """Times are seconds: to connect, to reply to a request without a body, and for a body to stall."""
+        """Times are seconds: to connect, to reply to a request without a body, and for a body to stall.
+
+        `signer` signs the requests, except those to URLs with a query, which a tracker has signed.
+        """
         self._quick = aiohttp.ClientTimeout(
             total=connect_timeout + answer_timeout, sock_connect=connect_timeout, sock_read=answer_timeout
         )
@@ -93,6 +101,7 @@ class NodeClient:
         self._small_requests = SmallRequests(
             connect_timeout=connect_timeout, answer_timeout=answer_timeout, connections_per_host=connections_per_host
         )
+        self.signer = signer
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
         self._per_host = connections_per_host
@@ -124,8 +133,9 @@ class NodeClient:
 
     async def size(self, url: str) -> int | None:
         """Return the size of a file in bytes; None if it does not exist. Raises NodeUnreachable."""
+        url, address = unsigned_url(url), url
         with _converting_errors(url):
-            answer = await self._small_requests.head(url)
+            answer = await self._small_requests.head(address, self._signature(NodeRight.READ, address))
         if answer.status == 404:
             return None
         _expect(answer, url, 200)
@@ -163,8 +173,10 @@ class NodeClient:
         and the errors of iterating `body`. An iterable cannot be sent twice, so it gets a new connection, which the
         node cannot have closed meanwhile.
         """
+        url, address = unsigned_url(url), url
         payload = UploadBody(body, length, self._stall_timeout, self._chunk)
         headers = {"Content-Length": str(length)} if length is not None else {}
+        headers |= self._signature(NodeRight.REPLACE if replace else NodeRight.WRITE, address)
         if md5 is not None:
             headers["Content-MD5"] = base64.b64encode(md5).decode()
         if replace:
@@ -173,7 +185,7 @@ class NodeClient:
         try:
             with _converting_errors(url):
                 answer = await session.put(
-                    URL(url, encoded=True), data=payload, headers=headers, timeout=self._long, allow_redirects=False
+                    URL(address, encoded=True), data=payload, headers=headers, timeout=self._long, allow_redirects=False
                 )
         except errors.NodeUnreachable as error:
             if payload.failure is not None:
@@ -204,6 +216,7 @@ class NodeClient:
         support this or lacks a source, and as `put` does.
         """
         headers = {"Content-Type": assemble.MEDIA_TYPE} | ({REPLACE: "yes"} if replace else {})
+        headers |= self._signature(NodeRight.ASSEMBLE, url)
         # The node sends nothing while it works, on some file systems for as long as copying takes.
         silence = self._stall_timeout + total_length(ranges) / _SLOWEST_COPY
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=silence)
@@ -233,13 +246,15 @@ class NodeClient:
 
         Raises NoSource if it does not exist, NodeUnreachable for all other failures, also during the body.
         """
+        url, address = unsigned_url(url), url
         headers = {}
         if byte_range is not None and byte_range != (0, None):
             first, last = byte_range
             headers["Range"] = f"bytes={first}-{'' if last is None else last}"
+        fields = headers | self._signature(NodeRight.READ, address)
         with _converting_errors(url):
             answer = await self._session().get(
-                URL(url, encoded=True), headers=headers, timeout=self._long, allow_redirects=False
+                URL(address, encoded=True), headers=fields, timeout=self._long, allow_redirects=False
             )
         try:
             if answer.status == 404:
@@ -294,7 +309,7 @@ class NodeClient:
         """Return status and body of a small file, up to `_USAGE_BYTES`. Raises NodeUnreachable."""
         with _converting_errors(url):
             try:
-                answer = await self._small_requests.get(url)
+                answer = await self._small_requests.get(url, self._signature(NodeRight.READ, url))
             except ValueError:  # a reply that needs the complete HTTP client
                 pass
             else:
@@ -386,11 +401,20 @@ class NodeClient:
                 self._pooled = session
         return session
 
+    def _signature(self, right: NodeRight, url: str) -> dict[str, str]:
+        """Return the header field that signs a request to `url`; nothing without a signer, or if the URL is signed."""
+        if self.signer is None or "?" in url:
+            return {}
+        return {signatures.FIELD: self.signer.field(right, urlsplit(url).path)}
+
     @asynccontextmanager
     async def _request(self, method: str, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         with _converting_errors(url):
+            right = right_for(method, replace=False)
+            assert right is not None
+            fields = self._signature(right, url)
             answer = await self._session().request(
-                method, URL(url, encoded=True), timeout=self._quick, allow_redirects=False
+                method, URL(url, encoded=True), headers=fields, timeout=self._quick, allow_redirects=False
             )
         async with answer:
             yield answer
@@ -405,6 +429,8 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _expect(answer: aiohttp.ClientResponse | HeadAnswer, url: str, *wanted: int) -> None:
+    if answer.status == 403:
+        raise errors.NodeUnreachable(f"{url}: {_REFUSED}")
     if answer.status not in wanted:
         kind = errors.NodeFull if answer.status == 507 else errors.NodeUnreachable
         raise kind(f"{url}: the node answered {answer.status} {(answer.reason or '')[:80]}".rstrip())

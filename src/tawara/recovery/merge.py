@@ -18,6 +18,7 @@ from tawara.model.journal_records import NamedFile
 from tawara.model.manifest import manifest_of
 from tawara.model.recovery import recover
 from tawara.nodes.client import NodeClient
+from tawara.nodes.signing import RequestSigner
 from tawara.recovery import device_sources, rebuild
 from tawara.recovery.journal_collector import JournalCollector
 from tawara.recovery.rebuild import Progress
@@ -55,12 +56,13 @@ async def merge(
     trust: bool,
     dry_run: bool,
     progress: Progress,
+    signer: RequestSigner | None = None,
 ) -> tuple[Merged, JournalCollector]:
     """Read all devices, add what the database lacks, and raise its epoch above that of every device.
 
-    Raises UsageError if no device is left to read.
+    `signer` signs the requests to storage nodes. Raises UsageError if no device is left to read.
     """
-    async with NodeClient() as nodes:
+    async with NodeClient(signer=signer) as nodes:
         view = await metadata.read(cluster.load)
         given = {source.devid: source for text in devices for source in device_sources.parse(text, nodes)}
         manifest = manifest_of(view)

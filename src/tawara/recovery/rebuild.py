@@ -11,6 +11,7 @@ from tawara.metadata import epochs, rebuilding
 from tawara.metadata.contract import Metadata
 from tawara.model.recovery import RecoveryPlan, recover
 from tawara.nodes.client import NodeClient
+from tawara.nodes.signing import RequestSigner
 from tawara.recovery import device_sources
 from tawara.recovery.device_sources import DeviceSource
 from tawara.recovery.journal_collector import JournalCollector
@@ -94,17 +95,24 @@ class Restored:
 
 
 async def rebuild(
-    metadata: Metadata | None, devices: Sequence[str], *, only: bool, trust: bool, progress: Progress = _no_progress
+    metadata: Metadata | None,
+    devices: Sequence[str],
+    *,
+    only: bool,
+    trust: bool,
+    signer: RequestSigner | None = None,
+    progress: Progress = _no_progress,
 ) -> tuple[Restored, JournalCollector]:
     """Fill an empty database from these devices, and unless `only` from all devices of their cluster manifest.
 
-    Without `metadata` nothing is written. `trust`: do not check that the files exist.
+    Without `metadata` nothing is written. `trust`: do not check that the files exist. `signer` signs the requests to
+    storage nodes.
 
     Raises UsageError for a device that cannot be parsed, InUse if the database is not empty.
     """
     if metadata is not None:
         await metadata.read(rebuilding.refuse_unless_empty)
-    async with NodeClient() as nodes:
+    async with NodeClient(signer=signer) as nodes:
         given = {source.devid: source for text in devices for source in device_sources.parse(text, nodes)}
         manifest = dict(await device_sources.newest_manifest(given.values()))
         every = dict(given) if only else every_device(given, manifest, nodes)

@@ -15,10 +15,12 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain, HashType
 from tawara.model.limits import KEY_BYTES
+from tawara.nodes.signing import RequestSigner
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.tracker.directories import Directories
 from tawara.wire.line import Args
+from tawara.wire.signatures import NodeRight
 
 
 class Nodes(Protocol):
@@ -47,6 +49,8 @@ class TrackerContext:
     wakeups: Wakeups
     side_channel_port: int | None = 7501
     """Port on which storage nodes compute digests; None if they have no side channel."""
+    signer: RequestSigner | None = None
+    """Signs the URLs that clients get; None if storage nodes require no signatures."""
     rng: Random = field(default_factory=Random)
     directories: Directories = field(default_factory=Directories)
     counter: Counter = field(init=False)
@@ -57,6 +61,10 @@ class TrackerContext:
         self.counter = Counter(self.metadata, lambda: self.cluster)
         self.store = FileStore(self.metadata, self.view, self.wakeups, self.rng)
         self.locator = ReplicaLocator(self.view, self.nodes, self.rng)
+
+    def client_url(self, url: str | None, right: NodeRight) -> str | None:
+        """Return a URL for a client, signed if storage nodes require that."""
+        return url if url is None or self.signer is None else self.signer.url(right, url)
 
     async def now(self) -> int:
         """Return the database's time in unix seconds; this rarely needs a query."""
@@ -102,11 +110,6 @@ class TrackerRequest:
     def bounded(self, name: str, most: int = LARGEST) -> int:
         """Return an argument as a number, clamped to 0 to `most`; 0 if absent."""
         return min(max(0, self.number(name) or 0), most)
-
-    def identifier(self, name: str, most: int = LARGEST) -> int:
-        """Return the number of a device or file; 0, which none has, if the argument is absent or out of range."""
-        number = self.number(name) or 0
-        return number if 0 < number <= most else 0
 
     @property
     def alternative(self) -> bool:

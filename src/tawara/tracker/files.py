@@ -8,6 +8,7 @@ from tawara.model.cluster import Cluster
 from tawara.model.files import StoredFile
 from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
+from tawara.wire.signatures import NodeRight
 
 _FEWEST_PATHS = 2
 """Smallest effective value of `pathcount`."""
@@ -31,9 +32,8 @@ async def get_paths(tracker: TrackerContext, call: TrackerRequest) -> Args:
     cluster = tracker.cluster
     reply: dict[str, Value] = {"paths": len(chosen)}
     for number, devid in enumerate(chosen, 1):
-        reply[f"path{number}"] = cluster.url(
-            devid, stored.fid, get=True, client_ip=call.client_ip, alternative=call.alternative
-        )
+        url = cluster.url(devid, stored.fid, get=True, client_ip=call.client_ip, alternative=call.alternative)
+        reply[f"path{number}"] = tracker.client_url(url, NodeRight.READ)
     return reply
 
 
@@ -69,6 +69,10 @@ async def file_info(tracker: TrackerContext, call: TrackerRequest) -> Args:
             reply["content_type"] = stored.content_type
     if call.flag("devices"):
         reply["devids"] = ",".join(map(str, sorted(stored.devids)))
+        if tracker.signer is not None:
+            for devid in stored.devids:
+                url = tracker.cluster.url(devid, stored.fid, get=True)
+                reply[f"devpath_{devid}"] = tracker.client_url(url, NodeRight.READ)
     return reply
 
 
@@ -76,14 +80,14 @@ async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Return all database rows of a fid, also of one without a key."""
     cluster = tracker.cluster
     stored = None if call.flag("fid") else await tracker.store.find(call.domain(cluster), call.key())
-    fid = stored.fid if stored else call.identifier("fid")
+    fid = stored.fid if stored else call.bounded("fid")
     facts = await tracker.metadata.read(diagnosis.facts_of, fid)
     reply: dict[str, Value] = {"checksum": str(facts.checksum) if facts.checksum else "NONE"}
     if facts.devids:
         reply["devids"] = ",".join(map(str, facts.devids))
     for devid in facts.devids:
         url = cluster.url(devid, facts.fid, get=True, client_ip=call.client_ip, alternative=call.alternative)
-        reply[f"devpath_{devid}"] = url
+        reply[f"devpath_{devid}"] = tracker.client_url(url, NodeRight.READ)
     for prefix, row in facts.rows.items():
         reply |= {f"{prefix}_{column}": value for column, value in row.items()}
     if stored is None:

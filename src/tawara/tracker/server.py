@@ -13,6 +13,7 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
+from tawara.nodes.signing import RequestSigner
 from tawara.tracker.connection import Connection
 from tawara.tracker.context import Nodes, TrackerContext
 from tawara.tracker.management import Management
@@ -44,13 +45,14 @@ class TrackerServer:
         side_channel_port: int | None = 7501,
         jobs: tuple[str, ...] = ("queryworker",),
         shutdown: Callable[[], None] | None = None,
+        signer: RequestSigner | None = None,
     ) -> None:
         """`address` may be a listening socket; port 0 chooses a free port.
 
-        `shutdown` is called by `!shutdown`; with None that command is refused.
+        `shutdown` is called by `!shutdown`; with None that command is refused. `signer` signs the URLs for clients.
         """
         self.limits = limits or Limits()
-        self.tracker = TrackerContext(metadata, view, nodes, wakeups, side_channel_port)
+        self.tracker = TrackerContext(metadata, view, nodes, wakeups, side_channel_port, signer)
         self.at_once = metadata.reads_at_once
         """Whether requests may begin outside a task, which often finishes them before a task would have started."""
         self.journal = RequestLog()

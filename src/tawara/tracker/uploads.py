@@ -11,6 +11,7 @@ from tawara.model.files import Upload
 from tawara.model.limits import DESTINATIONS
 from tawara.tracker.context import LARGEST, TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
+from tawara.wire.signatures import NodeRight, unsigned_url
 
 _DEVIDS = re.compile(r"\d{1,10}(?:,\d{1,10}){0,99}", re.ASCII)
 
@@ -65,7 +66,12 @@ async def create_open(tracker: TrackerContext, call: TrackerRequest) -> Args:
         await tracker.directories.make(cluster, fid, devids, tracker.nodes.make_directory)
         for devid in devids:
             profile.point(f"vivify_dir_on_dev{devid}")
-    urls = [cluster.url(devid, fid, client_ip=call.client_ip, alternative=call.alternative) for devid in devids]
+    urls = [
+        tracker.client_url(
+            cluster.url(devid, fid, client_ip=call.client_ip, alternative=call.alternative), NodeRight.WRITE
+        )
+        for devid in devids
+    ]
     if not many:
         return {"fid": fid, "devid": devids[0], "path": urls[0], **profile.args()}
     reply: dict[str, Value] = {"fid": fid, "dev_count": len(devids)}
@@ -90,7 +96,7 @@ async def create_close(tracker: TrackerContext, call: TrackerRequest) -> Args:
     key = call.new_key()
     fid, devid = call.number("fid") or 0, call.number("devid") or 0
     path = call.text("path")
-    if not 0 < fid <= LARGEST or path != cluster.url(
+    if not 0 < fid <= LARGEST or unsigned_url(path) != cluster.url(
         devid, fid, client_ip=call.client_ip, alternative=call.alternative
     ):
         raise errors.BogusArgs

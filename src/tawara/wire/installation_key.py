@@ -46,7 +46,7 @@ class InstallationKey:
     def derive(self, purpose: str) -> bytes:
         """Return a key of 32 bytes for one purpose (HKDF-Expand with SHA-256, RFC 5869, section 2.3).
 
-        HKDF's first step is left out, as RFC 5869, section 3.3 allows where the key is uniformly random already.
+        HKDF's first step is left out, as RFC 5869, section 3.3 allows, where the key is uniformly random already.
         """
         return hmac.digest(self.secret, f"tawara {purpose}".encode() + b"\x01", hashlib.sha256)
 

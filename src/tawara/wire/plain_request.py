@@ -23,6 +23,7 @@ GATEWAY: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|OPTIONS) (/[\x21-\x7e]*+)" +
 """Form of the requests that nginx sends to the gateway: any path, with its query."""
 _STRANGE: Final = frozenset({b"transfer-encoding", b"expect", b"content-range", b"upgrade"})
 _MOST_FIELDS: Final = 100
+_VERSION: Final = len(" HTTP/1.")
 
 
 class PlainRequest(NamedTuple):
@@ -39,6 +40,8 @@ class PlainRequest(NamedTuple):
     """1 for HTTP/1.1, 0 for HTTP/1.0."""
     fields: Mapping[bytes, bytes]
     """Header fields by lower-case name."""
+    query: str = ""
+    """Query of a request to a storage node, without the question mark."""
 
     def field(self, name: bytes) -> str | None:
         """Return the value of a header field."""
@@ -86,7 +89,8 @@ def parse(data: bytes, most: int, form: re.Pattern[bytes] = NODE) -> tuple[Plain
     if connection not in (b"keep-alive", b"close"):
         raise NotPlain
     keep = connection == b"keep-alive"
-    return PlainRequest(method, match[2].decode(), int(length), keep, int(minor), fields), end + 4
+    query = data[match.end(2) + 1 : match.start(3) - _VERSION].decode()
+    return PlainRequest(method, match[2].decode(), int(length), keep, int(minor), fields, query), end + 4
 
 
 def head(request: PlainRequest, status: int, fields: Iterable[tuple[str, str]], *, keep: bool) -> bytes:

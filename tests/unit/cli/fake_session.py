@@ -1,4 +1,4 @@
-"""A command-line session with a fake client."""
+"""A session of the command line whose client is an object of the test."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class FakeSession(Session):
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:
-        """Yield the fake client."""
+        """Yield the object of the test."""
         yield self.fake

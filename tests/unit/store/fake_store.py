@@ -1,4 +1,4 @@
-"""An in-memory store: rows in dictionaries, fake storage nodes, observed devices."""
+"""A small store in memory: rows in dictionaries, storage nodes that keep bodies, devices that were observed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FakeClock:
 
 
 class FakeMetadata:
-    """Runs the queries of `metadata.files` that the store uses on dictionaries."""
+    """Answers the queries of `metadata.files` that the store uses, from dictionaries."""
 
     reads_at_once = True
 
@@ -119,12 +119,14 @@ class FakeMetadata:
         return self.files.pop(key).fid
 
     def name(self, key: bytes, fid: int, length: int = 5, devids: tuple[int, ...] = (1, 2)) -> None:
-        """Let a key refer to a content."""
+        """Have a key name a content."""
         self.files[key] = StoredFile(fid, 1, key, length, 0, len(devids), devids, NOW)
 
 
 class FakeNodes:
-    """Storage nodes that keep or refuse what they receive."""
+    """Storage nodes that keep what they get, or refuse it."""
+
+    signer = None
 
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
@@ -143,7 +145,7 @@ class FakeNodes:
 
 @dataclass
 class FakeStore:
-    """The parts of the store; needs a running event loop."""
+    """The parts; needs a running event loop."""
 
     devices: int = 3
     metadata: FakeMetadata = field(default_factory=FakeMetadata)
@@ -160,7 +162,7 @@ class FakeStore:
 
 
 async def notified(wakeup: Wakeup) -> bool:
-    """Whether a worker was notified."""
+    """Whether work was announced."""
     return await wakeup.wait(0)
 
 
@@ -177,6 +179,6 @@ def request(
 
 
 async def body(pieces: Iterable[bytes] = (b"he", b"llo")) -> AsyncIterator[bytes]:
-    """A body in several pieces."""
+    """A body in pieces."""
     for piece in pieces:
         yield piece

@@ -1,5 +1,4 @@
-"""A host for the step that package scripts call: a directory as its root, and a fake virsh that records its
-commands."""
+"""A host for the step that package scripts call: a folder as its root, and a virsh that only notes what it is told."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ esac
 
 
 class StepHost:
-    """Files below `root` are the host's; `libvirt` is the state of the fake virsh."""
+    """Files below `root` are the host's; `libvirt` is what the fake virsh knows."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -71,7 +70,7 @@ class StepHost:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which the step (and the command line) use this host."""
+        """With which the step (and the command line) sees this host."""
         own = {"TAWARA_VM_ROOT": str(self.root), "TAWARA_VM_LIB": str(HOST_FILES / "lib")}
         return {**os.environ, **own, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
 
@@ -88,12 +87,12 @@ class StepHost:
         return subprocess.run(["sh", "-c", text], env=self.environment, capture_output=True, text=True)
 
     def place(self, text: str, name: str = "web", *, delta: str = "d" * 12, where: str = "guests") -> Guest:
-        """Put a guest's definition where its package puts it."""
+        """Put a guest's definition where its package would."""
         guest = read_guest(f'base = "debian12"\n{text}', f"{name}.toml", name)
         return self.put(guest, delta=delta, where=where)
 
     def put(self, guest: Guest, *, delta: str = "d" * 12, where: str = "guests") -> Guest:
-        """The same for a guest that was parsed already."""
+        """The same of a guest that was read already."""
         folder = self.state / where / guest.name
         for path, content in definition_files(guest, Layers(delta, BASE), RECIPES["debian12"], KEY, 0).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ class StepHost:
 
     @property
     def libvirt(self) -> dict[str, Any]:
-        """The complete state of the fake."""
+        """All that the fake knows."""
         known: dict[str, Any] = marshal.loads(self._file.read_bytes())
         return known
 
@@ -121,26 +120,26 @@ class StepHost:
         self._file.write_bytes(marshal.dumps(known))
 
     def change(self, name: str = "web", /, **facts: object) -> None:
-        """Change the fake's state of a domain."""
+        """Change what the fake knows of a domain."""
         known = self.libvirt
         known["domains"][name].update(facts)
         self._keep(known)
 
     def tell(self, **facts: object) -> None:
-        """Change the fake's general state."""
+        """Change what the fake knows in general."""
         self._keep(self.libvirt | facts)
 
     def domain(self, name: str = "web") -> dict[str, Any] | None:
-        """A domain, None if it does not exist."""
+        """A domain, None when there is none."""
         found: dict[str, Any] | None = self.libvirt["domains"].get(name)
         return found
 
     def instance(self, path: str, name: str = "web") -> Path:
-        """A path in an instance's directory."""
+        """A path in an instance's folder."""
         return self.state / "instances" / name / path
 
     def layers(self, name: str = "web") -> str:
-        """The backing files of its system disk."""
+        """What its system stands on."""
         return self.instance("system/layers", name).read_text().strip()
 
 

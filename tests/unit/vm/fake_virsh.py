@@ -1,6 +1,8 @@
-"""A virsh without libvirt: domains and networks are entries of a file. For tests of the commands of the host's step. It
-refuses what libvirt refuses (starting a running domain, undefining a saved domain without an option for its memory),
-and records each command. `obeys` of a domain says whether it shuts down when asked to."""
+"""A virsh without libvirt: domains and networks are entries of a file. For tests of what the host's step asks.
+
+It refuses what libvirt refuses (starting what runs, undefining a saved domain without a word about its memory), and
+notes each command. A domain's `obeys` says whether it shuts down when it is asked to.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,19 @@ REASONS = {"saved": "saved", "io-error": "I/O error", "paused": "user"}
 
 
 def fail(what: str) -> NoReturn:
-    """Fail as virsh does."""
+    """Refuse as virsh does."""
     print(f"error: {what}", file=sys.stderr)
     sys.exit(1)
 
 
 def read(path: str) -> str:
-    """The text of a file."""
+    """A file's text."""
     with open(path) as file:
         return file.read()
 
 
 def between(text: str, before: str, after: str) -> str:
-    """The text between the first `before` and the following `after`."""
+    """What stands between the first `before` and the `after` that follows it."""
     return text.partition(before)[2].partition(after)[0]
 
 
@@ -41,7 +43,7 @@ def element(xml: str, name: str) -> str:
 
 
 class Fake:
-    """The state of libvirt."""
+    """What libvirt would know."""
 
     def __init__(self) -> None:
         with open(FILE, "rb") as file:
@@ -50,7 +52,7 @@ class Fake:
         self.networks: dict[str, Any] = self.state["networks"]
 
     def save(self) -> None:
-        """Save the state for the next command."""
+        """Keep it for the next command."""
         with open(FILE, "wb") as file:
             marshal.dump(self.state, file)
 
@@ -69,13 +71,13 @@ class Fake:
         return found
 
     def run(self) -> None:
-        """Run the command."""
+        """Carry the command out."""
         if self.state.get("refused"):
             fail("failed to connect to the hypervisor: authentication unavailable")
         getattr(self, COMMAND.replace("-", "_"))(*ARGUMENTS)
 
     def list(self) -> None:
-        """The names of the domains selected by the options."""
+        """The names of the domains that the options choose."""
         for name, domain in self.domains.items():
             is_active = domain["is"] not in ("off", "saved")
             if "--with-managed-save" in OPTIONS and domain["is"] != "saved":
@@ -88,7 +90,7 @@ class Fake:
                 print(*([element(domain["xml"], "uuid")] if "--uuid" in OPTIONS else []), name)
 
     def domstate(self, name: str) -> None:
-        """libvirt's state of the domain, with its reason if requested."""
+        """libvirt's word, with its reason when asked."""
         domain = self.domain(name)
         if domain["is"] == "shutting-down":
             domain["ends_after"] -= 1
@@ -123,7 +125,7 @@ class Fake:
         self.domains[name] = {**(old or {"is": "off", "obeys": True, "snapshots": {}}), "xml": xml, "transient": False}
 
     def undefine(self, name: str) -> None:
-        """Undefine a domain; a running one is transient from then on."""
+        """Forget it; what runs is transient from then on."""
         domain = self.domain(name)
         if domain["is"] == "saved" and "--managed-save" not in OPTIONS:
             fail("Requested operation is not valid: Refusing to undefine while domain managed save image exists")
@@ -135,7 +137,7 @@ class Fake:
             domain["transient"] = True
 
     def autostart(self, name: str) -> None:
-        """Enable or disable libvirt's own start at boot."""
+        """Turn libvirt's own start at boot on or off."""
         self.domain(name)["autostart"] = "--disable" not in OPTIONS
 
     def start(self, name: str) -> None:
@@ -152,12 +154,12 @@ class Fake:
         self.state["started"] = [*self.state.get("started", []), name]
 
     def managedsave_remove(self, name: str) -> None:
-        """Delete the saved memory."""
+        """Throw the saved memory away."""
         if self.domain(name)["is"] == "saved":
             self.domain(name)["is"] = "off"
 
     def shutdown(self, name: str) -> None:
-        """Press the power button; only a running domain notices."""
+        """The power button: only what runs notices."""
         domain = self.domain(name)
         if domain["is"] in ("off", "saved"):
             fail("Requested operation is not valid: domain is not running")
@@ -165,20 +167,20 @@ class Fake:
             self.went_off(name)
 
     def destroy(self, name: str) -> None:
-        """End the domain at once."""
+        """The plug."""
         if self.domain(name)["is"] in ("off", "saved"):
             fail("Requested operation is not valid: domain is not running")
         self.state["destroyed"] = [*self.state.get("destroyed", []), name]
         self.went_off(name)
 
     def went_off(self, name: str) -> None:
-        """Remove a transient domain when it ends."""
+        """A transient domain is gone when it ends."""
         self.domains[name]["is"] = "off"
         if self.domains[name].get("transient"):
             del self.domains[name]
 
     def resume(self, name: str) -> None:
-        """Resume; while the host's file system is full, for a moment only."""
+        """Go on; with the host's file system still full, for a moment only."""
         domain = self.domain(name)
         if domain["is"] not in ("paused", "io-error"):
             fail("Requested operation is not valid: domain is not paused")
@@ -186,7 +188,7 @@ class Fake:
             domain["is"] = "running"
 
     def suspend(self, name: str) -> None:
-        """Pause."""
+        """Halt."""
         if self.domain(name)["is"] != "running":
             fail("Requested operation is not valid: domain is not running")
         self.domain(name)["is"] = "paused"
@@ -196,24 +198,24 @@ class Fake:
         self.domain(name)["is"] = "running"
 
     def snapshot_list(self, name: str) -> None:
-        """Names of snapshots."""
+        """Names."""
         print("\n".join(self.domain(name)["snapshots"]))
 
     def snapshot_dumpxml(self, name: str, snapshot: str) -> None:
-        """One snapshot's XML."""
+        """One of them."""
         print(self.domain(name)["snapshots"][snapshot])
 
     def snapshot_delete(self, name: str, snapshot: str) -> None:
-        """Delete a snapshot's metadata."""
+        """Forget one."""
         self.domain(name)["snapshots"].pop(snapshot, None) or fail("no domain snapshot with matching name")
 
     def snapshot_create(self, name: str, path: str) -> None:
-        """Define a snapshot again."""
+        """Know one again."""
         xml = read(path).strip()
         self.domain(name)["snapshots"][element(xml, "name")] = xml
 
     def snapshot_create_as(self, name: str, snapshot: str) -> None:
-        """Take a snapshot."""
+        """Take one."""
         if snapshot in self.domain(name)["snapshots"]:
             fail(f"operation failed: domain snapshot {snapshot} already exists")
         if self.domain(name).get("no_room"):
@@ -221,15 +223,15 @@ class Fake:
         self.domain(name)["snapshots"][snapshot] = f"<domainsnapshot><name>{snapshot}</name></domainsnapshot>"
 
     def snapshot_revert(self, name: str, snapshot: str) -> None:
-        """Revert to a snapshot; saved memory stays saved, as in libvirt."""
+        """Back to one; what was saved stays saved, as in libvirt."""
         self.domain(name)["snapshots"].get(snapshot) or fail("no domain snapshot with matching name")
 
     def net_list(self) -> None:
-        """Names of active networks."""
+        """Names of those that are active."""
         print("\n".join(name for name, each in self.networks.items() if each["active"]))
 
     def net_info(self, name: str) -> None:
-        """Whether the network exists."""
+        """Is it there?"""
         self.network(name)
 
     def net_define(self, path: str) -> None:
@@ -246,13 +248,13 @@ class Fake:
         self.network(name)["active"] = True
 
     def net_destroy(self, name: str) -> None:
-        """Stop; its guests are disconnected."""
+        """Stop; whoever runs on it is cut."""
         self.network(name)["active"] = False
         running = [domain for domain, each in self.domains.items() if each["is"] == "running"]
         self.state["cut"] = [domain for domain in running if f'network="{name}"' in self.domains[domain]["xml"]]
 
     def net_undefine(self, name: str) -> None:
-        """Undefine."""
+        """Forget."""
         self.network(name)
         del self.networks[name]
 
@@ -262,7 +264,7 @@ class Fake:
         print(network["xml"], *network["hosts"], sep="\n")
 
     def net_update(self, name: str, how: str, section: str, xml: str) -> None:
-        """Add or remove an entry of DHCP or DNS."""
+        """Add or take away an entry of DHCP or DNS."""
         hosts = self.network(name)["hosts"]
         if how == "delete":
             hosts.remove(xml)
