@@ -1,9 +1,6 @@
-"""Checks whether a history of concurrent calls is linearizable.
-
-It is if the calls have an order in which a call that was answered before another one started comes first, and each
-answer is correct at its place. A call whose answer was lost may have any place after its start, or no effect at all.
-Everything here is pure.
-"""
+"""Checks whether a history of concurrent calls is linearizable. It is if the calls have an order in which a call that
+ended before another one started comes first, and each result is correct at its position. A call whose reply was lost
+may have any position after its start, or no effect at all. Everything here is pure."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class Verb(Enum):
 
 
 class Status(Enum):
-    """An answer without a value."""
+    """A result without a value."""
 
     DONE = "done"
     UNKNOWN_KEY = "there is no such key"
@@ -51,7 +48,7 @@ Answer: TypeAlias = Status | File | int
 
 @dataclass(frozen=True)
 class Call:
-    """One call and its answer. `began` and `ended` are from one clock."""
+    """One call and its result. `began` and `ended` are from one clock."""
 
     verb: Verb
     key: str
@@ -76,7 +73,7 @@ State: TypeAlias = Mapping[str, File]
 
 
 def after(state: State, call: Call) -> State | None:
-    """The state after `call`; None if that answer is impossible. A call with a lost answer did what it could."""
+    """The state after `call`; None if its result is impossible. A call with a lost reply did what it could."""
     now = state.get(call.key)
     lost = call.answer is Status.LOST
     if call.verb is Verb.INFO:
@@ -88,7 +85,7 @@ def after(state: State, call: Call) -> State | None:
 
 
 def _change(state: State, now: File | None, call: Call) -> tuple[State, Status]:
-    """The state after a change, and the correct answer."""
+    """The state after a change, and the correct result."""
     if call.verb is Verb.CLOSE:
         assert call.file is not None
         return {**state, call.key: call.file}, Status.DONE
@@ -103,15 +100,13 @@ def _change(state: State, now: File | None, call: Call) -> tuple[State, Status]:
 
 
 class TooLong(Exception):
-    """The history cannot be judged with reasonable effort."""
+    """The history cannot be checked with reasonable effort."""
 
 
 def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
-    """Whether there is an order that explains all answers, from an empty store on. Raises TooLong.
-
-    A depth-first search over (calls that have their place, state), each tried once. Calls that fit and never
-    change anything get their place at once, for that cannot be wrong; changes are branched on, lost ones last.
-    """
+    """Whether there is an order that explains all results, from an empty store on. Raises TooLong. A depth-first search
+    over (placed calls, state), each tried once. Calls that fit and never change anything are placed at once, which
+    cannot be wrong; changes are branched on, lost ones last."""
     calls = sorted(calls, key=lambda call: (call.began, call.ended))
     needed = sum(1 << place for place, call in enumerate(calls) if call.answer is not Status.LOST)
     todo: list[tuple[int, State]] = [(0, {})]
@@ -132,7 +127,7 @@ def explained(calls: Sequence[Call], *, effort: int = 300_000) -> bool:
 
 
 def refuted_by(calls: Sequence[Call]) -> Call | None:
-    """The first call, by the time of its answer, whose answer makes the history impossible; None if there is none."""
+    """The first call, by the time of its end, whose result makes the history impossible; None if there is none."""
     answered = sorted((call for call in calls if call.answer is not Status.LOST), key=lambda call: call.ended)
 
     def impossible(count: int) -> bool:
@@ -147,7 +142,8 @@ def refuted_by(calls: Sequence[Call]) -> Call | None:
 def _place_what_changes_nothing(
     calls: Sequence[Call], placed: int, state: State
 ) -> tuple[int, list[tuple[int, State]]]:
-    """`placed` with all that may come next and leaves `state` as it is; the changes that may, the last to be tried."""
+    """`placed` with all calls that may come next and leave `state` unchanged; the possible changes, in the order to try
+    them."""
     while True:
         before = placed
         changes: list[tuple[int, State]] = []

@@ -76,7 +76,9 @@ async def test_three_trackers_first_started_at_once(servers: list[GaleraServer])
             servers[0].drop(name)
 
 
-async def test_founding_drops_nothing(servers: list[GaleraServer], database: str, trackers: list[Metadata]) -> None:
+async def test_concurrent_creation_drops_nothing(
+    servers: list[GaleraServer], database: str, trackers: list[Metadata]
+) -> None:
     """A tracker that finds a database that another seems to be creating leaves its content unchanged."""
     await trackers[0].write(cluster.create_domain, "d")
     await store(trackers[0], b"k")
@@ -107,8 +109,8 @@ async def fid_in_snapshot(tx: Transaction, key: bytes) -> int | None:
     return None if found is None else found.fid
 
 
-async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Metadata]) -> None:
-    """Under load, a write that one server has acknowledged is read at another at once."""
+async def test_acknowledged_changes_are_seen_by_every_tracker(trackers: list[Metadata]) -> None:
+    """Under load, a write that one server has acknowledged is read from another at once."""
     busy = asyncio.Event()
 
     async def load(number: int) -> None:
@@ -133,8 +135,8 @@ async def test_what_one_tracker_acknowledged_every_other_sees(trackers: list[Met
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_changes_of_a_key_are_as_if_one_after_another(trackers: list[Metadata], seed: int) -> None:
-    """Concurrent changes of few keys at three primaries have an order that explains every answer."""
+async def test_changes_of_a_key_are_linearizable(trackers: list[Metadata], seed: int) -> None:
+    """Concurrent changes of a few keys at three primaries have an order that explains every result."""
     keys = [b"a", b"b", b"c"]
     clients = Clients(trackers, seed)
     await asyncio.gather(*(clients.client(keys, 12) for _ in range(6)))
@@ -198,7 +200,7 @@ async def test_a_url_of_three_servers(servers: list[GaleraServer], database: str
         await metadata.close()
 
 
-async def test_a_server_that_is_cut_off_from_its_cluster(servers: list[GaleraServer], trackers: list[Metadata]) -> None:
+async def test_a_server_disconnected_from_its_cluster(servers: list[GaleraServer], trackers: list[Metadata]) -> None:
     """Without a majority nothing is acknowledged and the tracker reports the reason; later it recovers."""
     await store(trackers[0], b"before")
     told: list[int] = []

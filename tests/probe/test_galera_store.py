@@ -62,7 +62,7 @@ class Trackers:
 
 @dataclass
 class Load:
-    """Writers with separate keys, and the answers that they got; each write is read back from another tracker."""
+    """Writers with separate keys, and their results; each write is read from another tracker."""
 
     addresses: list[str]
     stored: dict[str, bytes] = field(default_factory=dict)

@@ -64,7 +64,7 @@ def test_impossible_histories() -> None:
 
 
 def test_lost_answers() -> None:
-    """A change without an answer may take effect or not, at any later time, but only once and not before."""
+    """A change without a reply may take effect or not, at any later time, but only once and not before."""
     lost = close(TWO, 3, NEVER, Status.LOST)
     for found in (ONE, TWO):
         assert explained([close(ONE, 1, 2), lost, info(found, 5, 6)])

@@ -1,7 +1,5 @@
-"""The journal writer is killed while it works: what was written stays readable, and the next one writes the rest.
-
-At any time the journals have all that was written before and, at most, what was being written.
-"""
+"""The journal writer is killed while it works: written journals stay readable, and the next one writes the rest. At any
+time the journals have everything written before and, at most, what was being written."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from tests.probe.test_worker_killed import Cluster, cluster
 TIMEOUT = 60.0
 
 
-async def told(probed: Cluster) -> tuple[JournalEvidence, JournalCollector]:
+async def read_journals(probed: Cluster) -> tuple[JournalEvidence, JournalCollector]:
     """The metadata in the journals on the devices, and the statistics of reading them."""
     fixture = probed.fixture
     found = await gathered((fixture.directory / host / f"dev{devid}", devid) for devid, host in fixture.devices.items())
@@ -31,7 +29,7 @@ async def told(probed: Cluster) -> tuple[JournalEvidence, JournalCollector]:
 
 
 async def keys(probed: Cluster) -> set[bytes]:
-    return {file.facts.key for file in (await told(probed))[0].files}
+    return {file.facts.key for file in (await read_journals(probed))[0].files}
 
 
 async def live(probed: Cluster) -> dict[int, object]:
@@ -44,7 +42,7 @@ async def written(probed: Cluster) -> None:
     async with probed.worker(), asyncio.timeout(TIMEOUT):
         while not await probed.fixture.metadata.read(_done):
             await asyncio.sleep(0.05)
-    evidence, gathering = await told(probed)
+    evidence, gathering = await read_journals(probed)
     assert {file.fid: (file.facts, file.devids) for file in evidence.files} == await live(probed)
     assert not gathering.incomplete
 
@@ -67,7 +65,7 @@ async def _round(tx: Transaction) -> None:
 
 
 @pytest.mark.parametrize("held", list(Held))
-async def test_killed_in_the_first_round(tmp_path: Path, held: Held) -> None:
+async def test_killed_in_the_first_compaction(tmp_path: Path, held: Held) -> None:
     """Journals that were never completed are written by the next worker."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         for number in range(30):
@@ -106,7 +104,7 @@ async def test_killed_while_writing_changes(tmp_path: Path, held: Held) -> None:
         (rb"DELETE /dev1/names/", Held.AFTER),
     ],
 )
-async def test_killed_in_a_later_round(tmp_path: Path, request_line: bytes, held: Held) -> None:
+async def test_killed_in_a_later_compaction(tmp_path: Path, request_line: bytes, held: Held) -> None:
     """During a compaction the journals have all files at any time, and no deleted ones."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probed:
         fixture = probed.fixture

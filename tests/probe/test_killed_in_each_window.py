@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("verb", VERBS)
 async def test_killed_in_each_window(tmp_path: Path, server: Server, verb: str) -> None:
-    """Every key has its acknowledged content in two copies, and no bytes are without a row."""
+    """Every key has its acknowledged content in two copies, and no data is without a row."""
     url = server.create(f"windows_{uuid.uuid4().hex[:8]}")
     async with windows(tmp_path, url) as store:
         assert await kill_in_each(store, verb, stride=STRIDE if verb != "create_close" else min(STRIDE, 7)) > 1

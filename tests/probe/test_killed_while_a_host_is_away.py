@@ -1,4 +1,4 @@
-"""Workers are killed while a host is suspect, presumed dead, and back: the next ones continue their work."""
+"""Workers are killed while a host is suspect, presumed dead, and returned: the next ones continue their work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def _announced(tx: Transaction) -> list[tuple[int, int]]:
 
 
 async def _kill_at(probed: Cluster, where: str, least: int = 1) -> None:
-    """Start a worker, and SIGKILL it when there are a number of such rows."""
+    """Start a worker, and SIGKILL it when this number of such rows exists."""
     async with probed.worker() as worker:
         async with asyncio.timeout(TIMEOUT):
             while await probed.fixture.metadata.read(_count, where) < least:
@@ -54,7 +54,7 @@ async def _settled(probed: Cluster, devids: set[int]) -> None:
 
 @pytest.mark.timeout(600)
 async def test_killed_while_a_host_is_away(tmp_path: Path) -> None:
-    """Each file has two copies elsewhere while the host is away, and two in total when it is back."""
+    """Each file has two copies elsewhere while the host is absent, and two in total when it has returned."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2], "h3": [3], "h4": [4]}) as probed:
         fixture = probed.fixture
         probed.presume_dead = 3

@@ -1,8 +1,6 @@
-"""Clients on several trackers act on few keys while trackers and the database are killed: is there one history?
-
-The clients use the line protocol and pass every answer to the checker (`histories`); calls with a lost answer may have
-had an effect or not. The final content of the database must agree.
-"""
+"""Clients on several trackers use a few keys while trackers and the database are killed, and a checker looks for a
+history. The clients use the line protocol and pass every result to the checker (`histories`); calls with a lost reply
+may have had an effect or not. The final content of the database must agree."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ class Line:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, command: str, args: Args) -> AcceptedRequest | RefusedRequest:
-        """The answer. Raises NoAnswer."""
+        """The reply. Raises NoAnswer."""
         reader, writer = await self._connected()
         try:
             writer.write(encode_request(command, {"domain": DOMAIN, **args}))
@@ -99,7 +97,7 @@ class Line:
 
 
 async def put_byte(url: str) -> None:
-    """Store one byte at a storage node."""
+    """Store one byte on a storage node."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
@@ -113,14 +111,14 @@ async def put_byte(url: str) -> None:
 
 @dataclass
 class Clients:
-    """The clients, and the answers that they got."""
+    """The clients, and their results."""
 
     addresses: list[str]
     clock: int = 0
     told: list[Call] = field(default_factory=list)
 
     def tick(self) -> int:
-        """The time; no two calls return the same."""
+        """The time; every call returns a new one."""
         self.clock += 1
         return self.clock
 
@@ -139,7 +137,7 @@ class Clients:
             line.close()
 
     async def call(self, line: Line, verb: Verb, key: str, target: str = "", storage_class: str = "") -> Answer:
-        """Make one call, record it, and return its answer."""
+        """Make one call, record it, and return its result."""
         args: dict[str, str | bytes | int] = {"key": key}
         file = None
         if verb is Verb.CLOSE:
@@ -161,7 +159,7 @@ class Clients:
         return answer
 
     async def _until_answered(self, line: Line, key: str) -> None:
-        """Wait until the database is up: calls meanwhile prove nothing and make histories hard to judge."""
+        """Wait until the database is up: calls meanwhile prove nothing and make histories hard to check."""
         async with asyncio.timeout(30):
             while True:
                 try:
@@ -227,10 +225,10 @@ def kill_database(server: Server) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_calls_are_as_if_one_after_another(
+async def test_calls_are_linearizable(
     tmp_path: Path, engine: str, database: str, database_servers: Callable[[str], Server]
 ) -> None:
-    """In each round of calls to three keys a process is killed; a history explains every answer of the round."""
+    """In each round of calls to three keys a process is killed; a history explains every result of the round."""
     rng = random.Random(engine)
     with apart(tmp_path, database, nodes=1) as store:
         await asyncio.to_thread(begin, store)
@@ -286,7 +284,7 @@ async def one_round(clients: Clients, keys: list[str], disturb: Callable[[], Non
 
 
 def judge(rounds: list[list[Call]], stored: set[int], deleted: set[int]) -> None:
-    """Compare the answers with all possible histories and with the final content of the database."""
+    """Compare the results with all possible histories and with the final content of the database."""
     assert not stored & deleted
     for told in rounds:
         lost = [call for call in told if call.answer is Status.LOST]
@@ -308,7 +306,7 @@ def judge(rounds: list[list[Call]], stored: set[int], deleted: set[int]) -> None
 
 
 def begin(store: Apart) -> None:
-    """Start a tracker and a storage node without workers, so that no bytes are deleted."""
+    """Start a tracker and a storage node without workers, so that no data is deleted."""
     for name in ("tracker", "node1"):
         store.daemons[name].start()
     store.describe()

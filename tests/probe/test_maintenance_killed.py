@@ -34,7 +34,7 @@ async def _run(tx: Transaction, sql: str) -> None:
 
 
 async def _kill_when(probed: Cluster, step: int, progress: Callable[[], Awaitable[int]], count: int) -> None:
-    """Start a worker and SIGKILL it after a number of further files, or all of `count`; `KILLS` times."""
+    """Start a worker and SIGKILL it after this number of further files, or all of `count`; `KILLS` times."""
     for _ in range(KILLS):
         wanted = min(await progress() + step, count)
 

@@ -1,4 +1,4 @@
-"""A bit flips on a disk, and the worker that repairs it is killed between any two steps: the good bytes remain."""
+"""A bit flips on a disk, and the worker that repairs it is killed between any two steps: the good replica remains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""A worker is killed in each window between two steps, and another one repairs everything.
-
-A gate in front of a storage node holds a request to widen the window; the workers are unchanged.
-"""
+"""A worker is killed in each window between two steps, and another one repairs everything. A gate in front of a storage
+node holds a request to widen the window; the workers are unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ class Cluster:
         gate.release()
 
     async def settle(self) -> dict[int, set[int]]:
-        """Run another worker until nothing is left to do. Returns what the database and the disks then agree on."""
+        """Run another worker until nothing is left to do. Returns the state on which database and disks then agree."""
         async with self.worker() as worker:
             async with asyncio.timeout(TIMEOUT):
                 while await self.fixture.metadata.read(_unfinished):
@@ -118,7 +116,7 @@ async def cluster(directory: Path, layout: dict[str, list[int]]) -> AsyncIterato
     ],
 )
 async def test_killed_while_copying(tmp_path: Path, host: str, request_line: bytes, held: Held, content: bytes) -> None:
-    """Killed before, during or after a copy: the file gets its copies, and no bytes are left without a row."""
+    """Killed before, during or after a copy: the file gets its copies, and no data is left without a row."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
         fid = await probe.fixture.store(b"key", content, 1)
         await probe.kill_while_held(host, request_line, held)
@@ -139,7 +137,7 @@ async def test_killed_while_trimming(tmp_path: Path, held: Held) -> None:
 
 @pytest.mark.parametrize("held", [Held.BEFORE, Held.AFTER])
 async def test_killed_while_deleting(tmp_path: Path, held: Held) -> None:
-    """Killed before or after it deleted a replica of a deleted file: all its bytes go, and other files stay."""
+    """Killed before or after it deleted a replica of a deleted file: all its data is deleted, and other files stay."""
     async with cluster(tmp_path, {"h1": [1], "h2": [2]}) as probe:
         kept = await probe.fixture.store(b"kept", SMALL, 1, 2)
         await probe.fixture.store(b"key", SMALL, 1, 2)

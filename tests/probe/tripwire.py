@@ -40,7 +40,7 @@ class Tripwire:
         for server in self._servers:
             await server.wait_closed()
 
-    async def door(self, target: tuple[str, int], ip: str = "127.0.0.1") -> int:
+    async def add_proxy(self, target: tuple[str, int], ip: str = "127.0.0.1") -> int:
         """Start a proxy for `target` at `ip`. Returns its port."""
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,9 +1,7 @@
 """A small store with proxies on all connections, to kill a tracker or worker between any two pieces of its traffic.
-
-Three storage nodes run in this process; the database is a server. The victim is a separate process that reaches both
+Three storage nodes run in this process; the database is a server. The victim is a separate process that uses both
 through a `Tripwire`, which cuts the traffic after 0, 1, 2… pieces: each is one crash window. The last window is after
-the end of the work. Then other workers repair the store, and rows and disks are compared.
-"""
+the end of the work. Then other workers repair the store, and rows and disks are compared."""
 
 from __future__ import annotations
 
@@ -139,7 +137,7 @@ class Windows:
             return time.monotonic() - began
 
     async def wrong(self) -> list[str]:
-        """Find what is wrong: keys, copies, bytes, and bytes without rows."""
+        """Find what is wrong: keys, copies, data, and data without rows."""
         stored, on, drained = await self.metadata.read(_stored)
         found = [f"{key} is lost" for key in self.known.keys() - stored.keys() if None not in self.known[key]]
         disk = {
@@ -174,13 +172,13 @@ async def _rebalancing(tx: Transaction) -> bool:
 
 
 async def _waiting(tx: Transaction) -> dict[str, list[Row]]:
-    """Count the work that is left, by table."""
+    """Count the pending work, by table."""
     tables = ("file_to_replicate", "file_to_delete2", "file_to_queue", "tawara_copy", "tempfile")
     return {table: await tx.rows(f"SELECT * FROM {table}") for table in tables}
 
 
 async def _let_time_pass(tx: Transaction, *, now: int) -> None:
-    """Make deferred work that is not leased due: late bytes (`replicas.LATE`) and failures."""
+    """Make deferred work that is not leased due: late data (`replicas.LATE`) and failures."""
     await tx.run("UPDATE tawara_copy SET lease = ? WHERE lease > ?", now, now + LEASES)
     for table in ("file_to_replicate", "file_to_delete2", "file_to_queue"):
         await tx.run(f"UPDATE {table} SET nexttry = ? WHERE nexttry > ? AND failcount > 0", now, now + LEASES)
@@ -206,7 +204,7 @@ async def windows(directory: Path, url: str) -> AsyncIterator[Windows]:
         stack.push_async_callback(metadata.close)
         parts = urlsplit(url)
         assert parts.hostname is not None and parts.port is not None
-        port = await wire.door((parts.hostname, parts.port))
+        port = await wire.add_proxy((parts.hostname, parts.port))
         behind = f"{parts.scheme}://{parts.username}@127.0.0.1:{port}{parts.path}"
         nodes = await stack.enter_async_context(NodeClient())
         store = Windows(directory, url, behind, metadata, nodes, wire, {})
@@ -216,7 +214,7 @@ async def windows(directory: Path, url: str) -> AsyncIterator[Windows]:
             node = StorageNode(directory / f"h{devid}", http=(ip, 0), side_channel=None)
             await node.start()
             stack.push_async_callback(node.stop)
-            store.doors[devid] = await wire.door(node.http_address, ip)
+            store.doors[devid] = await wire.add_proxy(node.http_address, ip)
         store.dmid = await metadata.write(_set_up, store.doors)
         # The devices are known before files are on them, as in any store.
         await Monitor(ClusterView(metadata), metadata, nodes, side_channel_port=None).refresh_devices()

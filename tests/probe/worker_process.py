@@ -1,9 +1,7 @@
-"""The workers in a process of their own, to be killed: `python -m tests.probe.worker_process DATABASE [SECONDS]`.
-
-DATABASE is the path of an SQLite file or a URL. A device is presumed dead after SECONDS of absence, 900 by default.
-Leases are short, and uploads expire after TAWARA_PROBE_UPLOAD_OPEN seconds, if set. With TAWARA_PROBE_ONLY only the
-worker of this name runs, so that the traffic is little more than its own.
-"""
+"""The workers in their own process, to be killed: `python -m tests.probe.worker_process DATABASE [SECONDS]`. DATABASE
+is the path of an SQLite file or a URL. A device is presumed dead after SECONDS of absence, 900 by default. Leases are
+short, and uploads expire after TAWARA_PROBE_UPLOAD_OPEN seconds, if set. With TAWARA_PROBE_ONLY only the worker of this
+name runs, so that the traffic is little more than its own."""
 
 import asyncio
 import os

@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 
 
 def _load(name: str) -> object:
-    """A module beside the tests: importlib mode has no package to import it from."""
+    """Load a module of this directory: importlib mode has no package to import it from."""
     spec = importlib.util.spec_from_file_location(name, _HERE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ else:
 
 @dataclass
 class Workshop:
-    """Where the tests' packages are built: one cache, one repository."""
+    """Where the tests' packages are built, with one cache and one repository."""
 
     folder: Path
     key: Path
@@ -65,7 +65,7 @@ class Workshop:
 
 
 def _silent(what: str) -> None:
-    """Progress that nobody watches."""
+    """Report no progress."""
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 def _run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Common to all of pytest's processes, so that a base is built once for all of them."""
+    """A directory shared by all of pytest's processes, so that a base is built once for all of them."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -103,7 +103,7 @@ def _host(workshop: Workshop, *, systemd: bool) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def host(workshop: Workshop) -> Iterator[Machine]:
-    """A host that lives through a file of tests, which follow one another as a machine's days do."""
+    """A host for all tests of a file, which run in order."""
     yield from _host(workshop, systemd=False)
 
 

@@ -1,8 +1,6 @@
-"""Make "someone else's" disk image: an old machine with a partition table, GRUB, a generic kernel, IDE and e1000 alone.
-
-It knows nothing of Tawara: it boots from its own boot loader, takes its address from DHCP, and has a name and an ssh
-host key from its former life.
-"""
+"""Creates a foreign disk image: an old machine with a partition table, GRUB, a generic kernel, IDE and e1000 only. It
+is independent of Tawara: it boots from its own boot loader, gets its address by DHCP, and has its own name and ssh host
+key."""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ esac
 
 
 def make_foreign_disk(base: Base, kernel: Path, folder: Path) -> Path:
-    """The image as qcow2, made from the `classic` base's files, the kernel folder's `vmlinuz` and modules."""
+    """The image as qcow2, made from the `classic` base's files, the kernel directory's `vmlinuz` and modules."""
     raw, disk = folder / "old.raw", folder / "old.qcow2"
     part = folder / "part.raw"
     root = _root(base, kernel, folder, "/dev/sda1")
@@ -71,7 +69,7 @@ def make_foreign_disk(base: Base, kernel: Path, folder: Path) -> Path:
 
 
 def make_lvm_disk(base: Base, kernel: Path, folder: Path) -> Path:
-    """The same files on a logical volume, as many installers lay them out; raw, and without a boot loader."""
+    """The same files on a logical volume, as created by many installers; raw, and without a boot loader."""
     disk, files, script = folder / "lvm.raw", folder / "lvm.tar", folder / "lvm.script"
     with disk.open("wb") as out:
         out.truncate(SIZE)

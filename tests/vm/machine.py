@@ -1,8 +1,6 @@
-"""A throw-away "host" for packages: namespaces over a copy-on-write view of this machine's files.
-
-What apt, dnf and libvirt do inside is real; when the machine ends, its processes are killed by the kernel and its files
-are gone, so nothing that a test does can stay behind on the machine that runs the tests.
-"""
+"""A temporary "host" for packages: namespaces over a copy-on-write view of this machine's files. apt, dnf and libvirt
+inside are real; when the machine ends, its processes are killed by the kernel and its files are removed, so that no
+test changes the machine that runs it."""
 
 from __future__ import annotations
 
@@ -66,7 +64,7 @@ while :; do sleep 1000 & wait $!; done
 
 
 def why_not() -> str:
-    """Why this user cannot have such machines on this host; empty when they are possible, and always so for root."""
+    """Why this user cannot have such machines on this host; empty if it can, as root always can."""
     if os.geteuid() == 0:
         return ""
     done = subprocess.run([*_NAMESPACES, "true"], capture_output=True, text=True, check=False)
@@ -128,7 +126,7 @@ class Machine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def command(self, *words: str) -> list[str]:
-        """The command line, led into the machine."""
+        """The command line to run in the machine."""
         return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", "-r", "-w", "--", *words]
 
     def run(
@@ -143,20 +141,20 @@ class Machine:
         return done
 
     def shell(self, script: str, *, check: bool = True, timeout: float = PATIENCE) -> str:
-        """Run a line of shell inside; what it said."""
+        """Run a line of shell inside; return its output."""
         return self.run("bash", "-c", script, check=check, timeout=timeout).stdout
 
     def ssh(self, name: str, command: str, *, check: bool = True) -> str:
-        """Run a command in a guest over ssh, its host key checked; what it said."""
+        """Run a command in a guest over ssh, with its host key checked; return its output."""
         options = ("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
         return self.run("ssh", *options, f"root@{name}", command, check=check).stdout.strip()
 
     def wait_for_ssh(self, name: str) -> float:
-        """Wait until a guest lets us in; gives the seconds that it took."""
+        """Wait until ssh to a guest works; return the seconds that it took."""
         return self.wait_for(f"ssh to {name}", lambda: self.ssh(name, "echo in", check=False) == "in")
 
     def start_libvirt(self) -> None:
-        """Start virtlogd and libvirtd, as a system without systemd would."""
+        """Start virtlogd and libvirtd, as a system without systemd does."""
         if self.systemd:
             self.wait_for("libvirt", lambda: self.run("virsh", "list", check=False).returncode == 0)
             return
@@ -168,7 +166,7 @@ class Machine:
         self.wait_for("libvirt", lambda: self.run("virsh", "list", check=False).returncode == 0)
 
     def stop_libvirt(self) -> None:
-        """Stop libvirt's daemons; guests run on."""
+        """Stop libvirt's daemons; guests continue."""
         for daemon in reversed(self.daemons):
             for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
                 os.kill(int(pid), signal.SIGTERM)
@@ -176,7 +174,7 @@ class Machine:
         self.daemons.clear()
 
     def wait_for(self, what: str, test: Callable[[], bool], seconds: float = PATIENCE) -> float:
-        """Wait until the test holds; gives how long it took."""
+        """Wait until the test succeeds; return how long it took."""
         start = time.monotonic()
         while not test():
             if time.monotonic() - start > seconds:
@@ -186,7 +184,7 @@ class Machine:
 
 
 def _remove_cgroup(name: str) -> None:
-    """Take away the control groups of a machine that is gone."""
+    """Remove the control groups of an ended machine."""
     places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
     for place in places:
         for folder, _, _ in os.walk(f"{place}/{name}", topdown=False):

@@ -1,4 +1,4 @@
-"""Run a command as an ordinary user: one that exists in a mount namespace only, with nothing but sub-ids of its own."""
+"""Runs a command as an ordinary user, who exists in a mount namespace only and has only its own sub-ids."""
 
 from __future__ import annotations
 
@@ -47,10 +47,8 @@ exec setpriv --reuid 4711 --regid 4711 --clear-groups env HOME="$home/home" XDG_
 def run_as_ordinary_user(
     files: dict[str, bytes], command: Sequence[str], needed: Sequence[Path] = INSTALLATION
 ) -> Iterator[Path]:
-    """Run it in a fresh home that holds the files; the home is there until the block ends.
-
-    The user can read `needed` below directories that others may not enter.
-    """
+    """Run it in a new home directory with the files; the directory exists until the block ends. The user can read
+    `needed` below directories that others may not enter."""
     folder = Path(tempfile.mkdtemp(prefix="tawara-user-", dir="/var/tmp"))
     try:
         yield _run(folder, files, command, needed)

@@ -1,4 +1,4 @@
-"""A Debian host's story, told in order: install, use, collide, multiply, upgrade, remove."""
+"""A Debian host through its life: install, use, conflict, clone, upgrade, remove."""
 
 from __future__ import annotations
 
@@ -53,19 +53,20 @@ mac = "{mac}"
 
 
 def apt(host: Machine, *words: str, check: bool = True) -> str:
-    """Run apt-get; everything that it said."""
+    """Run apt-get; return its output."""
     done = host.run("apt-get", "-y", "-q", *words, check=check)
     return done.stdout + done.stderr
 
 
 def addresses(host: Machine, name: str) -> dict[str, str]:
-    """A guest's addresses by network, as the command line tells them."""
+    """A guest's addresses by network, as the command line prints them."""
     found: dict[str, str] = json.loads(host.run(TAWARA, "vm", "ip", name, "--json").stdout)
     return found
 
 
 def test_installing_one_package_gives_a_running_guest(host: Machine, workshop: Workshop) -> None:
-    """`apt install` is all: the guest is defined, running, and lets us in by name, host key checked."""
+    """`apt install` is enough: the guest is defined, running, and reachable by ssh by name, with the host key
+    checked."""
     workshop.build("web", WEB.format(version="1"))
     apt(host, "update")
     said = apt(host, "install", "tawara-guest-web")
@@ -76,23 +77,23 @@ def test_installing_one_package_gives_a_running_guest(host: Machine, workshop: W
     assert "running" in info
 
 
-def test_every_fixed_address_leads_to_the_guest(host: Machine) -> None:
-    """All four classic cards have the address that was promised, and the host key is known for each."""
+def test_every_fixed_address_is_the_guests(host: Machine) -> None:
+    """All four classic cards have the documented address, and the host key is known for each."""
     found = addresses(host, "web")
     assert list(found) == ["host0", "host1", "nat0", "nat1"]
     assert {host.ssh(ip, "hostname") for ip in found.values()} == {"web.example"}
     assert host.ssh("web", "hostname") == "web.example"
 
 
-def test_the_guest_is_who_its_name_says(host: Machine) -> None:
+def test_the_guests_identity_follows_from_its_name(host: Machine) -> None:
     """uuid and machine-id follow from the name, and the network's own name server knows it."""
     assert host.run("virsh", "domuuid", "web").stdout.strip() == str(guest_uuid("web.example"))
     assert host.ssh("web", "cat /etc/machine-id") == machine_id("web.example")
     assert addresses(host, "web")["nat0"] in host.ssh("web", "nslookup web.example 2>/dev/null", check=False)
 
 
-def test_the_package_shows_what_belongs_to_it(host: Machine, workshop: Workshop) -> None:
-    """`dpkg -L` lists definition, delta and claims; the host key inside is for root's eyes only."""
+def test_the_package_lists_its_files(host: Machine, workshop: Workshop) -> None:
+    """`dpkg -L` lists definition, delta and claims; only root can read the host key inside."""
     listed = host.run("dpkg", "-L", "tawara-guest-web").stdout
     for path in ("guests/web/domain.xml", "guests/web/disk.qcow2", "claims/fqdn/web.example"):
         assert f"/var/lib/tawara-vm/{path}" in listed
@@ -100,15 +101,15 @@ def test_the_package_shows_what_belongs_to_it(host: Machine, workshop: Workshop)
 
 
 def test_reconciling_again_changes_nothing(host: Machine) -> None:
-    """The step is idempotent: a second run leaves the same domain running, untouched."""
+    """The step is idempotent: a second run leaves the same domain running, unchanged."""
     before = host.shell("virsh domid web; virsh dumpxml --inactive web; virsh net-dumpxml tawara-nat0")
     assert host.run("/usr/lib/tawara-vm/reconcile").returncode == 0
     assert host.shell("virsh domid web; virsh dumpxml --inactive web; virsh net-dumpxml tawara-nat0") == before
 
 
 @pytest.mark.parametrize("claim", ["fqdn", "mac", "ip"])
-def test_a_package_that_claims_what_is_taken_is_refused(host: Machine, workshop: Workshop, claim: str) -> None:
-    """dpkg itself refuses, its message names what is taken and whose it is, and nothing of the thief stays."""
+def test_a_package_with_a_taken_claim_is_refused(host: Machine, workshop: Workshop, claim: str) -> None:
+    """dpkg itself refuses, its message names the claim and its owner, and nothing of the refused package stays."""
     mac = host.shell("virsh domiflist web | awk '$3 == \"tawara-nat0\" {print $5}'").strip()
     taken = {"fqdn": "web.example", "mac": mac, "ip": addresses(host, "web")["nat0"]}
     own = {"fqdn": "thief.example", "mac": "52:54:00:00:00:99", "ip": "192.168.231.239"}
@@ -125,7 +126,7 @@ def test_a_package_that_claims_what_is_taken_is_refused(host: Machine, workshop:
 
 
 def test_one_template_gives_another_instance(host: Machine) -> None:
-    """`create` makes a second guest without a package: own name, addresses, machine-id, host key, own disk."""
+    """`create` makes a second guest without a package: with its own name, addresses, machine-id, host key and disk."""
     host.run(TAWARA, "vm", "create", "web2", "--from", "web")
     host.wait_for_ssh("web2.example")
     assert host.ssh("web2", "hostname; cat /etc/machine-id") == f"web2.example\n{machine_id('web2.example')}"
@@ -142,15 +143,15 @@ def test_one_template_gives_another_instance(host: Machine) -> None:
 
 
 def test_an_instance_is_reached_by_every_command(host: Machine) -> None:
-    """`ssh` checks the host key and gives the command's exit code; `ip` prints the address that the name stands for."""
+    """`ssh` checks the host key and returns the command's exit code; `ip` prints the address of the name."""
     done = host.run(TAWARA, "vm", "ssh", "web2", "hostname; exit 7", check=False)
     assert (done.returncode, done.stdout.strip()) == (7, "web2.example")
     assert host.run(TAWARA, "vm", "ip", "web2").stdout.strip() == addresses(host, "web2")["nat0"]
     assert host.run("getent", "hosts", "web2.example").stdout.split()[0] == addresses(host, "web2")["nat0"]
 
 
-def test_a_package_does_not_take_over_what_was_created_here(host: Machine, workshop: Workshop) -> None:
-    """A package with a created instance's name and address installs, says whose they are, and leaves it alone."""
+def test_a_package_does_not_take_over_a_created_instance(host: Machine, workshop: Workshop) -> None:
+    """A package with a created instance's name and address installs, names the owner, and does not change it."""
     before = host.shell("virsh domid web2; virsh dumpxml --inactive web2")
     given = {"fqdn": "later.example", "mac": "52:54:00:00:00:98", "ip": addresses(host, "web2")["nat0"]}
     workshop.build("later", THIEF.format_map(given))
@@ -166,15 +167,15 @@ def test_a_package_does_not_take_over_what_was_created_here(host: Machine, works
 
 
 def test_creating_over_a_claimed_address_is_refused(host: Machine) -> None:
-    """An instance cannot take what a package or another instance has; the message says whose it is."""
+    """An instance cannot take an address that a package or another instance has; the message names the owner."""
     ip = addresses(host, "web2")["nat0"]
     done = host.run(TAWARA, "vm", "create", "web3", "--from", "web", "--ip", f"nat0={ip}", check=False)
     assert done.returncode == 4
     assert f"ip {ip} belongs to the instance web2" in done.stderr
 
 
-def test_a_snapshot_brings_back_what_was(host: Machine) -> None:
-    """What was deleted after a snapshot is there again after `restore`."""
+def test_a_snapshot_is_restored(host: Machine) -> None:
+    """A file deleted after a snapshot exists again after `restore`."""
     host.run(TAWARA, "vm", "stop", "web2")
     assert host.run("virsh", "domstate", "web2").stdout.strip() == "shut off"
     host.run(TAWARA, "vm", "snapshot", "web2", "before")
@@ -187,8 +188,8 @@ def test_a_snapshot_brings_back_what_was(host: Machine) -> None:
     assert host.ssh("web2", "cat /root/mine") == "two"
 
 
-def test_an_address_by_dhcp_is_the_same_and_its_lease_goes_with_the_guest(host: Machine) -> None:
-    """A guest that asks for its address gets the one reserved for it; `rm` ends the lease, and the other's stays."""
+def test_a_dhcp_address_is_stable_and_its_lease_is_removed(host: Machine) -> None:
+    """A guest that uses DHCP gets the address reserved for it; `rm` removes the lease, and another guest's stays."""
     for name in ("web", "web2"):
         said = host.ssh(name, "udhcpc -i eth0 -n -q -s /bin/true 2>&1")
         assert f"lease of {addresses(host, name)['nat0']} obtained" in said
@@ -206,7 +207,7 @@ def test_an_address_by_dhcp_is_the_same_and_its_lease_goes_with_the_guest(host: 
 
 
 def test_removing_an_instance_leaves_nothing_of_it(host: Machine) -> None:
-    """`rm` takes domain, disk, names and reservations of the one instance, and the other runs on."""
+    """`rm` removes domain, disk, names and reservations of the one instance, and the other continues."""
     ip = addresses(host, "web2")["nat0"]
     before = host.run("virsh", "domid", "web").stdout
     host.run(TAWARA, "vm", "rm", "web2")
@@ -218,7 +219,7 @@ def test_removing_an_instance_leaves_nothing_of_it(host: Machine) -> None:
 
 
 def test_upgrading_the_package_leaves_the_running_guest_alone(host: Machine, workshop: Workshop) -> None:
-    """A newer package changes nothing that runs, and nothing that the guest has written."""
+    """A newer package changes neither the running guest nor its data."""
     host.ssh("web", "echo kept >/data/file; echo system >/root/file; sync")
     before = host.run("virsh", "domid", "web").stdout
     workshop.build("web", WEB.format(version="2"))
@@ -234,7 +235,7 @@ def test_upgrading_the_package_leaves_the_running_guest_alone(host: Machine, wor
 
 
 def test_an_instance_moves_to_the_new_delta_and_back(host: Machine) -> None:
-    """`upgrade` gives the new system with the old data; `--back` gives the old system as it was."""
+    """`upgrade` gives the new system with the old data; `--back` restores the old system."""
     host.run(TAWARA, "vm", "snapshot", "web", "old")
     host.run(TAWARA, "vm", "upgrade", "web")
     host.wait_for_ssh("web")
@@ -247,7 +248,7 @@ def test_an_instance_moves_to_the_new_delta_and_back(host: Machine) -> None:
 
 
 def newer_tiny(workshop: Workshop, old: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on `tiny` is a newer one, as a later Debian would make it: one file more."""
+    """A newer base `tiny`, with one more file, as of a later Debian."""
     recipe = replace(RECIPES["tiny"], release=RECIPES["tiny"].release + 1)
     kernel, ramdisk = ((old.folder / name).read_bytes() for name in ("kernel", "initrd"))
     root = old.tree() | {"etc/newer": tree.file("newer\n")}
@@ -262,8 +263,8 @@ def newer_tiny(workshop: Workshop, old: Base, monkeypatch: pytest.MonkeyPatch) -
 def test_upgrading_the_base_leaves_the_running_guest_alone(
     host: Machine, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A base's package replaced by a newer one, then by a newer base, then gone: the instance runs on, keeps
-    what it has written and boots again from what it stands on."""
+    """A base's package is replaced by a newer one, then by a newer base, then removed: the instance continues, keeps
+    its data and boots again from its own base."""
     before = host.run("virsh", "domid", "web").stdout
     old = build_base(RECIPES["tiny"], workshop.cache, build_epoch(), lambda _: None)
     package = base_package("tiny", old.digest, "9", "packed again", str(old.folder), old.files)
@@ -294,7 +295,7 @@ def test_upgrading_the_base_leaves_the_running_guest_alone(
 
 @pytest.mark.slow
 def test_an_instance_moves_to_the_newer_base_and_back(host: Machine) -> None:
-    """`upgrade` gives the newer base with the old data; `--back` the old one, though its package is gone."""
+    """`upgrade` gives the newer base with the old data; `--back` the old one, though its package is removed."""
     host.run(TAWARA, "vm", "upgrade", "web")
     host.wait_for_ssh("web")
     assert host.ssh("web", "cat /data/file /etc/motd /etc/newer") == "kept\nversion 3newer"
@@ -303,8 +304,8 @@ def test_an_instance_moves_to_the_newer_base_and_back(host: Machine) -> None:
     assert host.ssh("web", "cat /data/file /root/file /etc/motd") == "kept\nsystem\nafter\nversion 1"
 
 
-def test_removal_keeps_the_data_and_reinstalling_finds_it(host: Machine) -> None:
-    """`apt remove` takes the guest out of libvirt and keeps its disks, from which it comes back."""
+def test_removal_keeps_the_data_for_a_reinstallation(host: Machine) -> None:
+    """`apt remove` removes the guest from libvirt and keeps its disks, with which it is reinstalled."""
     apt(host, "remove", "tawara-guest-web")
     assert host.run("virsh", "list", "--all", "--name").stdout.strip() == ""
     assert "tawara" not in host.run("virsh", "net-list", "--all").stdout
@@ -314,8 +315,8 @@ def test_removal_keeps_the_data_and_reinstalling_finds_it(host: Machine) -> None
     assert host.ssh("web", "cat /data/file") == "kept"
 
 
-def test_a_host_without_libvirt_is_not_harmed(host: Machine) -> None:
-    """With libvirt down the package installs, says what is to come, and the guest follows when it is back."""
+def test_a_host_without_libvirt(host: Machine) -> None:
+    """With libvirt down the package installs with a notice, and the guest starts when libvirt is back."""
     apt(host, "purge", "tawara-guest-web")
     host.stop_libvirt()
     said = apt(host, "install", "tawara-guest-web")
@@ -326,7 +327,7 @@ def test_a_host_without_libvirt_is_not_harmed(host: Machine) -> None:
 
 
 def test_an_interrupted_step_is_finished_by_the_next(host: Machine) -> None:
-    """Whatever of the guest's state is missing, the next run makes it whole."""
+    """Whatever of the guest's state is missing, the next run restores it."""
     host.shell("virsh destroy web; virsh undefine web; virsh net-destroy tawara-nat1; virsh net-undefine tawara-nat1")
     host.shell("touch /var/lib/tawara-vm/instances/web/pending; rm -rf /var/lib/tawara-vm/instances/web/applied")
     host.run("/usr/lib/tawara-vm/reconcile")

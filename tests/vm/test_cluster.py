@@ -1,4 +1,4 @@
-"""The packaged data centre: one meta package brings three guests that know each other, and takes them away."""
+"""The packaged data centre: one meta package installs three guests that know each other, and removes them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "trio" / "trio.toml"
 NAMES = ("one", "two", "three")
 
 
-def test_one_package_brings_all_guests_up(host: Machine, workshop: Workshop) -> None:
-    """Installing the meta package starts every guest; each lets us in with its host key checked."""
+def test_one_package_starts_all_guests(host: Machine, workshop: Workshop) -> None:
+    """Installing the meta package starts every guest; each is reachable by ssh with its host key checked."""
     public = workshop.key.with_suffix(".pub").read_text().strip()
     text = EXAMPLE.read_text().replace("# authorized_keys = [", f'authorized_keys = ["{public}"] # ')
     workshop.build("trio", text, keyed=False)
@@ -45,8 +45,8 @@ def test_guests_reach_each_other_by_name(host: Machine) -> None:
             )
 
 
-def test_a_killed_guest_leaves_the_others_serving_and_returns(host: Machine) -> None:
-    """With one guest switched off the other serves on; started again, the first is the machine that it was."""
+def test_a_stopped_guest_leaves_the_others_serving_and_returns(host: Machine) -> None:
+    """With one guest switched off the other continues to serve; restarted, the first has its identity and data."""
     host.ssh("one.trio.example", "echo kept >/root/file; sync")
     host.run("virsh", "destroy", "one")
     assert host.ssh("three.trio.example", "wget -q -O - http://two/") == "two.trio.example"
@@ -61,7 +61,7 @@ def test_three_idle_guests_fit_in_memory(host: Machine) -> None:
     assert 0 < resident * 1024 < 1.2e9
 
 
-def test_removing_the_meta_package_takes_all_away(host: Machine) -> None:
+def test_removing_the_meta_package_removes_all(host: Machine) -> None:
     """After its removal there is no guest, network, name or process of the cluster."""
     host.run("apt-get", "-y", "-q", "purge", "tawara-cluster-trio")
     left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ps ax -o comm; ip -o link")

@@ -1,8 +1,6 @@
-"""Any sequence of a cluster's versions installs, by apt and by dnf, on file trees of their own without scripts.
-
-What package managers decide by is real: the packages are built as ever, but for images of a few bytes.
-TAWARA_TEST_SEQUENCES sets how many sequences are tried.
-"""
+"""Any sequence of a cluster's versions installs, by apt and by dnf, on separate file trees without scripts. The package
+managers' decisions are real: the packages are built as usual, except for images of a few bytes. TAWARA_TEST_SEQUENCES
+sets how many sequences are tried."""
 
 from __future__ import annotations
 
@@ -50,7 +48,7 @@ class Site:
             (self.root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{self.dist} ./\n")
 
     def build(self, name: str, text: str, *, clashes: bool = True) -> None:
-        """Build a description of this site, which may clash with others unless told otherwise."""
+        """Build a description of this site, which may conflict with others by default."""
         path = self.folder / f"{name}.toml"
         path.write_text(text)
         options = Options(
@@ -79,19 +77,19 @@ class Site:
         return subprocess.run([*command, *words], capture_output=True, text=True)
 
     def must(self, *words: str) -> None:
-        """The same, and it has to succeed."""
+        """The same; it has to succeed."""
         if self.kind == "deb":
             assert self.run("update").returncode == 0
         done = self.run(*words)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def guests(self) -> set[str]:
-        """Those that are installed."""
+        """The installed guests."""
         folder = self.root / STATE / "guests"
         return {path.parent.name for path in folder.glob("*/facts")}
 
     def is_sound(self) -> bool:
-        """Is the package manager ready for whatever comes next?"""
+        """Whether the package manager is in a consistent state."""
         if self.kind == "deb":
             states = ["dpkg-query", f"--admindir={self.root}/var/lib/dpkg", "-W", "-f", "${db:Status-Abbrev}\n"]
             said = subprocess.run(states, capture_output=True, text=True, check=True).stdout
@@ -101,7 +99,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Site]:
-    """Sites whose images are a few bytes, and whose packages have no scripts and need nothing of Debian's."""
+    """Sites whose images have a few bytes, and whose packages have no scripts and no dependencies on Debian's."""
     disk = tmp_path / "disk.qcow2"
     disk.write_bytes(b"disk")
     real = packager.build_package
@@ -130,7 +128,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Sit
 
 
 def described(dice: random.Random, version: int, names: list[str]) -> str:
-    """A version of a cluster: guests in any order, some with addresses, cards or memory of their own."""
+    """A version of a cluster: guests in any order, some with their own addresses, cards or memory."""
     text = f'version = "{version}"\n[network.shop0]\nsubnet = "192.168.{dice.choice((240, 250))}.0/24"\n'
     text += '[defaults]\nbase = "debian12"\n'
     ends = dice.sample(range(10, 16), len(names))
@@ -144,9 +142,9 @@ def described(dice: random.Random, version: int, names: list[str]) -> str:
 
 
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
-def test_no_sequence_of_versions_jams_the_package_manager(site: Callable[[str], Site], kind: str) -> None:
-    """Guests come, go, return and exchange addresses; each version installs over the last, those that were dropped are
-    gone, and the package manager stays sound; in the end all of it can be removed."""
+def test_any_sequence_of_versions_installs(site: Callable[[str], Site], kind: str) -> None:
+    """Guests are added, removed, restored and exchange addresses; each version installs over the last, removed guests
+    are gone, and the package manager stays consistent; in the end everything can be removed."""
     where = site(kind)
     version = 0
     for number in range(SEQUENCES):
@@ -165,9 +163,9 @@ def test_no_sequence_of_versions_jams_the_package_manager(site: Callable[[str], 
 
 
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
-def test_a_network_is_claimed_by_what_it_is(site: Callable[[str], Site], kind: str) -> None:
-    """Guests may share a network; one that means another network by the name, or another name by the subnet, is
-    refused whole, whichever of the others goes first, and a changed network is accepted when its only guest has it."""
+def test_a_network_is_claimed_by_its_definition(site: Callable[[str], Site], kind: str) -> None:
+    """Guests may share a network; a different network of the same name or subnet is refused completely, in either
+    order, and a changed network is accepted when its only guest has it."""
     where = site(kind)
     text = 'version = "{version}"\nbase = "debian12"\n[network.{net}]\nsubnet = "{subnet}"\n'
     text += '[[nic]]\nnetwork = "{net}"\n'
@@ -199,7 +197,8 @@ def test_a_network_is_claimed_by_what_it_is(site: Callable[[str], Site], kind: s
 
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
 def test_two_clusters_of_init_are_installed_side_by_side(site: Callable[[str], Site], kind: str) -> None:
-    """What `init --cluster` writes twice are two packages that share no name, address or network, and go one by one."""
+    """Two clusters written by `init --cluster` are two packages that share no name, address or network, and are removed
+    separately."""
     where = site(kind)
     shop = describe_cluster("shop").replace('"tiny"', '"debian12"')
     lab = describe_cluster("lab", used=[IPv4Network("192.168.240.0/24")]).replace('"tiny"', '"debian12"')

@@ -1,4 +1,4 @@
-"""The same packages on a host that is managed by dnf: install, collide, upgrade, erase."""
+"""The same packages on a host with dnf: install, conflict, upgrade, erase."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def dnf(host: Machine, workshop: Workshop, *words: str) -> subprocess.CompletedP
 
 
 def test_dnf_install_gives_a_running_guest(host: Machine, workshop: Workshop) -> None:
-    """`dnf install` of one package is all: ssh works by name, host key checked."""
+    """`dnf install` of one package is enough: ssh works by name, with the host key checked."""
     workshop.build("dnf", GUEST.format(version="1"))
     done = dnf(host, workshop, "install", "tawara-guest-dnf")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,8 +50,8 @@ def test_dnf_install_gives_a_running_guest(host: Machine, workshop: Workshop) ->
     assert "running" in host.run("virsh", "dominfo", "dnf").stdout
 
 
-def test_rpm_shows_what_belongs_to_the_guest(host: Machine) -> None:
-    """`rpm -ql` lists definition, delta and claims, and `rpm -V` finds them as they were packaged."""
+def test_rpm_lists_the_guests_files(host: Machine) -> None:
+    """`rpm -ql` lists definition, delta and claims, and `rpm -V` finds them unchanged."""
     listed = host.run("rpm", "-ql", "tawara-guest-dnf").stdout
     for path in ("guests/dnf/domain.xml", "guests/dnf/disk.qcow2", "claims/fqdn/dnf.example"):
         assert f"/var/lib/tawara-vm/{path}" in listed
@@ -72,7 +72,7 @@ def test_dnf_refuses_a_second_claim_in_the_transaction_test(host: Machine, works
 
 
 def test_dnf_upgrade_leaves_the_running_guest_alone(host: Machine, workshop: Workshop) -> None:
-    """The newer rpm is installed; the domain that runs is the same."""
+    """The newer rpm is installed; the running domain is the same."""
     before = host.run("virsh", "domid", "dnf").stdout
     workshop.build("dnf", GUEST.format(version="2"))
     done = dnf(host, workshop, "upgrade", "tawara-guest-dnf")
@@ -81,8 +81,8 @@ def test_dnf_upgrade_leaves_the_running_guest_alone(host: Machine, workshop: Wor
     assert host.run("virsh", "domid", "dnf").stdout == before
 
 
-def test_erasing_takes_all_but_the_data(host: Machine, workshop: Workshop) -> None:
-    """`dnf remove` leaves no domain, network or name; with purge_on_erase set the data goes, too."""
+def test_erasing_removes_all_but_the_data(host: Machine, workshop: Workshop) -> None:
+    """`dnf remove` leaves no domain, network or name; with purge_on_erase the data is removed, too."""
     assert dnf(host, workshop, "remove", "tawara-guest-dnf").returncode == 0
     left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ip -o link")
     assert "dnf" not in left

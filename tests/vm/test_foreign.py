@@ -1,4 +1,4 @@
-"""Someone else's disk image as a packaged machine: an old one, with GRUB, IDE and e1000, that knows nothing of us."""
+"""A foreign disk image as a packaged machine: an old one, with GRUB, IDE and e1000."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ content = "packaged\\n"
 
 
 def silent(what: str) -> None:
-    """Progress that nobody watches."""
+    """Report no progress."""
 
 
 def without(folder: Path, *programs: str) -> str:
-    """A search path with everything that is installed but these programs."""
+    """A search path with everything that is installed except these programs."""
     folder.mkdir()
     for path in (Path(entry) for place in os.environ["PATH"].split(":") for entry in Path(place).glob("*")):
         if path.name not in programs and not (folder / path.name).is_symlink():
@@ -72,9 +72,9 @@ def text(image: Path) -> str:
     return OLD.format(image=image.name, sha256=hashlib.sha256(image.read_bytes()).hexdigest(), more="")
 
 
-def test_an_old_machines_disk_installs_boots_and_is_itself(host: Machine, workshop: Workshop, text: str) -> None:
-    """From its own boot loader, over IDE and e1000 without virtio, on its fixed address by DHCP, with a name, a host
-    key and files of ours, one of them edited by Augeas."""
+def test_an_old_machines_disk_installs_and_boots(host: Machine, workshop: Workshop, text: str) -> None:
+    """From its own boot loader, over IDE and e1000 without virtio, on its fixed address by DHCP, with our name, host
+    key and files, one of them edited by Augeas."""
     built = workshop.build("old", text)
     assert built.delta_bytes < 200_000
     host.run("apt-get", "-y", "-q", "update")
@@ -88,15 +88,15 @@ def test_an_old_machines_disk_installs_boots_and_is_itself(host: Machine, worksh
     assert "sda1 / ext4" in host.ssh("old", "cat /proc/mounts")
 
 
-def test_its_host_key_is_nobodys_to_read(host: Machine) -> None:
+def test_its_host_key_is_private(host: Machine) -> None:
     """The delta holds the private key: only root, and QEMU's user, may read it."""
     host.run("su", "nobody", "-s", "/bin/sh", "-c", "! cat /var/lib/tawara-vm/guests/old/disk.qcow2")
     delta = host.shell("cut -d' ' -f1 /var/lib/tawara-vm/instances/old/system/layers").strip()
     host.run("su", "nobody", "-s", "/bin/sh", "-c", f"! cat /var/lib/tawara-vm/images/{delta}/disk.qcow2")
 
 
-def test_another_instance_has_an_identity_of_its_own(host: Machine) -> None:
-    """`create` gives it another name, address and host key, and leaves the rest as the template has it."""
+def test_another_instance_has_its_own_identity(host: Machine) -> None:
+    """`create` gives it another name, address and host key, and leaves the rest as in the template."""
     host.run(TAWARA, "vm", "create", "old2", "--from", "old")
     host.wait_for_ssh("old2.example")
     assert host.ssh("old2", "hostname; cat /etc/motd") == "old2.example\npackaged"
@@ -105,7 +105,7 @@ def test_another_instance_has_an_identity_of_its_own(host: Machine) -> None:
     assert host.ssh("old", "hostname") == "old.example"
 
 
-def test_removal_takes_all_of_it(host: Machine) -> None:
+def test_removal_removes_everything(host: Machine) -> None:
     """Purging package and base leaves no domain, file or process."""
     host.run("apt-get", "-y", "-q", "purge", "--autoremove", "tawara-guest-old")
     left = host.shell("virsh list --all --name; ps ax -o comm; find /var/lib/tawara-vm 2>/dev/null", check=False)
@@ -115,7 +115,7 @@ def test_removal_takes_all_of_it(host: Machine) -> None:
 
 
 def test_commands_run_inside_the_image(workshop: Workshop, text: str) -> None:
-    """What a command makes is in the delta: libguestfs runs it in the image, offline."""
+    """A file made by a command is in the delta: libguestfs runs it in the image, offline."""
     more = 'commands = ["cat /etc/hostname >/etc/said", "rm /etc/shells"]\n[data]\nsize = "16M"\nmount = "/data"\n'
     built = workshop.build("told", text.replace("old.example", "told.example").replace("\n[[nic]]", f"{more}\n[[nic]]"))
     deb = next(path for path in built.packages if path.name.startswith("tawara-guest-told") and path.suffix == ".deb")
@@ -143,7 +143,7 @@ def test_commands_run_inside_the_image(workshop: Workshop, text: str) -> None:
 def test_an_image_that_keeps_its_identity_needs_no_libguestfs(
     workshop: Workshop, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is edited, so that nothing has to be installed for it; its host key is what the author says."""
+    """Nothing is edited, so that no program has to be installed for it; its host key is the one in the description."""
     public = (workshop.folder / "old.keys" / "ssh_host_ed25519_key.pub").read_text().strip()
     kept = text.split("augeas")[0].replace("old.example", "kept.example")
     kept += f'image_identity = "kept"\nimage_host_key = "{public}"\n'
@@ -156,8 +156,8 @@ def test_an_image_that_keeps_its_identity_needs_no_libguestfs(
         build_file(path, Options(tmp_path / "dist", tmp_path / "cache", silent))
 
 
-def test_an_image_that_is_not_the_promised_one_is_refused(workshop: Workshop, text: str) -> None:
-    """The message tells both checksums."""
+def test_an_image_with_another_checksum_is_refused(workshop: Workshop, text: str) -> None:
+    """The message has both checksums."""
     path = workshop.folder / "other.toml"
     path.write_text(re.sub(r"[0-9a-f]{64}", "0" * 64, text))
     with pytest.raises(BuildError, match="its sha256 is"):
@@ -165,7 +165,7 @@ def test_an_image_that_is_not_the_promised_one_is_refused(workshop: Workshop, te
 
 
 def test_two_builds_of_a_foreign_image_give_the_same_bytes(workshop: Workshop, text: str, tmp_path: Path) -> None:
-    """Packages of both kinds and both indexes are identical, though nothing but libguestfs's kernel was cached."""
+    """Packages of both kinds and both indexes are identical, though only libguestfs's kernel was cached."""
     found = []
     shutil.copytree(workshop.folder / "old.keys", tmp_path / "same.keys")
     (tmp_path / "old.qcow2").symlink_to(workshop.folder / "old.qcow2")

@@ -1,4 +1,4 @@
-"""Writing into a foreign image's file system without libguestfs, which no test here needs: quick, exact, repeatable."""
+"""Writing into a foreign image's file system without libguestfs, which no test here needs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def base(tmp_path: Path) -> Base:
 
 
 def guest(tmp_path: Path, name: str) -> spec.Guest:
-    """A guest on the image, with a file of its own, looked into already."""
+    """A guest on the image, with its own file, inspected already."""
     (tmp_path / "old.qcow2").touch()
     text = f'image = "old.qcow2"\nimage_sha256 = "{"0" * 64}"\n[[file]]\npath = "/srv/a/b"\ncontent = "mine"\n'
     read = read_guest(text, f"{name}.toml", name, tmp_path)
@@ -57,13 +57,13 @@ def guest(tmp_path: Path, name: str) -> spec.Guest:
 
 
 def inside() -> ImageContents:
-    """What libguestfs would find in the image."""
+    """What libguestfs finds in the image."""
     nodes = tree.with_parents({path: tree.file(text) for path, text in FORMER.items()})
     return ImageContents(ROOT, (), nodes, {path: node for path, node in nodes.items() if path.startswith("etc/")})
 
 
 def delta(tmp_path: Path, base: Base, name: str) -> Path:
-    """The guest's delta, its backing file being the base here."""
+    """The guest's delta, with the base here as its backing file."""
     out = tmp_path / f"{name}.qcow2"
     key = host_key(tmp_path / "keys")
     build_delta(
@@ -92,7 +92,7 @@ def look(tmp_path: Path, disk: Path, base: Base, path: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-def test_a_delta_holds_what_is_asked_for_and_nothing_of_the_former_identity(tmp_path: Path, base: Base) -> None:
+def test_a_delta_has_what_is_requested_and_nothing_of_the_former_identity(tmp_path: Path, base: Base) -> None:
     """Name, keys and files are written on the partition; the file system is clean, the delta small and secret."""
     disk = delta(tmp_path, base, "one")
     assert disk.stat().st_size < 200_000
@@ -108,13 +108,13 @@ def test_a_delta_holds_what_is_asked_for_and_nothing_of_the_former_identity(tmp_
 
 
 def test_two_deltas_are_the_same_bytes(tmp_path: Path, base: Base) -> None:
-    """debugfs writes with a clock that stands still."""
+    """debugfs writes with a fixed clock."""
     sums = {hashlib.sha256(delta(tmp_path, base, turn).read_bytes()).hexdigest() for turn in ("one", "two")}
     assert len(sums) == 1
 
 
-def test_another_instance_differs_in_its_identity_alone(tmp_path: Path, base: Base) -> None:
-    """Its name and host key are its own; the template's file is there."""
+def test_another_instance_differs_only_in_its_identity(tmp_path: Path, base: Base) -> None:
+    """It has its own name and host key; the template's file exists."""
     disk = delta(tmp_path, base, "one")
     first = look(tmp_path, disk, base, "etc/ssh/ssh_host_ed25519_key")
     other, out = guest(tmp_path, "other"), tmp_path / "other" / "disk.qcow2"
@@ -126,7 +126,7 @@ def test_another_instance_differs_in_its_identity_alone(tmp_path: Path, base: Ba
     assert look(tmp_path, out, base, "etc/ssh/ssh_host_ed25519_key") not in ("", first)
 
 
-def test_an_identity_that_only_libguestfs_could_write_is_refused_on_the_host(tmp_path: Path, base: Base) -> None:
+def test_an_identity_that_needs_libguestfs_is_refused_on_the_host(tmp_path: Path, base: Base) -> None:
     """On LVM, XFS and the like the message says what to do instead, and nothing is left."""
     disk = delta(tmp_path, base, "one")
     look(tmp_path, disk, base, "etc/hostname")

@@ -1,4 +1,4 @@
-"""What a description may ask of the machine: each disk bus, both consoles, directories of the host."""
+"""The hardware options of a description: each disk bus, both consoles, shared directories."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def guests(host: Machine, workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("bus", BUSES)
 def test_a_guest_boots_from_each_disk_bus(host: Machine, bus: str) -> None:
-    """System and data disk hang on the bus that was asked for, and the guest lets us in."""
+    """System and data disk are on the configured bus, and the guest is reachable by ssh."""
     host.wait_for_ssh(f"{bus}.example")
     disks = host.shell(f"virsh dumpxml {bus} | grep -o \"<target dev='[a-z]*' bus='[a-z]*'\" | cut -d\\' -f 4").split()
     assert disks == [bus] * 3
@@ -84,7 +84,7 @@ def test_a_guest_boots_from_each_disk_bus(host: Machine, bus: str) -> None:
 def test_an_old_guest_boots_from_each_disk_bus_with_a_realtek_card(
     host: Machine, workshop: Workshop, bus: str, driver: str
 ) -> None:
-    """The base from before virtio knows IDE, SCSI and SATA disks by drivers of their own, and the RTL8139."""
+    """The base without virtio has its own drivers for IDE, SCSI and SATA disks, and the RTL8139."""
     workshop.build(f"old{bus}", OLD.format(bus=bus))
     host.run("apt-get", "-y", "-q", "update")
     host.run("apt-get", "-y", "-q", "install", f"tawara-guest-old{bus}")
@@ -100,7 +100,7 @@ def test_an_old_guest_boots_from_each_disk_bus_with_a_realtek_card(
 
 
 def test_a_directory_of_the_host_is_shared_both_ways(host: Machine) -> None:
-    """What either side writes the other reads at once."""
+    """What either side writes the other can read at once."""
     host.wait_for_ssh("scsi.example")
     assert host.ssh("scsi.example", "cat /srv/host/file") == "from the host"
     host.ssh("scsi.example", "echo from the guest >/srv/host/answer")
@@ -108,9 +108,9 @@ def test_a_directory_of_the_host_is_shared_both_ways(host: Machine) -> None:
 
 
 @pytest.mark.parametrize("bus", BUSES)
-def test_a_running_guest_with_a_share_is_kept_and_restored(host: Machine, bus: str) -> None:
-    """On each bus, with a directory shared, a snapshot of the running guest holds both of its disks as they were; so
-    does one of the guest when it is off."""
+def test_a_guest_with_a_share_is_snapshotted_and_restored(host: Machine, bus: str) -> None:
+    """On each bus, with a shared directory, a snapshot of the running guest has both of its disks; so does one of the
+    stopped guest."""
     name = f"{bus}.example"
     host.wait_for_ssh(name)
     host.ssh(name, "echo before >/root/mark; echo before >/data/mark; sync")
@@ -131,8 +131,8 @@ def test_a_running_guest_with_a_share_is_kept_and_restored(host: Machine, bus: s
     host.run(TAWARA, "vm", "start", bus)
 
 
-def test_a_screen_is_offered_to_the_host_alone(host: Machine) -> None:
-    """With console = "vnc" a VNC viewer finds the guest on the host's own address, and nowhere else."""
+def test_a_screen_is_offered_only_to_the_host(host: Machine) -> None:
+    """With console = "vnc" a VNC viewer finds the guest on the host's loopback address, and nowhere else."""
     display = host.run("virsh", "domdisplay", "scsi").stdout.strip()
     assert display.startswith("vnc://127.0.0.1:")
     port = 5900 + int(display.rpartition(":")[2])
@@ -141,7 +141,7 @@ def test_a_screen_is_offered_to_the_host_alone(host: Machine) -> None:
 
 
 def test_the_serial_console_is_a_shell(host: Machine) -> None:
-    """`tawara vm console` is the guest's own terminal, and Ctrl-] leaves it."""
+    """`tawara vm console` is the guest's terminal, and Ctrl-] leaves it."""
     host.wait_for_ssh("ide.example")
     ours, theirs = pty.openpty()
     words = host.command(TAWARA, "vm", "console", "ide")
@@ -158,7 +158,7 @@ def test_the_serial_console_is_a_shell(host: Machine) -> None:
 
 
 def _expect(terminal: int, text: str, keys: bytes, seconds: float = 120) -> None:
-    """Press the keys from time to time until the terminal shows the text."""
+    """Send the keys from time to time until the terminal shows the text."""
     shown, deadline = "", time.monotonic() + seconds
     while text not in shown:
         assert time.monotonic() < deadline, shown

@@ -1,4 +1,4 @@
-"""The step that package scripts call: cut short anywhere, in a chroot, with libvirt down, it does no harm."""
+"""The step that package scripts call, interrupted at any point, in a chroot, and with libvirt down."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FEW = pytest.mark.parametrize("cuts", [6, pytest.param(60, marks=[pytest.mark.sl
 
 
 def run_until(host: Machine, at: int, *words: str) -> int:
-    """Run the step up to its command number `at`; gives how many it came to."""
+    """Run the step up to its command number `at`; return the number of commands that it ran."""
     script = KILLED.format(at=at, words=shlex.join(words), reconcile=RECONCILE)
     host.run("setsid", "-w", "bash", "-c", script, check=False)
     # A program that the step had begun may outlive it; the step's lock tells when the last is gone.
@@ -51,13 +51,13 @@ def run_until(host: Machine, at: int, *words: str) -> int:
 
 
 def points(whole: int, cuts: int) -> list[int]:
-    """Where to cut: spread over the commands of a whole run, the same in every test run."""
+    """Points of interruption: spread over the commands of a complete run, the same in every test run."""
     dice = random.Random(cuts)
     return [int(whole * (number + dice.random()) / cuts) + 1 for number in range(cuts)]
 
 
 def shown(host: Machine) -> list[str]:
-    """What libvirt and the host's files say of the guest."""
+    """The guest's state in libvirt and the host's files."""
     return host.shell(
         "virsh domstate cut; virsh dumpxml --inactive cut; virsh dominfo cut | grep Autostart; virsh net-list --all; "
         "virsh net-dumpxml --inactive tawara-host0; ls /var/lib/libvirt/dnsmasq; "
@@ -67,7 +67,7 @@ def shown(host: Machine) -> list[str]:
 
 
 def left(host: Machine) -> list[str]:
-    """What of a guest that was removed is still known."""
+    """What is left of a removed guest."""
     return host.shell(
         "virsh list --all --name; virsh net-list --all --name; grep cut /etc/hosts; ls /var/lib/libvirt/dnsmasq; "
         f"cd {STATE}; ls -d known_hosts networks images/*; cd instances/cut && find . | sort",
@@ -76,24 +76,24 @@ def left(host: Machine) -> list[str]:
 
 
 def had_not_begun(host: Machine) -> bool:
-    """Whether a step was cut before it put down that the guest, which someone had switched off, is to be started."""
+    """Whether a step was interrupted before it recorded that the stopped guest is to be started."""
     seen = host.shell(f"virsh domstate cut; ls {STATE}/instances/cut").splitlines()
     return seen[0] == "shut off" and "pending" not in seen
 
 
 def hide(host: Machine) -> None:
-    """Take the definition away, as removing the package does."""
+    """Remove the definition, as removing the package does."""
     host.shell(f"virsh destroy cut; mv {STATE}/guests/cut {STATE}/hidden")
 
 
 def bring(host: Machine) -> None:
-    """Put the definition back, as installing the package does."""
+    """Restore the definition, as installing the package does."""
     host.shell(f"mv {STATE}/hidden {STATE}/guests/cut")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def installed(host: Machine, workshop: Workshop) -> None:
-    """A guest that runs."""
+    """A running guest."""
     workshop.build("cut", GUEST.format(version="1"))
     host.run("apt-get", "-y", "-q", "update")
     host.run("apt-get", "-y", "-q", "install", "tawara-guest-cut")
@@ -101,8 +101,8 @@ def installed(host: Machine, workshop: Workshop) -> None:
 
 
 @FEW
-def test_installing_is_finished_wherever_it_was_cut(host: Machine, cuts: int) -> None:
-    """Killed anywhere in the first run, the next run leaves what an undisturbed one does."""
+def test_an_interrupted_installation_is_finished(host: Machine, cuts: int) -> None:
+    """Killed at any point of the first run, the next run has the result of an uninterrupted one."""
     whole = shown(host)
     hide(host)
     host.run(RECONCILE, "after-remove", "cut", "purge")
@@ -128,8 +128,8 @@ def test_installing_is_finished_wherever_it_was_cut(host: Machine, cuts: int) ->
         "autostart cut --disable; rm /var/lib/tawara-vm/instances/cut/applied/domain.defined",
     ],
 )
-def test_what_was_made_by_half_is_made_whole(host: Machine, missing: str) -> None:
-    """Network, entries and domain take several calls to libvirt: cut between them, the next run goes on."""
+def test_partial_objects_of_libvirt_are_completed(host: Machine, missing: str) -> None:
+    """Network, entries and domain take several calls to libvirt: interrupted between them, the next run continues."""
     whole = shown(host)
     host.shell(f"read -r _ mac ip fqdn _ <{STATE}/instances/cut/applied/reservations; virsh {missing}")
     assert shown(host) != whole
@@ -139,8 +139,8 @@ def test_what_was_made_by_half_is_made_whole(host: Machine, missing: str) -> Non
 
 @FEW
 @pytest.mark.parametrize("how", ["remove", "purge"])
-def test_removal_is_finished_wherever_it_was_cut(host: Machine, cuts: int, how: str) -> None:
-    """Killed anywhere in a removal, the next run takes away the rest, and the data only when it was to be purged."""
+def test_an_interrupted_removal_is_finished(host: Machine, cuts: int, how: str) -> None:
+    """Killed at any point of a removal, the next run removes the rest, and the data only if it was to be purged."""
     whole = shown(host)
     hide(host)
     count = run_until(host, 10**9, "after-remove", "cut", how)
@@ -161,10 +161,8 @@ def test_removal_is_finished_wherever_it_was_cut(host: Machine, cuts: int, how: 
 
 
 @FEW
-def test_an_upgrade_and_the_way_back_lose_nothing_wherever_they_are_cut(
-    host: Machine, workshop: Workshop, cuts: int
-) -> None:
-    """Killed anywhere in `upgrade` or `back` and run again, both systems are there, each with what it has written."""
+def test_an_interrupted_upgrade_or_return_loses_nothing(host: Machine, workshop: Workshop, cuts: int) -> None:
+    """Killed at any point of `upgrade` or `back` and run again, both systems exist, each with its data."""
     workshop.build("cut", GUEST.format(version="2"))
     host.run("apt-get", "-y", "-q", "update")
     host.run("apt-get", "-y", "-q", "install", "tawara-guest-cut")
@@ -198,9 +196,9 @@ def test_an_upgrade_and_the_way_back_lose_nothing_wherever_they_are_cut(
         host.shell(f"virsh destroy cut; {RECONCILE} back cut")
 
 
-def test_a_guest_that_cannot_be_stopped_stays_known_until_it_can(host: Machine) -> None:
-    """Where libvirt fails to end a guest, as it does when QEMU hangs in the kernel, the guest stays defined and its
-    disks stay whole, the step says so, and a later run takes all of it away."""
+def test_a_guest_that_cannot_be_stopped_stays_defined(host: Machine) -> None:
+    """If libvirt fails to end a guest, as when QEMU hangs in the kernel, the guest stays defined and its disks stay
+    intact, the step says so, and a later run removes everything."""
     hide(host)
     host.shell("virsh start cut; mv /usr/bin/virsh /usr/bin/virsh.real")
     refusing = '#!/bin/sh\ncase " $* " in *" destroy "*) exit 1 ;; esac\nexec /usr/bin/virsh.real "$@"\n'
@@ -219,8 +217,9 @@ def test_a_guest_that_cannot_be_stopped_stays_known_until_it_can(host: Machine) 
     assert host.run("virsh", "domstate", "cut").stdout.strip() == "running"
 
 
-def test_an_administrators_own_domain_is_left_alone(host: Machine, workshop: Workshop) -> None:
-    """A package whose name a domain of someone else's has installs, says that it is not up, and goes without it."""
+def test_an_administrators_own_domain_is_unchanged(host: Machine, workshop: Workshop) -> None:
+    """A package whose name an administrator's domain has installs, says that its guest is not running, and can be
+    removed without affecting the domain."""
     own = "<domain type='qemu'><name>mine</name><memory>65536</memory><os><type>hvm</type></os></domain>"
     host.shell(f"printf %s {shlex.quote(own)} >/tmp/mine.xml; virsh define /tmp/mine.xml; virsh start mine")
     before = host.shell("virsh domid mine; virsh dumpxml mine")
@@ -234,7 +233,7 @@ def test_an_administrators_own_domain_is_left_alone(host: Machine, workshop: Wor
     host.shell("virsh destroy mine; virsh undefine mine")
 
 
-def test_in_a_chroot_it_says_so_and_touches_nothing(host: Machine, workshop: Workshop) -> None:
+def test_in_a_chroot_nothing_is_started(host: Machine, workshop: Workshop) -> None:
     """In a chroot, even one that shows the builder's /run, the package installs without using the builder's libvirt."""
     workshop.build("image", GUEST.format(version="1").replace("cut", "image"))
     host.shell(
@@ -254,8 +253,8 @@ def test_in_a_chroot_it_says_so_and_touches_nothing(host: Machine, workshop: Wor
     assert host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts") == before
 
 
-def test_leaving_while_libvirt_is_down_leaves_nothing_for_its_return(host: Machine) -> None:
-    """Purged with libvirt stopped, nothing of the guest is there when libvirt is started again, nor does it run on."""
+def test_purging_while_libvirt_is_down(host: Machine) -> None:
+    """Purged with libvirt stopped, the guest neither exists nor runs when libvirt is restarted."""
     host.stop_libvirt()
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-cut", "tawara-vm-host")
     host.wait_for("the guest's end", lambda: "qemu-system" not in host.shell("ps ax -o comm"))

@@ -1,4 +1,4 @@
-"""The repository in dist/, signed: apt and dnf take it by its key alone, from a folder and from our own store."""
+"""The signed repository in dist/: apt and dnf verify it with its key alone, from a directory and from our own store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TAWARA = str(Path(sys.executable).parent / "tawara")
 
 @pytest.fixture(scope="module")
 def gpg_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A key ring of the tests' own, with one key that can sign."""
+    """A key ring for the tests, with one signing key."""
     home = tmp_path_factory.mktemp("gpg")
     before = os.environ.get("GNUPGHOME")
     os.environ["GNUPGHOME"] = str(home)
@@ -45,7 +45,7 @@ def gpg_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def signed(workshop: Workshop, gpg_home: Path) -> Path:
-    """A repository of its own that holds one guest, signed."""
+    """A signed repository that holds one guest."""
     description = workshop.folder / "signed.toml"
     description.write_text('fqdn = "signed.example"\nmemory = "96M"\n')
     out = workshop.folder / "signed"
@@ -54,28 +54,28 @@ def signed(workshop: Workshop, gpg_home: Path) -> Path:
 
 
 def apt_update(host: Machine, repository: Path) -> subprocess.CompletedProcess[str]:
-    """Have apt read the repository, which it may believe only by the key beside it."""
+    """Let apt read the repository, verified only with the key in it."""
     source = f"deb [signed-by={repository}/key.asc] file:{repository} ./"
     host.shell(f"rm -rf /var/lib/apt/lists/*; echo '{source}' >/etc/apt/sources.list.d/test.list")
     return host.run("apt-get", "-q", "update", check=False)
 
 
 def dnf(repository: str, key: str) -> list[str]:
-    """dnf with one repository, by its address, believed by the key at this address."""
+    """dnf with one repository, by its URL, verified with the key at this URL."""
     options = ("repo_gpgcheck=1", "gpgcheck=0", f"gpgkey={key}")
     words = ["dnf", "-y", "--refresh", f"--repofrompath=signed,{repository}", "--repo=signed", "--releasever=12"]
     return words + [f"--setopt=signed.{option}" for option in options]
 
 
 def dnf_lists(host: Machine, repository: Path) -> bool:
-    """Does dnf read the repository by its key, and find the guest in it?"""
+    """Whether dnf can verify the repository with its key, and find the guest in it."""
     words = dnf(f"file://{repository}", f"file://{repository}/key.asc")
     done = host.run(*words, "list", "--available", PACKAGE, check=False)
     return done.returncode == 0 and PACKAGE in done.stdout
 
 
-def test_apt_and_dnf_believe_the_signed_repository(host: Machine, signed: Path) -> None:
-    """With only the key given, both read the indexes and find the package; apt takes it without a warning."""
+def test_apt_and_dnf_verify_the_signed_repository(host: Machine, signed: Path) -> None:
+    """With only the key, both read the indexes and find the package; apt gives no warning."""
     done = apt_update(host, signed)
     assert (done.returncode, done.stderr) == (0, "")
     said = host.shell(f"cd /tmp && apt-get -q download {PACKAGE} 2>&1")
@@ -84,7 +84,7 @@ def test_apt_and_dnf_believe_the_signed_repository(host: Machine, signed: Path) 
 
 
 def test_signing_again_gives_the_same_bytes(workshop: Workshop, signed: Path, gpg_home: Path) -> None:
-    """Signatures are as reproducible as what they sign, though the key is younger than the packages' time."""
+    """Signatures are as reproducible as the signed files, though the key is younger than the packages' time."""
     names = ("InRelease", "Release.gpg", "repodata/repomd.xml.asc", "key.asc")
     before = [(signed / name).read_bytes() for name in names]
     options = Options(signed, workshop.cache, lambda what: None, build_epoch(), signing_key=SIGNER)
@@ -211,7 +211,7 @@ def test_deleting_takes_what_the_repository_has_no_more(store: Store, signed: Pa
 
 
 def test_a_changed_index_is_refused(host: Machine, signed: Path) -> None:
-    """One changed word in each index, and neither apt nor dnf reads it."""
+    """With one changed word in each index, neither apt nor dnf accepts it."""
     for name in ("InRelease", "repodata/repomd.xml"):
         path = signed / name
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""Two builds from nothing give the same bytes."""
+"""Two builds from scratch give the same bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_two_builds_from_nothing_give_the_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
+def test_two_builds_from_scratch_give_the_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
     """Packages of both kinds and both indexes are identical, though nothing was cached between the builds, and though
     one of them was made by an ordinary user."""
     description = tmp_path / "same.toml"
@@ -49,7 +49,7 @@ def test_two_builds_from_nothing_give_the_same_bytes(workshop: Workshop, tmp_pat
 
 
 def test_ordinary_user_reads_below_closed_directories(tmp_path: Path) -> None:
-    """An ordinary user runs what it needs from a clone below a directory of mode 0700, and sees nothing else there."""
+    """An ordinary user runs what it needs from a clone below a directory of mode 0700, and sees no other file there."""
     closed = tmp_path / "closed"
     clone = closed / "clone"
     clone.mkdir(parents=True)

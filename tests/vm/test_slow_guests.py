@@ -1,4 +1,4 @@
-"""Guests that take longer: Debian with packages of its own, and one from before virtio."""
+"""Slow guests: Debian with additional packages, and one without virtio."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def ssh(host: Machine, name: str, command: str, *, check: bool = True) -> str:
 
 
 def install(host: Machine, name: str) -> None:
-    """Install a guest's package from the repository and wait until the guest lets us in."""
+    """Install a guest's package from the repository and wait until ssh to the guest works."""
     host.run("apt-get", "-y", "-q", "update")
     host.run("apt-get", "-y", "-q", "install", f"tawara-guest-{name}")
     host.wait_for(f"ssh to {name}", lambda: ssh(host, name, "echo in", check=False) == "in", 900)
 
 
-def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop: Workshop) -> None:
-    """Packages, commands and services of the description are there at the first boot, and nothing has failed."""
+def test_a_debian_guest_serves_with_additional_packages(host: Machine, workshop: Workshop) -> None:
+    """Packages, commands and services of the description exist at the first boot, and no unit has failed."""
     workshop.build("debian", DEBIAN)
     base = next(path for path in workshop.built["debian"].packages if "tawara-base" in path.name)
     assert base.stat().st_size < 65e6
@@ -68,8 +68,8 @@ def test_a_debian_guest_serves_with_packages_of_its_own(host: Machine, workshop:
     assert ssh(host, "debian", "getent ahostsv4 debian.example | cut -d' ' -f 1 | sort -u") == address
 
 
-def test_a_guest_is_reached_by_its_agent(host: Machine) -> None:
-    """Without any network, commands run in the guest with their exit code, and files go in and come out whole."""
+def test_a_guest_is_accessible_by_its_agent(host: Machine) -> None:
+    """Without any network, commands run in the guest with their exit code, and files are copied in both directions."""
     done = host.run(TAWARA, "vm", "exec", "debian", "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
     host.shell("head -c 300000 /dev/urandom >/tmp/sent")
@@ -81,8 +81,8 @@ def test_a_guest_is_reached_by_its_agent(host: Machine) -> None:
     assert "No such file" in done.stderr
 
 
-def test_a_restored_guest_knows_what_time_it_is(host: Machine) -> None:
-    """A guest that goes on with the memory of its snapshot has the host's time, not the snapshot's."""
+def test_a_restored_guest_has_the_current_time(host: Machine) -> None:
+    """A guest that resumes with the memory of its snapshot has the host's time, not the snapshot's."""
     ssh(host, "debian", "date -s @1000000000")
     host.run(TAWARA, "vm", "snapshot", "debian", "then")
     host.run(TAWARA, "vm", "restore", "debian", "then")
@@ -91,8 +91,9 @@ def test_a_restored_guest_knows_what_time_it_is(host: Machine) -> None:
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-debian")
 
 
-def test_a_guest_from_before_virtio_is_reachable(host: Machine, workshop: Workshop) -> None:
-    """With IDE and e1000 only, on the generic kernel without virtio, the guest installs, boots and lets us in."""
+def test_a_guest_without_virtio(host: Machine, workshop: Workshop) -> None:
+    """With IDE and e1000 only, on the generic kernel without virtio, the guest installs, boots and is reachable by
+    ssh."""
     workshop.build("generic", OLD)
     install(host, "generic")
     modules = ssh(host, "generic", "cat /proc/modules")

@@ -1,4 +1,4 @@
-"""Tawara's own store as one package: three guests, used from the host, that lose nothing when one is killed."""
+"""Tawara's own store as one package: three guests, used from the host, that lose no file when one is killed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ FILES = {f"files/{number}.bin": random.Random(number).randbytes(number * 70_000)
 
 
 def tawara(host: Machine, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command of Tawara's, from the host, through the tracker protocol."""
+    """Run a command of Tawara on the host, through the tracker protocol."""
     return host.run(TAWARA, *words, "--tracker", TRACKER, check=check)
 
 
 def fetched(host: Machine, command: str) -> str:
-    """The digest of what a command gives; what it says when it fails."""
+    """The digest of a command's output; its message when it fails."""
     done = host.run("bash", "-c", f"set -o pipefail; {command} | sha256sum", check=False)
     return done.stdout.split()[0] if done.returncode == 0 else done.stderr.strip()
 
 
 def wrong(host: Machine) -> list[str]:
-    """Which files do not come back as they were put, in both ways."""
+    """The files that are not returned as stored, in both ways."""
     ways = {"tracker": f"{shlex.quote(TAWARA)} get --tracker {TRACKER} {{}} -", "gateway": f"curl -fsS {GATEWAY}/{{}}"}
     found = [(key, way, fetched(host, command.format(key))) for key in FILES for way, command in ways.items()]
     return [f"{key} by the {way}: {came}" for key, way, came in found if came != digest(FILES[key])]
@@ -52,19 +52,19 @@ def digest(data: bytes) -> str:
 
 
 def is_well(host: Machine) -> bool:
-    """Does the tracker know both storage nodes, and find nothing wrong?"""
+    """Whether the tracker reports both storage nodes, and no problem."""
     done = tawara(host, "status", "--json", check=False)
     return done.returncode == 0 and len(json.loads(done.stdout)["devices"]) == 2
 
 
 def replicas(host: Machine, key: str) -> int:
-    """How many replicas of a file are as they should be."""
+    """The number of good replicas of a file."""
     done = tawara(host, "info", key, "--json", check=False)
     return len(json.loads(done.stdout)["replicas"]) if done.returncode == 0 else 0
 
 
-def test_one_package_brings_a_store(host: Machine, workshop: Workshop) -> None:
-    """Installing one package is all: three guests of 256 MB come up and the tracker finds nothing wrong."""
+def test_one_package_installs_a_store(host: Machine, workshop: Workshop) -> None:
+    """Installing one package is enough: three guests of 256 MB start and the tracker reports no problem."""
     subprocess.run([ROOT / "examples" / "store" / "collect"], check=True, cwd=ROOT)
     public = workshop.key.with_suffix(".pub").read_text().strip()
     text = (ROOT / "examples" / "store" / "store.toml").read_text()
@@ -78,8 +78,8 @@ def test_one_package_brings_a_store(host: Machine, workshop: Workshop) -> None:
     host.wait_for("the store", lambda: is_well(host), 900)
 
 
-def test_files_go_in_and_come_out_both_ways(host: Machine, workshop: Workshop) -> None:
-    """What is put through the tracker comes out of the gateway, and the other way round."""
+def test_files_are_exchanged_between_tracker_and_gateway(host: Machine, workshop: Workshop) -> None:
+    """Files stored through the tracker are read from the gateway, and the other way round."""
     host.wait_for_ssh("head.store.example")
     key = host.ssh("head.store.example", "cat /data/secret.key")
     # A gateway that has just begun to look around says 503 until it has seen a device.
@@ -99,7 +99,7 @@ def test_files_go_in_and_come_out_both_ways(host: Machine, workshop: Workshop) -
 
 @pytest.mark.parametrize("victim", ["node1", "node2"])
 def test_files_survive_a_storage_guest(host: Machine, victim: str) -> None:
-    """With either storage guest switched off, all files are there; and so they are when it has come back."""
+    """With either storage guest switched off, all files can be read; and also after it has returned."""
     host.run("virsh", "destroy", victim)
     host.wait_for("the files without it", lambda: not wrong(host), 600)
     host.run("virsh", "start", victim)
@@ -108,22 +108,22 @@ def test_files_survive_a_storage_guest(host: Machine, victim: str) -> None:
     assert all(replicas(host, name) == 2 for name in FILES)
 
 
-def test_names_survive_the_head(host: Machine) -> None:
-    """The guest that keeps the names is switched off and on: every acknowledged file is there again."""
+def test_files_survive_a_restart_of_the_tracker_guest(host: Machine) -> None:
+    """The guest with the database is switched off and on: every acknowledged file exists."""
     host.run("virsh", "destroy", "head")
     host.run("virsh", "start", "head")
     host.wait_for("its return", lambda: is_well(host), 900)
     host.wait_for("the gateway", lambda: not wrong(host), 600)
 
 
-def test_nothing_failed_and_nothing_ran_out_of_memory(host: Machine) -> None:
+def test_no_unit_failed_and_no_memory_was_exhausted(host: Machine) -> None:
     """No unit of any guest has failed, and no kernel had to kill for memory."""
     for name in GUESTS:
         assert host.ssh(f"{name}.store.example", "systemctl --failed --no-legend") == ""
         assert host.ssh(f"{name}.store.example", "journalctl -k --no-pager | grep -ci 'out of memory' || true") == "0"
 
 
-def test_removing_it_takes_the_store_away(host: Machine) -> None:
+def test_removing_the_package_removes_the_store(host: Machine) -> None:
     """After the meta package's purge there is no guest, network or disk of it."""
     host.run("apt-get", "-y", "-q", "purge", "tawara-cluster-store", timeout=900)
     left = host.shell("virsh list --all --name; virsh net-list --all --name; cat /etc/hosts; ps ax -o comm")

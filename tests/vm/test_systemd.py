@@ -1,4 +1,4 @@
-"""A host that runs systemd: the unit that does at the next boot what package scripts could not."""
+"""A host with systemd: the unit that does at the next boot what package scripts could not."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(900)]
 UNIT = "tawara-vm-reconcile.service"
 
 
-def test_the_unit_belongs_to_the_boot_and_does_what_was_left(systemd_host: Machine, workshop: Workshop) -> None:
-    """Installed while libvirtd is stopped, the guest is brought up by the unit that every boot starts."""
+def test_the_unit_at_boot_does_the_remaining_work(systemd_host: Machine, workshop: Workshop) -> None:
+    """Installed while libvirtd is stopped, the guest is started by the unit of every boot."""
     host = systemd_host
     workshop.build("unit", 'fqdn = "unit.example"\nmemory = "96M"\n[[nic]]\nnetwork = "host0"\n')
     host.run("systemctl", "stop", "libvirtd.service", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket")
@@ -31,7 +31,7 @@ def test_the_unit_belongs_to_the_boot_and_does_what_was_left(systemd_host: Machi
     host.wait_for_ssh("unit.example")
 
 
-def test_with_systemd_installing_and_removing_are_all(systemd_host: Machine) -> None:
+def test_with_systemd_installing_and_removing_are_enough(systemd_host: Machine) -> None:
     """With systemd and libvirtd running the package scripts do everything themselves."""
     host = systemd_host
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-unit")

@@ -1,4 +1,2 @@
-"""Probes of a whole cluster: a load, one fault, and what is left when both are over.
-
-`python -m tests.probe.cluster` runs them.
-"""
+"""Probes of a whole cluster: a load, one fault, and a check of the result. `python -m tests.probe.cluster` runs
+them."""

@@ -1,8 +1,6 @@
-"""`python -m tests.probe.cluster [--engine ENGINE] [FAULT…]`: inject faults into a cluster and print the results.
-
-The exit code is 1 if anything acknowledged was lost, or not repaired, or if anything was left over. `--list` names the
-faults; a FAULT is a part of such a name. With TAWARA_PROBE_LOGS=DIRECTORY the daemons' logs are kept there.
-"""
+"""`python -m tests.probe.cluster [--engine ENGINE] [FAULT…]`: inject faults into a cluster and print the results. The
+exit code is 1 if anything acknowledged was lost, or not repaired, or if anything was left over. `--list` lists the
+faults; a FAULT is a part of such a name. With TAWARA_PROBE_LOGS=DIRECTORY the daemons' logs are kept there."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def main() -> int:
 
 
 def _chosen(parts: list[str]) -> list[Fault]:
-    """The faults whose names have one of these parts, in their usual order."""
+    """The faults whose names contain one of these parts, in the usual order."""
     for part in parts:
         if not any(part in name for name in FAULTS):
             sys.exit(f"There is no fault like {part!r}; --list names them")
@@ -53,7 +51,7 @@ def _chosen(parts: list[str]) -> list[Fault]:
 
 
 def _outside(arguments: list[str]) -> int:
-    """Have it done in a place of its own, and see that nothing is left of that."""
+    """Run it in isolation, and check that nothing is left over."""
     mark = isolation.new_mark()
     with tempfile.TemporaryDirectory(prefix="tawara-probe-", ignore_cleanup_errors=True) as place:
         directory = Path(place)
@@ -74,7 +72,7 @@ def _inside(wanted: list[Fault], options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(asdict(result) | {"good": result.good}), flush=True)
         else:
-            _tell(result)
+            _report(result)
 
     results = asyncio.run(probe_all(wanted, options.engine, options.directory, report))
     if not options.json:
@@ -83,8 +81,8 @@ def _inside(wanted: list[Fault], options: argparse.Namespace) -> int:
     return not all(result.good for result in results)
 
 
-def _tell(result: Result) -> None:
-    """What is wrong, as soon as it is known; on standard error, for the table follows."""
+def _report(result: Result) -> None:
+    """Print the problems of a result at once, on standard error, because the table comes later."""
     state = "skipped" if result.skipped else "well" if result.good else "NOT WELL"
     print(f"{result.fault}: {state} ({result.seconds:.0f} s)", file=sys.stderr, flush=True)
     for kind, complaints in (("lost", result.lost), ("left", result.left)):

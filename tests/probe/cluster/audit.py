@@ -1,7 +1,5 @@
-"""What the store has, looked at from behind: the rows of the database against the files on all devices.
-
-Nothing of the store itself is asked. `survey` reads both; the rest is judged from that, in words that name fids.
-"""
+"""Compares the rows of the database with the files on all devices, without using the store itself. `survey` reads both;
+the checks are pure and report problems by fid."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ class File:
 
 @dataclass
 class Survey:
-    """Rows and disks at one time; where both change meanwhile they need not agree."""
+    """Rows and disks at one time; if both change meanwhile they need not agree."""
 
     files: dict[int, File] = field(default_factory=dict)
     named: set[tuple[int, int]] = field(default_factory=set)
@@ -54,7 +52,7 @@ class Survey:
 
 
 async def survey(machines: Machines) -> Survey:
-    """Look at both. The disks come last, so that what is found there had its row before."""
+    """Read both. The disks are read last, so that every replica on them had its row before."""
     found: Survey = await machines.rows.read(_rows)
     for devid in machines.devices:
         if devid not in found.dead:
@@ -102,7 +100,7 @@ def _walk(device: Path, devid: int, found: Survey) -> None:
 
 
 def orphans(found: Survey) -> list[str]:
-    """Bytes that no row names."""
+    """Data without a row."""
     unnamed = sorted(found.on_disk.keys() - found.named)
     return [f"fid {fid} on dev{devid} has no row" for fid, devid in unnamed] + [
         f"{path} is left over" for path in found.leftovers
@@ -110,12 +108,12 @@ def orphans(found: Survey) -> list[str]:
 
 
 def unfinished(found: Survey) -> list[str]:
-    """Work that still waits."""
+    """Pending work."""
     return [f"{count} in {table}" for table, count in found.waiting.items() if count]
 
 
-async def put_off(machines: Machines) -> list[str]:
-    """Some of the work that waits, with when it is tried again and why it was put off."""
+async def deferred(machines: Machines) -> list[str]:
+    """Some of the pending work, with its due time and the reason of its deferral."""
 
     async def ask(tx: Transaction) -> list[str]:
         found = []
@@ -132,7 +130,7 @@ async def put_off(machines: Machines) -> list[str]:
 
 
 def short(machines: Machines, found: Survey, upto: int, classes: dict[int, int]) -> set[str]:
-    """The keys of files up to a fid that lack copies: whole ones, on so many hosts as their class wants."""
+    """The keys of files up to a fid that lack copies: good ones, on as many hosts as their class requires."""
     lacking = set()
     for file in found.files.values():
         if file.fid > upto:
@@ -152,7 +150,7 @@ def _is_whole(found: Survey, file: File, devid: int) -> bool:
 
 
 def miscounted(found: Survey) -> list[str]:
-    """Files whose row says another number of copies than there are rows, or more copies than rows on disk."""
+    """Files whose devcount differs from their number of rows, or with more copies in rows than on disk."""
     wrong = [f"fid {file.fid} counts {file.devcount} of {sorted(file.on)}" for file in found.files.values()
              if file.devcount != len(file.on)]  # fmt: skip
     for file in found.files.values():
@@ -160,8 +158,8 @@ def miscounted(found: Survey) -> list[str]:
     return wrong
 
 
-def rotten(found: Survey, load: Load) -> list[str]:
-    """Replicas on the disks that do not have the bytes that were acknowledged for their key."""
+def corrupt(found: Survey, load: Load) -> list[str]:
+    """Replicas on the disks that do not have the acknowledged content of their key."""
     wrong = []
     for file in found.files.values():
         belief = load.beliefs.get(file.key)
@@ -174,7 +172,7 @@ def rotten(found: Survey, load: Load) -> list[str]:
 
 
 def lost(found: Survey, load: Load) -> list[str]:
-    """Acknowledged files without a row, or without any replica; acknowledged deletions that were undone."""
+    """Acknowledged files without a row or replica; acknowledged deletions that were undone."""
     keys = {file.key: file for file in found.files.values()}
     wrong = []
     for key, belief in load.beliefs.items():
@@ -199,7 +197,7 @@ async def wanted_copies(machines: Machines) -> dict[int, int]:
 
 
 async def highest_fid(machines: Machines) -> int:
-    """The latest file's."""
+    """The highest fid."""
 
     async def ask(tx: Transaction) -> int:
         rows = await tx.rows("SELECT MAX(fid) FROM file")

@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster, one fault a function: what comes before its `yield` hurts, what comes after heals."""
+"""Faults of a cluster, one function each: the part before `yield` causes the fault, the part after it ends it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JUMPED = 6.0
 
 @dataclass
 class Scene:
-    """Where a fault happens."""
+    """The environment of a fault."""
 
     machines: Machines
     load: Load
@@ -48,7 +48,7 @@ Hurt = Callable[[Scene], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and how long it lasts."""
+    """A fault, and its duration."""
 
     name: str
     hurt: Hurt
@@ -98,14 +98,14 @@ fault("a gateway is killed")(_killed("gateway1"))
 
 @fault("a tracker's process is killed", seconds=4)
 async def tracker_process_killed(scene: Scene) -> AsyncIterator[None]:
-    """One of two, which its parent starts again."""
+    """One of two, which its parent restarts."""
     os.kill(scene.machines.daemons["tracker2"].children()[0], signal.SIGKILL)
     yield
 
 
 @fault("nginx is killed", seconds=4)
 async def nginx_killed(scene: Scene) -> AsyncIterator[None]:
-    """nginx is killed; only the gateway can start it again."""
+    """nginx is killed; the gateway has to restart it."""
     for pid in scene.machines.family("gateway1")[1:]:
         if b"nginx" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ async def everything_killed(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a storage node hangs", seconds=25)
 async def node_hangs(scene: Scene) -> AsyncIterator[None]:
-    """It takes connections, and answers nothing."""
+    """It accepts connections, and sends nothing."""
     scene.machines.signal("node2", signal.SIGSTOP)
     try:
         yield
@@ -167,7 +167,7 @@ async def node_gone(scene: Scene) -> AsyncIterator[None]:
 
 @fault("the network is cut in halves", seconds=25, isolated=True)
 async def network_cut(scene: Scene) -> AsyncIterator[None]:
-    """The database, three storage nodes, a tracker and all clients are on one side; the rest is on the other."""
+    """The database, three storage nodes, a tracker and all clients are on one side; the others are on the other."""
     scene.machines.network.cut()
     try:
         yield
@@ -177,7 +177,7 @@ async def network_cut(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a storage node's cable is pulled", seconds=25, isolated=True)
 async def node_unplugged(scene: Scene) -> AsyncIterator[None]:
-    """Nothing is refused, nothing ends: as when a machine is switched off."""
+    """No refusals and no ends of connections, as when a machine is switched off."""
     scene.machines.network.cut("n2")
     try:
         yield
@@ -187,7 +187,7 @@ async def node_unplugged(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a storage node is slow", seconds=15, isolated=True)
 async def node_slow(scene: Scene) -> AsyncIterator[None]:
-    """Its line carries 256 kbit/s."""
+    """Its link carries 256 kbit/s."""
     scene.machines.network.slow("n2", SLOW_KILOBITS)
     try:
         yield
@@ -200,7 +200,7 @@ async def node_slow(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a disk is full", seconds=10, isolated=True)
 async def disk_full(scene: Scene) -> AsyncIterator[None]:
-    """To the last byte, at once, before any monitor knows."""
+    """Completely, at once, before any monitor detects it."""
     ballast = scene.machines.device(3) / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
@@ -216,7 +216,7 @@ async def disk_full(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a disk is read-only", seconds=10, isolated=True)
 async def disk_read_only(scene: Scene) -> AsyncIterator[None]:
-    """As a file system makes itself after an error."""
+    """As a file system does after an error."""
     device = str(scene.machines.device(5))
     await _remount(device, "ro")
     try:
@@ -226,7 +226,7 @@ async def disk_read_only(scene: Scene) -> AsyncIterator[None]:
 
 
 async def _remount(device: str, how: str) -> None:
-    """Again while a file is open for writing there."""
+    """Repeat while a file is open for writing there."""
     async with asyncio.timeout(30):
         while subprocess.run(["mount", "-o", f"remount,{how}", device], capture_output=True, check=False).returncode:
             await asyncio.sleep(0.01)
@@ -234,7 +234,7 @@ async def _remount(device: str, how: str) -> None:
 
 @fault("bits are flipped on a disk", seconds=5)
 async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
-    """One bit in each file with a checksum on one device. A scrub with a short period finds them."""
+    """One bit in each file with a checksum on one device is flipped. A scrub with a short period finds them."""
     machines = scene.machines
     async with machines.client() as client:
         await client.set_setting(scrub.PERIOD, f"{SCRUB_PERIOD}s")
@@ -259,7 +259,7 @@ async def bits_flipped(scene: Scene) -> AsyncIterator[None]:
     yield
     async with machines.client() as client:
         async with asyncio.timeout(120):
-            while _still_rotten(await audit.survey(machines), flipped):
+            while _still_corrupt(await audit.survey(machines), flipped):
                 await asyncio.sleep(0.5)
         took = time.monotonic() - began
         counts = (await client.scrub_status()).counts
@@ -274,8 +274,8 @@ async def _with_checksum(tx: Transaction) -> set[int]:
     return {fid for (fid,) in await tx.rows("SELECT fid FROM checksum")}
 
 
-def _still_rotten(found: audit.Survey, flipped: dict[int, bytes]) -> list[int]:
-    """The fids of which a row still says that the replica with a flipped bit is a good one."""
+def _still_corrupt(found: audit.Survey, flipped: dict[int, bytes]) -> list[int]:
+    """The fids of which a row still has the replica with a flipped bit."""
     rotten = []
     for fid, content in flipped.items():
         file, path = found.files.get(fid), found.on_disk.get((fid, 1))
@@ -290,10 +290,8 @@ def _still_rotten(found: audit.Survey, flipped: dict[int, bytes]) -> list[int]:
 
 @fault("a clock is an hour ahead", seconds=5, isolated=True, server=True)
 async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
-    """That of the machine with the second tracker, its workers and its gateway, when they start: they have to refuse.
-
-    With SQLite this cannot be detected, since there is no other clock.
-    """
+    """The clock of the machine with the second tracker, its workers and its gateway is wrong at their start: they have
+    to refuse. With SQLite this cannot be detected, since there is no other clock."""
     names = ("tracker2", "workers2", "gateway2")
     scene.machines.kill(*names)
     for name in names:
@@ -307,10 +305,8 @@ async def clock_ahead(scene: Scene) -> AsyncIterator[None]:
 
 @fault("a clock jumps an hour ahead, and back", seconds=25, isolated=True)
 async def clock_jumps(scene: Scene) -> AsyncIterator[None]:
-    """That of the machine with the second tracker, its workers and its gateway, which run, and notice nothing.
-
-    With SQLite, of all that open the file, whose clock is theirs.
-    """
+    """The clock of the machine with the second tracker, its workers and its gateway jumps while they run. With SQLite,
+    of all that open the file, whose clock is theirs."""
     machines = scene.machines
     numbers = (1, 2) if machines.server is None else (2,)
     names = [f"{room}{number}" for number in numbers for room in ("tracker", "workers", "gateway")]
@@ -336,10 +332,8 @@ async def clock_jumps(scene: Scene) -> AsyncIterator[None]:
 
 @fault("two clocks differ by 15 seconds", seconds=15, isolated=True, server=True)
 async def clocks_differ(scene: Scene) -> AsyncIterator[None]:
-    """Those of the machines with trackers, workers and gateways, by somewhat less than makes daemons refuse to start.
-
-    The workers of each are killed in turn, so that those of the other take over what they had claimed.
-    """
+    """The clocks of the machines with trackers, workers and gateways differ by somewhat less than makes daemons refuse
+    to start. The workers of each are killed in turn, so that those of the other take over their claims."""
     machines = scene.machines
     own = _own_clock(FAKETIME="+15s")
     for name in ("tracker2", "workers2", "gateway2"):
@@ -353,7 +347,7 @@ async def clocks_differ(scene: Scene) -> AsyncIterator[None]:
 
 
 async def _must_refuse(machines: Machines, name: str, environment: dict[str, str]) -> None:
-    """Have a daemon start, which must not do so for its clock."""
+    """Start a daemon that must refuse to start because of its clock."""
     try:
         await machines.start_daemons(name, environment=environment)
     except AssertionError as refused:
@@ -364,7 +358,7 @@ async def _must_refuse(machines: Machines, name: str, environment: dict[str, str
 
 
 def _own_clock(**setting: str) -> dict[str, str]:
-    """What gives a daemon a clock of its own; that by which it counts seconds is left alone, as the kernel does."""
+    """The environment that gives a daemon its own clock; its monotonic clock is unchanged, as in the kernel."""
     library = next(Path("/").glob(CLOCK[1:]))
     return {"LD_PRELOAD": str(library), "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1", "FAKETIME_DISABLE_SHM": "1", **setting}  # fmt: skip
@@ -387,7 +381,7 @@ def _server(scene: Scene) -> Server:
 
 @fault("the database is killed", seconds=3, server=True)
 async def database_killed(scene: Scene) -> AsyncIterator[None]:
-    """And started again."""
+    """It is restarted afterwards."""
     server = _server(scene)
     await asyncio.to_thread(server.kill)
     try:
@@ -398,7 +392,7 @@ async def database_killed(scene: Scene) -> AsyncIterator[None]:
 
 @fault("the database is restarted", seconds=0, server=True)
 async def database_restarted(scene: Scene) -> AsyncIterator[None]:
-    """In an orderly way, as for an upgrade."""
+    """Regularly, as for an upgrade."""
     server = _server(scene)
     await asyncio.to_thread(server.stop)
     try:
@@ -409,7 +403,7 @@ async def database_restarted(scene: Scene) -> AsyncIterator[None]:
 
 @fault("the database is gone for a minute", seconds=60, server=True)
 async def database_gone(scene: Scene) -> AsyncIterator[None]:
-    """Nothing answers at its address."""
+    """No server responds at its address."""
     server = _server(scene)
     await asyncio.to_thread(server.stop)
     try:
@@ -420,7 +414,7 @@ async def database_gone(scene: Scene) -> AsyncIterator[None]:
 
 @fault("the database hangs", seconds=10, server=True)
 async def database_hangs(scene: Scene) -> AsyncIterator[None]:
-    """It keeps its connections, and answers nothing."""
+    """It keeps its connections, and sends nothing."""
     server = _server(scene)
     await asyncio.to_thread(server.pause)
     try:

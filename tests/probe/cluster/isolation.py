@@ -1,8 +1,6 @@
-"""A place of its own for a probe: namespaces for network, mounts and processes, which the kernel clears away.
-
-A probe runs as the first process of a process namespace. When that ends, however it ends, so does everything that it
-has started, and what it mounted and connected is gone with it. What is left anyway is looked for from outside.
-"""
+"""Isolation of a probe: namespaces for network, mounts and processes, which the kernel removes. A probe runs as the
+first process of a process namespace. When that ends, in any way, so do all its processes, mounts and connections. A
+check from outside looks for anything left."""
 
 from __future__ import annotations
 
@@ -20,14 +18,14 @@ _FAMILY = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--
 
 
 def allowed() -> bool:
-    """Whether this machine lets us have namespaces, and a database server its own user in them."""
+    """Whether this machine allows namespaces, and a database server its own user in them."""
     if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("unshare")):
         return False
     return subprocess.run([*_FAMILY, "true"], capture_output=True, check=False).returncode == 0
 
 
 def command(arguments: Sequence[str], mark: str) -> tuple[list[str], dict[str, str]]:
-    """The command that probes in a place of its own, or without one where that is not allowed; its environment."""
+    """The command that runs a probe in isolation, or without it where that is not allowed; and its environment."""
     isolated = allowed()
     environment = {**os.environ, MARK: mark, "TAWARA_PROBE_ISOLATED": "1" if isolated else ""}
     probing = [sys.executable, "-m", "tests.probe.cluster", *arguments]
@@ -35,22 +33,23 @@ def command(arguments: Sequence[str], mark: str) -> tuple[list[str], dict[str, s
 
 
 def new_mark() -> str:
-    """A mark that no other probe has."""
+    """A unique mark."""
     return secrets.token_hex(8)
 
 
 def inside() -> bool:
-    """Whether this process has been started by `command`."""
+    """Whether this process was started by `command`."""
     return MARK in os.environ
 
 
 def isolated() -> bool:
-    """Whether this process is in a place of its own."""
+    """Whether this process is isolated."""
     return bool(os.environ.get("TAWARA_PROBE_ISOLATED"))
 
 
 def set_up(directory: Path) -> None:
-    """Prepare the place: memory as its disks, and to be shared, and a list of network namespaces of its own."""
+    """Prepare the namespaces: memory file systems as disks and for sharing, and a private list of network
+    namespaces."""
     names = Path("/run/netns")
     names.mkdir(exist_ok=True)
     mount(names, "mode=755")
@@ -59,12 +58,12 @@ def set_up(directory: Path) -> None:
 
 
 def unmount(directory: Path) -> None:
-    """Take a file system off again."""
+    """Unmount a file system."""
     subprocess.run(["umount", str(directory)], check=True)
 
 
 def mount(directory: Path, *options: str) -> None:
-    """Mount a new file system in memory, seen by this place only."""
+    """Mount a new memory file system, visible only in this namespace."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "probe", str(directory)], check=True)
 
 

@@ -1,9 +1,7 @@
-"""A steady mixed load by real clients, which remembers what it was told: by that the store is judged.
-
-Every key belongs to one client that does one thing after another with it. So it is known at any time what a reader may
-find: what was acknowledged last. When an answer fails to come, the change may have been made, or be made at any later
-time: both contents are possible from then on, and the key is left alone.
-"""
+"""A constant mixed load by real clients that record their results, with which the store is checked. Every key belongs
+to one client that makes one request after another for it. So the possible results of a read are known at any time: the
+last acknowledged change. When a response is lost, the change may have been made, or be made at any later time: both
+contents are possible from then on, and the key is not used any more."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ READERS = 24
 
 
 class Verb(StrEnum):
-    """What a client does."""
+    """A kind of request."""
 
     PUT = "put"
     OVERWRITE = "overwrite"
@@ -49,16 +47,16 @@ Digest = str | None
 
 
 class Absent(Exception):
-    """The store says that there is no such file."""
+    """The store reports that the file does not exist."""
 
 
 class Failed(Exception):
-    """The store does not do it now, or does not answer."""
+    """The store refuses, or does not respond."""
 
 
 @dataclass
 class Belief:
-    """What may be found under a key."""
+    """The possible contents of a key."""
 
     storage_class: str
     possible: set[Digest]
@@ -67,14 +65,14 @@ class Belief:
 
     @property
     def only(self) -> Digest:
-        """The one content."""
+        """The only possible content."""
         (digest,) = self.possible
         return digest
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request. Times are by the monotonic clock."""
+    """One request. Times are of the monotonic clock."""
 
     verb: Verb
     began: float
@@ -84,7 +82,7 @@ class Outcome:
 
 @dataclass
 class Load:
-    """The clients, and what they know."""
+    """The clients, and their records."""
 
     machines: Machines
     rng: random.Random
@@ -103,17 +101,17 @@ class Load:
     # --- running ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Let the clients begin."""
+        """Start the clients."""
         self._ended = asyncio.Event()
         self._tasks = [asyncio.create_task(self._client(number), name=f"client {number}") for number in range(CLIENTS)]
 
     async def stop(self) -> None:
-        """Let every client finish what it is at."""
+        """Let every client finish its current request."""
         self._ended.set()
         await asyncio.gather(*self._tasks)
 
     async def some_more(self, count: int) -> None:
-        """Wait until so many more requests have been answered well."""
+        """Wait for so many more successful requests."""
         wanted = self._done() + count
         async with asyncio.timeout(60):
             while self._done() < wanted:
@@ -121,7 +119,7 @@ class Load:
                 await asyncio.sleep(0.05)
 
     def check_clients(self) -> None:
-        """Raise what a client fell over, if one did."""
+        """Raise the exception that ended a client, if any."""
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -130,7 +128,7 @@ class Load:
         return sum(1 for each in self.outcomes if each.failure is None)
 
     def between(self, began: float, ended: float) -> list[Outcome]:
-        """The requests that ended in a span of time."""
+        """The requests that ended in an interval."""
         return [each for each in self.outcomes if began <= each.ended < ended]
 
     async def _client(self, number: int) -> None:
@@ -178,7 +176,7 @@ class Load:
         return f"{number}/{self._number}"
 
     async def _change(self, verb: Verb, belief: Belief, to: Digest, change: Callable[[], Awaitable[None]]) -> None:
-        """Make a change and note what it makes possible, before it is begun: whatever happens now, that holds."""
+        """Make a change, recorded with its possible results before it begins."""
         before = set(belief.possible)
         belief.possible, belief.settled = before | {to}, False
         if await self._timed(verb, change) is None:
@@ -199,7 +197,7 @@ class Load:
             )
 
     async def _timed(self, verb: Verb, request: Callable[[], Awaitable[None]]) -> str | None:
-        """Make a request; why it failed, if it did."""
+        """Make a request; return why it failed, if it did."""
         began = time.monotonic()
         failure: str | None = None
         try:
@@ -215,7 +213,7 @@ class Load:
     # --- judging ------------------------------------------------------------------------------------------------------
 
     async def read_all(self, keys: Iterable[str]) -> list[str]:
-        """Read keys as clients do, by tracker and gateway in turn; those that are not as they must be, in words."""
+        """Read keys as clients do, by tracker and gateway alternately; return the wrong ones with a description."""
         wrong: list[str] = []
         waiting = list(keys)
         async with self.machines.client() as client, aiohttp.ClientSession() as http:
@@ -243,7 +241,7 @@ class Load:
 
 
 class Access:
-    """A way into the store. Raises Failed where nothing is known, and Absent."""
+    """An interface of the store. Raises Failed if the result is unknown, and Absent."""
 
     name = ""
 
@@ -261,7 +259,7 @@ class Access:
 
 
 class ByTracker(Access):
-    """As MogileFS's clients do: ask a tracker, and speak to the storage nodes."""
+    """As MogileFS's clients do: ask a tracker, and use the storage nodes."""
 
     name = "tracker"
 
@@ -292,7 +290,8 @@ async def _mapped(request: Awaitable[object]) -> bytes:
 
 
 class ByGateway(Access):
-    """By HTTP. One that does not answer is left alone for a while, as load balancers do (nginx's `fail_timeout`)."""
+    """By HTTP. A gateway that does not respond is not used for a while, as by load balancers (nginx's
+    `fail_timeout`)."""
 
     name = "gateway"
 

@@ -1,11 +1,7 @@
-"""The cluster that is probed: a database, five storage nodes and two trackers, each on a machine of its own.
-
-| machine | half | runs |
-|---|---|---|
-| `db` | east | PostgreSQL or MariaDB (SQLite: a file that the trackers' machines share) |
-| `n1` … `n5` | n1 to n3 east | a storage node with two devices, 2i-1 and 2i, each a file system of its own |
-| `t1`, `t2` | t1 east | a tracker in two processes, workers, a gateway behind nginx |
-"""
+"""The cluster of a probe: a database, five storage nodes and two trackers, each on its own machine. | machine | half |
+runs | |---|---|---| | `db` | east | PostgreSQL or MariaDB (SQLite: a file that the trackers' machines share) | | `n1` …
+`n5` | n1 to n3 east | a storage node with two devices, 2i-1 and 2i, each with its own file system | | `t1`, `t2` | t1
+east | a tracker in two processes, workers, a gateway behind nginx |"""
 
 from __future__ import annotations
 
@@ -45,7 +41,7 @@ COPIES = {"": 2, "three": 3}
 
 @dataclass
 class Machines:
-    """The parts of the cluster, to be hurt."""
+    """The parts of the cluster, in which faults are caused."""
 
     directory: Path
     engine: str
@@ -93,7 +89,7 @@ class Machines:
         return self.directory / f"n{self.node_of(devid)}" / f"dev{devid}"
 
     def path(self, devid: int, fid: int) -> Path:
-        """Where a replica is, or would be."""
+        """The path of a replica, existing or not."""
         return self.device(devid) / fids.relative_path(fid)
 
     @property
@@ -104,7 +100,7 @@ class Machines:
     # --- starting -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start everything, and describe the store by a tracker, as an operator does."""
+        """Start everything, and create hosts and devices by a tracker, as an operator does."""
         for machine in ("db", "n1", "n2", "n3", "t1"):
             self.addresses[machine] = self.network.add(machine)
         for machine in ("n4", "n5", "t2"):
@@ -182,7 +178,7 @@ class Machines:
     # --- hurting ------------------------------------------------------------------------------------------------------
 
     def family(self, name: str) -> list[int]:
-        """The processes of a daemon, the first one first."""
+        """The processes of a daemon, the main process first."""
         daemon = self.daemons[name]
         found = [daemon.pid]
         for pid in found:
@@ -197,7 +193,7 @@ class Machines:
                 os.kill(pid, number)
 
     def kill(self, *names: str) -> None:
-        """SIGKILL to the process that was started of each daemon; the others have to notice by themselves."""
+        """SIGKILL to the main process of each daemon; the others have to notice by themselves."""
         for name in names:
             self.daemons[name].kill()
 
@@ -214,7 +210,7 @@ class Machines:
     # --- ending -------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """End everything by force, and remove what the database's server had."""
+        """End everything by force, and remove the database server's data."""
         if self.metadata is not None:
             await self.metadata.close()
         self.lose_power(*(name for name, daemon in self.daemons.items() if daemon.process is not None))
@@ -229,7 +225,7 @@ class Machines:
 
 @asynccontextmanager
 async def machines(directory: Path, engine: str) -> AsyncIterator[Machines]:
-    """A started cluster in an empty directory; at the end nothing runs any more, and nothing is mounted."""
+    """A started cluster in an empty directory; at the end nothing is running or mounted."""
     directory.chmod(0o755)  # the database's server may run as another user
     made = Machines(directory, engine, Namespaces() if isolation.isolated() else Loopback())
     try:

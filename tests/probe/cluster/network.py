@@ -1,11 +1,7 @@
-"""The network of a probe: a network namespace for each machine, in two halves that a single link joins.
-
-    runner and half of the machines ── east ═══ west ── the other half
-
-Everything is made inside the runner's own network namespace (see `isolation`), so that nothing outside of it is touched
-and nothing is left of it. Where namespaces are not allowed, `Loopback` gives every machine an address of 127/8 instead;
-such a network cannot be cut or slowed down.
-"""
+"""The network of a probe: a network namespace for each machine, in two halves that a single link connects. runner and
+half of the machines ── east ═══ west ── the other half Everything is created inside the runner's own network namespace
+(see `isolation`), so that nothing outside of it is changed and nothing is left of it. Where namespaces are not allowed,
+`Loopback` gives every machine an address of 127/8 instead; such a network cannot be cut or slowed down."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ SUBNET = "10.86.0"
 
 
 class Network(Protocol):
-    """Where the machines of a probe are to be reached."""
+    """The network addresses of a probe's machines."""
 
     separable: bool
     """Whether it can be cut and slowed down."""
@@ -27,27 +23,27 @@ class Network(Protocol):
     """The network that all addresses are in."""
 
     def add(self, machine: str, *, west: bool = False) -> str:
-        """Connect another machine, in the eastern half unless told otherwise; its address."""
+        """Connect another machine, in the eastern half by default; return its address."""
         ...
 
     def within(self, machine: str) -> tuple[str, ...]:
-        """What a command begins with that is to run on a machine."""
+        """The prefix of a command that is to run on a machine."""
         ...
 
     def cut(self, machine: str | None = None) -> None:
-        """Let nothing pass between a machine and the others, or between the halves: no refusals, silence."""
+        """Drop all packets between a machine and the others, or between the halves, without refusals."""
         ...
 
     def join(self, machine: str | None = None) -> None:
-        """Let everything pass again."""
+        """Forward packets again."""
         ...
 
     def slow(self, machine: str, kilobits: int | None) -> None:
-        """Let only so much pass to and from a machine in a second, None for any amount."""
+        """Limit the traffic of a machine to so many bits a second, None for no limit."""
         ...
 
     def close(self) -> None:
-        """Take it down."""
+        """Remove it."""
         ...
 
 
@@ -80,7 +76,7 @@ class Namespaces:
         return address
 
     def within(self, machine: str) -> tuple[str, ...]:
-        """See Network. `ip netns exec` would take a mount namespace, too, which does not see later mounts."""
+        """See Network. `ip netns exec` would create a mount namespace, too, which does not see later mounts."""
         return ("nsenter", f"--net=/run/netns/{machine}", "--")
 
     def cut(self, machine: str | None = None) -> None:
@@ -92,14 +88,14 @@ class Namespaces:
         _ip("link", "set", f"v-{machine}" if machine else "to-west", "up")
 
     def slow(self, machine: str, kilobits: int | None) -> None:
-        """See Network. What does not fit into the queue of half a second is lost, as on a bad line."""
+        """See Network. Packets beyond a queue of half a second are lost, as on a bad link."""
         for within, link in (((), f"v-{machine}"), (self.within(machine), "eth0")):
             limit: Sequence[str] = ("tbf", "rate", f"{kilobits}kbit", "burst", "16kb", "latency", "500ms")
             what = ("replace", "dev", link, "root", *limit) if kilobits else ("del", "dev", link, "root")
             _run(*within, "tc", "qdisc", *what)
 
     def close(self) -> None:
-        """See Network. A link goes when one of its ends does."""
+        """See Network. A link is removed with one of its ends."""
         for machine in self._machines:
             _ip("link", "del", f"v-{machine}")
             _ip("netns", "del", machine)
@@ -108,7 +104,7 @@ class Namespaces:
 
 
 class Loopback:
-    """Addresses of 127/8 for machines that are none."""
+    """Addresses of 127/8 instead of machines."""
 
     separable = False
 

@@ -1,4 +1,4 @@
-"""One probe after another: load, fault, healing, and the judgement on what is left."""
+"""One probe after another: load, fault, repair, and a check of the result."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether the store did what it promises."""
+        """Whether the store kept its promises."""
         return bool(self.skipped) or not (self.lost or self.left or self.repaired is None or self.settled is None)
 
 
 async def probe(scene: Scene, fault: Fault) -> Result:
-    """Cause one fault under load, and judge."""
+    """Cause one fault under load, and check the result."""
     load, began = scene.load, time.monotonic()
     result = Result(fault.name)
     first_denial = len(load.denials)
@@ -92,7 +92,7 @@ async def probe(scene: Scene, fault: Fault) -> Result:
 
 
 def _held(outcomes: Sequence[Outcome], seconds: float) -> tuple[float, float, float]:
-    """Requests a second answered well, the share that failed, the slowest answer."""
+    """Successful requests a second, the share of failures, the slowest response."""
     well = [each for each in outcomes if each.failure is None]
     share = 1 - len(well) / len(outcomes) if outcomes else 0.0
     return len(well) / seconds, share, max((each.ended - each.began for each in outcomes), default=0.0)
@@ -110,7 +110,7 @@ async def _until_repaired(scene: Scene, upto: int) -> float | None:
 
 
 async def _until_settled(scene: Scene, healed_at: float) -> tuple[float | None, list[str]]:
-    """Wait until there is nothing left to do and nothing left over; else what it is."""
+    """Wait until no work and no leftovers exist; otherwise return them."""
     classes = await audit.wanted_copies(scene.machines)
     end = time.monotonic() + SETTLING
     while True:
@@ -122,7 +122,7 @@ async def _until_settled(scene: Scene, healed_at: float) -> tuple[float | None, 
         if not left:
             return time.monotonic() - healed_at, []
         if time.monotonic() > end:
-            return None, left + await audit.put_off(scene.machines)
+            return None, left + await audit.deferred(scene.machines)
         await asyncio.sleep(0.5)
 
 
@@ -137,14 +137,14 @@ async def _judge(scene: Scene, result: Result, first_denial: int) -> None:
     result.stored = len(load.beliefs)
     result.lost += load.denials[first_denial:]
     result.lost += audit.lost(found, load)
-    result.lost += audit.rotten(found, load)
+    result.lost += audit.corrupt(found, load)
     result.lost += await load.read_all(load.beliefs)
 
 
 async def probe_all(
     faults: Sequence[Fault], engine: str, directory: Path, report: Callable[[Result], None]
 ) -> list[Result]:
-    """Cause one fault after another, on one cluster as long as that is whole."""
+    """Cause one fault after another, on one cluster as long as it is intact."""
     results: list[Result] = []
     rng = random.Random()
     waiting = list(faults)
