@@ -3,6 +3,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
+# Component tests that run in one process on SQLite, and have to be quick.
+COMPONENTS := $(addprefix tests/acceptance/test_,tracker_commands.py client_files.py client_sync.py cli_files.py \
+	cli_oversight.py gateway_http.py)
+
 .PHONY: help setup up check test test-mysql probe test-vm bench docs lock clean
 
 help:            ## this list
@@ -15,13 +19,14 @@ setup: .venv/.ready
 up: setup        ## run the store in the foreground, its data in ./var/store
 	@.venv/bin/tawara up var/store
 
-check: setup     ## under a minute: format, lint, types, import rules, unit tests, the contract on SQLite
+check: setup     ## under a minute: format, lint, types, import rules, unit tests, the contract and quick components on SQLite
 	@.venv/bin/ruff format --check src tests benchmarks
 	@.venv/bin/ruff check src tests benchmarks
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@bin/setup-databases
-	@$(PY) -m pytest -q -n 2 tests/unit tests/contract -k 'not postgresql and not mysql' -m 'not slow and not host_step'
+	@$(PY) -m pytest -q -n 2 tests/unit tests/contract $(COMPONENTS) -k 'not postgresql and not mysql' \
+		-m 'not slow and not host_step'
 
 test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines
 	@bin/setup-tests

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from tawara.metadata import files
+from tawara.metadata import files, key_listing
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.model.files import NewFile
@@ -55,6 +55,26 @@ async def list_keys(metadata: Metadata) -> None:
     assert len(await metadata.read(files.list_keys, 1, b"key/", after, 100)) == 100
 
 
+async def list_page(metadata: Metadata) -> None:
+    page = await metadata.read(key_listing.page, 1, b"key/", b"", b"key/%07d" % random.randrange(1, FILES - 1001), 1000)
+    assert len(page.files) == 1000
+
+
+async def list_prefixes(metadata: Metadata) -> None:
+    """The bucket has the keys under 40 prefixes of two digits, and 960 beside them."""
+    page = await metadata.read(key_listing.page, 2, b"", b"/", None, 1000)
+    assert (len(page.files), len(page.prefixes)) == (960, 40)
+
+
+async def fill_prefixes(tx: Transaction, numbers: range) -> None:
+    key = tx.dialect.key_value
+    await tx.run_many(
+        f"INSERT INTO file (fid, dmid, dkey, length, classid, devcount) VALUES (?, 2, {key}, 1, 0, 2)",
+        [(FILES + n, b"%02d/%07d" % (n % 40, n) if n > 960 else b"plain%04d" % n) for n in numbers],
+    )
+    await tx.run_many("INSERT INTO tawara_file (fid, stored_at) VALUES (?, 1)", [(FILES + n,) for n in numbers])
+
+
 async def rate(
     metadata: Metadata, ask: Callable[[Metadata], Awaitable[None]], askers: int
 ) -> tuple[float, float, float]:
@@ -78,7 +98,14 @@ async def measure(engine: str, url: str) -> None:
     metadata = await open_metadata(url)
     for start in range(1, FILES, 5000):
         await metadata.write(fill, range(start, start + 5000))
-    for name, ask in (("find", find), ("list_keys 100", list_keys), ("open+close", create)):
+        await metadata.write(fill_prefixes, range(start, start + 5000))
+    for name, ask in (
+        ("find", find),
+        ("list_keys 100", list_keys),
+        ("page of 1000", list_page),
+        ("40 prefixes", list_prefixes),
+        ("open+close", create),
+    ):
         for askers in ASKERS:
             per_second, median, late = await rate(metadata, ask, askers)
             print(f"{engine:12}{name:15}{askers:4} askers {per_second:9,.0f}/s  {median:7.2f} ms  p99 {late:7.2f} ms")

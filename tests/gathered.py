@@ -1,4 +1,4 @@
-"""All that directories of devices tell, together, for tests whose stores are small."""
+"""The merged evidence of directories of devices, for tests with small stores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tawara.recovery.journal_collector import JournalCollector
 
 
 async def gathered(devices: Iterable[tuple[Path, int]]) -> tuple[JournalEvidence, JournalCollector]:
-    """What follows from the names in these directories of these devices, and how the reading went."""
+    """The evidence in the journals in these directories of these devices, and the collector."""
     with JournalCollector([device_sources.from_directory(path, devid) for path, devid in devices]) as gathering:
         await gathering.read_names()
         parts = [fid_range.evidence async for fid_range in gathering.ranges()]
@@ -19,7 +19,7 @@ async def gathered(devices: Iterable[tuple[Path, int]]) -> tuple[JournalEvidence
 
 
 def joined(parts: Sequence[JournalEvidence]) -> JournalEvidence:
-    """What is said of several stretches of fids, as though it were of one."""
+    """The evidence of several ranges of fids as one."""
     files = [file for part in parts for file in part.files]
     gone = {fid: devids for part in parts for fid, devids in part.gone.items()}
     return JournalEvidence(files, gone, [rival for part in parts for rival in part.rivals])

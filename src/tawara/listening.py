@@ -7,6 +7,7 @@ import contextlib
 import errno
 import resource
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
@@ -22,6 +23,8 @@ _DESCRIPTORS_PER_CONNECTION: Final = 4
 """The connection, its second descriptor for sendfile, the file, its directory."""
 _FEWEST: Final = 8
 """Least connection limit of a listener."""
+_HANDSHAKE: Final = 10.0
+"""Seconds for the handshake of TLS."""
 _PAUSE: Final = 0.1
 """Seconds to wait when the process is out of file descriptors."""
 _IDLE: Final = 1.0
@@ -62,14 +65,15 @@ class TcpListener:
         reuse_port: bool = False,
         descriptors: int = _DESCRIPTORS_PER_CONNECTION,
         share: float = 1.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Listen on `address` (port 0: any free one; or a listening socket); errors name `purpose`. Raises PortTaken.
 
         `descriptors` is how many open files a connection needs, itself included; `share` is the part of the process's
         limit of open files that all connections may use. When the listener is full, idle `Sheddable` connections are
-        closed in favour of new ones, the longest idle first.
+        closed in favour of new ones, the longest idle first. With `tls`, connections speak TLS.
         """
-        self._make_protocol = make_protocol
+        self._make_protocol, self._tls = make_protocol, tls
         self._name = purpose
         self.most = min(connections, _affordable(descriptors, share))
         self._free = asyncio.Semaphore(self.most)
@@ -168,7 +172,12 @@ class TcpListener:
             self._free.release()
 
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: self._make_protocol(on_closed), connection)
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: self._make_protocol(on_closed),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE,
+            )
         except OSError:
             connection.close()
             self._free.release()

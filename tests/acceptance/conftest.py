@@ -1,4 +1,4 @@
-"""Which event loops the acceptance tests run on, and the database servers that they share."""
+"""The event loops of the acceptance tests, and their shared database servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.contract.servers import Server, running_servers
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The line server is tried on uvloop, as in production, and on the loop of the standard library as well."""
+    """Run the line server on uvloop, as in production, and on the loop of the standard library."""
     if item.path.name == "test_tracker_line_server.py":
         return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
     if item.path.name.startswith("test_tracker_"):
@@ -24,6 +24,6 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(scope="session")
 def database_servers() -> Iterator[Callable[[str], Server]]:
-    """A server of each kind, `postgresql` or `mysql`, started when it is first asked for."""
+    """A server of each kind, `postgresql` or `mysql`, started when first needed."""
     with running_servers() as get:
         yield get

@@ -1,7 +1,5 @@
-"""Storage nodes of other programs, as their users run them: nginx with its DAV module, and what is inside mogstored.
-
-Each is a daemon of a store whose daemons run apart, in the place of `tawara node`.
-"""
+"""Storage nodes of other programs, as their users run them: nginx with its DAV module, and the server of mogstored.
+Each is a daemon of a store with separate daemons, in place of `tawara node`."""
 
 from __future__ import annotations
 
@@ -71,10 +69,10 @@ class Foreign(Daemon, ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What it is started with, its configuration being written."""
+        """The command that starts it, after its configuration is written."""
 
     def configure(self, text: str) -> Path:
-        """Write down a configuration."""
+        """Write a configuration."""
         self._home.mkdir(exist_ok=True)
         path = self._home / "conf"
         user = "user root; " if os.geteuid() == 0 else ""
@@ -82,7 +80,7 @@ class Foreign(Daemon, ABC):
         return path
 
     def start(self, environment: dict[str, str] | None = None) -> dict[str, object]:
-        """Start it, and wait until it lets peers in."""
+        """Start it, and wait until it accepts connections."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, start_new_session=True
@@ -110,7 +108,7 @@ class Nginx(Foreign):
 
 
 class Perlbal(Foreign):
-    """Perlbal, configured as by mogstored, and the usage files as mogstored writes them beside it."""
+    """Perlbal, configured as by mogstored, with usage files written as by mogstored."""
 
     def command(self) -> list[str]:
         """See Foreign."""
@@ -138,7 +136,7 @@ class Perlbal(Foreign):
             self._write_usage()
 
     def _write_usage(self) -> None:
-        """In place, padded, then cut, as mogstored does."""
+        """Write in place, padded, then truncate, as mogstored does."""
         for device in self.root.iterdir():
             disk = os.statvfs(device)
             free, used = (blocks * disk.f_frsize // 1024 for blocks in (disk.f_bavail, disk.f_blocks - disk.f_bfree))
@@ -150,7 +148,7 @@ class Perlbal(Foreign):
 
 
 class ApartForeign(Apart):
-    """A store that has no storage node of ours."""
+    """A store without storage nodes of Tawara."""
 
     def __init__(self, directory: Path, database: str, kind: type[Foreign]) -> None:
         self.kind = kind

@@ -1,4 +1,4 @@
-"""A gateway over real storage nodes and a real database file, in the test's own event loop; nginx in front or not."""
+"""A gateway over real storage nodes and a real database file, in the test's own event loop; with or without nginx."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tawara.gateway.certificates import TlsFiles
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.server import Gateway
 from tawara.metadata import access_keys, cluster, files
@@ -44,7 +45,7 @@ HOSTS = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -78,9 +79,10 @@ class StoreFixture:
     view: ClusterView
     wakeups: Wakeups
     stopped: set[int] = field(default_factory=set)
+    tls: TlsFiles | None = None
 
     def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """One request on a connection of its own; blocking."""
+        """Send one request on its own connection; blocking."""
         connection = http.client.HTTPConnection(*self.gateway.address, timeout=30)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))  # type: ignore[arg-type]
@@ -92,7 +94,7 @@ class StoreFixture:
     async def ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """The same without holding up the event loop, which serves it."""
+        """The same without blocking the event loop, which serves it."""
         return await asyncio.to_thread(self.request, method, path, body, headers)
 
     async def put(self, path: str, body: object = b"hello", **headers: str) -> Answer:
@@ -101,7 +103,7 @@ class StoreFixture:
         return await self.ask("PUT", path, body, AUTHORISED | named)
 
     async def raw(self, data: bytes, *, timeout: float = 10.0) -> bytes:
-        """Send bytes as they are; all that comes back until the gateway closes the connection."""
+        """Send bytes as they are; return all that is received until the gateway closes the connection."""
         reader, writer = await asyncio.open_connection(*self.gateway.address)
         try:
             writer.write(data)
@@ -110,11 +112,11 @@ class StoreFixture:
             writer.close()
 
     async def find(self, key: bytes) -> StoredFile | None:
-        """What the database knows of a key of domain `d`."""
+        """The database's row of a key of domain `d`."""
         return await self.metadata.read(files.find, 1, key)
 
     async def stored(self, key: bytes) -> StoredFile:
-        """The same for one that must be there."""
+        """The same for a key that must exist."""
         found = await self.find(key)
         assert found is not None
         return found
@@ -124,11 +126,11 @@ class StoreFixture:
         return self.directory / f"disks {devid}" / f"dev{devid}"
 
     def replica(self, devid: int, fid: int) -> Path:
-        """Where a replica lies."""
+        """The path of a replica."""
         return self.disk(devid) / fids.relative_path(fid)
 
     def on_disk(self) -> list[tuple[int, str]]:
-        """Every file that lies on any device."""
+        """Every file on any device."""
         return [
             (devid, path.name)
             for devid in range(1, HOSTS + 1)
@@ -178,9 +180,10 @@ async def store_fixture(
     local: bool = True,
     spool: Path | None = None,
     fast_path: bool = True,
+    tls: TlsFiles | None = None,
     signed: bool = False,
 ) -> AsyncIterator[StoreFixture]:
-    """A house below `directory`, torn down afterwards; `local`: the gateway knows the disk of its own machine.
+    """A store below `directory`, removed afterwards; `local`: the gateway reads its own machine's disk directly.
 
     `signed`: the storage nodes require signatures of all requests.
     """
@@ -219,9 +222,10 @@ async def store_fixture(
             public_reads=public_reads,
             reproxy=reproxy,
             fast_path=fast_path,
+            tls=tls,
         )
         await gateway.start()
-        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups)
+        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls)
         try:
             yield one
         finally:

@@ -1,4 +1,4 @@
-"""A disk that hangs: a file system that answers nothing, mounted where a device is."""
+"""A hanging disk: a file system that does not respond, mounted on a device."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def hanging(place: Path) -> Iterator[None]:
-    """Whatever is asked of `place`, and of what is below it, gets no answer; it fails at the end, and the disk is back.
-
-    It is a FUSE mount whose server never reads a request, and needs root.
-    """
+    """Let all access to `place` and below hang; it fails at the end, and the disk is back. It is a FUSE mount whose
+    server never reads a request, and needs root."""
     try:
         server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A storage node for acceptance tests, and a peer that speaks to it in literal bytes."""
+"""A storage node for acceptance tests, and a client that sends literal bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def running(
 
 @asynccontextmanager
 async def process(root: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, tuple[str, int]]]:
-    """A node in a process of its own, on uvloop; killed at the end."""
+    """A node in its own process, on uvloop; killed at the end."""
     (root / "dev1").mkdir(exist_ok=True)
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-c", _PROCESS, str(root), stdout=asyncio.subprocess.PIPE
@@ -69,7 +69,7 @@ async def process(root: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
 
 
 async def talk(address: tuple[str, int], *said: bytes) -> bytes:
-    """Say everything, a segment at a time, and return what came until the peer closed the connection."""
+    """Send all segments, one at a time, and return what was received until the peer closed the connection."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         for part in said:
@@ -83,13 +83,13 @@ async def talk(address: tuple[str, int], *said: bytes) -> bytes:
 async def get(
     address: tuple[str, int], path: str, *headers: str, method: str = "GET"
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, header fields (lower case) and body of one request on a connection of its own."""
+    """Status, header fields (lower case) and body of one request on its own connection."""
     lines = [f"{method} {path} HTTP/1.1", "Host: node", "Connection: close", *headers, "", ""]
     return parse(await talk(address, "\r\n".join(lines).encode()))
 
 
 def parse(answer: bytes) -> Answer:
-    """An answer in its parts."""
+    """The parts of a reply."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = head.decode("latin-1").split("\r\n")
     named = (field.partition(":") for field in fields)
@@ -111,17 +111,17 @@ def put(path: str, body: bytes, *headers: str) -> bytes:
 
 
 def files(root: Path) -> set[str]:
-    """Every file below `root`, but those of the node itself, as paths from there."""
+    """Every file below `root`, except those of the node itself, as relative paths."""
     found = {each.relative_to(root) for each in root.rglob("*") if not each.is_dir() and not housekeeping(each)}
     return {str(each) for each in found if each.parts[0] != RECORDS}
 
 
 def housekeeping(path: Path) -> bool:
-    """Whether a file on a device is one that its node writes now and then, or is about to be: `usage.4711`."""
+    """Whether a file on a device is one that its node writes regularly, also its temporary form: `usage.4711`."""
     return path.name == IDENTITY or path.name.partition(".")[0] in ("usage", "health")
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process occupies."""
+    """Bytes of resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Watches that an event loop's thread does nothing that a disk could hold up."""
+"""Checks that an event loop's thread makes no call that may wait for a disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WITH_DESCRIPTORS = (
 
 @contextmanager
 def nothing_on_disks(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Have every call that touches `root` or what is below it fail on this thread; the list of those that were made."""
+    """Let every call on `root` or below fail on this thread; yields the list of such calls."""
     here = threading.get_ident()
     found: list[str] = []
     readlink = os.readlink

@@ -1,4 +1,4 @@
-"""A whole store as a user has it: `tawara up DIR` as a process of its own, on ports that are free."""
+"""A complete store as a user has it: `tawara up DIR` as its own process, on free ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_SECONDS = 5.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Free ports, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -30,7 +30,7 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Store:
-    """A directory and the ports that its store uses; started and ended at will."""
+    """A directory and the ports of its store, which can be started and stopped."""
 
     directory: Path
     flags: list[str] = field(default_factory=list)
@@ -53,15 +53,15 @@ class Store:
 
     @property
     def log(self) -> Path:
-        """Where standard error of the process goes."""
+        """The file of the process's standard error."""
         return self.directory.with_name(self.directory.name + ".log")
 
     def command(self) -> list[str]:
-        """What starts it."""
+        """The command that starts it."""
         return [*TAWARA, "up", str(self.directory), "--json", *self.settings, *self.flags]
 
     def start(self) -> dict[str, object]:
-        """Start it, and wait until it says that it is ready; what it said."""
+        """Start it, and wait until it reports that it is ready; return its output."""
         self._close()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -75,7 +75,7 @@ class Store:
         return ready
 
     def stop(self) -> float:
-        """Ask it to stop, as Ctrl-C does; the seconds that it took. It must end in success, and in time."""
+        """Stop it, as Ctrl-C does; return the seconds that it took. It must succeed in time."""
         assert self.process is not None
         began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
@@ -86,7 +86,7 @@ class Store:
         return took
 
     def kill(self) -> None:
-        """SIGKILL to every process of it, at once."""
+        """Send SIGKILL to all its processes at once."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
@@ -97,7 +97,7 @@ class Store:
             self.process.stdout.close()
 
     def processes(self) -> list[int]:
-        """The pids of all that runs of it."""
+        """The pids of all its processes."""
         assert self.process is not None
         found = []
         for entry in Path("/proc").iterdir():
@@ -120,7 +120,7 @@ class Store:
 
 
 def peak_memory(pid: int) -> int:
-    """The most memory that a process had resident so far, in bytes; 0 when it has ended."""
+    """The peak resident memory of a process in bytes; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

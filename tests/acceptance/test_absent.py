@@ -111,7 +111,7 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_mount_point_without_its_disk(store: Apart) -> None:
-    """A device without its disk: nothing is written to the mount point, status says why, and the files are copied."""
+    """Without its disk, nothing is written to a device's mount point, status says why, and the files are copied."""
     device = store.directory / "h1" / "dev1"
     device.rename(device.with_name("away"))
     device.mkdir()

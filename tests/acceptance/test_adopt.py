@@ -1,8 +1,6 @@
-"""docs/adopt.md, walked from its first command to its last, with an old installation on each of the engines.
-
-The old installation is made of its database, a double of mogilefsd that works on it in its own statements, and storage
-nodes that are plain HTTP servers.
-"""
+"""docs/adopt.md from its first command to its last, with an old installation on each of the engines. The old
+installation consists of its database, a fake mogilefsd that executes mogilefsd's own statements on it, and storage
+nodes that are plain HTTP servers."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ COMPONENTS = ("tracker", "workers", "node")
 
 
 def steps() -> dict[str, list[str]]:
-    """The commands of the page, by the heading they stand under; what stands between fences is another way."""
+    """The commands of the page, by their heading; each fenced block is an alternative."""
     found: dict[str, list[str]] = {}
     heading = ""
     for line in re.sub(r"^```$.*?^```$", "", PAGE.read_text(), flags=re.M | re.S).splitlines():
@@ -73,15 +71,15 @@ def units() -> dict[str, ConfigParser]:
 
 
 def others(root: Path) -> set[str]:
-    """What lies below a node's directory besides files of the store: `dev/NAME`, `dev/DIRECTORY/`."""
+    """The contents of a node's directory besides files of the store: `dev/NAME`, `dev/DIRECTORY/`."""
     top = {path for path in root.glob("dev*/*") if not re.fullmatch(r"\d", path.name)}
     names = {f"dev/{path.name}{'/' if path.is_dir() else ''}" for path in top}
     names = {name.replace("test-write/", "test-write/*") for name in names}
     return names | ({".tawara/*"} if (root / ".tawara").exists() else set())
 
 
-def test_all_commands_of_the_page_are_walked() -> None:
-    """Every heading with commands is one that the walk knows, in its order."""
+def test_all_commands_of_the_page_are_executed() -> None:
+    """Every heading with commands is one that the test executes, in its order."""
     assert list(steps()) == [
         *("Look", "Adopt", "A tracker of ours, beside mogilefsd", "Workers, beside mogilefsd", "Without mogilefsd"),
         *("Storage nodes", "Longer keys, IPv6", "Back"),
@@ -91,7 +89,7 @@ def test_all_commands_of_the_page_are_walked() -> None:
 
 @dataclass
 class Operator:
-    """Who walks the page: its commands, with the places of this machine, one after the other."""
+    """Executes the commands of the page, with the paths and addresses of this machine."""
 
     directory: Path
     places: dict[str, str]
@@ -101,7 +99,7 @@ class Operator:
     said: list[str] = field(default_factory=list)
 
     def do(self, command: str) -> str:
-        """Execute a command of the page; what it printed."""
+        """Execute a command of the page; return its output."""
         if command in self.machine:
             self.machine[command]()
             return ""
@@ -118,13 +116,13 @@ class Operator:
         return self.run(*words[1:], status=(0, 1) if words[1] == "status" else (0,))
 
     def here(self, text: str) -> str:
-        """A text of the page with the places of this machine."""
+        """A text of the page with the paths and addresses of this machine."""
         for place, here in self.places.items():
             text = text.replace(place, here)
         return text
 
     def run(self, *arguments: str, status: Collection[int] = (0,)) -> str:
-        """What a tawara command prints; it must end with one of these codes."""
+        """The output of a tawara command; it must exit with one of these codes."""
         done = subprocess.run(
             [*TAWARA, *arguments],
             capture_output=True,
@@ -159,7 +157,7 @@ class Old:
     schema: str
 
     async def store(self, key: bytes, body: bytes) -> int:
-        """A file as its clients store it, on device 1."""
+        """Store a file on device 1 as a client of the old installation does."""
         fid = await self.original.open(1, key, 1)
         path = self.nodes[0].path(1, fid)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +166,7 @@ class Old:
         return fid
 
     def replicas(self, fid: int) -> list[Path]:
-        """What lies on the disks."""
+        """The replicas on the disks."""
         places = [node.path(devid, fid) for node in self.nodes for devid in node.devids]
         return [path for path in places if path.exists()]
 
@@ -194,7 +192,7 @@ def nodes(tmp_path: Path) -> Iterator[tuple[PlainNode, PlainNode]]:
 async def old(
     engine: str, tmp_path: Path, nodes: tuple[PlainNode, PlainNode], database_servers: Callable[[str], Server]
 ) -> AsyncIterator[Old]:
-    """An installation with the domain `photos`, at work."""
+    """An installation with the domain `photos`, in use."""
     with empty_database(engine, tmp_path, database_servers, "mogile") as url:
         server = None if engine == "sqlite" else database_servers(engine)
         charset = f"ALTER DATABASE {databases.database_of(url)} CHARACTER SET latin1"
@@ -214,7 +212,7 @@ async def old(
 
 
 def dsn(url: str) -> str:
-    """The same database in words of Perl."""
+    """The same database as a Perl DSN."""
     name = databases.database_of(url)
     option = url.partition("=")[2]
     if url.startswith("sqlite"):
@@ -224,7 +222,7 @@ def dsn(url: str) -> str:
 
 @asynccontextmanager
 async def operator(old: Old, directory: Path) -> AsyncIterator[Operator]:
-    """The operator, with the old configuration at hand; a password is only in that."""
+    """The operator, with the old configuration file; only that has a password."""
     tracker, beside, side = free_ports(3)
     configuration = directory / "mogilefsd.conf"
     configuration.write_text(
@@ -271,8 +269,8 @@ def name_of_setting(row: tuple[Any, ...]) -> str:
 
 
 @pytest.mark.timeout(240)
-async def test_the_page_about_moving(old: Old, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command of docs/adopt.md, in its order, does what the page says, there and back."""
+async def test_the_page_about_adoption(old: Old, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of docs/adopt.md, in its order, does what the page says, in both directions."""
     monkeypatch.delenv("TAWARA_DB_PASSWORD", raising=False)
     page = steps()
     latin1 = b"caf\xe9"
@@ -366,12 +364,12 @@ async def test_the_page_about_moving(old: Old, tmp_path: Path, engine: str, monk
 
 
 async def until_no_lease_runs(original: Mogilefsd) -> None:
-    """A minute passes."""
+    """Let a minute pass."""
     await original.ask("UPDATE tawara_copy SET lease = 0")
 
 
-async def test_copies_that_were_cut_off(old: Old, tmp_path: Path, engine: str) -> None:
-    """On the way back, bytes that no row names are deleted from devices that answer, and listed for the others."""
+async def test_interrupted_copies(old: Old, tmp_path: Path, engine: str) -> None:
+    """On the return, data without a row is deleted from devices that respond, and listed for the others."""
     fid = await old.store(b"k", b"bytes")
     async with operator(old, tmp_path) as walk:
         conf = ("--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"])
@@ -393,7 +391,8 @@ async def test_copies_that_were_cut_off(old: Old, tmp_path: Path, engine: str) -
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_the_sample_units(old: Old, tmp_path: Path) -> None:
-    """The command of each unit, with the configuration that the page describes, starts and stops as its type says."""
+    """The command of each unit, with the configuration that the page describes, starts and stops as its type
+    requires."""
     found = units()
     assert found.keys() == {f"tawara-{component}.service" for component in COMPONENTS}
     async with operator(old, tmp_path) as walk:
@@ -428,7 +427,7 @@ async def test_the_sample_units(old: Old, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_undo_after_a_rebuild(old: Old, tmp_path: Path) -> None:
-    """A database that was restored from a dump and merged can be left; one that Tawara created cannot."""
+    """A database that was restored from a dump and merged can be returned; one that Tawara created cannot."""
     bodies = {b"early": b"e" * 1000, b"late": b"l" * 2000}
     fids = {b"early": await old.store(b"early", bodies[b"early"])}
     async with operator(old, tmp_path) as walk:
@@ -473,8 +472,8 @@ def journaled(old: Old, key: bytes) -> bool:
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-async def test_what_is_refused(old: Old, tmp_path: Path) -> None:
-    """Wrong uses end with a sentence and its exit code, and change nothing."""
+async def test_refusals(old: Old, tmp_path: Path) -> None:
+    """Wrong usage ends with a message and its exit code, and changes nothing."""
     async with operator(old, tmp_path) as walk:
         conf = ("--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"])
         walk.run("adopt", status=(2,))
@@ -499,10 +498,10 @@ async def test_what_is_refused(old: Old, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["mysql"], indirect=True)
-async def test_a_user_who_may_not_create_tables(
+async def test_a_user_without_the_right_to_create_tables(
     old: Old, tmp_path: Path, database_servers: Callable[[str], Server]
 ) -> None:
-    """Where the database refuses, it is said that it did and what may be the reason, and nothing is changed."""
+    """If the database refuses, the message says so with the likely reason, and nothing is changed."""
     name = databases.database_of(old.url)
     user = f"reader{os.getpid()}"
     rights = [

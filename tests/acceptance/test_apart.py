@@ -1,4 +1,4 @@
-"""The daemons apart, on one database: they do together what `tawara up` does alone, and any of them may be killed."""
+"""Separate daemons on one database do the same as `tawara up`, and any of them may be killed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def devcount(store: Apart, key: str) -> int:
     return int(dict(each.split("=") for each in answer[3:].strip().split("&"))["devcount"])
 
 
-def test_apart_is_as_together(tmp_path: Path, database: str) -> None:
-    """Put by command line and by HTTP, copied by the workers to the other host, read by all doors; a stop is soon."""
+def test_separate_daemons_work_together(tmp_path: Path, database: str) -> None:
+    """Files stored by command line and by HTTP are copied by the workers to the other host, and can be read through
+    every interface; stopping is fast."""
     with apart(tmp_path, database) as store:
         store.start()
         assert len(store.daemons["tracker"].children()) == 2
@@ -66,8 +67,8 @@ def test_apart_is_as_together(tmp_path: Path, database: str) -> None:
 
 
 @pytest.mark.timeout(330)
-async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, database: str) -> None:
-    """kill -9 of each daemon in turn under load: what was acknowledged is there, whole, and gets its copies."""
+async def test_acknowledged_files_survive_any_kill(tmp_path: Path, database: str) -> None:
+    """After kill -9 of each daemon in turn under load, acknowledged files are complete, and get their copies."""
     with apart(tmp_path, database) as store:
         await asyncio.to_thread(store.start)
         stored: dict[str, bytes] = {}
@@ -127,7 +128,7 @@ async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, database: str)
 
 
 def test_processes_end_with_their_parent(tmp_path: Path) -> None:
-    """After kill -9 of the parent its processes are gone soon, and the port is free for the next."""
+    """After kill -9 of the parent its processes end soon, and the port is free."""
     with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
         tracker = store.daemons["tracker"]
         for _ in range(2):
@@ -138,7 +139,7 @@ def test_processes_end_with_their_parent(tmp_path: Path) -> None:
             until(lambda family=family: not any(map(alive, family)), STOP_SECONDS)  # type: ignore[misc] # bound at once
 
 
-def test_who_connects_while_a_process_is_started_again_waits(tmp_path: Path) -> None:
+def test_clients_wait_while_processes_are_restarted(tmp_path: Path) -> None:
     """With every process killed at once, new connections are not refused, and are answered by the next ones."""
     with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
         tracker = store.daemons["tracker"]
@@ -150,8 +151,8 @@ def test_who_connects_while_a_process_is_started_again_waits(tmp_path: Path) -> 
         assert tracker.stop(signal.SIGINT) < STOP_SECONDS
 
 
-def test_a_process_that_cannot_start_ends_all(tmp_path: Path) -> None:
-    """What hinders the first process is said once, in a sentence; nothing is left running."""
+def test_a_failed_start_ends_all_processes(tmp_path: Path) -> None:
+    """An error at the start of the first process is reported once, in one line; nothing keeps running."""
     store = Apart(tmp_path, "sqlite:nowhere/tawara.db")
     refused = subprocess.run(
         [*TAWARA, "tracker", "--processes=3"], cwd=tmp_path, capture_output=True, text=True, timeout=30
@@ -166,8 +167,8 @@ def test_a_process_that_cannot_start_ends_all(tmp_path: Path) -> None:
     assert store.tracker in refused.stderr
 
 
-def test_a_service_manager_is_told(tmp_path: Path) -> None:
-    """With NOTIFY_SOCKET in the environment, READY=1 arrives there when the daemon is ready (sd_notify)."""
+def test_the_service_manager_is_notified(tmp_path: Path) -> None:
+    """With NOTIFY_SOCKET in the environment, READY=1 is sent when the daemon is ready (sd_notify)."""
     with (
         apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store,
         socket.socket(type=socket.SOCK_DGRAM, family=socket.AF_UNIX) as manager,
@@ -180,8 +181,8 @@ def test_a_service_manager_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("database", ["postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize("component", ["tracker", "workers", "gateway"])
-def test_a_clock_that_is_wrong(tmp_path: Path, database: str, component: str) -> None:
-    """Who shares leases with others does not start with a clock an hour ahead of the database's, and says so."""
+def test_a_wrong_clock_is_refused(tmp_path: Path, database: str, component: str) -> None:
+    """A daemon with shared leases does not start with a clock an hour ahead of the database's, and says why."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     store = Apart(tmp_path, database)
     ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1"}
@@ -199,7 +200,7 @@ def test_a_clock_that_is_wrong(tmp_path: Path, database: str, component: str) ->
 def test_daemons_wait_for_their_database(
     tmp_path: Path, database_servers: Servers, engine: str, component: str
 ) -> None:
-    """A daemon that is started while its database is down says so, waits, and is ready once that is back."""
+    """A daemon that is started while its database is down says so, waits, and is ready once it is back."""
     with empty_database(engine, tmp_path, database_servers, "waiting") as url, apart(tmp_path, url) as store:
         daemon, server = store.daemons[component], database_servers(engine)
         server.kill()
@@ -216,7 +217,7 @@ def test_daemons_wait_for_their_database(
 
 
 def test_a_daemon_that_waits_for_its_database_can_be_stopped(tmp_path: Path) -> None:
-    """SIGTERM ends a daemon that waits, in success and soon."""
+    """SIGTERM ends a waiting daemon soon and successfully."""
     with apart(tmp_path, f"mysql://tawara@/none?unix_socket={tmp_path}/none") as store:
         daemon = store.daemons["workers"]
         process = subprocess.Popen(

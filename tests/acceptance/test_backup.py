@@ -1,4 +1,4 @@
-"""Backup and restore, from each engine into another: the same rows, only what changed is written, damage is refused."""
+"""Backup and restore, from each engine into another: the same rows, only changes are written, damage is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.contract.servers import Server
 
 
 async def said(capsys: pytest.CaptureFixture[str], command: Callable[..., int], *arguments: Any, **options: Any) -> Any:
-    """What a command reports as JSON."""
+    """The JSON output of a command."""
     capsys.readouterr()
     await asyncio.to_thread(command, *arguments, json=True, **options)
     return json.loads(capsys.readouterr().out)
@@ -42,14 +42,14 @@ def database(engine: str, name: str, directory: Path, servers: Callable[[str], S
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("engine", "into"), [("sqlite", "postgresql"), ("postgresql", "mysql"), ("mysql", "sqlite")])
-async def test_there_and_back(
+async def test_backup_and_restore(
     engine: str,
     into: str,
     tmp_path: Path,
     database_servers: Callable[[str], Server],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every row comes back, whichever backup is asked for; a second backup writes little; fids go on far beyond."""
+    """Every row is restored, from any of the backups; a second backup writes little; fids continue far beyond."""
     vault = tmp_path / "vault"
     with ExitStack() as stack:
         one, two = (
@@ -89,7 +89,7 @@ async def test_there_and_back(
 
 
 async def test_damage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A chunk or a list that is not as it was written is found before anything is restored."""
+    """A damaged chunk or list is detected before anything is restored."""
     vault, url, new = tmp_path / "vault", f"sqlite://{tmp_path}/one.db", f"sqlite://{tmp_path}/new.db"
     async with store(url, tmp_path) as store_:
         await store_.hand(iter(range(1, 30)))
@@ -112,7 +112,7 @@ async def test_damage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 async def filled(url: str, count: int) -> None:
-    """Make a database with so many files at `url`."""
+    """Create a database with so many files at `url`."""
     metadata = await open_metadata(url)
     try:
         dmid = await metadata.write(cluster.create_domain, "d")
@@ -127,12 +127,13 @@ async def filled(url: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-async def test_a_database_that_is_not_there(
+async def test_a_missing_database(
     engine: str,
     tmp_path: Path,
     database_servers: Callable[[str], Server],
 ) -> None:
-    """Backup and drill of a database that does not exist, or is empty, fail; they make neither tables nor a backup."""
+    """Backup and drill of a database that does not exist, or is empty, fail; they create neither tables nor a
+    backup."""
     with ExitStack() as stack:
         url = database(engine, "none", tmp_path, database_servers, stack)
         for _ in range(2):  # the first has made nothing that the second takes
@@ -144,8 +145,10 @@ async def test_a_database_that_is_not_there(
         assert not list(tmp_path.glob("*.db"))
 
 
-async def test_a_backup_with_far_fewer_files_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A backup with less than half of the files before needs --yes, and even then the last that has files stays."""
+async def test_a_backup_with_far_fewer_files_needs_confirmation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backup with less than half of the previous files needs --yes, and even then the last one with files is kept."""
     vault, full, empty = tmp_path / "vault", f"sqlite:{tmp_path}/full.db", f"sqlite:{tmp_path}/empty.db"
     await filled(full, 5)
     await filled(empty, 0)
@@ -162,8 +165,8 @@ async def test_a_backup_with_far_fewer_files_is_asked_for(tmp_path: Path, capsys
     assert [path.name for path in vault.glob("backup-*")] == ["backup-000004.json"]
 
 
-async def test_a_drill_of_nothing_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A drill that has compared no file does not say that all would be rebuilt; without a device it fails."""
+async def test_a_drill_without_files_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A drill that compared no file does not report success; without a device it fails."""
     await filled(f"sqlite:{tmp_path}/no_devices.db", 3)
     code = await asyncio.to_thread(drill, database=Database(url=f"sqlite:{tmp_path}/no_devices.db"))
     assert (code, capsys.readouterr().out) == (1, "0 files on 0 devices: nothing was compared.\n")

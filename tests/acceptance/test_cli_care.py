@@ -1,4 +1,4 @@
-"""`tawara fsck` and `tawara rebalance` against a real store, as a person or a script calls them."""
+"""`tawara fsck` and `tawara rebalance` against a real store, as an operator or a script calls them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def _fill(store: Cluster, count: int) -> list[int]:
-    """Store files, and wait for their copies; their fids."""
+    """Store files, and wait for their copies; return their fids."""
     with Client(store.trackers) as client:
         fids = [client.put("d", f"k{number}", b"a body").fid for number in range(count)]
         end = time.monotonic() + 20
@@ -49,7 +49,7 @@ def _json(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> lis
 
 
 def test_fsck(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """A check reports in words what it found, as JSON too, and with 7 that a file is gone for good."""
+    """A check reports its findings as text and as JSON, and lost files with exit code 7."""
     assert cli.main(["fsck", "status"]) == 0
     assert capsys.readouterr().out == "No check has run.\n"
     first, second = _fill(store, 2)
@@ -80,8 +80,8 @@ def test_fsck(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fsck", "stop"]) == 0
 
 
-def test_a_confined_check_and_its_report(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only what was asked for is looked at, byte by byte; the report names the file that needs a person, and why."""
+def test_a_restricted_check_and_its_report(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the selected files are checked, byte by byte; the report names the file that needs an operator, and why."""
     with Client(store.trackers) as client:
         client.create_domain("other")
     fids = _fill(store, 3)
@@ -111,7 +111,7 @@ def test_a_confined_check_and_its_report(store: Cluster, capsys: pytest.CaptureF
 
 
 def test_scrub(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a short period rot is found without being asked for, and `scrub status` tells what was found."""
+    """With a short period a corrupt replica is found automatically, and `scrub status` reports it."""
     assert cli.main(["scrub", "status"]) == 0
     assert "within 30 days" in capsys.readouterr().out
     (fid,) = _fill(store, 1)
@@ -141,8 +141,8 @@ def _bytes(path: Path) -> bytes | None:
         return None  # swept, and not yet made anew
 
 
-def test_levels_are_evened_out(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a command the plan is shown, and followed when that is agreed to, until the devices are level."""
+def test_levels_are_balanced(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a subcommand the plan is shown, and executed after confirmation, until the devices are balanced."""
     fids = _fill(store, 10)
     moved = 0
     for _ in range(5):  # the monitor may see meanwhile how full the devices really are: all alike, on one disk
@@ -168,7 +168,7 @@ def test_levels_are_evened_out(store: Cluster, capsys: pytest.CaptureFixture[str
 
 
 def _pretend(store: Cluster, used: dict[int, int]) -> None:
-    """Have the database say that devices of 1000 MiB are so full."""
+    """Set the usage of devices of 1000 MiB in the database."""
     with closing(sqlite3.connect(store.directory / "tawara.db", timeout=20)) as connection, connection:
         for devid, mib in used.items():
             connection.execute("UPDATE device SET mb_total = 1000, mb_used = ? WHERE devid = ?", (mib, devid))
@@ -196,8 +196,9 @@ def test_drain(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["device", "drain", "sda"]) == 2
 
 
-def test_a_device_that_cannot_be_emptied(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """When no other device may have a file it stays, is never said to be safe, and goes once it can."""
+def test_a_device_that_cannot_be_drained(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that no other device may take stays, removal is never reported as safe, and the file moves once
+    possible."""
     fids = _fill(store, 12)
     on = [fid for fid in fids if store.path(1, fid).exists()]
     assert on
@@ -220,7 +221,8 @@ def _set_state(state: str) -> None:
 
 
 def test_rebalance(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run is planned, made and reported; even devices need none; a wrong policy is refused in words."""
+    """A run is planned, executed and reported; balanced devices need none; an invalid policy is refused with a
+    message."""
     fids = _fill(store, 10)
     assert cli.main(["rebalance", "status"]) == 3
     assert cli.main(["rebalance", "plan", "from_device=1"]) == 2

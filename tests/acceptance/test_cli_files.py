@@ -1,4 +1,4 @@
-"""put, get, ls, rm, info and status against a real store, as a person or a script calls them."""
+"""put, get, ls, rm, info and status against a real store, as an operator or a script calls them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A directory tree with odd names."""
+    """A directory tree with unusual names."""
     root = tmp_path / "tree"
     names = [
         "plain",
@@ -75,8 +75,8 @@ def _content(root: Path) -> dict[bytes, bytes]:
     }
 
 
-def test_a_tree_goes_in_and_comes_out(store: Cluster, tree: Path, tmp_path: Path) -> None:
-    """A tree with odd names comes back whole: links to files as files, no pipes, no linked directories."""
+def test_a_tree_round_trips(store: Cluster, tree: Path, tmp_path: Path) -> None:
+    """A tree with unusual names is restored: links to files as files, no pipes, no linked directories."""
     assert cli.main(["put", "-r", f"{tree}/", "d/backup"]) == 0
     assert cli.main(["get", "-r", "d/backup/", str(tmp_path / "out")]) == 0
     assert _content(tmp_path / "out") == _content(tree)
@@ -84,10 +84,10 @@ def test_a_tree_goes_in_and_comes_out(store: Cluster, tree: Path, tmp_path: Path
     assert _content(tmp_path / "more" / "backup") == _content(tree)
 
 
-def test_what_is_there_and_equal_is_skipped(
+def test_unchanged_files_are_skipped(
     store: Cluster, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Put and get again move only what has changed, in either direction, and also when asked to compare checksums."""
+    """A second put or get transfers only what has changed, also when asked to compare checksums."""
 
     def outcomes(*words: str) -> dict[str, int]:
         assert cli.main([*words, "--json"]) == 0
@@ -121,8 +121,10 @@ def test_what_is_there_and_equal_is_skipped(
     assert _content(tmp_path / "out") == _content(tree)
 
 
-def test_keys_that_would_escape_are_refused(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """get -r writes nothing outside of its directory, by `..` or through a link, and names the keys it left."""
+def test_keys_outside_of_the_directory_are_refused(
+    store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """get -r writes nothing outside of its directory, by `..` or through a link, and names the keys it skipped."""
     bad = ["../out", "a/../../out", "/out", "a//b", "a/./b", "dir/", "link/out"]
     with Client(store.trackers) as client:
         for key in [*bad, "good"]:
@@ -137,10 +139,10 @@ def test_keys_that_would_escape_are_refused(store: Cluster, tmp_path: Path, caps
     assert sorted(os.listdir(target)) == ["good", "link"]
 
 
-def test_what_cannot_be_read_is_left_out_and_named(
+def test_unreadable_files_are_skipped_and_named(
     store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """put -r goes on past a directory that it may not read, names it, stores the rest, and ends with 1."""
+    """put -r continues after a directory that it may not read, names it, stores the rest, and exits with 1."""
     for name in ("a/x", "b/y", "c/z"):
         (tmp_path / "tree" / name).parent.mkdir(parents=True)
         (tmp_path / "tree" / name).write_bytes(b"x")
@@ -161,10 +163,10 @@ def test_what_cannot_be_read_is_left_out_and_named(
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_file_that_changes_while_it_is_stored(
+def test_a_file_that_changes_during_its_upload(
     others: int, store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that grows, or is written to, while it is put is named and not skipped later; the command ends with 1."""
+    """A file that grows, or is written to, during put is named and not skipped later; the command exits with 1."""
     growing, other = tmp_path / "growing.log", tmp_path / "other"
     growing.write_bytes(b"x" * 5_000_000)
     other.write_bytes(b"x")
@@ -188,7 +190,8 @@ def test_a_file_that_changes_while_it_is_stored(
 
 
 def test_one_file(store: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file goes to its key, or below a prefix; it comes to a file, a directory, or where one stands."""
+    """A file is stored under its key, or below a prefix; it is fetched to a file, a directory, or over an existing
+    file."""
     monkeypatch.chdir(tmp_path)
     Path("cat.jpg").write_bytes(b"cat")
     Path("there").mkdir()
@@ -208,8 +211,9 @@ def _tawara(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes
     return subprocess.run([sys.executable, "-m", "tawara", *words], input=data, capture_output=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_standard_input_and_output(store: Cluster, tmp_path: Path) -> None:
-    """`-` is standard input (a pipe or a file) and output; a reader that goes away ends the command quietly."""
+    """`-` is standard input (a pipe or a file) and output; a reader that disconnects ends the command quietly."""
     data = os.urandom(3_000_000)
     assert _tawara("put", "-", "d/k", data=data).returncode == 0
     assert _tawara("get", "d/k", "-").stdout == data
@@ -226,7 +230,7 @@ def test_standard_input_and_output(store: Cluster, tmp_path: Path) -> None:
 
 
 def test_lists(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ls shows domains, keys, and with -l what is known of each; a prefix without keys is an error."""
+    """ls shows domains, keys, and with -l the metadata of each; a prefix without keys is an error."""
     with Client(store.trackers) as client:
         for key in ("a", "p/x", "p/y"):
             client.put("d", key, b"12345")
@@ -244,7 +248,7 @@ def test_lists(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_deleting(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """rm deletes what is named; a prefix only with -r, and not unasked; --dry-run deletes nothing."""
+    """rm deletes the named keys; a prefix only with -r, and after confirmation; --dry-run deletes nothing."""
     with Client(store.trackers) as client:
         for key in ("a", "p/x", "p/y"):
             client.put("d", key, b"")
@@ -261,8 +265,8 @@ def test_deleting(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert list(client.list_keys("d")) == []
 
 
-def test_a_domain_is_never_guessed(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A command that needs a domain and has none names those there are."""
+def test_a_missing_domain_is_an_error(store: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that needs a domain and has none lists the existing ones."""
     (tmp_path / "f").write_bytes(b"")
     for words in (["info", "d"], ["get", "d"], ["explain", "d/"]):
         assert cli.main(words) == 2
@@ -275,8 +279,8 @@ def test_a_domain_is_never_guessed(store: Cluster, tmp_path: Path, capsys: pytes
     assert "Domains: d." in capsys.readouterr().err
 
 
-def test_info_looks_at_the_replicas(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """info names every replica and what is wrong with it, also by its exit code."""
+def test_info_checks_the_replicas(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """info lists every replica and its fault, also by its exit code."""
     with Client(store.trackers) as client:
         fid = client.put("d", "k", b"12345").fid
     assert cli.main(["info", "d/k", "--json"]) == 0
@@ -290,8 +294,8 @@ def test_info_looks_at_the_replicas(store: Cluster, capsys: pytest.CaptureFixtur
     assert cli.main(["info", "d/nothing"]) == 3
 
 
-def test_status_says_what_is_wrong(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """status is 0 when all is well, 1 with sentences when something is not, 6 when no tracker answers."""
+def test_status_reports_problems(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """status exits with 0 when all is well, 1 with messages when something is not, 6 when no tracker responds."""
     assert cli.main(["status"]) == 0
     assert "All is well." in capsys.readouterr().out
     assert cli.main(["device", "change", "dev2", "--state", "drain"]) == 0
@@ -340,7 +344,7 @@ def test_copies(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """Domains, classes, hosts, devices and settings are made, shown, changed and removed."""
+    """Domains, classes, hosts, devices and settings are created, shown, changed and removed."""
     for words in (
         "domain add photos",
         "class add photos thumbs --copies 1 --hash CRC32C",
@@ -382,6 +386,7 @@ def test_operator_commands(store: Cluster, capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["domain", "remove", "photos"]) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command(store: Cluster) -> None:
     """Ctrl-C in the middle of an upload ends it at once with 130 and one line, and nothing is stored."""
     process = subprocess.Popen(

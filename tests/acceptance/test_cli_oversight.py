@@ -1,4 +1,4 @@
-"""`tawara explain`, `status` and `simulate` against a real store, as a person or a script calls them."""
+"""`tawara explain`, `status` and `simulate` against a real store, as an operator or a script calls them."""
 
 from __future__ import annotations
 
@@ -29,27 +29,26 @@ def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 class Said:
-    """Runs command lines and keeps what they print. A busy machine may miss a device for a moment: what depends on that
-    is asked again until it is as expected.
-    """
+    """Runs command lines and records their output. A busy machine may miss a device for a moment: a result that depends
+    on that is requested again until it is as expected."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
     def run(self, *words: str) -> tuple[int, str]:
-        """The exit code, and what went to standard output."""
+        """The exit code and the standard output."""
         self._capsys.readouterr()
         code = cli.main([*words])
         return code, self._capsys.readouterr().out
 
     def __call__(self, *words: str, code: int = 0) -> str:
-        """What is printed; the exit code must be this one."""
+        """The output; the exit code must be this one."""
         ended, printed = self.run(*words)
         assert ended == code, printed
         return printed
 
     def finally_(self, *words: str, code: int = 0, has: str = "") -> str:
-        """The same, when the exit code is this one and the text has these words."""
+        """The output, once the exit code is this one and the text contains these words."""
         printed = ""
 
         def as_expected() -> bool:
@@ -61,7 +60,7 @@ class Said:
         return printed
 
     def status(self, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The status as JSON, when this is true of it."""
+        """The status as JSON, once this condition holds for it."""
         found: dict[str, Any] = {}
 
         def as_expected() -> bool:
@@ -80,12 +79,12 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 @pytest.fixture
 def disks_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no two devices tell that they are on one disk, as those of a test are."""
+    """Let no two devices report the same disk, as those of a test do."""
     monkeypatch.setattr(usage, "running_kernel", lambda: secrets.token_hex(8))
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0, what: Callable[[], object] = str) -> None:
-    """Wait until a condition holds; fails when it does not in time, with what there is instead."""
+    """Wait until a condition holds; on a timeout fail with the last result."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what()
@@ -93,7 +92,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0, what: Callable
 
 
 def test_explain(store: Cluster, said: Said) -> None:
-    """A file is explained from its storing to the last of its bytes, in words and as JSON, with an exit code."""
+    """A file is explained from its upload to its last data, as text and JSON, with an exit code."""
     with Client(store.trackers) as client:
         fid = client.put("d", "cat", b"a body").fid
         text = said.finally_("explain", "d/cat", has="that satisfies it")
@@ -114,8 +113,8 @@ def test_explain(store: Cluster, said: Said) -> None:
     said("explain", code=2)
 
 
-def test_explain_what_stands_in_the_way(store: Cluster, said: Said) -> None:
-    """A file that lacks a copy names each device that could not take it, and why; the last reason is remembered."""
+def test_explain_obstacles(store: Cluster, said: Said) -> None:
+    """A file that lacks a copy names each device that cannot take it, and why; the last reason is stored."""
     said("host", "change", "h2", "--state", "readonly")
     said("device", "change", "2", "--state", "readonly")
     with Client(store.trackers) as client:
@@ -128,7 +127,7 @@ def test_explain_what_stands_in_the_way(store: Cluster, said: Said) -> None:
 
 
 def _fill(store: Cluster, pairs: int, single: int) -> None:
-    """Store files of two copies and of one, and wait for the copies."""
+    """Store files with two copies and with one, and wait for the copies."""
     with Client(store.trackers) as client:
         for number in range(pairs + single):
             client.put("d", f"k{number}", b"a body", storage_class="default" if number < pairs else "one")
@@ -136,7 +135,7 @@ def _fill(store: Cluster, pairs: int, single: int) -> None:
 
 
 def test_status(disks_apart: None, store: Cluster, said: Said) -> None:
-    """The files one failure from loss are counted as copies come and devices go, beside the queues and the rates."""
+    """Files one failure from loss are counted as copies are made and devices fail, with the queues and the rates."""
     _fill(store, 15, 5)
     found = said.status(lambda told: told["files"]["one_failure_from_loss"] == 5 and not told["problems"])
     assert found["files"]["one_device_wanted"] == {"files": 5, "bytes": 30}
@@ -156,7 +155,8 @@ def test_status(disks_apart: None, store: Cluster, said: Said) -> None:
 
 
 def test_devices_on_one_disk(store: Cluster, said: Said) -> None:
-    """Copies on several devices of one disk are one failure from loss, and its space is there once; that is told."""
+    """Copies on several devices of one disk are one failure from loss, and its space is counted once; the status says
+    so."""
     _fill(store, 3, 0)
     said.status(lambda told: told["files"]["one_failure_from_loss"] == 3)
     text = said.finally_("status", has="All is well.\n")
@@ -167,8 +167,9 @@ def test_devices_on_one_disk(store: Cluster, said: Said) -> None:
     said.finally_("simulate", "--lose", "h1", "--rate", "2", has=words)
 
 
-def test_rates_are_told(store: Cluster, said: Said) -> None:
-    """What the workers have done shows in the status, with what they are capable of."""
+@pytest.mark.slow
+def test_rates_are_shown(store: Cluster, said: Said) -> None:
+    """The status shows the throughput of the workers and their capacity."""
     _fill(store, 10, 0)
     told = said.status(lambda told: any(each["name"] == "replicate" and each["capacity"] for each in told["work"]))
     files, copied = (next(each for each in told["work"] if each["name"] == name) for name in ("replicate", "copied"))
@@ -180,7 +181,7 @@ def test_rates_are_told(store: Cluster, said: Said) -> None:
 
 
 def test_simulate(disks_apart: None, store: Cluster, said: Said) -> None:
-    """What losing a host or a device would mean is told in words, as JSON and by the exit code, and nothing changes."""
+    """The effect of losing a host or a device is shown as text, as JSON and by the exit code, and nothing changes."""
     _fill(store, 8, 4)
     lost = sum(1 for path in store.directory.glob("h1/dev*/**/*.fid")) - 8
     said.status(lambda told: told["files"]["one_failure_from_loss"] == 4)
@@ -202,8 +203,9 @@ def test_simulate(disks_apart: None, store: Cluster, said: Said) -> None:
     said.finally_("status", has="All is well.")
 
 
+@pytest.mark.slow
 def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
-    """A failing disk is told of, and drained when the setting says so; MogileFS's clients see what they always saw."""
+    """A failing disk is reported, and drained if the setting says so; clients of MogileFS see no difference."""
     reports.program(tmp_path / "bin", reports.nvme())
     failing = reports.program(tmp_path / "failing", reports.sata(passed=False, reallocated=4000, failed="now"))
     (tmp_path / "bin" / "smartctl").write_text(f'#!/bin/sh\n[ "$4" = /dev/sdb ] && exec {failing} "$@"\n'
@@ -233,7 +235,7 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: S
 
 
 def test_dry_runs(store: Cluster, said: Said) -> None:
-    """What would be removed is said, or why not, with the exit code that the removal has; nothing is removed by it."""
+    """A dry run prints what would be removed, or why not, with the exit code of the removal; nothing is removed."""
     with Client(store.trackers) as client:
         client.put("d", "cat", b"a body")
     assert "has 1 file, for example 'cat'" in said("domain", "remove", "d", "--dry-run", code=4)

@@ -1,4 +1,4 @@
-"""The examples of the client's documentation, run against a real store."""
+"""The examples of the client's documentation, executed on a real store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.acceptance.cluster import DOMAIN, run
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A store with the domain `files`, as `tawara up` makes it, which the examples find by TAWARA_TRACKERS."""
+    """A store with the domain `files`, as `tawara up` creates it, which the examples find by TAWARA_TRACKERS."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with run(tmp_path, hosts=1) as started:
@@ -28,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_the_page_about_the_client() -> None:
-    """Every example of docs/client.md does what it shows."""
+    """Every example of docs/client.md has the shown result."""
     page = Path(__file__).parents[2] / "docs" / "client.md"
     outcome = doctest.testfile(str(page), module_relative=False)
     assert outcome.attempted > 20
@@ -37,7 +37,7 @@ def test_the_page_about_the_client() -> None:
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 def test_the_examples_of_the_classes(client: type[Client] | type[AsyncClient]) -> None:
-    """Every example in a docstring does what it shows."""
+    """Every example in a docstring has the shown result."""
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
     for found in finder.find(client, globs={}):
         runner.run(found)

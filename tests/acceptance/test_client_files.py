@@ -1,4 +1,4 @@
-"""The client library against a real store: files in and out, also while parts of the store fail."""
+"""The client library against a real store: storing and reading files, also while parts of the store fail."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tawara.client import AsyncClient, OutcomeUnknown
 from tawara.client.upload_source import Data
 from tawara.model import errors
 from tawara.model.cluster import Checksum, HashType
+from tawara.nodes.parallel import WORTHWHILE
 from tests.acceptance.cluster import DOMAIN, Cluster, cluster
 from tests.acceptance.cut import cut
 
@@ -35,8 +36,8 @@ async def _everywhere(store: Cluster, fid: int) -> None:
     raise AssertionError("the second replica is not recorded")
 
 
-async def test_every_kind_of_data_comes_back_as_it_went_in(tmp_path: Path) -> None:
-    """Bytes, paths, open files, iterables and asynchronous iterables are stored as they are, the empty file too."""
+async def test_every_kind_of_data_round_trips(tmp_path: Path) -> None:
+    """Bytes, paths, open files, iterables and asynchronous iterables are stored unchanged, also the empty file."""
 
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(BIG), 100_001):
@@ -72,7 +73,7 @@ async def test_every_kind_of_data_comes_back_as_it_went_in(tmp_path: Path) -> No
 
 
 async def test_keys_of_any_bytes(tmp_path: Path) -> None:
-    """Keys are stored, listed and found whatever bytes they have; lists page by themselves, in byte order."""
+    """Keys of any bytes are stored, listed and found; lists are read page by page, in byte order."""
     keys = [
         "a b+c%2F&=",
         "俵",
@@ -94,7 +95,7 @@ async def test_keys_of_any_bytes(tmp_path: Path) -> None:
 
 
 async def test_files_are_described_renamed_and_deleted(tmp_path: Path) -> None:
-    """The verbs about one file do what they say, and say it when there is no such file."""
+    """The verbs for one file do what they say, and raise an error for a missing file."""
     async with cluster(tmp_path, hosts=1) as store, store.client() as client:
         await client.put(DOMAIN, "k", b"hello", storage_class="md5", checksum=HashType.MD5)
         info = await client.info(DOMAIN, "k", devices=True)
@@ -119,7 +120,7 @@ async def test_files_are_described_renamed_and_deleted(tmp_path: Path) -> None:
 
 
 async def test_wrong_data_is_not_stored(tmp_path: Path) -> None:
-    """A wrong size, a wrong checksum, or a source that fails leaves the key as it was, and no upload behind."""
+    """A wrong size, a wrong checksum, or a failing source leaves the key unchanged, and no upload."""
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 100_000
@@ -142,8 +143,8 @@ async def test_wrong_data_is_not_stored(tmp_path: Path) -> None:
         assert await store.metadata.read(uploads) == 0
 
 
-async def test_a_download_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A download replaces its target at its end; one that fails leaves the target as it was and nothing beside it."""
+async def test_a_download_is_complete_or_absent(tmp_path: Path) -> None:
+    """A download replaces its target at its end; a failed one leaves the target and no other file."""
     target = tmp_path / "out" / "file"
     target.parent.mkdir()
     target.write_bytes(b"old")
@@ -161,8 +162,8 @@ async def test_a_download_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["file"]
 
 
-async def test_a_replica_dies_in_the_middle_of_a_get(tmp_path: Path) -> None:
-    """A GET that breaks half-way goes on at the next replica, and what arrives is right."""
+async def test_a_replica_fails_during_a_get(tmp_path: Path) -> None:
+    """A GET that breaks off continues at the next replica, and the content is right."""
     async with cluster(tmp_path, hosts=2, devices=1, workers=True) as store, store.client() as client:
         stored = await client.put(DOMAIN, "k", BIG)
         await _everywhere(store, stored.fid)
@@ -174,8 +175,23 @@ async def test_a_replica_dies_in_the_middle_of_a_get(tmp_path: Path) -> None:
                 assert await client.get(DOMAIN, "k", start=7, end=2_900_000) == BIG[7:2_900_000]
 
 
-async def test_a_node_hangs(tmp_path: Path) -> None:
-    """A storage node that takes a GET and answers nothing does not hold up a reader while another replica is there."""
+@pytest.mark.slow
+async def test_a_large_file_is_read_from_all_its_hosts(tmp_path: Path) -> None:
+    """A large file is read in ranges from both hosts, and is right though the connections of one break."""
+    large = os.urandom(WORTHWHILE + 1_000_000)
+    async with cluster(tmp_path, hosts=2, devices=1, workers=True) as store, store.client() as client:
+        stored = await client.put(DOMAIN, "k", large)
+        await _everywhere(store, stored.fid)
+        async with cut(store.nodes[0].http_address) as proxy:
+            proxy.before_answering = lambda sent, answered: b".fid" in sent and len(answered) > 1_000_000
+            await client.update_host("h1", get_port=proxy.port)
+            assert await client.get(DOMAIN, "k") == large
+            assert proxy.cuts
+
+
+@pytest.mark.slow
+async def test_a_hanging_node(tmp_path: Path) -> None:
+    """A storage node that accepts a GET and sends nothing does not delay a reader while another replica exists."""
     met = 0
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +215,7 @@ async def test_a_node_hangs(tmp_path: Path) -> None:
 
 
 async def test_a_file_without_any_good_replica(tmp_path: Path) -> None:
-    """A file whose replicas are gone or have another length is an error, never wrong bytes."""
+    """A file whose replicas are missing or have another length is an error, never wrong bytes."""
     async with cluster(tmp_path, hosts=1, devices=1) as store, store.client() as client:
         stored = await client.put(DOMAIN, "k", BIG)
         (replica,) = store.replicas(stored.fid)
@@ -211,8 +227,8 @@ async def test_a_file_without_any_good_replica(tmp_path: Path) -> None:
             await client.get(DOMAIN, "k")
 
 
-async def test_an_offered_device_that_is_down_is_passed_over(tmp_path: Path) -> None:
-    """A storage node that stopped a moment ago does not fail an upload while another one is there."""
+async def test_an_offered_device_that_is_down_is_skipped(tmp_path: Path) -> None:
+    """A storage node that has just stopped does not fail an upload while another one is available."""
     async with cluster(tmp_path, hosts=2, devices=1) as store, store.client() as client:
         await store.nodes[1].stop()
         for number in range(8):
@@ -220,8 +236,8 @@ async def test_an_offered_device_that_is_down_is_passed_over(tmp_path: Path) -> 
             assert await client.get(DOMAIN, f"k{number}") == BIG
 
 
-async def test_a_fid_that_a_device_holds_already(tmp_path: Path) -> None:
-    """A client whose fid has other content on a device stores under another fid; nothing of that content is touched."""
+async def test_a_fid_in_use_on_a_device(tmp_path: Path) -> None:
+    """A client whose fid has other content on a device stores under another fid, and that content is unchanged."""
     async with cluster(tmp_path, hosts=1, devices=1, workers=True) as store, store.client() as client:
         taken = (await client.put(DOMAIN, "first", BIG)).fid + 1
         path = store.path(1, taken)
@@ -235,7 +251,7 @@ async def test_a_fid_that_a_device_holds_already(tmp_path: Path) -> None:
 
 
 async def test_a_tracker_dies_between_open_and_close(tmp_path: Path) -> None:
-    """The next tracker closes what a dead one opened."""
+    """The next tracker closes an upload that a killed one opened."""
     async with cluster(tmp_path, hosts=1, trackers=2) as store, store.client() as client:
         first = client.trackers
 
@@ -251,7 +267,7 @@ async def test_a_tracker_dies_between_open_and_close(tmp_path: Path) -> None:
 
 
 async def test_a_tracker_is_restarted_between_open_and_close(tmp_path: Path) -> None:
-    """The only tracker may be away for a moment: the close waits for it."""
+    """The only tracker may be unavailable for a moment: the close waits for it."""
     async with cluster(tmp_path, hosts=1) as store, store.client() as client:
         port = store.servers[0].address[1]
         returning: list[asyncio.Task[object]] = []
@@ -272,7 +288,7 @@ async def test_a_tracker_is_restarted_between_open_and_close(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("arrived", [True, False], ids=["the request arrived", "the request did not arrive"])
 async def test_the_outcome_of_a_close_is_unknown(tmp_path: Path, arrived: bool) -> None:
-    """When the answer to create_close gets lost, the client finds out what happened and the file is stored once."""
+    """When the reply to create_close is lost, the client determines the result, and the file is stored once."""
     async with cluster(tmp_path, hosts=1) as store, cut(store.servers[0].address) as proxy:
         if arrived:
             proxy.before_answering = lambda sent, answered: proxy.cuts == 0 and b"create_close" in sent
@@ -285,7 +301,7 @@ async def test_the_outcome_of_a_close_is_unknown(tmp_path: Path, arrived: bool) 
             assert await client.get(DOMAIN, "k") == BIG
 
 
-async def test_a_close_whose_file_was_replaced_at_once_stays_unknown(
+async def test_a_close_whose_file_was_replaced_at_once_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the outcome of an upload is unknown, OutcomeUnknown is raised, and the newer file stays."""
@@ -302,7 +318,7 @@ async def test_a_close_whose_file_was_replaced_at_once_stays_unknown(
 
 @pytest.mark.parametrize("verb", ["delete", "rename"])
 async def test_the_outcome_of_a_change_is_unknown(tmp_path: Path, verb: str) -> None:
-    """A deletion or renaming whose answer got lost is not done twice, nor reported as failed."""
+    """A deletion or renaming whose reply was lost is neither repeated nor reported as failed."""
     async with cluster(tmp_path, hosts=1) as store, cut(store.servers[0].address) as proxy:
         proxy.before_answering = lambda sent, answered: proxy.cuts == 0 and verb.encode() + b" " in sent
         async with store.client(f"127.0.0.1:{proxy.port}") as client:
@@ -313,7 +329,7 @@ async def test_the_outcome_of_a_change_is_unknown(tmp_path: Path, verb: str) -> 
             assert await client.exists(DOMAIN, "new") == (verb == "rename")
 
 
-async def test_no_tracker_answers(tmp_path: Path) -> None:
+async def test_no_tracker_responds(tmp_path: Path) -> None:
     """Without a tracker the error says so, at once."""
     async with cluster(tmp_path, hosts=1) as store, store.client() as client:
         await store.servers.pop().stop()

@@ -54,7 +54,7 @@ def test_the_verbs_without_asyncio(trackers: str, tmp_path: Path) -> None:
 
 
 def test_a_client_may_be_used_by_many_threads(trackers: str) -> None:
-    """Threads share one client, also in its first moment."""
+    """Threads share one client, also at its first use."""
     with Client(trackers) as client, ThreadPoolExecutor(16) as pool:
 
         def work(number: int) -> bytes:
@@ -65,7 +65,7 @@ def test_a_client_may_be_used_by_many_threads(trackers: str) -> None:
 
 
 def test_an_iteration_may_outlive_its_client(trackers: str) -> None:
-    """An iterator that is dropped after `close`, or by the garbage collector in any thread, does no harm."""
+    """An iterator that is dropped after `close`, or by the garbage collector in any thread, has no effect."""
     with Client(trackers) as client:
         client.put(DOMAIN, "k", BIG)
         left = client.stream(DOMAIN, "k")
@@ -111,8 +111,9 @@ print("whole")
 """
 
 
+@pytest.mark.slow
 def test_a_client_works_after_a_fork(trackers: str) -> None:
-    """Parent and child go on with one client each; the process ends cleanly without `close`."""
+    """Parent and child continue with one client each; the process ends cleanly without `close`."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _FORK, trackers], capture_output=True, text=True, timeout=30
     )
@@ -135,8 +136,9 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_verb(trackers: str) -> None:
-    """Ctrl-C in a verb raises KeyboardInterrupt at once, nothing is stored, and the client still works."""
+    """Ctrl-C during a call raises KeyboardInterrupt at once, nothing is stored, and the client still works."""
     process = subprocess.Popen([sys.executable, "-c", _WAIT, trackers], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "reading\n"
@@ -175,8 +177,9 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_large_file_needs_little_memory() -> None:
-    """300 MB go in and out, through client and storage node in one process, with less than 60 MB more memory."""
+    """300 MB are stored and read, by client and storage node in one process, with less than 60 MB more memory."""
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", _STREAM], cwd=root, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

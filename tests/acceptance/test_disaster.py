@@ -84,10 +84,8 @@ class Histories:
             change.acknowledged = time.monotonic()
 
     def allowed(self, key: str, lost: float) -> tuple[set[bytes | None], bool]:
-        """The possible states of a key after a loss of the database at this time, and whether it is certain.
-
-        Certain is what was acknowledged long enough before, and neither changed nor about to be changed after that.
-        """
+        """The possible states of a key after a loss of the database at this time, and whether the state is certain: it
+        was acknowledged long enough before, and neither changed nor about to be changed after that."""
         changes = [Change(None, 0.0), *self.of[key]]
         last = max(
             place
@@ -111,7 +109,7 @@ class Histories:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-async def test_all_is_killed_and_the_database_is_gone(
+async def test_all_is_killed_and_the_database_is_lost(
     tmp_path: Path, engine: str, database_servers: Callable[[str], Server]
 ) -> None:
     """Files acknowledged 10 s before exist, byte for byte; files deleted or renamed by then stay so."""

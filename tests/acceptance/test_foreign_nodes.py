@@ -1,4 +1,4 @@
-"""Storage nodes that are not ours carry a whole store, and its names: nginx, and the server inside mogstored."""
+"""Storage nodes of other programs carry a complete store with its journals: nginx, and the server of mogstored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = ("default", "md5")
 
 
 async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until a condition holds; it may block."""
+    """Wait until a condition holds; may block."""
     end = time.monotonic() + seconds
     while not await asyncio.to_thread(condition):
         assert time.monotonic() < end, "waited in vain"
@@ -31,14 +31,14 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 class StoreFixture:
-    """The store, and what should be in it."""
+    """The store, and its expected content."""
 
     def __init__(self, store: ApartForeign) -> None:
         self.store = store
         self.stored: dict[str, bytes] = {}
 
     async def fill(self, client: AsyncClient) -> None:
-        """Put, through both doors, then replace, rename, delete and put into another class."""
+        """Store files through tracker and gateway, then replace, rename, delete and change the class of some."""
         rng = random.Random(1)
         for number in range(30):
             body = rng.randbytes(SIZES[number % len(SIZES)])
@@ -64,22 +64,22 @@ class StoreFixture:
         self.stored[key] = body
 
     def listed(self) -> list[dict[str, Any]]:
-        """Every file as the store has it."""
+        """Every file according to the store."""
         text = self.store.run("ls", "-l", DOMAIN, "--json")
         return [json.loads(line) for line in text.splitlines()]
 
     def settled(self) -> bool:
-        """Whether every file has two copies on the disks, and nothing else is there."""
+        """Whether every file has two copies on the disks, and no other file exists."""
         files = self.listed()
         there = sorted(int(path.stem) for path in self.store.directory.glob("h*/dev*/0/**/*.fid"))
         return there == sorted([each["fid"] for each in files] * 2) and all(each["copies"] == 2 for each in files)
 
     def written(self) -> bool:
-        """Whether the names on the devices tell what there is."""
+        """Whether the journals on the devices are complete."""
         return self.store.succeeds("drill", "--look", f"--config={self.store.directory}/tawara.toml")
 
     async def compare(self, client: AsyncClient) -> None:
-        """Whether every byte is as it was put, by both doors."""
+        """Compare every byte with what was stored, through both interfaces."""
         assert {each["key"]: each["size"] for each in self.listed()} == {
             key: len(body) for key, body in self.stored.items()
         }
@@ -93,7 +93,7 @@ class StoreFixture:
         return list(self.store.directory.glob(f"h*/dev*/0/000/000/{fid:010}.fid"))
 
     def whole(self, fid: object, body: bytes) -> bool:
-        """Whether two copies are there, and right."""
+        """Whether two correct copies exist."""
         found = [hashlib.md5(path.read_bytes()).digest() for path in self.copies(fid)]
         return found == [hashlib.md5(body).digest()] * 2
 
@@ -101,8 +101,8 @@ class StoreFixture:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", [Nginx, Perlbal])
-async def test_a_store_without_a_storage_node_of_ours(tmp_path: Path, kind: type[Foreign]) -> None:
-    """Files are put, copied, read, replaced, checked, repaired and moved; then the database is lost and made anew."""
+async def test_a_store_without_our_storage_nodes(tmp_path: Path, kind: type[Foreign]) -> None:
+    """Files are stored, copied, read, replaced, checked, repaired and moved; then the database is lost and rebuilt."""
     store = ApartForeign(tmp_path, f"sqlite://{tmp_path}/tawara.db", kind)
     store_fixture = StoreFixture(store)
     try:
@@ -137,7 +137,7 @@ async def test_a_store_without_a_storage_node_of_ours(tmp_path: Path, kind: type
 
 
 async def care(store_fixture: StoreFixture) -> None:
-    """A check finds a copy that is gone and one that was cut off; the scrub finds one that has rotted."""
+    """A check finds a missing copy and a truncated one; the scrub finds a corrupt one."""
     store = store_fixture.store
     files = {str(each["key"]): each["fid"] for each in store_fixture.listed()}
     gone, cut, rotten = "key 22", "key 23", "key 17"
@@ -155,6 +155,6 @@ async def care(store_fixture: StoreFixture) -> None:
 
 
 async def drain(store_fixture: StoreFixture) -> None:
-    """A device is emptied, and its names say so."""
+    """A device is drained, and its journal is updated."""
     await asyncio.to_thread(store_fixture.store.run, "device", "drain", "dev3", "--wait")
     assert not list(store_fixture.store.directory.glob("h2/dev3/0/**/*.fid"))

@@ -109,7 +109,7 @@ async def test_a_missing_replica_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_a_truncated_replica_is_replaced(tmp_path: Path) -> None:
-    """A replica of the wrong length is BLEN; its bytes go, and the file is replicated."""
+    """A replica of the wrong length is BLEN; its data is deleted, and the file is replicated."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
         made.replicas(fid)[1].write_bytes(BODY[:-1])
@@ -149,8 +149,8 @@ async def test_a_class_with_checksums_gets_the_missing_ones(tmp_path: Path) -> N
         assert (await found(made, fid)).checksum == Checksum(HashType.MD5, hashlib.md5(BODY).digest())
 
 
-async def test_a_lost_row_comes_back(tmp_path: Path) -> None:
-    """A file without rows is NOPA; its bytes are searched (SRCH) and found (FOND), and the file is replicated."""
+async def test_a_lost_row_is_restored(tmp_path: Path) -> None:
+    """A file without rows is NOPA; its data is searched (SRCH) and found (FOND), and the file is replicated."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
         await made.metadata.write(run, "DELETE FROM file_on")
@@ -173,7 +173,7 @@ async def test_a_copy_without_a_row_saves_the_file(tmp_path: Path) -> None:
         await assert_whole(made, client, "k", fid)
 
 
-async def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+async def test_a_lost_file_is_reported(tmp_path: Path) -> None:
     """When no device has it, the file is GONE; its key stays, and the next check finds the same."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
@@ -185,8 +185,8 @@ async def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
         assert await check(made, client) == {"NOPA": 1, "SRCH": 1, "GONE": 1}
 
 
-async def test_an_extra_copy_is_trimmed(tmp_path: Path) -> None:
-    """A file with more copies than its class wants is POVI, and has as many as wanted soon after."""
+async def test_an_extra_copy_is_removed(tmp_path: Path) -> None:
+    """A file with more copies than its class requires is POVI, and soon has the required number."""
     async with store(tmp_path, hosts=3) as (made, client):
         fid = await put(made, client, "k")
         known = set((await found(made, fid)).devids)
@@ -201,7 +201,7 @@ async def test_an_extra_copy_is_trimmed(tmp_path: Path) -> None:
 
 
 async def test_a_missing_copy_is_a_violation(tmp_path: Path) -> None:
-    """A file with fewer copies than its class wants is POVI and REPL, and gets them."""
+    """A file with fewer copies than its class requires is POVI and REPL, and gets them."""
     async with store(tmp_path) as (made, client):
         fid = await put(made, client, "k")
         devid = (await found(made, fid)).devids[0]
@@ -258,7 +258,7 @@ async def test_a_disk_that_is_not_mounted_loses_no_rows(tmp_path: Path) -> None:
         assert (await found(made, fid)).devids == before
 
 
-async def test_rows_on_a_dead_device_go(tmp_path: Path) -> None:
+async def test_rows_on_a_dead_device_are_dropped(tmp_path: Path) -> None:
     """A row on a device that was declared dead is dropped, and the file replicated elsewhere."""
     async with store(tmp_path, hosts=3) as (made, client):
         fid = await put(made, client, "k")

@@ -1,4 +1,4 @@
-"""A gateway of its own: where it keeps what it needs, and that nginx reads this machine's disks."""
+"""A separate gateway: its directories, and nginx's access to this machine's disks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.acceptance.store import free_ports, store
 
 
 def test_settings_and_local_disks(tmp_path: Path) -> None:
-    """State, spool and configuration are three places; files of local devices are read without a storage node."""
+    """State, spool and configuration are in three places; files of local devices are read without a storage node."""
     with store(tmp_path / "store", "--no-nginx") as up:
         body = b"local" * 30_000
         upload = urllib.request.Request(f"http://{up.gateway}/files/k", body, method="PUT")

@@ -1,4 +1,4 @@
-"""The gateway and peers that send garbage, too much, too slowly, or nothing: it stays, and others are served."""
+"""The gateway and clients that send garbage, too much, too slowly, or nothing: it continues, and others are served."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BOTH = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 
 @pytest.fixture(params=[True, False], ids=["nginx", "python"])
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    """A gateway on one of the two paths that does not wait long."""
+    """A gateway on one of the two paths with short time limits."""
     async with store_fixture(tmp_path, nginx=request.param, limits=Limits(header_time=1.0, stalled_body=1.0)) as one:
         yield one
 
 
 def check(answer: bytes) -> None:
-    """An answer says nothing of the inside: no traceback, no page of HTML, no address of a storage node, no 500."""
+    """Check that a response shows no internals: no traceback, no HTML page, no address of a storage node, no 500."""
     if not answer:
         return
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -121,7 +121,7 @@ requests = st.one_of(
 
 @BOTH
 def test_garbage(tmp_path_factory: pytest.TempPathFactory, nginx: bool) -> None:
-    """Whatever bytes come, the answer is a plain one or none, and afterwards the gateway serves as before."""
+    """For any bytes, the response is a plain one or none, and afterwards the gateway serves as before."""
     with asyncio.Runner() as runner:
         context = store_fixture(
             tmp_path_factory.mktemp("garbage"), nginx=nginx, limits=Limits(header_time=0.2, stalled_body=0.2)
@@ -172,8 +172,8 @@ async def _send(one: StoreFixture, data: bytes) -> bytes:
     ],
     ids=["line", "field", "fields"],
 )
-async def test_headers_without_measure(gateway: StoreFixture, head: bytes) -> None:
-    """A header beyond the limits is refused or cut off, and nobody else notices."""
+async def test_headers_beyond_the_limit(gateway: StoreFixture, head: bytes) -> None:
+    """A header beyond the limits is refused or disconnected, and no other client is affected."""
     try:
         answer = await gateway.raw(head)
     except ConnectionError:
@@ -184,7 +184,7 @@ async def test_headers_without_measure(gateway: StoreFixture, head: bytes) -> No
 
 
 async def test_slow_clients(gateway: StoreFixture) -> None:
-    """Half a header, half a body or nothing at all is given up in time, while others are served."""
+    """A partial header, a partial body or nothing at all is given up in time, while others are served."""
     starts = [
         b"",
         b"GET /d/k HT",
@@ -202,7 +202,7 @@ async def test_slow_clients(gateway: StoreFixture) -> None:
 
 
 async def test_a_client_that_does_not_read(gateway: StoreFixture) -> None:
-    """Who asks for a large file and takes nothing is cut off; others are served meanwhile."""
+    """A client that requests a large file and reads nothing is disconnected; others are served meanwhile."""
     await gateway.put("/d/big?class=one", b"x" * 40_000_000)
     reader, writer = await asyncio.open_connection(*gateway.gateway.address, limit=1024)
     writer.write(b"GET /d/big HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -249,7 +249,7 @@ asyncio.run(main())
 @pytest.mark.slow
 @BOTH
 async def test_memory(tmp_path: Path, nginx: bool) -> None:
-    """A PUT and a GET of 500 MB leave the process, gateway and storage nodes together, below 150 MB."""
+    """A PUT and a GET of 500 MB keep the process, gateway and storage nodes together, below 150 MB."""
     path = "nginx" if nginx else "python"
     pipe = asyncio.subprocess.PIPE
     root = Path(__file__).parents[2]

@@ -34,7 +34,7 @@ OTHER = bytes(each ^ 255 for each in DATA)
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    """A gateway behind nginx that knows the disk of its own machine, dev1."""
+    """A gateway behind nginx that reads the disk of its own machine, dev1, directly."""
     async with store_fixture(tmp_path, nginx=True, limits=QUICK) as one:
         yield one
 
@@ -46,7 +46,7 @@ async def eventually(true: Callable[[], object], seconds: float = 20) -> None:
 
 
 async def only_read_from(gateway: StoreFixture, devid: int, key: bytes) -> None:
-    """Remove all replicas of a key but one."""
+    """Remove all replicas of a key except one."""
     fid = (await gateway.stored(key)).fid
     for other in {1, 2, 3} - {devid}:
         gateway.replica(other, fid).unlink()
@@ -55,8 +55,8 @@ async def only_read_from(gateway: StoreFixture, devid: int, key: bytes) -> None:
 # --- what nginx may read ----------------------------------------------------------------------------------------------
 
 
-async def test_a_foreign_disk_in_the_place_of_a_device(gateway: StoreFixture) -> None:
-    """What lies on another store's disk, under the same fid and of the same length, is not given out."""
+async def test_a_foreign_disk_in_place_of_a_device(gateway: StoreFixture) -> None:
+    """A file on another store's disk, with the same fid and length, is not sent."""
     await gateway.put("/d/k?class=three", DATA)
     fid = (await gateway.stored(b"k")).fid
     replica = gateway.replica(1, fid)
@@ -72,8 +72,8 @@ async def test_a_foreign_disk_in_the_place_of_a_device(gateway: StoreFixture) ->
     assert (await gateway.ask("GET", "/d/k")).status == 503
 
 
-async def test_a_device_that_is_another_than_the_database_knows(gateway: StoreFixture) -> None:
-    """A disk that shows itself as it always did here, but not as the database has it, is passed over."""
+async def test_a_device_with_another_identity_than_recorded(gateway: StoreFixture) -> None:
+    """A disk with its usual local identity, but not the database's, is skipped."""
     await gateway.put("/d/k?class=three", DATA)
     fid = (await gateway.stored(b"k")).fid
     gateway.replica(1, fid).write_bytes(OTHER)
@@ -92,7 +92,7 @@ async def _remember(tx: object, devid: int, shown: str) -> None:
 async def test_symbolic_links_on_a_device(
     gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch, place: str, checked: bool
 ) -> None:
-    """No link below a device's directory is followed, neither by the gateway nor by nginx on its own."""
+    """No link below a device's directory is followed, neither by the gateway nor by nginx."""
     await gateway.put("/d/k?class=three", DATA)
     fid = (await gateway.stored(b"k")).fid
     replica = gateway.replica(1, fid)
@@ -115,8 +115,8 @@ async def test_symbolic_links_on_a_device(
         assert (await gateway.ask("GET", "/d/k")).body == DATA
 
 
-async def test_a_device_that_is_a_symbolic_link_itself(gateway: StoreFixture) -> None:
-    """A device's own directory may be a link to where its disk is mounted."""
+async def test_a_device_may_be_a_symbolic_link(gateway: StoreFixture) -> None:
+    """A device's own directory may be a link to the mount point of its disk."""
     gateway.disk(1).rename(gateway.directory / "mounted")
     gateway.disk(1).symlink_to(gateway.directory / "mounted")
     await gateway.put("/d/k?class=three", DATA)
@@ -145,7 +145,7 @@ RANGES = [
 @pytest.mark.parametrize(("asked", "start", "end"), RANGES)
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_unusual_ranges(tmp_path: Path, nginx: bool, asked: str, start: int, end: int) -> None:
-    """Ranges with numbers beyond 63 bits, or unusual blanks, are answered alike with nginx and without."""
+    """Ranges with numbers beyond 63 bits, or unusual blanks, get the same response with nginx and without."""
     async with store_fixture(tmp_path, nginx=nginx, limits=QUICK) as one:
         await one.put("/d/k?class=three", DATA)
         await only_read_from(one, 1, b"k")
@@ -174,7 +174,7 @@ def small_disk(place: Path, kib: int) -> Iterator[None]:
 
 
 async def test_a_full_spool(tmp_path: Path) -> None:
-    """An upload that does not fit where bodies are received is 507, announced or in chunks; smaller ones are stored."""
+    """An upload that does not fit into the spool is 507, with a length or in chunks; smaller ones are stored."""
     spool = tmp_path / "spool"
     spool.mkdir()
     with small_disk(spool, 256):
@@ -191,8 +191,9 @@ async def test_a_full_spool(tmp_path: Path) -> None:
             await eventually(lambda: not any((spool / "bodies").iterdir()))
 
 
-async def test_more_of_a_body_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays 507 when more of the body arrives, and fails as well, while the gateway is asked for the answer."""
+async def test_the_rest_of_a_failed_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response stays 507 when more of the body arrives, and fails as well, while the gateway is asked for the
+    response."""
     asked = asyncio.Event()
     handle = UnreceivedHandler.handle
 
@@ -220,7 +221,7 @@ async def test_more_of_a_body_that_failed(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def fill(place: Path) -> None:
-    """Leave no byte on a file system."""
+    """Fill a file system completely."""
     with (place / "filling").open("wb", buffering=0) as file:
         for piece in (65_536, 512):
             with suppress(OSError):
@@ -230,7 +231,7 @@ def fill(place: Path) -> None:
 
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_a_full_disk(tmp_path: Path, nginx: bool) -> None:
-    """From the first moment of a full disk on, that of database, spool and devices, the answer is 507."""
+    """As soon as the disk of database, spool and devices is full the response is 507."""
     small = tmp_path / "small"
     small.mkdir()
     with small_disk(small, 16_384):
@@ -244,8 +245,8 @@ async def test_a_full_disk(tmp_path: Path, nginx: bool) -> None:
             assert (await one.put("/d/new", DATA)).status == 201
 
 
-async def test_devices_that_are_full(tmp_path: Path) -> None:
-    """The same when devices, here and on other machines, are full, and nothing else is."""
+async def test_full_devices(tmp_path: Path) -> None:
+    """The same if only devices, here and on other machines, are full."""
     async with store_fixture(tmp_path, nginx=True) as one:
         for node in one.nodes:
             node.devices.receive = _full  # type: ignore[method-assign,assignment]
@@ -257,8 +258,8 @@ def _full(*_: object, **__: object) -> None:
     raise DeviceFull
 
 
-async def test_a_spool_that_is_removed(tmp_path: Path) -> None:
-    """The directory of bodies is made anew when it is gone, and its parents with it."""
+async def test_a_removed_spool(tmp_path: Path) -> None:
+    """The spool's directory is created again when it is missing, with its parents."""
     async with store_fixture(tmp_path, nginx=True, spool=tmp_path / "var" / "spool") as one:
         assert (await one.put("/d/k", DATA)).status == 201
         shutil.rmtree(tmp_path / "var")
@@ -267,7 +268,7 @@ async def test_a_spool_that_is_removed(tmp_path: Path) -> None:
 
 
 async def test_bodies_of_a_killed_worker(gateway: StoreFixture) -> None:
-    """What a killed worker has received is removed while nginx runs; what is being received stays."""
+    """Bodies received by a killed nginx worker are removed while nginx runs; a body being received stays."""
     assert gateway.front is not None and gateway.front.pid is not None
     front, master = gateway.front, gateway.front.pid
     head = f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 300000\r\n\r\n"
@@ -297,7 +298,7 @@ async def test_bodies_of_a_killed_worker(gateway: StoreFixture) -> None:
 
 
 async def test_the_error_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nginx runs, a long error log is put aside, one of them is kept, and nginx goes on in another."""
+    """While nginx runs, a long error log is rotated, one old one is kept, and nginx writes a new one."""
     monkeypatch.setattr(nginx_module, "_TIDY_EVERY", 0.05)
     monkeypatch.setattr(nginx_module, "_ERROR_LOG", 10_000)
     async with store_fixture(tmp_path, nginx=True, limits=QUICK) as one:
@@ -329,7 +330,7 @@ os.execv(program, [program, "60"])
 
 
 async def test_a_process_in_another_mount_namespace(tmp_path: Path) -> None:
-    """Only what runs in our directory is ended, not what runs in another one of the same name."""
+    """Only processes running in our directory are ended, not those in another one of the same name."""
     directory, program = tmp_path / "state" / "nginx", tmp_path / "nginx"
     directory.mkdir(parents=True)
     shutil.copy("/bin/sleep", program)
@@ -354,7 +355,7 @@ async def test_a_process_in_another_mount_namespace(tmp_path: Path) -> None:
 
 
 async def test_two_gateways_with_one_spool(tmp_path: Path) -> None:
-    """A gateway does not start with the spool of another one, which would lose its bodies."""
+    """A gateway does not start with the spool of another one, because that would lose bodies."""
     spool = tmp_path / "spool"
     async with store_fixture(tmp_path, nginx=True, spool=spool):
         other = NginxFront(tmp_path / "other", spool=spool)

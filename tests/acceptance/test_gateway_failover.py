@@ -28,13 +28,13 @@ DATA = os.urandom(300_000)
 
 @pytest.fixture(params=[True, False], ids=["nginx", "python"])
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    """A gateway on one of the two paths that does not wait long."""
+    """A gateway on one of the two paths with short time limits."""
     async with store_fixture(tmp_path, nginx=request.param, limits=QUICK) as one:
         yield one
 
 
 async def move(gateway: StoreFixture, devid: int, port: int) -> None:
-    """Have the cluster believe that a device's host answers at another port of its address."""
+    """Set the port of a device's host in the cluster."""
 
     async def change(tx: Transaction) -> None:
         await tx.run("UPDATE host SET http_port = ? WHERE hostid = ?", port, devid)
@@ -45,7 +45,7 @@ async def move(gateway: StoreFixture, devid: int, port: int) -> None:
 
 @asynccontextmanager
 async def strange_node(devid: int, answer: bytes | None) -> AsyncIterator[int]:
-    """A server at a host's address that answers every request with `answer` and hangs up; None: never. Its port."""
+    """A server at a host's address that answers every request with `answer` and disconnects; None: never. Its port."""
     held: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +67,7 @@ async def strange_node(devid: int, answer: bytes | None) -> AsyncIterator[int]:
 
 @contextmanager
 def deaf_port(devid: int) -> Iterator[int]:
-    """A port at a host's address where connecting takes for ever: its queue is full. The port."""
+    """A port at a host's address to which connecting never ends, because its queue is full."""
     with socket.socket() as listening:
         listening.bind((f"127.0.0.{devid}", 0))
         listening.listen(0)
@@ -81,7 +81,7 @@ def deaf_port(devid: int) -> Iterator[int]:
 
 
 async def read_often(gateway: StoreFixture) -> None:
-    """Whatever replica comes first in the draw, the file is whole, and so is a part of it."""
+    """In any order of replicas, the whole file and a part of it are right."""
     for _ in range(8):
         got = await gateway.ask("GET", "/d/k.txt")
         assert (got.status, got.body == DATA, got["Content-Type"]) == (200, True, "text/plain")
@@ -93,8 +93,8 @@ async def read_often(gateway: StoreFixture) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-async def test_files_that_are_gone(gateway: StoreFixture) -> None:
-    """Replicas that are missing from their disks, local or remote, are passed over as long as one is left."""
+async def test_missing_replicas(gateway: StoreFixture) -> None:
+    """Replicas that are missing from their disks, local or remote, are skipped as long as one is left."""
     await gateway.put("/d/k.txt?class=three", DATA)
     fid = (await gateway.stored(b"k.txt")).fid
     for devid in (1, 3):
@@ -107,15 +107,15 @@ async def test_files_that_are_gone(gateway: StoreFixture) -> None:
         assert b"127.0.0" not in answer.body and b"<" not in answer.body
 
 
-async def test_a_replica_that_was_cut_short(gateway: StoreFixture) -> None:
+async def test_a_truncated_replica(gateway: StoreFixture) -> None:
     """A local replica of another size than the file is not sent."""
     await gateway.put("/d/k.txt?class=three", DATA)
     os.truncate(gateway.replica(1, (await gateway.stored(b"k.txt")).fid), 1000)
     await read_often(gateway)
 
 
-async def test_nodes_that_are_stopped(gateway: StoreFixture) -> None:
-    """Storage nodes that refuse connections are passed over."""
+async def test_stopped_nodes(gateway: StoreFixture) -> None:
+    """Storage nodes that refuse connections are skipped."""
     await gateway.put("/d/k.txt?class=three", DATA)
     await gateway.stop_node(2)
     await gateway.stop_node(3)
@@ -132,8 +132,8 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-async def test_nodes_that_are_strange(gateway: StoreFixture, answer: bytes | None) -> None:
-    """A node that is silent, hangs up or refuses is passed over."""
+async def test_faulty_nodes(gateway: StoreFixture, answer: bytes | None) -> None:
+    """A node that is silent, disconnects or refuses is skipped."""
     await gateway.put("/d/k.txt?class=three", DATA)
     gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
     async with strange_node(2, answer) as port:
@@ -143,7 +143,7 @@ async def test_nodes_that_are_strange(gateway: StoreFixture, answer: bytes | Non
 
 
 async def test_a_node_that_is_slow_to_connect(gateway: StoreFixture) -> None:
-    """A host that does not take the connection costs its time limit, not the file."""
+    """A host that does not accept the connection costs its time limit, not the file."""
     await gateway.put("/d/k.txt?class=three", DATA)
     gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
     with deaf_port(2) as port:
@@ -158,7 +158,8 @@ async def test_a_node_that_is_slow_to_connect(gateway: StoreFixture) -> None:
     ids=["half", "no http"],
 )
 async def test_a_node_that_breaks_off(tmp_path: Path, half: bytes) -> None:
-    """Streaming, the next replica goes on where one broke off in the middle of the body, or said nothing of use."""
+    """When streaming, the next replica continues where one broke off in the middle of the body, or sent an invalid
+    reply."""
     async with store_fixture(tmp_path, nginx=False, limits=QUICK) as gateway:
         await gateway.put("/d/k.txt?class=three", DATA)
         gateway.replica(1, (await gateway.stored(b"k.txt")).fid).unlink()
@@ -168,7 +169,7 @@ async def test_a_node_that_breaks_off(tmp_path: Path, half: bytes) -> None:
                 assert (await gateway.ask("GET", "/d/k.txt")).body == DATA
 
 
-async def test_what_a_node_says_is_its_own(gateway: StoreFixture) -> None:
+async def test_a_nodes_header_fields_are_not_forwarded(gateway: StoreFixture) -> None:
     """Of a node's header fields only the length reaches the client: not its type, tags, cookies or redirections."""
     await gateway.put("/d/k.txt?class=three", DATA)
     for devid in (1, 3):
@@ -193,7 +194,8 @@ async def orphans(gateway: StoreFixture) -> list[tuple[int, int]]:
 
 
 async def test_writing_with_a_node_down(gateway: StoreFixture) -> None:
-    """A file that reaches fewer devices than its class wants is stored, queued for more, and what failed is swept."""
+    """A file that reaches fewer devices than its class requires is stored, queued for replication, and the failed copy
+    is cleaned up."""
     await gateway.stop_node(3)
     assert (await gateway.put("/d/k?class=three", DATA)).status == 201
     stored = await gateway.stored(b"k")
@@ -204,7 +206,8 @@ async def test_writing_with_a_node_down(gateway: StoreFixture) -> None:
 
 
 async def test_writing_with_every_node_down(tmp_path: Path) -> None:
-    """When no device takes the file the client is told to come again; nothing is named, and what may lie is deleted."""
+    """When no device takes the file the client gets 503 with Retry-After; no key is set, and possible data is
+    deleted."""
     async with store_fixture(tmp_path, nginx=False, limits=QUICK) as gateway:
         await gateway.put("/d/k", b"before")
         for devid in (1, 2, 3):
@@ -217,8 +220,8 @@ async def test_writing_with_every_node_down(tmp_path: Path) -> None:
         assert (backlog["uploads"], backlog["delete"]) == (0, 1)
 
 
-async def test_nowhere_to_write(gateway: StoreFixture) -> None:
-    """Without a device for new files a PUT is 507 before its body is taken."""
+async def test_no_device_for_new_files(gateway: StoreFixture) -> None:
+    """Without a device for new files a PUT is 507 before its body is received."""
     gateway.view.observe({})
     assert (await gateway.put("/d/k", DATA)).status == 507
 
@@ -245,7 +248,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("victim", ["master", "worker"])
 async def test_nginx_is_killed(tmp_path: Path, victim: str) -> None:
-    """nginx comes back by itself, on the same port, and no process of the old one stays."""
+    """nginx is restarted automatically, on the same port, and no process of the old one stays."""
     async with store_fixture(tmp_path, nginx=True) as gateway:
         await gateway.put("/d/k", DATA)
         assert gateway.front is not None and gateway.front.pid is not None
@@ -269,7 +272,8 @@ async def test_nginx_is_killed(tmp_path: Path, victim: str) -> None:
 
 
 async def test_nginx_processes_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    """nginx's listening socket does not block, so that a process that is too late for a connection goes on at once."""
+    """nginx's listening socket is non-blocking, so that a process that is too late for a connection continues at
+    once."""
     async with store_fixture(tmp_path, nginx=True) as one:
         assert one.front is not None and one.front.pid is not None
         own = Path(f"/proc/{one.front.pid}")
@@ -314,7 +318,7 @@ asyncio.run(main())
 """
 
 
-async def test_nginx_does_not_outlive_the_gateway(tmp_path: Path) -> None:
+async def test_nginx_ends_with_the_gateway_process(tmp_path: Path) -> None:
     """When the gateway's process is killed the kernel ends nginx with it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SERVE, str(tmp_path)),
@@ -335,7 +339,7 @@ async def test_nginx_does_not_outlive_the_gateway(tmp_path: Path) -> None:
 
 
 async def test_the_next_start_after_gateway_and_master_were_killed(tmp_path: Path) -> None:
-    """nginx's workers, which survive both and keep the port, are ended by the next gateway, which takes it."""
+    """nginx's workers, which survive both and keep the port, are ended by the next gateway, which takes the port."""
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     process = await asyncio.create_subprocess_exec(
@@ -366,8 +370,8 @@ async def test_the_next_start_after_gateway_and_master_were_killed(tmp_path: Pat
             await next_one.stop()
 
 
-async def test_a_directory_that_another_gateway_has(tmp_path: Path) -> None:
-    """A second gateway with the same directory does not start, and does not harm the first one's nginx."""
+async def test_a_directory_in_use(tmp_path: Path) -> None:
+    """A second gateway with the same directory does not start, and does not affect the first one's nginx."""
     async with store_fixture(tmp_path, nginx=True) as one:
         assert one.front is not None
         second = gateway_at(one, 0, NginxFront(one.front.directory, workers=1))
@@ -385,7 +389,7 @@ def gateway_at(one: StoreFixture, port: int, front: NginxFront | None) -> Gatewa
 
 
 async def test_nginx_reloads(tmp_path: Path) -> None:
-    """A reload replaces the workers and loses nobody."""
+    """A reload replaces the workers, and no connection is lost."""
     async with store_fixture(tmp_path, nginx=True) as gateway:
         await gateway.put("/d/k", DATA)
         assert gateway.front is not None and gateway.front.pid is not None
@@ -400,8 +404,8 @@ async def test_nginx_reloads(tmp_path: Path) -> None:
         await until(replaced)
 
 
-async def test_leftovers_are_swept(tmp_path: Path) -> None:
-    """What an nginx that was killed had received is removed at the next start; its directory is nobody else's."""
+async def test_leftovers_are_removed(tmp_path: Path) -> None:
+    """Bodies received by a killed nginx are removed at the next start; its directory is private."""
     async with store_fixture(tmp_path, nginx=True) as gateway:
         assert gateway.front is not None
         left = gateway.front.directory / "bodies" / "0000000001"
@@ -415,7 +419,7 @@ async def test_leftovers_are_swept(tmp_path: Path) -> None:
 
 
 async def test_a_taken_port(tmp_path: Path) -> None:
-    """A port that is taken is told by who wants it, and nothing stays behind."""
+    """A port in use is reported with its purpose, and nothing stays behind."""
     async with store_fixture(tmp_path, nginx=True) as gateway:
         other = gateway_at(gateway, gateway.gateway.address[1], None)
         with pytest.raises(PortTaken, match="the gateway wants it"):
@@ -423,7 +427,7 @@ async def test_a_taken_port(tmp_path: Path) -> None:
 
 
 async def test_a_broken_nginx(tmp_path: Path) -> None:
-    """An nginx that does not start is told in a sentence."""
+    """An nginx that does not start is reported in one line."""
     async with store_fixture(tmp_path, nginx=True) as gateway:
         front = NginxFront(tmp_path / "other", binary=Path("/bin/false"))
         front.take_directory()

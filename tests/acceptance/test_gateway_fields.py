@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ async def test_nothing_is_forged(gateway: StoreFixture) -> None:
 
 async def test_names_of_header_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that wants them gets fields with `_` and `.` in their names, and tells the gateway which it is."""
-    monkeypatch.setattr(nginx_module, "Listener", lambda listen: Listener(listen, name="other", any_field_names=True))
+    wanted = partial(Listener, name="other", any_field_names=True)
+    monkeypatch.setattr(nginx_module, "Listener", wanted)
     async with store_fixture(tmp_path, nginx=True, hosts=1) as one:
         seen: list[dict[bytes, bytes]] = []
         assert one.gateway._http is not None and one.gateway._http._fast_path is not None

@@ -1,4 +1,4 @@
-"""The gateway over the wire: one suite for all its ways, behind nginx on both servers, and streaming."""
+"""The gateway over the wire: one suite for all its modes, behind nginx on both servers, and streaming."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ from tawara.model.limits import Limits
 from tawara.wire.http import path_of
 from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, StoreFixture, store_fixture
 
-PATHS = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
+PATHS = pytest.mark.parametrize(
+    "nginx", [pytest.param(True, id="nginx", marks=pytest.mark.slow), pytest.param(False, id="python")]
+)
 
 
-@pytest.fixture(params=["nginx", "nginx, complete server", "python"])
+@pytest.fixture(
+    params=[*(pytest.param(way, marks=pytest.mark.slow) for way in ("nginx", "nginx, complete server")), "python"]
+)
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFixture]:
     """A gateway: its fast path or its complete server behind nginx, or without nginx."""
     async with store_fixture(tmp_path, nginx=request.param != "python", fast_path=request.param == "nginx") as one:
@@ -91,7 +95,7 @@ CASES: list[tuple[dict[str, str], int, bytes]] = [
 
 @pytest.mark.parametrize("devid", [1, 2], ids=["local", "remote"])
 async def test_conditions_and_ranges(gateway: StoreFixture, devid: int) -> None:
-    """RFC 9110, sections 13 and 14, whichever device the file is on: status, fields and body of GET and HEAD."""
+    """For a file on any device: status, fields and body of GET and HEAD follow RFC 9110, sections 13 and 14."""
     put = await gateway.put("/d/k.txt?class=three", BODY)
     assert put.status == 201
     for other in {1, 2, 3} - {devid}:
@@ -125,7 +129,7 @@ async def test_conditions_and_ranges(gateway: StoreFixture, devid: int) -> None:
 
 
 async def test_types(gateway: StoreFixture) -> None:
-    """The Content-Type of the PUT comes back; without one the key's ending decides."""
+    """The Content-Type of the PUT is returned; without one the key's extension decides."""
     await gateway.put("/d/a.jpg")
     await gateway.put("/d/b.jpg", Content_Type="text/x-own; charset=utf-8")
     await gateway.put("/d/c")
@@ -133,9 +137,9 @@ async def test_types(gateway: StoreFixture) -> None:
     assert types == ["image/jpeg", "text/x-own; charset=utf-8", "application/octet-stream"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 50_000_000], ids=str)
+@pytest.mark.parametrize("size", [0, 1, pytest.param(50_000_000, marks=pytest.mark.slow)], ids=str)
 async def test_sizes(gateway: StoreFixture, size: int) -> None:
-    """Empty, tiny and large files come back as they were, from every device, also when they were sent in chunks."""
+    """Empty, tiny and large files are returned unchanged, from every device, also when they were sent in chunks."""
     data = os.urandom(min(size, 1_000_003)) * (size // 1_000_003 + 1)
     data = data[:size]
     for body in (data, iter([data[: size // 2], data[size // 2 :]] if size > 1 else [data] if data else [])):
@@ -159,8 +163,8 @@ KEYS = [
 ]  # fmt: skip
 
 
-async def test_segments_that_are_no_step(gateway: StoreFixture) -> None:
-    """`.` between slashes names nothing, as for every other server; written `%2E` it is a key's own."""
+async def test_dot_segments(gateway: StoreFixture) -> None:
+    """`.` between slashes is removed, as by every other server; written `%2E` it is part of the key."""
     await gateway.put("/d/a/b", b"plain")
     await gateway.put("/d/a/%2E/b", b"dotted")
     for path, body in (("/d/./a/./b", b"plain"), ("/./d/a/b", b"plain"), ("/d/a/%2e/b", b"dotted")):
@@ -169,7 +173,7 @@ async def test_segments_that_are_no_step(gateway: StoreFixture) -> None:
 
 
 async def test_keys(gateway: StoreFixture) -> None:
-    """Any key comes back as it was put, under every spelling, in the listing too, and is no other key."""
+    """Any key is returned as it was stored, in every spelling, also in the listing, and differs from other keys."""
     for number, key in enumerate(KEYS):
         answer = await gateway.put(path_of("d", key.encode()) + "?class=one", str(number).encode())
         assert answer.status == 201, (key, answer.body)
@@ -195,15 +199,16 @@ async def test_keys(gateway: StoreFixture) -> None:
     "path",
     ["/d/" + "a" * 1025, "/d/%ff", "/d/%00", "/d/a%0", "/d/..%2F..%2Fetc%2Fpasswd", "/d/../../etc/passwd", "/d/", "/d"],
 )
-async def test_no_keys(gateway: StoreFixture, path: str) -> None:
-    """Too long, not UTF-8, with a NUL, broken, above the root, or none: not stored, and said in one plain sentence."""
+async def test_invalid_keys(gateway: StoreFixture, path: str) -> None:
+    """A key that is too long, not UTF-8, with a NUL, broken, above the root, or empty is refused with a plain
+    message."""
     answer = await gateway.put(path)
     assert answer.status == 400
     assert answer["Content-Type"] == "text/plain"
     assert answer.body.count(b"\n") == 1 and b"<" not in answer.body
 
 
-async def test_a_byte_for_every_byte(gateway: StoreFixture) -> None:
+async def test_keys_that_are_not_utf8(gateway: StoreFixture) -> None:
     """A key that MogileFS stored need not be UTF-8; it can be read and deleted."""
     await gateway.put("/d/k?class=one", b"old")
 
@@ -223,7 +228,8 @@ async def test_a_byte_for_every_byte(gateway: StoreFixture) -> None:
     [None, "", "Bearer", "Bearer ", f"Basic {SECRET}", f"Bearer {SECRET}x", f"Bearer {SECRET[:-1]}", "Bearer ä"],
 )
 async def test_without_the_secret(gateway: StoreFixture, field: str | None) -> None:
-    """PUT, DELETE and listing need the secret; without it nothing happens, and nobody learns what exists."""
+    """PUT, DELETE and listing need the secret; without it nothing happens, and the response does not show what
+    exists."""
     headers = {} if field is None else {"Authorization": field.encode().decode("latin-1")}
     await gateway.put("/d/k", b"mine")
     before = gateway.on_disk()
@@ -237,7 +243,7 @@ async def test_without_the_secret(gateway: StoreFixture, field: str | None) -> N
 
 @PATHS
 async def test_private_reads(tmp_path: Path, nginx: bool) -> None:
-    """Where reads are not public they need the secret too; how the gateway is remains no secret."""
+    """If reads are not public they need the secret too; the health check does not."""
     async with store_fixture(tmp_path, nginx=nginx, public_reads=False) as one:
         await one.put("/d/k")
         for method in ("GET", "HEAD"):
@@ -251,7 +257,7 @@ async def test_private_reads(tmp_path: Path, nginx: bool) -> None:
 
 
 async def test_put_get_delete(gateway: StoreFixture) -> None:
-    """A new key is 201 with its address, a replaced one 204; the class's copies are there before the answer."""
+    """A new key is 201 with its URL, a replaced one 204; the class's copies exist before the response."""
     first = await gateway.put("/d/k", b"one")
     assert (first.status, first["Location"]) == (201, "/d/k")
     assert len((await gateway.stored(b"k")).devids) == 2
@@ -267,8 +273,8 @@ async def test_put_get_delete(gateway: StoreFixture) -> None:
     assert (backlog["delete"], backlog["uploads"]) == (2, 0)
 
 
-async def test_a_fid_that_a_device_holds_already(gateway: StoreFixture) -> None:
-    """Other content under an upload's fid stays; the upload gets another fid, or 503 where it cannot be repeated."""
+async def test_a_fid_in_use_on_a_device(gateway: StoreFixture) -> None:
+    """Other content under an upload's fid stays; the upload gets another fid, or 503 if it cannot be repeated."""
     await gateway.put("/d/first", b"one")
     taken = (await gateway.stored(b"first")).fid + 1
     for devid in (1, 2, 3):
@@ -283,7 +289,7 @@ async def test_a_fid_that_a_device_holds_already(gateway: StoreFixture) -> None:
 
 
 async def test_conditions_of_writes(gateway: StoreFixture) -> None:
-    """If-Match and If-None-Match guard PUT and DELETE: who would overwrite what he has not seen is told 412."""
+    """If-Match and If-None-Match guard PUT and DELETE: a client that would overwrite an unseen content gets 412."""
     tag = (await gateway.put("/d/k", b"one", If_None_Match="*"))["ETag"] or ""
     assert (await gateway.put("/d/k", b"two", If_None_Match="*")).status == 412
     assert (await gateway.put("/d/k", b"two", If_Match=MISS)).status == 412
@@ -296,8 +302,8 @@ async def test_conditions_of_writes(gateway: StoreFixture) -> None:
     assert (await gateway.ask("DELETE", "/d/k", headers=AUTHORISED | {"If-Match": "*"})).status == 204
 
 
-async def test_only_one_can_be_first(gateway: StoreFixture) -> None:
-    """Of many concurrent PUTs that demand a new key exactly one succeeds, and its bytes are the ones that stay."""
+async def test_only_one_creation_succeeds(gateway: StoreFixture) -> None:
+    """Of many concurrent PUTs that require a new key exactly one succeeds, and its content stays."""
     answers = await asyncio.gather(*(gateway.put("/d/k", b"%d" % number, If_None_Match="*") for number in range(12)))
     winners = [number for number, answer in enumerate(answers) if answer.status == 201]
     assert len(winners) == 1
@@ -306,7 +312,7 @@ async def test_only_one_can_be_first(gateway: StoreFixture) -> None:
 
 
 async def test_concurrent_puts_of_one_key(gateway: StoreFixture) -> None:
-    """Each PUT is answered, one of them stays, every other one's bytes are queued for deletion: no orphans."""
+    """Each PUT is answered, one of them stays, every other one's data is queued for deletion: no orphans."""
     answers = await asyncio.gather(*(gateway.put("/d/k", b"%d" % number) for number in range(12)))
     assert sorted(answer.status for answer in answers) == [201] + [204] * 11
     stored = await gateway.stored(b"k")
@@ -321,7 +327,7 @@ async def test_concurrent_puts_of_one_key(gateway: StoreFixture) -> None:
 
 
 async def test_content_md5(gateway: StoreFixture) -> None:
-    """A body that is not what Content-MD5 says is refused and leaves no key; one that is, is stored."""
+    """A body that does not match Content-MD5 is refused and leaves no key; one that does is stored."""
     good = base64.b64encode(hashlib.md5(b"hello").digest()).decode()
     bad = base64.b64encode(b"x" * 16).decode()
     assert (await gateway.put("/d/k", Content_MD5=bad)).status == 422
@@ -332,7 +338,7 @@ async def test_content_md5(gateway: StoreFixture) -> None:
 
 
 async def test_checksum_of_the_class(gateway: StoreFixture) -> None:
-    """A class with a hash type gets its checksum from the bytes that passed."""
+    """A class with a hash type gets its checksum from the bytes of the upload."""
     await gateway.put("/d/k?class=md5", b"hello")
     assert str((await gateway.stored(b"k")).checksum) == f"MD5:{hashlib.md5(b'hello').hexdigest()}"
 
@@ -347,7 +353,7 @@ async def test_checksum_of_the_class(gateway: StoreFixture) -> None:
     ],
 )
 async def test_refused_puts(gateway: StoreFixture, path: str, headers: dict[str, str], status: int) -> None:
-    """What cannot be stored as it is asked is refused in one plain sentence, and leaves nothing."""
+    """A PUT that cannot be stored as requested is refused with a plain message, and leaves nothing."""
     answer = await gateway.ask("PUT", path, b"hello", AUTHORISED | headers)
     assert answer.status == status
     assert answer["Content-Type"] == "text/plain"
@@ -356,7 +362,7 @@ async def test_refused_puts(gateway: StoreFixture, path: str, headers: dict[str,
 
 
 async def test_a_put_without_a_length(gateway: StoreFixture) -> None:
-    """A PUT that says nothing of its body is asked to."""
+    """A PUT without a length gets 411."""
     request = f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nConnection: close\r\n\r\n"
     assert (await gateway.raw(request.encode())).startswith(b"HTTP/1.1 411 ")
 
@@ -364,7 +370,7 @@ async def test_a_put_without_a_length(gateway: StoreFixture) -> None:
 @pytest.mark.parametrize("coding", ["length", "chunked"])
 @PATHS
 async def test_the_largest_upload(tmp_path: Path, nginx: bool, coding: str) -> None:
-    """A body beyond the limit is refused, announced or not, and leaves nothing."""
+    """A body beyond the limit is refused, with or without a length, and leaves nothing."""
     async with store_fixture(tmp_path, nginx=nginx, limits=Limits(upload=1000)) as one:
         assert (await one.put("/d/k", b"x" * 1000)).status == 201
         too_much = b"x" * 1001
@@ -375,7 +381,7 @@ async def test_the_largest_upload(tmp_path: Path, nginx: bool, coding: str) -> N
 
 
 async def test_an_upload_that_breaks_off(gateway: StoreFixture) -> None:
-    """A client that goes away half-way leaves no key, no upload and, once deletions are done, no bytes."""
+    """A client that disconnects leaves no key, no upload and, once deletions are done, no data."""
     for framing in ("Content-Length: 100000", "Transfer-Encoding: chunked"):
         reader, writer = await asyncio.open_connection(*gateway.gateway.address)
         head = f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n{framing}\r\n\r\n"
@@ -391,8 +397,8 @@ async def test_an_upload_that_breaks_off(gateway: StoreFixture) -> None:
     assert gateway.on_disk() == []
 
 
-async def test_clients_that_do_not_wait(gateway: StoreFixture) -> None:
-    """A client that sends all of a file and leaves before the answer: it is there whole or not at all."""
+async def test_clients_that_disconnect_early(gateway: StoreFixture) -> None:
+    """A client that sends a complete file and leaves before the response: it is stored completely or not at all."""
     with structlog.testing.capture_logs() as logs:
         for number in range(30):
             _, writer = await asyncio.open_connection(*gateway.gateway.address)
@@ -411,7 +417,7 @@ async def test_clients_that_do_not_wait(gateway: StoreFixture) -> None:
 
 
 async def test_expect_continue(gateway: StoreFixture) -> None:
-    """A client that waits for 100 Continue gets it when its PUT may come, and then its answer."""
+    """A client that waits for 100 Continue gets it when its PUT is accepted, and then its response."""
     reader, writer = await asyncio.open_connection(*gateway.gateway.address)
     head = f"PUT /d/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 5\r\n"
     writer.write(head.encode() + b"Expect: 100-continue\r\n\r\n")
@@ -421,8 +427,9 @@ async def test_expect_continue(gateway: StoreFixture) -> None:
     writer.close()
 
 
-async def test_no_continue_for_strangers(tmp_path: Path) -> None:
-    """Streaming, a client without the secret is never told to go on (nginx tells it so, and then drops the body)."""
+async def test_no_continue_without_the_secret(tmp_path: Path) -> None:
+    """When streaming, a client without the secret never gets 100 Continue (nginx sends it, and then discards the
+    body)."""
     async with store_fixture(tmp_path, nginx=False) as one:
         head = b"PUT /d/k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
         reader, writer = await asyncio.open_connection(*one.gateway.address)
@@ -432,7 +439,7 @@ async def test_no_continue_for_strangers(tmp_path: Path) -> None:
 
 
 async def test_methods(gateway: StoreFixture) -> None:
-    """What is not served is 405 with what is; OPTIONS says it too."""
+    """Other methods get 405 with the allowed ones; OPTIONS lists them too."""
     for method in ("POST", "PATCH", "MKCOL", "PROPFIND"):
         answer = await gateway.ask(method, "/d/k", headers=AUTHORISED)
         assert (answer.status, answer["Allow"]) == (405, "GET, HEAD, PUT, DELETE, OPTIONS"), method
@@ -440,8 +447,8 @@ async def test_methods(gateway: StoreFixture) -> None:
     assert (await gateway.ask("GET", "/d/k", b"a body", AUTHORISED)).status == 413
 
 
-async def test_what_this_is(gateway: StoreFixture) -> None:
-    """The root says what answers here, health that it is well, and nothing else is there."""
+async def test_root_and_health(gateway: StoreFixture) -> None:
+    """The root names the service, the health check its state, and nothing else exists there."""
     root = await gateway.ask("GET", "/")
     assert json.loads(root.body)["name"] == "tawara"
     assert json.loads((await gateway.ask("GET", "/.tawara/health")).body) == {"status": "ok"}
@@ -450,7 +457,7 @@ async def test_what_this_is(gateway: StoreFixture) -> None:
 
 
 async def test_listing(gateway: StoreFixture) -> None:
-    """A listing can be narrowed, continued and limited; what is no number is refused."""
+    """A listing can be filtered, continued and limited; an invalid number is refused."""
     for key in ("a/1", "a/2", "a/3", "b"):
         await gateway.put(f"/d/{key}?class=one")
     page = json.loads((await gateway.ask("GET", "/d/?prefix=a/&after=a/1&limit=1", headers=AUTHORISED)).body)
@@ -463,7 +470,7 @@ async def test_listing(gateway: StoreFixture) -> None:
 
 @PATHS
 async def test_reproxy(tmp_path: Path, nginx: bool) -> None:
-    """A front end that can fetch for itself is told where, but only where that is allowed."""
+    """A proxy that can fetch files itself gets the URLs, but only if that is enabled."""
     offer = {"X-Proxy-Capabilities": "reproxy-file"}
     async with store_fixture(tmp_path, nginx=nginx, reproxy=True) as one:
         await one.put("/d/k.txt")
@@ -474,8 +481,8 @@ async def test_reproxy(tmp_path: Path, nginx: bool) -> None:
         assert (await one.ask("GET", "/d/k.txt")).body == b"hello"
 
 
-async def test_no_reproxy_unasked(gateway: StoreFixture) -> None:
-    """Unless it is allowed, nobody learns of storage nodes."""
+async def test_no_reproxy_by_default(gateway: StoreFixture) -> None:
+    """Unless it is enabled, no response names storage nodes."""
     await gateway.put("/d/k")
     answer = await gateway.ask("GET", "/d/k", headers={"X-Proxy-Capabilities": "reproxy-file"})
     assert (answer["X-REPROXY-URL"], answer.body) == (None, b"hello")
@@ -483,7 +490,7 @@ async def test_no_reproxy_unasked(gateway: StoreFixture) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_curl(gateway: StoreFixture, tmp_path: Path) -> None:
-    """What the documentation tells people to type works with the real curl."""
+    """The documented commands work with the real curl."""
     source = tmp_path / "a photo.jpg"
     source.write_bytes(os.urandom(3_000_000))
     url = "http://{}:{}/d/2026/a%20photo.jpg".format(*gateway.gateway.address)

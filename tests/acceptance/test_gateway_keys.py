@@ -96,7 +96,7 @@ async def test_both_schemes(gateway: StoreFixture) -> None:
 
 
 async def test_a_revoked_key_is_refused_within_a_second(gateway: StoreFixture) -> None:
-    """While a client reads and writes all the time, its key is revoked, and a second later nothing works any more."""
+    """While a client reads and writes continuously, its key is revoked, and a second later every request is refused."""
     pair = await gateway.create_key("app", "d=rw")
     refused: dict[str, float] = {}
     accepted: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Clients that send all that they have to say and then close their sending side, as `nc -N` does."""
+"""Clients that send all their requests and then close their sending side, as `nc -N` does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = os.urandom(3_000_000)
 
 
 async def say(address: tuple[str, int], said: bytes) -> bytes:
-    """What comes back after everything was said, and the sending side closed at once."""
+    """All that is received after everything was sent, and the sending side closed at once."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(said)
@@ -40,7 +40,7 @@ STRANGE = "Expect: nothing"
 
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "complete server"])
 async def test_a_storage_node(tmp_path: Path, fast_path: bool) -> None:
-    """A node answers all requests that were sent at once, small and large, plain and not, and then ends."""
+    """A node answers all requests that were sent at once, small and large, plain and not, and then closes."""
     async with running(tmp_path, fast_path=fast_path) as node:
         address = node.http_address
         assert (await say(address, put(FILE, b"hello"))).startswith(b"HTTP/1.1 200 ")
@@ -61,7 +61,7 @@ async def test_a_storage_node(tmp_path: Path, fast_path: bool) -> None:
 
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_a_gateway(tmp_path: Path, nginx: bool) -> None:
-    """The gateway answers what was asked whole, and says nothing good of a body that breaks off."""
+    """The gateway answers complete requests, and reports no success for a body that breaks off."""
     bearer = f"Authorization: Bearer {SECRET}"
     async with store_fixture(tmp_path, nginx=nginx) as one:
         address = one.gateway.address

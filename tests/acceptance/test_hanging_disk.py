@@ -1,4 +1,4 @@
-"""One disk that hangs, in a whole store: the others, and everything else, go on."""
+"""One hanging disk in a complete store: the others, and all components, continue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def get_from_node(one: Store, path: str, timeout: float = 60) -> int:
 
 
 def answers(one: Store) -> None:
-    """The tracker, the gateway and the node's other disks answer."""
+    """The tracker, the gateway and the node's other disks respond."""
     host, port = one.tracker.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as tracker:
         tracker.sendall(b"get_domains\r\n")
@@ -52,7 +52,7 @@ def answers(one: Store) -> None:
 
 
 def observed(one: Store) -> dict[str, str]:
-    """What the tracker sees of each device."""
+    """The tracker's observation of each device."""
     host, port = one.tracker.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as tracker:
         tracker.sendall(b"get_devices\r\n")
@@ -70,7 +70,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 
 def test_one_disk_of_four_hangs(up: Store) -> None:
-    """All files are read, new ones are stored, and only the disk that hangs is seen as unreachable; then it is back."""
+    """All files can be read, new ones stored, and only the hanging disk is observed as unreachable; then it returns."""
     bodies = {f"f{number}": f"body {number}".encode() * 20_000 for number in range(12)}
     for key, body in bodies.items():
         fetch(up, key, body)
@@ -97,7 +97,7 @@ def test_one_disk_of_four_hangs(up: Store) -> None:
 
 
 def test_a_stop_while_a_disk_hangs(up: Store) -> None:
-    """The store stops in time, and starts, while a disk does not answer."""
+    """The store stops in time, and starts, while a disk does not respond."""
     with hanging(up.directory / "devices" / "dev2"):
         until(lambda: observed(up).get("2") == "unreachable")
         assert up.process is not None

@@ -1,4 +1,5 @@
-"""Idle connections and few open files stop no listener: each has a share, and idle connections make room."""
+"""Idle connections and few open files block no listener: each has a share, and idle connections are closed for new
+ones."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ ASK = b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\n\r\n"
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
-async def test_idle_connections_to_a_node_make_room(tmp_path: Path, fast_path: bool) -> None:
-    """A storage node full of kept connections serves a newcomer, whichever of its two servers has them."""
+async def test_idle_connections_to_a_node_are_replaced(tmp_path: Path, fast_path: bool) -> None:
+    """A storage node full of kept connections serves a new client, whichever of its two servers has them."""
     async with running(tmp_path, Limits(connections=8), fast_path=fast_path) as node:
         kept = []
         for _ in range(8):
@@ -37,8 +38,8 @@ async def test_idle_connections_to_a_node_make_room(tmp_path: Path, fast_path: b
             each.close()
 
 
-async def test_idle_side_channels_make_room(tmp_path: Path) -> None:
-    """A side channel full of idle connections serves a newcomer."""
+async def test_idle_side_channels_are_replaced(tmp_path: Path) -> None:
+    """A side channel full of idle connections serves a new client."""
     async with running(tmp_path, Limits(side_channels=8)) as node:
         kept = [await asyncio.open_connection(*node.side_address) for _ in range(8)]
         reader, writer = await asyncio.open_connection(*node.side_address)
@@ -49,8 +50,8 @@ async def test_idle_side_channels_make_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("descriptors", "share", "most"), [(1, 0.75, 192), (4, 0.25, 16), (4, 0.001, 8)])
-def test_a_listener_takes_its_share(descriptors: int, share: float, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connections of a listener never need more open files than its share, but for a few that it always has."""
+def test_a_listener_keeps_its_share(descriptors: int, share: float, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connections of a listener never need more open files than its share, except for a few fixed ones."""
     monkeypatch.setattr("tawara.listening.resource.getrlimit", lambda _: (256, 256))
     listener = listening.TcpListener(
         ("127.0.0.1", 0), "a test", lambda _: asyncio.Protocol(), connections=1000, descriptors=descriptors, share=share
@@ -61,7 +62,8 @@ def test_a_listener_takes_its_share(descriptors: int, share: float, most: int, m
 
 @pytest.mark.timeout(240)
 def test_a_store_with_few_open_files_and_many_idle_clients(tmp_path: Path) -> None:
-    """With 256 open files and 300 idle clients of its tracker a store answers new ones, and says why in few lines."""
+    """With 256 open files and 300 idle clients of its tracker a store answers new ones, and logs the reason in few
+    lines."""
     tracker, node, side, gateway = free_ports(4)
     listens = {"tracker.listen": tracker, "node.listen": node, "node.side_channel": side, "gateway.listen": gateway}
     settings = [f"--set={name}=127.0.0.1:{port}" for name, port in listens.items()]

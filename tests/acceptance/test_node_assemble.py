@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tawara.disks import assembling
+from tawara.disks import file_assembly
 from tawara.model import errors
 from tawara.model import fid as fids
 from tawara.model.assembling import ByteRange
 from tawara.model.checksums import checksum_of
 from tawara.model.cluster import HashType
 from tawara.node.server import StorageNode
-from tawara.nodes.assembling import SourceRange, store_ranges
 from tawara.nodes.client import NodeClient
+from tawara.nodes.source_ranges import SourceRange, store_ranges
 from tawara.wire import assemble
 from tests.acceptance.node_process import files, parse, running, talk
 
@@ -134,7 +134,7 @@ async def test_the_checksum_is_that_of_the_bytes(
 
 async def test_a_client_that_goes_away(node: StorageNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the client disconnects while a file is assembled, nothing of it is left."""
-    monkeypatch.setattr(assembling, "SYNC_EVERY", 1000)  # 2,300 steps
+    monkeypatch.setattr(file_assembly, "SYNC_EVERY", 1000)  # 2,300 steps
     before = files(tmp_path)
     _, writer = await asyncio.open_connection(*node.http_address)
     writer.write(post(assemble.encode_request(WHOLE), MEDIA_TYPE))

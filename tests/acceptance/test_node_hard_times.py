@@ -1,4 +1,4 @@
-"""Killed nodes, broken connections, slow, greedy and numerous peers."""
+"""Killed nodes, broken connections, and slow, excessive and numerous clients."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ MEMORY = 150 * 1024 * 1024
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Wait for something that must come true soon."""
+    """Wait until a condition holds, which must be soon."""
     async with asyncio.timeout(10):
         while not true():
             await asyncio.sleep(0.02)
 
 
 def written(pid: int) -> int:
-    """Bytes that a process has handed to write(2) and the like so far."""
+    """The bytes that a process has passed to write(2) and similar calls so far."""
     return int(Path(f"/proc/{pid}/io").read_text().split("wchar: ")[1].split()[0])
 
 
 async def test_a_node_killed_during_a_put_leaves_nothing(tmp_path: Path) -> None:
-    """After SIGKILL in the middle of an upload over an old file, the old file is whole and there is nothing else."""
+    """After SIGKILL in the middle of an upload over an old file, the old file is complete and no other file exists."""
     async with process(tmp_path) as (child, address):
         assert parse(await talk(address, put(FILE, b"old")))[0] == 200
         _, writer = await asyncio.open_connection(*address)
@@ -49,8 +49,8 @@ async def test_a_node_killed_during_a_put_leaves_nothing(tmp_path: Path) -> None
         assert files(tmp_path) == {FILE[1:]}
 
 
-async def test_leftovers_with_a_name_are_swept_at_the_next_start(tmp_path: Path) -> None:
-    """Where unnamed files do not exist, a killed upload leaves a hidden file, which the next start removes."""
+async def test_named_leftovers_are_removed_at_the_next_start(tmp_path: Path) -> None:
+    """Without support for unnamed files, a killed upload leaves a hidden file, which the next start removes."""
     (tmp_path / "dev1").mkdir()
     child = os.fork()
     if not child:  # a writer that dies without a word, as under SIGKILL
@@ -66,7 +66,7 @@ async def test_leftovers_with_a_name_are_swept_at_the_next_start(tmp_path: Path)
 
 
 async def test_a_broken_connection_leaves_nothing(tmp_path: Path) -> None:
-    """A peer that goes away half-way, in plain or chunked bodies, leaves neither a file nor a descriptor."""
+    """A client that disconnects, in plain or chunked bodies, leaves neither a file nor a descriptor."""
     async with running(tmp_path) as node:
         descriptors = len(os.listdir("/proc/self/fd"))
         chunked = f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\nabc".encode()
@@ -81,7 +81,7 @@ async def test_a_broken_connection_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_malformed_chunk_is_refused(tmp_path: Path) -> None:
-    """A body that breaks the rules of chunking is answered with 400 and not kept."""
+    """A body that violates the chunked encoding gets 400 and is not stored."""
     async with running(tmp_path) as node:
         head = f"PUT {FILE} HTTP/1.1\r\nHost: n\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         answer = await talk(node.http_address, head + b"3\r\nabc\r\nzzz\r\n")
@@ -89,7 +89,7 @@ async def test_a_malformed_chunk_is_refused(tmp_path: Path) -> None:
         assert files(tmp_path) == set()
 
 
-async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
+async def test_a_stalled_body_is_given_up(tmp_path: Path) -> None:
     """After `stalled_body` without a byte the upload is refused with 408 and the connection closed."""
     async with running(tmp_path, Limits(stalled_body=0.3)) as node:
         reader, writer = await asyncio.open_connection(*node.http_address)
@@ -100,8 +100,8 @@ async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_an_answer_that_is_not_read_is_given_up(tmp_path: Path) -> None:
-    """A peer that asks for much and reads nothing is cut off, whether the files are large or small."""
+async def test_an_unread_reply_is_given_up(tmp_path: Path) -> None:
+    """A client that requests much and reads nothing is disconnected, whether the files are large or small."""
     async with running(tmp_path, Limits(stalled_body=0.3)) as node:
         (tmp_path / "dev1" / "large").write_bytes(b"x" * 50_000_000)
         (tmp_path / "dev1" / "small").write_bytes(b"x" * 60_000)
@@ -115,8 +115,8 @@ async def test_an_answer_that_is_not_read_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /dev1/us", b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\nX: "])
-async def test_a_header_that_does_not_come_is_not_waited_for(tmp_path: Path, said: bytes) -> None:
-    """A connection without a whole header is closed after `header_time`, drop by drop or in silence."""
+async def test_an_incomplete_header_is_given_up(tmp_path: Path, said: bytes) -> None:
+    """A connection without a complete header is closed after `header_time`, whether bytes arrive or not."""
     async with running(tmp_path, Limits(header_time=0.4)) as node:
         reader, writer = await asyncio.open_connection(*node.http_address)
         began = time.monotonic()
@@ -132,7 +132,7 @@ async def test_a_header_that_does_not_come_is_not_waited_for(tmp_path: Path, sai
 
 
 async def test_floods_of_headers_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """Peers that send headers without end are cut off early, while others are served and memory stays bounded."""
+    """Clients that send endless headers are disconnected early, while others are served and memory stays bounded."""
     async with process(tmp_path) as (child, address):
 
         async def flood(start: bytes, more: bytes) -> int:
@@ -167,7 +167,7 @@ async def test_floods_of_headers_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 async def test_floods_of_pipelined_requests_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """A peer that asks for ever and never reads is held back, not buffered."""
+    """A client that sends requests without end and never reads is throttled, not buffered."""
     async with process(tmp_path) as (child, address):
         (tmp_path / "dev1" / "f").write_bytes(b"x" * 60_000)
         _, writer = await asyncio.open_connection(*address)
@@ -181,8 +181,8 @@ async def test_floods_of_pipelined_requests_do_not_fill_the_memory(tmp_path: Pat
         writer.transport.abort()
 
 
-async def test_a_large_file_passes_in_little_memory(tmp_path: Path) -> None:
-    """A few hundred MiB go in and out in chunks, and the process stays small."""
+async def test_a_large_file_needs_little_memory(tmp_path: Path) -> None:
+    """A few hundred MiB are stored and read in chunks, and the process stays small."""
     size, block = 320 * 1024 * 1024, os.urandom(1 << 20)
     async with process(tmp_path) as (child, address):
         reader, writer = await asyncio.open_connection(*address)
@@ -199,7 +199,7 @@ async def test_a_large_file_passes_in_little_memory(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_more_connections_than_allowed_wait_outside(tmp_path: Path) -> None:
+async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
     """With a limit of two connections, a third is served as soon as one is closed."""
     async with running(tmp_path, Limits(connections=2)) as node:
         inside = [await asyncio.open_connection(*node.http_address) for _ in range(2)]
@@ -214,7 +214,7 @@ async def test_more_connections_than_allowed_wait_outside(tmp_path: Path) -> Non
 
 
 async def test_stopping_takes_less_than_five_seconds(tmp_path: Path) -> None:
-    """Idle, half-sent and unread connections do not hold up a stop, and an upload that is cut leaves nothing."""
+    """Idle, half-sent and unread connections do not delay a stop, and an interrupted upload leaves nothing."""
     async with running(tmp_path) as node:
         (tmp_path / "dev1" / "large").write_bytes(b"x" * 50_000_000)
         writers = []
@@ -233,7 +233,7 @@ async def test_stopping_takes_less_than_five_seconds(tmp_path: Path) -> None:
         assert files(tmp_path) == {"dev1/large"}
 
 
-async def test_a_hanging_disk_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_disk_delays_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While every request for one disk hangs, another disk is served, and a node on both starts."""
     over = threading.Event()
 
@@ -261,8 +261,8 @@ async def test_a_hanging_disk_holds_up_nobody_else(tmp_path: Path, monkeypatch: 
         over.set()
 
 
-async def test_a_node_killed_under_many_small_uploads_has_kept_what_it_acknowledged(tmp_path: Path) -> None:
-    """After SIGKILL, uploads that were answered are there, others are whole or absent, and nothing else is left."""
+async def test_acknowledged_small_uploads_survive_a_kill(tmp_path: Path) -> None:
+    """After SIGKILL, acknowledged uploads exist, others are complete or absent, and nothing else is left."""
     acknowledged: dict[str, bytes] = {}
     sent: dict[str, bytes] = {}
 

@@ -32,7 +32,7 @@ async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 async def test_a_perl_client_of_http_1_0(node: StorageNode, tmp_path: Path) -> None:
-    """HTTP/1.0 PUT with Content-length: 200, the file is there, the connection is closed."""
+    """An HTTP/1.0 PUT with Content-length gets 200, the file exists, the connection is closed."""
     answer = await talk(node.http_address, f"PUT {FILE} HTTP/1.0\r\nContent-length: 5\r\n\r\nhello".encode())
     assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
     assert (tmp_path / FILE[1:]).read_bytes() == b"hello"
@@ -40,7 +40,8 @@ async def test_a_perl_client_of_http_1_0(node: StorageNode, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("size", [5, 200_000])
 async def test_other_content_under_a_fid_is_refused(node: StorageNode, tmp_path: Path, size: int) -> None:
-    """A PUT of other content under a fid gets 409 and changes nothing; one repeated, and one that says so, succeed."""
+    """A PUT of other content under a fid gets 409 and changes nothing; a repeated one, and one that requests a
+    replacement, succeed."""
     old, new = os.urandom(size), os.urandom(size)
     for body, fields, status, kept in (
         (old, (), 200, old),
@@ -56,8 +57,8 @@ async def test_other_content_under_a_fid_is_refused(node: StorageNode, tmp_path:
     assert files(tmp_path) == {FILE[1:]}
 
 
-async def test_a_node_that_is_told_to_replaces(tmp_path: Path) -> None:
-    """With `refuse_other_content` off, beside a mogilefsd that repairs by PUT, other content replaces a fid's."""
+async def test_a_node_configured_to_replace(tmp_path: Path) -> None:
+    """With `refuse_other_content` off, for a mogilefsd that repairs by PUT, other content replaces a fid's."""
     async with running(tmp_path, immutable=False) as node:
         for body in (b"old", b"new"):
             assert parse(await talk(node.http_address, put(FILE, body)))[0] == 200
@@ -89,7 +90,7 @@ async def test_chunked_with_expect(node: StorageNode, tmp_path: Path) -> None:
 
 
 async def test_expect_is_refused_before_the_body(node: StorageNode) -> None:
-    """A client that asks first hears of a missing device without sending its body."""
+    """A client that asks first gets 404 for a missing device without sending its body."""
     head = b"PUT /dev9/x HTTP/1.1\r\nHost: n\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
     reader, writer = await asyncio.open_connection(*node.http_address)
     writer.write(head)
@@ -99,7 +100,7 @@ async def test_expect_is_refused_before_the_body(node: StorageNode) -> None:
 
 
 async def test_content_md5(node: StorageNode, tmp_path: Path) -> None:
-    """A right digest is 201, a wrong one 400 with nothing kept: how monitors learn that the node verifies."""
+    """A right digest is 201, a wrong one 400 with nothing stored: monitors detect thereby that the node verifies."""
     right = base64.b64encode(hashlib.md5(b".").digest()).decode()
     wrong = base64.b64encode(hashlib.md5(b"?").digest()).decode()
     path = "/dev1/test-write/test-md5"
@@ -111,7 +112,7 @@ async def test_content_md5(node: StorageNode, tmp_path: Path) -> None:
 
 
 async def test_the_monitors_test_write(node: StorageNode) -> None:
-    """MKCOL, PUT, GET back, and usage with used and total that are not zero."""
+    """MKCOL, PUT, GET, and a usage file with used and total that are not zero."""
     assert (await get(node.http_address, "/dev1/test-write/", method="MKCOL"))[0] == 201
     body = b"time=1 rand=42"
     assert parse(await talk(node.http_address, put("/dev1/test-write/test-write-42", body)))[0] == 200
@@ -128,7 +129,7 @@ async def test_the_monitors_test_write(node: StorageNode) -> None:
 
 @pytest.mark.parametrize("size", [10, 200_000])
 async def test_the_range_matrix(node: StorageNode, tmp_path: Path, size: int) -> None:
-    """Parts, tails, clipped and impossible ranges, of files that are sent by either way."""
+    """Parts, suffixes, clipped and impossible ranges, of files that are sent by either path."""
     data = os.urandom(size)
     (tmp_path / "dev1" / "f").write_bytes(data)
     for asked, part in {"2-5": data[2:6], "5-": data[5:], "-3": data[-3:], f"4-{size * 2}": data[4:]}.items():
@@ -146,7 +147,7 @@ async def test_the_range_matrix(node: StorageNode, tmp_path: Path, size: int) ->
 
 
 async def test_conditions(node: StorageNode, tmp_path: Path) -> None:
-    """304 when If-Modified-Since is Last-Modified to the letter; If-Range with another date gives the whole."""
+    """304 if If-Modified-Since equals Last-Modified exactly; If-Range with another date returns the whole file."""
     (tmp_path / "dev1" / "f").write_bytes(b"0123456789")
     _, fields, _ = await get(node.http_address, "/dev1/f", method="HEAD")
     assert fields["content-length"] == "10"
@@ -159,7 +160,7 @@ async def test_conditions(node: StorageNode, tmp_path: Path) -> None:
 
 
 async def test_deleting(node: StorageNode) -> None:
-    """204 for a file, 404 for none: what rebalance insists on."""
+    """204 for a file, 404 for a missing one, as rebalance requires."""
     await talk(node.http_address, put(FILE, b"x"))
     assert (await get(node.http_address, FILE, method="DELETE"))[0] == 204
     assert (await get(node.http_address, FILE, method="DELETE"))[0] == 404
@@ -168,16 +169,16 @@ async def test_deleting(node: StorageNode) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/dev1", "/dev1/", "/dev1/0"])
 async def test_directories_are_not_listed(node: StorageNode, tmp_path: Path, path: str) -> None:
-    """A directory answers 200 and says nothing about what is in it."""
+    """A directory gets 200 and does not show its contents."""
     (tmp_path / "dev1" / "0").mkdir()
     status, _, body = await get(node.http_address, path)
     assert (status, body) == (200, b"Directory listing disabled\n")
 
 
-async def test_what_lies_on_a_device_is_told_in_pages(
+async def test_the_files_of_a_device_are_listed_in_pages(
     node: StorageNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All fids with their bytes, none twice, and nothing that is no file of a fid; the list cannot be written."""
+    """All fids with their sizes, each once, and no other file; the list cannot be written."""
     monkeypatch.setattr("tawara.disks.listing.PAGE_FILES", 3)
     wanted = {1: 1, 2: 2, 999: 3, 1000: 4, 123_456_789: 5, 9_999_999_999: 6, 12_345_678_901: 7}
     for number, size in wanted.items():
@@ -225,7 +226,7 @@ async def test_what_lies_on_a_device_is_told_in_pages(
 async def test_nothing_outside_a_device_is_reachable(
     node: StorageNode, tmp_path: Path, request_line: str, status: int
 ) -> None:
-    """Dots, escapes and links are refused, and nothing outside is read, changed or made."""
+    """Dots, escapes and links are refused, and nothing outside is read, changed or created."""
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "dev1" / "link").symlink_to(tmp_path / "secret")
     (tmp_path / "dev1" / "out").symlink_to(tmp_path)
@@ -237,21 +238,21 @@ async def test_nothing_outside_a_device_is_reachable(
     assert files(tmp_path) == before
 
 
-async def test_a_part_is_not_put_in_place_of_the_whole(node: StorageNode, tmp_path: Path) -> None:
-    """PUT with Content-Range is refused, and so is one that does not say how long it is."""
+async def test_a_part_does_not_replace_the_whole(node: StorageNode, tmp_path: Path) -> None:
+    """PUT with Content-Range is refused, and so is one without a length."""
     assert parse(await talk(node.http_address, put(FILE, b"x", "Content-Range: bytes 1-1/3")))[0] == 400
     assert (await get(node.http_address, FILE, method="PUT"))[0] == 411
     assert files(tmp_path) == set()
 
 
-async def test_encoded_content_is_stored_as_it_is(node: StorageNode, tmp_path: Path) -> None:
-    """A body that calls itself gzip is bytes like any other."""
+async def test_encoded_content_is_stored_unchanged(node: StorageNode, tmp_path: Path) -> None:
+    """A body with a Content-Encoding of gzip is stored as any other."""
     await talk(node.http_address, put(FILE, b"not gzip", "Content-Encoding: gzip"))
     assert (tmp_path / FILE[1:]).read_bytes() == b"not gzip"
 
 
 async def test_pipelined_requests_are_answered_in_order(node: StorageNode, tmp_path: Path) -> None:
-    """Small and large answers keep their order and their boundaries on one connection."""
+    """Small and large replies keep their order and their boundaries on one connection."""
     (tmp_path / "dev1" / "large").write_bytes(b"L" * 300_000)
     (tmp_path / "dev1" / "small").write_bytes(b"s")
     asked = ["large", "small"] * 5
@@ -268,7 +269,7 @@ async def test_pipelined_requests_are_answered_in_order(node: StorageNode, tmp_p
 
 
 async def test_large_files_on_uvloop(tmp_path: Path) -> None:
-    """The process that ships sends a large file and its parts byte for byte, also to a slow reader."""
+    """The released process sends a large file and its parts byte for byte, also to a slow reader."""
     data = os.urandom(5_000_000)
     async with process(tmp_path) as (_, address):
         assert parse(await talk(address, put(FILE, data)))[0] == 200
@@ -282,8 +283,8 @@ async def test_large_files_on_uvloop(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_a_taken_port_names_who_wants_it(node: StorageNode, tmp_path: Path) -> None:
-    """The second node says which port is taken and that it wanted it for its HTTP."""
+async def test_a_port_in_use_is_reported(node: StorageNode, tmp_path: Path) -> None:
+    """The second node names the port in use and its purpose, HTTP."""
     second = StorageNode(tmp_path, http=node.http_address, side_channel=None)
     with pytest.raises(PortTaken, match=f"{node.http_address[1]} is taken; the storage node's HTTP wants it"):
         await second.start()
@@ -291,8 +292,8 @@ async def test_a_taken_port_names_who_wants_it(node: StorageNode, tmp_path: Path
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=JUNK)
-def test_garbage_gets_an_answer_without_internals(tmp_path: Path, junk: bytes) -> None:
-    """Any bytes are answered with a status or a closed connection, never with a traceback or a 500."""
+def test_garbage_gets_a_reply_without_internals(tmp_path: Path, junk: bytes) -> None:
+    """Any bytes get a status or a closed connection, never a traceback or a 500."""
 
     async def say() -> None:
         async with running(tmp_path, Limits(header_time=0.2)) as node:

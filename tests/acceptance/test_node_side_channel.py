@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ async def node(tmp_path: Path) -> AsyncIterator[StorageNode]:
 
 
 async def ask(node: StorageNode, lines: bytes) -> bytes:
-    """Everything that comes back for `lines`, sent at once, until the node closes."""
+    """All that is received for `lines`, sent at once, until the node closes."""
     reader, writer = await asyncio.open_connection(*node.side_address)
     writer.write(lines)
     writer.write_eof()
@@ -42,8 +43,8 @@ async def ask(node: StorageNode, lines: bytes) -> bytes:
     return answer
 
 
-async def test_answers_come_in_order(node: StorageNode, tmp_path: Path) -> None:
-    """Sizes, digests, missing files and nonsense, all sent at once, are answered one line each, in order."""
+async def test_replies_are_in_order(node: StorageNode, tmp_path: Path) -> None:
+    """Sizes, digests, missing files and invalid lines, all sent at once, get one line each, in order."""
     data = os.urandom(9_000_000)
     (tmp_path / "dev1" / "f").write_bytes(data)
     md5, sha1 = hashlib.md5(data).hexdigest(), hashlib.sha1(data).hexdigest()
@@ -76,7 +77,7 @@ async def test_shutdown_is_not_honoured(node: StorageNode) -> None:
 
 
 async def test_watch_streams_the_load_of_each_device(node: StorageNode) -> None:
-    """About once a second a line for each device and a dot, or a plain error where the system has no statistics."""
+    """About once a second a line for each device and a dot is sent, or an error if the system has no statistics."""
     reader, writer = await asyncio.open_connection(*node.side_address)
     writer.write(b"watch\r\n")
     first = await asyncio.wait_for(reader.readuntil(b"\n"), 5)
@@ -89,7 +90,7 @@ async def test_watch_streams_the_load_of_each_device(node: StorageNode) -> None:
 
 
 async def test_watch_without_statistics(node: StorageNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the load cannot be known, `watch` says so."""
+    """If the load cannot be determined, `watch` says so."""
     monkeypatch.setattr(disk_load, "_DISKSTATS", Path("/nonexistent"))
     assert await ask(node, b"watch\r\n") == b"ERR iostat unavailable\r\n"
 
@@ -97,7 +98,7 @@ async def test_watch_without_statistics(node: StorageNode, monkeypatch: pytest.M
 async def test_checks_read_one_file_at_a_time_from_a_disk(
     node: StorageNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Digests for fsck on one disk never overlap, those for other reasons may."""
+    """Digests for fsck on one disk never overlap, those for other purposes may."""
 
     (tmp_path / "dev1" / "f").write_bytes(b"x" * 20_000_000)
     at_work = most = 0
@@ -119,8 +120,17 @@ async def test_checks_read_one_file_at_a_time_from_a_disk(
     assert most > 1
 
 
-async def test_a_line_without_end_is_cut_off(tmp_path: Path) -> None:
-    """A line longer than the limit is answered with an error and the connection closed; others are served."""
+async def test_lines_of_an_http_request(node: StorageNode) -> None:
+    """Lines after an HTTP request line, as in the body of a browser's POST, are not executed."""
+    reader, writer = await asyncio.open_connection(*node.side_address)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nMD5 /dev1/f\r\n")
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_an_endless_line_is_disconnected(tmp_path: Path) -> None:
+    """A line longer than the limit gets an error and the connection is closed; others are served."""
     async with running(tmp_path, Limits(line=1000)) as node:
         reader, writer = await asyncio.open_connection(*node.side_address)
         writer.write(b"size /" + b"a" * 5000)
@@ -129,8 +139,8 @@ async def test_a_line_without_end_is_cut_off(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_half_a_line_is_not_waited_for(tmp_path: Path) -> None:
-    """A peer that falls silent is let go after the idle time."""
+async def test_an_incomplete_line_times_out(tmp_path: Path) -> None:
+    """A client that stops sending is disconnected after the idle time."""
     async with running(tmp_path, Limits(side_channel_idle=0.2)) as node:
         reader, writer = await asyncio.open_connection(*node.side_address)
         writer.write(b"size /de")
@@ -146,7 +156,7 @@ async def test_half_a_line_is_not_waited_for(tmp_path: Path) -> None:
     )
 )
 def test_garbage_gets_lines_without_internals(tmp_path: Path, junk: list[bytes]) -> None:
-    """Any bytes are answered with lines that say what is wrong, and the node goes on."""
+    """Any bytes get lines with an error message, and the node continues."""
 
     async def say() -> None:
         async with running(tmp_path) as node:

@@ -59,7 +59,7 @@ KEEPING: tuple[tuple[str, list[str]], ...] = (
 
 
 async def ask(address: tuple[str, int], request: bytes) -> Said:
-    """What is said to one request."""
+    """The reply to one request."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(request)
@@ -81,7 +81,7 @@ async def ask(address: tuple[str, int], request: bytes) -> Said:
 
 
 async def hear(root: Path, version: str, connection: list[str], *, fast_path: bool) -> list[Said]:
-    """What a node with some files says to all requests."""
+    """The replies of a node with some files to all requests."""
     root.mkdir()
     async with running(root, fast_path=fast_path) as node:
         (root / "dev1" / "d").mkdir()
@@ -96,8 +96,8 @@ async def hear(root: Path, version: str, connection: list[str], *, fast_path: bo
 
 
 @pytest.mark.parametrize(("version", "connection"), KEEPING)
-async def test_both_ways_answer_alike(tmp_path: Path, version: str, connection: list[str]) -> None:
-    """Status, fields, body and fate of the connection are the same for every plain request."""
+async def test_both_paths_reply_alike(tmp_path: Path, version: str, connection: list[str]) -> None:
+    """Status, fields, body and keep-alive are the same for every plain request."""
     quick = await hear(tmp_path / "quick", version, connection, fast_path=True)
     whole = await hear(tmp_path / "whole", version, connection, fast_path=False)
     for asked, ours, theirs in zip(itertools.chain(READS, WRITES), quick, whole, strict=True):

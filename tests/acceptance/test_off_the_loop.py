@@ -1,4 +1,4 @@
-"""Nothing that a storage node or a gateway does while it serves touches a disk on its event loop's thread."""
+"""While they serve, a storage node and a gateway make no disk access on the event loop's thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = [0, 10, 300_000]
 
 
 async def aside(node: StorageNode, said: bytes, lines: int) -> list[bytes]:
-    """The first lines of what the side channel answers."""
+    """The first lines of the side channel's reply."""
     reader, writer = await asyncio.open_connection(*node.side_address)
     try:
         writer.write(said)
@@ -29,7 +29,7 @@ async def aside(node: StorageNode, said: bytes, lines: int) -> list[bytes]:
 
 
 async def answered(node: StorageNode) -> None:
-    """Every kind of request, in every way in which it is answered."""
+    """Every kind of request, on every path."""
     address = node.http_address
     for size in SIZES:
         body = os.urandom(size)
@@ -60,7 +60,7 @@ async def answered(node: StorageNode) -> None:
 
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "complete server"])
 async def test_a_storage_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_path: bool) -> None:
-    """Files, lists, usage, sizes, digests, load and health: all is looked for on other threads, from the start on."""
+    """Files, lists, usage, sizes, digests, load and health are read on other threads, from the start on."""
     (tmp_path / "dev1").mkdir()
     (tmp_path / "dev2").mkdir()
     with nothing_on_disks(tmp_path, monkeypatch) as found:
@@ -78,7 +78,7 @@ async def test_a_storage_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
 
 @pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 async def test_a_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nginx: bool) -> None:
-    """Devices, received bodies and nginx's own directory are touched on other threads only, from start to stop."""
+    """Devices, received bodies and nginx's own directory are accessed on other threads only, from start to stop."""
     async with store_fixture(tmp_path, nginx=nginx) as one:
         with nothing_on_disks(tmp_path, monkeypatch) as found:
             for size in SIZES:
@@ -93,8 +93,8 @@ async def test_a_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nginx:
     assert not found, found[0]
 
 
-async def test_the_test_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call on this thread is seen, by path and by descriptor, and one on another thread is not."""
+async def test_the_check_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call on this thread is detected, by path and by descriptor, and one on another thread is not."""
     (tmp_path / "file").write_text("x")
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     calls: list[Callable[[], object]] = [(tmp_path / "file").exists, (tmp_path / "file").read_text, tmp_path.stat]

@@ -245,10 +245,8 @@ def test_two_databases_of_one_store(tmp_path: Path) -> None:
 def test_a_standby_that_lags(
     tmp_path: Path, servers: tuple[PostgresServer, PostgresServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL: an asynchronous standby is promoted, its store stops, and has every file after a merge.
-
-    The old primary, when it comes back, is not written with.
-    """
+    """PostgreSQL: an asynchronous standby is promoted, its store stops, and has every file after a merge. When the old
+    primary returns, it is not used for writing."""
     primary, standby = servers
     monkeypatch.setenv("TAWARA_DB_PASSWORD", PASSWORD)
     with apart(tmp_path, primary.url("store"), processes=1) as store:

@@ -1,4 +1,4 @@
-"""Ways of asking that other clients and servers of MogileFS have: needless slashes and dots, whole files as ranges."""
+"""Requests as other clients and servers of MogileFS send them: needless slashes and dots, whole files as ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BODY = b"0123456789"
 
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "complete server"])
 async def test_needless_slashes_and_dots(tmp_path: Path, fast_path: bool) -> None:
-    """A storage node disregards empty names and `.` in a path, for each method and on the side channel."""
+    """A storage node ignores empty names and `.` in a path, for each method and on the side channel."""
     async with running(tmp_path, fast_path=fast_path) as node:
         address = node.http_address
         for path in ("//dev1/usage", "/dev1//usage", "/dev1/./usage", "http://node//dev1/usage"):
@@ -35,7 +35,7 @@ PARTS = ["bytes 0-4/10", "bytes 0-9/11", "bytes 1-10/11", "bytes 0-8/9", "bytes 
 
 @pytest.mark.parametrize("field", [*WHOLE, *PARTS])
 async def test_content_range_at_a_storage_node(tmp_path: Path, field: str) -> None:
-    """A PUT whose Content-Range is the whole file is taken, one that says that it is a part is refused."""
+    """A PUT whose Content-Range is the whole file is accepted, a partial one is refused."""
     async with running(tmp_path) as node:
         for path in ("/dev1/small", "/dev1/chunked"):
             said = put(path, BODY, f"Content-Range: {field}")

@@ -1,4 +1,4 @@
-"""A key that always exists can always be read, though its content is replaced and the old bytes go meanwhile."""
+"""A key that always exists can always be read, while its content is replaced and the old data is deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG = os.urandom(3_000_000)
 
 
 async def overwrite(store: Cluster, content: bytes = NEW) -> None:
-    """Give the key another content, and delete the old one's bytes at once."""
+    """Replace the content of the key, and delete the old data at once."""
     async with store.client() as writer:
         before = (await writer.info(DOMAIN, "k")).fid
         await writer.put(DOMAIN, "k", content)
@@ -34,7 +34,7 @@ async def overwrite(store: Cluster, content: bytes = NEW) -> None:
 
 
 def overwritten_after_look_up(monkeypatch: pytest.MonkeyPatch, store: Cluster) -> None:
-    """Have the key overwritten as soon as a client has found out where its bytes are."""
+    """Let the key be overwritten as soon as a client has looked up its replicas."""
     locate = AsyncClient._locate
     pending = [True]
 
@@ -84,15 +84,16 @@ async def got_without_asyncio(client: AsyncClient, _: Path) -> bytes:
 async def test_overwritten_between_look_up_and_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[AsyncClient, Path], Awaitable[bytes]]
 ) -> None:
-    """A client that finds all replicas gone looks the key up again, and reads the new content whole."""
+    """A client that finds all replicas missing looks the key up again, and reads the new content completely."""
     async with cluster(tmp_path) as store, store.client() as client:
         await client.put(DOMAIN, "k", OLD)
         overwritten_after_look_up(monkeypatch, store)
         assert await read(client, tmp_path) == NEW
 
 
-async def test_overwritten_in_the_middle_of_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was fetched of the old content is thrown away, told by a negative number, and the new one fetched."""
+async def test_overwritten_during_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fetched part of the old content is discarded, reported by a negative number, and the new content is
+    fetched."""
     async with cluster(tmp_path) as store, store.client() as client:
         await client.put(DOMAIN, "k", LONG)
         fetched: list[int] = []
@@ -109,7 +110,7 @@ async def test_overwritten_in_the_middle_of_a_download(tmp_path: Path, monkeypat
 
 
 class _Broken:
-    """A download that breaks off after its first piece, whereupon the key is overwritten."""
+    """A download that breaks off after its first piece, and then the key is overwritten."""
 
     def __init__(self, download: Any, store: Cluster) -> None:
         self._download = download
@@ -132,8 +133,8 @@ class _Broken:
             raise NodeUnreachable("broke off")
 
 
-async def test_read_while_it_is_overwritten_all_the_time(tmp_path: Path) -> None:
-    """Of many reads beside many overwrites none fails, and each gives one of the contents, whole."""
+async def test_read_while_it_is_overwritten_continuously(tmp_path: Path) -> None:
+    """Of many reads during many overwrites none fails, and each returns one of the contents, complete."""
     async with cluster(tmp_path, devices=1) as store, store.client() as client:
         await client.put(DOMAIN, "k", b"0" * 2000)
         over = False
@@ -169,7 +170,7 @@ async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def replace_and_remove(gateway: StoreFixture, content: bytes) -> None:
-    """Give the key another content, and delete the old one's bytes at once."""
+    """Replace the content of the key, and delete the old data at once."""
     before = await gateway.stored(b"k.txt")
     assert (await gateway.put("/d/k.txt", content)).status == 204
     for devid in before.devids:
@@ -177,7 +178,7 @@ async def replace_and_remove(gateway: StoreFixture, content: bytes) -> None:
 
 
 def replaced_after_look_up(monkeypatch: pytest.MonkeyPatch, gateway: StoreFixture, times: int = 1) -> None:
-    """Have the key overwritten, with the bytes gone, as soon as the gateway has looked it up."""
+    """Let the key be overwritten, with the data deleted, as soon as the gateway has looked it up."""
     read = gateway.metadata.read
     left = [*range(times)]
 
@@ -197,7 +198,7 @@ def replaced_after_look_up(monkeypatch: pytest.MonkeyPatch, gateway: StoreFixtur
 async def test_overwritten_between_look_up_and_get(
     gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """A GET that finds all replicas gone is answered with the new content: status, fields and bytes of one file."""
+    """A GET that finds all replicas missing returns the new content: status, fields and bytes of one file."""
     await gateway.put("/d/k.txt", OLD)
     replaced_after_look_up(monkeypatch, gateway, times)
     answer = await gateway.ask("GET", "/d/k.txt")
@@ -209,7 +210,7 @@ async def test_overwritten_between_look_up_and_get(
 
 
 async def test_part_of_a_file_that_was_overwritten(gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A range is cut out of the content that is sent."""
+    """A range is a part of the content that is sent."""
     await gateway.put("/d/k.txt", OLD)
     replaced_after_look_up(monkeypatch, gateway)
     answer = await gateway.ask("GET", "/d/k.txt", headers={"Range": "bytes=4-"})
@@ -218,7 +219,7 @@ async def test_part_of_a_file_that_was_overwritten(gateway: StoreFixture, monkey
 
 
 async def test_moved_between_look_up_and_get(gateway: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica that was moved to another device meanwhile is read there."""
+    """A replica that was moved to another device meanwhile is read from there."""
     await gateway.put("/d/k.txt?class=one", OLD)
     stored = await gateway.stored(b"k.txt")
     (source,) = stored.devids
@@ -242,8 +243,8 @@ async def test_moved_between_look_up_and_get(gateway: StoreFixture, monkeypatch:
     assert (answer.status, answer.body == OLD) == (200, True)
 
 
-async def test_got_while_it_is_overwritten_all_the_time(gateway: StoreFixture) -> None:
-    """Of many GETs beside many overwrites none fails, and each gives one of the contents, whole."""
+async def test_got_while_it_is_overwritten_continuously(gateway: StoreFixture) -> None:
+    """Of many GETs during many overwrites none fails, and each returns one of the contents, complete."""
     await gateway.put("/d/k.txt", b"0" * 2000)
     over = False
 

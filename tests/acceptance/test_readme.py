@@ -1,4 +1,4 @@
-"""The first five minutes of the README, run as they stand there."""
+"""The first five minutes of the README, executed as written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def blocks(section: str) -> list[tuple[str, str]]:
 
 
 def test_first_five_minutes(tmp_path: Path) -> None:
-    """Every command succeeds, and every key that is read back has what was put in."""
+    """Every command succeeds, and every key that is read has the stored content."""
     (tmp_path / "var").mkdir()
     with store(tmp_path / "var" / "store") as one:
         commands = tmp_path / "bin"

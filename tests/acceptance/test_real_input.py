@@ -1,4 +1,4 @@
-"""The main job on real input: ten thousand files, one of more than 4 GiB, and the plug pulled in the middle."""
+"""The main task on real input: ten thousand files, one of more than 4 GiB, and a kill in the middle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTLED_SECONDS = 180.0
 
 
 def real_files(root: Path, count: int) -> Iterator[Path]:
-    """Small regular files that the machine has, in a settled order."""
+    """Small regular files of the machine, in a fixed order."""
     for directory, subdirectories, names in os.walk(root):
         subdirectories.sort()
         for name in sorted(names):
@@ -54,7 +54,7 @@ def copy_tree(target: Path, count: int) -> dict[str, str]:
 
 
 def big_content() -> Iterator[bytes]:
-    """BIG bytes that do not repeat within any block that somebody might take for granted."""
+    """BIG bytes that do not repeat within any block."""
     block = bytearray(random.Random(4).randbytes(1024 * 1024 + 7))
     left = BIG
     number = 0
@@ -67,7 +67,7 @@ def big_content() -> Iterator[bytes]:
 
 
 class Disks:
-    """What lies in the store's database and on its devices, looked at from outside."""
+    """The contents of the store's database and devices, read from outside."""
 
     def __init__(self, store: Store) -> None:
         self.devices = store.directory / "devices"
@@ -85,7 +85,7 @@ class Disks:
         return found
 
     def wait_settled(self) -> None:
-        """Wait until no file waits for a replica, none for its deletion, and no copy is under way."""
+        """Wait until no file waits for replication or deletion, and no copy is running."""
         until = time.monotonic() + SETTLED_SECONDS
         tables = ("file_to_replicate", "file_to_delete2", "tawara_copy")
         counts = "SELECT " + ", ".join(f"(SELECT COUNT(*) FROM {table})" for table in tables)
@@ -96,7 +96,7 @@ class Disks:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A store that survives its own death."""
+    """A store that can be killed."""
     one = Store(tmp_path / "store")
     try:
         yield one
@@ -106,7 +106,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def assert_whole(store: Store, digests: dict[str, str]) -> None:
-    """Every file is on two devices, and each replica has the content that was put in."""
+    """Every file is on two devices, and each replica has the stored content."""
     replicas = Disks(store).replicas()
     for key, digest in digests.items():
         files = replicas[key]
@@ -117,7 +117,7 @@ def assert_whole(store: Store, digests: dict[str, str]) -> None:
 
 
 def sample_over_http(store: Store, digests: dict[str, str]) -> None:
-    """A reader gets the same, through the gateway."""
+    """A reader gets the same content through the gateway."""
     for key in random.Random(1).sample(sorted(digests), 200):
         url = f"http://{store.gateway}/files/{quote(key)}"
         with urllib.request.urlopen(url, timeout=20) as response:
@@ -126,8 +126,8 @@ def sample_over_http(store: Store, digests: dict[str, str]) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.slow
-def test_ten_thousand_files_and_a_plug_pulled(store: Store, tmp_path: Path) -> None:
-    """What was acknowledged survives SIGKILL in the middle of an upload; the unfinished upload leaves nothing."""
+def test_ten_thousand_files_and_a_kill(store: Store, tmp_path: Path) -> None:
+    """Acknowledged files survive SIGKILL in the middle of an upload; the unfinished upload leaves nothing."""
     first, second = tmp_path / "first", tmp_path / "second"
     digests = copy_tree(first, FILES)
     again = {f"again/{name}": digest for name, digest in list(digests.items())[:3000]}
@@ -192,7 +192,8 @@ def test_ten_thousand_files_and_a_plug_pulled(store: Store, tmp_path: Path) -> N
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_file_over_4_gib_in_little_memory(store: Store, tmp_path: Path) -> None:
-    """More than 4 GiB go in, to two devices, and out by tracker and by gateway, with every process below 150 MB."""
+    """More than 4 GiB are stored, on two devices, and read by tracker and by gateway, with every process below 150
+    MB."""
     store.start()
     put = subprocess.Popen(
         [*TAWARA, "put", "-", "files/big"],

@@ -159,8 +159,8 @@ async def test_limits_are_kept(tmp_path: Path) -> None:
         await assert_nothing_lost(made, client, 40, copies=1)
 
 
-async def test_a_file_that_would_be_worse_off_stays(tmp_path: Path) -> None:
-    """A replica is left where it is when the targets would put all copies on one host."""
+async def test_a_file_that_would_be_less_safe_stays(tmp_path: Path) -> None:
+    """A replica is not moved if the targets would put all copies on one host."""
     async with cluster(tmp_path, hosts=2, workers=True) as made, made.client() as client:
         await fill(client, 6)
         await until(lambda: nothing_to_replicate(made))

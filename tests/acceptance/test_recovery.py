@@ -1,7 +1,5 @@
-"""The database is lost, on every engine: a new one is rebuilt from the journals with every file as it was.
-
-One storage node is ours; the other knows nothing but GET, HEAD, PUT and DELETE.
-"""
+"""The database is lost, on every engine: a new one is rebuilt from the journals with every file as it was. One storage
+node is ours; the other supports only GET, HEAD, PUT and DELETE."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ async def test_the_database_is_lost(
     engine: str, tmp_path: Path, database_servers: Callable[[str], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After thousands of concurrent changes, written by two journal writers meanwhile, a rebuild has every row again.
-
-    One device is enough to begin with; what was deleted does not come back, and fids go on.
-    """
+    One device is enough to begin with; deleted files are not restored, and fids continue."""
     with (
         empty_database(engine, tmp_path, database_servers, "lost") as lost,
         empty_database(engine, tmp_path, database_servers, "new") as new,
@@ -98,8 +94,8 @@ async def test_the_database_is_lost(
             await asyncio.to_thread(rebuild, new, first)
 
 
-async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bytes without a journal record, damage, absent devices and lost bytes are reported; nothing is guessed."""
+async def test_unresolved_conflicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data without a journal record, damage, absent devices and missing data are reported; nothing is guessed."""
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
         journal_writer = JournalWriter(store_.metadata, store_.view, store_.nodes)
@@ -139,8 +135,8 @@ async def test_what_cannot_be_decided(tmp_path: Path, capsys: pytest.CaptureFixt
         assert list(report["damaged"]) == ["dev2"]
 
 
-async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The journal of a dead device is out of date and is not read."""
+async def test_a_dead_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The journal of a dead device is outdated and is not read."""
     async with store(f"sqlite://{tmp_path}/lost.db", tmp_path) as store_:
         journal_writer = JournalWriter(store_.metadata, store_.view, store_.nodes)
         fid = await store_.metadata.write(
@@ -164,10 +160,10 @@ async def test_a_device_that_is_dead(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert not report["rivals"]
 
 
-async def test_a_drill_finds_what_would_not_come_back(
+async def test_a_drill_finds_differences(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that the journals have otherwise, one that they lack, and an extra one are each reported."""
+    """A file that the journals have differently, one that they lack, and an extra one are each reported."""
     monkeypatch.setattr("tawara.recovery.drill.PAUSE", 0.0)
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:
@@ -185,10 +181,10 @@ async def test_a_drill_finds_what_would_not_come_back(
         assert await drilled(capsys, url) == (Exit.CORRUPT, {unknown + 5000}, {deleted, unknown}, {renamed}, 1)
 
 
-async def test_a_drill_finds_bytes_without_a_row(
+async def test_a_drill_finds_data_without_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes without a row are reported, except those of an upload or of a change that is not journaled yet."""
+    """Data without a row is reported, except that of an upload or of a change that is not journaled yet."""
     monkeypatch.setattr("tawara.recovery.drill.PAUSE", 0.0)
     url = f"sqlite://{tmp_path}/lost.db"
     async with store(url, tmp_path) as store_:

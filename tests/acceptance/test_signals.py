@@ -1,4 +1,4 @@
-"""Signals that are no stop: SIGHUP reloads what can change, SIGUSR1 and SIGUSR2 mean nothing; none ends a daemon."""
+"""Signals that do not stop a daemon: SIGHUP reloads settings, SIGUSR1 and SIGUSR2 are ignored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def _count(events: Logged, name: str) -> int:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("command", ["up", "tracker", "node"])
 def test_signals_that_do_not_stop(tmp_path: Path, command: str) -> None:
-    """A daemon takes the log level from its file on SIGHUP, keeps it if the file is wrong, and goes on after all."""
+    """A daemon takes the log level from its file on SIGHUP, keeps it if the file is invalid, and continues in any
+    case."""
     tracker, node, side, gateway = free_ports(4)
     listens = {"tracker.listen": tracker, "node.listen": node, "node.side_channel": side, "gateway.listen": gateway}
     settings = [f"--set={name}=127.0.0.1:{port}" for name, port in listens.items()]

@@ -37,7 +37,7 @@ def _sh(running: Store, command: str, **environment: str) -> subprocess.Complete
 
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
 def test_a_store_starts_and_works_without_streams(streams: str, tmp_path: Path) -> None:
-    """`tawara up` with its three streams closed, or a full disk behind them, takes files and stops when it is told."""
+    """`tawara up` with its three streams closed, or with a full disk, accepts files and stops regularly."""
     one = Store(tmp_path / "store", ["--no-nginx"])
     command = f"exec {shlex.join(one.command())} {streams}"
     process = subprocess.Popen(["bash", "-c", command], start_new_session=True)
@@ -61,7 +61,7 @@ def test_a_store_starts_and_works_without_streams(streams: str, tmp_path: Path) 
 
 
 def test_daemons_work_while_their_log_cannot_be_written(tmp_path: Path) -> None:
-    """Tracker, nodes, workers and gateway see devices, copy files and answer, with standard error on a full disk."""
+    """Tracker, nodes, workers and gateway check devices, copy files and respond, with standard error on a full disk."""
     with apart(tmp_path, "sqlite:tawara.db") as all_:
         for daemon in all_.daemons.values():
             daemon.within = ("bash", "-c", 'exec "$@" 2>/dev/full', "-")
@@ -77,7 +77,7 @@ def test_daemons_work_while_their_log_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_commands_without_streams(running: Store, tmp_path: Path) -> None:
-    """A command whose stream is closed works where it does not need it, and else says so and fails."""
+    """A command whose stream is closed works if it does not need it, and fails with a message otherwise."""
     (running.directory.parent / "f").write_bytes(b"content")
     assert _sh(running, "tawara put f files/a 2>&-").returncode == 0
     assert _sh(running, "tawara put -v f files/b 2>/dev/full").returncode == 0
@@ -91,8 +91,8 @@ def test_commands_without_streams(running: Store, tmp_path: Path) -> None:
     assert _sh(running, "tawara ls nowhere 2>/dev/full").returncode == 3
 
 
-def test_keys_are_utf8_whatever_the_encoding(running: Store) -> None:
-    """Keys are printed as the bytes that they are, also where Python was told, or believes, in another encoding."""
+def test_keys_are_utf8_in_any_encoding(running: Store) -> None:
+    """Keys are printed as their bytes, whatever encoding Python is configured for."""
     _sh(running, "echo x >f; tawara put f files/俵")
     expected = "俵\n".encode()
     for environment in (
@@ -104,14 +104,14 @@ def test_keys_are_utf8_whatever_the_encoding(running: Store) -> None:
 
 
 def test_names_as_long_as_the_file_system_takes(running: Store) -> None:
-    """A key whose name has 255 bytes, of characters with several bytes each, is fetched."""
+    """A key whose name has 255 bytes, of multi-byte characters, is fetched."""
     name = "俵" * 85
     _sh(running, f"echo long >{name}; tawara put {name} files/ && rm {name}")
     done = _sh(running, f"tawara get files/{name} && cat {name}")
     assert (done.stdout, done.stderr) == (b"long\n", b"")
 
 
-def test_a_directory_that_is_missing_is_named(running: Store) -> None:
+def test_a_missing_directory_is_named(running: Store) -> None:
     """`get` into a directory that does not exist names the directory, and not a temporary file."""
     _sh(running, "echo x >f; tawara put f files/there")
     done = _sh(running, "tawara get files/there missing/there")

@@ -1,4 +1,4 @@
-"""A machine that is switched off while it is spoken with: no refusal, no end, only silence."""
+"""A machine that is switched off during a connection: no refusal, no end, only silence."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _may_have_a_network() -> bool:
 @pytest.mark.skipif(not _may_have_a_network(), reason="network namespaces are not allowed here")
 @pytest.mark.parametrize("verb", ["put", "get", "ask"])
 def test_the_machine_is_switched_off(verb: str) -> None:
-    """Who uploads, reads, or asks a tracker, notices within seconds; a slow one it would have waited for, an hour."""
+    """Clients that upload, read, or query a tracker notice within seconds; a slow machine is given much longer."""
     subprocess.run([*PRIVATE, sys.executable, "-m", __name__, verb], check=True, timeout=60)
 
 
 async def _vanish_during(verb: str) -> None:
-    """Within a network of its own: begin to speak, have the network vanish, and expect an error."""
+    """In a separate network namespace: begin a request, remove the network, and expect an error."""
     begun = asyncio.Event()
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

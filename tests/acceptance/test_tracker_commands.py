@@ -1,9 +1,7 @@
 """Each command of the line protocol with each of its outcomes, over the wire, with a real database and storage node.
-
-The tables are transcripts: `>` is what the client sends, `<` the whole answer, in which `*` stands for anything and
-`NODE` for the storage node's HOST:PORT. `$` does something to the storage node, `!` to the house. Every house is new:
-domain `d` with the classes `default` and `md5`, host `one` with dev1 (alive) and dev2 (readonly).
-"""
+The tables are transcripts: `>` precedes a request, `<` the whole reply, in which `*` stands for anything and `NODE` for
+the storage node's HOST:PORT. `$` does something to the storage node, `!` to the store. Every store is new: domain `d`
+with the classes `default` and `md5`, host `one` with dev1 (alive) and dev2 (readonly)."""
 
 from __future__ import annotations
 
@@ -95,7 +93,7 @@ OUTCOMES = {
     "drain_status": "OK",
     "scrub_status": "OK",
     "scrub_getlog": "OK",
-    "tawara_census": "OK",
+    "tawara_placement": "OK",
     "tawara_status": "OK",
     "tawara_absences": "OK",
     "tawara_accept": "OK bad_params no_device",
@@ -117,8 +115,8 @@ async def _rebalance(cluster: Cluster, tx: Transaction) -> bool:
     return await rebalance.inject(tx, cluster, Random(1), now=10**9)
 
 
-async def _do_to_house(here: StoreFixture, words: list[str]) -> None:
-    """One of the `!` lines of a transcript."""
+async def _do_to_store(here: StoreFixture, words: list[str]) -> None:
+    """Execute one of the `!` lines of a transcript."""
     match words:
         case ["OBSERVE", devid]:
             here.view.observe({**here.view.current.observed, int(devid): Observation(Observed.WRITEABLE)})
@@ -158,7 +156,7 @@ async def _do_to_house(here: StoreFixture, words: list[str]) -> None:
 
 
 async def _do_to_node(here: StoreFixture, words: list[str]) -> None:
-    """One of the `$` lines of a transcript."""
+    """Execute one of the `$` lines of a transcript."""
     match words:
         case ["STOP"]:
             await here.node.stop()
@@ -173,7 +171,7 @@ async def _do_to_node(here: StoreFixture, words: list[str]) -> None:
 async def database(
     request: pytest.FixtureRequest, database_servers: Callable[[str], Server]
 ) -> AsyncIterator[str | None]:
-    """The URL of a database with nothing in it; None stands for SQLite."""
+    """The URL of an empty database; None stands for SQLite."""
     if request.param == "sqlite":
         yield None
         return
@@ -185,7 +183,7 @@ async def database(
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 async def test_transcript(name: str, database: str | None, tmp_path: Path) -> None:
-    """Every command answers as the reference says, in each of its outcomes, on each database."""
+    """Every command replies as documented, in each of its outcomes, on each database."""
     async with store_fixture(tmp_path, url=database) as here:
         reader, writer = await here.connect()
         try:
@@ -215,11 +213,11 @@ async def _play(
         elif kind == "$":
             await _do_to_node(here, rest.split())
         elif kind == "!":
-            await _do_to_house(here, rest.split())
+            await _do_to_store(here, rest.split())
 
 
 def test_the_tables_have_every_outcome_of_every_command() -> None:
-    """No command, and no outcome of one, is without a transcript."""
+    """Every command, and every outcome of one, has a transcript."""
     assert OUTCOMES.keys() == QUICK.keys() | THOROUGH.keys()
     seen: dict[str, set[str]] = {command: set() for command in OUTCOMES}
     for transcript in TRANSCRIPTS.values():

@@ -1,4 +1,4 @@
-"""The line server with peers that are fast, slow, confused or hostile; others are served all the while."""
+"""The line server with clients that are fast, slow, confused or hostile; others are served meanwhile."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ALL_BYTES = bytes(range(256))
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    """A house with limits as they are."""
+    """A store with default limits."""
     async with store_fixture(tmp_path) as built:
         yield built
 
 
 @asynccontextmanager
 async def meanwhile(here: StoreFixture) -> AsyncIterator[None]:
-    """While this is open another client asks again and again, and is answered each time before it gives up."""
+    """While this is open another client sends requests repeatedly, and each is answered in time."""
     done = False
 
     async def ask() -> None:
@@ -74,7 +74,7 @@ async def meanwhile(here: StoreFixture) -> AsyncIterator[None]:
     ],
 )
 async def test_framing(here: StoreFixture, sent: bytes, answered: bytes) -> None:
-    """Line ends, blanks, case and callid are as the original has them; what has no line end is no request."""
+    """Line ends, blanks, case and callid are handled as by MogileFS; data without a line end is no request."""
     reader, writer = await here.connect()
     writer.write(sent)
     writer.write_eof()
@@ -82,7 +82,7 @@ async def test_framing(here: StoreFixture, sent: bytes, answered: bytes) -> None
     writer.close()
 
 
-async def test_keys_may_have_every_byte(here: StoreFixture) -> None:
+async def test_keys_of_all_bytes(here: StoreFixture) -> None:
     """A key of all 256 byte values, NUL among them, is stored, listed, found, renamed and deleted."""
     name = encode_args({"key": ALL_BYTES}).removeprefix(b"key=")
     await here.store(name, fid=1)
@@ -98,7 +98,8 @@ async def test_keys_may_have_every_byte(here: StoreFixture) -> None:
 
 
 async def test_keys_that_differ_in_any_byte_are_different(here: StoreFixture) -> None:
-    """Case, trailing blanks, NUL and invalid UTF-8 tell keys apart, and the list is in the order of bytes."""
+    """Keys that differ in case, trailing blanks, NUL or invalid UTF-8 are different, and the list is in the order of
+    bytes."""
     keys = [b"%00", b"%00%00", b"A", b"A+", b"a", b"a%00", b"a%00b", b"%C3%28", b"%FF", b"%FF%FE"]
     for fid, key in enumerate(keys, 1):
         await here.store(key, fid=fid)
@@ -114,7 +115,7 @@ async def test_keys_that_differ_in_any_byte_are_different(here: StoreFixture) ->
 
 
 async def test_management_commands(here: StoreFixture) -> None:
-    """The `!` commands answer lines and a dot, among other requests and in their order."""
+    """The `!` commands reply with lines and a dot, among other requests and in order."""
     answered = await here.ask(b"noop", b"!version", b"!stats", b"!jobs", b"!recent", b"!queue", b"!nonsense", b"noop")
     first, version, stats, jobs, recent, queue, usage, last = _parts(answered)
     assert (first, last) == (b"OK ", b"OK ")
@@ -134,15 +135,15 @@ def _parts(answered: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("command", [b"!shutdown", b"!want 0 delete", b"!to delete :die"])
-async def test_management_that_does_harm_is_refused(here: StoreFixture, command: bytes) -> None:
-    """Nobody who merely reaches the port can stop the tracker or its work."""
+async def test_harmful_management_commands_are_refused(here: StoreFixture, command: bytes) -> None:
+    """A client that merely reaches the port cannot stop the tracker or its work."""
     answered = await here.ask(command, b"noop")
     assert answered.startswith(b"ERROR: ")
     assert answered.endswith(b"\r\n.\r\nOK \r\n")
 
 
-async def test_watchers_are_told_of_trouble(here: StoreFixture) -> None:
-    """A connection that said !watch learns of failures, until it says so again."""
+async def test_watchers_are_notified_of_failures(here: StoreFixture) -> None:
+    """A connection that sent !watch is notified of failures, until it sends it again."""
     reader, writer = await here.connect()
     writer.write(b"!watch\n")
     assert await reader.readuntil(b"\r\n.\r\n") == b"Added you to watcher list.\r\n.\r\n"
@@ -156,8 +157,8 @@ async def test_watchers_are_told_of_trouble(here: StoreFixture) -> None:
 # --- pipelining and back-pressure -------------------------------------------------------------------------------------
 
 
-async def test_answers_come_in_the_order_of_the_requests(here: StoreFixture) -> None:
-    """A slow request holds back the next ones of its connection, and those of no other."""
+async def test_replies_are_in_the_order_of_the_requests(here: StoreFixture) -> None:
+    """A slow request delays the next ones of its connection, and no other connection."""
     reader, writer = await here.connect()
     async with meanwhile(here):
         writer.write(b"sleep duration=1&callid=1\nnoop callid=2\nget_paths domain=d&key=x&callid=3\nnoop callid=4\n")
@@ -168,7 +169,7 @@ async def test_answers_come_in_the_order_of_the_requests(here: StoreFixture) -> 
     writer.close()
 
 
-async def test_a_flood_of_requests_is_answered_and_harms_nobody(here: StoreFixture) -> None:
+async def test_a_flood_of_requests_is_answered(here: StoreFixture) -> None:
     """A hundred thousand pipelined requests are all answered, in order, while another client is served promptly."""
     reader, writer = await here.connect()
     count = 100_000
@@ -187,7 +188,7 @@ async def test_a_flood_of_requests_is_answered_and_harms_nobody(here: StoreFixtu
 
 
 async def test_reading_pauses_while_too_much_waits(tmp_path: Path) -> None:
-    """A peer that sends on and on behind a slow request fills its own socket, not the tracker's memory."""
+    """A client that keeps sending behind a slow request fills its own socket, not the tracker's memory."""
     async with store_fixture(tmp_path, limits=Limits(pipelined=10_000)) as here:
         _, writer = await here.connect()
         writer.write(b"sleep duration=60\n")
@@ -201,8 +202,8 @@ async def test_reading_pauses_while_too_much_waits(tmp_path: Path) -> None:
         writer.transport.abort()
 
 
-async def test_a_peer_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
-    """Answers that nobody reads are not gathered: the tracker stops answering, then ends the connection."""
+async def test_a_peer_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
+    """Unread replies do not accumulate: the tracker stops replying, then closes the connection."""
     async with store_fixture(tmp_path, limits=Limits(unread_answer=0.5)) as here:
         await here.store(b"k" * 1000, fid=1)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -222,7 +223,7 @@ async def test_a_peer_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_a_peer_that_reads_slowly_gets_everything(tmp_path: Path) -> None:
-    """Who reads at all is not cut off, however slowly."""
+    """A client that reads is not disconnected, however slowly."""
     async with store_fixture(tmp_path, limits=Limits(unread_answer=1.0)) as here:
         await here.store(b"k" * 1000, fid=1)
         peer = socket.socket()
@@ -248,13 +249,13 @@ async def test_a_peer_that_reads_slowly_gets_everything(tmp_path: Path) -> None:
 
 
 async def test_lines_of_200_kilobytes_are_read(here: StoreFixture) -> None:
-    """As long a line as clients were seen to send is nothing special."""
+    """A line as long as any client sends is accepted."""
     long = b"noop x=" + b"a" * 200_000 + b"&callid=1"
     assert await here.ask(long, b"noop callid=2") == b"OK callid=1\r\nOK callid=2\r\n"
 
 
-async def test_an_overlong_line_ends_the_connection_with_a_word(here: StoreFixture) -> None:
-    """What came before is answered, then the refusal, then the end; another client notices nothing."""
+async def test_an_overlong_line_ends_the_connection_with_an_error(here: StoreFixture) -> None:
+    """Earlier requests are answered, then the refusal, then the end; another client is not affected."""
     reader, writer = await here.connect()
     async with meanwhile(here):
         writer.write(b"noop\n" + b"a" * (2**18 + 1))
@@ -264,7 +265,7 @@ async def test_an_overlong_line_ends_the_connection_with_a_word(here: StoreFixtu
     writer.close()
 
 
-async def test_an_endless_line_takes_no_memory(here: StoreFixture) -> None:
+async def test_an_endless_line_needs_no_memory(here: StoreFixture) -> None:
     """A hundred megabytes without a line end are refused after a quarter of one."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reader, writer = await here.connect()
@@ -291,7 +292,7 @@ async def _what_is_left(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_half_lines_in_single_bytes(here: StoreFixture) -> None:
-    """A request that comes byte by byte is answered when it is whole, and others meanwhile."""
+    """A request that arrives byte by byte is answered when it is complete, and others meanwhile."""
     reader, writer = await here.connect()
     async with meanwhile(here):
         for byte in b"noop callid=slow\n":
@@ -301,8 +302,8 @@ async def test_half_lines_in_single_bytes(here: StoreFixture) -> None:
     writer.close()
 
 
-async def test_peers_that_vanish(here: StoreFixture) -> None:
-    """Resets, with and without a request under way, leave nothing behind."""
+async def test_peers_that_disconnect(here: StoreFixture) -> None:
+    """Resets, with and without a running request, leave nothing behind."""
     async with meanwhile(here):
         for sent in (b"", b"no", b"noop\n", b"sleep duration=1\n", b"create_open domain=d\n" * 20):
             peer = socket.create_connection(here.server.address)
@@ -324,10 +325,8 @@ GARBAGE = st.lists(
 ).map(b"".join)
 
 
-async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
-    here: StoreFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Whatever bytes come, each line gets one well-formed answer, no exception is logged, and the tracker serves on."""
+async def test_garbage_never_causes_a_crash(here: StoreFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    """For any bytes, each line gets one well-formed reply, no exception is logged, and the tracker continues."""
     loop = asyncio.get_running_loop()
 
     async def try_one(data: bytes) -> None:
@@ -350,10 +349,10 @@ async def test_garbage_gets_an_answer_or_none_but_never_a_crash(
 
 
 @pytest.mark.parametrize("suspended", [False, True])
-async def test_a_crash_in_a_verb_is_logged_and_not_told(
+async def test_a_defect_in_a_verb_is_logged_without_details_to_the_client(
     here: StoreFixture, suspended: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An exception becomes `failure`; the client sees nothing of it, the log has it all, the connection goes on."""
+    """An exception becomes `failure`; the client gets no details, the log has them all, the connection continues."""
 
     async def crash(tracker: TrackerContext, call: TrackerRequest) -> Args:
         if suspended:
@@ -372,7 +371,8 @@ async def test_a_crash_in_a_verb_is_logged_and_not_told(
 
 
 async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
-    """With every place taken by a connection that is not idle a new client waits; it is served when another leaves."""
+    """With the limit reached by connections that are not idle a new client waits; it is served when another
+    disconnects."""
     async with store_fixture(tmp_path, limits=Limits(connections=3)) as here:
         taken = [await here.connect() for _ in range(3)]
         for reader, writer in taken:
@@ -389,8 +389,8 @@ async def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
             each.close()
 
 
-async def test_idle_connections_make_room(tmp_path: Path) -> None:
-    """With every place taken by idle connections newcomers are served, and the longest idle ones are closed."""
+async def test_idle_connections_are_replaced(tmp_path: Path) -> None:
+    """With the limit reached by idle connections new ones are served, and the longest idle ones are closed."""
     async with store_fixture(tmp_path, limits=Limits(connections=10)) as here:
         idle = [await here.connect() for _ in range(60)]
         reader, writer = await here.connect()
@@ -401,8 +401,8 @@ async def test_idle_connections_make_room(tmp_path: Path) -> None:
             each.close()
 
 
-async def test_a_connection_on_which_nothing_is_asked_is_closed(tmp_path: Path) -> None:
-    """After the limit's time an idle connection ends; one that is asked something, or watches, does not."""
+async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
+    """After the time limit an idle connection is closed; one with requests, or that watches, is not."""
     async with store_fixture(tmp_path, limits=Limits(tracker_idle=0.2)) as here:
         watching, watching_writer = await here.connect()
         watching_writer.write(b"!watch\n")
@@ -418,7 +418,7 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(tmp_path: Path) 
 
 
 async def test_connections_have_keepalive(here: StoreFixture) -> None:
-    """The kernel looks after accepted connections, so that a peer that was switched off does not stay for ever."""
+    """Accepted connections have TCP keepalive, so that a peer that was switched off does not stay for ever."""
     _, writer = await here.connect()
     writer.write(b"noop\n")
     while not here.server._connections:
@@ -435,8 +435,8 @@ async def test_connections_have_keepalive(here: StoreFixture) -> None:
 
 
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
-async def test_nothing_in_a_body_of_http_is_run(here: StoreFixture, pieces: str) -> None:
-    """A connection that begins with HTTP is closed without an answer, and no line of the body is run."""
+async def test_nothing_in_a_body_of_http_is_executed(here: StoreFixture, pieces: str) -> None:
+    """A connection that begins with HTTP is closed without a reply, and no line of the body is executed."""
     await here.store(b"x", fid=1)
     body = b"delete domain=d&key=x\r\n"
     sent = b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -453,7 +453,7 @@ async def test_nothing_in_a_body_of_http_is_run(here: StoreFixture, pieces: str)
 
 
 async def test_http_after_other_lines_ends_the_connection(here: StoreFixture) -> None:
-    """A request of HTTP ends the connection wherever it comes, before what follows it is run."""
+    """An HTTP request anywhere ends the connection, and nothing after it is executed."""
     await here.store(b"x", fid=1)
     reader, writer = await here.connect()
     writer.write(b"sleep duration=1\nDELETE /x HTTP/1.1\ndelete domain=d&key=x\n")
@@ -464,7 +464,7 @@ async def test_http_after_other_lines_ends_the_connection(here: StoreFixture) ->
 
 
 async def test_tls_is_closed_at_once(here: StoreFixture) -> None:
-    """A peer that begins with TLS is not waited for until it sends the end of a line."""
+    """A client that begins with TLS is disconnected without waiting for a line end."""
     reader, writer = await here.connect()
     writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     with suppress(ConnectionError):
@@ -472,8 +472,8 @@ async def test_tls_is_closed_at_once(here: StoreFixture) -> None:
     writer.close()
 
 
-async def test_stopping_finishes_what_was_begun(tmp_path: Path) -> None:
-    """A request that is being worked on when the server stops gets its answer; idle peers get the end."""
+async def test_stopping_finishes_running_requests(tmp_path: Path) -> None:
+    """A running request is answered while the server stops; idle connections are closed."""
     async with store_fixture(tmp_path) as here:
         idle, idle_writer = await here.connect()
         busy, busy_writer = await here.connect()
@@ -487,8 +487,8 @@ async def test_stopping_finishes_what_was_begun(tmp_path: Path) -> None:
         busy_writer.close()
 
 
-async def test_uploads_at_once_all_get_a_fid_of_their_own(here: StoreFixture) -> None:
-    """Fids are never given twice, however many ask at once, and every connection gets its own answers."""
+async def test_concurrent_uploads_get_different_fids(here: StoreFixture) -> None:
+    """Fids are unique for any number of concurrent requests, and every connection gets its own replies."""
 
     async def upload(number: int) -> bytes:
         return await here.ask(*[encode_request("create_open", {"domain": "d", "key": f"{number}"}).strip()] * 5)

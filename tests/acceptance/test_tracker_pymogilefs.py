@@ -1,4 +1,4 @@
-"""The unmodified client from the package index, `pymogilefs`, does everything it can against our tracker."""
+"""The unmodified client from the package index, `pymogilefs`, uses all its functions against our tracker."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_files(tmp_path: Path) -> None:
 
 
 async def test_administration(tmp_path: Path) -> None:
-    """Domains, classes, hosts and devices come, change and go."""
+    """Domains, classes, hosts and devices are created, changed and deleted."""
     async with store_fixture(tmp_path) as here:
         admin = backend.Backend([here.tracker_name])
         assert (await aside(admin.create_domain, "e")).data == {"domain": "e"}

@@ -1,4 +1,4 @@
-"""Requests that take their time, because a storage node does or by their nature, hold up no other connection."""
+"""Slow requests, because of a storage node or by their nature, delay no other connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAITING = 60
 
 @asynccontextmanager
 async def silent_node() -> AsyncIterator[int]:
-    """A storage node that takes connections and answers nothing; its port."""
+    """A storage node that accepts connections and sends nothing; its port."""
     held: list[asyncio.StreamWriter] = []
 
     def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,14 +44,15 @@ async def _add_silent_host(tx: Transaction, port: int) -> None:
 
 
 async def timed(here: StoreFixture, line: bytes, answer: bytes) -> float:
-    """The seconds that an answer, which begins like that, takes on a new connection."""
+    """The seconds until a reply with this beginning on a new connection."""
     began = time.perf_counter()
     assert (await here.ask(line)).startswith(answer)
     return time.perf_counter() - began
 
 
-async def test_slow_requests_hold_up_nobody_else(tmp_path: Path) -> None:
-    """Checks of a silent node's replicas, sleeps and renewed views wait by themselves; all else is answered at once."""
+async def test_slow_requests_delay_no_other(tmp_path: Path) -> None:
+    """Checks of a silent node's replicas, sleeps and refreshed views wait by themselves; all else is answered at
+    once."""
     async with silent_node() as port, store_fixture(tmp_path) as here:
         await here.store(b"well", fid=1)
         await here.metadata.write(_add_silent_host, port)

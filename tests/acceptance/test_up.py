@@ -1,4 +1,4 @@
-"""`tawara up`: one command, a store that answers, and one that stops, refuses and carries on as it should."""
+"""`tawara up`: one command that starts a store, and its stop, refusals and restart."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import pytest
 from tests.acceptance.store import STOP_SECONDS, TAWARA, Store, free_ports, store
 
 
-def test_first_run_makes_all_and_everything_answers(tmp_path: Path) -> None:
-    """From nothing: a commented configuration, a private key, four devices, and every part answers.
-
-    The name of the directory has characters that mean something in URLs and in nginx's configuration.
-    """
+def test_first_run_creates_everything(tmp_path: Path) -> None:
+    """From nothing: a commented configuration, a private key, four devices, and every component responds. The name of
+    the directory has characters that are special in URLs and in nginx's configuration."""
     with store(tmp_path / "a store%20b?c#d;$e") as one:
         directory = one.directory
         assert stat.S_IMODE((directory / "secret.key").stat().st_mode) == 0o600
@@ -52,8 +50,8 @@ def test_reproxy_is_a_setting(tmp_path: Path) -> None:
         one.kill()
 
 
-def test_welcome_can_be_pasted(tmp_path: Path) -> None:
-    """What is printed names the four addresses, and its commands work."""
+def test_the_printed_commands_work(tmp_path: Path) -> None:
+    """The output names the four addresses, and its commands work."""
     one = Store(tmp_path / "store")
     command = [each for each in one.command() if each != "--json"]
     with one.log.open("wb") as log:
@@ -79,7 +77,7 @@ def test_welcome_can_be_pasted(tmp_path: Path) -> None:
 
 
 def test_second_up_refuses(tmp_path: Path) -> None:
-    """A directory has one store at a time; the second says so in a sentence and harms nothing."""
+    """A directory has one store at a time; a second one ends with a message and affects nothing."""
     with store(tmp_path / "store") as one:
         second = subprocess.run(Store(one.directory).command(), capture_output=True, text=True, timeout=30)
         assert second.returncode == 4
@@ -89,8 +87,8 @@ def test_second_up_refuses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("component", ["tracker", "node", "gateway"])
-def test_taken_port_is_named(tmp_path: Path, component: str) -> None:
-    """A port that is taken is told with who wanted it, and nothing is left running."""
+def test_a_port_in_use_is_reported(tmp_path: Path, component: str) -> None:
+    """A port in use is reported with its purpose, and nothing keeps running."""
     one = Store(tmp_path / "store")
     address = getattr(one, component)
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
@@ -102,8 +100,8 @@ def test_taken_port_is_named(tmp_path: Path, component: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-nginx"]])
-def test_killed_store_carries_on(tmp_path: Path, flags: list[str]) -> None:
-    """After kill -9 of everything, and of the main process alone, the next up has all that was acknowledged."""
+def test_a_killed_store_continues(tmp_path: Path, flags: list[str]) -> None:
+    """After kill -9 of everything, and of the main process alone, the next `up` has all acknowledged files."""
     one = Store(tmp_path / "store", flags)
     try:
         one.start()
@@ -123,7 +121,7 @@ def test_killed_store_carries_on(tmp_path: Path, flags: list[str]) -> None:
 
 
 def test_sigterm_while_idle_clients_are_connected(tmp_path: Path) -> None:
-    """Open connections to every part do not hold up the stop."""
+    """Open connections to every component do not delay the stop."""
     with store(tmp_path / "store") as one:
         addresses = [("127.0.0.1", int(each.rpartition(":")[2])) for each in (one.tracker, one.node, one.gateway)]
         connections = [socket.create_connection(address, 5) for address in addresses * 5]
@@ -134,7 +132,7 @@ def test_sigterm_while_idle_clients_are_connected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["tracker.port=1", "node.listen="])
 def test_wrong_configuration_is_refused(tmp_path: Path, setting: str) -> None:
-    """A setting that does not exist, or makes no sense here, is named, with exit code 2."""
+    """A setting that does not exist, or is invalid here, is named, with exit code 2."""
     [side] = free_ports(1)
     command = [*TAWARA, "up", str(tmp_path / "store"), f"--set=node.side_channel=127.0.0.1:{side}", "--set", setting]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=30)

@@ -1,4 +1,4 @@
-"""The commands of ours about devices that nobody sees, with each of their outcomes, as transcripts."""
+"""Tawara's own commands for unreachable devices with each of their outcomes, as transcripts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TRANSCRIPTS = {
 < OK absences=0&after=900&brake=
 ! ABSENT 1
 > tawara_absences
-< OK absences=1&absence1_devid=1&absence1_standing=presumed+dead&absence1_seconds=901&absence1_since=77\
+< OK absences=1&absence1_devid=1&absence1_liveness=presumed+dead&absence1_seconds=901&absence1_since=77\
 &absence1_to_queue=1&after=900&brake=
 """,
     "tawara_accept": """
@@ -32,7 +32,7 @@ TRANSCRIPTS = {
 > tawara_trust device=1
 < OK devids=1
 > tawara_absences
-< OK absences=1&absence1_devid=1&absence1_standing=trusted&absence1_seconds=901&absence1_since=77\
+< OK absences=1&absence1_devid=1&absence1_liveness=trusted&absence1_seconds=901&absence1_since=77\
 &absence1_to_queue=0&after=900&brake=
 > tawara_trust host=one
 < OK devids=1

@@ -1,7 +1,5 @@
-"""The fsck and rebalance commands with each of their outcomes, as transcripts (docs/mogilefs.md 5).
-
-No workers run in these houses; `! TURN` takes the turn that one of them would take, at the unix time 1000000000.
-"""
+"""The fsck and rebalance commands with each of their outcomes, as transcripts (docs/mogilefs.md 5). No workers run in
+these stores; `! TURN` takes the tick that a worker would take, at the unix time 1000000000."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of stored files, with each outcome, as transcripts (docs/mogilefs.md 3); see test_tracker_commands."""
+"""The commands for stored files, with each outcome, as transcripts (docs/mogilefs.md 3); see test_tracker_commands."""
 
 from __future__ import annotations
 

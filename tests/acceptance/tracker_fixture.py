@@ -26,7 +26,7 @@ SEEN = {1: Observation(Observed.WRITEABLE, 0.4, True), 2: Observation(Observed.R
 
 
 async def _set_up(tx: Transaction, http_port: int) -> None:
-    """Domain `d` with class `md5`; host `one` with dev1, which gets the new files, and dev2, which is read-only."""
+    """Domain `d` with class `md5`; host `one` with dev1, for new files, and dev2, which is read-only."""
     await cluster.create_domain(tx, "d")
     await cluster.create_class(tx, "d", "md5", mindevcount=1, hashtype=HashType.MD5)
     await cluster.create_host(tx, "one", ip="127.0.0.1", http_port=http_port, state=HostState.ALIVE)
@@ -60,7 +60,7 @@ class StoreFixture:
         return await asyncio.open_connection(*self.server.address, limit=2**22)
 
     async def ask(self, *lines: bytes) -> bytes:
-        """Send lines on a new connection; all that comes back until the tracker has answered them all."""
+        """Send lines on a new connection; return all that is received until the tracker has answered them all."""
         reader, writer = await self.connect()
         try:
             writer.write(b"".join(line + b"\n" for line in lines))
@@ -70,12 +70,12 @@ class StoreFixture:
             writer.close()
 
     async def on_node(self, method: str, path: str, body: bytes = b"") -> int:
-        """An HTTP request to the storage node; its status."""
+        """Send an HTTP request to the storage node; return its status."""
         async with self.http.request(method, f"http://{self.node_name}{path}", data=body or None) as answer:
             return answer.status
 
     async def store(self, key: bytes, body: bytes = b"hello", *, fid: int) -> None:
-        """Store a file through the tracker, as the fid that comes next."""
+        """Store a file through the tracker, with the next fid."""
         path = f"/dev1/0/000/000/{fid:010d}.fid"
         url = f"http://{self.node_name}{path}".encode()
         opened = await self.ask(b"create_open domain=d&key=" + key)
@@ -89,7 +89,7 @@ class StoreFixture:
 async def store_fixture(
     directory: Path, *, limits: Limits | None = None, url: str | None = None
 ) -> AsyncIterator[StoreFixture]:
-    """A house below `directory`, torn down afterwards; on SQLite, or on the empty database at `url`."""
+    """A store below `directory`, removed afterwards; on SQLite, or on the empty database at `url`."""
     if url is None:
         (directory / "tawara.db").write_bytes(await asyncio.to_thread(sqlite_with_tables))
     for device in ("dev1", "dev2"):

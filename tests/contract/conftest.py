@@ -1,4 +1,4 @@
-"""The engines under test, each behind the same fixture: `metadata` is an empty database, whichever it is."""
+"""The engines under test behind one fixture: `metadata` is an empty database of each engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENGINES = ("sqlite", "postgresql", "mysql")
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[[str], Server]]:
-    """One server of each kind for the whole session, started when it is first asked for."""
+    """One server of each kind for the whole session, started when first needed."""
     with running_servers() as get:
         yield get
 
@@ -49,7 +49,7 @@ def _reused(servers: Callable[[str], Server]) -> Callable[[str], str]:
 
 @pytest.fixture
 async def url(engine: str, _reused: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a database with the schema and nothing else in it."""
+    """The URL of a database with the schema and no rows."""
     if engine == "sqlite":
         return f"sqlite://{tmp_path}/tawara.db"
     url = _reused(engine)
@@ -71,7 +71,7 @@ async def _empty(tx: Transaction) -> None:
 
 @pytest.fixture
 def blank_url(engine: str, servers: Callable[[str], Server], tmp_path: Path) -> Iterator[str]:
-    """The URL of a database with nothing in it at all."""
+    """The URL of a database without tables."""
     with empty_database(engine, tmp_path, servers, "blank") as url:
         yield url
 
@@ -98,7 +98,7 @@ async def metadata(opener: Callable[[], Awaitable[Metadata]]) -> Metadata:
 
 @pytest.fixture
 def collation(request: pytest.FixtureRequest) -> str:
-    """The character set and collation of a MariaDB database; its own default, unless a test wants another."""
+    """The character set and collation of a MariaDB database; the server's default unless a test sets another."""
     return getattr(request, "param", "latin1 COLLATE latin1_swedish_ci")
 
 

@@ -1,4 +1,4 @@
-"""Databases with nothing in them, of each engine, for one test."""
+"""Empty databases of each engine, for one test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def empty_database(
 
 @lru_cache(maxsize=1)
 def sqlite_with_tables() -> bytes:
-    """A SQLite file with all tables and no rows, made once: the schema takes longer than most tests."""
+    """A SQLite file with all tables and no rows, created once, because the schema takes longer than most tests."""
     directory = Path(mkdtemp())
     path = directory / "empty.db"
 

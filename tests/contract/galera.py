@@ -33,10 +33,10 @@ def _free_ports(count: int) -> list[int]:
 
 
 class GaleraServer(MariaServer):
-    """One server of the cluster. Killed and started again it joins with what it still has."""
+    """One server of the cluster. Killed and restarted it rejoins with the data that it has."""
 
     def __init__(self, number: int, groups: list[int]) -> None:
-        """Start number `number`; the first one founds the cluster. `groups`: the ports on which they meet."""
+        """Start number `number`; the first one founds the cluster. `groups`: the ports of group communication."""
         self.number = number
         self._groups = groups
         port, self._increments, self._snapshots = _free_ports(3)
@@ -64,7 +64,7 @@ class GaleraServer(MariaServer):
         return (*options, f"--wsrep-start-position={self._position()}") if self._in_cluster else options
 
     def start(self) -> None:
-        """See Server. Waits until it is in step with the others."""
+        """See Server. Waits until it is synchronised with the others."""
         super().start()
         end = time.monotonic() + START_SECONDS
         while self._status("wsrep_local_state_comment") != "Synced":
@@ -79,7 +79,7 @@ class GaleraServer(MariaServer):
         return done.stdout.partition("\t")[2].strip()
 
     def _position(self) -> str:
-        """How far it was when it ended, so that it gets only what it has missed."""
+        """Its position when it ended, so that it receives only the missing transactions."""
         command = [*self._serve(), "--no-defaults", f"--datadir={self._process.data}", "--wsrep-recover"]
         as_user = self._process.as_user([*command, f"--socket={self._socket}", "--skip-networking"])
         done = subprocess.run(as_user, cwd=self._process.directory, capture_output=True, text=True, check=True)
@@ -96,7 +96,7 @@ class GaleraServer(MariaServer):
 
 @contextmanager
 def galera() -> Iterator[list[GaleraServer]]:
-    """Three servers in step with each other, removed at the end."""
+    """Three synchronised servers, removed at the end."""
     groups = _free_ports(NODES)
     servers: list[GaleraServer] = []
     try:

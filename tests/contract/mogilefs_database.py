@@ -1,4 +1,4 @@
-"""A database of MogileFS, as people have it: made, looked at, adopted, used by a mogilefsd, and left."""
+"""A database of MogileFS with typical contents: created, examined, adopted, used by a mogilefsd, and returned."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def adopted(url: str, *, widen: bool = False) -> AsyncIterator[Metadata]:
 
 
 def original_at(url: str, **options: Any) -> AbstractAsyncContextManager[Mogilefsd]:
-    """A mogilefsd on the same database, whose connections speak Latin-1 where ours read keys so."""
+    """A mogilefsd on the same database, with Latin-1 connections if ours read keys so."""
     plain = url.removesuffix(LATIN1_OPTION)
     return mogilefsd(plain, charset="utf8mb4" if plain == url else "latin1", **options)
 
@@ -55,7 +55,7 @@ def original_at(url: str, **options: Any) -> AbstractAsyncContextManager[Mogilef
 async def store(
     ours: Metadata, key: bytes, *devids: int, classid: int = 0, length: int = 1, content_type: str | None = None
 ) -> int:
-    """A file that came by us; its fid."""
+    """Store a file with Tawara; return its fid."""
     devids = devids or (1,)
     fid = await ours.write(files.open_upload, dmid=1, key=key, classid=classid, devids=devids, now=1)
     await ours.write(

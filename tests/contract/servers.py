@@ -1,7 +1,5 @@
-"""Real database servers for the tests: started here on private directories, ended by pid.
-
-They are reached by Unix sockets, unless they are given an address of a network; then by that, too.
-"""
+"""Real database servers for the tests: started here on private directories, ended by pid. They are reached by Unix
+sockets, and by a network address if one is given."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ MYSQL_VARIABLE = "TAWARA_TEST_MYSQL"
 
 @dataclass(frozen=True)
 class Listen:
-    """Where a server is to be reached by a network."""
+    """The network address of a server."""
 
     ip: str
     port: int
@@ -52,15 +50,15 @@ class Server(Protocol):
         ...
 
     def create(self, database: str) -> str:
-        """Make an empty database; its URL."""
+        """Create an empty database; return its URL."""
         ...
 
     def drop(self, database: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, even while clients are connected."""
         ...
 
     def execute(self, database: str, statements: Sequence[str]) -> None:
-        """Execute statements by the server's own client program."""
+        """Execute statements with the server's own client program."""
         ...
 
     def start(self) -> None:
@@ -68,19 +66,19 @@ class Server(Protocol):
         ...
 
     def stop(self) -> None:
-        """End it in an orderly way, without waiting for its clients."""
+        """End it regularly, without waiting for its clients."""
         ...
 
     def kill(self) -> None:
-        """End it without a warning, as a power cut does."""
+        """Kill it, as a power failure does."""
         ...
 
     def pause(self) -> None:
-        """Have it hang: connections stay, and nothing is answered."""
+        """Let it hang: connections stay, and nothing is answered."""
         ...
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         ...
 
     def remove(self) -> None:
@@ -89,7 +87,7 @@ class Server(Protocol):
 
 
 def _system_user(preferred: str) -> pwd.struct_passwd | None:
-    """Whom to run a server as: nobody else than ourselves, unless we are root, as whom servers refuse to run."""
+    """The user to run a server as: the current one, unless that is root, as which servers refuse to run."""
     if os.geteuid() != 0:
         return None
     for name in (preferred, "nobody"):
@@ -109,7 +107,7 @@ def _program(name: str, *places: str) -> str:
 
 
 def _quick_place() -> Path | None:
-    """Memory, where there is enough: what a killed server has written survives there as well as on a disk."""
+    """Memory, if there is enough: data written by a killed server survives there as well as on a disk."""
     memory = Path("/dev/shm")
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 2 * 1024**3 else None
 
@@ -128,7 +126,7 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
 
     def as_user(self, command: Sequence[str]) -> list[str]:
-        """`command` as the server's user runs it."""
+        """`command` as run by the server's user."""
         if self._user is None:
             return list(command)
         ids = [f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}", "--clear-groups"]
@@ -199,7 +197,7 @@ class PostgresServer:
     """PostgreSQL."""
 
     def __init__(self, place: Path | None = None, listen: Listen | None = None) -> None:
-        """Start one whose directory is in `place`, or where it is quick."""
+        """Start one whose directory is in `place`, or in memory."""
         self._listen = listen
         programs = "usr/lib/postgresql/*/bin"
         self._postgres = _program("postgres", programs)
@@ -209,7 +207,7 @@ class PostgresServer:
         self.start()
 
     def _found(self) -> None:
-        """Make its directory of data."""
+        """Create its data directory."""
         programs = "usr/lib/postgresql/*/bin"
         password = self._process.directory / "password"
         password.write_text(PASSWORD)
@@ -226,7 +224,7 @@ class PostgresServer:
                 rules.write(f"host all,replication tawara {self._listen.peers} scram-sha-256\n")
 
     def standby(self, listen: Listen | None = None) -> PostgresServer:
-        """Another server, which follows this one by streaming replication from now on; asynchronous by default."""
+        """Another server, which follows this one by streaming replication, asynchronous by default."""
         made = copy.copy(self)
         made._listen = listen
         made._process = _Process("postgres", "postgres", None)
@@ -252,7 +250,7 @@ class PostgresServer:
         self._ask("SELECT pg_promote()")
 
     def ask(self, query: str) -> str:
-        """The value that a query gives."""
+        """The value of a query."""
         done = subprocess.run(
             [*self._client(query), "-At"],
             env={**os.environ, "PGPASSWORD": PASSWORD},
@@ -340,10 +338,10 @@ class PostgresServer:
 
 
 class _MysqlServer(ABC):
-    """What MariaDB and MySQL have in common; both are asked by MariaDB's client."""
+    """What MariaDB and MySQL have in common; MariaDB's client is used for both."""
 
     def __init__(self, name: str, place: Path | None = None, listen: Listen | None = None) -> None:
-        """Start one whose directory is in `place`, or where it is quick."""
+        """Start one whose directory is in `place`, or in memory."""
         self._listen = listen
         self._client_program = _program("mariadb", "usr/bin")
         self._process = _Process(name, "mysql", place, listen.within if listen else ())
@@ -359,14 +357,14 @@ class _MysqlServer(ABC):
 
     @abstractmethod
     def _found(self) -> list[str]:
-        """The command that makes its directory of data."""
+        """The command that creates its data directory."""
 
     @abstractmethod
     def _serve(self) -> list[str]:
         """The program that runs it, as a command."""
 
     def _options(self) -> tuple[str, ...]:
-        """What only this one has to be told."""
+        """Options of this server only."""
         return ()
 
     def start(self) -> None:
@@ -436,7 +434,7 @@ class MariaServer(_MysqlServer):
     """MariaDB."""
 
     def __init__(self, place: Path | None = None, listen: Listen | None = None) -> None:
-        """Start one whose directory is in `place`, or where it is quick."""
+        """Start one whose directory is in `place`, or in memory."""
         super().__init__("mariadb", place, listen)
 
     def _found(self) -> list[str]:
@@ -449,10 +447,10 @@ class MariaServer(_MysqlServer):
 
 
 class OracleServer(_MysqlServer):
-    """MySQL, unpacked with the libraries that it was linked with into a directory of its own (`bin/setup-mysql`)."""
+    """MySQL, unpacked with its libraries into its own directory (`bin/setup-mysql`)."""
 
     def __init__(self, place: Path | None = None) -> None:
-        """Start one whose directory is in `place`, or where it is quick."""
+        """Start one whose directory is in `place`, or in memory."""
         self._unpacked = Path(os.environ[MYSQL_VARIABLE])
         super().__init__("mysql", place)
 
@@ -472,13 +470,13 @@ class OracleServer(_MysqlServer):
 
 
 def mysql_server(place: Path | None = None) -> Server:
-    """The server that stands for MySQL's protocol: MariaDB, or MySQL itself where the environment names it."""
+    """The server used for MySQL's protocol: MariaDB, or MySQL if the environment names it."""
     return (OracleServer if os.environ.get(MYSQL_VARIABLE) else MariaServer)(place)
 
 
 @contextmanager
 def running_servers() -> Iterator[Callable[[str], Server]]:
-    """A server of each kind, `postgresql` or `mysql`, started when it is first asked for."""
+    """A server of each kind, `postgresql` or `mysql`, started when first needed."""
     os.environ["TAWARA_DB_PASSWORD"] = PASSWORD
     running: dict[str, Server] = {}
 

@@ -1,4 +1,4 @@
-"""Moving into a database of MogileFS, and out again: the same on every engine."""
+"""Adopting a database of MogileFS, and returning it: the same on every engine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NO_PAD = "utf8mb4_0900_bin" if MYSQL_VARIABLE in os.environ else "utf8mb4_nopad_
 
 
 async def test_examining_changes_nothing(old_url: str) -> None:
-    """What is there is said, down to what cannot be represented; schema and settings stay as they were."""
+    """The findings include what cannot be represented; schema and settings are unchanged."""
     before = databases.schema(old_url)
     async with original_at(old_url) as original:
         await original.store(1, b"k", length=7)
@@ -60,11 +60,9 @@ async def test_examining_changes_nothing(old_url: str) -> None:
     assert adoption.planned(found, widen=False) == [step.summary for step in history.steps()]
 
 
-async def test_there_and_back(old_url: str) -> None:
-    """Files of mogilefsd are served, changed and added to by us, and after going back by mogilefsd, whatever the key.
-
-    The schema is the same as it was, and so are the settings.
-    """
+async def test_adoption_and_return(old_url: str) -> None:
+    """Files of mogilefsd are served, changed and added to by Tawara, and afterwards by mogilefsd, with any key. Schema
+    and settings are the same as before."""
     before = databases.schema(old_url)
     async with original_at(old_url) as original:
         settings = await original.ask("SELECT * FROM server_settings")
@@ -108,8 +106,8 @@ async def test_the_tables_that_adoption_adds(old_url: str) -> None:
     assert {place: column for place, column in now.items() if column.table not in added} == columns
 
 
-async def test_twice_is_as_once(old_url: str) -> None:
-    """Adopting an adopted database, and leaving one that was left, changes nothing more."""
+async def test_adoption_and_return_are_idempotent(old_url: str) -> None:
+    """Adopting an adopted database, and returning a returned one, changes nothing."""
     async with examining(old_url) as metadata:
         assert await metadata.write(adoption.adopt, widen=False, now=1)
         assert await metadata.write(adoption.adopt, widen=False, now=2) == []
@@ -122,7 +120,7 @@ async def test_twice_is_as_once(old_url: str) -> None:
 
 
 async def test_what_mogilefsd_deleted_is_forgotten(old_url: str) -> None:
-    """Adopting again forgets what our tables have of files that mogilefsd deleted, and of no others."""
+    """Adopting again removes Tawara's rows about files that mogilefsd deleted, and no others."""
     async with original_at(old_url) as original, adopted(old_url) as ours:
         for key in (b"gone", b"kept"):
             fid = await store(ours, key, content_type="text/plain")
@@ -136,7 +134,7 @@ async def test_what_mogilefsd_deleted_is_forgotten(old_url: str) -> None:
 
 
 async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
-    """Wider columns hold longer keys, mogilefsd reads them still, and going back waits until all fits again."""
+    """Wider columns hold longer keys, mogilefsd can read them, and the return waits until all values fit again."""
     before = databases.schema(old_url)
     longer = b"k" * 1000
     async with original_at(old_url) as original:
@@ -160,8 +158,8 @@ async def test_widened_and_narrowed(old_url: str, engine: str) -> None:
     assert databases.schema(old_url) == before
 
 
-async def test_checksums_that_mogilefs_does_not_know(old_url: str) -> None:
-    """On the way back they are taken from classes and files; MD5 and SHA-1 stay."""
+async def test_checksums_unknown_to_mogilefs(old_url: str) -> None:
+    """The return removes them from classes and files; MD5 and SHA-1 stay."""
     async with adopted(old_url) as ours:
         for name, hashtype in {"md5": HashType.MD5, "crc": HashType.CRC32C}.items():
             await ours.write(cluster.create_class, "old", name, mindevcount=1, hashtype=hashtype)
@@ -176,8 +174,8 @@ async def test_checksums_that_mogilefs_does_not_know(old_url: str) -> None:
     assert [row[1] for row in kept] == [1, None]
 
 
-async def test_a_way_back_that_was_cut_off(old_url: str) -> None:
-    """Going back can be taken up where it was cut off, tables dropped or not."""
+async def test_an_interrupted_return(old_url: str) -> None:
+    """A return can be continued where it was interrupted, whether tables were dropped or not."""
     before = databases.schema(old_url)
 
     async def half(tx: Transaction) -> None:
@@ -191,8 +189,8 @@ async def test_a_way_back_that_was_cut_off(old_url: str) -> None:
     assert databases.schema(old_url) == before
 
 
-async def test_copies_that_only_we_know_of(old_url: str) -> None:
-    """On the way back each reserved copy is a replica, or named; none is forgotten, cut short, or queued."""
+async def test_reserved_copies_at_the_return(old_url: str) -> None:
+    """Each reserved copy becomes a replica, or is listed; none is lost, truncated, or queued."""
     async with original_at(old_url) as original, adopted(old_url) as ours:
         fid = await store(ours, b"k")
         gone = await original.store(1, b"gone")
@@ -212,8 +210,8 @@ async def test_copies_that_only_we_know_of(old_url: str) -> None:
         await ours.write(adoption.undo)
 
 
-async def test_what_we_made_ourselves_is_not_left(metadata: Metadata) -> None:
-    """A database that Tawara made has nothing to go back to, and no columns to widen."""
+async def test_our_own_database_is_not_returned(metadata: Metadata) -> None:
+    """A database created by Tawara cannot be returned, and has no columns to widen."""
     found = await metadata.read(findings.examine)
     assert (found.own_version, found.adopted) == (schema_version.TAWARA, False)
     with pytest.raises(ConfigurationError, match="made by Tawara"):
@@ -223,8 +221,8 @@ async def test_what_we_made_ourselves_is_not_left(metadata: Metadata) -> None:
     assert not (await metadata.read(findings.examine)).adopted
 
 
-async def test_no_database_is_made_for_a_look(blank_url: str, engine: str) -> None:
-    """A mistyped URL, of an empty database or none, is said to be one, and nothing is made there."""
+async def test_examining_creates_no_database(blank_url: str, engine: str) -> None:
+    """A mistyped URL, of an empty database or none, is reported, and nothing is created there."""
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="no database" if engine == "sqlite" else "no tables"):
             await open_metadata(blank_url, any_version=True)
@@ -245,8 +243,8 @@ async def test_no_database_is_made_for_a_look(blank_url: str, engine: str) -> No
     ],
     indirect=["engine", "collation"],
 )
-async def test_which_keys_are_the_same(old_url: str, same: list[tuple[str, str]]) -> None:
-    """Asked of the database itself, and as it says, so it is: storing one of such a pair replaces the other."""
+async def test_equal_keys_are_determined_by_the_database(old_url: str, same: list[tuple[str, str]]) -> None:
+    """Whether two keys are equal is queried from the database, and storing one of such a pair replaces the other."""
     async with adopted(old_url.removesuffix(LATIN1_OPTION)) as ours:
         found = await ours.read(findings.examine)
         assert list(found.keys.same) == same
@@ -267,8 +265,8 @@ async def test_which_keys_are_the_same(old_url: str, same: list[tuple[str, str]]
 @pytest.mark.parametrize(
     "collation", ["latin1 COLLATE latin1_swedish_ci", "utf8mb4 COLLATE utf8mb4_bin"], indirect=True
 )
-async def test_which_connections_mogilefsd_had(old_url: str, charset: str) -> None:
-    """From what is stored it is said whether keys have to be read as Latin-1 to be the bytes that clients gave."""
+async def test_the_encoding_of_mogilefsds_connections(old_url: str, charset: str) -> None:
+    """The stored keys show whether they have to be read as Latin-1 to get the clients' bytes."""
     url = old_url.removesuffix(LATIN1_OPTION)
     async with mogilefsd(url, charset=charset) as original:
         for key in ("plain", "größe", "été"):
@@ -283,8 +281,8 @@ async def test_which_connections_mogilefsd_had(old_url: str, charset: str) -> No
 # --- what stands in the way -------------------------------------------------------------------------------------------
 
 
-async def test_what_deserves_a_look(old_url: str, engine: str) -> None:
-    """Settings, policies, tables and queues that we do not know or heed are named."""
+async def test_unsupported_settings_are_reported(old_url: str, engine: str) -> None:
+    """Settings, policies, tables and queues that Tawara does not support are listed."""
     async with original_at(old_url) as original:
         await original.ask("INSERT INTO server_settings (field, value) VALUES ('memcache_servers', '10.0.0.9:11211')")
         await original.ask("INSERT INTO server_settings (field, value) VALUES ('fsck_host', 'elsewhere')")
@@ -306,8 +304,8 @@ async def test_what_deserves_a_look(old_url: str, engine: str) -> None:
         ("ALTER TABLE file_on ENGINE=MyISAM", ("mysql",)),
     ],
 )
-async def test_what_stands_in_the_way(old_url: str, engine: str, statement: str, engines: tuple[str, ...]) -> None:
-    """A database that we could not serve whole is not adopted, and not changed."""
+async def test_obstacles(old_url: str, engine: str, statement: str, engines: tuple[str, ...]) -> None:
+    """A database that cannot be served completely is not adopted, and not changed."""
     if engine not in engines:
         pytest.skip("cannot be on this engine")
     async with original_at(old_url) as original:
@@ -322,8 +320,8 @@ async def test_what_stands_in_the_way(old_url: str, engine: str, statement: str,
     assert databases.schema(old_url) == before
 
 
-async def test_what_is_kept_to_be_recognised(metadata: Metadata) -> None:
-    """A database that is left and adopted again is no older than its devices, and knows the names on them."""
+async def test_epochs_are_kept_by_the_return(metadata: Metadata) -> None:
+    """A database that is returned and adopted again is no older than its devices, and knows their journals."""
     await metadata.write(epochs.found, "0123456789abcdef", "aaaa")
     generation = await metadata.write(journals.begin_generation, at_least=5000)
     kept = await metadata.write(epochs.keep_lineage)

@@ -1,4 +1,4 @@
-"""What is answered for many at once is what each would have been told alone."""
+"""A batched query returns what each call would have returned alone."""
 
 from __future__ import annotations
 
@@ -50,17 +50,15 @@ async def close_and_look(tx: Transaction, dmid: int, plan: list[tuple[int, int, 
 
 @several
 @given(plan=plans)
-async def test_closing_together_is_closing_one_after_another(
-    metadata: Metadata, plan: list[tuple[int, int, str | None]]
-) -> None:
-    """Closings in one go have the answers, and leave the files, of the same closings one by one in that order."""
+async def test_batched_closes_equal_single_closes(metadata: Metadata, plan: list[tuple[int, int, str | None]]) -> None:
+    """Closes in one batch have the results, and leave the files, of the same closes one by one in that order."""
     alone = await metadata.write(close_and_look, next(FRESH_DMID), plan, alone=True)
     batched = await metadata.write(close_and_look, next(FRESH_DMID), plan, alone=False)
     assert alone == batched
 
 
-async def test_looking_together_is_looking_alone(metadata: Metadata) -> None:
-    """Look-ups that arrive together, of several domains, twice and of nothing, each get their own file."""
+async def test_batched_look_ups_equal_single_ones(metadata: Metadata) -> None:
+    """Look-ups in one batch, of several domains, of one key twice and of none, each get their own file."""
     stored: dict[tuple[int, bytes], int] = {}
     for dmid, key in itertools.product((1, 2), (b"a", b"b", b"a\x00")):
         fid = await metadata.write(files.open_upload, dmid=dmid, key=key, classid=0, devids=(1, 2), now=1)
@@ -74,8 +72,8 @@ async def test_looking_together_is_looking_alone(metadata: Metadata) -> None:
     assert all(sorted(each.devids) == [1, 2] for each in found if each is not None)
 
 
-async def test_uploads_looked_up_together(metadata: Metadata) -> None:
-    """Uploads that are looked up at once, twice and where there is none, are each their own."""
+async def test_batched_look_ups_of_uploads(metadata: Metadata) -> None:
+    """Uploads that are looked up in one batch, twice and where there is none, each get their own result."""
     fids = [
         await metadata.write(files.open_upload, dmid=1, key=b"k%d" % number, classid=0, devids=(1, number), now=1)
         for number in range(3)
@@ -110,7 +108,7 @@ async def test_calls_that_arrive_during_a_batch_form_the_next() -> None:
     await batcher.drain()
 
 
-async def test_a_slow_batch_does_not_hold_up_others() -> None:
+async def test_a_slow_batch_delays_no_other() -> None:
     """A slow batch delays only its own calls; others are run concurrently, in at most `width` batches."""
     batches: list[list[int]] = []
     gates = {0: asyncio.Event(), 1: asyncio.Event()}

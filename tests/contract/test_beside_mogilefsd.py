@@ -1,4 +1,4 @@
-"""At work on one database beside a running mogilefsd: claims and locks that both sides heed, on every engine."""
+"""One database with a running mogilefsd: claims and locks that both respect, on every engine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TIMEOUT = 60.0
 """Seconds for which those wait who share a SQLite file, on a disk that is busy with something else."""
 
 
-async def test_leases_are_heeded_on_both_sides(old_url: str) -> None:
-    """What one side has claimed the other does not take, in either queue, whoever comes first."""
+async def test_leases_are_respected_on_both_sides(old_url: str) -> None:
+    """What one side has claimed the other does not claim, in either queue, in any order."""
     now = int(time.time())
     async with original_at(old_url) as original, adopted(old_url) as ours:
         fids = [await original.store(1, b"%d" % number) for number in range(4)]
@@ -48,8 +48,8 @@ async def test_leases_are_heeded_on_both_sides(old_url: str) -> None:
         assert len(await original.ask("SELECT fid FROM file_to_replicate")) == 1
 
 
-async def test_claims_at_the_same_time(old_url: str) -> None:
-    """Whatever the order of claims that come together, each row goes to one side."""
+async def test_concurrent_claims(old_url: str) -> None:
+    """In any order of concurrent claims, each row is claimed by one side."""
     now = int(time.time())
     async with original_at(old_url) as original, adopted(old_url) as ours:
         fids = [await original.store(1, b"%d" % number) for number in range(40)]
@@ -70,7 +70,7 @@ async def test_claims_at_the_same_time(old_url: str) -> None:
 
 
 async def test_a_copy_that_ends_while_mogilefsd_deletes(old_url: str) -> None:
-    """Between mogilefsd's two commits of a delete no row of ours appears where it inserts without looking."""
+    """Between mogilefsd's two commits of a delete no row of ours appears where it inserts without checking."""
     async with original_at(old_url) as original, adopted(old_url) as ours:
         fid = await original.store(1, b"key")
         now = int(time.time())
@@ -81,8 +81,8 @@ async def test_a_copy_that_ends_while_mogilefsd_deletes(old_url: str) -> None:
         assert await original.ask("SELECT devid FROM file_on WHERE fid = ?", fid) == [(1,)]
 
 
-async def test_failures_are_counted_as_far_as_its_columns_reach(old_url: str) -> None:
-    """Work that failed a thousand times is put off as any other, in columns of one byte."""
+async def test_failure_counts_fit_its_columns(old_url: str) -> None:
+    """Work that failed a thousand times is deferred as usual, with one-byte columns."""
     async with adopted(old_url) as ours:
         await ours.write(queues.enqueue_replication, 1)
         await ours.write(queues.enqueue_deletion, 1, 0)
@@ -103,8 +103,8 @@ async def locks_of(metadata: Metadata, *hosts: str) -> AsyncIterator[FidLocks]:
         await locks.close()
 
 
-async def test_its_lock_of_a_fid(old_url: str) -> None:
-    """While it has the lock of a fid we have it not, and the other way round; others are free all the time."""
+async def test_a_lock_excludes_the_other_side(old_url: str) -> None:
+    """While one side has the lock of a fid the other cannot get it; other fids are free."""
     url = old_url.removesuffix(LATIN1_OPTION)
     async with mogilefsd(url) as original, adopted(old_url) as ours, locks_of(ours) as locks:
         assert await original.get_lock(name_of(5))
@@ -122,8 +122,8 @@ async def test_its_lock_of_a_fid(old_url: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-async def test_its_hosts_on_postgresql(old_url: str) -> None:
-    """The lock is heeded whatever host it was taken under, and taken under each host that we are told of."""
+async def test_locks_of_several_hosts_on_postgresql(old_url: str) -> None:
+    """A lock is respected under any host's name, and taken under each configured host's."""
     async with (
         mogilefsd(old_url, hostname="far") as far,
         mogilefsd(old_url, hostname="unknown") as unknown,
@@ -141,7 +141,7 @@ async def test_its_hosts_on_postgresql(old_url: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-async def test_locks_of_the_dead_on_sqlite(old_url: str) -> None:
+async def test_stale_locks_on_sqlite(old_url: str) -> None:
     """A lock whose process is gone, or that is an hour old, is taken over, on either side."""
     child = subprocess.Popen(["true"])
     child.wait()
@@ -157,8 +157,8 @@ async def test_locks_of_the_dead_on_sqlite(old_url: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
-async def test_locks_survive_a_lost_connection(old_url: str, engine: str, servers: Callable[[str], Server]) -> None:
-    """After the database was restarted, fids are locked as before, and what was held then is given back without ado."""
+async def test_locks_after_a_lost_connection(old_url: str, engine: str, servers: Callable[[str], Server]) -> None:
+    """After a restart of the database, fids are locked as before, and former locks are released without an error."""
     async with adopted(old_url) as ours, locks_of(ours) as locks:
         async with locks.hold(5) as held:
             assert held
@@ -170,8 +170,8 @@ async def test_locks_survive_a_lost_connection(old_url: str, engine: str, server
                 assert not await original.get_lock(name_of(5))
 
 
-async def test_a_lock_that_was_not_waited_for(old_url: str) -> None:
-    """Whoever is cancelled while taking a lock leaves it free."""
+async def test_a_cancelled_lock_is_free(old_url: str) -> None:
+    """A task that is cancelled while taking a lock leaves it free."""
     async with adopted(old_url) as ours, locks_of(ours) as locks:
 
         async def hold() -> None:
@@ -187,8 +187,8 @@ async def test_a_lock_that_was_not_waited_for(old_url: str) -> None:
                 assert held
 
 
-async def test_only_one_at_a_time(old_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever works on a fid, of two mogilefsds and two processes of ours, works on it alone."""
+async def test_mutual_exclusion(old_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two mogilefsds and two processes of Tawara, only one works on a fid at a time."""
     monkeypatch.setattr("tawara.metadata.sqlite.BUSY_SECONDS", TIMEOUT)
     url = old_url.removesuffix(LATIN1_OPTION)
     inside: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""A class that wants more copies than before has all its files looked at, a turn at a time, on every engine."""
+"""When a class requires more copies, all its files are queued in batches, on every engine."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ async def waiting(metadata: Metadata) -> set[int]:
     return {each.fid for each in await metadata.write(queues.claim_replications, limit=100, now=NOW, lease=0)}
 
 
-async def test_files_of_a_class_that_wants_more_copies_are_queued(
-    metadata: Metadata, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of its files, and no others, in turns, as long as not too many wait; afterwards nothing is left of it."""
+async def test_files_of_a_changed_class_are_queued(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its files, and no others, are queued in batches while the queue is short enough; afterwards no state
+    remains."""
     monkeypatch.setattr(class_changes, "TICK", 3)
     monkeypatch.setattr(class_changes, "WAITING", 4)
     await metadata.write(cluster.create_domain, "d")
@@ -62,7 +61,7 @@ async def test_files_of_a_class_that_wants_more_copies_are_queued(
 
 
 async def test_a_claim_from_before_the_change_does_not_end_the_work(metadata: Metadata) -> None:
-    """A worker that judged a file by the old number of copies does not take it out of the queue."""
+    """A worker that evaluated a file with the old number of copies does not remove it from the queue."""
     await metadata.write(cluster.create_domain, "d")
     classid = await metadata.write(cluster.create_class, "d", "c", mindevcount=2)
     fid = await store(metadata, b"k", classid)
@@ -85,15 +84,15 @@ async def test_a_claim_from_before_the_change_does_not_end_the_work(metadata: Me
     ],
 )
 async def test_which_changes_matter(metadata: Metadata, change: dict[str, object], queued: bool) -> None:
-    """More copies or another policy; fewer copies leave files as they are until they are looked at."""
+    """More copies or another policy matter; with fewer copies the files are unchanged until they are examined."""
     await metadata.write(cluster.create_domain, "d")
     await metadata.write(cluster.create_class, "d", "c", mindevcount=2, replpolicy="MultipleHosts()")
     await metadata.write(class_changes.update_class, "d", "c", **change)
     assert bool(await changed(metadata)) == queued
 
 
-async def test_the_class_default_before_it_has_a_row(metadata: Metadata) -> None:
-    """Its files are looked at, for how many copies it wanted depends on the configuration."""
+async def test_the_default_class_without_a_row(metadata: Metadata) -> None:
+    """Its files are queued, because its former number of copies depends on the configuration."""
     await metadata.write(cluster.create_domain, "d")
     fid = await store(metadata, b"k", 0)
     await metadata.write(class_changes.update_class, "d", "default", mindevcount=3)

@@ -1,4 +1,4 @@
-"""Rows are dated by the database's clock, whatever happens to that of the machine; each promise on every engine."""
+"""Rows have the time of the database's clock, whatever happens to the machine's clock, on every engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def _rows(tx: Transaction, sql: str, *values: object) -> list[Row]:
 
 @pytest.fixture
 async def view(metadata: Metadata) -> ClusterView:
-    """A host with two devices that are seen to be well, and the first epoch, which the monitor begins."""
+    """A host with two healthy devices, and the first epoch, which the monitor begins."""
     await metadata.write(cluster.create_domain, "d")
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=1, state="alive")
     for devid in (1, 2):
@@ -52,14 +52,14 @@ async def view(metadata: Metadata) -> ClusterView:
 
 @pytest.fixture
 async def nodes() -> AsyncIterator[NodeClient]:
-    """A client of storage nodes, of which there are none."""
+    """A client for storage nodes, none of which exist."""
     async with NodeClient() as client:
         yield client
 
 
 @pytest.fixture(params=[3600.0, -3600.0])
 async def jump(request: pytest.FixtureRequest, metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> float:
-    """This machine's clock has been set, by so many seconds, while everything ran; the real time then."""
+    """Set this machine's clock by so many seconds; return the real time."""
     await metadata.clock.now()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + request.param)
@@ -67,8 +67,8 @@ async def jump(request: pytest.FixtureRequest, metadata: Metadata, monkeypatch: 
     return real()
 
 
-async def test_the_database_says_what_time_it_is(metadata: Metadata) -> None:
-    """To parts of a second, and time goes on within a transaction."""
+async def test_the_databases_time(metadata: Metadata) -> None:
+    """The time has fractions of a second, and advances within a transaction."""
 
     async def twice(tx: Transaction) -> tuple[float, float]:
         first = await clock.now(tx)
@@ -87,7 +87,8 @@ async def test_the_database_says_what_time_it_is(metadata: Metadata) -> None:
 
 
 async def test_claims_after_a_jump(metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float) -> None:
-    """What any worker claims, renews or gives back is dated right: others take over when it dies, and not before."""
+    """Claims, renewals and releases have the right time: other workers take over when the worker dies, and not
+    before."""
     now = int(jump)
     for fid in (1, 2):
         await metadata.write(queues.enqueue_replication, fid, nexttry=now)
@@ -120,10 +121,10 @@ async def test_claims_after_a_jump(metadata: Metadata, view: ClusterView, nodes:
     assert all(now <= row[0] <= now + 5 for row in await metadata.read(_rows, dates))
 
 
-async def test_work_that_is_put_off_after_a_jump(
+async def test_deferred_work_after_a_jump(
     metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float
 ) -> None:
-    """What fails is tried again after its pause, and names are written when they are due."""
+    """Failed work is retried after its pause, and journals are written when they are due."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(files.delete, 1, b"k", now=int(jump))
     copier = ReplicateFiles(metadata, view, nodes, delete_wakeup=Wakeups().delete)
@@ -138,7 +139,7 @@ async def test_work_that_is_put_off_after_a_jump(
 
 
 async def test_uploads_after_a_jump(metadata: Metadata, view: ClusterView, nodes: NodeClient, jump: float) -> None:
-    """An upload that was opened a moment ago is not given up, one from long ago is."""
+    """A recently opened upload does not expire, an old one does."""
     await metadata.write(cluster.set_setting, "skip_mkcol", "1")
     await view.refresh()
     tracker = TrackerContext(metadata, view, nodes, Wakeups())
@@ -151,10 +152,10 @@ async def test_uploads_after_a_jump(metadata: Metadata, view: ClusterView, nodes
     assert await metadata.read(_rows, "SELECT fid FROM tempfile WHERE fid = ?", old) == []
 
 
-async def test_two_machines_whose_clocks_differ(
+async def test_two_machines_with_different_clocks(
     metadata: Metadata, opener: Opener, view: ClusterView, nodes: NodeClient
 ) -> None:
-    """Of two whose clocks differ by some seconds, neither takes over what the other has just claimed for less."""
+    """If two clocks differ by some seconds, neither worker takes over a recent claim of the other."""
     other = await opener()
     metadata.clock = clock.Clock(metadata, wall=lambda: time.time() + 15)
     other.clock = clock.Clock(other, wall=lambda: time.time() - 15)
@@ -172,8 +173,8 @@ async def test_two_machines_whose_clocks_differ(
         assert len(await second.take(1)) == 1
 
 
-async def test_what_a_clock_dated_that_was_set_back(metadata: Metadata, view: ClusterView) -> None:
-    """When the database's clock is set back by an hour, nothing waits for an hour: neither leases nor what was new."""
+async def test_a_database_clock_set_back(metadata: Metadata, view: ClusterView) -> None:
+    """When the database's clock is set back by an hour, neither leases nor new rows wait for an hour."""
     now = await metadata.clock.seconds()
     later = now + 3600
     await metadata.write(pace.record, "p", [WorkPace("replicate", 1, 0, 1.0, 1.0)], now=later)

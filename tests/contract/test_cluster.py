@@ -1,4 +1,4 @@
-"""What each transaction of `metadata.cluster` promises, on every engine."""
+"""The promises of each transaction of `metadata.cluster`, on every engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Opener = Callable[[], Awaitable[Metadata]]
 
 
 async def test_a_domain_and_its_classes(metadata: Metadata) -> None:
-    """Domains and classes are loaded as they were made; every domain has a default class, classid 0."""
+    """Domains and classes are loaded as they were created; every domain has a default class, classid 0."""
     dmid = await metadata.write(cluster.create_domain, "D")
     other = await metadata.write(cluster.create_domain, "d")
     assert dmid != other
@@ -34,7 +34,7 @@ async def test_a_domain_and_its_classes(metadata: Metadata) -> None:
 
 
 async def test_a_domain_is_removed_when_empty(metadata: Metadata) -> None:
-    """A domain with files or classes is kept, each refused with its own error; an empty one goes."""
+    """A domain with files or classes is kept, each refused with its own error; an empty one is removed."""
     dmid = await metadata.write(cluster.create_domain, "d")
     with pytest.raises(errors.DomainExists):
         await metadata.write(cluster.create_domain, "d")
@@ -59,7 +59,7 @@ async def test_a_domain_is_removed_when_empty(metadata: Metadata) -> None:
 
 
 async def test_changes_of_a_class(metadata: Metadata) -> None:
-    """update_class changes what it is given and keeps the rest; the class `default` is made by it."""
+    """update_class changes only the given fields; it creates the class `default`."""
     await metadata.write(cluster.create_domain, "d")
     await metadata.write(cluster.create_class, "d", "c", mindevcount=2, hashtype=HashType.CRC64NVME)
     with pytest.raises(errors.ClassExists):
@@ -80,7 +80,7 @@ async def test_changes_of_a_class(metadata: Metadata) -> None:
 
 
 async def test_hosts(metadata: Metadata) -> None:
-    """Hosts are loaded as made and changed; names and addresses are used once."""
+    """Hosts are loaded as created and changed; names and addresses are unique."""
     hostid = await metadata.write(
         cluster.create_host, "h1", ip="10.0.0.1", http_port=7500, altip="10.1.0.1", altmask="10.1.0.0/16"
     )
@@ -104,7 +104,7 @@ async def test_hosts(metadata: Metadata) -> None:
 
 
 async def test_devices(metadata: Metadata) -> None:
-    """Devices are loaded as made and changed; a dead one does not come alive."""
+    """Devices are loaded as created and changed; a dead one stays dead."""
     hostid = await metadata.write(cluster.create_host, "h1", ip="10.0.0.1", http_port=7500)
     await metadata.write(cluster.create_host, "h2", ip="10.0.0.2", http_port=7500)
     await metadata.write(cluster.create_device, 70000, hostid)
@@ -126,7 +126,7 @@ async def test_devices(metadata: Metadata) -> None:
 
 
 async def test_settings(metadata: Metadata) -> None:
-    """A setting has the value that it was given last; None removes it."""
+    """A setting has its last value; None removes it."""
     for value in ("1", "", "x" * 60_000):
         await metadata.write(cluster.set_setting, "f", value)
         assert await metadata.read(cluster.get_setting, "f") == value
@@ -135,8 +135,8 @@ async def test_settings(metadata: Metadata) -> None:
     assert await metadata.read(cluster.get_setting, "f") is None
 
 
-async def test_people_at_several_trackers_do_not_collide(metadata: Metadata, opener: Opener) -> None:
-    """Domains, classes, hosts and devices made at once on two trackers all get numbers of their own."""
+async def test_concurrent_creations_do_not_collide(metadata: Metadata, opener: Opener) -> None:
+    """Domains, classes, hosts and devices created at once on two trackers get different numbers."""
     trackers = [metadata, await opener()]
     dmids = await asyncio.gather(*(trackers[n % 2].write(cluster.create_domain, f"d{n}") for n in range(12)))
     classids = await asyncio.gather(
@@ -152,8 +152,8 @@ async def test_people_at_several_trackers_do_not_collide(metadata: Metadata, ope
 
 
 @pytest.mark.parametrize("make", ["domain", "class", "host", "device"])
-async def test_a_name_is_given_once(metadata: Metadata, opener: Opener, make: str) -> None:
-    """Of many who make the same thing at once, one succeeds, and all others are told that it exists."""
+async def test_names_are_unique(metadata: Metadata, opener: Opener, make: str) -> None:
+    """Of several concurrent creations of one name one succeeds, and the others get an error that it exists."""
     trackers = [metadata, await opener()]
     await metadata.write(cluster.create_domain, "d")
     hostid = await metadata.write(cluster.create_host, "h", ip="10.0.0.1", http_port=1)
@@ -174,7 +174,7 @@ async def test_a_name_is_given_once(metadata: Metadata, opener: Opener, make: st
 
 
 async def test_a_host_is_not_removed_under_a_new_device(metadata: Metadata, opener: Opener) -> None:
-    """Removing a host and making a device on it at once never leaves a device without a host."""
+    """Concurrently removing a host and creating a device on it never leaves a device without a host."""
     other = await opener()
     for number in range(15):
         hostid = await metadata.write(cluster.create_host, f"h{number}", ip=f"10.0.0.{number}", http_port=1)

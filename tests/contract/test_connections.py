@@ -1,4 +1,4 @@
-"""Connections to a database server that are few, or that have become useless."""
+"""Connections to a database server: too few of them, or unusable ones."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ async def _become_read_only(tx: Transaction) -> None:
 
 
 @of_servers
-async def test_sessions_that_are_read_only_are_replaced(metadata: Metadata) -> None:
-    """Connections that were made while the database was read-only fail no change once it is not."""
+async def test_read_only_sessions_are_replaced(metadata: Metadata) -> None:
+    """Connections opened while the database was read-only fail no change once it is not."""
     for _ in range(20):
         await asyncio.gather(*(metadata.write(_become_read_only) for _ in range(16)))
         for number in range(4):
@@ -40,7 +40,7 @@ async def test_sessions_that_are_read_only_are_replaced(metadata: Metadata) -> N
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-async def test_a_file_that_was_read_only_is_opened_again(metadata: Metadata) -> None:
+async def test_a_read_only_file_is_opened_again(metadata: Metadata) -> None:
     """A connection to a SQLite file that cannot write is replaced; the change that met it is made."""
 
     async def become_read_only(tx: Transaction) -> None:
@@ -54,7 +54,7 @@ async def test_a_file_that_was_read_only_is_opened_again(metadata: Metadata) -> 
 
 
 def _limited(engine: str, url: str, server: Server) -> str:
-    """The URL for a user who may have FEW connections."""
+    """The URL for a user with at most FEW connections."""
     database = databases.database_of(url)
     if engine == "postgresql":
         user = f"few_{os.getpid()}"
@@ -89,10 +89,8 @@ def _set_read_only(engine: str, url: str, server: Server, *, on: bool) -> None:
 
 
 @of_servers
-async def test_a_database_that_was_read_only_for_a_while(
-    blank_url: str, engine: str, servers: Callable[[str], Server]
-) -> None:
-    """While a database is read-only changes fail; from the moment that it is not, none does."""
+async def test_a_temporarily_read_only_database(blank_url: str, engine: str, servers: Callable[[str], Server]) -> None:
+    """While a database is read-only changes fail; afterwards none does."""
     url = _limited(engine, blank_url, servers(engine))
     metadata = await open_metadata(url, pace=ServerLimits(answer=5.0))
     await metadata.write(cluster.set_setting, "n", "0")
@@ -117,7 +115,7 @@ async def _look(tx: Transaction) -> int:
 
 @of_servers
 async def test_a_user_with_few_connections(blank_url: str, engine: str, servers: Callable[[str], Server]) -> None:
-    """Where the server allows fewer connections than the pools have, nothing fails, also in two processes at once."""
+    """If the server allows fewer connections than the pools have, nothing fails, also in two processes at once."""
     url = _limited(engine, blank_url, servers(engine))
     with structlog.testing.capture_logs() as logs:
         one, two = await open_metadata(url), await open_metadata(url)

@@ -1,4 +1,4 @@
-"""What the database tells about a key or a fid, and what is remembered for people, on every engine."""
+"""What the database records about a key or a fid for explanations, on every engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ async def case(metadata: Metadata, key: bytes) -> ExplainedFile:
     return await metadata.read(diagnosis.case_of_key, 1, key, name="it", now=50)
 
 
-async def test_a_file_with_all_that_waits_for_it(metadata: Metadata) -> None:
-    """Every queue's row about a file, the copies announced, and the last reasons are in its case."""
+async def test_a_file_with_its_pending_work(metadata: Metadata) -> None:
+    """The case of a file has every queue's row, reserved copies, and the last reasons."""
     await metadata.write(cluster.create_domain, "d")
     fid = await store(metadata, BYTES, (1, 2))
     await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=5)
@@ -44,8 +44,8 @@ async def test_a_file_with_all_that_waits_for_it(metadata: Metadata) -> None:
     assert (found.upload, found.deleted, found.deletion) == (None, None, None)
 
 
-async def test_reasons_of_claims_that_were_lost(metadata: Metadata) -> None:
-    """Who has lost a claim does not say why the work that is another's now was put off; a later reason replaces."""
+async def test_reasons_of_lost_claims_are_not_recorded(metadata: Metadata) -> None:
+    """A worker that lost a claim records no reason for the deferral; a later reason replaces an earlier one."""
     for fid in (1, 2):
         await metadata.write(queues.enqueue_deletion, fid, 0)
     await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(1, 1, "")], now=5)
@@ -63,8 +63,8 @@ async def test_reasons_of_claims_that_were_lost(metadata: Metadata) -> None:
     assert await metadata.read(traces.failures_of, kept.fid) == {PendingWork.DELETE: Failure(13, "still away")}
 
 
-async def test_keys_that_name_nothing_any_more(metadata: Metadata) -> None:
-    """A deleted key leads to the fid that it had, until it is forgotten; a newer upload for it comes first."""
+async def test_deleted_keys(metadata: Metadata) -> None:
+    """A deleted key leads to its former fid until that expires; a newer upload for it comes first."""
     fid = await store(metadata, BYTES)
     assert await metadata.write(files.delete, 1, BYTES, now=20) == fid
     found = await case(metadata, BYTES)
@@ -80,8 +80,8 @@ async def test_keys_that_name_nothing_any_more(metadata: Metadata) -> None:
     assert (await case(metadata, BYTES)).fid == fid
 
 
-async def test_traces_are_forgotten(metadata: Metadata) -> None:
-    """What is older than it is kept goes, so many rows at a time, and what is younger stays."""
+async def test_traces_expire(metadata: Metadata) -> None:
+    """Rows older than their retention are removed, in batches of limited size, and newer ones stay."""
     now = 10**9
     for fid in range(1, 6):
         old = fid < 5

@@ -1,4 +1,4 @@
-"""What the emptying of devices promises of its rows, on every engine."""
+"""The promises of draining devices, on every engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = 1000
 
 
 async def set_up(metadata: Metadata, count: int) -> list[int]:
-    """Devices 1 to 3, and so many files on 1 and 2; their fids."""
+    """Devices 1 to 3, and so many files on 1 and 2; returns their fids."""
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
     for devid in (1, 2, 3):
         await metadata.write(cluster.create_device, devid, hostid)
@@ -42,10 +42,10 @@ async def state(metadata: Metadata, devid: int) -> DeviceState:
     return (await metadata.read(cluster.load)).devices[devid].state
 
 
-async def test_every_file_is_queued_and_queued_again(
+async def test_every_file_is_queued_once_a_pass(
     metadata: Metadata, opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes the turns, each file of the device is queued once a pass, and those that stay in a later one."""
+    """In any order of ticks, each file of the device is queued once a pass, and remaining ones in a later one."""
     monkeypatch.setattr(drain, "RATE", 4)
     workers = [metadata, await opener()]
     fids = await set_up(metadata, 10)
@@ -72,8 +72,8 @@ async def test_every_file_is_queued_and_queued_again(
     }  # fmt: skip
 
 
-async def test_what_keeps_it_from_being_safe(metadata: Metadata) -> None:
-    """Replicas, uploads that may go there, and bytes that are to be deleted are counted; others' are not."""
+async def test_what_makes_removal_unsafe(metadata: Metadata) -> None:
+    """Replicas, uploads to the device, and data to be deleted are counted; those of others are not."""
     (fid,) = await set_up(metadata, 1)
     await metadata.write(drain.start, 1, now=NOW)
     for devids in ((1,), (1, 2), (2, 1), (3, 1, 2), (11, 2), (21,), (2, 31)):
@@ -85,8 +85,8 @@ async def test_what_keeps_it_from_being_safe(metadata: Metadata) -> None:
     assert stands.newest_upload == 1
 
 
-async def test_it_can_be_undone(metadata: Metadata) -> None:
-    """What waits is taken back, and the device is as it was: alive, or in drain as a person had left it."""
+async def test_a_drain_can_be_cancelled(metadata: Metadata) -> None:
+    """Waiting moves are cancelled, and the device has its former state: alive, or drain as set by an operator."""
     await set_up(metadata, 3)
     await metadata.write(cluster.set_device_state, "h", 2, DeviceState.DRAIN)
     for devid in (1, 2):
@@ -102,8 +102,8 @@ async def test_it_can_be_undone(metadata: Metadata) -> None:
         await metadata.write(drain.undo, 77, now=NOW)
 
 
-async def test_another_decision_ends_it(metadata: Metadata) -> None:
-    """A device that a person gives another state is emptied no more; a dead one cannot be."""
+async def test_another_state_ends_it(metadata: Metadata) -> None:
+    """A device that an operator sets to another state is not drained any more; a dead one cannot be."""
     await set_up(metadata, 3)
     await metadata.write(drain.start, 1, now=NOW)
     await metadata.write(drain.inject, now=NOW)
@@ -119,7 +119,7 @@ async def test_another_decision_ends_it(metadata: Metadata) -> None:
 
 
 async def test_a_rebalance_does_not_end_it(metadata: Metadata) -> None:
-    """A source of a rebalance that is to be emptied for good stays drained when the run has done with it."""
+    """A source of a rebalance that is drained stays in drain when the rebalance has finished with it."""
     await set_up(metadata, 1)
     await metadata.write(rebalance.set_policy, "from_devices=1")
     await metadata.write(rebalance.start, Cluster(), host="here", now=NOW)

@@ -1,4 +1,4 @@
-"""Deaths: of the process that asked for a change, of the database's server, of a connection."""
+"""Crashes of the process that makes a change, of the database server, and of connections."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ async def create(metadata: Metadata, key: bytes) -> int:
     return fid
 
 
-async def test_what_was_acknowledged_survives_its_process(url: str, opener: Opener) -> None:
-    """Every file whose close was answered is there after the process that closed it was killed in the midst of more."""
+async def test_acknowledged_files_survive_a_killed_process(url: str, opener: Opener) -> None:
+    """Every acknowledged file exists after the process that closed it was killed during further closes."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", CREATOR, url), stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
     )
@@ -85,8 +85,8 @@ of_servers = pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect
 
 
 @of_servers
-async def test_what_was_acknowledged_survives_the_server(metadata: Metadata, server: Server) -> None:
-    """A server that is killed under load and started again has every file whose close was answered, and no half one."""
+async def test_acknowledged_files_survive_a_killed_server(metadata: Metadata, server: Server) -> None:
+    """A server that is killed under load and restarted has every acknowledged file, and no partial one."""
     told: dict[bytes, int] = {}
 
     async def client(name: int) -> None:
@@ -118,7 +118,7 @@ async def test_what_was_acknowledged_survives_the_server(metadata: Metadata, ser
 
 @of_servers
 async def test_a_database_that_is_down(metadata: Metadata, server: Server) -> None:
-    """While the server is down every question is answered with Db, soon; when it is back, all goes on by itself."""
+    """While the server is down every call fails with Db, soon; when it is back, calls succeed."""
     await create(metadata, b"k")
     await asyncio.to_thread(server.kill)
     try:
@@ -140,7 +140,7 @@ async def test_a_database_that_is_down(metadata: Metadata, server: Server) -> No
 
 @of_servers
 async def test_a_database_that_hangs(url: str, server: Server) -> None:
-    """While the server answers nothing, every question is answered with Db within the time limit; then all goes on."""
+    """While the server hangs, every call fails with Db within the time limit; afterwards calls succeed."""
     metadata = await open_metadata(url, pace=ServerLimits(answer=1.0, connect=0.8))
     try:
         fid = await create(metadata, b"k")
@@ -171,8 +171,8 @@ async def test_a_database_that_hangs(url: str, server: Server) -> None:
 
 
 @of_servers
-async def test_a_restart_between_two_questions_is_not_noticed(metadata: Metadata, server: Server) -> None:
-    """Connections that were lost while nobody used them are made anew, and the question is asked again."""
+async def test_a_restart_between_two_calls_is_not_noticed(metadata: Metadata, server: Server) -> None:
+    """Idle connections that were lost are opened again, and the call is repeated."""
     for _ in range(2):
         await asyncio.gather(*(create(metadata, b"k%d" % n) for n in range(20)))
         await asyncio.gather(*(metadata.read(cluster.get_setting, "x") for _ in range(20)))
@@ -184,8 +184,8 @@ async def test_a_restart_between_two_questions_is_not_noticed(metadata: Metadata
 
 
 @of_servers
-async def test_a_lock_that_is_never_given_back(metadata: Metadata, url: str) -> None:
-    """A change that waits for another's lock is answered with Db within the time limit, and leaves nothing behind."""
+async def test_a_lock_that_is_never_released(metadata: Metadata, url: str) -> None:
+    """A change that waits for another's lock fails with Db within the time limit, and leaves nothing behind."""
     await metadata.write(cluster.set_setting, "held", "0")
     holding, release = asyncio.Event(), asyncio.Event()
 
@@ -211,8 +211,8 @@ async def test_a_lock_that_is_never_given_back(metadata: Metadata, url: str) -> 
         await impatient.close()
 
 
-def test_who_opens_a_new_file_at_once_gets_the_same(tmp_path: Path) -> None:
-    """Several processes that open a SQLite database that is not there yet all succeed, and share one."""
+def test_concurrent_openers_share_a_new_file(tmp_path: Path) -> None:
+    """Several processes that open a SQLite database that does not exist yet all succeed, and share one."""
     path = tmp_path / "new.db"
     script = (
         "import asyncio, sys\n"

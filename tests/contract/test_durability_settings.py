@@ -28,7 +28,7 @@ async def _ask(tx: Transaction, statement: str) -> object:
 async def test_commits_are_made_with_durable_settings(
     blank_url: str, engine: str, servers: Callable[[str], Server]
 ) -> None:
-    """The connection that commits has the durable settings, also where the database's default is another one."""
+    """The connection that commits has the durable settings, also if the database's default is different."""
     if engine == "postgresql":
         database = databases.database_of(blank_url)
         servers(engine).execute(database, [f"ALTER DATABASE {database} SET synchronous_commit = off"])
@@ -43,7 +43,7 @@ async def test_commits_are_made_with_durable_settings(
 async def test_a_mysql_server_that_does_not_flush_at_commit_is_reported(
     blank_url: str, engine: str, servers: Callable[[str], Server]
 ) -> None:
-    """MySQL's setting is the server's alone: a value that loses commits is logged when the database is opened."""
+    """MySQL's setting is global: a value that loses commits is logged when the database is opened."""
     if engine != "mysql":
         return
     database = databases.database_of(blank_url)

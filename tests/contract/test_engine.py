@@ -1,4 +1,4 @@
-"""What `contract.Metadata` and `contract.Transaction` promise, on every engine."""
+"""The promises of `contract.Metadata` and `contract.Transaction`, on every engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Opener = Callable[[], Awaitable[Metadata]]
 
 
 class Deliberate(Exception):
-    """What a change raises on purpose."""
+    """An exception that a change raises on purpose."""
 
 
 async def put(tx: Transaction, field: str, value: str) -> None:
@@ -30,7 +30,7 @@ async def add(tx: Transaction, field: str, amount: int) -> int:
     return total
 
 
-async def test_a_change_that_raises_leaves_nothing(metadata: Metadata) -> None:
+async def test_a_change_that_raises_is_rolled_back(metadata: Metadata) -> None:
     """When a change raises, its caller gets the exception and nothing of it is in the database."""
 
     async def change(tx: Transaction) -> None:
@@ -42,8 +42,8 @@ async def test_a_change_that_raises_leaves_nothing(metadata: Metadata) -> None:
     assert await metadata.read(cluster.get_setting, "gone") is None
 
 
-async def test_changes_that_arrive_together_fail_alone(metadata: Metadata) -> None:
-    """Of many changes at once, those that raise fail, and all others stand."""
+async def test_batched_changes_fail_alone(metadata: Metadata) -> None:
+    """Of many concurrent changes, those that raise fail, and all others are committed."""
 
     async def change(tx: Transaction, number: int) -> int:
         await put(tx, f"n{number}", "1")
@@ -63,8 +63,8 @@ async def test_changes_that_arrive_together_fail_alone(metadata: Metadata) -> No
             assert stored is None
 
 
-async def test_a_read_sees_what_was_committed_before_it(metadata: Metadata, opener: Opener) -> None:
-    """A change that was acknowledged is seen by the next read, of this process and of another one."""
+async def test_a_read_sees_earlier_commits(metadata: Metadata, opener: Opener) -> None:
+    """An acknowledged change is seen by the next read, in this process and in another one."""
     other = await opener()
     for number in range(20):
         await metadata.write(cluster.set_setting, "n", str(number))
@@ -73,7 +73,7 @@ async def test_a_read_sees_what_was_committed_before_it(metadata: Metadata, open
 
 
 async def test_a_read_of_several_statements_sees_one_snapshot(metadata: Metadata, opener: Opener) -> None:
-    """What is changed between two statements of a read is not seen by its second."""
+    """A change between two statements of a read is not seen by the second."""
     other = await opener()
     await metadata.write(cluster.set_setting, "a", "0")
     await metadata.write(cluster.set_setting, "b", "0")
@@ -97,7 +97,7 @@ async def test_a_read_of_several_statements_sees_one_snapshot(metadata: Metadata
     await changing
 
 
-async def test_changes_of_one_row_come_one_after_another(metadata: Metadata, opener: Opener) -> None:
+async def test_changes_of_one_row_are_serialised(metadata: Metadata, opener: Opener) -> None:
     """Concurrent read-modify-write changes of a locked row lose no update, on two trackers at once."""
     other = await opener()
     await metadata.write(put, "counter", "0")
@@ -106,8 +106,8 @@ async def test_changes_of_one_row_come_one_after_another(metadata: Metadata, ope
     assert await metadata.read(cluster.get_setting, "counter") == "100"
 
 
-async def test_a_cancelled_waiter_harms_nobody(metadata: Metadata) -> None:
-    """Cancelling those who wait for an answer leaves all others their answers and the engine working."""
+async def test_a_cancelled_caller_has_no_effect_on_others(metadata: Metadata) -> None:
+    """Cancelling some callers leaves all others their results and the engine working."""
     await metadata.write(put, "counter", "0")
     for _ in range(5):
         waiting = [asyncio.create_task(metadata.write(add, "counter", 1)) for _ in range(20)]
@@ -124,8 +124,8 @@ async def test_a_cancelled_waiter_harms_nobody(metadata: Metadata) -> None:
     assert 50 <= int(total) <= 100
 
 
-async def test_insert_counts_and_goes_on_after_a_duplicate(metadata: Metadata) -> None:
-    """`insert` gives growing numbers; when it raises Dup the transaction can go on and be committed."""
+async def test_insert_continues_after_a_duplicate(metadata: Metadata) -> None:
+    """`insert` gives increasing numbers; when it raises Dup the transaction can continue and be committed."""
     insert = "INSERT INTO tempfile (createtime, classid, dmid, devids) VALUES (1, 0, 1, '')"
     twice = "INSERT INTO tempfile (fid, createtime, classid, dmid, devids) VALUES (?, 1, 0, 1, '')"
 
@@ -140,16 +140,16 @@ async def test_insert_counts_and_goes_on_after_a_duplicate(metadata: Metadata) -
     assert await metadata.read(files.find_upload, second) is not None
 
 
-async def test_a_broken_unique_key_is_dup(metadata: Metadata) -> None:
-    """A change that breaks a unique key, on every try, raises Dup."""
+async def test_a_violated_unique_key_is_dup(metadata: Metadata) -> None:
+    """A change that violates a unique key, on every try, raises Dup."""
     await metadata.write(put, "a", "1")
     with pytest.raises(Dup):
         await metadata.write(put, "a", "2")
     assert await metadata.read(cluster.get_setting, "a") == "1"
 
 
-async def test_statements_say_how_many_rows_they_changed(metadata: Metadata) -> None:
-    """`run` counts the rows that matched, also where the new value is the old one, and 0 for an ignored insert."""
+async def test_run_returns_the_number_of_rows(metadata: Metadata) -> None:
+    """`run` counts the rows that matched, also if the new value equals the old one, and 0 for an ignored insert."""
 
     async def change(tx: Transaction) -> list[int]:
         insert = tx.dialect.insert_or_ignore("file_on", ("fid", "devid"))
@@ -196,8 +196,8 @@ async def test_values_keep_their_types(metadata: Metadata) -> None:
     assert row == (2**62, 2**40, None, "?")
 
 
-async def test_errors_of_the_store_pass_through(metadata: Metadata) -> None:
-    """A change that raises an error of the model is not tried again, and its caller gets that very error."""
+async def test_errors_of_the_model_pass_through(metadata: Metadata) -> None:
+    """A change that raises an error of the model is not retried, and its caller gets that error."""
     tries = 0
 
     async def change(tx: Transaction) -> None:
@@ -212,8 +212,8 @@ async def test_errors_of_the_store_pass_through(metadata: Metadata) -> None:
         await metadata.write(files.discard_upload, 12345, now=1)
 
 
-async def test_a_statement_that_makes_no_sense_is_an_error_of_ours(metadata: Metadata) -> None:
-    """An error of the database's own never reaches the caller as the driver's exception, and the engine goes on."""
+async def test_an_invalid_statement_is_db(metadata: Metadata) -> None:
+    """An error of the database never reaches the caller as the driver's exception, and the engine continues."""
 
     async def change(tx: Transaction) -> None:
         await tx.run("UPDATE no_such_table SET x = 1")
@@ -229,8 +229,8 @@ async def test_a_statement_that_makes_no_sense_is_an_error_of_ours(metadata: Met
     assert await metadata.read(cluster.get_setting, "a") == "1"
 
 
-async def test_close_finishes_what_was_begun(metadata: Metadata, opener: Opener) -> None:
-    """Changes that were asked for before `close` are answered; later ones raise an error of ours."""
+async def test_close_finishes_pending_changes(metadata: Metadata, opener: Opener) -> None:
+    """Changes requested before `close` are made; later ones raise an error."""
     changes = [asyncio.create_task(metadata.write(put, f"n{n}", "1")) for n in range(30)]
     await asyncio.sleep(0)
     await metadata.close()

@@ -1,4 +1,4 @@
-"""The epoch of a database, and taking in what the devices know, each promise on every engine."""
+"""The epoch of a database, and merging the devices' journals, on every engine."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ async def stale(metadata: Metadata) -> str:
 
 
 async def stored(metadata: Metadata, key: bytes) -> int:
-    """A file with copies on dev1 and dev2; its fid."""
+    """A file with copies on dev1 and dev2; returns its fid."""
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1, 2), now=1000)
     file = NewFile(fid=fid, dmid=1, key=key, length=3, classid=0, devids=(1, 2))
     await metadata.write(files.close_upload, file, now=1000)
     return fid
 
 
-async def test_several_found_one_store(metadata: Metadata, opener: Opener) -> None:
-    """Whoever begins the first epoch, all have the same; each further one is another, and none is given out twice."""
+async def test_concurrent_first_epochs_agree(metadata: Metadata, opener: Opener) -> None:
+    """Concurrent processes begin the same first epoch; each further epoch is new."""
     others = [await opener() for _ in range(3)]
     assert await metadata.write(epochs.advance, "aaaa") is None
     founded = await asyncio.gather(*(each.write(epochs.found, STORE, f"{n:04x}") for n, each in enumerate(others)))
@@ -41,8 +41,8 @@ async def test_several_found_one_store(metadata: Metadata, opener: Opener) -> No
     assert await metadata.read(epochs.lineage) == max(filter(None, advanced), key=lambda each: each.current.number)
 
 
-async def test_a_database_that_is_older_than_a_device(metadata: Metadata) -> None:
-    """Once a device was seen to be later no epoch is begun any more, and the first reason is kept."""
+async def test_an_older_database_begins_no_epoch(metadata: Metadata) -> None:
+    """Once a device was found to be ahead no epoch is begun any more, and the first reason is kept."""
     await metadata.write(epochs.found, STORE, "aaaa")
     assert await metadata.write(epochs.examine, 1, Epoch(STORE, 1, "aaaa")) is Relation.KNOWN
     assert await metadata.write(epochs.examine, 1, Epoch("f" * 16, 9, "aaaa")) is Relation.OTHER_STORE
@@ -56,13 +56,13 @@ async def test_a_database_that_is_older_than_a_device(metadata: Metadata) -> Non
 
 
 async def test_a_database_without_an_epoch(metadata: Metadata) -> None:
-    """A database that has no epoch yet, and devices that have one, is older than they are."""
+    """A database without an epoch is older than devices that have one."""
     assert await metadata.write(epochs.examine, 1, Epoch(STORE, 3, "cccc")) is Relation.LATER
     assert await stale(metadata)
 
 
-async def test_a_journal_that_was_taken_over_is_no_alarm(metadata: Metadata) -> None:
-    """A worker that stalled, and whose device another has written meanwhile, does not take the database for old."""
+async def test_a_journal_taken_over_does_not_make_the_database_stale(metadata: Metadata) -> None:
+    """A worker that stalled, and whose device another has written meanwhile, does not declare the database stale."""
     (claim,) = await metadata.write(journals.claim, [1], now=100, lease=10)
     (taken,) = await metadata.write(journals.claim, [1], now=200, lease=10)
     assert not await metadata.write(epochs.examine_names, claim, "too late")
@@ -71,8 +71,8 @@ async def test_a_journal_that_was_taken_over_is_no_alarm(metadata: Metadata) -> 
     assert await stale(metadata) == "indeed"
 
 
-async def test_taking_in_puts_a_database_ahead(metadata: Metadata) -> None:
-    """A database that has taken in what the devices know is ahead of them, has a new generation, and is not stale."""
+async def test_a_merge_puts_the_database_ahead(metadata: Metadata) -> None:
+    """A merged database is ahead of the devices, has a new generation, and is not stale."""
     await metadata.write(epochs.found, STORE, "aaaa")
     generation = await metadata.write(journals.begin_generation, at_least=1000)
     await metadata.write(epochs.declare_stale, "old")
@@ -86,7 +86,8 @@ async def test_taking_in_puts_a_database_ahead(metadata: Metadata) -> None:
 
 
 async def test_lost_files_are_restored(metadata: Metadata) -> None:
-    """A lost file comes back with its copies, whatever an upload or a deletion of its fid has left; others stay."""
+    """A lost file is restored with its copies, whatever an upload or a deletion of its fid has left; others are
+    unchanged."""
     kept = await stored(metadata, b"kept")
     upload = await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1)
     await metadata.write(replicas.record_orphan, upload, 2, now=1)
@@ -109,8 +110,8 @@ async def _rows_of(tx: Transaction, fid: int) -> int:
     return sum(each[0] for each in counts if each)
 
 
-async def test_changes_that_were_lost_are_made_again(metadata: Metadata) -> None:
-    """Renames, copies and deletions that the database has lost are made again; a name that is in use is left."""
+async def test_lost_changes_are_made_again(metadata: Metadata) -> None:
+    """Renames, copies and deletions that the database has lost are made again; a key in use is kept."""
     one, two, three = [await stored(metadata, key) for key in (b"one", b"two", b"three")]
     renamed = NamedFile(one, FileMetadata(1, b"uno", 2, 3), (1,))
     occupied = NamedFile(two, FileMetadata(1, b"three", 0, 3), (1,))
@@ -126,8 +127,8 @@ async def test_changes_that_were_lost_are_made_again(metadata: Metadata) -> None
     assert await metadata.read(queues.next_deletion) == 1
 
 
-async def test_what_the_cluster_was_made_of(metadata: Metadata) -> None:
-    """Domains, classes, hosts and devices that were lost come back; those that are there, or whose name is, stay."""
+async def test_the_manifest_is_restored(metadata: Metadata) -> None:
+    """Lost domains, classes, hosts and devices are restored; existing ones, also of the same name, are unchanged."""
     dmid = await metadata.write(cluster.create_domain, "d")
     await metadata.write(cluster.create_host, "h1", ip="10.0.0.1")
     before = await metadata.read(cluster.load)
@@ -149,8 +150,8 @@ async def test_what_the_cluster_was_made_of(metadata: Metadata) -> None:
     assert set(now.devices) == {5}
 
 
-async def test_a_fid_that_turned_out_to_be_in_use(metadata: Metadata) -> None:
-    """After a fid whose content a device holds fids far beyond are given out, and nothing is queued for deletion."""
+async def test_a_fid_in_use_on_a_device(metadata: Metadata) -> None:
+    """After a fid whose content a device holds, much greater fids are assigned, and nothing is queued for deletion."""
     fid = await stored(metadata, b"k")
     upload = await metadata.write(files.open_upload, dmid=1, key=b"x", classid=0, devids=(1,), now=1)
     assert upload == fid + 1

@@ -1,4 +1,4 @@
-"""URLs of several hosts with real servers: the one that can be written to is used, and failover is followed."""
+"""URLs with several real servers: the writable one is used, and failover is followed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def stack() -> Iterator[ExitStack]:
 
 
 async def test_postgresql_standby_is_promoted(stack: ExitStack) -> None:
-    """The primary is used though the standby comes first; when that is promoted all that was acknowledged is there."""
+    """The primary is used though the standby comes first; when the standby is promoted all acknowledged changes
+    exist."""
     primary = PostgresServer(listen=listen())
     stack.callback(primary.remove)
     primary.create("store")
@@ -62,7 +63,7 @@ async def test_postgresql_standby_is_promoted(stack: ExitStack) -> None:
 
 
 async def test_postgresql_primary_becomes_read_only(stack: ExitStack) -> None:
-    """A server that refuses a change since it is read-only is left for the next one, and nothing is half done."""
+    """A server that refuses a change because it is read-only is left for the next one, and no change is partly made."""
     servers = [PostgresServer(listen=listen()) for _ in range(2)]
     for server in servers:
         stack.callback(server.remove)
@@ -91,8 +92,8 @@ async def is_writable(server: PostgresServer) -> bool:
 
 
 @pytest.mark.skipif("TAWARA_TEST_MYSQL" in os.environ, reason="uses two MariaDB servers")
-async def test_mysql_replica_is_passed_over(stack: ExitStack) -> None:
-    """Of two servers the one that is not read-only is used, whichever comes first, now and after that changes."""
+async def test_mysql_replica_is_skipped(stack: ExitStack) -> None:
+    """Of two servers the one that is not read-only is used, whichever comes first, also after they swap."""
     servers = [MariaServer(listen=listen()) for _ in range(2)]
     for server in servers:
         stack.callback(server.remove)
@@ -121,8 +122,8 @@ async def test_mysql_replica_is_passed_over(stack: ExitStack) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
-async def test_no_server_of_several_is_there(scheme: str) -> None:
-    """The error names every host, with what is wrong there."""
+async def test_no_server_is_available(scheme: str) -> None:
+    """The error names every host with its failure."""
     ports = [listen().port, listen().port]
     with pytest.raises(DatabaseUnavailable) as caught:
         await open_metadata(f"{scheme}://u@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/d")

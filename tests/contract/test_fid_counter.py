@@ -1,4 +1,4 @@
-"""No number from outside stops the counter of fids, and a counter that was stopped before is brought back."""
+"""No number from outside exhausts the counter of fids, and an exhausted counter can be reset."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NOW = 1_700_000_000
 
 
 async def opened(metadata: Metadata, fid: int = 0) -> int:
-    """The fid of an upload that is opened."""
+    """The fid of a new upload."""
     return await metadata.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1,), now=NOW, fid=fid)
 
 
 async def _exhaust(tx: Transaction, fid: int) -> None:
-    """What an earlier version did for `create_open fid=`."""
+    """Do what an earlier version did for `create_open fid=`."""
     await tx.run("INSERT INTO tempfile (fid, createtime, dmid, classid, devids) VALUES (?, ?, 1, 0, '1')", fid, NOW)
     await tx.advance("tempfile", "fid", fid)
 
@@ -40,8 +40,8 @@ async def _store(tx: Transaction, fid: int) -> None:
 
 
 @pytest.mark.parametrize("fid", [HIGHEST - 1, HIGHEST, COUNTED + 1, STEP + 1])
-async def test_a_fid_far_beyond_the_highest_is_refused(metadata: Metadata, fid: int) -> None:
-    """A client may ask for a fid that is at most STEP beyond the highest, and uploads go on after a greater one."""
+async def test_a_distant_fid_is_refused(metadata: Metadata, fid: int) -> None:
+    """A client may request a fid that is at most STEP beyond the highest, and uploads continue after a greater one."""
     first = await opened(metadata)
     with pytest.raises(BadParams, match="at most"):
         await opened(metadata, first + fid)
@@ -51,7 +51,8 @@ async def test_a_fid_far_beyond_the_highest_is_refused(metadata: Metadata, fid: 
 
 @pytest.mark.parametrize("fid", [HIGHEST - 1, HIGHEST])
 async def test_an_exhausted_counter_is_reported_and_reset(metadata: Metadata, url: str, fid: int) -> None:
-    """A store whose counter is at its end starts, says so when a file is stored, and `tawara fids --reset` mends it."""
+    """A store with an exhausted counter starts, reports it when a file is stored, and is corrected by `tawara fids
+    --reset`."""
     await metadata.write(_store, 17)
     await metadata.write(_store, fid)
     await metadata.write(_exhaust, fid)
@@ -70,10 +71,10 @@ async def test_an_exhausted_counter_is_reported_and_reset(metadata: Metadata, ur
     await again.close()
 
 
-async def test_the_counter_can_be_put_anywhere_free(
+async def test_the_counter_can_be_set_to_free_fids(
     metadata: Metadata, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--to` puts a counter back that is not at the end, as far as no file is in its way."""
+    """`--to` sets a counter that is not exhausted, unless files have those fids."""
     await metadata.write(_store, 17)
     await opened(metadata, 900_000)
     database = Database(url=url)
@@ -93,8 +94,9 @@ async def test_a_file_with_the_greatest_fid_can_be_backed_up(metadata: Metadata)
     assert [row[0] for chunk in chunks if chunk.table == "file" for row in chunk.rows] == [1, COUNTED + 1, HIGHEST]
 
 
-async def test_what_a_backup_says_does_not_stop_a_counter(metadata: Metadata) -> None:
-    """Restored rows with the greatest numbers leave the counters below them; what fits nowhere is refused by name."""
+async def test_a_restored_backup_does_not_exhaust_a_counter(metadata: Metadata) -> None:
+    """Restored rows with the greatest numbers leave the counters below them; a number that fits in no column is refused
+    by name."""
     for table, rows in {
         "tempfile": [[HIGHEST, NOW, 0, 1, "k", "1"]],
         "fsck_log": [[HIGHEST, NOW, 1, "MISS", 1]],
@@ -127,7 +129,7 @@ async def _log(tx: Transaction, table: str) -> int:
 async def test_the_greatest_id_of_a_domain_leaves_others(
     metadata: Metadata, opener: Callable[[], Awaitable[Metadata]]
 ) -> None:
-    """Domains and hosts are made also where a rebuild or a backup has brought the greatest id that there is."""
+    """Domains and hosts can be created after a rebuild or a restore with the greatest possible id."""
 
     async def greatest(tx: Transaction) -> None:
         await tx.run("INSERT INTO domain (dmid, namespace) VALUES (?, 'old')", HIGHEST_ID)
@@ -139,8 +141,8 @@ async def test_the_greatest_id_of_a_domain_leaves_others(
     assert await metadata.write(cluster.create_host, "new") == 1
 
 
-async def test_looking_at_the_counter_changes_nothing(metadata: Metadata) -> None:
-    """The counter is read without a number being taken from it."""
+async def test_reading_the_counter_changes_nothing(metadata: Metadata) -> None:
+    """Reading the counter assigns no number."""
     first = await opened(metadata)
     for _ in range(3):
         assert (await metadata.read(fid_counter.read_counter)).counter == first

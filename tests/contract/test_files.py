@@ -1,4 +1,4 @@
-"""What each transaction of `metadata.files` promises, on every engine."""
+"""The promises of each transaction of `metadata.files`, on every engine."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ async def backlog(metadata: Metadata) -> dict[str, int]:
     return await metadata.read(queues.backlog)
 
 
-async def test_an_upload_is_kept_as_opened(metadata: Metadata) -> None:
-    """open_upload remembers everything of the upload, which no key names yet."""
+async def test_an_upload_is_stored(metadata: Metadata) -> None:
+    """open_upload stores all fields of the upload, and no key refers to it yet."""
     fid = await upload(metadata, b"k")
     assert await metadata.read(files.find_upload, fid) == Upload(fid, 1, b"k", 3, (1, 2), 100)
     assert await metadata.read(files.find, 1, b"k") is None
 
 
-async def test_fids_are_never_given_twice(metadata: Metadata) -> None:
-    """Every upload has a fid of its own, greater than all before, also when earlier ones are gone."""
+async def test_fids_are_unique(metadata: Metadata) -> None:
+    """Every upload has a new fid, greater than all before, also when earlier ones are deleted."""
     first = await upload(metadata, b"a")
     await metadata.write(files.discard_upload, first, now=1)
     second = await store(metadata, b"a")
@@ -60,11 +60,9 @@ async def test_fids_are_never_given_twice(metadata: Metadata) -> None:
     assert first < second < await upload(metadata, b"a")
 
 
-async def test_a_fid_that_is_asked_for(metadata: Metadata) -> None:
-    """A free fid can be asked for; counting goes on beyond it.
-
-    One in use, one behind those in use, and one that is still being deleted, are refused.
-    """
+async def test_a_requested_fid(metadata: Metadata) -> None:
+    """A free fid can be requested, and counting continues beyond it. One in use, below the used ones, or still being
+    deleted, is refused."""
     first = await store(metadata, b"a")
     wanted = first + 5000
     assert await upload(metadata, b"b", fid=wanted) == wanted
@@ -80,8 +78,8 @@ async def test_a_fid_that_is_asked_for(metadata: Metadata) -> None:
         await upload(metadata, b"f", fid=deleted)
 
 
-async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:
-    """After a restore that left the counter behind the files, new fids are beyond every file's (17.1)."""
+async def test_a_counter_behind_the_files_is_advanced(metadata: Metadata) -> None:
+    """If a restore left the counter behind the files, new fids are beyond every file's (docs/mogilefs.md 17.1)."""
     start = await upload(metadata, b"a")
 
     async def restore(tx: Transaction) -> None:
@@ -96,16 +94,16 @@ async def test_a_counter_that_is_behind_is_pushed(metadata: Metadata) -> None:
     assert new[0] >= start + 40
 
 
-async def test_overtaken_uploads_open_all_the_same(metadata: Metadata) -> None:
-    """Who opens first may close last: a fid below stored ones is given out, and no upload is refused for it."""
+async def test_uploads_may_close_in_any_order(metadata: Metadata) -> None:
+    """An upload whose fid is below stored ones is closed normally."""
     fids: list[int] = []
     for _ in range(5):
         fids += await asyncio.gather(*(store(metadata, b"o%d" % number) for number in range(40)))
     assert len(set(fids)) == len(fids)
 
 
-async def test_a_counter_is_brought_beyond_files_at_the_start(metadata: Metadata) -> None:
-    """After a restore the first new fid is beyond every stored one, also where those before it are deleted files'."""
+async def test_the_counter_is_advanced_at_the_start(metadata: Metadata) -> None:
+    """After a restore the first new fid is beyond every stored one, also if its predecessors are deleted."""
 
     async def restore(tx: Transaction) -> None:
         columns = "fid, dmid, dkey, length, classid, devcount"
@@ -116,8 +114,9 @@ async def test_a_counter_is_brought_beyond_files_at_the_start(metadata: Metadata
     assert await upload(metadata, b"n") > 90000
 
 
-async def test_close_names_the_content(metadata: Metadata) -> None:
-    """After close_upload the key names the fid with all that was given, it is queued, and no upload is left."""
+async def test_close_sets_the_key(metadata: Metadata) -> None:
+    """After close_upload the key refers to the fid with all given fields, it is queued for replication, and no upload
+    is left."""
     fid = await upload(metadata, b"k")
     replaced = await metadata.write(
         files.close_upload,
@@ -136,7 +135,7 @@ async def test_close_names_the_content(metadata: Metadata) -> None:
 
 
 async def test_close_without_replication(metadata: Metadata) -> None:
-    """A caller that has seen the policy satisfied queues no replication."""
+    """A caller that knows the policy to be satisfied queues no replication."""
     fid = await upload(metadata, b"k")
     await metadata.write(
         files.close_upload, NewFile(fid=fid, dmid=1, key=b"k", classid=0, length=1, devids=(1,)), now=1, replicate=False
@@ -145,7 +144,7 @@ async def test_close_without_replication(metadata: Metadata) -> None:
 
 
 async def test_expected_fid_is_checked_at_the_commit(metadata: Metadata) -> None:
-    """A close succeeds only if the key names `expected_fid` at that moment (0: names nothing); else nothing changes."""
+    """A close succeeds only if the key refers to `expected_fid` at that moment (0: to none); else nothing changes."""
     first, second = await upload(metadata, b"k"), await upload(metadata, b"k")
 
     async def close_if(fid: int, expected_fid: int) -> int | None:
@@ -166,7 +165,7 @@ async def test_expected_fid_is_checked_at_the_commit(metadata: Metadata) -> None
 
 
 async def test_the_devices_of_failed_writes_are_cleaned_up(metadata: Metadata) -> None:
-    """Each orphan of a closed upload, and none of a refused one, may be claimed for cleaning up a minute later."""
+    """Each orphan of a closed upload, and none of a refused one, can be claimed for cleanup a minute later."""
     fids = [await upload(metadata, key) for key in (b"a", b"b", b"c")]
     await asyncio.gather(
         *(
@@ -183,7 +182,7 @@ async def test_the_devices_of_failed_writes_are_cleaned_up(metadata: Metadata) -
 
 
 async def test_close_replaces(metadata: Metadata) -> None:
-    """Closing over an existing key gives back the replaced fid, which is queued for deletion and named by nothing."""
+    """Closing over an existing key returns the replaced fid, which is queued for deletion and has no key."""
     old = await store(metadata, b"k")
     new = await upload(metadata, b"k")
     assert await close(metadata, new, b"k") == old
@@ -196,7 +195,7 @@ async def test_close_replaces(metadata: Metadata) -> None:
 
 
 async def test_an_upload_is_closed_once(metadata: Metadata) -> None:
-    """A second close, and one of an upload that never was, raises NoTempFile and changes nothing."""
+    """A second close, and one of an unknown upload, raises NoTempFile and changes nothing."""
     fid = await store(metadata, b"k")
     with pytest.raises(NoTempFile):
         await close(metadata, fid, b"other")
@@ -205,7 +204,7 @@ async def test_an_upload_is_closed_once(metadata: Metadata) -> None:
     assert await metadata.read(files.find, 1, b"other") is None
 
 
-async def test_a_fid_that_is_stored_already(metadata: Metadata) -> None:
+async def test_a_fid_that_is_already_stored(metadata: Metadata) -> None:
     """An upload row that was left although its fid is the key's file raises FidExists and leaves the file."""
     fid = await store(metadata, b"k")
     await metadata.write(_leave_upload, fid, b"k")
@@ -223,8 +222,8 @@ async def _leave_upload(tx: Transaction, fid: int, key: bytes) -> None:
     )
 
 
-async def test_a_fid_is_never_named_by_two_keys(metadata: Metadata) -> None:
-    """An upload row left of a stored fid cannot give it a second key."""
+async def test_a_fid_never_has_two_keys(metadata: Metadata) -> None:
+    """A leftover upload row of a stored fid cannot give it a second key."""
     fid = await store(metadata, b"k")
     await metadata.write(_leave_upload, fid, b"second")
     with pytest.raises(FidExists):
@@ -233,7 +232,8 @@ async def test_a_fid_is_never_named_by_two_keys(metadata: Metadata) -> None:
 
 
 async def test_discard(metadata: Metadata) -> None:
-    """A discarded upload is gone, its bytes on every offered device are queued for deletion; twice is NoTempFile."""
+    """A discarded upload is removed, and its data on every offered device is queued for deletion; a second discard is
+    NoTempFile."""
     fid = await upload(metadata, b"k")
     await metadata.write(files.discard_upload, fid, now=5)
     assert await metadata.read(replicas.devices_of, fid) == (1, 2)
@@ -243,7 +243,7 @@ async def test_discard(metadata: Metadata) -> None:
 
 
 async def test_discarding_a_row_left_by_mogilefs_keeps_the_file(metadata: Metadata) -> None:
-    """An upload row whose fid is a file is only forgotten (docs/mogilefs.md 11.2)."""
+    """Only the upload row of a fid that is a file is removed (docs/mogilefs.md 11.2)."""
     fid = await store(metadata, b"k")
     await metadata.write(_leave_upload, fid, b"k")
     await metadata.write(files.discard_upload, fid, now=5)
@@ -252,7 +252,7 @@ async def test_discarding_a_row_left_by_mogilefs_keeps_the_file(metadata: Metada
 
 
 async def test_old_uploads_expire(metadata: Metadata) -> None:
-    """expire_uploads gives up those opened before a time, oldest first, not more than asked for."""
+    """expire_uploads discards uploads opened before a time, oldest first, up to the limit."""
     old = [await upload(metadata, b"k%d" % n, now=n) for n in range(5)]
     young = await upload(metadata, b"young", now=1000)
     assert await metadata.write(files.expire_uploads, before=1000, now=2000, limit=3) == 3
@@ -274,7 +274,7 @@ async def test_delete(metadata: Metadata) -> None:
 
 
 async def test_rename(metadata: Metadata) -> None:
-    """The file has the new key and not the old one; UnknownKey and KeyExists change nothing."""
+    """The file has the new key and not the old one; after UnknownKey and KeyExists nothing is changed."""
     fid = await store(metadata, b"a")
     await store(metadata, b"taken")
     await metadata.write(files.rename, 1, b"a", b"b")
@@ -290,7 +290,7 @@ async def test_rename(metadata: Metadata) -> None:
 
 
 async def test_set_class(metadata: Metadata) -> None:
-    """set_class moves a file and queues it, says so, and does nothing when it was there already."""
+    """set_class changes and queues a file and returns whether it did; it does nothing if the class is the same."""
     fid = await store(metadata, b"k")
     await metadata.write(queues.claim_replications, limit=10, now=10)
     assert await metadata.write(files.set_class, 1, b"k", 7) is True
@@ -307,7 +307,7 @@ async def test_set_class(metadata: Metadata) -> None:
 
 
 async def test_a_checksum_is_replaced(metadata: Metadata) -> None:
-    """store_checksum keeps the last one."""
+    """store_checksum keeps the last checksum."""
     fid = await store(metadata, b"k")
     other = Checksum(HashType.CRC64NVME, bytes(8))
     for checksum in (MD5, other):
@@ -318,7 +318,7 @@ async def test_a_checksum_is_replaced(metadata: Metadata) -> None:
 
 
 async def test_list_fids(metadata: Metadata) -> None:
-    """list_fids pages through all files in order of fid, each with its replicas."""
+    """list_fids returns pages of all files in order of fid, each with its replicas."""
     fids = [await store(metadata, b"k%d" % n, (1, 2, 3)) for n in range(5)]
     first = await metadata.read(files.list_fids, fids[0], 2)
     assert [each.fid for each in first] == fids[1:3]

@@ -1,4 +1,4 @@
-"""What other programs have stored in columns of bytes is read as the bytes that it is."""
+"""Bytes that other programs stored as text are read as bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _stored(metadata: Metadata) -> int:
 
 
 async def _as_text(tx: Transaction) -> None:
-    """As mogilefsd stores them in SQLite, which takes any type for any column."""
+    """Convert as mogilefsd stores them in SQLite, which takes any type for any column."""
     if tx.dialect.name == "sqlite":
         await tx.run("UPDATE checksum SET checksum = CAST(checksum AS TEXT)")
         row = await tx.row("SELECT typeof(checksum) FROM checksum")
@@ -37,7 +37,7 @@ async def _as_text(tx: Transaction) -> None:
 
 
 async def test_checksums_are_read_as_bytes(metadata: Metadata) -> None:
-    """A checksum that another program has stored as text is what its bytes say, wherever it is read."""
+    """A checksum that another program stored as text has the value of its bytes, wherever it is read."""
     fid = await _stored(metadata)
     await metadata.write(_as_text)
     checksum = Checksum(HashType.MD5, DIGEST)
@@ -63,7 +63,7 @@ async def _forget(tx: Transaction) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-async def test_names_that_are_not_utf8_stop_nothing(metadata: Metadata) -> None:
+async def test_a_domain_that_is_not_utf8(metadata: Metadata) -> None:
     """A domain whose name is not UTF-8, as SQLite lets other programs store it, is loaded and sent as its bytes."""
 
     async def foreign(tx: Transaction) -> None:

@@ -1,4 +1,4 @@
-"""What the check of all files promises of its rows, on every engine."""
+"""The promises of the check of all files, on every engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = 1000
 
 
 async def store(metadata: Metadata, count: int) -> list[int]:
-    """So many files on devices 1 and 2; their fids."""
+    """Store so many files on devices 1 and 2; return their fids."""
 
     async def one(number: int) -> int:
         key = b"k%d" % number
@@ -43,14 +43,14 @@ async def the(metadata: Metadata, fid: int) -> StoredFile:
 
 
 async def claimed(metadata: Metadata, fid: int) -> QueuedTask:
-    """The fid, queued to be checked and claimed."""
+    """The fid, queued for a check and claimed."""
     await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=NOW)
     (claim,) = await metadata.write(queues.claim_tasks, TaskType.CHECK, limit=1, now=NOW)
     return claim
 
 
 async def test_every_file_is_queued_once(metadata: Metadata, opener: Opener) -> None:
-    """However many workers take turns, each file is queued to be checked exactly once, and then the check ends."""
+    """With any number of workers, each file is queued for a check exactly once, and then the check ends."""
     workers = [metadata, await opener()]
     fids = await store(metadata, 30)
     await metadata.write(cluster.set_setting, "queue_rate_for_fsck", "7")
@@ -70,7 +70,7 @@ async def test_every_file_is_queued_once(metadata: Metadata, opener: Opener) -> 
 
 
 async def test_the_queue_does_not_grow_beyond_its_limit(metadata: Metadata) -> None:
-    """No more fids wait than queue_size_for_fsck; those of silent devices do not hold up the others."""
+    """At most queue_size_for_fsck fids wait; those of silent devices do not delay the others."""
     fids = await store(metadata, 12)
     await metadata.write(cluster.set_setting, "queue_size_for_fsck", "5")
     await metadata.write(fsck.start, host="here", now=NOW)
@@ -84,8 +84,8 @@ async def test_the_queue_does_not_grow_beyond_its_limit(metadata: Metadata) -> N
     assert (await metadata.read(fsck.progress)).position == fids[9]
 
 
-async def test_a_turn_of_a_wrong_clock_does_not_stop_the_others(metadata: Metadata) -> None:
-    """A worker whose clock is an hour ahead does not keep the others waiting for an hour."""
+async def test_a_tick_with_a_wrong_clock_does_not_delay_others(metadata: Metadata) -> None:
+    """A worker whose clock is an hour ahead does not delay the others by an hour."""
     await store(metadata, 4)
     await metadata.write(cluster.set_setting, "queue_rate_for_fsck", "1")
     await metadata.write(fsck.start, host="here", now=NOW)
@@ -95,8 +95,8 @@ async def test_a_turn_of_a_wrong_clock_does_not_stop_the_others(metadata: Metada
     assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 2
 
 
-async def test_a_check_is_taken_back_and_gone_on_with(metadata: Metadata) -> None:
-    """What was not begun when a check stopped is queued again when it goes on; what had ended is not."""
+async def test_a_check_is_stopped_and_continued(metadata: Metadata) -> None:
+    """Tasks that had not begun when a check stopped are queued again when it continues; finished ones are not."""
     fids = await store(metadata, 6)
     await metadata.write(fsck.start, host="here", now=NOW)
     await metadata.write(fsck.inject, now=NOW)
@@ -111,7 +111,7 @@ async def test_a_check_is_taken_back_and_gone_on_with(metadata: Metadata) -> Non
 
 
 async def test_one_run_at_a_time(metadata: Metadata, opener: Opener) -> None:
-    """Of many who start a check at once one does, and nobody while a rebalance runs."""
+    """Of many concurrent starts of a check one succeeds, and none while a rebalance runs."""
     trackers = [metadata, await opener()]
     outcomes = await asyncio.gather(
         *(trackers[n % 2].write(fsck.start, host="here", now=NOW) for n in range(8)), return_exceptions=True
@@ -131,8 +131,10 @@ async def _start_both(tx: Transaction, *, now: int) -> None:
     await fsck.start(tx, host="here", now=now)
 
 
-async def test_a_confined_check_queues_only_its_own(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A focus on domain, class, prefix and devices leaves out all others, is resumed, and ends with the next check."""
+async def test_a_restricted_check_queues_only_matching_files(
+    metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A focus on domain, class, prefix and devices excludes all others, is resumed, and ends with the next check."""
     monkeypatch.setattr(fsck, "WINDOW", 4)
     fids = await store(metadata, 12)
     await metadata.write(replicas.drop_replica, fids[10], 2)
@@ -169,8 +171,8 @@ async def test_a_confined_check_queues_only_its_own(metadata: Metadata, monkeypa
     assert (await metadata.read(fsck.progress)).focus == Focus()
 
 
-async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
-    """Rows, strays, count, checksum, replication and log change together, and the claim ends."""
+async def test_a_verdict_is_recorded_completely(metadata: Metadata) -> None:
+    """Rows, orphans, count, checksum, replication and log change together, and the claim ends."""
     (fid,) = await store(metadata, 1)
     claim = await claimed(metadata, fid)
     checksum = Checksum(HashType.MD5, bytes(16))
@@ -194,8 +196,9 @@ async def test_a_verdict_is_written_whole(metadata: Metadata) -> None:
     assert await metadata.read(queues.next_task_due, TaskType.CHECK) is None
 
 
-async def test_a_verdict_about_what_has_changed_changes_nothing(metadata: Metadata) -> None:
-    """A file whose replicas changed, that is being copied to, or whose device was not dead after all, is left alone."""
+async def test_an_outdated_verdict_changes_nothing(metadata: Metadata) -> None:
+    """A file whose replicas changed, that is being copied, or whose device was not dead after all, is left
+    unchanged."""
     (fid,) = await store(metadata, 1)
     claim = await claimed(metadata, fid)
     seen = await the(metadata, fid)
@@ -216,8 +219,8 @@ async def test_a_verdict_about_what_has_changed_changes_nothing(metadata: Metada
     assert await metadata.read(queues.count_tasks, TaskType.CHECK) == 1
 
 
-async def test_replication_that_is_under_way_is_left_alone(metadata: Metadata) -> None:
-    """A check never takes a fid out of the hands of a replicate worker, but brings forward what waits for a person."""
+async def test_a_running_replication_is_not_disturbed(metadata: Metadata) -> None:
+    """A check never takes a fid from a replicate worker, but makes rows due that need an operator."""
     await metadata.write(queues.ensure_replication, 1, now=NOW)
     (claim,) = await metadata.write(queues.claim_replications, limit=1, now=NOW)
     await metadata.write(queues.ensure_replication, 1, now=NOW)
@@ -227,8 +230,8 @@ async def test_replication_that_is_under_way_is_left_alone(metadata: Metadata) -
     assert await metadata.read(queues.next_replication) == NOW
 
 
-async def test_leases_of_errands(metadata: Metadata, opener: Opener) -> None:
-    """A claimed errand is one worker's, is renewed and given back, and whoever lost it ends nothing."""
+async def test_leases_of_tasks(metadata: Metadata, opener: Opener) -> None:
+    """A claimed task belongs to one worker, is renewed and released, and a worker that lost it finishes nothing."""
     workers = [metadata, await opener()]
     await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "") for fid in range(1, 41)], now=NOW)
     await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(1, 7, "8,9")], now=NOW)
@@ -254,8 +257,8 @@ async def test_leases_of_errands(metadata: Metadata, opener: Opener) -> None:
     assert await metadata.read(queues.count_tasks, TaskType.MOVE) == 2
 
 
-async def test_the_log_is_counted_whatever_becomes_of_it(metadata: Metadata) -> None:
-    """Counts are the same before lines are summed up, afterwards, and when the log was cleared."""
+async def test_the_counts_of_the_log(metadata: Metadata) -> None:
+    """Counts are the same before lines are summed up, afterwards, and after the log was cleared."""
 
     async def write(tx: Transaction, now: int) -> None:
         await fsck.log(tx, 5, [Event(Code.MISSING, 1), Event(Code.MISSING, 2), Event(Code.REPLICATE)], now=now)

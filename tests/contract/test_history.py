@@ -1,4 +1,4 @@
-"""Whichever way a database came to the newest version, its tables are the same: the engines' own words are compared."""
+"""All ways to the newest schema version give the same tables, as described by the engines themselves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _DESCRIPTIONS = {
 
 
 async def describe(tx: Transaction) -> list[Row]:
-    """Columns, defaults and indexes of our tables."""
+    """Columns, defaults and indexes of Tawara's tables."""
     rows: list[Row] = []
     for sql in _DESCRIPTIONS[tx.dialect.name]:
         rows += sorted(await tx.rows(sql), key=repr)
@@ -70,7 +70,7 @@ async def bring(url: str, *versions: int) -> None:
         await metadata.close()
 
 
-async def test_creating_is_migrating(
+async def test_creating_equals_migrating(
     blank_url: str, engine: str, servers: Callable[[str], Server], tmp_path: Path
 ) -> None:
     """Created, migrated from MogileFS, and migrated from every earlier version: the tables are the same."""
@@ -88,8 +88,9 @@ async def test_creating_is_migrating(
         assert await description_of(blank_url) == created, version
 
 
-async def test_a_column_may_be_added(blank_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that adds a column to an older table is taken once, from any version, and again after it was cut off."""
+async def test_a_column_can_be_added(blank_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that adds a column to an older table is taken once, from any version, and again after it was
+    interrupted."""
     newest = schema_version.TAWARA + 1
     column = "ALTER TABLE tawara_file ADD COLUMN colour VARCHAR(8) DEFAULT 'red'"
     sections = {f"forwards: {each}": (column,) for each in _DESCRIPTIONS}
@@ -113,7 +114,7 @@ async def test_a_column_may_be_added(blank_url: str, monkeypatch: pytest.MonkeyP
 
 
 async def test_an_older_and_a_newer_database(blank_url: str) -> None:
-    """A daemon on either says so, and what to do; nothing is changed by that."""
+    """A daemon on either refuses it with what to do, and changes nothing."""
     metadata = await open_metadata(blank_url)
     for version, hint in ((schema_version.TAWARA - 1, "tawara upgrade"), (schema_version.TAWARA + 1, "newer Tawara")):
         await metadata.write(cluster.set_setting, migrations.VERSION_FIELD, str(version))
@@ -125,7 +126,8 @@ async def test_an_older_and_a_newer_database(blank_url: str) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`tawara upgrade` says what it would do, does it, and has nothing to do then; it refuses a newer database."""
+    """`tawara upgrade` prints what it would do, does it, and has nothing to do afterwards; it refuses a newer
+    database."""
     path = tmp_path / "tawara.db"
     database = Database(url=f"sqlite://{path}")
     with pytest.raises(ConfigurationError, match="no database"):

@@ -1,4 +1,4 @@
-"""What devices show as their identity, each promise on every engine."""
+"""The recorded identities of devices, on every engine."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def known(metadata: Metadata) -> dict[int, str]:
     return dict((await metadata.read(cluster.load)).identities)
 
 
-async def test_what_is_shown_first_is_taken_down(metadata: Metadata) -> None:
-    """A device is known by what it showed first; another disk in its place is said to be one, and is not taken down."""
+async def test_the_first_identity_is_recorded(metadata: Metadata) -> None:
+    """A device has the identity that it showed first; another disk in its place is refused, and not recorded."""
     assert await metadata.write(identities.check_identity, 1, ONE, empty=False) is None
     assert await metadata.write(identities.check_identity, 1, ONE, empty=True) is None
     trouble = await metadata.write(identities.check_identity, 1, OTHER, empty=False)
@@ -43,8 +43,8 @@ async def test_what_is_shown_first_is_taken_down(metadata: Metadata) -> None:
     assert await known(metadata) == {1: ONE}
 
 
-async def test_an_empty_disk_is_not_taken_for_one_with_files(metadata: Metadata) -> None:
-    """An identity that an empty mount point was given is refused where files are recorded, a new device is not."""
+async def test_an_empty_disk_with_recorded_files_is_refused(metadata: Metadata) -> None:
+    """An identity created on an empty mount point is refused if files are recorded; on a new device it is not."""
     trouble = await metadata.write(identities.check_identity, 1, ONE, empty=True)
     assert trouble is not None
     assert "is its disk mounted?" in trouble
@@ -62,8 +62,8 @@ async def test_swapped_and_copied_disks(metadata: Metadata) -> None:
         assert "the identity of dev1" in trouble
 
 
-async def test_a_person_accepts_another_disk(metadata: Metadata) -> None:
-    """After that the device is taken as it shows itself next, empty or not, and is known by that from then on."""
+async def test_an_operator_accepts_another_disk(metadata: Metadata) -> None:
+    """After that the next identity of the device is recorded, empty or not, and expected from then on."""
     await metadata.write(identities.check_identity, 1, ONE, empty=False)
     await metadata.write(identities.accept, 1)
     assert await known(metadata) == {}
@@ -74,7 +74,7 @@ async def test_a_person_accepts_another_disk(metadata: Metadata) -> None:
         await metadata.write(identities.accept, 9)
 
 
-async def test_many_monitors_take_down_one(metadata: Metadata, opener: Opener) -> None:
+async def test_concurrent_monitors_record_one_identity(metadata: Metadata, opener: Opener) -> None:
     """Monitors that see a device at the same time, and two disks, agree on one of them."""
     others = [await opener() for _ in range(3)]
     shown = (ONE, OTHER, THIRD)

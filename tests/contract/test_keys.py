@@ -1,4 +1,4 @@
-"""Keys are bytes: what goes in comes out, compares and sorts byte by byte, on every engine."""
+"""Keys are bytes: stored, compared and sorted byte by byte, on every engine."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def store(tx: Transaction, dmid: int, names: list[bytes]) -> dict[bytes, i
 
 @several
 @given(names=st.lists(keys, min_size=1, max_size=8, unique=True))
-async def test_a_key_comes_back_as_it_went_in(metadata: Metadata, names: list[bytes]) -> None:
-    """Each key names its own file and no other, whatever its bytes, and is given back unchanged."""
+async def test_a_key_round_trips(metadata: Metadata, names: list[bytes]) -> None:
+    """Each key refers to its own file and no other, whatever its bytes, and is returned unchanged."""
     dmid = next(FRESH_DMID)
     stored = await metadata.write(store, dmid, names)
     for name, fid in stored.items():
@@ -53,7 +53,7 @@ async def test_a_key_comes_back_as_it_went_in(metadata: Metadata, names: list[by
 @several
 @given(names=st.lists(keys, min_size=1, max_size=8, unique=True), other=keys)
 async def test_an_unknown_key_is_not_found(metadata: Metadata, names: list[bytes], other: bytes) -> None:
-    """A key that was not stored is not found, however like the stored ones it looks."""
+    """A key that was not stored is not found, however similar it is to stored ones."""
     dmid = next(FRESH_DMID)
     await metadata.write(store, dmid, names)
     if other not in names:
@@ -71,7 +71,7 @@ async def test_an_unknown_key_is_not_found(metadata: Metadata, names: list[bytes
 async def test_keys_are_listed_in_byte_order(
     metadata: Metadata, names: list[bytes], prefix: bytes, after: bytes | None, limit: int
 ) -> None:
-    """list_keys and list_files give what sorting and comparing the bytes gives; a prefix is no pattern."""
+    """list_keys and list_files equal sorting and comparing the bytes; a prefix has no wildcards."""
     dmid = next(FRESH_DMID)
     await metadata.write(store, dmid, names)
     right = sorted(name for name in names if name.startswith(prefix) and (after is None or name > after))[:limit]
@@ -81,7 +81,7 @@ async def test_keys_are_listed_in_byte_order(
 
 @pytest.mark.parametrize("key", [b"a/\xff\xff", b"\x00", b"k" * 1024, bytes(range(256)) * 4, "俵".encode() * 341])
 async def test_an_upload_keeps_its_key(metadata: Metadata, key: bytes) -> None:
-    """The key of an upload under way is given back byte for byte."""
+    """The key of an upload is returned byte for byte."""
     fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=(1,), now=1)
     upload = await metadata.read(files.find_upload, fid)
     assert upload is not None
@@ -92,5 +92,5 @@ async def test_an_upload_keeps_its_key(metadata: Metadata, key: bytes) -> None:
     ("prefix", "end"), [(b"a", b"b"), (b"a\xff", b"b"), (b"\xff\xff", None), (b"", None), (b"\x00", b"\x01")]
 )
 def test_the_successor_of_a_prefix(prefix: bytes, end: bytes | None) -> None:
-    """The least byte string beyond all that begin with the prefix."""
+    """It is the least byte string greater than all that begin with the prefix."""
     assert successor(prefix) == end

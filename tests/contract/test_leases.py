@@ -1,4 +1,4 @@
-"""What workers hold and give back, and replicas given up on purpose: the same on every engine."""
+"""Claims and their release, and removal of replicas, on every engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_renewed_claims_stay_claimed(metadata: Metadata) -> None:
 
 
 async def test_lost_claims_are_not_renewed(metadata: Metadata) -> None:
-    """A claim that someone else has taken over is left to them."""
+    """A claim that another worker has taken over is left unchanged."""
     await _queued(metadata, 1)
     (late,) = await metadata.write(queues.claim_deletions, limit=1, now=10, lease=60)
     (taken,) = await metadata.write(queues.claim_deletions, limit=1, now=70, lease=60)
@@ -46,7 +46,7 @@ async def test_lost_claims_are_not_renewed(metadata: Metadata) -> None:
 
 
 async def test_released_claims_are_due(metadata: Metadata) -> None:
-    """Given back, a claim is due at once; one that was lost cannot be given back."""
+    """A released claim is due at once; a lost one cannot be released."""
     await _queued(metadata, 1, 2)
     claims = await metadata.write(queues.claim_replications, limit=2, now=10, lease=60)
     await metadata.write(queues.postpone_replication, claims[0], nexttry=5000, failcount=1)
@@ -54,8 +54,8 @@ async def test_released_claims_are_due(metadata: Metadata) -> None:
     assert [each.fid for each in await metadata.write(queues.claim_replications, limit=2, now=20)] == [claims[1].fid]
 
 
-async def test_renewed_copies_are_not_swept(metadata: Metadata) -> None:
-    """A copy under way is swept when its last lease has run out, not its first."""
+async def test_renewed_copies_are_not_cleaned_up(metadata: Metadata) -> None:
+    """A copy in progress is cleaned up when its last lease has expired, not its first."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(replicas.reserve_copy, fid, 2, now=10, lease=60)
     held = await metadata.write(leases.renew_copies, [CopyReservation(fid, 2, 70)], until=200)
@@ -69,8 +69,8 @@ async def test_renewed_copies_are_not_swept(metadata: Metadata) -> None:
     assert await metadata.write(replicas.end_reservation, swept)
 
 
-async def test_taking_over(metadata: Metadata) -> None:
-    """Leased work and announced copies are due at once; what was put off for long, and for ever, stays put off."""
+async def test_release_all(metadata: Metadata) -> None:
+    """Leased work and reserved copies are due at once; long deferred work stays deferred."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(queues.replicate_now, now=0)
     await _queued(metadata, 77)
@@ -84,8 +84,8 @@ async def test_taking_over(metadata: Metadata) -> None:
     assert await metadata.write(replicas.claim_abandoned_copies, now=20) == [(fid, 2, -20 - LEASE)]
 
 
-async def test_only_one_of_two_gives_up_a_replica(metadata: Metadata, opener: Opener) -> None:
-    """Workers that judged the same three replicas give up one of them together, not one each."""
+async def test_only_one_of_two_removes_a_replica(metadata: Metadata, opener: Opener) -> None:
+    """Two workers that evaluated the same three replicas remove one of them, not one each."""
     other = await opener()
     fid = await store(metadata, b"k", (1, 2, 3))
     among = frozenset({1, 2, 3})
@@ -107,7 +107,7 @@ async def test_only_one_of_two_gives_up_a_replica(metadata: Metadata, opener: Op
 
 
 async def test_a_dead_device_is_emptied_in_passes(metadata: Metadata) -> None:
-    """So many replicas at a time are forgotten and their fids queued, only while the device is dead."""
+    """A limited number of replicas at a time is dropped and their fids queued, only while the device is dead."""
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
     await metadata.write(cluster.create_device, 2, hostid)
     fids = [await store(metadata, b"%d" % n, (1, 2)) for n in range(5)]
@@ -118,9 +118,9 @@ async def test_a_dead_device_is_emptied_in_passes(metadata: Metadata) -> None:
     assert {each.fid for each in await metadata.write(queues.claim_replications, limit=9, now=1)} == set(fids)
 
 
-async def test_a_dead_device_is_emptied_as_slowly_as_wanted(metadata: Metadata) -> None:
-    """The settings say how many replicas of it are queued at a time, and how long the queue may get
-    (docs/mogilefs.md 11.3)."""
+async def test_a_dead_device_is_emptied_at_the_configured_rate(metadata: Metadata) -> None:
+    """Settings limit how many of its replicas are queued at a time, and the length of the queue (docs/mogilefs.md
+    11.3)."""
     hostid = await metadata.write(cluster.create_host, "h", ip="127.0.0.1", http_port=7500)
     await metadata.write(cluster.create_device, 2, hostid)
     for n in range(6):
@@ -138,8 +138,8 @@ async def test_a_dead_device_is_emptied_as_slowly_as_wanted(metadata: Metadata) 
     assert [await metadata.write(replicas.empty_dead_device, 2, limit=1000, now=1) for _ in range(3)] == [2, 1, 0]
 
 
-async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> None:
-    """A deletion that was put off can be made due, never later than it was; forgotten, it leaves everything else."""
+async def test_deletions_are_rescheduled_or_removed(metadata: Metadata) -> None:
+    """A deferred deletion can be made due, never later than before; removing it changes nothing else."""
     fid = await store(metadata, b"k", (1,))
     await metadata.write(queues.enqueue_deletion, fid, 100)
     await metadata.write(queues.retry_deletion, fid, 200)
@@ -151,8 +151,8 @@ async def test_deletions_that_are_hastened_or_forgotten(metadata: Metadata) -> N
     assert await metadata.read(replicas.devices_of, fid) == (1,)
 
 
-async def test_hastening_what_failed(metadata: Metadata) -> None:
-    """What was put off by failures becomes due; what is new for later or waits for a person does not."""
+async def test_failed_work_is_rescheduled(metadata: Metadata) -> None:
+    """Work deferred by failures becomes due; work scheduled for later or waiting for an operator does not."""
     await _queued(metadata, 1, 2)
     failed, unrepairable = await metadata.write(queues.claim_replications, limit=2, now=10)
     await metadata.write(queues.postpone_replication, failed, nexttry=9000, failcount=4)
@@ -169,14 +169,15 @@ async def test_hastening_what_failed(metadata: Metadata) -> None:
     assert [each.fid for each in await metadata.write(queues.claim_deletions, limit=9, now=20)] == [deletions[0].fid]
 
 
-async def test_counts_of_nothing(metadata: Metadata) -> None:
-    """Counting the replicas of no fids is no question to the database, and of unknown ones an empty answer."""
+async def test_counts_of_no_fids(metadata: Metadata) -> None:
+    """Counting the replicas of no fids runs no query, and of unknown ones gives an empty result."""
     assert await metadata.read(replicas.counts, []) == {}
     assert await metadata.read(replicas.counts, [4711]) == {}
 
 
-async def test_hastening_for_the_sake_of_a_device(metadata: Metadata, opener: Opener) -> None:
-    """Work that is put off says which devices are missed; of many who see them well one hastens it, once a minute."""
+async def test_work_deferred_by_a_device_is_rescheduled(metadata: Metadata, opener: Opener) -> None:
+    """Deferred work names the missing devices; of many processes that see them well one reschedules it, once a
+    minute."""
     other = await opener()
     await _queued(metadata, 1, 2)
     first, second = await metadata.write(queues.claim_replications, limit=2, now=10)
@@ -207,8 +208,8 @@ async def test_hastening_for_the_sake_of_a_device(metadata: Metadata, opener: Op
     assert deferrals.notes((await metadata.read(cluster.load)).settings) == []
 
 
-async def test_a_device_that_is_missed_again_meanwhile(metadata: Metadata) -> None:
-    """A note that was renewed since it was read stays."""
+async def test_a_renewed_note_is_kept(metadata: Metadata) -> None:
+    """A note that was renewed since it was read is kept."""
     await metadata.write(deferrals.note, BlockedOn(missed=frozenset({3})), now=20)
     notes = deferrals.notes((await metadata.read(cluster.load)).settings)
     await metadata.write(deferrals.note, BlockedOn(missed=frozenset({3})), now=30)

@@ -1,4 +1,4 @@
-"""What workers hear of that other processes queue, on every engine."""
+"""Wake-ups for work that other processes queue, on every engine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tawara.workers.wakeup_poller import WakeupPoller
 SOON, A_MOMENT = 30.0, 0.1
 
 
-async def test_what_others_queued_is_heard(metadata: Metadata) -> None:
-    """A row that is due rings the bell of its queue and no other, and goes on ringing until someone claims it."""
+async def test_due_rows_notify_their_worker(metadata: Metadata) -> None:
+    """A due row notifies the worker of its queue and no other, repeatedly until it is claimed."""
     wakeups = Wakeups()
     listener = WakeupPoller(metadata, wakeups, period=0.01)
     listener.start()
@@ -30,8 +30,8 @@ async def test_what_others_queued_is_heard(metadata: Metadata) -> None:
         await listener.stop()
 
 
-async def test_what_is_put_off_is_not_heard(metadata: Metadata) -> None:
-    """Rows that fall due later ring nothing yet."""
+async def test_deferred_rows_do_not_notify(metadata: Metadata) -> None:
+    """Rows that become due later do not notify yet."""
     wakeups = Wakeups()
     later = await metadata.clock.seconds() + 1000
     await metadata.write(queues.enqueue_replication, 1, nexttry=later)

@@ -1,4 +1,4 @@
-"""Devices that nobody sees, as many processes report them; each promise on every engine."""
+"""Unreachable devices as reported by several processes, on every engine."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ async def _rows(tx: Transaction, sql: str) -> list[tuple[int, ...]]:
 
 
 async def look(metadata: Metadata, *missing: int) -> Cluster:
-    """What a process sees that misses these devices."""
+    """The view of a process that does not reach these devices."""
     rows = await metadata.read(cluster.load)
     return rows.with_observations({devid: GONE if devid in missing else THERE for devid in rows.devices})
 
 
 async def report(metadata: Metadata, *missing: int, later: int = 0, rules: LivenessRules = RULES) -> list[int]:
-    """Report what such a process sees, so many seconds after the last report."""
+    """Report that view, so many seconds after the last report."""
     await metadata.write(_run, f"UPDATE tawara_absent SET counted_at = counted_at - {later}")
     return await metadata.write(device_liveness.report, await look(metadata, *missing), rules)
 
 
 async def liveness(metadata: Metadata) -> dict[int, Liveness]:
-    """What is thought of each absent device."""
+    """The liveness of each absent device."""
     return {devid: absent.liveness for devid, absent in (await metadata.read(cluster.load)).absences.items()}
 
 
 async def store(metadata: Metadata, placed: Mapping[int, tuple[int, ...]]) -> None:
-    """Have rows of replicas: fid -> devids."""
+    """Insert rows of replicas: fid -> devids."""
     for fid, devids in placed.items():
         for devid in devids:
             await metadata.write(_run, f"INSERT INTO file_on (fid, devid) VALUES ({fid}, {devid})")
@@ -66,8 +66,8 @@ async def queue(metadata: Metadata, devid: int, limit: int = 1000) -> None:
         pass
 
 
-async def test_suspect_presumed_dead_and_back(metadata: Metadata) -> None:
-    """A device is suspect, then presumed dead, and forgotten when it is seen and its files were looked at."""
+async def test_suspect_presumed_dead_and_returned(metadata: Metadata) -> None:
+    """A device is suspect, then presumed dead, and removed when it is seen again and its files were examined."""
     assert await report(metadata, 1) == [1]
     assert await liveness(metadata) == {1: Liveness.SUSPECT}
     assert (await metadata.read(cluster.load)).absences[1].since > 1_600_000_000
@@ -82,8 +82,8 @@ async def test_suspect_presumed_dead_and_back(metadata: Metadata) -> None:
     assert await liveness(metadata) == {}
 
 
-async def test_an_hour_on_the_clock_is_a_moment_of_absence(metadata: Metadata) -> None:
-    """The clock of the database may jump by an hour in either direction: that counts ten seconds, or none."""
+async def test_a_clock_jump_counts_little(metadata: Metadata) -> None:
+    """The database's clock may jump by an hour in either direction: that counts ten seconds, or none."""
     await report(metadata, 1)
     await report(metadata, 1, later=3600)
     assert 10 <= (await metadata.read(cluster.load)).absences[1].seconds < 15
@@ -93,7 +93,7 @@ async def test_an_hour_on_the_clock_is_a_moment_of_absence(metadata: Metadata) -
     assert await liveness(metadata) == {1: Liveness.SUSPECT}
 
 
-async def test_many_reporters_count_once(metadata: Metadata, opener: Opener) -> None:
+async def test_concurrent_reports_count_once(metadata: Metadata, opener: Opener) -> None:
     """The seconds of an absence are those that passed, however many processes report it at the same time."""
     await report(metadata, 1)
     others = [await opener() for _ in range(4)]
@@ -103,16 +103,16 @@ async def test_many_reporters_count_once(metadata: Metadata, opener: Opener) -> 
     assert 5 <= (await metadata.read(cluster.load)).absences[1].seconds < 10
 
 
-async def test_one_that_sees_it_outweighs_those_that_do_not(metadata: Metadata) -> None:
-    """Of two processes one does not see a device: it is never presumed dead while the other does."""
+async def test_one_observer_prevents_the_presumption(metadata: Metadata) -> None:
+    """If one of two processes does not reach a device, it is never presumed dead while the other does."""
     for _ in range(6):
         await report(metadata, 1, later=10)
         await report(metadata)
     assert await liveness(metadata) == {}
 
 
-async def test_brakes(metadata: Metadata) -> None:
-    """Two of four hosts at once are too many, and three are most: nothing is presumed dead."""
+async def test_safety_limits(metadata: Metadata) -> None:
+    """Two of four hosts at once exceed the limit, and three are a majority: nothing is presumed dead."""
     for _ in range(5):
         await report(metadata, 1, 2, later=10)
     assert set((await liveness(metadata)).values()) == {Liveness.SUSPECT}
@@ -122,7 +122,7 @@ async def test_brakes(metadata: Metadata) -> None:
 
 
 async def test_trust(metadata: Metadata) -> None:
-    """A person undoes the presumption; it does not come back by itself, and is over when the device is seen."""
+    """An operator ends the presumption; it does not return by itself, and the trust ends when the device is seen."""
     for _ in range(4):
         await report(metadata, 1, later=10)
     with pytest.raises(errors.DeviceNotAbsent):
@@ -136,8 +136,8 @@ async def test_trust(metadata: Metadata) -> None:
     assert await liveness(metadata) == {1: Liveness.RETURNED}
 
 
-async def test_those_with_the_fewest_copies_left_are_queued_first(metadata: Metadata) -> None:
-    """All files of the device are queued once, in bounded passes, and claimed in the order of their danger."""
+async def test_files_with_the_fewest_copies_are_queued_first(metadata: Metadata) -> None:
+    """All files of the device are queued once, in bounded passes, and claimed in the order of risk."""
     await store(metadata, {1: (1, 2, 3), 2: (1, 2), 3: (1,), 4: (2, 3), 5: (1, 3), 6: (1, 2, 3, 4), 7: (1, 4)})
     for _ in range(4):
         await report(metadata, 1, later=10)
@@ -154,8 +154,8 @@ async def test_those_with_the_fewest_copies_left_are_queued_first(metadata: Meta
     assert [fid for (fid,) in waiting] == [1, 2, 5, 6, 7]
 
 
-async def test_no_more_waits_than_may(metadata: Metadata) -> None:
-    """While enough files wait for replication no more are queued, and the place is kept."""
+async def test_the_queue_is_limited(metadata: Metadata) -> None:
+    """While enough files wait for replication no more are queued, and the position is kept."""
     await store(metadata, dict.fromkeys(range(1, 8), (1, 2)))
     for _ in range(4):
         await report(metadata, 1, later=10)
@@ -168,8 +168,8 @@ async def test_no_more_waits_than_may(metadata: Metadata) -> None:
     assert sorted(await metadata.read(_rows, "SELECT fid FROM file_to_replicate")) == [(5,), (6,), (7,)]
 
 
-async def test_two_workers_queue_a_device_together(metadata: Metadata, opener: Opener) -> None:
-    """Several workers at one device leave nothing out."""
+async def test_two_workers_queue_one_device(metadata: Metadata, opener: Opener) -> None:
+    """Several workers on one device leave out no file."""
     await store(metadata, dict.fromkeys(range(1, 40), (1, 2)))
     for _ in range(4):
         await report(metadata, 1, later=10)

@@ -1,4 +1,4 @@
-"""A database made by MogileFS 2.73 is served as it is: its keys byte for byte, and in a form that it can go on with."""
+"""A database of MogileFS 2.73 is served as it is: its keys byte for byte, and in a form that mogilefsd can read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _unicode(key: str) -> str:
 
 @pytest.fixture
 async def adopted(old_url: str) -> AsyncIterator[Metadata]:
-    """The same, with our tables beside its own, open."""
+    """The same, with Tawara's tables, open."""
     preparing = await open_metadata(old_url, any_version=True)
     await preparing.write(migrations.migrate, to=schema_version.TAWARA)
     await preparing.write(uploads.count_beyond_files)
@@ -59,15 +59,15 @@ async def store(metadata: Metadata, key: bytes) -> int:
     return fid
 
 
-async def test_it_is_not_touched_before_it_is_adopted(old_url: str) -> None:
-    """Without our tables it is refused with a sentence, and nothing is added to it."""
+async def test_it_is_unchanged_before_adoption(old_url: str) -> None:
+    """Without Tawara's tables it is refused with a message, and unchanged."""
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="MogileFS"):
             await open_metadata(old_url)
 
 
-async def test_migrations_go_forwards_and_backwards(old_url: str) -> None:
-    """Our tables come and go with their version; what MogileFS stored, and what we stored in its tables, stays."""
+async def test_migrations_in_both_directions(old_url: str) -> None:
+    """Tawara's tables are added and removed with their version; files stored by MogileFS and by Tawara stay."""
     metadata = await open_metadata(old_url, any_version=True)
     assert await metadata.read(migrations.version) == 0
     await metadata.write(uploads.count_beyond_files)
@@ -93,8 +93,8 @@ async def test_migrations_go_forwards_and_backwards(old_url: str) -> None:
     await metadata.close()
 
 
-async def test_going_back_waits_for_copies_under_way(adopted: Metadata) -> None:
-    """Going back is refused while an announced copy's bytes would be forgotten."""
+async def test_the_return_waits_for_running_copies(adopted: Metadata) -> None:
+    """The return is refused while the data of a reserved copy would be lost."""
     from tawara.metadata import replicas
 
     await adopted.write(replicas.reserve_copy, 7, 2, now=1)
@@ -105,7 +105,7 @@ async def test_going_back_waits_for_copies_under_way(adopted: Metadata) -> None:
 
 
 async def test_its_files_are_found(adopted: Metadata) -> None:
-    """A key that MogileFS stored is found, listed and given back with the bytes that its clients know."""
+    """A key that MogileFS stored is found, listed and returned with the bytes that its clients know."""
     key = "Photo/é 1".encode()
     found = await adopted.read(files.find, 1, key)
     assert found is not None
@@ -115,7 +115,7 @@ async def test_its_files_are_found(adopted: Metadata) -> None:
     assert await adopted.read(files.list_keys, 1, b"photo", None, 10) == []
 
 
-async def test_what_we_store_is_what_it_would_have_stored(adopted: Metadata, engine: str) -> None:
+async def test_we_store_what_mogilefsd_would_store(adopted: Metadata, engine: str) -> None:
     """The column has the same characters that mogilefsd writes for the same key."""
     key = "Ünder_50%".encode()
     await store(adopted, key)
@@ -131,8 +131,9 @@ async def test_what_we_store_is_what_it_would_have_stored(adopted: Metadata, eng
     assert await adopted.write(files.delete, 1, b"plain", now=1) > 7
 
 
-async def test_which_keys_are_the_same_stays_its_decision(adopted: Metadata, engine: str) -> None:
-    """PostgreSQL tells `A` from `a`; a MySQL column with a collation does not, and one replaces the other (17.2)."""
+async def test_the_database_decides_which_keys_are_equal(adopted: Metadata, engine: str) -> None:
+    """PostgreSQL distinguishes `A` from `a`; a MySQL column with a collation does not, and one replaces the other
+    (docs/mogilefs.md 17.2)."""
     first = await store(adopted, b"A")
     second = await store(adopted, b"a")
     found = await adopted.read(files.find, 1, b"A")
@@ -148,8 +149,8 @@ async def test_which_keys_are_the_same_stays_its_decision(adopted: Metadata, eng
             await adopted.write(files.rename, 1, b"b", b"A")
 
 
-async def test_keys_that_it_cannot_keep(adopted: Metadata, engine: str) -> None:
-    """A key that the column cannot hold is refused with a sentence and stored as no other."""
+async def test_keys_that_it_cannot_store(adopted: Metadata, engine: str) -> None:
+    """A key that the column cannot hold is refused with a message."""
     bad = [b"k" * 256, b"nul\x00"] if engine == "postgresql" else [b"k" * 256, b"\xff\xfe", "俵".encode()]
     for key in bad:
         with pytest.raises(InvalidKey):
@@ -181,8 +182,8 @@ async def test_latin1_connections_of_old_trackers(old_url: str, adopted: Metadat
     await metadata.close()
 
 
-async def test_pages_of_keys_are_whole(adopted: Metadata) -> None:
-    """Paging through the keys in the database's order meets each exactly once."""
+async def test_pages_of_keys_are_complete(adopted: Metadata) -> None:
+    """Paging through the keys in the database's order returns each exactly once."""
     names = {b"a1", b"B2", b"c3", b"_4", "é5".encode(), b"a-6", b"Photo/7"}
     for name in names:
         await store(adopted, name)
@@ -196,7 +197,7 @@ async def test_pages_of_keys_are_whole(adopted: Metadata) -> None:
 
 
 async def test_the_cluster_is_loaded(adopted: Metadata) -> None:
-    """Domains, hosts and devices of the old schema, with its narrower columns, work the same."""
+    """Domains, hosts and devices of the old schema, with its narrower columns, are loaded."""
     await adopted.write(cluster.create_host, "h", ip="10.0.0.1", http_port=7500)
     await adopted.write(cluster.create_device, 3, 1)
     loaded = await adopted.read(cluster.load)

@@ -1,4 +1,4 @@
-"""From a URL to a database: what is opened, made, and refused with a sentence."""
+"""Opening a database by its URL: what is opened, created, and refused with a message."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.contract.servers import PASSWORD, Server
 of_servers = pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
 
 
-async def test_an_empty_database_is_made_ready_once(blank_url: str) -> None:
-    """Several that open an empty database at once find one schema, whole; the same database opens again."""
+async def test_an_empty_database_is_created_once(blank_url: str) -> None:
+    """Several processes that open an empty database at once get one complete schema; it can be opened again."""
     opened = await asyncio.gather(*(open_metadata(blank_url) for _ in range(1 if "sqlite" in blank_url else 3)))
     for metadata in opened:
         loaded = await metadata.read(cluster.load)
@@ -32,7 +32,7 @@ async def test_an_empty_database_is_made_ready_once(blank_url: str) -> None:
 
 
 async def test_another_schema_version_is_refused(blank_url: str) -> None:
-    """A database whose schema_version is not 17 is refused, with its version in the sentence."""
+    """A database whose schema_version is not 17 is refused, and the message has its version."""
     metadata = await open_metadata(blank_url)
     await metadata.write(cluster.set_setting, "schema_version", "16")
     await metadata.close()
@@ -41,8 +41,8 @@ async def test_another_schema_version_is_refused(blank_url: str) -> None:
 
 
 @of_servers
-async def test_a_database_of_something_else_is_refused(blank_url: str) -> None:
-    """A table `file` without `server_settings`, and a MogileFS that was not adopted, are left alone."""
+async def test_a_foreign_database_is_refused(blank_url: str) -> None:
+    """A table `file` without `server_settings`, and a MogileFS that was not adopted, are left unchanged."""
     metadata = await open_metadata(blank_url)
 
     async def foreign(tx: Transaction) -> None:
@@ -60,7 +60,7 @@ async def test_a_database_of_something_else_is_refused(blank_url: str) -> None:
 
 @of_servers
 async def test_passwords(blank_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The password comes from a file or the environment; a wrong one is said to be wrong and shown nowhere."""
+    """The password is read from a file or the environment; a wrong one is reported and never shown."""
     monkeypatch.delenv("TAWARA_DB_PASSWORD")
     file = tmp_path / "password"
     file.write_text(PASSWORD + "\n")
@@ -88,23 +88,23 @@ async def test_passwords(blank_url: str, tmp_path: Path, monkeypatch: pytest.Mon
         ("sqlite:///", "three slashes"),
     ],
 )
-async def test_a_url_that_makes_no_sense(url: str, message: str) -> None:
-    """Says what is wrong with the URL, and never repeats a password."""
+async def test_an_invalid_url(url: str, message: str) -> None:
+    """The error says what is wrong with the URL, and never repeats a password."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         await open_metadata(url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
-async def test_a_server_that_is_not_there(scheme: str, tmp_path: Path) -> None:
-    """Opening where nobody listens raises Db."""
+async def test_a_missing_server(scheme: str, tmp_path: Path) -> None:
+    """Opening raises Db if no server listens."""
     option = "host" if scheme == "postgresql" else "unix_socket"
     with pytest.raises(Db, match="does not answer"):
         await open_metadata(f"{scheme}://u@/d?{option}={tmp_path}/none")
 
 
 async def test_sqlite_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three slashes name an absolute path, none a relative one; the file is for its owner only."""
+    """Three slashes precede an absolute path, two a relative one; the file is private to its owner."""
     monkeypatch.chdir(tmp_path)
     await (await open_metadata("sqlite:here.db")).close()
     await (await open_metadata(f"sqlite://{tmp_path}/there.db")).close()
@@ -115,8 +115,8 @@ async def test_sqlite_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await open_metadata(f"sqlite://{tmp_path}/noise")
 
 
-def test_servers_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, servers: Callable[[str], Server]) -> None:
-    """Where no database server is installed, the tests fail with the command that installs it."""
+def test_a_missing_installation_is_reported(monkeypatch: pytest.MonkeyPatch, servers: Callable[[str], Server]) -> None:
+    """Without an installed database server, the tests fail with the command that installs it."""
     from tests.contract import servers as launching
 
     monkeypatch.setenv("PATH", "")

@@ -50,12 +50,12 @@ CLUSTER = Cluster(
 
 
 async def all_groups(metadata: Metadata) -> tuple[PlacementGroup, ...] | None:
-    """Those of a fresh count."""
+    """The groups of a new count."""
     return PlacementCounts(0, 0, tuple([each async for each in count_all(metadata, CLUSTER)])).groups
 
 
 async def test_files_are_counted_by_their_devices(metadata: Metadata) -> None:
-    """Every file is in just one group, whatever the slices, with devices in the order of their numbers."""
+    """Every file is in exactly one group, for any slices, with devices in the order of their numbers."""
     assert await all_groups(metadata) == ()
     await metadata.write(fill)
     assert await all_groups(metadata) == GROUPS
@@ -69,8 +69,8 @@ async def test_files_are_counted_by_their_devices(metadata: Metadata) -> None:
     assert [each[0] for each in await metadata.read(rows.files_from, 2, 4)] == [3, 4]
 
 
-async def test_ranges_are_kept(metadata: Metadata) -> None:
-    """What is stored is loaded as it was, with groups or as it was judged; a range replaces those that it covers."""
+async def test_ranges_are_stored(metadata: Metadata) -> None:
+    """What is stored is loaded as it was, with groups or as evaluated; a range replaces those that it covers."""
     kept = CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=100, took=0.25)
     judged = CountedRange.of(9, 20, GROUPS, CLUSTER, counted_at=101, took=1.5, most=2)
     assert judged.groups is None
@@ -91,7 +91,7 @@ async def test_ranges_are_kept(metadata: Metadata) -> None:
 
 
 async def test_marks_of_changed_files(metadata: Metadata) -> None:
-    """When the journals are done with a note, its file is marked; a mark stays until the file has been counted."""
+    """When the journals have written a note, its file is marked; a mark stays until the file has been counted."""
     await metadata.write(journal_outbox.of_places, [(5000, 1), (5000, 2), (5001, 1), (9000, 1)])
 
     async def numbers(tx: Transaction) -> list[int]:
@@ -106,7 +106,8 @@ async def test_marks_of_changed_files(metadata: Metadata) -> None:
 
 
 async def test_the_files_of_some_devices(metadata: Metadata) -> None:
-    """Each file with a replica on one of them, once, with all of its devices; or nothing if they are too many."""
+    """Each file with a replica on one of these devices is returned once, with all of its devices; none if they are too
+    many."""
     await metadata.write(fill)
     found = await metadata.read_long(rows.touched, [1, 10])
     assert found is not None
@@ -120,8 +121,8 @@ async def test_the_files_of_some_devices(metadata: Metadata) -> None:
     assert await metadata.read_long(rows.touched, []) == []
 
 
-async def test_one_counts_at_a_time(metadata: Metadata, opener: Opener) -> None:
-    """Of several that want to count one may; when it has finished, or is gone for a lease, the next one may."""
+async def test_one_process_counts_at_a_time(metadata: Metadata, opener: Opener) -> None:
+    """Of several processes one may count; when it has finished, or its lease has expired, the next one may."""
     other = await opener()
     begun = await asyncio.gather(*(each.write(rows.begin, now=100, lease=60) for each in (metadata, other) * 4))
     assert sorted(begun) == [False] * 7 + [True]
@@ -136,7 +137,7 @@ async def test_one_counts_at_a_time(metadata: Metadata, opener: Opener) -> None:
 
 
 async def test_counting_on_demand(metadata: Metadata) -> None:
-    """What is cheap is counted when somebody asks; what is not is taken as it is kept, unless asked for."""
+    """A cheap count is repeated for each request; an expensive one is taken from the stored counts unless requested."""
     await metadata.write(fill)
     counter = Counter(metadata, lambda: CLUSTER)
     assert (await counter.counts()).groups == GROUPS
@@ -147,8 +148,8 @@ async def test_counting_on_demand(metadata: Metadata) -> None:
     assert (await Counter(metadata, lambda: CLUSTER).counts()).groups == GROUPS, "and what was counted is kept"
 
 
-async def test_a_recount_holds_up_nobody(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While all files are counted for one who asked for that, others are told what is kept."""
+async def test_a_recount_does_not_delay_others(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While all files are recounted for one request, others get the stored counts."""
     await metadata.write(fill)
     dear = CountedRange(0, 9, 1, 5.0, 99, (PlacementGroup(1, 0, (1,), 99, 99),))
     await metadata.write(rows.replace_all, PlacementCounts(1, 5.0, (dear,)))
@@ -170,7 +171,7 @@ async def test_a_recount_holds_up_nobody(metadata: Metadata, monkeypatch: pytest
 
 
 async def test_a_large_store_that_was_never_counted(metadata: Metadata) -> None:
-    """Until all is counted for the first time, the answer is at once what there is, and says so."""
+    """Until the first count is complete, the result has what was counted so far, and says so."""
     await metadata.write(fill)
     await metadata.write(rows.store, CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=7))
     counter = Counter(metadata, lambda: CLUSTER)
@@ -179,8 +180,8 @@ async def test_a_large_store_that_was_never_counted(metadata: Metadata) -> None:
     assert (found.complete, found.at, found.files) == (False, 7, 9)
 
 
-async def test_what_is_on_some_devices(metadata: Metadata) -> None:
-    """Where the groups of all files are too many, those of the files on some devices can be had, page by page."""
+async def test_the_files_on_some_devices(metadata: Metadata) -> None:
+    """If the groups of all files are too many, those of the files on some devices are returned, page by page."""
     await metadata.write(fill)
     counter = Counter(metadata, lambda: CLUSTER)
     assert await counter.about([1, 10]) == (
@@ -194,7 +195,7 @@ async def test_what_is_on_some_devices(metadata: Metadata) -> None:
 
 
 async def test_devices_that_have_changed_since(metadata: Metadata) -> None:
-    """What was judged by other states of the devices is corrected by the files of those that changed."""
+    """Figures evaluated with other states of the devices are corrected by the files of those that changed."""
     await metadata.write(fill)
     judged = CountedRange.of(0, 9, GROUPS, CLUSTER, counted_at=1, took=9.0, most=0)
     await metadata.write(rows.replace_all, PlacementCounts(1, 9.0, (judged,)))
@@ -211,7 +212,7 @@ async def test_devices_that_have_changed_since(metadata: Metadata) -> None:
 
 
 async def test_what_waits_in_the_queues(metadata: Metadata) -> None:
-    """Due, put off, and waiting for a person are told apart, with the time since when the first is due."""
+    """Due, deferred, and stuck rows are distinguished, with the time since when the first is due."""
     await metadata.write(cluster.create_domain, "d")
     fid = await metadata.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1,), now=100)
     await metadata.write(
@@ -237,7 +238,7 @@ async def test_what_waits_in_the_queues(metadata: Metadata) -> None:
 
 
 async def test_the_pace_of_each_process(metadata: Metadata) -> None:
-    """A process replaces what it wrote before, retires without being forgotten, and is forgotten after a week."""
+    """A process replaces its earlier record, marks it as ended, and it is removed after a week."""
     await metadata.write(
         pace.record, "a", [WorkPace("replicate", 1, 0, 0.5, 1.25), WorkPace("delete", 2, 1, 0, 0)], now=1000
     )

@@ -1,4 +1,4 @@
-"""No question that is asked often reads a whole table: the databases' own plans say so."""
+"""No frequent query reads a whole table, according to the databases' own plans."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tawara.metadata import (
     files,
     fsck,
     journals,
+    key_listing,
     placement_counts,
     queues,
     rebalance,
@@ -29,7 +30,7 @@ ROWS = 4000
 
 
 class Undo(Exception):
-    """Ends a transaction that is not to stand."""
+    """Rolls a transaction back."""
 
 
 async def fill(tx: Transaction) -> None:
@@ -70,7 +71,7 @@ async def fill(tx: Transaction) -> None:
 
 
 class Explained:
-    """A transaction that also notes the plan of every statement that it executes."""
+    """A transaction that also records the plan of every statement that it executes."""
 
     def __init__(self, tx: Transaction, plans: dict[str, list[Row]]) -> None:
         self._tx = tx
@@ -120,6 +121,14 @@ QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "find_upload": (files.find_upload, {"fid": ROWS + 50}),
     "list_keys": (files.list_keys, {"dmid": 1, "prefix": b"key/0000", "after": b"key/000050", "limit": 20}),
     "list_files": (files.list_files, {"dmid": 1, "prefix": b"key/0000", "after": b"key/000050", "limit": 20}),
+    "list_page": (
+        key_listing.page,
+        {"dmid": 1, "prefix": b"key/", "delimiter": b"/", "after": b"key/000050", "limit": 20},
+    ),
+    "list_page_whole": (
+        key_listing.page,
+        {"dmid": 1, "prefix": b"", "delimiter": b"/", "after": b"key/", "limit": 20, "after_prefix": True},
+    ),
     "list_fids": (files.list_fids, {"after": 50, "count": 20}),
     "open_upload": (files.open_upload, {"dmid": 1, "key": b"new", "classid": 0, "devids": (1,), "now": 1}),
     "close_upload": (
@@ -166,7 +175,7 @@ QUERIES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture
 async def filled(metadata: Metadata, engine: str) -> Metadata:
-    """A database with many files, of which its planner knows."""
+    """A database with many files and current statistics."""
 
     async def analyse(tx: Transaction) -> None:
         from tawara.metadata.schema import tables
@@ -179,8 +188,8 @@ async def filled(metadata: Metadata, engine: str) -> Metadata:
     return metadata
 
 
-async def test_questions_use_indexes(filled: Metadata, engine: str) -> None:
-    """No statement of the frequent questions reads a whole table or index, alone or many together."""
+async def test_frequent_queries_use_indexes(filled: Metadata, engine: str) -> None:
+    """No statement of the frequent queries reads a whole table or index, single or batched."""
     plans: dict[str, list[Row]] = {}
 
     async def explain(tx: Transaction) -> None:
@@ -201,7 +210,7 @@ async def test_questions_use_indexes(filled: Metadata, engine: str) -> None:
 
 
 async def test_queueing_the_files_of_a_device_uses_indexes(filled: Metadata, engine: str) -> None:
-    """Replicas are not read whole for a device's next files, whatever pass it is in, nor the queue beyond a limit."""
+    """The replicas are not read completely for a device's next files, in any pass, nor the queue beyond a limit."""
     plans: dict[str, list[Row]] = {}
 
     async def explain(tx: Transaction) -> None:

@@ -1,4 +1,4 @@
-"""What the queues and the replicas' table promise, on every engine."""
+"""The promises of the queues and the replicas' table, on every engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def store(metadata: Metadata, key: bytes, devids: tuple[int, ...] = (1,)) 
 
 
 async def test_two_claimants_never_get_one_row(metadata: Metadata, opener: Opener) -> None:
-    """However many claim at once, on several trackers, each due row goes to exactly one of them."""
+    """Of many concurrent claims, on several trackers, each due row goes to exactly one."""
     trackers = [metadata, await opener()]
     for fid in range(1, 61):
         await metadata.write(queues.enqueue_replication, fid)
@@ -43,8 +43,8 @@ async def test_two_claimants_never_get_one_row(metadata: Metadata, opener: Opene
     assert sorted(each.fid for claim in deletions for each in claim) == list(range(1, 61))
 
 
-async def test_a_lapsed_lease_falls_due(metadata: Metadata) -> None:
-    """A claimed row is nobody else's until its lease ends, and falls due then by itself."""
+async def test_an_expired_lease_makes_the_row_due(metadata: Metadata) -> None:
+    """A claimed row belongs to one worker until its lease ends, and then becomes due by itself."""
     await metadata.write(queues.enqueue_replication, 1, from_devid=4)
     await metadata.write(queues.enqueue_deletion, 2, 0)
     (claim,) = await metadata.write(queues.claim_replications, limit=10, now=50)
@@ -58,7 +58,7 @@ async def test_a_lapsed_lease_falls_due(metadata: Metadata) -> None:
 
 
 async def test_a_lost_lease_finishes_nothing(metadata: Metadata) -> None:
-    """Who has lost the lease, by time or by newly queued work, neither finishes nor postpones the row."""
+    """A worker that lost the lease, by time or by newly queued work, neither finishes nor postpones the row."""
     await metadata.write(queues.enqueue_replication, 1)
     (lost,) = await metadata.write(queues.claim_replications, limit=1, now=50)
     await metadata.write(queues.enqueue_replication, 1)
@@ -78,7 +78,7 @@ async def test_a_lost_lease_finishes_nothing(metadata: Metadata) -> None:
 
 
 async def test_postponed_work_waits(metadata: Metadata) -> None:
-    """A postponed row falls due at its time with its failures counted; replicate_now brings all forward."""
+    """A postponed row becomes due at its time with its failures counted; replicate_now makes all due."""
     for fid in (1, 2):
         await metadata.write(queues.enqueue_replication, fid)
     claims = await metadata.write(queues.claim_replications, limit=2, now=50)
@@ -91,8 +91,8 @@ async def test_postponed_work_waits(metadata: Metadata) -> None:
     assert sorted((each.fid, each.failcount) for each in again) == [(1, 3), (2, 3)]
 
 
-async def test_those_that_wait_longest_are_claimed_first(metadata: Metadata) -> None:
-    """Claims go by due time and stop at the limit."""
+async def test_the_longest_waiting_are_claimed_first(metadata: Metadata) -> None:
+    """Claims are in order of due time and stop at the limit."""
     for fid, due in ((1, 30), (2, 10), (3, 20), (4, 99)):
         await metadata.write(queues.enqueue_replication, fid, nexttry=due)
         await metadata.write(queues.enqueue_deletion, fid, due)
@@ -102,7 +102,7 @@ async def test_those_that_wait_longest_are_claimed_first(metadata: Metadata) -> 
 
 
 async def test_a_deletion_ends_when_nothing_is_left(metadata: Metadata) -> None:
-    """A fid is forgotten only when no replica and no copy under way is left, and then in every table."""
+    """A fid is removed from every table only when no replica and no running copy is left."""
     fid = await store(metadata, b"k")
     await metadata.write(queues.enqueue_replication, fid)
     await metadata.write(files.delete, 1, b"k", now=1)
@@ -116,8 +116,8 @@ async def test_a_deletion_ends_when_nothing_is_left(metadata: Metadata) -> None:
     assert await metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
 
 
-async def test_a_copy_is_announced_once(metadata: Metadata, opener: Opener) -> None:
-    """Of many who announce a copy of one fid to one device at once, one may make it; nobody if it is there already."""
+async def test_a_copy_is_reserved_once(metadata: Metadata, opener: Opener) -> None:
+    """Of many concurrent reservations of one copy one succeeds; none if the replica exists already."""
     trackers = [metadata, await opener()]
     fid = await store(metadata, b"k")
     told = await asyncio.gather(*(trackers[n % 2].write(replicas.reserve_copy, fid, 2, now=1) for n in range(10)))
@@ -126,7 +126,7 @@ async def test_a_copy_is_announced_once(metadata: Metadata, opener: Opener) -> N
 
 
 async def test_a_recorded_copy_is_a_replica(metadata: Metadata) -> None:
-    """record_copy makes the copy a replica, counts it, and ends the announcement."""
+    """record_copy makes the copy a replica, counts it, and ends the reservation."""
     fid = await store(metadata, b"k")
     await metadata.write(replicas.reserve_copy, fid, 2, now=1)
     assert await metadata.write(replicas.record_copy, fid, 2, now=1) is True
@@ -137,7 +137,7 @@ async def test_a_recorded_copy_is_a_replica(metadata: Metadata) -> None:
 
 
 async def test_a_copy_of_a_deleted_file_is_no_replica(metadata: Metadata) -> None:
-    """A copy that is finished after its key was deleted is left announced, and the deletion waits for its end."""
+    """A copy that is finished after its key was deleted stays reserved, and the deletion waits for its end."""
     fid = await store(metadata, b"k")
     await metadata.write(replicas.reserve_copy, fid, 2, now=1)
     await metadata.write(files.delete, 1, b"k", now=1)
@@ -152,8 +152,8 @@ async def test_a_copy_of_a_deleted_file_is_no_replica(metadata: Metadata) -> Non
         await metadata.write(replicas.record_copy, fid, 2, now=9)
 
 
-async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Opener) -> None:
-    """A copy whose lease ran out goes to exactly one sweeper, until its own lease runs out as well."""
+async def test_an_abandoned_copy_is_cleaned_up_by_one_worker(metadata: Metadata, opener: Opener) -> None:
+    """A copy whose lease expired is claimed by exactly one sweeper, until its own lease expires as well."""
     trackers = [metadata, await opener()]
     for fid in range(1, 11):
         await metadata.write(replicas.reserve_copy, fid, 2, now=0)
@@ -166,8 +166,8 @@ async def test_abandoned_copies_are_swept_by_one(metadata: Metadata, opener: Ope
     assert len(await metadata.write(replicas.claim_abandoned_copies, now=now + LEASE)) == 10
 
 
-async def test_bytes_of_an_upload_that_was_given_up_may_come_late(metadata: Metadata) -> None:
-    """A node that hung may store them after they were deleted in vain: the places are swept again a minute later."""
+async def test_data_of_a_discarded_upload_may_arrive_late(metadata: Metadata) -> None:
+    """A node that hung may store it after the deletion: the devices are cleaned up again a minute later."""
     fid = await metadata.write(files.open_upload, dmid=1, key=b"k", classid=0, devids=(1, 2), now=1)
     await metadata.write(files.discard_upload, fid, now=100)
     for devid in (1, 2):
@@ -180,7 +180,7 @@ async def test_bytes_of_an_upload_that_was_given_up_may_come_late(metadata: Meta
     assert [each[:2] for each in claims] == [(fid, 1), (fid, 2)]
 
 
-async def test_what_is_being_swept_is_not_recorded(metadata: Metadata) -> None:
+async def test_a_copy_being_cleaned_up_is_not_recorded(metadata: Metadata) -> None:
     """A worker that stalled beyond its lease can neither renew nor record the copy that a sweeper is deleting."""
     fid = await store(metadata, b"k")
     await metadata.write(replicas.reserve_copy, fid, 2, now=100, lease=60)
@@ -197,7 +197,7 @@ async def test_what_is_being_swept_is_not_recorded(metadata: Metadata) -> None:
 
 
 async def test_concurrent_copies_are_all_counted(metadata: Metadata, opener: Opener) -> None:
-    """Replicas of one fid that are recorded and dropped at once leave devcount equal to the replicas that there are."""
+    """After concurrent recording and dropping of replicas of one fid, devcount equals the number of replicas."""
     trackers = [metadata, await opener()]
     fid = await store(metadata, b"k", (1, 2, 3, 4))
     for n in range(10):

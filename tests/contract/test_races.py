@@ -1,9 +1,7 @@
-"""Many clients on several trackers act on few keys at once; a checker looks for a history that explains all answers.
-
-Per key: what was told to anyone, and what is found in the end, must be what some order of the changes gives, in which a
-change that was answered before another began comes first (linearizability). Fids make that easy to see: each close puts
-a value that nobody else puts. A change that was answered with Db may have been made at any later time, or never.
-"""
+"""Concurrent clients on several trackers use a few keys; a checker looks for a history that explains all results. Per
+key: all results, and the final state, must follow from some order of the changes in which a change that ended before
+another began comes first (linearizability). Fids make that easy to see: each close stores a unique value. A change that
+failed with Db may have been made at any later time, or never."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ Opener = Callable[[], Awaitable[Metadata]]
 
 @dataclass
 class Told:
-    """One call and its answer; `began` and `ended` are counted by one clock."""
+    """One call and its result; `began` and `ended` are of one clock."""
 
     name: str
     keys: tuple[bytes, ...]
@@ -44,7 +42,7 @@ NEVER = 1 << 60
 
 
 def follows(state: State, call: Told) -> State | None:
-    """The state after `call`, or None if its answer is not possible in `state`."""
+    """The state after `call`, or None if its result is impossible in `state`."""
     key = call.keys[0]
     now = state.get(key)
     if call.answer == LOST:
@@ -71,7 +69,7 @@ def follows(state: State, call: Told) -> State | None:
 
 @dataclass
 class Search:
-    """Looks for an order of the calls that explains their answers."""
+    """Searches for an order of the calls that explains their results."""
 
     calls: list[Told]
     dead_ends: set[tuple[frozenset[int], tuple[tuple[bytes, int], ...]]] = field(default_factory=set)
@@ -99,7 +97,7 @@ class Search:
 
 
 class Clients:
-    """Concurrent clients, and a protocol of what they were told."""
+    """Concurrent clients, and a record of their results."""
 
     def __init__(self, trackers: list[Metadata], seed: int) -> None:
         self.trackers = trackers
@@ -154,7 +152,7 @@ class Clients:
 
 
 async def check(clients: Clients, keys: list[bytes]) -> None:
-    """Compare what the clients were told, and what is there now, with every possible history."""
+    """Compare the clients' results, and the final state, with every possible history."""
     metadata = clients.trackers[0]
     found = {key: await metadata.read(files.find, 1, key) for key in keys}
     final = {key: each.fid for key, each in found.items() if each is not None}
@@ -170,7 +168,7 @@ async def check(clients: Clients, keys: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_changes_of_a_key_are_as_if_one_after_another(metadata: Metadata, opener: Opener, seed: int) -> None:
+async def test_changes_of_a_key_are_linearizable(metadata: Metadata, opener: Opener, seed: int) -> None:
     """Closes, deletes, renames and look-ups of three keys by six clients on two trackers have a sequential history."""
     clients = Clients([metadata, await opener()], seed)
     keys = [b"a", b"b", b"c"]
@@ -179,10 +177,10 @@ async def test_changes_of_a_key_are_as_if_one_after_another(metadata: Metadata, 
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"], indirect=True)
-async def test_they_are_so_even_when_the_database_is_killed(
+async def test_they_are_so_while_the_database_is_killed(
     metadata: Metadata, opener: Opener, engine: str, servers: Callable[[str], Server]
 ) -> None:
-    """The same while the server is killed and started again in the midst: no acknowledged change is lost or undone."""
+    """The same while the server is killed and restarted: no acknowledged change is lost or undone."""
     clients = Clients([metadata, await opener()], 1)
     keys = [b"a", b"b", b"c"]
     running = asyncio.gather(*(clients.client(keys, 25) for _ in range(5)))
@@ -195,8 +193,8 @@ async def test_they_are_so_even_when_the_database_is_killed(
     await check(clients, keys)
 
 
-async def test_a_key_that_is_always_there_is_never_unknown(metadata: Metadata, opener: Opener) -> None:
-    """While a key is overwritten again and again, nobody who changes or looks it up is told that it is unknown."""
+async def test_an_overwritten_key_is_never_unknown(metadata: Metadata, opener: Opener) -> None:
+    """While a key is overwritten repeatedly, no call that changes or looks it up reports it as unknown."""
     other = await opener()
 
     async def put(tracker: Metadata) -> None:
@@ -220,8 +218,8 @@ async def test_a_key_that_is_always_there_is_never_unknown(metadata: Metadata, o
     )
 
 
-def test_the_checker_finds_what_is_wrong() -> None:
-    """The checker accepts a possible history and refuses a lost close, a stale look-up and a key that came twice."""
+def test_the_checker_finds_faults() -> None:
+    """The checker accepts a possible history and refuses a lost close, a stale look-up and a key that occurs twice."""
     first = Told("close", (b"a",), 1, 1, 2, None)
     second = Told("close", (b"a",), 2, 3, 4, 1)
     assert Search([first, second]).explains({b"a": 2})
@@ -236,8 +234,8 @@ def test_the_checker_finds_what_is_wrong() -> None:
     assert not Search([first, lost]).explains({})
 
 
-async def test_uploads_closed_together(metadata: Metadata, opener: Opener) -> None:
-    """Uploads that are opened and closed at once, on two trackers and of few keys, leave one file for each key."""
+async def test_concurrent_uploads(metadata: Metadata, opener: Opener) -> None:
+    """Uploads that are opened and closed concurrently, on two trackers and of few keys, leave one file for each key."""
     trackers = [metadata, await opener()]
 
     async def create(number: int) -> tuple[bytes, int, int | None]:
@@ -261,7 +259,7 @@ async def test_uploads_closed_together(metadata: Metadata, opener: Opener) -> No
         assert sorted(found.devids) == [1, 2]
 
 
-async def test_closing_and_giving_up_an_upload_at_once(metadata: Metadata, opener: Opener) -> None:
+async def test_a_concurrent_close_and_discard(metadata: Metadata, opener: Opener) -> None:
     """Of a close and a discard of one upload, one succeeds; a fid is never both a file and queued for deletion."""
     other = await opener()
 

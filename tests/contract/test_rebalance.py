@@ -1,4 +1,4 @@
-"""What rebalancing promises of its rows, on every engine."""
+"""The promises of rebalancing, on every engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def four_devices(metadata: Metadata) -> Cluster:
 
 
 async def now_known(metadata: Metadata) -> Cluster:
-    """The cluster as a worker sees it now."""
+    """The cluster in its current state."""
     loaded = await metadata.read(rows.load)
     return loaded.with_observations(dict.fromkeys(loaded.devices, Observation(Observed.WRITEABLE)))
 
@@ -49,7 +49,7 @@ async def state_of(metadata: Metadata, devid: int) -> DeviceState:
 
 
 async def test_every_file_is_moved_once(metadata: Metadata, opener: Opener) -> None:
-    """However many workers take turns, each of the source's files is queued once; then its device is let go."""
+    """With any number of workers, each of the source's files is queued once; then the device's state is restored."""
     workers = [metadata, await opener()]
     fids = await store(metadata, 20)
     await metadata.write(rows.set_setting, "queue_rate_for_rebal", "6")
@@ -74,7 +74,7 @@ async def test_every_file_is_moved_once(metadata: Metadata, opener: Opener) -> N
     assert not await metadata.write(rebalance.inject, made, Random(1), now=now + 5)
 
 
-async def test_a_source_is_drained_only_when_its_files_have_where_to_go(metadata: Metadata) -> None:
+async def test_a_source_is_drained_only_with_a_target(metadata: Metadata) -> None:
     """While no device can take its files, the source keeps its state; it is drained when one can."""
     await store(metadata, 3)
     made = await begin(metadata, "from_devices=1 to_devices=2")
@@ -85,8 +85,8 @@ async def test_a_source_is_drained_only_when_its_files_have_where_to_go(metadata
     assert await state_of(metadata, 1) is DeviceState.DRAIN
 
 
-async def test_a_source_is_let_go_only_when_its_moves_have_ended(metadata: Metadata) -> None:
-    """As long as a move is queued or under way, the source stays in drain and the run goes on."""
+async def test_a_source_is_released_after_its_moves(metadata: Metadata) -> None:
+    """As long as a move is queued or running, the source stays in drain and the run continues."""
     await store(metadata, 3)
     made = await begin(metadata, "from_devices=1")
     for now in range(NOW, NOW + 5):
@@ -110,8 +110,8 @@ async def test_newest_first(metadata: Metadata) -> None:
     assert sorted(claim.fid for claim in claims) == fids[1:]
 
 
-async def test_a_run_is_stopped_and_gone_on_with(metadata: Metadata) -> None:
-    """Stopping takes back what was not begun and lets the device go; going on queues it again."""
+async def test_a_run_is_stopped_and_continued(metadata: Metadata) -> None:
+    """Stopping cancels what had not begun and restores the device's state; continuing queues it again."""
     fids = await store(metadata, 6)
     made = await begin(metadata, "from_devices=1 limit_by=count limit=5")
     await metadata.write(rebalance.inject, made, Random(1), now=NOW)
@@ -132,8 +132,8 @@ async def test_a_run_is_stopped_and_gone_on_with(metadata: Metadata) -> None:
     assert [claim.fid for claim in again] == fids[2:5]
 
 
-async def test_sources_out_of_service_are_passed_over(metadata: Metadata) -> None:
-    """A source that may not be deleted from any more is left in the state that a person gave it."""
+async def test_sources_out_of_service_are_skipped(metadata: Metadata) -> None:
+    """A source that does not allow deletions any more keeps the state set by an operator."""
     await store(metadata, 3)
     await begin(metadata, "from_devices=1,2")
     await metadata.write(rows.set_device_state, "h1", 1, DeviceState.DOWN)
@@ -144,8 +144,8 @@ async def test_sources_out_of_service_are_passed_over(metadata: Metadata) -> Non
     assert await state_of(metadata, 1) is DeviceState.DOWN
 
 
-async def test_what_is_refused(metadata: Metadata) -> None:
-    """A policy is not changed, and a state not forgotten, under a run; without a policy there is none."""
+async def test_refusals(metadata: Metadata) -> None:
+    """During a run its policy and state cannot be changed; without a policy there is no run."""
     made = await four_devices(metadata)
     with pytest.raises(NoRebalPolicy):
         await metadata.write(rebalance.start, made, host="here", now=NOW)

@@ -1,4 +1,4 @@
-"""A dry run says what the removal then does, refusal for refusal, and changes nothing; on every engine."""
+"""A dry run reports what the removal then does, including each refusal, and changes nothing; on every engine."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ Question = Callable[..., Awaitable[Removal]]
         (_device, removal.delete_device, (5,), errors.NoDevice, ""),
     ],
 )
-async def test_a_dry_run_is_true(
+async def test_a_dry_run_is_exact(
     metadata: Metadata,
     look: Question,
     remove: Callable[..., Awaitable[None]],
@@ -100,7 +100,8 @@ async def test_a_dry_run_is_true(
     outcome: type[errors.TawaraError] | None,
     words: str,
 ) -> None:
-    """What would be refused is refused with the same error, what would be done is done, and looking does nothing."""
+    """What would be refused is refused with the same error, what would be done is done, and the dry run does
+    nothing."""
     await set_up(metadata)
     before = await metadata.read(_everything)
     if outcome is not None and issubclass(outcome, errors.NotFoundError):
@@ -120,8 +121,8 @@ async def test_a_dry_run_is_true(
         assert await metadata.read(_everything) == before
 
 
-async def test_a_domain_with_classes_only(metadata: Metadata) -> None:
-    """A domain without files that has classes of its own names them."""
+async def test_a_domain_with_only_classes(metadata: Metadata) -> None:
+    """The error for a domain without files that has its own classes names them."""
     await metadata.write(cluster.create_domain, "d")
     for name in ("b", "a"):
         await metadata.write(cluster.create_class, "d", name, mindevcount=1)

@@ -1,4 +1,4 @@
-"""What the continuous scrub promises of its rows, on every engine."""
+"""The promises of the scrub, on every engine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def store(metadata: Metadata, number: int) -> int:
     return fid
 
 
-async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Opener) -> None:
-    """However many workers take turns, and whenever they come and go, each file is read once in each period."""
+async def test_every_file_is_queued_once_a_pass(metadata: Metadata, opener: Opener) -> None:
+    """With any number of workers at any times, each file is read once in each period."""
     workers = [metadata, await opener()]
     fids = [await store(metadata, number) for number in range(12)]
     await metadata.write(cluster.set_setting, scrub.PERIOD, "1000s")
@@ -42,8 +42,9 @@ async def test_every_file_is_queued_once_a_round(metadata: Metadata, opener: Ope
     assert (stands.period, stands.at.done, stands.queued) == (1000, 12, 0)
 
 
-async def test_its_findings_are_its_own(metadata: Metadata) -> None:
-    """What the scrub finds is not in the log of checks, nor the other way round, but for which replicas are rotten."""
+async def test_its_findings_are_separate(metadata: Metadata) -> None:
+    """Findings of the scrub are not in the log of checks, nor the other way round, except which replicas are
+    corrupt."""
     fid = await store(metadata, 1)
     for task_type, code in ((TaskType.SCRUB, Code.MISSING), (TaskType.CHECK, Code.GONE)):
         await metadata.write(queues.enqueue_tasks, task_type, [(fid, None, "")], now=NOW)
@@ -60,8 +61,8 @@ async def test_its_findings_are_its_own(metadata: Metadata) -> None:
     assert (await metadata.read(fsck.progress)).counts == {"GONE": 1}
 
 
-async def test_what_was_found_of_late(metadata: Metadata) -> None:
-    """Damage of the last period is told by what became of it; what is older, or of deleted files, does not count."""
+async def test_recent_damage(metadata: Metadata) -> None:
+    """Damage of the last period is counted by its result; older findings, and those of deleted files, are not."""
     await metadata.write(cluster.set_setting, scrub.PERIOD, "1000s")
     repaired, waiting, unrepairable, old, deleted, well = [await store(metadata, number) for number in range(6)]
     bad, good = Event(Code.BAD_CHECKSUM, 2), Event(Code.NO_CHECKSUM)

@@ -15,13 +15,13 @@ HERE = Path(__file__).parent
 
 
 def statements(engine: str) -> list[str]:
-    """What mogdbsetup does."""
+    """The statements of mogdbsetup."""
     text = (HERE / f"{engine}.sql").read_text()
     return [each for each in (each.strip() for each in text.split(";\n")) if each]
 
 
 def make(engine: str, url: str, server: Server | None, before: Sequence[str] = ()) -> None:
-    """Make the tables in the empty database at `url`, after the statements `before`."""
+    """Create the tables in the empty database at `url`, after the statements `before`."""
     if server is None:
         connection = sqlite3.connect(path_of(url))
         connection.executescript(";\n".join([*before, *statements(engine)]))

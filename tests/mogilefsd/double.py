@@ -1,8 +1,6 @@
-"""What mogilefsd 2.73 does to its database, in its own statements (docs/mogilefs.md 15 to 17): a test double.
-
-Look-ups and the steps of storing a file, the claims of its job master, and its locks as each engine has them. Keys are
-the bytes that its clients see.
-"""
+"""What mogilefsd 2.73 does to its database, in its own statements (docs/mogilefs.md 15 to 17): a fake. It has look-ups
+and the steps of storing a file, the claims of its job master, and its locks as on each engine. Keys are the bytes that
+its clients see."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ def lockid(name: str) -> int:
 
 
 class Mogilefsd:
-    """One of its processes, with a connection of its own."""
+    """One of its processes, with its own connection."""
 
     def __init__(self, engine: str, connection: Any, charset: str, hostname: str, pid: int) -> None:
         self.engine = engine
@@ -43,7 +41,7 @@ class Mogilefsd:
         self.pid = pid
 
     async def ask(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Execute a statement; its rows."""
+        """Execute a statement; return its rows."""
         if self.engine == "sqlite":
             return self._connection.execute(sql, values).fetchall()  # type: ignore[no-any-return] # it is Any
         if self.engine == "postgresql":
@@ -56,7 +54,7 @@ class Mogilefsd:
 
     @property
     def _mark(self) -> str:
-        """Where a key stands in a statement: Perl's SQLite driver gives bytes as text."""
+        """The placeholder of a key in a statement: Perl's SQLite driver gives bytes as text."""
         return "CAST(? AS TEXT)" if self.engine == "sqlite" else "?"
 
     def _value(self, key: bytes) -> object:
@@ -107,7 +105,7 @@ class Mogilefsd:
         return int((await self.ask(f"SELECT {last}"))[0][0])
 
     async def close_upload(self, fid: int, dmid: int, key: bytes, devid: int, length: int = 10) -> None:
-        """create_close of a key that is new."""
+        """create_close of a new key."""
         assert await self.ask("SELECT fid FROM tempfile WHERE fid=?", fid)
         await self.ask("DELETE FROM tempfile WHERE fid=?", fid)
         await self.ask("INSERT INTO file_on (fid, devid) VALUES (?,?)", fid, devid)
@@ -119,7 +117,7 @@ class Mogilefsd:
         await self.ask("INSERT INTO file_to_replicate (fid, nexttry) VALUES (?,?)", fid, 0)
 
     async def store(self, dmid: int, key: bytes, *, devid: int = 1, length: int = 10) -> int:
-        """A file, stored whole on one device."""
+        """Store a complete file on one device."""
         fid = await self.open(dmid, key, devid)
         await self.close_upload(fid, dmid, key, devid, length)
         return fid
@@ -136,7 +134,7 @@ class Mogilefsd:
     # --- queues -------------------------------------------------------------------------------------------------------
 
     async def claim(self, queue: str, *, limit: int = 100, where: str = "") -> list[int]:
-        """What the job master takes of a queue: due rows, which are its own for 1000 s."""
+        """What the job master claims of a queue: due rows, for 1000 s."""
         if self.engine == "mysql":
             assert await self.get_lock(f"mfsd:{queue}", 30)
         now = int(time.time())
@@ -162,7 +160,7 @@ class Mogilefsd:
     # --- locks --------------------------------------------------------------------------------------------------------
 
     async def get_lock(self, name: str, seconds: int = 0) -> bool:
-        """Take a lock, if that can be within so many seconds; several seconds are heeded on MySQL only."""
+        """Take a lock within so many seconds; more than one second counts on MySQL only."""
         match self.engine:
             case "mysql":
                 return bool((await self.ask("SELECT GET_LOCK(?, ?)", name, seconds))[0][0])
@@ -201,7 +199,7 @@ class Mogilefsd:
         return False
 
     async def release_lock(self, name: str) -> None:
-        """Give a lock back."""
+        """Release a lock."""
         match self.engine:
             case "mysql":
                 await self.ask("SELECT RELEASE_LOCK(?)", name)
@@ -217,10 +215,8 @@ class Mogilefsd:
 async def mogilefsd(
     url: str, *, charset: str = "utf8mb4", hostname: str | None = None, pid: int | None = None, timeout: float = 5.0
 ) -> AsyncIterator[Mogilefsd]:
-    """One of its processes on the database at `url`; `charset` of its connection (MySQL).
-
-    `patience`: seconds for which it waits for others that write (SQLite); its own, unless a test has it wait longer.
-    """
+    """One of its processes on the database at `url`; `charset` of its connection (MySQL). `patience`: seconds for which
+    it waits for other writers (SQLite)."""
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     host, process = hostname or socket.gethostname(), pid or os.getppid()

@@ -1,4 +1,4 @@
-"""A storage node that is none of ours: a plain HTTP server with GET, HEAD, PUT and DELETE, and no more."""
+"""A storage node of another make: a plain HTTP server with only GET, HEAD, PUT and DELETE."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class PlainNode:
@@ -66,7 +66,7 @@ class PlainNode:
         self.start()
 
     def start(self) -> None:
-        """Serve, at the same port as before."""
+        """Serve, on the same port as before."""
         handler = type("Handler", (_Handler,), {"root": self.root})
         self._server = ThreadingHTTPServer((self.ip, self.port), handler)
         self._server.daemon_threads = True
@@ -74,14 +74,14 @@ class PlainNode:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="plain node").start()
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     def path(self, devid: int, fid: int) -> Path:
-        """Where a replica is, or would be."""
+        """The path of a replica, existing or not."""
         return self.root / fids.path(devid, fid)[1:]
 
 

@@ -1,4 +1,4 @@
-"""What smartctl 7.3 prints with `--json -H -A` for a disk of each kind and condition; and a program that says so."""
+"""Output of smartctl 7.3 with `--json -H -A` for a disk of each kind and condition; and a program that prints it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ UNSUPPORTED = _report(
 
 
 def program(directory: Path, report: object, *, sleep: float = 0.0) -> Path:
-    """Make a program `smartctl` in a directory that says this whatever it is asked, and notes what it was asked."""
+    """Create a program `smartctl` in a directory that prints this for any arguments, and records the arguments."""
     directory.mkdir(exist_ok=True)
     text = report if isinstance(report, str) else json.dumps(report, indent=2)
     (directory / "report.json").write_text(text)

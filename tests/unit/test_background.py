@@ -1,4 +1,4 @@
-"""A task in the background."""
+"""Background tasks: start and stop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from tawara.background import Background, end
 
 
-async def test_when_stop_is_over_so_is_the_work() -> None:
-    """Stopping waits for what the work does when it is cancelled, and may be done again."""
+async def test_stop_waits_for_cleanup() -> None:
+    """`stop` waits until the cancelled work has finished its cleanup, and may be called again."""
     began, said = asyncio.Event(), []
 
     async def work() -> None:
@@ -32,14 +32,14 @@ async def test_when_stop_is_over_so_is_the_work() -> None:
 
 
 async def test_stop_without_a_start_does_nothing() -> None:
-    """What never began can be stopped, as on the way out of a start that failed."""
+    """Stopping a task that was never started does nothing, so that a failed start can clean up."""
     background = Background("a test")
     await background.stop()
     assert not background.started
 
 
-async def test_work_that_is_done_by_itself_can_be_stopped() -> None:
-    """Work need not go on until it is stopped."""
+async def test_finished_work_can_be_stopped() -> None:
+    """Work that has already ended can be stopped."""
     done = asyncio.Event()
 
     async def work() -> None:
@@ -51,8 +51,8 @@ async def test_work_that_is_done_by_itself_can_be_stopped() -> None:
     await background.stop()
 
 
-async def test_who_stops_may_be_cancelled() -> None:
-    """Whoever waits for the end can be cancelled, and learns of that; the work goes on to clean up."""
+async def test_a_cancelled_stop_raises() -> None:
+    """A task that waits in `stop` can be cancelled and gets CancelledError; the work still finishes its cleanup."""
     began, may_end, said = asyncio.Event(), asyncio.Event(), []
 
     async def work() -> None:
@@ -79,8 +79,8 @@ async def test_who_stops_may_be_cancelled() -> None:
     assert said == ["cleaning up", "over"]
 
 
-async def test_what_the_work_failed_of_comes_out_when_it_is_stopped() -> None:
-    """An error that ended the work is not lost, and keeps nobody from stopping the rest."""
+async def test_stop_raises_the_error_of_the_work() -> None:
+    """An error that ended the work is raised by `stop`, and does not prevent the other tasks from being stopped."""
     failing = asyncio.Event()
 
     async def work() -> None:
@@ -95,8 +95,8 @@ async def test_what_the_work_failed_of_comes_out_when_it_is_stopped() -> None:
     await background.stop()
 
 
-async def test_tasks_end_together_whatever_one_of_them_fails_of() -> None:
-    """All are cancelled before any is waited for, and a failure of one keeps nobody from waiting for the others."""
+async def test_all_tasks_are_cancelled_before_any_is_awaited() -> None:
+    """All tasks are cancelled before any is awaited, and the failure of one does not prevent waiting for the others."""
     said: list[str] = []
 
     async def work(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The queue that flushes what waits in batches."""
+"""The queue that flushes waiting items in batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tawara.batching import Batcher, Finished
 
 
 class Flushes:
-    """Batches in the order in which they were started, each to be finished by the test."""
+    """Batches in the order in which they were started; the test finishes each."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -75,7 +75,7 @@ async def test_with_max_wait_one_flush_at_a_time_while_it_is_fast() -> None:
 
 
 async def test_waiting_items_can_be_taken_back() -> None:
-    """What was taken back is in no later flush."""
+    """A waiting item that is taken back is in no later flush."""
     flushes = Flushes()
     batcher = Batcher(flushes, width=1, most=1)
     for number in range(3):

@@ -27,7 +27,7 @@ def cited(text: str) -> list[str]:
 
 
 def test_every_cited_section_exists() -> None:
-    """Each section of docs/mogilefs.md that the code cites is there, and there are citations."""
+    """Each section of docs/mogilefs.md that the code cites exists, and there are citations."""
     sections = set(HEADING.findall((ROOT / "docs/mogilefs.md").read_text()))
     found = [(path, number) for path in sources() for number in cited(path.read_text())]
     missing = [f"{path.relative_to(ROOT)}: {number}" for path, number in found if number not in sections]
@@ -36,7 +36,7 @@ def test_every_cited_section_exists() -> None:
 
 
 def test_every_citation_names_its_document() -> None:
-    """A section is never cited without the document that it is in: docs/mogilefs.md, or an RFC."""
+    """A section is never cited without its document: docs/mogilefs.md, or an RFC."""
     unnamed = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sources()

@@ -1,4 +1,4 @@
-"""How the tests set up their own process."""
+"""The test process: its setup."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Guest(asyncio.Protocol):
         self._transport.close()
 
 
-async def test_all_that_wait_come_in_within_few_turns() -> None:
+async def test_a_full_backlog_is_accepted_in_few_iterations() -> None:
     """A full backlog is accepted in few loop iterations, and the connection limit is kept."""
     guests: list[_Guest] = []
 
@@ -68,7 +68,7 @@ class _Idle(_Guest):
 
 
 class _Full:
-    """A listener with as many connections as its limit allows, whose clients the test holds."""
+    """A listener with as many connections as its limit allows; the test holds the clients."""
 
     def __init__(self, most: int) -> None:
         self.guests: list[_Idle] = []
@@ -134,8 +134,9 @@ async def test_a_full_listener_is_logged_once_a_minute() -> None:
 @pytest.mark.parametrize(
     ("number", "pauses"), [(errno.EMFILE, 1), (errno.ENFILE, 1), (errno.ENOMEM, 1), (errno.ECONNABORTED, 0)]
 )
-async def test_accepting_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch, number: int, pauses: int) -> None:
-    """Without file descriptors the listener closes idle connections and pauses; other errors are of one connection."""
+async def test_accepting_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, number: int, pauses: int) -> None:
+    """Without file descriptors the listener closes idle connections and pauses; other errors concern only one
+    connection."""
     full, closed = _Full(1), list[str]()
     failures, real = [OSError(number, "no")], full.listener._next
 
@@ -152,16 +153,16 @@ async def test_accepting_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch,
     await full.end()
 
 
-async def test_a_protocol_that_cannot_start_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_protocol_that_cannot_start_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that fails before it has a protocol does not count towards the limit."""
     full = _Full(1)
     loop, connect = asyncio.get_running_loop(), asyncio.get_running_loop().connect_accepted_socket
     failures = [ConnectionResetError()]
 
-    async def start(*arguments: Any) -> Any:
+    async def start(*arguments: Any, **named: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await connect(*arguments)
+        return await connect(*arguments, **named)
 
     monkeypatch.setattr(loop, "connect_accepted_socket", start)
     full.clients.append(socket.create_connection(full.listener.address))
@@ -170,8 +171,8 @@ async def test_a_protocol_that_cannot_start_gives_its_place_back(monkeypatch: py
     await full.end()
 
 
-def test_a_port_that_cannot_be_had_says_why() -> None:
-    """PortTaken says that the port is taken, or else what the system said, and who wants it."""
+def test_an_unavailable_port_is_reported() -> None:
+    """PortTaken has the reason, "taken" or the system's message, and the name of the listener."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = ("127.0.0.1", other.getsockname()[1])
         with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{address[1]} is taken; a test wants it"):
@@ -200,7 +201,7 @@ def test_options_of_the_socket() -> None:
 def test_connections_are_limited_by_open_files(
     monkeypatch: pytest.MonkeyPatch, share: float, descriptors: int, most: int
 ) -> None:
-    """The limit is what the share of open files allows, at most the configured one, at least 8."""
+    """The limit is what the share of open files allows, at least 8 and at most the configured one."""
     monkeypatch.setattr("resource.getrlimit", lambda _: (1000, 9999))
     with take(("127.0.0.1", 0), "a test") as taken:
         listener = TcpListener(

@@ -38,6 +38,7 @@ from tawara.workers.monitor import Monitor
 
 if TYPE_CHECKING:
     from tawara.disks.devices import Devices
+    from tawara.gateway.certificates import TlsFiles
     from tawara.gateway.nginx import NginxFront
     from tawara.gateway.server import Gateway
     from tawara.node.server import StorageNode
@@ -320,7 +321,21 @@ def _gateway(store: Running, shared: _Shared, access_keys: AccessKeys, own_node:
         local_reads_only=own_node is None,
         nginx=_front(store.configuration, store.directory),
         limits=shared.limits,
+        tls=_tls(store.configuration, store.directory),
     )
+
+
+def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
+    from tawara.gateway.certificates import TlsFiles
+
+    gateway = configuration.gateway
+    if not gateway.tls_certificate and not gateway.tls_key:
+        return None
+    if not gateway.tls_certificate or not gateway.tls_key:
+        raise ConfigurationError(
+            "TLS needs both gateway.tls_certificate and gateway.tls_key", hint='Set both, or both to "".'
+        )
+    return TlsFiles(directory / gateway.tls_certificate, directory / gateway.tls_key)
 
 
 def database_url(configuration: Configuration, directory: Path) -> str:

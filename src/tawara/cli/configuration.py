@@ -166,6 +166,16 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             " storage nodes instead of the file."
         ),
     ] = False
+    tls_certificate: Annotated[
+        str,
+        Doc(
+            description='PEM file with the TLS certificate and the intermediate ones; "" for HTTP without TLS.'
+            " A changed file takes effect within seconds."
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str, Doc(description="PEM file with the private key of `tls_certificate`, not readable by other users.")
+    ] = ""
     nginx: Annotated[
         Literal["bundled", "system", "off"],
         Doc(description="The nginx that transfers the bytes. With off, Python transfers them (correct, but slower)."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import Final
 
 from tawara.client.replies import DeviceInfo
 from tawara.client.status import StoreStatus
+from tawara.model.certificates import EXPIRES_SOON, ListenerCertificate
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
 from tawara.model.health import DiskHealth, DiskVerdict
 from tawara.model.safety import Tally
@@ -105,6 +107,19 @@ def find_risks(store: StoreStatus) -> list[Finding]:
     if stuck:
         wait = "waits" if stuck == 1 else "wait"
         found.append(warning(f"{counted(stuck, 'file')} {wait} for manual intervention: see `tawara fsck start`"))
+    return found
+
+
+def find_expiring(certificates: Sequence[ListenerCertificate], now: int) -> list[Finding]:
+    """Return a finding for each certificate that has expired or expires soon; `now` is unix seconds."""
+    found = []
+    for each in certificates:
+        left, date = each.left(now), time.strftime("%Y-%m-%d", time.gmtime(each.expires))
+        if left <= 0:
+            found.append(critical(f"The TLS certificate of the gateway at {each.listener} expired on {date}"))
+        elif left < EXPIRES_SOON:
+            text = f"The TLS certificate of the gateway at {each.listener} expires in {span(left)}, on {date}"
+            found.append(warning(text))
     return found
 
 

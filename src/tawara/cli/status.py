@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tawara.cli import absent, output, scrubbed
-from tawara.cli.health import Finding, Severity, find_risks, problems, shown_health, used_share, warning
+from tawara.cli.health import Finding, Severity, find_expiring, find_risks, problems, shown_health, used_share, warning
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient, DeviceInfo
 from tawara.client.maintenance_replies import Absences, ScrubStatus
@@ -105,7 +105,7 @@ async def _read_store(client: AsyncClient, *, recount: bool) -> _Seen:
     absences, scrub = await absent.ask(client), await scrubbed.ask(client)
     wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
     wrong += absent.findings(absences)
-    wrong += find_risks(store) if store else []
+    wrong += [*find_risks(store), *find_expiring(store.certificates, store.now)] if store else []
     wrong += map(warning, scrubbed.sentences(scrub) if scrub else [])
     return _Seen(trackers, hosts, devices, store, absences, scrub, wrong)
 
@@ -129,6 +129,7 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         found["changed_devices"] = seen.store.changed_devices
         found["counted_at"] = seen.store.counted_at
         found["queues"] = [asdict(each) | {"age": each.age(seen.store.now)} for each in seen.store.queues]
+        found["certificates"] = [asdict(each) for each in seen.store.certificates]
         found["worker_processes"] = seen.store.processes
         found["work"] = [asdict(each) for each in seen.store.works]
     return found

@@ -87,7 +87,8 @@ def _first_steps(store: Running) -> str:
     where = store.addresses
     key = shlex.quote(str(store.directory / store.configuration.gateway.key_file))
     tracker = "" if where["tracker"] == "127.0.0.1:7001" else f" --tracker {where['tracker']}"
-    url = f"http://{where['gateway']}/{first_run.DOMAIN}/hello.txt"
+    scheme = "https" if store.configuration.gateway.tls_certificate else "http"
+    url = f"{scheme}://{where['gateway']}/{first_run.DOMAIN}/hello.txt"
     width = max(map(len, where))
     lines = [f"Tawara is up; its files are in {store.directory}", ""]
     lines += [f"  {name:<{width}}  {address}" for name, address in where.items()]

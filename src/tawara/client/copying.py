@@ -7,8 +7,8 @@ from tawara.client.replies import Destination
 from tawara.model import errors
 from tawara.model.assembling import ByteRange
 from tawara.model.cluster import Checksum
-from tawara.nodes.assembling import SourceRange, store_ranges
 from tawara.nodes.client import NodeClient
+from tawara.nodes.source_ranges import SourceRange, store_ranges
 
 
 class CopySender:

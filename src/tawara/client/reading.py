@@ -1,4 +1,4 @@
-"""Reads a file from its replicas; if one fails, continues with the next at the same offset."""
+"""Reads a file from its replicas, a large one from several at once; if one fails, another continues at its offset."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tawara.model import errors
 from tawara.model.checksums import new_hasher
 from tawara.model.fid import parse_path
 from tawara.nodes.client import NodeClient
+from tawara.nodes.parallel import WORTHWHILE, ParallelRead, reader_urls
 from tawara.nodes.replicas import Race
 
 PATHS: Final = 10
@@ -117,7 +118,10 @@ class Reading:
             failures.append(str(error))
 
         while at < self.end:
-            race = Race(self._nodes, self._urls, at, self.end, self.info.length, failed)
+            in_parallel = self.end - at >= WORTHWHILE and len(reader_urls(self._urls)) > 1
+            # Without progress the next pass asks for the whole file: a foreign node may not know ranges.
+            read = ParallelRead if in_parallel and not asked_again else Race
+            race = read(self._nodes, self._urls, at, self.end, self.info.length, failed)
             async with aclosing(race.run()) as chunks:
                 async for chunk in chunks:
                     yield chunk

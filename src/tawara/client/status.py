@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from tawara.model import errors
 from tawara.model.backlog import Queue
+from tawara.model.certificates import ListenerCertificate
 from tawara.model.removal import Removal
 from tawara.model.safety import Safety, Tally
 
@@ -43,6 +44,8 @@ class StoreStatus:
     """Devices whose state changed after the count; the figures do not include these changes."""
     stale: str = ""
     """Instructions for a database that is older than the data on the devices; empty if it is current."""
+    certificates: tuple[ListenerCertificate, ...] = ()
+    """The TLS certificates of the gateways."""
 
     @classmethod
     def read(cls, reply: Reply) -> StoreStatus:
@@ -65,6 +68,10 @@ class StoreStatus:
             counting=bool(_number_or_0(reply, "counting")),
             changed_devices=_number_or_0(reply, "changed_devices"),
             stale=_text(reply, "stale"),
+            certificates=tuple(
+                ListenerCertificate(_text(reply, f"certificate{n}_listener"), _number(reply, f"certificate{n}_expires"))
+                for n in range(1, _number_or_0(reply, "certificates") + 1)
+            ),
         )
 
     def queue(self, name: str) -> Queue:

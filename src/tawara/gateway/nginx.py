@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import resource
 import shutil
 import signal
@@ -30,7 +31,8 @@ import structlog
 from tawara.background import Background
 from tawara.disks.pools import DevicePools
 from tawara.gateway import nginx_configuration, nginx_processes
-from tawara.gateway.nginx_configuration import DEVICES, ERRORS, SOCKET, Listener, NginxFeatures
+from tawara.gateway.certificates import TlsPair
+from tawara.gateway.nginx_configuration import CHAIN, DEVICES, ERRORS, KEY, SOCKET, Listener, NginxFeatures
 from tawara.gateway.spool import BODIES, Spool
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
@@ -93,7 +95,9 @@ def features_of(binary: Path) -> NginxFeatures:
     """Ask an nginx what it was built with. Blocks. Raises nothing: one that cannot say has no features."""
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run([binary, "-V"], capture_output=True, text=True, timeout=_READY, check=False).stderr
-        return NginxFeatures(clears_fields="headers-more" in said)
+        version = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
+        recent = version is not None and tuple(map(int, version.groups())) >= (1, 25, 1)
+        return NginxFeatures(clears_fields="headers-more" in said, http2=recent and "--with-http_v2_module" in said)
     return NginxFeatures()
 
 
@@ -169,8 +173,12 @@ class NginxFront:
         """Return whether a received body still exists; nginx removes it when its client disconnects."""
         return await self._pools.run(_SPOOL, body.exists)
 
-    async def start(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
-        """Serve connections to `public`, with the files below `devices`. Raises ConfigurationError.
+    async def start(
+        self, public: socket.socket, devices: Path | None, limits: Limits, *, tls: TlsPair | None = None
+    ) -> None:
+        """Serve connections to `public`, by TLS if a pair is given, with the files below `devices`.
+
+        Raises ConfigurationError.
 
         The gateway must already answer on the socket of `open_socket`.
         """
@@ -178,7 +186,7 @@ class NginxFront:
         # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race for a
         # connection would block in accept() until the next one, and delay its other clients.
         public.setblocking(False)
-        await asyncio.to_thread(self._prepare, public, devices, limits)
+        await asyncio.to_thread(self._prepare, public, devices, limits, tls)
         await self._launch()
         self._watch.start(self._supervise())
         self._cleanup.start(self._clean_up())
@@ -187,6 +195,21 @@ class NginxFront:
         """Make nginx read its configuration again; no connection is lost."""
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
+
+    async def replace_tls(self, pair: TlsPair) -> None:
+        """Use another certificate and key for new connections; no connection is lost."""
+        await asyncio.to_thread(self._write_tls, pair)
+        await self.reload()
+
+    def _write_tls(self, pair: TlsPair) -> None:
+        """Write the pair where nginx reads it, each file at once. Raises OSError."""
+        for name, content in ((KEY, pair.key), (CHAIN, pair.chain)):
+            new = self.directory / f"{name}.new"
+            new.unlink(missing_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            new.replace(self.directory / name)
 
     async def stop(self) -> None:
         """Wait briefly for requests to finish, then stop nginx; takes at most 4 seconds."""
@@ -209,7 +232,7 @@ class NginxFront:
         while self._locks:
             await asyncio.to_thread(os.close, self._locks.pop())
 
-    def _prepare(self, public: socket.socket, devices: Path | None, limits: Limits) -> None:
+    def _prepare(self, public: socket.socket, devices: Path | None, limits: Limits, tls: TlsPair | None = None) -> None:
         shutil.rmtree(self.directory / "temporary", ignore_errors=True)
         (self.directory / "temporary").mkdir(mode=0o700)
         if self.spool.directory != self.directory:
@@ -220,11 +243,13 @@ class NginxFront:
         self.spool.empty()
         _link(self.directory / DEVICES, devices.absolute() if devices is not None else None)
         self._bound_error_log()
+        if tls is not None:
+            self._write_tls(tls)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
         text = nginx_configuration.render(
             nginx_configuration.NginxConfiguration(
-                listeners=[Listener(_shown(public))],
+                listeners=[Listener(_shown(public), tls=tls is not None)],
                 features=self.features,
                 as_root=os.geteuid() == 0,
                 workers=self._workers,

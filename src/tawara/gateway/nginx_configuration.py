@@ -26,6 +26,8 @@ PID: Final = "nginx.pid"
 ERRORS: Final = "error.log"
 EXHAUSTED: Final = "@exhausted"
 STREAM: Final = "@stream"
+CHAIN: Final = "tls.crt"
+KEY: Final = "tls.key"
 METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
 SMALL_BODY: Final = 65_535
 """Largest body of a PUT in bytes that is sent to the gateway with the request, instead of by a file."""
@@ -119,6 +121,8 @@ class NginxFeatures:
 
     clears_fields: bool = False
     """Whether it can remove fields of a request (headers-more), and so its own evaluation of conditions."""
+    http2: bool = False
+    """Whether it speaks HTTP/2, by the directive `http2`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ class Listener:
     """Value of HeaderField.LISTENER for the requests of this listener."""
     any_field_names: bool = False
     """Whether header fields whose names have `_` or `.` are passed on; nginx drops them otherwise."""
+    tls: bool = False
+    """Whether it speaks TLS, with the pair in the files CHAIN and KEY."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +265,10 @@ map "$server_protocol $request_method/$content_length/$http_transfer_encoding" $
     "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/0*/$" "";
     "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/" @unwanted_body;
 }
+map $server_protocol $tawara_coding {
+    default $http_transfer_encoding;
+    HTTP/2.0 chunked;  # a body of HTTP/2 may have no length
+}
 """
 """Chooses the location of a request; empty: the gateway decides. A request other than PUT must not have a body."""
 
@@ -270,7 +280,25 @@ def _server(listener: Listener, conf: NginxConfiguration) -> str:
         blocks += [_local(number, conf, whole=False), _local(number, conf, whole=True), _remote(number, conf)]
     blocks.append(_streamed(listener, conf))
     names = "underscores_in_headers on;\nignore_invalid_headers off;\n" if listener.any_field_names else ""
-    return f"server {{\n    listen {_quoted(listener.listen)};\n{_indent(names + chr(10).join(blocks))}\n}}\n"
+    tls = _tls(conf.features) if listener.tls else ""
+    listen = f"listen {_quoted(listener.listen)}{' ssl' if listener.tls else ''};\n"
+    return f"server {{\n{_indent(listen + tls + names + chr(10).join(blocks))}\n}}\n"
+
+
+def _tls(features: NginxFeatures) -> str:
+    """Render the settings of TLS: 1.2 and 1.3, with forward secrecy; a request without TLS is 400."""
+    return f"""\
+ssl_certificate {CHAIN};
+ssl_certificate_key {KEY};
+ssl_protocols TLSv1.2 TLSv1.3;
+ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20;
+ssl_prefer_server_ciphers off;
+ssl_session_cache shared:tls:2m;
+ssl_session_timeout 1h;
+ssl_session_tickets off;
+error_page 497 /.tawara/nginx/400;
+{"http2 on;" if features.http2 else ""}
+"""
 
 
 def _entry(listener: Listener) -> str:
@@ -324,7 +352,7 @@ location = /.tawara/nginx/admit {{
     internal;
 {_indent(_to_gateway(GatewayStep.ADMIT, listener))}
     proxy_set_header {HeaderField.LENGTH} $content_length;
-    proxy_set_header {HeaderField.CODING} $http_transfer_encoding;
+    proxy_set_header {HeaderField.CODING} $tawara_coding;
     proxy_read_timeout 60s;
     proxy_intercept_errors on;
     error_page 400 = @unreadable;

@@ -11,6 +11,8 @@ from typing import Final
 
 from tawara.disks.devices import Devices
 from tawara.gateway.authenticator import Authenticator
+from tawara.gateway.certificate_watch import CertificateWatch
+from tawara.gateway.certificates import TlsFiles, TlsPair, TlsServerContext
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
@@ -55,6 +57,7 @@ class Gateway:
         public_reads: bool = True,
         reproxy: bool = False,
         fast_path: bool = True,
+        tls: TlsFiles | None = None,
     ) -> None:
         """Listen on a host and port (0: any free one) or at the path of a Unix socket.
 
@@ -63,7 +66,8 @@ class Gateway:
         sent by nginx and stored directly, without a storage node; with `local_reads_only` they are only sent, and only
         from devices in the database. With `nginx` None, bytes are streamed through Python. `reproxy` returns URLs of
         replicas to front ends that can fetch them; allow it only if every client is such a front end. Without
-        `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests.
+        `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests. With `tls` clients speak
+        TLS; changed files take effect within seconds.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -73,6 +77,8 @@ class Gateway:
         self._nginx, self._limits = nginx, limits
         self._public_reads, self._reproxy, self._fast_path = public_reads, reproxy, fast_path
         self._get: GetHandler | None = None
+        self._tls = tls
+        self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
         self._listeners: list[TcpListener] = []
@@ -95,6 +101,7 @@ class Gateway:
         limits = self._limits
         try:
             listen = self._listen
+            pair = None if self._tls is None else await asyncio.to_thread(self._tls.load)
             if self._nginx is not None:
                 await asyncio.to_thread(self._nginx.take_directory)
             self._public = (
@@ -107,18 +114,22 @@ class Gateway:
                 )
             self._http = self._http_server()
             inner = self._public if self._nginx is None else await asyncio.to_thread(self._nginx.open_socket)
+            context = None if pair is None or self._nginx is not None else TlsServerContext(pair)
             listener = TcpListener(
                 inner,
                 _PURPOSE,
                 self._http.connection,
                 connections=limits.connections,
                 share=limits.open_files_share,
+                tls=context.context if context is not None else None,
             )
             self._listeners.append(listener)
             listener.open()
             if self._nginx is not None:
                 docroot = self._devices.docroot if self._devices is not None else None
-                await self._nginx.start(self._public, docroot, limits)
+                await self._nginx.start(self._public, docroot, limits, tls=pair)
+            if self._tls is not None and pair is not None:
+                self._watch_certificate(self._tls, pair, context)
         except BaseException:
             await self.stop()
             raise
@@ -143,6 +154,17 @@ class Gateway:
         steps = handlers(serve, parser, self._writer, self._nginx, limits)
         return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
 
+    def _watch_certificate(self, files: TlsFiles, pair: TlsPair, context: TlsServerContext | None) -> None:
+        async def replace(new: TlsPair) -> None:
+            if context is not None:
+                context.replace(new)
+            elif self._nginx is not None:
+                await self._nginx.replace_tls(new)
+
+        shown = str(self._address) if isinstance(self._address, Path) else "{}:{}".format(*self.address)
+        self._certificate = CertificateWatch(self._metadata, files, shown, replace)
+        self._certificate.start(pair)
+
     async def stop(self) -> None:
         """Stop listening, wait briefly for requests to finish, abort the rest; takes at most 5 seconds."""
         if self._public is not None:
@@ -150,6 +172,8 @@ class Gateway:
             if isinstance(self._listen, Path):
                 with suppress(FileNotFoundError):
                     await asyncio.to_thread(self._listen.unlink)
+        if self._certificate is not None:
+            await self._certificate.stop()
         if self._nginx is not None:
             await self._nginx.stop()
         for listener in self._listeners:

@@ -79,7 +79,16 @@ def abort(request: web.BaseRequest) -> ConnectionResetError:
 class BoundedConnection(RequestHandler):
     """One connection. aiohttp limits the time for a header; this class also limits its bytes."""
 
-    __slots__ = ("_active", "_body", "_broken", "_ended", "_header_bytes", "_most_header_bytes", "_on_closed")
+    __slots__ = (
+        "_active",
+        "_answered",
+        "_body",
+        "_broken",
+        "_ended",
+        "_header_bytes",
+        "_most_header_bytes",
+        "_on_closed",
+    )
 
     def __init__(self, server: HttpServer, on_closed: OnClosed, most_header_bytes: int, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -88,6 +97,8 @@ class BoundedConnection(RequestHandler):
         self._broken = self._ended = False
         self._body: StreamReader | None = None
         """The body of the latest request."""
+        self._answered: StreamReader | None = None
+        """The body of the request that was answered last."""
         self._active = asyncio.get_running_loop().time()
 
     def idle_since(self) -> float | None:
@@ -129,8 +140,16 @@ class BoundedConnection(RequestHandler):
         if not self._messages and self._waiter is not None:
             return False
         if self._body is not None and not self._body.is_eof():
-            self._body.set_exception(RequestPayloadError("the body breaks off"))
+            if self._body is self._answered:
+                self._drop_rest(self._body)
+            else:
+                self._body.set_exception(RequestPayloadError("the body breaks off"))
         return True
+
+    def _drop_rest(self, body: StreamReader) -> None:
+        """Have aiohttp not wait for the rest of a body that will never come; close after the response."""
+        body.feed_eof()
+        self.close()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -138,7 +157,11 @@ class BoundedConnection(RequestHandler):
         """See RequestHandler. Closes the connection after the last reply if the peer has closed its sending half."""
         if self._ended and not self._messages:
             self.close()
-        return await super().finish_response(request, resp, start_time)
+        finished = await super().finish_response(request, resp, start_time)
+        self._answered = request.content
+        if self._ended and not request.content.is_eof():
+            self._drop_rest(request.content)
+        return finished
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio.Protocol."""

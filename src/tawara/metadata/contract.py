@@ -50,6 +50,9 @@ class Dialect(Protocol):
     exact_keys: bool
     """Whether `dkey` columns compare byte for byte; false for a MogileFS database with a collation of its own."""
 
+    byte_order: bool
+    """Whether `dkey` columns sort byte for byte; false for keys as text in a MogileFS database."""
+
     def key_column(self, column: str) -> str:
         """Return SQL that reads a `dkey` column as the bytes that were stored."""
         ...

@@ -25,6 +25,7 @@ class StandardDialect:
     by_key = ""
     unix_now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
     exact_keys = True
+    byte_order = True
 
     def key_column(self, column: str) -> str:
         """See Dialect."""

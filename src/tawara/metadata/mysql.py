@@ -69,6 +69,7 @@ class LegacyMysqlDialect(MysqlDialect):
 
     key_value = f"?{_KEY_MARK}"
     exact_keys = False
+    byte_order = False
 
     def __init__(self, charset: str, index: str | None) -> None:
         """`charset`: character set of mogilefsd's connection; `index`: name of the index of the keys."""

@@ -61,6 +61,7 @@ class LegacyPostgresDialect(PostgresDialect):
     """
 
     key_value = "convert_from(?, 'LATIN1')"
+    byte_order = False
 
     def key_column(self, column: str) -> str:
         """See Dialect."""

@@ -46,7 +46,7 @@ class FileRange:
         return self.start == 0 and self.length == self.file.length
 
     @property
-    def fid_range(self) -> ByteRange:
+    def byte_range(self) -> ByteRange:
         """The range without the facts about its file."""
         return ByteRange(self.file.fid, self.start, self.length)
 

@@ -17,8 +17,8 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.disks import paths
-from tawara.disks.assembling import FileAssembly, run_steps
 from tawara.disks.devices import Devices, OpenFile
+from tawara.disks.file_assembly import FileAssembly, run_steps
 from tawara.disks.pools import DevicePools
 from tawara.disks.reading import SMALL, FileRequest, open_file
 from tawara.disks.sending import send_file

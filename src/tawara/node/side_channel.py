@@ -23,6 +23,7 @@ from tawara.model.errors import NotFoundError, TawaraError
 from tawara.model.limits import Limits
 from tawara.model.node_errors import DirectoryInstead, InvalidPath
 from tawara.wire import side_channel as wire
+from tawara.wire.line import is_request_line
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,9 @@ class SideChannel:
         try:
             while line := await self._line(reader):
                 connection.waits = False
+                if is_request_line(line):
+                    writer.transport.abort()  # a browser's request: its further lines are not carried out
+                    return
                 request = wire.parse(line)
                 if isinstance(request, wire.WatchRequest):
                     await self._watch(writer)

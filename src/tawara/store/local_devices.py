@@ -18,10 +18,12 @@ import structlog
 from tawara import background
 from tawara.disks import small_files
 from tawara.disks.devices import Devices
+from tawara.disks.file_assembly import FileAssembly, run_steps
 from tawara.disks.pools import DevicePools, PoolBatcher
 from tawara.disks.small_files import SmallFile
 from tawara.model.errors import TawaraError
 from tawara.model.node_errors import DeviceHangs, ForeignDisk, NoSuchDevice
+from tawara.wire.assemble import Assembled, AssembleRequest
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +118,13 @@ class LocalDevices:
     async def store_small(self, devid: int, path: str, body: bytes) -> None:
         """Store a small body on a device, durably, together with others that arrive at the same time."""
         await self._small.run(f"dev{devid}", SmallFile(path, body))
+
+    async def assemble(self, devid: int, path: str, request: AssembleRequest) -> Assembled:
+        """Make a file from ranges of fids on the same device, durably; see `disks.file_assembly`.
+
+        Raises SourceMissing, SourceTooShort, OtherContent, DeviceFull and other errors of a device.
+        """
+        return await run_steps(FileAssembly(self._devices, path, request), self._storing, f"dev{devid}")
 
     async def close(self) -> None:
         """Accept no further work."""

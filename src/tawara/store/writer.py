@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 _FIRST_ROUND: Final = 10.0
 """Seconds to wait for the first observation of the devices, without which no device can be chosen."""
-_OTHER_FIDS: Final = 3
+OTHER_FIDS: Final = 3
 """Maximum repetitions of an upload under another fid, when a device holds other content under its fid."""
 _SPOOL: Final = "spool"
 """The thread pool that reads received bodies."""
@@ -72,6 +72,8 @@ class WriteRequest:
     conditions: Conditions
     length: int | None = None
     """The length in bytes that the body must have according to Content-Range; None without it."""
+    mtime_ns: int | None = None
+    """Modification time of the source, unix nanoseconds; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class FileWriter:
         checksum = digests.finish()
         if request.length not in (None, digests.length):
             raise MalformedRequest(NOT_WHOLE)
-        for _ in range(_OTHER_FIDS):
+        for _ in range(OTHER_FIDS):
             with suppress(FidConflict):
                 return await self._store_file_once(request, path, digests.length, checksum)
         return await self._store_file_once(request, path, digests.length, checksum)
@@ -163,9 +165,9 @@ class FileWriter:
     async def _store_file_once(
         self, request: WriteRequest, path: Path, length: int, checksum: Checksum | None
     ) -> WriteResult:
-        devids = await self._plan(request, length)
+        devids = await self.plan(request, length)
         async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
-            local = [devid for devid in devids if await self._is_local(devid)]
+            local = [devid for devid in devids if await self.is_local(devid)]
             copies = {
                 # Only one copy may be a hard link to the received file: a second link would not be a second copy.
                 devid: self._copy_here(devid, upload.fid, path, link=devid == local[0])
@@ -173,7 +175,7 @@ class FileWriter:
                 else self._send(devid, upload.fid, self._pieces(path), length, request.md5)
                 for devid in devids
             }
-            return await self._commit(request, upload, length, checksum, await self._watch(copies))
+            return await self.commit(request, upload, length, checksum, await self.watch(copies))
 
     async def store_small(self, request: WriteRequest, body: bytes) -> WriteResult:
         """Store a small body, which is in memory."""
@@ -182,23 +184,23 @@ class FileWriter:
         checksum = digests.finish()
         if request.length not in (None, len(body)):
             raise MalformedRequest(NOT_WHOLE)
-        for _ in range(_OTHER_FIDS):
+        for _ in range(OTHER_FIDS):
             with suppress(FidConflict):
                 return await self._store_small_once(request, body, checksum)
         return await self._store_small_once(request, body, checksum)
 
     async def _store_small_once(self, request: WriteRequest, body: bytes, checksum: Checksum | None) -> WriteResult:
-        devids = await self._plan(request, len(body))
+        devids = await self.plan(request, len(body))
         await expected_fid(self._metadata, request.domain.dmid, request.key, request.conditions)
         async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
             copies = {
                 devid: self._store_here(devid, upload.fid, body)
-                if await self._is_local(devid)
+                if await self.is_local(devid)
                 else self._send(devid, upload.fid, body, len(body), request.md5)
                 for devid in devids
             }
-            outcome = await self._watch(copies)
-            return await self._commit(request, upload, len(body), checksum, outcome)
+            outcome = await self.watch(copies)
+            return await self.commit(request, upload, len(body), checksum, outcome)
 
     async def store_stream(self, request: WriteRequest, body: AsyncIterator[bytes], length: int | None) -> WriteResult:
         """Store a body of `length` bytes (None: unknown before its end) as it arrives."""
@@ -213,7 +215,7 @@ class FileWriter:
             if length not in (None, request.length):
                 raise MalformedRequest(NOT_WHOLE)
             length = request.length
-        devids = await self._plan(request, length or 0)
+        devids = await self.plan(request, length or 0)
         async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
 
             def to(devid: int) -> Sink:
@@ -223,17 +225,21 @@ class FileWriter:
 
             outcome = await tee(digested(), {devid: to(devid) for devid in devids})
             checksum = digests.finish() if None in outcome.values() else None
-            return await self._commit(request, upload, digests.length, checksum, outcome)
+            return await self.commit(request, upload, digests.length, checksum, outcome)
 
-    async def _plan(self, request: WriteRequest, size: int) -> tuple[int, ...]:
+    async def plan(self, request: WriteRequest, size: int, preferred: Iterable[int] = ()) -> tuple[int, ...]:
+        """Choose the devices for a file of `size` bytes, of the `preferred` if possible.
+
+        Raises NoDevices, InvalidReplpolicy, StaleDatabase.
+        """
         await self._store.chooser.wait_observed(_FIRST_ROUND)
-        return self._store.chooser.plan(request.storage_class, size)
+        return self._store.chooser.plan(request.storage_class, size, preferred)
 
-    async def _is_local(self, devid: int) -> bool:
+    async def is_local(self, devid: int) -> bool:
         """Return whether copies are written to the device directly, without its storage node."""
         return self._local is not None and self._local.writeable and await self._local.has(devid)
 
-    async def _commit(
+    async def commit(
         self,
         request: WriteRequest,
         upload: Upload,
@@ -259,6 +265,7 @@ class FileWriter:
             failed=failed,
             checksum=checksum,
             content_type=request.content_type,
+            mtime_ns=request.mtime_ns,
             replicate=not self._store.chooser.is_satisfied(request.storage_class, written),
             conditions=request.conditions,
         )
@@ -290,12 +297,12 @@ class FileWriter:
         await self._nodes.put(self._url(devid, fid), pieces, length=length, md5=md5)
 
     async def _watched(self, devid: int, copy: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run one copy under `_watch`. Raises NodeUnreachable, and what `copy` raises."""
-        failure = (await self._watch({devid: copy()}))[devid]
+        """Run one copy under `watch`. Raises NodeUnreachable, and what `copy` raises."""
+        failure = (await self.watch({devid: copy()}))[devid]
         if failure is not None:
             raise failure
 
-    async def _watch(self, copies: Mapping[int, Coroutine[Any, Any, None]]) -> dict[int, BaseException | None]:
+    async def watch(self, copies: Mapping[int, Coroutine[Any, Any, None]]) -> dict[int, BaseException | None]:
         """Run the copies to some devices at once; return for each None or its error.
 
         A copy is cancelled when its device has been unreachable for `_UNREACHABLE_FOR` seconds. A thread that hangs on

@@ -14,7 +14,7 @@ from tawara.listening import OnClosed
 from tawara.model import errors
 from tawara.tracker.context import TrackerRequest
 from tawara.tracker.verbs import QUICK, THOROUGH, WRITING
-from tawara.wire.line import Args, LineBuffer, Request, is_http, may_begin, ok, parse_request, refusal
+from tawara.wire.line import Args, LineBuffer, Request, is_request_line, may_begin, ok, parse_request, refusal
 
 if TYPE_CHECKING:
     from tawara.tracker.server import TrackerServer
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, line: bytes) -> bytes:
         """Begin a request; return its answer, empty if the answer follows later."""
         begun = time.perf_counter()
-        if is_http(line):
+        if is_request_line(line):
             self._refuse_other_protocol(line)
             return b""
         request = parse_request(line)

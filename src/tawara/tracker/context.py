@@ -111,6 +111,11 @@ class TrackerRequest:
         """Return an argument as a number, clamped to 0 to `most`; 0 if absent."""
         return min(max(0, self.number(name) or 0), most)
 
+    def identifier(self, name: str, most: int = LARGEST) -> int:
+        """Return the number of a device or file; 0, which none has, if the argument is absent or out of range."""
+        number = self.number(name) or 0
+        return number if 0 < number <= most else 0
+
     @property
     def alternative(self) -> bool:
         """Whether the client asks for the hosts' alternative addresses."""

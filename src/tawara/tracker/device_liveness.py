@@ -37,7 +37,7 @@ async def trust(tracker: TrackerContext, call: TrackerRequest) -> Args:
             raise errors.UnknownHost
         wanted = [device.devid for device in cluster.devices.values() if device.hostid == host.hostid]
     elif call.flag("device"):
-        wanted = [call.bounded("device", _LARGEST_DEVID)]
+        wanted = [call.identifier("device", _LARGEST_DEVID)]
         if wanted[0] not in cluster.devices:
             raise errors.NoDevice
     else:

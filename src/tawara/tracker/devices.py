@@ -102,7 +102,7 @@ async def accept(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Accept the disk that is mounted as `device`, whichever disk it had before."""
     if not call.flag("device"):
         raise errors.BadParams
-    await tracker.metadata.write(identities.accept, call.bounded("device", _LARGEST_DEVID))
+    await tracker.metadata.write(identities.accept, call.identifier("device", _LARGEST_DEVID))
     await tracker.view.renew()
     return {}
 
@@ -121,7 +121,7 @@ async def set_weight(tracker: TrackerContext, call: TrackerRequest) -> Args:
 def _device(call: TrackerRequest) -> tuple[str, int]:
     if not call.flag("host") or not call.flag("device"):
         raise errors.BadParams
-    return call.name("host", errors.BadParams), call.bounded("device", _LARGEST_DEVID)
+    return call.name("host", errors.BadParams), call.identifier("device", _LARGEST_DEVID)
 
 
 # --- extensions of MogileFS -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ async def tawara_explain(tracker: TrackerContext, call: TrackerRequest) -> Args:
     cluster = tracker.cluster
     now = await tracker.now()
     if call.flag("fid"):
-        fid = call.bounded("fid")
+        fid = call.identifier("fid")
         case = await tracker.metadata.read(diagnosis.case_of_fid, fid, name=f"fid {fid}", now=now)
     else:
         domain, key = call.domain(cluster), call.key()

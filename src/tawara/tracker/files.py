@@ -80,7 +80,7 @@ async def file_debug(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Return all database rows of a fid, also of one without a key."""
     cluster = tracker.cluster
     stored = None if call.flag("fid") else await tracker.store.find(call.domain(cluster), call.key())
-    fid = stored.fid if stored else call.bounded("fid")
+    fid = stored.fid if stored else call.identifier("fid")
     facts = await tracker.metadata.read(diagnosis.facts_of, fid)
     reply: dict[str, Value] = {"checksum": str(facts.checksum) if facts.checksum else "NONE"}
     if facts.devids:

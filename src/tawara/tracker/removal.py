@@ -37,7 +37,7 @@ async def _look(tracker: TrackerContext, call: TrackerRequest) -> Removal:
         case "host":
             return model.of_host(await read(removal.host, call.name("host", errors.NoHost)))
         case "device":
-            return model.of_device(await read(removal.device, call.bounded("devid", _LARGEST_DEVID)))
+            return model.of_device(await read(removal.device, call.identifier("devid", _LARGEST_DEVID)))
         case "setting":
             field = _setting(call)
             return model.of_setting(field, await read(rows.get_setting, field))
@@ -53,7 +53,7 @@ def _setting(call: TrackerRequest) -> str:
 
 async def tawara_delete_device(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Remove a dead device to which no rows refer any more."""
-    await tracker.metadata.write(removal.delete_device, call.bounded("devid", _LARGEST_DEVID))
+    await tracker.metadata.write(removal.delete_device, call.identifier("devid", _LARGEST_DEVID))
     await tracker.view.renew()
     return {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from tawara.metadata import backlog
+from tawara.metadata import backlog, certificates
 from tawara.metadata import pace as paces
 from tawara.model import errors, pace
 from tawara.model.safety import Tally
@@ -36,7 +36,16 @@ async def tawara_status(tracker: TrackerContext, call: TrackerRequest) -> Args:
             reply[f"{each.name}_files"], reply[f"{each.name}_bytes"] = value.files, value.bytes
         elif isinstance(value, dict):
             reply[each.name] = ",".join(f"{number}:{files}" for number, files in sorted(value.items()))
-    return reply | await _queues(tracker, now) | await _work(tracker, now)
+    return reply | await _queues(tracker, now) | await _work(tracker, now) | await _certificates(tracker, now)
+
+
+async def _certificates(tracker: TrackerContext, now: int) -> dict[str, Value]:
+    found = await tracker.metadata.read(certificates.load, now=now)
+    reply: dict[str, Value] = {"certificates": len(found)}
+    for number, each in enumerate(found, 1):
+        reply[f"certificate{number}_listener"] = each.listener
+        reply[f"certificate{number}_expires"] = each.expires
+    return reply
 
 
 async def _queues(tracker: TrackerContext, now: int) -> dict[str, Value]:

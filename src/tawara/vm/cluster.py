@@ -16,11 +16,12 @@ from tawara.vm.addresses import Given, assign, remembered
 from tawara.vm.errors import Mistake, SpecError
 from tawara.vm.identity import fixed_range
 from tawara.vm.spec_fields import Fields
-from tawara.vm.spec_read import FQDN, NAME, VERSION, derived_nic, guest_from_fields, read_networks, syntax_mistake
+from tawara.vm.spec_network import derived_nic, judge_published, read_networks
+from tawara.vm.spec_read import FQDN, NAME, VERSION, guest_from_fields, syntax_mistake
 from tawara.vm.toml_lines import Path as TomlPath
 from tawara.vm.toml_lines import Place, place_of
 
-_JOINED = ("file", "commands", "packages", "services", "authorized_keys", "share")
+_JOINED = ("file", "commands", "packages", "services", "authorized_keys", "share", "publish")
 """Lists of a role are added to those of the defaults; every other setting replaces."""
 
 _PREFIX = re.compile(r"([a-z][a-z0-9-]{0,19})?")
@@ -93,10 +94,9 @@ def _read(top: Fields, default_name: str, folder: Path | None) -> GuestCluster:
     networks = spec.CLASSIC_NETWORKS | read_networks(top)
     ranges = _read_ranges(top, networks)
     outside = top.choice("outside", "nat0", ("none", *networks))
-    if outside != "none" and outside not in ranges:
-        whole = ranges | {outside: fixed_range(networks[outside].subnet)}
-    else:
-        whole = ranges
+    whole = dict(ranges)
+    if outside != "none":
+        whole.setdefault(outside, networks[outside].guest_range)
     defaults = top.table("defaults")
     roles = dict(top.named_tables("role"))
     guests: list[spec.Guest] = []
@@ -109,9 +109,9 @@ def _read(top: Fields, default_name: str, folder: Path | None) -> GuestCluster:
         _named_by_its_table(fields)
         full = {"fqdn": f"{guest_name}.{domain}", "version": version}
         merged.values = {**full, **merged.values, "name": f"{prefix}{guest_name}"}
-        guest = guest_from_fields(merged, f"{prefix}{guest_name}", networks)
+        guest = guest_from_fields(merged, f"{prefix}{guest_name}", networks, cluster=name)
         if guest is not None:
-            guests.append(replace(guest, cluster=name))
+            guests.append(guest)
             if "nic" in merged.values:
                 with_cards.add(guest.name)
     for role, fields in roles.items():
@@ -124,6 +124,9 @@ def _read(top: Fields, default_name: str, folder: Path | None) -> GuestCluster:
         for each in guests
     ]
     _judge(top, guests, ranges)
+    if outside in networks and networks[outside].kind == "bridge" and outside not in ranges:
+        remedy = f'Reserve addresses: {outside} = "FIRST-LAST" below [addresses].'
+        top.mistake("outside", f"{outside} is a network of others, where no address follows from a name", remedy)
     top.nothing_else()
     return GuestCluster(name, version, tuple(guests), remembered(kept, given))
 
@@ -135,7 +138,7 @@ def _addresses(
     taken = {nic.ip for guest in guests if guest.name in with_cards for nic in guest.nics}
     given = {}
     for number, network in enumerate(networks):
-        first, last = ranges.get(network.name) or fixed_range(network.subnet)
+        first, last = ranges.get(network.name) or network.guest_range
         by_turn = network.name in ranges
         candidates = {
             guest.name: first + index if by_turn else derived_nic(guest.fqdn, network, number).ip
@@ -157,7 +160,7 @@ def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Ra
                 remedy = f"Use one of {', '.join(networks)}, or [network.{name}]."
                 fields.mistake(name, "there is no such network", remedy)
             continue
-        lowest, highest = fixed_range(networks[name].subnet)
+        lowest, highest = networks[name].guest_range
         try:
             first, last = (IPv4Address(end.strip()) for end in text.split("-"))
         except ValueError:
@@ -247,6 +250,12 @@ def _judge(top: Fields, guests: list[spec.Guest], ranges: dict[str, Range]) -> N
         values = [getattr(guest, claim) for guest in guests]
         for value in sorted({value for value in values if values.count(value) > 1}):
             top.mistake("guest", f"{claim} {value} is given twice", "Give each guest its own.")
+    for guest in guests:
+        judge_published(top, guest)
+    ports = [(each.protocol, each.host_port) for guest in guests for each in guest.published]
+    for protocol, port in sorted({each for each in ports if ports.count(each) > 1}):
+        remedy = "Give each guest a `host_port` of its own."
+        top.mistake("guest", f"{protocol} port {port} of the host is published twice", remedy)
     addresses = [str(nic.ip) for guest in guests for nic in guest.nics]
     for address in sorted({each for each in addresses if addresses.count(each) > 1}):
         top.mistake("guest", f"{address} is given twice", "Give one of the guests another `ip`.")

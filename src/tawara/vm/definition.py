@@ -38,6 +38,8 @@ def definition_files(guest: Guest, layers: Layers, recipe: Recipe | None, key: H
         "hosts": f"{guest.primary.ip} {' '.join(dict.fromkeys((guest.fqdn, guest.name)))}\n".encode(),
         "identity.tar": identity_archive(guest, recipe, key, epoch),
     }
+    if rules := firewall(guest):
+        files["firewall"] = rules.encode()
     for network in {nic.network for nic in guest.nics}:
         files[f"networks/{network.libvirt_name}.xml"] = network_xml(network).encode()
     return dict(sorted(files.items()))
@@ -49,6 +51,20 @@ def reservations(guest: Guest) -> str:
     return "".join(rows)
 
 
+def firewall(guest: Guest) -> str:
+    """What the host's firewall table needs to know: a line for each open network, and for each published port.
+
+    `open BRIDGE SUBNET`; `publish PROTOCOL HOST-PORT HOST-ADDRESS-or-- GUEST-ADDRESS PORT BRIDGE`.
+    """
+    opened = {nic.network.name: nic for nic in guest.nics if nic.network.kind == "open"}
+    lines = [f"open {nic.network.bridge} {nic.network.subnet}\n" for nic in opened.values()]
+    for each in guest.published:
+        nic = opened[each.network]
+        host = f"{each.protocol} {each.host_port} {each.address or '-'}"
+        lines.append(f"publish {host} {nic.ip} {each.port} {nic.network.bridge}\n")
+    return "".join(lines)
+
+
 def guest_names(guest: Guest) -> list[str]:
     """Every name and address by which ssh may know the guest."""
     return list(dict.fromkeys((guest.fqdn, guest.name, *(str(nic.ip) for nic in guest.nics))))
@@ -58,6 +74,7 @@ def claims(guest: Guest) -> dict[str, bytes]:
     """Files named after what must be unique; two packages with the same one are refused by the package manager."""
     taken = [f"name/{guest.name}", f"fqdn/{guest.fqdn}"]
     taken += [f"mac/{nic.mac}" for nic in guest.nics] + [f"ip/{nic.ip}" for nic in guest.nics]
+    taken += [f"port/{each.protocol}-{each.host_port}" for each in guest.published]
     return {claim: f"{guest.package}\n".encode() for claim in taken}
 
 
@@ -70,7 +87,8 @@ def network_claims(guest: Guest) -> dict[str, str]:
     """
     links = {}
     for network in {nic.network for nic in guest.nics}:
-        place = f"../networks/{network.name}.{network.kind}.{str(network.subnet).replace('/', '-')}"
+        kind = f"{network.kind}.{network.host_bridge}" if network.host_bridge else network.kind
+        place = f"../networks/{network.name}.{kind}.{str(network.subnet).replace('/', '-')}"
         links[f"network/{network.name}"] = place
         for part in network.subnet.subnets(new_prefix=24):
             links[f"subnet/{str(part.network_address).removesuffix('.0')}"] = place

@@ -11,12 +11,19 @@ from typing import Any
 
 from tawara.vm.spec import Guest
 
+_ADDED = ("host_bridge", "router", "resolver")
+"""Fields of a network that are written only where they say something, as packages of older versions are written."""
+
 
 def write(guest: Guest) -> bytes:
     """The guest as indented JSON, without the contents of its files: those are in the delta."""
     plain = dataclasses.asdict(guest)
     for file in plain["files"]:
         del file["content"]
+    for table, names in [(plain, ("published",)), *((nic["network"], _ADDED) for nic in plain["nics"])]:
+        for name in names:
+            if not table[name]:
+                del table[name]
     return (json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, default=str) + "\n").encode()
 
 

@@ -29,12 +29,15 @@ def domain_xml(guest: Guest, *, cmdline: str | None, agent: bool) -> str:
 
 
 def network_xml(network: Network) -> str:
-    """The network: static reservations are added to it guest by guest, while it runs."""
+    """The network: static reservations are added to it guest by guest, while it runs; a bridge of the host has none."""
     top = Element("network")
     _text(top, "name", network.libvirt_name)
     _text(top, "uuid", str(network_uuid(network.libvirt_name)))
-    if network.kind == "nat":
-        SubElement(top, "forward", mode="nat")
+    if network.kind != "host":
+        SubElement(top, "forward", mode=network.kind)
+    if network.kind == "bridge":
+        SubElement(top, "bridge", name=network.bridge)
+        return _show(top)
     SubElement(top, "bridge", name=network.bridge, stp="on", delay="0")
     SubElement(top, "mac", address=mac_address(network.libvirt_name, "bridge", 0))
     ip = SubElement(top, "ip", address=str(network.gateway), netmask=str(network.subnet.netmask))

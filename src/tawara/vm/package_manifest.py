@@ -8,13 +8,13 @@ from typing import Any
 from tawara.vm.definition import STATE
 
 RECONCILE = "/usr/lib/tawara-vm/reconcile"
-PARTS = ("accelerator", "domains", "files", "images", "instances", "leaving", "networks", "upgrades")
+PARTS = ("accelerator", "domains", "files", "firewall", "images", "instances", "leaving", "networks", "upgrades")
 """The files of functions that reconcile reads."""
-CLAIMS = ("name", "fqdn", "mac", "ip", "network", "subnet", "networks")
+CLAIMS = ("name", "fqdn", "mac", "ip", "port", "network", "subnet", "networks")
 """The kinds of claims; what is in `networks` are the directories that those of networks and subnets lead to."""
 MAINTAINER = "Tawara <packages@tawara.invalid>"
 HOMEPAGE = "https://tawara.invalid"
-HOST_RELEASE = 2
+HOST_RELEASE = 3
 """Raised when the support package changes otherwise than with Tawara's version; guests need at least this one."""
 _SWEEP = (
     f"rmdir {STATE}/instances 2>/dev/null; [ -e {STATE}/instances ] || rm -rf {STATE}/images; "
@@ -167,7 +167,7 @@ def host_package(version: str, source: str) -> Package:
         ),
         deb_depends=(
             *("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
-            *("dnsmasq-base", "dnsmasq-utils", "iptables", "e2fsprogs", "util-linux"),
+            *("dnsmasq-base", "dnsmasq-utils", "iptables", "nftables", "iproute2", "e2fsprogs", "util-linux"),
         ),
         rpm_recommends=(
             "libvirt-daemon-kvm",
@@ -176,6 +176,7 @@ def host_package(version: str, source: str) -> Package:
             "qemu-img",
             "dnsmasq",
             "dnsmasq-utils",
+            "nftables",
             "e2fsprogs",
         ),
         deb_trigger=f"{STATE}/guests",

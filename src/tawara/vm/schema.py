@@ -9,6 +9,7 @@ from tawara.vm import spec
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
 _SIZE = {"type": "string", "pattern": "^\\d+ ?[KMGTkmgt]?(i?[Bb])?$"}
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -77,12 +78,18 @@ def _guest() -> dict[str, Any]:
         "nic": _list(_table(network=_TEXT, model={"enum": list(spec.NIC_MODELS)}, mac=_TEXT, ip=_TEXT)),
         "file": _list(_table(path=_TEXT, content=_TEXT, source=_TEXT, mode=_TEXT)),
         "share": _list(_table(source=_TEXT, target=_TEXT, kind={"enum": ["virtiofs", "9p"]})),
+        "publish": _list(
+            _table(port=_PORT, host_port=_PORT, protocol={"enum": ["tcp", "udp"]}, address=_TEXT, network=_TEXT)
+        ),
         "network": _networks(),
     }
 
 
 def _networks() -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": _table(kind={"enum": ["nat", "host"]}, subnet=_TEXT)}
+    network = _table(
+        kind={"enum": ["nat", "host", "open", "bridge"]}, subnet=_TEXT, bridge=_TEXT, router=_TEXT, resolver=_TEXT
+    )
+    return {"type": "object", "additionalProperties": network}
 
 
 def _table(**properties: Any) -> dict[str, Any]:

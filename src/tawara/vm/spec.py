@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
+from tawara.vm.identity import fixed_range
+
 MiB = 1 << 20
 GiB = 1 << 30
 
@@ -18,23 +20,53 @@ BUSES_OF = {"tiny": _NEW, "debian12": _NEW, "classic": ("ide", "scsi", "sata")}
 NIC_MODELS_OF = {"tiny": ("virtio",), "debian12": ("virtio",), "classic": ("e1000", "rtl8139")}
 """What each base's kernel and ram disk have drivers for."""
 
-Kind = Literal["nat", "host"]
+Kind = Literal["nat", "host", "open", "bridge"]
+Protocol = Literal["tcp", "udp"]
 ShareKind = Literal["9p", "virtiofs"]
 ImageIdentity = Literal["ours", "kept"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A libvirt network: `nat` reaches the outside, `host` only the host and its other guests."""
+    """A libvirt network: `nat` reaches the outside, `host` only the host and its other guests.
+
+    `open` is like `nat`, with a firewall of ours instead of libvirt's, so that ports of its guests can be published.
+    `bridge` is a bridge of the host's administrator: the guest is in the network that the bridge leads to.
+    """
 
     name: str
     kind: Kind
     subnet: IPv4Network
+    host_bridge: str = ""
+    """The interface of a `bridge` network."""
+    router: IPv4Address | None = None
+    """Of a `bridge` network; None: it leads nowhere."""
+    resolver: IPv4Address | None = None
+    """The name server of a `bridge` network."""
 
     @property
     def gateway(self) -> IPv4Address:
-        """The host's own address, which is also where the network's names are resolved."""
+        """The host's own address, also the name server; not of a `bridge` network."""
         return self.subnet.network_address + 1
+
+    @property
+    def outside(self) -> IPv4Address | None:
+        """The router that leads outside; None if none does."""
+        if self.kind == "bridge":
+            return self.router
+        return None if self.kind == "host" else self.gateway
+
+    @property
+    def guest_range(self) -> tuple[IPv4Address, IPv4Address]:
+        """The first and last address that a guest may have; in a `bridge` network others have some of them."""
+        if self.kind == "bridge":
+            return self.subnet.network_address + 1, self.subnet.broadcast_address - 1
+        return fixed_range(self.subnet)
+
+    @property
+    def name_server(self) -> IPv4Address | None:
+        """The name server."""
+        return self.resolver if self.kind == "bridge" else self.gateway
 
     @property
     def libvirt_name(self) -> str:
@@ -44,7 +76,7 @@ class Network:
     @property
     def bridge(self) -> str:
         """The bridge's interface name (the kernel allows 15 characters)."""
-        return f"tw-{self.name}"
+        return self.host_bridge or f"tw-{self.name}"
 
 
 PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
@@ -84,6 +116,20 @@ class Share:
     source: str
     target: str
     kind: ShareKind = "virtiofs"
+
+
+@dataclass(frozen=True)
+class PublishedPort:
+    """A port of the host's that leads to one of the guest's."""
+
+    network: str
+    """The guest's network of kind `open`."""
+    port: int
+    """The guest's."""
+    host_port: int
+    protocol: Protocol = "tcp"
+    address: IPv4Address | None = None
+    """The host's; None: any of its addresses except loopback."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +189,7 @@ class Guest:
     services: tuple[str, ...] = ()
     authorized_keys: tuple[str, ...] = ()
     shares: tuple[Share, ...] = ()
+    published: tuple[PublishedPort, ...] = ()
     console: Literal["serial", "vnc"] = "serial"
     order: int = 50
     description: str = ""

@@ -6,17 +6,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path, PurePosixPath
 
 from tawara.vm import spec
 from tawara.vm.errors import Mistake, SpecError
-from tawara.vm.identity import fixed_range, ip_address, mac_address
 from tawara.vm.spec_fields import Fields
+from tawara.vm.spec_network import judge_networks, judge_published, read_networks, read_nics, read_published
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,29}")
 FQDN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 VERSION = re.compile(r"[0-9][A-Za-z0-9.+~]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,10 +40,12 @@ def guest_from_fields(
     networks: Mapping[str, spec.Network] | None = None,
     *,
     whole: bool = True,
+    cluster: str = "",
 ) -> spec.Guest | None:
     """Read one guest's fields; mistakes go to the fields' list, and None is given where nothing sensible is left.
 
-    What is not yet whole, such as a cluster's role, is not judged by what its fields say together.
+    What is not yet whole, such as a cluster's role, is not judged by what its fields say together. The cards of a
+    cluster's guest are given later, so its published ports are judged then.
     """
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     fqdn = top.text("fqdn", f"{name}.example", FQDN, "a host name in lower case, such as web.example")
@@ -53,6 +53,7 @@ def guest_from_fields(
     image = _read_image(top)
     old = image is not None or top.values.get("base") == "classic"
     draft = spec.Guest(
+        cluster=cluster,
         name=name,
         fqdn=fqdn,
         version=top.text("version", "1", VERSION, 'a version that begins with a digit, such as "1.0"'),
@@ -76,96 +77,14 @@ def guest_from_fields(
         draft,
         disk=disk.size("size", 0, least=spec.MiB) if image else disk.size("size", 5 * spec.GiB, least=5 * spec.GiB),
         bus=disk.choice("bus", "ide" if old else "virtio", spec.BUSES),
-        nics=_read_nics(top, fqdn, known, "e1000" if old else "virtio"),
+        nics=read_nics(top, fqdn, known, "e1000" if old else "virtio"),
+        published=read_published(top, known),
     )
     disk.nothing_else()
     if whole:
         _judge_together(top, draft)
     top.nothing_else()
     return draft
-
-
-def read_networks(top: Fields) -> dict[str, spec.Network]:
-    """Networks of the author's own, written [network.NAME]."""
-    found = {}
-    for name, fields in top.named_tables("network"):
-        if not re.fullmatch(r"[a-z][a-z0-9-]{0,11}", name):
-            fields.mistake("", f"{name!r} is no name for a network", "Use at most 12 letters, digits and -.")
-            continue
-        kind: spec.Kind = fields.choice("kind", "nat", ("nat", "host"))
-        subnet = _read_subnet(fields)
-        fields.nothing_else()
-        if subnet is not None:
-            found[name] = spec.Network(name, kind, subnet)
-    return found
-
-
-def _read_subnet(fields: Fields) -> IPv4Network | None:
-    text = fields.text("subnet", "", None, "")
-    try:
-        subnet = IPv4Network(text)
-    except ValueError:
-        fields.mistake("subnet", f"{text!r} is no subnet", 'Write it like "192.168.240.0/24".')
-        return None
-    if not 16 <= subnet.prefixlen <= 24:
-        what = "too few" if subnet.prefixlen > 24 else "too many"
-        fields.mistake("subnet", f"{text} has {what} addresses", "Give a /16 to a /24.")
-        return None
-    if not any(subnet.subnet_of(private) for private in spec.PRIVATE):
-        remedy = f"Use one within {', '.join(map(str, spec.PRIVATE))}."
-        fields.mistake("subnet", f"{text} belongs to others on the Internet", remedy)
-        return None
-    return subnet
-
-
-def _read_nics(top: Fields, fqdn: str, networks: dict[str, spec.Network], model: str) -> tuple[spec.Nic, ...]:
-    """The cards; `model` is what those are that do not say."""
-    tables = top.tables("nic")
-    if not tables and not top.has("nic"):
-        classic = enumerate(spec.CLASSIC_NETWORKS.values())
-        return tuple(derived_nic(fqdn, network, index, model) for index, network in classic)
-    nics = [nic for index, fields in enumerate(tables) if (nic := _read_nic(fields, fqdn, index, networks, model))]
-    if not tables:
-        top.mistake("nic", "a guest without a network card cannot be reached", "Give at least one [[nic]].")
-    for index, nic in enumerate(nics):
-        earlier = [other for other in nics[:index] if other.network == nic.network]
-        if earlier and all(nic.ip != other.ip and nic.mac != other.mac for other in earlier):  # told below
-            remedy = "Give each card a network of its own; the host answers for the guest's name with one address."
-            top.mistake("nic", f"two cards are on the network {nic.network.name}", remedy, index)
-    for what, values in (("mac", [nic.mac for nic in nics]), ("ip", [str(nic.ip) for nic in nics])):
-        for value in sorted({value for value in values if values.count(value) > 1}):
-            top.mistake("nic", f"{what} {value} is given twice", "Give each card its own, or leave it out.")
-    return tuple(nics)
-
-
-def derived_nic(fqdn: str, network: spec.Network, index: int, model: str = "virtio") -> spec.Nic:
-    """A card whose MAC and IP follow from the guest's name."""
-    ip = ip_address(fqdn, network.name, network.subnet, index)
-    return spec.Nic(network, model, mac_address(fqdn, network.name, index), ip)
-
-
-def _read_nic(fields: Fields, fqdn: str, index: int, networks: dict[str, spec.Network], model: str) -> spec.Nic | None:
-    name = fields.choice("network", "nat0", tuple(networks))
-    nic = derived_nic(fqdn, networks[name], index, fields.choice("model", model, spec.NIC_MODELS))
-    mac = fields.text("mac", nic.mac, MAC, "six bytes in lower-case hex, such as 52:54:00:12:34:56").lower()
-    if int(mac[:2], 16) & 1:
-        fields.mistake("mac", f"{mac} is a multicast address", "Make the first byte even, such as 52.")
-    ip = _read_ip(fields, nic)
-    fields.nothing_else()
-    return replace(nic, mac=mac, ip=ip)
-
-
-def _read_ip(fields: Fields, nic: spec.Nic) -> IPv4Address:
-    text = fields.text("ip", str(nic.ip), None, "")
-    first, last = fixed_range(nic.network.subnet)
-    try:
-        ip = IPv4Address(text)
-    except AddressValueError:
-        fields.mistake("ip", f"{text!r} is no IPv4 address", f"Use one from {first} to {last}.")
-        return nic.ip
-    if not first <= ip <= last:
-        fields.mistake("ip", f"{ip} is outside {nic.network.name}'s range for guests", f"Use {first} to {last}.")
-    return ip
 
 
 def _read_image(top: Fields) -> spec.ForeignImage | None:
@@ -236,7 +155,9 @@ def _read_data(top: Fields) -> spec.Data | None:
 
 def _judge_together(top: Fields, guest: spec.Guest) -> None:
     """What single fields cannot show: contradictions between them."""
-    _judge_networks(top, guest)
+    judge_networks(top, guest)
+    if not guest.cluster:
+        judge_published(top, guest)
     if guest.data and guest.data.mount in {share.target for share in guest.shares}:
         top.mistake("share", f"{guest.data.mount} is where the data disk is", "Show the directory in another place.")
     if guest.image is not None:
@@ -264,15 +185,6 @@ def _judge_together(top: Fields, guest: spec.Guest) -> None:
     if guest.disk != 5 * spec.GiB:
         remedy = "Leave the size out; add a [data] disk."
         top.mistake("disk", f"the {guest.base} base cannot grow its 5G file system", remedy)
-
-
-def _judge_networks(top: Fields, guest: spec.Guest) -> None:
-    networks = list(dict.fromkeys(nic.network for nic in guest.nics))
-    for index, network in enumerate(networks):
-        for other in networks[:index]:
-            if network.subnet.overlaps(other.subnet):
-                what = f"the networks {other.name} ({other.subnet}) and {network.name} ({network.subnet}) overlap"
-                top.mistake("network", what, "Give one of them another subnet.")
 
 
 def _is_clean_absolute(path: str) -> bool:

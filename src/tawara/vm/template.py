@@ -9,7 +9,7 @@ from itertools import chain
 from tawara.vm import spec
 from tawara.vm.identity import fixed_range
 from tawara.vm.spec_fields import show_size
-from tawara.vm.spec_read import derived_nic
+from tawara.vm.spec_network import derived_nic
 
 _TEXT = """\
 # {name}: a packaged machine. `tawara vm build {name}.toml` makes its packages; installing them runs it.
@@ -56,6 +56,14 @@ bus = "virtio"              # {buses}
 # source = "/srv/photos"
 # target = "/srv/photos"
 # kind = "virtiofs"         # or 9p, for foreign images that know only that
+
+# [network.web]             # a network of your own: nat, host, open (ports can be published) or bridge (see docs/vm.md)
+# kind = "open"
+# subnet = "192.168.240.0/24"
+
+# [[publish]]               # a port of the host that leads to this guest, which needs a [[nic]] on an open network
+# port = 80
+# host_port = 8080
 
 # Four network cards, as ever: two that reach the outside, two for the host and its guests alone.
 # The first one's address is what the guest's name stands for on the host.

@@ -99,24 +99,28 @@ _COMMAND = re.compile(rb"\s*(\w+)\s*(.*)", re.DOTALL)
 _MANAGEMENT = re.compile(rb"!(\S+)\s*(.*)", re.DOTALL)
 
 
-_GREETING = re.compile(rb"\s*(?:\w+(?:\s|\Z)|!\S)")
-_HTTP = re.compile(rb" HTTP/\d(?:\.\d)?\s*\Z")
+_GREETING = re.compile(rb"\s*(?:!\S|\w+(?:\s*\Z|\s+(?:0?(?:&|\s*\Z)|[^\s&=]+=)))")
+"""A management command, or a word without arguments or with `name=value`: not `EHLO host` or `USER name`."""
+_REQUEST_LINE = re.compile(rb" [A-Za-z]+/\d(?:\.\d)?\s*\Z")
 
 
-def is_http(line: bytes) -> bool:
-    """Whether the line is an HTTP request line. Clients of this protocol send blanks in values as `+`."""
-    return b" HTTP/" in line and _HTTP.search(line) is not None
+def is_request_line(line: bytes) -> bool:
+    """Whether the line is a request line of HTTP, or of a protocol that took its form from it (RTSP, SIP, ICAP).
+
+    Clients of this protocol send blanks in values as `+`.
+    """
+    return b" " in line and b"/" in line[-12:] and _REQUEST_LINE.search(line) is not None
 
 
 def may_begin(data: bytes) -> bool:
     """Whether `data`, which may be part of a line, is a valid beginning of a connection of this protocol.
 
-    Detects clients of other protocols (HTTP, TLS, SSH). A web page can make a browser connect to the tracker, and the
-    rest of the browser's request may contain lines chosen by an attacker.
+    Detects clients of other protocols (HTTP, TLS, SSH, SMTP, FTP). A web page can make a browser connect to the
+    tracker, and a URL an application, and the rest of their requests may contain lines chosen by an attacker.
     """
     line, end, _ = data.lstrip(b"\r\n").partition(b"\n")
     if end:
-        return _GREETING.match(line) is not None and not is_http(line)
+        return _GREETING.match(line) is not None and not is_request_line(line)
     return not line or line[:1].isalnum() or line[:1] in b"_! \t"
 
 

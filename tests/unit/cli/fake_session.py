@@ -1,4 +1,4 @@
-"""A session of the command line whose client is an object of the test."""
+"""A command-line session with a fake client."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class FakeSession(Session):
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:
-        """Yield the object of the test."""
+        """Yield the fake client."""
         yield self.fake

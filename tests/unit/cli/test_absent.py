@@ -1,4 +1,4 @@
-"""What a person is told of devices that nobody sees."""
+"""Findings about unreachable devices."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from tawara.client.maintenance_replies import Absences
 from tawara.model.cluster import DeviceAbsence, Liveness
 
 
-def test_every_standing_has_its_words() -> None:
-    """One sentence for each standing, with what undoes it, and one for the brake while anything waits for it."""
+def test_each_liveness_has_a_finding() -> None:
+    """Each liveness state has one finding with the command that ends it; an active safety limit has one, too."""
     devices = {number: DeviceAbsence(liveness, since=1_700_000_000) for number, liveness in enumerate(Liveness, 1)}
     found = findings(Absences(devices, 900, "2 of 3 hosts"))
     assert [each.severity for each in found] == ["warning", "warning", "note", "note", "warning"]
@@ -22,12 +22,12 @@ def test_every_standing_has_its_words() -> None:
     assert safety_limit == "No further device is presumed dead: 2 of 3 hosts"
 
 
-def test_nothing_is_said_of_nothing() -> None:
-    """No sentence while all devices are seen, nor of a brake that holds nothing back."""
+def test_reachable_devices_have_no_finding() -> None:
+    """There is no finding while all devices are reachable, nor for a safety limit that delays nothing."""
     assert findings(Absences({}, 900, "2 of 3 hosts")) == []
 
 
-def test_never_is_said() -> None:
-    """Where nothing is ever presumed dead, that is told."""
+def test_a_disabled_detector_is_reported() -> None:
+    """If devices are never presumed dead, the finding says so."""
     (said,) = findings(Absences({1: DeviceAbsence(Liveness.SUSPECT)}, 0, ""))
     assert said.text.endswith("never presumed dead")

@@ -1,4 +1,4 @@
-"""The configuration: rendered, read back, overridden, refused."""
+"""The configuration: rendering, reading, overriding, errors."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_rendered_file_reads_back_as_it_was(tmp_path: Path) -> None:
-    """The commented file of a first run says exactly the defaults."""
+def test_rendered_file_reads_back_as_defaults(tmp_path: Path) -> None:
+    """The commented file of a first run contains exactly the defaults."""
     assert load(written(tmp_path, render(Configuration())), environment={}) == Configuration()
 
 
 def test_every_setting_is_commented() -> None:
-    """No setting stands in the file without a line that explains it."""
+    """Each setting in the file is preceded by a line that explains it."""
     lines = render(Configuration()).splitlines()
     settings = [number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")]
     assert len(settings) > 12
@@ -30,7 +30,7 @@ def test_every_setting_is_commented() -> None:
 
 
 def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) -> None:
-    """--set beats TAWARA_…, which beats the file."""
+    """--set takes precedence over TAWARA_…, which takes precedence over the file."""
     path = written(
         tmp_path, '[tracker]\nlisten = "1.1.1.1:1"\n[store]\nmindevcount = 4\n[gateway]\npublic_reads = false'
     )
@@ -59,7 +59,7 @@ def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) ->
     ],
 )
 def test_mistakes_are_named(setting: str, said: str) -> None:
-    """A wrong setting is refused with its name."""
+    """An invalid setting is refused, and the error names it."""
     with pytest.raises(ConfigurationError, match=said):
         load(None, environment={}, settings=[setting])
 
@@ -71,7 +71,7 @@ def test_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_addresses() -> None:
-    """ADDRESS:PORT is read with IPv6 brackets and with a default of loopback; anything else is refused."""
+    """ADDRESS:PORT is parsed, with IPv6 brackets and a default of loopback; anything else is refused."""
     assert address("127.0.0.1:7001", "x") == ("127.0.0.1", 7001)
     assert address("[::1]:80", "x") == ("::1", 80)
     assert address(":80", "x") == ("127.0.0.1", 80)
@@ -81,8 +81,9 @@ def test_addresses() -> None:
             address(each, "x")
 
 
-def test_the_address_that_clients_are_told() -> None:
-    """It is that listened on, unless another is given; one that reaches no machine is refused with the remedy."""
+def test_the_advertised_address() -> None:
+    """The advertised address is the one listened on unless another is set; an unreachable one is refused with a
+    hint."""
     assert advertised(NodeSection()) == "127.0.0.1"
     assert advertised(NodeSection(listen="0.0.0.0:1", advertise="store1.lan")) == "store1.lan"
     assert advertised(NodeSection(listen="[::]:1", advertise="fd00::1")) == "fd00::1"
@@ -96,15 +97,16 @@ def test_the_address_that_clients_are_told() -> None:
 
 
 @pytest.mark.parametrize("text", ["tracker = 5", "[tracker]\nlisten = 5", "[[tracker]]", "[tracker.listen]\nx = 1"])
-def test_a_section_that_is_none(text: str, tmp_path: Path) -> None:
-    """A value where a section belongs, and one of a wrong type, are named, also when --set changes the section."""
+def test_a_value_in_place_of_a_section(text: str, tmp_path: Path) -> None:
+    """A value where a section belongs, and one of a wrong type, are named in the error, also when --set changes the
+    section."""
     for settings in ([], ["tracker.connections=5"]):
         with pytest.raises(ConfigurationError, match="tracker"):
             load(written(tmp_path, text), environment={}, settings=settings)
 
 
 def test_a_file_in_another_encoding(tmp_path: Path) -> None:
-    """A configuration that is not UTF-8 is refused with its name."""
+    """A configuration that is not UTF-8 is refused, and the error names the file."""
     (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
     with pytest.raises(ConfigurationError, match=r"latin\.toml"):
         load(tmp_path / "latin.toml", environment={})

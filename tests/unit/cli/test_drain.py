@@ -1,4 +1,4 @@
-"""What `tawara device drain` says while it waits."""
+"""The progress lines of `tawara device drain`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ AT = DrainStatus(
 )  # fmt: skip
 
 
-def test_abandoned_uploads_are_waited_for_until_a_time() -> None:
-    """While only uploads are waited for, it is said how many, and when they are given up at the latest."""
+def test_the_end_of_waiting_for_uploads_is_shown() -> None:
+    """While only open uploads are left, their number and the latest time of their expiry are shown."""
     said = _describe_progress(AT)
     assert "2 uploads may still go there" in said
     assert f"given up, at {output.local_time(1_800_000_000)} at the latest" in said
     assert "latest" not in _describe_progress(replace(AT, uploads_until=0))  # an older tracker does not tell
 
 
-def test_without_a_terminal_a_line_is_said_when_the_reason_changes(capsys: pytest.CaptureFixture[str]) -> None:
-    """Piped, the reason for waiting is said once, and again when it is another one, but not at each look."""
+def test_without_a_terminal_only_changes_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """When piped, the reason for waiting is printed once, and again when it changes, but not at each poll."""
     line = output.ChangingLine(piped=True)
     moving = replace(AT, left=5, waiting=5)
     for each in (moving, replace(moving, left=4), AT, AT):

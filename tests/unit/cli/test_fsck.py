@@ -66,13 +66,13 @@ def _session(client: _Client, *, as_json: bool = False) -> FakeSession:
 async def test_status_begins_with_the_state(
     capsys: pytest.CaptureFixture[str], at: FsckStatus, first: str, result: int
 ) -> None:
-    """The first line of `status` is the state of the check; the exit code says whether someone has to act."""
+    """The first line of `status` is the state of the check; the exit code says whether an operator has to act."""
     assert await fsck.status(session=_session(_Client(at))) == result
     assert capsys.readouterr().out.startswith(first)
 
 
 async def test_status_names_restrictions(capsys: pytest.CaptureFixture[str]) -> None:
-    """`status` says when only the database or only some files are checked, and nothing of it otherwise."""
+    """`status` reports restrictions to the database or to some files, and nothing if there are none."""
     await fsck.status(session=_session(_Client(replace(ENDED, policy_only=True, focus="class photos/raw"))))
     said = capsys.readouterr().out
     assert "Only the database is checked" in said
@@ -112,8 +112,8 @@ def test_progress(at: FsckStatus, progress: str) -> None:
     assert fsck._progress(at) == progress
 
 
-def test_no_time_is_left_of_a_stopped_check() -> None:
-    """A check that does not run has no time left."""
+def test_a_stopped_check_has_no_time_left() -> None:
+    """A check that is not running has no remaining time."""
     assert fsck._time_left(replace(RUNNING, running=False)) is None
 
 
@@ -142,7 +142,7 @@ async def test_a_class_needs_its_domain() -> None:
 
 
 async def test_start_waits_for_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`start --wait` returns the result of the report once no file is left to queue or to check."""
+    """`start --wait` returns the result of the report once no file is waiting to be queued or checked."""
     monkeypatch.setattr(fsck, "_LOOK_AGAIN", 0)
     client = _Client(RUNNING, replace(ENDED, queued=1), replace(ENDED, counts={"GONE": 1}))
     assert await fsck.start(wait=True, session=_session(client)) == Exit.CORRUPT
@@ -163,7 +163,7 @@ async def test_the_log_is_printed_to_its_end(capsys: pytest.CaptureFixture[str])
     assert client.calls == ["clear"]
 
 
-async def test_a_report_reads_the_part_of_the_log_that_is_of_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_report_reads_its_own_part_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report reads all lines after the check's first, up to a limit, and says when there are more."""
     client: Any = _Client(ENDED, lines=5)
     client.lines = [replace(line, code="GONE") for line in client.lines]

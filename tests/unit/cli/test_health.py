@@ -1,4 +1,4 @@
-"""What is wrong with a cluster."""
+"""Findings about a cluster's health."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _texts(findings: list[Finding]) -> list[str]:
 
 
 def test_nothing_is_wrong() -> None:
-    """A cluster whose parts all work has no problems."""
+    """A cluster whose parts all work has no findings."""
     assert problems({"a:1": None}, [HOST], [DEVICE]) == []
 
 
@@ -38,8 +38,8 @@ def test_nothing_is_wrong() -> None:
         (replace(DEVICE, mb_used=960), "is 96% full"),
     ],
 )
-def test_a_device_in_trouble_is_named(device: DeviceInfo, words: str) -> None:
-    """Each state that is not as it should be is said once, with device and host."""
+def test_a_device_in_trouble_is_reported(device: DeviceInfo, words: str) -> None:
+    """Each abnormal state is reported once, with device and host."""
     assert _texts(problems({}, [HOST], [device, SECOND])) == [f"Device dev1 on h {words}"]
 
 
@@ -58,8 +58,8 @@ def test_severities() -> None:
     assert [each.severity for each in find_risks(store)] == ["critical", "warning"]
 
 
-def test_hosts_trackers_and_the_whole() -> None:
-    """A host out of service is said once and not for each device; no room for new files is said too."""
+def test_hosts_trackers_and_space() -> None:
+    """A host out of service is reported once and not for each device; lack of space for new files is reported, too."""
     down = replace(HOST, state=HostState.DOWN)
     assert _texts(problems({"a:1": "hung up", "b:1": None}, [down], [DEVICE, SECOND])) == [
         "Tracker a:1: hung up",
@@ -69,12 +69,12 @@ def test_hosts_trackers_and_the_whole() -> None:
 
 
 def _store(**queues: Queue) -> StoreStatus:
-    """A store of a hundred files in which nothing is wrong, but for these queues."""
+    """A store of a hundred safe files with these queues."""
     return StoreStatus(1000, 1000, Safety(files=100, bytes=100), tuple(queues.values()), 1, ())
 
 
-def test_nothing_to_worry_about() -> None:
-    """Files that are safe, and new ones whose second copy is on its way, worry nobody."""
+def test_safe_files_have_no_finding() -> None:
+    """Files that are safe, and new ones whose second copy is pending, have no finding."""
     assert find_risks(_store()) == []
     store = _store(replicate=Queue("replicate", due=3, later=2, since=990))
     store.safety.one_device.files = 5
@@ -83,8 +83,8 @@ def test_nothing_to_worry_about() -> None:
     assert find_risks(_store()) == []
 
 
-def test_dangers() -> None:
-    """Each danger is said with the number of files, and so is what nobody does anything about."""
+def test_risks() -> None:
+    """Each risk is reported with the number of files, and so is work that no worker handles."""
     store = _store(
         replicate=Queue("replicate", due=3, stuck=1, since=400), upload=Queue("upload", due=9), copy=Queue("copy", 1)
     )

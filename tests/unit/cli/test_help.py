@@ -1,4 +1,4 @@
-"""What --help says."""
+"""The output of --help."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tawara import cli
     ],
 )
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The help of a command shows at least one whole command line, and the exit codes."""
+    """The help of a command has at least one complete example and the exit codes."""
     assert cli.main([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"\n tawara {command} " in shown or f"| tawara {command} " in shown

@@ -1,4 +1,4 @@
-"""`tawara key`: what it prints, refuses and never prints."""
+"""`tawara key`: output, refusals, and secrets that are never printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tawara.wire.installation_key import open_sealed
 
 
 class Store:
-    """The directory of a store, on which commands are run."""
+    """The directory of a store on which commands are run."""
 
     def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.directory, self._capsys = directory, capsys
@@ -42,7 +42,7 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Store:
-    """A store as the first run of `tawara up` makes it."""
+    """A store as created by the first run of `tawara up`."""
     import asyncio
 
     prepare_directory(tmp_path, [])
@@ -55,7 +55,8 @@ def store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Store:
 
 
 def test_the_secret_is_shown_once(store: Store) -> None:
-    """Creation prints id, secret and account; no other command prints the secret, nor is it in the database."""
+    """Creation prints id, secret and account; no other command prints the secret, and the database does not contain
+    it."""
     (made,) = store.read("create", "app", "--domain", "photos=rw", "--domain", "logs-*=r", "--expires", "90d")
     assert made["account"] == "app"
     assert re.fullmatch(r"TW[A-Z2-7]{18}", made["id"])
@@ -80,7 +81,7 @@ async def _sealed(store: Store) -> list[str]:
 
 
 def test_a_table(store: Store) -> None:
-    """The text has the same facts; a key without grants says so."""
+    """The text output has the same facts as JSON, also for a key without grants."""
     out, err = store.run("create", "app")
     assert re.search(r"^secret  \w{40}$", out, re.MULTILINE)
     assert "not shown again" in err
@@ -90,7 +91,7 @@ def test_a_table(store: Store) -> None:
 
 
 def test_revocation(store: Store) -> None:
-    """A key is revoked by name or id, and repeating that is no error; it stays in the list."""
+    """A key is revoked by name or id; a second revocation is no error, and the key stays in the list."""
     ids = [store.read("create", name, "--admin")[0]["id"] for name in ("one", "two")]
     assert store.read("revoke", "one")[0] | {"revoked_at": 0} == store.read("show", "one")[0] | {
         "revoked_at": 0,
@@ -114,7 +115,7 @@ REFUSALS = (
 
 
 def test_refusals(store: Store) -> None:
-    """Unknown names, duplicates, bad grants and durations are refused, each with its exit code and what to do."""
+    """Unknown names, duplicates, bad grants and durations are refused, each with its exit code and a hint."""
     store.run("create", "app")
     store.run("create", "other", "--account", "office")
     for words, expect, said in REFUSALS:
@@ -125,7 +126,7 @@ def test_refusals(store: Store) -> None:
 
 
 def test_the_key_file(store: Store) -> None:
-    """A missing, open or other key file is named; secrets can be sealed with a new key."""
+    """A missing, open or different key file is named in the error; secrets can be sealed with a new key."""
     import asyncio
 
     path = store.key_file.path

@@ -1,4 +1,4 @@
-"""The log of daemons: whole lines, and nothing that happens to the log happens to the program."""
+"""The log of daemons: whole lines, and a failing log never affects the program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tawara.cli.log import Writer
 
 @pytest.fixture
 def descriptor() -> Iterator[int]:
-    """A descriptor that cannot be written to; a test turns it into another file."""
+    """A descriptor that cannot be written to, and that a test can replace by another file."""
     opened = os.open("/dev/full", os.O_WRONLY)
     yield opened
     os.close(opened)
@@ -30,7 +30,7 @@ def _turn(descriptor: int, into: int) -> None:
 
 
 def test_lines_that_cannot_be_written_are_counted(descriptor: int, tmp_path: Path) -> None:
-    """A full disk and a reader that is gone lose lines and raise nothing; the next line that is written says so."""
+    """On a full disk or without a reader, lines are lost without an error; the next written line has their number."""
     writer = Writer(descriptor, as_json=True)
     writer.write("one")
     reading, writing = os.pipe()
@@ -44,8 +44,8 @@ def test_lines_that_cannot_be_written_are_counted(descriptor: int, tmp_path: Pat
     assert [(line["event"], line.get("lines")) for line in lines] == [(log.LOST, 2), ("three", None), ("four", None)]
 
 
-def test_a_line_that_was_cut_is_ended(descriptor: int, tmp_path: Path) -> None:
-    """When a pipe takes only a part of a line, the next line does not continue it."""
+def test_a_partly_written_line_is_ended(descriptor: int, tmp_path: Path) -> None:
+    """When a pipe takes only a part of a line, the next line begins on a line of its own."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     _turn(descriptor, writing)
     writer = Writer(descriptor, as_json=False)
@@ -57,8 +57,8 @@ def test_a_line_that_was_cut_is_ended(descriptor: int, tmp_path: Path) -> None:
         assert pipe.read(100) == b"\n[warning] log_lines_lost lines=1\nnext\n"
 
 
-def test_a_reader_that_hangs_does_not_hang_the_program(descriptor: int) -> None:
-    """When nobody reads the pipe, lines are lost instead of waited for; when it is read again, logging goes on."""
+def test_a_blocked_reader_does_not_block_the_program(descriptor: int) -> None:
+    """While the pipe is not read, lines are lost instead of waited for; afterwards logging continues."""
     reading, writing = os.pipe()
     _turn(descriptor, writing)
     writer = Writer(descriptor, as_json=False)
@@ -72,8 +72,8 @@ def test_a_reader_that_hangs_does_not_hang_the_program(descriptor: int) -> None:
     assert b"log_lines_lost lines=" in said
 
 
-def test_what_cannot_be_rendered_is_named(descriptor: int, tmp_path: Path) -> None:
-    """A value that raises when it is shown, or a wrong format of a library, loses its fields and not the program."""
+def test_a_value_that_cannot_be_rendered(descriptor: int, tmp_path: Path) -> None:
+    """A value whose rendering raises, or a wrong format of a library, costs only its fields."""
 
     class Broken:
         def __repr__(self) -> str:

@@ -23,7 +23,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "command", ["put", "get", "ls", "rm", "info", "status", "domain", "class", "host", "device", "fsck", "rebalance"]
 )
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_complete_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help of a command has an example or its subcommands, its options and the exit codes."""
     assert cli.main([command, "--help"]) == 0
     text = capsys.readouterr().out
@@ -32,7 +32,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 
 
 def test_help_is_quick() -> None:
-    """Help needs neither the client nor a daemon: what takes long to import is not imported."""
+    """Help imports neither the client nor a daemon, since that takes long."""
     code = (
         "import sys; from tawara import cli; cli.main(['--help']);"
         "print([name for name in ('aiohttp', 'sqlalchemy', 'asyncio', 'rich.markdown') if name in sys.modules])"
@@ -52,7 +52,7 @@ sys.exit(cli.main())
 
 
 def test_interrupt_ends_a_command_whose_parent_ignored_it() -> None:
-    """SIGINT ends a command with 130, though it was started with SIGINT ignored, as below nohup."""
+    """SIGINT ends a command with 130 even if it was started with SIGINT ignored, as under nohup."""
     run = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (130, "tawara: interrupted.\n")
 
@@ -69,7 +69,7 @@ def test_interrupt_ends_a_command_whose_parent_ignored_it() -> None:
     ],
 )
 def test_wrong_usage_is_one_line(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line is told in one line, with what to do, and exit code 2."""
+    """A wrong command line is reported in one line, with a hint, and exit code 2."""
     assert cli.main(words) == 2
     said = capsys.readouterr().err
     assert said.startswith(text)
@@ -103,7 +103,7 @@ def test_completion_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_control_characters_do_not_reach_a_terminal() -> None:
-    """Names are shown without what a terminal would act on."""
+    """Control characters in names are not printed to a terminal."""
     assert output.printable("a\x1b[31m\nb\udcff俵") == "a\\x1b[31m\\nb\\udcff俵"
 
 
@@ -111,6 +111,6 @@ def test_control_characters_do_not_reach_a_terminal() -> None:
     ("size", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (99_950, "100 kB"), (999_600, "1.0 MB")],
 )
-def test_sizes_for_people(size: int, text: str) -> None:
-    """Sizes have three digits at most."""
+def test_human_readable_sizes(size: int, text: str) -> None:
+    """Sizes have at most three digits."""
     assert output.human_size(size) == text

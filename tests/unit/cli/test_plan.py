@@ -1,4 +1,4 @@
-"""Which file goes where."""
+"""Planning of transfers: which file is stored under which key, and fetched to which path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEY = st.lists(PART, min_size=1, max_size=6).map("/".join)
 @example("a/../../b", "a/")
 @example("a/b", "a/b")
 def test_no_key_escapes(key: str, prefix: str) -> None:
-    """Whatever the key and the prefix, the file is strictly below the directory, or the key is refused."""
+    """For any key and prefix, the target is strictly below the directory, or the key is refused."""
     try:
         path = relative_path(key, prefix)
     except UnsafeKey:
@@ -46,7 +46,7 @@ def test_no_key_escapes(key: str, prefix: str) -> None:
 
 @given(st.lists(st.text("ab.c ", min_size=1, max_size=5).filter(lambda part: part not in (".", "..")), min_size=1))
 def test_plain_keys_keep_their_path(parts: list[str]) -> None:
-    """A key that is a plain path becomes that path, without the directories that the prefix names."""
+    """A plain key becomes the same path, without the directories of the prefix."""
     key = "/".join(parts)
     assert str(relative_path(key, "")) == key
     assert str(relative_path(f"x/y/{key}", "x/y/")) == key
@@ -85,8 +85,8 @@ def _found(argument: str, relative: str | None = None) -> FoundFile:
         ("/", "x", "p/", "p/x"),
     ],
 )
-def test_where_a_file_goes(argument: str, relative: str | None, target: str, key: str) -> None:
-    """The key is the target, or the prefix with the name, of a directory with its own name unless written with `/`."""
+def test_the_target_of_a_file(argument: str, relative: str | None, target: str, key: str) -> None:
+    """The key is the target, or the prefix with the name; a directory keeps its name unless written with `/`."""
     assert [each.key for each in uploads([_found(argument, relative)], target, single=True)] == [key]
 
 
@@ -99,8 +99,8 @@ def test_where_a_file_goes(argument: str, relative: str | None, target: str, key
         ([_found("a")], "k" * 1023 + "/", "longer than"),
     ],
 )
-def test_what_cannot_be_stored(found: list[FoundFile], target: str, text: str) -> None:
-    """Files that would overwrite each other, have no name, or too long a one, are refused before a byte moves."""
+def test_invalid_plans_are_refused(found: list[FoundFile], target: str, text: str) -> None:
+    """Files that would overwrite each other, or have no name or too long a one, are refused before any transfer."""
     with pytest.raises(errors.UsageError, match=text):
         uploads(found, target, single=len(found) == 1)
 
@@ -129,15 +129,16 @@ OTHER = Checksum(HashType.MD5, b"y" * 16)
         (4, 7, _info(mtime_ns=7, checksum=MD5), True, False),
     ],
 )
-def test_what_need_not_be_stored_again(
+def test_unchanged_files_are_not_stored_again(
     size: int, mtime_ns: int, info: FileInfo, by_checksum: bool, equal: bool | None
 ) -> None:
-    """A file is skipped if size and time are those that were stored; else a checksum decides, if one is kept."""
+    """A file is skipped if its size and time are those stored; otherwise its checksum decides, if there is one."""
     assert is_stored(PlannedUpload("f", "k", size, mtime_ns), info, by_checksum=by_checksum) is equal
 
 
-def test_what_need_not_be_fetched_again() -> None:
-    """A fetched file has the time of its storing and the fid; another one, size or checksum has it fetched again."""
+def test_unchanged_files_are_not_fetched_again() -> None:
+    """A fetched file gets its storage time and fid; a different one, or another size or checksum, causes a new
+    fetch."""
     assert is_fetched(5, 100 * 10**9 + 1000, _info(), None)
     assert is_fetched(5, 100 * 10**9, _info(), None)  # the file system keeps whole seconds
     assert not is_fetched(5, 100 * 10**9 + 2000, _info(), None)  # what another fid of the same second had

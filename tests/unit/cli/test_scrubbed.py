@@ -1,4 +1,4 @@
-"""What is said of the continuous scrub."""
+"""Findings about the scrub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STANDS = ScrubStatus(
 
 
 def test_nothing_is_wrong() -> None:
-    """A round in time that found nothing is told in one line, and worries nobody; neither does a scrub that is off."""
+    """A pass in time without damage is reported in one line without a finding; so is a disabled scrub."""
     assert "50% of this round done, 50 files, it began " in scrubbed.where(STANDS)
     assert scrubbed.where(STANDS).endswith("in time.")
     assert scrubbed.found(STANDS) == ""
@@ -22,8 +22,8 @@ def test_nothing_is_wrong() -> None:
     assert scrubbed.sentences(replace(STANDS, period=0)) == []
 
 
-def test_what_was_found_and_became_of_it() -> None:
-    """Damage that is mended is told, and nothing wrong; what needs a person is."""
+def test_damage_and_its_repair() -> None:
+    """Repaired damage is reported without a finding; damage that needs manual intervention is one."""
     stands = replace(STANDS, bad_replicas=4, bad_files=3, repaired=2, bad_waiting=1)
     assert scrubbed.found(stands) == "Within that time 4 replicas went bad: 2 files repaired, 1 file being repaired."
     assert scrubbed.sentences(stands) == []
@@ -33,8 +33,8 @@ def test_what_was_found_and_became_of_it() -> None:
     assert said.startswith("1 file needs manual intervention")
 
 
-def test_a_round_that_is_late() -> None:
-    """A scrub that does not keep its period is wrong, and how long the round will take is said."""
+def test_a_late_pass() -> None:
+    """A scrub that exceeds its period is a finding, with the expected duration."""
     stands = replace(STANDS, late=True, expected_end=1_000_000 + 3 * 86400)
     assert scrubbed.where(stands).endswith("this round is expected to take 3 days.")
     assert scrubbed.sentences(stands) == [

@@ -30,7 +30,7 @@ async def _listed(capsys: pytest.CaptureFixture[str], *, state: bool = False) ->
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-async def test_json_says_what_is_set_and_what_is_a_default(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_json_distinguishes_values_from_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     """A setting in the database has its value, also an empty one, and `set`; any other has its default."""
     by_name = {each["setting"]: each for each in await _listed(capsys)}
     assert {each.name for each in SETTINGS} <= by_name.keys()
@@ -42,7 +42,7 @@ async def test_json_says_what_is_set_and_what_is_a_default(capsys: pytest.Captur
 
 @pytest.mark.parametrize("state", [False, True])
 async def test_internal_state_is_listed_on_request(capsys: pytest.CaptureFixture[str], state: bool) -> None:
-    """Rows that are no settings are listed with --state only, as text and as JSON."""
+    """Rows that are not settings are listed with --state only, as text and as JSON."""
     listed = await _listed(capsys, state=state)
     assert [each for each in listed if "state" in each] == [{"state": "schema_version", "value": "17"}] * state
     await settings.show(state=state, session=_session())
@@ -50,7 +50,7 @@ async def test_internal_state_is_listed_on_request(capsys: pytest.CaptureFixture
 
 
 async def test_the_table_has_a_hyphen_for_a_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """The column VALUE has the value of the database, or a hyphen; DEFAULT has a hyphen where there is none."""
+    """The column VALUE has the value of the database, or a hyphen; DEFAULT has a hyphen if there is no default."""
     await settings.show(session=_session())
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     values = {row[0]: row[1:3] for row in rows}
@@ -65,7 +65,7 @@ async def test_the_table_has_a_hyphen_for_a_default(capsys: pytest.CaptureFixtur
     [("skip_mkcol", "1"), ("schema_version", "17"), *((each.name, each.default) for each in SETTINGS[:3])],
 )
 async def test_get_prints_the_value_or_the_default(capsys: pytest.CaptureFixture[str], key: str, value: str) -> None:
-    """`get` prints what is set, otherwise the default; also of a row that is no setting."""
+    """`get` prints the value, otherwise the default; also for a row that is not a setting."""
     await settings.get(key, session=_session())
     assert capsys.readouterr().out == f"{FOUND.get(key) or value}\n"
     await settings.get(key, session=_session(as_json=True))

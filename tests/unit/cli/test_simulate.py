@@ -1,4 +1,4 @@
-"""How the time that a repair would take is told."""
+"""The estimated repair time in the output of `tawara simulate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tawara.model.simulation import ClassOutcome, LossOutcome
 
 
 def outcome(copies: int, size: int) -> LossOutcome:
-    """A loss after which so many copies of so many bytes each are to be made."""
+    """A loss after which this many copies of this size have to be made."""
     made = ClassOutcome(copies=copies, bytes=copies * size)
     return LossOutcome((1,), {(1, 0): made}, Safety(), Safety(), Safety(), {}, {}, ())
 
@@ -28,15 +28,15 @@ def outcome(copies: int, size: int) -> LossOutcome:
         ),
     ],
 )
-def test_what_it_is_reckoned_by(speed: Speed, words: str) -> None:
-    """The slower of the two rates decides, and it is told which they are and where they come from."""
+def test_the_slower_rate_decides(speed: Speed, words: str) -> None:
+    """The slower of the two rates decides, and the output names both with their source."""
     size, copies = (1_000_000, 100) if speed.bytes is None else (600_000, 100)
     if speed.shown:
         size, copies = 1_000_000, 60
     assert _repair(outcome(copies, size), speed) == [words]
 
 
-def test_files_unlike_those_that_were_measured() -> None:
+def test_files_larger_than_measured_ones() -> None:
     """When the files are much larger than recently copied ones, the output warns that the estimate is too long."""
     told = _repair(outcome(10, 20_000_000), Speed(files=1000, bytes=10_000_000, shown=True))
     assert told[1] == "Recently copied files had 10.0 kB on average, these have 20.0 MB: it may go faster"

@@ -1,4 +1,4 @@
-"""Where the client reads a file, and what it does when replicas fail."""
+"""Where the client reads a file, and how it continues when replicas fail."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from tawara.model import errors
 from tawara.model import fid as fids
 from tawara.model.cluster import Checksum, HashType
 from tawara.nodes.client import NodeClient
+from tawara.nodes.parallel import ParallelRead
 
 DATA = b"0123456789"
 INFO = FileInfo("d", "k", 7, len(DATA), "", 2)
@@ -32,7 +34,8 @@ LOCATED = Located(INFO, ["a"])
     ],
 )
 def test_located_replicas_are_of_one_fid(urls: list[str], consistent: bool) -> None:
-    """File information and replicas that name another fid are of different contents; other paths say nothing."""
+    """File information and replicas that name different fids are of different contents; other paths are not
+    compared."""
     assert Located(INFO, urls).consistent() is consistent
 
 
@@ -85,7 +88,7 @@ async def _all(reading: Reading) -> bytes:
      (9, 10, b"9")],
 )  # fmt: skip
 async def test_a_part_is_cut_to_the_file(start: int, end: int | None, expected: bytes) -> None:
-    """A part beyond the end of the file is shortened, also to nothing, and its length is known before."""
+    """A part beyond the end of the file is shortened, also to nothing, and its length is known in advance."""
     nodes = _Nodes()
     reading = _reading(nodes, start=start, end=end)
     assert reading.length == len(expected)
@@ -103,7 +106,7 @@ async def test_begin_waits_for_the_first_bytes_only() -> None:
     assert len(nodes.asked) == 1
 
 
-async def test_reading_goes_on_at_a_replica_found_later() -> None:
+async def test_reading_continues_at_a_replica_found_later() -> None:
     """When all replicas fail, they are located again as long as that yields more bytes, and each byte comes once."""
     nodes = _Nodes(a=[3, 0], b=[4])
     reading = _reading(nodes, Located(INFO, ["a"]), Located(INFO, ["b"]), Located(INFO, ["c"]))
@@ -111,7 +114,7 @@ async def test_reading_goes_on_at_a_replica_found_later() -> None:
     assert nodes.asked == [("a", None), ("a", (3, 9)), ("b", (3, 9)), ("c", (7, 9))]
 
 
-async def test_replicas_that_yield_nothing_are_asked_twice() -> None:
+async def test_replicas_that_yield_nothing_are_tried_twice() -> None:
     """A file that cannot be read twice in a row raises NoSource with the failures; the tracker is asked once more."""
     nodes = _Nodes(a=[0, 0, 0])
     reading = _reading(nodes, LOCATED, LOCATED)
@@ -124,7 +127,7 @@ async def test_replicas_that_yield_nothing_are_asked_twice() -> None:
 
 
 async def test_an_overwritten_key() -> None:
-    """A key that was overwritten fails at once before the first byte; later the old replicas are tried once more."""
+    """Reading an overwritten key fails at once before the first byte; later the old replicas are tried once more."""
     other = Located(replace(INFO, fid=8), ["b"])
     nodes = _Nodes(a=[0])
     with pytest.raises(errors.NoSource):
@@ -136,8 +139,8 @@ async def test_an_overwritten_key() -> None:
 
 
 @pytest.mark.parametrize("error", [errors.UnknownKey(), errors.TrackerUnreachable()])
-async def test_a_tracker_that_cannot_say_more(error: Exception) -> None:
-    """While the tracker does not answer, or the key is gone, the known replicas are tried again."""
+async def test_a_tracker_without_new_replicas(error: Exception) -> None:
+    """While the tracker does not respond, or the key is deleted, the known replicas are tried again."""
     nodes = _Nodes(a=[4])
     assert await _all(_reading(nodes, error)) == DATA
 
@@ -148,7 +151,7 @@ async def test_a_tracker_that_cannot_say_more(error: Exception) -> None:
      (b"other", {"verify": False}, False)],
 )  # fmt: skip
 async def test_a_whole_file_is_verified(stored: bytes, options: dict[str, Any], fails: bool) -> None:
-    """With `verify` a whole file has to have the stored checksum; a part cannot be verified."""
+    """With `verify` a whole file must have the stored checksum; a part cannot be verified."""
     checksum = Checksum(HashType.MD5, hashlib.md5(stored).digest())
     located = Located(replace(INFO, checksum=checksum), ["a"])
     reading = _reading(_Nodes(), located=located, **({"verify": True} | options))
@@ -161,7 +164,7 @@ async def test_a_whole_file_is_verified(stored: bytes, options: dict[str, Any], 
 
 
 async def test_an_unfinished_reading_is_closed() -> None:
-    """`close` ends the iteration and the request under way, also before it has begun."""
+    """`close` ends the iteration and the current request, also before the first byte."""
     reading = _reading(_Nodes())
     await reading.close()
     await reading.begin()
@@ -170,3 +173,21 @@ async def test_an_unfinished_reading_is_closed() -> None:
     await reading.close()
     with pytest.raises(StopAsyncIteration):
         await anext(chunks)
+
+
+async def test_nodes_without_ranges_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file is read from several hosts in ranges, and from one, whole, if none of them can do that."""
+    monkeypatch.setattr("tawara.client.reading.WORTHWHILE", 4)
+
+    class Whole(_Nodes):
+        @asynccontextmanager
+        async def get(self, url: str, *, byte_range: tuple[int, int] | None = None) -> AsyncIterator[Any]:
+            async with super().get(url, byte_range=byte_range) as download:
+                if byte_range is not None:
+                    raise errors.NodeUnreachable("another range than was asked for")
+                yield download
+
+    monkeypatch.setattr("tawara.client.reading.ParallelRead", partial(ParallelRead, segment=3))
+    nodes, located = Whole(), Located(INFO, ["http://h1/a", "http://h2/b"])
+    assert await _all(_reading(nodes, located, located=located)) == DATA
+    assert {each[1] for each in nodes.asked} == {(0, 2), (3, 5), None}

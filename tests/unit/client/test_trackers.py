@@ -1,4 +1,4 @@
-"""Asking several trackers: which one, how often, and what a lost answer means."""
+"""Requests to several trackers: order, retries, and lost replies."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tawara.model import errors
     ],
 )
 def test_addresses(text: str, addresses: list[tuple[str, int]]) -> None:
-    """Hosts with and without ports, IPv6 too; each once."""
+    """Hosts with and without ports, also IPv6, are parsed, each once."""
     assert parse_addresses(text) == addresses
 
 
 @pytest.mark.parametrize("text", ["", ",", "a:b", "a:0", "a:65536", ":1", "a:1,b:-1"])
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     """An invalid address is refused before any connection."""
     with pytest.raises(errors.UsageError):
         parse_addresses(text)
 
 
 class _Fake:
-    """A tracker that gives prepared answers: bytes, or None to hang up. It counts what it was asked."""
+    """A tracker that gives prepared replies (bytes, or None to disconnect) and counts the requests."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self.answers = list(answers)
@@ -76,7 +76,7 @@ OK = b"OK a=1\r\n"
 
 
 async def test_one_connection_serves_many_requests() -> None:
-    """Connections are kept; requests at the same time use a few of them."""
+    """Connections are kept; concurrent requests use a few of them."""
     fake = _Fake(OK)
     async with _trackers(fake) as trackers:
         for _ in range(5):
@@ -89,8 +89,8 @@ async def test_one_connection_serves_many_requests() -> None:
 @pytest.mark.parametrize(
     "bad", [None, b"nonsense\r\n", b"OK " + b"x" * 9_000_000], ids=["hangs up", "nonsense", "huge"]
 )
-async def test_the_next_tracker_is_asked(bad: bytes | None) -> None:
-    """When a tracker hangs up or talks nonsense the next one is asked, and stays preferred for a while."""
+async def test_the_next_tracker_is_tried(bad: bytes | None) -> None:
+    """When a tracker disconnects or sends an invalid reply the next one is tried, and stays preferred for some time."""
     first, second = _Fake(bad), _Fake(OK)
     async with _trackers(first, second) as trackers:
         for _ in range(3):
@@ -98,15 +98,15 @@ async def test_the_next_tracker_is_asked(bad: bytes | None) -> None:
         assert (len(first.asked), len(second.asked)) == (1, 3)
 
 
-async def test_a_tracker_that_is_silent() -> None:
-    """A tracker that does not answer in time is left for the next one."""
+async def test_a_tracker_that_times_out() -> None:
+    """When a tracker does not reply in time the next one is tried."""
     first, second = _Fake(b""), _Fake(OK)
     async with _trackers(first, second) as trackers:
         assert await trackers.ask("noop") == {"a": b"1"}
 
 
-async def test_an_error_is_an_answer() -> None:
-    """An ERR is raised as the error it means, and not asked of the next tracker."""
+async def test_an_error_reply_is_raised() -> None:
+    """An ERR reply raises its error, and the next tracker is not tried."""
     first, second = _Fake(b"ERR unknown_key unknown_key\r\n"), _Fake(OK)
     async with _trackers(first, second) as trackers:
         with pytest.raises(errors.UnknownKey):
@@ -114,8 +114,8 @@ async def test_an_error_is_an_answer() -> None:
         assert not second.asked
 
 
-async def test_a_database_that_is_away() -> None:
-    """Db and Busy of one tracker are not those of the next."""
+async def test_an_unavailable_database() -> None:
+    """After Db or Busy the next tracker is tried."""
     first, second = _Fake(b"ERR db Database+error\r\n"), _Fake(OK)
     async with _trackers(first, second) as trackers:
         assert await trackers.ask("noop") == {"a": b"1"}
@@ -125,8 +125,8 @@ async def test_a_database_that_is_away() -> None:
 
 
 @pytest.mark.parametrize("code", [b"db", b"database_unavailable"])
-async def test_a_tracker_without_its_database_is_left_alone(code: bytes) -> None:
-    """A tracker that says that its database is away is not asked again for a while, if there is another."""
+async def test_a_tracker_without_its_database_is_skipped(code: bytes) -> None:
+    """A tracker that reports its database as unavailable is skipped for some time, if there is another."""
     first, second = _Fake(b"ERR %s Away\r\n" % code), _Fake(OK, OK, OK)
     async with _trackers(first, second) as trackers:
         for _ in range(3):
@@ -134,8 +134,8 @@ async def test_a_tracker_without_its_database_is_left_alone(code: bytes) -> None
         assert (len(first.asked), len(second.asked)) == (1, 3)
 
 
-async def test_what_no_tracker_has_begun_is_asked_of_the_next() -> None:
-    """Where a tracker never reached its database, a request that must not be repeated goes to the next one."""
+async def test_a_request_that_was_not_begun_is_sent_to_the_next() -> None:
+    """If a tracker never reached its database, a request that must not be repeated is sent to the next one."""
     first, second = _Fake(b"ERR database_unavailable Away\r\n"), _Fake(OK)
     async with _trackers(first, second) as trackers:
         assert await trackers.ask("create_close", once=True) == {"a": b"1"}
@@ -145,8 +145,8 @@ async def test_what_no_tracker_has_begun_is_asked_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, b"ERR db Database+error\r\n"], ids=["hangs up", "db"])
-async def test_what_must_be_asked_once_is(answer: bytes | None) -> None:
-    """A request that must not be repeated is not, and its unknown outcome is said."""
+async def test_a_request_that_must_not_be_repeated(answer: bytes | None) -> None:
+    """A request that must not be repeated is sent once, and the error says that its result is unknown."""
     first, second = _Fake(answer), _Fake(OK)
     async with _trackers(first, second) as trackers:
         with pytest.raises(OutcomeUnknown):
@@ -154,8 +154,8 @@ async def test_what_must_be_asked_once_is(answer: bytes | None) -> None:
         assert (len(first.asked), len(second.asked)) == (1, 0)
 
 
-async def test_a_second_time_may_tell_that_the_first_did_it() -> None:
-    """An error that says `done already` counts as success after a lost answer, and only then."""
+async def test_a_repeated_request_may_report_the_first() -> None:
+    """An error that means "done already" counts as success after a lost reply, and only then."""
     exists = b"ERR domain_exists x\r\n"
     async with _trackers(_Fake(None, exists)) as trackers:
         assert await trackers.ask("create_domain", settled_by=(errors.DomainExists,)) == {}
@@ -163,8 +163,8 @@ async def test_a_second_time_may_tell_that_the_first_did_it() -> None:
             await trackers.ask("create_domain", settled_by=(errors.DomainExists,))
 
 
-async def test_an_answer_without_what_it_should_have() -> None:
-    """An OK that lacks arguments is no tracker's answer, and no KeyError."""
+async def test_a_reply_without_its_fields() -> None:
+    """An OK reply that lacks fields is treated as an invalid reply, and raises no KeyError."""
     async with _trackers(_Fake(OK)) as trackers:
         with pytest.raises(errors.TrackerUnreachable):
             await trackers.ask_for(lambda reply: reply["fid"], "file_info")
@@ -172,8 +172,8 @@ async def test_an_answer_without_what_it_should_have() -> None:
             await trackers.ask_for(lambda reply: int(b"x" + reply["a"]), "file_info")
 
 
-async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection on which a request was given up is not used again."""
+async def test_a_late_reply_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a request timed out its connection is not used again."""
     gate = asyncio.Event()
     answers = iter([b"OK n=1\r\n", b"OK n=2\r\n"])
 
@@ -195,6 +195,6 @@ async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.Monke
 
 
 async def test_management_commands() -> None:
-    """The lines of a `!` command come back up to the dot."""
+    """The lines of the reply to a `!` command are returned, without the final dot."""
     async with _trackers(_Fake(b"uptime 5\r\nqueries 1\r\n.\r\n")) as trackers:
         assert await trackers.manage(trackers.addresses[0], "stats") == ["uptime 5", "queries 1"]

@@ -1,4 +1,4 @@
-"""One upload of the client, against trackers and nodes that are objects of the test."""
+"""One upload of the client, with fake trackers and nodes."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _session(
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeat a close without a delay, as often as otherwise."""
+    """Retry a close without delay, with the normal number of attempts."""
     monkeypatch.setattr(upload, "PAUSES", (0.0,) * len(upload.PAUSES))
 
 
@@ -101,7 +101,7 @@ async def _once() -> AsyncIterator[bytes]:
 async def test_the_requests_of_an_upload(
     wanted: Checksum | HashType | None, stored: Checksum | None, md5: bytes | None
 ) -> None:
-    """An upload opens, stores on the first device and closes with what was stored; the node gets an MD5 if known."""
+    """An upload opens, stores on the first device and closes with the stored size; the node gets an MD5 if known."""
     trackers, nodes = _Trackers(), _Nodes()
     result = await _session(trackers, nodes, wanted=wanted, mtime_ns=5).run()
     assert (result.fid, result.length, result.checksum) == (1, 10, stored)
@@ -115,7 +115,7 @@ async def test_the_requests_of_an_upload(
 
 
 async def test_an_upload_of_unknown_size_is_streamed() -> None:
-    """Without a known size none is sent to the tracker; an MD5 that the caller gave reaches the node, no other does."""
+    """Without a known size none is sent to the tracker; an MD5 given by the caller is sent to the node, no other is."""
     for wanted, md5 in ((MD5, MD5.digest), (HashType.MD5, None)):
         trackers, nodes = _Trackers(), _Nodes()
         await _session(trackers, nodes, _once(), wanted=wanted).run()
@@ -126,16 +126,16 @@ async def test_an_upload_of_unknown_size_is_streamed() -> None:
         assert nodes.streamed == [True]
 
 
-async def test_other_data_than_announced_is_abandoned() -> None:
-    """Data with another checksum than the caller gave raises ChecksumMismatch, and the upload is closed without key."""
+async def test_a_checksum_mismatch_discards_the_upload() -> None:
+    """Data with another checksum than the caller's raises ChecksumMismatch, and the upload is closed without a key."""
     trackers = _Trackers()
     with pytest.raises(errors.ChecksumMismatch):
         await _session(trackers, _Nodes(), b"other data", wanted=SHA1).run()
     assert trackers.closed() == [{"domain": "d", "fid": 1, "devid": 1, "path": "http://h/1"}]
 
 
-async def test_the_next_device_takes_what_the_first_does_not() -> None:
-    """A device that fails is left for the next, if the data can be read again; otherwise the upload is abandoned."""
+async def test_the_next_device_is_tried() -> None:
+    """When a device fails the next one is tried if the data can be read again; otherwise the upload is discarded."""
     trackers, nodes = _Trackers(), _Nodes(errors.NodeUnreachable("no"))
     await _session(trackers, nodes).run()
     assert [url for url, *_ in nodes.puts] == ["http://h/1", "http://h/2"]
@@ -150,8 +150,8 @@ async def test_the_next_device_takes_what_the_first_does_not() -> None:
         await _session(_Trackers(), nodes).run()
 
 
-async def test_a_fid_in_conflict_is_left_for_another() -> None:
-    """Other content under the fid: the upload is abandoned without deletion, and repeated with a few other fids."""
+async def test_a_fid_conflict_is_resolved_with_another_fid() -> None:
+    """If the fid has other content, the upload is discarded without a deletion, and repeated with a few other fids."""
     trackers, nodes = _Trackers(), _Nodes(errors.FidConflict())
     assert (await _session(trackers, nodes).run()).fid == 2
     assert [(each["fid"], each.get("conflict")) for each in trackers.closed()] == [(1, 1), (2, None)]
@@ -179,15 +179,15 @@ async def test_a_fid_in_conflict_is_left_for_another() -> None:
     ],
 )
 async def test_a_lost_reply_to_the_close_is_resolved(closes: list[Exception], fids: list[Any], requests: int) -> None:
-    """Whatever happened to the request whose reply was lost, the file is stored once, and success is reported."""
+    """Whether or not the request with the lost reply succeeded, the file is stored once, and success is reported."""
     trackers = _Trackers(*closes, fids=tuple(fids))
     assert (await _session(trackers, _Nodes()).run()).fid == 1
     assert len(trackers.closed()) == requests
     assert not trackers.fids
 
 
-async def test_a_close_that_stays_unknown_is_an_error() -> None:
-    """An upload that is neither closed nor open any more, or whose tracker stays silent, ends with the last error."""
+async def test_a_close_without_a_known_result_is_an_error() -> None:
+    """If an upload is neither closed nor open, or the tracker stays silent, the last error is raised."""
     trackers = _Trackers(LOST, errors.NoTempFile(), fids=(9,) * 99)
     with pytest.raises(OutcomeUnknown):
         await _session(trackers, _Nodes()).run()
@@ -199,15 +199,15 @@ async def test_a_close_that_stays_unknown_is_an_error() -> None:
 
 
 async def test_a_refused_close_is_an_error_at_once() -> None:
-    """A close that the tracker refuses is neither repeated nor looked up."""
+    """A close that the tracker refuses is not repeated, and the key is not looked up."""
     trackers = _Trackers(errors.UnregDomain())
     with pytest.raises(errors.UnregDomain):
         await _session(trackers, _Nodes()).run()
     assert len(trackers.requests) == 2
 
 
-async def test_an_upload_that_cannot_be_abandoned_keeps_its_error() -> None:
-    """A tracker that fails when the upload is abandoned does not hide why it was."""
+async def test_a_failed_discard_keeps_the_error() -> None:
+    """If the tracker also fails when the upload is discarded, the original error is raised."""
 
     class Failing(_Trackers):
         async def ask(self, command: str, args: dict[str, Any], *, once: bool = False) -> None:

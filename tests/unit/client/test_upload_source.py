@@ -1,4 +1,4 @@
-"""What can be uploaded, as chunks, and whether it can be read again."""
+"""Sources of uploads: data in chunks, and whether it can be read again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def _later(data: bytes) -> AsyncIterator[bytes]:
 
 @given(st.binary(max_size=300), st.binary(max_size=10))
 async def test_every_kind_gives_its_bytes_and_its_hash(data: bytes, before: bytes) -> None:
-    """Each kind of data gives all its bytes from where it stands, counts and hashes them, and tells its size."""
+    """Each kind of source yields all its bytes from its current position, counts and hashes them, and has its size."""
     opened = io.BytesIO(before + data)
     opened.seek(len(before))
     kinds: list[Data] = [data, bytearray(data), memoryview(data), opened, iter([data[:3], b"", data[3:]]), _later(data)]
@@ -42,7 +42,7 @@ async def test_every_kind_gives_its_bytes_and_its_hash(data: bytes, before: byte
             assert await _all(source) == data
 
 
-async def test_what_can_be_read_again(tmp_path: Path) -> None:
+async def test_which_sources_can_be_read_again(tmp_path: Path) -> None:
     """Bytes, regular files and seekable streams can be read again; pipes and iterables only before they have begun."""
     (tmp_path / "file").write_bytes(b"data")
     os.mkfifo(tmp_path / "pipe")
@@ -57,7 +57,7 @@ async def test_what_can_be_read_again(tmp_path: Path) -> None:
     assert UploadSource(tmp_path / "pipe").size is None
 
 
-async def test_progress_goes_back_when_the_upload_begins_again() -> None:
+async def test_progress_restarts_with_the_upload() -> None:
     """The reported progress adds up to the bytes sent in the successful attempt."""
     told: list[int] = []
     source = UploadSource(b"12345", progress=told.append)
@@ -66,22 +66,22 @@ async def test_progress_goes_back_when_the_upload_begins_again() -> None:
     assert told == [5, -5, 5]
 
 
-async def test_small_pieces_are_put_together() -> None:
-    """An iterable of very small pieces does not become as many writes, and an empty piece is not its end."""
+async def test_small_pieces_are_joined() -> None:
+    """An iterable of very small pieces is joined into larger writes, and an empty piece is not its end."""
     source = UploadSource(piece for _ in range(10_000) for piece in (b"", b"12345"))
     chunks = [chunk async for chunk in source.chunks()]
     assert b"".join(chunks) == b"12345" * 10_000
     assert len(chunks) == 1
 
 
-def test_text_is_no_data() -> None:
-    """A text is refused, for it may be meant as a path or as data."""
+def test_text_is_refused() -> None:
+    """Text is refused, because it could be a path or data."""
     with pytest.raises(TypeError):
         UploadSource("text")  # type: ignore[arg-type]  # that is the point
 
 
 @given(st.binary())
-def test_keys_survive_being_text(key: bytes) -> None:
-    """Every key comes back from text as the bytes that it was; text that is UTF-8 is its UTF-8."""
+def test_keys_round_trip_as_text(key: bytes) -> None:
+    """Each key converts to text and back without loss; valid UTF-8 becomes that text."""
     assert key_bytes(key_text(key)) == key
     assert key_bytes("俵") == "俵".encode()

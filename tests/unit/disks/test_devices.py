@@ -1,4 +1,4 @@
-"""What happens on the disks."""
+"""Files on devices: receiving, replacing, reading, deleting."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ PATH = "/dev1/0/000/000/0000000001.fid"
 
 @pytest.fixture(params=[True, False], ids=["unnamed", "named"])
 def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
-    """One device, on a file system with and without O_TMPFILE."""
+    """A device, on a file system with and without O_TMPFILE."""
     (tmp_path / "dev1").mkdir()
     made = Devices(tmp_path, unnamed_files=request.param)
     made.usage("dev1")  # now it has its identity
@@ -56,13 +56,13 @@ def delete(devices: Devices, path: str) -> None:
 
 
 def files(root: Path) -> list[str]:
-    """All files but those by which a device is known again."""
+    """All files except those that identify the device."""
     found = (each.relative_to(root) for each in root.rglob("*") if not each.is_dir() and each.name != IDENTITY)
     return sorted(str(each) for each in found if each.parts[0] != RECORDS)
 
 
-def test_a_committed_file_is_there(devices: Devices) -> None:
-    """What was written and committed can be read, has its size and digests."""
+def test_a_committed_file_can_be_read(devices: Devices) -> None:
+    """A committed file can be read, and has its size and digests."""
     put(devices, b"abc")
     assert read(devices) == b"abc"
     assert devices.size(PATH) == 3
@@ -72,7 +72,7 @@ def test_a_committed_file_is_there(devices: Devices) -> None:
 
 
 def test_nothing_is_visible_before_the_commit(devices: Devices) -> None:
-    """A file being received has no name that can be asked for, and an aborted one leaves nothing at all."""
+    """A file being received has no visible name, and nothing remains of an aborted one."""
     with devices.receive(PATH) as incoming:
         incoming.write(b"abc")
         with pytest.raises(NoSuchFile):
@@ -81,7 +81,7 @@ def test_nothing_is_visible_before_the_commit(devices: Devices) -> None:
 
 
 def test_a_large_upload_does_not_replace_a_fid(devices: Devices) -> None:
-    """A fid that appears while another upload of it is under way keeps its content; the same content is fine."""
+    """A fid that appears during another upload of it keeps its content; the same content is accepted."""
     content = os.urandom(3_000_000)
     with devices.receive(PATH) as other, devices.receive(PATH) as same:
         other.write(content[:-1] + bytes([content[-1] ^ 1]))
@@ -95,7 +95,7 @@ def test_a_large_upload_does_not_replace_a_fid(devices: Devices) -> None:
 
 
 def test_a_file_system_without_links(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where link(2) is not possible a fid keeps its content, too."""
+    """Where link(2) is not supported a fid keeps its content, too."""
 
     def link(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "no links")
@@ -141,7 +141,7 @@ def test_sync_comes_before_the_name(devices: Devices, monkeypatch: pytest.Monkey
 
 
 def test_every_new_directory_is_synced_once_in_its_parent(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first file below new directories pays for their entries, the second does not."""
+    """The first file below new directories syncs their entries, the second does not."""
     synced: list[str] = []
     real = os.fsync
 
@@ -162,10 +162,10 @@ def test_every_new_directory_is_synced_once_in_its_parent(devices: Devices, monk
     ("expect", "error"),
     [({"md5": b"\0" * 16}, WrongDigest), ({"size": 4}, WrongSize), ({"size": 2}, WrongSize)],
 )
-def test_what_is_not_as_announced_is_not_kept(
+def test_a_mismatch_keeps_the_old_file(
     devices: Devices, expect: dict[str, bytes | int], error: type[TawaraError]
 ) -> None:
-    """A wrong digest, a short or a long body: an error, and the old file stays."""
+    """A wrong digest, a short or a long body is an error, and the old file stays."""
     put(devices, b"old")
     with pytest.raises(error), devices.receive(PATH, **expect) as incoming:  # type: ignore[arg-type] # one or the other
         incoming.write(b"abc")
@@ -174,14 +174,14 @@ def test_what_is_not_as_announced_is_not_kept(
     assert files(devices.docroot) == [PATH[1:]]
 
 
-def test_a_file_that_cannot_fit_is_refused_at_once(devices: Devices) -> None:
+def test_a_file_that_does_not_fit_is_refused_at_once(devices: Devices) -> None:
     """A size beyond the free space is refused before a byte is sent."""
     with pytest.raises(DeviceFull):
         devices.receive(PATH, size=2**60)
 
 
-def test_symbolic_links_lead_nowhere(devices: Devices, tmp_path: Path) -> None:
-    """No link below a device is followed: not to read, write, delete or make directories."""
+def test_symbolic_links_are_not_followed(devices: Devices, tmp_path: Path) -> None:
+    """No link below a device is followed: not to read, write, delete or create directories."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
@@ -203,7 +203,7 @@ def test_symbolic_links_lead_nowhere(devices: Devices, tmp_path: Path) -> None:
 
 
 def test_a_device_itself_may_be_a_link(devices: Devices, tmp_path: Path) -> None:
-    """Administrators mount disks elsewhere and link devN to them."""
+    """devN may be a link to where an administrator mounted the disk."""
     (tmp_path / "mnt").mkdir()
     (tmp_path / "dev2").symlink_to(tmp_path / "mnt")
     put(devices, b"abc", "/dev2/x")
@@ -212,7 +212,7 @@ def test_a_device_itself_may_be_a_link(devices: Devices, tmp_path: Path) -> None
 
 
 def test_deleting(devices: Devices) -> None:
-    """A deleted file is gone; a missing file and a directory raise different errors."""
+    """A deleted file no longer exists; a missing file and a directory raise different errors."""
     put(devices, b"abc")
     delete(devices, PATH)
     with pytest.raises(NoSuchFile):
@@ -221,15 +221,15 @@ def test_deleting(devices: Devices) -> None:
         delete(devices, "/dev1/0/000")
 
 
-def test_the_usage_file_is_the_nodes_own(devices: Devices) -> None:
-    """Peers can neither write nor delete it."""
+def test_the_usage_file_is_protected(devices: Devices) -> None:
+    """Clients can neither write nor delete the usage file."""
     with pytest.raises(Reserved):
         devices.receive("/dev1/usage")
     with pytest.raises(Reserved):
         delete(devices, "/dev1/usage")
 
 
-def test_things_that_are_no_files(devices: Devices, tmp_path: Path) -> None:
+def test_only_regular_files_are_read(devices: Devices, tmp_path: Path) -> None:
     """Directories, missing devices and pipes are not read, and nothing hangs."""
     os.mkfifo(tmp_path / "dev1" / "pipe")
     with pytest.raises(DirectoryInstead):
@@ -244,7 +244,7 @@ def test_things_that_are_no_files(devices: Devices, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("link", [False, True])
 def test_adopting_a_local_file(devices: Devices, tmp_path: Path, link: bool) -> None:
-    """A finished local file becomes a device's file, by copy or by link, unless the fid has other content."""
+    """A complete local file becomes a device's file, by copy or by link, unless the fid has other content."""
     source = tmp_path / "body"
     source.write_bytes(b"x" * 100_000)
     put(devices, b"old")
@@ -260,14 +260,14 @@ def test_adopting_a_local_file(devices: Devices, tmp_path: Path, link: bool) -> 
 
 
 def test_usage_is_never_zero(devices: Devices) -> None:
-    """Trackers take 0 for a device that is not ready."""
+    """The usage is at least 1, since trackers take 0 for a device that is not ready."""
     usage = devices.usage("dev1")
     assert usage.used >= 1
     assert usage.total == usage.used + usage.available
 
 
-def test_sweeping_takes_leftovers_and_leaves_uploads(tmp_path: Path) -> None:
-    """What a dead writer left is removed; what is being written stays, and can still be committed."""
+def test_sweeping_removes_leftovers_and_keeps_uploads(tmp_path: Path) -> None:
+    """Files of a dead writer are removed; a file being written stays, and can still be committed."""
     (tmp_path / "dev1" / INCOMING).mkdir(parents=True)
     (tmp_path / "dev1" / INCOMING / "0123").write_bytes(b"half")
     devices = Devices(tmp_path, unnamed_files=False)
@@ -279,11 +279,11 @@ def test_sweeping_takes_leftovers_and_leaves_uploads(tmp_path: Path) -> None:
     assert files(tmp_path) == [PATH[1:]]
 
 
-def test_no_descriptor_is_left_open(devices: Devices, tmp_path: Path) -> None:
-    """Neither success nor failure keeps a descriptor: a disk can be unmounted at any time."""
+def test_no_descriptor_stays_open(devices: Devices, tmp_path: Path) -> None:
+    """Neither success nor failure keeps a descriptor, so a disk can be unmounted at any time."""
     before = len(os.listdir("/proc/self/fd"))
-    test_symbolic_links_lead_nowhere(devices, tmp_path)
-    test_a_file_that_cannot_fit_is_refused_at_once(devices)
+    test_symbolic_links_are_not_followed(devices, tmp_path)
+    test_a_file_that_does_not_fit_is_refused_at_once(devices)
     test_deleting(devices)
-    test_things_that_are_no_files(devices, tmp_path)
+    test_only_regular_files_are_read(devices, tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,4 +1,4 @@
-"""Which disks are behind a device, and how they are asked: by a smartctl of ours, by none, by the real one."""
+"""The disks behind a device, and their health as reported by a fake smartctl, none, and the real one."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def sys(tmp_path: Path) -> Path:
     ],
 )
 def test_disks_behind_a_mount(sys: Path, number: tuple[int, int], disks: list[str]) -> None:
-    """Partitions, RAID and logical volumes lead to whole disks; what is on no disk leads to none."""
+    """Partitions, RAID and logical volumes lead to whole disks; other file systems lead to none."""
     assert disks_behind(Mount(number, "none", "/mnt"), sys) == disks
 
 
-async def test_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """smartctl is asked for health and attributes of the disk, whatever its exit code, and its answer is read."""
+async def test_a_query_of_smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """smartctl is run for health and attributes of the disk, and its output is parsed, whatever its exit code."""
     reports.program(tmp_path / "bin", reports.sata(reallocated=8))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     found = await ask("sda", now=lambda: 77.0)
@@ -68,7 +68,7 @@ async def test_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_smartctl_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that does not answer is not known, after the time limit."""
+    """The health of a disk that does not respond is unknown after the time limit."""
     reports.program(tmp_path / "bin", reports.sata(), sleep=60)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     found = await ask("sda", timeout=0.2)
@@ -80,8 +80,8 @@ def _children() -> set[str]:
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_a_stop_while_smartctl_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Whenever asking is cancelled, the program has ended before the event loop does."""
+def test_cancelling_a_query_ends_smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Whenever a query is cancelled, smartctl has ended before the event loop does."""
     reports.program(tmp_path / "bin", reports.sata(), sleep=60)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     complaints: list[object] = []
@@ -102,8 +102,8 @@ def test_a_stop_while_smartctl_starts(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not _children() - before
 
 
-async def test_no_smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without smartctl nothing is known, and that is said."""
+async def test_smartctl_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without smartctl the health is unknown, and the reason is logged."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(disk_health, "_PLACES", str(tmp_path))
     assert (await ask("sda")).detail == "smartctl is not installed"
@@ -111,7 +111,7 @@ async def test_no_smartctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.skipif(shutil.which("smartctl", path="/usr/sbin:/usr/bin") is None, reason="smartctl is not installed")
 async def test_the_real_smartctl(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real program is understood, whatever disk this machine has: a verdict, or smartctl's own words."""
+    """The output of the real smartctl is parsed for any disk of this machine: a verdict, or smartctl's own message."""
     monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/bin")
     for disk in [*disks_behind(mount_of(Path("/"), mounted())), "no-such-disk"]:
         found = await ask(disk)
@@ -149,8 +149,8 @@ async def _until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_what_is_published(watch: Watching, tmp_path: Path) -> None:
-    """Each disk is asked once for all its devices, and by one process of several; old news is none."""
+async def test_published_health(watch: Watching, tmp_path: Path) -> None:
+    """Each disk is queried once for all its devices, and by one of several processes; an old result is ignored."""
     first, second = tmp_path / "disks" / "dev1", tmp_path / "disks" / "dev2"
     assert published(first) == ""
     one = watch(reports.sata(passed=False))

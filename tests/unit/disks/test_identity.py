@@ -1,4 +1,4 @@
-"""A device is known again by its identity file: what is not the disk that it was is neither written nor read."""
+"""The identity file of a device: a disk that is not the expected one is neither written nor read."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def id_of(docroot: Path, device: str = "dev1") -> str:
     return shown.id
 
 
-def test_a_new_device_gets_an_identity_of_its_own(docroot: Path) -> None:
-    """An empty device gets a file with its number and an id; it keeps both, and the usage file tells the id."""
+def test_a_new_device_gets_its_own_identity(docroot: Path) -> None:
+    """An empty device gets a file with its number and an id, keeps both, and reports the id in the usage file."""
     devices = Devices(docroot)
     usage.write(devices, "dev1", 1)
     told = (docroot / "dev1" / "usage").read_text()
@@ -54,8 +54,8 @@ def test_a_new_device_gets_an_identity_of_its_own(docroot: Path) -> None:
     assert id_of(docroot, "dev2") != id_of(docroot)
 
 
-def test_files_of_before_are_taken_over_once(docroot: Path) -> None:
-    """A device with files and no identity, of which none is kept, gets one; after that it must not lose it."""
+def test_an_existing_device_gets_an_identity_once(docroot: Path) -> None:
+    """A device with files gets an identity if none is recorded; afterwards a missing identity is an error."""
     (docroot / "dev1/0/000/000").mkdir(parents=True)
     (docroot / "dev1/0/000/000/0000000001.fid").write_bytes(b"old")
     devices = Devices(docroot)
@@ -67,7 +67,7 @@ def test_files_of_before_are_taken_over_once(docroot: Path) -> None:
 
 
 def test_an_empty_mount_point_is_not_written(docroot: Path) -> None:
-    """The disk is away and its mount point empty: no file, no usage file, no directory gets there; it may come back."""
+    """If the disk is missing, nothing is written to its empty mount point; the disk may return."""
     devices = Devices(docroot)
     put(devices)
     (docroot / "dev1").rename(docroot / "away")
@@ -89,7 +89,7 @@ def test_an_empty_mount_point_is_not_written(docroot: Path) -> None:
 
 
 def test_swapped_disks(docroot: Path) -> None:
-    """Each disk under the other's name: both are refused, and so is a disk of the right number with another id."""
+    """Two swapped disks are refused, and so is a disk with the right number and another id."""
     devices = Devices(docroot)
     put(devices)
     put(devices, FILE.replace("dev1", "dev2"))
@@ -106,8 +106,8 @@ def test_swapped_disks(docroot: Path) -> None:
         put(devices)
 
 
-def test_what_a_person_removes_is_forgotten(docroot: Path) -> None:
-    """With its record removed from the document root, the directory is taken as a new device."""
+def test_a_removed_record_is_forgotten(docroot: Path) -> None:
+    """After its record is removed from the document root, the directory is taken as a new device."""
     devices = Devices(docroot)
     put(devices)
     before = id_of(docroot)
@@ -118,8 +118,8 @@ def test_what_a_person_removes_is_forgotten(docroot: Path) -> None:
     assert id_of(docroot) != before
 
 
-def test_peers_cannot_change_it(docroot: Path) -> None:
-    """The identity file can be read like any other, and neither written nor deleted."""
+def test_clients_cannot_change_it(docroot: Path) -> None:
+    """Clients can read the identity file, but neither write nor delete it."""
     devices = Devices(docroot)
     put(devices)
     path = f"/dev1/{identity.FILE}"
@@ -128,8 +128,8 @@ def test_peers_cannot_change_it(docroot: Path) -> None:
         put(devices, path)
 
 
-def test_many_at_once_agree(docroot: Path) -> None:
-    """Threads and processes that see a device first at the same time give it one identity."""
+def test_concurrent_creation_agrees(docroot: Path) -> None:
+    """Threads and processes that see a new device at the same time give it one identity."""
     nodes = [Devices(docroot) for _ in range(8)]
     ready = threading.Barrier(len(nodes))
 
@@ -149,7 +149,7 @@ def test_many_at_once_agree(docroot: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_disk_mounted_over_a_directory_is_a_new_device(docroot: Path) -> None:
-    """A directory on the document root's disk got an id before its disk was mounted: the disk gets its own."""
+    """If a directory got an id before its disk was mounted, the disk gets its own id."""
     if os.system(f"mount -t tmpfs tawara-test {docroot}/dev2 2>/dev/null") != 0:
         pytest.skip("this machine does not allow mounts")
     os.system(f"umount {docroot}/dev2")

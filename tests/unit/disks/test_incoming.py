@@ -28,7 +28,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def receive(directory: Path) -> Iterator[Callable[..., IncomingFile]]:
-    """Begins to receive the file `0/x` of the device; all descriptors are closed in the end."""
+    """Receives the file `0/x` of the device; all descriptors are closed in the end."""
     before = len(os.listdir("/proc/self/fd"))
 
     def begin(**options: Any) -> IncomingFile:
@@ -47,7 +47,7 @@ def _leftovers(directory: Path) -> list[str]:
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int, when: Callable[..., bool]) -> None:
-    """Make the function `name` of `os` fail with an error number for some calls, as other file systems do."""
+    """Make the function `name` of `os` fail with an error number for some calls, as some file systems do."""
     real = getattr(os, name)
 
     def function(*arguments: Any, **options: Any) -> Any:
@@ -63,7 +63,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int, when: Calla
 def test_a_file_appears_when_it_is_complete(
     directory: Path, receive: Callable[..., IncomingFile], unnamed: bool, existing: bytes | None
 ) -> None:
-    """Until the commit the name has what it had; then all of the new bytes; nothing else is left."""
+    """Until the commit the name has its old bytes, then all of the new ones; nothing else remains."""
     target = directory / "0" / "x"
     if existing is not None:
         target.write_bytes(existing)
@@ -93,7 +93,7 @@ def test_wrong_bytes_are_discarded(
     options: dict[str, Any],
     error: type[Exception],
 ) -> None:
-    """A file of another length or digest than expected raises, and leaves nothing."""
+    """A file with an unexpected length or digest raises, and nothing remains."""
     with receive(unnamed=unnamed, **options) as file, pytest.raises(error):
         file.write(sent)
         file.commit()
@@ -152,18 +152,18 @@ def test_an_immutable_file_is_not_replaced(
     assert _leftovers(directory) == []
 
 
-def test_a_directory_in_the_way(directory: Path, receive: Callable[..., IncomingFile]) -> None:
-    """A name that is no regular file raises PathConflict."""
+def test_a_directory_with_the_same_name(directory: Path, receive: Callable[..., IncomingFile]) -> None:
+    """A name that is not a regular file raises PathConflict."""
     (directory / "0" / "x").mkdir()
     file = receive(immutable=True)
     with pytest.raises(PathConflict):
         file.commit()
 
 
-def test_a_disk_that_fails_at_the_name(
+def test_a_disk_that_fails_when_naming(
     directory: Path, receive: Callable[..., IncomingFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of the disk is no lack of hard links; nor does an unnamed file have another way to its name."""
+    """A disk error is not treated as missing support for hard links, and the file gets no name."""
     for unnamed, number in ((False, errno.EIO), (True, errno.EPERM)):
         _refuse(monkeypatch, "link", number, lambda *_, **__: True)
         file = receive(immutable=True, unnamed=unnamed)
@@ -176,7 +176,7 @@ def test_a_disk_that_fails_at_the_name(
 def test_an_existing_file_that_vanishes(
     directory: Path, receive: Callable[..., IncomingFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is deleted while it is compared leaves its name free."""
+    """A file that is deleted during the comparison leaves its name free."""
     target = directory / "0" / "x"
     target.write_bytes(b"deleted")
 
@@ -220,7 +220,7 @@ def test_a_file_may_become_a_link(directory: Path, receive: Callable[..., Incomi
 def test_a_copy_between_file_systems(
     directory: Path, receive: Callable[..., IncomingFile], monkeypatch: pytest.MonkeyPatch, number: int, copied: bool
 ) -> None:
-    """Where the kernel cannot copy between two files it sends the bytes; a disk that fails is an error."""
+    """If the kernel cannot copy between two files, the bytes are sent; a failing disk is an error."""
     source = directory / "source"
     source.write_bytes(b"xx" + DATA)
     _refuse(monkeypatch, "copy_file_range", number, lambda *_: True)
@@ -234,10 +234,10 @@ def test_a_copy_between_file_systems(
                 file.copy(opened.fileno(), 2)
 
 
-def test_a_long_upload_is_synced_on_the_way(
+def test_a_long_upload_is_synced_in_parts(
     receive: Callable[..., IncomingFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes are synced whenever so many have arrived, and in the end."""
+    """The bytes are synced whenever a certain amount has arrived, and at the end."""
     synced: list[int] = []
     for name in ("fsync", "fdatasync"):
         real = getattr(os, name)
@@ -257,7 +257,7 @@ def test_a_long_upload_is_synced_on_the_way(
 
 
 def test_space_is_checked(directory: Path) -> None:
-    """A file fits if the device has as many bytes for users, and one byte more does not."""
+    """A file fits if the device has as many bytes available for users; one byte more does not."""
     place = _place(directory)
     try:
         facts = os.fstatvfs(place.device)
@@ -270,7 +270,7 @@ def test_space_is_checked(directory: Path) -> None:
 
 
 def test_a_shared_directory_stays_open(directory: Path) -> None:
-    """The descriptors of a shared directory are its owner's; otherwise the file closes them."""
+    """The descriptors of a shared directory belong to its owner; otherwise the file closes them."""
     place = _place(directory)
     for shared in (True, False):
         file = IncomingFile(place, "x", shared=shared)

@@ -44,7 +44,7 @@ async def test_items_that_arrive_during_a_batch_form_the_next(pools: DevicePools
 
 
 async def test_a_hanging_pool_delays_no_other(pools: DevicePools) -> None:
-    """Work for another disk is done while one does not answer."""
+    """Work for another disk runs while one does not respond."""
     go_on = threading.Event()
 
     def work(names: Sequence[str]) -> list[str]:
@@ -60,7 +60,7 @@ async def test_a_hanging_pool_delays_no_other(pools: DevicePools) -> None:
 
 
 async def test_an_exception_of_the_work_fails_the_whole_batch(pools: DevicePools) -> None:
-    """Every item of the batch gets the exception, the pool continues, and a cancelled caller does no harm."""
+    """Each item of the batch gets the exception, the pool continues, and a cancelled caller has no effect."""
     fail = True
 
     def work(numbers: Sequence[int]) -> list[int]:
@@ -79,7 +79,7 @@ async def test_an_exception_of_the_work_fails_the_whole_batch(pools: DevicePools
 
 
 async def test_closed_pools_refuse_work(pools: DevicePools) -> None:
-    """Work for closed pools fails with RuntimeError and does not wait for ever."""
+    """Work for closed pools fails at once with RuntimeError."""
     batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=1, most=1)
     await batched.run("dev1", 1)
     pools.close()
@@ -98,7 +98,7 @@ async def hang(pools: DevicePools, pool_name: str, go_on: threading.Event) -> li
 
 
 async def test_a_hanging_pool_refuses_work_until_it_recovers(tmp_path: Path) -> None:
-    """Waiting and new work is refused instead of piling up; running work is finished."""
+    """Waiting and new work is refused instead of accumulating; running work is finished."""
     pools = DevicePools(Devices(tmp_path), timeout=0.2)
     batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=2, most=4)
     go_on = threading.Event()
@@ -122,7 +122,7 @@ async def test_a_hanging_pool_refuses_work_until_it_recovers(tmp_path: Path) -> 
 
 
 async def test_cleanup_waits_for_a_hanging_pool(tmp_path: Path) -> None:
-    """A file is closed once its disk recovers, and the caller does not wait for it."""
+    """A file is closed once its disk recovers; the caller does not wait for that."""
     pools = DevicePools(Devices(tmp_path), timeout=0.1)
     go_on, closed = threading.Event(), threading.Event()
     stuck = await hang(pools, "dev1", go_on)
@@ -136,8 +136,8 @@ async def test_cleanup_waits_for_a_hanging_pool(tmp_path: Path) -> None:
     pools.close()
 
 
-async def test_a_slow_piece_among_quick_ones_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool that finishes some work does not hang, however long one piece takes."""
+async def test_slow_work_among_fast_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that finishes some work does not hang, however long one call takes."""
     now = 1000.0
     monkeypatch.setattr("tawara.disks.pools.time", SimpleNamespace(monotonic=lambda: now))
     pools = DevicePools(Devices(tmp_path), timeout=10.0)

@@ -1,4 +1,4 @@
-"""Small files that are stored, and deleted, together."""
+"""Small files that are stored, and deleted, in batches."""
 
 import errno
 import hashlib
@@ -30,7 +30,7 @@ def path(number: int, directory: int = 0) -> str:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """All files but those by which a device is known again."""
+    """All files except those that identify the device."""
     found = (each for each in root.rglob("*") if not each.is_dir() and RECORDS not in each.parts)
     return {f"/{each.relative_to(root)}": each.read_bytes() for each in found if each.name != IDENTITY}
 
@@ -41,7 +41,7 @@ def descriptors() -> int:
 
 @pytest.fixture(params=[True, False], ids=["unnamed", "named"])
 def devices(tmp_path: Path, request: pytest.FixtureRequest) -> Devices:
-    """One device, on a file system with and without O_TMPFILE."""
+    """A device, on a file system with and without O_TMPFILE."""
     (tmp_path / "dev1").mkdir()
     made = Devices(tmp_path, unnamed_files=request.param)
     made.usage("dev1")  # now it has its identity
@@ -79,7 +79,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def test_each_is_synced_before_it_has_a_name_and_the_names_are_synced_last(devices: Devices, calls: list[str]) -> None:
+def test_order_of_syncs_and_names(devices: Devices, calls: list[str]) -> None:
     """For every file: its bytes, its name, its directory, in this order; a directory once for all its files."""
     store(devices, [SmallFile(path(9, directory), b"") for directory in (0, 1)])  # the directories are there now
     calls.clear()
@@ -94,8 +94,8 @@ def test_each_is_synced_before_it_has_a_name_and_the_names_are_synced_last(devic
     }
 
 
-def test_each_fails_alone(devices: Devices) -> None:
-    """A file that cannot be stored gets its error, and the others are stored; no descriptor is left open."""
+def test_errors_are_per_file(devices: Devices) -> None:
+    """A file that cannot be stored gets its error, and the others are stored; no descriptor stays open."""
     (devices.docroot / "dev1" / "file").touch()
     before = descriptors()
     right = hashlib.md5(b"right").digest()
@@ -122,8 +122,8 @@ def test_each_fails_alone(devices: Devices) -> None:
     assert descriptors() == before
 
 
-def test_of_two_with_one_name_the_last_stays(devices: Devices) -> None:
-    """Files that are no fid's content replace an older one, and each other, in their order."""
+def test_the_last_of_two_files_with_one_name_stays(devices: Devices) -> None:
+    """A file without a fid replaces an older one, and one of the same batch, in order."""
     name = "/dev1/names/tail-0"
     store(devices, [SmallFile(name, b"old")])
     assert store(devices, [SmallFile(name, b"new"), SmallFile(name, b"newer")]) == [None, None]
@@ -131,7 +131,7 @@ def test_of_two_with_one_name_the_last_stays(devices: Devices) -> None:
 
 
 def test_a_fid_keeps_its_content(devices: Devices) -> None:
-    """Other content under a fid that is there is refused, the same content is fine, and `replace` replaces."""
+    """Other content under an existing fid is refused, the same content is accepted, and `replace` replaces."""
     assert store(devices, [SmallFile(path(1), b"old")]) == [None]
     before = descriptors()
     outcomes = store(
@@ -150,14 +150,14 @@ def test_a_fid_keeps_its_content(devices: Devices) -> None:
     assert descriptors() == before
 
 
-def test_of_two_contents_that_arrive_together_one_stays(devices: Devices) -> None:
+def test_the_first_of_two_contents_of_one_fid_stays(devices: Devices) -> None:
     """Of two different contents for one fid in one batch the first is stored, and the second refused."""
     outcomes = store(devices, [SmallFile(path(1), b"one"), SmallFile(path(1), b"two"), SmallFile(path(1), b"one")])
     assert [type(each) for each in outcomes] == [type(None), OtherContent, type(None)]
     assert files(devices.docroot) == {path(1): b"one"}
 
 
-def test_a_disk_that_cannot_sync_has_stored_nothing_visible(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_stores_nothing_visible(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose sync fails gets no name; if the sync of the directory fails all files get the error."""
     store(devices, [SmallFile(path(9), b"")])
     real = os.fsync
@@ -177,8 +177,8 @@ def test_a_disk_that_cannot_sync_has_stored_nothing_visible(devices: Devices, mo
     assert [type(each) for each in outcomes] == [DeviceFailed, Reserved]
 
 
-def test_a_full_device_is_said_to_be_full(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit is refused before anything is written."""
+def test_a_full_device_is_reported(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not fit is refused before anything is written."""
     facts = os.statvfs(devices.docroot)
     full = os.statvfs_result((*facts[:4], 0, *facts[5:]))
     monkeypatch.setattr(os, "fstatvfs", lambda _: full)
@@ -186,8 +186,8 @@ def test_a_full_device_is_said_to_be_full(devices: Devices, monkeypatch: pytest.
     assert files(devices.docroot) == {}
 
 
-def test_what_is_deleted_together_is_gone_durably(devices: Devices, calls: list[str]) -> None:
-    """Each file gets its own result, and each directory is synced once, also for files that are gone already."""
+def test_batched_deletions_are_durable(devices: Devices, calls: list[str]) -> None:
+    """Each file gets its own result, and each directory is synced once, also for missing files."""
     store(devices, [SmallFile(path(number, number % 2), b"") for number in range(6)])
     calls.clear()
     before = descriptors()

@@ -16,6 +16,7 @@ from tawara.gateway.reading import decide
 from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.http import Conditions
+from tests.certificates import write_pair
 
 CONFIGURATION = NginxConfiguration(
     listeners=[Listener("127.0.0.1:8080")],
@@ -37,18 +38,20 @@ LISTENERS = {
     "IPv4": [Listener("127.0.0.1:8080")],
     "IPv6": [Listener("[::1]:8080")],
     "unix": [Listener("unix:/tmp/a b\"c';{d.sock")],
+    "tls": [Listener("127.0.0.1:8080", tls=True)],
     "two": [Listener("127.0.0.1:8080"), Listener("127.0.0.1:8081", name="other", any_field_names=True)],
 }
 
 
 @pytest.mark.parametrize(
-    "features", [NginxFeatures(), NginxFeatures(clears_fields=True)], ids=["plain", "headers-more"]
+    "features", [NginxFeatures(), NginxFeatures(clears_fields=True, http2=True)], ids=["plain", "headers-more"]
 )
 @pytest.mark.parametrize("listeners", LISTENERS.values(), ids=LISTENERS)
 def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: NginxFeatures) -> None:
     """`nginx -t` finds nothing wrong, wherever it is to listen and in a directory of whatever name."""
     directory = tmp_path / "a 'b' \"c\" $d;{"
     (directory / "temporary").mkdir(parents=True)
+    write_pair(directory, "tls")
     (directory / "nginx.conf").write_text(render(replace(CONFIGURATION, listeners=listeners, features=features)))
     command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=False)

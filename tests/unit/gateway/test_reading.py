@@ -1,4 +1,4 @@
-"""What a GET or HEAD is answered."""
+"""The response to a GET or HEAD."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def stored(length: int = 10, key: bytes = b"k.txt", content_type: str | None = N
 
 @given(st.integers(0, 100), st.none() | st.text(max_size=30) | st.from_regex(r"bytes=\d{0,3}-\d{0,3}", fullmatch=True))
 def test_lengths_add_up(length: int, asked: str | None) -> None:
-    """Content-Length is that of the part, and the part lies inside the file."""
+    """Content-Length is the length of the part, and the part is inside the file."""
     answer = decide(stored(length), Conditions(), asked, head=False)
     if answer.status == 416:
         assert answer.part is None
@@ -29,14 +29,14 @@ def test_lengths_add_up(length: int, asked: str | None) -> None:
     assert (answer.status == 206) == answer.partial == ("Content-Range" in answer.headers)
 
 
-def test_head_knows_no_ranges() -> None:
-    """HEAD is answered as if there were no Range, and has no body (RFC 9110, section 14.2)."""
+def test_head_ignores_ranges() -> None:
+    """HEAD ignores Range, and its response has no body (RFC 9110, section 14.2)."""
     answer = decide(stored(), Conditions(), "bytes=1-2", head=True)
     assert (answer.status, answer.headers["Content-Length"], answer.part) == (200, "10", None)
 
 
-def test_preconditions_come_first() -> None:
-    """A range that cannot be satisfied is no matter when the client has the file already."""
+def test_preconditions_precede_ranges() -> None:
+    """An unsatisfiable range has no effect if the client has the file already."""
     assert decide(stored(), Conditions(if_none_match="*"), "bytes=99-", head=False).status == 304
 
 
@@ -52,11 +52,11 @@ def test_preconditions_come_first() -> None:
     ],
 )
 def test_types(key: bytes, given_type: str | None, expected: str) -> None:
-    """As the uploader said, else by extension, else bytes; what is no media type is never sent."""
+    """The type is that of the upload, else by extension, else bytes; an invalid media type is never sent."""
     assert type_of(stored(key=key, content_type=given_type)) == expected
 
 
 @given(st.text())
 def test_media_types_are_one_line(text: str) -> None:
-    """Nothing that could end a header field passes for a media type."""
+    """A media type with characters that end a header field is invalid."""
     assert media_type(text) is None or text.isprintable() or "\t" in text

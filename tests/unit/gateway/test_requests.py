@@ -64,7 +64,7 @@ async def test_the_secret(value: str, allowed: bool) -> None:
             await parser().authorise(request, Target("d", b"k"), Right.WRITE)
 
 
-async def test_an_empty_secret_admits_no_one() -> None:
+async def test_an_empty_secret_refuses_writes() -> None:
     """A gateway without a secret refuses every write, also one with an empty token."""
     with pytest.raises(DeniedError):
         await parser(secret="").authorise(asked(headers={"Authorization": "Bearer "}), Target("d", b"k"), Right.WRITE)
@@ -96,13 +96,13 @@ async def test_reads() -> None:
     ],
 )
 async def test_a_put_that_is_refused(path: str, headers: dict[str, str], error: type[TawaraError]) -> None:
-    """Each fault of a PUT has its own error; without the secret no one learns which domains exist."""
+    """Each fault of a PUT has its own error; without the secret the response does not show which domains exist."""
     with pytest.raises(error):
         await parser().put(asked(path, headers))
 
 
 async def test_a_put() -> None:
-    """What a PUT asks for: class, type, digest, conditions and length come from the address and the header."""
+    """Class, type, digest, conditions and length of a PUT are read from the URL and the header."""
     headers = {
         "Content-Type": "image/png",
         "Content-MD5": "XUFAKrxLKna5cZ2REBfFkg==",
@@ -117,7 +117,7 @@ async def test_a_put() -> None:
 
 
 async def test_the_length_of_a_body() -> None:
-    """A body has a length or is chunked, is not too large, and is as long as Content-Range says."""
+    """A body has a length or is chunked, is not too large, and matches Content-Range."""
     wanted = await parser().put(asked(headers=AUTHORISED | {"Content-Range": "bytes 0-4/5"}))
     whole = await parser().put(asked())
     assert parser().body_length(5, None, wanted) == 5
@@ -133,7 +133,7 @@ async def test_the_length_of_a_body() -> None:
 
 
 def test_versions() -> None:
-    """HTTP/1.0 and 1.1 are served, nothing else is."""
+    """Only HTTP/1.0 and 1.1 are served."""
     for version in ((1, 0), (1, 1)):
         assert parser().target(asked(version=version)) == Target("d", b"k")
     for version in ((0, 9), (2, 0)):

@@ -14,7 +14,7 @@ from tawara.http1 import connections
 
 
 def test_abort_closes_the_connection() -> None:
-    """`abort` aborts the transport of a request, and returns the error to raise also when it has none any more."""
+    """`abort` aborts the transport of a request, and returns the error to raise, also without a transport."""
     transport = Mock()
     for each in (transport, None):
         assert isinstance(connections.abort(cast("Any", SimpleNamespace(transport=each))), ConnectionResetError)
@@ -22,8 +22,8 @@ def test_abort_closes_the_connection() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\n\r\n\r\n", b"nonsense\r\n\r\n"])
-async def test_reading_stops_after_what_is_not_http(sent: bytes) -> None:
-    """After bytes that are not HTTP the connection reads nothing any more."""
+async def test_reading_stops_after_invalid_http(sent: bytes) -> None:
+    """After bytes that are not HTTP the connection reads nothing more."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response()

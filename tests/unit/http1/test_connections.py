@@ -1,4 +1,4 @@
-"""The complete HTTP server: limits, half-closed connections, replies to what is refused; on a transport in memory."""
+"""The complete HTTP server on an in-memory transport: limits, half-closed connections, error replies."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ async def _settle() -> None:
 
 
 class _Peer:
-    """A connection to a server that replies `done` once it has read the body, and may be held up."""
+    """A connection to a server that replies `done` once it has read the body; the test can delay it."""
 
-    def __init__(self, *, most_header_bytes: int = 1000) -> None:
+    def __init__(self, *, most_header_bytes: int = 1000, reads: bool = True) -> None:
+        self.reads = reads
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.bodies: list[bytes | str] = []
@@ -46,6 +47,8 @@ class _Peer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await self.go_on.wait()
+        if not self.reads:
+            return plain(405, "no")
         try:
             self.bodies.append(await request.read())
         except Exception as error:
@@ -88,7 +91,7 @@ async def test_a_header_has_a_limit_in_bytes(size: int, closed: bool) -> None:
 
 
 async def test_bytes_of_a_body_are_no_header() -> None:
-    """A body may be larger than the limit of headers, and each request of a connection has the whole limit."""
+    """A body may be larger than the limit of headers, and each request of a connection has the full limit."""
     peer = _Peer(most_header_bytes=100)
     await _settle()
     await peer.receive(PUT.replace(b"9", b"500"))
@@ -115,7 +118,7 @@ async def test_a_peer_that_has_sent_all_gets_its_replies() -> None:
 
 
 async def test_the_end_of_an_idle_connection_closes_it() -> None:
-    """A peer that ends its data between two requests has the connection closed by asyncio."""
+    """When the peer ends its data between two requests, asyncio closes the connection."""
     peer = _Peer()
     await _settle()
     assert peer.connection.eof_received() is False
@@ -134,8 +137,28 @@ async def test_a_body_that_breaks_off_is_an_error() -> None:
     await peer.end()
 
 
+@pytest.mark.parametrize("end", ["before the reply", "after the reply", "of the connection"])
+async def test_the_rest_of_a_body_that_is_not_read(end: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A peer that breaks off a body for which nobody waits is no error: it gets the reply, and nothing is logged."""
+    peer = _Peer(reads=False)
+    await _settle()
+    if end == "before the reply":
+        peer.go_on.clear()
+    await peer.receive(PUT + b"1234")
+    if end == "of the connection":
+        peer.connection.connection_lost(None)
+    else:
+        assert peer.connection.eof_received() is True
+    peer.go_on.set()
+    await _settle()
+    assert (peer.sent.count(b" 405 "), peer.closing or peer.closed > 0) == (1, True)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    if end != "of the connection":
+        await peer.end()
+
+
 async def test_a_complete_body_is_no_error_after_the_end() -> None:
-    """The end of the data after a complete body leaves the body as it is."""
+    """The end of the data after a complete body does not change the body."""
     peer = _Peer()
     await _settle()
     peer.go_on.clear()
@@ -148,7 +171,7 @@ async def test_a_complete_body_is_no_error_after_the_end() -> None:
 
 
 async def test_a_connection_is_idle_between_requests_only() -> None:
-    """idle_since is a time while no request is begun or pending, the time of the last data; otherwise None."""
+    """idle_since is the time of the last data while no request is begun or pending, otherwise None."""
     peer = _Peer()
     await _settle()
     began = peer.connection.idle_since()
@@ -166,7 +189,7 @@ async def test_a_connection_is_idle_between_requests_only() -> None:
     await peer.end()
 
 
-async def test_an_error_outside_of_the_handler_tells_nothing() -> None:
+async def test_an_error_outside_of_the_handler_has_no_detail() -> None:
     """Malformed HTTP gets 400 with the standard phrase only; after bytes of a reply the connection is reset."""
     peer = _Peer()
     request = Mock(remote="192.0.2.1", writer=Mock(output_size=0))
@@ -187,7 +210,7 @@ async def test_an_error_outside_of_the_handler_tells_nothing() -> None:
      (None, "gzip", LengthRequired)],
 )  # fmt: skip
 def test_length_of_a_body(length: int | None, coding: str | None, expected: Any) -> None:
-    """A body has a length up to the limit, or is chunked, whatever the case of the word; otherwise it is refused."""
+    """A body has a length up to the limit, or is chunked (in any case of letters); otherwise it is refused."""
     if isinstance(expected, type):
         with pytest.raises(expected):
             body_length(length, coding, most=10)
@@ -200,7 +223,7 @@ def test_length_of_a_body(length: int | None, coding: str | None, expected: Any)
     [(HttpVersion11, "100-Continue", True), (HttpVersion10, "100-continue", False), (HttpVersion11, "", False)],
 )
 async def test_continue_is_sent_to_clients_that_wait_for_it(version: Any, expect: str, sent: bool) -> None:
-    """100 Continue is sent to HTTP/1.1 clients that ask for it, and does not count as a part of the reply."""
+    """100 Continue is sent to HTTP/1.1 clients that ask for it, and is not part of the reply."""
     written: list[bytes] = []
 
     class Writer:
@@ -224,7 +247,7 @@ async def test_a_reply_before_the_end_of_the_body_closes_the_connection(whole: b
 
 
 async def test_a_reply_that_is_not_read_aborts_the_connection() -> None:
-    """A peer that does not read a reply in time loses its connection."""
+    """A peer that does not read a reply in time is disconnected."""
     request = Mock(content=Mock(is_eof=lambda: True))
     with pytest.raises(ConnectionResetError):
         await send_response(request, Mock(prepare=_forever, write_eof=_nothing), timeout=0)

@@ -1,4 +1,4 @@
-"""The fast path: which requests it answers itself, and which it hands to the complete server."""
+"""The fast path: which requests it answers, and which it passes to the complete server."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_a_half_closed_connection_gets_the_reply(tmp_path: Path) -> None:
 
 
 async def test_a_flood_of_refused_requests_is_no_recursion(tmp_path: Path) -> None:
-    """Pipelined requests that fail without disk access are answered one by one, not recursively."""
+    """Pipelined requests that fail without disk access are answered in a loop, not recursively."""
     count = 1500
     request = b"PUT /dev1/f HTTP/1.1\r\nHost: n\r\nContent-Length: 0\r\nContent-MD5: x\r\n\r\n"
     async with listener(tmp_path, no_complete_server) as (address, _):

@@ -81,8 +81,8 @@ async def test_a_connection_closed_meanwhile() -> None:
             assert server.connections == expected
 
 
-async def test_a_server_that_never_answers() -> None:
-    """A new connection that is closed without a reply is an error, and there is no endless retry."""
+async def test_a_server_that_never_replies() -> None:
+    """A new connection that is closed without a reply is an error, and retries are limited."""
     server = _Server(answers=0)
     async with server.running() as (requests, url):
         with pytest.raises(ConnectionError):
@@ -127,7 +127,7 @@ async def test_a_connection_is_reused_only_if_the_server_keeps_it(reply: bytes, 
 
 
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle connection is closed after 15 seconds; a request on it begins the time anew."""
+    """An idle connection is closed after 15 seconds; a request on it restarts the time."""
     loop, timers = asyncio.get_running_loop(), []
     later = loop.call_later
 

@@ -1,4 +1,4 @@
-"""What time it is for the database, and how far two clocks are apart, as far as that can be told."""
+"""The database's time, estimated from local clocks, and the difference between two clocks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tawara.metadata.contract import Metadata
     ],
 )
 def test_seconds_apart(before: float, told: int, after: float, apart: float) -> None:
-    """Only what the time that the question took cannot explain counts."""
+    """Only a difference that the round-trip time cannot explain counts."""
     assert clock.seconds_apart(before, told, after) == pytest.approx(apart)
 
 
 class Machine:
-    """A database, and a machine with two clocks; nothing passes but what a test says."""
+    """A database, and a machine with two clocks; time passes only as a test says."""
 
     def __init__(self) -> None:
         self.database = 5000.0
@@ -51,8 +51,8 @@ class Machine:
         return told
 
 
-async def test_the_database_is_hardly_ever_asked() -> None:
-    """Many who ask at once cause one question, and none follows for a while, in which time goes on."""
+async def test_the_database_is_rarely_queried() -> None:
+    """Concurrent callers share one query, and none follows for some time, while the returned time advances."""
     machine = Machine()
     assert set(await asyncio.gather(*(machine.clock.now() for _ in range(20)))) == {5000.0}
     machine.passes(clock.FRESH - 0.1)
@@ -64,8 +64,9 @@ async def test_the_database_is_hardly_ever_asked() -> None:
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0, 1.0])
-async def test_a_machine_whose_clock_is_set_still_knows(seconds: float) -> None:
-    """Whatever the machine's own clock is set to, the database's time is what it was, and it is asked to be sure."""
+async def test_a_changed_local_clock_has_no_effect(seconds: float) -> None:
+    """Whatever the machine's own clock is set to, the returned time is right, and the database is queried to confirm
+    it."""
     machine = Machine()
     await machine.clock.now()
     machine.wall += seconds
@@ -77,8 +78,8 @@ async def test_a_machine_whose_clock_is_set_still_knows(seconds: float) -> None:
     assert machine.asked == 2
 
 
-async def test_a_machine_that_was_asleep_asks() -> None:
-    """Time that the steady clock did not count is not missed once the machine's own clock was set right."""
+async def test_after_a_suspend_the_database_is_queried() -> None:
+    """After a suspend that the steady clock did not count, the time is right once the local clock was corrected."""
     machine = Machine()
     await machine.clock.now()
     machine.database += 500
@@ -86,8 +87,8 @@ async def test_a_machine_that_was_asleep_asks() -> None:
     assert await machine.clock.now() == pytest.approx(machine.database)
 
 
-async def test_a_database_whose_clock_is_set() -> None:
-    """It is followed within seconds, and that it was set back is told."""
+async def test_a_changed_database_clock_is_followed() -> None:
+    """A change of the database's clock is followed within seconds, and a backward step is counted."""
     machine = Machine()
     await machine.clock.now()
     for by, times in ((3600, 0), (-3600, 1), (-30, 2)):
@@ -97,8 +98,8 @@ async def test_a_database_whose_clock_is_set() -> None:
         assert machine.clock.set_back == times
 
 
-async def test_a_slow_answer_does_not_make_time_waver() -> None:
-    """An answer that takes seconds leaves what was thought, as long as that may be right."""
+async def test_a_slow_answer_does_not_change_the_time() -> None:
+    """An answer that takes seconds does not change the estimate as long as that may be right."""
     machine = Machine()
     await machine.clock.now()
     machine.passes(clock.FRESH)

@@ -1,4 +1,4 @@
-"""What follows from each error code of a database server, and what becomes of the connection that it came on."""
+"""The reaction to each error code of a database server, and whether its connection is kept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CALLERS = {"23502", "23503", "42501", "42601", "42703", "42P01", "53100", "53200
 
 
 def test_sqlstates() -> None:
-    """Each SQLSTATE that can be met is retried, leads to another connection, or is the caller's, as listed here."""
+    """Each SQLSTATE that can occur is retried, leads to another connection, or is raised, as listed here."""
     assert {code for code in RETRIED if of_sqlstate(code) is not Remedy.RETRY} == set()
     assert {code for code in RECONNECTED if of_sqlstate(code) is not Remedy.RECONNECT} == set()
     assert {code for code in CALLERS if of_sqlstate(code) is not Remedy.CALLER} == set()
@@ -51,7 +51,7 @@ DRIVERS: list[Any] = [
 
 @pytest.mark.parametrize("error", DRIVERS, ids=lambda each: each.__name__)
 def test_every_error_of_the_driver_has_the_remedy_of_its_code(error: type[asyncpg.PostgresError]) -> None:
-    """Whichever class asyncpg has for an SQLSTATE, its code decides; but for two that are about its own memory."""
+    """The SQLSTATE decides, not asyncpg's class, except for two codes about the client's own memory."""
     stale = {"OutdatedSchemaCacheError", "InvalidCachedStatementError"}
     expected = Remedy.RECONNECT if error.__name__ in stale else of_sqlstate(str(error.sqlstate))
     assert postgres.remedy_of(error("text")) is expected
@@ -68,15 +68,15 @@ def test_every_error_of_the_driver_has_the_remedy_of_its_code(error: type[asyncp
         ({1021, 1054, 1064, 1142, 1146, 1153, 1364, 1461, 1969, 3024}, Remedy.CALLER),
     ],
 )
-def test_numbers_of_mysql(numbers: set[int], remedy: Remedy) -> None:
-    """Each error number that can be met is retried, leads to another connection, or is the caller's, as listed here."""
+def test_error_numbers_of_mysql(numbers: set[int], remedy: Remedy) -> None:
+    """Each error number that can occur is retried, leads to another connection, or is raised, as listed here."""
     assert {number for number in numbers if of_mysql(number) is not remedy} == set()
     assert {mysql.remedy_of(my.OperationalError(number, "text")) for number in numbers} == {remedy}
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("gone"), TimeoutError(), OSError("down")])
-def test_errors_of_the_system(error: Exception) -> None:
-    """What the system says of a connection leads to another one."""
+def test_errors_of_the_operating_system(error: Exception) -> None:
+    """A system error of a connection leads to another one."""
     assert postgres.remedy_of(error) is mysql.remedy_of(error) is Remedy.RECONNECT
     assert postgres.remedy_of(asyncpg.InterfaceError("closed")) is Remedy.RECONNECT
     assert mysql.remedy_of(my.InterfaceError("(0, 'Not connected')")) is Remedy.RECONNECT
@@ -94,7 +94,7 @@ async def _change(tx: Transaction) -> int:
         st.sampled_from(Remedy),
     )
 )
-def test_no_connection_is_used_again_after_an_error_nobody_has_thought_of(remedy: Remedy) -> None:
+def test_a_connection_is_reused_only_after_harmless_errors(remedy: Remedy) -> None:
     """After any error the next change succeeds, on another connection unless the error is known to be harmless."""
 
     async def try_it() -> None:
@@ -115,8 +115,8 @@ def test_no_connection_is_used_again_after_an_error_nobody_has_thought_of(remedy
     asyncio.run(try_it())
 
 
-def test_each_remedy_is_an_exception_of_its_own() -> None:
-    """What a driver raises tells the pool and the caller apart what to do."""
+def test_each_remedy_has_its_exception() -> None:
+    """The exception type tells the pool and the caller what to do."""
     assert {type(outcome(each, "text")) for each in Remedy} == {
         *(TransactionConflict, ConnectionLost, LimitMet, UniqueViolation, InvalidKey, FidsExhausted, Db)
     }

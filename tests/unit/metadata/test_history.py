@@ -1,4 +1,4 @@
-"""The frozen steps of the schema, as files."""
+"""The frozen migration steps as files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tawara.metadata.founding import check_own_version
 from tawara.model.errors import ConfigurationError
 
 
-def test_every_step_is_whole() -> None:
-    """The steps lead from version 1 to that of the program, each for every dialect, and say what they do."""
+def test_every_step_is_complete() -> None:
+    """The steps lead from version 1 to the program's version, each for every dialect, with a description."""
     steps = history.steps()
     assert [step.to for step in steps] == list(range(1, schema_version.TAWARA + 1))
     for step in steps:
@@ -21,7 +21,7 @@ def test_every_step_is_whole() -> None:
 
 
 def test_a_step_as_text() -> None:
-    """Sections hold statements; one for a dialect goes before the one for all."""
+    """Sections contain statements; those for a dialect precede those for all."""
     step = history.parse(
         3,
         "-- adds a thing\n-- for a reason\n-- empty before backwards: a, b\n-- forwards: sqlite\nA (\n\tx\n);\nB;\n"
@@ -44,7 +44,7 @@ def test_a_step_as_text() -> None:
     ],
 )
 def test_a_database_of_another_version(version: str | None, message: str, hint: str) -> None:
-    """The error says which versions there are, and which command or program is needed."""
+    """The error names both versions, and the command or program that is needed."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         check_own_version(version)
     assert hint in (caught.value.hint or "")

@@ -1,4 +1,4 @@
-"""The servers that a database URL names, and which of them is used."""
+"""The servers of a database URL, and which of them is used."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tawara.model.errors import ConfigurationError
     ],
 )
 def test_hosts_of_a_url(netloc: str, hosts: list[DatabaseServer]) -> None:
-    """Several hosts have commas between them, each with its own port or the engine's; IPv6 stands in brackets."""
+    """Several hosts are separated by commas, each with its own port or the engine's; IPv6 is in brackets."""
     assert hosts_of(split_url(f"mysql://{netloc}/d")) == hosts
 
 
 @pytest.mark.parametrize(
     "netloc", ["db:x", "db:0", "db:65536", "db1,,db2", "a,", "::1", "a:1:2", "[::1", "a,[::1]x", "[x]"]
 )
-def test_hosts_that_are_none(netloc: str) -> None:
-    """What is not HOST:PORT is an error of the configuration that says how to write it."""
+def test_invalid_hosts(netloc: str) -> None:
+    """Anything but HOST:PORT is a configuration error that shows the syntax."""
     with pytest.raises(ConfigurationError) as caught:
         hosts_of(split_url(f"mysql://u@{netloc}/d"))
     assert "HOST:PORT" in (caught.value.hint or "")
@@ -42,7 +42,7 @@ A, B, C = DatabaseServer("a"), DatabaseServer("b", 2), DatabaseServer("c")
 
 
 class Fake:
-    """Servers that can be used, cannot, or hang."""
+    """Servers that are usable, unusable, or hang."""
 
     def __init__(self, **state: str) -> None:
         self.state = state
@@ -60,8 +60,8 @@ class Fake:
         return host.name
 
 
-async def test_the_first_that_can_be_used() -> None:
-    """Servers are tried in the order of the URL; one that failed comes after the others for a while."""
+async def test_the_first_usable_server() -> None:
+    """Servers are tried in the order of the URL; one that failed comes last for some time."""
     fake = Fake(a="refused")
     servers = Servers([A, B, C], fake.connect, 5.0)
     assert [await servers.connect(), await servers.connect()] == ["b", "b"]
@@ -70,20 +70,20 @@ async def test_the_first_that_can_be_used() -> None:
     assert await servers.connect() == "a"
 
 
-async def test_none_can_be_used() -> None:
-    """The error names each server, with what is wrong there."""
+async def test_no_usable_server() -> None:
+    """The error names each server with its failure."""
     with pytest.raises(ConnectionLost, match=r"^a: refused; b:2: refused$"):
         await Servers([A, B], Fake(a="refused", b="refused").connect, 5.0).connect()
 
 
-async def test_one_that_hangs_leaves_time_for_the_next() -> None:
-    """A server that does not answer takes only its share of the time."""
+async def test_a_hanging_server_leaves_time_for_the_next() -> None:
+    """A server that does not respond takes only its share of the time."""
     servers = Servers([A, B], Fake(a="hangs").connect, 0.1)
     servers._seconds = 0.01
     assert await servers.connect() == "b"
 
 
-async def test_one_that_refuses_the_password_ends_the_search() -> None:
-    """What is wrong with the configuration is not hidden by the next server."""
+async def test_a_refused_password_ends_the_search() -> None:
+    """A configuration error is not hidden by trying the next server."""
     with pytest.raises(ConfigurationError):
         await Servers([A, B], Fake(a="denied").connect, 5.0).connect()

@@ -1,4 +1,4 @@
-"""From a URL to a database: which file a SQLite URL means, and that reading makes none."""
+"""Opening a database by URL: the file of a SQLite URL, and that reading creates none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ODD = ["a%20b", "what?1", "what?2", "x#y", "俵", "a b", "%", "sqlite:x", "?mode
 
 @pytest.mark.parametrize("name", ODD)
 async def test_a_path_is_taken_literally(name: str, tmp_path: Path) -> None:
-    """A path with characters that mean something in a URL names exactly that file, as a directory and as a file."""
+    """A path with characters that are special in a URL names exactly that file, as a directory and as a file."""
     (tmp_path / name).mkdir()
     for url in (
         database_url(Configuration(), tmp_path / name),
@@ -31,14 +31,14 @@ async def test_a_path_is_taken_literally(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:", "sqlite:///", "sqlite://host/path", "nothing", "oracle://x/y"])
-async def test_what_names_no_database_is_refused(url: str) -> None:
-    """A URL without a path, with a host for SQLite, or of another engine is an error of the configuration."""
+async def test_a_url_without_a_database_is_refused(url: str) -> None:
+    """A URL without a path, with a host for SQLite, or of another engine is a configuration error."""
     with pytest.raises(ConfigurationError):
         await open_metadata(url)
 
 
-async def test_reading_makes_no_database(tmp_path: Path) -> None:
-    """A database that does not exist, or has no tables of ours, is refused and left as it is."""
+async def test_reading_creates_no_database(tmp_path: Path) -> None:
+    """A database that does not exist, or has no tables of Tawara, is refused and left unchanged."""
     with pytest.raises(ConfigurationError, match="There is no database"):
         await open_existing(f"sqlite:{tmp_path}/none.db")
     (tmp_path / "empty.db").touch()
@@ -49,7 +49,7 @@ async def test_reading_makes_no_database(tmp_path: Path) -> None:
 
 
 async def test_files_that_a_url_needs_are_named(tmp_path: Path) -> None:
-    """A password file that is not text, and certificates that cannot be read, are errors with the file's name."""
+    """A password file that is not text, and unreadable certificates, are errors with the file's name."""
     (tmp_path / "password").write_bytes(b"\xff\n")
     with pytest.raises(ConfigurationError, match=f"{tmp_path}/password is not text"):
         await open_metadata("postgresql://u@127.0.0.1:1/d", password_file=tmp_path / "password")

@@ -1,4 +1,4 @@
-"""Pools of connections that together make do with what the server gives."""
+"""Pools of connections that share what the server allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tawara.model.errors import Db
 
 
 class Server:
-    """Gives up to `most` connections."""
+    """A server that allows up to `most` connections."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -34,7 +34,7 @@ class Server:
 
 
 class Connection:
-    """One of them."""
+    """A connection to it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -53,7 +53,7 @@ async def work(connection: Connection) -> int:
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 11, 12, 100])
-async def test_everything_is_done_with_what_the_server_gives(most: int) -> None:
+async def test_all_work_is_done_with_the_allowed_connections(most: int) -> None:
     """Whatever the server allows, all work of both pools is done, and few connections are refused."""
     server = Server(most)
     readers, writers = server.pools()
@@ -68,8 +68,8 @@ async def test_everything_is_done_with_what_the_server_gives(most: int) -> None:
     assert all(each["reason"] == "too many connections for role" for each in limited)
 
 
-async def test_a_pool_without_a_connection_takes_the_place_of_an_idle_one() -> None:
-    """When look-ups have all connections that there are, a change is not kept waiting for a new one."""
+async def test_a_pool_without_a_connection_replaces_an_idle_one() -> None:
+    """When reads hold all allowed connections, an idle one is closed for a write."""
     server = Server(4)
     readers, writers = server.pools()
     await asyncio.gather(*(readers.use(work) for _ in range(4)))
@@ -79,8 +79,8 @@ async def test_a_pool_without_a_connection_takes_the_place_of_an_idle_one() -> N
     assert server.open <= 4
 
 
-async def test_a_process_without_any_waits_for_one() -> None:
-    """While other processes have all connections, work waits until one is free."""
+async def test_a_process_without_a_connection_waits() -> None:
+    """While other processes hold all connections, work waits until one is free."""
     server = Server(0)
     _, writers = server.pools()
     waiting = asyncio.create_task(writers.use(work))
@@ -90,7 +90,7 @@ async def test_a_process_without_any_waits_for_one() -> None:
     assert await waiting == 1
 
 
-async def test_processes_share_what_there_is() -> None:
+async def test_processes_share_the_connections() -> None:
     """Of two processes that are always busy each gets connections, whichever had them all first."""
     server = Server(4)
     one, two = server.pools()[1], server.pools()[1]
@@ -109,7 +109,7 @@ async def test_processes_share_what_there_is() -> None:
 
 
 async def test_the_pools_grow_again() -> None:
-    """After a while one more is tried; if the server gives it, so are the others."""
+    """After some time one more connection is tried; if the server accepts it, so are the others."""
     server = Server(2)
     readers, writers = server.pools()
     await asyncio.gather(*(writers.use(work) for _ in range(50)))
@@ -123,8 +123,8 @@ async def test_the_pools_grow_again() -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionLost(), Db("odd"), asyncio.CancelledError(), KeyError()])
-async def test_what_an_error_leaves(error: BaseException) -> None:
-    """A connection is kept only after an error that says nothing about it; the slot is free in any case."""
+async def test_the_connection_after_an_error(error: BaseException) -> None:
+    """A connection is kept only after an error that is unrelated to it; the slot is freed in any case."""
     server = Server(1)
     readers, _ = server.pools()
 
@@ -137,8 +137,8 @@ async def test_what_an_error_leaves(error: BaseException) -> None:
     assert await readers.use(work) == 1
 
 
-async def test_who_is_cancelled_while_waiting_keeps_nothing() -> None:
-    """Work that is given up while it waits for a connection does not keep others from theirs."""
+async def test_cancelled_work_frees_its_slot() -> None:
+    """Work that is cancelled while it waits for a connection does not block others."""
     server = Server(1)
     readers, _ = server.pools()
     for _ in range(20):

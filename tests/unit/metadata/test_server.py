@@ -1,4 +1,4 @@
-"""What is asked again when a database server fails, and what is not: by a server that fails as it is told."""
+"""Retries after failures of a database server, with a scripted fake server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACE = ServerLimits(answer=0.3, unreachable=0.02)
 
 
 class FakeServer:
-    """Does what the next entry of `plan` says at each step: None works, an exception is raised, `hang` never ends."""
+    """Does at each step what the next entry of `plan` says: None works, an exception is raised, `hang` never ends."""
 
     def __init__(self, **plan: list[object]) -> None:
         self.plan = plan
@@ -98,8 +98,8 @@ async def look(tx: Transaction) -> object:
     ],
     ids=["lost at begin", "lost in a statement", "lost twice", "deadlock", "refused by certification"],
 )
-async def test_what_was_not_committed_is_asked_again(plan: dict[str, list[object]]) -> None:
-    """A connection lost before COMMIT, a deadlock, and a COMMIT that is refused: the change is made all the same."""
+async def test_an_uncommitted_change_is_retried(plan: dict[str, list[object]]) -> None:
+    """After a connection lost before COMMIT, a deadlock, or a refused COMMIT, the change is made all the same."""
     server = FakeServer(**plan)
     async with metadata_of(server) as metadata:
         assert await metadata.write(change) == 1
@@ -109,8 +109,8 @@ async def test_what_was_not_committed_is_asked_again(plan: dict[str, list[object
 @pytest.mark.parametrize(
     "fault", [ConnectionLost(), Db("Database error: odd"), "hang"], ids=["lost", "error", "no answer"]
 )
-async def test_what_may_have_been_committed_is_never_repeated(fault: object) -> None:
-    """A COMMIT that was cut off is sent once; the error says that the change may or may not stand."""
+async def test_a_change_that_may_be_committed_is_not_repeated(fault: object) -> None:
+    """An interrupted COMMIT is sent once; the error says that the outcome is unknown."""
     server = FakeServer(commit=[fault])
     async with metadata_of(server) as metadata:
         with pytest.raises(NoReply):
@@ -123,8 +123,8 @@ async def test_what_may_have_been_committed_is_never_repeated(fault: object) -> 
     [{"connect": [ConnectionLost()] * 9}, {"run": [ConnectionLost()] * 9}, {"run": ["hang"]}],
     ids=["no server", "lost", "hangs"],
 )
-async def test_what_did_not_reach_the_commit_is_said_to_be_undone(plan: dict[str, list[object]]) -> None:
-    """When no COMMIT was sent the error is DatabaseUnavailable: another tracker may be asked the same."""
+async def test_without_a_commit_the_change_is_undone(plan: dict[str, list[object]]) -> None:
+    """If no COMMIT was sent the error is DatabaseUnavailable, so that another tracker may retry."""
     server = FakeServer(**plan)
     async with metadata_of(server) as metadata:
         with pytest.raises(DatabaseUnavailable):
@@ -132,8 +132,8 @@ async def test_what_did_not_reach_the_commit_is_said_to_be_undone(plan: dict[str
     assert "commit" not in server.steps
 
 
-async def test_a_read_never_says_that_it_may_stand() -> None:
-    """A look-up has nothing to commit: whatever is lost, it is asked again, or fails with DatabaseUnavailable."""
+async def test_a_read_never_has_an_unknown_outcome() -> None:
+    """A read has nothing to commit: it is retried after any loss, or fails with DatabaseUnavailable."""
 
     async def look_twice(tx: Transaction) -> object:
         await tx.row("SELECT 1")
@@ -148,8 +148,8 @@ async def test_a_read_never_says_that_it_may_stand() -> None:
             await metadata.read(look_twice)
 
 
-async def test_while_the_server_is_away_all_share_one_attempt_to_connect() -> None:
-    """After a failure questions fail without a time limit's wait, however many there are, and one attempt is made."""
+async def test_callers_share_one_reconnection_attempt() -> None:
+    """After a failure, calls fail without waiting for a time limit, however many there are, and one attempt is made."""
     server = FakeServer(connect=[ConnectionLost("refused"), "hang"])
     async with metadata_of(server) as metadata:
         with pytest.raises(DatabaseUnavailable):
@@ -160,8 +160,8 @@ async def test_while_the_server_is_away_all_share_one_attempt_to_connect() -> No
     assert server.steps == ["connect", "connect"]
 
 
-async def test_when_the_server_is_back_the_next_question_finds_out() -> None:
-    """The first question after the server's return is answered; there is no time during which it is not tried."""
+async def test_the_first_call_after_the_return_succeeds() -> None:
+    """The first call after the server's return succeeds; there is no period without attempts."""
     server = FakeServer(connect=[ConnectionLost()] * 4)
     async with metadata_of(server) as metadata:
         for _ in range(2):
@@ -171,8 +171,8 @@ async def test_when_the_server_is_back_the_next_question_finds_out() -> None:
         assert await metadata.write(change) == 1
 
 
-async def test_a_question_without_an_answer_has_the_next_one_look() -> None:
-    """After a question that got no answer in time, the next ones wait for a new connection, not for the time limit."""
+async def test_after_a_timeout_the_next_call_reconnects() -> None:
+    """After a query timed out, the next ones wait for a new connection, not for the time limit."""
     server = FakeServer(row=["hang"])
     async with metadata_of(server) as metadata:
         with pytest.raises(DatabaseUnavailable):

@@ -1,4 +1,4 @@
-"""How the connections to a SQLite file are set up."""
+"""Setup of the connections to a SQLite file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from tawara.metadata.sqlite import MMAP_BYTES, SqliteMetadata
 
 
-async def test_look_ups_read_by_memory_mapping_and_the_writer_does_not(tmp_path: Path) -> None:
-    """The reader maps as much of the file as SQLite can; the writer, and what it writes, goes by system calls."""
+async def test_only_the_reader_uses_memory_mapping(tmp_path: Path) -> None:
+    """The reader maps as much of the file as SQLite can; the writer uses system calls."""
     metadata = SqliteMetadata.open(tmp_path / "tawara.db")
     try:
         (size,) = metadata._reader.execute("PRAGMA mmap_size").fetchone()

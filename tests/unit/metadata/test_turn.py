@@ -1,4 +1,4 @@
-"""Processes take turns at writing a SQLite file."""
+"""The write lock among processes on a SQLite file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with WriteLock(Path(sys.argv[1])):
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database."""
+    """The path of a database."""
     sqlite.create(tmp_path / "t.db")
     return tmp_path / "t.db"
 
@@ -52,8 +52,8 @@ def _wait_until_someone_is_next(path: Path) -> None:
     raise AssertionError("nobody waits")
 
 
-def test_who_has_just_written_comes_after_who_waits(path: Path) -> None:
-    """A writer that wants to go on at once lets another one that waits go first, every time."""
+def test_a_waiting_writer_precedes_the_last_one(path: Path) -> None:
+    """A writer that continues at once lets a waiting one go first, every time."""
     order: list[str] = []
     with closing(WriteLock(path)) as ours, closing(WriteLock(path)) as theirs:
 
@@ -73,7 +73,7 @@ def test_who_has_just_written_comes_after_who_waits(path: Path) -> None:
 
 
 def test_a_writer_that_dies(path: Path) -> None:
-    """The turn of a process that is killed goes to the next."""
+    """The lock of a killed process passes to the next."""
     with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"mine\n"
@@ -82,8 +82,8 @@ def test_a_writer_that_dies(path: Path) -> None:
         pass
 
 
-def test_the_files_belong_to_whom_the_database_belongs(path: Path) -> None:
-    """The locks can be opened by those, and only by those, who can open the database."""
+def test_the_lock_files_have_the_databases_owner(path: Path) -> None:
+    """The lock files can be opened by exactly those who can open the database."""
     path.chmod(0o640)
     if os.geteuid() == 0:
         os.chown(path, 12345, 12346)
@@ -94,7 +94,8 @@ def test_the_files_belong_to_whom_the_database_belongs(path: Path) -> None:
 
 
 async def test_a_writer_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another keeps its turn for too long changes are answered with Db and not made later; then all goes on."""
+    """While another process holds the lock too long, changes fail with Db and are not made later; then writing
+    continues."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     metadata = SqliteMetadata.open(path)
     with closing(WriteLock(path)) as other:

@@ -1,4 +1,4 @@
-"""Clusters for tests: small ones by hand, random ones by hypothesis."""
+"""Clusters for tests: small ones, and random ones by hypothesis."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ WRITEABLE = Observation(Observed.WRITEABLE)
 def cluster(
     hosts: Mapping[int, list[int]], *, settings: Mapping[str, str] | None = None, **states: DeviceState
 ) -> Cluster:
-    """Hosts (by number) with their devices, half full and writeable, but for `devN=state`.
-
-    Host 12 has the address 10.1.0.12, host 205 the address 10.20.0.205: the tens and hundreds make the network.
-    """
+    """Hosts (by number) with their devices, half full and writeable, except for `devN=state`. Host 12 has the address
+    10.1.0.12, host 205 the address 10.20.0.205: the tens and hundreds determine the network."""
     devices = {
         devid: Device(devid, hostid, states.get(f"dev{devid}", DeviceState.ALIVE), mb_total=1000, mb_used=500)
         for hostid, devids in hosts.items()
@@ -41,7 +39,7 @@ def address(hostid: int) -> str:
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
-    """Any cluster of up to five hosts in up to three networks, in any state of repair."""
+    """Any cluster of up to five hosts in up to three networks, in any state."""
     hosts = {
         hostid: Host(hostid, f"h{hostid}", draw(_mostly(HostState.ALIVE, *HostState)), address(hostid))
         for hostid in draw(st.sets(st.integers(10, 39), min_size=1, max_size=5))

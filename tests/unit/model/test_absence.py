@@ -1,4 +1,4 @@
-"""When devices that do not answer are presumed dead, and what keeps the store from it."""
+"""When unreachable devices are presumed dead, and the safety limits that prevent it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FIVE_HOSTS = {1: [1, 2], 2: [3, 4], 3: [5, 6], 4: [7, 8], 5: [9, 10]}
 
 
 def unseen(whole: Cluster, *devids: int) -> Cluster:
-    """The same cluster, in which nobody answers for these devices."""
+    """The cluster with these devices unreachable."""
     return whole.with_observations({**whole.observed, **dict.fromkeys(devids, GONE)})
 
 
 def after(whole: Cluster, changes: Mapping[int, DeviceAbsence | None]) -> Cluster:
-    """The cluster with the changes written down."""
+    """The cluster with the changes applied."""
     now = {**whole.absences, **changes}
     return replace(whole, absences={devid: each for devid, each in now.items() if each is not None})
 
 
 def watch(whole: Cluster, seconds: int, *, step: int = 5, rules: LivenessRules = RULES) -> Cluster:
-    """The cluster after it was looked at for so long, and nothing changed."""
+    """The cluster after so much time of observation without a change."""
     for _ in range(0, seconds, step):
         whole = after(whole, judge(whole, dict.fromkeys(whole.absences, step), rules))
     return whole
@@ -42,7 +42,7 @@ def dead(whole: Cluster) -> set[int]:
 
 
 def test_suspect_at_once_and_presumed_dead_in_time() -> None:
-    """A device that does not answer is suspect in the first round, and presumed dead after the delay, not before."""
+    """An unreachable device is suspect in the first round, and presumed dead after the delay, not before."""
     whole = unseen(cluster(FIVE_HOSTS), 1, 2)
     first = watch(whole, 5)
     assert {each.liveness for each in first.absences.values()} == {Liveness.SUSPECT}
@@ -56,19 +56,19 @@ def test_suspect_at_once_and_presumed_dead_in_time() -> None:
 
 
 def test_zero_means_never() -> None:
-    """With a delay of 0 nothing is ever presumed dead."""
+    """With a delay of 0 no device is ever presumed dead."""
     assert dead(watch(unseen(cluster(FIVE_HOSTS), 1), 1000, rules=replace(RULES, after=0))) == set()
 
 
-def test_a_clock_that_jumps_counts_little() -> None:
-    """One observation counts a few seconds at most, whatever the clock says, and never less than nothing."""
+def test_a_clock_jump_counts_little() -> None:
+    """One observation counts a few seconds at most, whatever the clock says, and never a negative time."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1), 5)
     assert after(whole, judge(whole, {1: 3600}, RULES)).absences[1].seconds == LONGEST_STEP
     assert after(whole, judge(whole, {1: -3600}, RULES)).absences[1].seconds == 0
 
 
-def test_whoever_sees_it_clears_it() -> None:
-    """That one process sees a suspect device is enough, whatever others have counted."""
+def test_one_observer_clears_it() -> None:
+    """It is enough that one process reaches a suspect device, whatever others have counted."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1), 50)
     assert whole.absences[1].seconds
     assert after(whole, judge(cluster(FIVE_HOSTS).with_observations({}), {}, RULES)).absences == whole.absences
@@ -77,7 +77,7 @@ def test_whoever_sees_it_clears_it() -> None:
 
 
 def test_returned() -> None:
-    """What returns counts again at once, and its files are to be looked at once more."""
+    """A returned device counts again at once, and its files are queued for one more check."""
     back = watch(unseen(cluster(FIVE_HOSTS), 1), 70).with_observations(cluster(FIVE_HOSTS).observed)
     assert not back.should_get_new_files(1)
     now = watch(back, 5)
@@ -89,14 +89,14 @@ def test_returned() -> None:
 
 
 def test_trusted() -> None:
-    """What a person trusts is not presumed dead however long it takes."""
+    """A device that an operator trusts is not presumed dead, however long it is absent."""
     whole = unseen(replace(cluster(FIVE_HOSTS), absences={1: DeviceAbsence(Liveness.TRUSTED)}), 1)
     assert dead(watch(whole, 1000)) == set()
     assert safety_limit(whole, replace(RULES, bytes=0.0)) is None
 
 
-def test_a_switch_that_fails_is_not_ten_disks_that_die() -> None:
-    """When more hosts vanish at once than the share allows, none of them is presumed dead; it is said why."""
+def test_many_hosts_at_once_are_not_presumed_dead() -> None:
+    """If more hosts vanish at once than the limit allows, none is presumed dead, and the reason is given."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1, 2, 3, 4), 1000)
     assert dead(whole) == set()
     assert "2 of 5 hosts" in (safety_limit(whole, RULES) or "")
@@ -104,23 +104,23 @@ def test_a_switch_that_fails_is_not_ten_disks_that_die() -> None:
     assert dead(watch(one_is_back, 10)) == {3, 4}
 
 
-def test_nothing_is_written_while_a_brake_holds_for_long() -> None:
-    """What is due and held back is not counted any further, until the brake lets go."""
+def test_nothing_is_written_while_a_safety_limit_applies() -> None:
+    """The time of devices held back by a safety limit is not counted further until the limit no longer applies."""
     held = watch(unseen(cluster(FIVE_HOSTS), 1, 2, 3, 4), 100)
     assert not worth_reporting(held, RULES)
     assert worth_reporting(held, replace(RULES, hosts=0.5))
     assert not worth_reporting(watch(held, 5, rules=replace(RULES, after=0)), replace(RULES, after=0))
 
 
-def test_the_share_of_the_bytes() -> None:
-    """Many disks in many hosts: no host is absent, and yet too much is."""
+def test_the_limit_on_bytes() -> None:
+    """Many disks on many hosts: no host is absent, but the limit on the share of bytes applies."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1, 3, 5), 1000, rules=replace(RULES, bytes=0.25))
     assert dead(whole) == set()
     assert "30% of the bytes" in (safety_limit(whole, replace(RULES, bytes=0.25)) or "")
 
 
-def test_nothing_happens_while_most_hosts_are_silent() -> None:
-    """A process that is cut off from most hosts does not even count."""
+def test_nothing_is_counted_while_most_hosts_are_silent() -> None:
+    """A process that is disconnected from most hosts counts nothing."""
     whole = unseen(cluster(FIVE_HOSTS), *range(1, 7))
     assert majority_is_silent(whole)
     assert not worth_reporting(whole, RULES)
@@ -129,8 +129,8 @@ def test_nothing_happens_while_most_hosts_are_silent() -> None:
 
 
 @pytest.mark.parametrize("state", [DeviceState.DOWN, DeviceState.DEAD])
-def test_what_people_decide_comes_first(state: DeviceState) -> None:
-    """A device that is declared down or dead is neither suspect nor presumed dead any more."""
+def test_the_operators_state_takes_precedence(state: DeviceState) -> None:
+    """A device that is declared down or dead is neither suspect nor presumed dead."""
     whole = watch(unseen(cluster(FIVE_HOSTS), 1), 70)
     declared = replace(whole, devices={**whole.devices, 1: replace(whole.devices[1], state=state)})
     assert dead(declared) == set()
@@ -152,7 +152,8 @@ _looks = st.lists(
     st.builds(LivenessRules, st.integers(0, 40), st.floats(0, 1), st.floats(0, 1)),
 )
 def test_every_history(whole: Cluster, history: list[tuple[set[int], int, int | None]], rules: LivenessRules) -> None:
-    """Whatever is seen, and whomever people trust: nothing more is presumed dead than the brakes allow."""
+    """For any observations and decisions of operators, no more devices are presumed dead than the safety limits
+    allow."""
     whole = replace(whole, observed={devid: Observation(Observed.WRITEABLE) for devid in whole.devices})
     total = {device.hostid for device in whole.devices.values() if whole.can_read_from(device.devid)}
     for missing, elapsed, trusted in history:

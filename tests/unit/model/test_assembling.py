@@ -41,4 +41,4 @@ def test_devices_and_length() -> None:
     assert devices_of_all(ranges) == {2, 3}
     assert devices_of_all([]) == frozenset()
     assert total_length(ranges) == 5
-    assert ranges[1].fid_range == ByteRange(2, 1, 3)
+    assert ranges[1].byte_range == ByteRange(2, 1, 3)

@@ -25,14 +25,14 @@ def test_check_values(hashtype: HashType, digest: str) -> None:
     assert Checksum.parse(f"{hashtype.wire}:{digest}") == checksum_of(b"123456789", hashtype)
 
 
-def test_numbers_stay() -> None:
+def test_stored_numbers_are_fixed() -> None:
     """The stored numbers are those of MogileFS, and for the CRCs numbers that it does not use."""
     assert {each.wire: int(each) for each in HashType} == {"MD5": 1, "SHA-1": 2, "CRC32C": 101, "CRC64NVME": 102}
 
 
 @given(st.sampled_from(HashType), st.lists(st.binary(max_size=40), max_size=8))
 def test_pieces_give_the_digest_of_the_whole(hashtype: HashType, pieces: list[bytes]) -> None:
-    """A hasher's digest depends on the bytes, not on how they are cut; views and bytearrays are bytes, too."""
+    """A hasher's digest depends on the bytes, not on how they are split; views and bytearrays are accepted."""
     hasher = new_hasher(hashtype)
     for number, piece in enumerate(pieces):
         hasher.update((bytes, bytearray, memoryview)[number % 3](piece))
@@ -49,7 +49,7 @@ def test_combined_parts_have_the_checksum_of_the_whole(hashtype: HashType, parts
 
 @pytest.mark.parametrize("hashtype", CRCS)
 def test_parts_of_terabytes_combine(hashtype: HashType) -> None:
-    """Lengths beyond 32 bits count: 2^45 zeros appended at once are 2^40 zeros appended 32 times."""
+    """Lengths beyond 32 bits count: 2^45 zeros appended at once equal 2^40 zeros appended 32 times."""
 
     def zeros(count: int) -> Checksum:
         """The checksum of `count` zeros, by doubling."""
@@ -68,7 +68,7 @@ def test_parts_of_terabytes_combine(hashtype: HashType) -> None:
 
 @pytest.mark.parametrize("hashtype", CRCS)
 def test_unknown_parts_give_nothing(hashtype: HashType) -> None:
-    """Where a part's checksum is unknown or of another algorithm, or the algorithm is no CRC, nothing is guessed."""
+    """If a part's checksum is unknown or of another algorithm, or the algorithm is not a CRC, the result is None."""
     known = (checksum_of(b"a", hashtype), 1)
     assert combine(hashtype, [known, (None, 1)]) is None
     assert combine(hashtype, [known, (checksum_of(b"a", HashType.MD5), 1)]) is None

@@ -1,4 +1,4 @@
-"""What may be done to a device, by its own state, its host's, and what was observed."""
+"""Which operations a device allows, by its own state, its host's, and what was observed."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def test_predicates_follow_the_table_of_the_reference(
 
 
 def test_full_device_gets_nothing() -> None:
-    """Below min_free_mb no new file; with an unknown size the monitor's test write decides."""
+    """Below min_free_mb a device gets no new file; if its size is unknown, the monitor's write test decides."""
     assert not cluster(HostState.ALIVE, DeviceState.ALIVE, Observed.WRITEABLE, free=99).should_get_new_files(1)
     assert cluster(HostState.ALIVE, DeviceState.ALIVE, Observed.WRITEABLE, free=100).should_get_new_files(1)
     assert cluster(HostState.ALIVE, DeviceState.ALIVE, Observed.WRITEABLE, free=None).should_get_new_files(1)
@@ -59,7 +59,7 @@ def test_unknown_devices_are_not_used() -> None:
 
 
 def test_urls() -> None:
-    """The get port, the alternative address by zone or by mask, and IPv6, as docs/mogilefs.md 8.4 says."""
+    """The get port, the alternative address by zone or by mask, and IPv6 follow docs/mogilefs.md 8.4."""
     host = Host(1, "h", HostState.ALIVE, "10.0.0.1", 7500, 7600, "192.168.0.1", "192.168.0.0/24")
     now = Cluster(
         hosts={1: host, 2: Host(2, "six", HostState.ALIVE, "::1")},
@@ -74,7 +74,7 @@ def test_urls() -> None:
 
 
 def test_checksums_read_and_write() -> None:
-    """`MD5:hex` and `SHA-1:hex` with the right length, nothing else."""
+    """`MD5:hex` and `SHA-1:hex` with the right length are parsed, nothing else is."""
     text = "MD5:" + "0f" * 16
     parsed = Checksum.parse(text)
     assert parsed == Checksum(HashType.MD5, b"\x0f" * 16)

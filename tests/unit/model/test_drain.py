@@ -1,4 +1,4 @@
-"""How the emptying of a device goes on from pass to pass, and when it may be pulled."""
+"""The passes of draining a device, and when it may be removed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ STATES = st.builds(
 
 
 @given(STATES)
-def test_it_is_read_as_it_was_written(at: DrainRun) -> None:
-    """The text in the settings stands for it."""
+def test_state_round_trips(at: DrainRun) -> None:
+    """The text in the settings parses to an equal state."""
     assert DrainRun.parse(str(at)) == at
     assert DrainRun.parse("began=x nonsense") == DrainRun()
 
 
 @given(STATES, st.lists(st.integers(1, 100), min_size=1, max_size=5, unique=True).map(sorted), st.integers(0, 9))
 def test_passes_follow_each_other(at: DrainRun, fids: list[int], left: int) -> None:
-    """A full turn goes on behind its last file; one that found fewer ends the pass, and the next begins in a while."""
+    """A full batch continues after its last file; a smaller one ends the pass, and the next begins after a pause."""
     more = queued(at, fids, len(fids), left=0, now=1000)
     assert (more.position, more.due) == (fids[-1], 1001)
     over = queued(at, fids, len(fids) + 1, left=left, now=1000)
@@ -32,8 +32,8 @@ def test_passes_follow_each_other(at: DrainRun, fids: list[int], left: int) -> N
     assert 1000 + PAUSE <= over.due <= 1000 + LONGEST_PAUSE
 
 
-def test_passes_that_move_nothing_become_rare() -> None:
-    """The pause grows as long as the same files are left, and is short again once some could be moved."""
+def test_passes_without_progress_become_rare() -> None:
+    """The pause grows as long as the same files are left, and is short again once some were moved."""
     at, pauses = DrainRun(began=1, files=5), []
     for left in (5, 5, 5, 5, 5, 5, 5, 5, 5, 4):
         at = queued(at, [], 1, left=left, now=0)
@@ -42,14 +42,15 @@ def test_passes_that_move_nothing_become_rare() -> None:
 
 
 @given(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(0, 30))
-def test_it_is_safe_when_nothing_is_there_or_on_its_way(left: int, uploads: int, copies: int, now: int) -> None:
-    """Not as long as any row names it, an upload may end there, or a tracker may not have heard of it."""
+def test_when_removal_is_safe(left: int, uploads: int, copies: int, now: int) -> None:
+    """Removal is unsafe while a row names the device, an upload may still be written to it, or a tracker may not know
+    of the drain."""
     safe = is_safe(DrainRun(began=5), left=left, uploads=uploads, copies=copies, now=now)
     assert safe == (not left and not uploads and not copies and now - 5 >= SETTLED)
 
 
 def test_an_estimate() -> None:
-    """By the pace so far, and none before anything was moved."""
+    """The estimate follows the rate so far; there is none before anything was moved."""
     at = DrainRun(began=100, files=50)
     assert seconds_left(at, left=50, now=200) is None
     assert seconds_left(at, left=25, now=200) == 100

@@ -18,8 +18,8 @@ def later(lineage: Lineage, *tokens: str) -> Lineage:
     return lineage
 
 
-def test_a_database_knows_its_own_past() -> None:
-    """Every mark that a database has given out is known to it, for as long as it lives."""
+def test_a_database_knows_its_own_marks() -> None:
+    """A database recognises every mark that it has ever written."""
     lineage, marks = START, [START.current]
     for number in range(2 * KEPT):
         lineage = lineage.advanced(f"{number:04x}")
@@ -28,8 +28,8 @@ def test_a_database_knows_its_own_past() -> None:
     assert len(lineage.steps) == KEPT
 
 
-def test_a_database_that_was_put_back() -> None:
-    """A database that is one epoch behind a device is older than it, and says by how much."""
+def test_a_restored_database_is_older() -> None:
+    """A database that is one epoch behind a device is older than it, and the difference is known."""
     now = later(START, "bbbb", "cccc")
     assert START.relation(now.current) is Relation.LATER
     assert explain(START, now.current, 7) == (
@@ -37,8 +37,8 @@ def test_a_database_that_was_put_back() -> None:
     )
 
 
-def test_two_databases_that_go_on_from_one_state() -> None:
-    """Of two copies each recognises what the other has marked, whether it has gone on itself or not."""
+def test_two_copies_of_one_state_differ() -> None:
+    """Each of two copies recognises marks of the other, whether or not it has been changed itself."""
     one, other = later(START, "b1b1"), later(START, "b2b2")
     assert one.relation(other.current) is other.relation(one.current) is Relation.DIVERGED
     assert later(one, "c1c1").relation(other.current) is Relation.DIVERGED
@@ -46,8 +46,8 @@ def test_two_databases_that_go_on_from_one_state() -> None:
     assert "beside this one" in explain(one, other.current, 7)
 
 
-def test_a_database_that_has_taken_in_the_others() -> None:
-    """After a merge the database is ahead of all others, which then are older, however long they went on."""
+def test_a_merged_database_is_the_latest() -> None:
+    """After a merge the database is ahead of all others, which then are older, however many epochs they add."""
     merged = later(START, "b1b1").advanced("mmmm", beyond=50 + AHEAD)
     old = later(START, *(f"{number:04x}" for number in range(1000)))
     assert merged.relation(old.current) is Relation.KNOWN
@@ -59,20 +59,20 @@ def test_another_store() -> None:
     assert START.relation(replace(START.current, store="ffffffffffffffff", number=99)) is Relation.OTHER_STORE
 
 
-def test_where_there_is_no_epoch_yet() -> None:
-    """A device without a mark says nothing; a database without an epoch is older than any device that has a mark."""
+def test_no_epoch_yet() -> None:
+    """A device without a mark has no relation; a database without an epoch is older than any device that has a mark."""
     assert relation(None, None) is relation(START, None) is Relation.KNOWN
     assert relation(None, START.current) is Relation.LATER
 
 
 @pytest.mark.parametrize("text", [None, "", "store", "store x", "store 1:", "store a:b", "store 1:a 2"])
-def test_what_makes_no_sense_is_no_lineage(text: str | None) -> None:
-    """A setting that nobody of ours wrote counts as none."""
+def test_an_invalid_setting_is_no_lineage(text: str | None) -> None:
+    """A setting that cannot be parsed counts as none."""
     assert Lineage.parse(text) is None
 
 
-def test_there_and_back() -> None:
-    """Lineages and marks are read as they were written; a damaged mark is none."""
+def test_round_trip() -> None:
+    """Lineages and marks are parsed as they were written; a damaged mark is none."""
     lineage = later(START, "bbbb", "cccc")
     assert Lineage.parse(str(lineage)) == lineage
     assert epoch.parse(epoch.render(lineage.current)) == lineage.current

@@ -43,7 +43,7 @@ WIRE_TEXTS = "; ".join(
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda each: each.__name__)
 def test_every_error_states_its_code_message_and_hint(error: type[TawaraError]) -> None:
-    """Each class has a code, a message and a hint of its own, an HTTP error status and an exit code of failure."""
+    """Each class states its own code, message and hint, an HTTP error status and an exit code of failure."""
     assert {"code", "message", "hint"} <= vars(error).keys()
     assert re.fullmatch(r"\w+", error.code)
     assert error.message[0].isupper()
@@ -52,7 +52,7 @@ def test_every_error_states_its_code_message_and_hint(error: type[TawaraError]) 
     assert error.exit is not Exit.OK
 
 
-def test_the_tracker_says_the_same_without_docstrings() -> None:
+def test_the_reply_is_the_same_without_docstrings() -> None:
     """Under `python -OO` every error is sent to clients with the same code and text as without."""
     said = [
         json.loads(subprocess.run([sys.executable, *flags, "-c", WIRE_TEXTS], capture_output=True, check=True).stdout)
@@ -63,7 +63,7 @@ def test_the_tracker_says_the_same_without_docstrings() -> None:
     assert said[1]["unknown_key"] == "ERR unknown_key unknown_key\r\n"
 
 
-def test_codes_are_those_of_the_protocol() -> None:
+def test_codes_are_mogilefs() -> None:
     """Codes and texts are MogileFS's where it has its own."""
     assert BY_CODE["unknown_key"] is errors.UnknownKey
     assert errors.UnknownKey().wire_text == "unknown_key"
@@ -71,7 +71,7 @@ def test_codes_are_those_of_the_protocol() -> None:
     assert errors.SizeMismatch("Expected: 1; actual: 2; path: p").wire_text == "Expected: 1; actual: 2; path: p"
 
 
-def test_a_failure_of_the_tracker_is_no_particular_error() -> None:
+def test_the_general_code_is_the_general_error() -> None:
     """A client turns the general code `failure` into the general error, not into that of any family."""
     assert type(RefusedRequest("failure", "Operation failed").as_error()) is TawaraError
 

@@ -1,4 +1,4 @@
-"""What is said of a file: the words for each situation by hand, and at random that none is explained wrongly."""
+"""Explanations of files: the text for each situation, and for random clusters that none is wrong."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def texts(explanation: Explanation, topic: Topic) -> list[str]:
 HOUSE = with_class(cluster({1: [11, 12], 2: [21], 3: [31]}))
 
 
-def test_a_file_as_it_should_be() -> None:
-    """A file with its copies has no trouble in it, and each copy says where it is and why."""
+def test_a_file_in_order() -> None:
+    """A file with enough copies has no problem, and each copy has its place and reason."""
     explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.THERE, 21: ReplicaState.THERE})
     assert explanation.verdict is FileVerdict.SATISFIED
     assert not any(each.trouble for each in explanation.sentences)
@@ -69,15 +69,15 @@ def test_a_file_as_it_should_be() -> None:
 
 
 def test_as_good_as_the_cluster_allows() -> None:
-    """Two copies on the only host satisfy the class, and it is said that more is not to be had."""
+    """Two copies on the only host satisfy the class, and the explanation says that more is impossible."""
     explanation = told(with_class(cluster({1: [11, 12]})), 11, 12)
     assert explanation.verdict is FileVerdict.SATISFIED
     assert texts(explanation, Topic.POLICY)[0].endswith("satisfies it, as good as this cluster allows")
     assert texts(explanation, Topic.COPY)[0].endswith("on the same host as dev12")
 
 
-def test_what_stands_in_the_way() -> None:
-    """Each kind of obstacle is named with the devices that it holds back."""
+def test_obstacles() -> None:
+    """Each kind of obstacle is named with the devices that it affects."""
     house = replace(
         cluster(
             {1: [11], 2: [21, 22, 23], 3: [31, 32], 4: [41]},
@@ -111,8 +111,8 @@ def test_what_stands_in_the_way() -> None:
     ]
 
 
-def test_nothing_queued_where_something_should_be() -> None:
-    """A file that wants a copy and waits in no queue is said to be forgotten."""
+def test_missing_work_is_reported() -> None:
+    """A file that needs a copy and is in no queue is reported."""
     explanation = told(HOUSE, 11)
     assert "one more could go to dev21, dev31" in texts(explanation, Topic.POLICY)[0]
     assert texts(explanation, Topic.PENDING) == [
@@ -121,14 +121,14 @@ def test_nothing_queued_where_something_should_be() -> None:
 
 
 def test_a_lost_file() -> None:
-    """A file on dead devices alone is lost, and says so."""
+    """A file on dead devices only is reported as lost."""
     explanation = told(with_class(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD)), 11)
     assert explanation.verdict is FileVerdict.LOST
     assert texts(explanation, Topic.COPY) == ["dev11 on h1: does not count, for the device is dead"]
 
 
 def test_a_bad_copy() -> None:
-    """What a storage node says of a copy outweighs what the database says."""
+    """The storage node's observation of a copy takes precedence over the database."""
     explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.MISSING, 21: ReplicaState.THERE})
     assert explanation.verdict is FileVerdict.INCOMPLETE
     assert "no such file" in texts(explanation, Topic.COPY)[0]
@@ -154,14 +154,14 @@ def test_a_bad_copy() -> None:
         ({"announced": {31: -NOW}}, "dev31 on h3: what an abandoned copy left is being deleted"),
     ],
 )
-def test_what_is_pending(row: dict[str, object], words: str) -> None:
-    """Each queue's row is put in words, with the time in human terms."""
+def test_pending_work(row: dict[str, object], words: str) -> None:
+    """Each queue's row is described, with the time in human-readable form."""
     (text,) = texts(told(HOUSE, 11, 21, **row), Topic.PENDING)
     assert words in text
 
 
 def test_an_open_upload() -> None:
-    """An upload that is not closed says since when, and where its bytes may be."""
+    """An upload that is not closed has its start and the devices that may have its data."""
     upload = Upload(9, 1, b"cat", 0, (11, 21), NOW - 90)
     case = ExplainedFile(9, NOW, "photos/cat", upload=upload, seen={11: ReplicaState.THERE, 21: ReplicaState.MISSING})
     explanation = explain(HOUSE, case, random.Random(1))
@@ -170,8 +170,8 @@ def test_an_open_upload() -> None:
     assert texts(explanation, Topic.COPY) == ["dev11 on h1: bytes are there", "dev21 on h2: nothing there yet"]
 
 
-def test_what_was_deleted() -> None:
-    """A deleted key says when that was, which bytes are left, and what keeps them there."""
+def test_a_deleted_key() -> None:
+    """A deleted key has the time of its deletion, the data that is left, and why."""
     house = with_class(cluster({1: [11], 2: [21], 3: [31]}, dev21=DeviceState.READONLY, dev31=DeviceState.DEAD))
     case = ExplainedFile(
         7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5), replicas=(11, 21, 31), deletion=Deletion(7, NOW, 0)
@@ -188,8 +188,8 @@ def test_what_was_deleted() -> None:
     assert texts(gone, Topic.COPY) == ["No bytes of it are known to be left on any device"]
 
 
-def test_what_never_was() -> None:
-    """A key without any trace is said to have none."""
+def test_an_unknown_key() -> None:
+    """A key without any trace is reported as such."""
     explanation = explain(HOUSE, ExplainedFile(None, NOW, "photos/dog"), random.Random(1))
     assert explanation.verdict is FileVerdict.UNKNOWN
     assert explanation.sentences[0].trouble
@@ -217,7 +217,7 @@ POLICIES = (
 def test_no_situation_is_explained_wrongly(
     seen: Cluster, policy: str | None, devids: set[int], copies: int, queued: bool, seed: int
 ) -> None:
-    """Whatever the cluster, the verdict is the policy's, every copy is accounted for, and trouble is called trouble."""
+    """For any cluster, the result is the policy's, every copy is listed, and problems are marked as such."""
     house = with_class(seen, policy, copies)
     on = tuple(sorted(devids))
     row = Replication(7, 0, None, 0) if queued else None
@@ -246,8 +246,8 @@ def test_no_situation_is_explained_wrongly(
 
 
 @given(clusters(), st.integers(0, 10**12))
-def test_obstacles_are_exactly_those_of_the_policies(seen: Cluster, size: int) -> None:
-    """A device has an obstacle to reading or writing just when reading or writing is not done there."""
+def test_obstacles_match_the_predicates(seen: Cluster, size: int) -> None:
+    """A device has an obstacle to reading or writing exactly if it is not read or written."""
     candidates = Situation.of(seen, (), 1, size=size).candidates
     for devid in seen.devices:
         assert (why_unreadable(seen, devid) is None) is seen.should_read_from(devid)
@@ -255,8 +255,8 @@ def test_obstacles_are_exactly_those_of_the_policies(seen: Cluster, size: int) -
     assert why_unreadable(seen, 99) == "the device is not known"
 
 
-def test_a_device_that_was_not_looked_at() -> None:
-    """A device that the monitor has not seen yet is no device that does not answer."""
+def test_a_device_not_observed_yet() -> None:
+    """A device that the monitor has not observed yet is not reported as unreachable."""
     house = with_class(replace(HOUSE, observed={11: Observation(Observed.UNREACHABLE)}))
     assert why_unreadable(house, 11) == "it does not answer"
     assert why_unreadable(house, 21) == "it has not been looked at yet"

@@ -1,4 +1,4 @@
-"""What a check is confined to, as it stands in the settings."""
+"""The restriction of a check to some files, as stored in the settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FOCUSES = st.builds(
 
 
 @given(FOCUSES)
-def test_a_focus_is_read_as_it_was_written(focus: Focus) -> None:
-    """The text stands for the focus, whatever bytes the prefix has; every file is the empty text."""
+def test_a_focus_round_trips(focus: Focus) -> None:
+    """The text parses to an equal focus, for any bytes in the prefix; without restriction it is empty."""
     assert Focus.parse(str(focus)) == focus
     assert str(Focus()) == ""
 
 
-def test_what_confines() -> None:
-    """Looking more closely leaves no file out."""
+def test_which_options_restrict() -> None:
+    """A more thorough check leaves no file out."""
     assert not Focus(every_byte=True).confines
     assert Focus(dmid=1).confines
     assert Focus(devids=frozenset({3})).confines

@@ -1,4 +1,4 @@
-"""What a check concludes, for every file, every state of its replicas and every setting."""
+"""The result of a check, for every file, every state of its replicas and every setting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HASHED = replace(PLAIN, hashtype=HashType.MD5)
 
 
 def two(devids: Iterable[int]) -> bool:
-    """A policy that wants two replicas, wherever."""
+    """A policy that wants two replicas on any devices."""
     return len(set(devids)) == 2
 
 
@@ -47,14 +47,14 @@ def codes(verdict: FsckVerdict | Search) -> list[str]:
 
 
 def logged(verdict: FsckVerdict | Search) -> list[tuple[str, int | None]]:
-    """The lines in MogileFS's log."""
+    """The lines of MogileFS's log."""
     assert isinstance(verdict, FsckVerdict)
     return [(event.code.value, event.devid) for event in verdict.logged]
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> CheckedFile:
-    """Any file, with its replicas seen in any way."""
+    """Any file, with its replicas observed in any state."""
     devids = sorted(draw(st.sets(st.integers(1, 6), max_size=5)))
     stored = draw(st.sampled_from([None, GOOD]))
     with_digests = draw(st.booleans())
@@ -84,8 +84,8 @@ FINDS = st.sampled_from([None, CheckedReplica(9, ReplicaFinding.RIGHT, GOOD)])
 
 
 @given(cases(), FINDS)
-def test_what_did_not_answer_is_never_dropped(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """No row goes because its device is silent, or out of service."""
+def test_a_silent_replica_is_never_dropped(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """No row is removed because its device is silent or out of service."""
     verdict = conclude(one, found)
     assert not verdict.drop & {
         each.devid for each in one.replicas if each.seen in (ReplicaFinding.SILENT, ReplicaFinding.DOWN)
@@ -93,8 +93,8 @@ def test_what_did_not_answer_is_never_dropped(one: CheckedFile, found: CheckedRe
 
 
 @given(cases(), FINDS)
-def test_the_last_that_may_be_good_is_never_dropped(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """If any replica may be good, one that may be good has a row afterwards; its bytes are not swept either."""
+def test_the_last_possibly_good_replica_is_never_dropped(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """If any replica may be good, one that may be good keeps its row, and its data is not deleted."""
     verdict = conclude(one, found)
     hopeful = {each.devid for each in one.replicas if each.seen in HOPEFUL}
     if hopeful:
@@ -110,8 +110,8 @@ def test_the_last_that_may_be_good_is_never_dropped(one: CheckedFile, found: Che
 
 
 @given(cases(), FINDS)
-def test_bytes_are_deleted_only_beside_better_ones(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """What is swept has lost its row, and was wrong while another replica was seen to be right."""
+def test_data_is_deleted_only_with_a_better_replica(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """Data is deleted only if its row was dropped, it was wrong, and another replica was found correct."""
     verdict = conclude(one, found)
     assert verdict.sweep <= verdict.drop
     if verdict.sweep:
@@ -124,8 +124,9 @@ def test_bytes_are_deleted_only_beside_better_ones(one: CheckedFile, found: Chec
 
 
 @given(cases(), FINDS)
-def test_only_what_most_replicas_have_is_believed(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """A checksum is learnt only if more than half of all replicas that may be good have it; none is unlearnt."""
+def test_only_a_majority_checksum_is_stored(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """A checksum is stored only if more than half of all replicas that may be good have it; a stored one is never
+    removed."""
     verdict = conclude(one, found)
     if verdict.checksum is not None:
         assert one.file.checksum is None
@@ -135,8 +136,8 @@ def test_only_what_most_replicas_have_is_believed(one: CheckedFile, found: Check
 
 
 @given(cases(), FINDS)
-def test_damaged_bytes_do_not_stay_beside_good_ones(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """Where a replica is known to be right, none that was seen to be damaged has a row afterwards."""
+def test_damaged_replicas_do_not_stay_with_good_ones(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """If a replica is known to be correct, no replica found damaged keeps its row."""
     verdict = conclude(one, found)
     right = one.file.checksum or verdict.checksum
     if any(each.seen is ReplicaFinding.RIGHT and each.checksum == right for each in one.replicas if right):
@@ -146,8 +147,9 @@ def test_damaged_bytes_do_not_stay_beside_good_ones(one: CheckedFile, found: Che
 
 
 @given(cases(), FINDS)
-def test_a_verdict_is_of_one_piece(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """Only rows that there are go, only lost devices are to be confirmed, and REPL is written when it is done."""
+def test_a_verdict_is_consistent(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """Only existing rows are dropped, only lost devices need confirmation, and REPL is logged exactly if work is
+    queued."""
     verdict = conclude(one, found)
     assert verdict.drop <= set(one.file.devids)
     assert verdict.lost <= verdict.drop
@@ -159,8 +161,8 @@ def test_a_verdict_is_of_one_piece(one: CheckedFile, found: CheckedReplica | Non
 
 
 @given(cases())
-def test_no_search_while_someone_is_silent(one: CheckedFile) -> None:
-    """Nobody goes looking elsewhere, and nothing is said to be gone, as long as a device may still have the file."""
+def test_no_search_while_a_device_is_silent(one: CheckedFile) -> None:
+    """There is no search, and the file is not declared lost, as long as a silent device may have it."""
     if any(each.seen in (ReplicaFinding.SILENT, ReplicaFinding.DOWN) for each in one.replicas):
         verdict = judge(one)
         assert isinstance(verdict, FsckVerdict)
@@ -168,7 +170,7 @@ def test_no_search_while_someone_is_silent(one: CheckedFile) -> None:
 
 
 def test_codes() -> None:
-    """Each state of affairs has its codes, in order."""
+    """Each situation has its codes, in order."""
     right = (CheckedReplica(1, ReplicaFinding.RIGHT), CheckedReplica(2, ReplicaFinding.RIGHT))
     assert codes(judge(case(*right))) == []
     assert codes(judge(case(right[0], CheckedReplica(2, ReplicaFinding.MISSING)))) == ["MISS", "REPL"]
@@ -184,7 +186,7 @@ def test_codes() -> None:
 
 
 def test_codes_of_checksums() -> None:
-    """What digests say, with and without a stored checksum."""
+    """Comparison of digests, with and without a stored checksum, gives these codes."""
     same = (CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, GOOD))
     differing = (CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, BAD))
     stored = replace(FILE, checksum=GOOD)
@@ -215,8 +217,9 @@ def test_codes_of_checksums() -> None:
     ) == ["BALG"]
 
 
-def test_the_log_says_what_mogilefs_would_say() -> None:
-    """Rotten replicas beside a good one are only REPL, all of them one BSUM; NSUM is where checksums are wanted."""
+def test_the_log_matches_mogilefs() -> None:
+    """Corrupt replicas besides a good one are only REPL, all of them one BSUM; NSUM is logged where checksums are
+    wanted."""
     good, rotten = CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, BAD)
     stored = replace(FILE, checksum=GOOD)
     for bad in (rotten, CheckedReplica(2, ReplicaFinding.UNREADABLE)):
@@ -242,8 +245,8 @@ def test_a_dead_device_that_is_not_reaped_is_no_policy_violation() -> None:
 
 
 @given(cases(), FINDS)
-def test_the_log_says_nothing_that_is_not_known(one: CheckedFile, found: CheckedReplica | None) -> None:
-    """Every line of MogileFS's log is about something that was found, and a file that needs a person still does."""
+def test_the_log_has_only_findings(one: CheckedFile, found: CheckedReplica | None) -> None:
+    """Every line of MogileFS's log is about a finding, and a file that needs an operator still does."""
     verdict = conclude(one, found)
     known = {event.code for event in verdict.events}
     assert {event.code for event in verdict.logged} <= known
@@ -251,8 +254,9 @@ def test_the_log_says_nothing_that_is_not_known(one: CheckedFile, found: Checked
     assert needs_operator(lines) == needs_operator(events)
 
 
-def test_the_majority_is_believed() -> None:
-    """Of three replicas without a checksum the odd one goes; of two none does, nor while a third is away."""
+def test_the_majority_decides() -> None:
+    """Of three replicas without a checksum the different one is dropped; of two none is, nor while a third is
+    unavailable."""
     three = replace(FILE, devids=(1, 2, 3), devcount=3)
     good, also_good = CheckedReplica(1, ReplicaFinding.RIGHT, GOOD), CheckedReplica(2, ReplicaFinding.RIGHT, GOOD)
     verdict = judge(case(good, also_good, CheckedReplica(3, ReplicaFinding.RIGHT, BAD), file=three))
@@ -270,8 +274,8 @@ def test_the_majority_is_believed() -> None:
     assert (verdict.checksum, verdict.events) == (None, ())
 
 
-def test_a_replica_that_its_disk_does_not_give() -> None:
-    """It is replaced from a good one; the last is kept, whatever it is worth, after everyone was asked."""
+def test_an_unreadable_replica() -> None:
+    """An unreadable replica is replaced from a good one; the last one is kept, after all devices were searched."""
     alone = CheckedReplica(2, ReplicaFinding.UNREADABLE)
     verdict = judge(case(CheckedReplica(1, ReplicaFinding.RIGHT), alone))
     assert isinstance(verdict, FsckVerdict)
@@ -285,8 +289,8 @@ def test_a_replica_that_its_disk_does_not_give() -> None:
     assert needs_operator([(event.code, event.devid) for event in verdict.events])
 
 
-def test_what_needs_a_person() -> None:
-    """What workers put right by themselves does not; what is gone, or undecidable, does."""
+def test_what_needs_an_operator() -> None:
+    """Damage that workers repair does not need an operator; lost and undecidable files do."""
     assert not needs_operator([("MISS", 1), ("BSUM", 2), ("REPL", None)])
     assert not needs_operator([("NOPA", None), ("SRCH", None), ("FOND", 3)])
     assert needs_operator([("MISS", 1), ("SRCH", None), ("GONE", None)])
@@ -295,7 +299,7 @@ def test_what_needs_a_person() -> None:
 
 
 def test_depth() -> None:
-    """How closely a file is looked at, by its class and the settings."""
+    """The extent of a check depends on the class and the settings."""
     summed = replace(FILE, checksum=GOOD)
 
     def of(settings: dict[str, str], storage_class: StorageClass = PLAIN, file: StoredFile = summed) -> Depth:
@@ -313,8 +317,9 @@ def test_depth() -> None:
     assert of({"fsck_checksum": "MD5"}) is Depth.EVERYTHING
 
 
-def test_which_digest_is_taken() -> None:
-    """One that can be compared with the stored checksum; none unless the class or the setting wants one."""
+def test_which_digest_is_computed() -> None:
+    """A digest is computed that can be compared with the stored checksum; none unless the class or the setting requires
+    one."""
     sha1 = Checksum(HashType.SHA1, bytes(20))
     assert FsckRules().digest_wanted(PLAIN, GOOD) is None
     assert FsckRules().digest_wanted(HASHED, sha1) is HashType.SHA1

@@ -1,4 +1,4 @@
-"""How a disk is: its lines, several disks behind one device, and which devices are drained for it."""
+"""Disk health: its lines, several disks behind one device, and which devices are drained."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.unit.model.clusters import cluster, clusters
 FAILING = DiskHealth(DiskVerdict.FAILING, 40, "it says so", 1)
 
 
-def test_lines_there_and_back() -> None:
-    """What is written into a usage file is read back; nothing, or nonsense, is nothing."""
+def test_lines_round_trip() -> None:
+    """The lines of a usage file are parsed as written; missing or invalid lines give nothing."""
     lines = DiskHealth(DiskVerdict.WORN, 38, "8 sectors\nreallocated", 77).lines()
     assert lines == "health: worn\nhealth_detail: 8 sectors reallocated\nhealth_time: 77\ntemperature: 38\n"
     values = dict(line.split(": ") for line in lines.splitlines())
@@ -27,14 +27,14 @@ def test_lines_there_and_back() -> None:
 
 
 def test_several_disks() -> None:
-    """A device on several disks is as well as the worst of them, and as hot as the hottest."""
+    """A device on several disks has the verdict of the worst and the temperature of the hottest."""
     assert worst([]) is None
     cool, hot = DiskHealth(DiskVerdict.FAILING, 30, "bad", 9), DiskHealth(DiskVerdict.OK, 55, "", 5)
     assert worst([hot, cool, DiskHealth(DiskVerdict.UNKNOWN)]) == DiskHealth(DiskVerdict.FAILING, 55, "bad", 5)
 
 
 def sick(seen: Cluster, *devids: int, setting: str = "1") -> Cluster:
-    """The same with these disks failing."""
+    """The same cluster with these disks failing."""
     observed = {
         devid: replace(each, health=FAILING if devid in devids else None) for devid, each in seen.observed.items()
     }
@@ -44,8 +44,8 @@ def sick(seen: Cluster, *devids: int, setting: str = "1") -> Cluster:
 EIGHT = cluster({1: [11, 12, 13, 14], 2: [21, 22, 23, 24]})
 
 
-def test_a_failing_disk_is_drained_if_the_setting_says_so() -> None:
-    """Off unless it is switched on; then the failing ones, a quarter of all at once at most."""
+def test_a_failing_disk_is_drained_if_enabled() -> None:
+    """Draining is off by default; if enabled, at most a quarter of all devices are drained at once."""
     assert to_drain(sick(EIGHT, 11, setting="0")) == ()
     assert to_drain(replace(sick(EIGHT, 11), settings={})) == ()
     assert to_drain(sick(EIGHT)) == ()
@@ -56,14 +56,14 @@ def test_a_failing_disk_is_drained_if_the_setting_says_so() -> None:
 
 
 def test_the_last_device_is_not_drained() -> None:
-    """Somewhere new files must go."""
+    """One device for new files is always left."""
     assert to_drain(sick(cluster({1: [11]}), 11)) == ()
     assert to_drain(sick(cluster({1: [11], 2: [21]}), 11, 21)) == (11,)
 
 
 @given(clusters(), st.sets(st.integers(1, 9)))
-def test_the_brakes_hold(seen: Cluster, failing: set[int]) -> None:
-    """Only failing devices that are alive are drained, within the limit, and never the last that takes files."""
+def test_draining_respects_its_limits(seen: Cluster, failing: set[int]) -> None:
+    """Only failing devices that are alive are drained, within the limit, and never the last one for new files."""
     ill = sick(seen, *failing)
     chosen = to_drain(ill)
     for devid in chosen:

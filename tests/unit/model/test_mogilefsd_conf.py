@@ -1,4 +1,4 @@
-"""mogilefsd.conf in our words."""
+"""Conversion of mogilefsd.conf."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ repl_use_get_port = 0
 """
 
 
-def test_a_whole_file() -> None:
-    """Every key of a file is a setting of ours, or the database's, or is said to be none."""
+def test_a_complete_file() -> None:
+    """Every key of a file becomes a setting, the database's URL, or a note."""
     moved = move(parse(SAMPLE))
     assert moved.database == "mysql://mogile@10.0.0.5/mogilefs"
     assert moved.password == 's=#3 "x"'
@@ -43,7 +43,7 @@ def test_a_whole_file() -> None:
 
 
 def test_an_empty_file() -> None:
-    """What is not said is as it is by default in mogilefsd."""
+    """Without keys the defaults are mogilefsd's."""
     moved = move(parse(""))
     assert moved.database == "mysql://mogile@127.0.0.1/mogilefs"
     assert moved.settings == {"tracker.listen": "0.0.0.0:7001"}
@@ -70,7 +70,7 @@ def test_an_empty_file() -> None:
     ],
 )
 def test_data_sources(dsn: str, url: str | None) -> None:
-    """Each way to write a data source is a URL, or refused with a sentence."""
+    """Each form of a data source becomes a URL, or is refused with a message."""
     if url is None:
         with pytest.raises(ConfigurationError, match="db_dsn"):
             database_url(dsn, "u", [])
@@ -90,8 +90,8 @@ def test_data_sources(dsn: str, url: str | None) -> None:
         ("listen", "10.0.0.1,10.0.0.2", True),
     ],
 )
-def test_what_has_no_match_is_said(key: str, value: str, said: bool) -> None:
-    """A key that means something else here, or nothing, is named, unless its value is the ordinary one."""
+def test_keys_without_an_equivalent_are_noted(key: str, value: str, said: bool) -> None:
+    """A key with another meaning here, or none, has a note, unless its value is the default."""
     moved = move({"db_dsn": "DBI:SQLite:/x", key: value})
     assert (key in dict(moved.notes)) == said
 
@@ -103,8 +103,8 @@ def test_what_has_no_match_is_said(key: str, value: str, said: bool) -> None:
     ),
     st.text(string.ascii_letters, min_size=8, max_size=12).map(lambda each: f"Pw{each}"),
 )
-def test_nonsense_is_refused_and_passwords_are_not_repeated(values: dict[str, str], password: str) -> None:
-    """Whatever stands in the file, it is understood or refused with a sentence, and none has the password."""
+def test_invalid_files_and_passwords(values: dict[str, str], password: str) -> None:
+    """Any file is converted or refused with a message, and no message has the password."""
     text = "\n".join([*(f"{key} = {value}" for key, value in values.items()), f"db_pass = {password}"])
     try:
         moved = move(parse(text))

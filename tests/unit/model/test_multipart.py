@@ -106,7 +106,7 @@ def test_composite_checksums() -> None:
     assert found == hashlib.sha256(values[0] + values[1]).digest()
 
 
-def test_where_parts_lie() -> None:
+def test_positions_of_parts() -> None:
     """O7: parts are those listed at completion, whose numbers may be sparse; of a plain object 1 is the whole."""
     parts = [(2, 5), (7, 3), (9, 1)]
     assert span_of_part(2, parts, 9) == PartSpan(0, 5, 3)

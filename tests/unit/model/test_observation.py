@@ -1,4 +1,4 @@
-"""What the monitor concludes from what it sees (docs/mogilefs.md 8.5), and how long what failed is left alone
+"""The monitor's conclusions from its observations (docs/mogilefs.md 8.5), and the pauses after failures
 (docs/mogilefs.md 10.6, 11.1)."""
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from tests.unit.model.clusters import cluster
     ],
 )
 def test_states(answered: bool, testable: bool, wrote: bool | None, before: Observed | None, state: Observed) -> None:
-    """A device is writeable only by a test write, and stays so between two of them while it answers."""
+    """A device becomes writeable only by a write test, and stays so until the next one while it responds."""
     assert judge(answered=answered, testable=testable, wrote=wrote, before=before) is state
 
 
-def test_devices_that_are_well_take_turns() -> None:
-    """One that is well is looked at in every second round, its host in each; one that is new or silent in each."""
+def test_healthy_devices_are_checked_in_every_second_round() -> None:
+    """A healthy device is checked in every second round, its host in each; a new or silent device in each."""
     well, silent = Observation(Observed.WRITEABLE), Observation(Observed.UNREACHABLE)
     due = {number: {place for place in range(5) if is_due(well, place, number)} for number in range(4)}
     assert due[0] == due[2] == {0, 2, 4}
@@ -45,8 +45,8 @@ def test_devices_that_are_well_take_turns() -> None:
     assert all(is_due(seen, place, number) for seen in (None, silent) for place in (0, 1) for number in (0, 1))
 
 
-def test_all_are_looked_at_when_one_goes() -> None:
-    """For a minute after a device has gone all devices are looked at more often; not for as long as it is away."""
+def test_all_are_checked_after_a_failure() -> None:
+    """For a minute after a device failed all devices are checked more often, but not as long as it is absent."""
     well = cluster({1: [11], 2: [21]})
     missed = well.with_observations({11: Observation(Observed.WRITEABLE)})
     assert not needs_frequent_checks(well, 0.0)
@@ -55,7 +55,7 @@ def test_all_are_looked_at_when_one_goes() -> None:
 
 
 def test_write_tests() -> None:
-    """Every 30 seconds, and at once on a device that is new or was away."""
+    """A device is write-tested every 30 seconds, and at once if it is new or was unreachable."""
     assert wants_write_test(None, None)
     assert wants_write_test(Observed.UNREACHABLE, 1)
     assert not wants_write_test(Observed.WRITEABLE, 29)
@@ -63,8 +63,9 @@ def test_write_tests() -> None:
     assert wants_write_test(Observed.READABLE, 30)
 
 
-def test_usage_is_recorded_once_by_one() -> None:
-    """Changed usage every 15 seconds, unchanged every minute, whichever monitor did it last; never trust the future."""
+def test_usage_is_recorded_by_one_monitor() -> None:
+    """Changed usage is recorded every 15 seconds, unchanged usage every minute, by any one monitor; a time in the
+    future is ignored."""
 
     def device(asof: int | None) -> Device:
         return Device(1, 1, DeviceState.ALIVE, mb_total=10, mb_used=5, mb_asof=asof)
@@ -78,7 +79,7 @@ def test_usage_is_recorded_once_by_one() -> None:
 
 
 def test_pauses_grow() -> None:
-    """The pauses after failures are the reference's, within a fifth, and never longer than a day and a fifth."""
+    """The pauses after failures are MogileFS's, within a fifth, and at most a day and a fifth."""
     rng = Random(1)
     middle = [15, 60, 300, 1800, 3600, 7200, 14400, 28800, 86400, 86400]
     for failcount, pause in enumerate(middle):

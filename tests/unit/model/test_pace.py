@@ -1,4 +1,4 @@
-"""How fast the workers are, from what each process counts."""
+"""The throughput of the workers, from the counters of each process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pace(process: str, *, at: int = NOW, rate: float = 0.0, pace: float = 0.0, w
 
 
 def test_processes_add_up_while_they_run() -> None:
-    """Rates and capacities of running processes add up; those that fell silent count no more."""
+    """Rates and capacities of running processes add up; processes without recent records do not count."""
     told = [
         pace("a", rate=10, pace=100),
         pace("b", rate=5, pace=50),
@@ -27,8 +27,8 @@ def test_processes_add_up_while_they_run() -> None:
     assert (rate(told, "delete", NOW), capacity(told, "delete", NOW)) == (0, None)
 
 
-def test_what_the_last_process_was_capable_of() -> None:
-    """When no process runs, the last one's pace is what is known."""
+def test_the_last_processs_capacity() -> None:
+    """When no process runs, the last one's pace is used."""
     told = [pace("a", at=NOW - 5000, pace=100), pace("b", at=NOW - 3000, pace=50)]
     assert capacity(told, "replicate", NOW) == 50
 
@@ -43,7 +43,7 @@ def test_the_pace_is_that_of_busy_time() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0.01, 10)), min_size=1, max_size=30))
 def test_the_pace_stays_between_its_extremes(periods: list[tuple[int, float]]) -> None:
-    """Whatever was done, the pace is within what single periods have shown, and never negative."""
+    """The pace is between the values of single periods, and never negative."""
     progress, done, busy = WorkMeter(), 0, 0.0
     shown = [units / seconds for units, seconds in periods if units]
     for units, seconds in periods:

@@ -1,4 +1,4 @@
-"""Which devices new files go to, and in which order replicas are read."""
+"""Which devices new files are placed on, and in which order replicas are read."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def cluster(*devices: Device, seen: dict[int, Observation] | None = None, **kwar
 
 
 def device(devid: int, hostid: int = 1, **fields: object) -> Device:
-    """A device that is half full, unless said otherwise."""
+    """A device, half full by default."""
     defaults: dict[str, object] = {"state": DeviceState.ALIVE, "mb_total": 1000, "mb_used": 500}
     return Device(devid, hostid, **(defaults | fields))  # type: ignore[arg-type] # fields of Device
 
 
 @given(st.lists(st.floats(-1, 100, allow_nan=False)), st.integers())
-def test_the_shuffle_keeps_exactly_the_weighty(weights: list[float], seed: int) -> None:
-    """Every item of a positive weight is there once, no other."""
+def test_the_shuffle_keeps_positive_weights(weights: list[float], seed: int) -> None:
+    """Every item of positive weight occurs once, and no other."""
     shuffled = weighted_shuffle(list(enumerate(weights)), Random(seed))
     assert sorted(shuffled) == [index for index, weight in enumerate(weights) if weight > 0]
 
@@ -51,7 +51,7 @@ def test_the_shuffle_prefers_weight() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 1000)), min_size=1, max_size=30), st.integers())
 def test_hosts_are_used_once_before_any_is_used_twice(shapes: list[tuple[int, int]], seed: int) -> None:
-    """Destinations lie on as many hosts as there are, and no device is named twice."""
+    """Destinations use as many hosts as there are, and no device twice."""
     devices = [device(devid, hostid, mb_used=used) for devid, (hostid, used) in enumerate(shapes, 1)]
     known = cluster(*devices)
     writable = [each for each in devices if known.should_get_new_files(each.devid)]
@@ -73,8 +73,8 @@ def test_one_destination_without_multi_dest() -> None:
     assert len(choose_destinations(cluster(device(1), device(2, 2)), Random(1), count=1)) == 1
 
 
-def test_room_is_bytes_that_are_free() -> None:
-    """With a size, only devices with more free than that are taken; one byte less than what is free still fits."""
+def test_space_is_free_bytes() -> None:
+    """With a size, only devices with enough free bytes are taken; a file of exactly that size still fits."""
     known = cluster(device(1, mb_total=1000, mb_used=100), device(2, 2, mb_total=1000, mb_used=800))
     assert choose_destinations(known, Random(1), size=200 * 2**20) == (1,)
     assert set(choose_destinations(known, Random(1), size=200 * 2**20 - 1)) == {1, 2}
@@ -83,7 +83,7 @@ def test_room_is_bytes_that_are_free() -> None:
 
 
 def test_unknown_size_is_the_last_resort() -> None:
-    """A device whose size is not known gets files only when no other does."""
+    """A device of unknown size gets files only when no other does."""
     unknown = device(2, 2, mb_total=None, mb_used=None)
     assert choose_destinations(cluster(device(1), unknown), Random(1)) == (1,)
     assert choose_destinations(cluster(device(1), unknown), Random(1), size=2**40) == (2,)
@@ -106,13 +106,13 @@ def test_the_twenty_emptiest_share_the_files() -> None:
 
 
 def test_weight_for_reading() -> None:
-    """Utilisation counts if it is known, decimals and all; else the device's weight, of which 0 means 100."""
+    """Utilisation counts if it is known, with decimals; otherwise the device's weight, of which 0 means 100."""
     seen = {1: Observation(Observed.WRITEABLE, 0.4), 2: Observation(Observed.WRITEABLE, 140.0)}
     known = cluster(device(1), device(2), device(3, weight=0), device(4, weight=30), seen=seen)
     assert [read_weight(known, devid) for devid in (1, 2, 3, 4)] == [pytest.approx(101.6), 1.0, 100, 30]
 
 
-def test_reading_prefers_skips_and_keeps_a_backup() -> None:
+def test_the_order_of_reading() -> None:
     """Draining devices come after the others, silent ones are the backup, unknown ones are left out."""
     known = cluster(
         device(1),
@@ -132,7 +132,7 @@ def test_reading_prefers_skips_and_keeps_a_backup() -> None:
 
 @given(clusters(), st.sets(st.integers(1, 9)), st.integers(1, 9))
 def test_the_nearest_comes_first(where: Cluster, devids: set[int], destination: int) -> None:
-    """No device is left out; one in the destination's machine comes before others, one in its zone before the rest."""
+    """No device is left out; those on the destination's host come first, then those in its zone."""
     order = nearest_first(where, sorted(devids), destination)
     assert sorted(order) == sorted(devids)
     if destination not in where.devices:

@@ -1,4 +1,4 @@
-"""Placement counts that were judged earlier, brought up to date for the devices that have changed."""
+"""Placement counts evaluated earlier, corrected for devices that have changed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SIX = house(cluster({1: [1, 2], 2: [3, 4], 3: [5, 6]}))
 
 
 def unreachable(seen: Cluster, *devids: int) -> Cluster:
-    """The same while these devices do not answer."""
+    """The same cluster while these devices do not respond."""
     return seen.with_observations({**seen.observed, **{devid: Observation(Observed.UNREACHABLE) for devid in devids}})
 
 
 @given(clusters(), groups, st.sets(st.integers(1, 9)), st.sets(st.integers(1, 9)))
-def test_corrected_is_as_if_counted_now(seen: Cluster, files: list, before: set[int], now: set[int]) -> None:  # type: ignore[type-arg]
-    """Whichever devices went and came back meanwhile, the corrected figures are those of a fresh count."""
+def test_corrected_figures_equal_a_new_count(seen: Cluster, files: list, before: set[int], now: set[int]) -> None:  # type: ignore[type-arg]
+    """Whichever devices failed and returned, the corrected figures are those of a new count."""
     seen = house(seen)
     files = [replace(each, files=1, bytes=each.bytes // each.files) for each in files]
     then, later = (unreachable(seen, *(devids & seen.devices.keys())) for devids in (before, now))
@@ -40,14 +40,14 @@ def test_corrected_is_as_if_counted_now(seen: Cluster, files: list, before: set[
     assert dumped(found) == dumped(truth)
 
 
-def test_what_was_judged_is_kept_as_text() -> None:
+def test_judged_figures_round_trip() -> None:
     """Figures are loaded as they were dumped."""
     safety = judge(SIX, [group(1, 2), group(1), group(9), group(3, 5, classid=1)])
     assert loaded(dumped(safety)) == safety
 
 
-def test_a_view_is_who_cannot_be_read() -> None:
-    """Two views differ at the devices that went, came back or died meanwhile."""
+def test_a_view_is_the_set_of_unreadable_devices() -> None:
+    """Two views differ at the devices that failed, returned or died."""
     assert JudgedView.of(SIX) == JudgedView()
     assert JudgedView.of(unreachable(SIX, 3)) == JudgedView(frozenset({3}))
     assert JudgedView(frozenset({3}), frozenset({4})).differs_at(JudgedView(frozenset({4}), frozenset())) == {3, 4}

@@ -1,5 +1,4 @@
-"""What the policies answer: the tables of the reference (docs/mogilefs.md 10.2 to 10.5), and what holds in every
-cluster."""
+"""The results of the policies: the tables of docs/mogilefs.md 10.2 to 10.5, and invariants for every cluster."""
 
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ def ask(policy: str, where: Cluster, on: set[int], minimum: int = 2, failed: Ite
 def test_candidates_are_found_without_looking_at_every_device(
     where: Cluster, on: frozenset[int], hosts: frozenset[int], large: bool
 ) -> None:
-    """The candidates on some hosts, and those elsewhere, are all that may take the file, the emptiest in front."""
+    """The candidates on some hosts, and those elsewhere, are all that may take the file, the emptiest first."""
     size = 2_000 * MIB if large else 0
     situation = Situation.of(where, on & where.devices.keys(), 2, failed={9}, size=size)
     may_take = [
@@ -92,19 +91,20 @@ THREE_HOSTS = cluster({1: [1, 2], 2: [3, 4], 3: [5]})
     ],
 )
 def test_multiple_hosts(where: Cluster, on: set[int], minimum: int, answer: PolicyResult) -> None:
-    """MultipleHosts is happy, too happy or at a loss as the reference says (docs/mogilefs.md 10.2)."""
+    """MultipleHosts is satisfied, over-replicated or has no candidate as in docs/mogilefs.md 10.2."""
     assert ask("MultipleHosts()", where, on, minimum) == answer
 
 
 def test_multiple_hosts_prefers_other_hosts() -> None:
-    """A host without a copy is ideal, one that has one is for want of a better (10.2, 6)."""
+    """A host without a copy is ideal, one that has a copy is the second choice (docs/mogilefs.md 10.2, 6)."""
     assert places(ask("MultipleHosts()", TWO_HOSTS, {1})) == ({3, 4}, {2})
     assert places(ask("MultipleHosts(3)", TWO_HOSTS, {1, 3})) == ({2, 4}, set())
     assert places(ask("MultipleHosts()", TWO_HOSTS, {1}, failed={3, 4})) == (set(), {2})
 
 
 def test_multiple_hosts_waits_for_another_host() -> None:
-    """Two copies on one host are not enough if there is a second; a third copy there would not help (10.2, 7)."""
+    """Two copies on one host are not enough if there is a second; a third copy there would not help (docs/mogilefs.md
+    10.2, 7)."""
     away = cluster({1: [1, 2, 5], 2: [3]})
     assert ask("MultipleHosts()", away, {1, 2}, failed={3}) == NoAnswer()
     assert places(ask("MultipleHosts()", away, {1, 2})) == ({3}, {5})
@@ -117,7 +117,7 @@ def test_too_many_on_one_host_are_spread_before_they_are_trimmed() -> None:
 
 
 def test_copies_on_dead_devices_do_not_count() -> None:
-    """A replica on a dead or unknown device is as good as none."""
+    """A replica on a dead or unknown device does not count."""
     where = cluster({1: [1, 2], 2: [3]}, dev3=DeviceState.DEAD)
     assert places(ask("MultipleHosts()", where, {1, 3, 99})) == ({2}, set())
 
@@ -127,7 +127,7 @@ def test_copies_on_dead_devices_do_not_count() -> None:
     [({1, 2}, 2, Satisfied()), ({1, 2, 3}, 2, OverReplicated()), ({1, 2, 3, 4}, 5, Satisfied())],
 )
 def test_multiple_devices(on: set[int], minimum: int, answer: PolicyResult) -> None:
-    """MultipleDevices only counts (docs/mogilefs.md 10.3)."""
+    """MultipleDevices only counts devices (docs/mogilefs.md 10.3)."""
     assert ask("MultipleDevices()", TWO_HOSTS, on, minimum) == answer
 
 
@@ -157,8 +157,7 @@ def test_networks_without_settings_are_the_16s() -> None:
 
 
 def test_hosts_per_network() -> None:
-    """HostsPerNetwork asks for hosts in each zone, for devices where the zone has too few hosts
-    (docs/mogilefs.md 10.5)."""
+    """HostsPerNetwork requires hosts in each zone, or devices if the zone has too few hosts (docs/mogilefs.md 10.5)."""
     policy = "HostsPerNetwork(near=2,far=1)"
     assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
     assert places(ask(policy, NETWORKS, {1, 2})) == ({3, 4, 5}, set())
@@ -171,7 +170,7 @@ def test_hosts_per_network() -> None:
 
 
 def test_union_satisfies_every_part() -> None:
-    """A union is happy only when all its parts are, and trims only what none of them needs."""
+    """A union is satisfied only if all its parts are, and removes only what none of them needs."""
     policy = "Union(HostsPerNetwork(near=2),HostsPerNetwork(far=1))"
     assert places(ask(policy, NETWORKS, {1})) == ({3, 4, 5}, {2})
     assert places(ask(policy, NETWORKS, {1, 3})) == ({4, 5}, set())
@@ -181,26 +180,26 @@ def test_union_satisfies_every_part() -> None:
 
 
 def test_union_prefers_what_helps_most_parts() -> None:
-    """A place that is ideal for two parts comes before one that is ideal for one."""
+    """A device that is ideal for two parts comes before one that is ideal for one."""
     answer = ask("Union(MultipleHosts(2),HostsPerNetwork(near=1,far=1))", NETWORKS, {1})
     assert isinstance(answer, Copy)
     assert set(answer.ideal[:2]) == {4, 5}
 
 
 def test_surplus_comes_from_the_crowded_host() -> None:
-    """Of three copies on two hosts one of the two that share a host is trimmed."""
+    """Of three copies on two hosts one of the two that share a host is removed."""
     situation = Situation.of(TWO_HOSTS, {1, 2, 3}, 2)
     assert pick_surplus(MultipleHosts(), situation, RNG) in {1, 2}
 
 
 def test_surplus_of_draining_device_goes_first() -> None:
-    """When a device is being emptied, its copy is the one to go."""
+    """The copy on a draining device is removed first."""
     where = cluster({1: [1, 2, 3]}, dev2=DeviceState.DRAIN)
     assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 2), RNG) == 2
 
 
-def test_down_copies_are_no_reason_to_trim_readable_ones() -> None:
-    """Copies on a device that is away count, but are not kept instead of readable ones."""
+def test_unreadable_copies_are_not_kept_instead_of_readable_ones() -> None:
+    """Copies on an unavailable device count, but are not kept instead of readable ones."""
     where = cluster({1: [1], 2: [2], 3: [3]}, dev1=DeviceState.DOWN)
     situation = Situation.of(where, {1, 2, 3}, 2)
     assert MultipleHosts().decide(situation, RNG) == OverReplicated()
@@ -216,15 +215,15 @@ def test_surplus_is_never_picked_on_a_device_in_another_state_than_alive_or_drai
     assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 1), RNG) is None
 
 
-def test_surplus_is_never_picked_on_a_device_that_was_not_written_lately() -> None:
-    """A device on which the monitor's test write failed keeps its replica, even when its copy is one too many."""
+def test_surplus_is_never_picked_on_a_device_that_failed_the_write_test() -> None:
+    """A device on which the monitor's write test failed keeps its replica, even if its copy is surplus."""
     where = cluster({1: [1, 2, 3]})
     where = where.with_observations({devid: Observation(Observed.READABLE) for devid in (1, 2, 3)})
     assert pick_surplus(MultipleDevices(), Situation.of(where, {1, 2, 3}, 2), RNG) is None
 
 
-def test_a_file_needs_its_room() -> None:
-    """A device with less room than the file is no candidate, though it takes smaller ones."""
+def test_a_file_needs_space() -> None:
+    """A device with less space than the file needs is no candidate, though it may be one for smaller files."""
     small = Situation.of(TWO_HOSTS, {1}, 2, size=400 * 1024 * 1024)
     large = Situation.of(TWO_HOSTS, {1}, 2, size=600 * 1024 * 1024)
     assert isinstance(MultipleHosts().decide(small, RNG), Copy)
@@ -235,18 +234,18 @@ def test_a_file_needs_its_room() -> None:
 
 
 def test_plans_as_many_as_the_class_wants() -> None:
-    """A new file goes to so many devices at once that its class is happy, each on its own host."""
+    """A new file is placed on so many devices at once that its class is satisfied, each on its own host."""
     chosen = plan_destinations(THREE_HOSTS, StorageClass(0, "default", 3), 1, RNG)
     assert {THREE_HOSTS.devices[devid].hostid for devid in chosen} == {1, 2, 3}
 
 
-def test_plans_what_can_be_had() -> None:
-    """With one device left the file is written there: a worker makes the other copies later."""
+def test_plans_what_is_available() -> None:
+    """With one device left the file is written there; a worker makes the other copies later."""
     assert plan_destinations(cluster({1: [1]}), StorageClass(0, "default", 3), 1, RNG) == (1,)
 
 
 def test_plans_again_after_a_failure() -> None:
-    """A writer that saw a device fail gets another one in its place, and nothing when it has enough."""
+    """When a device failed during a write, another one is planned in its place, and none if there are enough."""
     again = plan_destinations(THREE_HOSTS, StorageClass(0, "default", 2), 1, RNG, on={1}, failed={3})
     assert len(again) == 1
     assert again[0] in {4, 5}
@@ -254,7 +253,7 @@ def test_plans_again_after_a_failure() -> None:
 
 
 def test_plans_nothing_on_full_devices() -> None:
-    """When no device can take the file that is said, not shrugged off."""
+    """When no device can take the file the plan raises an error."""
     with pytest.raises(NoDevices):
         plan_destinations(TWO_HOSTS, StorageClass(0, "default", 2), 1 << 40, RNG)
 
@@ -276,8 +275,8 @@ seeds = st.integers(0, 1000).map(Random)
 
 
 @given(counted, clusters(), replicas, st.integers(1, 5), seeds)
-def test_never_content_with_too_few(policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random) -> None:
-    """While another device could take a copy, a policy is not content with fewer than it was asked for."""
+def test_never_satisfied_with_too_few(policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random) -> None:
+    """While another device could take a copy, a policy is not satisfied with fewer copies than wanted."""
     situation = Situation.of(where, on, minimum)
     wanted = getattr(policy, "copies", None) or minimum
     if is_content(policy, situation, rng) and len(situation.on) < wanted:
@@ -286,10 +285,10 @@ def test_never_content_with_too_few(policy: Policy, where: Cluster, on: set[int]
 
 
 @given(counted, clusters(), replicas, st.integers(1, 5), seeds)
-def test_never_content_on_too_few_hosts_or_networks(
+def test_never_satisfied_on_too_few_hosts_or_networks(
     policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random
 ) -> None:
-    """Two copies or more in one place are not enough while another place of the wanted kind has a device in use."""
+    """Two or more copies in one place are not enough while another place of the wanted kind has a usable device."""
     situation = Situation.of(where, on, minimum)
     wanted = getattr(policy, "copies", None) or minimum
     if not is_content(policy, situation, rng) or wanted == 1 or len(situation.on) == situation.total_disks:
@@ -308,10 +307,10 @@ def test_never_content_on_too_few_hosts_or_networks(
 
 
 @given(per_network, clusters(), replicas, seeds)
-def test_never_content_with_a_network_lacking(
+def test_never_satisfied_with_a_network_lacking(
     policy: HostsPerNetwork, where: Cluster, on: set[int], rng: Random
 ) -> None:
-    """Each named network has as many copies as it is to have, on as many hosts as it has, whatever the others have."""
+    """Each named network needs its number of copies, on as many hosts as it has, regardless of the others."""
     situation = Situation.of(where, on, 1)
     if not is_content(policy, situation, rng):
         return
@@ -329,7 +328,7 @@ def test_never_content_with_a_network_lacking(
 
 
 @given(st.lists(single, min_size=1, max_size=3).map(tuple), clusters(), replicas, st.integers(1, 5), seeds)
-def test_a_union_is_content_only_when_all_parts_are(
+def test_a_union_is_satisfied_only_when_all_parts_are(
     parts: tuple[Policy, ...], where: Cluster, on: set[int], minimum: int, rng: Random
 ) -> None:
     """What is enough for a union is enough for each of its parts."""
@@ -339,10 +338,10 @@ def test_a_union_is_content_only_when_all_parts_are(
 
 
 @given(policies, clusters(), replicas, st.sets(st.integers(1, 9)), st.integers(1, 5), seeds)
-def test_only_picks_what_can_take_it(
+def test_candidates_can_take_the_copy(
     policy: Policy, where: Cluster, on: set[int], failed: set[int], minimum: int, rng: Random
 ) -> None:
-    """A copy is never advised to a device that has one, has failed, or may not be written."""
+    """A candidate has no copy yet, has not failed, and may be written."""
     answer = policy.decide(Situation.of(where, on, minimum, failed=failed, size=1024), rng)
     if isinstance(answer, Copy):
         assert answer.choices
@@ -356,10 +355,11 @@ def test_only_picks_what_can_take_it(
 
 @settings(max_examples=300)
 @given(policies, clusters(), replicas, st.integers(1, 5), seeds, st.data())
-def test_following_the_advice_ends(
+def test_convergence(
     policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random, data: st.DataObject
 ) -> None:
-    """Copying, failing and trimming as advised comes to an end, and never back to a state in which more is wanted."""
+    """Following the results by copying, failing and removing ends, and never returns to a state in which more is
+    wanted."""
     situation = Situation.of(where, on, minimum)
     once_content = False
     for _ in range(4 * len(where.devices) + 4):
@@ -383,8 +383,8 @@ def test_following_the_advice_ends(
 
 
 @given(policies, clusters(), replicas, st.integers(1, 5), seeds)
-def test_surplus_is_surplus(policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random) -> None:
-    """What is trimmed is deletable, and the policy is content with those left, also with only the readable ones."""
+def test_surplus_can_be_removed(policy: Policy, where: Cluster, on: set[int], minimum: int, rng: Random) -> None:
+    """A surplus copy is deletable, and the policy is satisfied with the others, also with only the readable ones."""
     situation = Situation.of(where, on, minimum)
     surplus = pick_surplus(policy, situation, rng)
     if surplus is not None:

@@ -1,4 +1,4 @@
-"""Policies as they are written in a class."""
+"""The text of a policy in a class."""
 
 import contextlib
 
@@ -28,7 +28,7 @@ from tawara.model.policy import HostsPerNetwork, MultipleDevices, MultipleHosts,
     ],
 )
 def test_reads(text: str, policy: object) -> None:
-    """Every policy of the reference is read, with blanks anywhere and the original's full name."""
+    """Every policy of docs/mogilefs.md is parsed, with blanks anywhere and with MogileFS's full name."""
     assert parse(text) == policy
 
 
@@ -52,7 +52,7 @@ def test_reads(text: str, policy: object) -> None:
     ],
 )
 def test_refuses(text: str) -> None:
-    """What is no policy is refused with a sentence."""
+    """An invalid policy is refused with a message."""
     with pytest.raises(InvalidReplpolicy) as refusal:
         parse(text)
     assert refusal.value.specific

@@ -1,4 +1,4 @@
-"""Policies of rebalancing as people write them, the devices they choose, and the state of a run."""
+"""The text of rebalance policies, the devices that they select, and the state of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOUR = cluster({10: [1, 2], 20: [3, 4]})
 
 
 def with_usage(one: Cluster, **used: int) -> Cluster:
-    """The same with devN having used so many of its 1000 MiB."""
+    """The same cluster with so many of devN's 1000 MiB used."""
     devices = {devid: replace(each, mb_used=used.get(f"dev{devid}", 500)) for devid, each in one.devices.items()}
     return replace(one, devices=devices)
 
@@ -63,8 +63,8 @@ def with_usage(one: Cluster, **used: int) -> Cluster:
         ("use_dest_devs=3\tleave_in_drain_mode=1", RebalancePolicy(use_dest_devs=3, leave_in_drain_mode=True)),
     ],
 )
-def test_a_policy_is_read(text: str, policy: RebalancePolicy) -> None:
-    """Every key of the reference means what it says there."""
+def test_a_policy_is_parsed(text: str, policy: RebalancePolicy) -> None:
+    """Every key of docs/mogilefs.md has its documented meaning."""
     assert parse(text) == policy
 
 
@@ -77,16 +77,16 @@ def test_a_policy_is_read(text: str, policy: RebalancePolicy) -> None:
         "to_percent_free=nan",
     ],
 )  # fmt: skip
-def test_a_wrong_policy_is_refused(text: str) -> None:
-    """Whatever is not understood is refused in words of its own."""
+def test_an_invalid_policy_is_refused(text: str) -> None:
+    """Each invalid policy is refused with its own message."""
     with pytest.raises(BadRebalPol) as refused:
         parse(text)
     assert refused.value.specific
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    """No text does anything else."""
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    """No text causes another exception."""
     try:
         parse(text)
     except BadRebalPol as error:
@@ -95,7 +95,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @given(clusters(), st.sampled_from(["from_devices=1,2,3", "from_percent_used=40 to_percent_free=10", "to_hosts=11,12"]))
 def test_sources_and_targets_are_allowed_and_differ(one: Cluster, text: str) -> None:
-    """Sources may be deleted from, targets may get new files, and no device is both."""
+    """Sources allow deletions, targets may get new files, and no device is both."""
     policy = parse(text)
     from_devices = sources(policy, one)
     to_devices = targets(policy, one, from_devices)
@@ -104,8 +104,8 @@ def test_sources_and_targets_are_allowed_and_differ(one: Cluster, text: str) -> 
     assert not set(from_devices) & set(to_devices)
 
 
-def test_devices_are_chosen() -> None:
-    """By number, by host, and by how full they are, beyond the bound."""
+def test_devices_are_selected() -> None:
+    """Devices are selected by number, by host, and by how full they are beyond the bound."""
     assert sources(parse("from_all_devs=1"), FOUR) == (1, 2, 3, 4)
     assert sources(parse("from_devices=2,9"), FOUR) == (2,)
     assert sources(parse("from_hosts=20"), FOUR) == (3, 4)
@@ -122,8 +122,8 @@ def test_devices_are_chosen() -> None:
     assert targets(parse("from_all_devs=1"), drained, []) == ()
 
 
-def test_a_device_of_unknown_size_is_beyond_no_bound() -> None:
-    """Without its size nobody can tell whether a device is full enough."""
+def test_a_device_of_unknown_size_exceeds_no_bound() -> None:
+    """Without a known size a device is never full enough."""
     assert not UsageBound(percent_free=0).admits(Device(1, 1, DeviceState.ALIVE))
     assert UsageBound().admits(Device(1, 1, DeviceState.ALIVE))
 
@@ -138,13 +138,13 @@ states = st.builds(
 
 
 @given(states)
-def test_a_state_survives_its_text(state: RebalanceState) -> None:
-    """What is written is read back as it was."""
+def test_a_state_round_trips(state: RebalanceState) -> None:
+    """The text of a state parses to an equal state."""
     assert RebalanceState.parse(str(state)) == state
 
 
 def test_a_state_of_mogilefs_is_read() -> None:
-    """Keys in any order, some missing, and empty values mean what a tracker of MogileFS meant."""
+    """Keys in any order, missing keys, and empty values have the same meaning as in a tracker of MogileFS."""
     text = "time_started=5 source_devs=3,4 sdev_current=2 sdev_limit=none completed_devs= fids_queued=7"
     assert RebalanceState.parse(text) == RebalanceState(
         source_devs=(3, 4), sdev_current=2, fids_queued=7, time_started=5
@@ -155,7 +155,7 @@ FILES = [(fid, 1000 * fid) for fid in range(1, 11)]
 
 
 def run(text: str, files: list[tuple[int, int]] = FILES) -> tuple[RebalanceState, list[int]]:
-    """The first turn of a run away from device 1."""
+    """The first tick of a run away from device 1."""
     policy = parse("from_devices=1 " + text)
     state = next_source(policy, begin(policy, FOUR, now=5))
     assert state is not None
@@ -166,7 +166,7 @@ def run(text: str, files: list[tuple[int, int]] = FILES) -> tuple[RebalanceState
 
 
 def test_limits() -> None:
-    """So many files or bytes and not one more, for each source or for the whole run."""
+    """The limits on files and bytes are exact, for each source and for the whole run."""
     assert run("")[1] == list(range(1, 11))
     state, moved = run("limit_by=count limit=3")
     assert (moved, state.sdev_limit, state.limit, state.sdev_lastfid) == ([1, 2, 3], 0, None, 3)
@@ -183,7 +183,7 @@ def test_limits() -> None:
     st.booleans(),
 )
 def test_a_limit_is_never_exceeded(lengths: list[int], limit: str, whole_run: bool) -> None:
-    """Whatever the files are, limits hold, and the counters say what was queued."""
+    """For any files the limits hold, and the counters equal what was queued."""
     files = list(enumerate(lengths, 1))
     text = limit + (" limit_type=global" if whole_run else "")
     state, moved = run(text, files)
@@ -197,8 +197,8 @@ def test_a_limit_is_never_exceeded(lengths: list[int], limit: str, whole_run: bo
         assert (state.limit if whole_run else state.sdev_limit) == most - (len(moved) if "count" in limit else size)
 
 
-def test_so_many_targets_and_no_more() -> None:
-    """use_dest_devs says from how many targets each file may choose."""
+def test_the_number_of_targets() -> None:
+    """use_dest_devs limits the targets from which each file may choose."""
     policy = parse("from_devices=1 use_dest_devs=2")
     state = next_source(policy, begin(policy, FOUR, now=5))
     assert state is not None
@@ -207,8 +207,8 @@ def test_so_many_targets_and_no_more() -> None:
     assert len({move.targets for move in moves}) > 2
 
 
-def test_what_is_withdrawn_is_chosen_again() -> None:
-    """A run that is stopped and started looks again at what had been queued and not begun."""
+def test_cancelled_moves_are_chosen_again() -> None:
+    """A run that is stopped and restarted chooses again what had been queued and not begun."""
     policy = parse("from_devices=1 limit_by=size limit=100k")
     state, moved = run("limit_by=size limit=100k")
     assert moved == list(range(1, 11))
@@ -221,8 +221,8 @@ def test_what_is_withdrawn_is_chosen_again() -> None:
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8))
-def test_evening_out_never_overshoots(used: list[int]) -> None:
-    """The policy for everyone takes only from the fuller half, and never more than brings a device to the mean."""
+def test_balancing_never_overshoots(used: list[int]) -> None:
+    """The policy takes only from the fuller half, and never more than brings a device to the mean."""
     devices = [Device(n, n, DeviceState.ALIVE, mb_total=1000, mb_used=each) for n, each in enumerate(used, 1)]
     mean = sum(used) / len(used)
     text = balancing_policy(devices)
@@ -238,15 +238,16 @@ def test_evening_out_never_overshoots(used: list[int]) -> None:
         assert used[devid - 1] < mean
 
 
-def test_an_even_store_needs_no_policy() -> None:
-    """Nothing is moved where all devices are about as full, or nobody knows how full."""
+def test_a_balanced_store_needs_no_policy() -> None:
+    """Nothing is moved if all devices are about equally full, or their sizes are unknown."""
     assert balancing_policy(FOUR.devices.values()) is None
     assert balancing_policy([]) is None
     assert balancing_policy([Device(1, 1, DeviceState.ALIVE)]) is None
 
 
-def test_what_is_left_to_queue() -> None:
-    """A limit for each source counts for those that wait, too; one for the whole run does not; none is no telling."""
+def test_the_number_left_to_queue() -> None:
+    """A limit for each source also counts for waiting sources; one for the whole run does not; without a limit it is
+    unknown."""
     state = RebalanceState(source_devs=(2, 3), sdev_current=1, sdev_limit=7, limit=4)
     assert left_to_queue(parse("limit_by=count limit=10"), state) == 27
     assert left_to_queue(parse("limit_by=size limit=1k limit_type=global"), state) == 4

@@ -1,4 +1,4 @@
-"""What becomes of names and bytes: each found thing has one fate."""
+"""The result of a recovery for every combination of journal records and data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def file(fid: int, *devids: int, length: int = 5) -> NamedFile:
     return NamedFile(fid, FileMetadata(1, b"k%d" % fid, 0, length), devids)
 
 
-def test_every_fate() -> None:
-    """Restored with the copies that are there; lost without any; deleted where bytes are left; else listed."""
+def test_every_result() -> None:
+    """A file is restored with its existing copies, lost without any, deleted if data is left, else listed."""
     evidence = JournalEvidence(
         files=[file(1, 1, 2), file(2, 1), file(3, 1, 2)],
         gone={4: (1,), 5: (2,), 9: ()},
@@ -27,8 +27,8 @@ def test_every_fate() -> None:
     assert done.unnamed == {8: (1,)}
 
 
-def test_devices_that_were_not_looked_at() -> None:
-    """They are taken to have what they should; nothing is deleted from them."""
+def test_devices_that_were_not_listed() -> None:
+    """Unlisted devices are assumed to have what their journals say; nothing is deleted from them."""
     evidence = JournalEvidence([file(1, 1)], {2: (1,)}, [])
     done = recover(evidence, lambda devid, fid: None, {}, unseen=frozenset({1}))
     assert [each.fid for each in done.files] == [1]

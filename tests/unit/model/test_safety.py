@@ -1,4 +1,4 @@
-"""How many files are one failure from loss."""
+"""The number of files that are one failure from loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = {0: StorageClass(0, "default", 2), 1: StorageClass(1, "one", 1), 2: St
 
 
 def house(seen: Cluster) -> Cluster:
-    """The same with a domain 1."""
+    """The same cluster with a domain 1."""
     return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
 
 
@@ -24,8 +24,8 @@ def group(*devids: int, files: int = 10, classid: int = 0) -> PlacementGroup:
     return PlacementGroup(1, classid, devids, files, files * 100)
 
 
-def test_each_danger_is_told_from_the_others() -> None:
-    """Lost, unreadable, one device or one host from loss: each file counts where it belongs, wishes apart."""
+def test_each_risk_is_counted_separately() -> None:
+    """Each file counts as lost, unreadable, one device or one host from loss, independent of what its class wants."""
     seen = house(cluster({1: [11, 12], 2: [21], 3: [31]}, dev31=DeviceState.DEAD))
     seen = seen.with_observations({**seen.observed, 21: Observation(Observed.UNREACHABLE)})
     safety = judge(
@@ -52,15 +52,15 @@ def test_each_danger_is_told_from_the_others() -> None:
     assert safety.unsatisfied.files == 1 + 2 + 4 + 16 + 32
 
 
-def test_the_only_host_is_what_a_class_has_to_live_with() -> None:
-    """Two copies on the only host are one host's failure from loss, and yet as their class can have it."""
+def test_two_copies_on_the_only_host() -> None:
+    """Two copies on the only host are one host's failure from loss, but satisfy their class."""
     safety = judge(house(cluster({1: [11, 12]})), [group(11, 12)])
     assert (safety.one_host.files, safety.one_host_wanted.files, safety.unsatisfied.files) == (10, 10, 0)
     assert safety.one_device.files == 0
 
 
 def test_devices_on_one_disk_fail_together() -> None:
-    """Copies on several devices of one disk are one failure from loss; what else is told does not change."""
+    """Copies on several devices of one disk are one failure from loss; the other figures are unchanged."""
     seen = house(cluster({1: [11, 12, 13], 2: [21, 22]}))
     on = {devid: Observation(Observed.WRITEABLE, file_system="f", disk="sda") for devid in (11, 12, 21)}
     shared = seen.with_observations({**seen.observed, **on})
@@ -73,8 +73,8 @@ def test_devices_on_one_disk_fail_together() -> None:
     assert batched.one_disk_wanted.files == 4, "a class that is content with two hosts"
 
 
-def test_classes_that_are_not_known() -> None:
-    """Files of a class that is gone, or whose policy nobody understands, are judged by their copies alone."""
+def test_unknown_classes() -> None:
+    """Files of a deleted class, or one with an invalid policy, are evaluated by their copies alone."""
     seen = house(cluster({1: [11], 2: [21]}))
     safety = judge(seen, [group(11, classid=9), group(11, 21, classid=2)])
     assert (safety.one_device.files, safety.unsatisfied.files) == (10, 0)
@@ -94,7 +94,7 @@ groups = st.lists(
 
 
 def loss(seen: Cluster, all_groups: list[PlacementGroup], devids: set[int]) -> int:
-    """How many files that can be read now cannot when these devices fail."""
+    """The number of readable files that become unreadable when these devices fail."""
 
     def readable(failed: set[int]) -> int:
         return sum(
@@ -107,8 +107,9 @@ def loss(seen: Cluster, all_groups: list[PlacementGroup], devids: set[int]) -> i
 
 
 @given(clusters(), groups)
-def test_the_figures_are_what_failures_would_show(seen: Cluster, all_groups: list[PlacementGroup]) -> None:
-    """Failing any one device, or host, loses just the files that were told for it; merging changes nothing."""
+def test_the_figures_match_simulated_failures(seen: Cluster, all_groups: list[PlacementGroup]) -> None:
+    """The failure of any one device, or host, loses exactly the files counted for it; merging groups changes
+    nothing."""
     seen = house(seen)
     safety: Safety = judge(seen, all_groups)
     for devid in seen.devices:

@@ -1,4 +1,4 @@
-"""The continuous scrub's rounds: every file in time, evenly, whatever is stored and deleted, and whoever is away."""
+"""The passes of the scrub: every file in time, evenly, during any changes of the store and absences of workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Store:
             self.queued[last + 1 + number * step] = []
 
     def turn(self) -> None:
-        """One turn, as the worker takes it, whenever it is due."""
+        """One tick, as the worker takes it when due."""
         self.now = max(self.now, int(scrub.due(self.at, self.period)) + 1)
         if scrub.is_over(self.at, self.period, self.now) and self.fids:
             self.at = scrub.begin(self.at, first=self.fids[0], last=self.fids[-1], now=self.now)
@@ -50,7 +50,7 @@ class Store:
         self.ticks.append(len(chosen))
 
     def run(self, seconds: int) -> None:
-        """Take turns for so long."""
+        """Take ticks for this long."""
         until = self.now + seconds
         while scrub.due(self.at, self.period) < until:
             self.turn()
@@ -60,7 +60,7 @@ class Store:
 @settings(max_examples=20)
 @given(PERIODS, st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), min_size=1, max_size=12), st.data())
 def test_every_file_is_read_once_a_period(period: int, stored: list[tuple[int, int]], data: st.DataObject) -> None:
-    """Once nothing more is stored, files are read a period apart; before, for none it takes as much as two."""
+    """In a constant store files are read once a period; before that, a file waits at most two periods."""
     made = Store(period)
     made.store(1)
     born = dict.fromkeys(made.fids, made.now)
@@ -81,7 +81,7 @@ def test_every_file_is_read_once_a_period(period: int, stored: list[tuple[int, i
 @settings(max_examples=20)
 @given(PERIODS, st.integers(1, 300), st.integers(1, 4))
 def test_the_pace_is_even(period: int, count: int, step: int) -> None:
-    """From the second round on, a turn takes no more than a few times its share of the files."""
+    """From the second pass on, a tick takes at most a few times its share of the files."""
     made = Store(period)
     made.store(count, step)
     made.run(period + period // 8)
@@ -92,8 +92,8 @@ def test_the_pace_is_even(period: int, count: int, step: int) -> None:
 
 @settings(max_examples=20)
 @given(PERIODS, st.integers(1, 200), st.integers(1, 20), st.data())
-def test_time_away_is_not_made_up_for_at_once(period: int, count: int, away: int, data: st.DataObject) -> None:
-    """When no worker was there, however long, the next turn takes a small part; and every round ends."""
+def test_a_pause_is_not_compensated_at_once(period: int, count: int, away: int, data: st.DataObject) -> None:
+    """After any time without a worker the next tick takes a small part, and every pass ends."""
     made = Store(period)
     made.store(count)
     made.run(data.draw(st.integers(1, period)))
@@ -112,8 +112,8 @@ def test_time_away_is_not_made_up_for_at_once(period: int, count: int, away: int
 
 @settings(max_examples=20)
 @given(PERIODS, st.integers(2, 200), st.data())
-def test_rounds_end_whatever_is_deleted(period: int, count: int, data: st.DataObject) -> None:
-    """Files that go away while a round lasts do not keep it from its end, nor the others from being read."""
+def test_passes_end_despite_deletions(period: int, count: int, data: st.DataObject) -> None:
+    """Files deleted during a pass neither prevent its end nor the reading of others."""
     made = Store(period)
     made.store(count)
     for _ in range(4):
@@ -125,8 +125,8 @@ def test_rounds_end_whatever_is_deleted(period: int, count: int, data: st.DataOb
     assert all(len(made.queued[fid]) >= before[fid] + 2 for fid in made.fids)
 
 
-def test_an_empty_store_has_no_round() -> None:
-    """Nothing is due of nothing, and the first file begins a round."""
+def test_an_empty_store_has_no_pass() -> None:
+    """In an empty store nothing is due, and the first file begins a pass."""
     made = Store(scrub.PERIOD)
     made.turn()
     assert made.rounds == 0
@@ -136,8 +136,8 @@ def test_an_empty_store_has_no_round() -> None:
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.floats(0, 1))
-def test_a_round_is_read_as_it_was_written(began: int, position: int, credit: float) -> None:
-    """The text in the database stands for the round; what makes no sense, for a fresh one."""
+def test_a_pass_round_trips(began: int, position: int, credit: float) -> None:
+    """The text in the database parses to an equal pass; an invalid text to a new one."""
     made = ScrubRound(began=began, position=position, credit=credit)
     assert ScrubRound.parse(str(made)) == made
     assert ScrubRound.parse("began=x") == ScrubRound.parse("") == ScrubRound()
@@ -155,10 +155,8 @@ def test_a_round_is_read_as_it_was_written(began: int, position: int, credit: fl
         (1000, 1300, 20, 5.0, True),
     ],
 )
-def test_whether_a_round_keeps_its_period(
-    done: int, elapsed: int, unread: int, capacity: float | None, late: bool
-) -> None:
-    """A round of a thousand files in a thousand seconds is late when what is left of it cannot be read in time."""
+def test_whether_a_pass_is_late(done: int, elapsed: int, unread: int, capacity: float | None, late: bool) -> None:
+    """A pass of a thousand files in a thousand seconds is late if the rest cannot be read in time."""
     at = ScrubRound(began=10_000, end=1000, position=done, done=done, known=1000, known_end=1000)
     expected = scrub.expected_end(at, 1000, unread=unread, now=10_000 + elapsed, capacity=capacity)
     assert scrub.is_late(at, 1000, expected) is late

@@ -1,4 +1,4 @@
-"""The cluster's settings: which there are, what they take, and what is said of others."""
+"""The cluster's settings: names, values, and refusals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tawara.metadata import fsck, rebalance, scrub
 from tawara.model import errors, settings
 
 
-def test_the_defaults_that_are_shown_are_those_that_are_used() -> None:
-    """Defaults that stand elsewhere in the code are told as they are there, and each is a value that may be set."""
+def test_documented_defaults_are_in_force() -> None:
+    """Defaults that are constants elsewhere in the code are documented with the same value, and are valid."""
     shown = {each.name: each.default for each in settings.SETTINGS}
     assert (shown["queue_rate_for_fsck"], shown["queue_size_for_fsck"]) == (str(fsck.RATE), str(fsck.QUEUE))
     assert (shown["queue_rate_for_rebal"], shown["queue_size_for_rebal"]) == (str(rebalance.RATE), str(rebalance.QUEUE))
@@ -27,7 +27,7 @@ def test_the_defaults_that_are_shown_are_those_that_are_used() -> None:
     ],
 )  # fmt: skip
 def test_malformed_values_are_refused(name: str, value: str) -> None:
-    """A value that the setting cannot have is refused, with those that it can."""
+    """An invalid value is refused, and the message has the valid ones."""
     with pytest.raises(errors.InvalidFormat, match="Doesn't match"):
         settings.writable(name).read(value)
 
@@ -37,13 +37,13 @@ def test_malformed_values_are_refused(name: str, value: str) -> None:
     [("tawara_rate_nonsense", "tawara_rate_"), ("queue_rate_for_fcsk", "queue_rate_for_fsck"), ("skip_mkdir", "skip_")],
 )
 def test_unknown_names_are_refused(name: str, meant: str) -> None:
-    """A setting that does not exist is refused, with the name of one that is near."""
+    """An unknown setting is refused, and the message has a similar name."""
     with pytest.raises(errors.NotWritable, match=f"no setting '{name}'; is '{meant}"):
         settings.writable(name)
 
 
-def test_the_state_of_the_store_is_not_writable() -> None:
-    """Rows in which the store keeps its state are no settings, and are refused as MogileFS refuses them."""
+def test_internal_state_is_not_writable() -> None:
+    """Rows with the store's state are not settings, and are refused as by MogileFS."""
     for name in ("schema_version", "tawara_schema_version", "fsck_host", "rebal_state", "zone_a b"):
         with pytest.raises(errors.NotWritable) as refused:
             settings.writable(name)

@@ -1,4 +1,4 @@
-"""What a loss would mean: by hand for each kind of outcome, and at random that what is said to fit does fit."""
+"""The simulated effect of a loss: each kind of result, and for random clusters that the result is possible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES = {
 
 
 def house(seen: Cluster) -> Cluster:
-    """The same with a domain 1."""
+    """The same cluster with a domain 1."""
     return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
 
 
@@ -36,8 +36,8 @@ THREE = house(cluster({1: [11, 12], 2: [21], 3: [31]}))
 """Each device has 1,000 MiB, half of them free, 100 of which are not to be used."""
 
 
-def test_the_rest_holds_it_all() -> None:
-    """What was on a lost host is copied to the third, and nothing is missing in the end."""
+def test_the_rest_has_enough_space() -> None:
+    """The copies of a lost host are made on the third host, and all files are safe at the end."""
     outcome = lose(THREE, [group(11, 21), group(21, 31)], [11, 12])
     assert outcome.holds_all
     assert (outcome.copies, outcome.bytes) == (100, 100 * MIB)
@@ -50,7 +50,7 @@ def test_the_rest_holds_it_all() -> None:
 
 
 def test_files_with_no_other_copy_are_lost() -> None:
-    """Gone for ever is what had copies on the lost devices only, and had any before."""
+    """A file is lost if it had copies, and only on the lost devices."""
     outcome = lose(THREE, [group(11, 12), group(11, classid=1, files=7), group(files=9), group(11, 21)], [11, 12])
     assert outcome.total("lost").files == 107
     assert outcome.classes[1, 0].lost.files == 100
@@ -58,8 +58,8 @@ def test_files_with_no_other_copy_are_lost() -> None:
     assert not outcome.holds_all
 
 
-def test_there_is_not_room_enough() -> None:
-    """What does not fit is told by class, with the devices that would be full."""
+def test_not_enough_space() -> None:
+    """Files that do not fit are counted by class, with the devices that would be full."""
     outcome = lose(THREE, [group(11, 21, mib=700), group(11, 31, mib=100, classid=2, files=10)], [11, 12])
     assert outcome.total("lost").files == 0
     assert outcome.total("short").files > 0
@@ -69,7 +69,7 @@ def test_there_is_not_room_enough() -> None:
 
 
 def test_too_few_hosts_are_left() -> None:
-    """With one host left its policy is content with that, which is said to be a compromise."""
+    """With one host left the policy is satisfied with it, and the files count as compromised."""
     outcome = lose(house(cluster({1: [11, 12], 2: [21]})), [group(11, 21)], [21])
     assert outcome.holds_all
     assert outcome.total("compromised").files == 100
@@ -77,16 +77,16 @@ def test_too_few_hosts_are_left() -> None:
     assert outcome.repaired.one_host.files == 100
 
 
-def test_copies_spread_over_the_devices_with_room() -> None:
-    """Several devices share what is to be copied, the emptier the more."""
+def test_copies_spread_over_the_devices_with_space() -> None:
+    """Several devices share the copies, the emptier ones get more."""
     seen = house(cluster({1: [11], 2: [21], 3: [31], 4: [41]}))
     outcome = lose(seen, [group(11, 21, files=1000, mib=300)], [11])
     assert set(outcome.filled) == {31, 41}
     assert abs(outcome.filled[31] - outcome.filled[41]) <= 2 * 300 * MIB // 200
 
 
-def test_nothing_is_lost() -> None:
-    """Losing nothing changes nothing, and devices that are not known are none."""
+def test_losing_nothing() -> None:
+    """Losing no device, or an unknown one, changes nothing."""
     outcome = lose(THREE, [group(11, 21)], [99])
     assert outcome.lost_devices == ()
     assert (outcome.copies, outcome.holds_all) == (0, True)
@@ -94,8 +94,8 @@ def test_nothing_is_lost() -> None:
 
 
 @given(clusters(), groups, st.sets(st.integers(1, 9), max_size=4))
-def test_what_fits_does_fit(seen: Cluster, all_groups: list[PlacementGroup], lost: set[int]) -> None:
-    """No device gets more than it has room for, files are neither made nor forgotten, and nothing is said too well."""
+def test_the_result_is_possible(seen: Cluster, all_groups: list[PlacementGroup], lost: set[int]) -> None:
+    """No device gets more than its space, the number of files is constant, and no figure is too optimistic."""
     seen = house(seen)
     outcome = lose(seen, all_groups, lost)
     rest = without(seen, lost)
@@ -129,8 +129,8 @@ def test_losing_less_is_never_worse(seen: Cluster, all_groups: list[PlacementGro
 
 
 @given(clusters(), groups, st.sampled_from(sorted(CLASSES)))
-def test_satisfied_files_stay_as_they_are(seen: Cluster, all_groups: list[PlacementGroup], classid: int) -> None:
-    """Files whose policy is content without the lost devices are not copied."""
+def test_satisfied_files_are_not_copied(seen: Cluster, all_groups: list[PlacementGroup], classid: int) -> None:
+    """Files whose policy is satisfied without the lost devices are not copied."""
     seen = house(seen)
     lost = sorted(seen.devices)[:1]
     rest = without(seen, lost)
@@ -144,14 +144,14 @@ def test_satisfied_files_stay_as_they_are(seen: Cluster, all_groups: list[Placem
     assert lose(seen, content, lost).copies == 0
 
 
-def test_a_dead_device_is_no_loss() -> None:
-    """A device that is dead already takes nothing with it when it is lost."""
+def test_losing_a_dead_device() -> None:
+    """A device that is dead already loses nothing more."""
     seen = house(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD))
     assert lose(seen, [group(11)], [11]).total("lost").files == 0
 
 
-def test_space_that_devices_share_is_there_once() -> None:
-    """What is written to one device of a file system takes the room of the others, and is counted as room once."""
+def test_shared_space_is_counted_once() -> None:
+    """Data written to one device of a file system uses the space of the others, and is counted once."""
     seen = house(cluster({1: [11], 2: [21, 22], 3: [31]}))
     on = {devid: Observation(Observed.WRITEABLE, file_system="f") for devid in (21, 22)}
     shared = seen.with_observations({**seen.observed, **on})

@@ -1,4 +1,4 @@
-"""Spans of time and counts in words."""
+"""Text for spans of time and for counts."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from tawara.model.spans import counted, listed, roughly, span, when
     ],
 )
 def test_span(seconds: int, words: str) -> None:
-    """A span is said in the largest unit of which there are two, or exactly one."""
+    """A span is given in the largest unit of which there are two, or exactly one."""
     assert span(seconds) == words
 
 
 @given(st.floats(0, 1e9))
-def test_a_span_is_never_far_off(seconds: float) -> None:
-    """What is said differs from what is by a quarter at most, or half a second."""
+def test_a_span_is_nearly_exact(seconds: float) -> None:
+    """The text differs from the span by a quarter at most, or half a second."""
     number, unit = span(seconds).split()
     size = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[unit.removesuffix("s")]
     assert abs(int(number.replace(",", "")) * size - seconds) <= max(0.5, seconds / 4)
 
 
 def test_an_estimate() -> None:
-    """What is over before anyone has read it is not said to take no time."""
+    """A very short estimate is not given as zero."""
     assert (roughly(90), roughly(1), roughly(0.2)) == ("about 90 seconds", "about 1 second", "less than a second")
 
 
-def test_when_and_how_many() -> None:
-    """Moments are before, now or to come; things are counted with their plural."""
+def test_moments_and_counts() -> None:
+    """Moments are past, present or future; counts have the plural of their noun."""
     assert (when(10, 10), when(75, 10), when(10, 75)) == ("now", "in 65 seconds", "65 seconds ago")
     assert (counted(1, "file"), counted(2000, "file"), counted(3, "copy")) == ("1 file", "2,000 files", "3 copies")
     assert counted(2, "key") == "2 keys"

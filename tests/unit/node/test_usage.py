@@ -1,4 +1,4 @@
-"""The usage file, mounts and disk load, from the texts that the system gives."""
+"""The usage file, mounts and disk load, from the system's files."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ MOUNTS = """\
 
 
 def test_the_lines_of_the_file() -> None:
-    """Sorted names, KiB, and a share rounded up as df does."""
+    """Names are sorted, sizes are in KiB, and the share is rounded up as by df."""
     mount = Mount((8, 17), "/dev/sdb1", "/mnt")
     text = render(DiskUsage(1001, 2999, "an-id", holds_files=False), mount, MountIds("f1", "d1"), 1700000000)
     assert text == (
@@ -29,8 +29,8 @@ def test_the_lines_of_the_file() -> None:
     )
 
 
-def test_the_file_is_written_over_the_old_one(tmp_path: Path) -> None:
-    """Writing again replaces the facts and leaves nothing beside them."""
+def test_the_file_is_replaced(tmp_path: Path) -> None:
+    """Writing again replaces the file and leaves no temporary one."""
     (tmp_path / "dev1").mkdir()
     for now in (1, 2):
         write(Devices(tmp_path), "dev1", now)
@@ -38,8 +38,8 @@ def test_the_file_is_written_over_the_old_one(tmp_path: Path) -> None:
     assert not list((tmp_path / "dev1" / "~incoming").iterdir())
 
 
-def test_mounts_are_read() -> None:
-    """Numbers, sources and points, with escaped blanks."""
+def test_mounts_are_parsed() -> None:
+    """Numbers, sources and mount points are parsed, with escaped blanks."""
     assert parse_mounts(MOUNTS) == [
         Mount((8, 1), "/dev/sda1", "/"),
         Mount((8, 17), "/dev/sdb1", "/var/mog data/dev1"),
@@ -47,19 +47,19 @@ def test_mounts_are_read() -> None:
     ]
 
 
-def test_a_place_outside_of_every_mount_names_itself(tmp_path: Path) -> None:
-    """Where the mounts do not tell, the directory itself is the disk."""
+def test_a_directory_outside_of_every_mount(tmp_path: Path) -> None:
+    """Without a mount, the directory itself counts as the disk."""
     assert mount_of(tmp_path, []).point == str(tmp_path)
 
 
-def test_disk_statistics_are_read() -> None:
+def test_disk_statistics_are_parsed() -> None:
     """The thirteenth column is the busy time."""
     line = " 254       0 vda 74924 25935 3415346 12303 22989 33124 2171496 7171 0 8400 20284 7124"
     assert disk_load.parse(line + "\n") == {(254, 0): 8400}
 
 
 def test_the_load_of_a_disk() -> None:
-    """Busy for half of two seconds is 50 %; an unknown disk has no load."""
+    """A disk busy for half of two seconds has a load of 50 %; an unknown disk has none."""
     before, after = Sample(10.0, {(8, 0): 1000}), Sample(12.0, {(8, 0): 2000})
     assert disk_load.percent(before, after, (8, 0)) == 50.0
     assert disk_load.percent(before, after, (8, 16)) is None
@@ -68,13 +68,14 @@ def test_the_load_of_a_disk() -> None:
 
 @given(st.integers(0, 2**32), st.integers(0, 2**32), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_the_load_is_a_percentage(busy: int, later: int, at: float, then: float) -> None:
-    """Also when counters wrap and clocks stand still."""
+    """The load is between 0 and 100, also when counters wrap and clocks do not advance."""
     load = disk_load.percent(Sample(at, {(8, 0): busy}), Sample(then, {(8, 0): later}), (8, 0))
     assert load is None or 0 <= load <= 100
 
 
-def test_what_devices_share(tmp_path: Path) -> None:
-    """Partitions of one disk are lost together; one file system shares its space; another machine has other disks."""
+def test_shared_disks_and_file_systems(tmp_path: Path) -> None:
+    """Devices on partitions of one disk share the disk; those on one file system share its space; other machines have
+    other disks."""
     for name, number in (("sda/sda1", "8:1"), ("sda/sda2", "8:2"), ("sdb", "8:16")):
         block = tmp_path / "devices" / name
         block.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Speaking with storage nodes, also with those that behave badly."""
+"""Requests to storage nodes, also to faulty ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _pieces(data: bytes = DATA) -> AsyncIterator[bytes]:
 
 
 class _Node:
-    """A storage node in memory, and the URL of a file on it."""
+    """An in-memory storage node, and the URL of a file on it."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -75,7 +75,7 @@ async def _serving(node: _Node) -> AsyncIterator[str]:
 async def _raw(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[tuple[str, int]]:
-    """A server that says what a test wants; its URL and port."""
+    """A server with a scripted reply; its URL and port."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -91,8 +91,8 @@ async def _raw(
 
 @pytest.mark.parametrize("body", [b"", b"short", DATA], ids=["empty", "short", "long"])
 @pytest.mark.parametrize("kind", ["bytes", "iterable", "iterable of unknown length"])
-async def test_what_was_put_is_got(body: bytes, kind: str) -> None:
-    """Bytes and iterables of known and unknown length arrive whole, and come back whole and in ranges."""
+async def test_stored_data_can_be_read(body: bytes, kind: str) -> None:
+    """Bytes and iterables of known and unknown length are stored completely, and read completely and in ranges."""
     node = _Node()
     async with _serving(node) as url, NodeClient() as nodes:
         length = None if "unknown" in kind else len(body)
@@ -117,8 +117,8 @@ async def test_what_was_put_is_got(body: bytes, kind: str) -> None:
                 pass
 
 
-async def test_connections_are_used_again() -> None:
-    """Many requests in a row need one connection, and one for those about sizes."""
+async def test_connections_are_reused() -> None:
+    """Many consecutive requests use one connection, and size requests one more."""
     node = _Node()
     async with _serving(node) as url, NodeClient() as nodes:
         for _ in range(10):
@@ -130,7 +130,7 @@ async def test_connections_are_used_again() -> None:
 
 @pytest.mark.parametrize("status", [302, 400, 403, 500, 503, 507])
 async def test_a_node_that_refuses(status: int) -> None:
-    """Any answer but those of a storage node is NodeUnreachable, redirects too; a refused digest says so."""
+    """Any unexpected status, also a redirect, is NodeUnreachable; a refused digest is named."""
     node = _Node()
     node.refuse = status
     async with _serving(node) as url, NodeClient() as nodes:
@@ -151,8 +151,8 @@ async def test_a_node_that_refuses(status: int) -> None:
 
 
 @pytest.mark.parametrize("length", [len(DATA) - 1, len(DATA) + 1])
-async def test_a_body_of_another_length_than_announced(length: int) -> None:
-    """A source that gives more or less than was announced is an error, and the file is not stored."""
+async def test_a_body_of_a_wrong_length(length: int) -> None:
+    """A source that yields more or less than announced is an error, and the file is not stored."""
     node = _Node()
     async with _serving(node) as url, NodeClient() as nodes:
         with pytest.raises(errors.SizeMismatch):
@@ -161,7 +161,7 @@ async def test_a_body_of_another_length_than_announced(length: int) -> None:
 
 
 async def test_a_source_that_fails_raises_its_own_error() -> None:
-    """What iterating the body raises comes out unchanged."""
+    """An exception of the body's iteration is raised unchanged."""
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"x"
@@ -172,8 +172,8 @@ async def test_a_source_that_fails_raises_its_own_error() -> None:
             await nodes.put(url, broken(), length=10)
 
 
-async def test_a_node_that_hangs_up_while_the_source_is_slow() -> None:
-    """A node that goes away in the middle of a body is NodeUnreachable, also while the source is being waited for."""
+async def test_a_node_that_disconnects_while_the_source_is_slow() -> None:
+    """A disconnection in the middle of a body is NodeUnreachable, also while the source is awaited."""
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"x" * 100_000
@@ -206,8 +206,8 @@ async def test_a_node_that_refuses_while_the_source_is_slow() -> None:
             await nodes.put(url, slow(), length=200_000)
 
 
-async def test_a_range_that_is_ignored() -> None:
-    """A node that sends the whole file for a range is not believed."""
+async def test_an_ignored_range() -> None:
+    """A complete file in reply to a range is an error."""
     node = _Node()
     node.files[PATH], node.ignore_range = DATA, True
     async with _serving(node) as url, NodeClient() as nodes:
@@ -228,8 +228,8 @@ async def test_a_range_that_is_ignored() -> None:
     ],
     ids=["nothing", "garbage", "negative", "short", "no length", "long header"],
 )
-async def test_answers_that_are_none(answer: bytes) -> None:
-    """Whatever comes instead of an answer is NodeUnreachable, and a body that breaks off too."""
+async def test_invalid_replies(answer: bytes) -> None:
+    """Anything but an HTTP reply is NodeUnreachable, and so is an incomplete body."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -242,8 +242,8 @@ async def test_answers_that_are_none(answer: bytes) -> None:
                 assert [piece async for piece in download] != []
 
 
-async def test_nodes_that_stand_still() -> None:
-    """A node that neither reads nor writes is given up after the time that was set, in either direction."""
+async def test_stalled_nodes() -> None:
+    """A node that neither reads nor writes is given up after the configured time, in either direction."""
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -258,7 +258,7 @@ async def test_nodes_that_stand_still() -> None:
 
 
 async def test_whether_anything_was_sent() -> None:
-    """An upload that was never sent differs from one that may still arrive, also after an idle connection was tried."""
+    """The error tells whether the upload may still arrive, also after an idle connection was tried."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -289,8 +289,8 @@ async def test_whether_anything_was_sent() -> None:
         assert not told.value.nothing_sent
 
 
-async def test_nobody_is_there() -> None:
-    """A refused connection, and an address that is none, are NodeUnreachable."""
+async def test_no_server() -> None:
+    """A refused connection, and an invalid address, are NodeUnreachable."""
     async with NodeClient() as nodes:
         for url in ("http://127.0.0.1:1/dev1/x", "http://[::/x", "nonsense"):
             with pytest.raises(errors.NodeUnreachable):
@@ -310,12 +310,12 @@ async def test_nobody_is_there() -> None:
     ],
 )
 def test_usage_files(text: bytes, usage: UsageReport | None) -> None:
-    """A usage file counts if it says a total and a used size that are not zero."""
+    """A usage file is valid if its total and used size are not zero."""
     assert UsageReport.parse(text) == usage
 
 
 async def test_digests_from_the_side_channel() -> None:
-    """The side channel is asked first; when it is not there or talks nonsense the file is read instead."""
+    """The side channel is tried first; if it is unavailable or its reply is invalid the file is read instead."""
     answers = [f"{PATH} MD5={'ab' * 16}\r\n", f"{PATH} MD5=-1\r\n", "ERR read\r\n", f"/other MD5={'ab' * 16}\r\n"]
     asked = []
 
@@ -339,7 +339,7 @@ async def test_digests_from_the_side_channel() -> None:
 
 
 async def test_watching_a_node() -> None:
-    """Each round of `watch` is one mapping; an end of it, or nonsense, is NodeUnreachable."""
+    """Each round of `watch` yields one mapping; its end, or an invalid line, is NodeUnreachable."""
     texts = [b"1\t0.40\n2\t-\n.\n1\t100\n.\n", b"ERR iostat unavailable\r\n", b"x" * 100_000]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

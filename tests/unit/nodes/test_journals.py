@@ -1,4 +1,4 @@
-"""Reading what devices tell, some of which fall silent in the middle."""
+"""Reading the devices' journals while some devices stop responding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FACTS = FileMetadata(1, b"k", 0, 5)
 
 
 def device(devid: int, sizes: Mapping[int, int], *records: JournalRecord, falls_silent: str = "") -> DeviceSource:
-    """A device with one segment of names, whose storage node lists nothing, and may fall silent."""
+    """A device with one journal segment, whose storage node lists nothing, and may stop responding."""
     head = Head(tawara="names", device=devid, generation=1, segment=1, complete=True)
     files = {journal.segment_path(0, 1): journal.pack(head, [journal.encode_record(record) for record in records])}
 
@@ -48,7 +48,7 @@ def device(devid: int, sizes: Mapping[int, int], *records: JournalRecord, falls_
 async def gather(
     *sources: DeviceSource,
 ) -> tuple[JournalCollector, dict[int, tuple[int, ...]], dict[int, dict[int, int]]]:
-    """How it went, fid -> devids of the files, and devid -> fid -> bytes."""
+    """The collector; fid -> devids of the files; devid -> fid -> bytes."""
     with JournalCollector(sources) as gathering:
         await gathering.read_names()
         await gathering.list_bytes()
@@ -57,8 +57,8 @@ async def gather(
     return gathering, files, {devid: dict(sizes) for devid, sizes in fid_range.sizes.items()}
 
 
-async def test_a_node_that_falls_silent_while_names_are_read() -> None:
-    """Nothing that it told counts, for what it had still to tell is not known; the others count."""
+async def test_a_node_that_fails_while_journals_are_read() -> None:
+    """Nothing of its journal counts, since the rest is unknown; the other devices count."""
     one = device(1, {7: 5}, JournalRecord(1, 7, RecordState.HERE, FACTS))
     two = device(2, {7: 5}, JournalRecord(2, 7, RecordState.GONE), falls_silent="names")
     gathering, files, sizes = await gather(one, two)
@@ -66,14 +66,14 @@ async def test_a_node_that_falls_silent_while_names_are_read() -> None:
     assert gathering.unlisted == [1]
 
 
-async def test_a_node_that_falls_silent_while_bytes_are_looked_for() -> None:
+async def test_a_node_that_fails_while_files_are_listed() -> None:
     """The failed device is reported with the reason; the journals of the others are read."""
     record = JournalRecord(1, 7, RecordState.HERE, FACTS)
     gathering, files, sizes = await gather(device(1, {7: 5}, record), device(2, {}, record, falls_silent="sizes"))
     assert (gathering.silent, files, sizes) == ({2: "gone"}, {7: (1, 2)}, {1: {7: 5}})
 
 
-async def test_a_segment_number_far_away_does_not_keep_a_rebuild_for_ever() -> None:
+async def test_a_distant_segment_number_does_not_stall_a_rebuild() -> None:
     """An active segment that names a segment thousands beyond the last one is damaged; the search for it ends."""
     head = Head(tawara="names", device=1, generation=1, segment=COUNTED, active_segment=1)
     files = {
@@ -96,7 +96,7 @@ async def test_a_segment_number_far_away_does_not_keep_a_rebuild_for_ever() -> N
 
 
 async def test_a_segment_at_the_wrong_place_is_damaged() -> None:
-    """A segment counts only at the place that its own number names."""
+    """A segment is valid only in the place of its number."""
     head = Head(tawara="names", device=1, generation=1, segment=9)
     files = {journal.segment_path(0, 1): journal.pack(head, [])}
 
@@ -109,8 +109,8 @@ async def test_a_segment_at_the_wrong_place_is_damaged() -> None:
     assert (await journals.read_journal(fetch, 1, keep)).damaged
 
 
-async def test_absurd_fids_do_not_move_the_counter() -> None:
-    """What lies on a device, or is named there, with a fid that no counter reaches is found, and not counted from."""
+async def test_fids_beyond_the_counter_are_ignored_by_it() -> None:
+    """A file or record with a fid beyond the counter's range is found, but does not advance the counter."""
     named = JournalRecord(1, HIGHEST - 1, RecordState.HERE, FACTS)
     gathering, files, _ = await gather(device(1, {HIGHEST - 1: 5}, named, JournalRecord(2, 8, RecordState.GONE)))
     assert files == {HIGHEST - 1: (1,)}
@@ -121,8 +121,8 @@ async def test_absurd_fids_do_not_move_the_counter() -> None:
 
 
 @pytest.mark.parametrize("text", ["http://node:7500/dev2147483648", "dev9999999999"])
-async def test_devices_that_no_database_can_have(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device number that fits in no column is refused when it is given."""
+async def test_invalid_device_numbers(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device number that fits in no column is refused on the command line."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dev9999999999").mkdir()
     async with NodeClient() as nodes:

@@ -17,7 +17,7 @@ DATA = bytes(range(256)) * 4
 
 
 class Nodes:
-    """Storage nodes that hold DATA: by URL after how many bytes the body breaks, or what goes wrong at once."""
+    """Storage nodes that hold DATA: by URL, after how many bytes the body breaks off, or the immediate error."""
 
     def __init__(self, **behaviours: Any) -> None:
         self.behaviours = behaviours
@@ -77,15 +77,15 @@ async def collect(run: Race) -> bytes:
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, len(DATA)), (0, 1), (1000, 1024), (10, 510)])
-async def test_the_next_replica_goes_on(start: int, end: int) -> None:
-    """Whatever goes wrong with replicas, at whatever byte, the reader gets the bytes it asked for, each once."""
+async def test_the_next_replica_continues(start: int, end: int) -> None:
+    """Whatever fails, at any byte, the reader gets the requested bytes, each once."""
     nodes = Nodes(a="gone", b="silent", c=100, d="short", e=200, f="good")
     assert await collect(race(nodes, start, end, timeout=0.05, hedge=60)) == DATA[start:end]
     assert nodes.open == 0
 
 
 async def test_no_replica_left() -> None:
-    """When no replica is left the reading ends where it is, and every failure was told."""
+    """When no replica is left the reading ends, and every failure was reported."""
     nodes = Nodes(a="gone", b=100)
     run = race(nodes)
     assert await collect(run) == DATA[: run.at]
@@ -93,13 +93,13 @@ async def test_no_replica_left() -> None:
     assert nodes.failed == ["a", "b"]
 
 
-async def test_nothing_needs_no_node() -> None:
-    """The bytes of an empty file are nowhere to be asked for."""
+async def test_an_empty_file_needs_no_node() -> None:
+    """No node is contacted for an empty file."""
     assert await collect(race(Nodes(a="good"), 0, 0)) == b""
 
 
-async def test_a_silent_replica_is_overtaken() -> None:
-    """A replica that is slow to begin is left for the next, long before it counts as failed, and nothing stays open."""
+async def test_a_slow_replica_is_overtaken() -> None:
+    """A replica that is slow to begin is left for the next before it counts as failed, and no request stays open."""
     nodes = Nodes(a="silent", b="good", c="good")
     assert await collect(race(nodes, hedge=0.01)) == DATA
     assert [url for url, _ in nodes.asked] == ["a", "b"]
@@ -107,8 +107,8 @@ async def test_a_silent_replica_is_overtaken() -> None:
     assert nodes.open == 0
 
 
-async def test_the_first_is_not_forgotten() -> None:
-    """When those that were asked beside it fail, a slow replica may still answer; overtaken, it is asked again."""
+async def test_a_slow_replica_may_still_win() -> None:
+    """If the others fail, a slow replica may still respond; an overtaken one is tried again."""
     nodes = Nodes(a="slow", b="gone", c="gone")
     reading = asyncio.create_task(collect(race(nodes, hedge=0.0)))
     await until(lambda: nodes.failed == ["b", "c"])
@@ -122,8 +122,8 @@ async def test_the_first_is_not_forgotten() -> None:
     assert nodes.open == 0
 
 
-async def test_two_that_begin_at_once() -> None:
-    """Of two that begin in the same moment one is read, and the other let go."""
+async def test_two_replies_at_once() -> None:
+    """If two replicas begin at the same time one is read, and the other is closed."""
     nodes = Nodes(a="slow", b="slow")
     both = asyncio.create_task(collect(race(nodes, hedge=0.0)))
     await until(lambda: len(nodes.asked) == 2)
@@ -132,8 +132,8 @@ async def test_two_that_begin_at_once() -> None:
     assert nodes.open == 0
 
 
-async def test_a_reader_that_leaves() -> None:
-    """A reader that stops, or is cancelled before any replica starts, leaves no request open."""
+async def test_a_cancelled_reader() -> None:
+    """A reader that stops, or is cancelled before any replica begins, leaves no request open."""
     nodes = Nodes(a="good")
     pieces = race(nodes).run()
     await anext(pieces)

@@ -1,9 +1,7 @@
-"""On the wire: the head and the body of a PUT, and of an answer to GET, never wait for each other.
-
-Where they are two small segments on a connection with Nagle's algorithm, the second waits until the peer acknowledges
-the first, which it delays by 40 ms (RFC 896; RFC 1122, section 4.2.3.2). So they leave in one segment where that is
-possible, and on connections without the algorithm. The kernel says how many segments with data it has received.
-"""
+"""TCP segments: the head and the body of a PUT, and of a reply to GET, never wait for each other. If they are two small
+segments on a connection with Nagle's algorithm, the second waits until the peer acknowledges the first, which it delays
+by 40 ms (RFC 896; RFC 1122, section 4.2.3.2). So they are sent in one segment if possible, and on connections without
+the algorithm. The kernel counts the received segments with data."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ def _data_segments_in(connection: socket.socket) -> int:
 
 
 def _other_end(connection: socket.socket) -> socket.socket:
-    """The end of `connection` that is in this process, too."""
+    """The other end of `connection`, which is in this process, too."""
     for each in os.listdir("/proc/self/fd"):
         try:
             candidate = socket.socket(fileno=os.dup(int(each)))
@@ -47,7 +45,7 @@ def _other_end(connection: socket.socket) -> socket.socket:
 
 
 class _Receiver:
-    """Answers one PUT at a time, and notes in how many segments it came and whether Nagle's algorithm was at work."""
+    """Answers one PUT at a time, and records the number of its segments and whether Nagle's algorithm was on."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, bool]] = []
@@ -91,7 +89,7 @@ async def _receiving() -> AsyncIterator[tuple[_Receiver, str]]:
     ids=["bytes", "with a digest", "pieces, as a copy", "pieces of unknown length"],
 )
 async def test_a_put(put: Callable[[NodeClient, str], Awaitable[None]], segments: int) -> None:
-    """The head leaves with the first piece of the body, and no piece waits for an acknowledgement."""
+    """The head is sent with the first piece of the body, and no piece waits for an acknowledgement."""
     async with _receiving() as (receiver, url), NodeClient() as nodes:
         await put(nodes, url)
     ((seen, nodelay),) = receiver.seen
@@ -100,8 +98,8 @@ async def test_a_put(put: Callable[[NodeClient, str], Awaitable[None]], segments
 
 
 @pytest.mark.parametrize(("size", "most"), [(1024, 1), (300_000, 300_000 // 16_384)], ids=["small", "by sendfile"])
-async def test_an_answer_to_get(tmp_path: Path, size: int, most: int) -> None:
-    """A storage node's answer leaves whole, head and body; a long one on a connection without Nagle's algorithm."""
+async def test_a_reply_to_get(tmp_path: Path, size: int, most: int) -> None:
+    """A storage node's reply is sent in one segment; a long one on a connection without Nagle's algorithm."""
     (tmp_path / "dev1").mkdir()
     (tmp_path / "dev1" / "x").write_bytes(bytes(size))
     node = StorageNode(tmp_path, http=("127.0.0.1", 0), side_channel=None)

@@ -1,4 +1,4 @@
-"""The replicas that a device's directory holds."""
+"""The replicas in a device's directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_every_replica_of_a_directory_is_listed_with_its_size(tmp_path: Pa
 
 
 async def test_size_of_a_replica_of_a_directory(tmp_path: Path) -> None:
-    """The size of a replica is that of its file, and None where the file is missing."""
+    """The size of a replica is that of its file, and None if the file is missing."""
     _store(tmp_path, 7, 3)
     source = device_sources.from_directory(tmp_path, 3)
     assert (await source.size(7), await source.size(8)) == (3, None)

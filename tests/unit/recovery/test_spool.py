@@ -1,4 +1,5 @@
-"""What follows from the journals of all devices: the live names, whatever happened, in whatever order they come."""
+"""Merging the journals of all devices: the files that a rebuild restores, after any history, in any order of
+records."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ KEYS = (b"a", b"b", b"c")
 
 @dataclass
 class Store:
-    """A store in small, whose devices are written by hand: what the rows say, and what the journals say."""
+    """A small model of a store: the database's rows, the outbox, and the journals."""
 
     files: dict[int, FileMetadata] = field(default_factory=dict)
     places: dict[int, set[int]] = field(default_factory=dict)
@@ -112,7 +113,7 @@ steps = st.lists(
 
 
 def merged(records: Iterable[tuple[int, int, JournalRecord]]) -> JournalEvidence:
-    """What is put together of (devid, generation, record), in stretches of a few fids."""
+    """The evidence merged from (devid, generation, record), in ranges of a few fids."""
     with closing(SortedSpool(width=2)) as spool:
         for devid, generation, record in records:
             head = Head(tawara="names", device=devid, generation=generation)
@@ -125,8 +126,8 @@ def merged(records: Iterable[tuple[int, int, JournalRecord]]) -> JournalEvidence
 
 
 @given(steps, st.randoms(use_true_random=False))
-def test_all_that_was_written_is_the_namespace(history: list[tuple[str, int, int, int]], rng: random.Random) -> None:
-    """When every note is written, the journals say what the rows say, in any order, and each record once or twice."""
+def test_complete_journals_equal_the_database(history: list[tuple[str, int, int, int]], rng: random.Random) -> None:
+    """When every note is written, the journals equal the rows, in any order, with each record once or twice."""
     store = Store()
     for step in history:
         store.do(step)
@@ -142,8 +143,8 @@ def test_all_that_was_written_is_the_namespace(history: list[tuple[str, int, int
 
 
 @given(steps, st.randoms(use_true_random=False))
-def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng: random.Random) -> None:
-    """While notes wait, only files that they are about can differ; what one device was told is deleted stays so."""
+def test_incomplete_journals(history: list[tuple[str, int, int, int]], rng: random.Random) -> None:
+    """While notes wait, only their files may differ; a deletion recorded by one device is final."""
     store = Store()
     for step in history:
         store.do(step)
@@ -163,8 +164,8 @@ def test_what_was_written_in_part(history: list[tuple[str, int, int, int]], rng:
     assert all(fid in waiting or any(rival.fid == fid for rival, _ in found.rivals) for fid in missing)
 
 
-def test_a_later_generation_counts_alone() -> None:
-    """After a restore, what an earlier life of the database deleted or renamed is as the later one says."""
+def test_a_later_generation_takes_precedence() -> None:
+    """After a restore, deletions and renames of an earlier generation are replaced by the later one's records."""
     back, renamed = FileMetadata(1, b"back", 0, 1), FileMetadata(1, b"renamed", 0, 1)
     records = [
         (1, 2, JournalRecord(3, 5, RecordState.HERE, back)),
@@ -175,8 +176,8 @@ def test_a_later_generation_counts_alone() -> None:
     assert (file.facts.key, file.devids) == (b"back", (1, 2))
 
 
-def test_of_two_files_with_one_name_the_later_has_it() -> None:
-    """The other is listed, with whom it gave way to; of what a device says, only the newest counts."""
+def test_of_two_files_with_one_key_the_later_has_it() -> None:
+    """The other file is listed with the later one; of each device's records only the newest counts."""
     facts = FileMetadata(1, b"k", 0, 1)
     records = [
         (1, 1, JournalRecord(3, 5, RecordState.HERE, facts)),
@@ -190,8 +191,8 @@ def test_of_two_files_with_one_name_the_later_has_it() -> None:
     assert [(file.fid, winner) for file, winner in found.rivals] == [(5, 9), (6, 9)]
 
 
-def test_reading_begins_at_the_last_complete_round() -> None:
-    """Rounds before it may be deleted in part; without a complete one all are read."""
+def test_reading_begins_at_the_last_complete_compaction() -> None:
+    """Older compactions may be partly deleted; without a complete one all are read."""
     rounds = [(SegmentPosition(1, 9), True), (SegmentPosition(2, 10), True), (SegmentPosition(2, 11), False)]
     assert to_read(rounds) == SegmentPosition(2, 10)
     assert to_read(rounds[2:]) < SegmentPosition(1, 1)

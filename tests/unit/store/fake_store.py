@@ -1,4 +1,4 @@
-"""A small store in memory: rows in dictionaries, storage nodes that keep bodies, devices that were observed."""
+"""An in-memory store: rows in dictionaries, fake storage nodes, observed devices."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FakeClock:
 
 
 class FakeMetadata:
-    """Answers the queries of `metadata.files` that the store uses, from dictionaries."""
+    """Runs the queries of `metadata.files` that the store uses on dictionaries."""
 
     reads_at_once = True
 
@@ -119,12 +119,12 @@ class FakeMetadata:
         return self.files.pop(key).fid
 
     def name(self, key: bytes, fid: int, length: int = 5, devids: tuple[int, ...] = (1, 2)) -> None:
-        """Have a key name a content."""
+        """Let a key refer to a content."""
         self.files[key] = StoredFile(fid, 1, key, length, 0, len(devids), devids, NOW)
 
 
 class FakeNodes:
-    """Storage nodes that keep what they get, or refuse it."""
+    """Storage nodes that keep or refuse what they receive."""
 
     signer = None
 
@@ -145,7 +145,7 @@ class FakeNodes:
 
 @dataclass
 class FakeStore:
-    """The parts; needs a running event loop."""
+    """The parts of the store; needs a running event loop."""
 
     devices: int = 3
     metadata: FakeMetadata = field(default_factory=FakeMetadata)
@@ -162,7 +162,7 @@ class FakeStore:
 
 
 async def notified(wakeup: Wakeup) -> bool:
-    """Whether work was announced."""
+    """Whether a worker was notified."""
     return await wakeup.wait(0)
 
 
@@ -179,6 +179,6 @@ def request(
 
 
 async def body(pieces: Iterable[bytes] = (b"he", b"llo")) -> AsyncIterator[bytes]:
-    """A body in pieces."""
+    """A body in several pieces."""
     for piece in pieces:
         yield piece

@@ -1,4 +1,4 @@
-"""From which devices a file is read."""
+"""The order of devices to read a file from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tawara.store.replica_locator import devices_to_read
 
 
 def test_devices_to_read() -> None:
-    """Devices that answer come first, draining ones later, silent ones last, those that may not be read never."""
+    """Responding devices come first, then draining ones, then silent ones; unreadable ones are left out."""
     states = {1: DeviceState.DRAIN, 2: DeviceState.ALIVE, 3: DeviceState.ALIVE, 4: DeviceState.DOWN}
     cluster = Cluster(
         hosts={1: Host(1, "h", HostState.ALIVE, "127.0.0.1")},

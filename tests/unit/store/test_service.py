@@ -1,4 +1,4 @@
-"""Finding, listing and deleting files, and the uploads of clients that write by themselves."""
+"""Finding, listing and deleting files, and uploads by clients of the tracker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tawara.wire.http import Conditions
 from tests.unit.store.fake_store import DEFAULT, DOMAIN, FakeStore, notified
 
 
-async def test_a_key_that_names_nothing() -> None:
+async def test_an_unknown_key() -> None:
     """Finding and deleting an unknown key raise UnknownKey, with and without conditions."""
     fake = FakeStore()
     with pytest.raises(UnknownKey):
@@ -21,7 +21,8 @@ async def test_a_key_that_names_nothing() -> None:
 
 
 async def test_a_conditional_delete() -> None:
-    """A delete whose condition names another content removes nothing; one that holds removes and notifies."""
+    """A delete whose condition names another content deletes nothing; one whose condition holds deletes and
+    notifies."""
     fake = FakeStore()
     fake.metadata.name(b"k", 9)
     with pytest.raises(PreconditionFailed):
@@ -33,7 +34,7 @@ async def test_a_conditional_delete() -> None:
 
 
 async def test_pages() -> None:
-    """Only a full page has a next one, which begins after its last key; a limit below one is one."""
+    """Only a full page has a next one, which begins after its last key; a limit below one counts as one."""
     fake = FakeStore()
     for number, key in enumerate((b"a1", b"a2", b"a3", b"b")):
         fake.metadata.name(key, number)
@@ -44,7 +45,7 @@ async def test_pages() -> None:
     assert len((await fake.store.list_files(DOMAIN, b"", None, 0)).files) == 1
 
 
-async def test_an_upload_of_a_client() -> None:
+async def test_an_upload_by_a_client() -> None:
     """Devices are offered once per host, and closing queues the one copy for replication and the failed ones."""
     fake = FakeStore()
     uploads = fake.store.uploads
@@ -65,7 +66,7 @@ async def test_an_upload_of_a_client() -> None:
 
 
 async def test_discarding() -> None:
-    """An abandoned upload is queued for deletion; one that is not open is an error, but not after a failure."""
+    """A discarded upload is queued for deletion; one that is not open is an error, except after a failure."""
     fake = FakeStore()
     opened = await fake.store.uploads.open(DOMAIN, b"k", DEFAULT, (1, 2), fid=70)
     assert opened.fid == 70

@@ -16,7 +16,7 @@ from tawara.wire.ranges import Span
 
 
 class Half:
-    """A storage node whose files break off after five of ten bytes."""
+    """A storage node whose replies break off after five of ten bytes."""
 
     length = 10
 
@@ -31,8 +31,8 @@ class Half:
         raise NodeUnreachable
 
 
-async def test_a_body_that_nobody_can_end() -> None:
-    """When no replica is left in the middle of a body that says so, not an end of the body."""
+async def test_a_body_without_a_replica_left() -> None:
+    """When no replica is left in the middle of a body, an error is raised instead of an end of the body."""
     got = b""
     with pytest.raises(NoSource):
         async for piece in read_somewhere(cast(NodeClient, Half()), ["a", "b"], Span(0, 10), 10, timeout=5):
@@ -68,15 +68,15 @@ class Sink:
             raise
 
 
-async def test_all_get_all() -> None:
-    """Every place gets every byte."""
+async def test_every_destination_gets_every_byte() -> None:
+    """Each destination gets every byte."""
     sinks = {number: Sink() for number in range(3)}
     assert await tee(body(), sinks) == {0: None, 1: None, 2: None}
     assert [sink.got for sink in sinks.values()] == [WHOLE] * 3
 
 
-async def test_one_failure_stops_nobody() -> None:
-    """A place that fails is left behind, and named."""
+async def test_one_failure_stops_no_other() -> None:
+    """A destination that fails is dropped, and named in the result."""
     sinks = {1: Sink(fail_after=30), 2: Sink(), 3: Sink(fail_after=0)}
     outcome = await tee(body(), sinks)
     assert outcome[2] is None
@@ -86,7 +86,7 @@ async def test_one_failure_stops_nobody() -> None:
 
 
 async def test_the_slowest_sets_the_pace() -> None:
-    """Of a body no more is taken in than the slowest place is near to needing."""
+    """Only a little more of the body is read than the slowest destination needs."""
     gate, taken = asyncio.Event(), 0
 
     async def counted() -> AsyncIterator[bytes]:
@@ -106,7 +106,7 @@ async def test_the_slowest_sets_the_pace() -> None:
 
 
 async def test_all_failed() -> None:
-    """Nobody left: the rest of the body is not asked for."""
+    """When all destinations have failed, the rest of the body is not read."""
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -117,8 +117,8 @@ async def test_all_failed() -> None:
     assert all(isinstance(result, NodeUnreachable) for result in outcome.values())
 
 
-async def test_the_client_breaks_off() -> None:
-    """When the body breaks, every place is told by a cancelled write, never by an end that looks whole."""
+async def test_an_aborted_body() -> None:
+    """When the body breaks off, each destination's write is cancelled, and none sees a regular end."""
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"half"

@@ -25,7 +25,7 @@ from tests.unit.store.fake_store import DOMAIN, MD5, ONE, FakeStore, body, notif
 
 
 async def test_all_copies_are_written_before_the_file_is_named() -> None:
-    """A file of a class with two copies is on two devices of two hosts, whole, and needs no replication."""
+    """A file of a class with two copies is on two devices of two hosts, complete, and is not queued for replication."""
     fake = FakeStore()
     result = await fake.writer.store_stream(request(), body(), 5)
     assert result.created
@@ -48,8 +48,8 @@ async def test_a_file_with_too_few_copies_is_queued_for_replication() -> None:
     assert await notified(fake.wakeups.replicate)
 
 
-async def test_nothing_is_named_when_no_device_has_the_file() -> None:
-    """When all copies fail the upload is discarded, and its bytes are queued for deletion."""
+async def test_nothing_is_stored_when_every_device_fails() -> None:
+    """When all copies fail the upload is discarded, and its data is queued for deletion."""
     fake = FakeStore()
     fake.nodes.failures = dict.fromkeys((1, 2, 3), NodeUnreachable("gone"))
     with pytest.raises(NodeUnreachable, match="try again"):
@@ -58,7 +58,7 @@ async def test_nothing_is_named_when_no_device_has_the_file() -> None:
     assert await notified(fake.wakeups.delete)
 
 
-async def test_a_replaced_content_is_announced_for_deletion() -> None:
+async def test_a_replaced_content_is_queued_for_deletion() -> None:
     """Overwriting a key is no creation, and the delete worker is notified."""
     fake = FakeStore()
     fake.metadata.name(b"k", 9)
@@ -66,7 +66,7 @@ async def test_a_replaced_content_is_announced_for_deletion() -> None:
     assert await notified(fake.wakeups.delete)
 
 
-async def test_the_digest_that_the_class_keeps(tmp_path: Path) -> None:
+async def test_the_digest_of_the_class(tmp_path: Path) -> None:
     """The checksum is that of the whole body, from a stream and from a file of several chunks."""
     fake = FakeStore()
     await fake.writer.store_stream(request(MD5), body(), 5)
@@ -82,7 +82,7 @@ async def test_the_digest_that_the_class_keeps(tmp_path: Path) -> None:
 
 
 async def test_content_md5_must_match() -> None:
-    """A body with another digest than Content-MD5 is refused after its end, and nothing is named."""
+    """A body with another digest than Content-MD5 is refused after its end, and the key is not changed."""
     fake = FakeStore()
     with pytest.raises(ChecksumMismatch):
         await fake.writer.store_stream(request(md5=bytes(16)), body(), 5)
@@ -104,7 +104,7 @@ async def test_content_range_must_match(tmp_path: Path) -> None:
     fake.writer.close()
 
 
-async def test_a_fid_in_use_is_skipped_and_the_file_stored_under_another(tmp_path: Path) -> None:
+async def test_a_fid_in_use_is_replaced_by_another(tmp_path: Path) -> None:
     """A received file is written again under a new fid; a stream, whose bytes are gone, is refused with a conflict."""
     fake = FakeStore()
     received = tmp_path / "1"
@@ -131,7 +131,7 @@ async def test_conditions_hold_at_the_commit() -> None:
     assert fake.metadata.discarded == [1]
 
 
-async def test_a_condition_that_still_holds_is_tried_again() -> None:
+async def test_a_condition_that_still_holds_is_evaluated_again() -> None:
     """If-Match: * does not fail because another client overwrote the key meanwhile: the key still exists."""
     fake = FakeStore()
     fake.metadata.name(b"k", 9)
@@ -147,7 +147,7 @@ async def test_a_condition_that_still_holds_is_tried_again() -> None:
 
 
 async def test_the_check_before_the_body() -> None:
-    """What would be refused after the body is refused before it: conditions, no device, an old database."""
+    """Conditions, missing devices and a stale database are refused before the body."""
     fake = FakeStore()
     await fake.writer.check(request())
     fake.metadata.name(b"k", 9)
@@ -165,15 +165,15 @@ async def test_the_check_before_the_body() -> None:
 
 
 async def test_a_class_of_one_copy_is_written_once() -> None:
-    """No more copies are written than the class demands, and none is queued."""
+    """No more copies are written than the class requires, and none is queued."""
     fake = FakeStore()
     await fake.writer.store_stream(request(ONE), body(), None)
     assert len(fake.nodes.bodies) == 1
     assert not fake.metadata.closed[0]["replicate"]
 
 
-async def test_a_database_that_fails_at_the_discard_does_not_hide_the_cause() -> None:
-    """The client learns why the upload failed, also when it cannot be discarded."""
+async def test_a_failed_discard_does_not_hide_the_cause() -> None:
+    """The error of the upload is raised, also if it cannot be discarded."""
     fake = FakeStore()
     fake.nodes.failures = dict.fromkeys((1, 2, 3), DeviceFull())
 
@@ -185,8 +185,8 @@ async def test_a_database_that_fails_at_the_discard_does_not_hide_the_cause() ->
         await fake.writer.store_stream(request(), breaking(), 5)
 
 
-def test_the_failure_that_is_told() -> None:
-    """A wrong digest is the client's and comes first, then what is not ours to explain, then lack of space."""
+def test_which_failure_is_reported() -> None:
+    """A wrong digest comes first, then errors of the server, then lack of space."""
     unreachable, full, broken = NodeUnreachable("10.0.0.1"), DeviceFull(), ConnectionResetError()
     assert isinstance(worst_failure([unreachable, ChecksumMismatch("x")]), ChecksumMismatch)
     assert worst_failure([unreachable, broken]) is broken

@@ -1,4 +1,4 @@
-"""One connection of the line protocol, on a transport in memory."""
+"""One connection of the line protocol, on an in-memory transport."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_other_connections_are_served_between_bursts(peer: _Peer) -> None:
     assert peer.took() == [b"OK n=1"] * 40
 
 
-async def test_errors_are_answers(peer: _Peer) -> None:
+async def test_errors_are_replies(peer: _Peer) -> None:
     """A refused request is answered with its error, a defect without its text; both are shown to `!watch`."""
     announced: list[bytes] = []
     peer.server.management.watchers.add(Mock(push=announced.append))
@@ -154,7 +154,7 @@ async def test_a_stale_database_is_not_written_to(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("began", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"now\nGET /x HTTP/1.0\n"])
 async def test_a_peer_of_another_protocol_is_disconnected(peer: _Peer, began: bytes) -> None:
-    """HTTP and TLS, also after a request, are cut off, and nothing that follows is answered."""
+    """HTTP and TLS, also after a request, are disconnected, and nothing that follows is answered."""
     peer.receive(began)
     peer.receive(b"\nnow\n")
     await _settle()
@@ -231,8 +231,8 @@ async def test_no_request_begins_while_answers_are_not_read(peer: _Peer) -> None
 
 
 @pytest.mark.parametrize("later", [1, 5])
-async def test_a_peer_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch, later: int) -> None:
-    """A peer that has read nothing when the limit has passed is cut off; one that reads slowly is not."""
+async def test_a_peer_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch, later: int) -> None:
+    """A peer that has read nothing within the limit is disconnected; one that reads slowly is not."""
     peer = _Peer(monkeypatch, unread_answer=IDLE)
     timers: list[tuple[Any, ...]] = []
     loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ async def test_a_peer_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("before", "closes"), [(0.0, False), (1e99, True)])
 async def test_an_idle_connection_is_closed(peer: _Peer, before: float, closes: bool) -> None:
-    """A connection is closed if it is idle for as long as asked for, and never while a request runs or it watches."""
+    """A connection is closed if it is idle for longer than the limit, and never while a request runs or it watches."""
     peer.connection.close_if_idle(before)
     assert peer.transport.close.called is closes
     watching = peer.connection
@@ -274,7 +274,7 @@ async def test_a_busy_connection_is_not_idle(peer: _Peer) -> None:
 
 
 async def test_a_lost_connection_finishes_its_request(peer: _Peer) -> None:
-    """A request whose peer is gone is finished without an answer; those that wait are dropped."""
+    """The request of a disconnected peer is finished without an answer; waiting ones are dropped."""
     peer.receive(b"later\nnow\n")
     peer.connection.connection_lost(None)
     assert peer.connection.waiting() == []

@@ -1,4 +1,4 @@
-"""Making directories ahead of uploads, and remembering where that is of no use."""
+"""Creating directories ahead of uploads, and caching where that is unnecessary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST = "http://10.0.0.1:7500/dev1/0/000/000/"
 
 
 class Asked:
-    """Nodes that say yes, no or nothing to MKCOL, and what they were asked for; with a clock."""
+    """Nodes that accept, refuse or do not answer MKCOL; they record the requests; with a clock."""
 
     def __init__(self) -> None:
         self.urls: list[str] = []
@@ -35,14 +35,14 @@ class Asked:
         return not self.refusing
 
     async def asked_for(self, fid: int, *devids: int) -> list[str]:
-        """Which directories the nodes are asked for now."""
+        """The directories that the nodes are asked to create now."""
         self.urls.clear()
         await self.directories.make(CLUSTER, fid, devids, self.make_directory)
         return sorted(self.urls)
 
 
-async def test_a_directory_is_made_once_for_the_fids_that_share_it() -> None:
-    """A thousand fids lie in one directory, for which the node is asked once an hour."""
+async def test_a_directory_is_created_once_for_its_fids() -> None:
+    """A thousand fids share one directory, which is requested once an hour."""
     asked = Asked()
     assert await asked.asked_for(1, 1, 3) == [FIRST, "http://10.0.0.2:7500/dev3/0/000/000/"]
     assert await asked.asked_for(999, 1, 3) == []
@@ -51,7 +51,7 @@ async def test_a_directory_is_made_once_for_the_fids_that_share_it() -> None:
     assert await asked.asked_for(999, 1) == [FIRST]
 
 
-async def test_a_node_that_makes_no_directories_is_left_alone() -> None:
+async def test_a_node_that_refuses_directories_is_skipped() -> None:
     """After one refusal no device of that host is asked again for an hour; other hosts are."""
     asked = Asked()
     asked.refusing = True
@@ -62,16 +62,16 @@ async def test_a_node_that_makes_no_directories_is_left_alone() -> None:
     assert await asked.asked_for(1, 1) == [FIRST]
 
 
-async def test_a_node_that_does_not_answer_is_asked_again() -> None:
-    """Silence is neither a yes nor a no, and no trouble for the upload."""
+async def test_a_node_that_does_not_respond_is_asked_again() -> None:
+    """A missing response is not cached, and is no error of the upload."""
     asked = Asked()
     asked.silent = True
     assert await asked.asked_for(1, 1) == [FIRST]
     assert await asked.asked_for(1, 1) == [FIRST]
 
 
-async def test_all_nodes_are_asked_at_once() -> None:
-    """The slowest node sets the time, not the sum of all."""
+async def test_all_nodes_are_asked_concurrently() -> None:
+    """The slowest node determines the time, not the sum of all."""
     batched = asyncio.Barrier(3)
 
     async def make_directory(url: str) -> bool:
@@ -82,8 +82,8 @@ async def test_all_nodes_are_asked_at_once() -> None:
     await Directories().make(CLUSTER, 1, (1, 2, 3), make_directory)
 
 
-async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a number of directories all are forgotten, which costs a question more and nothing else."""
+async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number of directories the cache is emptied, which costs only further requests."""
     monkeypatch.setattr(directories, "MOST_CACHED", 2)
     asked = Asked()
     for fid in (1, 1000, 2000):
@@ -92,6 +92,6 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await asked.asked_for(1, 1) == [FIRST]
 
 
-async def test_unknown_devices_are_passed_over() -> None:
-    """A device that has just been removed is no reason to fail."""
+async def test_unknown_devices_are_skipped() -> None:
+    """A device that was removed a moment ago causes no error."""
     assert await Asked().asked_for(1, 99) == []

@@ -1,4 +1,4 @@
-"""What a tracker tells about itself."""
+"""The tracker's management commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tawara.wire.line import parse_request
 
 
 class Peer:
-    """A connection that remembers what was pushed to it."""
+    """A connection that records what was sent to it."""
 
     def __init__(self) -> None:
         self.pushed: list[bytes] = []
@@ -18,12 +18,12 @@ class Peer:
 
 
 def answer(management: Management, line: bytes) -> bytes:
-    """The answer to one `!` line."""
+    """The reply to one `!` line."""
     return management.answer(parse_request(line), Peer())
 
 
-def test_shutdown_only_where_it_is_allowed() -> None:
-    """Without leave it is refused with a sentence, with leave it is done."""
+def test_shutdown_only_if_allowed() -> None:
+    """Unless allowed, `!shutdown` is refused with a message."""
     stopped: list[bool] = []
     refusing = Management(RequestLog(), list, ("queryworker",))
     assert answer(refusing, b"!shutdown").startswith(b"ERROR: ")
@@ -32,15 +32,15 @@ def test_shutdown_only_where_it_is_allowed() -> None:
     assert stopped == [True]
 
 
-def test_names_are_matched_by_their_beginning() -> None:
-    """As in the original, what follows a known name does not matter."""
+def test_commands_are_matched_by_prefix() -> None:
+    """As in MogileFS, characters after a known name are ignored."""
     management = Management(RequestLog(), lambda: [b"10.0.0.1 noop"], ("queryworker",))
     assert answer(management, b"!queue_x") == answer(management, b"!pend") == b"10.0.0.1 noop\r\n.\r\n"
     assert answer(management, b"!help").endswith(b".\n.\r\n")
 
 
-def test_the_last_fifty_requests_are_kept_and_no_more_of_each_than_fits() -> None:
-    """A journal is bounded, whatever is asked."""
+def test_the_last_fifty_requests_are_kept() -> None:
+    """The log of requests is bounded in number and size."""
     journal = RequestLog()
     for number in range(60):
         journal.finished("10.0.0.1", b"noop %d" % number, 0.0, 0.25, 1.0)
@@ -52,8 +52,8 @@ def test_the_last_fifty_requests_are_kept_and_no_more_of_each_than_fits() -> Non
     assert journal.queries == 61
 
 
-def test_what_is_announced_is_one_line() -> None:
-    """Nothing in a message can look like another line of the protocol."""
+def test_a_message_is_one_line() -> None:
+    """No message can contain what looks like another line of the protocol."""
     management, peer = Management(RequestLog(), list, ()), Peer()
     management.announce("nobody listens")
     management.answer(parse_request(b"!watch"), peer)

@@ -1,4 +1,4 @@
-"""The tracker's set of connections while it stops."""
+"""The tracker's connections while it stops."""
 
 from __future__ import annotations
 
@@ -83,10 +83,8 @@ async def test_running_requests_get_time_to_finish(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("limit", "delay"), [(600, 60), (0, None)])
-async def test_idle_connections_are_looked_for(
-    monkeypatch: pytest.MonkeyPatch, limit: float, delay: float | None
-) -> None:
-    """One timer serves all connections, ten times within the limit, as long as there are any; 0 is no limit."""
+async def test_idle_connections_are_checked(monkeypatch: pytest.MonkeyPatch, limit: float, delay: float | None) -> None:
+    """One timer serves all connections, ten times within the limit, while there are any; 0 disables the limit."""
     timers: list[Any] = []
     loop = asyncio.get_running_loop()
 
@@ -113,8 +111,8 @@ async def test_idle_connections_are_looked_for(
     assert timers == []
 
 
-async def test_the_last_connection_may_close_before_the_tracker_stops() -> None:
-    """A tracker goes on serving when its last connection closes."""
+async def test_a_tracker_without_connections_continues() -> None:
+    """A tracker continues after its last connection closes."""
     server = _server()
     server._idle_timer = asyncio.get_running_loop().call_later(1000, lambda: None)
     server.opened(cast("Any", connection := _Slow()))

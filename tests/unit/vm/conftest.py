@@ -1,4 +1,5 @@
-"""A host for the step that package scripts call: a folder as its root, and a virsh that only notes what it is told."""
+"""A host for the step that package scripts call: a directory as its root, and a fake virsh that records its
+commands."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ esac
 
 
 class StepHost:
-    """Files below `root` are the host's; `libvirt` is what the fake virsh knows."""
+    """Files below `root` are the host's; `libvirt` is the state of the fake virsh."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,7 +71,7 @@ class StepHost:
 
     @property
     def environment(self) -> dict[str, str]:
-        """With which the step (and the command line) sees this host."""
+        """The environment in which the step (and the command line) use this host."""
         own = {"TAWARA_VM_ROOT": str(self.root), "TAWARA_VM_LIB": str(HOST_FILES / "lib")}
         return {**os.environ, **own, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
 
@@ -87,12 +88,12 @@ class StepHost:
         return subprocess.run(["sh", "-c", text], env=self.environment, capture_output=True, text=True)
 
     def place(self, text: str, name: str = "web", *, delta: str = "d" * 12, where: str = "guests") -> Guest:
-        """Put a guest's definition where its package would."""
+        """Put a guest's definition where its package puts it."""
         guest = read_guest(f'base = "debian12"\n{text}', f"{name}.toml", name)
         return self.put(guest, delta=delta, where=where)
 
     def put(self, guest: Guest, *, delta: str = "d" * 12, where: str = "guests") -> Guest:
-        """The same of a guest that was read already."""
+        """The same for a guest that was parsed already."""
         folder = self.state / where / guest.name
         for path, content in definition_files(guest, Layers(delta, BASE), RECIPES["debian12"], KEY, 0).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ class StepHost:
 
     @property
     def libvirt(self) -> dict[str, Any]:
-        """All that the fake knows."""
+        """The complete state of the fake."""
         known: dict[str, Any] = marshal.loads(self._file.read_bytes())
         return known
 
@@ -120,26 +121,26 @@ class StepHost:
         self._file.write_bytes(marshal.dumps(known))
 
     def change(self, name: str = "web", /, **facts: object) -> None:
-        """Change what the fake knows of a domain."""
+        """Change the fake's state of a domain."""
         known = self.libvirt
         known["domains"][name].update(facts)
         self._keep(known)
 
     def tell(self, **facts: object) -> None:
-        """Change what the fake knows in general."""
+        """Change the fake's general state."""
         self._keep(self.libvirt | facts)
 
     def domain(self, name: str = "web") -> dict[str, Any] | None:
-        """A domain, None when there is none."""
+        """A domain, None if it does not exist."""
         found: dict[str, Any] | None = self.libvirt["domains"].get(name)
         return found
 
     def instance(self, path: str, name: str = "web") -> Path:
-        """A path in an instance's folder."""
+        """A path in an instance's directory."""
         return self.state / "instances" / name / path
 
     def layers(self, name: str = "web") -> str:
-        """What its system stands on."""
+        """The backing files of its system disk."""
         return self.instance("system/layers", name).read_text().strip()
 
 

@@ -1,8 +1,6 @@
-"""A virsh without libvirt: domains and networks are entries of a file. For tests of what the host's step asks.
-
-It refuses what libvirt refuses (starting what runs, undefining a saved domain without a word about its memory), and
-notes each command. A domain's `obeys` says whether it shuts down when it is asked to.
-"""
+"""A virsh without libvirt: domains and networks are entries of a file. For tests of the commands of the host's step. It
+refuses what libvirt refuses (starting a running domain, undefining a saved domain without an option for its memory),
+and records each command. `obeys` of a domain says whether it shuts down when asked to."""
 
 from __future__ import annotations
 
@@ -21,19 +19,19 @@ REASONS = {"saved": "saved", "io-error": "I/O error", "paused": "user"}
 
 
 def fail(what: str) -> NoReturn:
-    """Refuse as virsh does."""
+    """Fail as virsh does."""
     print(f"error: {what}", file=sys.stderr)
     sys.exit(1)
 
 
 def read(path: str) -> str:
-    """A file's text."""
+    """The text of a file."""
     with open(path) as file:
         return file.read()
 
 
 def between(text: str, before: str, after: str) -> str:
-    """What stands between the first `before` and the `after` that follows it."""
+    """The text between the first `before` and the following `after`."""
     return text.partition(before)[2].partition(after)[0]
 
 
@@ -43,7 +41,7 @@ def element(xml: str, name: str) -> str:
 
 
 class Fake:
-    """What libvirt would know."""
+    """The state of libvirt."""
 
     def __init__(self) -> None:
         with open(FILE, "rb") as file:
@@ -52,7 +50,7 @@ class Fake:
         self.networks: dict[str, Any] = self.state["networks"]
 
     def save(self) -> None:
-        """Keep it for the next command."""
+        """Save the state for the next command."""
         with open(FILE, "wb") as file:
             marshal.dump(self.state, file)
 
@@ -71,13 +69,13 @@ class Fake:
         return found
 
     def run(self) -> None:
-        """Carry the command out."""
+        """Run the command."""
         if self.state.get("refused"):
             fail("failed to connect to the hypervisor: authentication unavailable")
         getattr(self, COMMAND.replace("-", "_"))(*ARGUMENTS)
 
     def list(self) -> None:
-        """The names of the domains that the options choose."""
+        """The names of the domains selected by the options."""
         for name, domain in self.domains.items():
             is_active = domain["is"] not in ("off", "saved")
             if "--with-managed-save" in OPTIONS and domain["is"] != "saved":
@@ -90,7 +88,7 @@ class Fake:
                 print(*([element(domain["xml"], "uuid")] if "--uuid" in OPTIONS else []), name)
 
     def domstate(self, name: str) -> None:
-        """libvirt's word, with its reason when asked."""
+        """libvirt's state of the domain, with its reason if requested."""
         domain = self.domain(name)
         if domain["is"] == "shutting-down":
             domain["ends_after"] -= 1
@@ -125,7 +123,7 @@ class Fake:
         self.domains[name] = {**(old or {"is": "off", "obeys": True, "snapshots": {}}), "xml": xml, "transient": False}
 
     def undefine(self, name: str) -> None:
-        """Forget it; what runs is transient from then on."""
+        """Undefine a domain; a running one is transient from then on."""
         domain = self.domain(name)
         if domain["is"] == "saved" and "--managed-save" not in OPTIONS:
             fail("Requested operation is not valid: Refusing to undefine while domain managed save image exists")
@@ -137,7 +135,7 @@ class Fake:
             domain["transient"] = True
 
     def autostart(self, name: str) -> None:
-        """Turn libvirt's own start at boot on or off."""
+        """Enable or disable libvirt's own start at boot."""
         self.domain(name)["autostart"] = "--disable" not in OPTIONS
 
     def start(self, name: str) -> None:
@@ -154,12 +152,12 @@ class Fake:
         self.state["started"] = [*self.state.get("started", []), name]
 
     def managedsave_remove(self, name: str) -> None:
-        """Throw the saved memory away."""
+        """Delete the saved memory."""
         if self.domain(name)["is"] == "saved":
             self.domain(name)["is"] = "off"
 
     def shutdown(self, name: str) -> None:
-        """The power button: only what runs notices."""
+        """Press the power button; only a running domain notices."""
         domain = self.domain(name)
         if domain["is"] in ("off", "saved"):
             fail("Requested operation is not valid: domain is not running")
@@ -167,20 +165,20 @@ class Fake:
             self.went_off(name)
 
     def destroy(self, name: str) -> None:
-        """The plug."""
+        """End the domain at once."""
         if self.domain(name)["is"] in ("off", "saved"):
             fail("Requested operation is not valid: domain is not running")
         self.state["destroyed"] = [*self.state.get("destroyed", []), name]
         self.went_off(name)
 
     def went_off(self, name: str) -> None:
-        """A transient domain is gone when it ends."""
+        """Remove a transient domain when it ends."""
         self.domains[name]["is"] = "off"
         if self.domains[name].get("transient"):
             del self.domains[name]
 
     def resume(self, name: str) -> None:
-        """Go on; with the host's file system still full, for a moment only."""
+        """Resume; while the host's file system is full, for a moment only."""
         domain = self.domain(name)
         if domain["is"] not in ("paused", "io-error"):
             fail("Requested operation is not valid: domain is not paused")
@@ -188,7 +186,7 @@ class Fake:
             domain["is"] = "running"
 
     def suspend(self, name: str) -> None:
-        """Halt."""
+        """Pause."""
         if self.domain(name)["is"] != "running":
             fail("Requested operation is not valid: domain is not running")
         self.domain(name)["is"] = "paused"
@@ -198,24 +196,24 @@ class Fake:
         self.domain(name)["is"] = "running"
 
     def snapshot_list(self, name: str) -> None:
-        """Names."""
+        """Names of snapshots."""
         print("\n".join(self.domain(name)["snapshots"]))
 
     def snapshot_dumpxml(self, name: str, snapshot: str) -> None:
-        """One of them."""
+        """One snapshot's XML."""
         print(self.domain(name)["snapshots"][snapshot])
 
     def snapshot_delete(self, name: str, snapshot: str) -> None:
-        """Forget one."""
+        """Delete a snapshot's metadata."""
         self.domain(name)["snapshots"].pop(snapshot, None) or fail("no domain snapshot with matching name")
 
     def snapshot_create(self, name: str, path: str) -> None:
-        """Know one again."""
+        """Define a snapshot again."""
         xml = read(path).strip()
         self.domain(name)["snapshots"][element(xml, "name")] = xml
 
     def snapshot_create_as(self, name: str, snapshot: str) -> None:
-        """Take one."""
+        """Take a snapshot."""
         if snapshot in self.domain(name)["snapshots"]:
             fail(f"operation failed: domain snapshot {snapshot} already exists")
         if self.domain(name).get("no_room"):
@@ -223,15 +221,15 @@ class Fake:
         self.domain(name)["snapshots"][snapshot] = f"<domainsnapshot><name>{snapshot}</name></domainsnapshot>"
 
     def snapshot_revert(self, name: str, snapshot: str) -> None:
-        """Back to one; what was saved stays saved, as in libvirt."""
+        """Revert to a snapshot; saved memory stays saved, as in libvirt."""
         self.domain(name)["snapshots"].get(snapshot) or fail("no domain snapshot with matching name")
 
     def net_list(self) -> None:
-        """Names of those that are active."""
+        """Names of active networks."""
         print("\n".join(name for name, each in self.networks.items() if each["active"]))
 
     def net_info(self, name: str) -> None:
-        """Is it there?"""
+        """Whether the network exists."""
         self.network(name)
 
     def net_define(self, path: str) -> None:
@@ -248,13 +246,13 @@ class Fake:
         self.network(name)["active"] = True
 
     def net_destroy(self, name: str) -> None:
-        """Stop; whoever runs on it is cut."""
+        """Stop; its guests are disconnected."""
         self.network(name)["active"] = False
         running = [domain for domain, each in self.domains.items() if each["is"] == "running"]
         self.state["cut"] = [domain for domain in running if f'network="{name}"' in self.domains[domain]["xml"]]
 
     def net_undefine(self, name: str) -> None:
-        """Forget."""
+        """Undefine."""
         self.network(name)
         del self.networks[name]
 
@@ -264,7 +262,7 @@ class Fake:
         print(network["xml"], *network["hosts"], sep="\n")
 
     def net_update(self, name: str, how: str, section: str, xml: str) -> None:
-        """Add or take away an entry of DHCP or DNS."""
+        """Add or remove an entry of DHCP or DNS."""
         hosts = self.network(name)["hosts"]
         if how == "delete":
             hosts.remove(xml)

@@ -1,4 +1,4 @@
-"""The record of a folder of packages: a version stays what it is, and no two packages claim the same."""
+"""The record of a directory of packages: a version never changes, and no two packages claim the same resource."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = HostKey("-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key, but in its place\
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to build in, where images and package files are empty ones, made at once."""
+    """A directory to build in, with empty images and package files, which are created quickly."""
     disk = tmp_path / "disk.qcow2"
     disk.write_bytes(b"disk")
 
@@ -40,7 +40,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make(bench: Path, name: str, text: str, *, clashes: bool = False) -> list[Path]:
-    """Build a description; the packages that came of it."""
+    """Build a description; return the packages."""
     path = bench / f"{name}.toml"
     path.write_text(text)
     options = Options(bench / "dist", bench / "cache", lambda what: None, allow_clashes=clashes)
@@ -50,8 +50,8 @@ def make(bench: Path, name: str, text: str, *, clashes: bool = False) -> list[Pa
 @pytest.mark.parametrize(
     "change", ['memory = "96M"', "cpus = 2", 'fqdn = "other.example"', "order = 7", 'console = "vnc"']
 )
-def test_a_version_that_was_built_stays_what_it_is(bench: Path, change: str) -> None:
-    """Whatever is changed, the same number is refused, and nothing of it is written; a higher one is built."""
+def test_a_built_version_never_changes(bench: Path, change: str) -> None:
+    """Any change under the same version is refused, and nothing is written; a higher version is built."""
     base = 'base = "debian12"\n'
     first = make(bench, "web", base)
     before = [path.stat().st_mtime_ns for path in first]
@@ -62,16 +62,16 @@ def test_a_version_that_was_built_stays_what_it_is(bench: Path, change: str) -> 
     make(bench, "web", f'{base}{change}\nversion = "2"\n')
 
 
-def test_a_clusters_version_stays_what_it_is(bench: Path) -> None:
-    """A guest more, under the same number, is refused as a change of any guest's is."""
+def test_a_clusters_version_never_changes(bench: Path) -> None:
+    """An additional guest under the same version is refused like a change of any guest."""
     text = 'defaults = {base = "debian12"}\n[guest.one]\n'
     make(bench, "shop", text)
     with pytest.raises(BuildError, match="tawara-cluster-shop 1 was built before"):
         make(bench, "shop", f"{text}[guest.two]\n")
 
 
-def test_two_clusters_of_one_folder_have_packages_of_their_own(bench: Path) -> None:
-    """Guests of the same names, in clusters with prefixes and networks of their own, are no clash."""
+def test_two_clusters_in_one_directory(bench: Path) -> None:
+    """Guests of the same names, in clusters with their own prefixes and networks, do not conflict."""
     text = 'prefix = "{0}-"\noutside = "none"\n[network.{0}0]\nsubnet = "192.168.{1}.0/24"\n'
     text += '[addresses]\n{0}0 = "192.168.{1}.10-192.168.{1}.19"\n[defaults]\nbase = "debian12"\n[guest.one]\n'
     shop = make(bench, "shop", text.format("shop", 240))
@@ -104,8 +104,8 @@ def test_two_clusters_of_one_folder_have_packages_of_their_own(bench: Path) -> N
         ),
     ],
 )
-def test_what_another_package_of_the_folder_has_is_refused(bench: Path, one: str, other: str, what: str) -> None:
-    """The message says what is taken and by which package; nothing is written, unless it was said to be meant."""
+def test_a_conflict_with_another_package_is_refused(bench: Path, one: str, other: str, what: str) -> None:
+    """The message names the resource and the package that has it; nothing is written, unless conflicts are allowed."""
     make(bench, "one", f'base = "debian12"\n{one}')
     text = f'base = "debian12"\n{other}'
     with pytest.raises(BuildError, match=f"{what}: tawara-guest-one"):
@@ -114,22 +114,22 @@ def test_what_another_package_of_the_folder_has_is_refused(bench: Path, one: str
     make(bench, "other", text, clashes=True)
 
 
-def test_guests_of_one_network_are_no_clash(bench: Path) -> None:
-    """Two packages may have the same network, when they say the same of it."""
+def test_guests_of_one_network_do_not_conflict(bench: Path) -> None:
+    """Two packages may have the same network if they define it equally."""
     text = 'base = "debian12"\n[network.lan]\nsubnet = "10.1.0.0/24"\n[[nic]]\nnetwork = "lan"\nip = "10.1.0.{0}"\n'
     make(bench, "one", text.format(20))
     make(bench, "two", text.format(21))
 
 
-def test_a_package_that_is_gone_from_the_folder_claims_nothing(bench: Path) -> None:
-    """Its files deleted, what it claimed is free."""
+def test_a_deleted_package_claims_nothing(bench: Path) -> None:
+    """After the deletion of a package's files its claims are free."""
     for path in make(bench, "one", 'base = "debian12"\nfqdn = "a.example"'):
         path.unlink()
     make(bench, "other", 'base = "debian12"\nfqdn = "a.example"')
 
 
-def test_an_older_record_is_understood(tmp_path: Path) -> None:
-    """Lines of `PACKAGE=VERSION DELTA`: the same delta may be built again, another not."""
+def test_an_older_record_is_parsed(tmp_path: Path) -> None:
+    """Lines of `PACKAGE=VERSION DELTA`: the same delta may be built again, another may not."""
     (tmp_path / ".built").write_text("tawara-guest-web=1 dddddddddddd\n")
     with pytest.raises(BuildError):
         Register(tmp_path).add("tawara-guest-web", "1", "new", {}, delta="e" * 12)

@@ -1,4 +1,4 @@
-"""Reading a cluster.toml: reserved addresses by turn, defaults and roles beneath each guest, every mistake at once."""
+"""Reading a cluster.toml: reserved addresses, defaults and roles of guests, all mistakes at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIO = Path(__file__).parents[3] / "examples" / "trio" / "trio.toml"
 
 
 def test_the_example_is_three_guests_on_one_network() -> None:
-    """The shipped example reads as what its comments say."""
+    """The shipped example is parsed as its comments say."""
     text = TRIO.read_text()
     assert is_cluster(text)
     cluster = read_cluster(text, "trio.toml", "trio")
@@ -32,8 +32,8 @@ def test_the_example_is_three_guests_on_one_network() -> None:
     assert [guest.order for guest in cluster.guests] == [10, 10, 50]
 
 
-def test_a_guests_own_setting_beats_its_roles_and_the_defaults() -> None:
-    """Settings replace from the outside in; lists of what to add are joined."""
+def test_a_guests_setting_overrides_its_role_and_the_defaults() -> None:
+    """Settings are overridden from general to specific; lists of additions are joined."""
     text = (
         '[defaults]\nmemory = "64M"\nservices = ["a"]\n[role.big]\nmemory = "128M"\nservices = ["b"]\n'
         '[guest.one]\n[guest.two]\nrole = "big"\n[guest.three]\nrole = "big"\nmemory = "512M"\n'
@@ -43,8 +43,9 @@ def test_a_guests_own_setting_beats_its_roles_and_the_defaults() -> None:
     assert [guest.services for guest in guests] == [("a",), ("a", "b"), ("a", "b")]
 
 
-def test_mistakes_stand_where_they_were_written() -> None:
-    """What several guests inherit is told once, where it stands: in defaults, in a role, in the second of its files."""
+def test_inherited_mistakes_are_reported_once() -> None:
+    """A mistake inherited by several guests is reported once, in its place: in defaults, in a role, in the second of
+    its files."""
     text = (
         '[defaults]\nmemory = "lots"\ncommands = ["true"]\n[[defaults.file]]\npath = "/a"\ncontent = ""\n'
         '[role.server]\ncommands = ["true", 5]\n[[role.server.file]]\npath = "b"\ncontent = ""\n'
@@ -65,16 +66,16 @@ def test_mistakes_stand_where_they_were_written() -> None:
     assert all(each.remedy for each in caught.value.mistakes)
 
 
-def test_a_role_that_no_guest_has_is_read_too() -> None:
-    """Its mistakes are told, but not that it is no whole guest."""
+def test_an_unused_role_is_checked() -> None:
+    """Its mistakes are reported, except that it is no complete guest."""
     text = '[role.spare]\npackages = ["nginx"]\nverzion = "1"\n[guest.one]\n'
     with pytest.raises(SpecError) as caught:
         read_cluster(text, "c.toml", "c")
     assert [(each.line, each.where) for each in caught.value.mistakes] == [(3, "role.spare.verzion")]
 
 
-def test_what_init_writes_reads_as_three_guests() -> None:
-    """The template of a cluster is one, on a network of its own, with a second card that leads outside."""
+def test_the_template_of_init_has_three_guests() -> None:
+    """The template of a cluster is one, with its own network and a second card to the outside."""
     guests = read_cluster(describe_cluster("shop"), "shop.toml", "shop").guests
     assert [guest.fqdn for guest in guests] == ["one.shop.example", "two.shop.example", "three.shop.example"]
     assert [[nic.network.name for nic in guest.nics] for guest in guests] == [["shop0", "nat0"]] * 3
@@ -93,16 +94,16 @@ def test_what_init_writes_reads_as_three_guests() -> None:
         ('verzion = "1"\n[guest.a]\n', "verzion"),
     ],
 )
-def test_each_kind_of_mistake_is_found(text: str, where: str) -> None:
-    """Ranges that are too small, foreign or unknown, no guests, unknown settings."""
+def test_kinds_of_mistakes(text: str, where: str) -> None:
+    """Ranges that are too small, foreign or unknown, missing guests, unknown settings are refused."""
     with pytest.raises(SpecError) as caught:
         read_cluster(text, "c.toml", "c")
     assert where in [each.where for each in caught.value.mistakes]
 
 
 @given(st.lists(st.from_regex(r"[a-z][a-z0-9]{0,7}", fullmatch=True), min_size=1, max_size=12, unique=True))
-def test_no_two_guests_claim_the_same(names: list[str]) -> None:
-    """Whatever the guests are called, names and addresses are each one's own; a later one changes no earlier."""
+def test_guests_have_distinct_claims(names: list[str]) -> None:
+    """For any names of guests, names and addresses are unique; a later guest changes no earlier one."""
     text = 'outside = "none"\n' + "".join(f"[guest.{name}]\n" for name in names)
     guests = read_cluster(text, "c.toml", "c").guests
     every = [claim for guest in guests for claim in claims(guest)]
@@ -112,7 +113,7 @@ def test_no_two_guests_claim_the_same(names: list[str]) -> None:
 
 
 def by_name(cluster: GuestCluster) -> dict[str, str]:
-    """Every address of every guest, as one text for each."""
+    """Every address of every guest, as one text each."""
     return {guest.name: " ".join(str(nic.ip) for nic in guest.nics) for guest in cluster.guests}
 
 
@@ -120,8 +121,8 @@ NAMES = st.lists(st.sampled_from([f"g{number}" for number in range(12)]), min_si
 
 
 @given(st.lists(NAMES, min_size=2, max_size=6))
-def test_no_guest_moves_whatever_comes_and_goes(versions: list[list[str]]) -> None:
-    """From version to version, with any guest added, dropped, moved or brought back, each keeps its addresses."""
+def test_guests_keep_their_addresses(versions: list[list[str]]) -> None:
+    """From version to version, with any guest added, removed, moved or restored, each keeps its addresses."""
     head = '[network.shop0]\nsubnet = "192.168.240.0/24"\n[addresses]\nshop0 = "192.168.240.10-192.168.240.29"\n'
     seen: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -137,8 +138,8 @@ def test_no_guest_moves_whatever_comes_and_goes(versions: list[list[str]]) -> No
             keep_addresses(Path(name) / "shop.keys", cluster)
 
 
-def test_a_full_range_gives_a_former_guests_address_to_a_new_one(tmp_path: Path) -> None:
-    """Only where nothing else is left is an address used again, and the former guest's claim to it is forgotten."""
+def test_a_full_range_reuses_a_former_guests_address(tmp_path: Path) -> None:
+    """An address is reused only if no other is left, and the former guest's claim to it is removed."""
     text = '[network.s]\nsubnet = "10.1.0.0/24"\n[addresses]\ns = "10.1.0.10-10.1.0.11"\n'
     text = f'outside = "none"\n{text}'
     for names, expected in ((("a", "b"), ("10", "11")), (("b", "c"), ("11", "10")), (("c", "a"), ("10", "11"))):
@@ -148,8 +149,8 @@ def test_a_full_range_gives_a_former_guests_address_to_a_new_one(tmp_path: Path)
         keep_addresses(tmp_path / "c.keys", cluster)
 
 
-def test_an_address_of_ones_own_goes_first(tmp_path: Path) -> None:
-    """A guest that describes its cards gets what it says; another that had the address gets another one."""
+def test_an_explicit_address_takes_precedence(tmp_path: Path) -> None:
+    """A guest that describes its cards gets their addresses; another guest that had one gets a different one."""
     head = 'outside = "none"\n[network.s]\nsubnet = "10.1.0.0/24"\n[addresses]\ns = "10.1.0.10-10.1.0.19"\n'
     cluster = read_cluster(f"{head}[guest.a]\n[guest.b]\n", "c.toml", "c", tmp_path)
     keep_addresses(tmp_path / "c.keys", cluster)
@@ -158,7 +159,7 @@ def test_an_address_of_ones_own_goes_first(tmp_path: Path) -> None:
 
 
 def test_two_clusters_of_init_can_run_on_one_host() -> None:
-    """Each has a network and names of its own, though the guests within are called alike."""
+    """Each has its own network and names, though their guests have equal names."""
     shop = read_cluster(describe_cluster("shop"), "shop.toml", "shop")
     used = [nic.network.subnet for guest in shop.guests for nic in guest.nics]
     lab = read_cluster(describe_cluster("lab", used=used), "lab.toml", "lab")
@@ -180,8 +181,8 @@ _ANYTHING = st.recursive(
 
 
 @given(st.sampled_from(sorted(cluster_schema()["properties"])), _ANYTHING)
-def test_no_value_of_a_wrong_type_breaks_the_reader(key: str, value: object) -> None:
-    """A known key with a value of any type gives a cluster or mistakes, never another error."""
+def test_values_of_wrong_types(key: str, value: object) -> None:
+    """For a value of any type, a known key gives a cluster or mistakes, never another error."""
     text = f"{key} = {_toml(value)}\n" + ("" if key == "guest" else "[guest.a]\n")
     try:
         read_cluster(text, "c.toml", "c")

@@ -1,4 +1,4 @@
-"""Foreign images: what libguestfs says is understood, and what the description asks for becomes the right changes."""
+"""Foreign images: parsing of libguestfs's output, and the changes made for a description."""
 
 from __future__ import annotations
 
@@ -55,30 +55,30 @@ def guest(tmp_path: Path, text: str = "") -> spec.Guest:
 
 
 def inside(files: dict[str, str]) -> ImageContents:
-    """An image with these files and their folders."""
+    """An image with these files and their directories."""
     nodes = tree.with_parents({path: tree.file(content) for path, content in files.items()})
     return ImageContents(ROOT, (), nodes, {path: node for path, node in nodes.items() if path.startswith("etc/")})
 
 
-def test_the_root_file_system_is_found_on_its_partition() -> None:
+def test_the_root_file_system_is_found() -> None:
     """Device, kind and offset of the root, and where other file systems are mounted."""
     assert read_facts(SAID) == (spec.Root("/dev/sda2", "ext3", 2097152), ["boot"])
 
 
 def test_a_root_on_lvm_has_no_offset() -> None:
-    """What does not lie on the disk in one piece is not for debugfs."""
+    """A root that is not contiguous on the disk cannot be used by debugfs."""
     said = SAID.replace("/dev/sda2", "/dev/vg/root")
     assert read_facts(said)[0] == spec.Root("/dev/vg/root", "ext3", None)
 
 
 def test_a_disk_without_partitions_begins_at_zero() -> None:
-    """guestfish says nothing of partitions then."""
+    """guestfish reports no partitions then."""
     said = "--roots\n/dev/sda\n--mounts\n/dev/sda: /\n--kinds\n/dev/sda: ext4\n--parts\n--end\n"
     assert read_facts(said) == (spec.Root("/dev/sda", "ext4", 0), [])
 
 
-def test_the_index_is_read_from_finds_lines() -> None:
-    """Kinds, modes and the targets of links; what cannot be in an image is left out."""
+def test_the_index_is_parsed_from_find() -> None:
+    """Kinds, modes and the targets of links are parsed; kinds that an image cannot have are left out."""
     said = "d\t755\t\t\nd\t755\tetc\t\nl\t777\tbin\tusr/bin\nf\t4755\tusr/bin/su\t\ns\t777\trun/socket\t\n"
     assert read_index(said) == {
         "etc": tree.directory(),
@@ -88,7 +88,7 @@ def test_the_index_is_read_from_finds_lines() -> None:
 
 
 def test_a_listing_of_debugfs_gives_the_same_nodes() -> None:
-    """As the host sees them that has no libguestfs."""
+    """The listing by debugfs, on hosts without libguestfs, gives the same nodes."""
     said = "/2/040755/0/0/../0/\n/13/100640/0/42/shadow/700/\n/14/040755/0/0/ssh/4096/\n/15/120777/0/0/mtab/17/\n"
     found = read_listing("etc", said)
     assert found == {
@@ -98,8 +98,8 @@ def test_a_listing_of_debugfs_gives_the_same_nodes() -> None:
     }
 
 
-def test_an_identity_of_ours_replaces_the_former_one(tmp_path: Path) -> None:
-    """Name, machine-id and host key are ours; former keys, and udev's memory of former cards, are gone."""
+def test_our_identity_replaces_the_former_one(tmp_path: Path) -> None:
+    """Name, machine-id and host key are ours; former keys, and udev's rules for former cards, are removed."""
     old = inside(
         {
             "etc/hostname": "former\n",
@@ -123,8 +123,8 @@ def test_an_identity_of_ours_replaces_the_former_one(tmp_path: Path) -> None:
     ]
 
 
-def test_the_red_hat_way_of_names_and_cards_is_known(tmp_path: Path) -> None:
-    """HOSTNAME follows, cards lose the address by which they were bound, SELinux is told to label what is new."""
+def test_red_hats_files_are_changed(tmp_path: Path) -> None:
+    """HOSTNAME is changed, cards lose their bound address, and SELinux is told to relabel new files."""
     old = inside(
         {
             "etc/sysconfig/network": "NETWORKING=yes\nHOSTNAME=former\n",
@@ -138,8 +138,8 @@ def test_the_red_hat_way_of_names_and_cards_is_known(tmp_path: Path) -> None:
     assert ".autorelabel" in written
 
 
-def test_an_image_that_keeps_its_identity_gets_what_is_asked_for_and_no_more(tmp_path: Path) -> None:
-    """Keys go to root's home, wherever that is; mounts are added to what fstab has."""
+def test_an_image_with_its_own_identity(tmp_path: Path) -> None:
+    """Keys are added to root's home, wherever it is; mounts are added to fstab; nothing else changes."""
     text = 'image_identity = "kept"\nauthorized_keys = ["ssh-ed25519 AAAA me"]\n[data]\nmount = "/data"\n'
     old = inside({"etc/passwd": "root:x:0:0:root:/home/root:/bin/sh\n", "etc/fstab": "/dev/sda1 / ext3\n"})
     written, removed = changes(guest(tmp_path, text), KEY, old)
@@ -148,8 +148,8 @@ def test_an_image_that_keeps_its_identity_gets_what_is_asked_for_and_no_more(tmp
     assert removed == []
 
 
-def test_an_image_is_an_old_machine_unless_told_otherwise(tmp_path: Path) -> None:
-    """IDE, e1000, its own boot loader, no virtio device; its disk is as large as it is."""
+def test_an_image_is_an_old_machine_by_default(tmp_path: Path) -> None:
+    """IDE, e1000, its own boot loader, no virtio device; its disk keeps its size."""
     old = guest(tmp_path)
     assert (old.bus, {nic.model for nic in old.nics}, old.disk) == ("ide", {"e1000"}, 0)
     xml = domain_xml(old, cmdline=None, agent=False)
@@ -169,16 +169,16 @@ def test_an_image_is_an_old_machine_unless_told_otherwise(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_the_host_knows_the_key_that_the_guest_has(tmp_path: Path, identity: str, line: str) -> None:
-    """Ours where we wrote one; the author's word, or nothing, where the image kept its own."""
+def test_the_known_host_key(tmp_path: Path, identity: str, line: str) -> None:
+    """The known host key is ours if we wrote it; the author's, or none, if the image kept its own."""
     old = guest(tmp_path, f'{identity}\n[[nic]]\nip = "192.168.231.20"\n')
     files = definition_files(replace(old, disk=1), Layers("d", "b"), None, KEY, 0)
     assert files["known_hosts"].decode() == line
 
 
 @pytest.mark.skipif(not shutil.which("augtool"), reason="bin/setup-vm installs augeas-tools")
-def test_augeas_changes_what_it_is_told_to_and_nothing_else() -> None:
-    """Only the file that changed comes back, with the mode that it had."""
+def test_augeas_changes_only_the_named_files() -> None:
+    """Only a changed file is returned, with its mode."""
     etc = {"etc/hosts": tree.file("10.1.2.3 friend\n", 0o600), "etc/hostname": tree.file("former\n")}
     found = edited(etc, ["set /files/etc/hosts/1/alias stranger"])
     assert found == {"etc/hosts": tree.file("10.1.2.3 friend stranger\n", 0o600)}
@@ -186,7 +186,7 @@ def test_augeas_changes_what_it_is_told_to_and_nothing_else() -> None:
 
 @pytest.mark.skipif(not shutil.which("augtool"), reason="bin/setup-vm installs augeas-tools")
 @pytest.mark.parametrize("command", ["sett /files/etc/hosts/1/alias x", "set /files/etc/hosts/1/nonsense x"])
-def test_what_augeas_refuses_is_said(command: str) -> None:
-    """A command that there is not, and a tree that cannot be written back."""
+def test_augeas_errors_are_reported(command: str) -> None:
+    """An unknown command, and a tree that cannot be written back, are reported."""
     with pytest.raises(BuildError, match="Augeas refused"):
         edited({"etc/hosts": tree.file("10.1.2.3 friend\n")}, [command])

@@ -1,4 +1,4 @@
-"""Who a guest is follows from its name alone: stable, unique, within the ranges that networks leave for guests."""
+"""A guest's identity is derived from its name alone: stable, unique, in the range that a network leaves for guests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SUBNETS = st.builds(
 )
 
 
-def test_identity_never_changes() -> None:
-    """These values are in packages that people have installed: the derivation is for ever."""
+def test_the_derivation_never_changes() -> None:
+    """These values are in installed packages, so the derivation is fixed."""
     subnet = IPv4Network("192.168.231.0/24")
     assert str(guest_uuid("web.example")) == "e97972b0-3b52-5a15-ae47-a2235421ec07"
     assert mac_address("web.example", "nat0", 0) == "52:54:00:cd:d3:8d"
@@ -33,8 +33,8 @@ def test_identity_never_changes() -> None:
 
 
 @given(NAMES, SUBNETS, st.integers(0, 7))
-def test_an_address_lies_in_the_range_for_guests(name: str, subnet: IPv4Network, index: int) -> None:
-    """Derived addresses are the subnet's own, and never one that DHCP gives to strangers or the gateway has."""
+def test_an_address_is_in_the_guests_range(name: str, subnet: IPv4Network, index: int) -> None:
+    """Derived addresses are in the subnet, and never one that DHCP assigns or the gateway has."""
     ip = ip_address(name, "lan", subnet, index)
     first, last = fixed_range(subnet)
     assert ip in subnet
@@ -50,14 +50,14 @@ def test_different_names_are_different_machines(one: str, other: str) -> None:
 
 
 @given(NAMES, st.integers(0, 7))
-def test_a_mac_is_a_locally_made_unicast_address(name: str, index: int) -> None:
-    """52:54:00 is what QEMU's guests use; the group bit is not set."""
+def test_a_mac_is_locally_administered_unicast(name: str, index: int) -> None:
+    """52:54:00 is the prefix of QEMU's guests; the group bit is not set."""
     mac = mac_address(name, "nat0", index)
     assert mac.startswith("52:54:00:")
     assert len(bytes.fromhex(mac.replace(":", ""))) == 6
 
 
-def test_a_clone_shares_nothing_that_must_be_unique() -> None:
+def test_a_clone_shares_nothing_unique() -> None:
     """Another instance of a template claims other names, MACs and addresses, on the same networks."""
     web = read_guest("", "web.toml", "web")
     web2 = clone(web, "web2")
@@ -67,8 +67,8 @@ def test_a_clone_shares_nothing_that_must_be_unique() -> None:
     refuse_taken(web2, dict.fromkeys(claims(web), "web"))
 
 
-def test_a_taken_address_is_told_with_its_owner() -> None:
-    """The message names the address and whose it is."""
+def test_a_taken_address_is_reported_with_its_owner() -> None:
+    """The message names the address and its owner."""
     web = read_guest("", "web.toml", "web")
     web2 = clone(web, "web2", ips={"nat0": web.primary.ip})
     with pytest.raises(TakenError, match=f"ip {web.primary.ip} belongs to web's package"):
@@ -76,7 +76,7 @@ def test_a_taken_address_is_told_with_its_owner() -> None:
 
 
 @pytest.mark.parametrize(("name", "fqdn"), [("Web", None), ("../x", None), ("web2", "no spaces here")])
-def test_a_bad_name_for_a_clone_is_refused(name: str, fqdn: str | None) -> None:
-    """What would not be a name in a description is none for an instance."""
+def test_an_invalid_name_of_a_clone(name: str, fqdn: str | None) -> None:
+    """A name that is invalid in a description is invalid for an instance."""
     with pytest.raises(TawaraError):
         clone(read_guest("", "web.toml", "web"), name, fqdn)

@@ -1,4 +1,4 @@
-"""Disk formats written by hand (qcow2, cpio, tar, debugfs scripts, keys), judged by the tools that read them."""
+"""Our writers of disk formats (qcow2, cpio, tar, debugfs scripts, keys), checked with the tools that read them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_qcow2s_parts_do_not_overlap(bits: int, numbers: set[int], backed: boo
 
 @needs_qemu_img
 @pytest.mark.parametrize("bits", [12, 16])
-def test_qemu_finds_the_delta_equal_to_the_changed_disk(tmp_path: Path, bits: int) -> None:
+def test_qemu_finds_base_and_delta_equal_to_the_changed_disk(tmp_path: Path, bits: int) -> None:
     """qemu-img check is clean, and base plus delta compare equal to the disk that was changed."""
     old, new = tmp_path / "old.raw", tmp_path / "new.raw"
     with old.open("wb") as out:
@@ -60,8 +60,8 @@ TREES = st.dictionaries(st.from_regex(r"[a-z]{1,4}(/[a-z]{1,4}){0,2}", fullmatch
 
 
 @given(TREES)
-def test_a_tree_survives_its_tar(files: dict[str, tree.Node]) -> None:
-    """Reading back what was written gives the same tree, and writing twice gives the same bytes."""
+def test_a_tree_round_trips_through_tar(files: dict[str, tree.Node]) -> None:
+    """Reading what was written gives the same tree, and writing twice gives the same bytes."""
     whole = tree.with_parents(files)
     archive = tree.write_tar(whole, 1)
     assert tree.read_tar(io.BytesIO(archive)) == whole
@@ -69,8 +69,8 @@ def test_a_tree_survives_its_tar(files: dict[str, tree.Node]) -> None:
 
 
 @given(TREES, TREES)
-def test_differences_lead_from_one_tree_to_the_other(old: dict[str, tree.Node], new: dict[str, tree.Node]) -> None:
-    """Taking away what was removed and laying over what changed gives the new tree."""
+def test_differences_of_two_trees(old: dict[str, tree.Node], new: dict[str, tree.Node]) -> None:
+    """Removing what was removed and overlaying what changed gives the new tree."""
     before, after = tree.with_parents(old), tree.with_parents(new)
     changed, removed = tree.differences(before, after)
     assert {path: node for path, node in before.items() if path not in removed} | changed == after
@@ -96,8 +96,8 @@ def test_a_script_never_makes_a_directory_that_exists(old: dict[str, tree.Node],
             present.add(path)
 
 
-def test_paths_are_led_through_symlinked_directories() -> None:
-    """On a merged /usr, bin/x is written where bin leads."""
+def test_paths_follow_symlinked_directories() -> None:
+    """On a merged /usr, bin/x is written to the target of bin."""
     lower = {"bin": tree.symlink("usr/bin"), "usr": tree.directory(), "usr/bin": tree.directory()}
     assert list(tree.resolved({"bin/x": tree.file("")}, lower)) == ["usr/bin/x"]
 
@@ -105,7 +105,7 @@ def test_paths_are_led_through_symlinked_directories() -> None:
 @given(TREES)
 @settings(max_examples=20)
 def test_cpio_lists_what_was_written(files: dict[str, tree.Node]) -> None:
-    """cpio itself finds every file in the archive."""
+    """cpio itself lists every file in the archive."""
     if not shutil.which("cpio"):
         pytest.skip("bin/setup-vm installs cpio")
     whole = tree.with_parents(files)
@@ -113,8 +113,8 @@ def test_cpio_lists_what_was_written(files: dict[str, tree.Node]) -> None:
     assert listed.stdout.decode().split() == sorted(whole)
 
 
-def test_modules_load_after_what_they_need() -> None:
-    """Dependencies come first, each once; what the kernel lacks is left out."""
+def test_modules_load_after_their_dependencies() -> None:
+    """Dependencies come first, each once; modules missing from the kernel are left out."""
 
     def module(needs: str) -> bytes:
         return b"\x7fELF\0license=GPL\0depends=" + needs.encode() + b"\0name=x\0"

@@ -48,7 +48,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_no_file_goes_before_those_that_it_names(repository: Path) -> None:
+def test_files_are_uploaded_before_their_references(repository: Path) -> None:
     """Packages, indexes named by content, other indexes, signatures, and last what apt and dnf read first."""
     stages = publication_stages(repository_files(repository))
     kinds = [{name.split("/")[0] for name in stage} for stage in stages]
@@ -90,8 +90,8 @@ def test_a_repository_that_does_not_match_its_indexes_is_refused(repository: Pat
         repository_files(repository)
 
 
-def test_what_is_no_repository_is_refused(tmp_path: Path) -> None:
-    """A directory without a Release file is none; what is not there names nothing."""
+def test_a_directory_that_is_no_repository_is_refused(tmp_path: Path) -> None:
+    """A directory without a Release file is refused; a missing directory, too."""
     with pytest.raises(BuildError, match="is not a repository"):
         repository_files(tmp_path)
     assert named_files(lambda name: None) == {}

@@ -1,4 +1,4 @@
-"""What a guest is rendered to: libvirt's XML, its definition, and nfpm's manifests."""
+"""The rendering of a guest: libvirt's XML, its definition, and nfpm's manifests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = HostKey("-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key, but in its place\
 
 
 @given(st.sampled_from(BUSES), st.text(max_size=30), st.integers(0, 3))
-def test_the_domain_is_well_formed_whatever_the_guest_is_called(bus: str, text: str, shares: int) -> None:
+def test_the_domain_is_well_formed(bus: str, text: str, shares: int) -> None:
     """Any description and any bus give XML that parses, with the disk where the bus puts it."""
     old = 'base = "classic"\nnic = [{model = "e1000"}]\n'
     shares = 0 if bus == "sata" else shares
@@ -61,34 +61,35 @@ def test_the_domain_is_well_formed_whatever_the_guest_is_called(bus: str, text: 
 
 
 def test_packaged_layers_keep_their_owner() -> None:
-    """Every layer below the overlay forbids libvirt to change its owner: the package manager would complain."""
+    """Each layer below the overlay forbids libvirt to change its owner, which would conflict with the package
+    manager."""
     top = ElementTree.fromstring(domain_xml(read_guest("", "w.toml", "w"), cmdline="quiet", agent=False))
     labels = [label.get("relabel") for label in top.iterfind(".//backingStore/source/seclabel")]
     assert labels == ["no", "no"]
 
 
-def test_host_only_networks_lead_nowhere() -> None:
+def test_only_nat_networks_forward() -> None:
     """Only a NAT network forwards."""
     forwards = {name: "<forward" in network_xml(network) for name, network in CLASSIC_NETWORKS.items()}
     assert forwards == {"nat0": True, "nat1": True, "host0": False, "host1": False}
 
 
-def test_secrets_are_in_the_identity_alone() -> None:
+def test_secrets_are_only_in_the_identity() -> None:
     """The host key's private part is in no file that others may read."""
     guest = read_guest('base = "debian12"', "w.toml", "w")
     files = definition_files(guest, Layers("d" * 12, "b" * 12), RECIPES["debian12"], KEY, 0)
     assert [name for name, content in files.items() if b"PRIVATE KEY" in content] == ["identity.tar"]
 
 
-def test_the_ram_disk_can_tell_an_identity() -> None:
+def test_the_ram_disk_recognises_an_identity() -> None:
     """The archive begins with the name that the ram disk looks for."""
     archive = identity_archive(read_guest('base = "debian12"', "w.toml", "w"), RECIPES["debian12"], KEY, 0)
     assert archive.startswith(IDENTITY_FIRST.encode() + b"\0")
     assert len(archive) % 2048 == 0
 
 
-def test_a_packages_place_for_logs_stays() -> None:
-    """What packages have logged while they were installed goes; the folder that nginx writes to stays."""
+def test_directories_for_logs_stay() -> None:
+    """Logs of the packages' installation are removed; the directory that nginx writes to stays."""
     made = {
         "var/log/nginx": tree.directory(),
         "var/log/nginx/error.log": tree.file(""),
@@ -97,8 +98,8 @@ def test_a_packages_place_for_logs_stays() -> None:
     assert list(RECIPES["debian12"].tidy(made)) == ["var/log/nginx"]
 
 
-def test_one_manifest_makes_both_kinds() -> None:
-    """Exact dependencies are written in each kind's own way, scripts under each kind's own names."""
+def test_one_manifest_for_both_kinds() -> None:
+    """Exact dependencies have each kind's syntax, scripts each kind's names."""
     package = Package(
         "x", "1", "y", (Packaged("a", "/b"),), exact=(("z", "2"),), scripts={"deb:postinstall": "", "rpm:posttrans": ""}
     )
@@ -110,7 +111,7 @@ def test_one_manifest_makes_both_kinds() -> None:
 
 
 def test_package_scripts_only_call_the_reconcile_step() -> None:
-    """Each script is at most two lines, and ends in the step."""
+    """Each script has at most two lines, and ends in the step."""
     guests = (PackagedGuest("w", {}), PackagedGuest("x", {}))
     packages = [
         guest_package("1", "s", ("b",), "1", "/f", guests[0]),
@@ -122,8 +123,8 @@ def test_package_scripts_only_call_the_reconcile_step() -> None:
         assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
 
 
-def test_the_reconcile_step_is_plain_shell() -> None:
-    """POSIX sh reads it, and it needs no Python."""
+def test_the_reconcile_step_is_posix_shell() -> None:
+    """POSIX sh parses it, and it needs no Python."""
     folder = Path(tawara.vm.__file__).parent / "host_files"
     shell = shutil.which("dash") or "sh"
     for script in (folder / "reconcile", *(folder / "lib").iterdir()):
@@ -132,7 +133,7 @@ def test_the_reconcile_step_is_plain_shell() -> None:
 
 
 def test_every_part_of_the_reconcile_step_is_packaged() -> None:
-    """What the step reads is what the support package brings."""
+    """The support package has every file that the step reads."""
     folder = Path(tawara.vm.__file__).parent / "host_files"
     read = re.search(r"for part in (.*); do", (folder / "reconcile").read_text())
     assert read
@@ -145,7 +146,7 @@ def test_every_part_of_the_reconcile_step_is_packaged() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_guests_identity_is_not_in_its_delta(name: str) -> None:
-    """What the delta lays down is the same for every instance: it does not know the guest's name or addresses."""
+    """The delta is the same for every instance: it has neither the guest's name nor its addresses."""
     guest = read_guest('[data]\nsize = "1G"\nmount = "/data"', "w.toml", "unmistakable")
     files = RECIPES[name].guest_files(guest)
     text = b"".join(node.content for node in files.values())

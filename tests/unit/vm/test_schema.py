@@ -1,4 +1,4 @@
-"""The JSON Schemas say what the readers say: what editors accept `build` accepts, and the other way round."""
+"""The JSON Schemas agree with the readers: editors accept what `build` accepts, and refuse what it refuses."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def refused(schema: dict[str, Any], text: str) -> bool:
-    """Does an editor mark something in this description?"""
+    """Whether an editor marks anything in this description."""
     return not Draft202012Validator(schema).is_valid(tomllib.loads(text))
 
 
 def mistakes(read: Callable[..., object], text: str) -> dict[str, str]:
-    """Where the reader finds something wrong, and what it advises."""
+    """Where the reader finds mistakes, and its advice."""
     with pytest.raises(SpecError) as caught:
         read(text, "x.toml", "x")
     return {each.where: each.remedy for each in caught.value.mistakes}
 
 
 @pytest.mark.parametrize("schema", [guest_schema(), cluster_schema()])
-def test_the_schemas_are_schemas(schema: dict[str, Any]) -> None:
-    """They keep to the draft that they name."""
+def test_the_schemas_are_valid(schema: dict[str, Any]) -> None:
+    """They conform to the draft that they name."""
     Draft202012Validator.check_schema(schema)
 
 
@@ -49,7 +49,7 @@ def test_the_schemas_are_schemas(schema: dict[str, Any]) -> None:
         (cluster_schema(), (EXAMPLES / "store" / "store.toml").read_text()),
     ],
 )
-def test_what_we_ship_is_accepted(schema: dict[str, Any], text: str) -> None:
+def test_shipped_descriptions_are_accepted(schema: dict[str, Any], text: str) -> None:
     """Templates and examples have no marks in an editor."""
     assert not refused(schema, text)
 
@@ -71,18 +71,18 @@ def test_what_we_ship_is_accepted(schema: dict[str, Any], text: str) -> None:
     ],
 )
 def test_both_find_the_mistake(schema: dict[str, Any], read: Callable[..., object], text: str, where: str) -> None:
-    """What the reader refuses is marked in the editor, too."""
+    """What the reader refuses is also marked in the editor."""
     assert refused(schema, text)
     assert where in mistakes(read, text)
 
 
 def known(read: Callable[..., object], text: str, where: str) -> list[str]:
-    """The settings that the reader knows at the place of a nonsensical one."""
+    """The settings that the reader accepts in the place of an invalid one."""
     return mistakes(read, text)[where].removeprefix("Known here: ").rstrip(".").split(", ")
 
 
-def test_the_schemas_know_exactly_what_the_readers_know() -> None:
-    """An editor offers the settings that `build` knows, no more and no fewer."""
+def test_the_schemas_have_the_readers_settings() -> None:
+    """An editor offers exactly the settings that `build` accepts."""
     guest, cluster = guest_schema(), cluster_schema()
     assert sorted(guest["properties"]) == known(read_guest, "nonsense = 1", "nonsense")
     assert sorted(cluster["properties"]) == known(read_cluster, "nonsense = 1\n[guest.a]", "nonsense")
@@ -92,7 +92,7 @@ def test_the_schemas_know_exactly_what_the_readers_know() -> None:
 
 @pytest.mark.parametrize(("words", "schema"), [([], guest_schema()), (["--cluster"], cluster_schema())])
 def test_init_writes_a_description_and_its_schema(tmp_path: Path, words: list[str], schema: dict[str, Any]) -> None:
-    """`tawara vm init` gives what `tawara vm check` accepts, and beside it the schema that the description names."""
+    """`tawara vm init` writes what `tawara vm check` accepts, and the schema that the description names."""
     tawara = Path(sys.executable).parent / "tawara"
     subprocess.run([tawara, "vm", "init", "shop", *words], cwd=tmp_path, check=True, capture_output=True)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Reading a NAME.toml: the classic default, every mistake at once, each with its line and remedy."""
+"""Reading a NAME.toml: the classic default, all mistakes at once, each with its line and remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSIC = ["nat0", "nat1", "host0", "host1"]
 
 
 def mistakes(text: str) -> list[str]:
-    """What is wrong with a description, each as `line where`."""
+    """The mistakes of a description, each as `line where`."""
     with pytest.raises(SpecError) as caught:
         read_guest(text, "web.toml", "web")
     return [f"{each.line} {each.where}" for each in caught.value.mistakes]
@@ -33,13 +33,13 @@ def test_an_empty_description_is_the_classic_guest() -> None:
     assert [nic.network.name for nic in guest.nics] == CLASSIC
 
 
-def test_what_init_writes_reads_as_the_classic_guest() -> None:
-    """The commented template says the defaults: reading it gives what an empty file gives."""
+def test_the_template_of_init_is_the_classic_guest() -> None:
+    """The commented template has the defaults: it gives the same guest as an empty file."""
     assert read_guest(describe("web"), "web.toml", "web") == read_guest("", "web.toml", "web")
 
 
-def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
-    """Wrong type, unknown key, bad value in a table of a list: one run shows them all."""
+def test_all_mistakes_are_reported_at_once() -> None:
+    """Wrong type, unknown key, bad value in a table of a list: one run reports them all."""
     text = 'memory = 256\nverzion = "1"\ncpus = 0\n\n[disk]\nbus = "usb"\n'
     text += '\n[[nic]]\nnetwork = "nat1"\n\n[[nic]]\nip = "10.0.0.1"\n'
     assert mistakes(text) == ["1 memory", "2 verzion", "3 cpus", "6 disk.bus", "12 nic[1].ip"]
@@ -92,7 +92,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
         ('authorized_keys = ["hello"]', ["1 authorized_keys[0]"]),
     ],
 )
-def test_each_mistake_is_found_where_it_stands(text: str, expected: list[str]) -> None:
+def test_a_mistake_has_the_authors_line_and_key(text: str, expected: list[str]) -> None:
     """The line and the key of a mistake are those that the author wrote."""
     assert mistakes(text) == expected
 
@@ -105,28 +105,28 @@ def test_every_mistake_has_a_remedy() -> None:
     assert "line 1" in str(caught.value)
 
 
-def test_a_files_content_comes_from_beside_the_description(tmp_path: Path) -> None:
-    """`source` is looked for in the description's folder."""
+def test_the_source_of_a_file(tmp_path: Path) -> None:
+    """`source` is relative to the description's directory."""
     (tmp_path / "motd").write_bytes(b"hi")
     guest = read_guest('[[file]]\npath = "/etc/motd"\nsource = "motd"', "web.toml", "web", tmp_path)
     assert guest.files == (spec.File("/etc/motd", b"hi", 0o644),)
 
 
-def test_networks_of_ones_own_are_used_by_name() -> None:
-    """A [network.NAME] can be given, and a card's derived address lies in it."""
+def test_networks_are_used_by_name() -> None:
+    """A [network.NAME] can be defined, and a card's derived address is in it."""
     guest = read_guest('[network.lan]\nkind = "host"\nsubnet = "10.9.0.0/24"\n[[nic]]\nnetwork = "lan"', "w.toml", "w")
     assert IPv4Address("10.9.0.10") <= guest.primary.ip <= IPv4Address("10.9.0.239")
 
 
 @given(st.integers(min_value=0, max_value=1 << 50))
-def test_sizes_are_read_as_they_are_shown(size: int) -> None:
+def test_sizes_round_trip(size: int) -> None:
     """show_size and read_size are inverse."""
     assert read_size(show_size(size)) == size
 
 
 @given(st.text(max_size=200))
-def test_no_text_breaks_the_reader(text: str) -> None:
-    """Whatever is written, the answer is a guest or a list of mistakes, never another error."""
+def test_any_text(text: str) -> None:
+    """For any text the result is a guest or a list of mistakes, never another error."""
     try:
         read_guest(text, "web.toml", "web")
     except SpecError as error:
@@ -137,8 +137,8 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     st.sampled_from(sorted(guest_schema()["properties"])),
     st.integers() | st.booleans() | st.lists(st.integers(), max_size=2),
 )
-def test_no_value_of_a_wrong_type_breaks_the_reader(key: str, value: object) -> None:
-    """A known key with a value of any type gives a guest or mistakes, never another error."""
+def test_values_of_wrong_types(key: str, value: object) -> None:
+    """For a value of any type, a known key gives a guest or mistakes, never another error."""
     text = f"{key} = {str(value).lower()}"
     try:
         read_guest(text, "web.toml", "web")
@@ -146,7 +146,7 @@ def test_no_value_of_a_wrong_type_breaks_the_reader(key: str, value: object) -> 
         assert error.mistakes
 
 
-def test_a_guest_survives_its_json() -> None:
-    """What a package carries gives back the same guest."""
+def test_a_guest_round_trips_through_json() -> None:
+    """The JSON in a package gives the same guest."""
     guest = read_guest('[data]\nsize = "1G"\nmount = "/data"\n[[share]]\nsource = "/a"\ntarget = "/b"', "w.toml", "w")
     assert guest_json.read(guest_json.write(guest)) == guest

@@ -1,4 +1,4 @@
-"""Every verb in every state of a domain: done or refused with a sentence; memory is never resumed over another disk."""
+"""Every verb in every state of a domain: done, or refused with a message; memory is never resumed over another disk."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STATES: dict[str, dict[str, object]] = {
 
 @dataclass
 class Outcome:
-    """What a verb came to."""
+    """The result of a verb."""
 
     done: bool
     said: str
@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass
 class Verb:
-    """How to do it, and for each state that is refused, or of which something must be said, the words."""
+    """How to run it, and the message for each state that is refused or needs a notice."""
 
     act: Callable[[StepHost], Outcome]
     after: str
@@ -179,7 +179,7 @@ VERBS = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> StepHost:
-    """A host with a guest that was upgraded once, so that there is a way back, and a newer version to go to."""
+    """A host with a guest that was upgraded once, so that `back` is possible, and a newer version to upgrade to."""
     host: StepHost = request.getfixturevalue("make_step_host")(tmp_path_factory.mktemp("states") / "host")
     for version, delta in (("1", OLD), ("2", NEW)):
         host.place(CARD.format(version=version), delta=delta)
@@ -192,7 +192,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
 
 @pytest.fixture
 def fresh(prepared: StepHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[StepHost]:
-    """The prepared host as it was, seen by the command line, too."""
+    """The prepared host in its original state, also as seen by the command line."""
     shutil.rmtree(prepared.root)
     shutil.copytree(prepared.root.with_name("as it was"), prepared.root, symlinks=True)
     for name, value in prepared.environment.items():
@@ -208,7 +208,7 @@ def fresh(prepared: StepHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[StepH
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_in_each_state(fresh: StepHost, state: str, verb: str) -> None:
-    """The cell of the table: what is refused is said and leaves domain and disks alone, what is done is whole."""
+    """What is refused has a message and changes neither domain nor disks, what is done is complete."""
     if state == "absent":
         fresh.tell(domains={})
     else:
@@ -241,8 +241,8 @@ def test_each_verb_in_each_state(fresh: StepHost, state: str, verb: str) -> None
         assert fresh.instance("system/overlay.qcow2").exists()
 
 
-def test_memory_that_was_saved_is_never_resumed_over_another_disk(fresh: StepHost) -> None:
-    """`upgrade` of a saved guest lets it go on with its own disk first, and shuts it down as it should be."""
+def test_saved_memory_is_never_resumed_over_another_disk(fresh: StepHost) -> None:
+    """`upgrade` of a saved guest first resumes it with its own disk, and shuts it down regularly."""
     fresh.change(**STATES["saved"])
     fresh.run("upgrade", "web")
     log = fresh.libvirt["log"]
@@ -251,23 +251,23 @@ def test_memory_that_was_saved_is_never_resumed_over_another_disk(fresh: StepHos
     assert fresh.layers().split()[0] == "f" * 12
 
 
-def test_restoring_throws_memory_away_that_belongs_to_later_disks(fresh: StepHost) -> None:
-    """A saved guest that is restored does not go on with the memory that belongs to the disks it had before."""
+def test_restoring_discards_memory_of_later_disks(fresh: StepHost) -> None:
+    """A saved guest that is restored does not resume the memory of its former disks."""
     fresh.change(**STATES["saved"])
     GuestHost(fresh.state).restore("web", "kept")
     verbs = [line.split()[0] for line in fresh.libvirt["log"]]
     assert verbs.index("managedsave-remove") < verbs.index("snapshot-revert")
 
 
-def test_a_user_without_rights_is_told_so(fresh: StepHost) -> None:
-    """Where libvirt does not let the user ask, guests are not shown as absent: the command fails and says why."""
+def test_a_user_without_rights(fresh: StepHost) -> None:
+    """Without access to libvirt, guests are not shown as absent: the command fails with the reason."""
     fresh.tell(refused=True)
     with pytest.raises(TawaraError, match=r"libvirt does not answer: .*authentication unavailable"):
         GuestHost(fresh.state).instances()
 
 
-def test_what_was_switched_off_stays_off_when_the_host_starts(fresh: StepHost) -> None:
-    """At the host's start the others are started, in their order; one that was stopped is not, until it is started."""
+def test_a_stopped_guest_stays_off_at_boot(fresh: StepHost) -> None:
+    """At the host's start the others are started, in their order; a stopped one is not, until it is started."""
     fresh.place(CARD.format(version="1").replace("[[nic]]", "order = 90\n[[nic]]"), "alpha")
     fresh.place(CARD.format(version="1").replace("[[nic]]", "order = 10\n[[nic]]"), "zeta")
     fresh.run()

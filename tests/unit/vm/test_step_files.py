@@ -1,4 +1,4 @@
-"""Files of the host: rewritten whole or left as they were, whatever the file system does."""
+"""Files of the host: replaced completely or left unchanged, whatever the file system does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLOCK = "# tawara-vm: begin\n192.168.233.43 web.example web\n# tawara-vm: end\n"
 
 
 def in_namespace(host: StepHost, prepare: str, *words: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the step where the host's /etc is a file system of its own; afterwards print what /etc/hosts holds."""
+    """Run the step with the host's /etc as its own file system; then print /etc/hosts."""
     script = (
         f"mount -t tmpfs -o size=16k,nr_inodes=8 tmpfs etc; cat own >etc/hosts; {prepare}\n"
         f"{shlex.join(['sh', str(host.step), *words])} >&2; code=$?; cat etc/hosts; exit $code"
@@ -41,8 +41,8 @@ def in_namespace(host: StepHost, prepare: str, *words: str) -> subprocess.Comple
     ],
     ids=["full", "read-only", "out of inodes"],
 )
-def test_hosts_file_is_left_as_it_was_when_it_cannot_be_written(step_host: StepHost, trouble: str) -> None:
-    """With no room, no inode or no right to write, not a byte of /etc/hosts changes, and the step fails and says so."""
+def test_the_hosts_file_is_unchanged_if_it_cannot_be_written(step_host: StepHost, trouble: str) -> None:
+    """Without space, inode or permission, /etc/hosts is unchanged, and the step fails with the reason."""
     step_host.place(CARD)
     (step_host.root / "own").write_bytes(OWN)
     done = in_namespace(step_host, trouble)
@@ -51,8 +51,8 @@ def test_hosts_file_is_left_as_it_was_when_it_cannot_be_written(step_host: StepH
     assert b"it is left as it was" in done.stderr
 
 
-def test_hosts_file_that_is_a_mount_point_is_written_in_place(step_host: StepHost) -> None:
-    """In a container /etc/hosts often is a mount of its own, which nothing can be renamed over."""
+def test_a_mounted_hosts_file_is_written_in_place(step_host: StepHost) -> None:
+    """In a container /etc/hosts is often its own mount, over which nothing can be renamed."""
     step_host.place(CARD)
     (step_host.root / "own").write_bytes(OWN)
     done = in_namespace(step_host, "cp etc/hosts run/hosts; mount --bind run/hosts etc/hosts")
@@ -61,9 +61,9 @@ def test_hosts_file_that_is_a_mount_point_is_written_in_place(step_host: StepHos
 
 
 @pytest.mark.parametrize("own", [b"", b"\n", OWN, OWN[:-1], b"a\r\nb", "名 é".encode(), OWN + b"\n\n# end"])
-def test_hosts_file_is_the_same_again_after_the_last_guest(step_host: StepHost, own: bytes) -> None:
-    """Our block stands in lines of its own, once, also where the last line has no newline; without guests every byte
-    is as it was."""
+def test_the_hosts_file_is_restored_after_the_last_guest(step_host: StepHost, own: bytes) -> None:
+    """Our block has its own lines, once, also if the last line has no newline; without guests every byte is as
+    before."""
     step_host.hosts.write_bytes(own)
     step_host.place(CARD)
     for _ in range(2):
@@ -77,8 +77,8 @@ def test_hosts_file_is_the_same_again_after_the_last_guest(step_host: StepHost, 
     assert step_host.hosts.read_bytes() == own
 
 
-def test_lines_added_after_our_block_stay(step_host: StepHost) -> None:
-    """What an administrator writes below our block is kept, in its order."""
+def test_lines_after_our_block_stay(step_host: StepHost) -> None:
+    """Lines that an administrator writes below our block are kept, in their order."""
     step_host.hosts.write_bytes(OWN[:-1])
     step_host.place(CARD)
     step_host.run()
@@ -90,8 +90,8 @@ def test_lines_added_after_our_block_stay(step_host: StepHost) -> None:
     assert step_host.hosts.read_bytes() == OWN + b"10.0.0.8 later\n"
 
 
-def test_half_a_block_is_not_guessed_at(step_host: StepHost) -> None:
-    """Where the block's last line is gone, everything below might be ours or not: the file is left alone."""
+def test_an_incomplete_block_is_not_changed(step_host: StepHost) -> None:
+    """If the block's last line is missing, the lines below cannot be attributed: the file is left alone."""
     broken = OWN + b"# tawara-vm: begin\n192.168.233.9 old\n10.0.0.9 mine\n"
     step_host.hosts.write_bytes(broken)
     step_host.place(CARD)
@@ -101,8 +101,8 @@ def test_half_a_block_is_not_guessed_at(step_host: StepHost) -> None:
     assert step_host.hosts.read_bytes() == broken
 
 
-def test_hosts_file_keeps_owner_mode_and_attributes_and_where_its_link_leads(step_host: StepHost) -> None:
-    """What is renamed over /etc/hosts has its owner, mode and extended attributes; a symbolic link stays one."""
+def test_the_hosts_file_keeps_owner_mode_attributes_and_link(step_host: StepHost) -> None:
+    """The replacement of /etc/hosts has its owner, mode and extended attributes; a symbolic link stays one."""
     real = step_host.root / "etc/real-hosts"
     real.write_bytes(OWN)
     real.chmod(0o640)
@@ -126,8 +126,8 @@ def test_hosts_file_keeps_owner_mode_and_attributes_and_where_its_link_leads(ste
     assert [path.name for path in step_host.hosts.parent.iterdir() if "tawara-vm." in path.name] == []
 
 
-def test_a_file_that_is_right_is_not_written_again(step_host: StepHost) -> None:
-    """A second run leaves the very files that the first made."""
+def test_a_correct_file_is_not_rewritten(step_host: StepHost) -> None:
+    """A second run keeps the very files of the first."""
     step_host.place(CARD)
     step_host.run()
     paths = (step_host.hosts, step_host.state / "known_hosts")
@@ -138,7 +138,7 @@ def test_a_file_that_is_right_is_not_written_again(step_host: StepHost) -> None:
 
 @pytest.mark.parametrize("file", ["etc/hosts", "var/lib/libvirt/dnsmasq/tw-host0.status"])
 def test_a_short_write_changes_nothing(step_host: StepHost, file: str) -> None:
-    """When a write is cut short, as by a quota, the file keeps its content and no draft stays beside it."""
+    """When a write is cut short, as by a quota, the file keeps its content and no temporary file stays."""
     target = step_host.root / file
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(OWN)
@@ -150,8 +150,8 @@ def test_a_short_write_changes_nothing(step_host: StepHost, file: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("installed",), ("after-remove", "web", "purge"), ("before-leaving", "remove")])
-def test_a_package_script_never_fails_for_want_of_room(step_host: StepHost, words: tuple[str, ...]) -> None:
-    """Where /run or our own folder cannot be written, the package manager gets a sentence, not a failure."""
+def test_a_package_script_never_fails_for_lack_of_space(step_host: StepHost, words: tuple[str, ...]) -> None:
+    """If /run or our directory cannot be written, the package manager gets a message, not a failure."""
     step_host.place(CARD)
     shutil.rmtree(step_host.root / "run/tawara-vm")
     (step_host.root / "run/tawara-vm").write_text("in the way")
@@ -163,8 +163,8 @@ def test_a_package_script_never_fails_for_want_of_room(step_host: StepHost, word
     assert step_host.run(*words).returncode == 0
 
 
-def test_a_lease_is_taken_out_of_libvirts_list(step_host: StepHost) -> None:
-    """Of a removed guest's lease nothing stays in libvirt's file; the others' stay as they were."""
+def test_a_lease_is_removed_from_libvirts_file(step_host: StepHost) -> None:
+    """A removed guest's lease is deleted from libvirt's file; the others' stay unchanged."""
     guest = step_host.place(CARD)
     step_host.place(CARD, "stays")
     step_host.run()

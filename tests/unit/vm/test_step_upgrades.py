@@ -1,4 +1,5 @@
-"""The definition in force stays whole until `upgrade`, which compares it whole, says what changes and can be undone."""
+"""The definition in force is unchanged until `upgrade`, which compares it completely, reports changes and can be
+undone."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ NEW = "e" * 12
 
 
 def in_force(host: StepHost, name: str = "web") -> list[Any]:
-    """All that a guest is, as libvirt and the host's files know it."""
+    """The complete state of a guest in libvirt and the host's files."""
     known = host.libvirt
     files = [path.read_text() for path in (host.hosts, host.state / "known_hosts", host.instance("identity.tar", name))]
     return [host.domain(name), known["networks"], host.layers(name), *files]
@@ -41,9 +42,9 @@ def in_force(host: StepHost, name: str = "web") -> list[Any]:
         (f'{CARD}[[nic]]\nnetwork = "nat1"', "address on nat1"),
     ],
 )
-def test_nothing_changes_before_upgrade_and_back_undoes_it(step_host: StepHost, change: str, said: str) -> None:
-    """Whatever a newer package says, it is not in force until `upgrade`, which says so; the same disk stays, and `back`
-    puts the former definition in force again."""
+def test_upgrade_applies_and_back_undoes(step_host: StepHost, change: str, said: str) -> None:
+    """A newer package's definition is not in force until `upgrade`, which reports the changes; the disk stays, and
+    `back` puts the former definition in force again."""
     card = "" if "[[nic]]" in change else CARD
     step_host.place(CARD)
     step_host.run()
@@ -69,8 +70,8 @@ def test_nothing_changes_before_upgrade_and_back_undoes_it(step_host: StepHost, 
     assert in_force(step_host)[0] == after[0]
 
 
-def test_a_number_alone_stops_nothing(step_host: StepHost) -> None:
-    """A version that changes nothing that runs is put in force under the running guest."""
+def test_a_new_version_without_changes_stops_nothing(step_host: StepHost) -> None:
+    """A version that changes nothing for the running guest is put in force while it runs."""
     step_host.place(CARD)
     step_host.run()
     step_host.place(f'version = "2"\norder = 7\ndescription = "text"\n{CARD}')
@@ -79,8 +80,9 @@ def test_a_number_alone_stops_nothing(step_host: StepHost) -> None:
     assert "there is nothing to do" in step_host.run("upgrade", "web").stderr
 
 
-def test_addresses_are_exchanged_by_upgrading_together(step_host: StepHost) -> None:
-    """Where one gets the other's address, one alone is refused and runs on; both together exchange them."""
+def test_addresses_are_exchanged_by_a_joint_upgrade(step_host: StepHost) -> None:
+    """If one guest gets another's address, upgrading one alone is refused and it runs on; upgrading both exchanges
+    them."""
     text = 'version = "{0}"\n[[nic]]\nnetwork = "host0"\nip = "192.168.233.{1}"\n'
     for name, end in (("one", 20), ("two", 21)):
         step_host.place(text.format(1, end), name)
@@ -98,8 +100,8 @@ def test_addresses_are_exchanged_by_upgrading_together(step_host: StepHost) -> N
     assert {each["is"] for each in step_host.libvirt["domains"].values()} == {"running"}
 
 
-def test_a_changed_network_is_put_in_force_with_all_its_guests(step_host: StepHost) -> None:
-    """A network is changed by the upgrade of every guest that is on it, and of no fewer; nobody is cut off."""
+def test_a_changed_network_needs_all_its_guests(step_host: StepHost) -> None:
+    """A network is changed by the upgrade of all its guests, and not of fewer; no guest is disconnected."""
     text = 'version = "{0}"\n[network.lan]\nsubnet = "10.{0}.0.0/24"\n[[nic]]\nnetwork = "lan"\n'
     for name in ("one", "two"):
         step_host.place(text.format(1), name)
@@ -118,8 +120,9 @@ def test_a_changed_network_is_put_in_force_with_all_its_guests(step_host: StepHo
     assert len(known["networks"]["tawara-lan"]["hosts"]) == 4
 
 
-def test_a_guest_with_another_network_of_the_name_is_not_brought_up(step_host: StepHost) -> None:
-    """Where a package manager could not see it, the step does: the first network stays, the second guest says why."""
+def test_a_conflicting_network_is_refused(step_host: StepHost) -> None:
+    """Where a package manager could not detect it, the step does: the first network stays, and the second guest has an
+    error."""
     text = '[network.lan]\nsubnet = "10.{0}.0.0/24"\n[[nic]]\nnetwork = "lan"\n'
     step_host.place(text.format(1), "one")
     step_host.run()
@@ -131,8 +134,8 @@ def test_a_guest_with_another_network_of_the_name_is_not_brought_up(step_host: S
 
 
 def test_a_removed_guests_disk_keeps_its_definition(step_host: StepHost) -> None:
-    """Installed again by a version on another delta, the old system comes back under the definition that belongs to it;
-    by one on the same delta, under the new one."""
+    """Reinstalled by a version on another delta, the old system returns with its own definition; by one on the same
+    delta, with the new one."""
     step_host.place(CARD)
     step_host.run()
     for delta, memory in ((NEW, "262144"), ("d" * 12, "524288")):
@@ -150,8 +153,8 @@ def test_a_removed_guests_disk_keeps_its_definition(step_host: StepHost) -> None
     assert not step_host.instance("").exists()
 
 
-def test_purging_a_cluster_takes_its_former_guests_too(step_host: StepHost) -> None:
-    """A guest that a cluster's newer version does not have is taken down, keeps its data, and goes with the purge."""
+def test_purging_a_cluster_purges_its_former_guests(step_host: StepHost) -> None:
+    """A guest that a cluster's newer version lacks is stopped, keeps its data, and is removed by the purge."""
     guests = [replace(read_guest(f'base = "debian12"\n{CARD}', "c", name), cluster="shop") for name in ("one", "two")]
     for guest in guests:
         step_host.put(guest)
@@ -166,8 +169,8 @@ def test_purging_a_cluster_takes_its_former_guests_too(step_host: StepHost) -> N
     assert [path.name for path in (step_host.state / "instances").iterdir()] == [other.name]
 
 
-def test_the_step_does_a_transaction_once(step_host: StepHost) -> None:
-    """rpm calls it for each guest at the end of a transaction: the first call brings all up, the others ask nothing."""
+def test_the_step_runs_once_per_transaction(step_host: StepHost) -> None:
+    """rpm calls it for each guest at the end of a transaction: the first call starts all, the others query nothing."""
     for name in ("one", "two", "three"):
         step_host.place(CARD, name)
     step_host.run("installed")
@@ -180,8 +183,8 @@ def test_the_step_does_a_transaction_once(step_host: StepHost) -> None:
     assert "version 2 is installed" in step_host.run("installed").stderr
 
 
-def test_what_does_not_change_costs_no_more_for_more_guests(step_host: StepHost) -> None:
-    """A run over guests that are as they should be asks libvirt as often for five as for one."""
+def test_unchanged_guests_cost_no_queries(step_host: StepHost) -> None:
+    """A run over unchanged guests queries libvirt as often for five as for one."""
     counts = []
     for number in range(5):
         step_host.place(CARD, f"g{number}")
@@ -192,10 +195,8 @@ def test_what_does_not_change_costs_no_more_for_more_guests(step_host: StepHost)
     assert len(set(counts)) == 1
 
 
-def test_an_instance_that_was_created_is_upgraded_like_its_template(
-    step_host: StepHost, command_line: Callable[[], GuestHost]
-) -> None:
-    """A clone is told to be behind, and follows its template by `upgrade`, with the name, addresses and key it has."""
+def test_an_instance_is_upgraded_like_its_template(step_host: StepHost, command_line: Callable[[], GuestHost]) -> None:
+    """A clone is reported as outdated, and follows its template by `upgrade`, with its own name, addresses and key."""
     host = command_line()
     step_host.place(CARD)
     step_host.run()

@@ -1,4 +1,4 @@
-"""The command's package for hosts: it has all that `tawara vm` needs, and runs on any Python."""
+"""The command's package for hosts: it has all files of `tawara vm`, and runs on any Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.vm.tool_package import LAUNCHER, SITE, digest_of_tool, tool_files, t
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed program: nothing but the files of the package."""
+    """The installed program: only the files of the package."""
     root = tmp_path_factory.mktemp("root")
     for name, source in tool_files().items():
         path = root / name.lstrip("/")
@@ -29,7 +29,7 @@ def run(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", "-S", str(program), *words], capture_output=True, text=True)
 
 
-def test_it_runs_with_the_files_of_its_package_alone(program: Path) -> None:
+def test_it_runs_with_only_its_package(program: Path) -> None:
     """Help and errors of `tawara vm` need no other library."""
     done = run(program, "vm", "list", "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -39,7 +39,7 @@ def test_it_runs_with_the_files_of_its_package_alone(program: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("put", "a", "b/c"), ("vm", "publish", "dist", "packages/stable")])
-def test_commands_of_the_store_say_that_they_are_not_there(program: Path, words: tuple[str, ...]) -> None:
+def test_commands_of_the_store_are_reported_as_missing(program: Path, words: tuple[str, ...]) -> None:
     """A command that is not in the package says so, and what to install."""
     done = run(program, *words)
     assert done.returncode == 2
@@ -47,15 +47,15 @@ def test_commands_of_the_store_say_that_they_are_not_there(program: Path, words:
     assert "pip install tawara" in done.stderr
 
 
-def test_it_holds_no_compiled_code() -> None:
-    """Nothing in it is of one version of Python or one processor, and licences of libraries come along."""
+def test_it_has_no_compiled_code() -> None:
+    """It has no file for one version of Python or one processor, and includes the licences of libraries."""
     names = [Path(name) for name in tool_files()]
     assert not {".so", ".pyc", ".pyd"} & {name.suffix for name in names}
     assert {name.parent.name for name in names if name.name.startswith("LICENSE")} >= {"attrs", "cyclopts", "rich"}
 
 
-def test_its_content_decides_whether_it_is_made_again(tmp_path: Path) -> None:
-    """Another content has another digest; a package's mode of the one program among its files is kept."""
+def test_its_content_decides_whether_it_is_rebuilt(tmp_path: Path) -> None:
+    """Another content has another digest; the mode of its one program is kept."""
     files = {f"{SITE}/a": tmp_path / "a", f"{SITE}/tawara/vm/host_files/reconcile": tmp_path / "a"}
     (tmp_path / "a").write_text("one")
     before = digest_of_tool(files)

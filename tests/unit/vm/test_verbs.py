@@ -1,4 +1,4 @@
-"""Verbs of the command line over several guests, and what it shows."""
+"""Verbs of the command line over several guests, and their output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CARD = '[[nic]]\nnetwork = "host0"\n'
 
 @pytest.fixture
 def shop(step_host: StepHost, command_line: Callable[[], GuestHost]) -> GuestHost:
-    """A cluster of two guests that run, and one that is no part of it."""
+    """A cluster of two running guests, and one guest outside of it."""
     for name in ("one", "two"):
         guest = read_guest(f'base = "debian12"\n{CARD}', "c.toml", name)
         step_host.put(replace(guest, cluster="shop"))
@@ -35,8 +35,8 @@ def shop(step_host: StepHost, command_line: Callable[[], GuestHost]) -> GuestHos
     return command_line()
 
 
-def test_a_cluster_is_kept_at_one_moment(step_host: StepHost, shop: GuestHost) -> None:
-    """All its guests are halted before the first is kept, and go on after the last; restoring brings all back."""
+def test_a_snapshot_of_a_cluster_is_of_one_moment(step_host: StepHost, shop: GuestHost) -> None:
+    """All its guests are paused before the first snapshot, and resume after the last; restoring restores all."""
     shop.snapshot("shop", "before")
     verbs = [line.split()[0] for line in step_host.libvirt["log"]]
     order = [verb for verb in verbs if verb in ("suspend", "snapshot-create-as", "resume")]
@@ -46,8 +46,8 @@ def test_a_cluster_is_kept_at_one_moment(step_host: StepHost, shop: GuestHost) -
     assert [shop.snapshots(name) for name in ("one", "two", "other")] == [["before"], ["before"], []]
 
 
-def test_a_cluster_is_kept_whole_or_not_at_all(step_host: StepHost, shop: GuestHost) -> None:
-    """Where one guest cannot be kept, none is, and all run on."""
+def test_a_snapshot_of_a_cluster_is_all_or_nothing(step_host: StepHost, shop: GuestHost) -> None:
+    """If a snapshot of one guest fails, none is kept, and all continue."""
     step_host.change("two", no_room=True)
     with pytest.raises(TawaraError, match="No space left"):
         shop.snapshot("shop", "before")
@@ -57,8 +57,8 @@ def test_a_cluster_is_kept_whole_or_not_at_all(step_host: StepHost, shop: GuestH
         shop.restore("shop", "before")
 
 
-def test_settings_of_an_instance_stay_through_an_upgrade(step_host: StepHost, shop: GuestHost) -> None:
-    """Memory and processors that were set are given to libvirt in place of the package's, until they are taken back."""
+def test_settings_of_an_instance_survive_an_upgrade(step_host: StepHost, shop: GuestHost) -> None:
+    """Memory and processors that were set replace the package's in libvirt, until they are reset."""
 
     def memory() -> str:
         xml: str = step_host.libvirt["domains"]["other"]["xml"]
@@ -76,14 +76,14 @@ def test_settings_of_an_instance_stay_through_an_upgrade(step_host: StepHost, sh
 
 
 @pytest.mark.parametrize("word", ["memory", "memory=lots", "cpus=0", "cpus=x", "disk=1G"])
-def test_a_setting_that_is_none_is_refused(shop: GuestHost, capsys: pytest.CaptureFixture[str], word: str) -> None:
-    """The exit code is that of wrong usage, and the message shows how to write it."""
+def test_an_invalid_setting_is_refused(shop: GuestHost, capsys: pytest.CaptureFixture[str], word: str) -> None:
+    """The exit code is that of wrong usage, and the message shows the syntax."""
     assert main(["vm", "set", "other", word]) == 2
     assert "Write memory=1G or cpus=2" in capsys.readouterr().err
 
 
 def test_a_list_fits_eighty_columns(step_host: StepHost, shop: GuestHost) -> None:
-    """Whatever guests are called, a line is no longer; what is wrong stands below."""
+    """For any names of guests a line fits; errors are below."""
     long = "a" * 29
     step_host.place(f'fqdn = "{"x" * 60}.{"y" * 60}"\n{CARD}', long)
     step_host.run()
@@ -93,10 +93,10 @@ def test_a_list_fits_eighty_columns(step_host: StepHost, shop: GuestHost) -> Non
     assert "    a newer version is installed: tawara vm upgrade other" in lines
 
 
-def test_failed_guests_are_told_with_an_exit_code(
+def test_failed_guests_set_the_exit_code(
     step_host: StepHost, shop: GuestHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`list --failed` says nothing and succeeds when all is well, and fails with those that are not."""
+    """`list --failed` prints nothing and succeeds if all is well, and fails with the guests that are not."""
     state = str(step_host.state)
     assert main(["vm", "list", "--failed", "--state", state]) == 0
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""Answers to HEAD, in bytes."""
+"""Parsing of replies to HEAD."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n"
         (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 1\r\n\r\n" + OK, HeadAnswer(200, "OK", 12, keep=True)),
     ],
 )
-def test_answers(data: bytes, answer: HeadAnswer) -> None:
-    """An answer tells status, length where it is sure, and whether the connection goes on; 1xx is passed over."""
+def test_complete_replies(data: bytes, answer: HeadAnswer) -> None:
+    """A reply has its status, its length if known, and whether the connection is kept; 1xx is skipped."""
     assert parse(data) == answer
 
 
 @given(st.integers(0, len(OK) - 1))
-def test_half_an_answer(size: int) -> None:
-    """As long as something is missing there is no answer, and no error."""
+def test_incomplete_replies(size: int) -> None:
+    """An incomplete reply gives None, and no error."""
     assert parse(OK[:size]) is None
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n\r\n", b"HTTP/2 200\r\n\r\n", b"x" * 20_000, OK[:-2] + b"X: y" * 5000])
-def test_no_answer(data: bytes) -> None:
-    """What is no HTTP, or too long, is refused."""
+def test_invalid_replies(data: bytes) -> None:
+    """Bytes that are not HTTP, or too long, are refused."""
     with pytest.raises(ValueError, match="no answer"):
         parse(data)
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_anything(data: bytes, status: bool) -> None:
-    """Whatever comes, it is an answer, the beginning of one, or refused by ValueError."""
+def test_any_bytes(data: bytes, status: bool) -> None:
+    """Any bytes are a reply, an incomplete one, or raise ValueError."""
     with suppress(ValueError):
         parse(OK[:17] + data if status else data)

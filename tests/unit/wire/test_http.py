@@ -39,14 +39,14 @@ keys = st.binary(min_size=1, max_size=1024).filter(lambda key: b"\0" not in key 
 
 
 @given(keys)
-def test_every_key_survives_its_own_path(key: bytes) -> None:
-    """What path_of writes, parse_target reads back, byte for byte."""
+def test_a_path_round_trips(key: bytes) -> None:
+    """The path made for a key is parsed to the same key, byte for byte."""
     assert parse_target(path_of("photos", key)) == Target("photos", key)
 
 
 @given(keys)
-def test_every_spelling_means_the_same_key(key: bytes) -> None:
-    """A path with everything escaped names the key that a path with nothing needless escaped names."""
+def test_escaping_does_not_change_the_key(key: bytes) -> None:
+    """A path with everything escaped has the same key as one with only the necessary escapes."""
     everything = "".join(f"%{byte:02x}" for byte in key)
     assert parse_target(f"/d/{everything}").key == key
     segments = quote_from_bytes(key, safe="/").split("/")
@@ -55,8 +55,8 @@ def test_every_spelling_means_the_same_key(key: bytes) -> None:
 
 
 @given(st.text())
-def test_garbage_is_refused_in_our_own_words(raw: str) -> None:
-    """A text that is no target raises UsageError and nothing else; so does its query."""
+def test_invalid_targets_are_usage_errors(raw: str) -> None:
+    """An invalid target or query raises UsageError and nothing else."""
     with suppress(UsageError):
         parse_target(raw).parameters()
 
@@ -79,8 +79,8 @@ def test_garbage_is_refused_in_our_own_words(raw: str) -> None:
         ("/d/../k", Target("d", b"../k")),
     ],
 )
-def test_targets(raw: str, target: Target) -> None:
-    """The first slash behind the domain begins the key; %2F is a slash of the key; + is a plus."""
+def test_valid_targets(raw: str, target: Target) -> None:
+    """The first slash after the domain begins the key; %2F is a slash of the key; + is a plus."""
     assert parse_target(raw) == target
 
 
@@ -88,21 +88,21 @@ def test_targets(raw: str, target: Target) -> None:
     "raw",
     ["", "*", "d/k", "host:80", "/d/%", "/d/%4", "/d/%zz", "/d/k#f", "/d/%00", "/d/../../k", "/d/..%2F..%2Fk"],
 )
-def test_no_targets(raw: str) -> None:
-    """What is no path, has a broken escape or a NUL, or climbs above the root, is refused."""
+def test_invalid_targets(raw: str) -> None:
+    """A path with a broken escape or a NUL, or that leads above the root, is refused."""
     with pytest.raises(UsageError):
         parse_target(raw)
 
 
 def test_the_longest_key() -> None:
-    """1,024 bytes are a key, one more is not, however they are spelt."""
+    """1,024 bytes are a key, one more is not, however they are escaped."""
     assert len(parse_target("/d/" + "%C3%A9" * 512).key) == 1024
     with pytest.raises(InvalidKey):
         parse_target("/d/" + "a" * 1025)
 
 
-def test_parameters() -> None:
-    """A query is decoded as a form's, its bytes as they are, and not without end."""
+def test_query_parameters() -> None:
+    """A query is decoded as a form's, with any bytes, and its length is limited."""
     assert Target(query="prefix=a+b%2F&after=%ff&after=&x").parameters() == {"prefix": b"a b/", "after": b"", "x": b""}
     assert Target(query="after=%ff").parameters() == {"after": b"\xff"}
     with pytest.raises(UsageError):
@@ -116,31 +116,31 @@ def test_parameters() -> None:
     "text", ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
 )
 def test_the_three_forms_of_dates(text: str) -> None:
-    """The examples of RFC 9110, section 5.6.7, are understood."""
+    """The examples of RFC 9110, section 5.6.7, are parsed."""
     assert parse_date(text) == NOW
 
 
 @given(st.integers(0, 253_402_300_799))
-def test_dates_survive(seconds: int) -> None:
-    """Each second has a date that means it."""
+def test_dates_round_trip(seconds: int) -> None:
+    """Each second has a date that is parsed to it."""
     assert parse_date(http_date(seconds)) == seconds
 
 
 @given(st.none() | st.text())
-def test_other_dates_are_no_dates(text: str | None) -> None:
-    """Garbage is None, never an exception; what is a date has one meaning."""
+def test_any_text_as_date(text: str | None) -> None:
+    """An invalid date is None, never an exception; a valid one has one meaning."""
     seconds = parse_date(text)
     assert seconds is None or parse_date(http_date(seconds)) == seconds
 
 
 @pytest.mark.parametrize("text", ["Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "0", "tomorrow"])
 def test_impossible_dates(text: str) -> None:
-    """A day or an hour that does not exist is no date."""
+    """A day or an hour that does not exist is not a date."""
     assert parse_date(text) is None
 
 
-def test_tags_differ() -> None:
-    """The tag is that of one fid and its length."""
+def test_entity_tags_differ() -> None:
+    """The tag depends on the fid and the length."""
     assert entity_tag(255, 16) == '"ff-10"'
 
 
@@ -179,20 +179,20 @@ PROCEED, NOT_MODIFIED, FAILED = ConditionResult.PROCEED, ConditionResult.NOT_MOD
     ],
 )
 def test_preconditions(conditions: Conditions, reading: ConditionResult, writing: ConditionResult) -> None:
-    """The order and the outcomes of RFC 9110, section 13.2.2."""
+    """Order and results are those of RFC 9110, section 13.2.2."""
     assert conditions.judge(CURRENT, reading=True) is reading
     assert conditions.judge(CURRENT, reading=False) is writing
 
 
-def test_preconditions_of_nothing() -> None:
-    """Where there is no file, If-Match fails and If-None-Match holds; dates say nothing."""
+def test_preconditions_without_a_file() -> None:
+    """Without a file, If-Match fails and If-None-Match holds; dates have no effect."""
     assert Conditions(if_match="*").judge(None, reading=False) is FAILED
     assert Conditions(if_none_match="*").judge(None, reading=False) is PROCEED
     assert Conditions(if_unmodified_since=BEFORE).judge(None, reading=False) is PROCEED
 
 
 def test_without_a_date() -> None:
-    """A file that MogileFS stored has no date: conditions on dates are void, ranges by date do not apply."""
+    """A file stored by MogileFS has no date: conditions on dates are ignored, ranges by date do not apply."""
     dateless = Validators('"1-5"')
     assert Conditions(if_modified_since=AFTER).judge(dateless, reading=True) is PROCEED
     assert Conditions(if_unmodified_since=BEFORE).judge(dateless, reading=True) is PROCEED
@@ -213,13 +213,13 @@ def test_without_a_date() -> None:
     ],
 )
 def test_if_range(if_range: str | None, applies: bool) -> None:
-    """A range is heeded only for exactly the state that the client has a part of."""
+    """A range applies only to exactly the version of which the client has a part."""
     assert Conditions(if_range=if_range).ranges_apply(CURRENT) is applies
 
 
 @given(st.builds(Conditions, *[st.none() | st.text(max_size=60)] * 5), st.none() | st.just(CURRENT), st.booleans())
-def test_any_conditions_have_a_verdict(conditions: Conditions, current: Validators | None, reading: bool) -> None:
-    """Garbage is judged, never an exception; nothing but a read is answered with 304."""
+def test_any_condition_is_evaluated(conditions: Conditions, current: Validators | None, reading: bool) -> None:
+    """Invalid conditions raise no exception; only a read gets 304."""
     verdict = conditions.judge(current, reading=reading)
     assert reading or verdict is not NOT_MODIFIED
     conditions.ranges_apply(CURRENT)

@@ -1,4 +1,4 @@
-"""Files of names: what is written is read back, whatever a key has in it, and no damage goes unseen."""
+"""Journal files: what is written is parsed back for any key, and damage is detected."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ HEAD = Head(tawara="names", device=3, generation=7, round=2, segment=5, before=4
 
 
 @given(st.lists(records, max_size=20))
-def test_records_come_back(written: list[JournalRecord]) -> None:
-    """Every record is read as it was written, with its head."""
+def test_records_round_trip(written: list[JournalRecord]) -> None:
+    """Every record is parsed as it was written, with the head."""
     packed = journal.pack(HEAD, [journal.encode_record(record) for record in written])
     head, lines = journal.unpack(packed)
     assert head == HEAD
@@ -44,8 +44,8 @@ def test_records_come_back(written: list[JournalRecord]) -> None:
 
 
 @given(st.lists(records, min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_damage_is_seen(written: list[JournalRecord], rng: random.Random) -> None:
-    """A file that is cut off, or that has another byte anywhere in its text, is refused."""
+def test_damage_is_detected(written: list[JournalRecord], rng: random.Random) -> None:
+    """A file that is cut off, or has another byte anywhere in its text, is refused."""
     packed = journal.pack(HEAD, [journal.encode_record(record) for record in written])
     with pytest.raises(Damaged):
         journal.unpack(packed[: rng.randrange(len(packed))])
@@ -65,8 +65,8 @@ def test_damage_is_seen(written: list[JournalRecord], rng: random.Random) -> Non
         b'{"v":1,"fid":1,"domain":1,"key":"k","length":9223372036854775808}',
     ],
 )
-def test_what_no_database_could_have_said(line: bytes) -> None:
-    """A line with a number that cannot be is damaged, though its file has the right checksum."""
+def test_impossible_numbers_are_damage(line: bytes) -> None:
+    """A line with an impossible number is damaged, though its file has the right checksum."""
     with pytest.raises(Damaged):
         journal.decode_records([line])
 
@@ -74,23 +74,23 @@ def test_what_no_database_could_have_said(line: bytes) -> None:
 @pytest.mark.parametrize(
     "name", ["generation", "round", "segment", "before", "active_segment", "epoch", "number", "device"]
 )
-def test_heads_from_which_nobody_could_count_on(name: str) -> None:
-    """A head with a number near the end of those that a database can hold is damaged: counting would go on from it."""
+def test_a_head_near_the_end_of_counting_is_damage(name: str) -> None:
+    """A head with a number near the largest that a database can store is damaged, since counting continues from it."""
     packed = journal.pack(msgspec.structs.replace(HEAD, **{name: HIGHEST}), [])
     with pytest.raises(Damaged):
         journal.unpack(packed)
 
 
 @pytest.mark.parametrize("row", [{"devid": 2**31}, {"hostid": -1}, {"weight": 2**63}])
-def test_charters_that_no_database_can_hold(row: dict[str, int]) -> None:
+def test_a_manifest_beyond_a_columns_range_is_damage(row: dict[str, int]) -> None:
     """A manifest with a number that fits in no column is damaged, so that an older one is used."""
     _, lines = journal.unpack(journal.encode_manifest(HEAD, {"device": [row]}))
     with pytest.raises(Damaged):
         journal.decode_manifest(lines)
 
 
-def test_a_person_can_read_it() -> None:
-    """The text is JSON, a line for each record, with words that say what they mean."""
+def test_the_text_is_readable() -> None:
+    """The text is JSON, one line for each record, with descriptive names."""
     record = JournalRecord(12, 34, RecordState.HERE, FileMetadata(1, b"caf\xe9 1.jpg", 2, 56, 78, "image/jpeg"))
     lines = gzip.decompress(journal.pack(HEAD, [journal.encode_record(record)])).splitlines()
     assert json.loads(lines[1]) == {
@@ -100,8 +100,8 @@ def test_a_person_can_read_it() -> None:
     assert json.loads(lines[2])["lines"] == 2
 
 
-def test_a_tail_never_overwrites_the_one_before() -> None:
-    """Nor a segment that the previous lease holder may still be writing."""
+def test_an_active_segment_never_replaces_the_previous_one() -> None:
+    """Nor one that the previous lease holder may still be writing."""
     assert journal.active_slot(4, 10) != journal.active_slot(4, 11)
     assert not {journal.active_slot(4, 10), journal.active_slot(4, 11)} & {
         journal.active_slot(5, 11),
@@ -109,7 +109,7 @@ def test_a_tail_never_overwrites_the_one_before() -> None:
     }
 
 
-def test_rounds_take_turns() -> None:
-    """A round is written where the one before is not."""
+def test_compactions_alternate_directories() -> None:
+    """A compaction is written to the directory that the previous one did not use."""
     assert journal.segment_path(3, 12) == "names/b/000012"
     assert journal.segment_path(4, 12) == "names/a/000012"

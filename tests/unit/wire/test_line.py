@@ -16,15 +16,15 @@ ALL_BYTES = bytes(range(256))
 
 
 @given(st.binary())
-def test_escaping_is_undone_by_unescaping(value: bytes) -> None:
-    """Any bytes survive the way through the wire, and nothing outside the safe set appears on it."""
+def test_escaping_round_trips(value: bytes) -> None:
+    """Any bytes are unescaped to themselves, and only the safe characters are sent."""
     escaped = line.escape(value)
     assert line.unescape(escaped) == value
     assert not escaped.translate(None, line.SAFE + b"+%")
 
 
-def test_exactly_the_safe_set_stays() -> None:
-    """Every one of the 256 bytes is written as the original writes it."""
+def test_exactly_the_safe_characters_are_not_escaped() -> None:
+    """Each of the 256 bytes is escaped as by MogileFS."""
     safe = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_,-./\\:"
     for code in range(256):
         byte = bytes([code])
@@ -37,20 +37,20 @@ def test_exactly_the_safe_set_stays() -> None:
     [(b"a+b", b"a b"), (b"%2b", b"+"), (b"%2B", b"+"), (b"100%", b"100%"), (b"%zz%4", b"%zz%4"), (b"%00", b"\0")],
 )
 def test_unescape_is_lenient(escaped: bytes, plain: bytes) -> None:
-    """Either case of hexadecimal digits is understood, and a lone % is kept."""
+    """Either case of hexadecimal digits is accepted, and a lone % is kept."""
     assert line.unescape(escaped) == plain
 
 
 @given(ARGS)
 def test_arguments_round_trip(args: dict[str, bytes]) -> None:
-    """Whatever names and values go into a request come out of it."""
+    """Any names and values of a request are parsed back."""
     request = line.parse_request(line.encode_request("noop", args).removesuffix(b"\r\n"))
     assert request == Request("noop", args)
 
 
 @given(ARGS)
 def test_replies_round_trip(args: dict[str, bytes]) -> None:
-    """Whatever a server puts into an OK, a client reads; and the line is one line."""
+    """Any values of an OK reply are parsed back, and the reply is one line."""
     reply = line.ok(args)
     assert reply.count(b"\n") == 1
     assert line.decode_reply(reply.removesuffix(b"\r\n")) == AcceptedRequest(args)
@@ -58,14 +58,14 @@ def test_replies_round_trip(args: dict[str, bytes]) -> None:
 
 @given(st.text(min_size=1), st.binary())
 def test_errors_round_trip(text: str, callid: bytes) -> None:
-    """Whatever text an error has, a client reads it whole."""
+    """Any text of an error is parsed back completely."""
     reply = line.error("unknown_key", text, callid)
     assert line.decode_reply(reply.removesuffix(b"\r\n")) == RefusedRequest("unknown_key", text, callid)
 
 
 @given(st.binary(max_size=60))
-def test_no_line_breaks_the_parser(garbage: bytes) -> None:
-    """Any bytes at all are a request, if only an unknown one."""
+def test_any_line_is_a_request(garbage: bytes) -> None:
+    """Any bytes are parsed as a request, possibly with an unknown command."""
     request = line.parse_request(garbage)
     assert request.command == request.command.lower()
 
@@ -88,13 +88,13 @@ def test_no_line_breaks_the_parser(garbage: bytes) -> None:
         (b"\xff\xfe", Request("", {})),
     ],
 )
-def test_requests_as_the_reference_says(raw: bytes, expected: Request) -> None:
-    """Commands in any case, blanks before them, empty pieces, repeated names, `!` lines."""
+def test_requests_of_the_reference(raw: bytes, expected: Request) -> None:
+    """Commands in any case, blanks before them, empty pieces, repeated names, `!` lines are parsed."""
     assert line.parse_request(raw) == expected
 
 
-def test_replies_as_the_reference_says() -> None:
-    """An OK is always followed by a blank, values are unescaped only where safe, a callid comes back."""
+def test_replies_of_the_reference() -> None:
+    """An OK is always followed by a blank, values are escaped only where necessary, a callid is returned."""
     assert line.ok({}) == b"OK \r\n"
     assert line.ok({"path": "http://h:7500/dev1/0/000/000/0000000001.fid", "n": 2, "none": None}) == (
         b"OK path=http://h:7500/dev1/0/000/000/0000000001.fid&n=2&none=\r\n"
@@ -105,15 +105,15 @@ def test_replies_as_the_reference_says() -> None:
 
 
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=6)), max_size=5))
-def test_the_quick_way_to_encode_says_the_same(pairs: list[tuple[str, bytes]]) -> None:
-    """Encoding a whole reply in one pass gives what escaping each piece gives."""
+def test_the_fast_encoder_gives_the_same(pairs: list[tuple[str, bytes]]) -> None:
+    """Encoding a whole reply in one pass gives the same as escaping each piece."""
     args = dict(pairs)
     slow = b"&".join(line.escape(name.encode()) + b"=" + line.escape(value) for name, value in args.items())
     assert line.encode_args(args) == slow
 
 
-def test_refusals_become_errors_again() -> None:
-    """A client raises the same error that the tracker raised; an unknown code keeps its name."""
+def test_error_replies_become_the_same_errors() -> None:
+    """A client raises the same error as the tracker; an unknown code keeps its name."""
     assert isinstance(RefusedRequest("key_exists", "no").as_error(), errors.KeyExists)
     strange = RefusedRequest("strange", "very").as_error()
     assert type(strange) is errors.TawaraError
@@ -121,8 +121,8 @@ def test_refusals_become_errors_again() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 400", b"ERR", b"OKAY", b"ERR a b c d"])
-def test_what_is_no_reply_is_refused(raw: bytes) -> None:
-    """A client that talks to something else learns it."""
+def test_invalid_replies_are_refused(raw: bytes) -> None:
+    """A reply of another protocol raises an error."""
     with pytest.raises(ValueError, match="not a tracker's reply"):
         line.decode_reply(raw)
 
@@ -137,7 +137,7 @@ STREAM = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b"\r", b"bcdefgh", b"\0
 
 @given(STREAM, st.lists(st.integers(0, 80)), st.integers(0, 12))
 def test_lines_do_not_depend_on_the_pieces(data: bytes, cuts: list[int], limit: int) -> None:
-    """However a stream is cut, the same lines come out, and the same verdict about its longest line."""
+    """However a stream is split, the same lines result, and the same decision about a line that is too long."""
     whole, pieces = LineBuffer(limit), LineBuffer(limit)
     expected = whole.feed(data)
     found = [each for piece in _cut(data, cuts) for each in pieces.feed(piece)]
@@ -146,7 +146,7 @@ def test_lines_do_not_depend_on_the_pieces(data: bytes, cuts: list[int], limit: 
 
 
 def test_a_long_line_ends_the_stream_after_the_lines_before_it() -> None:
-    """The limit counts everything before the LF; what came before is served, nothing after is."""
+    """The limit counts everything before the LF; earlier lines are returned, later ones are not."""
     lines = LineBuffer(5)
     assert lines.feed(b"12345\n1234\r\n123456") == [b"12345", b"1234"]
     assert lines.overlong

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tawara.tracker.verbs import QUICK, THOROUGH
-from tawara.wire.line import encode_request, is_http, may_begin
+from tawara.wire.line import encode_request, is_request_line, may_begin
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,14 @@ from tawara.wire.line import encode_request, is_http, may_begin
         b'{"method":"delete"}\r\n',
         b"*1\r\n$4\r\nPING\r\n",
         b"&key=x\n",
+        b"OPTIONS * RTSP/1.0\r\n",
+        b"OPTIONS rtsp://host/?a=b RTSP/1.0\r\n",
+        b"REGISTER sip:host SIP/2.0\r\n",
+        b"EHLO host\r\n",
+        b"USER anonymous\r\n",
+        b"CLIENT libcurl 7.88.1\r\n",
+        b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 7001\r\n",
+        b"get key\r\n",
     ],
 )
 def test_other_protocols_are_recognised_by_their_beginning(line: bytes) -> None:
@@ -36,7 +44,22 @@ def test_other_protocols_are_recognised_by_their_beginning(line: bytes) -> None:
     assert not may_begin(line)
 
 
-@pytest.mark.parametrize("line", [b"", b"\r\n", b"\n\nnoop\n", b" noop\n", b"!version\r\n", b"nope\n", b"no", b"!"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\r\n",
+        b"\n\nnoop\n",
+        b" noop\n",
+        b"!version\r\n",
+        b"nope\n",
+        b"NOOP\n",
+        b"nope 0\n",
+        b"nope &a=b\n",
+        b"no",
+        b"!",
+    ],
+)
 def test_what_clients_begin_with(line: bytes) -> None:
     """Empty lines, blanks, management commands and unknown commands are answered as ever."""
     assert may_begin(line)
@@ -52,4 +75,4 @@ def test_every_request_of_a_client_may_begin_a_connection(command: str, args: di
     line = encode_request(command, args)
     assert may_begin(line)
     assert may_begin(line[:cut])
-    assert not is_http(line.rstrip(b"\r\n"))
+    assert not is_request_line(line.rstrip(b"\r\n"))

@@ -1,4 +1,4 @@
-"""The pages in which a storage node tells what lies on a device."""
+"""The pages of a storage node's list of files on a device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FIDS = st.dictionaries(st.integers(0, 10**12), st.integers(0, 2**63 - 1), max_si
 
 
 @given(FIDS)
-def test_a_page_says_what_was_found(found: dict[int, int]) -> None:
-    """What is encoded is decoded, whatever fids there are."""
+def test_pages_round_trip(found: dict[int, int]) -> None:
+    """What is encoded is decoded to the same fids."""
     assert decode(encode(sorted(found.items()), None), 0) == (found, None)
     last = max(map(directory_of, found), default=0)
     if last + 1 < DIRECTORIES:
@@ -22,7 +22,7 @@ def test_a_page_says_what_was_found(found: dict[int, int]) -> None:
 
 
 @given(FIDS, st.data())
-def test_a_page_that_was_cut_off_is_none(found: dict[int, int], data: st.DataObject) -> None:
+def test_an_incomplete_page_is_refused(found: dict[int, int], data: st.DataObject) -> None:
     """A page without its end is refused, wherever it was cut."""
     page = encode(found.items(), None)
     with pytest.raises(ValueError, match=NO_PAGE):
@@ -42,7 +42,7 @@ def test_a_page_that_was_cut_off_is_none(found: dict[int, int], data: st.DataObj
         (b"", 0),
     ],
 )
-def test_what_makes_no_sense_is_refused(page: bytes, first: int) -> None:
-    """A list that does not come forward, fids that do not belong there, lines that are none."""
+def test_invalid_pages_are_refused(page: bytes, first: int) -> None:
+    """A list that does not advance, foreign fids, and invalid lines are refused."""
     with pytest.raises(ValueError, match=NO_PAGE):
         decode(page, first)

@@ -1,4 +1,4 @@
-"""Plain requests, literal bytes; a whole HTTP server reads them no differently."""
+"""Parsing of plain requests, from literal bytes, and compared with a complete HTTP server."""
 
 import asyncio
 
@@ -19,8 +19,8 @@ def parsed(data: bytes) -> PlainRequest:
     return found[0]
 
 
-def test_a_put() -> None:
-    """Method, path without query, length, and where the body begins."""
+def test_a_plain_put() -> None:
+    """Method, path without query, length, and the beginning of the body are parsed."""
     data = b"PUT /dev1/0/000/000/0000000001.fid?x=1 HTTP/1.1\r\nHost: n\r\ncontent-LENGTH:  5 \r\n\r\nhello"
     found = parse(data, MOST)
     assert found is not None
@@ -29,8 +29,8 @@ def test_a_put() -> None:
     assert data[end:] == b"hello"
 
 
-def test_a_head_that_is_not_whole() -> None:
-    """Every beginning of a head is waited for, but not for ever."""
+def test_an_incomplete_head() -> None:
+    """An incomplete head needs more data, up to a limit."""
     data = b"GET /dev1/usage HTTP/1.1\r\nHost: n\r\nRange: bytes=0-1\r\n\r\n"
     assert all(parse(data[:end], MOST) is None for end in range(len(data)))
     assert parsed(data).field(b"range") == "bytes=0-1"
@@ -43,7 +43,7 @@ def test_a_head_that_is_not_whole() -> None:
     [(None, 1, True), (None, 0, False), ("close", 1, False), ("Keep-Alive", 0, True), ("keep-alive", 1, True)],
 )
 def test_whether_the_connection_is_kept(connection: str | None, minor: int, keep: bool) -> None:
-    """By the version's default, unless the client says otherwise; the answer says what it has to."""
+    """The version's default applies, unless the client says otherwise; the reply says so."""
     line = f"Connection: {connection}\r\n" if connection else ""
     request = parsed(f"GET /dev1/f HTTP/1.{minor}\r\nHost: n\r\n{line}\r\n".encode())
     assert request.keep is keep
@@ -78,8 +78,8 @@ def test_whether_the_connection_is_kept(connection: str | None, minor: int, keep
         b"PUT /dev1/f HTTP/1.1\r\nHost: n\r\nContent-Length: 1\r\nContent-Range: bytes 0-0/2\r\n\r\n",
     ],
 )  # fmt: skip
-def test_what_is_left_to_the_whole_server(data: bytes) -> None:
-    """What is rare, wrong or ambiguous is not answered here."""
+def test_other_requests_are_not_plain(data: bytes) -> None:
+    """Rare, invalid or ambiguous requests are left to the complete server."""
     with pytest.raises(NotPlain):
         parse(data, MOST)
 
@@ -100,8 +100,8 @@ LINE = st.sampled_from(
 
 
 @given(line=LINE, fields=st.lists(FIELD, max_size=5))
-async def test_the_whole_server_reads_the_same(line: bytes, fields: list[bytes]) -> None:
-    """Whatever is plain is a request to aiohttp, too, of the same method, length and fate of the connection."""
+async def test_aiohttp_parses_the_same(line: bytes, fields: list[bytes]) -> None:
+    """A plain request is a request for aiohttp, too, with the same method, length and keep-alive."""
     data = b"\r\n".join([line, *fields, b"", b""])
     try:
         found = parse(data, MOST)

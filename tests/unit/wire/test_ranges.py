@@ -1,4 +1,4 @@
-"""What a Range header asks for."""
+"""Parsing of a Range header."""
 
 import pytest
 from hypothesis import given
@@ -35,13 +35,13 @@ from tawara.wire.ranges import NotPartial, Span, resolve
     ],
 )
 def test_the_range_matrix(header: str | None, size: int, answer: Span | NotPartial) -> None:
-    """Single ranges are resolved, clipped or unsatisfiable as RFC 9110 says; what is malformed is ignored."""
+    """Single ranges are resolved, clipped or unsatisfiable as in RFC 9110; malformed ones are ignored."""
     assert resolve(header, size) == answer
 
 
 @given(st.one_of(st.text(), st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True)), st.integers(0, 2**63))
 def test_a_part_is_never_empty_and_never_outside(header: str, size: int) -> None:
-    """Whatever is asked, a part lies within the file."""
+    """For any range, a part lies within the file."""
     answer = resolve(header, size)
     if isinstance(answer, Span):
         assert answer.length >= 1
@@ -50,7 +50,7 @@ def test_a_part_is_never_empty_and_never_outside(header: str, size: int) -> None
 
 
 @given(st.binary(min_size=1, max_size=50), st.integers(0, 60), st.integers(0, 60))
-def test_a_part_is_what_slicing_gives(data: bytes, first: int, last: int) -> None:
+def test_a_part_equals_a_slice(data: bytes, first: int, last: int) -> None:
     """`bytes=A-B` is the slice A to B inclusive."""
     answer = resolve(f"bytes={first}-{last}", len(data))
     if isinstance(answer, Span):

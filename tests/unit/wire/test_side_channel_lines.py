@@ -26,22 +26,22 @@ from tawara.wire import side_channel as wire
         (b"size /dev1/\xff", wire.SideChannelError(wire.NOT_ASCII)),
     ],
 )
-def test_what_a_line_asks_for(line: bytes, request_: wire.Request | None) -> None:
-    """Each request of the reference is understood; anything else is answered with an error."""
+def test_requests_of_the_reference(line: bytes, request_: wire.Request | None) -> None:
+    """Each request of docs/mogilefs.md is parsed; anything else is answered with an error."""
     assert wire.parse(line) == request_
 
 
 @given(st.binary(max_size=200))
-def test_no_line_breaks_the_parser(line: bytes) -> None:
-    """Any bytes give a request, a refusal of one line, or nothing."""
+def test_any_line(line: bytes) -> None:
+    """Any bytes give a request, an error of one line, or nothing."""
     request = wire.parse(line)
     if isinstance(request, wire.SideChannelError):
         assert request.answer.count(b"\n") == 1
         assert request.answer.endswith(b"\r\n")
 
 
-def test_answers() -> None:
-    """Answers are written as mogstored writes them."""
+def test_replies() -> None:
+    """Replies are formatted as by mogstored."""
     assert wire.size("/dev1/x", 7) == b"/dev1/x 7\r\n"
     assert wire.size("/dev1/x", None) == b"/dev1/x -1\r\n"
     assert wire.digest("/dev1/x", HashType.MD5, b"\xab") == b"/dev1/x MD5=ab\r\n"

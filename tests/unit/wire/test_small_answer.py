@@ -1,4 +1,4 @@
-"""Reading the answer to GET of a small file."""
+"""Parsing of the reply to GET of a small file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 @given(st.integers(0, len(ANSWER) - 1))
-def test_an_answer_in_pieces(end: int) -> None:
-    """It is there when all of its body is, and not before."""
+def test_a_reply_in_pieces(end: int) -> None:
+    """The reply is complete with the last byte of its body, and not before."""
     assert parse(ANSWER[:end]) is None
     assert parse(ANSWER) == SmallAnswer(200, b"hello", keep=True)
 
 
-def test_whether_the_connection_can_be_used_again() -> None:
-    """Not when the server closes it, speaks HTTP/1.0, or has sent more than was asked for; interim answers are none."""
+def test_whether_the_connection_can_be_reused() -> None:
+    """The connection is not reused if the server closes it, speaks HTTP/1.0, or sent more than requested; interim
+    replies are skipped."""
     assert parse(b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER) == SmallAnswer(200, b"hello", keep=True)
     assert parse(ANSWER + b"x") == SmallAnswer(200, b"hello", keep=False)
     assert parse(ANSWER.replace(b"1.1", b"1.0")) == SmallAnswer(200, b"hello", keep=False)
@@ -38,7 +39,7 @@ def test_whether_the_connection_can_be_used_again() -> None:
         b"something else",
     ],
 )
-def test_answers_in_another_form(head: bytes) -> None:
-    """What does not tell its length, is encoded or too long is left to a whole HTTP client."""
+def test_other_replies(head: bytes) -> None:
+    """A reply without a length, encoded or too long is left to a complete HTTP client."""
     with pytest.raises(ValueError):
         parse(head + b"\r\n\r\nhello")

@@ -1,4 +1,4 @@
-"""What smartctl says, for each kind of disk and condition."""
+"""smartctl's reports for each kind of disk and condition."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from tests.smartctl import reports
     ],
 )
 def test_verdicts(report: dict[str, Any], verdict: DiskVerdict, temperature: int | None, detail: str) -> None:
-    """Each report comes to the verdict that its maker's thresholds and the lost sectors call for."""
+    """Each report gives the verdict of the vendor's thresholds and the lost sectors."""
     assert read(json.dumps(report).encode(), 77) == DiskHealth(verdict, temperature, detail, 77)
 
 
 @pytest.mark.parametrize("output", [b"", b"smartctl: not found", b"[1, 2]", b'{"smart_status": 5}', b"\xff{", b"null"])
-def test_nonsense_is_not_known(output: bytes) -> None:
-    """What is no report makes no verdict."""
+def test_invalid_reports_are_unknown(output: bytes) -> None:
+    """An invalid report gives no verdict."""
     assert read(output, 1).verdict is DiskVerdict.UNKNOWN
 
 
@@ -68,8 +68,8 @@ _json = st.recursive(
 
 
 @given(_json)
-def test_no_report_breaks_the_reader(report: Any) -> None:
-    """Whatever JSON comes, there is a verdict, and its lines are read back as they were."""
+def test_any_report(report: Any) -> None:
+    """For any JSON there is a verdict, and its lines are parsed back."""
     found = read(json.dumps(report).encode(), 1)
     lines = dict(line.split(": ", 1) for line in found.lines().splitlines())
     again = DiskHealth.read(lines)

@@ -13,7 +13,7 @@ def worker(fixture: WorkersFixture) -> ReplicateFiles:
 
 
 async def do_all(fixture: WorkersFixture) -> float | None:
-    """Do all due work. Returns until when the last unit was deferred."""
+    """Do all due work. Returns the time to which the last unit was deferred."""
     replicate, until = worker(fixture), None
     for item in await replicate.take(100):
         until = await replicate.work(item)

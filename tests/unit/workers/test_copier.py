@@ -57,7 +57,9 @@ async def test_another_workers_copy_is_not_deleted(tmp_path: Path, monkeypatch: 
         assert await fixture.devids(fid) == {1, 2}
 
 
-async def test_half_a_copy_of_another_source_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_partial_copy_of_another_source_may_arrive_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When one source broke off, the reservation is kept although nothing was sent from the next source."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("three", 3, "MultipleHosts()")
@@ -131,7 +133,7 @@ async def test_other_content_at_the_destination_stays(tmp_path: Path) -> None:
         assert await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=int(time.time()))
 
 
-async def test_what_a_check_found_bad_is_replaced(tmp_path: Path) -> None:
+async def test_a_bad_replica_is_replaced(tmp_path: Path) -> None:
     """A repair replaces bytes that a check has found wrong, with the header that permits it."""
 
     async def log_bad_bytes(tx: Transaction) -> None:

@@ -22,7 +22,7 @@ CONTENT = b"a bale of rice"
 
 
 async def delete_due(fixture: WorkersFixture) -> float | None:
-    """Do the due deletions. Returns until when the last was deferred."""
+    """Do the due deletions. Returns the time to which the last was deferred."""
     worker, until = DeleteFiles(fixture.metadata, fixture.view, fixture.nodes), None
     for item in await worker.take(100):
         until = await worker.work(item)
@@ -35,8 +35,8 @@ async def store_and_delete(fixture: WorkersFixture, *devids: int) -> int:
     return fid
 
 
-async def test_all_bytes_go(tmp_path: Path) -> None:
-    """A deleted file leaves no bytes on any device, and no row in any queue."""
+async def test_all_data_is_deleted(tmp_path: Path) -> None:
+    """A deleted file leaves no data on any device, and no row in any queue."""
     async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3]}) as fixture:
         await store_and_delete(fixture, 1, 2, 3)
         assert await delete_due(fixture) is None
@@ -44,7 +44,7 @@ async def test_all_bytes_go(tmp_path: Path) -> None:
         assert await fixture.metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
 
 
-async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
+async def test_a_missing_replica_counts_as_deleted(tmp_path: Path) -> None:
     """A replica that is missing on its device does not prevent the end of the deletion."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await store_and_delete(fixture, 1, 2)
@@ -56,9 +56,9 @@ async def test_bytes_that_are_gone_already_are_gone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("state", "pause"), [(DeviceState.READONLY, 3600), (DeviceState.DOWN, 3600), (DeviceState.DEAD, None)]
 )
-async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: DeviceState, pause: int | None) -> None:
-    """Read-only and down devices are waited for, a dead one is not; the others lose their bytes at once
-    (docs/mogilefs.md 11.1)."""
+async def test_devices_that_do_not_allow_deletions(tmp_path: Path, state: DeviceState, pause: int | None) -> None:
+    """Deletions on read-only and down devices are deferred, on a dead one they are not; the other replicas are deleted
+    at once (docs/mogilefs.md 11.1)."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await store_and_delete(fixture, 1, 2)
         await set_state(fixture, 2, state)
@@ -73,7 +73,7 @@ async def test_devices_that_may_not_be_deleted_from(tmp_path: Path, state: Devic
 
 
 async def test_a_row_of_an_unknown_device_is_dropped(tmp_path: Path) -> None:
-    """A row of a device that does not exist does not stay in the queue for ever, as it did in MogileFS
+    """A row of a device that does not exist does not stay in the queue indefinitely, as it did in MogileFS
     (docs/mogilefs.md 11.1)."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
@@ -99,8 +99,8 @@ async def test_a_node_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert await fixture.metadata.read(replicas.devices_of, fid) == (1,)
 
 
-async def test_a_device_that_cannot_be_written_now(tmp_path: Path) -> None:
-    """A device that is not observed as writeable is retried in ten minutes; the others lose their bytes."""
+async def test_a_device_that_is_not_writeable_now(tmp_path: Path) -> None:
+    """A device that is not observed as writeable is retried in ten minutes; the other replicas are deleted."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await store_and_delete(fixture, 1, 2)
         await fixture.storage["h2"].stop()
@@ -147,8 +147,8 @@ async def sweep(fixture: WorkersFixture, *, upload_open: int = 3600) -> None:
         await worker.work(item)
 
 
-async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
-    """What lies on the devices of an upload that was opened too long ago is deleted (docs/mogilefs.md 11.2)."""
+async def test_expired_uploads_are_deleted(tmp_path: Path) -> None:
+    """The data of an upload that was opened too long ago is deleted from its devices (docs/mogilefs.md 11.2)."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         now = int(time.time())
         old, new = [
@@ -164,9 +164,8 @@ async def test_uploads_that_are_never_closed_go(tmp_path: Path) -> None:
         assert fixture.on_disk() == {new: {1}}
 
 
-async def test_an_upload_that_was_closed_after_all_is_no_garbage(tmp_path: Path) -> None:
-    """Of a file whose upload row was left behind, as MogileFS may leave it, only that row goes
-    (docs/mogilefs.md 11.2)."""
+async def test_a_closed_upload_is_not_deleted(tmp_path: Path) -> None:
+    """If a file's upload row is left, as MogileFS may leave it, only that row is deleted (docs/mogilefs.md 11.2)."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         await fixture.metadata.write(_left_behind, fid)
@@ -183,8 +182,8 @@ async def _left_behind(tx: Transaction, fid: int) -> None:
     )
 
 
-async def test_abandoned_copies_go(tmp_path: Path) -> None:
-    """The bytes of a copy whose worker died are deleted when its lease expires, and the reservation ends."""
+async def test_abandoned_copies_are_deleted(tmp_path: Path) -> None:
+    """The data of a copy whose worker died is deleted when its lease expires, and the reservation ends."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         now = int(time.time())
@@ -195,7 +194,7 @@ async def test_abandoned_copies_go(tmp_path: Path) -> None:
         assert await fixture.metadata.write(replicas.reserve_copy, fid, 2, now=now)
 
 
-async def test_a_sweeper_that_stalled_deletes_nothing(tmp_path: Path) -> None:
+async def test_a_stalled_sweeper_deletes_nothing(tmp_path: Path) -> None:
     """A worker whose claim expired deletes nothing; one whose claim is renewed does."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
@@ -212,8 +211,8 @@ async def test_a_sweeper_that_stalled_deletes_nothing(tmp_path: Path) -> None:
         assert fixture.on_disk() == {fid: {1}}
 
 
-async def test_an_abandoned_copy_on_a_silent_node_is_tried_again_soon(tmp_path: Path) -> None:
-    """Its bytes are deleted within a minute of the node's return; until then nothing is copied there."""
+async def test_an_abandoned_copy_on_a_silent_node_is_retried_soon(tmp_path: Path) -> None:
+    """Its data is deleted within a minute of the node's return; until then nothing is copied there."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1)
         now = int(time.time())
@@ -240,8 +239,8 @@ async def test_copies_in_progress_are_kept(tmp_path: Path) -> None:
 
 
 async def test_a_dead_device_is_emptied(tmp_path: Path) -> None:
-    """The replicas of a device marked dead are forgotten, and their files queued for replication
-    (docs/mogilefs.md 11.3)."""
+    """The replicas of a device marked dead are dropped, and their files queued for replication (docs/mogilefs.md
+    11.3)."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fids = [await fixture.store(b"%d" % number, CONTENT, 1, 2) for number in range(3)]
         await fixture.metadata.write(queues.replicate_now, now=1)

@@ -1,4 +1,4 @@
-"""A process that runs compares its database with the marks on devices all the time."""
+"""A running process continuously compares its database with the marks on devices."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def mark(fixture: WorkersFixture, devid: int, known: Lineage) -> None:
     path.write_bytes(epoch.render(known.current))
 
 
-async def test_the_first_epoch_begins_by_itself(tmp_path: Path) -> None:
-    """Where no device has a mark, as after an upgrade, the first epoch begins, and no alarm is raised."""
+async def test_the_first_epoch_begins_automatically(tmp_path: Path) -> None:
+    """If no device has a mark, as after an upgrade, the first epoch begins, and the database is not declared stale."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         known = await lineage(fixture)
         await fixture.view.renew()
@@ -41,8 +41,9 @@ async def test_the_first_epoch_begins_by_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["later", "diverged"])
-async def test_another_database_writes_while_this_one_runs(tmp_path: Path, kind: str) -> None:
-    """A mark that another database leaves on a device later is noticed, and the alarm stays when the mark is gone."""
+async def test_another_database_is_in_use(tmp_path: Path, kind: str) -> None:
+    """A mark that another database leaves on a device later is noticed, and the database stays stale when the mark is
+    gone."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         known = await lineage(fixture)
         mark(fixture, 1, known)
@@ -61,7 +62,7 @@ async def test_another_database_writes_while_this_one_runs(tmp_path: Path, kind:
 
 
 async def test_devices_that_lag_behind(tmp_path: Path) -> None:
-    """Devices that were away, and have an older mark or a damaged one, raise no alarm."""
+    """Devices that were absent, and have an older or a damaged mark, do not make the database stale."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         mark(fixture, 1, await lineage(fixture))
         for number in range(200):
@@ -74,7 +75,7 @@ async def test_devices_that_lag_behind(tmp_path: Path) -> None:
 
 
 async def test_a_database_without_an_epoch(tmp_path: Path) -> None:
-    """A database of before there were epochs, put back beside devices that have one, is older than they are."""
+    """A database from before epochs, restored in a store with epochs, is older than its devices."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         mark(fixture, 1, await lineage(fixture))
         await fixture.metadata.write(_forget_epoch)
@@ -85,8 +86,8 @@ async def test_a_database_without_an_epoch(tmp_path: Path) -> None:
         assert await fixture.metadata.read(epochs.lineage) is None
 
 
-async def test_a_device_of_another_store_alone_is_not_used(tmp_path: Path) -> None:
-    """A device of another store is not written, and the rest of the store works on."""
+async def test_a_device_of_another_store_is_not_used(tmp_path: Path) -> None:
+    """A device of another store is not written, and the rest of the store continues."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         mark(fixture, 2, replace(await lineage(fixture), store="f" * 16))
         await fixture.view.renew()

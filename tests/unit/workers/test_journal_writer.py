@@ -26,7 +26,7 @@ from tests.unit.workers.workers_fixture import DOMAIN, WorkersFixture, workers_f
 
 
 async def write(fixture: WorkersFixture, journal_writer: JournalWriter) -> None:
-    """Run the journal writer until it has nothing to do, without waiting."""
+    """Run the journal writer until it has no more work, without pauses."""
     await fixture.view.refresh()
     while True:
         await fixture.metadata.write(_due)
@@ -63,7 +63,7 @@ async def written(fixture: WorkersFixture, *devids: int) -> dict[int, object]:
     return {file.fid: (file.facts, file.devids) for file in found.files}
 
 
-async def test_every_change_is_written(tmp_path: Path) -> None:
+async def test_every_change_is_journaled(tmp_path: Path) -> None:
     """Files stored, replaced, renamed, deleted, copied and trimmed are journaled, and so is the manifest."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
@@ -104,7 +104,7 @@ async def test_an_idle_store_is_not_written(tmp_path: Path) -> None:
         assert {path: path.stat().st_mtime_ns for path in names.rglob("*")} == before
 
 
-async def test_it_takes_few_files(tmp_path: Path) -> None:
+async def test_it_needs_few_files(tmp_path: Path) -> None:
     """Many changes make segments, compactions replace them, and the journal is complete at any time."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=2000, spare=200)
@@ -120,11 +120,9 @@ async def test_it_takes_few_files(tmp_path: Path) -> None:
         assert round_ > 1
 
 
-async def test_what_waits_to_be_deleted_stays_known(tmp_path: Path) -> None:
-    """A compaction records deleted files whose bytes still exist, so that these bytes are not taken for unnamed files.
-
-    What mogilefsd is about to name, even if it is about to give it up, is not told as gone: that would be for ever.
-    """
+async def test_files_waiting_for_deletion_stay_known(tmp_path: Path) -> None:
+    """A compaction records deleted files whose data still exists, so that this data is not taken for unnamed files. A
+    fid that mogilefsd is about to close, or to expire, is not recorded as gone, since that would be final."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=1500, spare=0)
         fids = {await fixture.store(b"k%d" % (number % 10), b"x", 1) for number in range(30)}
@@ -145,13 +143,13 @@ async def test_what_waits_to_be_deleted_stays_known(tmp_path: Path) -> None:
 
 
 async def _take_name(tx: Transaction, fid: int) -> None:
-    """Have a fid as mogilefsd has one that is closed while it expires: on a device, to be deleted, not yet a file."""
+    """Set a fid as mogilefsd has one that is closed while it expires: on a device, to be deleted, not yet a file."""
     for table in ("file", "tawara_file"):
         await tx.run(f"DELETE FROM {table} WHERE fid = ?", fid)
     await queues.enqueue_deletion(tx, fid, 0)
 
 
-async def test_another_worker_goes_on(tmp_path: Path) -> None:
+async def test_another_worker_continues(tmp_path: Path) -> None:
     """A worker without the active segment reads it; one whose claim was taken over damages nothing."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         first, second = (JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=1500) for _ in range(2))
@@ -171,8 +169,8 @@ async def test_another_worker_goes_on(tmp_path: Path) -> None:
         assert not now.held
 
 
-async def test_a_database_that_was_put_back(tmp_path: Path) -> None:
-    """When journals are newer than the database, neither journals nor bytes are written."""
+async def test_a_restored_database_writes_nothing(tmp_path: Path) -> None:
+    """When journals are newer than the database, neither journals nor data are written."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.store(b"kept", b"x", 1, 2)
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
@@ -194,8 +192,8 @@ async def test_a_database_that_was_put_back(tmp_path: Path) -> None:
         assert contents(fixture, 1, 2) == names
 
 
-async def test_a_database_that_was_put_back_where_devices_have_no_mark(tmp_path: Path) -> None:
-    """Devices written by an earlier version, without marks, show a newer state by their journals alone."""
+async def test_a_restored_database_with_unmarked_devices(tmp_path: Path) -> None:
+    """Journals written by an earlier version, without marks, are enough to detect an older database."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
         await fixture.store(b"kept", b"x", 1)
@@ -223,7 +221,7 @@ async def test_unknown_journals_are_not_overwritten(tmp_path: Path) -> None:
         assert contents(fixture, 1) == names
 
 
-async def test_a_disk_of_this_store_under_another_number(tmp_path: Path) -> None:
+async def test_a_disk_of_this_store_under_another_devid(tmp_path: Path) -> None:
     """A disk that returns under another devid gets its own journal, and no error is logged."""
     async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
@@ -237,7 +235,7 @@ async def test_a_disk_of_this_store_under_another_number(tmp_path: Path) -> None
         assert await written(fixture, 1, 2) == await live(fixture)
 
 
-async def test_a_device_that_is_accepted_is_written_again(tmp_path: Path) -> None:
+async def test_an_accepted_device_is_written_again(tmp_path: Path) -> None:
     """A device of another store is not written before it is accepted, and has this store's journal afterwards."""
     async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
         journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes)
@@ -264,7 +262,7 @@ def contents(fixture: WorkersFixture, *devids: int) -> dict[str, bytes]:
 
 
 async def look_once(fixture: WorkersFixture, journal_writer: JournalWriter) -> None:
-    """The same for one look, where what is looked at may not be written."""
+    """The same for one attempt, while the files may be changed concurrently."""
     await fixture.view.refresh()
     await fixture.metadata.write(_due)
     for item in await journal_writer.take(10):
@@ -318,7 +316,7 @@ async def test_a_damaged_active_segment_is_written_again(tmp_path: Path) -> None
         assert await written(fixture, 1) == await live(fixture)
 
 
-async def test_a_device_that_is_away(tmp_path: Path) -> None:
+async def test_an_absent_device(tmp_path: Path) -> None:
     """Its changes wait; meanwhile other journals record its deletions, also in a compaction."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         journal_writer = JournalWriter(

@@ -19,7 +19,7 @@ from tests.unit.workers.workers_fixture import eventually, workers_fixture
 
 
 async def test_first_round_is_quick(tmp_path: Path) -> None:
-    """The monitor looks as soon as it is started: it has written to every device, and knows how full each is."""
+    """At once after its start, the monitor has written to every device, and knows how full each is."""
     async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3]}, look=False) as fixture:
         monitor = Monitor(
             fixture.view, fixture.metadata, fixture.nodes, side_channel_port=None, period=600, frequent_period=600
@@ -34,8 +34,8 @@ async def test_first_round_is_quick(tmp_path: Path) -> None:
             assert (fixture.view.current.devices[devid].mb_total or 0) > 0
 
 
-async def test_a_node_that_goes_and_returns(tmp_path: Path) -> None:
-    """A node that stops is unreachable after the next round, the others stay; once back it is writeable."""
+async def test_a_node_that_stops_and_returns(tmp_path: Path) -> None:
+    """A node that stops is unreachable after the next round, the others are not; once back it is writeable."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         address = fixture.storage["h2"].http_address
         await fixture.storage["h2"].stop()
@@ -51,8 +51,8 @@ async def test_a_node_that_goes_and_returns(tmp_path: Path) -> None:
             await again.stop()
 
 
-async def test_devices_take_turns_until_one_is_missed(tmp_path: Path) -> None:
-    """While all is well a round looks at some device of every host; when one is missed, the next looks at all."""
+async def test_healthy_devices_are_checked_alternately(tmp_path: Path) -> None:
+    """While all is well a round checks some devices of every host; when one fails, the next checks all."""
     async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3, 4]}, look=False) as fixture:
         asked: list[str] = []
 
@@ -97,8 +97,7 @@ async def test_a_device_without_its_directory(tmp_path: Path) -> None:
 
 
 async def test_administrative_states(tmp_path: Path) -> None:
-    """A read-only device is looked at but not written to, a device that is down is not looked at
-    (docs/mogilefs.md 8.1)."""
+    """A read-only device is checked but not written to, a device that is down is not checked (docs/mogilefs.md 8.1)."""
     async with workers_fixture(tmp_path, {"h1": [1, 2]}) as fixture:
         await fixture.metadata.write(rows.set_device_state, "h1", 1, DeviceState.READONLY)
         await fixture.metadata.write(rows.set_device_state, "h1", 2, DeviceState.DOWN)
@@ -110,8 +109,8 @@ async def test_administrative_states(tmp_path: Path) -> None:
         assert fixture.view.current.is_writeable(1)
 
 
-async def test_a_silent_host_holds_up_nobody(tmp_path: Path) -> None:
-    """A host that accepts connections and says nothing is unreachable, and the others are known meanwhile."""
+async def test_a_silent_host_delays_no_other(tmp_path: Path) -> None:
+    """A host that accepts connections and sends nothing is unreachable, and the others are checked meanwhile."""
     opened: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: opened.append(writer), "127.0.0.9", 0)
     async with workers_fixture(tmp_path, {"h1": [1]}, look=False) as fixture:
@@ -131,8 +130,8 @@ async def test_a_silent_host_holds_up_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hung", [1, 2])
-async def test_a_disk_that_hangs_is_judged_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: int) -> None:
-    """A disk that does not answer is unreachable; its host's other disks, with lower and higher numbers, are not."""
+async def test_a_hanging_disk_is_unreachable_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: int) -> None:
+    """A disk that does not respond is unreachable; its host's other disks, with lower and higher numbers, are not."""
     back = threading.Event()
     read = Devices.open
 
@@ -153,8 +152,8 @@ async def test_a_disk_that_hangs_is_judged_alone(tmp_path: Path, monkeypatch: py
         assert fixture.view.current.is_writeable(hung)
 
 
-async def test_rounds_on_demand_see_what_was_just_written(tmp_path: Path) -> None:
-    """A renewed view has what was committed before the call, however many ask at once."""
+async def test_requested_rounds_see_committed_changes(tmp_path: Path) -> None:
+    """A refreshed view has what was committed before the call, however many callers there are."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         await fixture.metadata.write(rows.create_domain, "more")
         await asyncio.gather(*(fixture.view.renew() for _ in range(20)))

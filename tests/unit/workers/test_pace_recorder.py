@@ -1,4 +1,4 @@
-"""What a process of workers writes down of itself."""
+"""The throughput recorded by a process of workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def status(done: int, busy: float, failed: int = 0) -> list[Status]:
 
 
 async def test_two_recordings(metadata: Metadata) -> None:
-    """The pace is that of busy time; what has ended says so at once, and its pace is kept."""
+    """The pace is that of busy time; an ended process records its end at once, and its pace is kept."""
     now = status(0, 0.0)
     keeper = PaceRecorder(metadata, lambda: now)
     await keeper._record(status(0, 0.0))

@@ -10,8 +10,8 @@ from tests.unit.workers.replicate_fixture import SMALL_FILE, do_all
 from tests.unit.workers.workers_fixture import DOMAIN, workers_fixture
 
 
-async def test_copies_are_raised_for_files_that_are_there(tmp_path: Path) -> None:
-    """Every file of the class gets the copies that it wants now, without a check."""
+async def test_existing_files_get_more_copies(tmp_path: Path) -> None:
+    """Every file of the class gets the number of copies now required, without a check."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("few", 1, "MultipleHosts()")
         fids = [await fixture.store(b"k%d" % number, SMALL_FILE, 1, classid=classid) for number in range(3)]

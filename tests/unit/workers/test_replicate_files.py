@@ -45,7 +45,7 @@ async def test_copies_reach_the_class_count(tmp_path: Path, content: bytes) -> N
 @pytest.mark.parametrize("content", [SMALL_FILE, LARGE_FILE])
 @pytest.mark.parametrize("hashtype", list(HashType))
 async def test_a_missing_checksum_is_filled_in(tmp_path: Path, content: bytes, hashtype: HashType) -> None:
-    """A class with a hash type has the checksum computed while the bytes pass (14)."""
+    """The copy of a file in a class with a hash type computes the checksum (docs/mogilefs.md 14)."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         classid = await fixture.new_class("hashed", 2, "MultipleHosts()", hashtype)
         fid = await fixture.store(b"key", content, 1, classid=classid)
@@ -56,8 +56,8 @@ async def test_a_missing_checksum_is_filled_in(tmp_path: Path, content: bytes, h
 
 
 @pytest.mark.parametrize("content", [SMALL_FILE, LARGE_FILE])
-async def test_a_rotten_source_is_not_copied(tmp_path: Path, content: bytes) -> None:
-    """A replica whose checksum is wrong is passed over for a good one, and never spread."""
+async def test_a_corrupt_source_is_not_copied(tmp_path: Path, content: bytes) -> None:
+    """A replica with a wrong checksum is not copied; a good one is."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("three", 3, "MultipleHosts()")
         checksum = Checksum(HashType.MD5, hashlib.md5(content).digest())
@@ -69,8 +69,8 @@ async def test_a_rotten_source_is_not_copied(tmp_path: Path, content: bytes) -> 
 
 
 @pytest.mark.parametrize("content", [SMALL_FILE, LARGE_FILE])
-async def test_with_only_a_rotten_source_nothing_is_written(tmp_path: Path, content: bytes) -> None:
-    """When the only replica is damaged no copy appears, not even for a moment, and the work is put off."""
+async def test_with_only_a_corrupt_source_nothing_is_written(tmp_path: Path, content: bytes) -> None:
+    """If the only replica is damaged no copy is visible at any time, and the work is deferred."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         checksum = Checksum(HashType.SHA1, hashlib.sha1(content).digest())
         fid = await fixture.store(b"key", content, 1, checksum=checksum)
@@ -88,8 +88,8 @@ async def test_with_only_a_rotten_source_nothing_is_written(tmp_path: Path, cont
         assert fixture.on_disk() == {fid: {1}}
 
 
-async def test_a_shortened_source_is_not_copied(tmp_path: Path) -> None:
-    """A replica of the wrong length is no source, checksum or not."""
+async def test_a_truncated_source_is_not_copied(tmp_path: Path) -> None:
+    """A replica of the wrong length is no source, with or without a checksum."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         for number, content in enumerate((SMALL_FILE, LARGE_FILE)):
             fid = await fixture.store(b"%d" % number, content, 1)
@@ -111,7 +111,7 @@ async def test_a_destination_that_fails_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_a_full_device_gets_nothing(tmp_path: Path) -> None:
-    """A device with less room than the file, or than the store keeps free, is never chosen."""
+    """A device with less space than the file needs, or than the store keeps free, is never chosen."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.monitor.stop()
         free = fixture.view.current.devices[2].mb_free
@@ -125,8 +125,8 @@ async def test_a_full_device_gets_nothing(tmp_path: Path) -> None:
         assert fixture.on_disk() == {fid: {1}}
 
 
-async def test_no_replica_at_all_waits_for_a_person(tmp_path: Path) -> None:
-    """A file without any replica is put off to the end of time (docs/mogilefs.md 10.6)."""
+async def test_a_file_without_replicas_needs_an_operator(tmp_path: Path) -> None:
+    """The work on a file without any replica is deferred for ever (docs/mogilefs.md 10.6)."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         await fixture.metadata.write(replicas.drop_replica, fid, 1)
@@ -134,8 +134,8 @@ async def test_no_replica_at_all_waits_for_a_person(tmp_path: Path) -> None:
         assert await fixture.metadata.read(queues.next_replication) == END_OF_TIME
 
 
-async def test_sources_that_are_away_are_waited_for(tmp_path: Path) -> None:
-    """When no replica can be read now the work is put off, by more each time (docs/mogilefs.md 10.6)."""
+async def test_unavailable_sources_are_waited_for(tmp_path: Path) -> None:
+    """While no replica can be read the work is deferred, with growing delays (docs/mogilefs.md 10.6)."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         await set_state(fixture, 1, DeviceState.DOWN)
@@ -152,7 +152,7 @@ async def test_sources_that_are_away_are_waited_for(tmp_path: Path) -> None:
         assert await fixture.devids(fid) == {1, 2}
 
 
-async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_for_a_returned_device_is_done_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a device is usable again, work that was deferred because of it is done at once."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await set_state(fixture, 2, DeviceState.DOWN)
@@ -174,11 +174,9 @@ async def test_a_device_that_returns_is_not_kept_waiting(tmp_path: Path, monkeyp
         assert await retry.take(1) == []
 
 
-async def test_an_absence_that_nobody_else_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work that a process put off, and died, is done when another one sees the device well, which never saw it ill.
-
-    And at once: without a connection nothing was sent that might arrive late, so the reservation has ended.
-    """
+async def test_work_deferred_by_a_dead_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that a process deferred before it died is done at once by another one that sees the device well, though it
+    never saw it absent. Without a connection nothing was sent that might arrive late, so the reservation has ended."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         port = fixture.storage["h2"].http_address[1]
@@ -200,8 +198,8 @@ async def test_an_absence_that_nobody_else_saw(tmp_path: Path, monkeypatch: pyte
             await fixture.storage["h2"].stop()
 
 
-async def test_surplus_is_trimmed(tmp_path: Path) -> None:
-    """Of too many replicas those that the policy does not need go, from the disk as well."""
+async def test_surplus_is_removed(tmp_path: Path) -> None:
+    """Of too many replicas those that the policy does not need are deleted, also from disk."""
     async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3, 4]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1, 2, 3, 4)
         await do_all(fixture)
@@ -213,7 +211,7 @@ async def test_surplus_is_trimmed(tmp_path: Path) -> None:
 
 
 async def test_surplus_is_kept_for_a_damaged_one(tmp_path: Path) -> None:
-    """A replica of the wrong size does not count as one that would be left."""
+    """A replica of the wrong size does not count as a remaining one."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1, 2, 3)
         fixture.place(2, fid).write_bytes(b"short")
@@ -221,8 +219,8 @@ async def test_surplus_is_kept_for_a_damaged_one(tmp_path: Path) -> None:
         assert {1, 3} <= await fixture.devids(fid)
 
 
-async def test_two_workers_never_trim_each_others_remaining_copy(tmp_path: Path) -> None:
-    """A replica is only given up while the others are still those that were looked at."""
+async def test_two_workers_never_remove_each_others_remaining_copy(tmp_path: Path) -> None:
+    """A replica is removed only while the others are still those that were verified."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1, 2, 3)
         all_of_them = frozenset({1, 2, 3})
@@ -231,8 +229,8 @@ async def test_two_workers_never_trim_each_others_remaining_copy(tmp_path: Path)
         assert await fixture.devids(fid) == {2, 3}
 
 
-async def test_deleted_while_it_waited(tmp_path: Path) -> None:
-    """A file that was deleted before its turn is nothing to do."""
+async def test_deleted_before_its_replication(tmp_path: Path) -> None:
+    """Replicating a file that was deleted meanwhile does nothing."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         await fixture.metadata.write(files.delete, fixture.dmid, b"key", now=1)
@@ -242,7 +240,7 @@ async def test_deleted_while_it_waited(tmp_path: Path) -> None:
 
 
 async def test_deleted_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy of a file that is deleted meanwhile is deleted at once, and the deletion that waited for it is due."""
+    """The copy of a file deleted meanwhile is deleted at once, and the deletion that waited for it becomes due."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         replicate = worker(fixture)
@@ -265,8 +263,8 @@ async def test_deleted_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
         assert await replicate.next_due() is None
 
 
-async def test_leases_are_renewed_and_given_back(tmp_path: Path) -> None:
-    """A claim is renewed under the worker's hands; given back it is due at once for anyone."""
+async def test_leases_are_renewed_and_released(tmp_path: Path) -> None:
+    """A claim is renewed during the work; a released one is due at once."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.store(b"key", SMALL_FILE, 1)
         replicate = worker(fixture)
@@ -279,8 +277,8 @@ async def test_leases_are_renewed_and_given_back(tmp_path: Path) -> None:
         assert len(await replicate.take(1)) == 1
 
 
-async def test_the_most_endangered_go_first(tmp_path: Path) -> None:
-    """Of what is claimed together a file with one replica goes before one with two."""
+async def test_the_most_endangered_come_first(tmp_path: Path) -> None:
+    """Of the claimed files, one with one replica is replicated before one with two."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("three", 3, "MultipleHosts()")
         await fixture.store(b"two", SMALL_FILE, 1, 2, classid=classid)
@@ -289,8 +287,8 @@ async def test_the_most_endangered_go_first(tmp_path: Path) -> None:
         assert first.claim.fid == endangered
 
 
-async def test_the_most_endangered_go_first_across_the_queue(tmp_path: Path) -> None:
-    """Of a dead device's files those without a second replica are claimed before those with one, in whatever batch."""
+async def test_the_most_endangered_come_first_across_the_queue(tmp_path: Path) -> None:
+    """Of a dead device's files those without a second replica are claimed first, in any batch."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("three", 3, "MultipleHosts()")
         for number in range(6):
@@ -305,8 +303,8 @@ async def test_the_most_endangered_go_first_across_the_queue(tmp_path: Path) -> 
         assert first.claim.fid == endangered
 
 
-async def test_a_rate_is_kept(tmp_path: Path) -> None:
-    """With a limit of bytes a second, copies take as long as that."""
+async def test_a_rate_limit_is_kept(tmp_path: Path) -> None:
+    """With a limit in bytes a second, copies take the corresponding time."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.metadata.write(rows.set_setting, "tawara_rate_replicate", "1m")
         await fixture.view.refresh()
@@ -318,8 +316,8 @@ async def test_a_rate_is_kept(tmp_path: Path) -> None:
         assert fixture.on_disk() == {fid: {1, 2}}
 
 
-async def test_the_only_worker_takes_over_at_once(tmp_path: Path) -> None:
-    """After a crash, a worker that is alone neither waits for leases nor leaves half a copy in its way."""
+async def test_the_only_worker_resumes_at_once(tmp_path: Path) -> None:
+    """After a crash, a worker that is alone neither waits for leases nor is blocked by a partial copy."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         now = int(time.time())
@@ -336,8 +334,8 @@ async def test_the_only_worker_takes_over_at_once(tmp_path: Path) -> None:
         await workers.stop()
 
 
-async def test_everything_together_settles(tmp_path: Path) -> None:
-    """Started as a service, the workers bring a hundred files to their copies by themselves, and stop at once."""
+async def test_the_workers_converge(tmp_path: Path) -> None:
+    """Started as a service, the workers bring a hundred files to their number of copies, and stop at once."""
     async with workers_fixture(tmp_path, {"h1": [1, 2], "h2": [3, 4]}) as fixture:
         workers = Workers(fixture.metadata, fixture.view, fixture.nodes, fixture.wakeups)
         await workers.start()
@@ -353,7 +351,7 @@ async def test_everything_together_settles(tmp_path: Path) -> None:
         assert await fixture.metadata.read(queues.backlog) == {"replicate": 0, "delete": 0, "uploads": 0}
 
 
-async def test_two_at_one_file_leave_no_copy_too_many(tmp_path: Path) -> None:
+async def test_two_workers_on_one_file_leave_no_surplus(tmp_path: Path) -> None:
     """A file that was queued again, so that two workers copy it, ends with the copies that its class requires."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3], "h4": [4]}) as fixture:
         fids = [await fixture.store(b"key %d" % number, SMALL_FILE, 1) for number in range(12)]
@@ -372,8 +370,8 @@ async def test_two_at_one_file_leave_no_copy_too_many(tmp_path: Path) -> None:
         assert await fixture.metadata.read(queues.next_replication) is None
 
 
-async def test_a_copy_too_many_is_never_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When another worker ended the work meanwhile, a copy too many is queued from the moment it is recorded."""
+async def test_a_surplus_copy_is_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another worker ended the work meanwhile, a surplus copy is queued from the moment it is recorded."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         fid = await fixture.store(b"key", SMALL_FILE, 1)
         slow = worker(fixture)

@@ -55,7 +55,7 @@ async def defer_check(fixture: WorkersFixture) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("noticed", [False, True])
 @pytest.mark.parametrize("task_type", list(KINDS))
-async def test_work_that_met_a_silent_device_is_done_when_it_answers(
+async def test_work_deferred_by_a_silent_device_is_done_when_it_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_type: TaskType, noticed: bool, readonly: bool
 ) -> None:
     """For each type of task, after any number of failures, whether or not the monitor noticed the silence."""
@@ -100,8 +100,8 @@ async def _make_due(tx: Transaction) -> None:
     await tx.run("UPDATE file_to_queue SET nexttry = 1")
 
 
-async def test_why_a_check_was_put_off(tmp_path: Path) -> None:
-    """The stored reason names the devices that did not answer."""
+async def test_the_reason_of_a_deferred_check(tmp_path: Path) -> None:
+    """The stored reason names the devices that did not respond."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         await fixture.metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "")], now=1)

@@ -1,4 +1,4 @@
-"""The runner: waking, sleeping, backing off, stopping."""
+"""The runner: wake-up, sleep, back-off, stop."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Pile:
         self.given_back += items
 
 
-async def test_works_off_everything_so_many_at_once() -> None:
+async def test_all_work_is_done_within_the_concurrency() -> None:
     """All due work is done, within the limit of concurrency."""
     pile = Pile(*range(1000))
     runner = Runner(pile, concurrency=7, timeout=60)
@@ -80,8 +80,8 @@ async def test_works_off_everything_so_many_at_once() -> None:
     assert runner.status.done == 1000
 
 
-async def test_what_was_claimed_is_done_though_more_cannot_be_asked_for() -> None:
-    """When the database fails after a batch was claimed, the batch is done and not held forever."""
+async def test_claimed_work_is_done_when_the_next_claim_fails() -> None:
+    """When the database fails after a batch was claimed, the batch is done and not held."""
     pile = Pile(1, 2, 3)
     pile.unknown = 1
     runner = Runner(pile, concurrency=7, timeout=60)
@@ -115,7 +115,7 @@ async def test_polls_after_its_timeout() -> None:
     await runner.stop()
 
 
-async def test_what_was_put_off_for_a_moment_is_looked_at_then() -> None:
+async def test_a_short_deferral_shortens_the_sleep() -> None:
     """A unit that is deferred to a time before the next wake-up shortens the sleep."""
     pile = Pile(1)
     pile.hold = asyncio.Event()

@@ -25,7 +25,7 @@ LAYOUT = {"h1": [1], "h2": [2], "h3": [3]}
 
 
 async def read_all(fixture: WorkersFixture) -> dict[str, int]:
-    """Have every file read once; the log, as counts by code."""
+    """Read every file once; return the log as counts by code."""
     found = await fixture.metadata.read(files.list_fids, 0, 500)
     await fixture.metadata.write(
         queues.enqueue_tasks, TaskType.SCRUB, [(file.fid, None, "") for file in found], now=int(time.time())
@@ -37,7 +37,7 @@ async def read_all(fixture: WorkersFixture) -> dict[str, int]:
 
 
 async def repair(fixture: WorkersFixture) -> None:
-    """What the sweeper and the replicate worker make of it."""
+    """Run the sweeper and the replicate worker on the findings."""
     for _ in range(2):
         sweeper = CleanupOrphans(fixture.metadata, fixture.view, fixture.nodes, wakeups=Wakeups(), upload_open=3600)
         for place in await sweeper.take(100):
@@ -54,7 +54,7 @@ async def checksum(fixture: WorkersFixture, fid: int) -> Checksum | None:
 
 
 async def test_a_flipped_bit_is_repaired(tmp_path: Path) -> None:
-    """The agreed checksum is stored; a replica that differs later is not served any more, and is replaced."""
+    """The majority's checksum is stored; a replica that differs later is not served any more, and is replaced."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         assert await read_all(fixture) == {}
@@ -68,8 +68,8 @@ async def test_a_flipped_bit_is_repaired(tmp_path: Path) -> None:
         assert await read_all(fixture) == {"BSUM": 1, "REPL": 1}
 
 
-async def test_two_of_three_outvote_the_third(tmp_path: Path) -> None:
-    """Without a checksum, what most replicas have is right, and is stored."""
+async def test_the_majority_of_three_decides(tmp_path: Path) -> None:
+    """Without a stored checksum, the content of most replicas is right, and its checksum is stored."""
     async with workers_fixture(tmp_path, LAYOUT) as fixture:
         three = await fixture.new_class("three", 3, "MultipleHosts()")
         fid = await fixture.store(b"key", CONTENT, 1, 2, 3, classid=three)
@@ -81,8 +81,8 @@ async def test_two_of_three_outvote_the_third(tmp_path: Path) -> None:
         assert fixture.place(1, fid).read_bytes() == CONTENT
 
 
-async def test_two_that_differ_are_told_and_kept(tmp_path: Path) -> None:
-    """With nothing to tell which of two is right, both stay, no checksum is stored, and a line says so."""
+async def test_two_different_replicas_are_logged_and_kept(tmp_path: Path) -> None:
+    """If nothing shows which of two is right, both stay, no checksum is stored, and the log has a line."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         fixture.place(2, fid).write_bytes(ROTTEN)
@@ -93,8 +93,8 @@ async def test_two_that_differ_are_told_and_kept(tmp_path: Path) -> None:
         assert fixture.place(2, fid).read_bytes() == ROTTEN
 
 
-async def test_the_only_one_that_answers_is_not_believed(tmp_path: Path) -> None:
-    """While a device is out of service, its copy may be the right one: nothing is learnt."""
+async def test_one_reachable_replica_is_no_majority(tmp_path: Path) -> None:
+    """While a device is out of service, its copy may be the right one: no checksum is stored."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", CONTENT, 1, 2)
         await set_state(fixture, 2, DeviceState.DOWN)
@@ -103,7 +103,7 @@ async def test_the_only_one_that_answers_is_not_believed(tmp_path: Path) -> None
         assert await fixture.devids(fid) == {1, 2}
 
 
-async def test_the_last_copy_is_kept_though_it_is_rotten(tmp_path: Path) -> None:
+async def test_the_last_copy_is_kept_though_it_is_corrupt(tmp_path: Path) -> None:
     """When no replica has the stored checksum, none is deleted."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fid = await fixture.store(b"key", ROTTEN, 1, 2, checksum=SUM)
@@ -115,7 +115,7 @@ async def test_the_last_copy_is_kept_though_it_is_rotten(tmp_path: Path) -> None
 
 
 async def test_files_are_queued_when_they_are_due(tmp_path: Path) -> None:
-    """With a short period every file is read soon; the round stands in the database; 0 turns the scrub off."""
+    """With a short period every file is read soon; the pass is stored in the database; 0 disables the scrub."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         fids = [await fixture.store(b"%d" % number, CONTENT, 1, 2) for number in range(5)]
         start = int(time.time())
@@ -135,8 +135,8 @@ async def test_files_are_queued_when_they_are_due(tmp_path: Path) -> None:
         assert (await fixture.metadata.read(scrub.progress, now=0)).period == 0
 
 
-async def test_an_idle_scrub_asks_for_nothing(tmp_path: Path) -> None:
-    """When nothing is due the worker says so, and sleeps until something is."""
+async def test_an_idle_scrub_sleeps(tmp_path: Path) -> None:
+    """When nothing is due the worker sleeps until something is."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.store(b"key", CONTENT, 1, 2)
         worker = ScrubFiles(fixture.metadata, fixture.view, fixture.nodes, wakeups=fixture.wakeups)

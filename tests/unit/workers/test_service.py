@@ -1,4 +1,4 @@
-"""The workers of a process together."""
+"""The workers of a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.workers.workers_fixture import workers_fixture
 
 @pytest.mark.parametrize(("only", "told"), [("drain", {"drain"}), ("replicate", {"replicate", COPIED})])
 async def test_a_process_may_have_one_worker(tmp_path: Path, only: str, told: set[str]) -> None:
-    """There is the worker that was asked for and no other, and what it does is written down like that of all."""
+    """Only the configured worker runs, and its throughput is recorded as usual."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
         workers = Workers(fixture.metadata, fixture.view, fixture.nodes, fixture.wakeups, WorkersOptions(only=only))
         assert [each.name for each in workers.status()] == [only]

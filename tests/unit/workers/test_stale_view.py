@@ -27,7 +27,7 @@ NEW = 3
 
 
 async def stale_view(fixture: WorkersFixture) -> ClusterView:
-    """What another process knows, which looks at the cluster only when it has a reason to."""
+    """The view of another process, which is refreshed only when it has a reason."""
     view = ClusterView(fixture.metadata, min_free_mb=1)
     await view.refresh()
     view.observe(fixture.view.current.observed)
@@ -42,7 +42,7 @@ async def stale_view(fixture: WorkersFixture) -> ClusterView:
 
 
 async def add_device(fixture: WorkersFixture) -> None:
-    """The device NEW, known to this process and seen to be well."""
+    """Add the device NEW, known to this process and observed as healthy."""
     (fixture.directory / "h2" / f"dev{NEW}").mkdir()
     fixture.devices = {**fixture.devices, NEW: "h2"}
     hostid = fixture.view.current.hosts_by_name["h2"].hostid
@@ -59,7 +59,7 @@ async def do_due(worker: Any) -> None:
         await worker.work(item)
 
 
-async def test_bytes_on_a_new_device_are_deleted(tmp_path: Path) -> None:
+async def test_data_on_a_new_device_is_deleted(tmp_path: Path) -> None:
     """A file that was stored on a device and deleted before the worker knew of the device leaves no bytes."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         view = await stale_view(fixture)
@@ -71,8 +71,8 @@ async def test_bytes_on_a_new_device_are_deleted(tmp_path: Path) -> None:
         assert (await fixture.metadata.read(queues.backlog))["delete"] == 0
 
 
-async def test_bytes_on_a_device_that_came_back_from_the_dead_are_deleted(tmp_path: Path) -> None:
-    """Nor is a device lost that is dead only in an old view."""
+async def test_data_on_a_revived_device_is_deleted(tmp_path: Path) -> None:
+    """A device that is dead only in an old view is not lost either."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.metadata.write(rows.set_device_state, "h2", 2, DeviceState.DEAD)
         view = await stale_view(fixture)
@@ -85,8 +85,8 @@ async def test_bytes_on_a_device_that_came_back_from_the_dead_are_deleted(tmp_pa
         assert fixture.on_disk() == {}
 
 
-async def test_what_is_left_on_a_new_device_is_swept(tmp_path: Path) -> None:
-    """Bytes of a write that was given up go from a device that the sweeper did not know of."""
+async def test_leftovers_on_a_new_device_are_swept(tmp_path: Path) -> None:
+    """Data of an abandoned write is deleted from a device that the sweeper did not know."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         view = await stale_view(fixture)
         await add_device(fixture)
@@ -98,7 +98,7 @@ async def test_what_is_left_on_a_new_device_is_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [1, NEW])
-async def test_the_first_file_on_a_new_device_gets_its_copy_at_once(tmp_path: Path, place: int) -> None:
+async def test_the_first_file_on_a_new_device_is_copied_at_once(tmp_path: Path, place: int) -> None:
     """A device that the worker did not know of is read from, and written to, without a failure first."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await set_state(fixture, 2, DeviceState.READONLY)
@@ -109,8 +109,8 @@ async def test_the_first_file_on_a_new_device_gets_its_copy_at_once(tmp_path: Pa
         assert fixture.on_disk() == {fid: {1, NEW}}
 
 
-async def test_the_first_file_of_a_new_class_gets_its_copies_at_once(tmp_path: Path) -> None:
-    """A class that was made a moment ago by someone else is known before its first file is looked at."""
+async def test_the_first_file_of_a_new_class_is_copied_at_once(tmp_path: Path) -> None:
+    """A class that another process has just created is known before its first file is examined."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         view = await stale_view(fixture)
         classid = await fixture.new_class("new", 2, "MultipleHosts()")
@@ -119,8 +119,8 @@ async def test_the_first_file_of_a_new_class_gets_its_copies_at_once(tmp_path: P
         assert fixture.on_disk() == {fid: {1, 2}}
 
 
-async def test_more_copies_than_the_worker_knows_of_are_made(tmp_path: Path) -> None:
-    """A file does not leave the queue by the number of copies that its class wanted before."""
+async def test_the_current_number_of_copies_is_made(tmp_path: Path) -> None:
+    """A file does not leave the queue with the number of copies that its class required before."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         classid = await fixture.new_class("few", 2, "MultipleHosts()")
         view = await stale_view(fixture)
@@ -142,8 +142,8 @@ async def test_a_note_of_a_new_device_is_kept(tmp_path: Path) -> None:
         assert deferrals.notes((await fixture.view.refresh()).settings)
 
 
-async def test_of_two_reads_the_later_counts(tmp_path: Path) -> None:
-    """A slow read of the cluster that ends after a later one does not take back what that one found."""
+async def test_the_later_of_two_reads_counts(tmp_path: Path) -> None:
+    """A slow read of the cluster that ends after a later one does not replace its result."""
 
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         slow, go_on = Slow(fixture.metadata), asyncio.Event()
@@ -160,7 +160,7 @@ async def test_of_two_reads_the_later_counts(tmp_path: Path) -> None:
 
 
 class Slow:
-    """A database whose answers are late where a test says so."""
+    """A database whose answers are delayed by the test."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata

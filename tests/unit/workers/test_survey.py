@@ -1,4 +1,4 @@
-"""Looking at replicas on real storage nodes, with and without a side channel."""
+"""Measuring replicas on real storage nodes, with and without a side channel."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def stored(fixture: WorkersFixture, *devids: int) -> StoredFile:
 
 
 @pytest.mark.parametrize("port", [None, CLOSED_PORT])
-async def test_many_are_measured_without_a_side_channel(tmp_path: Path, port: int | None) -> None:
-    """Nodes that have no side channel are asked over HTTP; a file is right only if all its replicas are."""
+async def test_many_files_are_measured_without_a_side_channel(tmp_path: Path, port: int | None) -> None:
+    """Nodes without a side channel are queried over HTTP; a file is right only if all its replicas are."""
     async with workers_fixture(tmp_path, {"h1": [1, 3], "h2": [2]}) as fixture:
         both, three = await stored(fixture, 1, 2), await stored(fixture, 1, 2, 3)
         survey = Survey(fixture.view, fixture.nodes, side_channel_port=port)
@@ -49,8 +49,8 @@ async def test_many_are_measured_without_a_side_channel(tmp_path: Path, port: in
         assert await survey.measure([both]) == [{1: len(BODY), 2: None}]
 
 
-async def test_what_was_measured_is_not_asked_again(tmp_path: Path) -> None:
-    """A file that turns out to be broken costs one HEAD for each replica, those of its close look included."""
+async def test_a_measured_replica_is_not_queried_again(tmp_path: Path) -> None:
+    """A file that turns out to be broken costs one HEAD for each replica, including its thorough examination."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         file = await stored(fixture, 1, 2, 3)
         fixture.place(2, file.fid).unlink()
@@ -74,8 +74,8 @@ async def test_what_was_measured_is_not_asked_again(tmp_path: Path) -> None:
         assert sorted(asked) == sorted(fixture.url(devid, file.fid) for devid in (1, 2, 3))
 
 
-async def test_a_silent_device_is_asked_again(tmp_path: Path) -> None:
-    """Nothing is known of a replica whose node did not answer, so the close look asks once more."""
+async def test_a_silent_device_is_queried_again(tmp_path: Path) -> None:
+    """The state of a replica is unknown if its node did not respond, so the thorough examination queries once more."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         file = await stored(fixture, 1, 2)
         await fixture.storage["h2"].stop()
@@ -85,8 +85,8 @@ async def test_a_silent_device_is_asked_again(tmp_path: Path) -> None:
         assert (await survey.look(file, None, measured))[1] == CheckedReplica(2, ReplicaFinding.SILENT)
 
 
-async def test_each_state_of_a_replica_is_told_apart(tmp_path: Path) -> None:
-    """Right, of a wrong length, missing, silent, down and lost are six different things."""
+async def test_each_state_of_a_replica_is_distinguished(tmp_path: Path) -> None:
+    """Right, of a wrong length, missing, silent, down and lost are six different results."""
     async with workers_fixture(tmp_path, {"h1": [1, 2, 3], "h2": [4], "h3": [5, 6]}) as fixture:
         file = await stored(fixture, 1, 2, 3, 4, 5)
         file = replace(file, devids=(*file.devids, 77))
@@ -106,7 +106,7 @@ async def test_each_state_of_a_replica_is_told_apart(tmp_path: Path) -> None:
 
 
 async def test_a_device_without_a_mount_is_silent(tmp_path: Path) -> None:
-    """Nothing is missing on a device that is not there itself."""
+    """A replica is not missing if its device's directory is not mounted."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         file = await stored(fixture, 1, 2)
         (tmp_path / "h1" / "dev1").rename(tmp_path / "h1" / "elsewhere")
@@ -114,7 +114,7 @@ async def test_a_device_without_a_mount_is_silent(tmp_path: Path) -> None:
         assert [replica.seen for replica in seen] == [ReplicaFinding.SILENT, ReplicaFinding.RIGHT]
 
 
-async def test_a_search_finds_only_what_is_right(tmp_path: Path) -> None:
+async def test_a_search_finds_only_good_copies(tmp_path: Path) -> None:
     """A copy without a row is found if it has the length, and the checksum if there is one."""
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
         file = replace(await stored(fixture, 1), checksum=MD5)
@@ -125,8 +125,8 @@ async def test_a_search_finds_only_what_is_right(tmp_path: Path) -> None:
         assert await survey.search(file, None, random.Random(1)) == CheckedReplica(3, ReplicaFinding.RIGHT, MD5)
 
 
-async def test_a_disk_that_does_not_give_the_bytes(tmp_path: Path) -> None:
-    """A node that says that it cannot read a file is believed; that it has a file of that length does not help."""
+async def test_an_unreadable_file_is_not_good(tmp_path: Path) -> None:
+    """A replica that the node reports as unreadable is bad even if its length is right."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readline()).split()[1]

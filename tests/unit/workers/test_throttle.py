@@ -17,7 +17,7 @@ from tests.unit.workers.workers_fixture import WorkersFixture, workers_fixture
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds of all pauses; the clock moves only by them."""
+    """The seconds of all pauses, which are the only time that passes."""
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -42,7 +42,7 @@ async def test_the_rate_is_kept(slept: list[float]) -> None:
 
 @pytest.mark.parametrize("rate", [{}, {"tawara_rate_rebalance": "0"}, {"tawara_rate_fsck": "1"}])
 async def test_without_a_rate_nothing_waits(slept: list[float], rate: dict[str, str]) -> None:
-    """A rate that is not set, or 0, or that of another kind of work, limits nothing."""
+    """A rate that is not set, or 0, or of another kind of work, has no effect."""
     await Throttle(view_with(**rate), "rebalance").spend(10**12)
     assert slept == []
 

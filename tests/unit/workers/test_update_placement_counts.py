@@ -1,4 +1,4 @@
-"""The worker that keeps the placement counts counts what has changed, and nothing else."""
+"""The worker that maintains the placement counts: it recounts what has changed, and nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def store(metadata: Metadata, key: bytes, *devids: int) -> int:
 
 
 async def forget_notes(metadata: Metadata) -> None:
-    """Do what the devices' journals do when they have written what there is to write."""
+    """Do what the journal writer does when it has written all changes."""
 
     async def all_notes(tx: Transaction) -> list[int]:
         return [row[0] for row in await tx.rows("SELECT seq FROM tawara_note")]
@@ -65,7 +65,7 @@ async def counted(metadata: Metadata) -> set[int]:
 
 
 async def exact(metadata: Metadata) -> bool:
-    """Whether the counts that are kept are those of all files, range by range without a gap."""
+    """Whether the stored counts are those of all files, range by range without a gap."""
     found = await metadata.read(rows.load, [each.up_to for each in await metadata.read(rows.outline)])
     assert [each.after for each in found] == [0, *(each.up_to for each in found[:-1])][: len(found)]
     kept = Counter(metadata, Cluster)
@@ -97,8 +97,8 @@ async def test_only_what_has_changed_is_counted(metadata: Metadata) -> None:
     assert await exact(metadata)
 
 
-async def test_files_that_go_at_the_end(metadata: Metadata) -> None:
-    """When the last files are deleted, the counts follow, and what is stored then is counted."""
+async def test_deletion_of_the_last_files(metadata: Metadata) -> None:
+    """When the last files are deleted, the counts follow, and files stored later are counted."""
     for number in range(8):
         await store(metadata, b"k%d" % number, 1)
     await forget_notes(metadata)
@@ -120,8 +120,8 @@ async def test_files_that_go_at_the_end(metadata: Metadata) -> None:
     assert await metadata.read(rows.marked) == []
 
 
-async def test_what_nobody_tells_of_is_found_in_time(metadata: Metadata) -> None:
-    """A file that a mogilefsd beside us changes leaves no mark; its range is counted when that is old."""
+async def test_unmarked_changes_are_found_in_time(metadata: Metadata) -> None:
+    """A file that a mogilefsd changes leaves no mark; its range is counted when it is old."""
     for number in range(12):
         await store(metadata, b"k%d" % number, 1)
     await forget_notes(metadata)
@@ -138,7 +138,7 @@ async def test_what_nobody_tells_of_is_found_in_time(metadata: Metadata) -> None
     assert await exact(metadata)
 
 
-async def test_a_pass_that_was_cut_off_goes_on(metadata: Metadata) -> None:
+async def test_an_interrupted_pass_continues(metadata: Metadata) -> None:
     """Each range is stored when it is counted: the next worker starts after the stored ones."""
     for number in range(14):
         await store(metadata, b"k%02d" % number, 1)
@@ -149,8 +149,8 @@ async def test_a_pass_that_was_cut_off_goes_on(metadata: Metadata) -> None:
     assert await exact(metadata)
 
 
-async def test_all_files_are_counted_anew_meanwhile(metadata: Metadata) -> None:
-    """A range that does not fit the others any more, since all files were counted otherwise, is not kept."""
+async def test_a_concurrent_complete_count(metadata: Metadata) -> None:
+    """A range that does not fit the others any more, because all files were recounted, is not stored."""
     for number in range(20):
         await store(metadata, b"k%02d" % number, 1)
     ranges = [each async for each in count_all(metadata, Cluster())]
@@ -160,7 +160,7 @@ async def test_all_files_are_counted_anew_meanwhile(metadata: Metadata) -> None:
     assert await exact(metadata)
 
 
-async def test_it_leaves_time_between(metadata: Metadata) -> None:
+async def test_recent_ranges_are_not_recounted(metadata: Metadata) -> None:
     """Ranges that any process has just counted are not recounted before they are due."""
     worker = UpdatePlacementCounts(metadata, ClusterView(metadata), period=3600)
     (item,) = await worker.take(1)

@@ -79,21 +79,21 @@ def resolv_conf(guest: Guest) -> str:
     Names without a dot are looked for in the guest's own domain, where the others of a cluster are.
     """
     first = [guest.primary.network]
-    rest = [nic.network for nic in guest.nics[1:] if nic.network.kind == "nat"]
-    gateways = dict.fromkeys(str(network.gateway) for network in first + rest)
+    rest = [nic.network for nic in guest.nics[1:] if nic.network.kind != "host"]
+    servers = dict.fromkeys(str(network.name_server) for network in first + rest if network.name_server)
     _, _, domain = guest.fqdn.partition(".")
     search = f"search {domain}\n" if domain else ""
-    return search + "".join(f"nameserver {gateway}\n" for gateway in list(gateways)[:3])
+    return search + "".join(f"nameserver {server}\n" for server in list(servers)[:3])
 
 
 def routes(guest: Guest) -> list[tuple[str, str, str, int]]:
-    """For each card: MAC, address with prefix, gateway or -, metric. The first NAT network is preferred."""
+    """For each card: MAC, address with prefix, gateway or -, metric. The first that leads outside is preferred."""
     table = []
     metric = 100
     for nic in guest.nics:
-        gateway = str(nic.network.gateway) if nic.network.kind == "nat" else "-"
+        gateway = str(nic.network.outside or "-")
         table.append((nic.mac, f"{nic.ip}/{nic.network.subnet.prefixlen}", gateway, metric))
-        metric += 100 if nic.network.kind == "nat" else 0
+        metric += 100 if nic.network.outside else 0
     return table
 
 

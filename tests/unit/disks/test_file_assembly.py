@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tawara.disks.assembling import FileAssembly, run_steps
 from tawara.disks.devices import Devices
+from tawara.disks.file_assembly import FileAssembly, run_steps
 from tawara.disks.identity import RECORDS
 from tawara.disks.incoming import SYNC_EVERY
 from tawara.disks.paths import IDENTITY
@@ -56,7 +56,7 @@ def content(devices: Devices) -> bytes:
 
 
 def files(devices: Devices) -> set[str]:
-    """Every file on the device but its parts and the node's own."""
+    """Every file on the device except the parts and the node's own files."""
     found = {each for each in devices.docroot.rglob("*") if each.is_file() and RECORDS not in each.parts}
     known = {devices.docroot / fids.path(1, fid)[1:] for fid in PARTS}
     return {str(each.relative_to(devices.docroot)) for each in found - known if each.name != IDENTITY}
@@ -93,7 +93,9 @@ def test_ranges_are_joined(devices: Devices, ranges: list[tuple[int, int, int]],
         ([(3, 0, 2**62), (3, 0, 2**62)], SourceTooShort),
     ],
 )
-def test_whole_or_not_at_all(devices: Devices, ranges: list[tuple[int, int, int]], error: type[TawaraError]) -> None:
+def test_an_invalid_range_is_refused_first(
+    devices: Devices, ranges: list[tuple[int, int, int]], error: type[TawaraError]
+) -> None:
     """A missing source, or a range beyond its end, is an error before any byte is written."""
     for act in (finish, FileAssembly.read_whole):
         with pytest.raises(error):
@@ -108,8 +110,8 @@ def test_only_fids_are_assembled(devices: Devices, path: str) -> None:
         FileAssembly(devices, path, AssembleRequest(()))
 
 
-def test_other_content_stays(devices: Devices) -> None:
-    """A fid with other content is not replaced unless that is requested; the same content again is no error."""
+def test_other_content_is_kept(devices: Devices) -> None:
+    """A fid with other content is not replaced unless requested; the same content again is no error."""
     finish(assembly(devices, (1, 0, 5)))
     finish(assembly(devices, (1, 0, 5)))
     with pytest.raises(OtherContent):
@@ -128,15 +130,15 @@ def failing(error: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP])
-def test_file_systems_that_do_not_copy(devices: Devices, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where copy_file_range is not possible the bytes are copied otherwise."""
+def test_file_systems_without_copy_file_range(devices: Devices, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where copy_file_range is not supported the bytes are copied in another way."""
     monkeypatch.setattr(os, "copy_file_range", failing(code))
     finish(assembly(devices, (3, 1, 9000), (1, 0, 5)))
     assert content(devices) == PARTS[3][1:9001] + PARTS[1]
 
 
 def test_a_full_device(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that fills up while the file is assembled has no part of it."""
+    """When the device becomes full during the assembly, nothing of the file remains."""
     monkeypatch.setattr(os, "copy_file_range", failing(errno.ENOSPC))
     with pytest.raises(DeviceFull):
         finish(assembly(devices, (3, 0, 10_000)))
@@ -145,8 +147,8 @@ def test_a_full_device(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_an_aborted_assembly_leaves_nothing(devices: Devices, unnamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Aborted after any step, nothing is left on the device and no file is open."""
-    monkeypatch.setattr("tawara.disks.assembling._FILES_AT_ONCE", 1)
+    """After an abort at any step, nothing remains on the device and no file is open."""
+    monkeypatch.setattr("tawara.disks.file_assembly._FILES_AT_ONCE", 1)
     devices.unnamed = unnamed
     before = len(os.listdir("/proc/self/fd"))
     for steps in range(8):
@@ -181,7 +183,7 @@ def test_steps_are_short(devices: Devices) -> None:
 
 async def test_a_cancelled_caller(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the caller is cancelled, or the check between steps fails, the file is discarded."""
-    monkeypatch.setattr("tawara.disks.assembling._FILES_AT_ONCE", 1)
+    monkeypatch.setattr("tawara.disks.file_assembly._FILES_AT_ONCE", 1)
     pools = DevicePools(devices)
 
     def refuse() -> None:
