@@ -268,6 +268,7 @@ async def test_pipelined_requests_are_answered_in_order(node: StorageNode, tmp_p
     assert answer == b""
 
 
+@pytest.mark.slow
 async def test_large_files_on_uvloop(tmp_path: Path) -> None:
     """The released process sends a large file and its parts byte for byte, also to a slow reader."""
     data = os.urandom(5_000_000)
@@ -292,6 +293,7 @@ async def test_a_port_in_use_is_reported(node: StorageNode, tmp_path: Path) -> N
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=JUNK)
+@pytest.mark.slow
 def test_garbage_gets_a_reply_without_internals(tmp_path: Path, junk: bytes) -> None:
     """Any bytes get a status or a closed connection, never a traceback or a 500."""
 

@@ -155,6 +155,7 @@ async def test_an_incomplete_line_times_out(tmp_path: Path) -> None:
         st.one_of(st.binary(max_size=80), st.from_regex(rb"(size|MD5|SHA-1|CRC32C) /dev1\S{0,30}( \w+)?")), max_size=8
     )
 )
+@pytest.mark.slow
 def test_garbage_gets_lines_without_internals(tmp_path: Path, junk: list[bytes]) -> None:
     """Any bytes get lines with an error message, and the node continues."""
 
