@@ -1,10 +1,10 @@
-"""What daemons cost that nobody asks anything: memory, wake-ups, processor time; and what connections cost.
+"""The cost of idle daemons (memory, wake-ups, processor time) and of connections.
 
     python -m benchmarks.idle [--seconds 30] [--connections 5000 10000] [--processes 1] [--engine sqlite]
 
-First `tawara up`, then a storage node with four devices and a tracker apart, on each database that is named. Wake-ups
-are the voluntary context switches of all threads; processor time is the kernel's own account, in nanoseconds. Held
-connections are each asked once before memory is looked at, and again afterwards, all at once.
+First `tawara up`, then separate daemons (a storage node with four devices, a tracker) on each named database. Wake-ups
+are the voluntary context switches of all threads; processor time is the kernel's, in nanoseconds. Each held
+connection makes one request before memory is measured, and one afterwards, all at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SETTLE = 6.0
 
 @dataclass(frozen=True)
 class Account:
-    """What processes have used up to now."""
+    """The resources that processes have used so far."""
 
     at: float
     wakeups: int
@@ -97,7 +97,7 @@ def daemon(directory: Path, *arguments: str) -> Iterator[tuple[int, dict[str, st
 
 
 def measure(what: str, pid: int, seconds: float) -> None:
-    """Look at an idle daemon for some time."""
+    """Observe an idle daemon for some time."""
     time.sleep(SETTLE)
     before = Account.of(family(pid))
     time.sleep(seconds)
@@ -130,7 +130,7 @@ def _ask_all(held: Sequence[socket.socket]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody listens on."""
+    """Free TCP ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]

@@ -1,4 +1,4 @@
-"""How many questions a second each engine answers, at 1, 16 and 64 askers in one process, the server beside it.
+"""Queries a second of each engine, with 1, 16 and 64 concurrent callers in one process, the server on the same machine.
 
 `python -m benchmarks.metadata [sqlite|postgresql|mysql]…` starts the servers itself.
 """

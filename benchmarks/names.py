@@ -1,4 +1,4 @@
-"""What it costs to keep names on a device: nothing, an xattr, a file beside each file, or a journal (docs/recovery.md).
+"""Cost of keeping file metadata on a device: none, an xattr, a file beside each file, or a journal (docs/recovery.md).
 
 Files of 10 KB are stored as a storage node stores them (temporary name, fsync, rename, fsync of the directory), and
 their names with them. `python -m benchmarks.names [COUNT] [--place DIRECTORY]`. With `--rebuild`, what `tawara rebuild`
@@ -32,7 +32,7 @@ FLUSH = 1000
 
 
 def record(fid: int) -> JournalRecord:
-    """What a name has to say."""
+    """The metadata of a file."""
     checksum = Checksum(HashType.MD5, fid.to_bytes(16))
     key = b"photos/2026/11/%08d.jpg" % fid
     return JournalRecord(
@@ -55,8 +55,8 @@ def store(path: Path, body: bytes, attribute: bytes = b"") -> None:
     os.close(directory)
 
 
-class Tails:
-    """A journal as the scribe writes it, without the network."""
+class ActiveSegments:
+    """A journal as the journal writer writes it, without the network."""
 
     def __init__(self, device: Path) -> None:
         self._device = device
@@ -80,7 +80,7 @@ class Tails:
 
 def forms(device: Path) -> dict[str, Callable[[int, Path], None]]:
     """Name of a form -> what stores a file in it."""
-    active_segments = Tails(device)
+    active_segments = ActiveSegments(device)
 
     def with_journal(fid: int, path: Path) -> None:
         store(path, BODY)
@@ -128,7 +128,7 @@ def write_names(device: Path, devid: int, count: int) -> None:
     """The journal of a device that has every second of `count` files."""
     (device / journal.segment_path(0, 1)).parent.mkdir(parents=True)
     devices = [{"devid": each, "hostid": 1, "status": "alive", "weight": 100} for each in range(1, DEVICES + 1)]
-    head = Head(tawara="charter", device=devid, generation=1)
+    head = Head(tawara=journal.MANIFEST, device=devid, generation=1)
     (device / journal.manifest_path(0)).write_bytes(journal.encode_manifest(head, {"device": devices}))
     fids = [fid for fid in range(1, count + 1) if devid - 1 in (fid % DEVICES, (fid + 1) % DEVICES)]
     for segment, start in enumerate(range(0, len(fids), FLUSH), 1):

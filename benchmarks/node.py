@@ -1,10 +1,10 @@
-"""How fast a storage node serves and takes files, against nginx serving the same directory; both fed by one generator.
+"""Throughput of a storage node that serves and stores files, compared with nginx on the same directory.
 
 python -m benchmarks.node [--seconds N]
 
 The peers run at the same time and are measured in turn, three rounds, the best of each: ratios of one run on one
 machine, of one process each, are what counts, and, on a busy one, the node's processor time for each answer. nginx
-from the package cannot PUT, so writes are told as such.
+from the package cannot PUT, so writes are reported without a ratio.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def tell(what: str, cost: Cost | None = None, note: str = "") -> None:
 
 
 def silent(what: str) -> None:
-    """Progress that nobody watches."""
+    """Report no progress."""
 
 
 class Shop:
@@ -238,7 +238,7 @@ def _make_periodic(host: Machine, name: str) -> None:
 
 
 def idle(host: Machine, seconds: float) -> None:
-    """Processor time and memory of guests that nobody asks anything."""
+    """Processor time and memory of idle guests."""
     time.sleep(20)  # until what a boot leaves behind is done
     guests = _guests(host)
     before = {name: Account.of([pid]) for name, pid in guests.items()}

@@ -165,7 +165,7 @@ class StoreFixture:
 KEYS = "keys.key"
 """Name of the installation's key file."""
 DIRECTORY = 'run "$of" nginx; {'
-"""Of nginx, below a house's."""
+"""The directory of nginx, below the store's."""
 
 
 @asynccontextmanager

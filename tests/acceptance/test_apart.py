@@ -88,7 +88,7 @@ async def test_acknowledged_files_survive_any_kill(tmp_path: Path, database: str
                     try:
                         assert await client.get(DOMAIN, earlier) == stored[earlier]
                     except TawaraError as error:
-                        # Its only copy may be on a node that is down now; but nobody may say that it is unknown.
+                        # Its only copy may be on a node that is down now; but no reply may say that it is unknown.
                         assert error.code != "unknown_key", earlier
 
         async def some_more() -> None:

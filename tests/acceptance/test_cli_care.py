@@ -138,7 +138,7 @@ def _bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        return None  # swept, and not yet made anew
+        return None  # swept, and not yet created again
 
 
 def test_levels_are_balanced(store: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,11 +140,11 @@ async def test_a_source_that_is_overwritten(
 async def test_other_content_under_the_new_fid(store: Cluster, client: AsyncClient) -> None:
     """A fid that a device holds with other content is skipped."""
     first = await client.put(DOMAIN, "a", BODY, storage_class="one")
-    stray = [store.path(devid, first.fid + 1) for devid in range(1, 5)]
-    for path in stray:
+    orphan = [store.path(devid, first.fid + 1) for devid in range(1, 5)]
+    for path in orphan:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"stray")
+        path.write_bytes(b"other")
     copied = await client.copy(DOMAIN, "a", DOMAIN, "b")
     assert copied.fid > first.fid + 1
     assert await client.get(DOMAIN, "b") == BODY
-    assert {path.read_bytes() for path in stray} == {b"stray"}
+    assert {path.read_bytes() for path in orphan} == {b"other"}

@@ -51,7 +51,7 @@ class CountingClient(NodeClient):
 class AssemblingFixture:
     """The service, and the store that it works on: three hosts with a device each, class `default` wants two copies."""
 
-    house: StoreFixture
+    fixture: StoreFixture
     assembler: FileAssembler
     nodes: CountingClient
     domain: Domain
@@ -60,15 +60,15 @@ class AssemblingFixture:
         self, key: bytes, body: bytes, devids: tuple[int, ...], checksum: Checksum | None = None
     ) -> StoredFile:
         """Store a file on these devices, behind the service's back."""
-        metadata = self.house.metadata
+        metadata = self.fixture.metadata
         fid = await metadata.write(files.open_upload, dmid=1, key=key, classid=0, devids=devids, now=1)
         for devid in devids:
-            path = self.house.replica(devid, fid)
+            path = self.fixture.replica(devid, fid)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
         new = NewFile(fid, 1, key, len(body), 0, devids, checksum, content_type="image/x-cat", mtime_ns=77)
         await metadata.write(files.close_upload, new, now=1, replicate=False)
-        return await self.house.stored(key)
+        return await self.fixture.stored(key)
 
     def request(self, name: str = "", conditions: Conditions = ANY) -> WriteRequest:
         """A request for a file of class `name`."""
@@ -82,30 +82,30 @@ class AssemblingFixture:
 
     async def replicas(self) -> dict[int, bytes]:
         """The bytes of the new file by device."""
-        stored = await self.house.stored(b"new")
-        return {devid: self.house.replica(devid, stored.fid).read_bytes() for devid in sorted(stored.devids)}
+        stored = await self.fixture.stored(b"new")
+        return {devid: self.fixture.replica(devid, stored.fid).read_bytes() for devid in sorted(stored.devids)}
 
     async def assert_nothing_left(self, *keys: bytes) -> None:
         """Only the files of these keys have bytes."""
-        assert (await self.house.metadata.read(queues.backlog))["uploads"] == 0
-        found = {name for _, name in self.house.on_disk()}
-        assert found == {f"{(await self.house.stored(key)).fid:010d}.fid" for key in keys}
+        assert (await self.fixture.metadata.read(queues.backlog))["uploads"] == 0
+        found = {name for _, name in self.fixture.on_disk()}
+        assert found == {f"{(await self.fixture.stored(key)).fid:010d}.fid" for key in keys}
 
 
 @pytest.fixture(params=[False, True], ids=["by nodes", "local"])
 async def store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[AssemblingFixture]:
     """The service; with device 1 local to it, or all behind storage nodes."""
-    async with store_fixture(tmp_path, nginx=False) as house, CountingClient() as nodes:
+    async with store_fixture(tmp_path, nginx=False) as fixture, CountingClient() as nodes:
         for hashtype in (HashType.CRC32C, HashType.SHA1):
-            await house.metadata.write(rows.create_class, "d", hashtype.wire, mindevcount=2, hashtype=hashtype)
-        await house.view.refresh()
-        local = LocalDevices(house.nodes[0].devices, timeout=2) if request.param else None
+            await fixture.metadata.write(rows.create_class, "d", hashtype.wire, mindevcount=2, hashtype=hashtype)
+        await fixture.view.refresh()
+        local = LocalDevices(fixture.nodes[0].devices, timeout=2) if request.param else None
         rng = random.Random(1)
-        service = FileStore(house.metadata, house.view, house.wakeups, rng)
-        writer = FileWriter(house.metadata, house.view, nodes, service, local=local, limits=Limits())
-        locator = ReplicaLocator(house.view, nodes, rng)
-        assembler = FileAssembler(house.metadata, house.view, nodes, service, writer, locator, local=local)
-        yield AssemblingFixture(house, assembler, nodes, house.view.current.domains["d"])
+        service = FileStore(fixture.metadata, fixture.view, fixture.wakeups, rng)
+        writer = FileWriter(fixture.metadata, fixture.view, nodes, service, local=local, limits=Limits())
+        locator = ReplicaLocator(fixture.view, nodes, rng)
+        assembler = FileAssembler(fixture.metadata, fixture.view, nodes, service, writer, locator, local=local)
+        yield AssemblingFixture(fixture, assembler, nodes, fixture.view.current.domains["d"])
         writer.close()
         if local is not None:
             await local.close()
@@ -116,10 +116,10 @@ async def test_a_copy(store: AssemblingFixture, request: pytest.FixtureRequest) 
     source = await store.add(b"a", A, (1, 2), checksum_of(A, HashType.CRC32C))
     assert await store.copy()
     assert await store.replicas() == {1: A, 2: A}
-    stored = await store.house.stored(b"new")
+    stored = await store.fixture.stored(b"new")
     assert stored.content_type == "image/x-cat"
     assert stored.fid != source.fid
-    assert await store.house.metadata.read(files.source_time, stored.fid) == 77
+    assert await store.fixture.metadata.read(files.source_time, stored.fid) == 77
     assert store.nodes.seen == ["assemble"] * (1 if "local" in request.node.name else 2)
     await store.assert_nothing_left(b"a", b"new")
 
@@ -140,7 +140,7 @@ async def test_parts_are_joined(store: AssemblingFixture, name: str) -> None:
         assert set(found.values()) == {wanted}
         assert len(found) == 2
         assert not ranges or set(found) == {1, 3}
-        stored = await store.house.stored(b"new")
+        stored = await store.fixture.stored(b"new")
         assert stored.checksum == (checksum_of(wanted, hashtype) if hashtype else None)
         assert stored.length == len(wanted)
 
@@ -150,17 +150,17 @@ async def test_devices_without_a_part_get_the_bytes(store: AssemblingFixture) ->
     one = await store.add(b"a", A, (1,))
     two = await store.add(b"b", B, (2,))
     seen = dict.fromkeys((2, 3), Observation(Observed.WRITEABLE)) | {1: Observation(Observed.READABLE)}
-    store.house.view.observe(seen)
+    store.fixture.view.observe(seen)
     await store.assembler.assemble(store.request("SHA-1"), [FileRange.whole(one), FileRange.whole(two)])
     assert await store.replicas() == {2: A + B, 3: A + B}
-    assert (await store.house.stored(b"new")).checksum == checksum_of(A + B, HashType.SHA1)
+    assert (await store.fixture.stored(b"new")).checksum == checksum_of(A + B, HashType.SHA1)
     assert store.nodes.seen == ["put", "put"]
 
 
 async def test_a_device_that_lost_a_part(store: AssemblingFixture) -> None:
     """A replica that its device does not have any more is read elsewhere; the new file has all its copies."""
     one = await store.add(b"a", A, (1, 2))
-    store.house.replica(1, one.fid).unlink()
+    store.fixture.replica(1, one.fid).unlink()
     await store.copy()
     assert await store.replicas() == {1: A, 2: A}
 
@@ -168,11 +168,11 @@ async def test_a_device_that_lost_a_part(store: AssemblingFixture) -> None:
 async def test_replicas_that_differ(store: AssemblingFixture) -> None:
     """When the copies would not be the same, no file is made of them."""
     one = await store.add(b"a", A, (1, 2))
-    store.house.replica(1, one.fid).write_bytes(A[::-1])
+    store.fixture.replica(1, one.fid).write_bytes(A[::-1])
     with pytest.raises(errors.ChecksumMismatch, match="fsck"):
         await store.assembler.assemble(store.request("SHA-1"), [FileRange.whole(one)])
-    assert await store.house.find(b"new") is None
-    assert (await store.house.metadata.read(queues.backlog))["delete"] >= 1
+    assert await store.fixture.find(b"new") is None
+    assert (await store.fixture.metadata.read(queues.backlog))["delete"] >= 1
 
 
 async def test_a_source_that_vanishes(store: AssemblingFixture) -> None:
@@ -182,12 +182,12 @@ async def test_a_source_that_vanishes(store: AssemblingFixture) -> None:
     with pytest.raises(errors.NoSource):
         await store.assembler.assemble(store.request(), [FileRange.whole(one), FileRange.whole(stale)])
     await store.assert_nothing_left(b"a")
-    store.house.replica(1, one.fid).unlink()
+    store.fixture.replica(1, one.fid).unlink()
     with pytest.raises(errors.NoSource):
         await store.copy()
     with pytest.raises(errors.UnknownKey):
         await store.copy(b"nothing")
-    assert await store.house.find(b"new") is None
+    assert await store.fixture.find(b"new") is None
 
 
 async def test_conditions_and_limits(store: AssemblingFixture) -> None:
@@ -205,9 +205,9 @@ async def test_conditions_and_limits(store: AssemblingFixture) -> None:
 async def test_other_content_under_the_new_fid(store: AssemblingFixture) -> None:
     """A fid that a device holds with other content is skipped, and that content is kept."""
     one = await store.add(b"a", A, (1, 2))
-    stray = store.house.replica(1, one.fid + 1)
-    stray.parent.mkdir(parents=True, exist_ok=True)
-    stray.write_bytes(b"stray")
+    orphan = store.fixture.replica(1, one.fid + 1)
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(b"other")
     await store.copy()
     assert await store.replicas() == {1: A, 2: A}
-    assert stray.read_bytes() == b"stray"
+    assert orphan.read_bytes() == b"other"

@@ -141,7 +141,7 @@ async def _do_to_store(here: StoreFixture, words: list[str]) -> None:
         case ["FSCK_LOG", fid, code, devid]:
             sql = "INSERT INTO fsck_log (utime, fid, evcode, devid) VALUES (77, ?, ?, ?)"
             await here.metadata.write(_statement, sql, int(fid), code, None if devid == "-" else int(devid))
-        case ["ERRAND", fid, kind, devid, arg]:
+        case ["TASK", fid, kind, devid, arg]:
             sql = "INSERT INTO file_to_queue (fid, type, devid, nexttry, arg) VALUES (?, ?, ?, 5, ?)"
             from_devid, argument = None if devid == "-" else int(devid), None if arg == "-" else arg
             await here.metadata.write(_statement, sql, int(fid), int(kind), from_devid, argument)

@@ -29,7 +29,7 @@ TRANSCRIPTS = {
 > fsck_start
 {REBAL_IN_THE_WAY}
 """,
-    "fsck_start: a check is carried on where it stopped, and begins anew when it had ended": """
+    "fsck_start: a check continues where it stopped, and starts again when it had ended": """
 ! STORE a b c
 ! SETTING queue_rate_for_fsck 2
 > fsck_start
@@ -41,7 +41,7 @@ TRANSCRIPTS = {
 < OK
 > fsck_status
 < OK running=0&host=&max_fid_checked=0&*&queued=0&stalled=0&*
-! ERRAND 1 1 - -
+! TASK 1 1 - -
 ! SETTING fsck_highest_fid_checked 1
 > fsck_start
 < OK
@@ -115,8 +115,8 @@ TRANSCRIPTS = {
 """,
     "file_debug: what waits to be checked and moved": """
 ! STORE a
-! ERRAND 1 1 - -
-! ERRAND 1 2 7 8,9
+! TASK 1 1 - -
+! TASK 1 2 7 8,9
 > file_debug fid=1
 < OK *&fsckqueue_fid=1&fsckqueue_devid=&fsckqueue_type=1&fsckqueue_nexttry=5&*\
 &rebqueue_fid=1&rebqueue_devid=7&rebqueue_type=2&rebqueue_nexttry=5&*&rebqueue_arg=8,9&*

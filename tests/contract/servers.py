@@ -95,7 +95,7 @@ def _system_user(preferred: str) -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise NotInstalled(f"There is neither a user {preferred} nor nobody to run a database server as")
+    raise NotInstalled(f'There is neither a user {preferred} nor a user "nobody" to run a database server as')
 
 
 def _program(name: str, *places: str) -> str:

@@ -278,7 +278,7 @@ async def test_the_encoding_of_mogilefsds_connections(old_url: str, charset: str
         assert await ours.read(files.find, 1, "größe".encode()) is not None
 
 
-# --- what stands in the way -------------------------------------------------------------------------------------------
+# --- obstacles --------------------------------------------------------------------------------------------------------
 
 
 async def test_unsupported_settings_are_reported(old_url: str, engine: str) -> None:

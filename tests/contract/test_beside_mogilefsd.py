@@ -38,7 +38,7 @@ async def test_leases_are_respected_on_both_sides(old_url: str) -> None:
             await ours.write(queues.finish_replication, claim)
         await original.finish("file_to_replicate", theirs[0])
         assert await original.ask("SELECT fid FROM file_to_replicate") == [(theirs[1],)]
-        # Left by whoever died, it falls due for the other.
+        # Left by a dead process, it becomes due for the other.
         await original.ask("UPDATE file_to_replicate SET nexttry = 1")
         (again,) = await ours.write(queues.claim_replications, limit=9, now=now, lease=60)
         assert again.fid == theirs[1]

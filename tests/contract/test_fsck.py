@@ -236,7 +236,7 @@ async def test_leases_of_tasks(metadata: Metadata, opener: Opener) -> None:
     await metadata.write(queues.enqueue_tasks, TaskType.CHECK, [(fid, None, "") for fid in range(1, 41)], now=NOW)
     await metadata.write(queues.enqueue_tasks, TaskType.MOVE, [(1, 7, "8,9")], now=NOW)
     claims: list[QueuedTask] = []
-    while len(claims) < 40:  # where the planner sorts, whoever claims first locks more than it takes
+    while len(claims) < 40:  # where the planner sorts, the first claim locks more than it takes
         taken = await asyncio.gather(
             *(workers[n % 2].write(queues.claim_tasks, TaskType.CHECK, limit=9, now=NOW, lease=60) for n in range(8))
         )

@@ -196,15 +196,18 @@ async def test_work_deferred_by_a_device_is_rescheduled(metadata: Metadata, open
     notes = deferrals.notes((await metadata.read(cluster.load)).settings)
     assert notes == [DeferralNote(3, 20, True), DeferralNote(3, 20, False), DeferralNote(5, 20, False)]
 
-    async def hasten(each: Metadata, known: list[DeferralNote], now: int) -> int | None:
+    async def reschedule(each: Metadata, known: list[DeferralNote], now: int) -> int | None:
         return await each.write(_retry_deferred, known, now=now)
 
     doubts = notes[1:]
-    assert await hasten(metadata, doubts, 100) == 0, (
+    assert await reschedule(metadata, doubts, 100) == 0, (
         "what failed often on a device that seems well is left to its pause"
     )
-    assert await hasten(metadata, notes[:1], 159) is None
-    assert sorted(await asyncio.gather(*(hasten(each, notes, 160) for each in (metadata, other))), key=str) == [2, None]
+    assert await reschedule(metadata, notes[:1], 159) is None
+    assert sorted(await asyncio.gather(*(reschedule(each, notes, 160) for each in (metadata, other))), key=str) == [
+        2,
+        None,
+    ]
     assert deferrals.notes((await metadata.read(cluster.load)).settings) == []
 
 

@@ -154,7 +154,7 @@ class Mogilefsd:
         return [row[0] for row in rows]
 
     async def finish(self, queue: str, fid: int) -> None:
-        """What its workers do when a fid is done, whoever has claimed it meanwhile."""
+        """What its workers do when a fid is done, even if another has claimed it meanwhile."""
         await self.ask(f"DELETE FROM {queue} WHERE fid=?", fid)
 
     # --- locks --------------------------------------------------------------------------------------------------------

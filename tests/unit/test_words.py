@@ -21,7 +21,7 @@ INSTEAD = {
     r"charter(?!-N)": "cluster manifest",
     r"census": "placement counts",
     r"hasten\w*": "reschedule, retry",
-    r"whoever|whomever|nobody(?! user|:)|somebody": "the component: the worker, the client, no process",
+    r"whoever|whomever|nobody(?! user|[:\"])|somebody": "the component: the worker, the client, no process",
     r"a person|persons|people": "an operator, a user",
     r"lest|nought|anew|(?<![.\"])mended|mends?|of late|as it were|such a one": "plain English",
     r"for (?:the|its|their|whose) sake|sake": "because of",
@@ -38,7 +38,7 @@ INSTEAD = {
 
 BANNED = re.compile("|".join(rf"(?<![a-zA-Z])(?:{pattern})(?![a-zA-Z])" for pattern in INSTEAD), re.IGNORECASE)
 EXEMPT = {"docs/mogilefs.md", "tests/unit/test_words.py", "src/tawara/model/mogilefsd_conf.py"}
-"""Pages that describe another program in its own words, and this one."""
+"""Pages that describe another program in its own words, and this file."""
 
 STORED = {
     "charter": {"src/tawara/wire/journal.py", "src/tawara/metadata/journals.py", "src/tawara/metadata/schema.py"},
@@ -49,8 +49,9 @@ STORED = {
 
 
 def pages() -> list[Path]:
-    """The Python files of src and the pages of docs that are to be free of such words."""
-    found = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    """The Python files of src, tests and benchmarks, and the pages of docs."""
+    code = [path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    found = [*code, *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     return sorted(path for path in found if str(path.relative_to(ROOT)) not in EXEMPT)
 
 

@@ -34,7 +34,7 @@ mount --rbind /dev dev
 mount -t tmpfs -o mode=0755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
 # Where /dev/kvm is there and not open to QEMU's user, libvirt believes none of its probes of QEMU: whenever a guest is
-# defined it makes a dozen anew, a second each. And what the machine's udev does with its own does not stay behind.
+# defined it creates a dozen, a second each. And what the machine's udev does with its own does not stay behind.
 if [ -c dev/kvm ] && cp -a dev/kvm run/kvm; then
     chmod 0666 run/kvm
     mount --bind run/kvm dev/kvm

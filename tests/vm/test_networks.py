@@ -79,7 +79,7 @@ def test_neighbours_reach_the_guest_by_bridge_and_by_port(host: Machine, worksho
     assert host.ssh("open.example", "hostname") == "open.example"
     host.shell("ip -n neighbour route add 10.7.0.0/24 via 192.0.2.1")
     inner = host.shell("getent hosts open.example").split()[0]
-    assert banner(host, inner, 22) == ""  # nobody else gets in from outside
+    assert banner(host, inner, 22) == ""  # no other address gets in from outside
 
 
 def test_the_guest_gets_out(host: Machine) -> None:

@@ -1,4 +1,4 @@
-"""Which certificates and keys are accepted, and how what is wrong with others is told."""
+"""Which certificates and keys are accepted, and the errors for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a request behind nginx: which handler answers, what it does, and what nginx is told."""
+"""The steps of a request behind nginx: which handler responds, what it does, and what it returns to nginx."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHALLENGE = 'Bearer realm="tawara", Basic realm="tawara", charset="UTF-8"'
 
 @dataclass
 class FakeFront:
-    """An nginx that has received some bodies."""
+    """A fake nginx that has received some bodies."""
 
     spool: Spool
     full: bool = False
@@ -51,7 +51,7 @@ class FakeFront:
 
 
 class Gateway:
-    """The handlers over a store in memory."""
+    """The handlers over an in-memory store."""
 
     def __init__(self, directory: Path, *, reproxy: bool = False) -> None:
         self.fake = FakeStore()
@@ -98,7 +98,7 @@ async def gateway(tmp_path: Path) -> Gateway:
 
 
 async def test_a_body_is_admitted_only_with_the_secret_and_space(gateway: Gateway) -> None:
-    """Before a body comes the request is judged, and the spool is asked for as many bytes as are announced."""
+    """Before the body is received the request is checked, and the spool is asked for the announced number of bytes."""
     headers = AUTHORISED | {"X-Tawara-Length": "7"}
     assert (await gateway.ask(GatewayStep.ADMIT, "GET", headers=headers)).status == 204
     assert gateway.front.checked == [7]
@@ -114,7 +114,7 @@ async def test_a_body_is_admitted_only_with_the_secret_and_space(gateway: Gatewa
 
 
 async def test_a_received_body_is_stored(gateway: Gateway) -> None:
-    """The file that nginx names is stored: 201 and an address for a new key, 204 when it is overwritten."""
+    """The file that nginx names is stored: 201 and a URL for a new key, 204 when it is overwritten."""
     (gateway.front.spool.bodies / "0000000001").write_bytes(b"hello")
     headers = AUTHORISED | {"X-Tawara-Body": "bodies/0000000001"}
     first = await gateway.ask(GatewayStep.STORE, headers=headers)
@@ -126,28 +126,28 @@ async def test_a_received_body_is_stored(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "bodies/../0000000001", "bodies/x", "0000000001"])
 async def test_only_bodies_of_the_spool_are_stored(gateway: Gateway, name: str) -> None:
-    """No other file of the machine can be named as a body, and the secret is asked for again."""
+    """No file outside the spool can be named as a body, and the secret is required again."""
     (gateway.front.spool.directory / "0000000001").write_bytes(b"private")
     assert (await gateway.ask(GatewayStep.STORE, headers=AUTHORISED | {"X-Tawara-Body": name})).status == 400
     assert (await gateway.ask(GatewayStep.STORE, headers={"X-Tawara-Body": "bodies/0000000001"})).status == 401
     assert gateway.fake.nodes.bodies == {}
 
 
-async def test_a_client_that_left_gets_no_answer(gateway: Gateway) -> None:
-    """When nginx removed the body because its client left, the connection is closed instead of answered."""
+async def test_a_disconnected_client_gets_no_response(gateway: Gateway) -> None:
+    """When nginx removed the body because its client disconnected, the connection is closed without a response."""
     with pytest.raises(ConnectionResetError):
         await gateway.ask(GatewayStep.STORE, headers=AUTHORISED | {"X-Tawara-Body": "bodies/0000000002"})
     gateway.fake.writer.close()
 
 
 async def test_a_body_that_could_not_be_received(gateway: Gateway) -> None:
-    """nginx's failure to receive a body is a lack of space, told to those who have the secret only."""
+    """If nginx could not receive a body, the response is 507, for requests with the secret only."""
     assert (await gateway.ask(GatewayStep.UNRECEIVED)).status == 507
     assert (await gateway.ask(GatewayStep.UNRECEIVED, headers={})).status == 401
 
 
-async def test_the_verdict_for_nginx(gateway: Gateway) -> None:
-    """nginx gets 204, or 403 with the status, the sentence and the challenge that it tells the client."""
+async def test_the_admission_response_for_nginx(gateway: Gateway) -> None:
+    """nginx gets 204, or 403 with the status, error text and challenge for the client."""
     assert responses.verdict(Reply(204)).status == 204
     refused = responses.verdict(await gateway.ask(GatewayStep.ADMIT, headers={}))
     assert refused.status == 403
@@ -157,7 +157,7 @@ async def test_the_verdict_for_nginx(gateway: Gateway) -> None:
 
 
 async def test_a_get_is_answered_by_nginx(gateway: Gateway) -> None:
-    """Behind nginx a GET is answered by where the bytes are: every replica, at its storage node."""
+    """Behind nginx, the response to a GET names every replica at its storage node."""
     gateway.fake.metadata.name(b"k", 9)
     answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers={})
     assert answer.status == 204
@@ -168,7 +168,7 @@ async def test_a_get_is_answered_by_nginx(gateway: Gateway) -> None:
 
 
 async def test_methods(gateway: Gateway) -> None:
-    """Every method of the gateway is allowed, no other; only PUT has a body; DELETE needs the secret and a key."""
+    """Every method of the gateway is allowed, and no other; only PUT has a body; DELETE needs the secret and a key."""
     options = await gateway.ask(GatewayStep.DECIDE, "OPTIONS", headers={})
     assert (options.status, options.fields["Allow"]) == (204, "GET, HEAD, PUT, DELETE, OPTIONS")
     refused = await gateway.ask(GatewayStep.DECIDE, "POST")
@@ -184,7 +184,7 @@ async def test_methods(gateway: Gateway) -> None:
 
 
 async def test_a_listing(gateway: Gateway) -> None:
-    """A listing needs the secret, and names the path of its next page with the same prefix and limit."""
+    """A listing needs the secret, and returns the URL of its next page with the same prefix and limit."""
     for number in range(3):
         gateway.fake.metadata.name(b"a&%d" % number, number)
     assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/", headers={})).status == 401
@@ -193,14 +193,14 @@ async def test_a_listing(gateway: Gateway) -> None:
     assert (await gateway.ask(GatewayStep.DECIDE, "GET", "/d/?limit=x")).status == 400
 
 
-async def test_steps_are_nginxs_only(gateway: Gateway) -> None:
-    """Without nginx no step but a whole request exists, whatever a client's header says."""
+async def test_steps_exist_only_behind_nginx(gateway: Gateway) -> None:
+    """Without nginx every request is complete, whatever step a client's header names."""
     assert set(gateway.alone) == {GatewayStep.DECIDE}
     assert set(gateway.behind) == set(GatewayStep)
 
 
-async def test_an_error_of_ours_tells_nothing(gateway: Gateway) -> None:
-    """A defect is answered with 500 and no detail."""
+async def test_an_internal_error_has_no_detail(gateway: Gateway) -> None:
+    """A defect gives 500 without details."""
 
     async def broken(_: HttpRequest) -> Reply:
         raise ValueError("secret detail")
@@ -211,7 +211,7 @@ async def test_an_error_of_ours_tells_nothing(gateway: Gateway) -> None:
 
 
 async def test_reproxy(tmp_path: Path) -> None:
-    """A front end is told of storage nodes only where that is allowed and it asks for it."""
+    """Storage nodes are named to a proxy only if that is enabled and the proxy requests it."""
     for allowed in (False, True):
         gateway = Gateway(tmp_path, reproxy=allowed)
         gateway.fake.metadata.name(b"k", 9)

@@ -1,4 +1,4 @@
-"""nginx's configuration, and what the gateway tells it."""
+"""nginx's configuration, and the response fields for it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LISTENERS = {
 )
 @pytest.mark.parametrize("listeners", LISTENERS.values(), ids=LISTENERS)
 def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: NginxFeatures) -> None:
-    """`nginx -t` finds nothing wrong, wherever it is to listen and in a directory of whatever name."""
+    """`nginx -t` accepts the configuration for any address, in a directory with any name."""
     directory = tmp_path / "a 'b' \"c\" $d;{"
     (directory / "temporary").mkdir(parents=True)
     write_pair(directory, "tls")
@@ -59,8 +59,9 @@ def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: N
     assert "warn" not in done.stderr
 
 
-def test_every_replica_is_told() -> None:
-    """The first place is redirected to, each following one is named, behind the last there is the end."""
+def test_every_replica_is_named() -> None:
+    """The first replica is the redirect target, each later one is in a field, and the last is followed by the end
+    mark."""
     answer = decide(FILE, Conditions(), None, head=False)
     told = redirect(answer, [ReplicaLocation("/dev1/a", None), ReplicaLocation("/dev2/a", "10.0.0.2:7500")])
     assert (told["X-Accel-Redirect"], told["X-Tawara-Device"]) == ("/.tawara/whole/1/dev1/a", "dev1")
@@ -79,15 +80,15 @@ def test_every_replica_is_told() -> None:
         ("lines=1", Conditions(), "/.tawara/whole/1/dev1/a", ""),
     ],
 )
-def test_our_reading_of_ranges_wins(asked: str, conditions: Conditions, place: str, range_field: str) -> None:
-    """Where we see no range, nginx must not see one; storage nodes get it in plain form."""
+def test_ranges_are_normalized(asked: str, conditions: Conditions, place: str, range_field: str) -> None:
+    """Without a range of ours nginx sees none; storage nodes get it in plain form."""
     answer = decide(FILE, conditions, asked, head=False)
     told = redirect(answer, [ReplicaLocation("/dev1/a", None)])
     assert (told["X-Accel-Redirect"], told.get("X-Tawara-Range", "")) == (place, range_field)
 
 
-def test_no_more_places_than_nginx_has() -> None:
-    """As many replicas as nginx tries, and one more place only inside it."""
+def test_at_most_the_replicas_that_nginx_tries() -> None:
+    """Only as many replicas as nginx tries are named; inside nginx there is one more location."""
     answer = decide(FILE, Conditions(), None, head=False)
     told = redirect(answer, [ReplicaLocation("/dev1/a", None)] * REPLICAS_TRIED)
     assert f"X-Tawara-Place-{REPLICAS_TRIED}" in told

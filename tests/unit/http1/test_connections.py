@@ -139,7 +139,7 @@ async def test_a_body_that_breaks_off_is_an_error() -> None:
 
 @pytest.mark.parametrize("end", ["before the reply", "after the reply", "of the connection"])
 async def test_the_rest_of_a_body_that_is_not_read(end: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A peer that breaks off a body for which nobody waits is no error: it gets the reply, and nothing is logged."""
+    """A body that breaks off and is not being read is no error: the peer gets the reply, and nothing is logged."""
     peer = _Peer(reads=False)
     await _settle()
     if end == "before the reply":

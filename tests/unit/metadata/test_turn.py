@@ -49,7 +49,7 @@ def _wait_until_someone_is_next(path: Path) -> None:
             time.sleep(0.002)
     finally:
         os.close(lock)
-    raise AssertionError("nobody waits")
+    raise AssertionError("no process waits")
 
 
 def test_a_waiting_writer_precedes_the_last_one(path: Path) -> None:

@@ -40,21 +40,21 @@ def file_on(*devids: int, length: int = 5) -> StoredFile:
     return StoredFile(7, 1, b"cat", length, 0, len(devids), devids, stored_at=NOW - 3600)
 
 
-def told(house: Cluster, *devids: int, **facts: object) -> Explanation:
+def told(view: Cluster, *devids: int, **facts: object) -> Explanation:
     case = ExplainedFile(7, NOW, "photos/cat", file=file_on(*devids), replicas=devids)
-    return explain(house, replace(case, **facts), random.Random(1))  # type: ignore[arg-type]
+    return explain(view, replace(case, **facts), random.Random(1))  # type: ignore[arg-type]
 
 
 def texts(explanation: Explanation, topic: Topic) -> list[str]:
     return [each.text for each in explanation.sentences if each.topic is topic]
 
 
-HOUSE = with_class(cluster({1: [11, 12], 2: [21], 3: [31]}))
+CLUSTER = with_class(cluster({1: [11, 12], 2: [21], 3: [31]}))
 
 
 def test_a_file_in_order() -> None:
     """A file with enough copies has no problem, and each copy has its place and reason."""
-    explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.THERE, 21: ReplicaState.THERE})
+    explanation = told(CLUSTER, 11, 21, seen={11: ReplicaState.THERE, 21: ReplicaState.THERE})
     assert explanation.verdict is FileVerdict.SATISFIED
     assert not any(each.trouble for each in explanation.sentences)
     assert texts(explanation, Topic.FILE) == ["photos/cat is fid 7, 5 bytes, stored 1 hour ago"]
@@ -78,7 +78,7 @@ def test_as_good_as_the_cluster_allows() -> None:
 
 def test_obstacles() -> None:
     """Each kind of obstacle is named with the devices that it affects."""
-    house = replace(
+    view = replace(
         cluster(
             {1: [11], 2: [21, 22, 23], 3: [31, 32], 4: [41]},
             dev21=DeviceState.READONLY,
@@ -87,16 +87,16 @@ def test_obstacles() -> None:
         ),
         min_free_mb=100,
     )
-    devices = dict(house.devices)
+    devices = dict(view.devices)
     devices[31] = replace(devices[31], mb_used=950)
     devices[32] = replace(devices[32], mb_used=880)
-    hosts = dict(house.hosts)
+    hosts = dict(view.hosts)
     hosts[4] = replace(hosts[4], state=HostState.DOWN)
-    house = with_class(replace(house, devices=devices, hosts=hosts))
+    view = with_class(replace(view, devices=devices, hosts=hosts))
     file = file_on(11, length=130 * 2**20)
     failure = Failure(NOW - 60, "no device can take another replica now")
     put_off = Replication(7, NOW + 240, None, 3)
-    explanation = told(house, 11, file=file, replication=put_off, failures={PendingWork.REPLICATE: failure})
+    explanation = told(view, 11, file=file, replication=put_off, failures={PendingWork.REPLICATE: failure})
     assert explanation.verdict is FileVerdict.INCOMPLETE
     assert texts(explanation, Topic.OBSTACLE) == [
         "dev21 on h2: the device is set to readonly",
@@ -113,7 +113,7 @@ def test_obstacles() -> None:
 
 def test_missing_work_is_reported() -> None:
     """A file that needs a copy and is in no queue is reported."""
-    explanation = told(HOUSE, 11)
+    explanation = told(CLUSTER, 11)
     assert "one more could go to dev21, dev31" in texts(explanation, Topic.POLICY)[0]
     assert texts(explanation, Topic.PENDING) == [
         "Nothing is queued for it; a check (`tawara fsck start`) will queue it"
@@ -129,7 +129,7 @@ def test_a_lost_file() -> None:
 
 def test_a_bad_copy() -> None:
     """The storage node's observation of a copy takes precedence over the database."""
-    explanation = told(HOUSE, 11, 21, seen={11: ReplicaState.MISSING, 21: ReplicaState.THERE})
+    explanation = told(CLUSTER, 11, 21, seen={11: ReplicaState.MISSING, 21: ReplicaState.THERE})
     assert explanation.verdict is FileVerdict.INCOMPLETE
     assert "no such file" in texts(explanation, Topic.COPY)[0]
 
@@ -156,7 +156,7 @@ def test_a_bad_copy() -> None:
 )
 def test_pending_work(row: dict[str, object], words: str) -> None:
     """Each queue's row is described, with the time in human-readable form."""
-    (text,) = texts(told(HOUSE, 11, 21, **row), Topic.PENDING)
+    (text,) = texts(told(CLUSTER, 11, 21, **row), Topic.PENDING)
     assert words in text
 
 
@@ -164,7 +164,7 @@ def test_an_open_upload() -> None:
     """An upload that is not closed has its start and the devices that may have its data."""
     upload = Upload(9, 1, b"cat", 0, (11, 21), NOW - 90)
     case = ExplainedFile(9, NOW, "photos/cat", upload=upload, seen={11: ReplicaState.THERE, 21: ReplicaState.MISSING})
-    explanation = explain(HOUSE, case, random.Random(1))
+    explanation = explain(CLUSTER, case, random.Random(1))
     assert explanation.verdict is FileVerdict.OPEN
     assert "being uploaded since 90 seconds ago" in texts(explanation, Topic.FILE)[0]
     assert texts(explanation, Topic.COPY) == ["dev11 on h1: bytes are there", "dev21 on h2: nothing there yet"]
@@ -172,11 +172,11 @@ def test_an_open_upload() -> None:
 
 def test_a_deleted_key() -> None:
     """A deleted key has the time of its deletion, the data that is left, and why."""
-    house = with_class(cluster({1: [11], 2: [21], 3: [31]}, dev21=DeviceState.READONLY, dev31=DeviceState.DEAD))
+    view = with_class(cluster({1: [11], 2: [21], 3: [31]}, dev21=DeviceState.READONLY, dev31=DeviceState.DEAD))
     case = ExplainedFile(
         7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5), replicas=(11, 21, 31), deletion=Deletion(7, NOW, 0)
     )
-    explanation = explain(house, case, random.Random(1))
+    explanation = explain(view, case, random.Random(1))
     assert explanation.verdict is FileVerdict.DELETED
     assert texts(explanation, Topic.FILE) == ["photos/cat: deleted 5 seconds ago; it was fid 7"]
     assert texts(explanation, Topic.COPY) == [
@@ -184,13 +184,13 @@ def test_a_deleted_key() -> None:
         "dev31 on h3: gone with the device",
     ]
     assert texts(explanation, Topic.OBSTACLE) == ["dev21 on h2: may not be deleted from: the device is set to readonly"]
-    gone = explain(house, ExplainedFile(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5)), random.Random(1))
+    gone = explain(view, ExplainedFile(7, NOW, "photos/cat", deleted=Deleted(7, NOW - 5)), random.Random(1))
     assert texts(gone, Topic.COPY) == ["No bytes of it are known to be left on any device"]
 
 
 def test_an_unknown_key() -> None:
     """A key without any trace is reported as such."""
-    explanation = explain(HOUSE, ExplainedFile(None, NOW, "photos/dog"), random.Random(1))
+    explanation = explain(CLUSTER, ExplainedFile(None, NOW, "photos/dog"), random.Random(1))
     assert explanation.verdict is FileVerdict.UNKNOWN
     assert explanation.sentences[0].trouble
 
@@ -218,18 +218,18 @@ def test_no_situation_is_explained_wrongly(
     seen: Cluster, policy: str | None, devids: set[int], copies: int, queued: bool, seed: int
 ) -> None:
     """For any cluster, the result is the policy's, every copy is listed, and problems are marked as such."""
-    house = with_class(seen, policy, copies)
+    view = with_class(seen, policy, copies)
     on = tuple(sorted(devids))
     row = Replication(7, 0, None, 0) if queued else None
     case = ExplainedFile(7, NOW, "photos/cat", file=file_on(*on), replicas=on, replication=row)
-    explanation = explain(house, case, random.Random(seed))
+    explanation = explain(view, case, random.Random(seed))
     assert len(texts(explanation, Topic.COPY)) == len(on)
-    readable = any(house.should_read_from(devid) for devid in on)
-    counting = {devid for devid in on if house.counts_as_replica(devid)}
+    readable = any(view.should_read_from(devid) for devid in on)
+    counting = {devid for devid in on if view.counts_as_replica(devid)}
     if policy == "Nonsense(":
         assert explanation.verdict is FileVerdict.INCOMPLETE
         return
-    situation = Situation.of(house, on, copies, size=5)
+    situation = Situation.of(view, on, copies, size=5)
     answer = parse(policy or "MultipleHosts()").decide(situation, random.Random(seed))
     if not counting:
         assert explanation.verdict is FileVerdict.LOST
@@ -257,6 +257,6 @@ def test_obstacles_match_the_predicates(seen: Cluster, size: int) -> None:
 
 def test_a_device_not_observed_yet() -> None:
     """A device that the monitor has not observed yet is not reported as unreachable."""
-    house = with_class(replace(HOUSE, observed={11: Observation(Observed.UNREACHABLE)}))
-    assert why_unreadable(house, 11) == "it does not answer"
-    assert why_unreadable(house, 21) == "it has not been looked at yet"
+    view = with_class(replace(CLUSTER, observed={11: Observation(Observed.UNREACHABLE)}))
+    assert why_unreadable(view, 11) == "it does not answer"
+    assert why_unreadable(view, 21) == "it has not been looked at yet"

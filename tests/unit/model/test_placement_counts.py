@@ -11,9 +11,9 @@ from tawara.model.cluster import Cluster, Observation, Observed
 from tawara.model.placement_counts import CountedRange, JudgedView, PlacementCounts, dumped, loaded
 from tawara.model.safety import judge
 from tests.unit.model.clusters import cluster, clusters
-from tests.unit.model.test_safety import group, groups, house
+from tests.unit.model.test_safety import group, groups, with_domain
 
-SIX = house(cluster({1: [1, 2], 2: [3, 4], 3: [5, 6]}))
+SIX = with_domain(cluster({1: [1, 2], 2: [3, 4], 3: [5, 6]}))
 
 
 def unreachable(seen: Cluster, *devids: int) -> Cluster:
@@ -24,7 +24,7 @@ def unreachable(seen: Cluster, *devids: int) -> Cluster:
 @given(clusters(), groups, st.sets(st.integers(1, 9)), st.sets(st.integers(1, 9)))
 def test_corrected_figures_equal_a_new_count(seen: Cluster, files: list, before: set[int], now: set[int]) -> None:  # type: ignore[type-arg]
     """Whichever devices failed and returned, the corrected figures are those of a new count."""
-    seen = house(seen)
+    seen = with_domain(seen)
     files = [replace(each, files=1, bytes=each.bytes // each.files) for each in files]
     then, later = (unreachable(seen, *(devids & seen.devices.keys())) for devids in (before, now))
     ranges = (

@@ -15,7 +15,7 @@ from tests.unit.model.clusters import cluster, clusters
 CLASSES = {0: StorageClass(0, "default", 2), 1: StorageClass(1, "one", 1), 2: StorageClass(2, "bad", 2, "Nonsense(")}
 
 
-def house(seen: Cluster) -> Cluster:
+def with_domain(seen: Cluster) -> Cluster:
     """The same cluster with a domain 1."""
     return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
 
@@ -26,7 +26,7 @@ def group(*devids: int, files: int = 10, classid: int = 0) -> PlacementGroup:
 
 def test_each_risk_is_counted_separately() -> None:
     """Each file counts as lost, unreadable, one device or one host from loss, independent of what its class wants."""
-    seen = house(cluster({1: [11, 12], 2: [21], 3: [31]}, dev31=DeviceState.DEAD))
+    seen = with_domain(cluster({1: [11, 12], 2: [21], 3: [31]}, dev31=DeviceState.DEAD))
     seen = seen.with_observations({**seen.observed, 21: Observation(Observed.UNREACHABLE)})
     safety = judge(
         seen,
@@ -54,14 +54,14 @@ def test_each_risk_is_counted_separately() -> None:
 
 def test_two_copies_on_the_only_host() -> None:
     """Two copies on the only host are one host's failure from loss, but satisfy their class."""
-    safety = judge(house(cluster({1: [11, 12]})), [group(11, 12)])
+    safety = judge(with_domain(cluster({1: [11, 12]})), [group(11, 12)])
     assert (safety.one_host.files, safety.one_host_wanted.files, safety.unsatisfied.files) == (10, 10, 0)
     assert safety.one_device.files == 0
 
 
 def test_devices_on_one_disk_fail_together() -> None:
     """Copies on several devices of one disk are one failure from loss; the other figures are unchanged."""
-    seen = house(cluster({1: [11, 12, 13], 2: [21, 22]}))
+    seen = with_domain(cluster({1: [11, 12, 13], 2: [21, 22]}))
     on = {devid: Observation(Observed.WRITEABLE, file_system="f", disk="sda") for devid in (11, 12, 21)}
     shared = seen.with_observations({**seen.observed, **on})
     files = [group(11, 12), group(11, 21, files=4), group(11, 22), group(13, files=2), group(12, 13)]
@@ -75,7 +75,7 @@ def test_devices_on_one_disk_fail_together() -> None:
 
 def test_unknown_classes() -> None:
     """Files of a deleted class, or one with an invalid policy, are evaluated by their copies alone."""
-    seen = house(cluster({1: [11], 2: [21]}))
+    seen = with_domain(cluster({1: [11], 2: [21]}))
     safety = judge(seen, [group(11, classid=9), group(11, 21, classid=2)])
     assert (safety.one_device.files, safety.unsatisfied.files) == (10, 0)
 
@@ -110,7 +110,7 @@ def loss(seen: Cluster, all_groups: list[PlacementGroup], devids: set[int]) -> i
 def test_the_figures_match_simulated_failures(seen: Cluster, all_groups: list[PlacementGroup]) -> None:
     """The failure of any one device, or host, loses exactly the files counted for it; merging groups changes
     nothing."""
-    seen = house(seen)
+    seen = with_domain(seen)
     safety: Safety = judge(seen, all_groups)
     for devid in seen.devices:
         assert loss(seen, all_groups, {devid}) == safety.by_device.get(devid, 0)

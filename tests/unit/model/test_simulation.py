@@ -23,7 +23,7 @@ CLASSES = {
 }
 
 
-def house(seen: Cluster) -> Cluster:
+def with_domain(seen: Cluster) -> Cluster:
     """The same cluster with a domain 1."""
     return replace(seen, domains={"d": Domain(1, "d", CLASSES)})
 
@@ -32,7 +32,7 @@ def group(*devids: int, files: int = 100, mib: int = 100, classid: int = 0) -> P
     return PlacementGroup(1, classid, devids, files, mib * MIB)
 
 
-THREE = house(cluster({1: [11, 12], 2: [21], 3: [31]}))
+THREE = with_domain(cluster({1: [11, 12], 2: [21], 3: [31]}))
 """Each device has 1,000 MiB, half of them free, 100 of which are not to be used."""
 
 
@@ -70,7 +70,7 @@ def test_not_enough_space() -> None:
 
 def test_too_few_hosts_are_left() -> None:
     """With one host left the policy is satisfied with it, and the files count as compromised."""
-    outcome = lose(house(cluster({1: [11, 12], 2: [21]})), [group(11, 21)], [21])
+    outcome = lose(with_domain(cluster({1: [11, 12], 2: [21]})), [group(11, 21)], [21])
     assert outcome.holds_all
     assert outcome.total("compromised").files == 100
     assert outcome.filled == {12: 100 * MIB}
@@ -79,7 +79,7 @@ def test_too_few_hosts_are_left() -> None:
 
 def test_copies_spread_over_the_devices_with_space() -> None:
     """Several devices share the copies, the emptier ones get more."""
-    seen = house(cluster({1: [11], 2: [21], 3: [31], 4: [41]}))
+    seen = with_domain(cluster({1: [11], 2: [21], 3: [31], 4: [41]}))
     outcome = lose(seen, [group(11, 21, files=1000, mib=300)], [11])
     assert set(outcome.filled) == {31, 41}
     assert abs(outcome.filled[31] - outcome.filled[41]) <= 2 * 300 * MIB // 200
@@ -96,7 +96,7 @@ def test_losing_nothing() -> None:
 @given(clusters(), groups, st.sets(st.integers(1, 9), max_size=4))
 def test_the_result_is_possible(seen: Cluster, all_groups: list[PlacementGroup], lost: set[int]) -> None:
     """No device gets more than its space, the number of files is constant, and no figure is too optimistic."""
-    seen = house(seen)
+    seen = with_domain(seen)
     outcome = lose(seen, all_groups, lost)
     rest = without(seen, lost)
     for devid, number in outcome.filled.items():
@@ -122,7 +122,7 @@ def test_the_result_is_possible(seen: Cluster, all_groups: list[PlacementGroup],
 @given(clusters(), groups)
 def test_losing_less_is_never_worse(seen: Cluster, all_groups: list[PlacementGroup]) -> None:
     """Of two losses the one that contains the other loses at least as many files."""
-    seen = house(seen)
+    seen = with_domain(seen)
     devids = sorted(seen.devices)
     fewer = lose(seen, all_groups, devids[:1]).total("lost").files
     assert fewer <= lose(seen, all_groups, devids[:2]).total("lost").files
@@ -131,7 +131,7 @@ def test_losing_less_is_never_worse(seen: Cluster, all_groups: list[PlacementGro
 @given(clusters(), groups, st.sampled_from(sorted(CLASSES)))
 def test_satisfied_files_are_not_copied(seen: Cluster, all_groups: list[PlacementGroup], classid: int) -> None:
     """Files whose policy is satisfied without the lost devices are not copied."""
-    seen = house(seen)
+    seen = with_domain(seen)
     lost = sorted(seen.devices)[:1]
     rest = without(seen, lost)
     each_class = CLASSES[classid]
@@ -146,13 +146,13 @@ def test_satisfied_files_are_not_copied(seen: Cluster, all_groups: list[Placemen
 
 def test_losing_a_dead_device() -> None:
     """A device that is dead already loses nothing more."""
-    seen = house(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD))
+    seen = with_domain(cluster({1: [11], 2: [21]}, dev11=DeviceState.DEAD))
     assert lose(seen, [group(11)], [11]).total("lost").files == 0
 
 
 def test_shared_space_is_counted_once() -> None:
     """Data written to one device of a file system uses the space of the others, and is counted once."""
-    seen = house(cluster({1: [11], 2: [21, 22], 3: [31]}))
+    seen = with_domain(cluster({1: [11], 2: [21, 22], 3: [31]}))
     on = {devid: Observation(Observed.WRITEABLE, file_system="f") for devid in (21, 22)}
     shared = seen.with_observations({**seen.observed, **on})
     files = [PlacementGroup(1, 0, (11, 31), 10, 10 * 60 * MIB)]

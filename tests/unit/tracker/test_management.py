@@ -55,7 +55,7 @@ def test_the_last_fifty_requests_are_kept() -> None:
 def test_a_message_is_one_line() -> None:
     """No message can contain what looks like another line of the protocol."""
     management, peer = Management(RequestLog(), list, ()), Peer()
-    management.announce("nobody listens")
+    management.announce("without a watcher")
     management.answer(parse_request(b"!watch"), peer)
     management.announce("a\r\nOK b")
     assert peer.pushed == [b":: a  OK b\r\n"]

@@ -124,7 +124,7 @@ def test_our_identity_replaces_the_former_one(tmp_path: Path) -> None:
 
 
 def test_red_hats_files_are_changed(tmp_path: Path) -> None:
-    """HOSTNAME is changed, cards lose their bound address, and SELinux is told to relabel new files."""
+    """HOSTNAME is changed, cards lose their bound address, and SELinux relabels new files."""
     old = inside(
         {
             "etc/sysconfig/network": "NETWORKING=yes\nHOSTNAME=former\n",

@@ -74,7 +74,7 @@ def test_a_guest_on_a_bridge_is_in_the_network_of_others() -> None:
     ],
 )  # fmt: skip
 def test_each_mistake_is_found_where_it_stands(text: str, expected: list[str]) -> None:
-    """What cannot work is told with its line, before anything is built."""
+    """An impossible setting is reported with its line, before anything is built."""
     assert mistakes(text) == expected
 
 

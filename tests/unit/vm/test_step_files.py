@@ -154,12 +154,12 @@ def test_a_package_script_never_fails_for_lack_of_space(step_host: StepHost, wor
     """If /run or our directory cannot be written, the package manager gets a message, not a failure."""
     step_host.place(CARD)
     shutil.rmtree(step_host.root / "run/tawara-vm")
-    (step_host.root / "run/tawara-vm").write_text("in the way")
+    (step_host.root / "run/tawara-vm").write_text("a file")
     done = step_host.run(*words)
     assert "cannot be written; nothing was done" in done.stderr
     assert step_host.run(check=False).returncode == 1
     (step_host.root / "run/tawara-vm").unlink()
-    (step_host.state / "instances").write_text("in the way")
+    (step_host.state / "instances").write_text("a file")
     assert step_host.run(*words).returncode == 0
 
 

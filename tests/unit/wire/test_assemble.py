@@ -41,7 +41,7 @@ def test_a_reply_is_understood(length: int, checksums: list[Checksum]) -> None:
 
 
 def test_the_longest_request_fits() -> None:
-    """The bound on a request's bytes leaves room for the most ranges with the greatest numbers."""
+    """The bound on a request's bytes allows the most ranges with the greatest numbers."""
     body = assemble.encode_request([ByteRange(HIGHEST, HIGHEST, HIGHEST)] * MOST_RANGES, list(HashType))
     assert len(body) <= assemble.LARGEST
     assert len(assemble.parse_request(body).ranges) == MOST_RANGES

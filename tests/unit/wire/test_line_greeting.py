@@ -1,4 +1,4 @@
-"""How a tracker knows its clients from programs that speak something else."""
+"""Distinguishing clients of the line protocol from programs that use another protocol."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from tawara.wire.line import encode_request, is_request_line, may_begin
         b"get key\r\n",
     ],
 )
-def test_other_protocols_are_recognised_by_their_beginning(line: bytes) -> None:
-    """No client of the line protocol begins with a request of HTTP, or with anything but the name of a command."""
+def test_other_protocols_are_recognised(line: bytes) -> None:
+    """No client of the line protocol begins with an HTTP request, or with anything but the name of a command."""
     assert not may_begin(line)
 
 
@@ -60,8 +60,8 @@ def test_other_protocols_are_recognised_by_their_beginning(line: bytes) -> None:
         b"!",
     ],
 )
-def test_what_clients_begin_with(line: bytes) -> None:
-    """Empty lines, blanks, management commands and unknown commands are answered as ever."""
+def test_valid_beginnings(line: bytes) -> None:
+    """Empty lines, blanks, management commands and unknown commands are answered as usual."""
     assert may_begin(line)
 
 
@@ -70,8 +70,8 @@ def test_what_clients_begin_with(line: bytes) -> None:
     st.dictionaries(st.sampled_from(["domain", "key", "path"]), st.binary(max_size=40) | st.just(b"a HTTP/1.1")),
     st.integers(0, 60),
 )
-def test_every_request_of_a_client_may_begin_a_connection(command: str, args: dict[str, bytes], cut: int) -> None:
-    """Whatever is in the arguments, and wherever the first piece of it ends."""
+def test_every_request_may_begin_a_connection(command: str, args: dict[str, bytes], cut: int) -> None:
+    """This holds for any arguments, and any split of the first line."""
     line = encode_request(command, args)
     assert may_begin(line)
     assert may_begin(line[:cut])

@@ -66,7 +66,7 @@ async def test_a_partial_copy_of_another_source_may_arrive_late(
         fid = await fixture.store(b"key", SMALL_FILE, 1, 2, classid=classid)
         tried = 0
 
-        async def break_off_then_meet_nobody(*_: object, **__: object) -> None:
+        async def break_off_then_refuse(*_: object, **__: object) -> None:
             nonlocal tried
             tried += 1
             if tried == 1:
@@ -75,7 +75,7 @@ async def test_a_partial_copy_of_another_source_may_arrive_late(
             failure.nothing_sent = True
             raise failure
 
-        monkeypatch.setattr("tawara.workers.copier.copy", break_off_then_meet_nobody)
+        monkeypatch.setattr("tawara.workers.copier.copy", break_off_then_refuse)
         await do_all(fixture)
         assert tried == 2
         now = int(time.time())
