@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from tawara.disks.devices import Devices
     from tawara.gateway.certificates import TlsFiles
     from tawara.gateway.nginx import NginxFront
+    from tawara.gateway.s3.server import S3Server
     from tawara.gateway.server import Gateway
     from tawara.node.server import StorageNode
     from tawara.node.signatures import SignatureCheck
     from tawara.tracker.server import TrackerServer
     from tawara.workers.service import Workers
 
-TRACKER, NODE, SIDE_CHANNEL, GATEWAY = "tracker", "storage node", "side channel", "gateway"
+TRACKER, NODE, SIDE_CHANNEL, GATEWAY, S3 = "tracker", "storage node", "side channel", "gateway", "S3"
 """Names of the listeners."""
 
 
@@ -262,6 +263,10 @@ async def _start_with_database(
         gateway = _gateway(store, shared, access_keys, own_node)
         await _start(stack, gateway)
         store.addresses[GATEWAY] = _shown(gateway.address)
+        if configuration.s3.listen:
+            s3 = _s3(configuration, shared, access_keys)
+            await _start(stack, s3)
+            store.addresses[S3] = _shown(s3.address)
 
 
 def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
@@ -336,6 +341,22 @@ def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
             "TLS needs both gateway.tls_certificate and gateway.tls_key", hint='Set both, or both to "".'
         )
     return TlsFiles(directory / gateway.tls_certificate, directory / gateway.tls_key)
+
+
+def _s3(configuration: Configuration, shared: _Shared, access_keys: AccessKeys) -> S3Server:
+    from tawara.gateway.s3.server import S3Server
+
+    return S3Server(
+        shared.metadata,
+        shared.view,
+        shared.nodes,
+        shared.wakeups,
+        listen=address(configuration.s3.listen, "s3.listen"),
+        access_keys=access_keys,
+        region=configuration.s3.region,
+        hosts=[each.strip() for each in configuration.s3.hosts.split(",") if each.strip()],
+        limits=shared.limits,
+    )
 
 
 def database_url(configuration: Configuration, directory: Path) -> str:

@@ -193,6 +193,22 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = ""
 
 
+class S3Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The S3 protocol, in progress: docs/s3.md lists what it can do. Part of the gateway."""
+
+    listen: Annotated[str, Doc(description='ADDRESS:PORT, usually 127.0.0.1:7081; "" for none.')] = ""
+    region: Annotated[
+        str, Doc(description="The region in answers to clients. Signatures of any region are accepted.")
+    ] = "us-east-1"
+    hosts: Annotated[
+        str,
+        Doc(
+            description="Names of this server, separated by commas. BUCKET.NAME names a bucket, and signatures for a"
+            " name are accepted from front ends that change Host."
+        ),
+    ] = ""
+
+
 class WorkersSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The workers: replication, deletion and maintenance in the background."""
 
@@ -247,6 +263,7 @@ class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tracker: TrackerSection = TrackerSection()
     node: NodeSection = NodeSection()
     gateway: GatewaySection = GatewaySection()
+    s3: S3Section = S3Section()
     workers: WorkersSection = WorkersSection()
     care: MaintenanceSection = MaintenanceSection()
     log: LogSection = LogSection()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -10,10 +9,10 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from tawara.gateway import reading, responses
+from tawara.gateway.body_sender import send_body
 from tawara.gateway.nginx_configuration import HeaderField, NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.requests import HttpRequest, conditions
-from tawara.http1.connections import SERVER, abort
 from tawara.http1.reply import TEXT_FIELDS, Reply, text_reply
 from tawara.metadata.view import ClusterView
 from tawara.model.cluster import Domain
@@ -96,28 +95,14 @@ class GetHandler:
     async def _stream(
         self, request: web.BaseRequest, answer: reading.ReadResponse, urls: list[str], size: int
     ) -> web.StreamResponse:
-        """Send the body. An error after the first byte can only be signalled by closing the connection."""
+        """Send the body. Raises NoSource while nothing is sent, ConnectionResetError afterwards."""
         assert answer.part is not None
-        timeout = self._limits.stalled_body
         pieces = read_somewhere(self._nodes, urls, answer.part, size, timeout=self._limits.node_answer)
-        try:
-            piece = await anext(pieces, b"")
-            response = web.StreamResponse(status=answer.status, headers={**answer.headers, hdrs.SERVER: SERVER})
-            try:
-                async with asyncio.timeout(timeout):
-                    await response.prepare(request)
-                while piece:
-                    self.streamed += len(piece)
-                    async with asyncio.timeout(timeout):
-                        await response.write(piece)
-                    piece = await anext(pieces, b"")
-                async with asyncio.timeout(timeout):
-                    await response.write_eof()
-            except (TimeoutError, NoSource):
-                raise abort(request) from None
-            return response
-        finally:
-            await pieces.aclose()
+        timeout = self._limits.stalled_body
+        return await send_body(request, answer.status, answer.headers, pieces, timeout=timeout, count=self._count)
+
+    def _count(self, length: int) -> None:
+        self.streamed += length
 
 
 def _nginx_agrees(request: HttpRequest, conditions: Conditions, answer: reading.ReadResponse) -> bool:

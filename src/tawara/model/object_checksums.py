@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import zlib
+from collections.abc import Callable
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, Protocol
+
+from tawara.model.checksums import Piece
 
 
 class ChecksumAlgorithm(StrEnum):
@@ -91,3 +96,72 @@ def type_of_upload(algorithm: ChecksumAlgorithm, asked: ChecksumType | None) -> 
     if asked is ChecksumType.FULL_OBJECT:
         return ChecksumType.FULL_OBJECT if algorithm.is_crc else None
     return ChecksumType.COMPOSITE
+
+
+# --- computing --------------------------------------------------------------------------------------------------------
+
+
+class ObjectDigest(Protocol):
+    """A checksum that is computed piece by piece."""
+
+    def update(self, data: Piece, /) -> None:
+        """Add the next bytes."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the checksum of all bytes so far; the last call."""
+        ...
+
+
+class _RunningSum:
+    """A CRC: a function of the bytes and the value before them."""
+
+    def __init__(self, add: Callable[[Piece, int], int], size: int) -> None:
+        self._add, self._size, self._value = add, size, 0
+
+    def update(self, data: Piece, /) -> None:
+        self._value = self._add(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._size)
+
+
+class _XxHash:
+    """One of the hashes of awscrt, whose last method has another name."""
+
+    def __init__(self, algorithm: ChecksumAlgorithm) -> None:
+        from awscrt.checksums import XXHash
+
+        self._hash = {
+            ChecksumAlgorithm.XXHASH64: XXHash.new_xxhash64,
+            ChecksumAlgorithm.XXHASH3: XXHash.new_xxhash3_64,
+            ChecksumAlgorithm.XXHASH128: XXHash.new_xxhash3_128,
+        }[algorithm]()
+
+    def update(self, data: Piece, /) -> None:
+        self._hash.update(data if isinstance(data, bytes) else bytes(data))
+
+    def digest(self) -> bytes:
+        return bytes(self._hash.finalize())
+
+
+def new_digest(algorithm: ChecksumAlgorithm) -> ObjectDigest:
+    """Return a digest that has seen no bytes yet. awscrt is imported only for the algorithms that need it."""
+    match algorithm:
+        case ChecksumAlgorithm.CRC32:
+            return _RunningSum(zlib.crc32, 4)
+        case ChecksumAlgorithm.CRC32C | ChecksumAlgorithm.CRC64NVME:
+            from awscrt import checksums
+
+            add = checksums.crc32c if algorithm is ChecksumAlgorithm.CRC32C else checksums.crc64nvme
+            return _RunningSum(add, algorithm.digest_size)
+        case ChecksumAlgorithm.XXHASH64 | ChecksumAlgorithm.XXHASH3 | ChecksumAlgorithm.XXHASH128:
+            return _XxHash(algorithm)
+        case ChecksumAlgorithm.MD5:
+            return hashlib.md5(usedforsecurity=False)
+        case ChecksumAlgorithm.SHA1:
+            return hashlib.sha1(usedforsecurity=False)
+        case ChecksumAlgorithm.SHA256:
+            return hashlib.sha256()
+        case ChecksumAlgorithm.SHA512:
+            return hashlib.sha512()

@@ -14,10 +14,9 @@ from tawara.model.cluster import Domain, StorageClass
 from tawara.model.errors import PreconditionFailed, UnknownKey
 from tawara.model.files import StoredFile
 from tawara.model.limits import LIST_FIDS, LIST_KEYS
-from tawara.store.conditions import UNCONDITIONAL, expected_fid
+from tawara.store.conditions import UNCONDITIONAL, WriteConditions, expected_fid
 from tawara.store.device_chooser import DeviceChooser
 from tawara.store.uploads import ATTEMPTS, Uploads
-from tawara.wire.http import Conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class FileStore:
         """Return the files whose fid is greater than `after`, in order of fid; at most LIST_FIDS."""
         return await self._metadata.read(files.list_fids, after, _bounded(limit, LIST_FIDS))
 
-    async def delete(self, domain: Domain, key: bytes, conditions: Conditions = UNCONDITIONAL) -> None:
+    async def delete(self, domain: Domain, key: bytes, conditions: WriteConditions = UNCONDITIONAL) -> None:
         """Remove a key and queue its bytes for deletion. Raises UnknownKey, PreconditionFailed, StaleDatabase."""
         self.chooser.check_database()
         for _ in range(ATTEMPTS):

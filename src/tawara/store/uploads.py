@@ -15,9 +15,8 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Checksum, Domain, StorageClass
 from tawara.model.errors import FidConflict, NoTempFile, PreconditionFailed, TawaraError
 from tawara.model.files import NewFile, Upload
-from tawara.store.conditions import UNCONDITIONAL, expected_fid
+from tawara.store.conditions import UNCONDITIONAL, WriteConditions, expected_fid
 from tawara.store.recent_uploads import RecentUploads
-from tawara.wire.http import Conditions
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +78,7 @@ class Uploads:
         content_type: str | None = None,
         mtime_ns: int | None = None,
         replicate: bool = True,
-        conditions: Conditions = UNCONDITIONAL,
+        conditions: WriteConditions = UNCONDITIONAL,
     ) -> int | None:
         """Assign the key to the content, durable on the devices `written`; return the replaced fid, None for none.
 

@@ -28,11 +28,11 @@ from tawara.model.errors import ChecksumMismatch, FidConflict, NodeUnreachable, 
 from tawara.model.files import Upload
 from tawara.model.limits import Limits
 from tawara.model.node_errors import MalformedRequest, OtherContent
-from tawara.store.conditions import expected_fid
+from tawara.store.conditions import WriteConditions, expected_fid
 from tawara.store.local_devices import LocalDevices
 from tawara.store.service import FileStore
 from tawara.store.streaming import Sink, tee
-from tawara.wire.http import Conditions, entity_tag
+from tawara.wire.http import entity_tag
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +69,11 @@ class WriteRequest:
     content_type: str | None
     md5: bytes | None
     """The digest that the body must have."""
-    conditions: Conditions
+    conditions: WriteConditions
     length: int | None = None
     """The length in bytes that the body must have according to Content-Range; None without it."""
+    default_hash: HashType | None = None
+    """Algorithm of the checksum that is kept if the class keeps none."""
     mtime_ns: int | None = None
     """Modification time of the source, unix nanoseconds; None if unknown."""
 
@@ -83,13 +85,17 @@ class WriteResult:
     etag: str
     created: bool
     """Whether the key was new."""
+    fid: int
+    length: int
+    """Bytes."""
+    checksum: Checksum | None = None
 
 
 class _Digests:
     """Computes the digests of an upload while its body is processed."""
 
     def __init__(self, request: WriteRequest) -> None:
-        self.hashtype = request.storage_class.hashtype
+        self.hashtype = request.storage_class.hashtype or request.default_hash
         self._expected = request.md5
         self._wanted = {kind for kind in (self.hashtype, HashType.MD5 if request.md5 else None) if kind is not None}
         self._running = {kind: new_hasher(kind) for kind in self._wanted}
@@ -269,7 +275,7 @@ class FileWriter:
             replicate=not self._store.chooser.is_satisfied(request.storage_class, written),
             conditions=request.conditions,
         )
-        return WriteResult(entity_tag(upload.fid, length), replaced is None)
+        return WriteResult(entity_tag(upload.fid, length), replaced is None, upload.fid, length, checksum)
 
     def _url(self, devid: int, fid: int) -> str:
         url = self._view.current.url(devid, fid)

@@ -17,7 +17,7 @@ from tawara.metadata.view import ClusterView
 from tawara.model.access.grants import Right
 from tawara.model.errors import DeniedError, InvalidKey, NoKey, TawaraError, UnregClass, UnregDomain
 from tawara.model.node_errors import LengthRequired, MalformedRequest, TooLarge
-from tawara.wire.http import Target
+from tawara.wire.http import Conditions, Target
 from tests.unit.store.fake_store import FakeMetadata, cluster
 
 AUTHORISED = {"Authorization": "Bearer the secret"}
@@ -112,6 +112,7 @@ async def test_a_put() -> None:
     }
     wanted = await parser().put(asked("/d/a%20b?class=one", AUTHORISED | headers))
     assert (wanted.domain.name, wanted.key, wanted.storage_class.name) == ("d", b"a b", "one")
+    assert isinstance(wanted.conditions, Conditions)
     assert (wanted.content_type, wanted.length, wanted.conditions.if_none_match) == ("image/png", 5, "*")
     assert wanted.md5 == bytes.fromhex("5d41402abc4b2a76b9719d911017c592")
 

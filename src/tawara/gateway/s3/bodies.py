@@ -1,0 +1,130 @@
+"""Receives bodies: decodes their framing, and verifies length, digests and signatures before the end is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from aiohttp.web_protocol import RequestPayloadError
+
+from tawara.gateway.s3.context import S3Request
+from tawara.http1.connections import send_continue
+from tawara.model.limits import Limits
+from tawara.model.object_checksums import ChecksumAlgorithm, new_digest
+from tawara.wire.s3.checksum_fields import (
+    DeclaredChecksum,
+    check_digest,
+    checksum_value,
+    content_md5,
+    declared_checksum,
+)
+from tawara.wire.s3.chunks import ChunkDecoder, SignatureChain
+from tawara.wire.s3.faults import FaultCode, S3Fault
+from tawara.wire.s3.payload import Framing, expected_digest, framing_of, object_length, trailer_names
+from tawara.wire.s3.results import AnsweredChecksum
+
+
+class ReceivedBody:
+    """The body of one request. Creating it checks what the head says about it: S3Fault."""
+
+    def __init__(self, request: S3Request, limits: Limits, *, most: int) -> None:
+        """`most`: greatest length of the decoded body in bytes."""
+        fields = request.head.fields
+        self._request, self._limits = request, limits
+        framing = framing_of(fields)
+        self.length = object_length(fields, framing)
+        """Bytes of the object, as announced."""
+        if self.length > most:
+            details = [("ProposedSize", self.length), ("MaxSizeAllowed", most)]
+            raise S3Fault(FaultCode.ENTITY_TOO_LARGE, details=details)
+        self._declared: DeclaredChecksum | None = declared_checksum(fields)
+        self.md5 = content_md5(fields)
+        """What Content-MD5 says."""
+        self._sha256 = expected_digest(fields) if framing is Framing.NONE else None
+        self._decoder: ChunkDecoder | None = None
+        if framing is not Framing.NONE:
+            chain = SignatureChain(request.authentication, request.signing_key) if framing.is_signed else None
+            self._decoder = ChunkDecoder(framing, self.length, chain=chain, trailers=trailer_names(fields))
+        self.checksum: AnsweredChecksum | None = None
+        """The client's checksum, once it is verified."""
+        self.is_unverified = False
+        """Whether the body has begun, and its end was not reached with everything as announced."""
+
+    @property
+    def has_digest(self) -> bool:
+        """Whether the client gives a digest of the body besides the signature's."""
+        return self.md5 is not None or self._declared is not None
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Let the client send the body, and yield it decoded. At its end, all that was announced is verified.
+
+        Raises S3Fault: IncompleteBody, BadDigest, XAmzContentSHA256Mismatch, RequestTimeout and those of ChunkDecoder.
+        """
+        self.is_unverified = True
+        await send_continue(self._request.http)
+        declared = self._declared
+        digest = None if declared is None else new_digest(declared.algorithm)
+        sha256 = None if self._sha256 is None else hashlib.sha256()
+        received = 0
+        async for piece in self._decoded():
+            received += len(piece)
+            if received > self.length:
+                raise S3Fault(FaultCode.INCOMPLETE_BODY)
+            if digest is not None:
+                digest.update(piece)
+            if sha256 is not None:
+                sha256.update(piece)
+            yield piece
+        if received != self.length:
+            raise S3Fault(FaultCode.INCOMPLETE_BODY)
+        if sha256 is not None and sha256.digest() != self._sha256:
+            raise S3Fault(FaultCode.SHA256_MISMATCH)
+        trailers = self._decoder.finish() if self._decoder is not None else {}
+        if declared is not None and digest is not None:
+            self._verify(declared, digest.digest(), trailers.get(declared.algorithm.field))
+        self.is_unverified = False
+
+    def _verify(self, declared: DeclaredChecksum, computed: bytes, trailer: str | None) -> None:
+        expected = declared.value
+        if declared.in_trailer:
+            expected = checksum_value(declared.algorithm, trailer or "")
+        if expected is not None:
+            check_digest(declared.algorithm, expected, computed)
+        self.checksum = AnsweredChecksum(declared.algorithm, computed)
+
+    async def _decoded(self) -> AsyncIterator[bytes]:
+        async for data in self._raw():
+            if self._decoder is None:
+                yield data
+            else:
+                for piece in self._decoder.feed(data):
+                    yield bytes(piece)
+
+    async def _raw(self) -> AsyncIterator[bytes]:
+        content = self._request.http.content
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.stalled_body):
+                    data = await content.readany()
+            except TimeoutError:
+                raise S3Fault(FaultCode.REQUEST_TIMEOUT) from None
+            except RequestPayloadError:
+                raise S3Fault(FaultCode.INCOMPLETE_BODY) from None
+            if not data:
+                return
+            yield data
+
+
+async def read_document(request: S3Request, limits: Limits, *, most: int, digest_required: bool = False) -> bytes:
+    """Return a small body; empty without one. Raises S3Fault."""
+    fields = request.head.fields
+    if fields.get("content-length") is None and fields.get("transfer-encoding") is None:
+        return b""
+    body = ReceivedBody(request, limits, most=most)
+    if digest_required and not body.has_digest:
+        raise S3Fault(FaultCode.INVALID_REQUEST, "Missing required header for this request: Content-MD5")
+    data = b"".join([piece async for piece in body.pieces()])
+    if body.md5 is not None:
+        check_digest(ChecksumAlgorithm.MD5, body.md5, hashlib.md5(data, usedforsecurity=False).digest())
+    return data

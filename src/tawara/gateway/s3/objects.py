@@ -1,0 +1,239 @@
+"""Operations on objects: reading, storing, deleting."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from tawara.gateway.body_sender import send_body
+from tawara.gateway.s3.bodies import ReceivedBody, read_document
+from tawara.gateway.s3.buckets import XML
+from tawara.gateway.s3.context import STANDARD, S3Context, S3Request, class_name, class_named
+from tawara.http1.reply import Reply
+from tawara.model.access.grants import Right
+from tawara.model.cluster import Checksum, Domain, HashType
+from tawara.model.errors import NoSource, TawaraError, UnknownKey
+from tawara.model.files import StoredFile
+from tawara.model.multipart import plain_etag, span_of_part
+from tawara.store.streaming import read_somewhere
+from tawara.store.writer import WriteRequest
+from tawara.wire import ranges
+from tawara.wire.http import Validators, http_date
+from tawara.wire.s3 import preconditions
+from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of, invalid_argument
+from tawara.wire.s3.head import HeaderFields
+from tawara.wire.s3.object_fields import (
+    METADATA_PREFIX,
+    STORED,
+    ObjectFields,
+    answer_fields,
+    parse_object_fields,
+    parse_overrides,
+)
+from tawara.wire.s3.results import DeletionResult, render_deletions
+from tawara.wire.s3.xml_in import LONGEST, KeyDeletion, parse_deletions
+from tawara.wire.s3.xml_out import quoted
+
+_LOOKUPS: Final = 20
+"""Most look-ups of a key for one GET while the key is overwritten repeatedly."""
+_NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_NOT_KEPT: Final = ("x-amz-tagging", "x-amz-website-redirect-location")
+_NOT_KEPT_PREFIXES: Final = (METADATA_PREFIX, "x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-")
+
+
+class ObjectHandlers:
+    """Answers operations on objects."""
+
+    def __init__(self, context: S3Context) -> None:
+        self._context = context
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def get(self, request: S3Request) -> Reply | web.StreamResponse:
+        """GetObject and HeadObject."""
+        request.require(Right.READ)
+        _check_version(request)
+        domain, key = self._context.domain(request.head.target.bucket), request.head.target.key
+        stored = await self._find(domain, key)
+        for _ in range(_LOOKUPS):
+            try:
+                return await self._respond(request, domain, stored)
+            except NoSource:  # before the first byte
+                now = await self._find(domain, key)
+                if (now.fid, now.devids) == (stored.fid, stored.devids):
+                    raise
+                stored = now  # overwritten or moved since the look-up, and its bytes are already deleted
+        raise NoSource
+
+    async def _find(self, domain: Domain, key: bytes) -> StoredFile:
+        try:
+            return await self._context.store.find(domain, key)
+        except UnknownKey:
+            raise S3Fault(FaultCode.NO_SUCH_KEY, details=[("Key", key.decode())]) from None
+
+    async def _respond(self, request: S3Request, domain: Domain, stored: StoredFile) -> Reply | web.StreamResponse:
+        head, fields = request.head, validators(stored)
+        current = Validators(fields["etag"], stored.stored_at)
+        conditions = preconditions.conditions_of(head.fields)
+        try:
+            preconditions.check_read(conditions, current)
+        except S3Fault as fault:
+            if fault.code is FaultCode.NOT_MODIFIED:
+                return Reply(304, fields)
+            raise
+        range_field = head.fields.get("range") if conditions.ranges_apply(current) else None
+        part = _part_of(head.target.parameter("partNumber"), range_field, stored.length)
+        overrides = parse_overrides(head.target, signed=True)
+        fields |= dict(answer_fields(ObjectFields(stored.content_type), overrides))
+        fields["accept-ranges"] = "bytes"
+        name = class_name(domain, stored.classid)
+        if name != STANDARD:
+            fields["x-amz-storage-class"] = name
+        status, span = 200, ranges.Span(0, stored.length)
+        if part is not None:
+            status, span = 206, part
+            fields["content-range"] = part.content_range(stored.length)
+        if head.method == "HEAD":
+            return Reply(status, fields, part=span)
+        if not span.length:
+            return Reply(status, fields)
+        devids = await self._context.locator.devices(stored)
+        urls = self._context.locator.urls(stored, devids)
+        limits = self._context.limits
+        pieces = read_somewhere(self._context.nodes, urls, span, stored.length, timeout=limits.node_answer)
+        fields = request.fields | fields | {"content-length": str(span.length)}
+        return await send_body(request.http, status, fields, pieces, timeout=limits.stalled_body)
+
+    # --- storing ------------------------------------------------------------------------------------------------------
+
+    async def put(self, request: S3Request) -> Reply:
+        """PutObject."""
+        request.require(Right.WRITE)
+        context, head = self._context, request.head
+        domain = context.domain(head.target.bucket)
+        refuse_what_is_not_kept(head.fields)
+        body = ReceivedBody(request, context.limits, most=context.limits.upload)
+        wanted = WriteRequest(
+            domain=domain,
+            key=head.target.key,
+            storage_class=class_named(domain, head.fields.get("x-amz-storage-class")),
+            content_type=parse_object_fields(head.fields).content_type,
+            md5=body.md5,
+            conditions=partial(_check_write, head.fields, body),
+            default_hash=HashType.MD5,
+        )
+        await context.writer.check(wanted)
+        result = await context.writer.store_stream(wanted, body.pieces(), body.length)
+        etag = plain_etag(result.fid, result.length, _md5_of(result.checksum))
+        fields = {"etag": quoted(etag)}
+        if body.checksum is not None:
+            fields |= body.checksum.fields()
+        return Reply(200, fields)
+
+    # --- deleting -----------------------------------------------------------------------------------------------------
+
+    async def delete(self, request: S3Request) -> Reply:
+        """DeleteObject: the same answer whether there was an object or not."""
+        request.require(Right.WRITE)
+        _check_version(request)
+        domain = self._context.domain(request.head.target.bucket)
+        deletion = KeyDeletion(request.head.target.key, etag=request.head.fields.get("if-match"))
+        await self._delete(domain, deletion)
+        return Reply(204, {})
+
+    async def delete_many(self, request: S3Request) -> Reply:
+        """DeleteObjects."""
+        domain = self._context.domain(request.head.target.bucket)
+        body = await read_document(request, self._context.limits, most=LONGEST, digest_required=True)
+        wanted = parse_deletions(body)
+        results = await asyncio.gather(*(self._delete_one(request, domain, each) for each in wanted.deletions))
+        return Reply(200, XML, render_deletions(results, quiet=wanted.quiet))
+
+    async def _delete_one(self, request: S3Request, domain: Domain, deletion: KeyDeletion) -> DeletionResult:
+        try:
+            request.require_for(Right.WRITE, deletion.key)
+            if deletion.version_id not in (None, "null"):
+                raise _no_version(deletion.version_id or "")
+            await self._delete(domain, deletion)
+        except S3Fault as fault:
+            return DeletionResult(deletion.key, fault)
+        except TawaraError as error:
+            return DeletionResult(deletion.key, fault_of(error))
+        return DeletionResult(deletion.key)
+
+    async def _delete(self, domain: Domain, deletion: KeyDeletion) -> None:
+        with suppress(UnknownKey):
+            await self._context.store.delete(domain, deletion.key, partial(_check_delete, deletion.etag))
+
+
+def validators(stored: StoredFile) -> dict[str, str]:
+    """Return entity tag and time as header fields."""
+    fields = {"etag": quoted(etag_of(stored))}
+    if stored.stored_at is not None:
+        fields["last-modified"] = http_date(stored.stored_at)
+    return fields
+
+
+def etag_of(stored: StoredFile) -> str:
+    """Return the entity tag of a file, without quotes."""
+    return plain_etag(stored.fid, stored.length, _md5_of(stored.checksum))
+
+
+def refuse_what_is_not_kept(fields: HeaderFields) -> None:
+    """Raise S3Fault (NotImplemented) for fields that would have to be stored and are not; they are never dropped."""
+    kept = parse_object_fields(fields)
+    lost = [name for name in STORED if name in kept.fields]
+    lost += [name for name in fields.names() if name in _NOT_KEPT or name.startswith(_NOT_KEPT_PREFIXES)]
+    if fields.get("x-amz-acl") not in (None, "private", "bucket-owner-full-control"):
+        lost.append("x-amz-acl")
+    if lost:
+        names = ", ".join(sorted(lost))
+        raise S3Fault(FaultCode.NOT_IMPLEMENTED, f"These header fields are not implemented: {names}")
+
+
+def _md5_of(checksum: Checksum | None) -> bytes | None:
+    return checksum.digest if checksum is not None and checksum.hashtype is HashType.MD5 else None
+
+
+def _check_write(fields: HeaderFields, body: ReceivedBody, stored: StoredFile | None) -> None:
+    """Judge the conditions, before the body and at the commit; nothing is committed of a body that was not verified."""
+    if body.is_unverified:
+        raise S3Fault(FaultCode.INCOMPLETE_BODY)
+    preconditions.check_write(fields, None if stored is None else etag_of(stored))
+
+
+def _check_delete(etag: str | None, stored: StoredFile | None) -> None:
+    preconditions.check_delete(etag, None if stored is None else etag_of(stored))
+
+
+def _check_version(request: S3Request) -> None:
+    version = request.head.target.parameter("versionId")
+    if version not in (None, "null"):
+        raise _no_version(version or "")
+
+
+def _no_version(version: str) -> S3Fault:
+    return invalid_argument("versionId", version, "Invalid version id specified")
+
+
+def _part_of(number: str | None, range_field: str | None, length: int) -> ranges.Span | None:
+    """Return the part that a request asks for; None for the whole. Raises S3Fault."""
+    if number is not None:
+        if range_field is not None:
+            raise S3Fault(FaultCode.INVALID_REQUEST, "Cannot specify both Range header and partNumber query parameter")
+        if _NUMBER.fullmatch(number) is None:
+            raise invalid_argument("partNumber", number, "Part number must be an integer")
+        found = span_of_part(int(number), (), length)
+        if found is None:
+            raise S3Fault(FaultCode.INVALID_PART_NUMBER)
+        return ranges.Span(found.start, found.length) if found.length else None
+    span = ranges.resolve(range_field, length)
+    if span is ranges.NotPartial.UNSATISFIABLE:
+        details = [("RangeRequested", range_field), ("ActualObjectSize", length)]
+        raise S3Fault(FaultCode.INVALID_RANGE, details=details)
+    return span if isinstance(span, ranges.Span) else None

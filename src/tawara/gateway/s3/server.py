@@ -1,0 +1,97 @@
+"""The S3 listener: starts and stops its HTTP server. All bytes pass through Python."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from tawara.gateway.s3.authenticator import S3Authenticator
+from tawara.gateway.s3.context import S3Context
+from tawara.gateway.s3.dispatcher import S3Dispatcher
+from tawara.http1.connections import HttpServer
+from tawara.listening import TcpListener, take
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
+from tawara.model.limits import Limits
+from tawara.nodes.client import NodeClient
+from tawara.store.access_keys import AccessKeys
+from tawara.store.replica_locator import ReplicaLocator
+from tawara.store.service import FileStore
+from tawara.store.writer import FileWriter
+
+_GRACE: Final = 1.0
+"""Seconds that requests get to finish at a stop; aiohttp may take twice as long."""
+_PURPOSE: Final = "the S3 listener"
+
+
+class S3Server:
+    """Serves the S3 protocol. Start and stop it once."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        view: ClusterView,
+        nodes: NodeClient,
+        wakeups: Wakeups,
+        *,
+        listen: tuple[str, int],
+        access_keys: AccessKeys,
+        region: str,
+        hosts: Sequence[str] = (),
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+    ) -> None:
+        """Listen on a host and port (0: any free one). `hosts`: names of this server without port, see S3Dispatcher."""
+        self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
+        self._listen, self._access_keys, self._region = listen, access_keys, region
+        self._hosts, self._limits = tuple(each.lower() for each in hosts), limits
+        self._http: HttpServer | None = None
+        self._writer: FileWriter | None = None
+        self._listener: TcpListener | None = None
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port on which the started server listens."""
+        assert self._address is not None, "not started"
+        return self._address
+
+    async def start(self) -> None:
+        """Listen and accept clients. Raises PortTaken."""
+        limits = self._limits
+        public = take(self._listen, _PURPOSE)
+        self._address = public.getsockname()[:2]
+        rng = random.Random()  # noqa: S311 - it spreads load, it keeps no secret
+        store = FileStore(self._metadata, self._view, self._wakeups, rng)
+        self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=None, limits=limits)
+        context = S3Context(
+            metadata=self._metadata,
+            view=self._view,
+            nodes=self._nodes,
+            store=store,
+            writer=self._writer,
+            locator=ReplicaLocator(self._view, self._nodes, rng),
+            limits=limits,
+            region=self._region,
+        )
+        names = [*self._hosts, *(f"{each}:{self.address[1]}" for each in self._hosts)]
+        dispatcher = S3Dispatcher(context, S3Authenticator(self._access_keys, names), self._hosts)
+        self._http = HttpServer(dispatcher.answer, limits, idle=limits.header_time)
+        self._listener = TcpListener(
+            public,
+            _PURPOSE,
+            self._http.connection,
+            connections=limits.connections,
+            share=limits.open_files_share,
+        )
+        self._listener.open()
+
+    async def stop(self) -> None:
+        """Stop listening, wait briefly for requests to finish, abort the rest."""
+        if self._listener is not None:
+            await self._listener.close()
+        if self._http is not None:
+            await self._http.close(_GRACE)
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,172 @@
+"""A store with the S3 listener, in a thread of its own, so that blocking clients can be used; also behind TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tawara.gateway.s3.server import S3Server
+from tawara.nodes.client import NodeClient
+from tawara.store.access_keys import AccessKeys
+from tawara.store.key_file import KeyFile
+from tests.acceptance.gateway_fixture import KEYS, StoreFixture, store_fixture
+
+T = TypeVar("T")
+REGION = "eu-tawara-1"
+
+
+@dataclass
+class S3Fixture:
+    """The running store; its loop is in another thread."""
+
+    store: StoreFixture
+    server: S3Server
+    loop: asyncio.AbstractEventLoop
+    tls_port: int
+    certificate: Path
+    key: str
+    """ID:SECRET of a key that may do everything."""
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the store's loop, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(what, self.loop).result(30)
+
+    def endpoint(self, scheme: str = "http") -> str:
+        """URL of the listener, plain or behind TLS."""
+        return (
+            f"http://127.0.0.1:{self.server.address[1]}" if scheme == "http" else f"https://127.0.0.1:{self.tls_port}"
+        )
+
+    def client(self, scheme: str = "http", key: str | None = None, **config: Any) -> Any:
+        """A boto3 client at its defaults, but for what is given."""
+        access_key, _, secret = (key or self.key).partition(":")
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=config.pop("endpoint_url", None) or self.endpoint(scheme),
+            region_name=REGION,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret,
+            verify=str(self.certificate),
+            config=Config(retries={"max_attempts": 1}, **config),
+        )
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, private = directory / "certificate.pem", directory / "private.pem"
+    pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return pem, private
+
+
+@asynccontextmanager
+async def tls_front(port: int, pem: Path, private: Path) -> AsyncIterator[int]:
+    """A front end that terminates TLS and passes bytes on to `port`; its own port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, private)
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def _s3(directory: Path) -> AsyncIterator[S3Fixture]:
+    pem, private = certificate(directory)
+    async with store_fixture(directory, nginx=False, hosts=1) as store, NodeClient() as nodes:
+        server = S3Server(
+            store.metadata,
+            store.view,
+            nodes,
+            store.wakeups,
+            listen=("127.0.0.1", 0),
+            access_keys=AccessKeys(store.metadata, KeyFile(directory / KEYS)),
+            region=REGION,
+            hosts=["store.example"],
+        )
+        await server.start()
+        try:
+            async with tls_front(server.address[1], pem, private) as tls_port:
+                key = await store.create_key("admin", "*=rwa")
+                yield S3Fixture(store, server, asyncio.get_running_loop(), tls_port, pem, key)
+        finally:
+            await server.stop()
+
+
+@contextmanager
+def s3_fixture(directory: Path) -> Iterator[S3Fixture]:
+    """A store in a thread of its own, torn down afterwards."""
+    ready: list[S3Fixture] = []
+    begun = threading.Event()
+    ended: asyncio.Event | None = None
+
+    async def serve() -> None:
+        nonlocal ended
+        ended = asyncio.Event()
+        async with _s3(directory) as found:
+            ready.append(found)
+            begun.set()
+            await ended.wait()
+
+    def work() -> None:
+        try:
+            asyncio.run(serve())
+        finally:
+            begun.set()
+
+    thread = threading.Thread(target=work, name="store under test")
+    thread.start()
+    begun.wait(60)
+    assert ready, "the store did not start"
+    try:
+        yield ready[0]
+    finally:
+        assert ended is not None
+        ready[0].loop.call_soon_threadsafe(ended.set)
+        thread.join(30)
