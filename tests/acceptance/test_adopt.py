@@ -81,8 +81,8 @@ def others(root: Path) -> set[str]:
 def test_all_commands_of_the_page_are_executed() -> None:
     """Every heading with commands is one that the test executes, in its order."""
     assert list(steps()) == [
-        *("Look", "Adopt", "A tracker of ours, beside mogilefsd", "Workers, beside mogilefsd", "Without mogilefsd"),
-        *("Storage nodes", "Longer keys, IPv6", "Back"),
+        *("Examine", "Adopt", "Run a tracker beside mogilefsd", "Run workers beside mogilefsd", "Stop mogilefsd"),
+        *("Replace storage nodes", "Allow longer keys and IPv6", "Return to MogileFS"),
     ]
     assert sum(map(len, steps().values())) == 19
 
@@ -286,7 +286,7 @@ async def test_the_page_about_adoption(old: Old, tmp_path: Path, engine: str, mo
         async def client(place: str) -> AsyncClient:
             return await stack.enter_async_context(AsyncClient(walk.places[place], reply_timeout=10))
 
-        (text,) = do("Look")
+        (text,) = do("Examine")
         assert "photos (4 files)" in text
         assert "adds the tables tawara_file" in text
         assert databases.schema(old.url) == old.schema
@@ -299,7 +299,7 @@ async def test_the_page_about_adoption(old: Old, tmp_path: Path, engine: str, mo
         assert ("keys=latin1" in (etc / "tawara.toml").read_text()) == (engine == "mysql")
         assert await old.original.claim("file_to_replicate", limit=1) == [fids[b"plain"]]  # mogilefsd goes on
 
-        listed = do("A tracker of ours, beside mogilefsd")[2]
+        listed = do("Run a tracker beside mogilefsd")[2]
         assert "plain" in listed
         beside = await client("127.0.0.1:7002")
         for key, body in bodies.items():
@@ -311,7 +311,7 @@ async def test_the_page_about_adoption(old: Old, tmp_path: Path, engine: str, mo
 
         other = await old.store(b"locked", b"x")
         assert await old.original.get_lock(name_of(other))
-        do("Workers, beside mogilefsd")
+        do("Run workers beside mogilefsd")
         await until(lambda: len(old.replicas(fids[latin1])) == 2)
         assert len(old.replicas(fids[b"plain"])) == 1  # the other side had claimed it, and says that it is done
         await asyncio.sleep(1)
@@ -320,29 +320,29 @@ async def test_the_page_about_adoption(old: Old, tmp_path: Path, engine: str, mo
         await until(lambda: len(old.replicas(other)) == 2)
         assert {path.read_bytes() for path in old.replicas(fids[latin1])} == {bodies[latin1]}
 
-        do("Without mogilefsd")
+        do("Stop mogilefsd")
         alone = await client("TRACKER")
         await alone.delete("photos", "locked")
         await until(lambda: not old.replicas(other))
         await alone.rename("photos", "plain", "renamed")
 
-        do("Storage nodes")
+        do("Replace storage nodes")
         await alone.put("photos", "later", b"z" * 70_000)
         found = await old.original.find(1, b"later")
         assert found is not None
         await until(lambda: len(old.replicas(found[0])) == 2)
 
-        do("Longer keys, IPv6")
+        do("Allow longer keys and IPv6")
         walk.run("adopt", "--mogilefsd-conf", walk.places["/etc/mogilefs/mogilefsd.conf"], "--widen", "--yes")
         assert re.search(r"dkey`? (varchar|character varying)\(1024\)", databases.schema(old.url)) or engine == "sqlite"
 
         await until(lambda: {"usage", "tawara-identity"} <= {path.name for path in old.nodes[1].root.glob("dev3/*")})
         walk.stop(*COMPONENTS)
         written = {file for node in old.nodes for file in others(node.root)}
-        assert written - {f"dev/{place}" for place in table("What is written to existing disks")} == {".tawara/*"}
+        assert written - {f"dev/{place}" for place in table("Files written to existing disks")} == {".tawara/*"}
         assert {"dev/names/", "dev/test-write/*", "dev/tawara-identity", "dev/~incoming/"} <= written
         await until_no_lease_runs(old.original)
-        do("Back")
+        do("Return to MogileFS")
         assert databases.schema(old.url) == old.schema
         left = await old.original.ask("SELECT * FROM server_settings")
         kept = [row for row in left if name_of_setting(row).startswith("tawara_")]

@@ -102,7 +102,7 @@ async def test_the_tables_that_adoption_adds(old_url: str) -> None:
         await metadata.write(adoption.adopt, widen=False, now=1)
         added = (await metadata.read(catalogue.tables)).keys() - tables.keys()
         now = await metadata.read(catalogue.columns)
-    assert added == listed("What is added to the database")
+    assert added == listed("Additions to the database")
     assert {place: column for place, column in now.items() if column.table not in added} == columns
 
 
