@@ -19,13 +19,18 @@ import msgspec
 from tawara.metadata.server import ServerLimits
 from tawara.model import addresses
 from tawara.model.errors import ConfigurationError
-from tawara.model.limits import Limits
+from tawara.model.limits import MOST_COPIES, Limits
 from tawara.model.liveness import LivenessRules
 from tawara.model.settings import suggestion
 from tawara.wire.signatures import LONGEST
 
 Doc = msgspec.Meta
-Positive = Annotated[int, Doc(gt=0)]
+MANY_YEARS = 10 * 365 * 86_400
+"""The longest time that a field can be, in seconds."""
+Connections = Annotated[int, Doc(gt=0, le=1_000_000)]
+Few = Annotated[int, Doc(gt=0, le=1_000)]
+"""Of database connections and worker slots, each of which costs memory."""
+NotEmpty = Annotated[str, Doc(min_length=1)]
 
 
 def unit(name: str) -> dict[str, str]:
@@ -54,7 +59,7 @@ class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         str, Doc(description='File with the password of the database; "" for none, or for TAWARA_DB_PASSWORD.')
     ] = ""
     keys_file: Annotated[
-        str,
+        NotEmpty,
         Doc(
             description="File with the installation's key, which opens the secrets of access keys and signs requests to"
             " storage nodes. Every machine of the store needs the same file, with mode 0600."
@@ -72,11 +77,11 @@ class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Doc(gt=0, le=LONGEST, description="Time for which the signed URL that a client gets is valid.", extra=SECONDS),
     ] = 3600
     read_connections: Annotated[
-        Positive,
+        Few,
         Doc(description="Maximum connections of a process to a database server for reads.", extra=unit("connections")),
     ] = ServerLimits().readers
     write_connections: Annotated[
-        Positive,
+        Few,
         Doc(
             description="Maximum connections of a process for transactions that write."
             " If the server allows fewer in all, the process works with fewer.",
@@ -88,12 +93,13 @@ class StoreSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Doc(description='Host names, separated by commas, on which mogilefsd uses the same database; "" for none.'),
     ] = ""
     min_free_mb: Annotated[
-        int, Doc(ge=0, description="A device with less free space gets no new files.", extra=unit("MiB"))
+        int, Doc(ge=0, le=1 << 40, description="A device with less free space gets no new files.", extra=unit("MiB"))
     ] = 100
     mindevcount: Annotated[
         int,
         Doc(
             ge=1,
+            le=MOST_COPIES,
             description="Copies of a file in class `default` of a domain that has no row for that class.",
             extra=unit("copies"),
         ),
@@ -105,14 +111,20 @@ class TrackerSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7001"
     connections: Annotated[
-        Positive,
+        Connections,
         Doc(
             description="Maximum client connections. At the limit, a new connection replaces an idle one.",
             extra=unit("connections"),
         ),
     ] = 12_000
     idle: Annotated[
-        int, Doc(ge=0, description="A connection without a request for this long is closed; 0: never.", extra=SECONDS)
+        int,
+        Doc(
+            ge=0,
+            le=MANY_YEARS,
+            description="A connection without a request for this long is closed; 0: never.",
+            extra=SECONDS,
+        ),
     ] = int(Limits().tracker_idle)
 
 
@@ -133,7 +145,8 @@ class NodeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
         ),
     ] = ""
     devices: Annotated[
-        str, Doc(description="Directory of the devices dev1, dev2, …, each a directory or the mount point of a disk.")
+        NotEmpty,
+        Doc(description="Directory of the devices dev1, dev2, …, each a directory or the mount point of a disk."),
     ] = "devices"
     require_signatures: Annotated[
         Literal["none", "writes", "all"],
@@ -155,7 +168,7 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The gateway: http://LISTEN/DOMAIN/KEY."""
 
     listen: Annotated[str, Doc(description="ADDRESS:PORT.")] = "127.0.0.1:7080"
-    key_file: Annotated[str, Doc(description="File with the secret key that PUT, DELETE and listing require.")] = (
+    key_file: Annotated[NotEmpty, Doc(description="File with the secret key that PUT, DELETE and listing require.")] = (
         "secret.key"
     )
     public_reads: Annotated[bool, Doc(description="Whether GET and HEAD work without the key.")] = True
@@ -181,7 +194,7 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
         Doc(description="The nginx that transfers the bytes. With off, Python transfers them (correct, but slower)."),
     ] = "bundled"
     state: Annotated[
-        str,
+        NotEmpty,
         Doc(description="Directory of nginx's configuration, socket and error log. Created if it does not exist."),
     ] = "nginx"
     spool: Annotated[
@@ -212,8 +225,8 @@ class S3Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class WorkersSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The workers: replication, deletion and maintenance in the background."""
 
-    replicate: Annotated[Positive, Doc(description="Files copied at the same time.", extra=unit("files"))] = 8
-    delete: Annotated[Positive, Doc(description="Files deleted at the same time.", extra=unit("files"))] = 16
+    replicate: Annotated[Few, Doc(description="Files copied at the same time.", extra=unit("files"))] = 8
+    delete: Annotated[Few, Doc(description="Files deleted at the same time.", extra=unit("files"))] = 16
 
 
 class MaintenanceSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -223,6 +236,7 @@ class MaintenanceSection(Section, frozen=True, forbid_unknown_fields=True, kw_on
         int,
         Doc(
             ge=0,
+            le=MANY_YEARS,
             description="A device that no process has reached for this long is presumed dead and its files are copied"
             " elsewhere; 0: never.",
             extra=SECONDS,
@@ -367,6 +381,8 @@ def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
                 raise ConfigurationError(f"Unknown setting {name}.{field}{near}", hint=hint)
             try:
                 values[field] = msgspec.convert(value, types[field], strict=False)
+                if values[field] != values[field]:
+                    raise msgspec.ValidationError
             except msgspec.ValidationError:
                 expected = f"it must be {_expected(types[field])}"
                 raise ConfigurationError(f"{name}.{field} = {value!r}: {expected}", hint=hint) from None
@@ -393,6 +409,8 @@ def _expected(type_: Any) -> str:
             return "a whole number" if lowest is None else f"a whole number, {lowest} or more"
         case msgspec.inspect.FloatType(ge=least, le=most):
             return f"a number from {least} to {most}"
+        case msgspec.inspect.StrType(min_length=1):
+            return "text, and not empty"
     return "text"
 
 

@@ -13,6 +13,8 @@ KEY_BYTES: Final = 1024
 """Longest key, in bytes of UTF-8."""
 NAME_BYTES: Final = 255
 """Longest domain name (schema: `domain.namespace`)."""
+MOST_COPIES: Final = 255
+"""Largest mindevcount (schema: a column of one byte)."""
 CLASS_NAME_BYTES: Final = 50
 """Longest class name (schema: `class.classname`)."""
 HOST_NAME_BYTES: Final = 40

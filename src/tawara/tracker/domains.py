@@ -6,13 +6,11 @@ from tawara.metadata import class_changes
 from tawara.metadata import cluster as rows
 from tawara.model import errors
 from tawara.model.cluster import DEFAULT_CLASS, HashType
-from tawara.model.limits import CLASS_NAME_BYTES, NAME_BYTES
+from tawara.model.limits import CLASS_NAME_BYTES, MOST_COPIES, NAME_BYTES
 from tawara.model.policy import parse as parse_policy
 from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
-_MOST_COPIES = 255
-"""Largest mindevcount (schema: a column of one byte)."""
 _LONGEST_POLICY = 255
 
 
@@ -97,8 +95,8 @@ def _mindevcount(call: TrackerRequest) -> int:
     count = call.number("mindevcount") or 0
     if count < 1:
         raise errors.InvalidMindevcount
-    if count > _MOST_COPIES:
-        raise errors.InvalidMindevcount(f"The mindevcount must be at most {_MOST_COPIES}")
+    if count > MOST_COPIES:
+        raise errors.InvalidMindevcount(f"The mindevcount must be at most {MOST_COPIES}")
     return count
 
 

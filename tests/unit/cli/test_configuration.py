@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tawara.cli.configuration import Configuration, NodeSection, address, advertised, load, render
@@ -53,7 +54,10 @@ def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) ->
         ("gateway.public_reads=perhaps", "true or false"),
         ("care.presume_dead_hosts=2", "a number from 0"),
         ("tracker", "section.name=value"),
-        ("store.mindevcount=0", r"store\.mindevcount = '0': it must be a whole number, 1 or more"),
+        ("care.presume_dead_bytes=nan", "a number from 0"),
+        ("store.mindevcount=0", r"store\.mindevcount = '0': it must be a whole number from 1 to 255"),
+        ("workers.replicate=999999999", "a whole number from 1 to 1000"),
+        ("gateway.state=", "text, and not empty"),
         ("store.mindevcount=many", "store.mindevcount"),
         ("gateway.nginx=apache", "gateway.nginx"),
     ],
@@ -62,6 +66,20 @@ def test_mistakes_are_named(setting: str, said: str) -> None:
     """An invalid setting is refused, and the error names it."""
     with pytest.raises(ConfigurationError, match=said):
         load(None, environment={}, settings=[setting])
+
+
+def test_every_number_has_limits() -> None:
+    """No number is so large that a daemon would hang, run out of memory, or fail later where it is used."""
+    numbers = [
+        (section.name, field.name)
+        for section in msgspec.structs.fields(Configuration)
+        for field in msgspec.structs.fields(section.type)
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+    ]
+    assert len(numbers) > 10
+    for section, field in numbers:
+        with pytest.raises(ConfigurationError, match=r"a (whole )?number from \d+ to \d+"):
+            load(None, environment={}, settings=[f"{section}.{field}=99999999999999999999"])
 
 
 def test_broken_file_is_named(tmp_path: Path) -> None:

@@ -32,5 +32,5 @@ def test_the_page_has_every_setting() -> None:
 def test_the_page_says_default_unit_and_meaning() -> None:
     """A row has the default, what values are accepted with their unit, and the meaning."""
     page = render_page()
-    assert "| `idle` | `3600` | a whole number, 0 or more (seconds) | A connection without a request" in page
+    assert "| `idle` | `3600` | a whole number from 0 to 315360000 (seconds) | A connection without a request" in page
     assert "| `tawara_scrub_period` | `30d` | s, m, h, d, w | " in page
