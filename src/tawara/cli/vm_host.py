@@ -320,17 +320,20 @@ def restore(name: str, snapshot: str) -> None:
 
 @app.command(name="set")
 def set_(name: str, *settings: str, as_json: Json = False) -> None:
-    """Give an instance other memory or processors than its package says; they hold from its next start on.
+    """Give an instance other memory, processors or a larger system disk than its package says.
 
-    They are kept when the package is upgraded. An empty value takes one back; without settings it shows them.
+    Memory and processors hold from its next start on. The disk grows at once, and the file system in it at the next
+    start; it never becomes smaller. They are kept when the package is upgraded. An empty value takes memory or
+    processors back; without settings it shows them.
 
     For example:
       tawara vm set web memory=1G cpus=2
+      tawara vm set web disk=20G
       tawara vm set web memory=
 
     Args:
         name: The instance.
-        settings: memory=SIZE, cpus=NUMBER.
+        settings: memory=SIZE, cpus=NUMBER, disk=SIZE.
         as_json: Show them in JSON.
     """
     host = GuestHost()
@@ -339,12 +342,12 @@ def set_(name: str, *settings: str, as_json: Json = False) -> None:
         return
     kept = host.settings(name)
     shown = {"memory": kept["memory_kib"] * 1024} if "memory_kib" in kept else {}
-    shown |= {"cpus": kept["cpus"]} if "cpus" in kept else {}
+    shown |= {key: kept[key] for key in ("cpus", "disk") if key in kept}
     if as_json:
         print_json(shown)
     else:
         for key, value in shown.items():
-            print(f"{key}={show_size(value) if key == 'memory' else value}")
+            print(f"{key}={value if key == 'cpus' else show_size(value)}")
 
 
 @app.command
@@ -400,15 +403,27 @@ def _table(instances: list[Instance]) -> list[str]:
     return lines
 
 
+_SETTINGS = {
+    "memory": ("memory_kib", 32 << 20, 1 << 44),
+    "cpus": ("cpus", 1, 255),
+    "disk": ("disk", 1 << 20, 1 << 46),
+}
+"""Settings of an instance: the name under which one is kept, its least and greatest value."""
+
+
 def _setting(text: str) -> tuple[str, int | None]:
+    """Read KEY=VALUE: the key under which it is kept, and the value; None takes it back. Raises ConfigurationError."""
     key, equals, value = text.partition("=")
-    if key not in ("memory", "cpus") or not equals:
-        raise ConfigurationError(f"{text!r} is not understood", hint="Write memory=1G or cpus=2.")
-    number = (read_size(value) if key == "memory" else int(value) if value.isdecimal() else None) if value else None
-    least, most = (32 << 20, 1 << 44) if key == "memory" else (1, 255)
-    if value and (number is None or not least <= number <= most):
-        raise ConfigurationError(f"{value!r} is not possible for {key}", hint="Write memory=1G or cpus=2.")
-    return ("memory_kib", None if number is None else number // 1024) if key == "memory" else ("cpus", number)
+    hint = "Write memory=1G, cpus=2 or disk=20G."
+    if key not in _SETTINGS or not equals:
+        raise ConfigurationError(f"{text!r} is not understood", hint=hint)
+    kept, least, most = _SETTINGS[key]
+    if not value:
+        return kept, None
+    number = (int(value) if value.isdecimal() else None) if key == "cpus" else read_size(value)
+    if number is None or not least <= number <= most or (key == "disk" and number % (1 << 20)):
+        raise ConfigurationError(f"{value!r} is not possible for {key}", hint=hint)
+    return kept, number // 1024 if key == "memory" else number
 
 
 def _say(text: str) -> None:

@@ -97,7 +97,7 @@ def _build(recipe: Recipe, folder: Path, epoch: int, report: Report, mirror: str
     report(f"{recipe.name}: fetching the kernel")
     kernel_packages = ("busybox-static", recipe.kernel)
     kernel = bootstrap(recipe.suite, "extract", kernel_packages, folder / "kernel.tar", epoch, mirror)
-    busybox = kernel["bin/busybox"].content
+    busybox = (kernel.get("bin/busybox") or kernel["usr/bin/busybox"]).content  # since Debian 13 all is below /usr
 
     root = tree.with_parents(recipe.shape(packages, kernel, busybox_applets(busybox)))
     ramdisk = initrd.ramdisk_tree(busybox, initrd.kernel_modules(kernel), recipe.modules)

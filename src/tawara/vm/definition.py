@@ -31,7 +31,10 @@ def definition_files(guest: Guest, layers: Layers, recipe: Recipe | None, key: H
         "facts": _facts(guest, layers),
         "guest.json": guest_json.write(guest),
         "domain.xml": domain_xml(
-            guest, cmdline=cmdline, agent=recipe.agent if recipe else guest.bus == "virtio"
+            guest,
+            cmdline=cmdline,
+            agent=recipe.agent if recipe else guest.bus == "virtio",
+            scsi_model=recipe.scsi_model if recipe else "lsilogic",
         ).encode(),
         "reservations": reservations(guest).encode(),
         "known_hosts": _known_hosts(guest, key).encode(),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from tawara.model.errors import ConflictError
 from tawara.vm import guest_json
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
@@ -26,6 +27,7 @@ from tawara.vm.host_keys import host_key
 from tawara.vm.instance import clone, refuse_taken
 from tawara.vm.package_manifest import RECONCILE
 from tawara.vm.spec import Guest
+from tawara.vm.spec_fields import show_size
 from tawara.vm.virsh import SHOWN, Situation, situation
 
 STOP_SECONDS = 30.0
@@ -272,20 +274,39 @@ class GuestHost:
         return self._reconcile_for([name], "back", name)
 
     def settings(self, name: str) -> dict[str, int]:
-        """What was changed for this instance, whatever its package says: `memory_kib`, `cpus`."""
+        """What was changed for this instance, whatever its package says: `memory_kib`, `cpus`, `disk` (bytes)."""
         self._definition(name)
         rows = (line.partition("=") for line in self._text(name, "settings").splitlines())
         return {key: int(value) for key, _, value in rows}
 
     def set(self, name: str, changes: Mapping[str, int | None]) -> str:
-        """Change settings of an instance for good; None takes one back. They hold from its next start on."""
+        """Change settings of an instance for good; None takes one back. They hold from its next start on.
+
+        Raises ConflictError for a disk that would become smaller, and where its file system could not grow.
+        """
+        if "disk" in changes:
+            self._judge_disk(name, changes["disk"])
         kept = {key: value for key, value in {**self.settings(name), **changes}.items() if value is not None}
         path = self.state / "instances" / name / "settings"
         draft = path.with_suffix(".new")
         draft.write_text("".join(f"{key}={value}\n" for key, value in sorted(kept.items())))
         draft.replace(path)
         self._reconcile_for([name])
-        return "" if self.domain(name).situation() == "off" else f"{name} has it when it is started next"
+        if self.domain(name).situation() == "off":
+            return ""
+        return (
+            f"{name} has it when it is started next" if set(changes) != {"disk"} else f"{name} uses it after a restart"
+        )
+
+    def _judge_disk(self, name: str, size: int | None) -> None:
+        """Raise ConflictError unless the instance's system disk can have this size."""
+        guest = self.guest(name)
+        if guest.image is None and not RECIPES[guest.base].grows:
+            remedy = "Give it a [data] disk in its description."
+            raise ConflictError(f"{name} is on {guest.base}, whose file system cannot grow", hint=remedy)
+        now = max(guest.disk, self.settings(name).get("disk", 0))
+        if size is None or size < now:
+            raise ConflictError(f"the disk of {name} has {show_size(now)}; it can only become larger", hint=None)
 
     def cluster(self, name: str) -> list[str]:
         """The guests of a cluster that is installed here; a guest's own name is a cluster of one."""

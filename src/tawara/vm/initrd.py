@@ -6,8 +6,10 @@ because it lays the instance's identity over the root, so that one delta serves 
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tawara.vm.tree import Node, Tree, directory, file
 
@@ -120,13 +122,18 @@ def dependencies(module: bytes) -> list[str]:
     return [name.replace("-", "_") for name in match[1].decode().split(",") if name] if match else []
 
 
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".xz": lzma.decompress, ".gz": gzip.decompress}
+"""Debian 13 packs modules by xz, which busybox's insmod does not read."""
+
+
 def kernel_modules(tree: Tree) -> dict[str, bytes]:
-    """Every kernel module in a tree, by the name that the kernel knows it by."""
-    return {
-        path.rsplit("/", 1)[1].removesuffix(".ko").replace("-", "_"): node.content
-        for path, node in tree.items()
-        if path.endswith(".ko") and "/modules/" in f"/{path}"
-    }
+    """Every kernel module in a tree, unpacked, by the name that the kernel knows it by."""
+    found = {}
+    for path, node in tree.items():
+        name, dot, packing = path.rsplit("/", 1)[-1].partition(".ko")
+        if dot and packing in _UNPACK and "/modules/" in f"/{path}":
+            found[name.replace("-", "_")] = _UNPACK[packing](node.content)
+    return found
 
 
 def write_cpio(tree: Tree) -> bytes:

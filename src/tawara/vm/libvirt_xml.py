@@ -10,7 +10,7 @@ from tawara.vm.spec import Guest, Network, Nic
 _TARGETS = {"virtio": "vd", "ide": "hd", "scsi": "sd", "sata": "sd"}
 
 
-def domain_xml(guest: Guest, *, cmdline: str | None, agent: bool) -> str:
+def domain_xml(guest: Guest, *, cmdline: str | None, agent: bool, scsi_model: str = "lsilogic") -> str:
     """The domain. With a cmdline the base's kernel is booted directly; without, the disk's own boot loader is."""
     domain = Element("domain", type="@TYPE@")
     _text(domain, "name", guest.name)
@@ -24,7 +24,7 @@ def domain_xml(guest: Guest, *, cmdline: str | None, agent: bool) -> str:
         SubElement(backing, "access", mode="shared")
     _text(domain, "vcpu", str(guest.cpus))
     _system(domain, cmdline)
-    _devices(domain, guest, agent)
+    _devices(domain, guest, agent, scsi_model)
     return _show(domain)
 
 
@@ -69,7 +69,7 @@ def _system(domain: Element, cmdline: str | None) -> None:
         _text(domain, event, action)
 
 
-def _devices(domain: Element, guest: Guest, agent: bool) -> None:
+def _devices(domain: Element, guest: Guest, agent: bool, scsi_model: str) -> None:
     devices = SubElement(domain, "devices")
     letters = iter("abcdef")
     prefix = _TARGETS[guest.bus]
@@ -83,8 +83,7 @@ def _devices(domain: Element, guest: Guest, agent: bool) -> None:
             identity.set("device", "cdrom")
         SubElement(identity, "readonly")
     if guest.bus == "scsi":
-        old = guest.image is not None or guest.base == "classic"
-        SubElement(devices, "controller", type="scsi", model="lsilogic" if old else "virtio-scsi")
+        SubElement(devices, "controller", type="scsi", model=scsi_model)
     SubElement(devices, "controller", type="usb", model="none")
     for nic in guest.nics:
         _interface(devices, nic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tawara.vm import spec
+from tawara.vm.bases import RECIPES
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
@@ -58,7 +59,7 @@ def _guest() -> dict[str, Any]:
     return {
         "fqdn": _TEXT,
         "version": _TEXT,
-        "base": {"enum": list(spec.BASES)},
+        "base": {"enum": list(RECIPES)},
         "image": _TEXT,
         "image_sha256": _TEXT | {"pattern": "^[0-9a-f]{64}$"},
         "image_identity": {"enum": ["ours", "kept"]},

@@ -13,12 +13,6 @@ GiB = 1 << 30
 
 BUSES = ("virtio", "ide", "scsi", "sata")
 NIC_MODELS = ("virtio", "e1000", "rtl8139")
-BASES = ("tiny", "debian12", "classic")
-
-_NEW = ("virtio", "ide", "scsi")
-BUSES_OF = {"tiny": _NEW, "debian12": _NEW, "classic": ("ide", "scsi", "sata")}
-NIC_MODELS_OF = {"tiny": ("virtio",), "debian12": ("virtio",), "classic": ("e1000", "rtl8139")}
-"""What each base's kernel and ram disk have drivers for."""
 
 Kind = Literal["nat", "host", "open", "bridge"]
 Protocol = Literal["tcp", "udp"]

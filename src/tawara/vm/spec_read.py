@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tawara.vm import spec
+from tawara.vm.bases import DEFAULT, RECIPES, bases_that
+from tawara.vm.bases.recipe import Recipe
 from tawara.vm.errors import Mistake, SpecError
 from tawara.vm.spec_fields import Fields
 from tawara.vm.spec_network import judge_networks, judge_published, read_networks, read_nics, read_published
@@ -51,13 +53,13 @@ def guest_from_fields(
     fqdn = top.text("fqdn", f"{name}.example", FQDN, "a host name in lower case, such as web.example")
     known = dict(networks if networks is not None else spec.CLASSIC_NETWORKS) | read_networks(top)
     image = _read_image(top)
-    old = image is not None or top.values.get("base") == "classic"
+    base = RECIPES.get(str(top.values.get("base", DEFAULT)), RECIPES[DEFAULT])
     draft = spec.Guest(
         cluster=cluster,
         name=name,
         fqdn=fqdn,
         version=top.text("version", "1", VERSION, 'a version that begins with a digit, such as "1.0"'),
-        base=top.choice("base", "tiny", spec.BASES),
+        base=top.choice("base", DEFAULT, tuple(RECIPES)),
         image=image,
         memory=top.size("memory", 256 * spec.MiB, least=32 * spec.MiB),
         cpus=top.number("cpus", 1, least=1, most=255),
@@ -76,8 +78,8 @@ def guest_from_fields(
     draft = replace(
         draft,
         disk=disk.size("size", 0, least=spec.MiB) if image else disk.size("size", 5 * spec.GiB, least=5 * spec.GiB),
-        bus=disk.choice("bus", "ide" if old else "virtio", spec.BUSES),
-        nics=read_nics(top, fqdn, known, "e1000" if old else "virtio"),
+        bus=disk.choice("bus", "ide" if image else base.buses[0], spec.BUSES),
+        nics=read_nics(top, fqdn, known, "e1000" if image else base.nic_models[0]),
         published=read_published(top, known),
     )
     disk.nothing_else()
@@ -164,27 +166,34 @@ def _judge_together(top: Fields, guest: spec.Guest) -> None:
         if top.has("base"):
             top.mistake("base", "a guest stands on one of our bases or on an image", "Take base or image out.")
         if guest.packages:
-            top.mistake("packages", "nothing can be fetched into a foreign image", 'Use base = "debian12".')
+            top.mistake(
+                "packages", "nothing can be fetched into a foreign image", f"Use base = {bases_that('installs')}."
+            )
         if guest.services:
             remedy = 'Write commands = ["systemctl enable NAME"].'
             top.mistake("services", "how a foreign image starts services is not known", remedy)
         return
     if any(share.kind == "9p" for share in guest.shares):
         top.mistake("share", "the kernels of our bases lack 9p", 'Use kind = "virtiofs".')
-    if guest.base == "classic" and guest.shares:
-        top.mistake("share", "the classic base knows no shared directories", 'Use base = "tiny", or take them out.')
-    buses, models = spec.BUSES_OF[guest.base], spec.NIC_MODELS_OF[guest.base]
-    if guest.bus not in buses:
-        top.mistake("disk", f"the {guest.base} base has no {guest.bus} disks", f"Use a bus of {', '.join(buses)}.")
-    for model in sorted({nic.model for nic in guest.nics} - set(models)):
-        top.mistake("nic", f"the {guest.base} base has no {model} cards", f"Use a model of {', '.join(models)}.")
-    if guest.base == "debian12":
-        return
-    if guest.packages:
-        top.mistake("packages", f"the {guest.base} base has no package manager", 'Use base = "debian12".')
-    if guest.disk != 5 * spec.GiB:
+    _judge_base(top, guest, RECIPES[guest.base])
+
+
+def _judge_base(top: Fields, guest: spec.Guest, base: Recipe) -> None:
+    """Note what the guest asks of its base that this cannot do."""
+    if guest.shares and not base.shares:
+        remedy = f"Use base = {bases_that('shares')}, or take them out."
+        top.mistake("share", f"the {base.name} base knows no shared directories", remedy)
+    if guest.bus not in base.buses:
+        top.mistake("disk", f"the {base.name} base has no {guest.bus} disks", f"Use a bus of {', '.join(base.buses)}.")
+    for model in sorted({nic.model for nic in guest.nics} - set(base.nic_models)):
+        remedy = f"Use a model of {', '.join(base.nic_models)}."
+        top.mistake("nic", f"the {base.name} base has no {model} cards", remedy)
+    if guest.packages and not base.installs:
+        remedy = f"Use base = {bases_that('installs')}."
+        top.mistake("packages", f"the {base.name} base has no package manager", remedy)
+    if guest.disk != 5 * spec.GiB and not base.grows:
         remedy = "Leave the size out; add a [data] disk."
-        top.mistake("disk", f"the {guest.base} base cannot grow its 5G file system", remedy)
+        top.mistake("disk", f"the {base.name} base cannot grow its 5G file system", remedy)
 
 
 def _is_clean_absolute(path: str) -> bool:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 from itertools import chain
 
 from tawara.vm import spec
+from tawara.vm.bases import RECIPES
 from tawara.vm.identity import fixed_range
 from tawara.vm.spec_fields import show_size
 from tawara.vm.spec_network import derived_nic
@@ -142,7 +143,7 @@ def describe_cluster(
         subnet=subnet,
         first=first,
         last=first + 29,
-        bases=", ".join(spec.BASES),
+        bases=", ".join(RECIPES),
         keys=", ".join(f'"{key}"' for key in keys),
     )
 
@@ -153,7 +154,7 @@ def describe(name: str, fqdn: str | None = None, keys: tuple[str, ...] = ()) -> 
     text = _TEXT.format(
         name=name,
         fqdn=fqdn,
-        bases=", ".join(spec.BASES),
+        bases=", ".join(RECIPES),
         buses=", ".join(spec.BUSES),
         disk=show_size(5 * spec.GiB),
         keys=", ".join(f'"{key}"' for key in keys),

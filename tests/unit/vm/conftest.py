@@ -28,6 +28,8 @@ BASE = "b" * 12
 _QEMU_IMG = """#!/bin/sh
 case $1 in
     create) shift; while [ $# -gt 2 ]; do shift; done; echo disk >"$1" ;;
+    info) echo "    \"virtual-size\": $(tail -n 1 "$TAWARA_VM_ROOT/disk-size" 2>&- || echo 5368709120)," ;;
+    resize) echo "$4" >"$TAWARA_VM_ROOT/disk-size" ;;
     convert) while [ $# -gt 2 ]; do shift; done; cp "$1" "$2" ;;
 esac
 """

@@ -224,6 +224,10 @@ class Fake:
         """Revert to a snapshot; saved memory stays saved, as in libvirt."""
         self.domain(name)["snapshots"].get(snapshot) or fail("no domain snapshot with matching name")
 
+    def blockresize(self, name: str, path: str, size: str) -> None:
+        """Make a disk larger."""
+        self.domain(name)["is"] in ("running", "paused") or fail("domain is not running")
+
     def net_list(self) -> None:
         """Names of active networks."""
         print("\n".join(name for name, each in self.networks.items() if each["active"]))

@@ -112,6 +112,17 @@ def test_a_firewall_that_refuses_is_an_error(firewalled: StepHost) -> None:
     assert firewalled.domain() is not None
 
 
+def test_an_install_fails_only_where_that_is_asked_for(firewalled: StepHost) -> None:
+    """A guest that is not up is reported; the exit code of the package's script says so with `fail_install=yes`."""
+    (firewalled.root / "ss").write_text("tcp LISTEN 0 5 0.0.0.0:8080\n")
+    firewalled.place(WEB.format(number=20, port=8080))
+    assert firewalled.run("installed").returncode == 0
+    firewalled.configure("stop_seconds=1", "fail_install=yes")
+    assert firewalled.run("installed", check=False).returncode == 1
+    (firewalled.root / "ss").unlink()
+    assert firewalled.run("installed").returncode == 0
+
+
 def test_a_network_of_others_gets_no_reservations(firewalled: StepHost) -> None:
     """On a bridge of the host's libvirt neither gives addresses nor names; the guest is up all the same."""
     firewalled.place(

@@ -75,11 +75,32 @@ def test_settings_of_an_instance_survive_an_upgrade(step_host: StepHost, shop: G
     assert shop.settings("other") == {"cpus": 3}
 
 
-@pytest.mark.parametrize("word", ["memory", "memory=lots", "cpus=0", "cpus=x", "disk=1G"])
+@pytest.mark.parametrize("word", ["memory", "memory=lots", "cpus=0", "cpus=x", "disk=x", "disk=1000000001"])
 def test_an_invalid_setting_is_refused(shop: GuestHost, capsys: pytest.CaptureFixture[str], word: str) -> None:
     """The exit code is that of wrong usage, and the message shows the syntax."""
     assert main(["vm", "set", "other", word]) == 2
-    assert "Write memory=1G or cpus=2" in capsys.readouterr().err
+    assert "Write memory=1G, cpus=2 or disk=20G" in capsys.readouterr().err
+
+
+def test_a_disk_only_grows(step_host: StepHost, shop: GuestHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a guest that runs libvirt makes it larger, of one that is off qemu-img; the next system is as large, too."""
+    assert shop.set("other", {"disk": 8 << 30}) == "other uses it after a restart"
+    assert f"{8 << 30}B" in str(step_host.libvirt["log"])
+    shop.stop("other", force=True)
+    assert shop.set("other", {"disk": 9 << 30}) == ""
+    assert (step_host.root / "disk-size").read_text() == f"{9 << 30}\n"
+    for size in (8 << 30, None):
+        with pytest.raises(TawaraError, match="the disk of other has 9G; it can only become larger"):
+            shop.set("other", {"disk": size})
+    assert shop.settings("other") == {"disk": 9 << 30}
+
+
+def test_a_file_system_that_cannot_grow_gets_no_larger_disk(step_host: StepHost, shop: GuestHost) -> None:
+    """On a base that cannot use it, a larger disk is refused, and what to do instead is said."""
+    step_host.put(replace(read_guest(CARD, "small.toml", "small"), base="tiny"))
+    step_host.run()
+    with pytest.raises(TawaraError, match="small is on tiny, whose file system cannot grow"):
+        shop.set("small", {"disk": 8 << 30})
 
 
 def test_a_list_fits_eighty_columns(step_host: StepHost, shop: GuestHost) -> None:

@@ -24,8 +24,8 @@ _MODULES = re.compile(
     r"fs/(overlayfs|fuse|nfs|nfs_common|lockd|nls|fat|isofs|xfs|btrfs)/.+"
     r"|net/(netfilter|ipv4|ipv6|bridge|802|llc|sunrpc|core|sched|vmw_vsock|9p)/.+"
     r"|drivers/(net/(veth|tun|dummy|macvlan|vxlan|virtio_net|net_failover|wireguard/.+)|block/(loop|nbd|virtio_blk)"
-    r"|virtio/.+|md/dm-(mod|crypt)|char/(hw_random/virtio-rng|virtio_console)|input/evdev)(\.ko)?"
-    r"|lib/(libcrc32c|crc16|crc-itu-t)\.ko|crypto/(crc32c_generic|xor|async_tx/.+)\.ko)"
+    r"|virtio/.+|md/dm-(mod|crypt)|char/(hw_random/virtio-rng|virtio_console)|input/evdev)(\.ko(\.xz)?)?"
+    r"|lib/(libcrc32c|crc16|crc-itu-t)\.ko(\.xz)?|crypto/(crc32c_generic|xor|async_tx/.+)\.ko(\.xz)?)"
 )
 
 _MASKED = [
@@ -56,11 +56,10 @@ _GROW = """\
 Description=Grow the root file system to its disk
 DefaultDependencies=no
 After=systemd-remount-fs.service
-ConditionPathExists=!/var/lib/tawara-grown
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'resize2fs "$$(findmnt -no SOURCE /)" && touch /var/lib/tawara-grown'
+ExecStart=/bin/sh -c 'resize2fs "$$(findmnt -no SOURCE /)"'
 
 [Install]
 WantedBy=sysinit.target
@@ -93,7 +92,7 @@ def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Nod
     modules = "usr/lib/modules" if tree.get("lib", directory()).kind == "symlink" else "lib/modules"
     tree |= {
         path.replace("lib/modules", modules, 1): node
-        for path, node in kernel.items()
+        for path, node in ((path.removeprefix("usr/"), node) for path, node in kernel.items())
         if _MODULES.fullmatch(path) or re.fullmatch(r"lib/modules/[^/]+/modules\.(builtin.*|order|dep)", path)
     }
     wanted = "etc/systemd/system/multi-user.target.wants"
@@ -163,10 +162,13 @@ DEBIAN12 = Recipe(
         *("iproute2", "ca-certificates", "e2fsprogs"),
     ),
     kernel="linux-image-cloud-amd64",
-    release=4,
+    release=5,
     shape=shape,
     guest_files=guest_files,
     identity=identity,
     tidy=tidy,
+    grows=True,
+    installs=True,
     agent=True,
 )
+RECIPES = (DEBIAN12,)

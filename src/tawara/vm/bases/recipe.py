@@ -47,6 +47,18 @@ class Recipe:
     """What of a tree is kept after packages were installed into it."""
     modules: tuple[str, ...] = MODULES
     """The kernel modules that the ram disk loads."""
+    buses: tuple[str, ...] = ("virtio", "ide", "scsi")
+    """The disk buses that its kernel and ram disk have drivers for; the first is a guest's when it says nothing."""
+    nic_models: tuple[str, ...] = ("virtio",)
+    """The models of network cards, likewise."""
+    scsi_model: str = "virtio-scsi"
+    """The SCSI controller that it has a driver for."""
+    shares: bool = True
+    """Whether it can show directories of the host."""
+    grows: bool = False
+    """Whether its root file system grows to a larger disk."""
+    installs: bool = False
+    """Whether `packages` can be installed into it."""
     agent: bool = False
     """Does the QEMU guest agent run in it?"""
     cmdline: str = "console=ttyS0 quiet loglevel=3 net.ifnames=0"

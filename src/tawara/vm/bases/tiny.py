@@ -178,5 +178,10 @@ CLASSIC = replace(
     summary="busybox and dropbear for machines from before virtio: IDE disks, e1000 cards",
     kernel="linux-image-amd64",
     modules=OLD_MODULES,
+    buses=("ide", "scsi", "sata"),
+    nic_models=("e1000", "rtl8139"),
+    scsi_model="lsilogic",
+    shares=False,
 )
 """The same system on the generic kernel with no virtio at all, as an old guest would be."""
+RECIPES = (TINY, CLASSIC)
