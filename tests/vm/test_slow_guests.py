@@ -26,6 +26,11 @@ services = ["nginx"]
 size = "6G"
 """
 
+NEWER = """
+fqdn = "newer.example"
+base = "debian13"
+"""
+
 OLD = """
 fqdn = "generic.example"
 base = "classic"
@@ -103,3 +108,17 @@ def test_a_guest_without_virtio(host: Machine, workshop: Workshop) -> None:
     xml = host.run("virsh", "dumpxml", "generic").stdout
     assert "bus='ide'" in xml
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-generic")
+
+
+def test_a_guest_on_debian_13_gets_a_larger_disk(host: Machine, workshop: Workshop) -> None:
+    """Nothing has failed in it, its agent answers, and after a restart its file system has the whole new disk."""
+    workshop.build("newer", NEWER)
+    install(host, "newer")
+    assert ssh(host, "newer", "systemctl is-system-running --wait; systemctl --failed --plain --no-legend") == "running"
+    assert "trixie" in host.run(TAWARA, "vm", "exec", "newer", "--", "cat", "/etc/os-release").stdout
+    host.run(TAWARA, "vm", "set", "newer", "disk=8G")
+    host.run(TAWARA, "vm", "stop", "newer", "--timeout", "300")
+    host.run(TAWARA, "vm", "start", "newer")
+    host.wait_for("ssh to newer", lambda: ssh(host, "newer", "echo in", check=False) == "in", 900)
+    size = int(ssh(host, "newer", "df --output=size -B1 / | tail -n 1"))
+    assert size > 7.5 * 2**30

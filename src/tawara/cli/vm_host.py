@@ -351,6 +351,47 @@ def set_(name: str, *settings: str, as_json: Json = False) -> None:
 
 
 @app.command
+def export(name: str, file: Path, *, as_json: Json = False) -> None:
+    """Write an instance that is off into a file: its disks, snapshots and settings, for another host.
+
+    The other host needs the same packages; what they hold is not in the file. The file has the instance's data and
+    keys: only its owner may read it.
+
+    Example: tawara vm export web /backup/web.tar
+
+    Args:
+        name: The instance.
+        file: The file to write; one that exists is replaced when the new one is complete.
+        as_json: Say in JSON what was written.
+    """
+    exported = GuestHost().export(name, file)
+    if as_json:
+        print_json({"name": name, "version": exported.version, "file": str(file), "bytes": file.stat().st_size})
+    else:
+        _say(f"{file} holds {name}, version {exported.version}. On the other host: tawara vm import {file} --replace")
+
+
+@app.command(name="import")
+def import_(file: Path, *, replace: bool = False) -> None:
+    """Put an exported instance in the place of the one of the same name, whose package is installed here.
+
+    The instance must be off, and its package the version that it was exported of. It is not started.
+
+    For example:
+      apt install tawara-guest-web && tawara vm stop web
+      tawara vm import web.tar --replace
+
+    Args:
+        file: What `tawara vm export` wrote.
+        replace: Throw away what the instance has here.
+    """
+    if not file.exists():
+        raise ConfigurationError(f"There is no {file}")
+    name = GuestHost().import_(file, replace=replace)
+    _say(f"{name} is imported. Next: tawara vm start {name}")
+
+
+@app.command
 def upgrade(*names: str, everything: Annotated[bool, Parameter(name="--all")] = False, back: bool = False) -> None:
     """Put the newest definition that is installed in force: system, memory, addresses; it says what it changes.
 

@@ -92,7 +92,7 @@ class GuestDomain:
         if found in reasons:
             raise HostError(f"{self.name} cannot be kept now: {reasons[found]}")
         self._refuse_unknown(found)
-        self._refuse_foreign_disk()
+        self.refuse_foreign_disk()
         if found in ("running", "paused") and self._has_shares():
             self._snapshot_disks(snapshot, was_paused=found == "paused")
             return f"{self.name} has shared directories, so its disks are kept without its memory"
@@ -105,7 +105,7 @@ class GuestDomain:
         self._refuse_unknown(found)
         if snapshot not in self.snapshots():
             raise NotFoundError(f"{self.name} has no snapshot {snapshot!r}", hint=f"tawara vm snapshots {self.name}")
-        self._refuse_foreign_disk()
+        self.refuse_foreign_disk()
         return found
 
     def pause(self) -> bool:
@@ -138,11 +138,21 @@ class GuestDomain:
             return []
         return virsh("snapshot-list", self.name, "--topological", "--name").stdout.split()
 
+    def describe_snapshots(self) -> list[str]:
+        """libvirt's description of each, each after the one that it was taken on."""
+        names = virsh("snapshot-list", self.name, "--topological", "--name").stdout.split()
+        return [virsh("snapshot-dumpxml", self.name, name).stdout for name in names]
+
+    def forget_snapshots(self) -> None:
+        """Have libvirt forget all; the disks that held them are replaced."""
+        for name in self.snapshots():
+            virsh("snapshot-delete", self.name, name, "--metadata")
+
     def delete_snapshot(self, snapshot: str) -> None:
         """Forget a snapshot and free its room."""
         if snapshot not in self.snapshots():
             raise NotFoundError(f"{self.name} has no snapshot {snapshot!r}", hint=f"tawara vm snapshots {self.name}")
-        self._refuse_foreign_disk()
+        self.refuse_foreign_disk()
         virsh("snapshot-delete", self.name, snapshot)
 
     @property
@@ -184,7 +194,8 @@ class GuestDomain:
         if found == "absent":
             raise HostError(f"libvirt does not know {self.name}", hint=f"tawara vm start {self.name}")
 
-    def _refuse_foreign_disk(self) -> None:
+    def refuse_foreign_disk(self) -> None:
+        """Raise HostError if a snapshot from outside has put a disk of its own on top of the instance's."""
         if has_foreign_disk(self.name, self.instance):
             raise HostError(
                 f"{self.name} runs on a disk that a snapshot outside Tawara made",

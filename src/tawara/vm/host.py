@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from tawara.model.errors import ConflictError
-from tawara.vm import guest_json
+from tawara.vm import guest_json, transfer
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.definition import STATE, Layers, claims, definition_files
@@ -28,12 +28,15 @@ from tawara.vm.instance import clone, refuse_taken
 from tawara.vm.package_manifest import RECONCILE
 from tawara.vm.spec import Guest
 from tawara.vm.spec_fields import show_size
+from tawara.vm.spec_read import NAME
+from tawara.vm.transfer import ExportedInstance
 from tawara.vm.virsh import SHOWN, Situation, situation
 
 STOP_SECONDS = 30.0
 """How long a guest may take to shut down unless host.conf or --timeout says otherwise."""
 _LOCK = Path("/run/tawara-vm/lock")
 _CONFIG = Path("/etc/tawara-vm/host.conf")
+_SETTINGS = ("memory_kib", "cpus", "disk")
 _COMPARED = ("facts", "domain.xml", "reservations", "known_hosts", "hosts")
 """What of a definition every user may read; it differs whenever a version does."""
 
@@ -307,6 +310,94 @@ class GuestHost:
         now = max(guest.disk, self.settings(name).get("disk", 0))
         if size is None or size < now:
             raise ConflictError(f"the disk of {name} has {show_size(now)}; it can only become larger", hint=None)
+
+    def export(self, name: str, out: Path) -> ExportedInstance:
+        """Write an instance that is off into a file: disks, snapshots, settings. Raises HostError in other states."""
+        domain = self.domain(name)
+        instance = self.state / "instances" / name
+        with self._locked():
+            self._refuse_unless_off(domain)
+            exported = self._describe(name)
+            files: dict[str, Path | bytes] = {transfer.OVERLAY: instance / transfer.OVERLAY}
+            if (instance / transfer.DATA).exists():
+                files[transfer.DATA] = instance / transfer.DATA
+            for number, xml in enumerate(domain.describe_snapshots(), start=100):
+                files[f"system/snapshots/{number}.xml"] = xml.encode()
+            draft = out.with_name(f".{out.name}.new")
+            try:
+                with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+                    transfer.write_archive(file, exported, files)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(out)
+            finally:
+                draft.unlink(missing_ok=True)
+        return exported
+
+    def import_(self, path: Path, *, replace: bool) -> str:
+        """Put an exported instance in place of the one of its name, which is off; return the name.
+
+        Its package has to be installed with the same delta and base. Raises HostError where that is not so, and
+        TakenError where data would be lost and `replace` is not set. Cut short, it is repeated.
+        """
+        exported = transfer.read_header(path)
+        name = exported.name
+        if not NAME.fullmatch(name) or name not in self.names():
+            remedy = f"Install its package first: apt install {exported.package}"
+            raise NoSuchInstanceError(f"there is no guest {name} here", hint=remedy)
+        instance = self.state / "instances" / name
+        domain = self.domain(name)
+        with self._locked():
+            here = self._describe(name)
+            if (here.delta, here.base) != (exported.delta, exported.base):
+                what = f"{name} was exported of version {exported.version}, which has another system disk than this one"
+                raise HostError(
+                    what, hint=f"Install {exported.package} {exported.version}, and tawara vm upgrade {name}."
+                )
+            self._refuse_unless_off(domain)
+            if not replace:
+                raise TakenError(f"{name} has data of its own here", hint="--replace throws it away.")
+            staged = instance / "import.new"
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir(mode=0o700)
+            names = transfer.unpack(path, staged)
+            transfer.check_disk(staged / transfer.OVERLAY, str(self.state / "images" / here.delta / "disk.qcow2"))
+            if transfer.DATA in names:
+                transfer.check_disk(staged / transfer.DATA, None)
+            shutil.copy(instance / "system" / "layers", staged / "system" / "layers")
+            domain.forget_snapshots()
+            self._put_imported(instance, staged, exported)
+        self._reconcile_for([name])
+        return name
+
+    def _put_imported(self, instance: Path, staged: Path, exported: ExportedInstance) -> None:
+        (staged / "system").chmod(0o755)
+        for each in ("previous", "system"):
+            shutil.rmtree(instance / each, ignore_errors=True)
+        (staged / "system").rename(instance / "system")
+        if (staged / transfer.DATA).exists():
+            (staged / transfer.DATA).replace(instance / transfer.DATA)
+        shutil.rmtree(staged)
+        rows = "".join(f"{key}={int(value)}\n" for key, value in exported.settings if key in _SETTINGS)
+        (instance / "settings").write_text(rows)
+
+    def _describe(self, name: str) -> ExportedInstance:
+        """What an exported file says of an instance; raises HostError for one that was never brought up."""
+        layers = self._text(name, "system/layers").split()
+        if len(layers) != 2:
+            raise HostError(f"{name} has no disk yet", hint=f"tawara vm info {name} says why it is not up.")
+        guest = self.guest(name)
+        settings = tuple((key, str(value)) for key, value in self.settings(name).items())
+        return ExportedInstance(name, guest.fqdn, guest.package, guest.version, layers[0], layers[1], settings)
+
+    @staticmethod
+    def _refuse_unless_off(domain: GuestDomain) -> None:
+        """Raise HostError unless the disks are at rest and hold all that was written."""
+        found = domain.situation()
+        if found != "off":
+            hint = f"tawara vm stop {domain.name}"
+            raise HostError(f"{domain.name} is: {SHOWN[found]}; its disks can be copied only when it is off", hint=hint)
+        domain.refuse_foreign_disk()
 
     def cluster(self, name: str) -> list[str]:
         """The guests of a cluster that is installed here; a guest's own name is a cluster of one."""
