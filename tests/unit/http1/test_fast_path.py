@@ -141,7 +141,7 @@ async def test_a_stalled_small_body_is_refused(tmp_path: Path) -> None:
 
 async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
     """A connection is closed after `header_time` seconds without a request, whether new or used."""
-    async with listener(tmp_path, no_complete_server, Limits(header_time=0.2)) as (address, closed):
+    async with listener(tmp_path, no_complete_server, Limits(header_time=0.05)) as (address, closed):
         for said in (b"", put("f", b"x"), b"GET /dev1"):
             reader, writer = await asyncio.open_connection(*address)
             writer.write(said)

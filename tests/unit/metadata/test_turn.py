@@ -96,7 +96,7 @@ def test_the_lock_files_have_the_databases_owner(path: Path) -> None:
 async def test_a_writer_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process holds the lock too long, changes fail with Db and are not made later; then writing
     continues."""
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     metadata = SqliteMetadata.open(path)
     with closing(WriteLock(path)) as other:
         with other:

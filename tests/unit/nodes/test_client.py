@@ -249,7 +249,10 @@ async def test_stalled_nodes() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await ended.wait()
 
-    async with _raw(serve) as (url, _), NodeClient(answer_timeout=0.3, stall_timeout=0.3) as nodes:
+    async with (
+        _raw(serve) as (url, _),
+        NodeClient(answer_timeout=0.05, stall_timeout=0.05) as nodes,
+    ):
         for work in (nodes.size(url), nodes.put(url, DATA * 10, length=len(DATA) * 10), nodes.read(url, limit=1)):
             async with asyncio.timeout(5):
                 with pytest.raises(errors.NodeUnreachable, match="no answer in time"):

@@ -107,12 +107,12 @@ async def test_an_idle_store_is_not_written(tmp_path: Path) -> None:
 async def test_it_needs_few_files(tmp_path: Path) -> None:
     """Many changes make segments, compactions replace them, and the journal is complete at any time."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:
-        journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=2000, spare=200)
-        for number in range(400):
+        journal_writer = JournalWriter(fixture.metadata, fixture.view, fixture.nodes, segment=1000, spare=100)
+        for number in range(200):
             await fixture.store(b"k%d" % (number % 50), b"x" * (number + 1), 1)
             if number % 10 == 9:
                 await write(fixture, journal_writer)
-            if number % 100 == 99:
+            if number % 50 == 49:
                 assert await written(fixture, 1) == await live(fixture)
         segments = list(device(fixture, 1).glob("names/[ab]/*"))
         assert 0 < len(segments) < 30

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from tawara.model.checksums import checksum_of
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.limits import END_OF_TIME
 from tawara.node.server import StorageNode
+from tawara.workers import throttle
 from tawara.workers.copying import SMALL, SourceFailed, copy
 from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.service import Workers
@@ -303,16 +305,22 @@ async def test_the_most_endangered_come_first_across_the_queue(tmp_path: Path) -
         assert first.claim.fid == endangered
 
 
-async def test_a_rate_limit_is_kept(tmp_path: Path) -> None:
+async def test_a_rate_limit_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a limit in bytes a second, copies take the corresponding time."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(throttle, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: 1000.0 + sum(slept)))
     async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
         await fixture.metadata.write(rows.set_setting, "tawara_rate_replicate", "1m")
         await fixture.view.refresh()
         large = bytes(4 * 1024 * 1024)
         fid = await fixture.store(b"key", large, 1)
-        began = time.monotonic()
         await do_all(fixture)
-        assert time.monotonic() - began > 2.0
+        assert 3.0 < sum(slept) < 4.0
         assert fixture.on_disk() == {fid: {1, 2}}
 
 
