@@ -55,7 +55,7 @@ class Answer:
         return self.headers[name]
 
 
-async def _set_up(tx: Transaction, ports: list[int]) -> None:
+async def _set_up(tx: Transaction, ports: list[int], own_devices: int) -> None:
     """Domain `d`: class `default` wants two copies, `one` one, `three` one on each host, `md5` one and a checksum."""
     await cluster.create_domain(tx, "d")
     await cluster.create_class(tx, "d", "one", mindevcount=1)
@@ -64,7 +64,10 @@ async def _set_up(tx: Transaction, ports: list[int]) -> None:
     for number, port in enumerate(ports, start=1):
         await cluster.create_host(tx, f"host{number}", ip=f"127.0.0.{number}", http_port=port, state=HostState.ALIVE)
         await cluster.create_device(tx, number, number)
-    await cluster.record_usage(tx, dict.fromkeys(range(1, len(ports) + 1), (1_000_000, 100)), now=1)
+    devids = range(1, len(ports) + own_devices)
+    for devid in devids[len(ports) :]:
+        await cluster.create_device(tx, devid, 1)
+    await cluster.record_usage(tx, dict.fromkeys(devids, (1_000_000, 100)), now=1)
 
 
 @dataclass
@@ -177,14 +180,16 @@ async def store_fixture(
     public_reads: bool = True,
     reproxy: bool = False,
     hosts: int = HOSTS,
+    own_devices: int = 1,
     local: bool = True,
     spool: Path | None = None,
     fast_path: bool = True,
     tls: TlsFiles | None = None,
     signed: bool = False,
 ) -> AsyncIterator[StoreFixture]:
-    """A store below `directory`, removed afterwards; `local`: the gateway reads its own machine's disk directly.
+    """A store below `directory`, torn down afterwards; `local`: the gateway knows the disks of its own machine.
 
+    With more `own_devices` the first host, the gateway's, has devices beyond dev1, numbered after those of all hosts.
     `signed`: the storage nodes require signatures of all requests.
     """
     database = await asyncio.to_thread(sqlite_with_tables)
@@ -196,17 +201,17 @@ async def store_fixture(
     nodes = []
     for number in range(1, hosts + 1):
         (directory / f"disks {number}" / f"dev{number}").mkdir(parents=True)
-        node = StorageNode(
-            directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None, signatures=check
-        )
+        for devid in range(hosts + 1, hosts + own_devices) if number == 1 else ():
+            (directory / "disks 1" / f"dev{devid}").mkdir()
+        node = StorageNode(directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None)
         await node.start()
         nodes.append(node)
     metadata = SqliteMetadata.open(directory / "tawara.db")
     view, wakeups = ClusterView(metadata), Wakeups()
-    await metadata.write(_set_up, [node.http_address[1] for node in nodes])
+    await metadata.write(_set_up, [node.http_address[1] for node in nodes], own_devices)
     await view.refresh()
-    view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + 1)})
-    async with NodeClient(signer=signer) as client:
+    view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + own_devices)})
+    async with NodeClient() as client:
         front = NginxFront(directory / DIRECTORY, spool=spool, workers=1) if nginx else None
         gateway = Gateway(
             metadata,

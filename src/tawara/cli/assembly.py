@@ -10,7 +10,7 @@ import functools
 import importlib
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address, advertised
+from tawara.cli.processes import share
 from tawara.cli.waiting import until_available
+from tawara.gateway.process import GatewayProcess
+from tawara.listening import take
 from tawara.metadata import clock, uploads
 from tawara.metadata.contract import Metadata
 from tawara.metadata.fid_locks import FidLocks, open_locks
@@ -111,6 +114,28 @@ def wanted_addresses(configuration: Configuration, component: Component) -> dict
             return {}
 
 
+def share_gateway(configuration: Configuration, directory: Path, count: int) -> Sequence[Mapping[str, socket.socket]]:
+    """Bind the address of a gateway with `count` processes; return the sockets of each process.
+
+    Behind nginx there is one process more, the first, which runs nginx and has the only socket of its port. Without
+    nginx the processes share the port; that of S3 in any case. Raises PortTaken, ConfigurationError.
+    """
+    wanted = address(configuration.gateway.listen, "gateway.listen")
+    s3 = {S3: address(configuration.s3.listen, "s3.listen")} if configuration.s3.listen else {}
+    front = front_nginx(configuration, directory)
+    if front is None:
+        return share({GATEWAY: wanted, **s3}, count)
+    front.take_directory()  # ends an earlier nginx, which may hold the port
+    front.release_directory()
+    return [{GATEWAY: take(wanted, f"the {GATEWAY}")}, *share(s3, count)]
+
+
+def gateway_process(configuration: Configuration, number: int) -> GatewayProcess | None:
+    """Return the part of process `number` of several, None without nginx, where the processes do not differ."""
+    gateway = configuration.gateway
+    return None if gateway.nginx == "off" else GatewayProcess(number, gateway.processes)
+
+
 @asynccontextmanager
 async def running(
     configuration: Configuration,
@@ -119,11 +144,13 @@ async def running(
     *,
     one_machine: bool = False,
     listening: Mapping[str, socket.socket] | None = None,
+    process: GatewayProcess | None = None,
 ) -> AsyncIterator[Running]:
     """Start `components`, wait until each answers, and stop them at the end.
 
     With `one_machine` this machine's storage node is recorded in the database. A listener in `listening` uses that
-    socket instead of binding its address. Raises TawaraError.
+    socket instead of binding its address. `process`: the part of this process in a gateway with several. Raises
+    TawaraError.
     """
     sockets = listening or {}
     limits = replace(
@@ -148,7 +175,9 @@ async def running(
             if configuration.node.side_channel:
                 store.addresses[SIDE_CHANNEL] = _shown(node.side_address)
         if set(components) != {Component.NODE}:
-            await _start_with_database(stack, store, components, limits, sockets, node if one_machine else None)
+            await _start_with_database(
+                stack, store, components, limits, sockets, node if one_machine else None, process
+            )
         yield store
 
 
@@ -214,6 +243,7 @@ async def _start_with_database(
     limits: Limits,
     sockets: Mapping[str, socket.socket],
     own_node: StorageNode | None,
+    process: GatewayProcess | None,
 ) -> None:
     configuration = store.configuration
     password_file = configuration.store.password_file
@@ -221,9 +251,7 @@ async def _start_with_database(
         lambda: open_metadata(
             database_url(configuration, store.directory),
             password_file=store.directory / password_file if password_file else None,
-            pace=ServerLimits(
-                readers=configuration.store.read_connections, writers=configuration.store.write_connections
-            ),
+            pace=_connections(configuration, process),
         )
     )
     stack.push_async_callback(metadata.close)
@@ -242,11 +270,13 @@ async def _start_with_database(
         default_mindevcount=configuration.store.mindevcount,
         rules=_rules(configuration),
     )
+    only_nginx = set(components) == {Component.GATEWAY} and process is not None and process.number == 0
     await until_available(view.refresh)
     _, port = address(configuration.node.side_channel or ":0", "node.side_channel")
     shared = _Shared(metadata, view, nodes, signer, Wakeups(), limits, port or None)
-    await _start(stack, Monitor(view, metadata, nodes, side_channel_port=shared.side_channel_port))
-    await view.wait_observed()
+    if not only_nginx:
+        await _start(stack, Monitor(view, metadata, nodes, side_channel_port=shared.side_channel_port))
+        await view.wait_observed()
     if Component.WORKERS in components:
         locks = _locks(configuration, metadata)
         if locks is not None:
@@ -260,13 +290,23 @@ async def _start_with_database(
     if Component.GATEWAY in components:
         access_keys = AccessKeys(metadata, KeyFile(store.directory / configuration.store.keys_file))
         await until_available(access_keys.check)
-        gateway = _gateway(store, shared, access_keys, own_node)
+        gateway = _gateway(store, shared, access_keys, own_node, sockets, process)
         await _start(stack, gateway)
-        store.addresses[GATEWAY] = _shown(gateway.address)
-        if configuration.s3.listen:
-            s3 = _s3(configuration, shared, access_keys)
+        if process is None or process.number == 0:
+            store.addresses[GATEWAY] = _shown(gateway.address)
+        if configuration.s3.listen and process is not None and process.number == 0:
+            store.addresses[S3] = _shown(address(configuration.s3.listen, "s3.listen"))
+        elif configuration.s3.listen:
+            s3 = _s3(configuration, shared, access_keys, sockets)
             await _start(stack, s3)
             store.addresses[S3] = _shown(s3.address)
+
+
+def _connections(configuration: Configuration, process: GatewayProcess | None) -> ServerLimits:
+    """Return the database connections of this process: several processes of a gateway share those of one."""
+    readers, writers = configuration.store.read_connections, configuration.store.write_connections
+    sharing = process.count if process is not None and process.number else 1
+    return ServerLimits(readers=max(1, readers // sharing), writers=max(1, writers // sharing))
 
 
 def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
@@ -308,7 +348,14 @@ def _tracker(configuration: Configuration, shared: _Shared, sockets: Mapping[str
     )
 
 
-def _gateway(store: Running, shared: _Shared, access_keys: AccessKeys, own_node: StorageNode | None) -> Gateway:
+def _gateway(
+    store: Running,
+    shared: _Shared,
+    access_keys: AccessKeys,
+    own_node: StorageNode | None,
+    sockets: Mapping[str, socket.socket],
+    process: GatewayProcess | None,
+) -> Gateway:
     from tawara.gateway.server import Gateway
 
     configuration = store.configuration.gateway
@@ -317,16 +364,17 @@ def _gateway(store: Running, shared: _Shared, access_keys: AccessKeys, own_node:
         shared.view,
         shared.nodes,
         shared.wakeups,
-        listen=address(configuration.listen, "gateway.listen"),
+        listen=sockets.get(GATEWAY) or address(configuration.listen, "gateway.listen"),
         secret=_secret(store.directory / configuration.key_file),
         access_keys=access_keys,
         public_reads=configuration.public_reads,
         reproxy=configuration.reproxy,
         local_devices=own_node.devices if own_node is not None else _devices_to_read(store),
         local_reads_only=own_node is None,
-        nginx=_front(store.configuration, store.directory),
+        nginx=front_nginx(store.configuration, store.directory),
         limits=shared.limits,
         tls=_tls(store.configuration, store.directory),
+        process=process,
     )
 
 
@@ -343,7 +391,9 @@ def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
     return TlsFiles(directory / gateway.tls_certificate, directory / gateway.tls_key)
 
 
-def _s3(configuration: Configuration, shared: _Shared, access_keys: AccessKeys) -> S3Server:
+def _s3(
+    configuration: Configuration, shared: _Shared, access_keys: AccessKeys, sockets: Mapping[str, socket.socket]
+) -> S3Server:
     from tawara.gateway.s3.server import S3Server
 
     return S3Server(
@@ -351,7 +401,7 @@ def _s3(configuration: Configuration, shared: _Shared, access_keys: AccessKeys) 
         shared.view,
         shared.nodes,
         shared.wakeups,
-        listen=address(configuration.s3.listen, "s3.listen"),
+        listen=sockets.get(S3) or address(configuration.s3.listen, "s3.listen"),
         access_keys=access_keys,
         region=configuration.s3.region,
         hosts=[each.strip() for each in configuration.s3.hosts.split(",") if each.strip()],
@@ -374,7 +424,8 @@ def _rules(configuration: Configuration) -> LivenessRules:
     return LivenessRules(after, care.presume_dead_hosts, care.presume_dead_bytes)
 
 
-def _front(configuration: Configuration, directory: Path) -> NginxFront | None:
+def front_nginx(configuration: Configuration, directory: Path) -> NginxFront | None:
+    """Return the nginx in front of the gateway, None without one."""
     from tawara.gateway import nginx
 
     gateway = configuration.gateway

@@ -179,6 +179,16 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             " storage nodes instead of the file."
         ),
     ] = False
+    processes: Annotated[
+        int,
+        Doc(
+            ge=1,
+            le=64,
+            description="Processes that answer requests, behind one nginx. One more process runs nginx if there are"
+            " several.",
+            extra=unit("processes"),
+        ),
+    ] = 1
     tls_certificate: Annotated[
         str,
         Doc(

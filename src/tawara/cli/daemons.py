@@ -12,11 +12,21 @@ import msgspec
 from cyclopts import Parameter, validators
 
 from tawara.cli import log, readiness
-from tawara.cli.assembly import NODE, Component, Running, import_component, running, wanted_addresses
+from tawara.cli.assembly import (
+    NODE,
+    Component,
+    Running,
+    gateway_process,
+    import_component,
+    running,
+    share_gateway,
+    wanted_addresses,
+)
 from tawara.cli.configuration import FILE, Configuration, advertised, load
 from tawara.cli.foreground import raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready, share
 from tawara.cli.reloading import Reloader, survive
+from tawara.gateway.process import GatewayProcess
 from tawara.model.addresses import is_wildcard
 from tawara.model.errors import ConfigurationError
 
@@ -79,6 +89,10 @@ def _run(options: DaemonOptions, component: Component, processes: int = 1) -> in
     log.configure(configuration.log)
     reload = Reloader(read, configuration).reload
     directory = config.absolute().parent
+    if component is Component.GATEWAY:
+        processes = processes or configuration.gateway.processes
+        gateway = msgspec.structs.replace(configuration.gateway, processes=processes)
+        configuration = msgspec.structs.replace(configuration, gateway=gateway)
     if processes == 1:
         run_until_signal(
             _served(configuration, directory, component, {}, lambda store: _say(store, component, json=json)),
@@ -111,17 +125,22 @@ def _run_many(
 ) -> int:
     raise_descriptors()
     import_component(component)
-    shares = share(wanted_addresses(configuration, component), processes)
+    if component is Component.GATEWAY:
+        shares = share_gateway(configuration, directory, processes)
+    else:
+        shares = share(wanted_addresses(configuration, component), processes)
     store = Running(configuration, directory)
     store.name_addresses(shares[0])
 
-    def serve(listening: Listening, ready: Ready) -> None:
-        run_until_signal(_served(configuration, directory, component, listening, lambda _: ready()), reload)
+    def serve(number: int, listening: Listening, ready: Ready) -> None:
+        process = gateway_process(configuration, number) if component is Component.GATEWAY else None
+        served = _served(configuration, directory, component, listening, lambda _: ready(), process)
+        run_until_signal(served, reload)
 
     def announce() -> None:
         _say(store, component, json=json, processes=processes)
 
-    return Family(shares, serve, announce, reload).run()
+    return Family(shares, serve, announce, reload, first_stops_first=len(shares) > processes).run()
 
 
 @asynccontextmanager
@@ -131,8 +150,9 @@ async def _served(
     component: Component,
     listening: Listening,
     ready: Callable[[Running], None],
+    process: GatewayProcess | None = None,
 ) -> AsyncIterator[Running]:
-    async with running(configuration, directory, [component], listening=listening) as store:
+    async with running(configuration, directory, [component], listening=listening, process=process) as store:
         ready(store)
         yield store
 
@@ -167,11 +187,23 @@ def workers(*, processes: Processes = 1, options: DaemonOptions = DEFAULT) -> in
     return _run(options, Component.WORKERS, processes)
 
 
-def gateway(*, options: DaemonOptions = DEFAULT) -> int:
+def gateway(
+    *,
+    processes: Annotated[
+        int | None,
+        Parameter(
+            validator=validators.Number(gte=1, lte=64),
+            help="Number of processes that answer requests; one that dies is restarted. Default: gateway.processes.",
+        ),
+    ] = None,
+    options: DaemonOptions = DEFAULT,
+) -> int:
     """Run the HTTP gateway until Ctrl-C, behind nginx unless the configuration says otherwise.
 
     For example:
 
         tawara gateway -c /etc/tawara/tawara.toml --set gateway.listen=10.0.0.1:80
+
+        tawara gateway --processes 4
     """
-    return _run(options, Component.GATEWAY)
+    return _run(options, Component.GATEWAY, processes or 0)

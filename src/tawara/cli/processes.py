@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,15 +74,19 @@ class Family:
     def __init__(
         self,
         shares: Sequence[Listening],
-        serve: Callable[[Listening, Ready], None],
+        serve: Callable[[int, Listening, Ready], None],
         announce: Callable[[], None],
         reload: Callable[[], None],
+        *,
+        first_stops_first: bool = False,
     ) -> None:
         """One process for each of `shares`; it calls `serve`, which returns after a SIGTERM. `announce`: all serve.
 
+        `serve` gets the number of its share. With `first_stops_first`, process 0 passes requests to the others, which
+        therefore serve until it has stopped.
         `reload` is called here for a SIGHUP, which each process gets, too.
         """
-        self._reload = reload
+        self._reload, self._first_stops_first = reload, first_stops_first
         self._shares = shares
         self._serve = serve
         self._announce = announce
@@ -151,7 +155,7 @@ class Family:
         if pid == 0:
             self._become_child(parent)
             os.close(ours)
-            self._serve(self._only_own(place), lambda: _say_ready(theirs))
+            self._serve(place, self._only_own(place), lambda: _say_ready(theirs))
             raise SystemExit(0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         os.close(theirs)
@@ -188,6 +192,8 @@ class Family:
         code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         if self._stop_by is None:
             self._ended(child, code)
+        elif self._first_stops_first and child.place == 0:
+            self._terminate(self._children.values())
 
     def _all_ready(self) -> None:
         if self._announced or self._stop_by is not None:
@@ -216,7 +222,11 @@ class Family:
         self._due.clear()
         for listening in self._shares:
             _close(listening)
-        for child in self._children.values():
+        first = [child for child in self._children.values() if child.place == 0] if self._first_stops_first else []
+        self._terminate(first or self._children.values())
+
+    def _terminate(self, children: Iterable[_Child]) -> None:
+        for child in children:
             os.kill(child.pid, signal.SIGTERM)
 
     def _kill_overdue_children(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +13,12 @@ import msgspec
 from cyclopts import Parameter
 
 from tawara.cli import first_run, log, readiness
-from tawara.cli.assembly import Component, Running, running
+from tawara.cli.assembly import Component, Running, gateway_process, import_component, running, share_gateway
 from tawara.cli.configuration import FILE, Configuration, load
-from tawara.cli.foreground import only_one, run_until_signal
+from tawara.cli.foreground import only_one, raise_descriptors, run_until_signal
+from tawara.cli.processes import Family, Listening, Ready
 from tawara.cli.reloading import Reloader, survive
+from tawara.gateway.process import GatewayProcess
 
 
 def up(
@@ -27,7 +29,7 @@ def up(
     nginx: Annotated[bool, Parameter(negative="--no-nginx")] = True,
     json: Annotated[bool, Parameter(negative="")] = False,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")] = False,
-) -> None:
+) -> int:
     """Run a store on this machine: tracker, storage node, workers and gateway, until Ctrl-C.
 
     The first run creates DIRECTORY: the commented configuration tawara.toml, the database, four devices, the domain
@@ -60,8 +62,30 @@ def up(
 
     configuration = read()
     log.configure(configuration.log)
+    reload = Reloader(read, configuration).reload
     with only_one(directory):
-        run_until_signal(_up(configuration, directory, json=json), Reloader(read, configuration).reload)
+        if configuration.gateway.processes > 1:
+            return _run_many(configuration, directory, reload, json=json)
+        run_until_signal(_up(configuration, directory, json=json), reload)
+    return 0
+
+
+def _run_many(configuration: Configuration, directory: Path, reload: Callable[[], None], *, json: bool) -> int:
+    """Run all components in the first process, and further processes of the gateway."""
+    raise_descriptors()
+    for component in Component:
+        import_component(component)
+    count = configuration.gateway.processes
+    shares = share_gateway(configuration, directory, count)
+
+    def serve(number: int, listening: Listening, ready: Ready) -> None:
+        process = gateway_process(configuration, number)
+        if number:
+            run_until_signal(_more(configuration, directory, listening, process, ready), reload)
+        else:
+            run_until_signal(_up(configuration, directory, listening, process, ready, json=json), reload)
+
+    return Family(shares, serve, lambda: None, reload, first_stops_first=len(shares) > count).run()
 
 
 def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbose: bool) -> Configuration:
@@ -76,8 +100,33 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 
 
 @asynccontextmanager
-async def _up(configuration: Configuration, directory: Path, *, json: bool) -> AsyncIterator[Running]:
-    async with running(configuration, directory, frozenset(Component), one_machine=True) as store:
+async def _more(
+    configuration: Configuration, directory: Path, listening: Listening, process: GatewayProcess | None, ready: Ready
+) -> AsyncIterator[Running]:
+    parts = [Component.GATEWAY]
+    async with running(configuration, directory, parts, listening=listening, process=process) as store:
+        ready()
+        yield store
+
+
+@asynccontextmanager
+async def _up(
+    configuration: Configuration,
+    directory: Path,
+    listening: Listening | None = None,
+    process: GatewayProcess | None = None,
+    ready: Ready = lambda: None,
+    *,
+    json: bool,
+) -> AsyncIterator[Running]:
+    async with running(
+        configuration, directory, frozenset(Component), one_machine=True, listening=listening, process=process
+    ) as store:
+        ready()
+        if process is not None:
+            from tawara.gateway.nginx import wait_for_processes
+
+            await wait_for_processes(directory / configuration.gateway.state, process.count)
         readiness.announce(store, "" if json else _first_steps(store), as_json=json)
         yield store
 

@@ -32,7 +32,7 @@ from tawara.background import Background
 from tawara.disks.pools import DevicePools
 from tawara.gateway import nginx_configuration, nginx_processes
 from tawara.gateway.certificates import TlsPair
-from tawara.gateway.nginx_configuration import CHAIN, DEVICES, ERRORS, KEY, SOCKET, Listener, NginxFeatures
+from tawara.gateway.nginx_configuration import CHAIN, DEVICES, ERRORS, KEY, Listener, NginxFeatures, socket_name
 from tawara.gateway.spool import BODIES, Spool
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
@@ -134,11 +134,16 @@ class NginxFront:
 
         Call this before binding the public address, which the earlier nginx may still hold.
         """
-        self.features = features_of(self._binary)
+        self.detect_features()
         self._lock(self.directory, "with the directory")
         self._end_leftovers()
         if self.spool.directory != self.directory:
             self._lock(self.spool.directory, "with the spool")
+
+    def release_directory(self) -> None:
+        """Give the directory up again, for another process."""
+        while self._locks:
+            os.close(self._locks.pop())
 
     def _lock(self, directory: Path, words: str) -> None:
         try:
@@ -161,9 +166,13 @@ class NginxFront:
             ) from None
         self._locks.append(lock)
 
-    def open_socket(self) -> socket.socket:
-        """Listen in the directory for the requests of nginx."""
-        return listen_unix(self.directory / SOCKET)
+    def open_socket(self, process: int = 0) -> socket.socket:
+        """Listen in the directory for the requests of nginx; `process`: see NginxConfiguration.processes."""
+        return listen_unix(self.directory / socket_name(process))
+
+    def detect_features(self) -> None:
+        """Ask nginx for its features, for a gateway process of which another one runs nginx. Blocks."""
+        self.features = features_of(self._binary)
 
     async def check_spool(self, size: int) -> None:
         """Check that a body of `size` bytes can be received now. Raises SpoolFull, DeviceHangs."""
@@ -174,7 +183,13 @@ class NginxFront:
         return await self._pools.run(_SPOOL, body.exists)
 
     async def start(
-        self, public: socket.socket, devices: Path | None, limits: Limits, *, tls: TlsPair | None = None
+        self,
+        public: socket.socket,
+        devices: Path | None,
+        limits: Limits,
+        *,
+        tls: TlsPair | None = None,
+        processes: int = 0,
     ) -> None:
         """Serve connections to `public`, by TLS if a pair is given, with the files below `devices`.
 
@@ -186,7 +201,7 @@ class NginxFront:
         # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race for a
         # connection would block in accept() until the next one, and delay its other clients.
         public.setblocking(False)
-        await asyncio.to_thread(self._prepare, public, devices, limits, tls)
+        await asyncio.to_thread(self._prepare, public, devices, limits, tls, processes)
         await self._launch()
         self._watch.start(self._supervise())
         self._cleanup.start(self._clean_up())
@@ -229,10 +244,16 @@ class NginxFront:
                 await process.wait()
             await asyncio.to_thread(self._end_leftovers)
         self._pools.close()
-        while self._locks:
-            await asyncio.to_thread(os.close, self._locks.pop())
+        await asyncio.to_thread(self.release_directory)
 
-    def _prepare(self, public: socket.socket, devices: Path | None, limits: Limits, tls: TlsPair | None = None) -> None:
+    def _prepare(
+        self,
+        public: socket.socket,
+        devices: Path | None,
+        limits: Limits,
+        tls: TlsPair | None = None,
+        processes: int = 0,
+    ) -> None:
         shutil.rmtree(self.directory / "temporary", ignore_errors=True)
         (self.directory / "temporary").mkdir(mode=0o700)
         if self.spool.directory != self.directory:
@@ -251,6 +272,7 @@ class NginxFront:
             nginx_configuration.NginxConfiguration(
                 listeners=[Listener(_shown(public), tls=tls is not None)],
                 features=self.features,
+                processes=processes,
                 as_root=os.geteuid() == 0,
                 workers=self._workers,
                 connections=most,
@@ -387,6 +409,20 @@ def _link(link: Path, target: Path | None) -> None:
         link.unlink()
     if target is not None:
         link.symlink_to(target)
+
+
+async def wait_for_processes(directory: Path, count: int) -> None:
+    """Wait until each of `count` gateway processes listens in `directory`. Raises TimeoutError."""
+    async with asyncio.timeout(_READY):
+        for number in range(1, count + 1):
+            while True:
+                try:
+                    _, writer = await asyncio.open_unix_connection(directory / socket_name(number))
+                except OSError:
+                    await asyncio.sleep(0.05)
+                else:
+                    writer.close()
+                    break
 
 
 def listen_unix(path: Path) -> socket.socket:

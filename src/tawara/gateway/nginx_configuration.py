@@ -156,6 +156,8 @@ class NginxConfiguration:
     node_answer: float
     upload: int
     features: NginxFeatures = NginxFeatures()
+    processes: int = 0
+    """Gateway processes, each with a socket of its own; 0: one, which runs this nginx."""
 
 
 _SENTENCES: Final = {
@@ -182,7 +184,7 @@ error_page 414 /.tawara/nginx/414;
 error_page 494 /.tawara/nginx/431;
 error_page 500 /.tawara/nginx/500;
 error_page 501 /.tawara/nginx/501;
-error_page 502 503 504 /.tawara/nginx/503;
+error_page 502 503 504 =503 /.tawara/nginx/503;
 error_page 505 /.tawara/nginx/505;
 """
 _REFUSALS: Final = (400, 401, 403, 404, 405, 409, 411, 412, 413, 415, 422, 500, 503, 507)
@@ -205,13 +207,30 @@ events {{
 }}
 http {{
 {_indent(_http(conf))}
-    upstream gateway {{
-        server unix:{SOCKET} max_fails=0;
-        keepalive 64;
-    }}
+{_indent(_upstream(conf.processes))}
 {_indent("".join(_server(each, conf) for each in conf.listeners))}
 }}
 """
+
+
+def socket_name(process: int) -> str:
+    """Return the name of the socket of gateway process `process`, from 1 on; 0: of the only one."""
+    return f"gateway-{process}.sock" if process else SOCKET
+
+
+def _upstream(processes: int) -> str:
+    """Render the gateway processes. One that has ended refuses at once and is restarted, so none is ever left out."""
+    names = [socket_name(number) for number in range(1, processes + 1)] or [SOCKET]
+    servers = "".join(f"    server unix:{name} max_fails=0;\n" for name in names)
+    return f"upstream gateway {{\n{servers}    keepalive 64;\n}}"
+
+
+def _try_others(conf: NginxConfiguration) -> str:
+    """Render the directive that repeats a request without effects at the next process when one has ended.
+
+    A PUT or DELETE is not repeated: it may have been carried out, and other requests may have followed it.
+    """
+    return "proxy_next_upstream error;\n" if conf.processes > 1 else ""
 
 
 def _http(conf: NginxConfiguration) -> str:
@@ -262,7 +281,8 @@ map "$server_protocol $request_method/$content_length/$http_transfer_encoding" $
     "~^HTTP/0.9 " @other_version;
     "~^[^ ]+ PUT/([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/$" @small_put;
     "~^[^ ]+ PUT/" @put;
-    "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/0*/$" "";
+    "~^[^ ]+ (GET|HEAD|OPTIONS)/0*/$" "";
+    "~^[^ ]+ DELETE/0*/$" @delete;
     "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/" @unwanted_body;
 }
 map $server_protocol $tawara_coding {
@@ -275,7 +295,7 @@ map $server_protocol $tawara_coding {
 
 def _server(listener: Listener, conf: NginxConfiguration) -> str:
     """Render the server block of one listener."""
-    blocks = [_OWN, _entry(listener), _put(listener), _refused(), *map(_error_response, _SENTENCES)]
+    blocks = [_OWN, _entry(listener, conf), _put(listener, conf), _refused(), *map(_error_response, _SENTENCES)]
     for number in range(1, REPLICAS_TRIED + 1):
         blocks += [_local(number, conf, whole=False), _local(number, conf, whole=True), _remote(number, conf)]
     blocks.append(_streamed(listener, conf))
@@ -301,13 +321,19 @@ error_page 497 /.tawara/nginx/400;
 """
 
 
-def _entry(listener: Listener) -> str:
+def _entry(listener: Listener, conf: NginxConfiguration) -> str:
     """Render the location that receives every request, and those of the requests that are refused there."""
     return f"""\
 location / {{
     error_page 418 = $tawara_route;
 {_indent(_OWN)}
     if ($tawara_route) {{ return 418; }}
+{_indent(_to_gateway(GatewayStep.DECIDE, listener) + _try_others(conf))}
+    proxy_read_timeout 60s;
+}}
+
+location @delete {{
+{_indent(_OWN)}
 {_indent(_to_gateway(GatewayStep.DECIDE, listener))}
     proxy_read_timeout 60s;
 }}
@@ -326,7 +352,7 @@ location @unwanted_body {{
 """
 
 
-def _put(listener: Listener) -> str:
+def _put(listener: Listener, conf: NginxConfiguration) -> str:
     return f"""\
 location @small_put {{
 {_indent(_OWN)}
@@ -350,7 +376,7 @@ location @put {{
 
 location = /.tawara/nginx/admit {{
     internal;
-{_indent(_to_gateway(GatewayStep.ADMIT, listener))}
+{_indent(_to_gateway(GatewayStep.ADMIT, listener) + _try_others(conf))}
     proxy_set_header {HeaderField.LENGTH} $content_length;
     proxy_set_header {HeaderField.CODING} $tawara_coding;
     proxy_read_timeout 60s;
@@ -379,12 +405,12 @@ def _streamed(listener: Listener, conf: NginxConfiguration) -> str:
     )
     return f"""\
 location {STREAM} {{
-{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener))}
+{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + _try_others(conf))}
     proxy_read_timeout 60s;
 }}
 
 location {EXHAUSTED} {{
-{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + fields)}
+{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + _try_others(conf) + fields)}
     proxy_read_timeout 60s;
 }}
 """

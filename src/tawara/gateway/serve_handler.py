@@ -36,7 +36,11 @@ class ServeHandler:
         parser: RequestParser,
         get: GetHandler,
         put: StreamedPutHandler,
+        *,
+        process: int = 0,
     ) -> None:
+        """`process`: the number of this process, which its health names; 0: it is the only one."""
+        self._process = process
         self._metadata, self._store, self._parser, self._get, self._put = metadata, store, parser, get, put
 
     async def handle(self, request: HttpRequest, *, by_nginx: bool) -> Reply | web.StreamResponse:
@@ -72,7 +76,7 @@ class ServeHandler:
             return responses.as_json({"name": "tawara", "version": tawara.__version__, "files": "/DOMAIN/KEY"})
         if target.domain == RESERVED and target.key == b"health":
             await self._metadata.read(files.find_fid, 0)
-            return responses.as_json({"status": "ok"})
+            return responses.as_json({"status": "ok"} | ({"process": self._process} if self._process else {}))
         raise NotFoundError
 
     async def _list(self, domain: Domain, target: Target) -> Reply:

@@ -18,6 +18,7 @@ from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
 from tawara.gateway.nginx_configuration import NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.process import GatewayProcess
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
 from tawara.gateway.serve_handler import ServeHandler
@@ -47,7 +48,7 @@ class Gateway:
         nodes: NodeClient,
         wakeups: Wakeups,
         *,
-        listen: tuple[str, int] | Path,
+        listen: tuple[str, int] | Path | socket.socket,
         secret: str,
         access_keys: AccessKeys | None = None,
         local_devices: Devices | None = None,
@@ -58,8 +59,9 @@ class Gateway:
         reproxy: bool = False,
         fast_path: bool = True,
         tls: TlsFiles | None = None,
+        process: GatewayProcess | None = None,
     ) -> None:
-        """Listen on a host and port (0: any free one) or at the path of a Unix socket.
+        """Listen on a host and port (0: any free one), at the path of a Unix socket, or on a listening socket.
 
         `secret` is the bearer token of PUT and DELETE, and of GET without `public_reads`; requests with one of
         `access_keys` have that key's rights. Files on `local_devices` are
@@ -67,7 +69,8 @@ class Gateway:
         from devices in the database. With `nginx` None, bytes are streamed through Python. `reproxy` returns URLs of
         replicas to front ends that can fetch them; allow it only if every client is such a front end. Without
         `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests. With `tls` clients speak
-        TLS; changed files take effect within seconds.
+        TLS; changed files take effect within seconds. `process`: the part of this process, if nginx is in front of
+        several.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -77,18 +80,18 @@ class Gateway:
         self._nginx, self._limits = nginx, limits
         self._public_reads, self._reproxy, self._fast_path = public_reads, reproxy, fast_path
         self._get: GetHandler | None = None
-        self._tls = tls
+        self._tls, self._process = tls, process
         self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
         self._listeners: list[TcpListener] = []
         self._public: socket.socket | None = None
-        self._address: tuple[str, int] | Path | None = None
+        self._address: tuple[str, int] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port on which the started gateway listens."""
-        assert isinstance(self._address, tuple), "not started, or on a Unix socket"
+        assert self._address is not None, "not started, or on a Unix socket"
         return self._address
 
     @property
@@ -98,41 +101,59 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen and accept clients; with nginx, once nginx answers. Raises PortTaken, ConfigurationError."""
-        limits = self._limits
+        process = self._process
         try:
-            listen = self._listen
             pair = None if self._tls is None else await asyncio.to_thread(self._tls.load)
-            if self._nginx is not None:
-                await asyncio.to_thread(self._nginx.take_directory)
-            self._public = (
-                await asyncio.to_thread(listen_unix, listen) if isinstance(listen, Path) else take(listen, _PURPOSE)
-            )
-            self._address = listen if isinstance(listen, Path) else self._public.getsockname()[:2]
-            if self._devices is not None and self._nginx is not None:
-                self._local = LocalDevices(
-                    self._devices, timeout=limits.node_connect, only_known=self._local_reads_only
-                )
-            self._http = self._http_server()
-            inner = self._public if self._nginx is None else await asyncio.to_thread(self._nginx.open_socket)
+            if self._nginx is not None and process is not None and process.number:
+                await asyncio.to_thread(self._nginx.detect_features)
+            else:
+                if self._nginx is not None:
+                    await asyncio.to_thread(self._nginx.take_directory)
+                self._public = await self._listen_publicly()
+                if not isinstance(self._listen, Path):
+                    self._address = self._public.getsockname()[:2]
             context = None if pair is None or self._nginx is not None else TlsServerContext(pair)
-            listener = TcpListener(
-                inner,
-                _PURPOSE,
-                self._http.connection,
-                connections=limits.connections,
-                share=limits.open_files_share,
-                tls=context.context if context is not None else None,
-            )
-            self._listeners.append(listener)
-            listener.open()
-            if self._nginx is not None:
+            if process is None or process.number:
+                await self._open_http(context)
+            if self._nginx is not None and self._public is not None:
                 docroot = self._devices.docroot if self._devices is not None else None
-                await self._nginx.start(self._public, docroot, limits, tls=pair)
-            if self._tls is not None and pair is not None:
+                processes = process.count if process is not None else 0
+                await self._nginx.start(self._public, docroot, self._limits, tls=pair, processes=processes)
+            if self._tls is not None and pair is not None and self._public is not None:
                 self._watch_certificate(self._tls, pair, context)
         except BaseException:
             await self.stop()
             raise
+
+    async def _listen_publicly(self) -> socket.socket:
+        """Listen for clients."""
+        if isinstance(self._listen, socket.socket):
+            return self._listen
+        if isinstance(self._listen, Path):
+            return await asyncio.to_thread(listen_unix, self._listen)
+        return take(self._listen, _PURPOSE)
+
+    async def _open_http(self, context: TlsServerContext | None) -> None:
+        """Answer the requests of nginx, or of clients without nginx."""
+        limits = self._limits
+        if self._devices is not None and self._nginx is not None:
+            self._local = LocalDevices(self._devices, timeout=limits.node_connect, only_known=self._local_reads_only)
+        self._http = self._http_server()
+        if self._nginx is None:
+            assert self._public is not None
+            inner = self._public
+        else:
+            inner = await asyncio.to_thread(self._nginx.open_socket, self._process.number if self._process else 0)
+        listener = TcpListener(
+            inner,
+            _PURPOSE,
+            self._http.connection,
+            connections=limits.connections,
+            share=limits.open_files_share,
+            tls=context.context if context is not None else None,
+        )
+        self._listeners.append(listener)
+        listener.open()
 
     def _http_server(self) -> GatewayHttpServer:
         limits, rng = self._limits, random.Random()  # noqa: S311 - it spreads load, it keeps no secret
@@ -150,7 +171,9 @@ class Gateway:
             rng=rng,
             features=self._nginx.features if self._nginx is not None else NginxFeatures(),
         )
-        serve = ServeHandler(self._metadata, store, parser, self._get, StreamedPutHandler(parser, self._writer, limits))
+        put = StreamedPutHandler(parser, self._writer, limits)
+        number = self._process.number if self._process is not None else 0
+        serve = ServeHandler(self._metadata, store, parser, self._get, put, process=number)
         steps = handlers(serve, parser, self._writer, self._nginx, limits)
         return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
 
@@ -161,7 +184,7 @@ class Gateway:
             elif self._nginx is not None:
                 await self._nginx.replace_tls(new)
 
-        shown = str(self._address) if isinstance(self._address, Path) else "{}:{}".format(*self.address)
+        shown = str(self._listen) if isinstance(self._listen, Path) else "{}:{}".format(*self.address)
         self._certificate = CertificateWatch(self._metadata, files, shown, replace)
         self._certificate.start(pair)
 

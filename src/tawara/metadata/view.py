@@ -69,6 +69,11 @@ class ClusterView:
         self.current = self.current.with_observations(observed)
         self._observed.set()
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether the monitor's first round has ended."""
+        return self._observed.is_set()
+
     async def wait_observed(self) -> None:
         """Wait for the end of the monitor's first round, before which no device can be chosen."""
         await self._observed.wait()

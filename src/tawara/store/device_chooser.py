@@ -29,6 +29,8 @@ class DeviceChooser:
 
         Raises NoDevices after `timeout` seconds; None waits without limit.
         """
+        if self._view.is_observed:
+            return
         try:
             async with asyncio.timeout(timeout):
                 await self._view.wait_observed()
