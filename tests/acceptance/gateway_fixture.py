@@ -203,7 +203,9 @@ async def store_fixture(
         (directory / f"disks {number}" / f"dev{number}").mkdir(parents=True)
         for devid in range(hosts + 1, hosts + own_devices) if number == 1 else ():
             (directory / "disks 1" / f"dev{devid}").mkdir()
-        node = StorageNode(directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None)
+        node = StorageNode(
+            directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None, signatures=check
+        )
         await node.start()
         nodes.append(node)
     metadata = SqliteMetadata.open(directory / "tawara.db")
@@ -211,7 +213,7 @@ async def store_fixture(
     await metadata.write(_set_up, [node.http_address[1] for node in nodes], own_devices)
     await view.refresh()
     view.observe({number: Observation(Observed.WRITEABLE) for number in range(1, hosts + own_devices)})
-    async with NodeClient() as client:
+    async with NodeClient(signer=signer) as client:
         front = NginxFront(directory / DIRECTORY, spool=spool, workers=1) if nginx else None
         gateway = Gateway(
             metadata,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Sequence
 from typing import Final
 
@@ -36,7 +37,7 @@ class S3Server:
         nodes: NodeClient,
         wakeups: Wakeups,
         *,
-        listen: tuple[str, int],
+        listen: tuple[str, int] | socket.socket,
         access_keys: AccessKeys,
         region: str,
         hosts: Sequence[str] = (),
@@ -60,7 +61,7 @@ class S3Server:
     async def start(self) -> None:
         """Listen and accept clients. Raises PortTaken."""
         limits = self._limits
-        public = take(self._listen, _PURPOSE)
+        public = self._listen if isinstance(self._listen, socket.socket) else take(self._listen, _PURPOSE)
         self._address = public.getsockname()[:2]
         rng = random.Random()  # noqa: S311 - it spreads load, it keeps no secret
         store = FileStore(self._metadata, self._view, self._wakeups, rng)
