@@ -15,6 +15,7 @@ import pytest
 import structlog.testing
 
 from tawara.gateway.certificates import TlsFiles
+from tawara.gateway.server import Gateway
 from tawara.metadata import certificates
 from tawara.model.errors import ConfigurationError
 from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, StoreFixture, store_fixture
@@ -106,9 +107,13 @@ async def test_a_pair_that_cannot_be_used(tmp_path: Path) -> None:
     """The gateway does not start with it, and says why."""
     chain, _ = write_pair(tmp_path, "a")
     _, key = write_pair(tmp_path, "b")
-    with pytest.raises(ConfigurationError, match="does not belong to the certificate"):
-        async with store_fixture(tmp_path, nginx=True, tls=TlsFiles(chain, key)):
-            pass
+    async with store_fixture(tmp_path, nginx=False, hosts=1) as one:
+        other = Gateway(
+            one.metadata, one.view, one.gateway._nodes, one.wakeups,
+            listen=("127.0.0.1", 0), secret=SECRET, tls=TlsFiles(chain, key),
+        )  # fmt: skip
+        with pytest.raises(ConfigurationError, match="does not belong to the certificate"):
+            await other.start()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

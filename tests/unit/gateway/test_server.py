@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tawara.disks.devices import Devices
+from tawara.gateway.process import GatewayProcess
 from tawara.gateway.server import Gateway
 from tawara.model.errors import PortTaken
 from tawara.store.writer import FileWriter
@@ -28,12 +29,16 @@ class _Front:
     def take_directory(self) -> None:
         self.calls.append("lock")
 
-    def open_socket(self) -> socket.socket:
-        self.calls.append("socket")
+    def detect_features(self) -> None:
+        self.calls.append("features")
+
+    def open_socket(self, process: int = 0) -> socket.socket:
+        self.calls.append(f"socket {process}" if process else "socket")
         return socket.create_server(("127.0.0.1", 0))
 
-    async def start(self, public: socket.socket, devices: Path | None, *_: object, **__: object) -> None:
+    async def start(self, public: socket.socket, devices: Path | None, *_: object, **named: object) -> None:
         self.calls.append(("start", public.getsockname(), devices))
+        self.processes = named["processes"]
         if self.fails:
             raise OSError("nginx does not start")
 
@@ -100,6 +105,20 @@ async def test_nginx_is_started_in_front(gateway: Callable[..., Gateway], tmp_pa
     await one.stop()
     assert front.calls[3:] == ["stop"]
     assert not _answers(address)
+
+
+async def test_processes_behind_one_nginx(gateway: Callable[..., Gateway]) -> None:
+    """The first process runs nginx and answers nothing itself; each of the others only answers on its own socket."""
+    front, other = _Front(), _Front()
+    first = gateway(listen=("127.0.0.1", 0), nginx=front, process=GatewayProcess(0, 2))
+    await first.start()
+    assert front.calls == ["lock", ("start", first.address, None)]
+    assert front.processes == 2
+    second = gateway(listen=("127.0.0.1", 0), nginx=other, process=GatewayProcess(2, 2))
+    await second.start()
+    assert other.calls == ["features", "socket 2"]
+    await second.stop()
+    await first.stop()
 
 
 async def test_without_nginx_no_device_is_local(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
