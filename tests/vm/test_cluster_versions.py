@@ -108,6 +108,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Sit
         package = replace(package, scripts={}, deb_depends=(), rpm_recommends=(), deb_trigger="", compression="gzip")
         return real(package, out, epoch, kinds)
 
+    monkeypatch.setattr(build, "build_tool_package", lambda options: [])
     monkeypatch.setattr(build, "build_package", bare)
     monkeypatch.setattr(build, "host_key", lambda folder: KEY)
     monkeypatch.setattr(build, "build_base", lambda *words: Base(tmp_path, "debian12", "b" * 12, "quiet"))
