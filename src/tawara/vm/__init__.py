@@ -1,1 +1,1 @@
-"""Packaged machines: a guest as a .deb and an .rpm; installing the package is running the guest."""
+"""Packaged machines: a guest as a .deb and an .rpm; installing the package starts the guest."""

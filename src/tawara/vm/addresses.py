@@ -1,4 +1,4 @@
-"""Which address each guest of a cluster has, and keeps whatever is added to or taken from the description. Pure."""
+"""Assigns addresses to a cluster's guests, which stay the same when guests are added or removed. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ def assign(
     given: Mapping[str, IPv4Address],
     taken: Set[IPv4Address],
 ) -> dict[str, IPv4Address]:
-    """An address within first and last for each guest of `candidates`, in their order.
-
-    A guest keeps the one that it was given. A new one gets its candidate or, where that is another's, the lowest that
-    is free; those of guests that are gone are used again only when nothing else is left. `taken`: addresses that are
-    written in the description. A guest is left out when there is no address for it.
-    """
+    """Assign an address within first and last to each guest of `candidates`, in their order. A guest keeps its earlier
+    address. A new one gets its candidate or, if that is another's, the lowest free one; those of former guests are
+    reused only when no other is left. `taken`: addresses in the description. A guest without an available address is
+    left out."""
     found = {
         guest: given[guest]
         for guest in candidates
@@ -42,7 +40,7 @@ def assign(
 
 
 def remembered(given: Given, now: Given) -> dict[str, dict[str, IPv4Address]]:
-    """What is to be kept: all that is given now, and what guests that are gone had, unless another has it now."""
+    """Return the addresses to keep: all current ones, and those of former guests unless another guest has them now."""
     whole: dict[str, dict[str, IPv4Address]] = {}
     for network in sorted({*given, *now}):
         current = now.get(network, {})

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command in a guest came to."""
+    """Result of a command in a guest."""
 
     code: int
     stdout: bytes
@@ -28,13 +28,13 @@ class CommandResult:
 
 
 class Agent:
-    """The agent of one guest."""
+    """The guest agent of one guest."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def ask(self, command: str, **arguments: object) -> Any:
-        """One request of the agent's protocol; raises HostError when it does not answer or refuses."""
+        """Send one request of the agent's protocol. Raises HostError if it does not respond or refuses."""
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
         done = virsh("qemu-agent-command", self._name, json.dumps(request), check=False)
         if done.returncode:
@@ -68,7 +68,7 @@ class Agent:
             self.ask("guest-file-close", handle=handle)
 
     def write(self, path: str, content: IO[bytes]) -> None:
-        """Write a file in the guest: beside its place, and renamed when it is whole."""
+        """Write a file in the guest atomically: under a temporary name, then renamed."""
         draft = f"{path}.tawara-new"
         handle = self.ask("guest-file-open", path=draft, mode="w")
         try:
@@ -83,7 +83,7 @@ class Agent:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file between the host and a guest; the guest's end is NAME:PATH."""
+    """Copy a file between the host and a guest; the guest's path is NAME:PATH."""
     from_name, from_path = _end(source)
     to_name, to_path = _end(target)
     if (from_name is None) == (to_name is None):

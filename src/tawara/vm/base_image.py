@@ -1,4 +1,4 @@
-"""Build a base: Debian packages become a root disk, a kernel and a ram disk, cached by recipe and named by content."""
+"""Builds a base: Debian packages become a root disk, a kernel and a ram disk, cached by recipe and named by content."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILES = ("disk.qcow2", "kernel", "initrd")
 
 @dataclass(frozen=True)
 class Base:
-    """A base that was built: a folder with everything that guests on it need."""
+    """A built base: a directory with everything that its guests need."""
 
     folder: Path
     name: str
@@ -43,32 +43,32 @@ class Base:
 
     @property
     def package(self) -> str:
-        """The name of the base's package: several bases live side by side."""
+        """The name of the base's package; several bases can be installed at once."""
         return f"tawara-base-{self.name}-{self.digest}"
 
     @property
     def raw(self) -> Path:
-        """The sparse raw disk, which deltas are made from."""
+        """The sparse raw disk from which deltas are made."""
         return self.folder / "root.raw"
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What of it is packaged: a foreign image boots from its own disk alone."""
+        """The packaged files; a foreign image boots from its own disk alone."""
         return tuple(name for name in FILES if (self.folder / name).exists())
 
     def index(self) -> dict[str, tree.Node]:
-        """What the base's tree holds, without the files' contents: enough to write a delta over it."""
+        """The base's tree without the files' contents: enough to write a delta over it."""
         rows = json.loads((self.folder / "index.json").read_text())
         return {path: tree.Node(kind, mode, content=target.encode()) for path, kind, mode, target in rows}
 
     def tree(self) -> dict[str, tree.Node]:
-        """The base's whole tree, contents included."""
+        """The base's complete tree with contents."""
         with (self.folder / "root.tar").open("rb") as stream:
             return tree.read_tar(stream)
 
 
 def build_base(recipe: Recipe, cache: Path, epoch: int, report: Report, mirror: str = "") -> Base:
-    """The base from the cache, or built now."""
+    """Return the base from the cache, or build it."""
     key = f"bases/{recipe.key(epoch, mirror)}"
     folder = kept_folder(cache, key, lambda draft: _build(recipe, draft, epoch, report, mirror))
     facts = json.loads((folder / "base.json").read_text())
@@ -76,7 +76,7 @@ def build_base(recipe: Recipe, cache: Path, epoch: int, report: Report, mirror: 
 
 
 def kept_folder(cache: Path, key: str, make: Callable[[Path], None]) -> Path:
-    """The cache's folder of this name; made now if there is none. Two builds at once wait for each other."""
+    """Return the cache's directory of this name, made if missing. Concurrent builds wait for each other."""
     folder = cache / key
     with locked(cache):
         if not folder.exists():
@@ -109,7 +109,7 @@ def _build(recipe: Recipe, folder: Path, epoch: int, report: Report, mirror: str
 
 
 def write_base(folder: Path, recipe: Recipe, root: tree.Tree, kernel: bytes, ramdisk: bytes, epoch: int) -> None:
-    """A base's folder, whole: its disk with this tree, its kernel and ram disk, and what deltas are made from."""
+    """Write a base's directory: its disk with this tree, its kernel and ram disk, and the files for making deltas."""
     ext4.make(folder / "root.raw", root, DISK_SIZE, initrd.ROOT_LABEL, str(uuid.uuid5(NAMESPACE, recipe.name)), epoch)
     write_qcow2(folder / "disk.qcow2", folder / "root.raw", None, None, CLUSTER_BITS)
     (folder / "kernel").write_bytes(kernel)
@@ -127,7 +127,7 @@ def write_base(folder: Path, recipe: Recipe, root: tree.Tree, kernel: bytes, ram
 def bootstrap(
     suite: str, variant: str, packages: tuple[str, ...], out: Path, epoch: int, mirror: str
 ) -> dict[str, tree.Node]:
-    """The tree that mmdebstrap makes of these packages."""
+    """Return the tree that mmdebstrap makes of these packages."""
     leave_out = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in leave_out]
     command = ["mmdebstrap", "--quiet", f"--variant={variant}", f"--include={','.join(packages)}", *options]
@@ -138,7 +138,7 @@ def bootstrap(
 
 
 def busybox_applets(busybox: bytes) -> list[str]:
-    """The names that this busybox answers to."""
+    """Return the names of this busybox's applets."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "busybox"
         program.write_bytes(busybox)
@@ -147,7 +147,7 @@ def busybox_applets(busybox: bytes) -> list[str]:
 
 
 def digest_of(paths: list[Path]) -> str:
-    """Twelve hex digits of the SHA-256 of these files' contents, in order."""
+    """Return twelve hex digits of the SHA-256 of these files' contents, in order."""
     whole = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:
@@ -157,7 +157,7 @@ def digest_of(paths: list[Path]) -> str:
 
 @contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Hold the cache exclusively: other builds wait, and then find the finished image."""
+    """Lock the cache exclusively: other builds wait, and then find the finished image."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

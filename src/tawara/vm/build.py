@@ -1,4 +1,4 @@
-"""`tawara vm build`: from a guest's description to packages and a repository in dist/."""
+"""`tawara vm build`: builds packages and a repository in dist/ from a guest's description."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SECRET = {"identity.tar": 0o600}
 
 @dataclass(frozen=True)
 class Options:
-    """Where to build, and how."""
+    """Options of a build."""
 
     out: Path
     cache: Path
@@ -54,7 +54,7 @@ class Options:
 
 @dataclass
 class Built:
-    """What a build made."""
+    """Result of a build."""
 
     packages: list[Path] = field(default_factory=list)
     base: str = ""
@@ -65,17 +65,17 @@ class Built:
 
 
 def default_cache() -> Path:
-    """Where bases are kept between builds."""
+    """Return the directory in which bases are kept between builds."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tawara" / "vm"
 
 
 def build_epoch() -> int:
-    """SOURCE_DATE_EPOCH, or the time that all our images bear."""
+    """Return SOURCE_DATE_EPOCH, or the fixed time of all our images."""
     return int(os.environ.get("SOURCE_DATE_EPOCH") or EPOCH)
 
 
 def build_file(path: Path, options: Options) -> Built:
-    """Build the guest or cluster that a description names, with all that it needs, and index the folder."""
+    """Build the guest or cluster of a description, with everything it needs, and index the directory."""
     options.out.mkdir(parents=True, exist_ok=True)
     register = Register(options.out)
     cluster = _cluster_of(path)
@@ -94,7 +94,7 @@ def build_file(path: Path, options: Options) -> Built:
 
 
 def read_file(path: Path) -> tuple[Guest, ...]:
-    """The guests that a description names; raises SpecError with every mistake in it."""
+    """Return the guests of a description. Raises SpecError with every mistake in it."""
     cluster = _cluster_of(path)
     if cluster is not None:
         return cluster.guests
@@ -108,7 +108,7 @@ def _cluster_of(path: Path) -> GuestCluster | None:
 
 @dataclass(frozen=True)
 class _Machine:
-    """A guest with its layers built: all that goes into a package."""
+    """A guest with its layers built: the content of its package."""
 
     guest: Guest
     base: Base
@@ -119,7 +119,7 @@ class _Machine:
 
 
 def build_cluster(cluster: GuestCluster, folder: Path, options: Options, register: Register) -> Built:
-    """One package with every guest's definition, and one for each delta and base that they stand on."""
+    """Build one package with every guest's definition, and one for each delta and base that they use."""
     keys = folder / f"{cluster.name}.keys"
     machines = [_build_layers(guest, host_key(keys / guest.name), options) for guest in cluster.guests]
     table = {"cluster.json": (json.dumps(show(cluster), indent=2, sort_keys=True) + "\n").encode()}
@@ -144,7 +144,7 @@ def build_cluster(cluster: GuestCluster, folder: Path, options: Options, registe
 
 
 def build_guest(guest: Guest, key: HostKey, options: Options, register: Register) -> Built:
-    """The guest's package, its delta in it, and its base's."""
+    """Build the guest's package, with its delta, and its base's package."""
     machine = _build_layers(guest, key, options)
     guest, delta = machine.guest, machine.delta
     _register(register, guest.package, guest.version, [machine], {}, options)
@@ -162,7 +162,7 @@ def build_guest(guest: Guest, key: HostKey, options: Options, register: Register
 
 
 def _build_layers(guest: Guest, key: HostKey, options: Options) -> _Machine:
-    """Base and delta, from the cache or made now, and the definition over them."""
+    """Return base and delta, from the cache or built, and the definition over them."""
     recipe = None
     guest = replace(guest, authorized_keys=tuple(dict.fromkeys((*guest.authorized_keys, *options.keys))))
     if guest.image is not None:
@@ -186,7 +186,7 @@ def _own_delta(guest: Guest, base: Base, recipe: Recipe, options: Options) -> De
 
 
 def _lay_out(machine: _Machine, folder: Path) -> PackagedGuest:
-    """Write a guest's definition and claims where its package's manifest looks for them."""
+    """Write a guest's definition and claims to the paths in its package's manifest."""
     guest = machine.guest
     claimed = claims(guest)
     _write(folder / "guests" / guest.name, machine.files)
@@ -198,7 +198,7 @@ def _lay_out(machine: _Machine, folder: Path) -> PackagedGuest:
 def _register(
     register: Register, package: str, version: str, machines: list[_Machine], more: dict[str, bytes], options: Options
 ) -> None:
-    """Note what is about to be packaged; raises BuildError where it may not be."""
+    """Record what is about to be packaged. Raises BuildError if it is not allowed."""
     files = {f"{each.guest.name}/{name}": content for each in machines for name, content in each.files.items()}
     claimed = {claim: "" for each in machines for claim in claims(each.guest)}
     for each in machines:
@@ -209,7 +209,8 @@ def _register(
 
 
 def foreign_layers(guest: Guest, key: HostKey, options: Options) -> tuple[Guest, Base, Delta]:
-    """A guest on a foreign image: the image as a base, and what the description changes in it as a delta."""
+    """Return the layers of a guest on a foreign image: the image as a base, and the description's changes as a
+    delta."""
     assert guest.image is not None
     base = foreign_image.build_base(guest.image, options.cache, options.report)
     size = foreign_image.disk_size(base)
@@ -248,13 +249,13 @@ def _is_edited(guest: Guest) -> bool:
 
 
 def _kind(guest: Guest) -> Guest:
-    """What of a guest is in its delta: two guests of one kind share it."""
+    """Return what determines a guest's delta: two guests of one kind share it."""
     kind = replace(guest, version="", nics=(), order=0, description="", memory=0, cpus=0, cluster="")
     return kind if guest.image and guest.image.identity == "ours" else replace(kind, name="", fqdn="")
 
 
 def _kept_delta(base: Base, facts: object, make: Callable[[Path], None]) -> Delta:
-    """The delta from the cache, or built now: another guest of the same kind costs nothing."""
+    """Return the delta from the cache, or build it: another guest of the same kind costs nothing."""
     folder = base.folder / "deltas" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     disk = folder / "disk.qcow2"
     if not disk.exists():
@@ -266,14 +267,14 @@ def _kept_delta(base: Base, facts: object, make: Callable[[Path], None]) -> Delt
 
 
 def build_host_package(options: Options) -> list[Path]:
-    """The support package that every guest depends on."""
+    """Build the support package that every guest depends on."""
     with importlib.resources.as_file(importlib.resources.files("tawara.vm") / "host_files") as source:
         package = package_manifest.host_package(tawara.__version__, str(source))
         return build_package(package, options.out, options.epoch, options.kinds)
 
 
 def build_tool_package(options: Options) -> list[Path]:
-    """The command for hosts, made once for each content."""
+    """Build the command's package for hosts, once for each content."""
     files = tool_files()
     kept = options.cache / "tool" / f"{digest_of_tool(files)}-{options.epoch}"
     launcher = kept / "tawara"
@@ -287,7 +288,8 @@ def build_tool_package(options: Options) -> list[Path]:
 
 
 def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
-    """The base's packages, made once and kept beside the cached base: packing takes longer than building."""
+    """Return the base's packages, made once and kept with the cached base, because packing takes longer than
+    building."""
     package = package_manifest.base_package(
         base.name, base.digest, tawara.__version__, summary, str(base.folder), base.files
     )
@@ -300,7 +302,7 @@ def _base_packages(base: Base, summary: str, options: Options) -> list[Path]:
 
 
 def _copy_kept(package: Package, kept: Path, make: Callable[[tuple[str, ...]], None], options: Options) -> list[Path]:
-    """Copy a package's files from the cache; `make` makes those of the kinds that are missing there."""
+    """Copy a package's files from the cache; `make` makes the missing kinds."""
     with locked(options.cache):
         kept.mkdir(parents=True, exist_ok=True)
         missing = tuple(kind for kind in options.kinds if not (kept / file_name(package, kind)).exists())
@@ -316,7 +318,7 @@ def _copy_kept(package: Package, kept: Path, make: Callable[[tuple[str, ...]], N
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write small files below the folder."""
+    """Write small files below the directory."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

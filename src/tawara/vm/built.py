@@ -1,8 +1,6 @@
-"""What a folder of packages holds: which versions were built with which content, and what the newest of each claims.
-
-A version that was built stays what it is, since package managers do not replace a package by its own version; and what
-two packages of one repository both claim could never be installed on one host. Both are refused while building.
-"""
+"""The record of a directory of packages: which versions were built with which content, and the claims of the newest of
+each. A built version never changes, because package managers do not replace a package by its own version; and two
+packages of one repository with a common claim could never be installed on one host. Both are refused at build time."""
 
 from __future__ import annotations
 
@@ -21,14 +19,14 @@ _FILE = ".built"
 
 @dataclass
 class _Known:
-    """One package: content digests by version, and the claims of what was built last."""
+    """One package: content digests by version, and the claims of its last build."""
 
     versions: dict[str, str] = field(default_factory=dict)
     claims: dict[str, str] = field(default_factory=dict)
 
 
 class Register:
-    """The record of one folder; it is written by `save`, when the packages are there."""
+    """The record of one directory; `save` writes it when the packages exist."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
@@ -45,9 +43,9 @@ class Register:
         delta: str = "",
         clashes: bool = False,
     ) -> None:
-        """Note a package. `claims`: what it claims and, where packages may share it, as what; `delta`: the digest by
-        which older records know a version. Raises BuildError for another content of a version that was built, and,
-        unless `clashes` are allowed, for a claim that another package of the folder has."""
+        """Record a package. `claims`: its claims and, if packages may share one, its definition; `delta`: the digest by
+        which older records know a version. Raises BuildError for another content of a built version, and, unless
+        `clashes` are allowed, for a claim of another package in the directory."""
         known = self._known.setdefault(package, _Known())
         if known.versions.get(version, content) not in (content, delta):
             raise BuildError(
@@ -64,7 +62,7 @@ class Register:
         known.claims = dict(claims)
 
     def save(self) -> None:
-        """Write the record, whole."""
+        """Write the record atomically."""
         facts = {name: vars(known) for name, known in sorted(self._known.items())}
         draft = self._path.with_name(f"{_FILE}.new")
         with draft.open("w") as file:
@@ -88,7 +86,7 @@ class Register:
 
 
 def digest_of(files: Mapping[str, bytes], *more: str) -> str:
-    """A digest over the content of a package."""
+    """Return a digest over the content of a package."""
     whole = hashlib.sha256()
     for name, content in [*sorted(files.items()), *((text, b"") for text in more)]:
         for part in (name.encode(), content):

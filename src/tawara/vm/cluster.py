@@ -1,4 +1,4 @@
-"""Read a cluster.toml: guests with reserved names and addresses, from defaults, roles and settings of their own."""
+"""Reads a cluster.toml: guests with reserved names and addresses, from defaults, roles and their own settings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class GuestCluster:
 
 
 def is_cluster(text: str) -> bool:
-    """Does this description name several guests?"""
+    """Whether this description is of several guests."""
     try:
         return isinstance(tomllib.loads(text).get("guest"), dict)
     except tomllib.TOMLDecodeError:
@@ -55,7 +55,7 @@ def is_cluster(text: str) -> bool:
 
 
 def read_cluster(text: str, path: str, default_name: str, folder: Path | None = None) -> GuestCluster:
-    """The cluster that this text describes; raises SpecError with every mistake in it."""
+    """Return the cluster that this text describes. Raises SpecError with every mistake in it."""
     mistakes: list[Mistake] = []
     try:
         document = tomllib.loads(text)
@@ -68,7 +68,7 @@ def read_cluster(text: str, path: str, default_name: str, folder: Path | None = 
 
 
 def keep_addresses(folder: Path, cluster: GuestCluster) -> None:
-    """Write down the cluster's addresses in its folder of keys, from which the next reading takes them."""
+    """Record the cluster's addresses in its directory of keys, from which they are read next time."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f"{_ADDRESSES}.new"
     with draft.open("w") as file:
@@ -134,7 +134,7 @@ def _read(top: Fields, default_name: str, folder: Path | None) -> GuestCluster:
 def _addresses(
     guests: list[spec.Guest], with_cards: set[str], networks: list[spec.Network], ranges: dict[str, Range], kept: Given
 ) -> dict[str, dict[str, IPv4Address]]:
-    """For each network of the cluster's cards, the address of each guest that does not describe its own."""
+    """Return, for each network of the cluster's cards, the address of each guest that does not describe its own."""
     taken = {nic.ip for guest in guests if guest.name in with_cards for nic in guest.nics}
     given = {}
     for number, network in enumerate(networks):
@@ -150,7 +150,7 @@ def _addresses(
 
 
 def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Range]:
-    """[addresses]: for each network of the cluster's own, FIRST-LAST."""
+    """Read [addresses]: for each network of the cluster, FIRST-LAST."""
     fields = top.table("addresses")
     ranges: dict[str, Range] = {}
     for name in fields.values:
@@ -174,14 +174,14 @@ def _read_ranges(top: Fields, networks: dict[str, spec.Network]) -> dict[str, Ra
 
 
 def _cards(guest: spec.Guest, networks: list[spec.Network], given: Given) -> tuple[spec.Nic, ...]:
-    """A card in each of the cluster's networks, and one that leads outside."""
+    """Return a card in each of the cluster's networks, and one that leads outside."""
     model = guest.primary.model
     cards = [derived_nic(guest.fqdn, network, number, model) for number, network in enumerate(networks)]
     return tuple(replace(card, ip=given[card.network.name].get(guest.name, card.ip)) for card in cards)
 
 
 def _role_of(fields: Fields, roles: tuple[str, ...]) -> str:
-    """The role that a guest names; empty where it names none, or none that there is."""
+    """Return the role that a guest names; empty if it names none, or an unknown one."""
     role = fields.text("role", "", None, "")
     if role in roles or not role:
         return role
@@ -197,7 +197,7 @@ def _named_by_its_table(fields: Fields, *others: str) -> None:
 
 
 def _judge_role(fields: Fields, networks: dict[str, spec.Network], defaults: Fields, *, used: bool) -> None:
-    """What is wrong with a role whether or not a guest has it."""
+    """Report mistakes of a role, also if no guest has it."""
     _named_by_its_table(fields, "role")
     if not used:
         merged = _merge(fields, [defaults])
@@ -206,7 +206,7 @@ def _judge_role(fields: Fields, networks: dict[str, spec.Network], defaults: Fie
 
 
 def _merge(own: Fields, below: list[Fields | None]) -> Fields:
-    """The guest's fields over its role's over the defaults', each setting with the place where it is written."""
+    """Merge the guest's fields over its role's over the defaults', each setting with its place in the text."""
     values: dict[str, Any] = {}
     places: dict[TomlPath, Place] = {(): own.places[()], own.path: place_of(own.places, own.path)}
     for layer in [*(fields for fields in below if fields is not None), own]:
@@ -224,7 +224,7 @@ def _merge(own: Fields, below: list[Fields | None]) -> Fields:
 
 
 def _places_below(layer: Fields, key: str, target: TomlPath, offset: int) -> dict[TomlPath, Place]:
-    """The places of a layer's setting and of all that is in it, as seen where it is merged to."""
+    """Return the places of a layer's setting and of everything in it, as seen from where it is merged to."""
     source = (*layer.path, key)
     found = {target: place_of(layer.places, source)}
     if isinstance(layer.values[key], list):
@@ -262,7 +262,7 @@ def _judge(top: Fields, guests: list[spec.Guest], ranges: dict[str, Range]) -> N
 
 
 def show(cluster: GuestCluster) -> dict[str, Any]:
-    """The cluster's table for readers and programs, carried by the meta package."""
+    """Return the cluster's table for readers and programs, contained in the meta package."""
     return {
         "name": cluster.name,
         "version": cluster.version,

@@ -1,4 +1,4 @@
-"""An instance's definition: the folder of small files from which the host's `reconcile` makes a running guest."""
+"""An instance's definition: the directory of small files from which the host's `reconcile` makes a running guest."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ STATE = "/var/lib/tawara-vm"
 
 @dataclass(frozen=True)
 class Layers:
-    """What an instance's disk stands on, by content digest."""
+    """The layers below an instance's disk, by content digest."""
 
     delta: str
     base: str
 
 
 def definition_files(guest: Guest, layers: Layers, recipe: Recipe | None, key: HostKey, epoch: int) -> dict[str, bytes]:
-    """Every file of the definition, by its path within the folder. No recipe means a foreign image."""
+    """Return every file of the definition, by its path in the directory. Without a recipe the base is a foreign
+    image."""
     cmdline = recipe.cmdline if recipe else None
     files = {
         "facts": _facts(guest, layers),
@@ -49,16 +50,14 @@ def definition_files(guest: Guest, layers: Layers, recipe: Recipe | None, key: H
 
 
 def reservations(guest: Guest) -> str:
-    """One line for each card: libvirt's network, MAC, IP, names."""
+    """Return one line for each card: libvirt's network, MAC, IP, names."""
     rows = [f"{n.network.libvirt_name} {n.mac} {n.ip} {guest.fqdn} {guest.name}\n" for n in guest.nics]
     return "".join(rows)
 
 
 def firewall(guest: Guest) -> str:
-    """What the host's firewall table needs to know: a line for each open network, and for each published port.
-
-    `open BRIDGE SUBNET`; `publish PROTOCOL HOST-PORT HOST-ADDRESS-or-- GUEST-ADDRESS PORT BRIDGE`.
-    """
+    """Return the input of the host's firewall table: a line for each open network, and for each published port. `open
+    BRIDGE SUBNET`; `publish PROTOCOL HOST-PORT HOST-ADDRESS-or-- GUEST-ADDRESS PORT BRIDGE`."""
     opened = {nic.network.name: nic for nic in guest.nics if nic.network.kind == "open"}
     lines = [f"open {nic.network.bridge} {nic.network.subnet}\n" for nic in opened.values()]
     for each in guest.published:
@@ -69,12 +68,12 @@ def firewall(guest: Guest) -> str:
 
 
 def guest_names(guest: Guest) -> list[str]:
-    """Every name and address by which ssh may know the guest."""
+    """Return every name and address by which ssh may know the guest."""
     return list(dict.fromkeys((guest.fqdn, guest.name, *(str(nic.ip) for nic in guest.nics))))
 
 
 def claims(guest: Guest) -> dict[str, bytes]:
-    """Files named after what must be unique; two packages with the same one are refused by the package manager."""
+    """Return files named after what must be unique; the package manager refuses a second package with the same one."""
     taken = [f"name/{guest.name}", f"fqdn/{guest.fqdn}"]
     taken += [f"mac/{nic.mac}" for nic in guest.nics] + [f"ip/{nic.ip}" for nic in guest.nics]
     taken += [f"port/{each.protocol}-{each.host_port}" for each in guest.published]
@@ -82,12 +81,10 @@ def claims(guest: Guest) -> dict[str, bytes]:
 
 
 def network_claims(guest: Guest) -> dict[str, str]:
-    """Symbolic links named after each network and each /24 of its subnet, to where they lead.
-
-    They lead to a directory that is named after the whole definition. Packages that have the same network share links
-    and directory; of two that have different ones by one name, or one subnet by two names, the package manager refuses
-    the second: both dpkg and rpm let packages share a link only when it leads to the same directory.
-    """
+    """Return symbolic links named after each network and each /24 of its subnet, with their targets. They lead to a
+    directory that is named after the whole definition. Packages with the same network share links and directory; of two
+    different networks of one name, or one subnet with two names, the package manager refuses the second: both dpkg and
+    rpm let packages share a link only if it has the same target."""
     links = {}
     for network in {nic.network for nic in guest.nics}:
         kind = f"{network.kind}.{network.host_bridge}" if network.host_bridge else network.kind
@@ -99,7 +96,8 @@ def network_claims(guest: Guest) -> dict[str, str]:
 
 
 def identity_archive(guest: Guest, recipe: Recipe | None, key: HostKey, epoch: int) -> bytes:
-    """What the ram disk lays over the root at the first boot; it begins with a name that the ram disk looks for."""
+    """Return the archive that the ram disk unpacks over the root at the first boot; it begins with a name that the ram
+    disk looks for."""
     if recipe is None:
         return b""
     files = recipe.identity(guest, key)
@@ -108,7 +106,7 @@ def identity_archive(guest: Guest, recipe: Recipe | None, key: HostKey, epoch: i
 
 
 def _known_hosts(guest: Guest, key: HostKey) -> str:
-    """A foreign image that keeps its identity has a key of its own, which we may not know."""
+    """Return the known_hosts lines. A foreign image that keeps its identity has its own key, which may be unknown."""
     kept = guest.image is not None and guest.image.identity == "kept"
     public = guest.image.host_key if guest.image and kept else key.public
     return known_hosts_line(guest_names(guest), " ".join(public.split()[:2])) if public else ""

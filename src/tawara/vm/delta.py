@@ -1,4 +1,5 @@
-"""Build a guest's delta: what one kind of guest has beyond its base, as a qcow2 file of the changed clusters only."""
+"""Builds a guest's delta: the changes of one kind of guest to its base, as a qcow2 file of the changed clusters
+only."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ CLUSTER_BITS = 12
 
 @dataclass(frozen=True)
 class Delta:
-    """A delta that was built."""
+    """A built delta."""
 
     path: Path
     digest: str
@@ -31,7 +32,7 @@ class Delta:
 def build_delta(
     guest: Guest, base: Base, recipe: Recipe, out: Path, epoch: int, report: Report, mirror: str = ""
 ) -> None:
-    """Write the guest's files (and, where it has packages or commands, what these change) over its base."""
+    """Write the guest's files (and the changes of its packages and commands, if any) over its base."""
     existing = base.index()
     changed = recipe.guest_files(guest) | {
         file.path.lstrip("/"): tree.file(file.content, file.mode) for file in guest.files
@@ -56,7 +57,7 @@ def build_delta(
 def _installed(
     guest: Guest, base: Base, overlay_files: tree.Tree, suite: str, epoch: int, mirror: str
 ) -> dict[str, tree.Node]:
-    """The base's tree after the guest's files were laid over it, its packages installed and its commands run."""
+    """Return the base's tree with the guest's files added, its packages installed and its commands run."""
     with tempfile.TemporaryDirectory(prefix="tawara-guest-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Turn raw disks into qcow2 files: which clusters hold data or differ, read through the holes of sparse files."""
+"""Converts raw disks to qcow2 files: which clusters have data or differ, read through the holes of sparse files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _STRETCH = 1 << 22
 
 
 def write_qcow2(out: Path, raw: Path, old: Path | None, backing: str | None, cluster_bits: int) -> int:
-    """Write what `raw` holds beyond `old` (or beyond zeros) as qcow2 over `backing`; gives the number of clusters."""
+    """Write the clusters of `raw` that differ from `old` (or from zeros) as qcow2 over `backing`; return their
+    number."""
     cluster = 1 << cluster_bits
     with raw.open("rb") as new:
         size = os.fstat(new.fileno()).st_size
@@ -26,7 +27,7 @@ def write_qcow2(out: Path, raw: Path, old: Path | None, backing: str | None, clu
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a raw disk, holes and all; where the file system can share blocks, it does."""
+    """Copy a raw disk with its holes; blocks are shared if the file system supports that."""
     run(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)])
 
 
@@ -45,7 +46,7 @@ def _changed(new: int, old: Path | None, cluster: int, size: int) -> Iterator[in
 
 
 def _data_ranges(descriptor: int, size: int) -> Iterator[int]:
-    """The starts of aligned stretches in which the file has data."""
+    """Yield the starts of aligned ranges in which the file has data."""
     position = 0
     while position < size:
         try:

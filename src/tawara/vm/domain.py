@@ -1,4 +1,4 @@
-"""One guest's domain: start, stop, snapshot and restore it in whatever state it is, or say why that cannot be."""
+"""One guest's domain: start, stop, snapshot and restore it in any state, or report why that is impossible."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class GuestDomain:
-    """`instance` is the guest's folder below instances/."""
+    """`instance` is the guest's directory below instances/."""
 
     def __init__(self, name: str, instance: Path) -> None:
         self.name = name
         self.instance = instance
 
     def situation(self) -> Situation:
-        """What state it is in; raises HostError when libvirt does not say."""
+        """Return its state. Raises HostError if libvirt does not report it."""
         return situation(self.name, self.instance)
 
     def start(self) -> None:
-        """Make it run; one that runs is left alone. The domain must be defined."""
+        """Start it; a running one is left alone. The domain must be defined."""
         match self.situation():
             case "off" | "saved":
                 virsh("start", self.name)
@@ -52,10 +52,8 @@ class GuestDomain:
         self._set_autostart(off=False)
 
     def stop(self, *, force: bool, seconds: float) -> str:
-        """Shut it down as its power button would, or switch it off; gives what there is to say about it.
-
-        Raises SwitchedOffError when it did not shut down in time and was switched off.
-        """
+        """Shut it down by its power button, or switch it off; return a notice, if any. Raises SwitchedOffError if it
+        did not shut down in time and was switched off."""
         found = self.situation()
         if found == "foreign":
             self._refuse_unknown()
@@ -78,7 +76,7 @@ class GuestDomain:
         return ""
 
     def snapshot(self, snapshot: str) -> str:
-        """Keep its disks, and its memory when it runs; gives what there is to say about it."""
+        """Take a snapshot of its disks, and of its memory if it runs; return a notice, if any."""
         if not _NAME.fullmatch(snapshot):
             raise HostError(f"{snapshot!r} is no name for a snapshot", hint="Use letters, digits, `.`, `_` and -.")
         found = self.situation()
@@ -100,7 +98,7 @@ class GuestDomain:
         return ""
 
     def check_restore(self, snapshot: str) -> Situation:
-        """Raise what stands against `restore`; gives the state that it is in."""
+        """Raise the reason against `restore`, if any; return the state."""
         found = self.situation()
         self._refuse_unknown(found)
         if snapshot not in self.snapshots():
@@ -109,19 +107,19 @@ class GuestDomain:
         return found
 
     def pause(self) -> bool:
-        """Stop its processors for a moment; False when it does not run."""
+        """Pause its processors; return False if it does not run."""
         is_running = self.situation() == "running"
         if is_running:
             virsh("suspend", self.name)
         return is_running
 
     def resume(self) -> None:
-        """Let a halted guest run again."""
+        """Resume a paused guest."""
         if self.situation() == "paused":
             virsh("resume", self.name)
 
     def restore(self, snapshot: str) -> None:
-        """Put it back to a snapshot; what it is now is gone, its saved memory included."""
+        """Restore a snapshot; its current state is lost, including saved memory."""
         if self.check_restore(snapshot) == "saved":
             virsh("managedsave-remove", self.name)
         virsh("snapshot-revert", self.name, snapshot)
@@ -129,11 +127,11 @@ class GuestDomain:
         self._ignore_errors((self.instance / "applied" / "domain.defined").unlink)
 
     def set_clock(self) -> bool:
-        """Tell a guest that was restored with its memory what time it is; False when its agent does not answer."""
+        """Set the clock of a guest that was restored with its memory; return False if its agent does not respond."""
         return virsh("domtime", self.name, "--now", check=False).returncode == 0
 
     def snapshots(self) -> list[str]:
-        """Its snapshots, the oldest first."""
+        """Return its snapshots, the oldest first."""
         if self.situation() in ("absent", "foreign"):
             return []
         return virsh("snapshot-list", self.name, "--topological", "--name").stdout.split()
@@ -149,7 +147,7 @@ class GuestDomain:
             virsh("snapshot-delete", self.name, name, "--metadata")
 
     def delete_snapshot(self, snapshot: str) -> None:
-        """Forget a snapshot and free its room."""
+        """Delete a snapshot and free its space."""
         if snapshot not in self.snapshots():
             raise NotFoundError(f"{self.name} has no snapshot {snapshot!r}", hint=f"tawara vm snapshots {self.name}")
         self.refuse_foreign_disk()
@@ -203,7 +201,8 @@ class GuestDomain:
             )
 
     def _set_autostart(self, *, off: bool) -> None:
-        """Note whether it is to be started with the host. A user who is not root may start guests, but not note it."""
+        """Record whether it is to be started with the host. Users other than root may start guests, but not record
+        that."""
         mark = self.instance / "off"
         self._ignore_errors((lambda: mark.touch()) if off else (lambda: mark.unlink(missing_ok=True)))
 
@@ -218,7 +217,8 @@ class GuestDomain:
         return "<filesystem " in virsh("dumpxml", self.name).stdout
 
     def _snapshot_disks(self, snapshot: str, *, was_paused: bool) -> None:
-        """QEMU keeps no memory of a guest with shared directories; its disks it does, all at one moment."""
+        """Take a snapshot of all disks at one moment, without memory: QEMU cannot save the memory of a guest with
+        shared directories."""
         if snapshot in self.snapshots():
             raise HostError(f"{self.name} has a snapshot {snapshot!r} already")
         frozen = not was_paused and virsh("domfsfreeze", self.name, check=False).returncode == 0
@@ -239,7 +239,7 @@ class GuestDomain:
         self._tell_libvirt(snapshot)
 
     def _disks(self) -> list[Any]:
-        """QEMU's writable qcow2 disks."""
+        """Return QEMU's writable qcow2 disks."""
         found = [each for each in self._monitor("query-block") if "inserted" in each]
         return [each for each in found if each["inserted"]["drv"] == "qcow2" and not each["inserted"]["ro"]]
 
@@ -251,7 +251,7 @@ class GuestDomain:
         return answer["return"]
 
     def _tell_libvirt(self, snapshot: str) -> None:
-        """libvirt did not see QEMU take it; described as one of a guest that is off, it can be reverted to."""
+        """Tell libvirt of a snapshot taken by QEMU; described as one of a stopped guest, it can be reverted to."""
         domain = ElementTree.fromstring(virsh("dumpxml", self.name, "--inactive").stdout)  # noqa: S314 - libvirt wrote it
         top = ElementTree.Element("domainsnapshot")
         ElementTree.SubElement(top, "name").text = snapshot
@@ -274,7 +274,8 @@ class GuestDomain:
 
 
 def snapshot_together(domains: Sequence[GuestDomain], snapshot: str) -> str:
-    """Keep several domains at one moment, all or none; what there is to say. One alone is not halted for it."""
+    """Take a snapshot of several domains at one moment, all or none; return a notice, if any. A single one is not
+    paused for it."""
     halted, kept, said = [], [], []
     try:
         if len(domains) > 1:

@@ -1,4 +1,4 @@
-"""What can go wrong with packaged machines, each with its exit code and what to do next."""
+"""Errors of packaged machines, each with its exit code and what to do next."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SpecError(ConfigurationError):
 
     @staticmethod
     def plain(what: str, remedy: str) -> ConfigurationError:
-        """A mistake that stands in no file, such as one on the command line."""
+        """Return a mistake that is in no file, such as one on the command line."""
         return ConfigurationError(what, hint=remedy)
 
 

@@ -1,8 +1,6 @@
-"""Fill and change an ext4 file system inside a raw image by debugfs: no mount, no loop device, no root.
-
-`script` is pure and decides; `make` and `change` run mke2fs and debugfs. The same commands populate a base from nothing
-and write a guest's delta onto a copy of it.
-"""
+"""Fills and changes an ext4 file system inside a raw image with debugfs: no mount, no loop device, no root. `script` is
+pure; `make` and `change` run mke2fs and debugfs. The same commands populate a new base and write a guest's delta onto a
+copy of it."""
 
 from __future__ import annotations
 
@@ -20,10 +18,9 @@ _FORMATS = {"directory": 0o040000, "file": 0o100000, "char": 0o020000, "block": 
 
 
 def script(changed: Tree, removed: Iterable[str], existing: Tree, epoch: int, blobs: str) -> str:
-    """The debugfs commands. A file's content is read from `blobs/N`, N being its position among the sorted paths.
-
-    An existing file is removed before it is written, except directories: mkdir on one that exists corrupts the image.
-    """
+    """Return the debugfs commands. A file's content is read from `blobs/N`, N being its position among the sorted
+    paths. An existing file is removed before it is written, except directories: mkdir of an existing one corrupts the
+    image."""
     lines = [f"set_current_time @{epoch}"]
     lines += [_remove(path, existing[path]) for path in removed]
     for number, (path, node) in enumerate(sorted(changed.items())):
@@ -69,7 +66,7 @@ def make(image: Path, tree: Tree, size: int, label: str, uuid: str, epoch: int) 
 
 
 def change(image: Path, changed: Tree, removed: Iterable[str], existing: Tree, epoch: int, offset: int = 0) -> None:
-    """Write the changes into the file system at `offset`; raises BuildError when it is not clean afterwards."""
+    """Write the changes into the file system at `offset`. Raises BuildError if it is not clean afterwards."""
     place = f"{image}?offset={offset}" if offset else str(image)
     blobs = Path(tempfile.mkdtemp(prefix="tawara-blobs-"))
     try:
@@ -89,5 +86,5 @@ def change(image: Path, changed: Tree, removed: Iterable[str], existing: Tree, e
 
 
 def _fixed_clock(epoch: int) -> dict[str, str]:
-    """An environment in which e2fsprogs' clock stands still, so that the same files give the same bytes."""
+    """Return an environment with a fixed clock for e2fsprogs, so that the same files give the same bytes."""
     return {**os.environ, "E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""A guest as JSON and back: what a package carries for operators, and what `tawara vm create` copies."""
+"""A guest as JSON, which a package contains for operators, and which `tawara vm create` copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADDED = ("host_bridge", "router", "resolver")
 
 
 def write(guest: Guest) -> bytes:
-    """The guest as indented JSON, without the contents of its files: those are in the delta."""
+    """Return the guest as indented JSON, without the contents of its files, which are in the delta."""
     plain = dataclasses.asdict(guest)
     for file in plain["files"]:
         del file["content"]
@@ -28,7 +28,7 @@ def write(guest: Guest) -> bytes:
 
 
 def read(text: bytes) -> Guest:
-    """The guest that `write` wrote; the contents of its files are empty. Raises ValueError for anything else."""
+    """Parse the guest that `write` wrote; the contents of its files are empty. Raises ValueError for anything else."""
     plain = json.loads(text)
     for file in plain["files"]:
         file["content"] = ""

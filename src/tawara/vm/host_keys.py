@@ -1,4 +1,4 @@
-"""Make an instance's ssh host key once and keep it: before the first boot, and the same for every rebuild."""
+"""An instance's ssh host key, created once and kept: before the first boot, and the same for every rebuild."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tawara.vm.run import run
 
 
 def host_key(folder: Path) -> HostKey:
-    """The key kept in the folder; made now if there is none."""
+    """Return the key kept in the directory, created if missing."""
     private = folder / "ssh_host_ed25519_key"
     if not private.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""ssh host keys: OpenSSH's private key format read, dropbear's written, known_hosts lines."""
+"""Formats of ssh host keys: reads OpenSSH's private keys, writes dropbear's and known_hosts lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _MAGIC = b"openssh-key-v1\0"
 
 
 def dropbear_host_key(openssh: str) -> bytes:
-    """dropbear's form of an unencrypted ed25519 key: the type, then private and public part in one string."""
+    """Return dropbear's form of an unencrypted ed25519 key: the type, then private and public part in one string."""
     return _string(b"ssh-ed25519") + _string(private_bytes(openssh))
 
 
 def private_bytes(openssh: str) -> bytes:
-    """The 64 bytes (seed, public key) inside an OpenSSH ed25519 private key file."""
+    """Return the 64 bytes (seed, public key) inside an OpenSSH ed25519 private key file."""
     body = "".join(line for line in openssh.splitlines() if line and not line.startswith("-----"))
     blob = base64.b64decode(body)
     if not blob.startswith(_MAGIC):
@@ -37,7 +37,7 @@ def private_bytes(openssh: str) -> bytes:
 
 
 def known_hosts_line(names: list[str], public: str) -> str:
-    """The line that makes strict host-key checking pass for every name and address of a guest."""
+    """Return the line that makes strict host-key checking succeed for every name and address of a guest."""
     return f"{','.join(names)} {public}\n"
 
 

@@ -1,4 +1,4 @@
-"""Who a guest is: uuid, MAC and IP addresses, derived from its name so that they are unique and never change."""
+"""A guest's identity: uuid, MAC and IP addresses, derived from its name so that they are unique and never change."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ LAST_HOST = 239
 
 
 def guest_uuid(fqdn: str) -> uuid.UUID:
-    """The guest's uuid, which libvirt, SMBIOS and the guest's machine-id all show."""
+    """Return the guest's uuid, which libvirt, SMBIOS and the guest's machine-id show."""
     return uuid.uuid5(NAMESPACE, fqdn.lower())
 
 
 def machine_id(fqdn: str) -> str:
-    """The guest's machine-id: systemd takes it from the SMBIOS uuid, and so do we where there is no systemd."""
+    """Return the guest's machine-id: systemd takes it from the SMBIOS uuid, and so do our bases without systemd."""
     return guest_uuid(fqdn).hex
 
 
 def network_uuid(libvirt_name: str) -> uuid.UUID:
-    """A network's uuid."""
+    """Return a network's uuid."""
     return uuid.uuid5(NAMESPACE, f"network/{libvirt_name}")
 
 
 def mac_address(fqdn: str, network: str, index: int) -> str:
-    """A card's MAC, in the range that QEMU and KVM guests use (52:54:00)."""
+    """Return a card's MAC, in the range of QEMU and KVM guests (52:54:00)."""
     return ":".join(("52", "54", "00", *(f"{byte:02x}" for byte in _digest(fqdn, network, str(index))[:3])))
 
 
 def ip_address(fqdn: str, network: str, subnet: IPv4Network, index: int) -> IPv4Address:
-    """A card's fixed address within the subnet's range for guests."""
+    """Return a card's fixed address within the subnet's range for guests."""
     first, last = fixed_range(subnet)
     number = int.from_bytes(_digest(fqdn, network, str(index))[3:11], "big")
     return IPv4Address(int(first) + number % (int(last) - int(first) + 1))
 
 
 def fixed_range(subnet: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
-    """The first and last address that a guest may have by reservation."""
+    """Return the first and last address that a guest may have by reservation."""
     return subnet.network_address + FIRST_HOST, subnet.broadcast_address - (255 - LAST_HOST)
 
 
 def dhcp_range(subnet: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
-    """The first and last address that DHCP gives to a machine without a reservation."""
+    """Return the first and last address that DHCP assigns to a machine without a reservation."""
     return fixed_range(subnet)[1] + 2, subnet.broadcast_address - 1
 
 

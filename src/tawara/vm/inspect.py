@@ -1,4 +1,4 @@
-"""What a package file says about itself, as one shape for .deb and .rpm: what is in it, what it needs, what it runs."""
+"""The metadata of a package file, in one form for .deb and .rpm: its files, dependencies and scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SEPARATOR = "\x1f"
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """The metadata of a package file; raises ImageError when it is neither kind."""
+    """Return the metadata of a package file. Raises ImageError if it is of neither kind."""
     with path.open("rb") as stream:
         magic = stream.read(8)
     if magic.startswith(b"!<arch>"):

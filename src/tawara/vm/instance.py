@@ -1,4 +1,4 @@
-"""Another instance of an installed guest: the same system under another name, with an identity of its own. Pure."""
+"""Another instance of an installed guest: the same system under another name, with its own identity. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.vm.spec_read import FQDN, NAME
 
 
 def clone(template: Guest, name: str, fqdn: str | None = None, ips: Mapping[str, IPv4Address] | None = None) -> Guest:
-    """The template under a new name, without its published ports; `ips`: addresses by the network's name."""
+    """Return the template under a new name, without its published ports; `ips`: addresses by the network's name."""
     if not NAME.fullmatch(name):
         raise SpecError.plain(f"{name!r} is no name for a guest", "Use a letter, then letters, digits and -.")
     _, _, domain = template.fqdn.partition(".")
@@ -25,7 +25,7 @@ def clone(template: Guest, name: str, fqdn: str | None = None, ips: Mapping[str,
 
 
 def refuse_taken(guest: Guest, taken: Mapping[str, str]) -> None:
-    """Raise TakenError when a claim of the guest's (`ip/…`, `mac/…`) is among those of others; tells whose it is."""
+    """Raise TakenError, with the owner, if a claim of the guest (`ip/…`, `mac/…`) is among those of others."""
     wanted = {f"name/{guest.name}", f"fqdn/{guest.fqdn}"}
     wanted |= {f"mac/{nic.mac}" for nic in guest.nics} | {f"ip/{nic.ip}" for nic in guest.nics}
     clashes = sorted(wanted & set(taken))

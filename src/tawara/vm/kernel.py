@@ -1,7 +1,5 @@
-"""Take the kernel proper out of a bzImage: QEMU boots it as it is (PVH), and it packs smaller.
-
-Debian compresses the image with LZ4, which no package compressor can improve on; the ELF inside packs to two thirds.
-"""
+"""Extracts the kernel proper from a bzImage: QEMU boots it directly (PVH), and it packs smaller. Debian compresses the
+image with LZ4, which no package compressor can improve on; the ELF inside packs to two thirds."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ _DECOMPRESSORS = {
 
 
 def payload(image: bytes) -> tuple[bytes, int]:
-    """The compressed kernel inside a bzImage, and its size when unpacked (boot protocol 2.08 and later)."""
+    """Return the compressed kernel inside a bzImage, and its unpacked size (boot protocol 2.08 and later)."""
     if image[0x202:0x206] != b"HdrS":
         raise BuildError("the kernel is not a bzImage")
     setup_sectors = image[0x1F1] or 4
@@ -32,7 +30,7 @@ def payload(image: bytes) -> tuple[bytes, int]:
 
 
 def unpacked(image: bytes) -> bytes:
-    """The kernel as an ELF file."""
+    """Return the kernel as an ELF file."""
     packed, size = payload(image)
     program = next((command for magic, command in _DECOMPRESSORS.items() if packed.startswith(magic)), None)
     if program is None:

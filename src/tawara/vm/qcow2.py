@@ -1,8 +1,6 @@
-"""Write qcow2 files that hold given clusters, over a backing file or alone; the same input gives the same bytes.
-
-Layout: header cluster, L1 table, refcount table, refcount blocks, L2 tables, data. Version 3, 16-bit refcounts, no
-compression: the package compresses.
-"""
+"""Writes qcow2 files with given clusters, over a backing file or alone; the same input gives the same bytes. Layout:
+header cluster, L1 table, refcount table, refcount blocks, L2 tables, data. Version 3, 16-bit refcounts, no compression,
+because the package compresses."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ _BACKING_FORMAT = 0xE2792ACA
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands in the file, decided before a byte of data is read."""
+    """The positions of everything in the file, determined before any data is read."""
 
     cluster_bits: int
     size: int
@@ -38,17 +36,17 @@ class Layout:
 
     @property
     def l1_entries(self) -> int:
-        """Entries in the L1 table: the whole disk, whether used or not."""
+        """Entries in the L1 table for the whole disk, used or not."""
         return max(1, -(-self.size // (self.cluster * self.per_l2)))
 
     @property
     def l1_clusters(self) -> int:
-        """Clusters that the L1 table takes."""
+        """Clusters of the L1 table."""
         return -(-self.l1_entries * 8 // self.cluster)
 
     @property
     def l2_indexes(self) -> list[int]:
-        """Which L2 tables exist."""
+        """The L2 tables that exist."""
         return [index for index, _ in groupby(number // self.per_l2 for number in self.numbers)]
 
     def refcount_shape(self) -> tuple[int, int, int]:
@@ -65,7 +63,7 @@ class Layout:
 
 
 def changed_clusters(old: bytes, new: bytes, cluster: int, first: int) -> Iterator[int]:
-    """The numbers of the clusters that differ between two stretches of a disk that begin at cluster `first`."""
+    """Return the numbers of the clusters that differ between two ranges of a disk that begin at cluster `first`."""
     if old == new:
         return
     for index in range(-(-len(new) // cluster)):
@@ -75,7 +73,8 @@ def changed_clusters(old: bytes, new: bytes, cluster: int, first: int) -> Iterat
 
 
 def write(layout: Layout, data: Iterable[bytes]) -> Iterator[bytes]:
-    """The file's bytes: metadata first, then each cluster's data as the caller yields it (in the layout's order)."""
+    """Yield the file's bytes: metadata first, then each cluster's data as the caller yields it (in the layout's
+    order)."""
     table_clusters, block_clusters, total = layout.refcount_shape()
     cluster = layout.cluster
     l1_at = 1

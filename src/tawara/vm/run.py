@@ -1,4 +1,5 @@
-"""Run other programs: their message on failure becomes our error, and a missing one is named with its package."""
+"""Runs other programs: a failure raises an error with their message, and a missing program is named with its
+package."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def run(
     stdin: str | None = None,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end and give back what was said; raises BuildError with the program's last words when it fails."""
+    """Run a program to its end and return its output. Raises BuildError with its last words if it fails."""
     require(command[0])
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env, cwd=cwd, input=stdin)
     if check and done.returncode:
@@ -48,7 +49,7 @@ def run(
 
 
 def require(program: str) -> str:
-    """The program's path; raises MissingProgramError with what to install."""
+    """Return the program's path. Raises MissingProgramError with what to install."""
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
         package = DEBIAN_PACKAGES.get(program, program)

@@ -1,4 +1,4 @@
-"""JSON Schema (draft 2020-12) of a guest's and of a cluster's description, by which editors check one."""
+"""JSON Schema (draft 2020-12) of the descriptions of a guest and of a cluster, for editors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def guest_schema() -> dict[str, Any]:
-    """What `tawara vm build` reads as a guest."""
+    """Return the schema of what `tawara vm build` reads as a guest."""
     return {
         "$schema": _DRAFT,
         "title": "A packaged machine",
@@ -25,7 +25,7 @@ def guest_schema() -> dict[str, Any]:
 
 
 def cluster_schema() -> dict[str, Any]:
-    """What `tawara vm build` reads as a cluster."""
+    """Return the schema of what `tawara vm build` reads as a cluster."""
     of_a_guest = {"$ref": "#/$defs/settings"}
     return {
         "$schema": _DRAFT,
@@ -55,7 +55,7 @@ def cluster_schema() -> dict[str, Any]:
 
 
 def _guest() -> dict[str, Any]:
-    """A guest's settings but for its name."""
+    """Return a guest's settings except its name."""
     return {
         "fqdn": _TEXT,
         "version": _TEXT,

@@ -1,4 +1,4 @@
-"""What a guest is: the values that a NAME.toml becomes, with the classic defaults."""
+"""A guest: the values of a NAME.toml, with the classic defaults."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ ImageIdentity = Literal["ours", "kept"]
 
 @dataclass(frozen=True)
 class Network:
-    """A libvirt network: `nat` reaches the outside, `host` only the host and its other guests.
-
-    `open` is like `nat`, with a firewall of ours instead of libvirt's, so that ports of its guests can be published.
-    `bridge` is a bridge of the host's administrator: the guest is in the network that the bridge leads to.
-    """
+    """A libvirt network: `nat` reaches the outside, `host` only the host and its other guests. `open` is like `nat`,
+    with our own firewall instead of libvirt's, so that ports of its guests can be published. `bridge` is a bridge of
+    the host's administrator: the guest is in the network that the bridge leads to."""
 
     name: str
     kind: Kind
@@ -86,7 +84,7 @@ CLASSIC_NETWORKS = {
 
 @dataclass(frozen=True)
 class Nic:
-    """One network card, its address decided (fixed by the author, or derived from the name)."""
+    """One network card with its final address (fixed by the author, or derived from the name)."""
 
     network: Network
     model: str
@@ -96,7 +94,7 @@ class Nic:
 
 @dataclass(frozen=True)
 class File:
-    """A file that the guest gets on top of its base."""
+    """A file that is added to the guest's base."""
 
     path: str
     content: bytes
@@ -114,7 +112,7 @@ class Share:
 
 @dataclass(frozen=True)
 class PublishedPort:
-    """A port of the host's that leads to one of the guest's."""
+    """A port of the host that is forwarded to one of the guest."""
 
     network: str
     """The guest's network of kind `open`."""
@@ -128,7 +126,7 @@ class PublishedPort:
 
 @dataclass(frozen=True)
 class Data:
-    """A second disk for what must outlive an upgrade of the system."""
+    """A second disk for data that must survive an upgrade of the system."""
 
     size: int
     mount: str
@@ -136,7 +134,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Root:
-    """Where a foreign image's root file system is."""
+    """The location of a foreign image's root file system."""
 
     device: str
     """libguestfs's name for it, such as /dev/sda1."""
@@ -148,7 +146,7 @@ class Root:
 
 @dataclass(frozen=True)
 class ForeignImage:
-    """Someone else's disk image in place of one of our bases."""
+    """A foreign disk image in place of one of our bases."""
 
     path: str
     sha256: str
@@ -164,7 +162,7 @@ class ForeignImage:
 
 @dataclass(frozen=True)
 class Guest:
-    """One kind of guest, complete: every default filled in, every address decided."""
+    """One kind of guest, complete: with all defaults and addresses."""
 
     name: str
     fqdn: str
@@ -198,10 +196,10 @@ class Guest:
 
     @property
     def ground(self) -> str:
-        """What it stands on, by name: a base of ours, or a foreign image's file."""
+        """What it is built on, by name: a base of ours, or a foreign image's file."""
         return self.image.path.rsplit("/", 1)[-1] if self.image else self.base
 
     @property
     def primary(self) -> Nic:
-        """The card whose address the guest's name stands for on the host."""
+        """The card whose address the guest's name has on the host."""
         return self.nics[0]

@@ -1,4 +1,4 @@
-"""Typed access to a TOML table that notes every mistake with its line and goes on with a default."""
+"""Typed access to a TOML table that records every mistake with its line and continues with a default."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def read_size(text: str) -> int | None:
-    """The bytes that "256M" or "5G" stands for; None when it is no size."""
+    """Return the bytes of "256M" or "5G"; None if it is no size."""
     match = _SIZE.fullmatch(text.strip())
     return int(match[1]) << _UNITS[match[2].upper()] if match else None
 
 
 def show_size(size: int) -> str:
-    """A size in the largest unit that divides it: the inverse of read_size."""
+    """Return a size in the largest unit that divides it: the inverse of read_size."""
     for unit in ("T", "G", "M", "K"):
         if size and size % (1 << _UNITS[unit]) == 0:
             return f"{size >> _UNITS[unit]}{unit}"
@@ -30,7 +30,7 @@ def show_size(size: int) -> str:
 
 
 class Fields:
-    """One table of the document. What is asked for counts as known; `nothing_else` reports the rest."""
+    """One table of the document. Keys that are read count as known; `nothing_else` reports the rest."""
 
     def __init__(
         self, values: dict[str, Any], path: Path, places: Places, mistakes: list[Mistake], folder: FilePath
@@ -46,16 +46,16 @@ class Fields:
     def of_text(
         cls, text: str, document: dict[str, Any], mistakes: list[Mistake], folder: FilePath | None = None
     ) -> Fields:
-        """The document's top table; file contents are looked for relative to the folder."""
+        """Return the document's top table; file contents are relative to the directory."""
         return cls(document, (), index_places(text), mistakes, folder or FilePath())
 
     def has(self, key: str) -> bool:
-        """Did the author write this key? Asking makes it known."""
+        """Whether the author wrote this key, which counts as known afterwards."""
         self._known.add(key)
         return key in self.values
 
     def mistake(self, key: str, what: str, remedy: str, index: int | None = None) -> None:
-        """Note a mistake at the key, in a list at this index of it (or at the table itself when the key is empty)."""
+        """Record a mistake at the key, in a list at this index of it (or at the table itself if the key is empty)."""
         path = (*self.path, key) if key else self.path
         line, path = place_of(self.places, path if index is None else (*path, index))
         where = ".".join(f"[{part}]" if isinstance(part, int) else part for part in path).replace(".[", "[") or "file"
@@ -115,7 +115,7 @@ class Fields:
         return size
 
     def table(self, key: str) -> Fields:
-        """A table of its own; empty when it was not written."""
+        """A nested table; empty if it was not written."""
         value = self._value(key, {})
         if not isinstance(value, dict):
             self.mistake(key, f"{value!r} is not a table", f"Write [{key}] on a line of its own.")
@@ -137,7 +137,8 @@ class Fields:
             yield name, parent.table(name)
 
     def content(self) -> list[tuple[str, bytes, int]]:
-        """What a [[file]] holds, as (path below, bytes, mode or 0): its `content`, or what is at `source`."""
+        """Return the content of a [[file]] as (path below, bytes, mode or 0): its `content`, or that of its
+        `source`."""
         content, source = self._value("content", None), self._value("source", None)
         if isinstance(content, str) and source is None:
             return [("", content.encode(), 0)]

@@ -1,4 +1,4 @@
-"""Read a NAME.toml into a Guest: every mistake is found in one pass and told with its line and remedy."""
+"""Reads a NAME.toml into a Guest: every mistake is found in one pass and reported with its line and remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = re.compile(r"(ssh-(rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+) [A-Za-z0-9+/=]+
 
 
 def read_guest(text: str, path: str, default_name: str, folder: Path | None = None) -> spec.Guest:
-    """The guest that this text describes; raises SpecError with every mistake in it."""
+    """Return the guest that this text describes. Raises SpecError with every mistake in it."""
     mistakes: list[Mistake] = []
     try:
         document = tomllib.loads(text)
@@ -44,11 +44,9 @@ def guest_from_fields(
     whole: bool = True,
     cluster: str = "",
 ) -> spec.Guest | None:
-    """Read one guest's fields; mistakes go to the fields' list, and None is given where nothing sensible is left.
-
-    What is not yet whole, such as a cluster's role, is not judged by what its fields say together. The cards of a
-    cluster's guest are given later, so its published ports are judged then.
-    """
+    """Read one guest's fields; mistakes are added to the fields' list, and the result is None if nothing sensible is
+    left. Incomplete fields, such as a cluster's role, are not checked for contradictions. The cards of a cluster's
+    guest are assigned later, so its published ports are checked then."""
     name = top.text("name", default_name, NAME, "a short name: a letter, then letters, digits and -")
     fqdn = top.text("fqdn", f"{name}.example", FQDN, "a host name in lower case, such as web.example")
     known = dict(networks if networks is not None else spec.CLASSIC_NETWORKS) | read_networks(top)
@@ -156,7 +154,7 @@ def _read_data(top: Fields) -> spec.Data | None:
 
 
 def _judge_together(top: Fields, guest: spec.Guest) -> None:
-    """What single fields cannot show: contradictions between them."""
+    """Report contradictions between fields."""
     judge_networks(top, guest)
     if not guest.cluster:
         judge_published(top, guest)
@@ -197,13 +195,13 @@ def _judge_base(top: Fields, guest: spec.Guest, base: Recipe) -> None:
 
 
 def _is_clean_absolute(path: str) -> bool:
-    """Is the path absolute, without . or .., and fit for the line-based tools that will see it?"""
+    """Whether the path is absolute, without . or .., and safe for the line-based tools that will read it."""
     pure = PurePosixPath(path)
     return pure.is_absolute() and ".." not in pure.parts and str(pure) == path and not re.search(r"[\s\"'\\]", path)
 
 
 def syntax_mistake(text: str, error: tomllib.TOMLDecodeError) -> Mistake:
-    """What tomllib found, with its line."""
+    """Return tomllib's error with its line."""
     at = re.search(r"at line (\d+)", str(error))
     line = int(at[1]) if at else len(text.splitlines()) or 1
     what = re.sub(r" \(at .*\)$", "", str(error))

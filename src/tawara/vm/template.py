@@ -1,4 +1,4 @@
-"""The commented descriptions that `tawara vm init` writes: a guest's, and a cluster's."""
+"""The commented descriptions that `tawara vm init` writes: of a guest, and of a cluster."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ _FIRST_SUBNET = IPv4Network("192.168.240.0/24")
 
 
 def free_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
-    """A /24 for a new network that overlaps none of those in use."""
+    """Return a /24 for a new network that does not overlap those in use."""
     avoid = [*used, *(network.subnet for network in spec.CLASSIC_NETWORKS.values())]
     near = list(IPv4Network("192.168.128.0/17").subnets(new_prefix=24))
     start = near.index(_FIRST_SUBNET)
@@ -131,7 +131,8 @@ def free_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
 def describe_cluster(
     name: str, domain: str | None = None, keys: tuple[str, ...] = (), used: Iterable[IPv4Network] = ()
 ) -> str:
-    """The text of a cluster's NAME.toml: three guests on a network of their own, which overlaps none of `used`."""
+    """Return the text of a cluster's NAME.toml: three guests on their own network, which does not overlap any of
+    `used`."""
     domain = domain or f"{name}.example"
     subnet = free_subnet(used)
     first, _ = fixed_range(subnet)
@@ -149,7 +150,7 @@ def describe_cluster(
 
 
 def describe(name: str, fqdn: str | None = None, keys: tuple[str, ...] = ()) -> str:
-    """The text of NAME.toml, every default of the classic guest spelt out."""
+    """Return the text of NAME.toml, with every default of the classic guest."""
     fqdn = fqdn or f"{name}.example"
     text = _TEXT.format(
         name=name,

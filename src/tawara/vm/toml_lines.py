@@ -10,7 +10,7 @@ Path = tuple[str | int, ...]
 
 
 class Place(NamedTuple):
-    """Where something is written: its line, and its path there (merged settings stand under another one)."""
+    """The place of a setting: its line, and its path there (merged settings have another one)."""
 
     line: int
     path: Path
@@ -47,7 +47,7 @@ def index_places(text: str) -> dict[Path, Place]:
 
 
 def place_of(places: Places, path: Path) -> Place:
-    """The place of a path; where it has no line of its own, the line of the nearest table around it."""
+    """Return the place of a path; without a line of its own, the line of the nearest table around it."""
     known = path
     while known not in places:
         known = known[:-1]

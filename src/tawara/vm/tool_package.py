@@ -1,4 +1,4 @@
-"""The package `tawara-vm`: the command for hosts, with the libraries that it needs, run by the system's Python."""
+"""The package `tawara-vm`: the command for hosts with its libraries, run by the system's Python."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ sys.exit(main())
 
 
 def tool_files() -> dict[str, Path]:
-    """Every file of the package except for the program: by its path on the host, the file here."""
+    """Return every file of the package except the program: its path on the host, and the file here."""
     own = Path(tawara.__file__).parent
     found: dict[str, Path] = {}
     for name in _OURS:
@@ -60,7 +60,7 @@ def _is_wanted(path: Path) -> bool:
 
 
 def digest_of_tool(files: dict[str, Path]) -> str:
-    """A digest of names and contents."""
+    """Return a digest of names and contents."""
     whole = hashlib.sha256(LAUNCHER.encode())
     for name, source in files.items():
         content = source.read_bytes()
@@ -69,7 +69,7 @@ def digest_of_tool(files: dict[str, Path]) -> str:
 
 
 def tool_package(files: dict[str, Path], launcher: Path) -> Package:
-    """The package; `launcher` is where the program was written."""
+    """Return the package; `launcher` is the path of the program."""
     compiled = f"find {SITE} -name __pycache__ -prune -exec rm -rf {{}} +\n"
     return Package(
         name="tawara-vm",

@@ -1,4 +1,4 @@
-"""A file tree as a value: what an image will hold, before any disk is written, and what changed between two of them."""
+"""A file tree as a value: the content of an image before any disk is written, and the changes between two trees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["file", "directory", "symlink", "char", "block", "fifo"]
 
 @dataclass(frozen=True)
 class Node:
-    """One file, without its name. Times are not kept: every image gets one fixed time."""
+    """One file, without its name. Times are not stored: every image gets one fixed time."""
 
     kind: Kind
     mode: int
@@ -38,22 +38,22 @@ _TAR_KINDS: dict[bytes, Kind] = {
 
 
 def file(content: bytes | str, mode: int = 0o644) -> Node:
-    """A plain file that root owns."""
+    """Return a plain file that root owns."""
     return Node("file", mode, content=content.encode() if isinstance(content, str) else content)
 
 
 def directory(mode: int = 0o755) -> Node:
-    """A directory that root owns."""
+    """Return a directory that root owns."""
     return Node("directory", mode)
 
 
 def symlink(target: str) -> Node:
-    """A symbolic link."""
+    """Return a symbolic link."""
     return Node("symlink", 0o777, content=target.encode())
 
 
 def read_tar(stream: BinaryIO) -> dict[str, Node]:
-    """Every file of a tar archive; hard links become files of their own."""
+    """Return every file of a tar archive; hard links become separate files."""
     found: dict[str, Node] = {}
     with tarfile.open(fileobj=stream, mode="r|*") as archive:
         for member in archive:
@@ -75,7 +75,7 @@ def read_tar(stream: BinaryIO) -> dict[str, Node]:
 
 
 def write_tar(tree: Tree, epoch: int, first: Iterable[str] = ()) -> bytes:
-    """The tree as a tar archive, always the same bytes: the `first` paths, then the rest sorted."""
+    """Return the tree as a tar archive, always the same bytes: the `first` paths, then the rest sorted."""
     buffer = io.BytesIO()
     types = {kind: type_ for type_, kind in _TAR_KINDS.items()}
     lead = list(first)
@@ -96,7 +96,7 @@ def write_tar(tree: Tree, epoch: int, first: Iterable[str] = ()) -> bytes:
 
 
 def with_parents(tree: Tree, existing: Tree | None = None) -> dict[str, Node]:
-    """The tree with every missing parent directory added; those in `existing` count as there."""
+    """Return the tree with every missing parent directory added; those in `existing` count as present."""
     whole = dict(tree)
     for path in tree:
         for parent in PurePosixPath(path).parents:
@@ -107,7 +107,8 @@ def with_parents(tree: Tree, existing: Tree | None = None) -> dict[str, Node]:
 
 
 def resolved(tree: Tree, lower: Tree) -> dict[str, Node]:
-    """The tree with its paths led through the symlinked directories of the tree below (`bin/x` → `usr/bin/x`)."""
+    """Return the tree with its paths resolved through the symlinked directories of the tree below (`bin/x` →
+    `usr/bin/x`)."""
     found: dict[str, Node] = {}
     for path, node in tree.items():
         parts = PurePosixPath(path).parts
@@ -119,14 +120,14 @@ def resolved(tree: Tree, lower: Tree) -> dict[str, Node]:
 
 
 def differences(old: Tree, new: Tree) -> tuple[dict[str, Node], list[str]]:
-    """What must be written over the old tree, and what removed from it (deepest first), to get the new one."""
+    """Return what must be written over the old tree, and removed from it (deepest first), to get the new one."""
     changed = {path: node for path, node in new.items() if old.get(path) != node}
     removed = sorted((path for path in old if path not in new), reverse=True)
     return changed, removed
 
 
 def clean(name: str) -> str:
-    """A tar member's name as a tree path."""
+    """Return a tar member's name as a tree path."""
     path = name.removeprefix("./").strip("/")
     return "" if path == "." else path
 

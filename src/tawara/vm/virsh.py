@@ -1,4 +1,4 @@
-"""virsh, and what state a domain is in: the words that every verb of `tawara vm` decides by."""
+"""virsh, and the states of a domain, on which every verb of `tawara vm` depends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BY_WORD: dict[str, Situation] = {
 
 
 def virsh(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run virsh on the system's libvirt; raises HostError with its words when it fails."""
+    """Run virsh on the system's libvirt. Raises HostError with its message if it fails."""
     require("virsh")
     command = ["virsh", "--quiet", "--connect", "qemu:///system", *words]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -49,7 +49,7 @@ def virsh(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def defined() -> set[str]:
-    """The names of all domains; raises HostError when libvirt does not answer or does not let this user ask."""
+    """Return the names of all domains. Raises HostError if libvirt does not respond or refuses this user."""
     done = virsh("list", "--all", "--name", check=False)
     if done.returncode:
         raise HostError(
@@ -60,7 +60,8 @@ def defined() -> set[str]:
 
 
 def situation(name: str, instance: Path) -> Situation:
-    """What state a guest's domain is in; `instance` is its folder. Raises HostError when libvirt does not say."""
+    """Return the state of a guest's domain; `instance` is its directory. Raises HostError if libvirt does not report
+    it."""
     done = virsh("domstate", name, "--reason", check=False)
     if done.returncode:
         if name in defined():
@@ -78,12 +79,12 @@ def situation(name: str, instance: Path) -> Situation:
 
 
 def is_ours(name: str, instance: Path) -> bool:
-    """Is the domain the guest's? An administrator's own domain may have the name that a guest was refused."""
+    """Whether the domain is the guest's. An administrator's own domain may have the name that a guest was refused."""
     uuid = virsh("domuuid", name, check=False).stdout.strip()
     return any(uuid in path.read_text() for path in instance.glob("applied*/domain.xml")) if uuid else False
 
 
 def has_foreign_disk(name: str, instance: Path) -> bool:
-    """Has a snapshot from outside (virsh --disk-only) put a disk of its own on top of ours?"""
+    """Whether an external snapshot (virsh --disk-only) has added a disk on top of ours."""
     rows = (line.split() for line in virsh("domblklist", name).stdout.splitlines())
     return str(instance / "system" / "overlay.qcow2") not in {row[-1] for row in rows if row}

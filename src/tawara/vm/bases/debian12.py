@@ -75,19 +75,19 @@ ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 - $
 
 
 def tidy(tree: Tree) -> dict[str, Node]:
-    """The tree without documentation, caches, logs and what every guest must have of its own."""
+    """Return the tree without documentation, caches, logs and files that every guest must have of its own."""
     return {
         path: node for path, node in tree.items() if not _LEFT_OUT.fullmatch(path) or _is_place_for_logs(path, node)
     }
 
 
 def _is_place_for_logs(path: str, node: Node) -> bool:
-    """A package's folder below /var/log, without which its service may not start."""
+    """Whether a path is a package's directory below /var/log, without which its service may not start."""
     return node.kind == "directory" and path.startswith("var/log/")
 
 
 def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Node]:
-    """Debian without its documentation, with the modules that a server may want, and with quiet services."""
+    """Return Debian without its documentation, with modules for servers, and with quiet services."""
     tree = tidy(packages)
     modules = "usr/lib/modules" if tree.get("lib", directory()).kind == "symlink" else "lib/modules"
     tree |= {
@@ -111,7 +111,7 @@ def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Nod
 
 
 def guest_files(guest: Guest) -> dict[str, Node]:
-    """Authorised keys, mounts and enabled services of one kind of guest."""
+    """Return authorised keys, mounts and enabled services of one kind of guest."""
     tree: dict[str, Node] = {}
     if guest.authorized_keys:
         tree["root/.ssh"] = directory(0o700)
@@ -132,7 +132,7 @@ def guest_files(guest: Guest) -> dict[str, Node]:
 
 
 def identity(guest: Guest, key: HostKey) -> dict[str, Node]:
-    """Name, addresses, machine-id and host key of one instance."""
+    """Return name, addresses, machine-id and host key of one instance."""
     tree = {
         IDENTITY_FIRST: file(f"{guest.fqdn}\n"),
         "etc/hostname": file(f"{guest.fqdn}\n"),

@@ -1,4 +1,4 @@
-"""What a base is made of: which Debian packages, and how their files become a root file system and an identity."""
+"""The definition of a base: its Debian packages, and how their files become a root file system and an identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EPOCH = 1_767_225_600
 
 @dataclass(frozen=True)
 class HostKey:
-    """A guest's ssh host key (ed25519), made before its first boot."""
+    """A guest's ssh host key (ed25519), created before its first boot."""
 
     private: str
     """OpenSSH's private key file."""
@@ -26,7 +26,7 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One base. The functions are pure: trees in, trees out."""
+    """A base. The functions are pure: trees in, trees out."""
 
     name: str
     summary: str
@@ -79,17 +79,16 @@ class Recipe:
 
 
 def hosts_file(guest: Guest) -> str:
-    """The guest's own /etc/hosts: its name stands for the address that others reach it by."""
+    """Return the guest's own /etc/hosts, in which its name has the address that others use."""
     short, _, _ = guest.fqdn.partition(".")
     names = " ".join(dict.fromkeys((guest.fqdn, short, guest.name)))
     return f"127.0.0.1 localhost\n{guest.primary.ip} {names}\n::1 localhost ip6-localhost\n"
 
 
 def resolv_conf(guest: Guest) -> str:
-    """Name servers: the first card's network first (its guests' names), then those that reach the outside.
-
-    Names without a dot are looked for in the guest's own domain, where the others of a cluster are.
-    """
+    """Return the name servers: the first card's network first (for its guests' names), then those with access to the
+    outside. Names without a dot are looked up in the guest's own domain, which the other guests of its cluster
+    share."""
     first = [guest.primary.network]
     rest = [nic.network for nic in guest.nics[1:] if nic.network.kind != "host"]
     servers = dict.fromkeys(str(network.name_server) for network in first + rest if network.name_server)
@@ -99,7 +98,8 @@ def resolv_conf(guest: Guest) -> str:
 
 
 def routes(guest: Guest) -> list[tuple[str, str, str, int]]:
-    """For each card: MAC, address with prefix, gateway or -, metric. The first that leads outside is preferred."""
+    """Return for each card: MAC, address with prefix, gateway or -, metric. The first that leads outside is
+    preferred."""
     table = []
     metric = 100
     for nic in guest.nics:
@@ -110,7 +110,7 @@ def routes(guest: Guest) -> list[tuple[str, str, str, int]]:
 
 
 def mounts(guest: Guest) -> str:
-    """The fstab lines of the data disk and of shared directories."""
+    """Return the fstab lines of the data disk and of shared directories."""
     lines = []
     if guest.data is not None:
         lines.append(f"LABEL=tawara-data {guest.data.mount} ext4 defaults,nofail 0 2\n")
@@ -121,11 +121,11 @@ def mounts(guest: Guest) -> str:
 
 
 def mount_points(guest: Guest) -> list[str]:
-    """Where the data disk and shared directories appear, as tree paths."""
+    """Return the mount points of the data disk and shared directories, as tree paths."""
     data = [guest.data.mount] if guest.data else []
     return [path.lstrip("/") for path in (*data, *(share.target for share in guest.shares))]
 
 
 def kernel_image(kernel: Tree) -> bytes:
-    """The kernel in a package's tree."""
+    """Return the kernel in a package's tree."""
     return next(node.content for path, node in sorted(kernel.items()) if path.startswith("boot/vmlinuz-"))

@@ -72,7 +72,8 @@ mount -o remount,ro / 2>/dev/null
 
 
 def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Node]:
-    """Busybox with all its applets, dropbear with its libraries, and the few files that make a system of them."""
+    """Return busybox with all its applets, dropbear with its libraries, and the few files that make a system of
+    them."""
     tree: dict[str, Node] = {}
     for name in ("bin", "sbin", "dev", "proc", "sys", "run", "mnt", "srv", "home", "lib64", "var/log", "var/tmp"):
         tree[name] = directory()
@@ -100,7 +101,7 @@ def shape(packages: Tree, kernel: Tree, applets: Sequence[str]) -> dict[str, Nod
 
 
 def guest_files(guest: Guest) -> dict[str, Node]:
-    """Authorised keys, mounts and services of one kind of guest."""
+    """Return authorised keys, mounts and services of one kind of guest."""
     tree: dict[str, Node] = {}
     if guest.authorized_keys:
         tree["root/.ssh"] = directory(0o700)
@@ -114,7 +115,7 @@ def guest_files(guest: Guest) -> dict[str, Node]:
 
 
 def identity(guest: Guest, key: HostKey) -> dict[str, Node]:
-    """Name, addresses, machine-id and host key of one instance."""
+    """Return name, addresses, machine-id and host key of one instance."""
     nics = "".join(" ".join(map(str, row)) + "\n" for row in routes(guest))
     return {
         IDENTITY_FIRST: file(f"{guest.fqdn}\n"),

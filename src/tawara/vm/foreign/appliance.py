@@ -1,8 +1,6 @@
-"""The kernel that libguestfs boots to look into images: Debian's, kept in the cache.
-
-libguestfs takes the kernel of the machine that it runs on, which containers lack and on some distributions ordinary
-users may not read. With one of its own it works anywhere, and without root.
-"""
+"""The kernel that libguestfs boots to read images: Debian's, kept in the cache. libguestfs takes the kernel of the
+machine that it runs on, which containers lack and which ordinary users may not read on some distributions. With its own
+kernel it works anywhere, and without root."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ _PROBE_SECONDS = 4.0
 
 
 def appliance(cache: Path, report: Report, mirror: str = "") -> Path:
-    """The folder with `vmlinuz` and `lib/modules/VERSION`, from the cache or fetched now."""
+    """Return the directory with `vmlinuz` and `lib/modules/VERSION`, from the cache or downloaded."""
     require("guestfish")
     if not Path("/lib/modules").is_dir():
         raise BuildError("libguestfs needs a folder /lib/modules, be it empty", hint="sudo mkdir /lib/modules")
@@ -42,7 +40,7 @@ def appliance(cache: Path, report: Report, mirror: str = "") -> Path:
 
 
 def guestfish(kernel: Path, image: Path, form: str, script: Sequence[str]) -> str:
-    """Run guestfish's commands on an image whose operating system's file systems are mounted; gives what it said."""
+    """Run guestfish's commands on an image whose operating system's file systems are mounted; return the output."""
     with tempfile.TemporaryDirectory(prefix="tawara-guestfish-") as folder:
         commands = Path(folder) / "script"
         commands.write_text("".join(f"{line}\n" for line in script))
@@ -57,7 +55,7 @@ def guestfish(kernel: Path, image: Path, form: str, script: Sequence[str]) -> st
 
 
 def environment(kernel: Path) -> dict[str, str]:
-    """The environment in which libguestfs uses this kernel, and KVM only where it works."""
+    """Return the environment in which libguestfs uses this kernel, and KVM only where it works."""
     return {
         **os.environ,
         "LIBGUESTFS_BACKEND": "direct",
@@ -71,7 +69,7 @@ def environment(kernel: Path) -> dict[str, str]:
 
 
 def kvm_works() -> bool:
-    """Has the firmware of a machine come up with KVM? That /dev/kvm is there proves nothing."""
+    """Whether a machine's firmware starts with KVM; the existence of /dev/kvm proves nothing."""
     qemu = shutil.which("qemu-system-x86_64")
     if qemu is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False

@@ -1,4 +1,4 @@
-"""Change an image's configuration files by Augeas, on copies: augtool needs neither the image mounted nor root."""
+"""Changes an image's configuration files with Augeas, on copies: augtool needs neither the image mounted nor root."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tawara.vm.run import run
 
 
 def edited(etc: Mapping[str, tree.Node], commands: Sequence[str]) -> dict[str, tree.Node]:
-    """The files below etc/ that augtool's commands change or make; raises BuildError with what Augeas refused."""
+    """Return the files below etc/ that augtool's commands change or create. Raises BuildError with Augeas's error."""
     with tempfile.TemporaryDirectory(prefix="tawara-augeas-") as name:
         top = Path(name)
         for path, node in etc.items():

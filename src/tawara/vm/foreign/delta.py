@@ -1,9 +1,6 @@
-"""Write a guest's changes over a foreign image, as a delta.
-
-Where the root file system is ext2, 3 or 4, lies on the disk in one piece and was left clean, debugfs writes, in an
-instant and always the same bytes. Everything else (LVM, XFS, a journal to be replayed, commands) is libguestfs's work:
-the same files, though not the same bytes.
-"""
+"""Writes a guest's changes over a foreign image, as a delta. If the root file system is ext2, 3 or 4, contiguous on the
+disk and clean, debugfs writes, fast and always the same bytes. In all other cases (LVM, XFS, a journal to be replayed,
+commands) libguestfs writes: the same files, though not the same bytes."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ def write_by_debugfs(
 
 
 def clean_ext(raw: Path, root: Root) -> bool:
-    """Is the root file system one that debugfs may write into?"""
+    """Whether debugfs may write into the root file system."""
     if root.offset is None or root.kind not in ("ext2", "ext3", "ext4"):
         return False
     said = run(["dumpe2fs", "-h", f"{raw}?offset={root.offset}"], check=False)

@@ -1,4 +1,4 @@
-"""What is changed in a foreign image: its identity, who may log in, the author's files. Pure: trees in, changes out."""
+"""The changes to a foreign image: its identity, authorised keys, the author's files. Pure: trees in, changes out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED_BY_MAC = "etc/udev/rules.d/70-persistent-net.rules"
 
 
 def changes(guest: Guest, key: HostKey, inside: ImageContents) -> Changes:
-    """Everything that the description asks for but Augeas and commands."""
+    """Return all changes of the description except those by Augeas and commands."""
     image = guest.image
     written, removed = identity(guest, key, inside) if image and image.identity == "ours" else ({}, [])
     if guest.authorized_keys:
@@ -39,7 +39,7 @@ def changes(guest: Guest, key: HostKey, inside: ImageContents) -> Changes:
 
 
 def identity(guest: Guest, key: HostKey, inside: ImageContents) -> Changes:
-    """Name, machine-id and host key; what tied the image to its former cards and keys goes."""
+    """Return name, machine-id and host key, and the removal of what binds the image to its former cards and keys."""
     etc, index = inside.etc, inside.index
     written = {"etc/hostname": tree.file(f"{guest.fqdn}\n"), "etc/hosts": tree.file(_hosts(guest, etc))}
     for path in ("etc/machine-id", "var/lib/dbus/machine-id"):

@@ -1,4 +1,4 @@
-"""A foreign image as a base: its checksum verified, its disk packed as ours are, what is in it looked up once."""
+"""A foreign image as a base: its checksum verified, its disk packed like ours, its contents inspected once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _KINDS: dict[str, tree.Kind] = {
 
 @dataclass(frozen=True)
 class ImageContents:
-    """What is in an image."""
+    """The contents of an image."""
 
     root: Root
     mounts: tuple[str, ...]
@@ -51,7 +51,7 @@ class ImageContents:
 
 
 def build_base(image: ForeignImage, cache: Path, report: Report) -> Base:
-    """The image as a base, from the cache or converted now; raises BuildError when it is not what was promised."""
+    """Return the image as a base, from the cache or converted. Raises BuildError if its checksum is wrong."""
     path = Path(image.path)
     _verify(path, image.sha256, report)
     folder = kept_folder(cache, f"foreign/{image.sha256[:32]}", lambda draft: _convert(path, draft, report))
@@ -64,7 +64,7 @@ def disk_size(base: Base) -> int:
 
 
 def inspect_image(base: Base, cache: Path, report: Report, mirror: str = "") -> ImageContents:
-    """What libguestfs finds in the image; looked up once and kept beside the base."""
+    """Return what libguestfs finds in the image; inspected once and kept with the base."""
     folder = base.folder / "inside"
     if not (folder / "facts.json").exists():
         kernel = appliance(cache, report, mirror)
@@ -80,7 +80,7 @@ def inspect_image(base: Base, cache: Path, report: Report, mirror: str = "") -> 
 
 
 def read_index(text: str) -> dict[str, tree.Node]:
-    """The index from find's lines: kind, mode, path, target."""
+    """Parse the index from find's lines: kind, mode, path, target."""
     found = {}
     for line in text.splitlines():
         kind, mode, path, target = (*line.split("\t"), "", "", "", "")[:4]
@@ -90,7 +90,7 @@ def read_index(text: str) -> dict[str, tree.Node]:
 
 
 def read_facts(said: str) -> tuple[Root, list[str]]:
-    """The root file system and the other mount points, from what guestfish printed between our marks."""
+    """Parse the root file system and the other mount points from guestfish's output between our marks."""
     roots, mounts, kinds, parts = (part.strip() for part in re.split(r"^--\w*$", said, flags=re.M)[1:5])
     root = roots.splitlines()[0]
     places = dict(line.split(": ", 1) for line in mounts.splitlines())
@@ -129,7 +129,7 @@ def _convert(path: Path, folder: Path, report: Report) -> None:
 
 
 def _inspect(base: Base, kernel: Path, folder: Path) -> None:
-    """One session with libguestfs, on a scratch overlay: a journal that was left dirty is replayed there."""
+    """Run one session of libguestfs, on a temporary overlay, in which a dirty journal is replayed."""
     with tempfile.TemporaryDirectory(prefix="looking-", dir=base.folder) as name:
         draft = Path(name)
         overlay, script, index, etc = (draft / part for part in ("overlay", "script", "index", "etc.tar"))

@@ -1,7 +1,5 @@
-"""Another instance of a guest on a foreign image: a delta of its own, as no ram disk of ours lays an identity over.
-
-Done on the host that runs the guests, with what they need anyway: qemu-img and debugfs.
-"""
+"""Another instance of a guest on a foreign image: with its own delta, because no ram disk of ours adds an identity. It
+is made on the host of the guests, with programs that exist there anyway: qemu-img and debugfs."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ _KINDS: dict[int, tree.Kind] = {0o4: "directory", 0o10: "file", 0o12: "symlink"}
 
 
 def own_delta(guest: Guest, key: HostKey, base: Path, template: Path, out: Path) -> str:
-    """Write the template's delta with another identity; gives its digest. Raises HostError where debugfs cannot."""
+    """Write the template's delta with another identity; return its digest. Raises HostError if debugfs cannot."""
     root = guest.image.root if guest.image else None
     with tempfile.TemporaryDirectory(prefix=".identity-", dir=out.parent) as name:
         old, new = Path(name) / "old.raw", Path(name) / "new.raw"
@@ -57,7 +55,7 @@ def _look(raw: Path, root: Root) -> ImageContents:
 
 
 def read_listing(folder: str, said: str) -> dict[str, tree.Node]:
-    """A folder's index from debugfs's `ls -p`: /inode/mode/uid/gid/name/size/ on each line."""
+    """Parse a directory's index from debugfs's `ls -p`: /inode/mode/uid/gid/name/size/ on each line."""
     found = {}
     for line in said.splitlines():
         fields = line.split("/")
