@@ -1,4 +1,5 @@
-"""This machine's instances: what packages and `create` want, what libvirt says, and the step that joins them."""
+"""This machine's instances: those wanted by packages and `create`, libvirt's state, and the step that reconciles
+them."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ class Instance:
 
     @property
     def failed(self) -> bool:
-        """Could it not be brought up, or does it not run though it was not switched off?"""
+        """Whether it could not be started, or does not run though it was not switched off."""
         return bool(self.error) or self.state in ("absent", "foreign", "crashed", "io-error")
 
     @property
@@ -81,17 +82,17 @@ class Instance:
 
 
 class GuestHost:
-    """This machine. `state` is where packages and instances live; another one is for tests."""
+    """This machine. `state` is the directory of packages and instances; another one is for tests."""
 
     def __init__(self, state: Path = Path(STATE)) -> None:
         self.state = state
 
     def names(self) -> list[str]:
-        """Every guest that is wanted here."""
+        """Return every guest that is wanted here."""
         return sorted({path.parent.name for place in ("guests", "created") for path in self._definitions(place)})
 
     def instance(self, name: str) -> Instance:
-        """One instance; raises NoSuchInstanceError, and HostError when libvirt does not answer."""
+        """Return one instance. Raises NoSuchInstanceError, and HostError if libvirt does not respond."""
         wanted = self._definition(name)
         applied = self.state / "instances" / name / "applied"
         layers = self._text(name, "system/layers").split() or ["", ""]
@@ -106,24 +107,24 @@ class GuestHost:
         )
 
     def guest(self, name: str) -> Guest:
-        """A guest as its definition in force says; raises NoSuchInstanceError. libvirt is not asked."""
+        """Return a guest by its definition in force. Raises NoSuchInstanceError. libvirt is not queried."""
         wanted = self._definition(name)
         in_force = self.state / "instances" / name / "applied" / "guest.json"
         return guest_json.read((in_force if in_force.exists() else wanted / "guest.json").read_bytes())
 
     def instances(self) -> list[Instance]:
-        """All instances, by name; raises HostError when libvirt does not answer."""
+        """Return all instances, by name. Raises HostError if libvirt does not respond."""
         return [self.instance(name) for name in self.names()]
 
     def domain(self, name: str) -> GuestDomain:
-        """The instance's domain; raises NoSuchInstanceError."""
+        """Return the instance's domain. Raises NoSuchInstanceError."""
         self._definition(name)
         return GuestDomain(name, self.state / "instances" / name)
 
     def create(
         self, name: str, template: str, fqdn: str | None = None, ips: Mapping[str, IPv4Address] | None = None
     ) -> Guest:
-        """Another instance of an installed guest, with its own identity and an overlay of its own; started."""
+        """Create and start another instance of an installed guest, with its own identity and overlay."""
         source = self._definition(template)
         guest = clone(guest_json.read((source / "guest.json").read_bytes()), name, fqdn, ips)
         if name in self.names():
@@ -137,14 +138,14 @@ class GuestHost:
         return guest
 
     def reconcile_for(self, name: str) -> None:
-        """Bring one instance up; that others have troubles of their own is no error of this one."""
+        """Start one instance; failures of others are no error of this one."""
         done = self._step()
         self._raise_error(name)
         if not (self.state / "instances" / name / "applied").is_dir():
             raise HostError(done.stderr.strip() or f"reconcile failed (exit {done.returncode})")
 
     def _renew(self, name: str) -> None:
-        """Make a created instance's definition again from the guest that it was made from, as that is now."""
+        """Recreate a created instance's definition from the current state of its template."""
         folder = self.state / "created" / name
         source = self._template(folder)
         if not (folder / "template.json").exists():
@@ -163,7 +164,7 @@ class GuestHost:
         self._write(name, source, clone(template, name, old.fqdn, ips))
 
     def _write(self, name: str, source: Path, guest: Guest) -> None:
-        """Write a created instance's definition, whole before it is seen; its host key stays what it was."""
+        """Write a created instance's definition atomically; its host key is unchanged."""
         target = self.state / "created" / name
         draft, old = (self.state / "created" / f".{name}.{word}" for word in ("draft", "old"))
         shutil.rmtree(draft, ignore_errors=True)
@@ -194,7 +195,7 @@ class GuestHost:
         shutil.rmtree(old, ignore_errors=True)
 
     def remove(self, name: str) -> None:
-        """Take a created instance away, data and all; a package's is the package manager's to remove."""
+        """Remove a created instance with its data; a package's instance is removed by the package manager."""
         folder = self._definition(name)
         if folder.parent.name == "guests":
             package = guest_json.read((folder / "guest.json").read_bytes()).package
@@ -206,7 +207,7 @@ class GuestHost:
         self.reconcile("purge", name)
 
     def start(self, name: str) -> str:
-        """Start an instance; one that runs is left alone. What the step said."""
+        """Start an instance; a running one is left alone. Returns the step's output."""
         domain = self.domain(name)
         if domain.situation() == "absent":
             self._want_on(name)
@@ -218,22 +219,20 @@ class GuestHost:
         return ""
 
     def stop(self, name: str, *, force: bool = False, seconds: float | None = None) -> str:
-        """Shut an instance down, or switch it off; what there is to say. Raises SwitchedOffError after a time-out."""
+        """Shut an instance down, or switch it off; return a notice. Raises SwitchedOffError after a time-out."""
         domain = self.domain(name)
         with self._locked():
             return domain.stop(force=force, seconds=self._stop_seconds() if seconds is None else seconds)
 
     def snapshot(self, name: str, snapshot: str) -> str:
-        """Keep the disks (and memory, when it runs) of an instance, or of all of a cluster; what there is to say.
-
-        Those of a cluster are halted meanwhile, so that all are kept at one moment; all are kept, or none is.
-        """
+        """Take a snapshot of the disks (and memory, if it runs) of an instance, or of all of a cluster; return a
+        notice. Those of a cluster are paused meanwhile, so that all snapshots are of one moment; it is all or none."""
         domains = [self.domain(each) for each in self.cluster(name)]
         with self._locked():
             return snapshot_together(domains, snapshot)
 
     def restore(self, name: str, snapshot: str) -> str:
-        """Put an instance, or all of a cluster, back to a snapshot; what there is to say."""
+        """Restore a snapshot of an instance, or of all of a cluster; return a notice."""
         names = self.cluster(name)
         domains = [self.domain(each) for each in names]
         for domain in domains:
@@ -255,38 +254,35 @@ class GuestHost:
         return f"{name} has no guest agent that answers: its clock stands where the snapshot was taken"
 
     def snapshots(self, name: str) -> list[str]:
-        """The instance's snapshots."""
+        """Return the instance's snapshots."""
         return self.domain(name).snapshots()
 
     def delete_snapshot(self, name: str, snapshot: str) -> None:
-        """Forget a snapshot of the instance's."""
+        """Delete a snapshot of the instance."""
         domain = self.domain(name)
         with self._locked():
             domain.delete_snapshot(snapshot)
 
     def upgrade(self, names: Sequence[str]) -> str:
-        """Put the newest definitions in force, of all these together; what was changed. Data disks stay."""
+        """Put the newest definitions of all these in force together; return the changes. Data disks stay."""
         for name in names:
             if self._definition(name).parent.name == "created":
                 self._renew(name)
         return self._reconcile_for(names, "upgrade", *names)
 
     def back(self, name: str) -> str:
-        """Go back to what the instance was before its last upgrade; what the step said."""
+        """Undo an instance's last upgrade; return the step's output."""
         self._definition(name)
         return self._reconcile_for([name], "back", name)
 
     def settings(self, name: str) -> dict[str, int]:
-        """What was changed for this instance, whatever its package says: `memory_kib`, `cpus`, `disk` (bytes)."""
+        """Return the settings of this instance that override its package: `memory_kib`, `cpus`."""
         self._definition(name)
         rows = (line.partition("=") for line in self._text(name, "settings").splitlines())
         return {key: int(value) for key, _, value in rows}
 
     def set(self, name: str, changes: Mapping[str, int | None]) -> str:
-        """Change settings of an instance for good; None takes one back. They hold from its next start on.
-
-        Raises ConflictError for a disk that would become smaller, and where its file system could not grow.
-        """
+        """Change settings of an instance permanently; None resets one. They apply from its next start on."""
         if "disk" in changes:
             self._judge_disk(name, changes["disk"])
         kept = {key: value for key, value in {**self.settings(name), **changes}.items() if value is not None}
@@ -400,7 +396,7 @@ class GuestHost:
         domain.refuse_foreign_disk()
 
     def cluster(self, name: str) -> list[str]:
-        """The guests of a cluster that is installed here; a guest's own name is a cluster of one."""
+        """Return the guests of an installed cluster; a guest's own name is a cluster of one."""
         table = self.state / "clusters" / f"{name}.json"
         if "/" in name or name in self.names() or not table.exists():
             self._definition(name)
@@ -408,13 +404,13 @@ class GuestHost:
         return sorted(set(json.loads(table.read_text())["guests"]) & set(self.names()))
 
     def changes(self, name: str) -> str:
-        """What an upgrade would change, a line each."""
+        """Return what an upgrade would change, one line each."""
         if self._definition(name).parent.name == "created":
             self._renew(name)
         return self._step("changes", name).stdout.strip()
 
     def taken(self) -> dict[str, str]:
-        """Every claim on this machine and whose it is."""
+        """Return every claim on this machine and its owner."""
         taken = {}
         exclusive = (path for path in (self.state / "claims").glob("*/*") if path.is_file())
         for path in exclusive:
@@ -425,7 +421,7 @@ class GuestHost:
         return taken
 
     def reconcile(self, *words: str) -> str:
-        """Run the host's own reconcile step; what it said. Raises HostError with its words when it fails."""
+        """Run the host's reconcile step; return its output. Raises HostError with its message."""
         done = self._step(*words)
         if done.returncode:
             raise HostError(done.stderr.strip() or f"reconcile failed (exit {done.returncode})")
@@ -437,7 +433,7 @@ class GuestHost:
         return subprocess.run([RECONCILE, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
     def _reconcile_for(self, names: Sequence[str], *words: str) -> str:
-        """Run the step for some guests; that others have troubles of their own is no error of these."""
+        """Run the step for some guests; failures of others are no error of these."""
         said = self.reconcile(*words)
         for name in names:
             self._raise_error(name)
@@ -445,7 +441,7 @@ class GuestHost:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep the step away while a domain changes; any user may wait for it."""
+        """Hold the step's lock while a domain changes; any user may wait for it."""
         if not _LOCK.exists():
             yield
             return
@@ -475,7 +471,8 @@ class GuestHost:
         return all(new.read_bytes() == old.read_bytes() for new, old in files)
 
     def _template(self, definition: Path) -> Path | None:
-        """The definition that a created instance was made from; None for a package's, or where it is not here."""
+        """Return the definition that a created instance was made from; None for a package's, or if it does not exist
+        here."""
         note = definition / "template.json"
         if not note.exists():
             return None
@@ -483,7 +480,7 @@ class GuestHost:
         return folder if (folder / "facts").exists() else None
 
     def _delta(self, definition: Path, digest: str) -> Path:
-        """A guest's delta: in its definition, or shared by several."""
+        """Return a guest's delta: in its definition, or shared by several."""
         places = (definition, self.state / "images" / digest, self.state / "bases" / digest)
         return next(path for place in places if (path := place / "disk.qcow2").exists())
 
@@ -511,5 +508,5 @@ def _facts(path: Path) -> dict[str, str]:
 
 
 def _digest(definition: Path) -> str:
-    """What a definition says, but for what is secret."""
+    """Return a digest of a definition without its secrets."""
     return hashlib.sha256(b"\0".join((definition / name).read_bytes() for name in _COMPARED)).hexdigest()

@@ -1,8 +1,6 @@
-"""The initial ram disk that every base of ours boots with: find the root and identity disks by content, and go on.
-
-It is written here rather than by initramfs-tools because it is small (it boots in under a second without KVM), and
-because it lays the instance's identity over the root, so that one delta serves any number of instances.
-"""
+"""The initial ram disk of our bases: finds the root and identity disks by content, and starts the system. It is written
+here instead of by initramfs-tools because it is small (it boots in under a second without KVM), and because it adds the
+instance's identity to the root, so that one delta serves any number of instances."""
 
 from __future__ import annotations
 
@@ -69,7 +67,8 @@ exec switch_root /root /sbin/init
 
 
 def ramdisk_tree(busybox: bytes, modules: Mapping[str, bytes], wanted: Iterable[str] = MODULES) -> dict[str, Node]:
-    """The ram disk's files: a static busybox, the wanted modules that this kernel has in loading order, and /init."""
+    """Return the ram disk's files: a static busybox, the wanted modules that this kernel has in loading order, and
+    /init."""
     order = load_order(modules, wanted)
     names = [f"{name}.ko" for name in order]
     applets = [
@@ -97,7 +96,7 @@ def ramdisk_tree(busybox: bytes, modules: Mapping[str, bytes], wanted: Iterable[
 
 
 def load_order(modules: Mapping[str, bytes], wanted: Iterable[str]) -> list[str]:
-    """The wanted modules and all that they depend on, each after its dependencies."""
+    """Return the wanted modules with all their dependencies, each after those."""
     order: list[str] = []
 
     def add(name: str, above: tuple[str, ...] = ()) -> None:
@@ -117,7 +116,7 @@ _SOFT = {"ext4": ("crc32c_generic",), "virtio_pci": ("virtio_ring",)}
 
 
 def dependencies(module: bytes) -> list[str]:
-    """The modules that a kernel module says it depends on (its .modinfo section)."""
+    """Return the modules that a kernel module depends on (its .modinfo section)."""
     match = re.search(rb"\0depends=([^\0]*)\0", module)
     return [name.replace("-", "_") for name in match[1].decode().split(",") if name] if match else []
 
@@ -127,7 +126,7 @@ _UNPACK: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".xz": lzma.decompres
 
 
 def kernel_modules(tree: Tree) -> dict[str, bytes]:
-    """Every kernel module in a tree, unpacked, by the name that the kernel knows it by."""
+    """Return every kernel module in a tree, by its name in the kernel."""
     found = {}
     for path, node in tree.items():
         name, dot, packing = path.rsplit("/", 1)[-1].partition(".ko")
@@ -137,7 +136,7 @@ def kernel_modules(tree: Tree) -> dict[str, bytes]:
 
 
 def write_cpio(tree: Tree) -> bytes:
-    """The tree as a newc cpio archive, the kernel's format for ram disks; always the same bytes."""
+    """Return the tree as a newc cpio archive, the kernel's format for ram disks; always the same bytes."""
     formats = {"file": 0o100000, "directory": 0o040000, "symlink": 0o120000, "char": 0o020000, "block": 0o060000}
     pieces = []
     for number, (path, node) in enumerate(sorted(tree.items()), start=1):

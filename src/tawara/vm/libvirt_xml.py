@@ -1,4 +1,4 @@
-"""A guest as libvirt's XML; what only the host knows (accelerator, paths) stays as marks that `reconcile` fills in."""
+"""A guest as libvirt's XML; what only the host knows (accelerator, paths) is a mark that `reconcile` replaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _TARGETS = {"virtio": "vd", "ide": "hd", "scsi": "sd", "sata": "sd"}
 
 
 def domain_xml(guest: Guest, *, cmdline: str | None, agent: bool, scsi_model: str = "lsilogic") -> str:
-    """The domain. With a cmdline the base's kernel is booted directly; without, the disk's own boot loader is."""
+    """Return the domain. With a cmdline the base's kernel is booted directly; without, the disk's own boot loader
+    is."""
     domain = Element("domain", type="@TYPE@")
     _text(domain, "name", guest.name)
     _text(domain, "uuid", str(guest_uuid(guest.fqdn)))
@@ -29,7 +30,8 @@ def domain_xml(guest: Guest, *, cmdline: str | None, agent: bool, scsi_model: st
 
 
 def network_xml(network: Network) -> str:
-    """The network: static reservations are added to it guest by guest, while it runs; a bridge of the host has none."""
+    """Return the network; static reservations are added to it guest by guest, while it runs; a bridge of the host has
+    none."""
     top = Element("network")
     _text(top, "name", network.libvirt_name)
     _text(top, "uuid", str(network_uuid(network.libvirt_name)))
@@ -105,7 +107,8 @@ def _devices(domain: Element, guest: Guest, agent: bool, scsi_model: str) -> Non
 
 
 def _overlay(devices: Element, guest: Guest, target: str) -> None:
-    """The instance's disk, its layers spelt out so that libvirt leaves their owner alone: packages own them."""
+    """Return the instance's disk, its layers listed explicitly so that libvirt does not change their owner: packages
+    own them."""
     level = _disk(devices, "qcow2", "@INSTANCE@/system/overlay.qcow2", target, guest.bus)
     for layer in ("@IMAGES@/@DELTA@/disk.qcow2", "@IMAGES@/@BASE@/disk.qcow2"):
         level = SubElement(level, "backingStore", type="file")

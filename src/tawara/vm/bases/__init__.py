@@ -1,4 +1,4 @@
-"""The operating systems that guests stand on: each module has its RECIPES, which say what they can do."""
+"""The operating systems of guests: one module each."""
 
 from __future__ import annotations
 
