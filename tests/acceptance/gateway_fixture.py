@@ -16,7 +16,8 @@ from tawara.gateway.certificates import TlsFiles
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.server import Gateway
 from tawara.metadata import access_keys, cluster, files
-from tawara.metadata.contract import Transaction
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.open import open_metadata
 from tawara.metadata.sqlite import SqliteMetadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -78,7 +79,7 @@ class StoreFixture:
     gateway: Gateway
     front: NginxFront | None
     nodes: list[StorageNode]
-    metadata: SqliteMetadata
+    metadata: Metadata
     view: ClusterView
     wakeups: Wakeups
     stopped: set[int] = field(default_factory=set)
@@ -171,6 +172,11 @@ DIRECTORY = 'run "$of" nginx; {'
 """The directory of nginx, below the store's."""
 
 
+def _open_sqlite(directory: Path) -> Metadata:
+    (directory / "tawara.db").write_bytes(sqlite_with_tables())
+    return SqliteMetadata.open(directory / "tawara.db")
+
+
 @asynccontextmanager
 async def store_fixture(
     directory: Path,
@@ -186,14 +192,14 @@ async def store_fixture(
     fast_path: bool = True,
     tls: TlsFiles | None = None,
     signed: bool = False,
+    url: str = "",
 ) -> AsyncIterator[StoreFixture]:
     """A store below `directory`, torn down afterwards; `local`: the gateway knows the disks of its own machine.
 
     With more `own_devices` the first host, the gateway's, has devices beyond dev1, numbered after those of all hosts.
-    `signed`: the storage nodes require signatures of all requests.
+    `signed`: the storage nodes require signatures of all requests. `url`: of an empty database; else it is SQLite's.
     """
-    database = await asyncio.to_thread(sqlite_with_tables)
-    (directory / "tawara.db").write_bytes(database)
+    metadata = await open_metadata(url) if url else await asyncio.to_thread(_open_sqlite, directory)
     key_file.write(directory / KEYS, [key_file.new_key()])
     keys = KeyFile(directory / KEYS).keys
     check = SignatureCheck(keys, reads=True, wall=time.time) if signed else None
@@ -208,7 +214,6 @@ async def store_fixture(
         )
         await node.start()
         nodes.append(node)
-    metadata = SqliteMetadata.open(directory / "tawara.db")
     view, wakeups = ClusterView(metadata), Wakeups()
     await metadata.write(_set_up, [node.http_address[1] for node in nodes], own_devices)
     await view.refresh()

@@ -42,6 +42,7 @@ from tawara.workers.monitor import Monitor
 if TYPE_CHECKING:
     from tawara.disks.devices import Devices
     from tawara.gateway.certificates import TlsFiles
+    from tawara.gateway.dav.server import DavServer
     from tawara.gateway.nginx import NginxFront
     from tawara.gateway.s3.server import S3Server
     from tawara.gateway.server import Gateway
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from tawara.tracker.server import TrackerServer
     from tawara.workers.service import Workers
 
-TRACKER, NODE, SIDE_CHANNEL, GATEWAY, S3 = "tracker", "storage node", "side channel", "gateway", "S3"
+TRACKER, NODE, SIDE_CHANNEL, GATEWAY, S3, WEBDAV = "tracker", "storage node", "side channel", "gateway", "S3", "WebDAV"
 """Names of the listeners."""
 
 
@@ -118,16 +119,22 @@ def share_gateway(configuration: Configuration, directory: Path, count: int) -> 
     """Bind the address of a gateway with `count` processes; return the sockets of each process.
 
     Behind nginx there is one process more, the first, which runs nginx and has the only socket of its port. Without
-    nginx the processes share the port; that of S3 in any case. Raises PortTaken, ConfigurationError.
+    nginx the processes share the port; those of S3 and WebDAV in any case. Raises PortTaken, ConfigurationError.
     """
     wanted = address(configuration.gateway.listen, "gateway.listen")
-    s3 = {S3: address(configuration.s3.listen, "s3.listen")} if configuration.s3.listen else {}
+    protocols = _protocols(configuration)
     front = front_nginx(configuration, directory)
     if front is None:
-        return share({GATEWAY: wanted, **s3}, count)
+        return share({GATEWAY: wanted, **protocols}, count)
     front.take_directory()  # ends an earlier nginx, which may hold the port
     front.release_directory()
-    return [{GATEWAY: take(wanted, f"the {GATEWAY}")}, *share(s3, count)]
+    return [{GATEWAY: take(wanted, f"the {GATEWAY}")}, *share(protocols, count)]
+
+
+def _protocols(configuration: Configuration) -> dict[str, tuple[str, int]]:
+    """Return the addresses of the gateway's further protocols that are served."""
+    wanted = {S3: ("s3.listen", configuration.s3.listen), WEBDAV: ("dav.listen", configuration.dav.listen)}
+    return {protocol: address(text, name) for protocol, (name, text) in wanted.items() if text}
 
 
 def gateway_process(configuration: Configuration, number: int) -> GatewayProcess | None:
@@ -294,12 +301,18 @@ async def _start_with_database(
         await _start(stack, gateway)
         if process is None or process.number == 0:
             store.addresses[GATEWAY] = _shown(gateway.address)
-        if configuration.s3.listen and process is not None and process.number == 0:
-            store.addresses[S3] = _shown(address(configuration.s3.listen, "s3.listen"))
-        elif configuration.s3.listen:
-            s3 = _s3(configuration, shared, access_keys, sockets)
-            await _start(stack, s3)
-            store.addresses[S3] = _shown(s3.address)
+        for protocol, listen in _protocols(configuration).items():
+            if process is not None and process.number == 0:  # it runs nginx alone; the others serve
+                store.addresses[protocol] = _shown(listen)
+                continue
+            wanted = sockets.get(protocol) or listen
+            server = (
+                _s3(configuration, shared, access_keys, wanted)
+                if protocol == S3
+                else (_dav(store, shared, access_keys, wanted))
+            )
+            await _start(stack, server)
+            store.addresses[protocol] = _shown(server.address)
 
 
 def _connections(configuration: Configuration, process: GatewayProcess | None) -> ServerLimits:
@@ -392,7 +405,7 @@ def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
 
 
 def _s3(
-    configuration: Configuration, shared: _Shared, access_keys: AccessKeys, sockets: Mapping[str, socket.socket]
+    configuration: Configuration, shared: _Shared, access_keys: AccessKeys, listen: tuple[str, int] | socket.socket
 ) -> S3Server:
     from tawara.gateway.s3.server import S3Server
 
@@ -401,10 +414,27 @@ def _s3(
         shared.view,
         shared.nodes,
         shared.wakeups,
-        listen=sockets.get(S3) or address(configuration.s3.listen, "s3.listen"),
+        listen=listen,
         access_keys=access_keys,
         region=configuration.s3.region,
         hosts=[each.strip() for each in configuration.s3.hosts.split(",") if each.strip()],
+        limits=shared.limits,
+    )
+
+
+def _dav(
+    store: Running, shared: _Shared, access_keys: AccessKeys, listen: tuple[str, int] | socket.socket
+) -> DavServer:
+    from tawara.gateway.dav.server import DavServer
+
+    return DavServer(
+        shared.metadata,
+        shared.view,
+        shared.nodes,
+        shared.wakeups,
+        listen=listen,
+        secret=_secret(store.directory / store.configuration.gateway.key_file),
+        access_keys=access_keys,
         limits=shared.limits,
     )
 

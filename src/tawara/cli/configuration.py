@@ -232,6 +232,12 @@ class S3Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = ""
 
 
+class DavSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """WebDAV: http://LISTEN/DOMAIN/PATH, with access keys. Part of the gateway."""
+
+    listen: Annotated[str, Doc(description='ADDRESS:PORT, usually 127.0.0.1:7082; "" for none.')] = ""
+
+
 class WorkersSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The workers: replication, deletion and maintenance in the background."""
 
@@ -288,6 +294,7 @@ class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     node: NodeSection = NodeSection()
     gateway: GatewaySection = GatewaySection()
     s3: S3Section = S3Section()
+    dav: DavSection = DavSection()
     workers: WorkersSection = WorkersSection()
     care: MaintenanceSection = MaintenanceSection()
     log: LogSection = LogSection()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 _NGINX_IDLE: Final = 3600.0
 """Seconds that a connection from nginx may be idle. nginx closes it earlier, so no request arrives at a closed one."""
 
+RequestT = TypeVar("RequestT", bound=HttpRequest)
 Handler = Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse]]
 
 
@@ -98,13 +99,14 @@ class GatewayHttpServer:
             return reply
         if step is GatewayStep.ADMIT:
             reply = responses.verdict(reply)
-        response = _response(reply)
+        response = to_response(reply)
         if self._fast_path is not None:
             response.force_close()  # so that nginx's next request begins on the fast path again
         return await send_response(request, response, timeout=self._limits.stalled_body)
 
 
-def _response(reply: Reply) -> web.Response:
+def to_response(reply: Reply) -> web.Response:
+    """Return a reply as aiohttp sends it."""
     fields = {hdrs.SERVER: SERVER, **reply.fields}
     if reply.part is not None:
         fields[hdrs.CONTENT_LENGTH] = str(reply.part.length)
@@ -112,8 +114,13 @@ def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=fields, body=reply.body)
 
 
-async def respond(handler: Handler, request: HttpRequest) -> Reply | web.StreamResponse:
-    """Run a handler; return its reply, or the one that its error asks for; a response that it has sent already.
+async def respond(
+    handler: Callable[[RequestT], Coroutine[Any, Any, Reply | web.StreamResponse]],
+    request: RequestT,
+    *,
+    refusal: Callable[[RequestT, Exception], Reply] = responses.refusal,
+) -> Reply | web.StreamResponse:
+    """Run a handler; return its reply, or `refusal` of its error; a response that it has sent already.
 
     Raises ConnectionError when the client is to be, or has been, disconnected.
     """
@@ -124,4 +131,4 @@ async def respond(handler: Handler, request: HttpRequest) -> Reply | web.StreamR
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
-        return responses.refusal(request, error)
+        return refusal(request, error)

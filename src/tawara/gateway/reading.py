@@ -44,9 +44,12 @@ def media_type(text: str | None) -> str | None:
 def type_of(stored: StoredFile) -> str:
     """Return the Content-Type given with the upload, otherwise that of the key's extension."""
     given = media_type(stored.content_type)
-    if given is not None:
-        return given
-    name = stored.key.rpartition(b"/")[2].decode("ascii", "replace").lower()
+    return type_by_name(stored.key) if given is None else given
+
+
+def type_by_name(key: bytes) -> str:
+    """Return the Content-Type of the key's extension."""
+    name = key.rpartition(b"/")[2].decode("ascii", "replace").lower()
     dot = name.rfind(".")
     extension = name[dot:] if dot >= 0 else ""
     return _PACKED.get(extension) or _TYPES.get(extension, _UNKNOWN_TYPE)

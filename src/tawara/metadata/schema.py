@@ -29,6 +29,7 @@ _NUMBER: TypeEngine[int] = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 _KEY: TypeEngine[bytes] = (
     LargeBinary(1024).with_variant(sqlite.TEXT(), "sqlite").with_variant(mysql.VARBINARY(1024), "mysql", "mariadb")
 )
+_PATH: TypeEngine[bytes] = LargeBinary(1024).with_variant(mysql.VARBINARY(1024), "mysql", "mariadb")
 _DIGEST: TypeEngine[bytes] = LargeBinary(64).with_variant(mysql.VARBINARY(64), "mysql", "mariadb")
 
 tables = MetaData()
@@ -336,6 +337,30 @@ Table(  # access keys: see access_keys
     Column("revoked_at", _NUMBER),
     Column("used_on", Integer),
     Index("tawara_access_key_account", "account"),
+)
+Table(  # WebDAV's write locks: see dav_locks
+    "tawara_dav_lock",
+    tables,
+    Column("token", String(64), primary_key=True),
+    Column("dmid", Integer, nullable=False),
+    Column("path", _PATH, nullable=False),
+    Column("deep", SmallInteger, nullable=False),
+    Column("exclusive", SmallInteger, nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("expires_at", _NUMBER, nullable=False),
+    Column("owner", Text, nullable=False),
+    Index("tawara_dav_lock_path", "dmid", "path"),
+    Index("tawara_dav_lock_expires_at", "expires_at"),
+)
+Table(  # dead properties of WebDAV's resources: see dav_properties
+    "tawara_dav_property",
+    tables,
+    Column("dmid", Integer, primary_key=True, autoincrement=False),
+    Column("path", _PATH, primary_key=True),
+    Column("hash", String(64), primary_key=True),
+    Column("namespace", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
 )
 
 

@@ -18,7 +18,7 @@ class DavLock:
     deep: bool
     exclusive: bool
     account: str
-    """The account that created it; only requests of this account can submit its token (section 6.4)."""
+    """The account that created it; only requests of this account can submit its token (RFC 4918, section 6.4)."""
     expires_at: int
     """Unix seconds."""
     owner: str = ""
@@ -74,7 +74,7 @@ def hindering(
     """Return the locks that hinder a write of `path`, since the request submits no token for them.
 
     `membership`: the resource is created or removed, which changes its collection, too. `tree`: everything below it is
-    removed. Of several shared locks on one resource, one token is sufficient (section 7.6).
+    removed. Of several shared locks on one resource, one token is sufficient (RFC 4918, section 7.6).
     """
     known = list(locks)
     written = [path, *([parent(path)] if membership and path else [])]

@@ -83,6 +83,11 @@ def allowed(grants: Iterable[Grant], right: Right, domain: str, key: bytes) -> b
     return any(grant.allows(right, domain, key) for grant in grants)
 
 
+def lists_some(grants: Iterable[Grant], domain: str) -> bool:
+    """Return whether any of the grants allows to list keys of `domain`, be it those with some prefix."""
+    return any(Right.LIST in grant.rights and _matches(grant.domains, domain) for grant in grants)
+
+
 def _matches(pattern: str, name: str) -> bool:
     """Return whether a name matches a pattern with `*`, in time proportional to their lengths at most."""
     first, *middle = pattern.split("*")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tawara.model.errors.access import *
 from tawara.model.errors.conflicts import *
 from tawara.model.errors.corruption import *
+from tawara.model.errors.dav import *
 from tawara.model.errors.families import *
 from tawara.model.errors.missing import *
 from tawara.model.errors.requests import *

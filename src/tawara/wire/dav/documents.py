@@ -1,7 +1,7 @@
 """Reads the XML bodies of PROPFIND, PROPPATCH and LOCK (RFC 4918, section 14), within limits.
 
 A document type declaration is refused, and with it all entities that are not predefined. Unknown elements are ignored,
-as section 17 demands.
+as RFC 4918, section 17 demands.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ DEEPEST: Final = 64
 MOST_ELEMENTS: Final = 20_000
 MOST_PROPERTIES: Final = 1000
 """Most properties that a request may name."""
+LONGEST_VALUE: Final = 32 * 1024
+"""Most bytes of a property's value, as XML."""
 DAV: Final = "DAV:"
 _LANGUAGE: Final = "{http://www.w3.org/XML/1998/namespace}lang"
 
@@ -34,7 +36,7 @@ class PropertyName(NamedTuple):
 
 
 class PropfindKind(Enum):
-    """What a PROPFIND asks for (section 9.1)."""
+    """What a PROPFIND asks for (RFC 4918, section 9.1)."""
 
     ALL = "allprop"
     NAMES = "propname"
@@ -64,7 +66,7 @@ class LockRequest:
 
     exclusive: bool
     owner: str
-    """The client's `owner` element as XML; empty if it sent none. To be returned unchanged (section 14.17)."""
+    """The client's `owner` element as XML; empty if it sent none. Returned unchanged (RFC 4918, section 14.17)."""
 
 
 def parse_propfind(body: bytes) -> Propfind:
@@ -86,11 +88,13 @@ def parse_proppatch(body: bytes) -> tuple[PropertyChange, ...]:
     if not changes:
         raise UsageError("The body of PROPPATCH changes no property")
     _bounded([each.name for each in changes])
+    if any(len((each.value or "").encode()) > LONGEST_VALUE for each in changes):
+        raise UsageError(f"The value of a property has at most {LONGEST_VALUE} bytes")
     return changes
 
 
 def parse_lock(body: bytes) -> LockRequest | None:
-    """Read the body of LOCK; None if it is empty, which refreshes a lock (section 9.10.2). Raises UsageError."""
+    """Read the body of LOCK; None if it is empty: refresh (RFC 4918, section 9.10.2). Raises UsageError."""
     if not body.strip():
         return None
     document = _parse(body, "lockinfo")
@@ -122,7 +126,7 @@ def _language(element: Element, inherited: str) -> str:
 
 
 def _text(element: Element, language: str) -> str:
-    """Return the element as XML, with the language in whose scope it is (section 4.3)."""
+    """Return the element as XML, with the language in whose scope it is (RFC 4918, section 4.3)."""
     if language and _LANGUAGE not in element.attrib:
         element.set(_LANGUAGE, language)
     element.tail = None

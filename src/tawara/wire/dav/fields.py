@@ -26,7 +26,7 @@ class CollectionDepth(Enum):
 
 
 def parse_depth(text: str | None, *, default: CollectionDepth = CollectionDepth.INFINITY) -> CollectionDepth:
-    """Parse Depth (section 10.2). Raises UsageError."""
+    """Parse Depth (RFC 4918, section 10.2). Raises UsageError."""
     if text is None:
         return default
     try:
@@ -36,7 +36,7 @@ def parse_depth(text: str | None, *, default: CollectionDepth = CollectionDepth.
 
 
 def parse_overwrite(text: str | None) -> bool:
-    """Parse Overwrite; absent means true (section 10.6). Raises UsageError."""
+    """Parse Overwrite; absent means true (RFC 4918, section 10.6). Raises UsageError."""
     overwrite = (text or "T").strip().upper()
     if overwrite not in ("T", "F"):
         raise UsageError("Overwrite must be T or F")
@@ -44,7 +44,7 @@ def parse_overwrite(text: str | None) -> bool:
 
 
 def parse_destination(text: str | None) -> Target:
-    """Parse Destination, an absolute URI or a path (section 10.3).
+    """Parse Destination, an absolute URI or a path (RFC 4918, section 10.3).
 
     Only the path counts: behind a proxy a client may know the server by another name. Raises UsageError and InvalidKey.
     """
@@ -54,7 +54,10 @@ def parse_destination(text: str | None) -> Target:
 
 
 def parse_timeout(text: str | None) -> int:
-    """Parse Timeout (section 10.7); the first value that is understood counts. Returns 1 to LONGEST_TIMEOUT seconds."""
+    """Parse Timeout (RFC 4918, section 10.7); the first value that is understood counts.
+
+    Returns 1 to LONGEST_TIMEOUT seconds.
+    """
     for each in (text or "").split(","):
         if each.strip().lower() == "infinite":
             return LONGEST_TIMEOUT
@@ -64,7 +67,7 @@ def parse_timeout(text: str | None) -> int:
 
 
 def parse_lock_token(text: str | None) -> str:
-    """Parse Lock-Token (section 10.5). Raises UsageError."""
+    """Parse Lock-Token (RFC 4918, section 10.5). Raises UsageError."""
     match = _LOCK_TOKEN.fullmatch((text or "").strip())
     if match is None:
         raise UsageError("UNLOCK needs a Lock-Token, a URI in angle brackets")

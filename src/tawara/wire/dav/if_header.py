@@ -95,7 +95,7 @@ def _matches(condition: IfCondition, state: ResourceState) -> bool:
 
 
 def submitted_tokens(lists: tuple[IfList, ...]) -> frozenset[str]:
-    """The state tokens that the field submits; one that is negated is submitted, too (section 10.4.1)."""
+    """The state tokens that the field submits; one that is negated is submitted, too (RFC 4918, section 10.4.1)."""
     return frozenset(each.token for found in lists for each in found.conditions if each.token is not None)
 
 

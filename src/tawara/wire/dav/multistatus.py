@@ -35,7 +35,7 @@ class PropertyStatus:
 
 @dataclass(frozen=True, slots=True)
 class ActiveLock:
-    """What `lockdiscovery` shows of a lock (section 14.1)."""
+    """What `lockdiscovery` shows of a lock (RFC 4918, section 14.1)."""
 
     token: str
     exclusive: bool
@@ -75,31 +75,31 @@ def response(href: str, statuses: Iterable[PropertyStatus]) -> bytes:
         for each in statuses
         if each.properties
     ]
-    # section 14.24: a response has at least one propstat, even if the resource has none of the properties asked for
+    # A response has at least one propstat (RFC 4918, section 14.24), even without any of the properties asked for
     content = "".join(parts) or f"<D:propstat><D:prop/>{_status(200)}</D:propstat>"
     return f"<D:response><D:href>{text(href)}</D:href>{content}</D:response>\n".encode()
 
 
 def failure(href: str, status: int, condition: str | None = None) -> bytes:
-    """Render a resource on which a method failed; `condition` is the name of the precondition (section 16)."""
+    """Render a resource on which a method failed; `condition` names the precondition (RFC 4918, section 16)."""
     error = f"<D:error><D:{condition}/></D:error>" if condition else ""
     return f"<D:response><D:href>{text(href)}</D:href>{_status(status)}{error}</D:response>\n".encode()
 
 
 def error(condition: str, hrefs: Sequence[str] = ()) -> bytes:
-    """Render the body of an error that names a violated condition and the resources it concerns (section 16)."""
+    """Render the body of an error: the violated condition and its resources (RFC 4918, section 16)."""
     content = "".join(f"<D:href>{text(each)}</D:href>" for each in hrefs)
     named = element(PropertyName(DAV, condition), content)
     return f'<?xml version="1.0" encoding="utf-8"?>\n<D:error xmlns:D="DAV:">{named}</D:error>\n'.encode()
 
 
 def lock_discovery(locks: Iterable[ActiveLock]) -> str:
-    """Render the property `lockdiscovery` (section 15.8)."""
+    """Render the property `lockdiscovery` (RFC 4918, section 15.8)."""
     return element(PropertyName(DAV, "lockdiscovery"), "".join(map(_active, locks)))
 
 
 def lock_response(locks: Iterable[ActiveLock]) -> bytes:
-    """Render the body of a successful LOCK (section 9.10.1)."""
+    """Render the body of a successful LOCK (RFC 4918, section 9.10.1)."""
     discovery = lock_discovery(locks)
     return f'<?xml version="1.0" encoding="utf-8"?>\n<D:prop xmlns:D="DAV:">{discovery}</D:prop>\n'.encode()
 

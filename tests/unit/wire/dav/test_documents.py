@@ -109,6 +109,15 @@ def test_a_proppatch_without_changes_is_refused() -> None:
         parse_proppatch(f"<D:propertyupdate {D}><D:set><D:prop/></D:set></D:propertyupdate>".encode())
 
 
+def test_long_values_are_refused() -> None:
+    """A value that the database could not hold is refused, not cut off."""
+    with pytest.raises(UsageError, match="at most"):
+        parse_proppatch(
+            f"<D:propertyupdate {D}><D:set><D:prop><a>{'x' * documents.LONGEST_VALUE}</a></D:prop></D:set>"
+            "</D:propertyupdate>".encode()
+        )
+
+
 def _lockinfo(content: str) -> bytes:
     return f"<D:lockinfo {D}>{content}</D:lockinfo>".encode()
 

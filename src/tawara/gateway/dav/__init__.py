@@ -1,0 +1,1 @@
+"""WebDAV (RFC 4918) over the file store: requests, properties, locks and methods."""
