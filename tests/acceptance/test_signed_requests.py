@@ -210,9 +210,10 @@ def test_a_store_that_signs_everything(tmp_path: Path) -> None:
             found = json.loads(store.run("info", f"d/{key}", "--json", ends_with=(0, 6, 7)))["replicas"]
             return [each for each in found if each["state"] == "ok"]
 
-        for key in ("by-command", "by-client", "by-gateway"):
+        store.run("cp", "d/by-command", "d/by-copy")
+        for key in ("by-command", "by-client", "by-gateway", "by-copy"):
             _until(lambda key=key: len(replicas(key)) == 2)  # type: ignore[misc]
-        store.run("get", "d/by-gateway", str(tmp_path / "back"))
+        store.run("get", "d/by-copy", str(tmp_path / "back"))
         assert (tmp_path / "back").read_bytes() == LARGE
         body = Client([store.tracker], "d").get_file("by-client")
         assert body.read() == b"hello"
@@ -226,8 +227,15 @@ def test_a_store_that_signs_everything(tmp_path: Path) -> None:
         store.run("drill", "--look", "-c", str(path), ends_with=(0, 1))
         one = f"http://{store.node(1)}/dev1"
         keys = f"--key-file={tmp_path}/keys.key"
-        rebuilt = json.loads(store.run("rebuild", f"sqlite://{tmp_path}/b.db", one, keys, "--json"))
-        assert rebuilt["files"] == 3
+
+        def rebuilt() -> int:
+            report = store.run(
+                "rebuild", f"sqlite://{tmp_path}/b.db", one, keys, "--dry-run", "--json", ends_with=(0, 1)
+            )
+            files: int = json.loads(report)["files"]
+            return files
+
+        _until(lambda: rebuilt() == 4)
         places = [each["url"].partition("/dev")[2] for each in replicas("by-gateway")]
         store.run("rm", "d/by-gateway")
         _until(lambda: not any(each.is_file() for place in places for each in tmp_path.glob(f"h*/dev{place}")))

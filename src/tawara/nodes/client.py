@@ -40,8 +40,8 @@ _LIMITS: Final = Limits()
 _USAGE_BYTES: Final = 16 * 1024
 _SLOWEST_COPY: Final = 4 * 1024 * 1024
 """Bytes that a node copies and digests in a second on one device, at the least."""
-_CANNOT_ASSEMBLE: Final = frozenset({400, 404, 405, 411, 413, 415, 416, 501})
-"""Replies of nodes that do not assemble files, or lack a source."""
+_CANNOT_ASSEMBLE: Final = frozenset({400, 403, 404, 405, 411, 413, 415, 416, 501})
+"""Replies of nodes that do not assemble files, do not let this client do so (wire.signatures), or lack a source."""
 _REFUSED: Final = "the node answered 403 Forbidden: it needs signed requests (store.sign_urls), or the clocks differ"
 _QUIET_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -215,14 +215,15 @@ class NodeClient:
         When this returns, the node has confirmed that the file is stored. Raises CannotAssemble if the node does not
         support this or lacks a source, and as `put` does.
         """
+        url, address = unsigned_url(url), url
         headers = {"Content-Type": assemble.MEDIA_TYPE} | ({REPLACE: "yes"} if replace else {})
-        headers |= self._signature(NodeRight.ASSEMBLE, url)
+        headers |= self._signature(NodeRight.ASSEMBLE, address)
         # The node sends nothing while it works, on some file systems for as long as copying takes.
         silence = self._stall_timeout + total_length(ranges) / _SLOWEST_COPY
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=silence)
         with _converting_errors(url):
             answer = await self._session(single=True).post(  # which the node cannot have closed meanwhile
-                URL(url, encoded=True),
+                URL(address, encoded=True),
                 data=assemble.encode_request(ranges, checksums),
                 headers=headers,
                 timeout=timeout,
