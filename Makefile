@@ -48,7 +48,7 @@ test-vm: setup   ## packaged machines for real: build, install by apt and dnf, s
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests/vm $(if $(SLOW),,-m 'not slow')
 
 bench: setup     ## measure against the peers; prints ratios
-	@bin/setup-vm guestfs-tools mkosi dbus
+	@bin/setup-vm guestfs-tools mkosi dbus xfsprogs
 	@$(PY) -m benchmarks
 
 docs: setup      ## write docs/settings.md from the registries of settings

@@ -1,4 +1,4 @@
-"""A tracker or worker is killed between any two pieces of its traffic: nothing is lost and nothing is left over."""
+"""A tracker, worker or client is killed between any two pieces of its traffic: no loss, and nothing is left over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.store import free_ports
 from tests.contract.servers import PASSWORD, Listen, PostgresServer, Server
-from tests.probe.windows import VERBS, kill_in_each, windows
+from tests.probe.windows import STRIDES, VERBS, kill_in_each, windows
 
 ALL = bool(os.environ.get("TAWARA_PROBE_ALL"))
 STRIDE = 1 if ALL else 41
@@ -33,5 +33,5 @@ async def test_killed_in_each_window(tmp_path: Path, server: Server, verb: str) 
     """Every key has its acknowledged content in two copies, and no data is without a row."""
     url = server.create(f"windows_{uuid.uuid4().hex[:8]}")
     async with windows(tmp_path, url) as store:
-        assert await kill_in_each(store, verb, stride=STRIDE if verb != "create_close" else min(STRIDE, 7)) > 1
+        assert await kill_in_each(store, verb, stride=min(STRIDE, STRIDES.get(verb, STRIDE))) > 1
         await store.settle()

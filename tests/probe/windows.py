@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -304,9 +305,50 @@ async def rebalancing(store: Windows, window: int) -> bool:
     return await _worked(store, "rebalance", window, done)
 
 
+async def copy(store: Windows, window: int) -> bool:
+    """A client copies a file on its device, with a tracker that lives on."""
+    key = f"copy {window}"
+    await store.store(f"source of {key}", 1, 2, replicate=False)
+    (port,) = free_ports(1)
+    (store.directory / "tawara.toml").write_text(f"[store]\ndatabase = {json.dumps(store.url)}\n")
+    listen = f"--set=tracker.listen=127.0.0.1:{port}"
+    store.wire.arm(10**9)
+    async with store.process(*TAWARA, "tracker", "--json", listen, "--set=node.side_channel="):
+        door = await store.wire.door(("127.0.0.1", port))
+        return await _copied(store, window, CONTENT, "client", f"127.0.0.1:{door}", f"source of {key}", key)
+
+
+async def assemble(store: Windows, window: int) -> bool:
+    """A gateway makes a file of another one, twice."""
+    key = f"assemble {window}"
+    await store.store(f"source of {key}", 1, 2, replicate=False)
+    store.wire.arm(10**9)
+    return await _copied(store, window, 2 * CONTENT, "store", store.behind, f"source of {key}", key)
+
+
+async def _copied(store: Windows, window: int, wanted: bytes, *args: str) -> bool:
+    """Run the process that copies, killed after a number of pieces. Returns whether it finished before."""
+    key = args[-1]
+    store.known[key] = {None, wanted}
+    async with store.process(sys.executable, "-m", "tests.probe.copy_process", *args) as victim:
+        assert victim.stdout is not None
+        store.wire.arm(window)
+        victim.send_signal(signal.SIGUSR1)
+        answer = await _first(victim.stdout.readline(), store.wire)
+        victim.kill()
+        await victim.wait()
+    await store.wire.cut()
+    if answer is not None:
+        store.known[key], store.acknowledged[key] = {wanted}, int(answer)
+    return answer is not None
+
+
 VERBS: dict[str, Attempt] = {
     "create_close": create_close, "replicate": replicate, "delete": delete, "rebalance": rebalancing,
+    "copy": copy, "assemble": assemble,
 }  # fmt: skip
+STRIDES = {"create_close": 7, "copy": 8, "assemble": 31}
+"""Fewer windows are left out of what has little traffic."""
 
 
 async def _worked(store: Windows, worker: str, window: int, done: Callable[[], Awaitable[bool]]) -> bool:

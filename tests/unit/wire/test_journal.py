@@ -17,6 +17,9 @@ from tawara.model.journal_records import FileMetadata, JournalRecord, RecordStat
 from tawara.wire import journal
 from tawara.wire.journal import Damaged, Head
 
+CHECKSUMS = st.sampled_from(HashType).flatmap(
+    lambda each: st.binary(min_size=each.digest_size, max_size=each.digest_size).map(lambda it: Checksum(each, it))
+)
 facts = st.builds(
     FileMetadata,
     st.integers(1, 99),
@@ -25,7 +28,7 @@ facts = st.builds(
     st.integers(0, 2**50),
     st.none() | st.integers(0, 2**33),
     st.none() | st.text(max_size=30),
-    st.none() | st.binary(min_size=16, max_size=16).map(lambda digest: Checksum(HashType.MD5, digest)),
+    st.none() | CHECKSUMS,
 )
 numbers = st.integers(0, 2**60)
 records = st.builds(lambda v, fid, f: JournalRecord(v, fid, RecordState.HERE, f), numbers, numbers, facts) | st.builds(

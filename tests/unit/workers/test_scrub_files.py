@@ -6,10 +6,13 @@ import hashlib
 import time
 from pathlib import Path
 
+import pytest
+
 from tawara.metadata import cluster as rows
 from tawara.metadata import files, queues, scrub
 from tawara.metadata.contract import Transaction
 from tawara.metadata.wakeups import Wakeups
+from tawara.model.checksums import checksum_of
 from tawara.model.cluster import Checksum, DeviceState, HashType
 from tawara.model.files import TaskType
 from tawara.model.scrub import ScrubRound
@@ -66,6 +69,19 @@ async def test_a_flipped_bit_is_repaired(tmp_path: Path) -> None:
         assert await fixture.devids(fid) == {1, 2}
         assert {fixture.place(devid, fid).read_bytes() for devid in (1, 2)} == {CONTENT}
         assert await read_all(fixture) == {"BSUM": 1, "REPL": 1}
+
+
+@pytest.mark.parametrize("hashtype", [HashType.CRC32C, HashType.CRC64NVME])
+async def test_a_crc_of_the_class_is_enough(tmp_path: Path, hashtype: HashType) -> None:
+    """In a class with a CRC that is what is stored, and what tells which of two replicas is damaged."""
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2]}) as fixture:
+        crc = await fixture.new_class("crc", 2, "MultipleHosts()", hashtype)
+        fid = await fixture.store(b"key", CONTENT, 1, 2, classid=crc)
+        assert await read_all(fixture) == {}
+        assert await checksum(fixture, fid) == checksum_of(CONTENT, hashtype)
+        fixture.place(1, fid).write_bytes(ROTTEN)
+        assert await read_all(fixture) == {"BSUM": 1, "REPL": 1}
+        assert await fixture.devids(fid) == {2}
 
 
 async def test_the_majority_of_three_decides(tmp_path: Path) -> None:
