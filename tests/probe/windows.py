@@ -314,8 +314,8 @@ async def copy(store: Windows, window: int) -> bool:
     listen = f"--set=tracker.listen=127.0.0.1:{port}"
     store.wire.arm(10**9)
     async with store.process(*TAWARA, "tracker", "--json", listen, "--set=node.side_channel="):
-        door = await store.wire.door(("127.0.0.1", port))
-        return await _copied(store, window, CONTENT, "client", f"127.0.0.1:{door}", f"source of {key}", key)
+        proxy = await store.wire.add_proxy(("127.0.0.1", port))
+        return await _copied(store, window, CONTENT, "client", f"127.0.0.1:{proxy}", f"source of {key}", key)
 
 
 async def assemble(store: Windows, window: int) -> bool:
