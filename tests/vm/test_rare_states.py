@@ -62,6 +62,17 @@ def test_a_guest_whose_qemu_was_killed_starts_again(host: Machine) -> None:
     assert host.ssh("rare", "wc -c </root/big") == str(64 << 20)
 
 
+def test_a_guests_clock_that_is_late_is_set(host: Machine) -> None:
+    """As after `restore`, when it goes on with the time of its snapshot: `tiny` takes the machine's clock by itself."""
+    host.ssh("rare", "date -u -s @$(($(date +%s) - 100))")
+
+    def is_right() -> bool:
+        return abs(int(host.ssh("rare", "date +%s")) - int(host.shell("date +%s"))) <= 5
+
+    assert not is_right()
+    host.wait_for("the clock", is_right, 60)
+
+
 def test_a_guest_undefined_behind_our_back_is_defined_again(host: Machine) -> None:
     """It runs on meanwhile, and the next run of the step defines it without touching it."""
     before = host.run("virsh", "domid", "rare").stdout
