@@ -13,7 +13,8 @@ CITED = re.compile(rf"docs/mogilefs\.md\s+({NUMBER}(?:(?:, and |, | and | to ){N
 BARE = re.compile(
     r"(?<!RFC \d{4}, )\bsections? \d|\breference: |\b[Rr]eference, section|\(see \d+\.\d+\)", re.IGNORECASE
 )
-HEADING = re.compile(rf"^#+ ({NUMBER})[ .]", re.MULTILINE)
+HEADING = re.compile(rf"^(?:#+ (?={NUMBER}[ .])|(?=\d{{1,2}}\.\d{{1,2}} ))({NUMBER})[ .]", re.MULTILINE)
+"""A heading, or a numbered paragraph such as `17.1 fid allocation: …`."""
 
 
 def sources() -> list[Path]:

@@ -114,7 +114,7 @@ class AccessKeys:
                 return open_sealed(keys, key.sealed, owner=key.id)
             except CannotOpen as error:
                 reason = str(error)
-                log.error("access_key_unreadable", key=key.name, file=str(self._key_file.path), reason=reason)  # noqa: TRY400
+                log.error("access_key_unreadable", key=key.name, path=str(self._key_file.path), reason=reason)  # noqa: TRY400
                 raise SecretUnreadable from None
         if not keys:
             return _random_secret()

@@ -37,7 +37,7 @@ class _Transport(asyncio.Transport):
 
 
 class _Pools:
-    """Answers each size when it is told to."""
+    """Answers each size when the test lets it."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()

@@ -102,7 +102,7 @@ async def test_a_hanging_device_is_skipped(devices: Devices, monkeypatch: pytest
 
 
 async def test_devices_are_listed_now_and_then(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list of devices is read anew after its time, and not before."""
+    """The list of devices is read again after its time, and not before."""
     now = [100.0]
     monkeypatch.setattr(local_devices, "time", SimpleNamespace(monotonic=lambda: now[0]))
     local = _local(devices)

@@ -80,7 +80,7 @@ def test_start_makes_it_run(made: Made, tmp_path: Path, state: Situation, calls:
     ("state", "reason"), [("foreign", "another domain that is called web"), ("absent", "does not know web")]
 )
 def test_what_is_not_ours_is_left_alone(made: Made, tmp_path: Path, state: Situation, reason: str) -> None:
-    """A domain that is absent or somebody else's is neither started nor kept nor restored."""
+    """A domain that is absent or of another owner is neither started nor kept nor restored."""
     guest, fake = made(state)
     for act in (guest.start, lambda: guest.snapshot("s"), lambda: guest.restore("one")):
         with pytest.raises(HostError, match=reason):
@@ -229,7 +229,7 @@ def test_a_snapshot_that_qemu_refuses(made: Made) -> None:
 
 
 def test_restore(made: Made, tmp_path: Path) -> None:
-    """A restored guest loses its saved memory, and its domain is defined anew at the next start."""
+    """A restored guest loses its saved memory, and its domain is defined again at the next start."""
     (tmp_path / "applied").mkdir()
     for state, calls in (("off", []), ("saved", ["managedsave-remove"])):
         (tmp_path / "applied" / "domain.defined").touch()
