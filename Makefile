@@ -25,7 +25,7 @@ check: setup     ## under a minute: format, lint, types, import rules, unit test
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@bin/setup-databases
-	@$(PY) -m pytest -q -n 2 tests/unit tests/contract $(COMPONENTS) -k 'not postgresql and not mysql' \
+	@$(PY) -m pytest -q -n 2 tests/unit tests/contract $(COMPONENTS) -k 'unit or not (postgresql or mysql)' \
 		-m 'not slow and not host_step'
 
 test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tawara.disks.devices import Devices
 from tawara.disks.pools import DevicePools
-from tawara.http1.fast_path import FastPath
+from tawara.http1.fast_path import FastPath, FastPathConnection
 from tawara.listening import OnClosed
 from tawara.model.limits import Limits
 from tawara.node.file_requests import FileRequests
+from tawara.wire.plain_request import PlainRequest
 
 Address = tuple[str, int]
 
@@ -172,3 +174,35 @@ async def test_a_flood_of_refused_requests_is_no_recursion(tmp_path: Path) -> No
             assert head.startswith(b"HTTP/1.1 400 ")
             await reader.readexactly(len("Content-MD5 is not the base64 of 16 bytes\n"))
         writer.close()
+
+
+async def test_a_stop_waits_for_the_last_connection_only(tmp_path: Path) -> None:
+    """Without connections a stop takes no time; otherwise it ends with the last connection, before its grace ends."""
+
+    class Slow:
+        """Handles a request only when told to."""
+
+        request: FastPathConnection | None = None
+
+        def accept(self, request: PlainRequest) -> PlainRequest:
+            return request
+
+        def handle(self, connection: FastPathConnection, request: object, body: bytes) -> None:
+            self.request = connection
+
+    handler = Slow()
+    fast_path = FastPath(cast("Any", handler), Limits(), no_complete_server)
+    async with asyncio.timeout(20):
+        await fast_path.close(1000)
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(lambda: fast_path.connection(lambda: None), "127.0.0.1", 0) as server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"GET /dev1/f HTTP/1.1\r\nHost: h\r\n\r\n")
+            await until(lambda: handler.request is not None)
+            stopping = asyncio.create_task(fast_path.close(1000))
+            await asyncio.sleep(0)
+            assert not stopping.done()
+            assert handler.request is not None
+            handler.request.abort()
+            await stopping
+            writer.close()

@@ -242,6 +242,10 @@ async def test_invalid_replies(answer: bytes) -> None:
                 assert [piece async for piece in download] != []
 
 
+def _impatient() -> NodeClient:
+    return NodeClient(connect_timeout=0.2, answer_timeout=0.05, stall_timeout=0.05)
+
+
 async def test_stalled_nodes() -> None:
     """A node that neither reads nor writes is given up after the configured time, in either direction."""
     ended = asyncio.Event()
@@ -251,7 +255,7 @@ async def test_stalled_nodes() -> None:
 
     async with (
         _raw(serve) as (url, _),
-        NodeClient(answer_timeout=0.05, stall_timeout=0.05) as nodes,
+        _impatient() as nodes,
     ):
         for work in (nodes.size(url), nodes.put(url, DATA * 10, length=len(DATA) * 10), nodes.read(url, limit=1)):
             async with asyncio.timeout(5):
@@ -357,3 +361,36 @@ async def test_watching_a_node() -> None:
                 async for each in nodes.watch("127.0.0.1", port):
                     seen.append(dict(each))
         assert seen == [{1: 0.4, 2: None}, {1: 100.0}]
+
+
+async def test_sizes_from_the_side_channel() -> None:
+    """Sizes of many files are asked for on one connection; -1 is a missing file, another reply is NodeUnreachable."""
+    paths = [f"/dev1/0/000/000/000000000{number}.fid" for number in (1, 2)]
+    answers = [f"{paths[0]} 5\r\n{paths[1]} -1\r\n", f"{paths[1]} 5\r\n", f"{paths[0]} five\r\n", f"{paths[0]} 5\r\n"]
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(answers[len(asked) - 1].encode())
+        await writer.drain()
+
+    async with _raw(serve) as (_, port), NodeClient() as nodes:
+        urls = [f"http://127.0.0.1:7500{path}" for path in paths]
+        assert await nodes.sizes(urls, port) == [5, None]
+        assert asked == [f"size {paths[0]}\r\n".encode()]
+        for _ in answers[1:]:
+            with pytest.raises(errors.NodeUnreachable):
+                await nodes.sizes(urls, port)
+        with pytest.raises(errors.NodeUnreachable, match="cannot be said"):
+            await nodes.sizes([f"{urls[0]}%20x", "http://127.0.0.1:7500/a b"], port)
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, errors.NoSource), (503, errors.NodeUnreachable)])
+async def test_a_usage_file_that_is_missing(status: int, error: type[Exception]) -> None:
+    """A device without a usage file is told from a node that refuses."""
+    node = _Node()
+    node.refuse = status
+    async with _serving(node) as url, NodeClient() as nodes:
+        for call in (nodes.usage(url), nodes.read_small(url)):
+            with pytest.raises(error):
+                await call
