@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tawara.vm.bases import RECIPES
 from tawara.vm.schema import cluster_schema, guest_schema
 from tawara.vm.template import describe, describe_cluster
 
+import_module("tawara.cli.vm")  # adds the commands that do not work on a host
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs/vm.md").read_text()
 COMMANDS = re.findall(r"tawara vm ([a-z]+)((?: [^`\n|;#]*)?)", TEXT)
