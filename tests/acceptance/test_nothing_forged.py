@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -221,7 +222,10 @@ def broken(secret: bytes, pair: bytes) -> Sequence[bytes]:
 @pytest.mark.parametrize("flags", [["-v"], ["-v", "--no-nginx"]], ids=["nginx", "python"])
 @pytest.mark.timeout(180)
 def test_no_secret_is_logged(tmp_path: Path, flags: list[str]) -> None:
-    """After requests of every kind, also broken ones, neither logs nor command lines nor environments have a secret."""
+    """After requests of every kind, also broken ones, neither logs nor command lines nor environments have a secret.
+
+    A second after the command that revokes the key the gateway refuses it.
+    """
     with store(tmp_path / "store", *flags) as up:
         made = up.run(*f"key create app --domain *=rw --json -c {up.directory}/tawara.toml".split()).stdout
         found = re.search(r'"id": "(\w+)", "secret": "(\w+)"', made)
@@ -259,6 +263,9 @@ def test_no_secret_is_logged(tmp_path: Path, flags: list[str]) -> None:
                 assert b" 503 " in await send(request)
 
         asyncio.run(day())
+        up.run(*f"key revoke app -c {up.directory}/tawara.toml".split())
+        time.sleep(1.0)
+        assert b" 401 " in asyncio.run(send(broken(pair, pair)[0].replace(b"GET", b"DELETE")))
         secrets = {pair.partition(b":")[2], one, key_file, base64.b64encode(pair), base64.b64encode(one)}
         places = [
             up.log,

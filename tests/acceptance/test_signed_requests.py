@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import re
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ import pytest
 from pymogilefs.client import Client
 
 from tawara.model.assembling import ByteRange
-from tawara.model.errors import NodeUnreachable
+from tawara.model.errors import Exit, NodeUnreachable
 from tawara.model.fid import path as path_of
 from tawara.node.server import StorageNode
 from tawara.node.signatures import SignatureCheck
@@ -29,6 +30,7 @@ from tawara.wire.installation_key import InstallationKey
 from tawara.wire.signatures import FIELD, NodeRight, sign, signed_url, signing_key
 from tests.acceptance.daemons import apart
 from tests.acceptance.gateway_fixture import store_fixture
+from tests.acceptance.store import TAWARA
 
 FID = path_of(1, 301)
 LARGE = b"x" * 300_000
@@ -186,6 +188,24 @@ def _get(url: str, **fields: str) -> bytes:
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
         body: bytes = response.read()
         return body
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["up", ".", "--set=node.require_signatures=all"], "works with store.sign_urls = true only"),
+        (["node", "--set=node.require_signatures=writes"], "keys.key does not exist"),
+        (["tracker", "--set=store.sign_urls=true"], "keys.key does not exist"),
+    ],
+)
+def test_what_cannot_be_started(tmp_path: Path, arguments: list[str], said: str) -> None:
+    """A process that could not sign or check signatures does not start, and says what is missing."""
+    (tmp_path / "devices").mkdir()
+    if arguments[0] != "up":
+        (tmp_path / "tawara.toml").write_text('[node]\nlisten = "127.0.0.1:0"\nside_channel = ""\n')
+    done = subprocess.run([*TAWARA, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == Exit.USAGE, done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.timeout(240)
