@@ -20,6 +20,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tawara.metadata import cluster
+from tawara.model.cluster import HashType
 from tests.acceptance.gateway_fixture import AUTHORISED
 from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
 from tests.acceptance.store import free_ports, store
@@ -212,6 +214,40 @@ def test_presigned_urls(s3: S3Fixture, bucket: str, client: Any) -> None:
     assert plain.get_object(Bucket=bucket, Key="new")["Body"].read() == b"data"
 
 
+def test_metadata_and_checksums_come_back(client: Any, bucket: str) -> None:
+    """C1, C4, C11, O5: header fields, user metadata and the client's checksum are stored and answered."""
+    more = {
+        "CacheControl": "no-store",
+        "ContentEncoding": "gzip",
+        "ContentLanguage": "de",
+        "ContentDisposition": "inline",
+    }
+    metadata = {"my_key": "v", "a.b": "w"}
+    stored = client.put_object(Bucket=bucket, Key="k", Body=b"hello", Metadata=metadata, **more)
+    for answer in (
+        client.get_object(Bucket=bucket, Key="k"),
+        client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED"),
+    ):
+        assert {name: answer[name] for name in more} == more
+        assert answer["Metadata"] == metadata
+        assert answer["ChecksumCRC32"] == stored["ChecksumCRC32"]
+        assert answer["ChecksumType"] == "FULL_OBJECT"
+    part = client.get_object(Bucket=bucket, Key="k", Range="bytes=1-3")
+    assert (part["Body"].read(), part["Metadata"]) == (b"ell", metadata)
+    assert "ChecksumCRC32" not in part
+
+
+def test_the_etag_in_a_class_with_another_checksum(s3: S3Fixture) -> None:
+    """O1: the ETag of what S3 stores is its MD5, also where the class keeps another checksum."""
+    s3.run(s3.store.metadata.write(cluster.create_class, "d", "crc", mindevcount=1, hashtype=HashType.CRC32C))
+    s3.run(s3.store.view.renew())
+    client = s3.client()
+    assert client.put_object(Bucket="d", Key="crc", Body=b"hello", StorageClass="crc")["ETag"] == f'"{HELLO}"'
+    assert client.head_object(Bucket="d", Key="crc")["ETag"] == f'"{HELLO}"'
+    assert client.list_objects_v2(Bucket="d", Prefix="crc")["Contents"][0]["ETag"] == f'"{HELLO}"'
+    client.put_object(Bucket="d", Key="crc", Body=b"", StorageClass="crc", IfMatch=f'"{HELLO}"')
+
+
 def test_who_may(s3: S3Fixture, bucket: str, client: Any) -> None:
     """A8, L10: unknown keys, wrong secrets and keys without the right are refused; HeadBucket has the region on 403."""
     del client
@@ -282,8 +318,7 @@ def test_what_is_not_kept_is_refused(client: Any, bucket: str) -> None:
     """P5, P6: what would have to be stored and is not is NotImplemented, never dropped; so are other operations."""
     put = {"Bucket": bucket, "Key": "k", "Body": b""}
     for more in (
-        {"Metadata": {"a": "b"}},
-        {"CacheControl": "x"},
+        {"Tagging": "a=b"},
         {"ServerSideEncryption": "aws:kms"},
         {"ACL": "public-read"},
     ):

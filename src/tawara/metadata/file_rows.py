@@ -26,7 +26,7 @@ from tawara.metadata.dialect import marks
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.files import NewFile, StoredFile
 
-OWN_COLUMNS: Final = ("content_type",)
+OWN_COLUMNS: Final = ("content_type", "etag", "attributes")
 """Columns of `tawara_file` that are fields of the same name in `NewFile` and `StoredFile`."""
 
 

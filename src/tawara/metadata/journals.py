@@ -248,7 +248,15 @@ def record_of(devid: int, fid: int, version: int, file: StoredFile | None) -> Jo
 def facts_of(file: StoredFile) -> FileMetadata:
     """Return the metadata of a file that must survive the loss of the database."""
     return FileMetadata(
-        file.dmid, file.key, file.classid, file.length, file.stored_at, file.content_type, file.checksum
+        file.dmid,
+        file.key,
+        file.classid,
+        file.length,
+        file.stored_at,
+        file.content_type,
+        file.checksum,
+        file.etag,
+        file.attributes,
     )
 
 

@@ -81,7 +81,7 @@ async def _read(
     key, digest = tx.dialect.key_column("s.dkey"), tx.dialect.bytes_column("c.checksum")
     # The rows are chosen before the joins, so that no plan reads the other tables but by fid.
     return await tx.rows(
-        f"SELECT {key}, s.fid, s.length, s.classid, t.stored_at, {digest} FROM"
+        f"SELECT {key}, s.fid, s.length, s.classid, t.stored_at, {digest}, t.etag FROM"
         f" (SELECT f.dkey, f.fid, f.length, f.classid FROM file f{tx.dialect.by_key} WHERE {where}"
         " ORDER BY f.dkey LIMIT ?) s LEFT JOIN tawara_file t ON t.fid = s.fid"
         " LEFT JOIN checksum c ON c.fid = s.fid AND c.hashtype = ? ORDER BY s.dkey",
@@ -108,5 +108,5 @@ def _bounds(prefix: bytes, last: bytes | None, passed: bytes | None) -> list[tup
 
 
 def _listed(row: Row) -> ListedKey:
-    key, fid, length, classid, stored_at, digest = row
-    return ListedKey(bytes(key), fid, length, classid, stored_at, None if digest is None else bytes(digest))
+    key, fid, length, classid, stored_at, digest, etag = row
+    return ListedKey(bytes(key), fid, length, classid, stored_at, None if digest is None else bytes(digest), etag)

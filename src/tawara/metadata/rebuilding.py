@@ -64,6 +64,8 @@ def _new_file(named: NamedFile) -> NewFile:
         devids=named.devids,
         checksum=facts.checksum,
         content_type=facts.content_type,
+        etag=facts.etag,
+        attributes=facts.attributes,
     )
 
 

@@ -198,6 +198,8 @@ Table(  # attributes of a fid that MogileFS does not store
     Column("fid", _NUMBER, primary_key=True, autoincrement=False),
     Column("stored_at", _NUMBER, nullable=False),
     Column("content_type", String(255)),
+    Column("etag", String(80)),
+    Column("attributes", LargeBinary),
 )
 Table(  # modification time at the source, in nanoseconds, as given by the client
     "tawara_mtime",

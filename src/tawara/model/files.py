@@ -29,6 +29,10 @@ class StoredFile:
     content_type: str | None = None
     """The media type given by the uploader."""
     checksum: Checksum | None = None
+    etag: str | None = None
+    """The entity tag of an object without quotes, if it is not the MD5 of the checksum."""
+    attributes: bytes | None = None
+    """Header fields stored with an object, encoded (wire.s3.attribute_record)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class NewFile:
     """The media type given by the uploader."""
     mtime_ns: int | None = None
     """Modification time of the uploaded file, unix time in nanoseconds."""
+    etag: str | None = None
+    """See StoredFile."""
+    attributes: bytes | None = None
+    """See StoredFile."""
 
 
 @dataclass(frozen=True, slots=True)

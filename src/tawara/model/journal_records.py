@@ -40,6 +40,8 @@ class FileMetadata:
     stored_at: int | None = None
     content_type: str | None = None
     checksum: Checksum | None = None
+    etag: str | None = None
+    attributes: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class ListedKey:
     """Unix seconds; None for files of MogileFS."""
     md5: bytes | None
     """None if the file's checksum is unknown or of another algorithm."""
+    etag: str | None = None
+    """The entity tag of an object without quotes, if it is not the MD5."""
 
 
 @dataclass(frozen=True, slots=True)

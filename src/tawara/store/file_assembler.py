@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from tawara.metadata import files
@@ -18,7 +19,7 @@ from tawara.model import fid as fids
 from tawara.model.assembling import MOST_RANGES, FileRange, devices_of_all, known_checksum, total_length
 from tawara.model.cluster import Checksum, Domain, HashType, StorageClass
 from tawara.model.errors import ChecksumMismatch, FidConflict, NoDevices, NoSource, UnregClass, UsageError
-from tawara.model.files import Upload
+from tawara.model.files import StoredFile, Upload
 from tawara.model.node_errors import OtherContent, SourceMissing, SourceTooShort
 from tawara.nodes.client import NodeClient
 from tawara.nodes.source_ranges import SourceRange, store_ranges
@@ -26,7 +27,7 @@ from tawara.store.conditions import UNCONDITIONAL
 from tawara.store.local_devices import LocalDevices
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
-from tawara.store.writer import OTHER_FIDS, FileWriter, WriteRequest, WriteResult
+from tawara.store.writer import OTHER_FIDS, FileWriter, ObjectDescription, WriteRequest, WriteResult
 from tawara.wire.assemble import AssembleRequest
 from tawara.wire.http import Conditions
 
@@ -81,6 +82,7 @@ class FileAssembler:
                 md5=None,
                 conditions=conditions,
                 mtime_ns=await self._metadata.read(files.source_time, stored.fid),
+                describe=partial(ObjectDescription, _etag_of_copy(stored), stored.attributes),
             )
             try:
                 return await self.assemble(request, [FileRange.whole(stored)])
@@ -161,3 +163,11 @@ class _Job:
         if len(self._found) > 1:
             raise ChecksumMismatch("The replicas of the sources differ: `tawara fsck start --every-byte` finds them")
         return next(iter(self._found), None)
+
+
+def _etag_of_copy(stored: StoredFile) -> str | None:
+    """Return the entity tag of a copy, whose class may keep another checksum than the MD5 of its source."""
+    checksum = stored.checksum
+    if stored.etag is None and checksum is not None and checksum.hashtype is HashType.MD5:
+        return checksum.digest.hex()
+    return stored.etag

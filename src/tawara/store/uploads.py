@@ -77,6 +77,8 @@ class Uploads:
         checksum: Checksum | None = None,
         content_type: str | None = None,
         mtime_ns: int | None = None,
+        etag: str | None = None,
+        attributes: bytes | None = None,
         replicate: bool = True,
         conditions: WriteConditions = UNCONDITIONAL,
     ) -> int | None:
@@ -95,6 +97,8 @@ class Uploads:
             checksum=checksum,
             content_type=content_type,
             mtime_ns=mtime_ns,
+            etag=etag,
+            attributes=attributes,
         )
         for _ in range(ATTEMPTS):
             expected = await expected_fid(self._metadata, upload.dmid, key, conditions)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -59,6 +59,16 @@ class BodySink(Protocol):
         ...
 
 
+class ObjectDescription(NamedTuple):
+    """What is stored with a file of the S3 protocol; see StoredFile."""
+
+    etag: str | None
+    attributes: bytes | None
+
+
+_NO_DESCRIPTION: Final = ObjectDescription(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
     """The parameters of a PUT, without its body."""
@@ -76,6 +86,8 @@ class WriteRequest:
     """Algorithm of the checksum that is kept if the class keeps none."""
     mtime_ns: int | None = None
     """Modification time of the source, unix nanoseconds; None if unknown."""
+    describe: Callable[[], ObjectDescription] = lambda: _NO_DESCRIPTION
+    """Called when the body is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +275,7 @@ class FileWriter:
             log.warning("upload_device_failed", fid=upload.fid, devid=devid, reason=str(outcome[devid]))
         if not written:
             raise worst_failure(outcome.values())
+        described = request.describe()
         replaced = await self._store.uploads.close(
             upload,
             request.key,
@@ -271,6 +284,8 @@ class FileWriter:
             failed=failed,
             checksum=checksum,
             content_type=request.content_type,
+            etag=described.etag,
+            attributes=described.attributes,
             mtime_ns=request.mtime_ns,
             replicate=not self._store.chooser.is_satisfied(request.storage_class, written),
             conditions=request.conditions,

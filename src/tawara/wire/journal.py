@@ -82,6 +82,9 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     sum: str | None = None
     gone: bool = False
     away: bool = False
+    etag: str | None = None
+    attributes: bytes | None = None
+    """In base64, as msgspec encodes bytes."""
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -133,6 +136,8 @@ def encode_record(record: JournalRecord) -> bytes:
             facts.stored_at,
             facts.content_type,
             str(facts.checksum) if facts.checksum else None,
+            etag=facts.etag,
+            attributes=facts.attributes,
         )
     )
 
@@ -149,7 +154,17 @@ def decode_record(line: bytes) -> JournalRecord:
         raise Damaged("a record has no domain, key or length")
     checksum = Checksum.parse(each.sum) if each.sum else None
     key = unescape(each.key.encode())
-    facts = FileMetadata(each.domain, key, each.storage_class, each.length, each.stored, each.type, checksum)
+    facts = FileMetadata(
+        each.domain,
+        key,
+        each.storage_class,
+        each.length,
+        each.stored,
+        each.type,
+        checksum,
+        each.etag,
+        each.attributes,
+    )
     return JournalRecord(each.v, each.fid, RecordState.HERE, facts)
 
 

@@ -100,6 +100,10 @@ def test_the_text_is_readable() -> None:
         "v": 12, "fid": 34, "domain": 1, "key": "caf%E9+1.jpg", "class": 2, "length": 56, "stored": 78,
         "type": "image/jpeg",
     }  # fmt: skip
+    described = JournalRecord(12, 34, RecordState.HERE, FileMetadata(1, b"k", 0, 5, etag="e-2", attributes=b"{}"))
+    line = journal.encode_record(described)
+    assert json.loads(line).items() >= {"etag": "e-2", "attributes": "e30="}.items()
+    assert journal.decode_record(line) == described
     assert json.loads(lines[2])["lines"] == 2
 
 

@@ -28,8 +28,8 @@ from tawara.wire.s3.results import AnsweredChecksum
 class ReceivedBody:
     """The body of one request. Creating it checks what the head says about it: S3Fault."""
 
-    def __init__(self, request: S3Request, limits: Limits, *, most: int) -> None:
-        """`most`: greatest length of the decoded body in bytes."""
+    def __init__(self, request: S3Request, limits: Limits, *, most: int, hash_md5: bool = False) -> None:
+        """`most`: greatest length of the decoded body in bytes. `hash_md5`: compute the MD5, see `computed_md5`."""
         fields = request.head.fields
         self._request, self._limits = request, limits
         framing = framing_of(fields)
@@ -48,6 +48,9 @@ class ReceivedBody:
             self._decoder = ChunkDecoder(framing, self.length, chain=chain, trailers=trailer_names(fields))
         self.checksum: AnsweredChecksum | None = None
         """The client's checksum, once it is verified."""
+        self._hash_md5 = hash_md5
+        self.computed_md5: bytes | None = None
+        """The MD5 of the whole body, if it is to be computed."""
         self.is_unverified = False
         """Whether the body has begun, and its end was not reached with everything as announced."""
 
@@ -66,6 +69,7 @@ class ReceivedBody:
         declared = self._declared
         digest = None if declared is None else new_digest(declared.algorithm)
         sha256 = None if self._sha256 is None else hashlib.sha256()
+        md5 = hashlib.md5(usedforsecurity=False) if self._hash_md5 else None
         received = 0
         async for piece in self._decoded():
             received += len(piece)
@@ -75,6 +79,8 @@ class ReceivedBody:
                 digest.update(piece)
             if sha256 is not None:
                 sha256.update(piece)
+            if md5 is not None:
+                md5.update(piece)
             yield piece
         if received != self.length:
             raise S3Fault(FaultCode.INCOMPLETE_BODY)
@@ -83,6 +89,7 @@ class ReceivedBody:
         trailers = self._decoder.finish() if self._decoder is not None else {}
         if declared is not None and digest is not None:
             self._verify(declared, digest.digest(), trailers.get(declared.algorithm.field))
+        self.computed_md5 = None if md5 is None else md5.digest()
         self.is_unverified = False
 
     def _verify(self, declared: DeclaredChecksum, computed: bytes, trailer: str | None) -> None:

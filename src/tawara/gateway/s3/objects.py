@@ -21,15 +21,15 @@ from tawara.model.errors import NoSource, TawaraError, UnknownKey
 from tawara.model.files import StoredFile
 from tawara.model.multipart import plain_etag, span_of_part
 from tawara.store.streaming import read_somewhere
-from tawara.store.writer import WriteRequest
+from tawara.store.writer import ObjectDescription, WriteRequest
 from tawara.wire import ranges
 from tawara.wire.http import Validators, http_date
 from tawara.wire.s3 import preconditions
+from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
+from tawara.wire.s3.checksum_fields import answers_checksum
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of, invalid_argument
 from tawara.wire.s3.head import HeaderFields
 from tawara.wire.s3.object_fields import (
-    METADATA_PREFIX,
-    STORED,
     ObjectFields,
     answer_fields,
     parse_object_fields,
@@ -43,7 +43,7 @@ _LOOKUPS: Final = 20
 """Most look-ups of a key for one GET while the key is overwritten repeatedly."""
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _NOT_KEPT: Final = ("x-amz-tagging", "x-amz-website-redirect-location")
-_NOT_KEPT_PREFIXES: Final = (METADATA_PREFIX, "x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-")
+_NOT_KEPT_PREFIXES: Final = ("x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-")
 
 
 class ObjectHandlers:
@@ -88,8 +88,9 @@ class ObjectHandlers:
             raise
         range_field = head.fields.get("range") if conditions.ranges_apply(current) else None
         part = _part_of(head.target.parameter("partNumber"), range_field, stored.length)
+        record = decode_attributes(stored.attributes)
         overrides = parse_overrides(head.target, signed=True)
-        fields |= dict(answer_fields(ObjectFields(stored.content_type), overrides))
+        fields |= dict(answer_fields(record.object_fields(stored.content_type), overrides))
         fields["accept-ranges"] = "bytes"
         name = class_name(domain, stored.classid)
         if name != STANDARD:
@@ -98,6 +99,10 @@ class ObjectHandlers:
         if part is not None:
             status, span = 206, part
             fields["content-range"] = part.content_range(stored.length)
+        checksum = record.checksum()
+        composite = checksum is not None and checksum.parts is not None
+        if checksum is not None and answers_checksum(head.fields, partial=part is not None, composite=composite):
+            fields |= checksum.fields()
         if head.method == "HEAD":
             return Reply(status, fields, part=span)
         if not span.length:
@@ -117,19 +122,27 @@ class ObjectHandlers:
         context, head = self._context, request.head
         domain = context.domain(head.target.bucket)
         refuse_what_is_not_kept(head.fields)
-        body = ReceivedBody(request, context.limits, most=context.limits.upload)
+        given = parse_object_fields(head.fields)
+        storage_class = class_named(domain, head.fields.get("x-amz-storage-class"))
+        body = ReceivedBody(
+            request,
+            context.limits,
+            most=context.limits.upload,
+            hash_md5=storage_class.hashtype not in (None, HashType.MD5),
+        )
         wanted = WriteRequest(
             domain=domain,
             key=head.target.key,
-            storage_class=class_named(domain, head.fields.get("x-amz-storage-class")),
-            content_type=parse_object_fields(head.fields).content_type,
+            storage_class=storage_class,
+            content_type=given.content_type,
             md5=body.md5,
             conditions=partial(_check_write, head.fields, body),
             default_hash=HashType.MD5,
+            describe=partial(_describe, body, given),
         )
         await context.writer.check(wanted)
         result = await context.writer.store_stream(wanted, body.pieces(), body.length)
-        etag = plain_etag(result.fid, result.length, _md5_of(result.checksum))
+        etag = plain_etag(result.fid, result.length, body.computed_md5 or _md5_of(result.checksum))
         fields = {"etag": quoted(etag)}
         if body.checksum is not None:
             fields |= body.checksum.fields()
@@ -181,14 +194,12 @@ def validators(stored: StoredFile) -> dict[str, str]:
 
 def etag_of(stored: StoredFile) -> str:
     """Return the entity tag of a file, without quotes."""
-    return plain_etag(stored.fid, stored.length, _md5_of(stored.checksum))
+    return stored.etag or plain_etag(stored.fid, stored.length, _md5_of(stored.checksum))
 
 
 def refuse_what_is_not_kept(fields: HeaderFields) -> None:
     """Raise S3Fault (NotImplemented) for fields that would have to be stored and are not; they are never dropped."""
-    kept = parse_object_fields(fields)
-    lost = [name for name in STORED if name in kept.fields]
-    lost += [name for name in fields.names() if name in _NOT_KEPT or name.startswith(_NOT_KEPT_PREFIXES)]
+    lost = [name for name in fields.names() if name in _NOT_KEPT or name.startswith(_NOT_KEPT_PREFIXES)]
     if fields.get("x-amz-acl") not in (None, "private", "bucket-owner-full-control"):
         lost.append("x-amz-acl")
     if lost:
@@ -198,6 +209,12 @@ def refuse_what_is_not_kept(fields: HeaderFields) -> None:
 
 def _md5_of(checksum: Checksum | None) -> bytes | None:
     return checksum.digest if checksum is not None and checksum.hashtype is HashType.MD5 else None
+
+
+def _describe(body: ReceivedBody, given: ObjectFields) -> ObjectDescription:
+    """Return what is stored with the object, once its body is complete."""
+    etag = None if body.computed_md5 is None else body.computed_md5.hex()
+    return ObjectDescription(etag, encode_attributes(given, body.checksum))
 
 
 def _check_write(fields: HeaderFields, body: ReceivedBody, stored: StoredFile | None) -> None:

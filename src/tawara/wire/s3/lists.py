@@ -133,7 +133,7 @@ def render_objects(
     if owner is not None and query.fetch_owner:
         owned = f"<Owner><ID>{escape(owner.id)}</ID><DisplayName>{escape(owner.name)}</DisplayName></Owner>"
     for each in page.files:
-        etag = plain_etag(each.fid, each.length, each.md5)
+        etag = each.etag or plain_etag(each.fid, each.length, each.md5)
         parts.append(
             f"<Contents><Key>{text(each.key)}</Key><LastModified>{timestamp(each.stored_at or 0)}</LastModified>"
             f"<ETag>&quot;{etag}&quot;</ETag><Size>{each.length}</Size>{owned}"
