@@ -138,8 +138,8 @@ async def ask(what: str, metadata: Metadata, seen: Callable[[], Cluster], counte
     async def status() -> str:
         asked = counter or Counter(metadata, seen)
         asked._cluster = seen
-        safety, unheeded = await asked.safety(await asked.counts())
-        return f"{safety.one_disk.files:,} of {safety.files:,} one failure from loss; {unheeded} devices not heeded"
+        safety, uncounted = await asked.safety(await asked.counts())
+        return f"{safety.one_disk.files:,} of {safety.files:,} one failure from loss; {uncounted} devices not heeded"
 
     print(f"{'':4}{await timed(what, status())}")
 

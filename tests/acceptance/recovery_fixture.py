@@ -129,7 +129,7 @@ class Store:
         while True:
             await self.metadata.write(due)
             taken = [(journal_writer, item) for journal_writer in scribes for item in await journal_writer.take(10)]
-            if not taken and not (await self.metadata.read(journals.look)).noted:
+            if not taken and not (await self.metadata.read(journals.read_due)).noted:
                 return
             await asyncio.gather(*(journal_writer.work(item) for journal_writer, item in taken))
 

@@ -74,7 +74,7 @@ def wait_for_names(store: Apart) -> None:
     async def written() -> bool:
         metadata = await open_metadata(store.database)
         try:
-            due = await metadata.read(journals.look)
+            due = await metadata.read(journals.read_due)
             return not due.noted and all(each.position is None for each in due.journals.values())
         finally:
             await metadata.close()

@@ -80,14 +80,14 @@ class GaleraServer(MariaServer):
 
     def _position(self) -> str:
         """Its position when it ended, so that it receives only the missing transactions."""
-        command = [*self._serve(), "--no-defaults", f"--datadir={self._process.data}", "--wsrep-recover"]
+        command = [*self._command(), "--no-defaults", f"--datadir={self._process.data}", "--wsrep-recover"]
         as_user = self._process.as_user([*command, f"--socket={self._socket}", "--skip-networking"])
         done = subprocess.run(as_user, cwd=self._process.directory, capture_output=True, text=True, check=True)
         found = _POSITION.findall(done.stdout + done.stderr)
         return found[-1] if found else "00000000-0000-0000-0000-000000000000:-1"
 
-    def _found(self) -> list[str]:
-        return super()._found() if self._founds else ["mkdir", str(self._process.data)]  # filled by a snapshot
+    def _create_data(self) -> list[str]:
+        return super()._create_data() if self._founds else ["mkdir", str(self._process.data)]  # filled by a snapshot
 
     def _make_user(self) -> None:
         if self.number == 0:

@@ -203,10 +203,10 @@ class PostgresServer:
         self._postgres = _program("postgres", programs)
         self._psql = _program("psql", programs)
         self._process = _Process("postgres", "postgres", place, listen.within if listen else ())
-        self._found()
+        self._create_data()
         self.start()
 
-    def _found(self) -> None:
+    def _create_data(self) -> None:
         """Create its data directory."""
         programs = "usr/lib/postgresql/*/bin"
         password = self._process.directory / "password"
@@ -346,7 +346,7 @@ class _MysqlServer(ABC):
         self._client_program = _program("mariadb", "usr/bin")
         self._process = _Process(name, "mysql", place, listen.within if listen else ())
         self._socket = self._process.directory / "socket"
-        self._process.once(self._found())
+        self._process.once(self._create_data())
         self.start()
         self._make_user()
 
@@ -356,11 +356,11 @@ class _MysqlServer(ABC):
             self._ask(f"GRANT ALL ON *.* TO tawara@'{host}'")
 
     @abstractmethod
-    def _found(self) -> list[str]:
+    def _create_data(self) -> list[str]:
         """The command that creates its data directory."""
 
     @abstractmethod
-    def _serve(self) -> list[str]:
+    def _command(self) -> list[str]:
         """The program that runs it, as a command."""
 
     def _options(self) -> tuple[str, ...]:
@@ -374,7 +374,7 @@ class _MysqlServer(ABC):
             network = [f"--bind-address={self._listen.ip}", f"--port={self._listen.port}", "--skip-name-resolve"]
         self._process.run(
             [
-                *(*self._serve(), "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
+                *(*self._command(), "--no-defaults", f"--datadir={self._process.data}", f"--socket={self._socket}"),
                 *(*network, "--innodb-buffer-pool-size=64M", "--max-connections=100"),
                 *("--innodb-flush-log-at-trx-commit=1", f"--pid-file={self._process.directory / 'pid'}"),
                 *(f"--log-error={self._process.log}", f"--tmpdir={self._process.directory}", *self._options()),
@@ -437,12 +437,12 @@ class MariaServer(_MysqlServer):
         """Start one whose directory is in `place`, or in memory."""
         super().__init__("mariadb", place, listen)
 
-    def _found(self) -> list[str]:
+    def _create_data(self) -> list[str]:
         program = [_program("mariadb-install-db", "usr/bin"), "--no-defaults", f"--datadir={self._process.data}"]
         options = ("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
         return [*program, f"--tmpdir={self._process.directory}", *options]
 
-    def _serve(self) -> list[str]:
+    def _command(self) -> list[str]:
         return [_program("mariadbd", "usr/sbin")]
 
 
@@ -454,7 +454,7 @@ class OracleServer(_MysqlServer):
         self._unpacked = Path(os.environ[MYSQL_VARIABLE])
         super().__init__("mysql", place)
 
-    def _serve(self) -> list[str]:
+    def _command(self) -> list[str]:
         libraries = self._unpacked / "usr/lib/x86_64-linux-gnu"
         loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
         return [*loader, str(self._unpacked / "usr/sbin/mysqld")]
@@ -464,9 +464,9 @@ class OracleServer(_MysqlServer):
         places = (f"--lc-messages-dir={share}", f"--character-sets-dir={share / 'charsets'}", "--secure-file-priv=NULL")
         return (*places, "--mysqlx=OFF", "--skip-log-bin")
 
-    def _found(self) -> list[str]:
+    def _create_data(self) -> list[str]:
         options = ["--no-defaults", "--initialize-insecure", f"--datadir={self._process.data}", *self._options()]
-        return [*self._serve(), *options]
+        return [*self._command(), *options]
 
 
 def mysql_server(place: Path | None = None) -> Server:

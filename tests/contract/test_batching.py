@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tawara.metadata import files, uploads
 from tawara.metadata.batching import QueryBatcher
 from tawara.metadata.contract import Metadata, QueryCall, Result, Transaction
-from tawara.metadata.uploads import Closing, Opening
+from tawara.metadata.uploads import CloseRequest, OpenRequest
 from tawara.model.files import NewFile
 
 FRESH_DMID = itertools.count(5_000_000)
@@ -24,15 +24,15 @@ plans = st.lists(
 )
 
 
-def closing(dmid: int, fids: list[int], plan: tuple[int, int, str | None]) -> Closing:
+def closing(dmid: int, fids: list[int], plan: tuple[int, int, str | None]) -> CloseRequest:
     upload, key, expected = plan
     expected_fid = {None: None, "nothing": 0, "first": fids[0]}[expected]
     file = NewFile(fid=fids[upload], dmid=dmid, key=b"k%d" % key, length=1, classid=0, devids=(1,))
-    return Closing(file, now=1, expected_fid=expected_fid)
+    return CloseRequest(file, now=1, expected_fid=expected_fid)
 
 
 async def close_and_look(tx: Transaction, dmid: int, plan: list[tuple[int, int, str | None]], *, alone: bool) -> object:
-    openings = [Opening(dmid, b"k", 0, (1,), 1) for _ in range(5)]
+    openings = [OpenRequest(dmid, b"k", 0, (1,), 1) for _ in range(5)]
     # The sixth upload was never opened.
     fids = [*(await uploads.open_many(tx, openings)), 1 << 50]
     closings = [closing(dmid, fids, each) for each in plan]

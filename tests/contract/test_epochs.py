@@ -80,7 +80,7 @@ async def test_a_merge_puts_the_database_ahead(metadata: Metadata) -> None:
     known = await metadata.read(epochs.lineage)
     assert known is not None
     assert known.current.number == 77 + AHEAD + 1
-    assert (await metadata.read(journals.look)).generation == 5001 > generation
+    assert (await metadata.read(journals.read_due)).generation == 5001 > generation
     assert await metadata.read(epochs.known_names) == 5000
     assert not await stale(metadata)
 

@@ -202,11 +202,11 @@ async def test_devices_that_have_changed_since(metadata: Metadata) -> None:
     gone = {devid: seen for devid, seen in CLUSTER.observed.items() if devid != 2}
     counter = Counter(metadata, lambda: CLUSTER.with_observations(gone))
     counter.AT_ONCE = 0.0
-    safety, unheeded = await counter.safety(await counter.counts())
-    assert (safety, unheeded) == (judge(CLUSTER, GROUPS), 1), "at once as it was, with a word"
+    safety, uncounted = await counter.safety(await counter.counts())
+    assert (safety, uncounted) == (judge(CLUSTER, GROUPS), 1), "at once as it was, with a word"
     counter.AT_ONCE = 60.0
-    safety, unheeded = await counter.safety(await counter.counts())
-    assert unheeded == 0
+    safety, uncounted = await counter.safety(await counter.counts())
+    assert uncounted == 0
     assert safety == judge(CLUSTER.with_observations(gone), GROUPS)
     assert safety.unreadable.files == 1
 

@@ -48,7 +48,7 @@ async def written(probed: Cluster) -> None:
 
 
 async def _done(tx: Transaction) -> bool:
-    due = await journals.look(tx)
+    due = await journals.read_due(tx)
     waiting = await tx.row("SELECT 1 FROM file_to_replicate UNION SELECT 1 FROM file_to_delete2")
     return (
         not due.noted

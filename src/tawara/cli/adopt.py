@@ -129,7 +129,7 @@ async def _run(
     if json:
         output.json_line(report)
     else:
-        _say(report, found, undo=undo, yes=yes)
+        _print_report(report, found, undo=undo, yes=yes)
     return Exit.FAILURE if found.obstacles and not undo else Exit.OK
 
 
@@ -228,25 +228,25 @@ def _write(directory: Path, settings: Mapping[str, str | int], password: str | N
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
-def _say(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes: bool) -> None:
+def _print_report(report: Mapping[str, Any], found: AdoptionFindings, *, undo: bool, yes: bool) -> None:
     _print_findings(report["database"], found)
     if undo:
-        _say_list(
+        _print_list(
             "Not deleted because a device does not answer; harmless, delete them manually:", report.get("left_behind")
         )
     else:
-        _say_list("Blockers:", found.obstacles)
+        _print_list("Blockers:", found.obstacles)
         if report["settings"]["store.database"] != report["database"]:
-            _say_list("Mind:", ["mogilefsd's connections use Latin-1, so Tawara's must, too: keys=latin1"])
-        _say_list("Notes:", found.notes)
-        _say_list("Cannot be represented:", found.limits)
-        _say_list("tawara.toml:", [f"{name} = {jsonlib.dumps(value)}" for name, value in report["settings"].items()])
-        _say_list("No equivalent in tawara.toml:", [f"{key}: {words}" for key, words in report["notes"]])
-        _say_list("Written:", report.get("written"))
+            _print_list("Mind:", ["mogilefsd's connections use Latin-1, so Tawara's must, too: keys=latin1"])
+        _print_list("Notes:", found.notes)
+        _print_list("Cannot be represented:", found.limits)
+        _print_list("tawara.toml:", [f"{name} = {jsonlib.dumps(value)}" for name, value in report["settings"].items()])
+        _print_list("No equivalent in tawara.toml:", [f"{key}: {words}" for key, words in report["notes"]])
+        _print_list("Written:", report.get("written"))
     if yes:
-        _say_list("Done:", report["done"] or ["nothing; everything was done already"])
+        _print_list("Done:", report["done"] or ["nothing; everything was done already"])
     elif report["steps"]:
-        _say_list("Changes that --yes would make:", report["steps"])
+        _print_list("Changes that --yes would make:", report["steps"])
     else:
         output.line("\nNo changes are needed.")
 
@@ -279,7 +279,7 @@ def _states(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
 
 
-def _say_list(head: str, items: Any) -> None:
+def _print_list(head: str, items: Any) -> None:
     if items:
         output.line(f"\n{head}")
         for item in items:

@@ -95,14 +95,14 @@ def _run(options: DaemonOptions, component: Component, processes: int = 1) -> in
         configuration = msgspec.structs.replace(configuration, gateway=gateway)
     if processes == 1:
         run_until_signal(
-            _served(configuration, directory, component, {}, lambda store: _say(store, component, json=json)),
+            _served(configuration, directory, component, {}, lambda store: _report_ready(store, component, json=json)),
             reload,
         )
         return 0
     return _run_many(configuration, directory, component, reload, json=json, processes=processes)
 
 
-def _say(store: Running, component: Component, *, json: bool, processes: int = 1) -> None:
+def _report_ready(store: Running, component: Component, *, json: bool, processes: int = 1) -> None:
     """Report that the daemon is ready, and for a storage node the command that makes it known to trackers."""
     node = store.configuration.node
     if component is Component.NODE and node.listen:
@@ -138,7 +138,7 @@ def _run_many(
         run_until_signal(served, reload)
 
     def announce() -> None:
-        _say(store, component, json=json, processes=processes)
+        _report_ready(store, component, json=json, processes=processes)
 
     return Family(shares, serve, announce, reload, first_stops_first=len(shares) > processes).run()
 

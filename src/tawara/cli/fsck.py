@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from tawara.cli import output
 from tawara.cli.devid import Devid
-from tawara.cli.fsck_report import report, say_line
+from tawara.cli.fsck_report import print_line, report
 from tawara.cli.session import DEFAULT, Session
 from tawara.cli.usage import MissingArgument
 from tawara.client import AsyncClient
@@ -198,7 +198,7 @@ async def log(*, after: int = 0, follow: bool = False, clear: bool = False, sess
                 if session.json:
                     output.json_line(asdict(each))
                 else:
-                    say_line(each)
+                    print_line(each)
             if not lines and not follow:
                 break
             if not lines:

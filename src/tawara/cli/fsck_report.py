@@ -82,7 +82,7 @@ async def report(client: AsyncClient, at: FsckStatus, *, as_json: bool) -> int:
         ]
         output.json_line(asdict(at) | {"busy": at.busy, "needs_operator": person})
     else:
-        _say_counts(at)
+        _print_counts(at)
         if found.unrepairable:
             more = " or more" if found.cut_off else ""
             output.line(f"{len(found.unrepairable)}{more} need manual intervention; the others are being repaired:")
@@ -94,7 +94,7 @@ async def report(client: AsyncClient, at: FsckStatus, *, as_json: bool) -> int:
     return Exit.CORRUPT if unrepairable else Exit.OK
 
 
-def _say_counts(at: FsckStatus) -> None:
+def _print_counts(at: FsckStatus) -> None:
     for code, meaning in MEANING.items():
         if at.counts.get(code):
             output.line(f"{at.counts[code]:>9}  {code}  {meaning}")
@@ -102,7 +102,7 @@ def _say_counts(at: FsckStatus) -> None:
         output.line(f"{at.stalled:>9}        deferred: a device does not answer")
 
 
-def say_line(each: FsckLine) -> None:
+def print_line(each: FsckLine) -> None:
     """Format a line of the log."""
     device = "" if each.devid is None else f"dev{each.devid}"
     where = f"{each.logid:>8}  {output.local_time(each.time)}  {each.fid or '-':>10}  {device:<8}"

@@ -77,7 +77,7 @@ async def get(
         else:
             planned = [_Download(key, _file_for(key, target))]
         total = (await client.info(domain, key)).length if not recursive else None
-        with progress(total, "get") as told:
+        with progress(total, "get") as report:
 
             async def fetch(download: _Download) -> TransferResult:
                 if download.refusal is not None:
@@ -87,7 +87,7 @@ async def get(
                     await asyncio.to_thread(_make_parents, root, download.target)
                 if not force and await _unchanged(client, domain, download.key, download.target, checksum):
                     return TransferResult("skipped", str(download.target), domain, download.key)
-                info = await _fetch(client, domain, download.key, download.target, checksum, told)
+                info = await _fetch(client, domain, download.key, download.target, checksum, report)
                 return TransferResult("fetched", str(download.target), domain, download.key, info.length, info.fid)
 
             def failed(download: _Download, error: errors.TawaraError | OSError) -> TransferResult:
@@ -102,9 +102,9 @@ async def _fetch(
     key: str,
     target: Path,
     verify: bool,
-    told: Callable[[int], None] | None,
+    report: Callable[[int], None] | None,
 ) -> FileInfo:
-    info = await client.download(domain, key, target, verify=verify, progress=told)
+    info = await client.download(domain, key, target, verify=verify, progress=report)
     for time in fetched_times(info)[:1]:  # the next run compares this time
         os.utime(target, ns=(time, time))
     return info

@@ -155,7 +155,7 @@ class Family:
         if pid == 0:
             self._become_child(parent)
             os.close(ours)
-            self._serve(place, self._only_own(place), lambda: _say_ready(theirs))
+            self._serve(place, self._only_own(place), lambda: _report_ready(theirs))
             raise SystemExit(0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         os.close(theirs)
@@ -237,7 +237,7 @@ class Family:
             self._stop_by = time.monotonic() + 1
 
 
-def _say_ready(pipe: int) -> None:
+def _report_ready(pipe: int) -> None:
     os.write(pipe, b"r")
 
 

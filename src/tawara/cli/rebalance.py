@@ -53,7 +53,7 @@ async def level(*, yes: bool = False, session: Session = DEFAULT) -> int:
                 cluster = await snapshot(client)
                 text = balancing_policy(_usable(cluster))
                 if text is None:
-                    _say_nothing_to_do(session)
+                    _print_nothing_to_do(session)
                     return Exit.OK
                 _show_plan(text, cluster, session)
                 if not yes and not _agreed():
@@ -115,7 +115,7 @@ async def plan(*policy: str, session: Session = DEFAULT) -> None:
         cluster = await snapshot(client)
     text = " ".join(policy) or balancing_policy(_usable(cluster))
     if text is None:
-        _say_nothing_to_do(session)
+        _print_nothing_to_do(session)
         return
     _show_plan(text, cluster, session)
 
@@ -144,7 +144,7 @@ async def start(*policy: str, wait: bool = False, session: Session = DEFAULT) ->
             cluster = await snapshot(client)
             text = " ".join(policy) or balancing_policy(_usable(cluster))
             if text is None:
-                _say_nothing_to_do(session)
+                _print_nothing_to_do(session)
                 return Exit.OK
             if reason := _why_impossible(text, cluster):
                 raise CannotMove(f"Nothing was started: {reason}", hint="`tawara rebalance plan` shows the plan.")
@@ -212,7 +212,7 @@ def _usable(cluster: Cluster) -> list[Device]:
     return [device for devid, device in cluster.devices.items() if cluster.should_get_new_files(devid)]
 
 
-def _say_nothing_to_do(session: Session) -> None:
+def _print_nothing_to_do(session: Session) -> None:
     if session.json:
         output.json_line({"policy": None, "sources": [], "targets": []})
     else:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from cyclopts import App
 
 from tawara.cli import output, scrubbed
-from tawara.cli.fsck_report import MEANING, gather, print_advice, say_line
+from tawara.cli.fsck_report import MEANING, gather, print_advice, print_line
 from tawara.cli.session import DEFAULT, Session
 from tawara.client import AsyncClient
 from tawara.client.maintenance_replies import FsckLine
@@ -63,7 +63,7 @@ async def log(*, after: int = 0, session: Session = DEFAULT) -> None:
             if session.json:
                 output.json_line(asdict(each))
             else:
-                say_line(each)
+                print_line(each)
 
 
 async def _log(client: AsyncClient, after: int) -> list[FsckLine]:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from tawara.cli import output
 from tawara.cli.database import HERE, Database
 from tawara.metadata import migrations, schema_version
-from tawara.metadata.founding import check_not_newer
+from tawara.metadata.creation import check_not_newer
 from tawara.model.errors import ConfigurationError, Exit
 
 

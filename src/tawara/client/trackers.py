@@ -67,7 +67,7 @@ class _Tracker:
     host: str
     port: int
     idle: list[_Connection] = field(default_factory=list)
-    rests_until: float = 0.0
+    skip_until: float = 0.0
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -159,7 +159,7 @@ class Trackers:
                 return reply.args
             failure = reply.as_error()
             if isinstance(failure, errors.Db):
-                tracker.rests_until = asyncio.get_running_loop().time() + REST
+                tracker.skip_until = asyncio.get_running_loop().time() + REST
             if isinstance(failure, errors.Db) and once and not isinstance(failure, errors.DatabaseUnavailable):
                 raise OutcomeUnknown(f"{command}: {failure.message}") from failure
             if lost and isinstance(failure, settled_by):
@@ -210,7 +210,7 @@ class Trackers:
     def _in_order_of_trial(self) -> Iterator[_Tracker]:
         """The trackers in the order to try them; the first comes twice, because it may just have been restarted."""
         now = asyncio.get_running_loop().time()
-        self._trackers.sort(key=lambda each: each.rests_until > now)  # stable
+        self._trackers.sort(key=lambda each: each.skip_until > now)  # stable
         yield from (order := list(self._trackers))
         yield order[0]
 
@@ -242,9 +242,9 @@ class Trackers:
                 if connection is not None:
                     connection.close()  # a late reply would be mistaken for that of the next request
                 if isinstance(error, errors.TrackerUnreachable):
-                    tracker.rests_until = asyncio.get_running_loop().time() + REST
+                    tracker.skip_until = asyncio.get_running_loop().time() + REST
                 raise
-            tracker.rests_until = 0.0
+            tracker.skip_until = 0.0
             tracker.idle.append(connection)
             return reply
 

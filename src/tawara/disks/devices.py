@@ -373,7 +373,7 @@ class Devices:
                 entered = os.open(name, _WALK_TO_WRITE, dir_fd=above)
             if place not in self._durable:
                 os.fsync(above)
-                self._remember_durable(place)
+                self._record_durable(place)
         except OSError as error:
             if entered >= 0:
                 os.close(entered)
@@ -384,7 +384,7 @@ class Devices:
             os.close(above)
         return entered
 
-    def _remember_durable(self, place: tuple[str, ...]) -> None:
+    def _record_durable(self, place: tuple[str, ...]) -> None:
         if len(self._durable) >= _KNOWN_DIRECTORIES:
             self._durable.clear()
         self._durable.add(place)

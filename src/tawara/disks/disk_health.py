@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 PERIOD: Final = 1800.0
 """Seconds between two queries of a disk."""
-LOOK_EVERY: Final = 30.0
+CHECK_PERIOD: Final = 30.0
 """Seconds between two checks for due disks and new devices."""
 TIMEOUT: Final = 20.0
 """Seconds that smartctl may take."""
@@ -122,7 +122,7 @@ class DiskHealthWatch:
         self._devices, self._pools = devices, pools
         self._period = period
         self._watching = Background("disk health")
-        self._rounds = DeviceRounds(devices, pools, self._look_at, timeout=TIMEOUT + 1)
+        self._rounds = DeviceRounds(devices, pools, self._check_device, timeout=TIMEOUT + 1)
         self._attempted: dict[str, float] = {}
         """By device: monotonic time of the last query of its disk, successful or not."""
         self._asked: dict[str, asyncio.Task[DiskHealth]] = {}
@@ -130,7 +130,7 @@ class DiskHealthWatch:
 
     def start(self) -> None:
         """Start watching."""
-        self._watching.start(self._keep())
+        self._watching.start(self._run())
 
     async def stop(self) -> None:
         """Stop; a running smartctl is killed."""
@@ -138,12 +138,12 @@ class DiskHealthWatch:
         await self._rounds.stop()
         await background.end(self._asked.values())
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await self._look()
-            await asyncio.sleep(LOOK_EVERY)
+            await self._check_devices()
+            await asyncio.sleep(CHECK_PERIOD)
 
-    async def _look(self) -> None:
+    async def _check_devices(self) -> None:
         try:
             found = await self._rounds.round()
         except TawaraError as error:
@@ -153,7 +153,7 @@ class DiskHealthWatch:
             if failure is not None:
                 log.warning("disk_health_unknown", devid=int(device[3:]), reason=str(failure.__cause__ or failure))
 
-    async def _look_at(self, device: str) -> None:
+    async def _check_device(self, device: str) -> None:
         """Query the disks of a device if due, and store the result. Raises DeviceHangs."""
         place = self._devices.docroot / device
         last = self._attempted.get(device)
@@ -193,7 +193,7 @@ class DiskHealthWatch:
 def _fresh(asked: asyncio.Task[DiskHealth]) -> bool:
     if asked.cancelled() or asked.exception() is not None:
         return False
-    return time.time() - (asked.result().checked_at or 0) < LOOK_EVERY
+    return time.time() - (asked.result().checked_at or 0) < CHECK_PERIOD
 
 
 def _disks_of(place: Path) -> list[str]:

@@ -50,7 +50,7 @@ class Identities:
         """`make` False never writes: a device without an identity is refused."""
         self._docroot, self._make = docroot, make
         self._lock = threading.Lock()
-        self._proven: dict[str, tuple[int, int, int]] = {}
+        self._verified: dict[str, tuple[int, int, int]] = {}
         """By device: file system, inode and modification time of the last verified identity file."""
         self._ids: dict[str, str] = {}
         self._unnamed: dict[str, tuple[int, int]] = {}
@@ -65,8 +65,8 @@ class Identities:
 
         `insist`: retry to write the identity of a device that could not be written before.
         """
-        proof = _proof(top)
-        if proof is not None and self._proven.get(device) == proof:
+        stamp = _stamp(top)
+        if stamp is not None and self._verified.get(device) == stamp:
             return
         with self._lock:
             if insist:
@@ -74,7 +74,7 @@ class Identities:
             self._examine(device, top)
 
     def _examine(self, device: str, top: int) -> None:
-        shown, kept = _read(top), self._kept(device)
+        shown, kept = _read(top), self._read_record(device)
         place = os.fstat(top)
         mounted = place.st_dev != self._docroot.stat().st_dev
         added = kept is not None and mounted and not kept.mounted
@@ -93,10 +93,10 @@ class Identities:
         elif kept is not None and kept.id != shown.id and not added:
             raise ForeignDisk
         if self._make and kept != _Record(shown.id, mounted):
-            self._keep(device, _Record(shown.id, mounted))
+            self._write_record(device, _Record(shown.id, mounted))
         self._ids[device] = shown.id
-        if (proof := _proof(top)) is not None:
-            self._proven[device] = proof
+        if (stamp := _stamp(top)) is not None:
+            self._verified[device] = stamp
 
     def _create(self, device: str, top: int) -> Identity | None:
         """Write the identity file durably; None if the disk is not writeable. Another process may write it first."""
@@ -124,14 +124,14 @@ class Identities:
 
     # --- records in the document root ---------------------------------------------------------------------------------
 
-    def _kept(self, device: str) -> _Record | None:
+    def _read_record(self, device: str) -> _Record | None:
         try:
             id_, _, mounted = (self._docroot / RECORDS / device).read_text().strip().partition(" ")
         except OSError:
             return None
         return _Record(id_, mounted == "mounted") if id_ else None
 
-    def _keep(self, device: str, record: _Record) -> None:
+    def _write_record(self, device: str, record: _Record) -> None:
         place = self._docroot / RECORDS / device
         unfinished = place.with_name(f".{device}.{os.getpid()}.{threading.get_ident()}")
         try:
@@ -171,7 +171,7 @@ def _sync(top: int) -> None:
         os.close(readable)
 
 
-def _proof(top: int) -> tuple[int, int, int] | None:
+def _stamp(top: int) -> tuple[int, int, int] | None:
     try:
         facts = os.stat(IDENTITY, dir_fd=top, follow_symlinks=False)
     except FileNotFoundError:

@@ -50,7 +50,7 @@ class _Batch:
         self.outcomes: list[TawaraError | None] = []
         self._devices = devices
         self._places: dict[tuple[str, tuple[str, ...]], TargetDirectory] = {}
-        self._coming: list[tuple[int, TargetDirectory, IncomingFile]] = []
+        self._in_progress: list[tuple[int, TargetDirectory, IncomingFile]] = []
         """Files in progress, each with its index into `outcomes`."""
 
     def begin(self, file: SmallFile) -> None:
@@ -67,14 +67,14 @@ class _Batch:
             incoming = IncomingFile(
                 place, target.names[-1], md5=file.md5, unnamed=self._devices.unnamed, shared=True, immutable=keep
             )
-            self._coming.append((len(self.outcomes) - 1, place, incoming))
+            self._in_progress.append((len(self.outcomes) - 1, place, incoming))
             incoming.write(file.body)
         except TawaraError as error:
             self.outcomes[-1] = error
 
     def each(self, step: Callable[[IncomingFile], None]) -> None:
         """Run `step` on every file that has not failed."""
-        for number, _, incoming in self._coming:
+        for number, _, incoming in self._in_progress:
             if self.outcomes[number] is None:
                 try:
                     step(incoming)
@@ -87,7 +87,7 @@ class _Batch:
             try:
                 place.sync()
             except TawaraError as error:
-                for number, its_place, _ in self._coming:
+                for number, its_place, _ in self._in_progress:
                     if its_place is place and self.outcomes[number] is None:
                         self.outcomes[number] = error
 
@@ -97,7 +97,7 @@ class _Batch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for _, _, incoming in self._coming:
+        for _, _, incoming in self._in_progress:
             incoming.abort()
         for place in self._places.values():
             place.close()

@@ -49,7 +49,7 @@ async def queue_files(tx: Transaction, field: str, *, now: int) -> int | None:
 
     Returns None if all files are queued, or if the replication queue is full.
     """
-    found = await runs.hold(tx, PREFIX)
+    found = await runs.lock(tx, PREFIX)
     if field not in found:
         return None
     waiting = await tx.row("SELECT COUNT(*) FROM (SELECT fid FROM file_to_replicate LIMIT ?) waiting", WAITING)

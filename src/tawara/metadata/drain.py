@@ -32,7 +32,7 @@ async def _state(tx: Transaction, devid: int) -> DeviceState:
 
 async def start(tx: Transaction, devid: int, *, now: int) -> None:
     """Drain a device: no new files, and its files are moved away. Raises NoDevice, StateTooHigh if it is dead."""
-    found = await runs.hold(tx, PREFIX)
+    found = await runs.lock(tx, PREFIX)
     state = await _state(tx, devid)
     if state is DeviceState.DEAD:
         raise StateTooHigh("A dead device cannot be emptied; its files are copied again from elsewhere")
@@ -46,7 +46,7 @@ async def start(tx: Transaction, devid: int, *, now: int) -> None:
 
 async def undo(tx: Transaction, devid: int, *, now: int) -> None:
     """Stop moving files, and accept new files on the device again if it did before. Raises NoDevice."""
-    found = await runs.hold(tx, PREFIX)
+    found = await runs.lock(tx, PREFIX)
     state = await _state(tx, devid)
     await _forget(tx, devid, now=now)
     at = DrainRun.parse(found.get(f"{PREFIX}{devid}", ""))
@@ -69,7 +69,7 @@ async def _count(tx: Transaction, devid: int) -> int:
 
 async def inject(tx: Transaction, *, now: int) -> int | None:
     """Queue the next moves of every device that is due; return when the next tick is due, None for never."""
-    found = await runs.hold(tx, PREFIX)
+    found = await runs.lock(tx, PREFIX)
     dues = []
     for name, text in sorted(found.items()):
         devid, at = int(name.removeprefix(PREFIX)), DrainRun.parse(text)

@@ -69,7 +69,7 @@ async def examine_names(tx: Transaction, claim: journals.JournalRow, reason: str
     The database is not older if another worker has taken over the device's journal in the meantime.
     """
     await cluster.serialise(tx)
-    now = (await journals.look(tx)).journals.get(claim.devid)
+    now = (await journals.read_due(tx)).journals.get(claim.devid)
     if now is None or not now.held or now.epoch != claim.epoch:
         return False
     await declare_stale(tx, reason)

@@ -168,7 +168,7 @@ async def list_fids(tx: Transaction, after: int, count: int) -> list[StoredFile]
 
 
 async def _open_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
-    openings = [uploads.Opening(**call.kwargs) for call in calls]
+    openings = [uploads.OpenRequest(**call.kwargs) for call in calls]
     counted = [each for each in openings if not each.fid]
     fids = iter(await uploads.open_many(tx, counted) if counted else ())
     return [await uploads.open_chosen(tx, each, each.fid) if each.fid else next(fids) for each in openings]
@@ -182,12 +182,12 @@ async def open_upload(
 
     Raises FidInUse if the given fid is, or may have been, in use.
     """
-    opening = uploads.Opening(dmid, key, classid, devids, now, fid)
+    opening = uploads.OpenRequest(dmid, key, classid, devids, now, fid)
     return await uploads.open_chosen(tx, opening, fid) if fid else (await uploads.open_many(tx, [opening]))[0]
 
 
 async def _close_batched(tx: Transaction, calls: Sequence[QueryCall]) -> list[Result]:
-    return await uploads.close_many(tx, [uploads.Closing(*call.args, **call.kwargs) for call in calls])
+    return await uploads.close_many(tx, [uploads.CloseRequest(*call.args, **call.kwargs) for call in calls])
 
 
 @batched(_close_batched)
@@ -209,7 +209,7 @@ async def close_upload(
     Raises NoTempFile if the upload is not open (any more), FidExists if the fid is stored already, and
     PreconditionFailed if the key does not refer to `expected_fid` (0: if it refers to any).
     """
-    (answer,) = await uploads.close_many(tx, [uploads.Closing(file, now, replicate, expected_fid, orphans)])
+    (answer,) = await uploads.close_many(tx, [uploads.CloseRequest(file, now, replicate, expected_fid, orphans)])
     if isinstance(answer, TawaraError):
         raise answer
     return answer

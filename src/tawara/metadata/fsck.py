@@ -43,7 +43,7 @@ _SUM = "fsck_sum_evcount_"
 
 async def start(tx: Transaction, *, host: str, now: int) -> None:
     """Start a check, or resume a stopped one. Raises FsckRunning, RebalRunning."""
-    found = await runs.hold(tx, "fsck_")
+    found = await runs.lock(tx, "fsck_")
     await runs.refuse_others(tx, starting="fsck")
     position, end = number(found.get("fsck_highest_fid_checked")), number(found.get("fsck_fid_at_end"))
     if position >= end:
@@ -63,7 +63,7 @@ async def start(tx: Transaction, *, host: str, now: int) -> None:
 
 async def stop(tx: Transaction, *, now: int) -> None:
     """Stop the check: clear its queue and set the position back accordingly, so that `start` resumes there."""
-    await runs.hold(tx, "fsck_")
+    await runs.lock(tx, "fsck_")
     withdrawn = await queues.cancel_tasks(tx, TaskType.CHECK, now=now)
     if withdrawn:
         await runs.set_all(tx, {"fsck_highest_fid_checked": withdrawn[0][0] - 1})
@@ -72,7 +72,7 @@ async def stop(tx: Transaction, *, now: int) -> None:
 
 async def reset(tx: Transaction, *, policy_only: bool, position: int, focus: Focus = Focus()) -> None:  # noqa: B008
     """Make the next check start after the fid `position`, restrict it to `focus`, and reset its counters."""
-    await runs.hold(tx, "fsck_")
+    await runs.lock(tx, "fsck_")
     await runs.set_all(tx, {"fsck_opt_policy_only": 1 if policy_only else None})
     await _reset(tx, position, focus)
 
@@ -99,7 +99,7 @@ async def _reset(tx: Transaction, position: int, focus: Focus) -> None:
 
 async def inject(tx: Transaction, *, now: int) -> bool:
     """Queue the next fids if a check is running and a tick is due; return False if none is running any more."""
-    found = await runs.hold(tx, "")
+    found = await runs.lock(tx, "")
     if not found.get("fsck_host"):
         return False
     if not await runs.take_tick(tx, "fsck", now=now):
@@ -246,14 +246,14 @@ async def log_after(tx: Transaction, logid: int) -> list[Row]:
 
 async def clear_log(tx: Transaction) -> None:
     """Delete all log lines; their counts are kept."""
-    found = await runs.hold(tx, "fsck_")
+    found = await runs.lock(tx, "fsck_")
     await _update_totals(tx, found, await _last_logid(tx))
     await tx.run("DELETE FROM fsck_log")
 
 
 async def summarize(tx: Transaction, *, now: int) -> None:
     """Add settled log lines to the stored totals, so that they need not be counted again."""
-    found = await runs.hold(tx, "fsck_")
+    found = await runs.lock(tx, "fsck_")
     row = await tx.row("SELECT MAX(logid) FROM fsck_log WHERE utime < ?", now - SETTLED)
     await _update_totals(tx, found, (row[0] if row else None) or 0)
 

@@ -70,11 +70,11 @@ class Servers(Generic[C]):
         self._hosts = list(hosts)
         self._connect = connect
         self._seconds = max(1.0, seconds / len(hosts)) if len(hosts) > 1 else seconds
-        self._rests_until: dict[DatabaseServer, float] = {}
+        self._skip_until: dict[DatabaseServer, float] = {}
 
     def _in_order(self) -> list[DatabaseServer]:
         now = asyncio.get_running_loop().time()
-        return sorted(self._hosts, key=lambda host: self._rests_until.get(host, 0.0) > now)  # stable
+        return sorted(self._hosts, key=lambda host: self._skip_until.get(host, 0.0) > now)  # stable
 
     async def connect(self) -> C:
         """Connect to the first usable server.
@@ -92,10 +92,10 @@ class Servers(Generic[C]):
                 if isinstance(error, LimitMet):
                     limit_met = True
                 else:
-                    self._rests_until[host] = asyncio.get_running_loop().time() + REST
+                    self._skip_until[host] = asyncio.get_running_loop().time() + REST
                 reason = str(error) or "no answer in time"
                 failures.append(f"{host}: {reason}" if str(host) else reason)
             else:
-                self._rests_until.pop(host, None)
+                self._skip_until.pop(host, None)
                 return connection
         raise (LimitMet if limit_met else ConnectionLost)("; ".join(failures))

@@ -86,7 +86,7 @@ _NOTED = (
 """Selects the devices by one index seek for each, regardless of the number of outbox rows."""
 
 
-async def look(tx: Transaction) -> DueJournals:
+async def read_due(tx: Transaction) -> DueJournals:
     """Return everything that may have to be written."""
     settings: dict[str, str] = dict(
         await tx.rows("SELECT field, value FROM server_settings WHERE field IN (?, ?)", GENERATION, MANIFEST)

@@ -14,7 +14,7 @@ import structlog
 from asyncmy import errors as my
 from asyncmy.constants.CLIENT import FOUND_ROWS
 
-from tawara.metadata import founding
+from tawara.metadata import creation
 from tawara.metadata.contract import Dialect, Metadata
 from tawara.metadata.hosts import DatabaseServer, Servers, hosts_of, split_url
 from tawara.metadata.mysql import LegacyMysqlDialect, MysqlDialect, MysqlLink, translate
@@ -170,7 +170,7 @@ async def _examine(link: MysqlLink, pace: ServerLimits, any_version: bool, chars
         log.warning("database_not_durable", setting="sync_binlog", value=row[2], needed=1)
     for tried in range(pace.tries):
         try:
-            await founding.ensure(link, any_version=any_version)
+            await creation.ensure(link, any_version=any_version)
             break
         except TransactionConflict as error:  # another server of the cluster created the same tables
             if tried + 1 == pace.tries:

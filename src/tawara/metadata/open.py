@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tawara.metadata import migrations
 from tawara.metadata.contract import Metadata
-from tawara.metadata.founding import check_own_version
+from tawara.metadata.creation import check_own_version
 from tawara.metadata.hosts import split_url
 from tawara.metadata.server import ServerLimits
 from tawara.model.errors import ConfigurationError

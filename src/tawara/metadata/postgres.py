@@ -22,7 +22,7 @@ import asyncpg
 import structlog
 from asyncpg import exceptions as pg
 
-from tawara.metadata import founding
+from tawara.metadata import creation
 from tawara.metadata.contract import Dialect, Metadata, Row
 from tawara.metadata.dialect import StandardDialect, rounded
 from tawara.metadata.error_codes import Remedy, of_sqlstate
@@ -31,7 +31,7 @@ from tawara.metadata.server import ConnectionLost, ServerLimits, ServerMetadata,
 from tawara.model.errors import ConfigurationError, DatabaseUnavailable, Dup
 
 OLDEST = 13
-_FOUNDING_LOCK = 0x7461776172610001
+_CREATION_LOCK = 0x7461776172610001
 """Number of the advisory lock held while the tables are created; arbitrary."""
 
 _PLANNING = {"jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -277,8 +277,8 @@ async def _examine(link: PostgresLink, any_version: bool) -> Dialect:
     if version is not None and version[1] != "on":
         structlog.get_logger(__name__).warning("database_not_durable", setting="fsync", value=version[1], needed="on")
     await link.begin(snapshot=False)
-    await link.rows("SELECT pg_advisory_xact_lock(?)", _FOUNDING_LOCK)
-    await founding.ensure(link, any_version=any_version)
+    await link.rows("SELECT pg_advisory_xact_lock(?)", _CREATION_LOCK)
+    await creation.ensure(link, any_version=any_version)
     await link.commit()
     row = await link.row(
         "SELECT data_type FROM information_schema.columns"

@@ -33,7 +33,7 @@ _DRAINED = "tawara_rebal_drained"
 
 async def set_policy(tx: Transaction, text: str) -> None:
     """Set the policy, and discard an earlier run. Raises NoSetRebal, BadRebalPol."""
-    found = await runs.hold(tx, "rebal_")
+    found = await runs.lock(tx, "rebal_")
     if found.get("rebal_host"):
         raise NoSetRebal("cannot change rebalance policy while rebalance is running")
     model.parse(text)
@@ -50,7 +50,7 @@ async def policy(tx: Transaction) -> RebalancePolicy:
 
 async def start(tx: Transaction, cluster: Cluster, *, host: str, now: int) -> str:
     """Start a run, or resume a stopped one; return its state. Raises RebalRunning, FsckRunning, NoRebalPolicy."""
-    found = await runs.hold(tx, "rebal_")
+    found = await runs.lock(tx, "rebal_")
     await runs.refuse_others(tx, starting="rebalance")
     text = found.get("rebal_state")
     state = RebalanceState.parse(text) if text else model.begin(await policy(tx), cluster, now=now)
@@ -61,7 +61,7 @@ async def start(tx: Transaction, cluster: Cluster, *, host: str, now: int) -> st
 
 async def stop(tx: Transaction) -> None:
     """Request that the run stops at its next tick. Raises RebalNotStarted."""
-    found = await runs.hold(tx, "rebal_")
+    found = await runs.lock(tx, "rebal_")
     if not found.get("rebal_host"):
         raise RebalNotStarted
     await runs.set_all(tx, {"rebal_signal": "stop"})
@@ -69,7 +69,7 @@ async def stop(tx: Transaction) -> None:
 
 async def reset(tx: Transaction) -> None:
     """Discard a run that was stopped or has ended. Raises RebalRunning."""
-    found = await runs.hold(tx, "rebal_")
+    found = await runs.lock(tx, "rebal_")
     if found.get("rebal_host"):
         raise RebalRunning("rebalance is running")
     await runs.set_all(tx, {"rebal_state": None})
@@ -91,7 +91,7 @@ async def inject(tx: Transaction, cluster: Cluster, rng: Random, *, now: int) ->
 
     `cluster` holds the observations by which targets are chosen; device states are changed in the database.
     """
-    found = await runs.hold(tx, "")
+    found = await runs.lock(tx, "")
     if not found.get("rebal_host"):
         return False
     stopping = found.get("rebal_signal") == "stop"

@@ -14,7 +14,7 @@ TICK = 1
 """Seconds from one tick to the next."""
 
 
-async def hold(tx: Transaction, prefix: str) -> dict[str, str]:
+async def lock(tx: Transaction, prefix: str) -> dict[str, str]:
     """Lock the runs until the transaction ends; return the settings whose names begin with `prefix`."""
     await cluster.serialise(tx)
     return await settings(tx, prefix)
@@ -33,7 +33,7 @@ async def set_all(tx: Transaction, values: dict[str, str | int | None]) -> None:
 
 
 async def take_tick(tx: Transaction, name: str, *, now: int) -> bool:
-    """Take the next tick if it is due; return whether it was. The caller holds the lock (`hold`)."""
+    """Take the next tick if it is due; return whether it was. The caller holds the lock (`lock`)."""
     field = f"tawara_{name}_turn"
     due = number(await cluster.get_setting(tx, field))
     if now < due <= now + TICK:  # a tick further ahead was dated by a wrong clock

@@ -37,7 +37,7 @@ def period_of(setting: str) -> int:
 
 async def inject(tx: Transaction, *, now: int) -> float | None:
     """Queue the next files if a tick is due; return when the next tick is due, None if the scrub is disabled."""
-    found = await runs.hold(tx, "tawara_scrub_")
+    found = await runs.lock(tx, "tawara_scrub_")
     period = period_of(found.get(PERIOD, ""))
     at = ScrubRound.parse(found.get(_ROUND, ""))
     if not period:

@@ -26,8 +26,8 @@ from typing import Any, cast
 
 from tawara.metadata.clock import Clock
 from tawara.metadata.contract import BatchQuery, Dialect, P, Query, QueryCall, Result, Row, T
+from tawara.metadata.creation import check_own_version
 from tawara.metadata.dialect import StandardDialect
-from tawara.metadata.founding import check_own_version
 from tawara.metadata.write_lock import WriteLock
 from tawara.model.errors import ConfigurationError, DatabaseFull, Db, Dup, FidsExhausted, TawaraError
 from tawara.model.fid import HIGHEST
@@ -436,7 +436,7 @@ def create(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tawara-") as private:
         unfinished = Path(private, path.name)
         unfinished.touch(mode=0o600)
-        _found(unfinished)
+        _create_file(unfinished)
         with contextlib.suppress(FileExistsError):  # another process created it first
             path.hardlink_to(unfinished)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -446,7 +446,7 @@ def create(path: Path) -> None:
         os.close(directory)
 
 
-def _found(path: Path) -> None:
+def _create_file(path: Path) -> None:
     from tawara.metadata import schema, schema_version
 
     connection = _connect(path)

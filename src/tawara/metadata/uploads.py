@@ -18,7 +18,7 @@ from tawara.model.files import NewFile
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpenRequest:
     """The arguments of one call of files.open_upload."""
 
     dmid: int
@@ -35,7 +35,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class CloseRequest:
     """The arguments of one call of files.close_upload."""
 
     file: NewFile
@@ -56,7 +56,7 @@ def _insert(tx: Transaction, fid: bool = False) -> str:
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-async def open_many(tx: Transaction, openings: Sequence[Opening]) -> list[int]:
+async def open_many(tx: Transaction, openings: Sequence[OpenRequest]) -> list[int]:
     """Return a new fid for each upload, never used before (17.1).
 
     A fid lower than a stored one does not mean that the counter is behind: later uploads may have been closed earlier.
@@ -111,7 +111,7 @@ async def _greatest(tx: Transaction, tables: Sequence[str]) -> int:
     return max((row[0] if row else None) or 0 for row in rows)
 
 
-async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:
+async def open_chosen(tx: Transaction, opening: OpenRequest, fid: int) -> int:
     """Open an upload under the requested fid, and advance the counter beyond it.
 
     Raises FidInUse, and BadParams if the fid is too great.
@@ -129,15 +129,15 @@ async def open_chosen(tx: Transaction, opening: Opening, fid: int) -> int:
 # --- closing ----------------------------------------------------------------------------------------------------------
 
 
-async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
+async def close_many(tx: Transaction, closings: Sequence[CloseRequest]) -> list[int | TawaraError | None]:
     """Close uploads; return for each the replaced fid or None, or the error because of which it was not closed."""
     answers: dict[int, int | TawaraError | None] = {}
     waiting = list(enumerate(closings))
     while waiting:
         # Closings of the same key or fid run one after another; where keys are not compared as bytes, all do.
         seen: set[object] = set()
-        now: list[tuple[int, Closing]] = []
-        later: list[tuple[int, Closing]] = []
+        now: list[tuple[int, CloseRequest]] = []
+        later: list[tuple[int, CloseRequest]] = []
         for place, closing in waiting:
             names = {closing.file.fid, (closing.file.dmid, closing.file.key)}
             (later if seen & names or (seen and not tx.dialect.exact_keys) else now).append((place, closing))
@@ -148,7 +148,7 @@ async def close_many(tx: Transaction, closings: Sequence[Closing]) -> list[int |
     return [answers[place] for place in range(len(closings))]
 
 
-async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | TawaraError | None]:
+async def _close(tx: Transaction, closings: Sequence[CloseRequest]) -> list[int | TawaraError | None]:
     """Close uploads of distinct keys and fids, given in key order; results as for close_many."""
     # For each open upload its fid, and again if it is stored already. FOR UPDATE does not lock rows of `file` here.
     values = rounded(sorted(closing.file.fid for closing in closings))
@@ -160,7 +160,7 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
     opened: dict[int, int | None] = dict(rows)
     named = await _named(tx, closings)
     answers: list[int | TawaraError | None] = []
-    good: list[Closing] = []
+    good: list[CloseRequest] = []
     replaced: list[int] = []
     for closing in closings:
         old = named.get((closing.file.dmid, closing.file.key))
@@ -179,7 +179,7 @@ async def _close(tx: Transaction, closings: Sequence[Closing]) -> list[int | Taw
     return answers
 
 
-async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int, bytes], int]:
+async def _named(tx: Transaction, closings: Sequence[CloseRequest]) -> dict[tuple[int, bytes], int]:
     """Return the fids to which the closings' keys refer, with their rows locked."""
     dialect = tx.dialect
     names = [(closing.file.dmid, closing.file.key) for closing in closings]
@@ -192,7 +192,7 @@ async def _named(tx: Transaction, closings: Sequence[Closing]) -> dict[tuple[int
     return {(dmid, bytes(key)) if dialect.exact_keys else names[0]: fid for dmid, key, fid in rows}
 
 
-async def _replace(tx: Transaction, closings: Sequence[Closing], replaced: Sequence[int]) -> None:
+async def _replace(tx: Transaction, closings: Sequence[CloseRequest], replaced: Sequence[int]) -> None:
     """Store the new files, and queue the replication of these and the deletion of those that they replace."""
     if not closings:
         return

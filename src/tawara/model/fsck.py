@@ -222,23 +222,23 @@ def _sort(replicas: Iterable[CheckedReplica], right: Checksum | None) -> _Sorted
     return made
 
 
-def agreed(replicas: Iterable[CheckedReplica]) -> Checksum | None:
+def majority_checksum(replicas: Iterable[CheckedReplica]) -> Checksum | None:
     """Return the digest of the majority of all replicas that may be good, seen or not; None without a majority."""
-    hopeful = [
+    candidates = [
         each
         for each in replicas
         if each.seen in (ReplicaFinding.RIGHT, ReplicaFinding.UNREADABLE, ReplicaFinding.SILENT, ReplicaFinding.DOWN)
     ]
-    votes = Counter(each.checksum for each in hopeful if each.checksum is not None)
+    votes = Counter(each.checksum for each in candidates if each.checksum is not None)
     checksum, number = votes.most_common(1)[0] if votes else (None, 0)
-    return checksum if 2 * number > len(hopeful) else None
+    return checksum if 2 * number > len(candidates) else None
 
 
 def judge(case: CheckedFile, *, searched: bool = False, found: CheckedReplica | None = None) -> FsckVerdict | Search:
     """Decide a case; after a Search, call with `searched` and the good replica `found`, if any."""
     file = case.file
     everywhere = (*case.replicas, *([found] if found else ()))
-    checksum = None if file.checksum else agreed(everywhere)
+    checksum = None if file.checksum else majority_checksum(everywhere)
     by_usefulness = _sort(case.replicas, file.checksum or checksum)
     good = by_usefulness.good | ({found.devid} if found else set())
     if not good and by_usefulness.unknown:
@@ -312,13 +312,15 @@ def _about_rows(case: CheckedFile) -> list[Event]:
     return [] if case.satisfied(case.file.devids) else [Event(Code.POLICY_VIOLATION)]
 
 
-def _about_checksums(case: CheckedFile, replicas: Iterable[CheckedReplica], agreed: Checksum | None) -> list[Event]:
+def _about_checksums(
+    case: CheckedFile, replicas: Iterable[CheckedReplica], majority_checksum: Checksum | None
+) -> list[Event]:
     """Return the events about the file's checksums."""
     stored, wanted = case.file.checksum, case.storage_class.hashtype
     if stored is not None:
         unlike = wanted is not None and wanted is not stored.hashtype and not case.rules.no_checksums
         return [Event(Code.BAD_ALGORITHM)] if unlike else []
-    if agreed is not None:
+    if majority_checksum is not None:
         return [Event(Code.NO_CHECKSUM)]
     if len({each.checksum for each in replicas if each.checksum is not None}) > 1:
         return [Event(Code.BAD_CHECKSUM if wanted else Code.MANY_CHECKSUMS)]

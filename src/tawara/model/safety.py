@@ -127,7 +127,7 @@ class _RiskCounter:
         if known is None:
             if len(self._content) > _REMEMBERED:
                 self._content.clear()
-            known = self._content[shape] = wants_no_more(cluster, group, there, self._rng)
+            known = self._content[shape] = is_satisfied_with(cluster, group, there, self._rng)
         return known
 
 
@@ -139,7 +139,7 @@ def _add(totals: dict[int, int], number: int, files: int) -> None:
     totals[number] = totals.get(number, 0) + files
 
 
-def wants_no_more(cluster: Cluster, group: PlacementGroup, on: Iterable[int], rng: random.Random) -> bool:
+def is_satisfied_with(cluster: Cluster, group: PlacementGroup, on: Iterable[int], rng: random.Random) -> bool:
     """Whether the class of a group is satisfied with copies on these devices; an unknown class is satisfied."""
     storage_class = cluster.storage_class(group.dmid, group.classid)
     if storage_class is None:

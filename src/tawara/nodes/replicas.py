@@ -33,7 +33,7 @@ class Race:
     at: int
     end: int
     size: int
-    told: OnFailure
+    on_failure: OnFailure
     timeout: float | None = None
     """Seconds that a replica may take to begin before it counts as failed; None leaves that to `nodes`."""
     hedge: float = HEDGE
@@ -52,7 +52,7 @@ class Race:
                         self.at += len(piece)
                         yield piece
                 except UnavailableError as error:
-                    self.told(url, self.at, error)
+                    self.on_failure(url, self.at, error)
 
     async def _first(self, waiting: deque[str], stack: AsyncExitStack) -> tuple[str, Download] | None:
         """Return the replica that starts first, which `stack` closes; None if all waiting replicas have failed.
@@ -70,7 +70,7 @@ class Race:
             for task in done:
                 error = task.exception()
                 if isinstance(error, UnavailableError | TimeoutError):
-                    self.told(asked.pop(task), self.at, error)
+                    self.on_failure(asked.pop(task), self.at, error)
                     continue
                 download, closing = task.result()
                 url = asked.pop(task)

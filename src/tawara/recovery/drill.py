@@ -60,7 +60,7 @@ async def run_drill(
         found = await drill.compare_until_stable(Path(spool), progress)
     unknown = await drill.find_unknown_contents()
     waiting = await metadata.read(journals.waiting)
-    due = await metadata.read(journals.look)
+    due = await metadata.read(journals.read_due)
     incomplete = {
         devid
         for devid in drill.devids

@@ -20,7 +20,7 @@ class RecentUploads:
     def __init__(self) -> None:
         self._uploads: dict[int, Upload] = {}
 
-    def remember(self, upload: Upload) -> None:
+    def add(self, upload: Upload) -> None:
         """Add an upload whose opening is committed."""
         self._uploads[upload.fid] = upload
         if len(self._uploads) > MOST_CACHED:

@@ -35,10 +35,10 @@ async def read_somewhere(
     that a node may take to begin.
     """
 
-    def told(url: str, at: int, error: Exception) -> None:
+    def on_failure(url: str, at: int, error: Exception) -> None:
         log.warning("replica_read_failed", url=url, offset=at, reason=str(error) or "no answer in time")
 
-    race = Race(nodes, urls, part.start, part.start + part.length, size, told, timeout)
+    race = Race(nodes, urls, part.start, part.start + part.length, size, on_failure, timeout)
     async with aclosing(race.run()) as pieces:
         async for piece in pieces:
             yield piece
@@ -52,14 +52,14 @@ class _Branch:
     def __init__(self, sink: Sink) -> None:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
         self.task = asyncio.ensure_future(sink(self._body()))
-        self.task.add_done_callback(self._over)
+        self.task.add_done_callback(self._on_done)
 
-    async def give(self, piece: bytes | None) -> None:
+    async def enqueue(self, piece: bytes | None) -> None:
         """Queue a piece, None at the end; return at once when the branch has ended."""
         if not self.task.done():
             await self._pieces.put(piece)
 
-    def _over(self, task: asyncio.Future[None]) -> None:
+    def _on_done(self, task: asyncio.Future[None]) -> None:
         while not self._pieces.empty():  # releases a `give` that waits for space
             self._pieces.get_nowait()
 
@@ -78,11 +78,11 @@ async def tee(body: AsyncIterable[bytes], sinks: Mapping[int, Sink]) -> dict[int
     try:
         async for piece in body:
             for branch in branches.values():
-                await branch.give(piece)
+                await branch.enqueue(piece)
             if all(branch.task.done() for branch in branches.values()):
                 break
         for branch in branches.values():
-            await branch.give(None)
+            await branch.enqueue(None)
         await asyncio.wait([branch.task for branch in branches.values()])
     finally:
         for branch in branches.values():

@@ -41,7 +41,7 @@ class Uploads:
         Raises FidInUse, BadParams for a `fid` that is too great.
         """
         upload = await self._open(domain, key, storage_class, devids, fid)
-        self._recent.remember(upload)
+        self._recent.add(upload)
         return upload
 
     async def find(self, fid: int) -> Upload | None:

@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
         else:
             running = verb(server.tracker, TrackerRequest(request.args, self.client_ip))
             if not server.at_once or request.command not in QUICK:
-                return self._go_on(running, request, line, begun)
+                return self._continue_as_task(running, request, line, begun)
             try:
                 awaited = running.send(None)
             except StopIteration as stop:
@@ -260,11 +260,13 @@ class Connection(asyncio.Protocol):
             except Exception as error:
                 answer = self._refuse(request, error)
             else:
-                return self._go_on(resume(running, awaited), request, line, begun)
+                return self._continue_as_task(resume(running, awaited), request, line, begun)
         server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
         return answer
 
-    def _go_on(self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float) -> bytes:
+    def _continue_as_task(
+        self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float
+    ) -> bytes:
         """Run a request as a task; further requests of this connection wait for it."""
         self._busy = True
         self._server.run(self._finish(running, request, line, begun))

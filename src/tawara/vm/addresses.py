@@ -39,7 +39,7 @@ def assign(
     return {guest: found[guest] for guest in candidates if guest in found}
 
 
-def remembered(given: Given, now: Given) -> dict[str, dict[str, IPv4Address]]:
+def addresses_to_keep(given: Given, now: Given) -> dict[str, dict[str, IPv4Address]]:
     """Return the addresses to keep: all current ones, and those of former guests unless another guest has them now."""
     whole: dict[str, dict[str, IPv4Address]] = {}
     for network in sorted({*given, *now}):

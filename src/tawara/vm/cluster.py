@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tawara.vm import spec
-from tawara.vm.addresses import Given, assign, remembered
+from tawara.vm.addresses import Given, addresses_to_keep, assign
 from tawara.vm.errors import Mistake, SpecError
 from tawara.vm.identity import fixed_range
 from tawara.vm.spec_fields import Fields
@@ -128,7 +128,7 @@ def _read(top: Fields, default_name: str, folder: Path | None) -> GuestCluster:
         remedy = f'Reserve addresses: {outside} = "FIRST-LAST" below [addresses].'
         top.mistake("outside", f"{outside} is a network of others, where no address follows from a name", remedy)
     top.nothing_else()
-    return GuestCluster(name, version, tuple(guests), remembered(kept, given))
+    return GuestCluster(name, version, tuple(guests), addresses_to_keep(kept, given))
 
 
 def _addresses(

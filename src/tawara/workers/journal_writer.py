@@ -112,10 +112,10 @@ class JournalWriter:
         """See Worker."""
         began = await self._metadata.clock.now()
         self._next_pass = began + self._period
-        due = await self._metadata.read(journals.look)
+        due = await self._metadata.read(journals.read_due)
         if not due.generation:
             await self._metadata.write(journals.begin_generation, at_least=int(began))
-            due = await self._metadata.read(journals.look)
+            due = await self._metadata.read(journals.read_due)
         self._generation = due.generation
         await self._read_access()
         manifest = manifest_of(self._view.current, self._access)

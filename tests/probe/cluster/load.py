@@ -297,7 +297,7 @@ class ByGateway(Access):
 
     def __init__(self, http: aiohttp.ClientSession, gateways: list[str], rng: random.Random) -> None:
         self._http, self._gateways, self._rng = http, gateways, rng
-        self._rests_until = dict.fromkeys(gateways, 0.0)
+        self._skip_until = dict.fromkeys(gateways, 0.0)
 
     async def put(self, key: str, content: bytes, storage_class: str) -> None:
         """See Access."""
@@ -314,7 +314,7 @@ class ByGateway(Access):
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         gateways = self._rng.sample(self._gateways, len(self._gateways))
-        gateways.sort(key=lambda each: self._rests_until[each] > time.monotonic())
+        gateways.sort(key=lambda each: self._skip_until[each] > time.monotonic())
         times = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=2, sock_read=12)
         for number, gateway in enumerate(gateways, 1):
             try:
@@ -329,11 +329,11 @@ class ByGateway(Access):
                         raise Failed(f"{answer.status} {text[:100].decode(errors='replace').strip()}")
                     return text
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                self._rests_until[gateway] = time.monotonic() + REST
+                self._skip_until[gateway] = time.monotonic() + REST
                 if number == len(gateways):
                     raise Failed(f"not connected: {error}") from error
             except (aiohttp.ClientError, TimeoutError) as error:
-                self._rests_until[gateway] = time.monotonic() + REST
+                self._skip_until[gateway] = time.monotonic() + REST
                 raise Failed(f"{type(error).__name__}: {error}") from error
         raise Failed("there is no gateway")
 

@@ -159,7 +159,7 @@ async def test_published_health(watch: Watching, tmp_path: Path) -> None:
     await one.stop()
     assert published(first).startswith("health: failing\nhealth_detail: the disk's own assessment has failed\n")
     other = made(tmp_path)
-    await other._look()
+    await other._check_devices()
     assert (tmp_path / "bin" / "asked").read_text().count("\n") == 1
     found = read_lines((first / "health").read_text())
     assert found is not None

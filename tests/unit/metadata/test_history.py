@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tawara.metadata import history, schema_version
-from tawara.metadata.founding import check_own_version
+from tawara.metadata.creation import check_own_version
 from tawara.model.errors import ConfigurationError
 
 

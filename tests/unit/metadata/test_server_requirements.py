@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog.testing
 
-from tawara.metadata import founding, mysql_opening
+from tawara.metadata import creation, mysql_opening
 from tawara.metadata.mysql_opening import _examine
 from tawara.metadata.server import ServerLimits, TransactionConflict
 from tawara.model.errors import ConfigurationError, Db
@@ -43,7 +43,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     async def sleep(_: float) -> None:
         pass
 
-    monkeypatch.setattr(founding, "ensure", ensure)
+    monkeypatch.setattr(creation, "ensure", ensure)
     monkeypatch.setattr(mysql_opening, "asyncio", SimpleNamespace(sleep=sleep))
     return failures
 

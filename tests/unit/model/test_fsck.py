@@ -20,9 +20,9 @@ from tawara.model.fsck import (
     FsckVerdict,
     ReplicaFinding,
     Search,
-    agreed,
     depth,
     judge,
+    majority_checksum,
     needs_operator,
 )
 
@@ -99,7 +99,7 @@ def test_the_last_possibly_good_replica_is_never_dropped(one: CheckedFile, found
     hopeful = {each.devid for each in one.replicas if each.seen in HOPEFUL}
     if hopeful:
         assert (hopeful - verdict.drop) | verdict.add
-    right = one.file.checksum or agreed(one.replicas)
+    right = one.file.checksum or majority_checksum(one.replicas)
     if right is not None:
         known_good = {
             each.devid for each in one.replicas if each.seen is ReplicaFinding.RIGHT and each.checksum in (None, right)

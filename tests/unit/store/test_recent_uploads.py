@@ -11,7 +11,7 @@ def upload(fid: int) -> Upload:
 def test_an_upload_is_cached_for_one_close() -> None:
     """The first close takes it from the cache; a second one has to query the database."""
     opened = RecentUploads()
-    opened.remember(upload(5))
+    opened.add(upload(5))
     assert opened.take(5) == upload(5)
     assert opened.take(5) is None
     assert opened.take(6) is None
@@ -21,6 +21,6 @@ def test_the_oldest_is_dropped() -> None:
     """The cache is bounded, however many uploads are never closed."""
     opened = RecentUploads()
     for fid in range(MOST_CACHED + 10):
-        opened.remember(upload(fid))
+        opened.add(upload(fid))
     assert opened.take(9) is None
     assert opened.take(10) == upload(10)

@@ -89,7 +89,7 @@ async def test_every_change_is_journaled(tmp_path: Path) -> None:
             assert manifest is not None
             assert manifest[1] == manifest_of(fixture.view.current, await metadata.read(access_keys.dump))
             assert [row["name"] for row in manifest[1]["tawara_access_key"]] == ["app"]
-        assert not (await metadata.read(journals.look)).noted
+        assert not (await metadata.read(journals.read_due)).noted
 
 
 async def test_an_idle_store_is_not_written(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ async def test_it_needs_few_files(tmp_path: Path) -> None:
                 assert await written(fixture, 1) == await live(fixture)
         segments = list(device(fixture, 1).glob("names/[ab]/*"))
         assert 0 < len(segments) < 30
-        round_ = (await fixture.metadata.read(journals.look)).journals[1].round
+        round_ = (await fixture.metadata.read(journals.read_due)).journals[1].round
         assert round_ > 1
 
 
@@ -129,11 +129,11 @@ async def test_files_waiting_for_deletion_stay_known(tmp_path: Path) -> None:
         closing = await fixture.store(b"closing", b"x", 1)
         await write(fixture, journal_writer)
         await fixture.metadata.write(_take_name, closing)
-        before = (await fixture.metadata.read(journals.look)).journals[1].round
+        before = (await fixture.metadata.read(journals.read_due)).journals[1].round
         for number in range(200):
             await fixture.store(b"k%d" % (number % 10), b"x", 1)
             await write(fixture, journal_writer)
-            if (await fixture.metadata.read(journals.look)).journals[1].round > before + 1:
+            if (await fixture.metadata.read(journals.read_due)).journals[1].round > before + 1:
                 break
         found = await merged(fixture, 1)
         named = {file.fid for file in found.files}
@@ -164,7 +164,7 @@ async def test_another_worker_continues(tmp_path: Path) -> None:
         claim = stalled.claim
         await first.work(stalled)  # wakes up after its claim was taken over, and writes what it had in mind
         assert await written(fixture, 1) == await live(fixture)
-        now = (await fixture.metadata.read(journals.look)).journals[1]
+        now = (await fixture.metadata.read(journals.read_due)).journals[1]
         assert now.epoch > claim.epoch
         assert not now.held
 
@@ -331,10 +331,10 @@ async def test_an_absent_device(tmp_path: Path) -> None:
         for _ in range(8):
             await write_once(fixture, journal_writer)
         assert fid in (await merged(fixture, 1, 2)).gone
-        assert (await fixture.metadata.read(journals.look)).noted == {2}
+        assert (await fixture.metadata.read(journals.read_due)).noted == {2}
         await fixture.metadata.write(_die, 2)
         await write_once(fixture, journal_writer)
-        assert not (await fixture.metadata.read(journals.look)).noted
+        assert not (await fixture.metadata.read(journals.read_due)).noted
 
 
 async def _die(tx: Transaction, devid: int) -> None:
@@ -377,4 +377,4 @@ async def test_changes_for_an_unknown_device_are_kept(tmp_path: Path) -> None:
         await fixture.store(b"key", b"content", 1, 2)
         view = ClusterView(fixture.metadata)
         await JournalWriter(fixture.metadata, view, fixture.nodes).take(10)
-        assert {1, 2} <= set((await fixture.metadata.read(journals.look)).noted)
+        assert {1, 2} <= set((await fixture.metadata.read(journals.read_due)).noted)

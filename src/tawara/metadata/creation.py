@@ -11,7 +11,7 @@ from tawara.metadata import catalogue, schema_version
 from tawara.metadata.server import Link
 from tawara.model.errors import ConfigurationError
 
-_FOUNDING = "tawara_founding"
+_CREATING = "tawara_founding"
 """Setting that exists while the tables are being created, if that takes more than one transaction."""
 
 
@@ -29,7 +29,7 @@ async def ensure(link: Link, *, any_version: bool) -> None:
             "The database has a table `file` and no `server_settings`: it belongs to something else",
             hint="Make an empty database for Tawara.",
         )
-    if not settings or _FOUNDING in settings:
+    if not settings or _CREATING in settings:
         if any_version:
             raise ConfigurationError("The database has no tables of MogileFS or Tawara", hint="Is it the right one?")
         if not settings and "file" in tables and await link.row("SELECT 1 FROM file LIMIT 1") is not None:
@@ -37,8 +37,8 @@ async def ensure(link: Link, *, any_version: bool) -> None:
                 "The database has files, and no schema version in its table server_settings",
                 hint="Restore that table from a backup; nothing was changed.",
             )
-        _refuse_other_version(settings.get(_FOUNDING))
-        await _found(link)
+        _refuse_other_version(settings.get(_CREATING))
+        await _create_tables(link)
         settings = dict(await link.rows("SELECT field, value FROM server_settings"))
     version = settings.get("schema_version")
     if version != "17":
@@ -85,13 +85,13 @@ def _refuse_other_version(begun: str | None) -> None:
         )
 
 
-async def _found(link: Link) -> None:
+async def _create_tables(link: Link) -> None:
     from tawara.metadata import schema
 
     name = link.dialect.name
     insert = link.dialect.insert_or_ignore("server_settings", ("field", "value"))
     await link.run(schema.statements(name, only=("server_settings",))[0])
-    await link.run(insert, _FOUNDING, str(schema_version.TAWARA))
+    await link.run(insert, _CREATING, str(schema_version.TAWARA))
     for statement in schema.statements(name):
         await link.run(statement)
     await link.run_many(
@@ -102,4 +102,4 @@ async def _found(link: Link) -> None:
             ("case_sensitive_list_keys", "1"),
         ],
     )
-    await link.run("DELETE FROM server_settings WHERE field = ?", _FOUNDING)
+    await link.run("DELETE FROM server_settings WHERE field = ?", _CREATING)
