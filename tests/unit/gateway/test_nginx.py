@@ -188,3 +188,19 @@ def test_processes_of_another_directory_are_left_alone(tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     with opened.open("w"):
         assert str(opened) in nginx_processes.open_files(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("configure arguments: --add-module=headers-more", True),
+        ("configure arguments: --with-debug", False),
+    ],
+)
+def test_modules_are_asked_for(tmp_path: Path, said: str, expected: bool) -> None:
+    """nginx is asked with -V what it was built with; one that cannot be run has no features."""
+    binary = tmp_path / "nginx"
+    binary.write_text(f'#!/bin/sh\n[ "$*" = -V ] && echo "{said}" >&2\n')
+    binary.chmod(0o755)
+    assert nginx.features_of(binary).clears_fields is expected
+    assert nginx.features_of(tmp_path / "missing").clears_fields is False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.metadata import queues, replicas
+from tawara.metadata import files, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import Db, NodeUnreachable
 from tawara.workers.copying import DestinationFailed, SourceFailed
@@ -147,3 +147,23 @@ async def test_a_bad_replica_is_replaced(tmp_path: Path) -> None:
         assert await do_all(fixture) is None
         assert fixture.place(2, fid).read_bytes() == SMALL_FILE
         assert await fixture.devids(fid) == {1, 2}
+
+
+async def test_a_file_deleted_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy of a file that is deleted meanwhile is deleted, and nothing is left to replicate or to be deferred."""
+    async with workers_fixture(tmp_path, {"h1": [1], "h2": [2], "h3": [3]}) as fixture:
+        fid = await fixture.store(b"key", SMALL_FILE, 1)
+        put, puts = fixture.nodes.put, list[object]()
+
+        async def put_and_delete(url: str, *args: object, **kwargs: object) -> None:
+            await put(url, *args, **kwargs)  # type: ignore[arg-type] # passed through
+            puts.append(url)
+            if len(puts) == 1:
+                await fixture.metadata.write(files.delete, fixture.dmid, b"key", now=int(time.time()))
+
+        monkeypatch.setattr(fixture.nodes, "put", put_and_delete)
+        assert await do_all(fixture) is None
+        assert len(puts) == 1
+        assert fixture.on_disk() == {fid: {1}}
+        assert await fixture.metadata.read(queues.next_replication) is None
+        assert await fixture.metadata.read(queues.next_deletion) is not None
