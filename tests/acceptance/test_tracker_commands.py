@@ -43,7 +43,7 @@ TRANSCRIPTS = (
 OUTCOMES = {
     "create_open": "OK no_domain unreg_domain unreg_class fid_in_use no_devices invalid_key bad_params",
     "create_close": "OK no_domain unreg_domain no_fid no_devid no_path invalid_checksum_format bogus_args no_temp_file"
-    " invalid_destdev size_verify_error size_mismatch checksum_mismatch fid_exists invalid_key",
+    " invalid_destdev size_verify_error size_mismatch checksum_mismatch fid_exists invalid_key bad_params",
     "get_paths": "OK no_domain unreg_domain no_key unknown_key",
     "file_info": "OK no_domain unreg_domain no_key unknown_key",
     "file_debug": "OK no_domain unreg_domain no_key unknown_key",

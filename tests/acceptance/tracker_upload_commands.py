@@ -98,6 +98,16 @@ TRANSCRIPTS = {
 > create_open domain=d&key=k&size=99999999999
 < ERR no_devices No+devices+found+to+store+file
 """,
+    "create_open: preferred devices, and a malformed list": """
+> create_open domain=d&key=k&preferred=7,1
+< OK fid=1&devid=1&*
+> create_open domain=d&key=k&preferred=1,x
+< ERR bad_params preferred+*
+> create_open domain=d&key=k&preferred=,
+< ERR bad_params preferred+*
+> create_open domain=d&key=k&preferred=99999999999
+< ERR bad_params preferred+*
+""",
     "create_open: no device takes files": """
 > set_state host=one&device=1&state=drain
 < OK
@@ -292,6 +302,17 @@ $ PUT /dev1/0/000/000/0000000001.fid hello
 < OK
 > file_info domain=d&key=k
 < OK fid=1&domain=d&class=crc&key=k&length=5&devcount=1&checksum=CRC64NVME:{HELLO_CRC64}
+""",
+    "create_close: the media type of the file": f"""
+{OPENED}
+> {CLOSE}&content_type=image/%C3%A9
+< ERR bad_params content_type+*
+> {CLOSE}&content_type={"x" * 256}
+< ERR bad_params content_type+*
+> {CLOSE}&content_type=image/jpeg
+< OK
+> file_info domain=d&key=k&times=1
+< OK *&content_type=image/jpeg
 """,
     "create_close: a checksum that does not hold": f"""
 {OPENED}
