@@ -107,8 +107,17 @@ async def test_unsigned_requests(node: SignedNode) -> None:
     async with node.client() as client:
         assert await client.read(node.url(), limit=10) == b"kept"
     async with NodeClient() as client:
+        for body in (b"x", LARGE):
+            with pytest.raises(NodeUnreachable, match=r"store\.sign_urls.*not signed by a tracker"):
+                await client.put(node.url(), body, length=len(body))
+        with pytest.raises(NodeUnreachable, match="not signed by a tracker"):
+            await client.delete(node.url())
         with pytest.raises(NodeUnreachable, match=r"store\.sign_urls"):
-            await client.put(node.url(), b"x", length=1)
+            await client.size(node.url())
+    late = RequestSigner(lambda: [node.key], wall=lambda: time.time() - 1000, client_seconds=60)
+    async with NodeClient(signer=late) as client:
+        with pytest.raises(NodeUnreachable, match=r"expired .* compare the machines' clocks"):
+            await client.read(node.url(), limit=10)
 
 
 async def test_all_requests_of_a_process(node: SignedNode) -> None:

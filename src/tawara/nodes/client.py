@@ -153,6 +153,7 @@ class NodeClient:
                 return True
             if answer.status in (400, 501):
                 return False
+            await _expect_permission(answer, url)
             _expect(answer, url, *range(200, 300))
             return True
 
@@ -197,6 +198,7 @@ class NodeClient:
                 raise errors.ChecksumMismatch(f"{url}: the node received other bytes than were sent")
             if answer.status == 409 and CONFLICT in answer.headers:
                 raise errors.FidConflict(f"{url}: the storage node holds other content under this fid")
+            await _expect_permission(answer, url)
             _expect(answer, url, *range(200, 300))
             if not payload.complete:
                 raise errors.NodeUnreachable(f"{url}: the node answered before it had the whole body")
@@ -260,6 +262,7 @@ class NodeClient:
         try:
             if answer.status == 404:
                 raise errors.NoSource(f"{url} is not there")
+            await _expect_permission(answer, url)
             _expect(answer, url, 206 if headers else 200)
             if headers and not answer.headers.get("Content-Range", "").startswith(f"bytes {first}-"):
                 raise errors.NodeUnreachable(f"{url}: the node sent another range than was asked for")
@@ -289,6 +292,7 @@ class NodeClient:
         async with self._request("DELETE", url) as answer:
             if answer.status == 404:
                 return False
+            await _expect_permission(answer, url)
             _expect(answer, url, 200, 202, 204)
             return True
 
@@ -427,6 +431,14 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     keepalive.enable(made)
     return made
+
+
+async def _expect_permission(answer: aiohttp.ClientResponse, url: str) -> None:
+    """Raise NodeUnreachable with the node's reason if it answered 403."""
+    if answer.status == 403:
+        with _converting_errors(url):
+            reason = (await answer.content.read(_USAGE_BYTES)).decode(errors="replace").strip()[:200]
+        raise errors.NodeUnreachable(f"{url}: {_REFUSED}: {reason}" if reason else f"{url}: {_REFUSED}")
 
 
 def _expect(answer: aiohttp.ClientResponse | HeadAnswer, url: str, *wanted: int) -> None:
