@@ -63,12 +63,15 @@ class AccessKeys:
             known = {each.id for each in self._key_file.load()}
         except KeyFileMissing as error:
             if in_use:
-                log.error("key_file_missing", path=str(self._key_file.path), keys=len(in_use), hint=error.hint)  # noqa: TRY400
+                log.error("key_file_missing", path=str(self._key_file.path), count=len(in_use), hint=error.hint)  # noqa: TRY400
             return
         others = [each.name for each in in_use if sealed_with(each.sealed) not in known]
         if others:
             log.error(
-                "key_file_is_another", path=str(self._key_file.path), keys=others[:10], hint=SecretUnreadable.hint
+                "key_file_is_another",
+                path=str(self._key_file.path),
+                access_keys=others[:10],
+                hint=SecretUnreadable.hint,
             )
 
     def cached(self, key_id: str) -> CheckedKey | None:
@@ -114,7 +117,7 @@ class AccessKeys:
                 return open_sealed(keys, key.sealed, owner=key.id)
             except CannotOpen as error:
                 reason = str(error)
-                log.error("access_key_unreadable", key=key.name, path=str(self._key_file.path), reason=reason)  # noqa: TRY400
+                log.error("access_key_unreadable", access_key=key.name, path=str(self._key_file.path), reason=reason)  # noqa: TRY400
                 raise SecretUnreadable from None
         if not keys:
             return _random_secret()

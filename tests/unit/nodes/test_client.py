@@ -387,7 +387,7 @@ async def test_sizes_from_the_side_channel() -> None:
 
 @pytest.mark.parametrize(("status", "error"), [(404, errors.NoSource), (503, errors.NodeUnreachable)])
 async def test_a_usage_file_that_is_missing(status: int, error: type[Exception]) -> None:
-    """A device without a usage file is told from a node that refuses."""
+    """A device without a usage file is distinguished from a node that refuses."""
     node = _Node()
     node.refuse = status
     async with _serving(node) as url, NodeClient() as nodes:
