@@ -315,23 +315,6 @@ def test_removal_keeps_the_data_for_a_reinstallation(host: Machine) -> None:
     assert host.ssh("web", "cat /data/file") == "kept"
 
 
-def test_an_instance_moves_to_a_host_that_has_its_package(host: Machine) -> None:
-    """Exported, purged and installed afresh, as on another host, it is after `import` what it was: data, snapshots."""
-    host.ssh("web", "echo moved >/data/moved; sync")
-    host.run(TAWARA, "vm", "stop", "web", "--force")
-    host.run(TAWARA, "vm", "snapshot", "web", "before")
-    host.run(TAWARA, "vm", "export", "web", "/var/tmp/web.tar")
-    apt(host, "purge", "tawara-guest-web")
-    apt(host, "install", "tawara-guest-web")
-    host.run(TAWARA, "vm", "stop", "web", "--force")
-    host.run(TAWARA, "vm", "import", "/var/tmp/web.tar", "--replace")
-    assert host.run(TAWARA, "vm", "snapshots", "web").stdout == "before\n"
-    host.run(TAWARA, "vm", "restore", "web", "before")
-    host.run(TAWARA, "vm", "start", "web")
-    host.wait_for_ssh("web")
-    assert host.ssh("web", "cat /data/file /data/moved") == "kept\nmoved"
-
-
 def test_a_host_without_libvirt(host: Machine) -> None:
     """With libvirt down the package installs with a notice, and the guest starts when libvirt is back."""
     apt(host, "purge", "tawara-guest-web")

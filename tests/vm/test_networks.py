@@ -69,10 +69,24 @@ def lan(host: Machine) -> None:
 
 
 @pytest.mark.usefixtures("lan")
-def test_neighbours_reach_the_guest_by_bridge_and_by_port(host: Machine, workshop: Workshop) -> None:
-    """The guest answers at its own address in their network and, through the host's port, at the host's."""
+def test_a_port_that_a_program_uses_fails_the_installation_where_asked(host: Machine, workshop: Workshop) -> None:
+    """apt's exit code says that the guest is not up; once the port is free, `dpkg --configure -a` starts it."""
     workshop.build("open", GUEST)
-    host.shell("apt-get -q update; apt-get -y -q install tawara-guest-open")
+    host.run("apt-get", "-q", "update")
+    server = "import socket, time; held = socket.create_server(('', 2222)); time.sleep(600)"
+    pid = host.shell(f'/usr/bin/python3 -c "{server}" >/dev/null 2>&1 & echo $!').strip()
+    host.wait_for("the program", lambda: ":2222" in host.run("ss", "-ltn").stdout)
+    install = ("apt-get", "-y", "-q", "install", "tawara-guest-open")
+    done = host.run("env", "TAWARA_VM_FAIL_INSTALL=yes", *install, check=False)
+    assert done.returncode == 100
+    assert "open: tcp port 2222 is used by a program of this host" in done.stdout + done.stderr
+    host.shell(f"kill {pid}")
+    host.run("dpkg", "--configure", "-a")
+    assert host.run("virsh", "domstate", "open").stdout.strip() == "running"
+
+
+def test_neighbours_reach_the_guest_by_bridge_and_by_port(host: Machine) -> None:
+    """The guest answers at its own address in their network and, through the host's port, at the host's."""
     host.wait_for("the bridge", lambda: banner(host, "192.0.2.5", 22) == "SSH-2.0-")
     assert banner(host, "192.0.2.1", 2222) == "SSH-2.0-"
     assert banner(host, "192.0.2.1", 2222, neighbour=False) == "SSH-2.0-"

@@ -1,4 +1,4 @@
-"""States of a domain that are rare, made on a real libvirt: a full disk, a killed QEMU, an undefined domain."""
+"""What rarely happens to a guest, on a real libvirt: a full disk, a killed QEMU, an undefined domain, a new host."""
 
 from __future__ import annotations
 
@@ -84,6 +84,20 @@ def test_a_guest_undefined_behind_our_back_is_defined_again(host: Machine) -> No
     assert state(host) == "absent"
     host.run(TAWARA, "vm", "start", "rare")
     assert state(host) == "running"
+
+
+def test_an_instance_moves_to_a_host_that_has_its_package(host: Machine) -> None:
+    """Exported, purged and reinstalled, as on another host, it has after `import` its files and snapshots again."""
+    host.run(TAWARA, "vm", "stop", "rare", "--force")
+    host.run(TAWARA, "vm", "snapshot", "rare", "before")
+    host.run(TAWARA, "vm", "export", "rare", "/var/tmp/rare.tar")
+    host.shell("apt-get -y -q purge tawara-guest-rare; apt-get -y -q install tawara-guest-rare")
+    host.run(TAWARA, "vm", "stop", "rare", "--force")
+    host.run(TAWARA, "vm", "import", "/var/tmp/rare.tar", "--replace")
+    host.run(TAWARA, "vm", "restore", "rare", "before")
+    host.run(TAWARA, "vm", "start", "rare")
+    host.wait_for_ssh("rare")
+    assert host.ssh("rare", "wc -c </root/big") == str(64 << 20)
 
 
 def test_purging_takes_it_away_in_any_state(host: Machine) -> None:
