@@ -248,6 +248,57 @@ def test_the_etag_in_a_class_with_another_checksum(s3: S3Fixture) -> None:
     client.put_object(Bucket="d", Key="crc", Body=b"", StorageClass="crc", IfMatch=f'"{HELLO}"')
 
 
+def test_copies(client: Any, bucket: str) -> None:
+    """O3, O4, K5: copies keep or replace metadata, judge conditions on both sides, and have the source's ETag."""
+    more = {"Metadata": {"a": "b"}, "CacheControl": "no-store", "ContentType": "text/x-test"}
+    client.put_object(Bucket=bucket, Key="s +é", Body=b"hello", **more)
+    copy = {"Bucket": bucket, "CopySource": {"Bucket": bucket, "Key": "s +é"}}
+    made = client.copy_object(**copy, Key="t")["CopyObjectResult"]
+    assert made["ETag"] == f'"{HELLO}"'
+    found = client.get_object(Bucket=bucket, Key="t")
+    assert (found["Body"].read(), found["ETag"], found["Metadata"]) == (b"hello", made["ETag"], {"a": "b"})
+    assert (found["CacheControl"], found["ContentType"]) == ("no-store", "text/x-test")
+    assert found["ChecksumCRC32"]
+    client.copy_object(**copy, Key="t", MetadataDirective="REPLACE", Metadata={"c": "d"})
+    found = client.head_object(Bucket=bucket, Key="t")
+    assert found["Metadata"] == {"c": "d"}
+    assert "CacheControl" not in found
+    assert refusal(client.copy_object, **copy, Key="s +é") == ("InvalidRequest", 400)
+    client.copy_object(**copy, Key="s +é", MetadataDirective="REPLACE", Metadata={"new": "1"})
+    assert client.head_object(Bucket=bucket, Key="s +é")["Metadata"] == {"new": "1"}
+    assert refusal(client.copy_object, **copy, Key="t", CopySourceIfMatch='"x"') == ("PreconditionFailed", 412)
+    assert refusal(client.copy_object, **copy, Key="t", IfNoneMatch="*") == ("PreconditionFailed", 412)
+    absent = {"Bucket": bucket, "Key": "t", "CopySource": f"{bucket}/absent"}
+    assert refusal(client.copy_object, **absent) == ("NoSuchKey", 404)
+
+
+def test_copies_need_both_rights(s3: S3Fixture) -> None:
+    """A copy needs the right to read its source and to write its target."""
+    s3.client().put_object(Bucket="d", Key="in/k", Body=b"hello")
+    reader = s3.client(key=s3.run(s3.store.create_key("reader-of-in", "d/in/=r")))
+    writer = s3.client(key=s3.run(s3.store.create_key("writer-of-out", "d/out/=w")))
+    both = s3.client(key=s3.run(s3.store.create_key("both", "d/in/=r", "d/out/=w")))
+    copy = {"Bucket": "d", "Key": "out/k", "CopySource": "d/in/k"}
+    assert refusal(reader.copy_object, **copy) == ("AccessDenied", 403)
+    assert refusal(writer.copy_object, **copy) == ("AccessDenied", 403)
+    assert both.copy_object(**copy)["CopyObjectResult"]["ETag"] == f'"{HELLO}"'
+    s3.run(s3.store.put("/d/in/by-http"))
+    made = both.copy_object(Bucket="d", Key="out/2", CopySource="d/in/by-http")["CopyObjectResult"]["ETag"]
+    assert made == s3.client().head_object(Bucket="d", Key="out/2")["ETag"]
+    assert made != s3.client().head_object(Bucket="d", Key="in/by-http")["ETag"]
+
+
+def test_attributes_of_an_object(client: Any, bucket: str) -> None:
+    """O8: GetObjectAttributes answers what was asked for, the ETag without quotes."""
+    client.put_object(Bucket=bucket, Key="k", Body=b"hello")
+    names = ["ETag", "Checksum", "ObjectSize", "StorageClass", "ObjectParts"]
+    found = client.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=names)
+    assert (found["ETag"], found["ObjectSize"], found["StorageClass"]) == (HELLO, 5, "STANDARD")
+    assert found["Checksum"]["ChecksumType"] == "FULL_OBJECT"
+    assert "ObjectParts" not in found
+    assert "ETag" not in client.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectSize"])
+
+
 def test_who_may(s3: S3Fixture, bucket: str, client: Any) -> None:
     """A8, L10: unknown keys, wrong secrets and keys without the right are refused; HeadBucket has the region on 403."""
     del client

@@ -14,6 +14,7 @@ from tawara.model.access.keys import AccessKey
 from tawara.model.cluster import DEFAULT_CLASS, Domain, StorageClass
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
+from tawara.store.file_assembler import FileAssembler
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
@@ -36,6 +37,7 @@ class S3Context:
     store: FileStore
     writer: FileWriter
     locator: ReplicaLocator
+    assembler: FileAssembler
     limits: Limits
     region: str
 

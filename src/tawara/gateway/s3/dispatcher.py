@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from tawara.gateway.s3.authenticator import S3Authenticator
 from tawara.gateway.s3.buckets import XML, BucketHandlers
 from tawara.gateway.s3.context import S3Context, S3Request
+from tawara.gateway.s3.copies import CopyHandler
 from tawara.gateway.s3.objects import ObjectHandlers
 from tawara.http1.connections import SERVER, send_response
 from tawara.http1.reply import Reply
@@ -43,6 +44,8 @@ def s3_handlers(context: S3Context) -> Mapping[str, S3Handler]:
         "HeadObject": objects.get,
         "PutObject": objects.put,
         "DeleteObject": objects.delete,
+        "GetObjectAttributes": objects.attributes,
+        "CopyObject": CopyHandler(context).handle,
     }
 
 

@@ -26,6 +26,7 @@ from tawara.wire import ranges
 from tawara.wire.http import Validators, http_date
 from tawara.wire.s3 import preconditions
 from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
+from tawara.wire.s3.attributes import parse_attributes, render_attributes
 from tawara.wire.s3.checksum_fields import answers_checksum
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of, invalid_argument
 from tawara.wire.s3.head import HeaderFields
@@ -69,6 +70,23 @@ class ObjectHandlers:
                     raise
                 stored = now  # overwritten or moved since the look-up, and its bytes are already deleted
         raise NoSource
+
+    async def attributes(self, request: S3Request) -> Reply:
+        """GetObjectAttributes."""
+        request.require(Right.READ)
+        _check_version(request)
+        asked = parse_attributes(request.head.fields)
+        domain = self._context.domain(request.head.target.bucket)
+        stored = await self._find(domain, request.head.target.key)
+        body = render_attributes(
+            asked,
+            etag=etag_of(stored),
+            length=stored.length,
+            storage_class=class_name(domain, stored.classid),
+            checksum=decode_attributes(stored.attributes).checksum(),
+        )
+        fields = {name: value for name, value in validators(stored).items() if name != "etag"}
+        return Reply(200, fields | XML, body)
 
     async def _find(self, domain: Domain, key: bytes) -> StoredFile:
         try:
@@ -221,6 +239,11 @@ def _check_write(fields: HeaderFields, body: ReceivedBody, stored: StoredFile | 
     """Judge the conditions, before the body and at the commit; nothing is committed of a body that was not verified."""
     if body.is_unverified:
         raise S3Fault(FaultCode.INCOMPLETE_BODY)
+    check_current(fields, stored)
+
+
+def check_current(fields: HeaderFields, stored: StoredFile | None) -> None:
+    """Judge the conditions of a request on the file that the key names now (None: none). Raises S3Fault."""
     preconditions.check_write(fields, None if stored is None else etag_of(stored))
 
 

@@ -18,6 +18,7 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
+from tawara.store.file_assembler import FileAssembler
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
@@ -66,13 +67,15 @@ class S3Server:
         rng = random.Random()  # noqa: S311 - it spreads load, it keeps no secret
         store = FileStore(self._metadata, self._view, self._wakeups, rng)
         self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=None, limits=limits)
+        locator = ReplicaLocator(self._view, self._nodes, rng)
         context = S3Context(
             metadata=self._metadata,
             view=self._view,
             nodes=self._nodes,
             store=store,
             writer=self._writer,
-            locator=ReplicaLocator(self._view, self._nodes, rng),
+            locator=locator,
+            assembler=FileAssembler(self._metadata, self._view, self._nodes, store, self._writer, locator, local=None),
             limits=limits,
             region=self._region,
         )
