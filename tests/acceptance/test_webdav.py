@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tawara.metadata import files
 from tests.acceptance.dav_fixture import dav_fixture
 from tests.contract.servers import Server
 
@@ -57,3 +60,33 @@ async def test_cadaver(tmp_path: Path) -> None:
         )  # fmt: skip
         assert re.search(r"l2 +12 ", printed), printed
         assert (tmp_path / "fetched").read_bytes() == b"Dear reader\n"
+
+
+async def test_davfs2(tmp_path: Path) -> None:
+    """Files written, renamed and removed in a mount of davfs2 are in the store once it is unmounted."""
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("cannot mount: needs root and /dev/fuse")
+    mount, secrets, conf = (tmp_path / name for name in ("mount", "secrets", "conf"))
+    mount.mkdir()
+    # davfs2 has a user of its own, who may not enter the directory of the test.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as cache:
+        os.chmod(cache, 0o777)
+        conf.write_text(f"secrets {secrets}\ncache_dir {cache}\n")
+        await use_mount(tmp_path, mount, secrets, conf)
+
+
+async def use_mount(tmp_path: Path, mount: Path, secrets: Path, conf: Path) -> None:
+    """Mount a store, write into it, unmount it, and look into the store."""
+    async with dav_fixture(tmp_path) as dav:
+        secrets.write_text(f"{dav.url} {(await dav.store.create_key('davfs', 'd=rw')).replace(':', ' ')}\n")
+        secrets.chmod(0o600)
+        await run("mount", "-t", "davfs", "-o", f"conf={conf}", dav.url, str(mount), cwd=tmp_path)
+        try:
+            assert mount.is_mount()
+            script = "mkdir p && echo hello > p/a && mv p/a p/b && echo x > gone && rm gone && echo y > 'ü 1'"
+            assert await run("sh", "-ec", script, cwd=mount) == ""
+        finally:
+            await run("umount", str(mount), cwd=tmp_path)
+        keys = await dav.store.metadata.read(files.list_keys, 1, b"", None, 100)
+        assert keys == [b"p/", b"p/b", "ü 1".encode()]
+        assert (await dav.store.stored(b"p/b")).length == len("hello\n")
