@@ -32,8 +32,7 @@ def refusal(error: Exception, method: str, path: str) -> Reply:
         log.error("request_failed", method=method, path=path, exc_info=error)
     if isinstance(error, OtherContent):
         return text_reply(status, str(error), {**TEXT_FIELDS, CONFLICT: "other-content"})
-    described = isinstance(error, TawaraError) and status != 500
-    return text_reply(status, str(error) if described else HTTPStatus(status).phrase)
+    return text_reply(status, HTTPStatus(status).phrase if status == 500 else str(error))
 
 
 def of_file(found: OpenedFile, *, wanted: str | None, if_range: str | None, if_modified_since: str | None) -> Reply:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog.testing
 import uvloop
 
 from tawara.disks import disk_health
@@ -147,6 +148,14 @@ async def _until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("passed", "level"), [(False, "warning"), (True, "debug")])
+async def test_a_failing_disk_is_logged(watch: Watching, passed: bool, level: str) -> None:
+    """The verdict of each query is logged, as a warning if the disk fails."""
+    with structlog.testing.capture_logs() as logs:
+        await watch(reports.sata(passed=passed))._check_devices()
+    assert {each["log_level"] for each in logs if each["event"] == "disk_health_checked"} == {level}
 
 
 async def test_published_health(watch: Watching, tmp_path: Path) -> None:

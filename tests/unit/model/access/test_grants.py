@@ -93,3 +93,17 @@ def test_grants_only_add(texts: list[tuple[str, str, str]], domain: str, key: by
 def test_a_long_pattern_is_matched_quickly() -> None:
     """A pattern of many stars takes no exponential time."""
     assert not Grant("*a" * 100 + "b", b"", Right.READ).allows(Right.READ, "a" * 255, b"")
+
+
+@pytest.mark.parametrize(
+    ("domain", "prefix", "accepted"),
+    [("d" * 255, "", True), ("d" * 256, "", False), ("d", "p" * 1024, True), ("d", "p" * 1025, False),
+     ("é" * 127, "é" * 512, True), ("é" * 128, "", False)],
+)  # fmt: skip
+def test_limits_are_those_of_domains_and_keys(domain: str, prefix: str, accepted: bool) -> None:
+    """A domain has as many bytes as a domain may have, a prefix as many as a key, and not one more."""
+    if accepted:
+        assert grants.parse(f"{domain}/{prefix}=r").domains == domain
+    else:
+        with pytest.raises(InvalidGrant, match="too long"):
+            grants.parse(f"{domain}/{prefix}=r")
