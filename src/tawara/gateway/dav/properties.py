@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -80,23 +80,27 @@ QUOTA: Final = frozenset(PropertyName(DAV, name) for name in _QUOTA)
 def response(shown: ShownResource, asked: Propfind) -> bytes:
     """Render a resource's response to PROPFIND."""
     if asked.kind is PropfindKind.NAMES:
-        return multistatus.response(shown.href, [PropertyStatus(200, [element(each) for each in _names(shown)])])
-    names: Iterable[PropertyName] = asked.names
-    if asked.kind is PropfindKind.ALL:
-        names = dict.fromkeys([*_names(shown), *asked.names])
-    found, missing = [], []
-    for name in names:
-        rendered = _render(shown, name)
-        if rendered is None:
-            missing.append(element(name))
+        return multistatus.response(shown.href, [PropertyStatus(200, [element(each) for each in _present(shown)])])
+    found = _present(shown) if asked.kind is PropfindKind.ALL else {}
+    missing = []
+    for name in asked.names:
+        if (rendered := _render(shown, name)) is not None:
+            found[name] = rendered
         else:
-            found.append(rendered)
-    return multistatus.response(shown.href, [PropertyStatus(200, found), PropertyStatus(404, missing)])
+            missing.append(element(name))
+    statuses = [PropertyStatus(200, list(found.values())), PropertyStatus(404, missing)]
+    return multistatus.response(shown.href, statuses)
 
 
-def _names(shown: ShownResource) -> list[PropertyName]:
-    live = [name for name, value in _LIVE.items() if value(shown) is not None]
-    return list(dict.fromkeys([*(PropertyName(DAV, name) for name in (*live, *_WHOLE)), *shown.dead]))
+def _present(shown: ShownResource) -> dict[PropertyName, str]:
+    """Return the properties that a resource has, without quotas, as elements."""
+    found = {}
+    for name, value in _LIVE.items():
+        if (content := value(shown)) is not None:
+            found[PropertyName(DAV, name)] = element(PropertyName(DAV, name), content)
+    for name, whole in _WHOLE.items():
+        found[PropertyName(DAV, name)] = whole(shown)
+    return found | dict(shown.dead)
 
 
 def _render(shown: ShownResource, name: PropertyName) -> str | None:

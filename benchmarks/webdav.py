@@ -1,0 +1,86 @@
+"""What moving a large collection and listing one cost WebDAV.
+
+    python -m benchmarks.webdav [--files 5000] [--members 1000]
+
+A collection with many files, which are rows only, is moved in one transaction. A collection with many members is listed
+by PROPFIND with depth 1, all properties, over HTTP from a server in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import http.client
+import time
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks._place import add_option, place
+from tawara.metadata import collections
+from tawara.metadata.contract import Transaction
+from tests.acceptance.dav_fixture import DavFixture, dav_fixture
+
+ROUNDS = 5
+
+
+async def fill(tx: Transaction, prefix: bytes, count: int, first: int) -> None:
+    """Make the rows of files below a prefix."""
+    numbers = range(first, first + count)
+    await tx.run_many(
+        "INSERT INTO file (fid, dmid, dkey, length, classid, devcount)"
+        f" VALUES (?, 1, {tx.dialect.key_value}, 1000, 0, 1)",
+        [(number, prefix + b"%06d.jpg" % number) for number in numbers],
+    )
+    await tx.run_many("INSERT INTO file_on (fid, devid) VALUES (?, 1)", [(number,) for number in numbers])
+
+
+async def best(what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Print the shortest time of several rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        await work()
+        times.append(time.perf_counter() - began)
+    print(f"{what:40} {min(times) * 1000:8.1f} ms, the best of {ROUNDS}", flush=True)
+
+
+async def measure(directory: Path, files: int, members: int) -> None:
+    """Make the rows, and measure."""
+    async with dav_fixture(directory) as dav:
+        await dav.store.metadata.write(fill, b"move0/", files, 1_000_000)
+        await dav.store.metadata.write(fill, b"list/", members, 2_000_000)
+        paths = [b"move%d" % number for number in range(ROUNDS + 1)]
+        steps = pairwise(paths)
+
+        async def move() -> None:
+            assert await dav.store.metadata.write(collections.move, 1, *next(steps)) == files
+
+        await best(f"MOVE of a collection of {files} files", move)
+        credentials = base64.b64encode((await dav.store.create_key("k", "d=rw")).encode()).decode()
+        await best(f"PROPFIND of {members} members", lambda: asyncio.to_thread(propfind, dav, credentials, members))
+
+
+def propfind(dav: DavFixture, credentials: str, members: int) -> None:
+    """List the collection; blocking."""
+    connection = http.client.HTTPConnection(*dav.server.address, timeout=60)
+    connection.request("PROPFIND", "/d/list/", headers={"Authorization": f"Basic {credentials}", "Depth": "1"})
+    body = connection.getresponse().read()
+    connection.close()
+    assert body.count(b"<D:response>") == members + 1
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--files", type=int, default=5000)
+    parser.add_argument("--members", type=int, default=1000)
+    add_option(parser)
+    options = parser.parse_args()
+    with place(options.directory) as directory:
+        asyncio.run(measure(directory, options.files, options.members))
+
+
+if __name__ == "__main__":
+    main()
