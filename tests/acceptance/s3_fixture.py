@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tawara.gateway.s3.server import S3Server
+from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
 from tawara.store.key_file import KeyFile
@@ -117,7 +118,7 @@ async def tls_front(port: int, pem: Path, private: Path) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def _s3(directory: Path) -> AsyncIterator[S3Fixture]:
+async def _s3(directory: Path, limits: Limits) -> AsyncIterator[S3Fixture]:
     pem, private = certificate(directory)
     async with store_fixture(directory, nginx=False, hosts=1) as store, NodeClient() as nodes:
         server = S3Server(
@@ -129,6 +130,7 @@ async def _s3(directory: Path) -> AsyncIterator[S3Fixture]:
             access_keys=AccessKeys(store.metadata, KeyFile(directory / KEYS)),
             region=REGION,
             hosts=["store.example"],
+            limits=limits,
         )
         await server.start()
         try:
@@ -140,7 +142,7 @@ async def _s3(directory: Path) -> AsyncIterator[S3Fixture]:
 
 
 @contextmanager
-def s3_fixture(directory: Path) -> Iterator[S3Fixture]:
+def s3_fixture(directory: Path, limits: Limits = Limits()) -> Iterator[S3Fixture]:  # noqa: B008 - frozen
     """A store in a thread of its own, torn down afterwards."""
     ready: list[S3Fixture] = []
     begun = threading.Event()
@@ -149,7 +151,7 @@ def s3_fixture(directory: Path) -> Iterator[S3Fixture]:
     async def serve() -> None:
         nonlocal ended
         ended = asyncio.Event()
-        async with _s3(directory) as found:
+        async with _s3(directory, limits) as found:
             ready.append(found)
             begun.set()
             await ended.wait()

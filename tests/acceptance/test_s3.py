@@ -7,10 +7,12 @@ import hashlib
 import http.client
 import json
 import re
+import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -22,6 +24,7 @@ from botocore.exceptions import ClientError
 
 from tawara.metadata import cluster
 from tawara.model.cluster import HashType
+from tawara.model.limits import Limits
 from tests.acceptance.gateway_fixture import AUTHORISED
 from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
 from tests.acceptance.store import free_ports, store
@@ -436,3 +439,34 @@ def test_a_store_with_the_s3_listener(tmp_path: Path) -> None:
         assert client.get_object(Bucket="photos", Key="cat.jpg")["Body"].read() == b"meow"
         assert one.run("get", "photos/cat.jpg", "-").stdout == "meow"
         one.stop()
+
+
+def test_too_many_uploads_at_once(tmp_path: Path) -> None:
+    """T14: beyond the limit of uploads at once the answer is SlowDown 503, which clients retry; the others go on."""
+    with s3_fixture(tmp_path, Limits(s3_uploads=1)) as s3:
+        port = s3.server.address[1]
+        url = s3.client().generate_presigned_url("put_object", Params={"Bucket": "d", "Key": "slow"})
+        parts = urlsplit(url)
+        with closing(socket.create_connection(("127.0.0.1", port), 10)) as slow:
+            head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 5\r\n"
+            slow.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert slow.recv(100).startswith(b"HTTP/1.1 100")
+            put = {"Bucket": "d", "Key": "other", "Body": b"x"}
+            assert refusal(s3.client().put_object, **put) == ("SlowDown", 503)
+            slow.sendall(b"hello")
+            assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        s3.client().put_object(**put)
+
+
+def test_a_stalled_body(tmp_path: Path) -> None:
+    """T14: a body that does not arrive is RequestTimeout 400, which clients retry, and nothing is kept."""
+    with s3_fixture(tmp_path, Limits(stalled_body=0.5)) as s3:
+        url = s3.client().generate_presigned_url("put_object", Params={"Bucket": "d", "Key": "k"})
+        parts = urlsplit(url)
+        with closing(socket.create_connection(("127.0.0.1", s3.server.address[1]), 10)) as slow:
+            head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 5\r\n\r\n"
+            slow.sendall(f"{head}hel".encode())
+            answer = b"".join(iter(partial(slow.recv, 4096), b""))
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"<Code>RequestTimeout</Code>" in answer
+        assert refusal(s3.client().head_object, Bucket="d", Key="k")[1] == 404

@@ -52,6 +52,8 @@ class ObjectHandlers:
 
     def __init__(self, context: S3Context) -> None:
         self._context = context
+        self._receiving = 0
+        """Number of bodies under way."""
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +161,13 @@ class ObjectHandlers:
             describe=partial(_describe, body, given),
         )
         await context.writer.check(wanted)
-        result = await context.writer.store_stream(wanted, body.pieces(), body.length)
+        if self._receiving >= context.limits.s3_uploads:
+            raise S3Fault(FaultCode.SLOW_DOWN)
+        self._receiving += 1
+        try:
+            result = await context.writer.store_stream(wanted, body.pieces(), body.length)
+        finally:
+            self._receiving -= 1
         etag = plain_etag(result.fid, result.length, body.computed_md5 or _md5_of(result.checksum))
         fields = {"etag": quoted(etag)}
         if body.checksum is not None:
