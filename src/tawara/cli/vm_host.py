@@ -73,8 +73,22 @@ def info(name: str, *, as_json: Json = False) -> None:
     facts["memory"] = show_size(guest.memory)
     facts["addresses"] = ", ".join(f"{ip} ({net})" for net, ip in instance.addresses.items())
     facts["snapshots"] = ", ".join(facts["snapshots"]) or "none"
+    facts["published"] = ", ".join(facts["published"]) or "none"
     facts["newest"] = "yes" if instance.newest else f"no: tawara vm upgrade {name}"
-    order = ("name", "fqdn", "state", "addresses", "ssh", "memory", "cpus", "on", "origin", "version", "newest")
+    order = (
+        "name",
+        "fqdn",
+        "state",
+        "addresses",
+        "published",
+        "ssh",
+        "memory",
+        "cpus",
+        "on",
+        "origin",
+        "version",
+        "newest",
+    )
     for fact in (*order, "snapshots", *(["error"] if instance.error else [])):
         print(f"{fact:<10} {facts[fact]}")
 

@@ -77,6 +77,7 @@ class Instance:
             "delta": self.delta,
             "newest": self.newest,
             "addresses": self.addresses,
+            "published": [f"{each.host_port}/{each.protocol} to {each.port}" for each in self.guest.published],
             "error": self.error,
         }
 

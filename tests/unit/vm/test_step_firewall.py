@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tawara.vm.host import GuestHost
 
 if TYPE_CHECKING:
     from tests.unit.vm.conftest import StepHost
@@ -64,6 +67,13 @@ def test_ports_lead_to_their_guests_until_these_go(firewalled: StepHost) -> None
     firewalled.take_away("web")
     firewalled.run()
     assert table(firewalled) == ""
+
+
+def test_published_ports_are_shown(firewalled: StepHost, command_line: Callable[[], GuestHost]) -> None:
+    """`info` and `list --json` have the ports of the definition in force."""
+    firewalled.place(WEB.format(number=20, port=8080))
+    firewalled.run()
+    assert command_line().instance("web").as_json()["published"] == ["8080/tcp to 80"]
 
 
 def test_a_table_that_was_lost_is_restored(firewalled: StepHost) -> None:
