@@ -1,4 +1,4 @@
-"""Starting without a database, and what the service manager is told."""
+"""Starting without a database, and reports to the service manager."""
 
 from __future__ import annotations
 
