@@ -118,7 +118,7 @@ def alive(pid: int) -> bool:
 
 
 @dataclass
-class Apart:
+class SeparateDaemons:
     """The daemons of one store, not started yet."""
 
     directory: Path
@@ -221,9 +221,11 @@ class Apart:
 
 
 @contextmanager
-def apart(directory: Path, database: str, *, nodes: int = 2, processes: int = 2) -> Iterator[Apart]:
+def separate_daemons(
+    directory: Path, database: str, *, nodes: int = 2, processes: int = 2
+) -> Iterator[SeparateDaemons]:
     """A store whose daemons are all stopped at the end of the block."""
-    store = Apart(directory, database, nodes, processes)
+    store = SeparateDaemons(directory, database, nodes, processes)
     try:
         yield store
     finally:

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from tests.acceptance.daemons import Apart, Daemon
+from tests.acceptance.daemons import Daemon, SeparateDaemons
 from tests.acceptance.store import free_ports
 
 NGINX = """
@@ -147,7 +147,7 @@ class Perlbal(Foreign):
                 file.truncate(len(text))
 
 
-class ApartForeign(Apart):
+class ForeignDaemons(SeparateDaemons):
     """A store without storage nodes of Tawara."""
 
     def __init__(self, directory: Path, database: str, kind: type[Foreign]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tawara.client import Client
-from tests.acceptance.daemons import DOMAIN, Apart, apart
+from tests.acceptance.daemons import DOMAIN, SeparateDaemons, separate_daemons
 from tests.acceptance.store import TAWARA
 
 FILES = 30
@@ -22,9 +22,9 @@ TIMEOUT = 150.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Apart]:
+def store(tmp_path: Path) -> Iterator[SeparateDaemons]:
     """Four hosts, a tracker and workers, and files with two copies."""
-    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db", nodes=4, processes=1) as started:
+    with separate_daemons(tmp_path, f"sqlite://{tmp_path}/tawara.db", nodes=4, processes=1) as started:
         with (tmp_path / "tawara.toml").open("a") as configuration:
             configuration.write("[care]\npresume_dead = 8\n")
         del started.daemons["gateway"]
@@ -47,13 +47,13 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def copies(store: Apart, *, but: int = 0) -> Counter[str]:
+def copies(store: SeparateDaemons, *, but: int = 0) -> Counter[str]:
     """The number of copies of each fid on the disks, except those of one host."""
     hosts = [number for number in range(1, store.nodes + 1) if number != but]
     return Counter(path.name for number in hosts for path in store.directory.glob(f"h{number}/dev*/[0-9]/*/*/*.fid"))
 
 
-def status(store: Apart) -> dict[str, Any]:
+def status(store: SeparateDaemons) -> dict[str, Any]:
     """The report of `tawara status`; its exit code must signal a problem."""
     command = [*TAWARA, "status", "--json"]
     environment = {**os.environ, "TAWARA_TRACKERS": store.tracker}
@@ -62,13 +62,13 @@ def status(store: Apart) -> dict[str, Any]:
     return told
 
 
-def liveness_of(store: Apart) -> dict[int, str]:
+def liveness_of(store: SeparateDaemons) -> dict[int, str]:
     """The liveness of each absent device."""
     return {each["devid"]: each["standing"] for each in status(store)["absences"]}
 
 
 @pytest.mark.timeout(600)
-def test_a_node_dies_and_returns(store: Apart) -> None:
+def test_a_node_dies_and_returns(store: SeparateDaemons) -> None:
     """A killed node's files are replicated again; when it returns, the surplus copies are removed."""
     affected = set(copies(store)) - {name for name, count in copies(store, but=1).items() if count == 2}
     assert affected
@@ -88,7 +88,7 @@ def test_a_node_dies_and_returns(store: Apart) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_most_nodes_die_at_once(store: Apart) -> None:
+def test_most_nodes_die_at_once(store: SeparateDaemons) -> None:
     """When two of four hosts fail together nothing is copied and status says why; when one returns, copying starts."""
     before = copies(store)
     for name in ("node1", "node2"):
@@ -110,7 +110,7 @@ def test_most_nodes_die_at_once(store: Apart) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_mount_point_without_its_disk(store: Apart) -> None:
+def test_a_mount_point_without_its_disk(store: SeparateDaemons) -> None:
     """Without its disk, nothing is written to a device's mount point, status says why, and the files are copied."""
     device = store.directory / "h1" / "dev1"
     device.rename(device.with_name("away"))

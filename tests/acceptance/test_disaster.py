@@ -18,7 +18,7 @@ import pytest
 from tawara.client import AsyncClient
 from tawara.model.cluster import Checksum, HashType
 from tawara.model.errors import Exit, TawaraError, UnknownKey
-from tests.acceptance.daemons import DOMAIN, Apart, apart
+from tests.acceptance.daemons import DOMAIN, SeparateDaemons, separate_daemons
 from tests.contract.servers import Server
 
 WRITTEN = 10.0
@@ -45,7 +45,7 @@ class Histories:
 
     of: defaultdict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
 
-    async def live(self, name: int, store: Apart, ended: asyncio.Event) -> None:
+    async def live(self, name: int, store: SeparateDaemons, ended: asyncio.Event) -> None:
         """Put, replace, rename and delete until the store stops answering."""
         rng, mine = random.Random(name), 0
         async with AsyncClient(store.tracker, connect_timeout=1, reply_timeout=5, stall_timeout=5) as client:
@@ -115,7 +115,7 @@ async def test_all_is_killed_and_the_database_is_lost(
     """Files acknowledged 10 s before exist, byte for byte; files deleted or renamed by then stay so."""
     url = f"sqlite://{tmp_path}/tawara.db" if engine == "sqlite" else database_servers(engine).create("disaster")
     try:
-        with apart(tmp_path, url) as store:
+        with separate_daemons(tmp_path, url) as store:
             await asyncio.to_thread(store.start)
             store.run("class", "add", DOMAIN, "md5", "--copies=2", "--hash=MD5")
             histories, lost = await load_and_kill(store)
@@ -142,7 +142,7 @@ async def test_all_is_killed_and_the_database_is_lost(
             database_servers(engine).drop("disaster")
 
 
-async def load_and_kill(store: Apart) -> tuple[Histories, float]:
+async def load_and_kill(store: SeparateDaemons) -> tuple[Histories, float]:
     """Load the store and kill all of it. Returns the changes and the time."""
     histories, ended = Histories(), asyncio.Event()
     clients = [asyncio.create_task(histories.live(name, store, ended)) for name in range(CLIENTS)]
@@ -169,7 +169,7 @@ async def read(client: AsyncClient, key: str) -> bytes | None:
     return content
 
 
-async def compare(store: Apart, histories: Histories, lost: float) -> None:
+async def compare(store: SeparateDaemons, histories: Histories, lost: float) -> None:
     """Every key has a possible state, and no other keys exist."""
     async with AsyncClient(store.tracker) as client:
         for key in list(histories.of):

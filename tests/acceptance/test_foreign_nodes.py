@@ -16,7 +16,7 @@ import pytest
 
 from tawara.client import AsyncClient
 from tests.acceptance.daemons import DOMAIN
-from tests.acceptance.foreign_nodes import ApartForeign, Foreign, Nginx, Perlbal
+from tests.acceptance.foreign_nodes import Foreign, ForeignDaemons, Nginx, Perlbal
 
 SIZES = (0, 1, 1000, 70_000, 3_000_000)
 CLASSES = ("default", "md5")
@@ -33,7 +33,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 class StoreFixture:
     """The store, and its expected content."""
 
-    def __init__(self, store: ApartForeign) -> None:
+    def __init__(self, store: ForeignDaemons) -> None:
         self.store = store
         self.stored: dict[str, bytes] = {}
 
@@ -103,7 +103,7 @@ class StoreFixture:
 @pytest.mark.parametrize("kind", [Nginx, Perlbal])
 async def test_a_store_without_our_storage_nodes(tmp_path: Path, kind: type[Foreign]) -> None:
     """Files are stored, copied, read, replaced, checked, repaired and moved; then the database is lost and rebuilt."""
-    store = ApartForeign(tmp_path, f"sqlite://{tmp_path}/tawara.db", kind)
+    store = ForeignDaemons(tmp_path, f"sqlite://{tmp_path}/tawara.db", kind)
     store_fixture = StoreFixture(store)
     try:
         await asyncio.to_thread(store.start)

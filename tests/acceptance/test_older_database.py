@@ -20,7 +20,7 @@ from tawara.client import AsyncClient
 from tawara.metadata import journals
 from tawara.metadata.open import open_metadata
 from tawara.model.errors import StaleDatabase, UnknownKey
-from tests.acceptance.daemons import DOMAIN, Apart, apart
+from tests.acceptance.daemons import DOMAIN, SeparateDaemons, separate_daemons
 from tests.contract.servers import PASSWORD, PostgresServer
 
 T = TypeVar("T")
@@ -51,24 +51,24 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def use(store: Apart, database: str) -> None:
+def use(store: SeparateDaemons, database: str) -> None:
     """Let daemons that are started from now on use this database."""
     file = store.directory / "tawara.toml"
     file.write_text(file.read_text().replace(json.dumps(store.database), json.dumps(database)))
     store.database = database
 
 
-def start(store: Apart) -> None:
+def start(store: SeparateDaemons) -> None:
     for name in reversed(ON_THE_DATABASE):
         store.daemons[name].start()
 
 
-def stop(store: Apart) -> None:
+def stop(store: SeparateDaemons) -> None:
     for name in ON_THE_DATABASE:
         store.daemons[name].stop()
 
 
-def wait_for_names(store: Apart) -> None:
+def wait_for_names(store: SeparateDaemons) -> None:
     """Wait until the journals have everything that the database has."""
 
     async def written() -> bool:
@@ -82,12 +82,12 @@ def wait_for_names(store: Apart) -> None:
     until(lambda: asyncio.run(written()))
 
 
-async def with_client(store: Apart, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+async def with_client(store: SeparateDaemons, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     async with AsyncClient(store.tracker) as client:
         return await work(client)
 
 
-def do(store: Apart, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+def do(store: SeparateDaemons, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Call the store's tracker as a client."""
     return asyncio.run(with_client(store, work))
 
@@ -115,13 +115,13 @@ async def get(client: AsyncClient, *keys: str) -> list[bytes | None]:
     return found
 
 
-def on_disks(store: Apart) -> dict[str, bytes]:
+def on_disks(store: SeparateDaemons) -> dict[str, bytes]:
     """All files and journals on the devices."""
     found = (each for each in store.directory.glob("h*/dev*/**/*") if each.is_file())
     return {str(each): each.read_bytes() for each in found if each.suffix == ".fid" or "names" in each.parts}
 
 
-def before(store: Apart) -> None:
+def before(store: SeparateDaemons) -> None:
     """Create the earlier state."""
     do(store, lambda client: put(client, "same", "kept", "old", "doomed"))
     wait_for_names(store)
@@ -130,7 +130,7 @@ def before(store: Apart) -> None:
 LOST = ("lost0", "lost1", "lost2", "lost3", "last")
 
 
-def after(store: Apart) -> int:
+def after(store: SeparateDaemons) -> int:
     """Make the changes that will be lost. Returns the last fid."""
 
     async def change(client: AsyncClient) -> int:
@@ -144,7 +144,7 @@ def after(store: Apart) -> int:
     return last
 
 
-def is_stopped(store: Apart) -> None:
+def is_stopped(store: SeparateDaemons) -> None:
     """Nothing is written, every daemon reports why and what to do, and files can be read."""
     assert store.ask(f"create_open domain={DOMAIN}&key=x".encode()).startswith(b"ERR stale_database ")
     done = store._call("put", "-", f"{DOMAIN}/x", input="x")
@@ -163,7 +163,7 @@ def is_stopped(store: Apart) -> None:
     until(lambda: "database_stale" in store.daemons["workers"].log.read_text())
 
 
-def is_whole(store: Apart, last: int) -> None:
+def is_whole(store: SeparateDaemons, last: int) -> None:
     """Every lost file exists again, and the store accepts writes."""
 
     async def store_more(client: AsyncClient) -> int:
@@ -186,7 +186,7 @@ def test_an_old_copy_of_the_database_is_put_back(tmp_path: Path) -> None:
     """SQLite: nothing on a disk changes until the lost files are merged from the journals; then all exist."""
     database = tmp_path / "db" / "tawara.db"
     database.parent.mkdir()
-    with apart(tmp_path, f"sqlite://{database}", processes=1) as store:
+    with separate_daemons(tmp_path, f"sqlite://{database}", processes=1) as store:
         store.start()
         before(store)
         stop(store)
@@ -214,7 +214,7 @@ def copied(directory: Path) -> Iterator[Path]:
 def test_two_databases_of_one_store(tmp_path: Path) -> None:
     """Of two copies of a database the newer one is used, and a tracker on the other refuses to write."""
     database, other = tmp_path / "tawara.db", tmp_path / "other.db"
-    with apart(tmp_path, f"sqlite://{database}", processes=1) as store:
+    with separate_daemons(tmp_path, f"sqlite://{database}", processes=1) as store:
         store.start()
         do(store, lambda client: put(client, "kept"))
         wait_for_names(store)
@@ -249,7 +249,7 @@ def test_a_standby_that_lags(
     primary returns, it is not used for writing."""
     primary, standby = servers
     monkeypatch.setenv("TAWARA_DB_PASSWORD", PASSWORD)
-    with apart(tmp_path, primary.url("store"), processes=1) as store:
+    with separate_daemons(tmp_path, primary.url("store"), processes=1) as store:
         store.start()
         before(store)
         standby.catch_up_with(primary)

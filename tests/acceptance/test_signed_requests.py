@@ -28,7 +28,7 @@ from tawara.nodes.signing import RequestSigner
 from tawara.store import key_file
 from tawara.wire.installation_key import InstallationKey
 from tawara.wire.signatures import FIELD, NodeRight, sign, signed_url, signing_key
-from tests.acceptance.daemons import apart
+from tests.acceptance.daemons import separate_daemons
 from tests.acceptance.gateway_fixture import store_fixture
 from tests.acceptance.store import TAWARA
 
@@ -223,7 +223,7 @@ def test_a_store_that_signs_everything(tmp_path: Path) -> None:
     deleted, by the command line, a client of MogileFS and the gateway behind nginx; and no log has a signature.
     """
     key_file.write(tmp_path / "keys.key", [key_file.new_key()])
-    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db", processes=1) as store:
+    with separate_daemons(tmp_path, f"sqlite://{tmp_path}/tawara.db", processes=1) as store:
         path = tmp_path / "tawara.toml"
         text = path.read_text().replace("[store]\n", "[store]\nsign_urls = true\n")
         path.write_text(text.replace("[node]\n", '[node]\nrequire_signatures = "all"\n'))

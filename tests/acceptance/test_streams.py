@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.daemons import DOMAIN, apart
+from tests.acceptance.daemons import DOMAIN, separate_daemons
 from tests.acceptance.store import Store, store
 
 TAWARA = f"{shlex.quote(sys.executable)} -m tawara"
@@ -62,7 +62,7 @@ def test_a_store_starts_and_works_without_streams(streams: str, tmp_path: Path) 
 
 def test_daemons_work_while_their_log_cannot_be_written(tmp_path: Path) -> None:
     """Tracker, nodes, workers and gateway check devices, copy files and respond, with standard error on a full disk."""
-    with apart(tmp_path, "sqlite:tawara.db") as all_:
+    with separate_daemons(tmp_path, "sqlite:tawara.db") as all_:
         for daemon in all_.daemons.values():
             daemon.within = ("bash", "-c", 'exec "$@" 2>/dev/full', "-")
         all_.start()

@@ -21,11 +21,11 @@ from tawara.metadata.contract import Transaction
 from tawara.model.cluster import Cluster, Observation, Observed
 from tawara.tracker.verbs import QUICK, THOROUGH
 from tests.acceptance import (
-    tracker_absence_commands,
     tracker_admin_commands,
-    tracker_care_commands,
     tracker_file_commands,
-    tracker_oversight_commands,
+    tracker_liveness_commands,
+    tracker_maintenance_commands,
+    tracker_status_commands,
     tracker_upload_commands,
 )
 from tests.acceptance.tracker_fixture import StoreFixture, store_fixture
@@ -35,9 +35,9 @@ TRANSCRIPTS = (
     tracker_upload_commands.TRANSCRIPTS
     | tracker_file_commands.TRANSCRIPTS
     | tracker_admin_commands.TRANSCRIPTS
-    | tracker_care_commands.TRANSCRIPTS
-    | tracker_oversight_commands.TRANSCRIPTS
-    | tracker_absence_commands.TRANSCRIPTS
+    | tracker_maintenance_commands.TRANSCRIPTS
+    | tracker_status_commands.TRANSCRIPTS
+    | tracker_liveness_commands.TRANSCRIPTS
 )
 
 OUTCOMES = {

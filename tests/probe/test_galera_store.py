@@ -14,7 +14,7 @@ import pytest
 
 from tawara.client import AsyncClient
 from tawara.model.errors import UnavailableError, UnknownKey
-from tests.acceptance.daemons import DOMAIN, Apart, Daemon, apart
+from tests.acceptance.daemons import DOMAIN, Daemon, SeparateDaemons, separate_daemons
 from tests.acceptance.store import free_ports
 from tests.contract.galera import GaleraServer, galera
 from tests.contract.servers import PASSWORD
@@ -34,7 +34,7 @@ def servers() -> Iterator[list[GaleraServer]]:
 class Trackers:
     """A tracker at each server of the database, and the workers, as daemons of one store; two storage nodes."""
 
-    store: Apart
+    store: SeparateDaemons
     servers: list[GaleraServer]
     database: str
     addresses: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ async def test_a_server_of_the_database_is_killed_under_load(tmp_path: Path, ser
     database = f"d{uuid.uuid4().hex[:8]}"
     servers[0].create(database)
     every = ",".join(server.url("").partition("@")[2].strip("/") for server in servers)
-    with apart(tmp_path, f"mysql://tawara@{every}/{database}", processes=1) as store:
+    with separate_daemons(tmp_path, f"mysql://tawara@{every}/{database}", processes=1) as store:
         trackers = Trackers(store, servers, database)
         await trackers.start()
         load = Load(trackers.addresses)

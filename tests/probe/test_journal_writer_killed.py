@@ -12,7 +12,7 @@ from tawara.metadata import files, journals
 from tawara.metadata.contract import Transaction
 from tawara.model.journal_records import JournalEvidence
 from tawara.recovery.journal_collector import JournalCollector
-from tests.gathered import gathered
+from tests.journal_evidence import gathered
 from tests.probe.gate import Held
 from tests.probe.test_worker_killed import Cluster, cluster
 

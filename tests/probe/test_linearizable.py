@@ -19,7 +19,7 @@ from tawara.metadata.contract import Transaction
 from tawara.metadata.open import open_metadata
 from tawara.wire.line import AcceptedRequest, Args, RefusedRequest, decode_reply, encode_request
 from tests.acceptance.conftest import database_servers
-from tests.acceptance.daemons import DOMAIN, Apart, Daemon, apart
+from tests.acceptance.daemons import DOMAIN, Daemon, SeparateDaemons, separate_daemons
 from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
 from tests.probe.histories import NEVER, Answer, Call, File, Status, Verb, refuted_by
@@ -230,7 +230,7 @@ async def test_calls_are_linearizable(
 ) -> None:
     """In each round of calls to three keys a process is killed; a history explains every result of the round."""
     rng = random.Random(engine)
-    with apart(tmp_path, database, nodes=1) as store:
+    with separate_daemons(tmp_path, database, nodes=1) as store:
         await asyncio.to_thread(begin, store)
         one, other = store.daemons["tracker"], store.add_tracker()
         for tracker in (one, other):  # now, for others than the one that was told learn of classes in a few seconds
@@ -305,7 +305,7 @@ def judge(rounds: list[list[Call]], stored: set[int], deleted: set[int]) -> None
         assert len(set(names)) == len(names), "one content has two keys"
 
 
-def begin(store: Apart) -> None:
+def begin(store: SeparateDaemons) -> None:
     """Start a tracker and a storage node without workers, so that no data is deleted."""
     for name in ("tracker", "node1"):
         store.daemons[name].start()

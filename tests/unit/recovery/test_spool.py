@@ -22,7 +22,7 @@ from tawara.model.journal_records import (
 )
 from tawara.recovery.spool import SortedSpool
 from tawara.wire.journal import Head, encode_record
-from tests.gathered import joined
+from tests.journal_evidence import joined
 
 DEVICES = (1, 2, 3)
 KEYS = (b"a", b"b", b"c")

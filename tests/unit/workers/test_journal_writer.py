@@ -21,7 +21,7 @@ from tawara.model.manifest import manifest_of
 from tawara.nodes import journals as reading
 from tawara.wire import epoch
 from tawara.workers.journal_writer import JournalWriter
-from tests.gathered import gathered
+from tests.journal_evidence import gathered
 from tests.unit.workers.workers_fixture import DOMAIN, WorkersFixture, workers_fixture
 
 

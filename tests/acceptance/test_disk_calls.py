@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tawara.node.server import StorageNode
+from tests.acceptance.disk_calls import nothing_on_disks
 from tests.acceptance.gateway_fixture import store_fixture
 from tests.acceptance.node_process import FILE, get, put, talk
-from tests.acceptance.off_the_loop import nothing_on_disks
 
 SIZES = [0, 10, 300_000]
 

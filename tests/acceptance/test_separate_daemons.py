@@ -18,7 +18,7 @@ import pytest
 
 from tawara.client import AsyncClient
 from tawara.model.errors import TawaraError
-from tests.acceptance.daemons import DOMAIN, Apart, alive, apart
+from tests.acceptance.daemons import DOMAIN, SeparateDaemons, alive, separate_daemons
 from tests.acceptance.store import STOP_SECONDS, TAWARA
 from tests.contract.empty_database import empty_database
 from tests.contract.servers import Server
@@ -41,7 +41,7 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def devcount(store: Apart, key: str) -> int:
+def devcount(store: SeparateDaemons, key: str) -> int:
     answer = store.ask(b"file_info domain=%s&key=%s" % (DOMAIN.encode(), key.encode())).decode()
     return int(dict(each.split("=") for each in answer[3:].strip().split("&"))["devcount"])
 
@@ -49,7 +49,7 @@ def devcount(store: Apart, key: str) -> int:
 def test_separate_daemons_work_together(tmp_path: Path, database: str) -> None:
     """Files stored by command line and by HTTP are copied by the workers to the other host, and can be read through
     every interface; stopping is fast."""
-    with apart(tmp_path, database) as store:
+    with separate_daemons(tmp_path, database) as store:
         store.start()
         assert len(store.daemons["tracker"].children()) == 2
         store.run("put", "-", f"{DOMAIN}/by-line", input="hello")
@@ -69,7 +69,7 @@ def test_separate_daemons_work_together(tmp_path: Path, database: str) -> None:
 @pytest.mark.timeout(330)
 async def test_acknowledged_files_survive_any_kill(tmp_path: Path, database: str) -> None:
     """After kill -9 of each daemon in turn under load, acknowledged files are complete, and get their copies."""
-    with apart(tmp_path, database) as store:
+    with separate_daemons(tmp_path, database) as store:
         await asyncio.to_thread(store.start)
         stored: dict[str, bytes] = {}
         ended = asyncio.Event()
@@ -129,7 +129,7 @@ async def test_acknowledged_files_survive_any_kill(tmp_path: Path, database: str
 
 def test_processes_end_with_their_parent(tmp_path: Path) -> None:
     """After kill -9 of the parent its processes end soon, and the port is free."""
-    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
+    with separate_daemons(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
         tracker = store.daemons["tracker"]
         for _ in range(2):
             tracker.start()
@@ -141,7 +141,7 @@ def test_processes_end_with_their_parent(tmp_path: Path) -> None:
 
 def test_clients_wait_while_processes_are_restarted(tmp_path: Path) -> None:
     """With every process killed at once, new connections are not refused, and are answered by the next ones."""
-    with apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
+    with separate_daemons(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store:
         tracker = store.daemons["tracker"]
         tracker.start()
         for child in tracker.children():
@@ -153,7 +153,7 @@ def test_clients_wait_while_processes_are_restarted(tmp_path: Path) -> None:
 
 def test_a_failed_start_ends_all_processes(tmp_path: Path) -> None:
     """An error at the start of the first process is reported once, in one line; nothing keeps running."""
-    store = Apart(tmp_path, "sqlite:nowhere/tawara.db")
+    store = SeparateDaemons(tmp_path, "sqlite:nowhere/tawara.db")
     refused = subprocess.run(
         [*TAWARA, "tracker", "--processes=3"], cwd=tmp_path, capture_output=True, text=True, timeout=30
     )
@@ -170,7 +170,7 @@ def test_a_failed_start_ends_all_processes(tmp_path: Path) -> None:
 def test_the_service_manager_is_notified(tmp_path: Path) -> None:
     """With NOTIFY_SOCKET in the environment, READY=1 is sent when the daemon is ready (sd_notify)."""
     with (
-        apart(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store,
+        separate_daemons(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store,
         socket.socket(type=socket.SOCK_DGRAM, family=socket.AF_UNIX) as manager,
     ):
         manager.bind(str(tmp_path / "manager"))
@@ -184,7 +184,7 @@ def test_the_service_manager_is_notified(tmp_path: Path) -> None:
 def test_a_wrong_clock_is_refused(tmp_path: Path, database: str, component: str) -> None:
     """A daemon with shared leases does not start with a clock an hour ahead of the database's, and says why."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    store = Apart(tmp_path, database)
+    store = SeparateDaemons(tmp_path, database)
     ahead = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1"}
     refused = subprocess.run(
         [*TAWARA, *store.daemons[component].arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
@@ -201,7 +201,7 @@ def test_daemons_wait_for_their_database(
     tmp_path: Path, database_servers: Servers, engine: str, component: str
 ) -> None:
     """A daemon that is started while its database is down says so, waits, and is ready once it is back."""
-    with empty_database(engine, tmp_path, database_servers, "waiting") as url, apart(tmp_path, url) as store:
+    with empty_database(engine, tmp_path, database_servers, "waiting") as url, separate_daemons(tmp_path, url) as store:
         daemon, server = store.daemons[component], database_servers(engine)
         server.kill()
         try:
@@ -218,7 +218,7 @@ def test_daemons_wait_for_their_database(
 
 def test_a_daemon_that_waits_for_its_database_can_be_stopped(tmp_path: Path) -> None:
     """SIGTERM ends a waiting daemon soon and successfully."""
-    with apart(tmp_path, f"mysql://tawara@/none?unix_socket={tmp_path}/none") as store:
+    with separate_daemons(tmp_path, f"mysql://tawara@/none?unix_socket={tmp_path}/none") as store:
         daemon = store.daemons["workers"]
         process = subprocess.Popen(
             [*TAWARA, *daemon.arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
