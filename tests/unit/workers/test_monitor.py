@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,28 @@ async def test_requested_rounds_see_committed_changes(tmp_path: Path) -> None:
         await fixture.metadata.write(rows.create_domain, "more")
         await asyncio.gather(*(fixture.view.renew() for _ in range(20)))
         assert "more" in fixture.view.current.domains
+
+
+@pytest.mark.parametrize("port", [7777, None])
+async def test_utilization_comes_from_the_side_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int | None
+) -> None:
+    """The utilization of disks is read from each host's side channel; without a port no host is connected to."""
+    watched: list[tuple[str, int]] = []
+
+    async def watch(_: NodeClient, host: str, side_channel_port: int) -> AsyncIterator[dict[int, float | None]]:
+        watched.append((host, side_channel_port))
+        yield {1: 42.0}
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(NodeClient, "watch", watch)
+    async with workers_fixture(tmp_path, {"h1": [1]}, look=False) as fixture:
+        monitor = Monitor(fixture.view, fixture.metadata, fixture.nodes, side_channel_port=port)
+        await monitor.start()
+        await fixture.view.wait_observed()
+        if port is not None:
+            await eventually(lambda: watched)
+            await fixture.view.renew()
+        assert fixture.view.current.observed[1].utilization == (None if port is None else 42.0)
+        assert watched == ([] if port is None else [("127.0.0.1", port)])
+        await monitor.stop()
