@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from mimetypes import MimeTypes
 from typing import Final
 
 from tawara.model.files import StoredFile
-from tawara.store.conditions import validators
+from tawara.store.conditions import UNCONDITIONAL, validators
 from tawara.wire import ranges
 from tawara.wire.http import ConditionResult, Conditions, entity_tag, http_date
 
@@ -36,6 +37,7 @@ class ReadResponse:
     """Whether a range was requested, so that the status is 206."""
 
 
+@lru_cache(1024)
 def media_type(text: str | None) -> str | None:
     """Return a Content-Type that may be stored and sent in responses; None if it is malformed."""
     return text if text is not None and len(text) <= 255 and _TYPE.fullmatch(text) else None
@@ -65,13 +67,14 @@ def entity_headers(stored: StoredFile) -> dict[str, str]:
 
 def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> ReadResponse:
     """Evaluate preconditions, then the range (RFC 9110, section 13.2.2); HEAD ignores ranges (section 14.2)."""
-    current = validators(stored)
-    verdict = conditions.judge(current, reading=True)
     headers = entity_headers(stored)
-    if verdict is ConditionResult.NOT_MODIFIED:
-        return ReadResponse(304, headers)
-    if verdict is ConditionResult.FAILED:
-        return ReadResponse(412, headers)
+    current = validators(stored)
+    if conditions is not UNCONDITIONAL:
+        verdict = conditions.judge(current, reading=True)
+        if verdict is ConditionResult.NOT_MODIFIED:
+            return ReadResponse(304, headers)
+        if verdict is ConditionResult.FAILED:
+            return ReadResponse(412, headers)
     headers |= {
         "Content-Type": type_of(stored),
         "Content-Length": str(stored.length),
@@ -80,6 +83,8 @@ def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, 
     }
     if head:
         return ReadResponse(200, headers)
+    if range_field is None:
+        return ReadResponse(200, headers, ranges.Span(0, stored.length))
     span = ranges.resolve(range_field if conditions.ranges_apply(current) else None, stored.length)
     if span is ranges.NotPartial.UNSATISFIABLE:
         return ReadResponse(416, {"Content-Range": f"bytes */{stored.length}", "Accept-Ranges": "bytes"})
