@@ -30,6 +30,7 @@ check: setup     ## under a minute: format, lint, types, import rules, unit test
 
 test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines
 	@bin/setup-tests
+	@TAWARA_TEST_EXAMPLES=150 $(PY) -m pytest -q -n 2 -m 'hypothesis and not slow and not host_step' tests/unit
 	@$(PY) -m pytest -q -n 2 --maxschedchunk 1 tests/contract tests/acceptance tests/probe
 	@$(MAKE) --no-print-directory test-vm
 
