@@ -37,7 +37,7 @@ TRANSCRIPTS = {
 < OK now=*&counted_at=*&files=2&bytes=10&lost_files=0&lost_bytes=0&unreadable_files=0&unreadable_bytes=0\
 &one_device_files=2&one_device_bytes=10&one_device_wanted_files=0&*&one_host_files=2&*&unsatisfied_files=2\
 &unsatisfied_bytes=10&by_device=1:2&by_disk=1:2&by_host=1:2&queues=8&queue1_name=replicate&queue1_due=2&queue1_later=0\
-&queue1_stuck=0&queue1_since=*&*&processes=0&works=0
+&queue1_stuck=0&queue1_since=*&*&processes=0&works=0&certificates=0
 ! FILE_ON 1 2
 > tawara_status recount=1
 < OK *&one_device_files=1&*
