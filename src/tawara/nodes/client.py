@@ -98,6 +98,8 @@ class NodeClient:
             total=connect_timeout + answer_timeout, sock_connect=connect_timeout, sock_read=answer_timeout
         )
         self._long = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=stall_timeout)
+        self._download = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=answer_timeout)
+        """Until the header of a download has arrived: a node that hangs is given up before a body that stalls."""
         self._small_requests = SmallRequests(
             connect_timeout=connect_timeout, answer_timeout=answer_timeout, connections_per_host=connections_per_host
         )
@@ -257,8 +259,11 @@ class NodeClient:
         fields = headers | self._signature(NodeRight.READ, address)
         with _converting_errors(url):
             answer = await self._session().get(
-                URL(address, encoded=True), headers=fields, timeout=self._long, allow_redirects=False
+                URL(address, encoded=True), headers=fields, timeout=self._download, allow_redirects=False
             )
+        if answer.connection is not None and (protocol := answer.connection.protocol) is not None:
+            protocol.read_timeout = self._stall_timeout
+            protocol.start_timeout()
         try:
             if answer.status == 404:
                 raise errors.NoSource(f"{url} is not there")

@@ -152,26 +152,27 @@ def _devid(digits: str) -> int:
 
 async def newest_manifest(sources: Iterable[DeviceSource]) -> Mapping[str, Any]:
     """Read the newest cluster manifest; empty without one. Nodes that do not respond are skipped."""
-    best: tuple[tuple[int, int], Mapping[str, Any]] = ((-1, -1), {})
-    for source in sources:
+
+    async def read(source: DeviceSource) -> tuple[tuple[int, int], Mapping[str, Any]]:
         try:
-            read = await journals.read_manifest(source.fetch)
+            found = await journals.read_manifest(source.fetch)
         except NodeUnreachable:
-            continue
-        if read is not None and (read[0].generation, read[0].number) > best[0]:
-            best = (read[0].generation, read[0].number), read[1]
-    return best[1]
+            found = None
+        return ((-1, -1), {}) if found is None else ((found[0].generation, found[0].number), found[1])
+
+    every = await asyncio.gather(*map(read, sources))
+    return max(every, key=lambda each: each[0], default=((-1, -1), {}))[1]
 
 
 async def marks(every: Mapping[int, DeviceSource]) -> dict[int, Epoch]:
     """Read the epoch marks of devices, by devid. Nodes that do not respond are skipped."""
-    found: dict[int, Epoch] = {}
-    for devid, source in every.items():
+
+    async def read(source: DeviceSource) -> Epoch | None:
         try:
             body = await source.fetch(epoch.FILE)
         except NodeUnreachable:
-            continue
-        mark = epoch.parse(body) if body else None
-        if mark is not None:
-            found[devid] = mark
-    return found
+            return None
+        return epoch.parse(body) if body else None
+
+    found = await asyncio.gather(*map(read, every.values()))
+    return {devid: mark for devid, mark in zip(every, found, strict=True) if mark is not None}

@@ -13,6 +13,7 @@ from tawara.model.journal_records import JournalEvidence, JournalRecord
 from tawara.nodes import journals
 from tawara.recovery.device_sources import DeviceSource
 from tawara.recovery.spool import FidRange, SortedSpool
+from tawara.wire import epoch
 from tawara.wire.journal import Head
 
 AT_ONCE = 16
@@ -49,7 +50,11 @@ class JournalCollector:
 
     async def read_names(self, told: Callable[[DeviceSource], None] = lambda _: None) -> None:
         """Read the journals of all devices one after the other; `told` is called after each."""
+        await self._find_silent()
         for source in self.sources:
+            if source.devid in self.silent:
+                self._spool.ignore(source.devid)
+                continue
             try:
                 await self._read_journal(source)
             except NodeUnreachable as error:
@@ -57,6 +62,17 @@ class JournalCollector:
                 self._spool.ignore(source.devid)
             else:
                 told(source)
+
+    async def _find_silent(self) -> None:
+        """Send all devices a request at the same time, so that those that hang cost one timeout and not one each."""
+
+        async def ask(source: DeviceSource) -> None:
+            try:
+                await source.fetch(epoch.FILE)
+            except NodeUnreachable as error:
+                self.silent[source.devid] = str(error)
+
+        await asyncio.gather(*map(ask, self.sources))
 
     async def _read_journal(self, source: DeviceSource) -> None:
         async def keep(head: Head, records: Sequence[tuple[JournalRecord, bytes]]) -> None:

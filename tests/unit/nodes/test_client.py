@@ -264,6 +264,28 @@ async def test_stalled_nodes() -> None:
         ended.set()
 
 
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234"])
+async def test_time_for_the_header_and_for_the_body(sent: bytes) -> None:
+    """A download is given up after the time of an answer if nothing arrives, and after that of a body if it stalls."""
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        await ended.wait()
+
+    answer, stall = (0.05, 30) if not sent else (30, 0.05)
+    async with (
+        _raw(serve) as (url, _),
+        NodeClient(connect_timeout=1, answer_timeout=answer, stall_timeout=stall) as nodes,
+    ):
+        async with asyncio.timeout(5):
+            with pytest.raises(errors.NodeUnreachable):
+                async with nodes.get(url) as download:
+                    assert [piece async for piece in download] != []
+        ended.set()
+
+
 async def test_whether_anything_was_sent() -> None:
     """The error tells whether the upload may still arrive, also after an idle connection was tried."""
 
