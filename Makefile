@@ -4,8 +4,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 
 # Component tests that run in one process on SQLite, and have to be quick.
-COMPONENTS := $(addprefix tests/acceptance/test_,backup.py cli_files.py cli_oversight.py client_files.py client_sync.py \
-	gateway_http.py node_http.py node_side_channel.py node_two_ways.py tracker_commands.py)
+COMPONENTS := $(addprefix tests/acceptance/test_,backup.py cli_files.py cli_status.py client_files.py client_sync.py \
+	gateway_http.py node_http.py node_side_channel.py node_fast_path.py tracker_commands.py)
 
 .PHONY: help setup up check test test-mysql probe test-vm bench docs lock clean
 

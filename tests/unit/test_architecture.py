@@ -1,4 +1,4 @@
-"""docs/architecture.md: the paths that it names exist."""
+"""docs/architecture.md and the Makefile: the paths that they name exist."""
 
 from __future__ import annotations
 
@@ -36,3 +36,12 @@ def test_links_between_pages_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_make_check_names_tests_that_exist() -> None:
+    """Each component test that `make check` runs is a file: a renamed one would end the check."""
+    listed = re.search(r"^COMPONENTS := \$\(addprefix (\S+),((?:.*\\\n)*.*)\)$", (ROOT / "Makefile").read_text(), re.M)
+    assert listed
+    names = listed[2].replace("\\\n", " ").split()
+    assert len(names) > 5
+    assert [name for name in names if not (ROOT / f"{listed[1]}{name}").is_file()] == []
