@@ -14,7 +14,7 @@ from tawara.model import errors
 from tawara.model.checksums import new_hasher
 from tawara.model.fid import parse_path
 from tawara.nodes.client import NodeClient
-from tawara.nodes.parallel import WORTHWHILE, ParallelRead, reader_urls
+from tawara.nodes.parallel import WORTHWHILE, ParallelRead, best_of_hosts
 from tawara.nodes.replicas import Race
 
 PATHS: Final = 10
@@ -118,7 +118,7 @@ class Reading:
             failures.append(str(error))
 
         while at < self.end:
-            in_parallel = self.end - at >= WORTHWHILE and len(reader_urls(self._urls)) > 1
+            in_parallel = self.end - at >= WORTHWHILE and len(best_of_hosts(self._urls)) > 1
             # Without progress the next pass asks for the whole file: a foreign node may not know ranges.
             read = ParallelRead if in_parallel and not asked_again else Race
             race = read(self._nodes, self._urls, at, self.end, self.info.length, failed)

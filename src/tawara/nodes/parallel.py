@@ -26,11 +26,10 @@ _AHEAD: Final = 2
 """Segments for each reader that may be under way or wait for those before them."""
 
 
-def reader_urls(urls: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return for each reader the URLs in the order in which it tries them; each reader begins with another host."""
+def best_of_hosts(urls: Sequence[str]) -> list[str]:
+    """Return the first URL of each host, in their order, of at most MOST_READERS hosts."""
     first = {urlsplit(url).netloc: url for url in reversed(urls)}
-    hosts = sorted(first.values(), key=urls.index)[:MOST_READERS]
-    return [(url, *(other for other in urls if other != url)) for url in hosts]
+    return sorted(first.values(), key=urls.index)[:MOST_READERS]
 
 
 @dataclass(slots=True)
@@ -60,13 +59,18 @@ class ParallelRead:
     """Segments that were not yielded yet, in order."""
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a segment was taken, or a reader has ended."""
+    _failed: set[str] = field(default_factory=set)
+    """Replicas that have failed in this pass."""
+    _first: set[str] = field(default_factory=set)
+    """The replicas with which readers begin."""
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Yield the bytes in order; ends early if no replica is left for a segment: see `at`."""
         self._next = self.at
-        orders = reader_urls(self.urls)
-        window = asyncio.Semaphore(_AHEAD * len(orders))
-        readers = [asyncio.create_task(self._read(urls, window)) for urls in orders]
+        begin_with = best_of_hosts(self.urls)
+        window = asyncio.Semaphore(_AHEAD * len(begin_with))
+        self._first.update(begin_with)
+        readers = [asyncio.create_task(self._read(url, window)) for url in begin_with]
         try:
             while self.at < self.end and (segment := await self._following(readers)) is not None:
                 while (chunk := await segment.chunks.get()) is not None:
@@ -91,16 +95,14 @@ class ParallelRead:
             await self._progress.wait()
         return self._taken.popleft()
 
-    async def _read(self, urls: Sequence[str], window: asyncio.Semaphore) -> None:
-        """Take and read segments until there are none, or until the replica of this reader's own host has failed."""
-        failed = set[str]()
+    async def _read(self, first: str | None, window: asyncio.Semaphore) -> None:
+        """Take segments and read them, each from `first` if it can be read, until there are none.
 
-        def failure(url: str, at: int, error: Exception) -> None:
-            failed.add(url)
-            self.told(url, at, error)
-
+        When `first` has failed, it is replaced by a replica with which no other reader begins; without one, the reader
+        ends and leaves the rest to the others.
+        """
         try:
-            while urls[0] not in failed:
+            while first is not None:
                 await window.acquire()
                 if self._next >= self.end:
                     return
@@ -108,11 +110,20 @@ class ParallelRead:
                 segment = _Segment(self._next)
                 self._taken.append(segment)
                 self._progress.set()
+                others = sorted((url for url in self.urls if url != first), key=self._failed.__contains__)
                 await self._fetch(segment, Race(
-                    self.nodes, urls, begin, segment.end, self.size, failure, self.timeout, self.hedge
+                    self.nodes, (first, *others), begin, segment.end, self.size, self._failure, self.timeout, self.hedge
                 ))  # fmt: skip
+                if first in self._failed:
+                    left = (url for url in self.urls if url not in self._failed | self._first)
+                    first = next(left, None)
+                    self._first.update([first] if first else [])
         finally:
             self._progress.set()
+
+    def _failure(self, url: str, at: int, error: Exception) -> None:
+        self._failed.add(url)
+        self.told(url, at, error)
 
     async def _fetch(self, segment: _Segment, race: Race) -> None:
         try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tawara.model.errors import NodeUnreachable, NoSource
 from tawara.nodes.client import NodeClient
-from tawara.nodes.parallel import MOST_READERS, ParallelRead, reader_urls
+from tawara.nodes.parallel import MOST_READERS, ParallelRead, best_of_hosts
 
 DATA = bytes(range(256)) * 8
 SEGMENT = 64
@@ -130,11 +130,14 @@ async def test_unexpected_errors_are_raised() -> None:
 
 
 def test_readers_begin_with_different_hosts() -> None:
-    """Each host has one reader, whose first URL is the host's best; all other replicas follow in their order."""
+    """Each host has one reader, which begins with the host's best replica."""
     same = HOSTS[0].replace("dev1", "dev9")
-    assert reader_urls([HOSTS[0], same, HOSTS[1]]) == [
-        (HOSTS[0], same, HOSTS[1]),
-        (HOSTS[1], HOSTS[0], same),
-    ]
-    assert len(reader_urls(HOSTS)) == MOST_READERS
-    assert reader_urls([]) == []
+    assert best_of_hosts([HOSTS[0], same, HOSTS[1]]) == [HOSTS[0], HOSTS[1]]
+    assert best_of_hosts(HOSTS) == HOSTS[:MOST_READERS]
+    assert best_of_hosts([]) == []
+
+
+async def test_a_host_beyond_the_first_replaces_a_failed_one() -> None:
+    """When all hosts with which readers began have failed, one further host is read to the end."""
+    hosts = Hosts({**dict.fromkeys(HOSTS[:MOST_READERS], "gone"), HOSTS[MOST_READERS]: "good"})
+    assert await collect(reading(hosts)) == DATA
