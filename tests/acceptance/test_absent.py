@@ -64,7 +64,7 @@ def status(store: SeparateDaemons) -> dict[str, Any]:
 
 def liveness_of(store: SeparateDaemons) -> dict[int, str]:
     """The liveness of each absent device."""
-    return {each["devid"]: each["standing"] for each in status(store)["absences"]}
+    return {each["devid"]: each["liveness"] for each in status(store)["absences"]}
 
 
 @pytest.mark.timeout(600)
@@ -96,7 +96,7 @@ def test_most_nodes_die_at_once(store: SeparateDaemons) -> None:
     until(lambda: len(liveness_of(store)) == 4)
     until(lambda: all(each["seconds"] == 8 for each in status(store)["absences"]))
     told = status(store)
-    assert {each["standing"] for each in told["absences"]} == {"suspect"}
+    assert {each["liveness"] for each in told["absences"]} == {"suspect"}
     assert "2 of 4 hosts" in told["brake"]
     assert any(told["brake"] in problem for problem in told["problems"])
     store.daemons["node3"].kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 import structlog
@@ -117,19 +118,20 @@ async def _look(tx: Transaction) -> int:
 async def test_a_user_with_few_connections(blank_url: str, engine: str, servers: Callable[[str], Server]) -> None:
     """If the server allows fewer connections than the pools have, nothing fails, also in two processes at once."""
     url = _limited(engine, blank_url, servers(engine))
-    with structlog.testing.capture_logs() as logs:
-        one, two = await open_metadata(url), await open_metadata(url)
+    async with AsyncExitStack() as stack:
+        logs = stack.enter_context(structlog.testing.capture_logs())
+        processes = [await open_metadata(url), await open_metadata(url)]
+        for each in processes:
+            stack.push_async_callback(each.close)
         for _ in range(3):
             work = [
                 each
-                for number in range(60)
-                for metadata in (one, two)
+                for number in range(20)
+                for metadata in processes
                 for each in (metadata.read(_look), metadata.write(cluster.set_setting, f"n{number}", "1"))
             ]
             answers = await asyncio.gather(*work, return_exceptions=True)
             assert [str(each) for each in answers if isinstance(each, TawaraError)] == []
-        await one.close()
-        await two.close()
     said = [each for each in logs if each["event"] == "database_connection_limit_met"]
     assert said
     assert all(each["reason"] for each in said)
