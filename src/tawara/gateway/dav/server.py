@@ -16,11 +16,11 @@ from tawara.gateway.dav.requests import DavRequestParser
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import respond, to_response
 from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.protocol_listener import ProtocolListener
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
-from tawara.http1.connections import HttpServer, send_response
+from tawara.http1.connections import send_response
 from tawara.http1.reply import Reply
-from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -36,8 +36,6 @@ from tawara.store.writer import FileWriter
 from tawara.wire.dav import multistatus
 from tawara.wire.http import path_of
 
-_GRACE: Final = 1.0
-"""Seconds that requests get to finish at a stop; aiohttp may take twice as long."""
 _PURPOSE: Final = "the WebDAV listener"
 
 
@@ -58,24 +56,20 @@ class DavServer:
     ) -> None:
         """Listen on a host and port (0: any free one). `secret`: the bearer token that may do everything."""
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
-        self._listen, self._limits = listen, limits
+        self._limits = limits
         self._authenticator = Authenticator(access_keys, secret=secret, public_reads=False)
-        self._http: HttpServer | None = None
+        self._listener = ProtocolListener(listen, _PURPOSE, limits)
         self._writer: FileWriter | None = None
-        self._listener: TcpListener | None = None
-        self._address: tuple[str, int] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port on which the started server listens."""
-        assert self._address is not None, "not started"
-        return self._address
+        return self._listener.address
 
     async def start(self) -> None:
         """Listen and accept clients. Raises PortTaken."""
         limits = self._limits
-        public = self._listen if isinstance(self._listen, socket.socket) else take(self._listen, _PURPOSE)
-        self._address = public.getsockname()[:2]
+        self._listener.bind()
         methods = self._methods()
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -84,15 +78,7 @@ class DavServer:
                 return reply
             return await send_response(request, to_response(reply), timeout=limits.stalled_body)
 
-        self._http = HttpServer(answer, limits, idle=limits.header_time)
-        self._listener = TcpListener(
-            public,
-            _PURPOSE,
-            self._http.connection,
-            connections=limits.connections,
-            share=limits.open_files_share,
-        )
-        self._listener.open()
+        self._listener.open(answer)
 
     def _methods(self) -> DavMethods:
         view, nodes, limits = self._view, self._nodes, self._limits
@@ -117,10 +103,7 @@ class DavServer:
 
     async def stop(self) -> None:
         """Stop listening, wait briefly for requests to finish, abort the rest."""
-        if self._listener is not None:
-            await self._listener.close()
-        if self._http is not None:
-            await self._http.close(_GRACE)
+        await self._listener.close()
         if self._writer is not None:
             self._writer.close()
 

@@ -7,11 +7,10 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from tawara.gateway.protocol_listener import ProtocolListener
 from tawara.gateway.s3.authenticator import S3Authenticator
 from tawara.gateway.s3.context import S3Context
 from tawara.gateway.s3.dispatcher import S3Dispatcher
-from tawara.http1.connections import HttpServer
-from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -23,8 +22,6 @@ from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
 
-_GRACE: Final = 1.0
-"""Seconds that requests get to finish at a stop; aiohttp may take twice as long."""
 _PURPOSE: Final = "the S3 listener"
 
 
@@ -46,24 +43,20 @@ class S3Server:
     ) -> None:
         """Listen on a host and port (0: any free one). `hosts`: names of this server without port, see S3Dispatcher."""
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
-        self._listen, self._access_keys, self._region = listen, access_keys, region
+        self._access_keys, self._region = access_keys, region
         self._hosts, self._limits = tuple(each.lower() for each in hosts), limits
-        self._http: HttpServer | None = None
+        self._listener = ProtocolListener(listen, _PURPOSE, limits)
         self._writer: FileWriter | None = None
-        self._listener: TcpListener | None = None
-        self._address: tuple[str, int] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port on which the started server listens."""
-        assert self._address is not None, "not started"
-        return self._address
+        return self._listener.address
 
     async def start(self) -> None:
         """Listen and accept clients. Raises PortTaken."""
         limits = self._limits
-        public = self._listen if isinstance(self._listen, socket.socket) else take(self._listen, _PURPOSE)
-        self._address = public.getsockname()[:2]
+        self._listener.bind()
         rng = random.Random()  # noqa: S311 - it spreads load, it keeps no secret
         store = FileStore(self._metadata, self._view, self._wakeups, rng)
         self._writer = FileWriter(self._metadata, self._view, self._nodes, store, local=None, limits=limits)
@@ -81,21 +74,10 @@ class S3Server:
         )
         names = [*self._hosts, *(f"{each}:{self.address[1]}" for each in self._hosts)]
         dispatcher = S3Dispatcher(context, S3Authenticator(self._access_keys, names), self._hosts)
-        self._http = HttpServer(dispatcher.answer, limits, idle=limits.header_time)
-        self._listener = TcpListener(
-            public,
-            _PURPOSE,
-            self._http.connection,
-            connections=limits.connections,
-            share=limits.open_files_share,
-        )
-        self._listener.open()
+        self._listener.open(dispatcher.answer)
 
     async def stop(self) -> None:
         """Stop listening, wait briefly for requests to finish, abort the rest."""
-        if self._listener is not None:
-            await self._listener.close()
-        if self._http is not None:
-            await self._http.close(_GRACE)
+        await self._listener.close()
         if self._writer is not None:
             self._writer.close()
