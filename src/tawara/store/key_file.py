@@ -82,10 +82,8 @@ class KeyFile:
             facts = self.path.stat()
             if self._seen != (facts.st_ino, facts.st_mtime_ns, facts.st_size):
                 self.load()
-        except KeyFileMissing:
-            pass
-        except FileNotFoundError:
-            pass
+        except (KeyFileMissing, FileNotFoundError):
+            pass  # the keys that were read last stay in use; `AccessKeys.check` reports a missing file at the start
         except (OSError, ConfigurationError) as error:
             log.warning("key_file_unreadable", path=str(self.path), reason=str(error))
 
