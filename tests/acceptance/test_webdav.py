@@ -1,12 +1,13 @@
-"""WebDAV with real clients: the conformance suite litmus, and cadaver."""
+"""WebDAV with real clients: the conformance suite litmus, cadaver, rclone, gvfs and davfs2."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from tests.contract.servers import Server
 TESTS = 104
 
 
-async def run(*command: str, cwd: Path, stdin: bytes = b"") -> str:
-    """Run a client; return all that it printed."""
+async def run(*command: str, cwd: Path, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> str:
+    """Run a client; return all that it printed. `environment`: variables in addition."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
+        env={**os.environ, **(environment or {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -60,6 +62,41 @@ async def test_cadaver(tmp_path: Path) -> None:
         )  # fmt: skip
         assert re.search(r"l2 +12 ", printed), printed
         assert (tmp_path / "fetched").read_bytes() == b"Dear reader\n"
+
+
+async def test_rclone(tmp_path: Path) -> None:
+    """rclone copies a tree into the store, finds nothing to do when it repeats that, renames, and fetches the same."""
+    rclone = str(Path(sys.executable).with_name("rclone"))
+    tree = tmp_path / "tree"
+    (tree / "a b" / "ü").mkdir(parents=True)
+    for name, size in {"empty": 0, "a b/1 %25+&#.txt": 5, "a b/ü/large": 3_000_000}.items():
+        (tree / name).write_bytes(os.urandom(size))
+    async with dav_fixture(tmp_path) as dav:
+        name, _, secret = (await dav.store.create_key("rclone", "d=rw")).partition(":")
+        hidden = await run(rclone, "obscure", "-", cwd=tmp_path, stdin=secret.encode())
+        environment = {
+            "RCLONE_CONFIG": "/dev/null",
+            "RCLONE_CONFIG_S_TYPE": "webdav",
+            "RCLONE_CONFIG_S_URL": dav.url,
+            "RCLONE_CONFIG_S_USER": name,
+            "RCLONE_CONFIG_S_PASS": hidden.strip(),
+        }
+
+        async def work(*arguments: str) -> str:
+            return await run(rclone, *arguments, cwd=tmp_path, environment=environment)
+
+        assert await work("sync", "tree", "s:copy") == ""
+        assert await work("check", "--download", "tree", "s:copy", "-q") == ""
+        assert "nothing to transfer" in await work("sync", "--size-only", "-v", "tree", "s:copy")
+        assert await work("moveto", "s:copy/a b", "s:copy/c/d") == ""
+        assert (await work("lsf", "-R", "--files-only", "s:")).split("\n")[:-1] == [
+            "copy/empty", "copy/c/d/1 %25+&#.txt", "copy/c/d/ü/large",
+        ]  # fmt: skip
+        assert await work("copy", "s:copy/c/d/ü", "back") == ""
+        assert (tmp_path / "back" / "large").read_bytes() == (tree / "a b" / "ü" / "large").read_bytes()
+        assert '"free"' in await work("about", "--json", "s:")
+        assert await work("purge", "s:copy") == ""
+        assert await dav.store.metadata.read(files.list_keys, 1, b"", None, 100) == []
 
 
 async def test_davfs2(tmp_path: Path) -> None:
