@@ -13,7 +13,8 @@ import pytest
 from tawara.gateway import nginx as nginx_module
 from tawara.gateway import reading
 from tawara.gateway.acceleration import ReplicaLocation
-from tawara.gateway.nginx_configuration import SLOTS, HeaderField, Listener, NginxFeatures
+from tawara.gateway.nginx_configuration import Listener, NginxFeatures
+from tawara.gateway.nginx_protocol import SLOTS, HeaderField
 from tawara.model.files import StoredFile
 from tests.acceptance.gateway_fixture import AUTHORISED, Answer, StoreFixture, store_fixture
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tawara.gateway import nginx_configuration as nginx
-from tawara.gateway.nginx_configuration import GatewayStep, HeaderField
+from tawara.gateway import nginx_protocol as nginx
+from tawara.gateway.nginx_protocol import GatewayStep, HeaderField
 from tests.acceptance.gateway_fixture import SECRET, StoreFixture, store_fixture
 from tests.acceptance.store import store
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.gateway import nginx_configuration as nginx
-from tawara.gateway.nginx_configuration import HeaderField
+from tawara.gateway import nginx_protocol as nginx
+from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.reading import ReadResponse
 from tawara.model.limits import REPLICAS_TRIED
 

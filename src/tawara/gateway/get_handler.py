@@ -10,7 +10,8 @@ from aiohttp import hdrs, web
 
 from tawara.gateway import reading, responses
 from tawara.gateway.body_sender import send_body
-from tawara.gateway.nginx_configuration import HeaderField, NginxFeatures
+from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.requests import HttpRequest, conditions
 from tawara.http1.reply import TEXT_FIELDS, Reply, text_reply

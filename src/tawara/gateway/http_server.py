@@ -17,7 +17,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.gateway import responses
 from tawara.gateway.nginx import NginxFront
-from tawara.gateway.nginx_configuration import GatewayStep, HeaderField
+from tawara.gateway.nginx_protocol import GatewayStep, HeaderField
 from tawara.gateway.plain_requests import PlainRequests
 from tawara.gateway.put_handlers import AdmitHandler, SmallPutHandler, StoreHandler, UnreceivedHandler
 from tawara.gateway.requests import HttpRequest, RequestParser

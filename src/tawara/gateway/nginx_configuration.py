@@ -13,106 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
+from tawara.gateway.nginx_protocol import (
+    EXHAUSTED,
+    METHODS,
+    SLOTS,
+    SOCKET,
+    STREAM,
+    GatewayStep,
+    HeaderField,
+    local_place,
+    place,
+    remote_place,
+    signature,
+    slot,
+    url,
+)
+from tawara.gateway.nginx_text import indent, quoted, seconds, variable
 from tawara.gateway.spool import BODIES
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.signatures import FIELD as SIGNATURE
 
-SOCKET: Final = "gateway.sock"
 DEVICES: Final = "devices"
 PID: Final = "nginx.pid"
 ERRORS: Final = "error.log"
-EXHAUSTED: Final = "@exhausted"
-STREAM: Final = "@stream"
 CHAIN: Final = "tls.crt"
 KEY: Final = "tls.key"
-METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
-SMALL_BODY: Final = 65_535
-"""Largest body of a PUT in bytes that is sent to the gateway with the request, instead of by a file."""
-
-
-class HeaderField(StrEnum):
-    """The header fields between the gateway and nginx. nginx never forwards a client's field of these names."""
-
-    STEP = "X-Tawara-Step"
-    LISTENER = "X-Tawara-Listener"
-    BODY = "X-Tawara-Body"
-    LENGTH = "X-Tawara-Length"
-    CODING = "X-Tawara-Coding"
-    STATUS = "X-Tawara-Status"
-    ERROR_TEXT = "X-Tawara-Error"
-    CHALLENGE = "X-Tawara-Challenge"
-    ETAG = "X-Tawara-Etag"
-    MODIFIED = "X-Tawara-Modified"
-    TYPE = "X-Tawara-Type"
-    RANGE = "X-Tawara-Range"
-    DEVICE = "X-Tawara-Device"
-    """Name of the device of a replica on this machine."""
-    RANGE_REQUEST = "X-Tawara-Range-Request"
-    """Range and If-Range as nginx parses them, between `<` and `>`: it treats some whitespace as part of a value."""
-
-
-class GatewayStep(StrEnum):
-    """The step of a request for which nginx calls the gateway."""
-
-    DECIDE = "decide"
-    """Answer the request, or return the location of its bytes."""
-    ADMIT = "admit"
-    """Check a PUT before its body is received."""
-    STORE = "store"
-    """Store the body of a PUT, which is in the file named by HeaderField.BODY."""
-    SMALL_PUT = "small-put"
-    """Store the body of a PUT, which follows."""
-    STREAM = "stream"
-    """Send the body of a GET that nginx cannot send, or could not read from the given replicas."""
-    UNRECEIVED = "unreceived"
-    """Answer a PUT whose body could not be received."""
-
-
-SLOTS: Final = (
-    "Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control", "Expires", "Content-MD5",
-    "Vary", "DAV", "MS-Author-Via", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
-    "x-amz-request-id", "x-amz-id-2", "x-amz-version-id", "x-amz-storage-class", "x-amz-mp-parts-count",
-    "x-amz-tagging-count", "x-amz-missing-meta", "x-amz-expiration", "x-amz-restore",
-    "x-amz-server-side-encryption", "x-amz-website-redirect-location", "x-amz-checksum-type",
-    "x-amz-checksum-crc32", "x-amz-checksum-crc32c", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha1",
-    "x-amz-checksum-sha256", "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date",
-    "x-amz-object-lock-legal-hold",
-)  # fmt: skip
-"""Response fields that the gateway may add to a file. nginx drops the fields of a response with X-Accel-Redirect, so
-each has a field of its own, `slot`, which nginx sends under the right name; an empty one is not sent."""
-
-
-def slot(name: str) -> str:
-    """Return the name of the header field by which the gateway gives nginx the response field `name`."""
-    return f"X-Tawara-Slot-{name}"
-
-
-def place(number: int) -> str:
-    """Return the name of the header field with the place of replica `number`, from 2 on."""
-    return f"X-Tawara-Place-{number}"
-
-
-def url(number: int) -> str:
-    """Return the name of the header field with the URL of replica `number`, if it is remote."""
-    return f"X-Tawara-Url-{number}"
-
-
-def signature(number: int) -> str:
-    """Return the name of the header field with the signature for the request of replica `number`."""
-    return f"X-Tawara-Signature-{number}"
-
-
-def local_place(number: int, path: str, *, partial: bool) -> str:
-    """Return the place of a replica on this machine; `path`: `/devN/…/FID.fid`."""
-    return f"/.tawara/{'part' if partial else 'whole'}/{number}{path}"
-
-
-def remote_place(number: int) -> str:
-    """Return the place of a replica at a storage node."""
-    return f"@remote_{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +133,9 @@ events {{
     worker_connections {conf.connections};
 }}
 http {{
-{_indent(_http(conf))}
-{_indent(_upstream(conf.processes))}
-{_indent("".join(_server(each, conf) for each in conf.listeners))}
+{indent(_http(conf))}
+{indent(_upstream(conf.processes))}
+{indent("".join(_server(each, conf) for each in conf.listeners))}
 }}
 """
 
@@ -249,11 +176,11 @@ uwsgi_temp_path temporary/uwsgi;
 scgi_temp_path temporary/scgi;
 sendfile on;
 tcp_nopush on;
-keepalive_timeout {_seconds(conf.header_time)};
+keepalive_timeout {seconds(conf.header_time)};
 keepalive_requests 1000000;
-client_header_timeout {_seconds(conf.header_time)};
-client_body_timeout {_seconds(conf.stalled_body)};
-send_timeout {_seconds(conf.stalled_body)};
+client_header_timeout {seconds(conf.header_time)};
+client_body_timeout {seconds(conf.stalled_body)};
+send_timeout {seconds(conf.stalled_body)};
 client_header_buffer_size 4k;
 large_client_header_buffers {max(2, conf.headers // conf.header)} {conf.header};
 client_max_body_size {conf.upload};
@@ -301,8 +228,8 @@ def _server(listener: Listener, conf: NginxConfiguration) -> str:
     blocks.append(_streamed(listener, conf))
     names = "underscores_in_headers on;\nignore_invalid_headers off;\n" if listener.any_field_names else ""
     tls = _tls(conf.features) if listener.tls else ""
-    listen = f"listen {_quoted(listener.listen)}{' ssl' if listener.tls else ''};\n"
-    return f"server {{\n{_indent(listen + tls + names + chr(10).join(blocks))}\n}}\n"
+    listen = f"listen {quoted(listener.listen)}{' ssl' if listener.tls else ''};\n"
+    return f"server {{\n{indent(listen + tls + names + chr(10).join(blocks))}\n}}\n"
 
 
 def _tls(features: NginxFeatures) -> str:
@@ -326,15 +253,15 @@ def _entry(listener: Listener, conf: NginxConfiguration) -> str:
     return f"""\
 location / {{
     error_page 418 = $tawara_route;
-{_indent(_OWN)}
+{indent(_OWN)}
     if ($tawara_route) {{ return 418; }}
-{_indent(_to_gateway(GatewayStep.DECIDE, listener) + _try_others(conf))}
+{indent(_to_gateway(GatewayStep.DECIDE, listener) + _try_others(conf))}
     proxy_read_timeout 60s;
 }}
 
 location @delete {{
-{_indent(_OWN)}
-{_indent(_to_gateway(GatewayStep.DECIDE, listener))}
+{indent(_OWN)}
+{indent(_to_gateway(GatewayStep.DECIDE, listener))}
     proxy_read_timeout 60s;
 }}
 
@@ -355,28 +282,28 @@ location @unwanted_body {{
 def _put(listener: Listener, conf: NginxConfiguration) -> str:
     return f"""\
 location @small_put {{
-{_indent(_OWN)}
-{_indent(_to_gateway(GatewayStep.SMALL_PUT, listener))}
+{indent(_OWN)}
+{indent(_to_gateway(GatewayStep.SMALL_PUT, listener))}
     proxy_read_timeout 24h;
 }}
 
 location @put {{
     auth_request /.tawara/nginx/admit;
-    auth_request_set $tawara_status $upstream_http_{_variable(HeaderField.STATUS)};
-    auth_request_set $tawara_sentence $upstream_http_{_variable(HeaderField.ERROR_TEXT)};
-    auth_request_set $tawara_challenge $upstream_http_{_variable(HeaderField.CHALLENGE)};
+    auth_request_set $tawara_status $upstream_http_{variable(HeaderField.STATUS)};
+    auth_request_set $tawara_sentence $upstream_http_{variable(HeaderField.ERROR_TEXT)};
+    auth_request_set $tawara_challenge $upstream_http_{variable(HeaderField.CHALLENGE)};
     error_page 403 = @refused;
     error_page 500 = @unreceived;
-{_indent(_OWN.replace("error_page 500", "#"))}
+{indent(_OWN.replace("error_page 500", "#"))}
     client_body_in_file_only clean;
-{_indent(_to_gateway(GatewayStep.STORE, listener))}
+{indent(_to_gateway(GatewayStep.STORE, listener))}
     proxy_set_header {HeaderField.BODY} $request_body_file;
     proxy_read_timeout 24h;
 }}
 
 location = /.tawara/nginx/admit {{
     internal;
-{_indent(_to_gateway(GatewayStep.ADMIT, listener) + _try_others(conf))}
+{indent(_to_gateway(GatewayStep.ADMIT, listener) + _try_others(conf))}
     proxy_set_header {HeaderField.LENGTH} $content_length;
     proxy_set_header {HeaderField.CODING} $tawara_coding;
     proxy_read_timeout 60s;
@@ -391,8 +318,8 @@ location @unreadable {{
 
 # More of the body may come, and fail, while the gateway is asked: the answer is not overwritten by a plain 500.
 location @unreceived {{
-{_indent(_OWN.replace("error_page 500 /.tawara/nginx/500", "error_page 500 =507 /.tawara/nginx/507"))}
-{_indent(_to_gateway(GatewayStep.UNRECEIVED, listener))}
+{indent(_OWN.replace("error_page 500 /.tawara/nginx/500", "error_page 500 =507 /.tawara/nginx/507"))}
+{indent(_to_gateway(GatewayStep.UNRECEIVED, listener))}
     proxy_read_timeout 60s;
 }}
 """
@@ -405,12 +332,12 @@ def _streamed(listener: Listener, conf: NginxConfiguration) -> str:
     )
     return f"""\
 location {STREAM} {{
-{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + _try_others(conf))}
+{indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + _try_others(conf))}
     proxy_read_timeout 60s;
 }}
 
 location {EXHAUSTED} {{
-{_indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + _try_others(conf) + fields)}
+{indent(_OWN + _to_gateway(GatewayStep.STREAM, listener) + _try_others(conf) + fields)}
     proxy_read_timeout 60s;
 }}
 """
@@ -487,7 +414,7 @@ def _saved_fields() -> str:
         fields += [url(number), signature(number)]
         if number > 1:
             fields.append(place(number))
-    return "".join(f"set ${_variable(field)} $upstream_http_{_variable(field)};\n" for field in fields)
+    return "".join(f"set ${variable(field)} $upstream_http_{variable(field)};\n" for field in fields)
 
 
 def _next(number: int) -> str:
@@ -497,7 +424,7 @@ def _next(number: int) -> str:
 def _next_places() -> str:
     """Render the maps to the place of a replica. It is empty if a client requests an internal location by its path."""
     return "".join(
-        f"map ${_variable(place(number))} $tawara_next_{number} {{\n    default ${_variable(place(number))};\n"
+        f"map ${variable(place(number))} $tawara_next_{number} {{\n    default ${variable(place(number))};\n"
         f'    "" /.tawara/nginx/404;\n}}\n'
         for number in range(2, REPLICAS_TRIED + 1)
     )
@@ -508,7 +435,7 @@ def _entity(prefix: str) -> str:
 
     nginx's own conditions are disabled, since the gateway has evaluated them; the range filter uses these fields.
     """
-    fields = "".join(f"add_header {name} {prefix}{_variable(field)};\n" for name, field in _ENTITY_FIELDS.items())
+    fields = "".join(f"add_header {name} {prefix}{variable(field)};\n" for name, field in _ENTITY_FIELDS.items())
     return f"etag off;\nif_modified_since off;\n{fields}add_header X-Content-Type-Options nosniff;\n"
 
 
@@ -516,7 +443,7 @@ def _clear_conditions(conf: NginxConfiguration, number: int, range_: str | None)
     """Render the directives that replace the client's conditions and range by the range that the gateway accepted."""
     if not conf.features.clears_fields:
         return ""
-    keep = "".join(f"set ${_kept(name)} $http_{_variable(name)};\n" for name in _CONDITIONS) if number == 1 else ""
+    keep = "".join(f"set ${_kept(name)} $http_{variable(name)};\n" for name in _CONDITIONS) if number == 1 else ""
     cleared = [name for name in _CONDITIONS if name != "Range" or range_ is None]
     new = f'more_set_input_headers "Range: {range_}";\n' if range_ else ""
     return f"{keep}more_clear_input_headers {' '.join(cleared)};\n{new}"
@@ -524,24 +451,24 @@ def _clear_conditions(conf: NginxConfiguration, number: int, range_: str | None)
 
 def _kept(name: str) -> str:
     """Return the variable with a condition of the client's request."""
-    return f"client_{_variable(name)}"
+    return f"client_{variable(name)}"
 
 
 def _local(number: int, conf: NginxConfiguration, *, whole: bool) -> str:
     # Before the first request to a storage node the gateway's fields need not be saved.
     prefix = "$upstream_http_" if number == 1 else "$"
     following = "@after_local" if number == 1 else _next(number)
-    range_ = None if whole else f"{prefix}{_variable(HeaderField.RANGE)}"
+    range_ = None if whole else f"{prefix}{variable(HeaderField.RANGE)}"
     text = f"""\
 location {local_place(number, "/", partial=not whole)} {{
     internal;
-{_indent(_clear_conditions(conf, number, range_))}
+{indent(_clear_conditions(conf, number, range_))}
     error_page {_FAILED} = {following};
     alias {DEVICES}/;
-    disable_symlinks on from=$document_root{prefix}{_variable(HeaderField.DEVICE)};
+    disable_symlinks on from=$document_root{prefix}{variable(HeaderField.DEVICE)};
     max_ranges {0 if whole else 1};
     add_header Accept-Ranges bytes;
-{_indent(_entity(prefix))}
+{indent(_entity(prefix))}
 }}
 """
     if number > 1 or not whole:
@@ -550,7 +477,7 @@ location {local_place(number, "/", partial=not whole)} {{
 {text}
 # The first replica is a local file that could not be read.
 location {following} {{
-{_indent(_saved_fields())}
+{indent(_saved_fields())}
     error_page 418 = {_next(number)};
     return 418;
 }}
@@ -560,38 +487,21 @@ location {following} {{
 def _remote(number: int, conf: NginxConfiguration) -> str:
     return f"""\
 location {remote_place(number)} {{
-{_indent(_saved_fields() + _clear_conditions(conf, number, "") if number == 1 else "")}
+{indent(_saved_fields() + _clear_conditions(conf, number, "") if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     proxy_intercept_errors on;
-    proxy_pass ${_variable(url(number))};
+    proxy_pass ${variable(url(number))};
     proxy_pass_request_headers off;
     proxy_pass_request_body off;
     proxy_set_header Host $proxy_host;
-    proxy_set_header Range ${_variable(HeaderField.RANGE)};
-    proxy_set_header {SIGNATURE} ${_variable(signature(number))};
+    proxy_set_header Range ${variable(HeaderField.RANGE)};
+    proxy_set_header {SIGNATURE} ${variable(signature(number))};
     proxy_set_header Content-Length "";
-    proxy_connect_timeout {_seconds(conf.node_connect)};
-    proxy_read_timeout {_seconds(conf.node_answer)};
+    proxy_connect_timeout {seconds(conf.node_connect)};
+    proxy_read_timeout {seconds(conf.node_answer)};
     proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-{_indent("".join(f"proxy_hide_header {name};{chr(10)}" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie")))}
+{indent("".join(f"proxy_hide_header {name};{chr(10)}" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie")))}
     add_header Accept-Ranges bytes;
-{_indent(_entity("$"))}
+{indent(_entity("$"))}
 }}
 """
-
-
-def _variable(field: str) -> str:
-    return field.lower().replace("-", "_")
-
-
-def _seconds(value: float) -> str:
-    return f"{max(1, round(value * 1000))}ms"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _indent(text: str, by: int = 4) -> str:
-    return "\n".join(" " * by + line if line else "" for line in text.rstrip("\n").split("\n"))

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tawara.background import resume
 from tawara.gateway import responses
-from tawara.gateway.nginx_configuration import SMALL_BODY, GatewayStep, HeaderField
+from tawara.gateway.nginx_protocol import SMALL_BODY, GatewayStep, HeaderField
 from tawara.gateway.requests import HttpRequest, PlainHttpRequest
 from tawara.http1.fast_path import FastPathConnection
 from tawara.http1.reply import Reply

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from tawara.gateway import responses
 from tawara.gateway.nginx import NginxFront
-from tawara.gateway.nginx_configuration import HeaderField
+from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.requests import HttpRequest, PlainHttpRequest, RequestParser
 from tawara.gateway.spool import SpoolFull
 from tawara.http1.connections import send_continue

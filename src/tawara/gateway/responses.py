@@ -11,7 +11,7 @@ from aiohttp import hdrs
 
 from tawara.gateway import reading
 from tawara.gateway.acceleration import ReplicaLocation, redirect
-from tawara.gateway.nginx_configuration import METHODS, STREAM, HeaderField
+from tawara.gateway.nginx_protocol import METHODS, STREAM, HeaderField
 from tawara.gateway.requests import HttpRequest
 from tawara.http1.reply import TEXT_FIELDS, Reply, text_reply
 from tawara.model.cluster import Domain

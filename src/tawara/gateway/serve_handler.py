@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 import tawara
 from tawara.gateway import responses
 from tawara.gateway.get_handler import GetHandler
-from tawara.gateway.nginx_configuration import METHODS
+from tawara.gateway.nginx_protocol import METHODS
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RESERVED, HttpRequest, MethodNotAllowed, RequestParser, conditions
 from tawara.http1.reply import Reply

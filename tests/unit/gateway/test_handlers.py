@@ -17,7 +17,7 @@ from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import Handler, handlers, respond
 from tawara.gateway.nginx import NginxFront
-from tawara.gateway.nginx_configuration import GatewayStep
+from tawara.gateway.nginx_protocol import GatewayStep
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import HttpRequest, RequestParser
