@@ -61,6 +61,27 @@ def gateway_of(up: Store, directory: Path, *arguments: str) -> tuple[Daemon, str
     return Daemon("gateway", command, directory), listen
 
 
+def test_a_new_domain(tmp_path: Path) -> None:
+    """A domain or class is known to every process of every daemon as soon as the command that creates it has ended."""
+    with store(tmp_path / "store", "--no-nginx") as up:
+        gateway, listen = gateway_of(up, tmp_path, "--processes", "2")
+        gateway.start()
+        try:
+            assert {answering(listen) for _ in range(20)} == {1, 2}
+            for number in range(3):
+                up.run("domain", "add", f"new{number}")
+                stored = {request(listen, "PUT", f"/new{number}/{each}", up.key, b"x")[0] for each in range(8)}
+                up.run("class", "add", f"new{number}", "photos", "--copies=1")
+                stored |= {
+                    request(listen, "PUT", f"/new{number}/{each}?class=photos", up.key, b"x")[0]
+                    for each in range(8, 16)
+                }
+                assert stored == {201}
+            assert request(listen, "PUT", "/unknown/key", up.key, b"x")[0] == 404
+        finally:
+            gateway.stop()
+
+
 def test_crash_and_stop(tmp_path: Path) -> None:
     """A killed process costs no read; it is replaced. A stop lets a running download end, and leaves no process."""
     with store(tmp_path / "store", "--no-nginx") as up:

@@ -12,13 +12,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tawara.metadata import cluster
 from tawara.model.limits import Limits
 from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.tracker.verbs import QUICK, THOROUGH
-from tawara.wire.line import Args, decode_reply, encode_args, encode_request
+from tawara.wire.line import Args, decode_reply, encode_args, encode_request, is_request_line
 from tests.acceptance.tracker_fixture import StoreFixture, store_fixture
 
 ALL_BYTES = bytes(range(256))
@@ -341,6 +342,7 @@ async def test_garbage_never_causes_a_crash(here: StoreFixture, capfd: pytest.Ca
     @given(GARBAGE)
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def explore(data: bytes) -> None:
+        assume(not any(map(is_request_line, data.split(b"\n"))))  # which closes the connection
         asyncio.run_coroutine_threadsafe(try_one(data), loop).result(20)
 
     async with meanwhile(here):
@@ -496,3 +498,13 @@ async def test_concurrent_uploads_get_different_fids(here: StoreFixture) -> None
     answered = await asyncio.gather(*(upload(number) for number in range(40)))
     fids = [decode_reply(line).args["fid"] for each in answered for line in each.splitlines()]  # type: ignore[union-attr] # all are OK
     assert len(set(fids)) == len(fids) == 200
+
+
+async def test_a_domain_that_another_tracker_has_just_created(here: StoreFixture) -> None:
+    """A domain and a class are known to every tracker as soon as the one that created them has answered."""
+    await here.metadata.write(cluster.create_domain, "new")
+    assert (await here.ask(b"create_open domain=new&key=k")).startswith(b"OK ")
+    await here.metadata.write(cluster.create_class, "new", "c", mindevcount=1)
+    assert (await here.ask(b"create_open domain=new&class=c&key=k")).startswith(b"OK ")
+    await here.metadata.write(cluster.create_domain, "newer")
+    assert b"=newer&" in await here.ask(b"get_domains")

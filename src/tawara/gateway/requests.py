@@ -138,9 +138,10 @@ class RequestParser:
             fields = list(request.headers.getall(hdrs.AUTHORIZATION, ()))
             await self._authenticator.authorise(fields, target.domain, key, right)
 
-    def domain(self, target: Target) -> Domain:
-        """Return the domain of the target. Raises UnregDomain."""
-        domain = self._view.current.domains.get(target.domain)
+    async def domain(self, target: Target, storage_class: str = "") -> Domain:
+        """Return the domain of the target, with this class if it exists. Raises UnregDomain, Db."""
+        cluster = await self._view.refresh_for_name(target.domain, storage_class)
+        domain = cluster.domains.get(target.domain)
         if domain is None:
             raise UnregDomain("Domain not found")
         return domain
@@ -154,7 +155,8 @@ class RequestParser:
         if target.domain in ("", RESERVED):
             raise MethodNotAllowed
         await self.authorise(request, target, Right.WRITE)
-        domain, headers = self.domain(target), request.headers
+        class_name = target.parameters().get("class", b"").decode("utf-8", "replace")
+        domain, headers = await self.domain(target, class_name), request.headers
         if not target.key:
             raise NoKey("A file needs a key: /DOMAIN/KEY")
         try:
@@ -163,7 +165,7 @@ class RequestParser:
             raise InvalidKey("A key is UTF-8") from None
         if (headers.get(hdrs.CONTENT_ENCODING) or "identity").lower() != "identity":
             raise UnsupportedCoding
-        storage_class = domain.class_named(target.parameters().get("class", b"").decode("utf-8", "replace"))
+        storage_class = domain.class_named(class_name)
         if storage_class is None:
             raise UnregClass(UnregClass.message)
         return WriteRequest(

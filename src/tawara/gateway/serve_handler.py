@@ -58,7 +58,7 @@ class ServeHandler:
             return await self._put.handle(request)
         reads = method != "DELETE"
         await self._parser.authorise(request, target, Right.READ if reads else Right.WRITE)
-        domain = self._parser.domain(target)
+        domain = await self._parser.domain(target)
         if not reads:
             if not target.key:
                 raise NoKey("A file needs a key: /DOMAIN/KEY")

@@ -7,12 +7,17 @@ query for hosts and devices. `Metadata` is authoritative; `refresh` updates the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
 
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata
 from tawara.model.cluster import Cluster, Observation
 from tawara.model.liveness import LivenessRules
+
+_UNKNOWN_NAME_INTERVAL: Final = 0.2
+"""Minimum seconds between two reads for names that are unknown, so that a flood of them costs little."""
 
 
 class ClusterView:
@@ -36,6 +41,10 @@ class ClusterView:
         self._read = 0
         """Number of the read from which `current` comes."""
         self._observed = asyncio.Event()
+        self._next_read: asyncio.Future[None] | None = None
+        """The read for unknown names that has not begun yet."""
+        self._names_read = -math.inf
+        """When the last one began, by the event loop's clock."""
         self.refresh_devices: Callable[[], Awaitable[None]] | None = None
         """Set by the monitor: runs one round at once (reads the rows again and checks every device)."""
 
@@ -50,6 +59,25 @@ class ClusterView:
             self._read = number
             self.current = rows.with_observations(self.current.observed)
         return self.current
+
+    async def refresh_for_name(self, domain: str, storage_class: str = "") -> Cluster:
+        """Return the cluster, refreshed if it lacks this domain (empty: always) or class (empty: any).
+
+        Another process may have created them a moment ago. Requests for unknown names share one read at a time, at
+        most one in _UNKNOWN_NAME_INTERVAL seconds. Raises Db.
+        """
+        if not self.current.has_name(domain, storage_class):
+            if self._next_read is None:
+                self._next_read = asyncio.ensure_future(self._read_for_names())
+            await asyncio.shield(self._next_read)
+        return self.current
+
+    async def _read_for_names(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._names_read + _UNKNOWN_NAME_INTERVAL - loop.time())
+        self._next_read = None  # who asks from now on needs a read that begins later
+        self._names_read = loop.time()
+        await self.refresh()
 
     async def refresh_for(self, devids: Iterable[int]) -> Cluster:
         """Return the cluster, refreshed if any of these devices seems lost or was not observed yet.

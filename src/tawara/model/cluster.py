@@ -371,6 +371,11 @@ class Cluster:
         domain = self.domains_by_id.get(dmid)
         return domain.classes.get(classid) if domain else None
 
+    def has_name(self, domain: str, storage_class: str = "") -> bool:
+        """Return whether the domain exists, and its class of this name if one is given."""
+        found = self.domains.get(domain)
+        return found is not None and (not storage_class or found.class_named(storage_class) is not None)
+
     def host_of(self, device: Device) -> Host | None:
         """Return the host of a device; None if unknown."""
         return self.hosts.get(device.hostid)

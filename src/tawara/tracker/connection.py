@@ -12,7 +12,7 @@ import structlog
 from tawara.background import resume
 from tawara.listening import OnClosed
 from tawara.model import errors
-from tawara.tracker.context import TrackerRequest
+from tawara.tracker.context import TrackerContext, TrackerRequest, Verb
 from tawara.tracker.verbs import QUICK, THOROUGH, WRITING
 from tawara.wire.line import Args, LineBuffer, Request, is_request_line, may_begin, ok, parse_request, refusal
 
@@ -250,7 +250,10 @@ class Connection(asyncio.Protocol):
         elif (reason := server.tracker.cluster.stale) and request.command in WRITING:
             answer = self._refuse(request, errors.StaleDatabase.because(reason))
         else:
-            running = verb(server.tracker, TrackerRequest(request.args, self.client_ip))
+            call = TrackerRequest(request.args, self.client_ip)
+            if not call.has_known_names(server.tracker.cluster):
+                return self._continue_as_task(_refresh_first(verb, server.tracker, call), request, line, begun)
+            running = verb(server.tracker, call)
             if not server.at_once or request.command not in QUICK:
                 return self._continue_as_task(running, request, line, begun)
             try:
@@ -344,3 +347,9 @@ class Connection(asyncio.Protocol):
     def waiting(self) -> list[bytes]:
         """The requests that were received and not begun."""
         return self._waiting[self._next :]
+
+
+async def _refresh_first(verb: Verb, tracker: TrackerContext, call: TrackerRequest) -> Args:
+    """Run a verb after the view was refreshed: what it names may have been created by another process a moment ago."""
+    await tracker.view.refresh_for_name(call.text("domain"), call.text("class"))
+    return await verb(tracker, call)

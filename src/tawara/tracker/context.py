@@ -121,6 +121,11 @@ class TrackerRequest:
         """Whether the client asks for the hosts' alternative addresses."""
         return self.args.get("zone") == b"alt"
 
+    def has_known_names(self, cluster: Cluster) -> bool:
+        """Return whether `cluster` has the domain and the class of the request, as far as it names them."""
+        domain = self.args.get("domain")
+        return not domain or cluster.has_name(domain.decode("utf-8", "surrogateescape"), self.text("class"))
+
     def domain(self, cluster: Cluster) -> Domain:
         """Return the domain of the request. Raises NoDomain, UnregDomain."""
         raw = self.args.get("domain")

@@ -36,7 +36,7 @@ async def delete_domain(tracker: TrackerContext, call: TrackerRequest) -> Args:
 
 async def get_domains(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """List all domains with their classes. The argument names of MogileFS's reply have no separators."""
-    domains = tracker.cluster.domains.values()
+    domains = (await tracker.view.refresh()).domains.values()  # another tracker may have made one a moment ago
     reply: dict[str, Value] = {"domains": len(domains)}
     for number, domain in enumerate(domains, 1):
         reply[f"domain{number}"] = domain.name

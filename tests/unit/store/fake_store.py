@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tawara.metadata import cluster as cluster_rows
 from tawara.metadata import files
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -71,8 +72,15 @@ class FakeMetadata:
         self.failure: Exception | None = None
         """What every write raises, if anything."""
         self.next_fid = 1
+        self.cluster = cluster()
+        self.cluster_reads = 0
 
-    async def read(self, query: object, *args: Any) -> Any:
+    async def read(self, query: object, *args: Any, **kwargs: Any) -> Any:
+        if query is cluster_rows.load:
+            self.cluster_reads += 1
+            if self.failure is not None:
+                raise self.failure
+            return self.cluster
         if query is files.find:
             return self.files.get(args[1])
         if query is files.find_upload:

@@ -80,12 +80,14 @@ class DavRequestParser:
         """
         target = self._parser.target(request)
         account = await self._account(request, target, right)
+        await self._view.refresh_for_name(target.domain)
         field = request.headers.getall("If", [])
         return DavRequest(request, self.name(target), account, parse_if(" ".join(field)) if field else NO_LISTS)
 
     async def destination(self, request: DavRequest, target: Target, right: Right) -> DavResourceName:
         """Return the resource of a Destination field, authorised. Raises as `parse`."""
         await self._account(request.http, target, right)
+        await self._view.refresh_for_name(target.domain)
         return self.name(target)
 
     def name(self, target: Target) -> DavResourceName:

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from tawara.gateway.s3.authenticator import S3Authenticator
 from tawara.gateway.s3.buckets import XML, BucketHandlers
-from tawara.gateway.s3.context import S3Context, S3Request
+from tawara.gateway.s3.context import STANDARD, S3Context, S3Request
 from tawara.gateway.s3.copies import CopyHandler
 from tawara.gateway.s3.objects import ObjectHandlers
 from tawara.http1.connections import SERVER, send_response
@@ -93,6 +93,10 @@ class S3Dispatcher:
             raise S3Fault(FaultCode.NOT_IMPLEMENTED, f"This server does not implement {operation.name}")
         if head.fields.get(_OWNER) not in (None, signer.key.account.id):
             raise S3Fault(FaultCode.ACCESS_DENIED)
+        storage_class = head.fields.get("x-amz-storage-class")
+        await self._context.view.refresh_for_name(
+            head.target.bucket, "" if storage_class in (None, STANDARD) else storage_class
+        )
         return await handler(S3Request(request, head, signer.key, signer.authentication, signer.signing_key, fields))
 
     def _refusal(
