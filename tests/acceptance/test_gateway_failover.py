@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tawara.gateway.nginx import NginxFront
+from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.server import Gateway
 from tawara.metadata import queues
 from tawara.metadata.contract import Transaction
@@ -414,7 +415,7 @@ async def test_leftovers_are_removed(tmp_path: Path) -> None:
         front = gateway.front
         await gateway.gateway.stop()
         with socket.create_server(("127.0.0.1", 0)) as public, front.open_socket():
-            front._prepare(public, None, Limits())
+            front._prepare({ListenerProtocol.HTTP: public}, None, Limits())
         assert not left.exists()
 
 
@@ -433,5 +434,5 @@ async def test_a_broken_nginx(tmp_path: Path) -> None:
         front.take_directory()
         told = pytest.raises(ConfigurationError, match="nginx does not start")
         with socket.create_server(("127.0.0.1", 0)) as public, front.open_socket(), told:
-            await front.start(public, None, Limits())
+            await front.start({ListenerProtocol.HTTP: public}, None, Limits())
         assert (await gateway.ask("GET", "/", headers=AUTHORISED)).status == 200

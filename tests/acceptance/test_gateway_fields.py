@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from tawara.gateway import nginx as nginx_module
 from tawara.gateway import reading
 from tawara.gateway.acceleration import ReplicaLocation
-from tawara.gateway.nginx_configuration import Listener, NginxFeatures
+from tawara.gateway.nginx_configuration import NginxFeatures
 from tawara.gateway.nginx_protocol import SLOTS, HeaderField
 from tawara.model.files import StoredFile
 from tests.acceptance.gateway_fixture import AUTHORISED, Answer, StoreFixture, store_fixture
@@ -150,19 +149,3 @@ async def test_nothing_is_forged(gateway: StoreFixture) -> None:
     path = f"/dev{device}/0/000/000/{(await gateway.stored(b'k.txt')).fid:010d}.fid"
     for internal in ("/.tawara/whole/1", "/.tawara/part/1", "/.tawara/whole/2"):
         assert (await gateway.ask("GET", internal + path, headers=AUTHORISED)).status == 404
-
-
-async def test_names_of_header_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener that wants them gets fields with `_` and `.` in their names, and tells the gateway which it is."""
-    wanted = partial(Listener, name="other", any_field_names=True)
-    monkeypatch.setattr(nginx_module, "Listener", wanted)
-    async with store_fixture(tmp_path, nginx=True, hosts=1) as one:
-        seen: list[dict[bytes, bytes]] = []
-        assert one.gateway._http is not None and one.gateway._http._fast_path is not None
-        handler = one.gateway._http._fast_path.handler
-        accept = handler.accept
-        handler.accept = lambda request: seen.append(dict(request.fields)) or accept(request)  # type: ignore[method-assign,func-returns-value]
-        await one.ask("GET", "/d/none", headers={"x-amz-meta-my_key": "1", "x-amz-meta-a.b": "2", "X_Tawara_Step": "x"})
-        found = seen[-1]
-        assert (found[b"x-amz-meta-my_key"], found[b"x-amz-meta-a.b"]) == (b"1", b"2")
-        assert (found[b"x-tawara-step"], found[b"x-tawara-listener"]) == (b"decide", b"other")

@@ -1,6 +1,6 @@
 """Runs nginx in front of the gateway: configures, starts, monitors, restarts and stops it.
 
-nginx inherits the listening socket (by its variable NGINX, as in its own upgrades). So the gateway reports a port in
+nginx inherits the listening sockets (by its variable NGINX, as in its own upgrades). So the gateway reports a port in
 use, port 0 works, and clients wait instead of being refused while nginx restarts. The kernel signals nginx when its
 parent exits. Workers that survive a `kill -9` of their master would keep the port; the next gateway that locks the
 directory kills them before it starts nginx. The lock is released when the gateway that holds it exits.
@@ -21,6 +21,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
@@ -32,7 +33,19 @@ from tawara.background import Background
 from tawara.disks.pools import DevicePools
 from tawara.gateway import nginx_configuration, nginx_processes
 from tawara.gateway.certificates import TlsPair
-from tawara.gateway.nginx_configuration import CHAIN, DEVICES, ERRORS, KEY, Listener, NginxFeatures, socket_name
+from tawara.gateway.nginx_configuration import (
+    CHAIN,
+    DEVICES,
+    ERRORS,
+    KEY,
+    SCRIPT,
+    Listener,
+    NginxFeatures,
+    socket_name,
+)
+from tawara.gateway.nginx_protocol import HeaderField
+from tawara.gateway.nginx_routes import ListenerProtocol
+from tawara.gateway.nginx_text import variable
 from tawara.gateway.spool import BODIES, Spool
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
@@ -57,6 +70,20 @@ _ADDRESS: Final = 108
 """Bytes of a Unix socket's address, with its NUL (unix(7))."""
 _CONNECTIONS: Final = 8192
 _FILE: Final = "nginx.conf"
+_SET_FIELDS: Final = f"""\
+// Written at every start. Sets the response fields of a file that have no slot of their own, such as user metadata.
+function set(r) {{
+    const saved = r.variables.{(name := variable(HeaderField.FIELDS))};
+    const pairs = (saved || r.variables.upstream_http_{name} || "").split("&");
+    for (let number = 0; number < pairs.length; number++) {{
+        const end = pairs[number].indexOf("=");
+        if (end > 0) {{
+            r.headersOut[pairs[number].slice(0, end)] = decodeURIComponent(pairs[number].slice(end + 1));
+        }}
+    }}
+}}
+export default {{ set }};
+"""
 _LAUNCH: Final = f"""
 import ctypes, os, signal, sys
 parent = int(sys.argv[1])
@@ -97,7 +124,11 @@ def features_of(binary: Path) -> NginxFeatures:
         said = subprocess.run([binary, "-V"], capture_output=True, text=True, timeout=_READY, check=False).stderr
         version = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
         recent = version is not None and tuple(map(int, version.groups())) >= (1, 25, 1)
-        return NginxFeatures(clears_fields="headers-more" in said, http2=recent and "--with-http_v2_module" in said)
+        return NginxFeatures(
+            clears_fields="headers-more" in said,
+            http2=recent and "--with-http_v2_module" in said,
+            scripts="--add-module=njs" in said,
+        )
     return NginxFeatures()
 
 
@@ -121,7 +152,7 @@ class NginxFront:
         self._watch = Background("watch over nginx")
         self._cleanup = Background("tidying after nginx")
         self._pools = DevicePools(None)
-        self._public: socket.socket | None = None
+        self._public: Mapping[ListenerProtocol, socket.socket] = {}
         self._locks: list[int] = []
 
     @property
@@ -166,9 +197,9 @@ class NginxFront:
             ) from None
         self._locks.append(lock)
 
-    def open_socket(self, process: int = 0) -> socket.socket:
+    def open_socket(self, process: int = 0, protocol: ListenerProtocol = ListenerProtocol.HTTP) -> socket.socket:
         """Listen in the directory for the requests of nginx; `process`: see NginxConfiguration.processes."""
-        return listen_unix(self.directory / socket_name(process))
+        return listen_unix(self.directory / socket_name(process, protocol))
 
     def detect_features(self) -> None:
         """Ask nginx for its features, for a gateway process of which another one runs nginx. Blocks."""
@@ -184,7 +215,7 @@ class NginxFront:
 
     async def start(
         self,
-        public: socket.socket,
+        public: Mapping[ListenerProtocol, socket.socket],
         devices: Path | None,
         limits: Limits,
         *,
@@ -195,12 +226,13 @@ class NginxFront:
 
         Raises ConfigurationError.
 
-        The gateway must already answer on the socket of `open_socket`.
+        The gateway must already answer on the socket of `open_socket` of each protocol.
         """
         self._public = public
-        # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race for a
-        # connection would block in accept() until the next one, and delay its other clients.
-        public.setblocking(False)
+        for listening in public.values():
+            # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race
+            # for a connection would block in accept() until the next one, and delay its other clients.
+            listening.setblocking(False)
         await asyncio.to_thread(self._prepare, public, devices, limits, tls, processes)
         await self._launch()
         self._watch.start(self._supervise())
@@ -248,7 +280,7 @@ class NginxFront:
 
     def _prepare(
         self,
-        public: socket.socket,
+        public: Mapping[ListenerProtocol, socket.socket],
         devices: Path | None,
         limits: Limits,
         tls: TlsPair | None = None,
@@ -270,7 +302,7 @@ class NginxFront:
         most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
         text = nginx_configuration.render(
             nginx_configuration.NginxConfiguration(
-                listeners=[Listener(_shown(public), tls=tls is not None)],
+                listeners=[Listener(_shown(each), name, tls=tls is not None) for name, each in public.items()],
                 features=self.features,
                 processes=processes,
                 as_root=os.geteuid() == 0,
@@ -286,6 +318,7 @@ class NginxFront:
             )
         )
         (self.directory / _FILE).write_text(text)
+        (self.directory / SCRIPT).write_text(_SET_FIELDS)
 
     def command(self, *further: str) -> list[str]:
         """Return the command line of nginx, to be run in `directory`."""
@@ -293,8 +326,7 @@ class NginxFront:
 
     async def _launch(self) -> None:
         """Start nginx and wait until it answers. Raises ConfigurationError."""
-        assert self._public is not None
-        descriptor = self._public.fileno()
+        descriptors = [each.fileno() for each in self._public.values()]
         said = self.directory / "start.log"
         flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
         output = await asyncio.to_thread(os.open, said, flags, 0o600)
@@ -303,8 +335,8 @@ class NginxFront:
                 *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())),
                 *self.command(),
                 cwd=self.directory,
-                env={**os.environ, "NGINX": f"{descriptor};"},
-                pass_fds=(descriptor,),
+                env={**os.environ, "NGINX": "".join(f"{each};" for each in descriptors)},
+                pass_fds=descriptors,
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -332,11 +364,11 @@ class NginxFront:
 
     async def _ready(self) -> None:
         """Wait until nginx answers a request, with any status."""
-        assert self._public is not None
-        address = self._public.getsockname()
+        public = next(iter(self._public.values()))
+        address = public.getsockname()
         while True:
             with suppress(OSError):
-                if self._public.family == socket.AF_UNIX:
+                if public.family == socket.AF_UNIX:
                     reader, writer = await asyncio.open_unix_connection(address)
                 else:
                     reader, writer = await asyncio.open_connection(_reachable(address[0]), address[1])
@@ -415,7 +447,7 @@ async def wait_for_processes(directory: Path, count: int) -> None:
     """Wait until each of `count` gateway processes listens in `directory`. Raises TimeoutError."""
     async with asyncio.timeout(_READY):
         for number in range(1, count + 1):
-            while True:
+            while True:  # the socket of HTTP is the last one that a process opens
                 try:
                     _, writer = await asyncio.open_unix_connection(directory / socket_name(number))
                 except OSError:

@@ -7,6 +7,9 @@ GET: the gateway answers with the place of the first replica in `X-Accel-Redirec
 `X-Tawara-Place-2`, …; a place is a location that sends one replica or, if that fails, redirects to the next. PUT: a
 small body is sent to the gateway with the request. Before a larger body is read, `auth_request` asks the gateway, nginx
 receives the body into a file, and the gateway gets its path. `HeaderField` has the names of the header fields.
+
+Each protocol has a server block, an upstream and a socket of its own. Those of S3 and WebDAV pass bodies that nginx
+cannot store as they are (framed by aws-chunked, or of other methods than PUT) to the gateway while they arrive.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from tawara.gateway.nginx_protocol import (
     EXHAUSTED,
     METHODS,
     SLOTS,
-    SOCKET,
     STREAM,
     GatewayStep,
     HeaderField,
@@ -30,6 +32,7 @@ from tawara.gateway.nginx_protocol import (
     slot,
     url,
 )
+from tawara.gateway.nginx_routes import ROUTES, ListenerProtocol
 from tawara.gateway.nginx_text import indent, quoted, seconds, variable
 from tawara.gateway.spool import BODIES
 from tawara.model.limits import REPLICAS_TRIED
@@ -40,6 +43,7 @@ PID: Final = "nginx.pid"
 ERRORS: Final = "error.log"
 CHAIN: Final = "tls.crt"
 KEY: Final = "tls.key"
+SCRIPT: Final = "fields.js"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class NginxFeatures:
     """Whether it can remove fields of a request (headers-more), and so its own evaluation of conditions."""
     http2: bool = False
     """Whether it speaks HTTP/2, by the directive `http2`."""
+    scripts: bool = False
+    """Whether it runs scripts (njs), which can set response fields of any name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,8 @@ class Listener:
 
     listen: str
     """`ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH` of the socket that nginx inherits."""
-    name: str = "http"
+    protocol: ListenerProtocol = ListenerProtocol.HTTP
     """Value of HeaderField.LISTENER for the requests of this listener."""
-    any_field_names: bool = False
-    """Whether header fields whose names have `_` or `.` are passed on; nginx drops them otherwise."""
     tls: bool = False
     """Whether it speaks TLS, with the pair in the files CHAIN and KEY."""
 
@@ -114,6 +118,21 @@ error_page 501 /.tawara/nginx/501;
 error_page 502 503 504 =503 /.tawara/nginx/503;
 error_page 505 /.tawara/nginx/505;
 """
+_S3_CODES: Final = {
+    400: "BadRequest",
+    404: "NoSuchKey",
+    405: "MethodNotAllowed",
+    411: "MissingContentLength",
+    413: "EntityTooLarge",
+    414: "InvalidURI",
+    431: "RequestHeaderSectionTooLarge",
+    500: "InternalError",
+    501: "NotImplemented",
+    503: "SlowDown",
+    505: "InvalidRequest",
+    507: "SlowDown",
+}
+"""Codes of S3's error answers that nginx makes itself; SDKs repeat a request after SlowDown."""
 _REFUSALS: Final = (400, 401, 403, 404, 405, 409, 411, 412, 413, 415, 422, 500, 503, 507)
 _FAILED: Final = "400 401 403 404 405 408 409 410 416 429 500 501 502 503 504 507"
 
@@ -134,22 +153,22 @@ events {{
 }}
 http {{
 {indent(_http(conf))}
-{indent(_upstream(conf.processes))}
+{indent(chr(10).join(_upstream(each.protocol, conf.processes) for each in conf.listeners))}
 {indent("".join(_server(each, conf) for each in conf.listeners))}
 }}
 """
 
 
-def socket_name(process: int) -> str:
-    """Return the name of the socket of gateway process `process`, from 1 on; 0: of the only one."""
-    return f"gateway-{process}.sock" if process else SOCKET
+def socket_name(process: int, protocol: ListenerProtocol = ListenerProtocol.HTTP) -> str:
+    """Return the name of a protocol's socket of gateway process `process`, from 1 on; 0: of the only one."""
+    return f"{protocol.upstream}-{process}.sock" if process else f"{protocol.upstream}.sock"
 
 
-def _upstream(processes: int) -> str:
+def _upstream(protocol: ListenerProtocol, processes: int) -> str:
     """Render the gateway processes. One that has ended refuses at once and is restarted, so none is ever left out."""
-    names = [socket_name(number) for number in range(1, processes + 1)] or [SOCKET]
-    servers = "".join(f"    server unix:{name} max_fails=0;\n" for name in names)
-    return f"upstream gateway {{\n{servers}    keepalive 64;\n}}"
+    numbers = range(1, processes + 1) if processes else (0,)
+    servers = "".join(f"    server unix:{socket_name(number, protocol)} max_fails=0;\n" for number in numbers)
+    return f"upstream {protocol.upstream} {{\n{servers}    keepalive 64;\n}}"
 
 
 def _try_others(conf: NginxConfiguration) -> str:
@@ -164,7 +183,7 @@ def _http(conf: NginxConfiguration) -> str:
     """Render the directives for all requests and their subrequests."""
     return f"""\
 access_log off;
-{_ROUTES}{_next_places()}server_tokens off;
+{_routes(conf)}{_next_places()}server_tokens off;
 default_type "";
 types {{ }}
 variables_hash_max_size 2048;
@@ -198,42 +217,44 @@ proxy_ignore_client_abort on;
 """
 
 
-_ROUTES: Final = """\
-map "$server_protocol $request_method/$content_length/$http_transfer_encoding" $tawara_route {
-    default @other_method;
-    "HTTP/1.1 GET//" "";
-    "HTTP/1.1 HEAD//" "";
-    "HTTP/2.0 GET//" "";
-    "HTTP/2.0 HEAD//" "";
-    "~^HTTP/0.9 " @other_version;
-    "~^[^ ]+ PUT/([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/$" @small_put;
-    "~^[^ ]+ PUT/" @put;
-    "~^[^ ]+ (GET|HEAD|OPTIONS)/0*/$" "";
-    "~^[^ ]+ DELETE/0*/$" @delete;
-    "~^[^ ]+ (GET|HEAD|DELETE|OPTIONS)/" @unwanted_body;
-}
-map $server_protocol $tawara_coding {
-    default $http_transfer_encoding;
-    HTTP/2.0 chunked;  # a body of HTTP/2 may have no length
-}
-"""
-"""Chooses the location of a request; empty: the gateway decides. A request other than PUT must not have a body."""
+def _routes(conf: NginxConfiguration) -> str:
+    """Render the maps that choose the locations of requests, and the import of the script."""
+    protocols = dict.fromkeys([ListenerProtocol.HTTP, *(each.protocol for each in conf.listeners)])
+    scripted = conf.features.scripts and ListenerProtocol.S3 in protocols
+    script = f"js_import fields from {SCRIPT};\n" if scripted else ""
+    return script + "".join(ROUTES[each] for each in protocols)
 
 
 def _server(listener: Listener, conf: NginxConfiguration) -> str:
     """Render the server block of one listener."""
-    blocks = [_OWN, _entry(listener, conf), _put(listener, conf), _refused(), *map(_error_response, _SENTENCES)]
-    for number in range(1, REPLICAS_TRIED + 1):
-        blocks += [_local(number, conf, whole=False), _local(number, conf, whole=True), _remote(number, conf)]
+    blocks = [_OWN, _entry(listener, conf), _put(listener, conf), _refused(listener)]
+    blocks += [_error_response(status, listener) for status in _SENTENCES]
+    for scripted in (False, True) if listener.protocol is ListenerProtocol.S3 and conf.features.scripts else (False,):
+        for number in range(1, REPLICAS_TRIED + 1):
+            blocks += [_local(number, conf, whole=whole, scripted=scripted) for whole in (False, True)]
+            blocks.append(_remote(number, conf, scripted=scripted))
     blocks.append(_streamed(listener, conf))
-    names = "underscores_in_headers on;\nignore_invalid_headers off;\n" if listener.any_field_names else ""
-    tls = _tls(conf.features) if listener.tls else ""
+    tls = _tls(listener, conf.features) if listener.tls else ""
     listen = f"listen {quoted(listener.listen)}{' ssl' if listener.tls else ''};\n"
-    return f"server {{\n{indent(listen + tls + names + chr(10).join(blocks))}\n}}\n"
+    own = _S3_SETTINGS if listener.protocol is ListenerProtocol.S3 else ""
+    return f"server {{\n{indent(listen + tls + own + chr(10).join(blocks))}\n}}\n"
 
 
-def _tls(features: NginxFeatures) -> str:
-    """Render the settings of TLS: 1.2 and 1.3, with forward secrecy; a request without TLS is 400."""
+_S3_SETTINGS: Final = f"""\
+underscores_in_headers on;
+ignore_invalid_headers off;
+error_log {ERRORS} emerg;
+client_max_body_size 0;
+"""
+"""User metadata may have any name. nginx writes request lines into its error log, and presigned URLs are secrets: only
+what concerns no request is logged. The gateway limits bodies, whose length the framing adds to."""
+
+
+def _tls(listener: Listener, features: NginxFeatures) -> str:
+    """Render the settings of TLS: 1.2 and 1.3, with forward secrecy; a request without TLS is 400.
+
+    S3 and WebDAV are spoken over HTTP/1.1 only, as their clients do: a body then always has a length or a framing.
+    """
     return f"""\
 ssl_certificate {CHAIN};
 ssl_certificate_key {KEY};
@@ -244,7 +265,7 @@ ssl_session_cache shared:tls:2m;
 ssl_session_timeout 1h;
 ssl_session_tickets off;
 error_page 497 /.tawara/nginx/400;
-{"http2 on;" if features.http2 else ""}
+{"http2 on;" if features.http2 and listener.protocol is ListenerProtocol.HTTP else ""}
 """
 
 
@@ -252,9 +273,9 @@ def _entry(listener: Listener, conf: NginxConfiguration) -> str:
     """Render the location that receives every request, and those of the requests that are refused there."""
     return f"""\
 location / {{
-    error_page 418 = $tawara_route;
+    error_page 418 = {listener.protocol.route};
 {indent(_OWN)}
-    if ($tawara_route) {{ return 418; }}
+    if ({listener.protocol.route}) {{ return 418; }}
 {indent(_to_gateway(GatewayStep.DECIDE, listener) + _try_others(conf))}
     proxy_read_timeout 60s;
 }}
@@ -269,13 +290,48 @@ location @other_version {{
     return 505;
 }}
 
-location @other_method {{
-    return 405;
-}}
+{_with_body(listener, conf) if listener.protocol.passes_bodies else _OTHERS}
+"""
 
-location @unwanted_body {{
+
+_OTHERS: Final = """\
+location @other_method {
+    return 405;
+}
+
+location @unwanted_body {
     return 413;
+}
+"""
+
+
+def _with_body(listener: Listener, conf: NginxConfiguration) -> str:
+    """Render the location of requests whose bodies are passed on while they arrive."""
+    return f"""\
+location @body {{
+{indent(_OWN)}
+{indent(_to_gateway(GatewayStep.BODY, listener) + _unbuffered(conf))}
 }}
+"""
+
+
+def _unbuffered(conf: NginxConfiguration) -> str:
+    """Render the directives for a body that is passed on while it arrives; the gateway notices first if it stalls."""
+    return f"""\
+proxy_request_buffering off;
+client_body_timeout {seconds(conf.stalled_body + _LATER)};
+proxy_read_timeout 24h;
+"""
+
+
+_LATER: Final = 5.0
+"""Seconds after which nginx closes the connection of a client that stalls, if the gateway has not answered it."""
+
+
+_VERDICT: Final = f"""\
+auth_request_set $tawara_status $upstream_http_{variable(HeaderField.STATUS)};
+auth_request_set $tawara_sentence $upstream_http_{variable(HeaderField.ERROR_TEXT)};
+auth_request_set $tawara_challenge $upstream_http_{variable(HeaderField.CHALLENGE)};
 """
 
 
@@ -289,9 +345,7 @@ location @small_put {{
 
 location @put {{
     auth_request /.tawara/nginx/admit;
-    auth_request_set $tawara_status $upstream_http_{variable(HeaderField.STATUS)};
-    auth_request_set $tawara_sentence $upstream_http_{variable(HeaderField.ERROR_TEXT)};
-    auth_request_set $tawara_challenge $upstream_http_{variable(HeaderField.CHALLENGE)};
+{indent("" if listener.protocol.passes_bodies else _VERDICT)}
     error_page 403 = @refused;
     error_page 500 = @unreceived;
 {indent(_OWN.replace("error_page 500", "#"))}
@@ -304,8 +358,6 @@ location @put {{
 location = /.tawara/nginx/admit {{
     internal;
 {indent(_to_gateway(GatewayStep.ADMIT, listener) + _try_others(conf))}
-    proxy_set_header {HeaderField.LENGTH} $content_length;
-    proxy_set_header {HeaderField.CODING} $tawara_coding;
     proxy_read_timeout 60s;
     proxy_intercept_errors on;
     error_page 400 = @unreadable;
@@ -321,6 +373,20 @@ location @unreceived {{
 {indent(_OWN.replace("error_page 500 /.tawara/nginx/500", "error_page 500 =507 /.tawara/nginx/507"))}
 {indent(_to_gateway(GatewayStep.UNRECEIVED, listener))}
     proxy_read_timeout 60s;
+}}
+{_refused_by_gateway(listener, conf) if listener.protocol.passes_bodies else ""}
+"""
+
+
+def _refused_by_gateway(listener: Listener, conf: NginxConfiguration) -> str:
+    """Render the location for a refused PUT that the gateway answers itself, since its errors have bodies of XML.
+
+    The request is passed on with its body, as far as it arrives before the answer: nginx would read all of it first.
+    """
+    return f"""\
+location @refused {{
+{indent(_OWN)}
+{indent(_to_gateway(GatewayStep.UNRECEIVED, listener, with_body=True) + _unbuffered(conf))}
 }}
 """
 
@@ -343,40 +409,50 @@ location {EXHAUSTED} {{
 """
 
 
-def _to_gateway(step: GatewayStep, listener: Listener) -> str:
+_LENGTH_FIELDS: Final = {HeaderField.LENGTH: "$content_length", HeaderField.CODING: "$tawara_coding"}
+"""What nginx knows of a body that it does not pass on."""
+
+
+def _to_gateway(step: GatewayStep, listener: Listener, *, with_body: bool = False) -> str:
     """Render the directives that pass a request to the gateway, with the client's unmodified URI.
 
-    Only a small body is passed, too.
+    The body is passed, too, if it is small or passed while it arrives; see also `with_body`.
     """
+    with_body = with_body or step in (GatewayStep.SMALL_PUT, GatewayStep.BODY)
     own = {
         HeaderField.STEP: str(step),
-        HeaderField.LISTENER: listener.name,
+        HeaderField.LISTENER: str(listener.protocol),
         HeaderField.BODY: '""',
         HeaderField.LENGTH: '""',
         HeaderField.CODING: '""',
         HeaderField.RANGE_REQUEST: '""',
+        HeaderField.PEER: "$remote_addr",
     }
     if step is GatewayStep.DECIDE:
         own[HeaderField.RANGE_REQUEST] = '"<$http_range><$http_if_range>"'
     if step is GatewayStep.STORE:
         del own[HeaderField.BODY]
-    if step is GatewayStep.ADMIT:
-        del own[HeaderField.LENGTH], own[HeaderField.CODING]
+    if step in (GatewayStep.ADMIT, GatewayStep.STORE, GatewayStep.UNRECEIVED) and not with_body:
+        own |= _LENGTH_FIELDS
+    if listener.protocol is ListenerProtocol.S3:
+        own |= {HeaderField.EXPECT: "$http_expect", HeaderField.CONNECTION: "$http_connection"}
     fields = "".join(f"proxy_set_header {name} {value};\n" for name, value in own.items())
     # Without a URI, proxy_pass sends that of the client at less cost. It would send a subrequest's own.
-    uri = "" if step in (GatewayStep.DECIDE, GatewayStep.SMALL_PUT) else "$request_uri"
+    uri = "" if step in (GatewayStep.DECIDE, GatewayStep.SMALL_PUT, GatewayStep.BODY) else "$request_uri"
     length = "0" if step is GatewayStep.STORE else '""'
     body = f"proxy_pass_request_body off;\nproxy_set_header Content-Length {length};\n"
     return (
-        f"proxy_pass http://gateway{uri};\n"
-        + ("" if step is GatewayStep.SMALL_PUT else body)
+        f"proxy_pass http://{listener.protocol.upstream}{uri};\n"
+        + ("" if with_body else body)
         + 'proxy_set_header Host $http_host;\nproxy_set_header Connection "";\n'
         + fields
     )
 
 
-def _refused() -> str:
+def _refused(listener: Listener) -> str:
     """Render the location for a refused PUT. Without a status, the gateway could not parse the request's header."""
+    if listener.protocol.passes_bodies:
+        return ""
     tests = "".join(
         f'    if ($tawara_status = {status}) {{ return {status} "$tawara_sentence\\n"; }}\n' for status in _REFUSALS
     )
@@ -389,11 +465,22 @@ location @refused {{
 """
 
 
-def _error_response(status: int) -> str:
-    allow = f'    add_header Allow "{METHODS}" always;\n' if status == 405 else ""
+def _error_response(status: int, listener: Listener) -> str:
+    """Render the location of an error that nginx answers itself, in the form of the protocol."""
+    own, media_type, text = "", "text/plain", f"{_SENTENCES[status]}\\n"
+    if listener.protocol is ListenerProtocol.S3:
+        own = "    add_header x-amz-request-id $request_id always;\n"
+        media_type = "application/xml"
+        text = (
+            '<?xml version=\\"1.0\\" encoding=\\"UTF-8\\"?>\\n'
+            f"<Error><Code>{_S3_CODES[status]}</Code><Message>{_SENTENCES[status]}</Message>"
+            "<RequestId>$request_id</RequestId></Error>"
+        )
+    elif status == 405 and listener.protocol is ListenerProtocol.HTTP:
+        own = f'    add_header Allow "{METHODS}" always;\n'
     return (
-        f"location = /.tawara/nginx/{status} {{\n    internal;\n    default_type text/plain;\n{allow}"
-        f'    return {status} "{_SENTENCES[status]}\\n";\n}}\n'
+        f"location = /.tawara/nginx/{status} {{\n    internal;\n    default_type {media_type};\n{own}"
+        f'    return {status} "{text}";\n}}\n'
     )
 
 
@@ -409,7 +496,7 @@ _CONDITIONS: Final = ("Range", "If-Match", "If-None-Match", "If-Modified-Since",
 
 def _saved_fields() -> str:
     """Render the directives that save the gateway's response fields, which a request to a storage node overwrites."""
-    fields = [*_ENTITY_FIELDS.values(), HeaderField.RANGE, HeaderField.DEVICE]
+    fields = [*_ENTITY_FIELDS.values(), HeaderField.RANGE, HeaderField.DEVICE, HeaderField.FIELDS]
     for number in range(1, REPLICAS_TRIED + 1):
         fields += [url(number), signature(number)]
         if number > 1:
@@ -430,13 +517,14 @@ def _next_places() -> str:
     )
 
 
-def _entity(prefix: str) -> str:
-    """Render the fields of the file from the variables with `prefix`.
+def _entity(prefix: str, *, scripted: bool) -> str:
+    """Render the fields of the file from the variables with `prefix`, and by the script those that have no slot.
 
     nginx's own conditions are disabled, since the gateway has evaluated them; the range filter uses these fields.
     """
+    script = "js_header_filter fields.set;\n" if scripted else ""
     fields = "".join(f"add_header {name} {prefix}{variable(field)};\n" for name, field in _ENTITY_FIELDS.items())
-    return f"etag off;\nif_modified_since off;\n{fields}add_header X-Content-Type-Options nosniff;\n"
+    return f"etag off;\nif_modified_since off;\n{script}{fields}add_header X-Content-Type-Options nosniff;\n"
 
 
 def _clear_conditions(conf: NginxConfiguration, number: int, range_: str | None) -> str:
@@ -454,13 +542,13 @@ def _kept(name: str) -> str:
     return f"client_{variable(name)}"
 
 
-def _local(number: int, conf: NginxConfiguration, *, whole: bool) -> str:
+def _local(number: int, conf: NginxConfiguration, *, whole: bool, scripted: bool) -> str:
     # Before the first request to a storage node the gateway's fields need not be saved.
     prefix = "$upstream_http_" if number == 1 else "$"
     following = "@after_local" if number == 1 else _next(number)
     range_ = None if whole else f"{prefix}{variable(HeaderField.RANGE)}"
     text = f"""\
-location {local_place(number, "/", partial=not whole)} {{
+location {local_place(number, "/", partial=not whole, scripted=scripted)} {{
     internal;
 {indent(_clear_conditions(conf, number, range_))}
     error_page {_FAILED} = {following};
@@ -468,10 +556,10 @@ location {local_place(number, "/", partial=not whole)} {{
     disable_symlinks on from=$document_root{prefix}{variable(HeaderField.DEVICE)};
     max_ranges {0 if whole else 1};
     add_header Accept-Ranges bytes;
-{indent(_entity(prefix))}
+{indent(_entity(prefix, scripted=scripted))}
 }}
 """
-    if number > 1 or not whole:
+    if number > 1 or not whole or scripted:
         return text
     return f"""\
 {text}
@@ -484,9 +572,9 @@ location {following} {{
 """
 
 
-def _remote(number: int, conf: NginxConfiguration) -> str:
+def _remote(number: int, conf: NginxConfiguration, *, scripted: bool) -> str:
     return f"""\
-location {remote_place(number)} {{
+location {remote_place(number, scripted=scripted)} {{
 {indent(_saved_fields() + _clear_conditions(conf, number, "") if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     proxy_intercept_errors on;
@@ -502,6 +590,6 @@ location {remote_place(number)} {{
     proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
 {indent("".join(f"proxy_hide_header {name};{chr(10)}" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie")))}
     add_header Accept-Ranges bytes;
-{indent(_entity("$"))}
+{indent(_entity("$", scripted=scripted))}
 }}
 """

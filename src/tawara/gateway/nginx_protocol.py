@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-SOCKET: Final = "gateway.sock"
 EXHAUSTED: Final = "@exhausted"
 STREAM: Final = "@stream"
 METHODS: Final = "GET, HEAD, PUT, DELETE, OPTIONS"
@@ -32,6 +31,13 @@ class HeaderField(StrEnum):
     """Name of the device of a replica on this machine."""
     RANGE_REQUEST = "X-Tawara-Range-Request"
     """Range and If-Range as nginx parses them, between `<` and `>`: it treats some whitespace as part of a value."""
+    FIELDS = "X-Tawara-Fields"
+    """Response fields that have no slot, as in a query: `name=value&…`, percent-encoded."""
+    PEER = "X-Tawara-Peer"
+    """Address of the client or front end that is connected to nginx."""
+    EXPECT = "X-Tawara-Expect"
+    CONNECTION = "X-Tawara-Connection"
+    """Expect and Connection as the client sent them: nginx does not pass them on, but a signature may cover them."""
 
 
 class GatewayStep(StrEnum):
@@ -48,7 +54,9 @@ class GatewayStep(StrEnum):
     STREAM = "stream"
     """Send the body of a GET that nginx cannot send, or could not read from the given replicas."""
     UNRECEIVED = "unreceived"
-    """Answer a PUT whose body could not be received."""
+    """Answer a PUT whose body could not be received, or was not admitted."""
+    BODY = "body"
+    """Answer a request of S3 or WebDAV whose body, if any, follows as it arrives."""
 
 
 SLOTS: Final = (
@@ -85,11 +93,11 @@ def signature(number: int) -> str:
     return f"X-Tawara-Signature-{number}"
 
 
-def local_place(number: int, path: str, *, partial: bool) -> str:
-    """Return the place of a replica on this machine; `path`: `/devN/…/FID.fid`."""
-    return f"/.tawara/{'part' if partial else 'whole'}/{number}{path}"
+def local_place(number: int, path: str, *, partial: bool, scripted: bool = False) -> str:
+    """Return the place of a replica on this machine; `path`: `/devN/…/FID.fid`; `scripted`: with HeaderField.FIELDS."""
+    return f"/.tawara/{'part' if partial else 'whole'}{'-fields' if scripted else ''}/{number}{path}"
 
 
-def remote_place(number: int) -> str:
-    """Return the place of a replica at a storage node."""
-    return f"@remote_{number}"
+def remote_place(number: int, *, scripted: bool = False) -> str:
+    """Return the place of a replica at a storage node; `scripted`: with HeaderField.FIELDS."""
+    return f"@remote_{'fields_' if scripted else ''}{number}"

@@ -36,7 +36,9 @@ class PlainRequests:
         """The steps that stream a body are left to the complete server. `reads_at_once`: see Metadata."""
         self._reads_at_once = reads_at_once
         self._handlers = {
-            step.encode(): handler for step, handler in handlers.items() if step is not GatewayStep.STREAM
+            step.encode(): handler
+            for step, handler in handlers.items()
+            if step not in (GatewayStep.STREAM, GatewayStep.BODY)
         }
 
     def accept(self, request: PlainRequest) -> PlainRequest:

@@ -18,6 +18,7 @@ from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
 from tawara.gateway.nginx_configuration import NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.process import GatewayProcess
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
@@ -118,7 +119,8 @@ class Gateway:
             if self._nginx is not None and self._public is not None:
                 docroot = self._devices.docroot if self._devices is not None else None
                 processes = process.count if process is not None else 0
-                await self._nginx.start(self._public, docroot, self._limits, tls=pair, processes=processes)
+                public = {ListenerProtocol.HTTP: self._public}
+                await self._nginx.start(public, docroot, self._limits, tls=pair, processes=processes)
             if self._tls is not None and pair is not None and self._public is not None:
                 self._watch_certificate(self._tls, pair, context)
         except BaseException:

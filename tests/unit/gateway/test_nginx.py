@@ -16,6 +16,7 @@ import pytest
 from tawara.gateway import nginx, nginx_processes
 from tawara.gateway.nginx import NginxFront, listen_unix
 from tawara.gateway.nginx_configuration import DEVICES, ERRORS
+from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.spool import BODIES
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
@@ -35,7 +36,7 @@ def _front(directory: Path, **options: Any) -> NginxFront:
 
 def _prepare(front: NginxFront, public: socket.socket, devices: Path | None = None) -> str:
     front.take_directory()
-    front._prepare(public, devices, Limits())
+    front._prepare({ListenerProtocol.HTTP: public}, devices, Limits())
     return (front.directory / "nginx.conf").read_text()
 
 

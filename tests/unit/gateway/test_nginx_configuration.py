@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tawara.gateway.acceleration import ReplicaLocation, redirect
-from tawara.gateway.nginx import bundled
-from tawara.gateway.nginx_configuration import Listener, NginxConfiguration, NginxFeatures, render
+from tawara.gateway.nginx import _SET_FIELDS, bundled
+from tawara.gateway.nginx_configuration import SCRIPT, Listener, NginxConfiguration, NginxFeatures, render
+from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.reading import decide
 from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
@@ -39,12 +40,14 @@ LISTENERS = {
     "IPv6": [Listener("[::1]:8080")],
     "unix": [Listener("unix:/tmp/a b\"c';{d.sock")],
     "tls": [Listener("127.0.0.1:8080", tls=True)],
-    "two": [Listener("127.0.0.1:8080"), Listener("127.0.0.1:8081", name="other", any_field_names=True)],
+    "all": [Listener(f"127.0.0.1:808{port}", each, tls=True) for port, each in enumerate(ListenerProtocol)],
 }
 
 
 @pytest.mark.parametrize(
-    "features", [NginxFeatures(), NginxFeatures(clears_fields=True, http2=True)], ids=["plain", "headers-more"]
+    "features",
+    [NginxFeatures(), NginxFeatures(clears_fields=True, http2=True, scripts=True)],
+    ids=["plain", "bundled"],
 )
 @pytest.mark.parametrize("listeners", LISTENERS.values(), ids=LISTENERS)
 def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: NginxFeatures) -> None:
@@ -52,6 +55,7 @@ def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: N
     directory = tmp_path / "a 'b' \"c\" $d;{"
     (directory / "temporary").mkdir(parents=True)
     write_pair(directory, "tls")
+    (directory / SCRIPT).write_text(_SET_FIELDS)
     (directory / "nginx.conf").write_text(render(replace(CONFIGURATION, listeners=listeners, features=features)))
     command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=False)

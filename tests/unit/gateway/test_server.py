@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tawara.disks.devices import Devices
+from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.process import GatewayProcess
 from tawara.gateway.server import Gateway
 from tawara.model.errors import PortTaken
@@ -36,8 +37,10 @@ class _Front:
         self.calls.append(f"socket {process}" if process else "socket")
         return socket.create_server(("127.0.0.1", 0))
 
-    async def start(self, public: socket.socket, devices: Path | None, *_: object, **named: object) -> None:
-        self.calls.append(("start", public.getsockname(), devices))
+    async def start(
+        self, public: Mapping[ListenerProtocol, socket.socket], devices: Path | None, *_: object, **named: object
+    ) -> None:
+        self.calls.append(("start", public[ListenerProtocol.HTTP].getsockname(), devices))
         self.processes = named["processes"]
         if self.fails:
             raise OSError("nginx does not start")
