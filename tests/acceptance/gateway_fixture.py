@@ -7,7 +7,7 @@ import http.client
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model import fid as fids
 from tawara.model.access.creation import new_key
 from tawara.model.access.keys import ID_ALPHABET, ID_LENGTH, SECRET_ALPHABET, SECRET_LENGTH
+from tawara.model.applications import Application
 from tawara.model.cluster import HashType, HostState, Observation, Observed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
@@ -193,6 +194,7 @@ async def store_fixture(
     tls: TlsFiles | None = None,
     signed: bool = False,
     url: str = "",
+    applications: Sequence[Application] = (),
 ) -> AsyncIterator[StoreFixture]:
     """A store below `directory`, torn down afterwards; `local`: the gateway knows the disks of its own machine.
 
@@ -235,6 +237,7 @@ async def store_fixture(
             reproxy=reproxy,
             fast_path=fast_path,
             tls=tls,
+            applications=applications,
         )
         await gateway.start()
         one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tawara.cli import first_run
-from tawara.cli.configuration import Configuration, address, advertised
+from tawara.cli.configuration import Configuration, address, advertised, applications
 from tawara.cli.processes import share
 from tawara.cli.waiting import until_available
 from tawara.gateway.process import GatewayProcess
@@ -388,6 +388,7 @@ def _gateway(
         limits=shared.limits,
         tls=_tls(store.configuration, store.directory),
         process=process,
+        applications=applications(store.configuration),
     )
 
 

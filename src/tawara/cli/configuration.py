@@ -12,12 +12,13 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
 from tawara.metadata.server import ServerLimits
 from tawara.model import addresses
+from tawara.model.applications import Application, number_applications
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import MOST_COPIES, Limits
 from tawara.model.liveness import LivenessRules
@@ -164,6 +165,22 @@ class NodeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = True
 
 
+class ApplicationSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An application behind the gateway's nginx."""
+
+    upstream: Annotated[str, Doc(description="HOST:PORT or unix:PATH of the application.")]
+    domains: Annotated[
+        tuple[str, ...], Doc(description='The domains whose files the application may send; ["*"] for all.')
+    ]
+    reproxy: Annotated[
+        bool,
+        Doc(
+            description="Whether the application answers with X-Reproxy-URL, as behind Perlbal. Its answers then pass"
+            " through the gateway's process."
+        ),
+    ] = False
+
+
 class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The gateway: http://LISTEN/DOMAIN/KEY."""
 
@@ -214,6 +231,13 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             ' "" for a directory below `state`.'
         ),
     ] = ""
+    apps: Annotated[
+        dict[str, ApplicationSection],
+        Doc(
+            description="Applications behind nginx, which sends the files that they name: docs/applications.md. NAME"
+            ' is a host name, or a path such as "/photos/".'
+        ),
+    ] = msgspec.field(default_factory=dict)
 
 
 class S3Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -323,13 +347,19 @@ def describe_fields(section: type[Section]) -> list[ConfigurationField]:
         ConfigurationField(
             name=field.name,
             description=next((each.description for each in metas if each.description), ""),
-            default=field.default,
+            default={} if field.default is msgspec.NODEFAULT else field.default,
             values=_expected(hints[field.name]),
             unit=next((each.extra["unit"] for each in metas if each.extra), ""),
         )
         for field in msgspec.structs.fields(section)
         for metas in [[each for each in get_args(hints[field.name]) if isinstance(each, Doc)]]
     ]
+
+
+_TABLES: Final = {
+    "apps": ['# [gateway.apps."photos.example.org"]', '# upstream = "127.0.0.1:8000"', '# domains = ["photos"]']
+}
+"""Examples of the fields that are tables."""
 
 
 def render(configuration: Configuration) -> str:
@@ -345,7 +375,10 @@ def render(configuration: Configuration) -> str:
             one_of = f" {field.values.capitalize()}." if field.values.startswith("one of") else ""
             measured = f" Unit: {field.unit}." if field.unit else ""
             lines.append(f"# {field.description}{one_of}{measured}")
-            lines.append(f"{field.name} = {json.dumps(getattr(values, field.name))}")
+            if isinstance(value := getattr(values, field.name), dict):
+                lines += _TABLES[field.name]
+            else:
+                lines.append(f"{field.name} = {json.dumps(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -397,14 +430,21 @@ def _read(raw: Mapping[str, Mapping[str, Any]], hint: str) -> Configuration:
                 near = suggestion(field, types) or suggestion(f"{name}.{field}", same or every)
                 raise ConfigurationError(f"Unknown setting {name}.{field}{near}", hint=hint)
             try:
-                values[field] = msgspec.convert(value, types[field], strict=False)
+                values[field] = _convert(value, types[field])
                 if values[field] != values[field]:
                     raise msgspec.ValidationError
-            except msgspec.ValidationError:
-                expected = f"it must be {_expected(types[field])}"
+            except msgspec.DecodeError as error:
+                expected = str(error) if field in _TABLES else f"it must be {_expected(types[field])}"
                 raise ConfigurationError(f"{name}.{field} = {value!r}: {expected}", hint=hint) from None
         read[name] = sections[name](**values)
     return msgspec.structs.replace(Configuration(), **read)
+
+
+def _convert(value: Any, type_: Any) -> Any:
+    """Convert a value from the file, or from a text; a table is JSON there. Raises msgspec.DecodeError."""
+    if isinstance(value, str) and isinstance(msgspec.inspect.type_info(type_).type, msgspec.inspect.DictType):  # type: ignore[attr-defined]
+        return msgspec.json.decode(value, type=type_)
+    return msgspec.convert(value, type_, strict=False)
 
 
 def _expected(type_: Any) -> str:
@@ -428,7 +468,23 @@ def _expected(type_: Any) -> str:
             return f"a number from {least} to {most}"
         case msgspec.inspect.StrType(min_length=1):
             return "text, and not empty"
+        case msgspec.inspect.DictType():
+            return "tables, see below"
+        case msgspec.inspect.VarTupleType():
+            return "a list of names"
     return "text"
+
+
+def applications(configuration: Configuration) -> list[Application]:
+    """The applications behind the gateway. Raises ConfigurationError."""
+    wanted = [(name, each.upstream, each.domains, each.reproxy) for name, each in configuration.gateway.apps.items()]
+    try:
+        found = number_applications(wanted)
+    except ValueError as error:
+        raise ConfigurationError(f"gateway.apps: {error}") from None
+    if found and configuration.gateway.nginx == "off":
+        raise ConfigurationError('gateway.apps needs nginx: set gateway.nginx to "bundled" or "system"')
+    return found
 
 
 def address(text: str, setting: str) -> tuple[str, int]:

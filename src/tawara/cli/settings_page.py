@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from tawara.cli.configuration import Configuration, describe_fields
+from tawara.cli.configuration import ApplicationSection, Configuration, GatewaySection, describe_fields
 from tawara.model.settings import SETTINGS
 
 _HEAD: Final = """\
@@ -54,6 +54,14 @@ def render_page() -> str:
                 ),
             )
         )
+        if section.type is GatewaySection:
+            parts.append(f"### [gateway.apps.NAME]\n{(ApplicationSection.__doc__ or '').strip()}\n")
+            parts.append(
+                _table(
+                    ("field", "values", "meaning"),
+                    ((f"`{each.name}`", each.values, each.description) for each in describe_fields(ApplicationSection)),
+                )
+            )
     parts.append(_CLUSTER)
     parts.append(
         _table(

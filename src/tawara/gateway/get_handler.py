@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -54,13 +55,16 @@ class GetHandler:
         """Bytes of bodies that were sent by Python."""
 
     async def handle(
-        self, request: HttpRequest, domain: Domain, key: bytes, *, by_nginx: bool
+        self, request: HttpRequest, domain: Domain, key: bytes, *, by_nginx: bool, content_type: str = ""
     ) -> Reply | web.StreamResponse:
-        """Answer a GET or HEAD; `by_nginx`: nginx is in front and can send the body. Raises UnknownKey, NoSource."""
+        """Answer a GET or HEAD; `by_nginx`: nginx is in front and can send the body.
+
+        `content_type` replaces that of the file, unless it is empty. Raises UnknownKey, NoSource.
+        """
         stored = await self._store.find(domain, key)
         for _ in range(_LOOKUPS):
             try:
-                return await self._respond(request, stored, by_nginx=by_nginx)
+                return await self._respond(request, stored, content_type, by_nginx=by_nginx)
             except NoSource:  # before the first byte
                 now = await self._store.find(domain, key)
                 if (now.fid, now.devids) == (stored.fid, stored.devids):
@@ -68,10 +72,14 @@ class GetHandler:
                 stored = now  # overwritten or moved since the look-up, and its bytes are already deleted
         raise NoSource
 
-    async def _respond(self, request: HttpRequest, stored: StoredFile, *, by_nginx: bool) -> Reply | web.StreamResponse:
+    async def _respond(
+        self, request: HttpRequest, stored: StoredFile, content_type: str, *, by_nginx: bool
+    ) -> Reply | web.StreamResponse:
         """Answer with this content. Raises NoSource while nothing is sent."""
         asked, head = conditions(request), request.method == "HEAD"
         answer = reading.decide(stored, asked, request.headers.get(hdrs.RANGE), head=head)
+        if content_type and hdrs.CONTENT_TYPE in answer.headers:
+            answer = replace(answer, headers={**answer.headers, hdrs.CONTENT_TYPE: content_type})
         if answer.status == 412:
             return text_reply(412, PreconditionFailed.message)
         if answer.status == 416:

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from tawara.gateway import responses
+from tawara.gateway.application_files import ApplicationFileHandler
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_protocol import GatewayStep, HeaderField
 from tawara.gateway.plain_requests import PlainRequests
@@ -40,12 +41,21 @@ Handler = Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse
 
 
 def handlers(
-    serve: ServeHandler, parser: RequestParser, writer: FileWriter, front: NginxFront | None, limits: Limits
+    serve: ServeHandler,
+    parser: RequestParser,
+    writer: FileWriter,
+    front: NginxFront | None,
+    limits: Limits,
+    files: ApplicationFileHandler | None = None,
 ) -> Mapping[GatewayStep, Handler]:
-    """Return the handler of each step that a request can have."""
+    """Return the handler of each step that a request can have; `files`: for the files that applications name."""
     if front is None:  # without nginx the header fields of a step come from a client and are ignored
         return {GatewayStep.DECIDE: partial(serve.handle, by_nginx=False)}
-    return {
+    further: dict[GatewayStep, Handler] = {}
+    if files is not None:
+        further[GatewayStep.FILE] = partial(files.handle, by_nginx=True)
+        further[GatewayStep.FILE_STREAM] = partial(files.handle, by_nginx=False)
+    return further | {
         GatewayStep.DECIDE: partial(serve.handle, by_nginx=True),
         GatewayStep.STREAM: partial(serve.handle, by_nginx=False),
         GatewayStep.ADMIT: AdmitHandler(parser, writer, front).handle,

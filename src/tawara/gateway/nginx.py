@@ -21,7 +21,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
@@ -47,6 +47,7 @@ from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.nginx_text import variable
 from tawara.gateway.spool import BODIES, Spool
+from tawara.model.applications import Application
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
 
@@ -221,6 +222,7 @@ class NginxFront:
         *,
         tls: TlsPair | None = None,
         processes: int = 0,
+        applications: Sequence[Application] = (),
     ) -> None:
         """Serve connections to `public`, by TLS if a pair is given, with the files below `devices`.
 
@@ -233,7 +235,7 @@ class NginxFront:
             # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race
             # for a connection would block in accept() until the next one, and delay its other clients.
             listening.setblocking(False)
-        await asyncio.to_thread(self._prepare, public, devices, limits, tls, processes)
+        await asyncio.to_thread(self._prepare, public, devices, limits, tls, processes, applications)
         await self._launch()
         self._watch.start(self._supervise())
         self._cleanup.start(self._clean_up())
@@ -285,6 +287,7 @@ class NginxFront:
         limits: Limits,
         tls: TlsPair | None = None,
         processes: int = 0,
+        applications: Sequence[Application] = (),
     ) -> None:
         shutil.rmtree(self.directory / "temporary", ignore_errors=True)
         (self.directory / "temporary").mkdir(mode=0o700)
@@ -305,6 +308,7 @@ class NginxFront:
                 listeners=[Listener(_shown(each), name, tls=tls is not None) for name, each in public.items()],
                 features=self.features,
                 processes=processes,
+                applications=applications,
                 as_root=os.geteuid() == 0,
                 workers=self._workers,
                 connections=most,

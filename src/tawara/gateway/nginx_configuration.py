@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tawara.gateway import nginx_applications
 from tawara.gateway.nginx_protocol import (
     EXHAUSTED,
     METHODS,
@@ -35,6 +36,7 @@ from tawara.gateway.nginx_protocol import (
 from tawara.gateway.nginx_routes import ROUTES, ListenerProtocol
 from tawara.gateway.nginx_text import indent, quoted, seconds, variable
 from tawara.gateway.spool import BODIES
+from tawara.model.applications import Application
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.signatures import FIELD as SIGNATURE
 
@@ -89,6 +91,18 @@ class NginxConfiguration:
     features: NginxFeatures = NginxFeatures()
     processes: int = 0
     """Gateway processes, each with a socket of its own; 0: one, which runs this nginx."""
+    applications: Sequence[Application] = ()
+    """Applications behind the listener of HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceVariant:
+    """How the places of replicas of a server block are rendered."""
+
+    scripted: bool = False
+    """Whether a script adds the response fields that have no slot."""
+    guarded: bool = False
+    """Whether the server block has applications, which must not name the places (nginx_applications)."""
 
 
 _SENTENCES: Final = {
@@ -154,7 +168,8 @@ events {{
 http {{
 {indent(_http(conf))}
 {indent(chr(10).join(_upstream(each.protocol, conf.processes) for each in conf.listeners))}
-{indent("".join(_server(each, conf) for each in conf.listeners))}
+{indent(nginx_applications.render_upstreams(conf.applications))}
+{indent("".join(_servers(each, conf) for each in conf.listeners))}
 }}
 """
 
@@ -225,19 +240,53 @@ def _routes(conf: NginxConfiguration) -> str:
     return script + "".join(ROUTES[each] for each in protocols)
 
 
-def _server(listener: Listener, conf: NginxConfiguration) -> str:
-    """Render the server block of one listener."""
-    blocks = [_OWN, _entry(listener, conf), _put(listener, conf), _refused(listener)]
-    blocks += [_error_response(status, listener) for status in _SENTENCES]
-    for scripted in (False, True) if listener.protocol is ListenerProtocol.S3 and conf.features.scripts else (False,):
-        for number in range(1, REPLICAS_TRIED + 1):
-            blocks += [_local(number, conf, whole=whole, scripted=scripted) for whole in (False, True)]
-            blocks.append(_remote(number, conf, scripted=scripted))
+def _servers(listener: Listener, conf: NginxConfiguration) -> str:
+    """Render the server blocks of one listener: its own, which is the default, and those of applications."""
+    applications = conf.applications if listener.protocol is ListenerProtocol.HTTP else ()
+    on_paths = [each for each in applications if each.path]
+    errors = [_error_response(status, listener) for status in _SENTENCES]
+    blocks = [_OWN, _entry(listener, conf, guarded=bool(on_paths)), _put(listener, conf), _refused(listener), *errors]
+    blocks += _places(conf, PlaceVariant(guarded=bool(on_paths)))
+    if listener.protocol is ListenerProtocol.S3 and conf.features.scripts:
+        blocks += _places(conf, PlaceVariant(scripted=True))
     blocks.append(_streamed(listener, conf))
+    if on_paths:
+        blocks += [nginx_applications.render_paths(on_paths), _application_files(conf)]
+    listen = _listen(listener, conf)
+    own = f"server {{\n{indent(listen + chr(10).join(blocks))}\n}}\n"
+    shared = chr(10).join([_OWN, *errors, *_places(conf, PlaceVariant(guarded=True)), _application_files(conf)])
+    return own + "".join(nginx_applications.render_server(each, listen, shared) for each in applications if each.host)
+
+
+def _places(conf: NginxConfiguration, variant: PlaceVariant) -> list[str]:
+    """Render the places of replicas."""
+    blocks = []
+    for number in range(1, REPLICAS_TRIED + 1):
+        blocks += [_local(number, conf, variant, whole=whole) for whole in (False, True)]
+        blocks.append(_remote(number, conf, variant))
+    return blocks
+
+
+def _application_files(conf: NginxConfiguration) -> str:
+    """Render the locations of the files that applications name."""
+    apps, clears, upstream = nginx_applications, conf.features.clears_fields, ListenerProtocol.HTTP.upstream
+    ask = apps.request_fields(GatewayStep.FILE) + apps.conditions("http_") + _try_others(conf)
+    stream = apps.request_fields(GatewayStep.FILE_STREAM) + _try_others(conf)
+    to_target = f"proxy_pass http://{upstream}${variable(HeaderField.TARGET)};\n{stream}"
+    return apps.render_locations(
+        f"proxy_pass http://{upstream}/;\n{ask}",
+        to_target + apps.conditions("http_"),
+        to_target + apps.conditions("client_" if clears else "http_"),
+        clears_fields=clears,
+    )
+
+
+def _listen(listener: Listener, conf: NginxConfiguration) -> str:
+    """Render where and how a server block listens."""
     tls = _tls(listener, conf.features) if listener.tls else ""
     listen = f"listen {quoted(listener.listen)}{' ssl' if listener.tls else ''};\n"
     own = _S3_SETTINGS if listener.protocol is ListenerProtocol.S3 else ""
-    return f"server {{\n{indent(listen + tls + own + chr(10).join(blocks))}\n}}\n"
+    return listen + tls + own
 
 
 _S3_SETTINGS: Final = f"""\
@@ -269,13 +318,15 @@ error_page 497 /.tawara/nginx/400;
 """
 
 
-def _entry(listener: Listener, conf: NginxConfiguration) -> str:
+def _entry(listener: Listener, conf: NginxConfiguration, *, guarded: bool) -> str:
     """Render the location that receives every request, and those of the requests that are refused there."""
+    decided = indent(nginx_applications.SET) if guarded else ""
     return f"""\
 location / {{
     error_page 418 = {listener.protocol.route};
 {indent(_OWN)}
     if ({listener.protocol.route}) {{ return 418; }}
+{decided}
 {indent(_to_gateway(GatewayStep.DECIDE, listener) + _try_others(conf))}
     proxy_read_timeout 60s;
 }}
@@ -494,9 +545,11 @@ _ENTITY_FIELDS: Final = {
 _CONDITIONS: Final = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
 
 
-def _saved_fields() -> str:
+def _saved_fields(conf: NginxConfiguration) -> str:
     """Render the directives that save the gateway's response fields, which a request to a storage node overwrites."""
     fields = [*_ENTITY_FIELDS.values(), HeaderField.RANGE, HeaderField.DEVICE, HeaderField.FIELDS]
+    if conf.applications:
+        fields.append(HeaderField.TARGET)
     for number in range(1, REPLICAS_TRIED + 1):
         fields += [url(number), signature(number)]
         if number > 1:
@@ -517,13 +570,14 @@ def _next_places() -> str:
     )
 
 
-def _entity(prefix: str, *, scripted: bool) -> str:
+def _entity(prefix: str, variant: PlaceVariant) -> str:
     """Render the fields of the file from the variables with `prefix`, and by the script those that have no slot.
 
     nginx's own conditions are disabled, since the gateway has evaluated them; the range filter uses these fields.
     """
-    script = "js_header_filter fields.set;\n" if scripted else ""
+    script = "js_header_filter fields.set;\n" if variant.scripted else ""
     fields = "".join(f"add_header {name} {prefix}{variable(field)};\n" for name, field in _ENTITY_FIELDS.items())
+    fields += nginx_applications.kept_fields() if variant.guarded else ""
     return f"etag off;\nif_modified_since off;\n{script}{fields}add_header X-Content-Type-Options nosniff;\n"
 
 
@@ -537,45 +591,50 @@ def _clear_conditions(conf: NginxConfiguration, number: int, range_: str | None)
     return f"{keep}more_clear_input_headers {' '.join(cleared)};\n{new}"
 
 
+def _guard(variant: PlaceVariant) -> str:
+    return nginx_applications.GUARD if variant.guarded else ""
+
+
 def _kept(name: str) -> str:
     """Return the variable with a condition of the client's request."""
     return f"client_{variable(name)}"
 
 
-def _local(number: int, conf: NginxConfiguration, *, whole: bool, scripted: bool) -> str:
+def _local(number: int, conf: NginxConfiguration, variant: PlaceVariant, *, whole: bool) -> str:
     # Before the first request to a storage node the gateway's fields need not be saved.
     prefix = "$upstream_http_" if number == 1 else "$"
     following = "@after_local" if number == 1 else _next(number)
     range_ = None if whole else f"{prefix}{variable(HeaderField.RANGE)}"
     text = f"""\
-location {local_place(number, "/", partial=not whole, scripted=scripted)} {{
+location {local_place(number, "/", partial=not whole, scripted=variant.scripted)} {{
     internal;
-{indent(_clear_conditions(conf, number, range_))}
+{indent(_guard(variant) + _clear_conditions(conf, number, range_))}
     error_page {_FAILED} = {following};
     alias {DEVICES}/;
     disable_symlinks on from=$document_root{prefix}{variable(HeaderField.DEVICE)};
     max_ranges {0 if whole else 1};
     add_header Accept-Ranges bytes;
-{indent(_entity(prefix, scripted=scripted))}
+{indent(_entity(prefix, variant))}
 }}
 """
-    if number > 1 or not whole or scripted:
+    if number > 1 or not whole or variant.scripted:
         return text
     return f"""\
 {text}
 # The first replica is a local file that could not be read.
 location {following} {{
-{indent(_saved_fields())}
+{indent(_guard(variant) + _saved_fields(conf))}
     error_page 418 = {_next(number)};
     return 418;
 }}
 """
 
 
-def _remote(number: int, conf: NginxConfiguration, *, scripted: bool) -> str:
+def _remote(number: int, conf: NginxConfiguration, variant: PlaceVariant) -> str:
     return f"""\
-location {remote_place(number, scripted=scripted)} {{
-{indent(_saved_fields() + _clear_conditions(conf, number, "") if number == 1 else "")}
+location {remote_place(number, scripted=variant.scripted)} {{
+{indent(_guard(variant))}
+{indent(_saved_fields(conf) + _clear_conditions(conf, number, "") if number == 1 else "")}
     error_page {_FAILED} = {_next(number)};
     proxy_intercept_errors on;
     proxy_pass ${variable(url(number))};
@@ -590,6 +649,6 @@ location {remote_place(number, scripted=scripted)} {{
     proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
 {indent("".join(f"proxy_hide_header {name};{chr(10)}" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie")))}
     add_header Accept-Ranges bytes;
-{indent(_entity("$", scripted=scripted))}
+{indent(_entity("$", variant))}
 }}
 """

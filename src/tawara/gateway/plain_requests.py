@@ -19,7 +19,8 @@ from tawara.http1.reply import Reply
 from tawara.wire.plain_request import NotPlain, PlainRequest
 
 _STEP: Final = HeaderField.STEP.lower().encode()
-_DECIDE: Final = GatewayStep.DECIDE.encode()
+_READS: Final = (GatewayStep.DECIDE.encode(), GatewayStep.FILE.encode())
+_STREAMS: Final = (GatewayStep.STREAM, GatewayStep.FILE_STREAM, GatewayStep.BODY)
 _ADMIT: Final = GatewayStep.ADMIT.encode()
 _SMALL_PUT: Final = GatewayStep.SMALL_PUT.encode()
 
@@ -35,11 +36,7 @@ class PlainRequests:
     ) -> None:
         """The steps that stream a body are left to the complete server. `reads_at_once`: see Metadata."""
         self._reads_at_once = reads_at_once
-        self._handlers = {
-            step.encode(): handler
-            for step, handler in handlers.items()
-            if step not in (GatewayStep.STREAM, GatewayStep.BODY)
-        }
+        self._handlers = {step.encode(): handler for step, handler in handlers.items() if step not in _STREAMS}
 
     def accept(self, request: PlainRequest) -> PlainRequest:
         """Return `request`. Raises NotPlain for a step that streams, and for a body that nginx does not send."""
@@ -53,7 +50,7 @@ class PlainRequests:
     def handle(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> None:
         """See http1.fast_path.Handler."""
         replying = self._reply(connection, request, body)
-        reads = request.method in ("GET", "HEAD") and request.fields[_STEP] == _DECIDE  # nginx asks ADMIT by a GET
+        reads = request.method in ("GET", "HEAD") and request.fields[_STEP] in _READS  # nginx asks ADMIT by a GET
         if not self._reads_at_once or not reads:
             connection.reply_from(request, replying)
             return

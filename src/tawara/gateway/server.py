@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from tawara.disks.devices import Devices
+from tawara.gateway.application_files import ApplicationFileHandler
 from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.certificate_watch import CertificateWatch
 from tawara.gateway.certificates import TlsFiles, TlsPair, TlsServerContext
@@ -27,6 +29,7 @@ from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
+from tawara.model.applications import Application
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
@@ -61,6 +64,7 @@ class Gateway:
         fast_path: bool = True,
         tls: TlsFiles | None = None,
         process: GatewayProcess | None = None,
+        applications: Sequence[Application] = (),
     ) -> None:
         """Listen on a host and port (0: any free one), at the path of a Unix socket, or on a listening socket.
 
@@ -71,7 +75,7 @@ class Gateway:
         replicas to front ends that can fetch them; allow it only if every client is such a front end. Without
         `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests. With `tls` clients speak
         TLS; changed files take effect within seconds. `process`: the part of this process, if nginx is in front of
-        several.
+        several. `applications` are behind nginx, which sends the files that they name.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -82,6 +86,7 @@ class Gateway:
         self._public_reads, self._reproxy, self._fast_path = public_reads, reproxy, fast_path
         self._get: GetHandler | None = None
         self._tls, self._process = tls, process
+        self._applications = applications
         self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
@@ -120,7 +125,9 @@ class Gateway:
                 docroot = self._devices.docroot if self._devices is not None else None
                 processes = process.count if process is not None else 0
                 public = {ListenerProtocol.HTTP: self._public}
-                await self._nginx.start(public, docroot, self._limits, tls=pair, processes=processes)
+                await self._nginx.start(
+                    public, docroot, self._limits, tls=pair, processes=processes, applications=self._applications
+                )
             if self._tls is not None and pair is not None and self._public is not None:
                 self._watch_certificate(self._tls, pair, context)
         except BaseException:
@@ -176,7 +183,8 @@ class Gateway:
         put = StreamedPutHandler(parser, self._writer, limits)
         number = self._process.number if self._process is not None else 0
         serve = ServeHandler(self._metadata, store, parser, self._get, put, process=number)
-        steps = handlers(serve, parser, self._writer, self._nginx, limits)
+        files = ApplicationFileHandler(self._applications, parser, self._get) if self._applications else None
+        steps = handlers(serve, parser, self._writer, self._nginx, limits, files)
         return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
 
     def _watch_certificate(self, files: TlsFiles, pair: TlsPair, context: TlsServerContext | None) -> None:

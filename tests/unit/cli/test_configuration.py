@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tawara.cli.configuration import Configuration, NodeSection, address, advertised, load, render
+from tawara.cli.configuration import Configuration, NodeSection, address, advertised, applications, load, render
 from tawara.model.errors import ConfigurationError
 
 
@@ -60,12 +60,29 @@ def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) ->
         ("gateway.state=", "text, and not empty"),
         ("store.mindevcount=many", "store.mindevcount"),
         ("gateway.nginx=apache", "gateway.nginx"),
+        ("gateway.apps=x", r"gateway\.apps = 'x': .*JSON"),
+        ('gateway.apps={"a": {}}', r"missing required field `upstream`"),
+        ('gateway.apps={"a": {"upstream": "x:1", "domains": ["d"], "domain": "d"}}', r"unknown field `domain`"),
     ],
 )
 def test_mistakes_are_named(setting: str, said: str) -> None:
     """An invalid setting is refused, and the error names it."""
     with pytest.raises(ConfigurationError, match=said):
         load(None, environment={}, settings=[setting])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[gateway.apps.a]\nupstream = "x"\ndomains = ["d"]', r"gateway\.apps: 'a': write it as ADDRESS:PORT"),
+        ('[gateway.apps."/x/"]\nupstream = "x:1"\ndomains = []', r"gateway\.apps: '/x/': domains must list"),
+        ('[gateway]\nnginx = "off"\n[gateway.apps.a]\nupstream = "x:1"\ndomains = ["d"]', "needs nginx"),
+    ],
+)
+def test_applications_are_checked(tmp_path: Path, text: str, said: str) -> None:
+    """What is wrong with an application is said with its name."""
+    with pytest.raises(ConfigurationError, match=said):
+        applications(load(written(tmp_path, text), environment={}))
 
 
 def test_every_number_has_limits() -> None:

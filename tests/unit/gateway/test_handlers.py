@@ -13,6 +13,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.test_utils import make_mocked_request
 
 from tawara.gateway import responses
+from tawara.gateway.application_files import ApplicationFileHandler
 from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import Handler, handlers, respond
@@ -71,10 +72,11 @@ class Gateway:
         )
         put = StreamedPutHandler(parser, fake.writer, limits)
         serve = ServeHandler(cast(Metadata, fake.metadata), fake.store, parser, get, put)
+        files = ApplicationFileHandler((), parser, get)
         self.behind: Mapping[GatewayStep, Handler] = handlers(
-            serve, parser, fake.writer, cast(NginxFront, self.front), limits
+            serve, parser, fake.writer, cast(NginxFront, self.front), limits, files
         )
-        self.alone: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, None, limits)
+        self.alone: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, None, limits, files)
 
     async def ask(
         self,

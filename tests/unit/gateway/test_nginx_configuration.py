@@ -14,6 +14,7 @@ from tawara.gateway.nginx import _SET_FIELDS, bundled
 from tawara.gateway.nginx_configuration import SCRIPT, Listener, NginxConfiguration, NginxFeatures, render
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.reading import decide
+from tawara.model.applications import number_applications
 from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.http import Conditions
@@ -59,6 +60,30 @@ def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: N
     (directory / "nginx.conf").write_text(render(replace(CONFIGURATION, listeners=listeners, features=features)))
     command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "tls"])
+@pytest.mark.parametrize(
+    "features", [NginxFeatures(), NginxFeatures(clears_fields=True, http2=True)], ids=["plain", "headers-more"]
+)
+def test_nginx_accepts_applications(tmp_path: Path, features: NginxFeatures, tls: bool) -> None:
+    """`nginx -t` accepts applications at host names and paths, with every form of upstream."""
+    (tmp_path / "temporary").mkdir()
+    write_pair(tmp_path, "tls")
+    upstreams = {
+        "a.example": "127.0.0.1:1",
+        "/b/": "[::1]:2",
+        "c.example": "unix:/run/a@b-c.sock",
+        "/d/e": "localhost:3",
+    }
+    applications = number_applications([(at, upstream, ["*"], False) for at, upstream in upstreams.items()])
+    listeners = [Listener("127.0.0.1:8080", tls=tls), Listener("127.0.0.1:8081", ListenerProtocol.S3)]
+    changed = replace(CONFIGURATION, listeners=listeners, features=features, applications=applications)
+    (tmp_path / "nginx.conf").write_text(render(changed))
+    command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr
 
