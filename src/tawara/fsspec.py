@@ -25,7 +25,6 @@ from fsspec.spec import AbstractBufferedFile
 from fsspec.utils import tokenize
 
 from tawara.client.asynchronous import AsyncClient
-from tawara.client.directories import list_directory
 from tawara.client.replies import FileInfo
 from tawara.client.upload_source import Data
 from tawara.model import errors
@@ -160,7 +159,7 @@ class TawaraFileSystem(AsyncFileSystem):
 
         Raises FileNotFoundError.
         """
-        listing = await list_directory(self._client, domain, prefix)
+        listing = await self._client.list_directory(domain, prefix)
         if not listing.exists:
             found = await self._info(path)  # a file, or an empty domain
             return [found] if found["type"] == "file" else []

@@ -1,4 +1,4 @@
-"""The examples of the client's documentation, executed on a real store."""
+"""The examples of the documentation of the client and its plugins, executed on a real store."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_the_page_about_the_client() -> None:
-    """Every example of docs/client.md has the shown result."""
-    page = Path(__file__).parents[2] / "docs" / "client.md"
-    outcome = doctest.testfile(str(page), module_relative=False)
-    assert outcome.attempted > 20
+@pytest.mark.parametrize(("page", "examples"), [("client.md", 20), ("plugins.md", 9)])
+def test_the_pages(page: str, examples: int) -> None:
+    """Every example of the pages about the client and its plugins has the shown result."""
+    path = Path(__file__).parents[2] / "docs" / page
+    outcome = doctest.testfile(str(path), module_relative=False)
+    assert outcome.attempted > examples
     assert outcome.failed == 0
 
 

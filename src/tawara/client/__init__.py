@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tawara.client.asynchronous import AsyncClient
+    from tawara.client.directories import DirectoryListing
+    from tawara.client.random_access import RandomAccessReader
     from tawara.client.replies import ClassInfo, DeviceInfo, DomainInfo, FileInfo, Stored
     from tawara.client.synchronous import Client
     from tawara.client.trackers import OutcomeUnknown
@@ -18,16 +20,20 @@ __all__ = [
     "ClassInfo",
     "Client",
     "DeviceInfo",
+    "DirectoryListing",
     "DomainInfo",
     "FileInfo",
     "OutcomeUnknown",
+    "RandomAccessReader",
     "Stored",
 ]
 
 _WHERE = {
     "AsyncClient": "asynchronous",
     "Client": "synchronous",
+    "DirectoryListing": "directories",
     "OutcomeUnknown": "trackers",
+    "RandomAccessReader": "random_access",
 } | dict.fromkeys(("ClassInfo", "DeviceInfo", "DomainInfo", "FileInfo", "Stored"), "replies")
 
 

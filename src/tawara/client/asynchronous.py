@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar
 from tawara.client import replies
 from tawara.client.administration import Administration
 from tawara.client.copying import CopySender
+from tawara.client.directories import DirectoryListing, list_directory
 from tawara.client.reading import PATHS, Located, Reading
 from tawara.client.replies import FileInfo, Stored, key_bytes, key_text
 from tawara.client.trackers import HERE, OutcomeUnknown, Trackers, parse_addresses
@@ -284,6 +285,13 @@ class AsyncClient(Administration):
             if len(keys) < page:
                 return
             latest = keys[-1]
+
+    async def list_directory(self, domain: str, prefix: str = "") -> DirectoryListing:
+        """List the files and directories directly below `prefix`, which is empty or ends with `/`.
+
+        A directory is a prefix of keys that ends with `/`; all keys below it are skipped, not read.
+        """
+        return await list_directory(self, domain, prefix)
 
     # --- changing files -----------------------------------------------------------------------------------------------
 

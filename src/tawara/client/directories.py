@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
-from tawara.client.asynchronous import AsyncClient
 from tawara.client.replies import key_bytes
 from tawara.model.limits import KEY_BYTES, LIST_KEYS
 
@@ -27,11 +27,18 @@ class DirectoryListing:
     """Whether any key begins with the prefix."""
 
 
-async def list_directory(client: AsyncClient, domain: str, prefix: str) -> DirectoryListing:
-    """List what is directly below `prefix`, which is empty or ends with a slash; other keys are skipped, not read.
+class KeyLister(Protocol):
+    """Lists keys; see AsyncClient."""
 
-    Raises UnregDomain, TrackerUnreachable.
-    """
+    def list_keys(
+        self, domain: str, prefix: str | bytes = "", *, after: str | bytes = "", page: int = LIST_KEYS
+    ) -> AsyncIterator[str]:
+        """Yield the keys with `prefix` that follow `after`, in byte order; fetched `page` at a time."""
+        ...
+
+
+async def list_directory(client: KeyLister, domain: str, prefix: str) -> DirectoryListing:
+    """List what is directly below `prefix`, which is empty or ends with a slash; other keys are skipped, not read."""
     found = DirectoryListing()
     after, page = "", _FEW
     while True:

@@ -223,6 +223,7 @@ class Client:
     info = _blocking(AsyncClient.info)
     exists = _blocking(AsyncClient.exists)
     list_keys = _iterating(AsyncClient.list_keys)
+    list_directory = _blocking(AsyncClient.list_directory)
     delete = _blocking(AsyncClient.delete)
     copy = _blocking(AsyncClient.copy)
     rename = _blocking(AsyncClient.rename)
