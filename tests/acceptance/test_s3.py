@@ -378,7 +378,6 @@ def test_what_is_not_kept_is_refused(client: Any, bucket: str) -> None:
     ):
         assert refusal(client.put_object, **put, **more) == ("NotImplemented", 501)
     assert refusal(client.get_bucket_policy, Bucket=bucket) == ("NotImplemented", 501)
-    assert refusal(client.create_multipart_upload, Bucket=bucket, Key="k") == ("NotImplemented", 501)
 
 
 def test_another_owner(client: Any, bucket: str) -> None:

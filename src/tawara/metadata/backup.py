@@ -37,9 +37,10 @@ _PASSING: Final = frozenset(
         "tawara_reason",
         "tawara_deleted",
         "tawara_absent",
+        "tawara_multipart",
     }
 )
-"""Tables not exported, as they are specific to one database: locks, journal states, and derived rows."""
+"""Tables not exported, as they are specific to one database: locks, journal states, derived rows, uploads under way."""
 _COUNTED: Final = ("fid", "logid")
 """First columns of primary keys by which growing tables are divided."""
 _LOGS: Final = ("fsck_log", "tawara_scrub_log")

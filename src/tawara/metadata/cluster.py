@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
+from tawara.metadata import multipart
 from tawara.metadata.contract import Transaction
+from tawara.metadata.visibility import visible
 from tawara.model import errors
 from tawara.model.cluster import (
     DEFAULT_CLASS,
@@ -125,13 +127,18 @@ async def create_domain(tx: Transaction, name: str) -> int:
 
 
 async def delete_domain(tx: Transaction, name: str) -> None:
-    """Remove an empty domain. Raises DomainNotFound, DomainHasFiles, DomainHasClasses (`default` does not count)."""
+    """Remove an empty domain, with its uploads in parts.
+
+    Raises DomainNotFound, DomainHasFiles, DomainHasClasses (`default` does not count).
+    """
     await serialise(tx)
     dmid = await _dmid(tx, name)
-    if await tx.row("SELECT 1 FROM file WHERE dmid = ? LIMIT 1", dmid) is not None:
+    condition, values = visible(tx.dialect, "dkey")
+    if await tx.row(f"SELECT 1 FROM file WHERE dmid = ? AND {condition} LIMIT 1", dmid, *values) is not None:
         raise errors.DomainHasFiles
     if await tx.row("SELECT 1 FROM class WHERE dmid = ? AND classid <> 0", dmid) is not None:
         raise errors.DomainHasClasses
+    await multipart.remove_domain(tx, dmid)
     await tx.run("DELETE FROM class WHERE dmid = ?", dmid)
     await tx.run("DELETE FROM domain WHERE dmid = ?", dmid)
 

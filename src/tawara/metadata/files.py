@@ -24,6 +24,7 @@ from tawara.model.errors import (
 from tawara.model.fid import COUNTED
 from tawara.model.files import NewFile, StoredFile, Upload
 from tawara.model.limits import FIDS_SKIPPED
+from tawara.model.multipart import MultipartCompletion
 
 # --- look-ups ---------------------------------------------------------------------------------------------------------
 
@@ -199,17 +200,20 @@ async def close_upload(
     replicate: bool = True,
     expected_fid: int | None = None,
     orphans: Sequence[int] = (),
+    multipart: MultipartCompletion | None = None,
 ) -> int | None:
     """Store a file whose upload was opened under its fid; return the fid that it replaces under its key, or None.
 
     The replaced fid is queued for deletion. The new one is queued for replication unless `replicate` is False, for a
     caller that has found the policy satisfied. `orphans` are devices on which a write of the fid failed or appeared to
-    fail; any data there is deleted later.
+    fail; any data there is deleted later. `multipart`: the upload in parts that ends with it.
 
-    Raises NoTempFile if the upload is not open (any more), FidExists if the fid is stored already, and
-    PreconditionFailed if the key does not refer to `expected_fid` (0: if it refers to any).
+    Raises NoTempFile if the upload is not open (any more), FidExists if the fid is stored already, PreconditionFailed
+    if the key does not refer to `expected_fid` (0: if it refers to any), and NoSuchUpload if `multipart` was aborted or
+    is held by another process.
     """
-    (answer,) = await uploads.close_many(tx, [uploads.CloseRequest(file, now, replicate, expected_fid, orphans)])
+    request = uploads.CloseRequest(file, now, replicate, expected_fid, orphans, multipart)
+    (answer,) = await uploads.close_many(tx, [request])
     if isinstance(answer, TawaraError):
         raise answer
     return answer

@@ -99,6 +99,12 @@ async def enqueue_deletion(tx: Transaction, fid: int, nexttry: int) -> None:
     await tx.run(upsert, fid, nexttry, 0)
 
 
+async def enqueue_deletions(tx: Transaction, fids: Sequence[int], nexttry: int) -> None:
+    """The same for several fids."""
+    upsert = tx.dialect.upsert("file_to_delete2", ("fid",), ("nexttry", "failcount"))
+    await tx.run_many(upsert, [(fid, nexttry, 0) for fid in fids])
+
+
 async def claim_deletions(tx: Transaction, *, limit: int, now: int, lease: int = LEASE) -> list[Deletion]:
     """Claim up to `limit` due rows until `now + lease`, longest due first."""
     rows = await tx.rows(
@@ -118,7 +124,7 @@ async def finish_deletion(tx: Transaction, claim: Deletion) -> bool:
             return False
     if await tx.run("DELETE FROM file_to_delete2 WHERE fid = ? AND nexttry = ?", claim.fid, claim.nexttry) == 0:
         return False
-    for table in ("checksum", "tawara_file", "tawara_mtime", "tempfile", "file_to_replicate"):
+    for table in ("checksum", "tawara_file", "tawara_mtime", "tawara_part", "tempfile", "file_to_replicate"):
         await tx.run(f"DELETE FROM {table} WHERE fid = ?", claim.fid)
     return True
 

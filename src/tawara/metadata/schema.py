@@ -364,6 +364,35 @@ Table(  # dead properties of WebDAV's resources: see dav_properties
     Column("name", Text, nullable=False),
     Column("value", Text, nullable=False),
 )
+Table(  # uploads in parts: see multipart
+    "tawara_multipart",
+    tables,
+    Column("upload_id", String(32), primary_key=True),
+    Column("dmid", Integer, nullable=False),
+    Column("object_key", _PATH, nullable=False),
+    Column("classid", Integer, nullable=False),
+    Column("devids", String(255), nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("content_type", String(255)),
+    Column("attributes", LargeBinary),
+    Column("algorithm", String(16)),
+    Column("checksum_type", String(16)),
+    Column("initiated_at", _NUMBER, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("due", _NUMBER, nullable=False),
+    Column("holder", String(32)),
+    Column("result", Text),
+    Index("tawara_multipart_key", "dmid", "object_key"),
+    Index("tawara_multipart_state", "state", "due"),
+)
+Table(  # parts of objects that were uploaded in parts; checksum in base64
+    "tawara_part",
+    tables,
+    Column("fid", _NUMBER, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("length", _NUMBER, nullable=False),
+    Column("checksum", String(100)),
+)
 
 
 for _table in tables.tables.values():

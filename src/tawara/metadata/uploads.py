@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tawara.metadata import file_rows, journal_outbox, replicas
+from tawara.metadata import file_rows, journal_outbox, multipart, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
-from tawara.model.errors import BadParams, FidExists, FidInUse, NoTempFile, PreconditionFailed, TawaraError
+from tawara.model.errors import (
+    BadParams,
+    FidExists,
+    FidInUse,
+    NoSuchUpload,
+    NoTempFile,
+    PreconditionFailed,
+    TawaraError,
+)
 from tawara.model.fid import COUNTED, STEP
 from tawara.model.files import NewFile
+from tawara.model.multipart import MultipartCompletion
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class CloseRequest:
     replicate: bool = True
     expected_fid: int | None = None
     orphans: Sequence[int] = ()
+    multipart: MultipartCompletion | None = None
 
 
 _COLUMNS = "createtime, dmid, dkey, classid, devids"
@@ -170,6 +180,8 @@ async def _close(tx: Transaction, closings: Sequence[CloseRequest]) -> list[int 
             answers.append(PreconditionFailed())
         elif opened[closing.file.fid] is not None:
             answers.append(FidExists())
+        elif closing.multipart is not None and not await multipart.complete(tx, closing.multipart, closing.file.fid):
+            answers.append(NoSuchUpload())
         else:
             answers.append(old)
             good.append(closing)

@@ -8,13 +8,89 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final
+
+from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType
 
 MOST_PARTS: Final = 10_000
 """Highest part number, and most parts of an upload."""
 SMALLEST_PART: Final = 5 * 1024 * 1024
 """Least length of each part but the last, in bytes."""
+LARGEST_PART: Final = 5 * 1024**3
+"""Greatest length of a part, in bytes."""
+
+
+class UploadState(StrEnum):
+    """The state of an upload in parts."""
+
+    OPEN = "open"
+    JOINING = "joining"
+    """A process is making the object; it holds the upload until a time."""
+    DONE = "done"
+    """The object exists; the parts are still to be removed."""
+    FINISHED = "finished"
+    """The parts are removed. The result is kept for clients that complete the upload again."""
+    ABORTED = "aborted"
+    """The parts are to be removed."""
+
+    @property
+    def accepts_parts(self) -> bool:
+        """Whether the upload exists for clients: parts can be uploaded and listed."""
+        return self in (UploadState.OPEN, UploadState.JOINING)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the object was made."""
+        return self in (UploadState.DONE, UploadState.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartUpload:
+    """An upload in parts (schema: `tawara_multipart`)."""
+
+    upload_id: str
+    dmid: int
+    key: bytes
+    """The key of the object."""
+    classid: int
+    devids: tuple[int, ...]
+    """The devices that parts are written to where possible, so that they can be joined there."""
+    account: str
+    """Id of the account that created it."""
+    initiated_at: int
+    """Unix seconds."""
+    content_type: str | None = None
+    attributes: bytes | None = None
+    """Header fields for the object, encoded (wire.s3.attribute_record)."""
+    checksum: tuple[ChecksumAlgorithm, ChecksumType] | None = None
+    """The checksum declared for the object."""
+    state: UploadState = UploadState.OPEN
+    result: str | None = None
+    """The answer to its completion, encoded; None before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPart:
+    """A part of an object that was uploaded in parts (schema: `tawara_part`)."""
+
+    number: int
+    length: int
+    """Bytes."""
+    checksum: str | None = None
+    """In base64, in the algorithm of the object's checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartCompletion:
+    """The end of an upload in parts, recorded in the transaction that assigns the key."""
+
+    upload_id: str
+    holder: str
+    """The process that holds the upload; without that the transaction fails."""
+    result: str
+    """See MultipartUpload."""
+    parts: tuple[ObjectPart, ...]
 
 
 @dataclass(frozen=True, slots=True)

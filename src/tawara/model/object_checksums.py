@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, StrEnum
 from typing import Final, Protocol
 
@@ -96,6 +96,21 @@ def type_of_upload(algorithm: ChecksumAlgorithm, asked: ChecksumType | None) -> 
     if asked is ChecksumType.FULL_OBJECT:
         return ChecksumType.FULL_OBJECT if algorithm.is_crc else None
     return ChecksumType.COMPOSITE
+
+
+def combine_crcs(algorithm: ChecksumAlgorithm, parts: Iterable[tuple[bytes, int]]) -> bytes:
+    """Return the CRC of joined parts, each given by its CRC and its length in bytes; without reading a byte."""
+    from awscrt import checksums
+
+    join = {
+        ChecksumAlgorithm.CRC32: checksums.combine_crc32,
+        ChecksumAlgorithm.CRC32C: checksums.combine_crc32c,
+        ChecksumAlgorithm.CRC64NVME: checksums.combine_crc64nvme,
+    }[algorithm]
+    value = 0
+    for each, length in parts:
+        value = join(value, int.from_bytes(each), length)
+    return value.to_bytes(algorithm.digest_size)
 
 
 # --- computing --------------------------------------------------------------------------------------------------------

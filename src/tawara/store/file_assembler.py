@@ -112,7 +112,7 @@ class FileAssembler:
         devids = await self._writer.plan(request, length, sorted(holding))
         hashtype = request.storage_class.hashtype
         checksum = known_checksum(hashtype, ranges) if hashtype else None
-        job = _Job(self, [await self._source(each) for each in ranges], hashtype if checksum is None else None)
+        job = _Job(self, [await self.source(each) for each in ranges], hashtype if checksum is None else None)
         async with self._store.uploads.session(request.domain, request.key, request.storage_class, devids) as upload:
             copies = {devid: job.store_on(devid, upload, in_place=devid in holding) for devid in devids}
             outcome = await self._writer.watch(copies)
@@ -121,7 +121,8 @@ class FileAssembler:
                 raise missing[0]
             return await self._writer.commit(request, upload, length, checksum or job.agreed(), outcome)
 
-    async def _source(self, part: FileRange) -> SourceRange:
+    async def source(self, part: FileRange) -> SourceRange:
+        """Return where a range can be read now."""
         urls = self._locator.urls(part.file, await self._locator.devices(part.file))
         return SourceRange(part.byte_range, part.file.length, urls)
 

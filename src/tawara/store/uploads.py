@@ -15,6 +15,7 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Checksum, Domain, StorageClass
 from tawara.model.errors import FidConflict, NoTempFile, PreconditionFailed, TawaraError
 from tawara.model.files import NewFile, Upload
+from tawara.model.multipart import MultipartCompletion
 from tawara.store.conditions import UNCONDITIONAL, WriteConditions, expected_fid
 from tawara.store.recent_uploads import RecentUploads
 
@@ -81,11 +82,13 @@ class Uploads:
         attributes: bytes | None = None,
         replicate: bool = True,
         conditions: WriteConditions = UNCONDITIONAL,
+        multipart: MultipartCompletion | None = None,
     ) -> int | None:
         """Assign the key to the content, durable on the devices `written`; return the replaced fid, None for none.
 
         `failed` devices may hold a partial copy, which is queued for removal. `replicate` queues the file for
-        replication. Raises NoTempFile, FidExists, and PreconditionFailed when the conditions do not hold at the commit.
+        replication; `multipart` is the upload in parts that ends with it. Raises NoTempFile, FidExists, NoSuchUpload
+        for `multipart`, and PreconditionFailed when the conditions do not hold at the commit.
         """
         file = NewFile(
             fid=upload.fid,
@@ -110,6 +113,7 @@ class Uploads:
                     replicate=replicate,
                     expected_fid=expected,
                     orphans=failed,
+                    multipart=multipart,
                 )
                 if replicate:
                     self._wakeups.replicate.notify()

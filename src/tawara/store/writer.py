@@ -27,6 +27,7 @@ from tawara.model.cluster import Checksum, Domain, HashType, Observed, StorageCl
 from tawara.model.errors import ChecksumMismatch, FidConflict, NodeUnreachable, NoDevices, TawaraError
 from tawara.model.files import Upload
 from tawara.model.limits import Limits
+from tawara.model.multipart import MultipartCompletion
 from tawara.model.node_errors import MalformedRequest, OtherContent
 from tawara.store.conditions import WriteConditions, expected_fid
 from tawara.store.local_devices import LocalDevices
@@ -88,6 +89,10 @@ class WriteRequest:
     """Modification time of the source, unix nanoseconds; None if unknown."""
     describe: Callable[[], ObjectDescription] = lambda: _NO_DESCRIPTION
     """Called when the body is complete."""
+    preferred: tuple[int, ...] = ()
+    """Devices on which it is written if possible."""
+    multipart: MultipartCompletion | None = None
+    """The upload in parts that ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +256,7 @@ class FileWriter:
         Raises NoDevices, InvalidReplpolicy, StaleDatabase.
         """
         await self._store.chooser.wait_observed(_FIRST_ROUND)
-        return self._store.chooser.plan(request.storage_class, size, preferred)
+        return self._store.chooser.plan(request.storage_class, size, preferred or request.preferred)
 
     async def is_local(self, devid: int) -> bool:
         """Return whether copies are written to the device directly, without its storage node."""
@@ -289,6 +294,7 @@ class FileWriter:
             mtime_ns=request.mtime_ns,
             replicate=not self._store.chooser.is_satisfied(request.storage_class, written),
             conditions=request.conditions,
+            multipart=request.multipart,
         )
         return WriteResult(entity_tag(upload.fid, length), replaced is None, upload.fid, length, checksum)
 

@@ -28,8 +28,21 @@ from tawara.wire.s3.results import AnsweredChecksum
 class ReceivedBody:
     """The body of one request. Creating it checks what the head says about it: S3Fault."""
 
-    def __init__(self, request: S3Request, limits: Limits, *, most: int, hash_md5: bool = False) -> None:
-        """`most`: greatest length of the decoded body in bytes. `hash_md5`: compute the MD5, see `computed_md5`."""
+    def __init__(
+        self,
+        request: S3Request,
+        limits: Limits,
+        *,
+        most: int,
+        hash_md5: bool = False,
+        algorithm: ChecksumAlgorithm | None = None,
+        has_checksum: bool = True,
+    ) -> None:
+        """`most`: greatest length of the decoded body in bytes. `hash_md5`: compute the MD5, see `computed_md5`.
+
+        `algorithm`: compute this checksum if the client gives none. `has_checksum`: whether checksum fields are of the
+        body.
+        """
         fields = request.head.fields
         self._request, self._limits = request, limits
         framing = framing_of(fields)
@@ -38,7 +51,10 @@ class ReceivedBody:
         if self.length > most:
             details = [("ProposedSize", self.length), ("MaxSizeAllowed", most)]
             raise S3Fault(FaultCode.ENTITY_TOO_LARGE, details=details)
-        self._declared: DeclaredChecksum | None = declared_checksum(fields)
+        declared = declared_checksum(fields) if has_checksum else None
+        if declared is None and algorithm is not None:
+            declared = DeclaredChecksum(algorithm, None)
+        self._declared = declared
         self.md5 = content_md5(fields)
         """What Content-MD5 says."""
         self._sha256 = expected_digest(fields) if framing is Framing.NONE else None
@@ -53,6 +69,11 @@ class ReceivedBody:
         """The MD5 of the whole body, if it is to be computed."""
         self.is_unverified = False
         """Whether the body has begun, and its end was not reached with everything as announced."""
+
+    @property
+    def algorithm(self) -> ChecksumAlgorithm | None:
+        """The algorithm of `checksum`; None if there will be none."""
+        return None if self._declared is None else self._declared.algorithm
 
     @property
     def has_digest(self) -> bool:
@@ -123,12 +144,14 @@ class ReceivedBody:
             yield data
 
 
-async def read_document(request: S3Request, limits: Limits, *, most: int, digest_required: bool = False) -> bytes:
-    """Return a small body; empty without one. Raises S3Fault."""
+async def read_document(
+    request: S3Request, limits: Limits, *, most: int, digest_required: bool = False, has_checksum: bool = True
+) -> bytes:
+    """Return a small body; empty without one. `has_checksum`: see ReceivedBody. Raises S3Fault."""
     fields = request.head.fields
     if fields.get("content-length") is None and fields.get("transfer-encoding") is None:
         return b""
-    body = ReceivedBody(request, limits, most=most)
+    body = ReceivedBody(request, limits, most=most, has_checksum=has_checksum)
     if digest_required and not body.has_digest:
         raise S3Fault(FaultCode.INVALID_REQUEST, "Missing required header for this request: Content-MD5")
     data = b"".join([piece async for piece in body.pieces()])

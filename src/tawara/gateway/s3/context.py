@@ -15,6 +15,7 @@ from tawara.model.cluster import DEFAULT_CLASS, Domain, StorageClass
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.file_assembler import FileAssembler
+from tawara.store.multipart_uploads import MultipartUploads
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
@@ -38,6 +39,7 @@ class S3Context:
     writer: FileWriter
     locator: ReplicaLocator
     assembler: FileAssembler
+    multipart: MultipartUploads
     limits: Limits
     region: str
 

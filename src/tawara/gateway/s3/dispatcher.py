@@ -12,8 +12,10 @@ from aiohttp import hdrs, web
 
 from tawara.gateway.s3.authenticator import S3Authenticator
 from tawara.gateway.s3.buckets import XML, BucketHandlers
+from tawara.gateway.s3.completions import CompletionHandler
 from tawara.gateway.s3.context import STANDARD, S3Context, S3Request
 from tawara.gateway.s3.copies import CopyHandler
+from tawara.gateway.s3.multipart import MultipartHandlers
 from tawara.gateway.s3.objects import ObjectHandlers
 from tawara.http1.connections import SERVER, send_response
 from tawara.http1.reply import Reply
@@ -28,9 +30,10 @@ S3Handler = Callable[[S3Request], Awaitable[Reply | web.StreamResponse]]
 _OWNER: Final = "x-amz-expected-bucket-owner"
 
 
-def s3_handlers(context: S3Context) -> Mapping[str, S3Handler]:
+def s3_handlers(context: S3Context, completions: CompletionHandler) -> Mapping[str, S3Handler]:
     """Return the handler of each operation that is implemented."""
     buckets, objects = BucketHandlers(context), ObjectHandlers(context)
+    multipart = MultipartHandlers(context, objects)
     return {
         "ListBuckets": buckets.list_buckets,
         "CreateBucket": buckets.create_bucket,
@@ -46,6 +49,13 @@ def s3_handlers(context: S3Context) -> Mapping[str, S3Handler]:
         "DeleteObject": objects.delete,
         "GetObjectAttributes": objects.attributes,
         "CopyObject": CopyHandler(context).handle,
+        "CreateMultipartUpload": multipart.create,
+        "UploadPart": multipart.upload_part,
+        "UploadPartCopy": multipart.copy_part,
+        "ListParts": multipart.list_parts,
+        "ListMultipartUploads": multipart.list_uploads,
+        "AbortMultipartUpload": multipart.abort,
+        "CompleteMultipartUpload": completions.handle,
     }
 
 
@@ -55,7 +65,12 @@ class S3Dispatcher:
     def __init__(self, context: S3Context, authenticator: S3Authenticator, base_hosts: Sequence[str]) -> None:
         """`base_hosts`: names below which a host name names a bucket (virtual-host style)."""
         self._context, self._authenticator, self._base_hosts = context, authenticator, tuple(base_hosts)
-        self._handlers = s3_handlers(context)
+        self._completions = CompletionHandler(context)
+        self._handlers = s3_handlers(context, self._completions)
+
+    async def close(self) -> None:
+        """End the work whose clients are gone."""
+        await self._completions.close()
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; a client that does not read the response is disconnected."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -19,14 +20,14 @@ from tawara.model.access.grants import Right
 from tawara.model.cluster import Checksum, Domain, HashType
 from tawara.model.errors import NoSource, TawaraError, UnknownKey
 from tawara.model.files import StoredFile
-from tawara.model.multipart import plain_etag, span_of_part
+from tawara.model.multipart import ObjectPart, plain_etag, span_of_part
 from tawara.store.streaming import read_somewhere
 from tawara.store.writer import ObjectDescription, WriteRequest
 from tawara.wire import ranges
 from tawara.wire.http import Validators, http_date
 from tawara.wire.s3 import preconditions
 from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
-from tawara.wire.s3.attributes import parse_attributes, render_attributes
+from tawara.wire.s3.attributes import Attribute, parse_attributes, parse_part_page, render_attributes
 from tawara.wire.s3.checksum_fields import answers_checksum
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of, invalid_argument
 from tawara.wire.s3.head import HeaderFields
@@ -79,13 +80,17 @@ class ObjectHandlers:
         _check_version(request)
         asked = parse_attributes(request.head.fields)
         domain = self._context.domain(request.head.target.bucket)
+        pages = parse_part_page(request.head.fields)
         stored = await self._find(domain, request.head.target.key)
+        parts = await self._context.multipart.object_parts(stored) if Attribute.PARTS in asked else []
         body = render_attributes(
             asked,
             etag=etag_of(stored),
             length=stored.length,
             storage_class=class_name(domain, stored.classid),
             checksum=decode_attributes(stored.attributes).checksum(),
+            parts=parts,
+            page=pages,
         )
         fields = {name: value for name, value in validators(stored).items() if name != "etag"}
         return Reply(200, fields | XML, body)
@@ -107,7 +112,9 @@ class ObjectHandlers:
                 return Reply(304, fields)
             raise
         range_field = head.fields.get("range") if conditions.ranges_apply(current) else None
-        part = _part_of(head.target.parameter("partNumber"), range_field, stored.length)
+        number = head.target.parameter("partNumber")
+        parts = [] if number is None else await self._context.multipart.object_parts(stored)
+        part = _part_of(number, range_field, stored.length, parts)
         record = decode_attributes(stored.attributes)
         overrides = parse_overrides(head.target, signed=True)
         fields |= dict(answer_fields(record.object_fields(stored.content_type), overrides))
@@ -119,6 +126,8 @@ class ObjectHandlers:
         if part is not None:
             status, span = 206, part
             fields["content-range"] = part.content_range(stored.length)
+        if parts:
+            fields["x-amz-mp-parts-count"] = str(len(parts))
         checksum = record.checksum()
         composite = checksum is not None and checksum.parts is not None
         if checksum is not None and answers_checksum(head.fields, partial=part is not None, composite=composite):
@@ -158,21 +167,25 @@ class ObjectHandlers:
             md5=body.md5,
             conditions=partial(_check_write, head.fields, body),
             default_hash=HashType.MD5,
-            describe=partial(_describe, body, given),
+            describe=partial(describe_body, body, given),
         )
-        await context.writer.check(wanted)
-        if self._receiving >= context.limits.s3_uploads:
-            raise S3Fault(FaultCode.SLOW_DOWN)
-        self._receiving += 1
-        try:
-            result = await context.writer.store_stream(wanted, body.pieces(), body.length)
-        finally:
-            self._receiving -= 1
-        etag = plain_etag(result.fid, result.length, body.computed_md5 or _md5_of(result.checksum))
+        etag = await self.receive(wanted, body)
         fields = {"etag": quoted(etag)}
         if body.checksum is not None:
             fields |= body.checksum.fields()
         return Reply(200, fields)
+
+    async def receive(self, wanted: WriteRequest, body: ReceivedBody) -> str:
+        """Store the body of a request; return the entity tag. Raises S3Fault, and as FileWriter."""
+        await self._context.writer.check(wanted)
+        if self._receiving >= self._context.limits.s3_uploads:
+            raise S3Fault(FaultCode.SLOW_DOWN)
+        self._receiving += 1
+        try:
+            result = await self._context.writer.store_stream(wanted, body.pieces(), body.length)
+        finally:
+            self._receiving -= 1
+        return plain_etag(result.fid, result.length, body.computed_md5 or md5_of(result.checksum))
 
     # --- deleting -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +233,7 @@ def validators(stored: StoredFile) -> dict[str, str]:
 
 def etag_of(stored: StoredFile) -> str:
     """Return the entity tag of a file, without quotes."""
-    return stored.etag or plain_etag(stored.fid, stored.length, _md5_of(stored.checksum))
+    return stored.etag or plain_etag(stored.fid, stored.length, md5_of(stored.checksum))
 
 
 def refuse_what_is_not_kept(fields: HeaderFields) -> None:
@@ -233,11 +246,12 @@ def refuse_what_is_not_kept(fields: HeaderFields) -> None:
         raise S3Fault(FaultCode.NOT_IMPLEMENTED, f"These header fields are not implemented: {names}")
 
 
-def _md5_of(checksum: Checksum | None) -> bytes | None:
+def md5_of(checksum: Checksum | None) -> bytes | None:
+    """Return a checksum's value if it is an MD5."""
     return checksum.digest if checksum is not None and checksum.hashtype is HashType.MD5 else None
 
 
-def _describe(body: ReceivedBody, given: ObjectFields) -> ObjectDescription:
+def describe_body(body: ReceivedBody, given: ObjectFields) -> ObjectDescription:
     """Return what is stored with the object, once its body is complete."""
     etag = None if body.computed_md5 is None else body.computed_md5.hex()
     return ObjectDescription(etag, encode_attributes(given, body.checksum))
@@ -269,14 +283,19 @@ def _no_version(version: str) -> S3Fault:
     return invalid_argument("versionId", version, "Invalid version id specified")
 
 
-def _part_of(number: str | None, range_field: str | None, length: int) -> ranges.Span | None:
-    """Return the part that a request asks for; None for the whole. Raises S3Fault."""
+def _part_of(
+    number: str | None, range_field: str | None, length: int, parts: Sequence[ObjectPart]
+) -> ranges.Span | None:
+    """Return the part that a request asks for; None for the whole. Raises S3Fault.
+
+    `parts`: those of an object that was uploaded in parts.
+    """
     if number is not None:
         if range_field is not None:
             raise S3Fault(FaultCode.INVALID_REQUEST, "Cannot specify both Range header and partNumber query parameter")
         if _NUMBER.fullmatch(number) is None:
             raise invalid_argument("partNumber", number, "Part number must be an integer")
-        found = span_of_part(int(number), (), length)
+        found = span_of_part(int(number), [(each.number, each.length) for each in parts], length)
         if found is None:
             raise S3Fault(FaultCode.INVALID_PART_NUMBER)
         return ranges.Span(found.start, found.length) if found.length else None

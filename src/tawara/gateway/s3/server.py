@@ -18,6 +18,7 @@ from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
 from tawara.store.file_assembler import FileAssembler
+from tawara.store.multipart_uploads import MultipartUploads
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
@@ -47,6 +48,7 @@ class S3Server:
         self._hosts, self._limits = tuple(each.lower() for each in hosts), limits
         self._listener = ProtocolListener(listen, _PURPOSE, limits)
         self._writer: FileWriter | None = None
+        self._dispatcher: S3Dispatcher | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -69,15 +71,18 @@ class S3Server:
             writer=self._writer,
             locator=locator,
             assembler=FileAssembler(self._metadata, self._view, self._nodes, store, self._writer, locator, local=None),
+            multipart=MultipartUploads(self._metadata, store, self._wakeups),
             limits=limits,
             region=self._region,
         )
         names = [*self._hosts, *(f"{each}:{self.address[1]}" for each in self._hosts)]
-        dispatcher = S3Dispatcher(context, S3Authenticator(self._access_keys, names), self._hosts)
-        self._listener.open(dispatcher.answer)
+        self._dispatcher = S3Dispatcher(context, S3Authenticator(self._access_keys, names), self._hosts)
+        self._listener.open(self._dispatcher.answer)
 
     async def stop(self) -> None:
         """Stop listening, wait briefly for requests to finish, abort the rest."""
         await self._listener.close()
+        if self._dispatcher is not None:
+            await self._dispatcher.close()
         if self._writer is not None:
             self._writer.close()

@@ -177,6 +177,14 @@ class InUse(ConflictError):
     hint = None
 
 
+class NoReservedKeys(ConflictError):
+    """The database keeps keys as text, as MogileFS made it, and cannot hide parts of uploads among them."""
+
+    code = "no_reserved_keys"
+    message = "Uploads in parts need a database that was created by Tawara; this one was made by MogileFS"
+    hint = "`tawara backup` and `tawara restore` move the store to a new database."
+
+
 class PreconditionFailed(ConflictError):
     """A condition of the request does not hold."""
 

@@ -96,6 +96,14 @@ class NoTempFile(NotFoundError):
     hint = "Upload the file again."
 
 
+class NoSuchUpload(NotFoundError):
+    """The upload in parts does not exist: completed, aborted, expired or never created."""
+
+    code = "no_such_upload"
+    message = "The upload in parts does not exist: it was completed or aborted, or has expired"
+    hint = "Create the upload again, with all its parts."
+
+
 class NoRebalPolicy(NotFoundError):
     """No rebalance policy is set."""
 

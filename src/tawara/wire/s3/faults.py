@@ -158,6 +158,8 @@ _CODES: Final[dict[type[TawaraError], FaultCode]] = {
     errors.NodeFull: FaultCode.INSUFFICIENT_STORAGE,
     errors.DatabaseFull: FaultCode.INSUFFICIENT_STORAGE,
     errors.NoTempFile: FaultCode.NO_SUCH_UPLOAD,
+    errors.NoSuchUpload: FaultCode.NO_SUCH_UPLOAD,
+    errors.NoReservedKeys: FaultCode.NOT_IMPLEMENTED,
     errors.Busy: FaultCode.SLOW_DOWN,
     errors.NotFoundError: FaultCode.NO_SUCH_KEY,
     errors.ConflictError: FaultCode.CONDITIONAL_REQUEST_CONFLICT,

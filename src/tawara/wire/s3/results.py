@@ -174,10 +174,13 @@ def render_uploads(
     key_marker: bytes = b"",
     upload_id_marker: str = "",
     most: int,
-    truncated: bool,
+    next_marker: tuple[bytes, str] | None,
     encode: bool,
 ) -> bytes:
-    """Render the answer of ListMultipartUploads."""
+    """Render the answer of ListMultipartUploads.
+
+    `next_marker`: key and upload id after which the next page begins; None on the last one.
+    """
 
     def text(key: bytes) -> str:
         return key_text(key, encode=encode)
@@ -197,8 +200,8 @@ def render_uploads(
         for each in uploads
     ]
     following: list[tuple[str, Value]] = []
-    if truncated and uploads:
-        following = [("NextKeyMarker", text(uploads[-1].key)), ("NextUploadIdMarker", uploads[-1].upload_id)]
+    if next_marker is not None:
+        following = [("NextKeyMarker", text(next_marker[0])), ("NextUploadIdMarker", next_marker[1])]
     return render(
         "ListMultipartUploadsResult",
         [
@@ -210,7 +213,7 @@ def render_uploads(
             ("Delimiter", text(delimiter) if delimiter else None),
             ("EncodingType", "url" if encode else None),
             ("MaxUploads", most),
-            ("IsTruncated", truncated),
+            ("IsTruncated", next_marker is not None),
             *listed,
             *(("CommonPrefixes", [("Prefix", text(each))]) for each in prefixes),
         ],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tawara.model import errors
-from tawara.model.multipart import MOST_PARTS, ListedPart, UploadedPart
+from tawara.model.multipart import MOST_PARTS, ListedPart, ObjectPart, UploadedPart
 from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType
 from tawara.wire.s3 import attributes, results, xml_in, xml_out
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of
@@ -291,11 +291,12 @@ def test_results_of_uploads_in_parts() -> None:
     assert (found["ETag"], found["ChecksumCRC32"], found["ChecksumType"]) == ('"e-2"', "AQIDBA==-2", "COMPOSITE")
     upload = results.ListedUpload(b"k/\xc3\xa9 +", "u", AT, "STANDARD")
     body = results.render_uploads(
-        "b", OWNER, [upload], [b"p/"], prefix=b"", delimiter=b"/", most=1, truncated=True, encode=True
+        "b", OWNER, [upload], [b"p/"], prefix=b"", delimiter=b"/", most=1, next_marker=(b"p /", ""), encode=True
     )
     found = answered("list_multipart_uploads", body, EncodingType="url")
     assert found["Uploads"][0]["Initiated"] == THEN
     assert found["IsTruncated"]
+    assert (found["NextKeyMarker"], found["NextUploadIdMarker"]) == ("p+/", "")
     assert found["CommonPrefixes"] == [{"Prefix": "p/"}]
 
 
@@ -325,7 +326,7 @@ def test_object_attributes() -> None:
     asked = frozenset(attributes.Attribute)
     names = [each.value for each in asked]
     body = attributes.render_attributes(
-        asked, etag="e-1", length=5, storage_class="STANDARD", checksum=CRC32, parts=1, listed_parts=[(3, 5, CRC32)]
+        asked, etag="e-1", length=5, storage_class="STANDARD", checksum=CRC32, parts=[ObjectPart(3, 5, "AQIDBA==")]
     )
     found = answered("get_object_attributes", body, Key="k", ObjectAttributes=names)
     assert found == {
@@ -333,6 +334,10 @@ def test_object_attributes() -> None:
         "Checksum": {"ChecksumCRC32": "AQIDBA==", "ChecksumType": "FULL_OBJECT"},
         "ObjectParts": {
             "TotalPartsCount": 1,
+            "PartNumberMarker": 0,
+            "NextPartNumberMarker": 3,
+            "MaxParts": 1000,
+            "IsTruncated": False,
             "Parts": [{"PartNumber": 3, "Size": 5, "ChecksumCRC32": "AQIDBA=="}],
         },
         "StorageClass": "STANDARD",
